@@ -1,0 +1,12 @@
+CREATE TABLE user_behaviors (
+    user_behavior_id INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL UNIQUE,
+    user_id BIGINT NOT NULL,
+    resource_type TEXT NOT NULL,
+    resource_id BIGINT NOT NULL,
+    behavior_type TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    source TEXT NOT NULL,
+    behavior_time TIMESTAMP NOT NULL,
+    created_at TIMESTAMP NOT NULL
+);

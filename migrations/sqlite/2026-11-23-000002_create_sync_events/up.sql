@@ -1,0 +1,20 @@
+CREATE TABLE sync_events (
+    id TEXT NOT NULL PRIMARY KEY,
+    event_type TEXT NOT NULL,
+    resource_type TEXT NOT NULL,
+    resource_id BIGINT NOT NULL,
+    user_id BIGINT NOT NULL,
+    action_type TEXT NOT NULL,
+    status TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    retry_count INTEGER NOT NULL,
+    max_retries INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    error_message TEXT,
+    next_attempt_at TIMESTAMP,
+    lease_until TIMESTAMP,
+    fencing_token BIGINT NOT NULL,
+    created_at TIMESTAMP NOT NULL,
+    updated_at TIMESTAMP NOT NULL,
+    processed_at TIMESTAMP
+) WITHOUT ROWID;

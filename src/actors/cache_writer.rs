@@ -1,0 +1,362 @@
+//! The only writer of the cache: accepted events, what the database holds after a commit, and what
+//! readers found missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use actix::{AsyncContext, Context, Handler};
+
+use super::kit::{Batcher, Parcel, Vitals, Weigh, spawn_batch, supervise_batching};
+use crate::cache::{Cache, CacheError, Filling, Incarnation, Settlement};
+use crate::domain::{Applied, LikeCount, Mark, Pair, Reading, Resource};
+use crate::messages::{Apply, Forget, Known, Lookup, Settle};
+use crate::store::{Found, Store, StoreError};
+use crate::telemetry::{Part, PartFailed};
+
+/// How the cache writer works.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheOptions {
+    /// The most messages in one round trip to the cache, and the most pairs in one look into the database.
+    pub largest_batch: usize,
+    /// How many round trips of each kind may be in flight.
+    pub lanes: usize,
+}
+
+/// The actor.
+pub struct CacheWriter {
+    writing: Writing,
+    applies: Batcher<Parcel<Apply>>,
+    forgets: Batcher<Parcel<Forget>>,
+    settles: Batcher<Parcel<Settle>>,
+    missing: Batcher<Missing>,
+}
+
+impl CacheWriter {
+    /// Its name in the registry.
+    pub const NAME: &'static str = "cache_writer";
+
+    /// A writer of this cache, which looks into this store for what the cache does not know.
+    #[must_use]
+    pub fn new(
+        cache: Arc<dyn Cache>,
+        store: Arc<dyn Store>,
+        options: CacheOptions,
+        vitals: Arc<Vitals>,
+    ) -> Self {
+        let kind = cache.kind();
+        vitals.set_details(move || serde_json::json!({ "cache": kind }));
+        Self {
+            writing: Writing {
+                cache,
+                store,
+                vitals,
+            },
+            applies: Batcher::new(options.largest_batch, options.lanes),
+            forgets: Batcher::new(options.largest_batch, options.lanes),
+            settles: Batcher::new(options.largest_batch, options.lanes),
+            missing: Batcher::new(options.largest_batch, options.lanes),
+        }
+    }
+
+    fn flush(&mut self, context: &mut Context<Self>) {
+        let vitals = Arc::clone(&self.writing.vitals);
+        while let Some((batch, lane)) = self.applies.next() {
+            let writing = self.writing.clone();
+            let addr = context.address();
+            spawn_batch(context, &vitals, lane, async move {
+                let missing = writing.apply(batch).await;
+                if !missing.is_empty() {
+                    addr.do_send(LookFor(missing));
+                }
+            });
+        }
+        while let Some((batch, lane)) = self.forgets.next() {
+            let writing = self.writing.clone();
+            spawn_batch(context, &vitals, lane, async move {
+                writing.forget(batch).await;
+            });
+        }
+        while let Some((batch, lane)) = self.settles.next() {
+            let writing = self.writing.clone();
+            spawn_batch(context, &vitals, lane, async move {
+                writing.settle(batch).await;
+            });
+        }
+        while let Some((batch, lane)) = self.missing.next() {
+            let writing = self.writing.clone();
+            spawn_batch(context, &vitals, lane, async move {
+                writing.look_for(batch).await;
+            });
+        }
+    }
+}
+
+supervise_batching!(CacheWriter);
+
+macro_rules! gathers {
+    ($message:ty, $batcher:ident) => {
+        impl Handler<Parcel<$message>> for CacheWriter {
+            type Result = ();
+
+            fn handle(&mut self, parcel: Parcel<$message>, context: &mut Self::Context) {
+                self.$batcher.push(parcel.into());
+                self.flush(context);
+            }
+        }
+    };
+}
+
+gathers!(Apply, applies);
+gathers!(Forget, forgets);
+gathers!(Settle, settles);
+gathers!(Lookup, missing);
+
+/// Something that the cache could not tell and the database may.
+enum Missing {
+    /// The rest of the answer to an event that was applied.
+    Applied(Parcel<Apply>, Applied, Incarnation),
+    /// A reader's question.
+    Asked(Parcel<Lookup>),
+}
+
+impl Missing {
+    const fn pair(&self) -> Pair {
+        match self {
+            Self::Applied(parcel, ..) => parcel.body.pair,
+            Self::Asked(parcel) => parcel.body.pair,
+        }
+    }
+}
+
+impl From<Parcel<Lookup>> for Missing {
+    fn from(parcel: Parcel<Lookup>) -> Self {
+        Self::Asked(parcel)
+    }
+}
+
+impl Weigh for Missing {
+    fn weight(&self) -> usize {
+        1
+    }
+}
+
+/// From a batch of applied events back to the actor: what to look for. The parcels keep the room they
+/// were sent with, so this needs none.
+struct LookFor(Vec<Missing>);
+
+impl actix::Message for LookFor {
+    type Result = ();
+}
+
+impl Handler<LookFor> for CacheWriter {
+    type Result = ();
+
+    fn handle(&mut self, LookFor(missing): LookFor, context: &mut Self::Context) {
+        for item in missing {
+            self.missing.push(item);
+        }
+        self.flush(context);
+    }
+}
+
+/// What the cache writer does with a batch, without actix.
+#[derive(Clone)]
+struct Writing {
+    cache: Arc<dyn Cache>,
+    store: Arc<dyn Store>,
+    vitals: Arc<Vitals>,
+}
+
+impl Writing {
+    /// Applies events and answers those that the cache can answer in full; the others come back.
+    async fn apply(&self, batch: Vec<Parcel<Apply>>) -> Vec<Missing> {
+        let events: Vec<_> = batch
+            .iter()
+            .map(|parcel| (parcel.body.pair, parcel.body.mark))
+            .collect();
+        let mut missing = Vec::new();
+        match self.cache.apply(&events).await {
+            Ok(applied) => {
+                self.vitals.progress(events.len());
+                for (parcel, (applied, incarnation)) in batch.into_iter().zip(applied) {
+                    if applied.needs_fill() {
+                        missing.push(Missing::Applied(parcel, applied, incarnation));
+                    } else {
+                        parcel.reply.send(Some(applied));
+                    }
+                }
+            }
+            Err(error) => {
+                self.cache_failed("applying events to the cache", &error);
+                for parcel in batch {
+                    parcel.reply.send(None);
+                }
+            }
+        }
+        missing
+    }
+
+    async fn forget(&self, batch: Vec<Parcel<Forget>>) {
+        let events: Vec<_> = batch
+            .iter()
+            .map(|parcel| (parcel.body.pair, parcel.body.version))
+            .collect();
+        match self.cache.forget(&events).await {
+            Ok(()) => self.vitals.progress(events.len()),
+            Err(error) => self.cache_failed("putting back events in the cache", &error),
+        }
+        for parcel in batch {
+            parcel.reply.send(());
+        }
+    }
+
+    async fn settle(&self, batch: Vec<Parcel<Settle>>) {
+        let mut settlements: BTreeMap<Resource, Settlement> = BTreeMap::new();
+        let mut pairs = 0;
+        for parcel in &batch {
+            for (pair, mark) in &parcel.body.settled.states {
+                let settlement = settlements.entry(pair.resource).or_default();
+                settlement.marks.push((pair.user_id, *mark));
+                pairs += 1;
+            }
+            for (resource, count) in &parcel.body.settled.counts {
+                let settlement = settlements.entry(*resource).or_default();
+                if settlement
+                    .count
+                    .is_none_or(|held| count.revision > held.revision)
+                {
+                    settlement.count = Some(*count);
+                }
+            }
+        }
+        match self.cache.settle(&settlements).await {
+            Ok(()) => self.vitals.progress(pairs),
+            Err(error) => self.cache_failed("settling the cache", &error),
+        }
+        for parcel in batch {
+            parcel.reply.send(());
+        }
+    }
+
+    /// Finds in the database what the cache could not tell, keeps it in the cache and answers.
+    async fn look_for(&self, batch: Vec<Missing>) {
+        let entries = self.open(&batch).await;
+        let pairs: BTreeSet<Pair> = batch.iter().map(Missing::pair).collect();
+        let found = match self.store.find(&pairs).await {
+            Ok(found) => found,
+            Err(error) => {
+                self.database_failed(&error);
+                return self.answer_unfound(batch).await;
+            }
+        };
+        let fillings: Vec<_> = batch
+            .iter()
+            .zip(entries)
+            .map(|(item, incarnation)| {
+                let pair = item.pair();
+                Filling {
+                    pair,
+                    incarnation,
+                    mark: found.states.get(&pair).copied().unwrap_or(Mark::NEVER),
+                    count: count_in(&found, pair.resource),
+                }
+            })
+            .collect();
+        let readings = match self.cache.fill(&fillings).await {
+            Ok(readings) => readings,
+            Err(error) => {
+                self.cache_failed("filling the cache", &error);
+                vec![Reading::default(); batch.len()]
+            }
+        };
+        self.vitals.progress(batch.len());
+        for ((item, filling), reading) in batch.into_iter().zip(fillings).zip(readings) {
+            match item {
+                Missing::Applied(parcel, applied, _) => {
+                    let mark = parcel.body.mark;
+                    // What the database knew before tells whether this event changes anything.
+                    let changed = (mark > filling.mark).then_some(mark.liked != filling.mark.liked);
+                    parcel.reply.send(Some(Applied {
+                        changed: applied.changed.or(changed),
+                        like_count: reading.like_count.or(applied.like_count),
+                        ..applied
+                    }));
+                }
+                Missing::Asked(parcel) => parcel.reply.send(Some(Known {
+                    liked: reading.liked.unwrap_or(filling.mark.liked),
+                    like_count: reading.like_count.or(Some(filling.count.like_count)),
+                })),
+            }
+        }
+    }
+
+    /// The lives of the entries to fill, as of before the database is read. A cache that cannot be
+    /// reached has none, and the fill that follows changes nothing.
+    async fn open(&self, batch: &[Missing]) -> Vec<Incarnation> {
+        let asked: Vec<Resource> = batch
+            .iter()
+            .filter(|item| matches!(item, Missing::Asked(_)))
+            .map(|item| item.pair().resource)
+            .collect();
+        let mut opened = match self.cache.open(&asked).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.cache_failed("opening entries in the cache", &error);
+                vec![Incarnation::default(); asked.len()]
+            }
+        }
+        .into_iter();
+        batch
+            .iter()
+            .map(|item| match item {
+                Missing::Applied(.., incarnation) => *incarnation,
+                Missing::Asked(_) => opened.next().unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// Without the database, what the cache does know is all there is.
+    async fn answer_unfound(&self, batch: Vec<Missing>) {
+        let pairs: Vec<_> = batch.iter().map(Missing::pair).collect();
+        let readings = self.cache.read(&pairs).await.unwrap_or_default();
+        let mut readings = readings.into_iter();
+        for item in batch {
+            let reading = readings.next().unwrap_or_default();
+            match item {
+                Missing::Applied(parcel, applied, _) => parcel.reply.send(Some(applied)),
+                Missing::Asked(parcel) => parcel.reply.send(reading.liked.map(|liked| Known {
+                    liked,
+                    like_count: reading.like_count,
+                })),
+            }
+        }
+    }
+
+    fn cache_failed(&self, doing: &'static str, error: &CacheError) {
+        self.vitals.failed(error);
+        PartFailed {
+            part: Part::Cache,
+            doing,
+            error,
+        }
+        .emit();
+    }
+
+    fn database_failed(&self, error: &StoreError) {
+        self.vitals.failed(error);
+        PartFailed {
+            part: Part::Database,
+            doing: "looking for what the cache does not know",
+            error,
+        }
+        .emit();
+    }
+}
+
+fn count_in(found: &Found, resource: Resource) -> LikeCount {
+    found
+        .counts
+        .get(&resource)
+        .copied()
+        .unwrap_or(LikeCount::NEVER)
+}

@@ -1,0 +1,79 @@
+//! One bad row must not take its neighbours with it.
+
+use std::ops::Range;
+
+use crate::domain::FailureKind;
+use crate::store::StoreError;
+
+/// What became of a batch that was split until what the database refuses stood alone.
+pub(super) struct Bisected<R> {
+    /// The outcomes of the parts that went through.
+    pub(super) done: Vec<R>,
+    /// The rest, each part with its error: single items that are refused, or whole parts that may go
+    /// through another time.
+    pub(super) failed: Vec<(Range<usize>, StoreError)>,
+}
+
+/// Runs `attempt` on a batch. If the database refuses it for good, halves it and tries each half, down
+/// to the single items that it refuses; a transient failure is left to another time at once.
+pub(super) async fn bisect<T, R>(
+    batch: &[T],
+    attempt: impl AsyncFn(&[T]) -> Result<R, StoreError>,
+) -> Bisected<R> {
+    let mut bisected = Bisected {
+        done: Vec::new(),
+        failed: Vec::new(),
+    };
+    // The later half goes below the earlier on the stack, so that parts are tried in order.
+    let mut parts = vec![0..batch.len()];
+    while let Some(part) = parts.pop() {
+        match attempt(&batch[part.clone()]).await {
+            Ok(done) => bisected.done.push(done),
+            Err(error) if error.kind() == FailureKind::Permanent && part.len() > 1 => {
+                let middle = part.start + part.len() / 2;
+                parts.push(middle..part.end);
+                parts.push(part.start..middle);
+            }
+            Err(error) => bisected.failed.push((part, error)),
+        }
+    }
+    bisected
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[actix::test]
+    async fn what_is_refused_stands_alone_and_its_neighbours_go_through() {
+        let batch: Vec<u32> = (0..20).collect();
+        let done = RefCell::new(Vec::new());
+        let bisected = bisect(&batch, async |part: &[u32]| {
+            if part.iter().any(|item| [3, 17].contains(item)) {
+                return Err(StoreError::Refused("a bad row".into()));
+            }
+            done.borrow_mut().extend_from_slice(part);
+            Ok(())
+        })
+        .await;
+        let failed: Vec<_> = bisected.failed.into_iter().map(|(part, _)| part).collect();
+        assert_eq!(failed, [3..4, 17..18]);
+        let expected: Vec<u32> = (0..20).filter(|item| ![3, 17].contains(item)).collect();
+        assert_eq!(done.into_inner(), expected);
+    }
+
+    #[actix::test]
+    async fn a_transient_failure_does_not_split_the_batch() {
+        let batch: Vec<u32> = (0..20).collect();
+        let attempts = RefCell::new(0);
+        let bisected = bisect(&batch, async |_: &[u32]| {
+            *attempts.borrow_mut() += 1;
+            Err::<(), _>(StoreError::Busy("deadlock".into()))
+        })
+        .await;
+        assert_eq!(bisected.failed.len(), 1);
+        assert_eq!(attempts.into_inner(), 1);
+    }
+}

@@ -1,0 +1,15 @@
+//! The actors, one file each, in the order of the flow. Handlers are thin: they gather messages into
+//! batches, call plain code and send the result on.
+
+pub mod behavior_recorder;
+pub mod cache_writer;
+pub mod kit;
+pub mod retry_scheduler;
+pub mod sync_publisher;
+
+mod failures;
+
+pub use behavior_recorder::BehaviorRecorder;
+pub use cache_writer::CacheWriter;
+pub use retry_scheduler::RetryScheduler;
+pub use sync_publisher::SyncPublisher;

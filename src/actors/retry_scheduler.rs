@@ -1,0 +1,176 @@
+//! Claims ledger rows that are due: failed ones whose back-off is over, and abandoned ones whose lease
+//! has run out. Hands them to the sync publisher.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, Supervised};
+use chrono::Utc;
+
+use super::kit::{Mailbox, Provoke, Vitals, spawn_work};
+use super::sync_publisher::SyncPublisher;
+use crate::messages::Sync;
+use crate::store::{Lease, Store};
+use crate::telemetry::{Part, PartFailed, RowsClaimed};
+
+/// How the retry scheduler works.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryOptions {
+    /// How often it looks for due rows.
+    pub interval: Duration,
+    /// The most rows in one claim.
+    pub largest_claim: usize,
+    /// How long claimed rows are this process's own.
+    pub lease: Duration,
+}
+
+/// The actor.
+pub struct RetryScheduler {
+    round: Arc<Round>,
+}
+
+impl RetryScheduler {
+    /// Its name in the registry.
+    pub const NAME: &'static str = "retry_scheduler";
+
+    /// A scheduler that hands on to this sync publisher.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        sync_publisher: Mailbox<SyncPublisher>,
+        options: RetryOptions,
+        vitals: Arc<Vitals>,
+    ) -> Self {
+        let round = Arc::new(Round {
+            store,
+            sync_publisher,
+            options,
+            vitals,
+            running: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            rounds: AtomicU64::new(0),
+        });
+        let watched = Arc::downgrade(&round);
+        round.vitals.set_details(move || {
+            let rounds = watched
+                .upgrade()
+                .map_or(0, |round| round.rounds.load(Ordering::Relaxed));
+            serde_json::json!({
+                "interval_ms": options.interval.as_millis() as u64,
+                "rounds": rounds,
+            })
+        });
+        Self { round }
+    }
+
+    fn tick(&self) {
+        // One round at a time: while the last one still waits for the database, this tick is skipped.
+        if self.round.stopped.load(Ordering::Relaxed)
+            || self.round.running.swap(true, Ordering::Relaxed)
+        {
+            return;
+        }
+        let round = Arc::clone(&self.round);
+        spawn_work(Arc::clone(&self.round.vitals), async move {
+            let _running = Running(&round.running);
+            round.claim().await;
+        });
+    }
+}
+
+impl Actor for RetryScheduler {
+    type Context = Context<Self>;
+
+    // Called at the start and after every restart, so that the schedule survives panics.
+    fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(self.round.options.interval, |actor, _| actor.tick());
+    }
+}
+
+impl Supervised for RetryScheduler {}
+
+impl Handler<Provoke> for RetryScheduler {
+    type Result = ();
+
+    fn handle(&mut self, _: Provoke, _: &mut Self::Context) {
+        panic!("provoked by fault injection");
+    }
+}
+
+/// Ends the schedule: no further claims. Sent at shutdown, before the mailboxes are drained.
+#[derive(Debug)]
+pub struct StopClaiming;
+
+impl actix::Message for StopClaiming {
+    type Result = ();
+}
+
+impl Handler<StopClaiming> for RetryScheduler {
+    type Result = ();
+
+    fn handle(&mut self, _: StopClaiming, _: &mut Self::Context) {
+        self.round.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Running<'a>(&'a AtomicBool);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// What the scheduler does at each tick, without actix.
+struct Round {
+    store: Arc<dyn Store>,
+    sync_publisher: Mailbox<SyncPublisher>,
+    options: RetryOptions,
+    vitals: Arc<Vitals>,
+    running: AtomicBool,
+    stopped: AtomicBool,
+    rounds: AtomicU64,
+}
+
+impl Round {
+    /// Claims until nothing is due or the sync publisher has no room. The room is taken before the
+    /// claim, so that no row is held under a lease that nobody works on.
+    async fn claim(&self) {
+        loop {
+            let Ok(slot) = self.sync_publisher.reserve(self.options.largest_claim) else {
+                break;
+            };
+            let lease = Lease {
+                now: Utc::now(),
+                duration: self.options.lease,
+                // A claimed row keeps the bound it was born with.
+                max_retries: 0,
+            };
+            let rows = match self.store.claim(lease, self.options.largest_claim).await {
+                Ok(rows) => rows,
+                Err(error) => {
+                    self.vitals.failed(&error);
+                    PartFailed {
+                        part: Part::Database,
+                        doing: "claiming due ledger rows",
+                        error: &error,
+                    }
+                    .emit();
+                    break;
+                }
+            };
+            if rows.is_empty() {
+                break;
+            }
+            self.vitals.progress(rows.len());
+            RowsClaimed { rows: rows.len() }.emit();
+            let full = rows.len() == self.options.largest_claim;
+            let synced = slot.ask(Sync { rows });
+            if !full || synced.await.is_err() || self.stopped.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,166 @@
+//! Brings read models, counts and ledger up to recorded like events, many in one transaction, and then
+//! settles the cache.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Context, Handler};
+use chrono::Utc;
+
+use super::cache_writer::CacheWriter;
+use super::failures::bisect;
+use super::kit::{Batcher, Mailbox, Parcel, Vitals, spawn_batch, supervise_batching};
+use crate::domain::{Backoff, LedgerRow, Verdict};
+use crate::messages::{Settle, Sync};
+use crate::store::{FailedAttempt, Settled, Store, StoreError};
+use crate::telemetry::{AttemptsFailed, BatchSynced, Part, PartFailed};
+
+/// How the sync publisher works.
+#[derive(Debug, Clone, Copy)]
+pub struct SyncOptions {
+    /// The most ledger rows in one transaction.
+    pub largest_batch: usize,
+    /// How many transactions may be in flight.
+    pub lanes: usize,
+    /// When a failed attempt is followed by another.
+    pub backoff: Backoff,
+}
+
+/// The actor.
+pub struct SyncPublisher {
+    syncing: Syncing,
+    batcher: Batcher<Parcel<Sync>>,
+}
+
+impl SyncPublisher {
+    /// Its name in the registry.
+    pub const NAME: &'static str = "sync_publisher";
+
+    /// A sync publisher that settles through this cache writer.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        cache_writer: Mailbox<CacheWriter>,
+        options: SyncOptions,
+        vitals: Arc<Vitals>,
+    ) -> Self {
+        Self {
+            syncing: Syncing {
+                store,
+                cache_writer,
+                options,
+                vitals,
+            },
+            batcher: Batcher::new(options.largest_batch, options.lanes),
+        }
+    }
+
+    fn flush(&mut self, context: &mut Context<Self>) {
+        while let Some((batch, lane)) = self.batcher.next() {
+            let syncing = self.syncing.clone();
+            spawn_batch(context, &self.syncing.vitals, lane, async move {
+                syncing.sync(batch).await;
+            });
+        }
+    }
+}
+
+supervise_batching!(SyncPublisher);
+
+impl Handler<Parcel<Sync>> for SyncPublisher {
+    type Result = ();
+
+    fn handle(&mut self, parcel: Parcel<Sync>, context: &mut Self::Context) {
+        self.batcher.push(parcel);
+        self.flush(context);
+    }
+}
+
+/// What the sync publisher does with a batch, without actix.
+#[derive(Clone)]
+struct Syncing {
+    store: Arc<dyn Store>,
+    cache_writer: Mailbox<CacheWriter>,
+    options: SyncOptions,
+    vitals: Arc<Vitals>,
+}
+
+impl Syncing {
+    async fn sync(&self, mut batch: Vec<Parcel<Sync>>) {
+        let rows: Vec<LedgerRow> = batch
+            .iter_mut()
+            .flat_map(|parcel| std::mem::take(&mut parcel.body.rows))
+            .collect();
+        let outcome = bisect(&rows, async |part: &[LedgerRow]| {
+            let started = Instant::now();
+            let settled = self.store.sync(part, Utc::now()).await?;
+            self.vitals.progress(part.len());
+            BatchSynced {
+                rows: part.len(),
+                counts_changed: settled.changed.len(),
+                took: started.elapsed(),
+            }
+            .emit();
+            Ok(settled)
+        })
+        .await;
+
+        for (part, error) in outcome.failed {
+            self.fail(&rows[part], &error).await;
+        }
+        for settled in outcome.done {
+            self.settle(settled).await;
+        }
+        for parcel in batch {
+            parcel.reply.send(());
+        }
+    }
+
+    async fn settle(&self, settled: Settled) {
+        // Waits for room, so that the read models cannot run ahead of a slow cache without bound. A
+        // cache writer that has stopped does so only in a shutdown, when the cache ends too.
+        if let Ok(answer) = self.cache_writer.ask_or_wait(Settle { settled }).await {
+            let _ = answer.await;
+        }
+    }
+
+    /// Writes failed attempts down. If the database cannot take even that, the rows keep their lease,
+    /// and the retry scheduler claims them once it has run out.
+    async fn fail(&self, rows: &[LedgerRow], error: &StoreError) {
+        let now = Utc::now();
+        let attempts: Vec<_> = rows
+            .iter()
+            .map(|row| FailedAttempt {
+                row: row.clone(),
+                verdict: Verdict::after_failure(
+                    error.kind(),
+                    row.retry_count,
+                    row.max_retries,
+                    now,
+                    &self.options.backoff,
+                    rand::random(),
+                ),
+                error: error.to_string(),
+            })
+            .collect();
+        self.vitals.failed(error);
+        if let Some(first) = attempts.first() {
+            AttemptsFailed {
+                first: first.row.event_id,
+                rows: attempts.len(),
+                status: first.verdict.status(),
+                kind: error.kind(),
+                error,
+            }
+            .emit();
+        }
+        if let Err(error) = self.store.fail(&attempts, now).await {
+            PartFailed {
+                part: Part::Database,
+                doing: "writing down failed attempts",
+                error: &error,
+            }
+            .emit();
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The in-process cache: the rule itself, under a lock, bounded in pairs.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use lru::LruCache;
+
+use super::{Cache, CacheFuture, Filling, Incarnation, Settlement};
+use crate::domain::{Applied, Entry, Mark, Pair, Reading, Resource, Version};
+
+const SHARDS: usize = 16;
+
+/// Entries in this process, least recently used first out.
+pub struct MemoryCache {
+    shards: Vec<Mutex<Shard>>,
+    incarnations: AtomicU64,
+    limits: Limits,
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    pairs_per_shard: usize,
+    pairs_per_resource: usize,
+}
+
+struct Shard {
+    entries: LruCache<Resource, Entry>,
+    pairs: usize,
+}
+
+impl MemoryCache {
+    /// A cache of at most `pairs` pairs and resources (about 100 bytes each). One resource takes a tenth of it at
+    /// the most, so that one that everybody likes does not push out all others.
+    #[must_use]
+    pub fn new(pairs: usize) -> Self {
+        let shard = || {
+            Mutex::new(Shard {
+                entries: LruCache::unbounded(),
+                pairs: 0,
+            })
+        };
+        Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            incarnations: AtomicU64::new(1),
+            limits: Limits {
+                pairs_per_shard: (pairs / SHARDS).max(1),
+                pairs_per_resource: (pairs / SHARDS / 10).max(1),
+            },
+        }
+    }
+
+    /// How many pairs and resources it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let pairs =
+            |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).pairs;
+        self.shards.iter().map(pairs).sum()
+    }
+
+    /// Whether it holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Works on a resource's entry, which is made if it is not there, and keeps the bounds.
+    fn with_entry<T>(&self, resource: Resource, work: impl FnOnce(&mut Entry) -> T) -> T {
+        let mut shard = self.shard(resource);
+        let Shard { entries, pairs } = &mut *shard;
+        let new_life = || self.incarnations.fetch_add(1, Ordering::Relaxed);
+        let before = entries.peek(&resource).map_or(0, Entry::weight);
+        let entry = entries.get_or_insert_mut(resource, || Entry::new(new_life()));
+        let result = work(entry);
+        if entry.len() > self.limits.pairs_per_resource {
+            // Half of them at once, so that the next pair does not trim again.
+            entry.trim(self.limits.pairs_per_resource / 2, new_life());
+        }
+        *pairs = *pairs + entry.weight() - before;
+        while *pairs > self.limits.pairs_per_shard && entries.len() > 1 {
+            let Some((_, evicted)) = entries.pop_lru() else {
+                break;
+            };
+            *pairs -= evicted.weight();
+        }
+        result
+    }
+
+    fn shard(&self, resource: Resource) -> std::sync::MutexGuard<'_, Shard> {
+        let index = resource.id as usize % SHARDS;
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_pair(&self, pair: &Pair) -> Reading {
+        let mut shard = self.shard(pair.resource);
+        let entry = shard.entries.get(&pair.resource);
+        entry.map_or_else(Reading::default, |entry| entry.read(pair.user_id))
+    }
+}
+
+impl Cache for MemoryCache {
+    fn ping(&self) -> CacheFuture<'_, ()> {
+        Box::pin(async move { Ok(()) })
+    }
+
+    fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>> {
+        Box::pin(async move { Ok(pairs.iter().map(|pair| self.read_pair(pair)).collect()) })
+    }
+
+    fn apply<'a>(
+        &'a self,
+        events: &'a [(Pair, Mark)],
+    ) -> CacheFuture<'a, Vec<(Applied, Incarnation)>> {
+        Box::pin(async move {
+            let apply = |(pair, mark): &(Pair, Mark)| {
+                self.with_entry(pair.resource, |entry| {
+                    (entry.apply(pair.user_id, *mark), entry.incarnation())
+                })
+            };
+            Ok(events.iter().map(apply).collect())
+        })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        settlements: &'a BTreeMap<Resource, Settlement>,
+    ) -> CacheFuture<'a, ()> {
+        Box::pin(async move {
+            for (resource, settlement) in settlements {
+                self.with_entry(*resource, |entry| {
+                    entry.settle(settlement.marks.iter().copied(), settlement.count);
+                });
+            }
+            Ok(())
+        })
+    }
+
+    fn forget<'a>(&'a self, events: &'a [(Pair, Version)]) -> CacheFuture<'a, ()> {
+        Box::pin(async move {
+            for (pair, version) in events {
+                self.with_entry(pair.resource, |entry| entry.forget(pair.user_id, *version));
+            }
+            Ok(())
+        })
+    }
+
+    fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>> {
+        Box::pin(async move {
+            let open =
+                |resource: &Resource| self.with_entry(*resource, |entry| entry.incarnation());
+            Ok(resources.iter().map(open).collect())
+        })
+    }
+
+    fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Reading>> {
+        Box::pin(async move {
+            let fill = |filling: &Filling| {
+                let user_id = filling.pair.user_id;
+                self.with_entry(filling.pair.resource, |entry| {
+                    entry.fill(
+                        filling.incarnation,
+                        [(user_id, filling.mark)],
+                        filling.count,
+                    );
+                    entry.read(user_id)
+                })
+            };
+            Ok(fillings.iter().map(fill).collect())
+        })
+    }
+
+    fn kind(&self) -> &'static str {
+        "in-process"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::LikeCount;
+
+    fn filling(video: i64, incarnation: Incarnation) -> Filling {
+        Filling {
+            pair: Pair {
+                resource: Resource::video(video),
+                user_id: 1,
+            },
+            incarnation,
+            mark: Mark {
+                version: Version(1),
+                liked: true,
+            },
+            count: LikeCount {
+                like_count: 1,
+                revision: 1,
+            },
+        }
+    }
+
+    #[actix::test]
+    async fn memory_stays_bounded_and_what_was_evicted_is_not_known() {
+        let cache = MemoryCache::new(160);
+        for video in 1..=1_000 {
+            let opened = cache
+                .open(&[Resource::video(video)])
+                .await
+                .expect("in process");
+            let filled = cache
+                .fill(&[filling(video, opened[0])])
+                .await
+                .expect("in process");
+            assert_eq!(
+                filled[0],
+                Reading {
+                    liked: Some(true),
+                    like_count: Some(1)
+                }
+            );
+        }
+        assert!(cache.len() <= 160, "{} pairs", cache.len());
+        let pair = filling(1, 0).pair;
+        assert_eq!(
+            cache.read(&[pair]).await.expect("in process"),
+            [Reading::default()]
+        );
+    }
+
+    #[actix::test]
+    async fn one_resource_does_not_take_it_all() {
+        let cache = MemoryCache::new(16_000);
+        let resource = Resource::video(7);
+        let marks = (1..5_000).map(|user| {
+            (
+                user,
+                Mark {
+                    version: Version(1),
+                    liked: true,
+                },
+            )
+        });
+        let settlement = Settlement {
+            marks: marks.collect(),
+            count: None,
+        };
+        cache
+            .settle(&BTreeMap::from([(resource, settlement)]))
+            .await
+            .expect("in process");
+        assert!(cache.len() <= 100, "{} pairs", cache.len());
+    }
+}

@@ -1,0 +1,80 @@
+//! The cache: what answers at once. One newest-wins rule ([`Entry`](crate::domain::Entry)), whatever
+//! holds the entries. The cache writer is the only caller of what changes it; readers call
+//! [`Cache::read`].
+
+mod memory;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+pub use memory::MemoryCache;
+
+use crate::domain::{Applied, LikeCount, Mark, Pair, Reading, Resource, UserId, Version};
+
+/// What every method of [`Cache`] answers with.
+pub type CacheFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, CacheError>> + Send + 'a>>;
+
+/// Why the cache did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CacheError {
+    /// It could not be reached, or did not answer in time.
+    #[error("the cache cannot be reached: {0}")]
+    Unavailable(String),
+}
+
+/// Names one life of an entry: see [`Entry::fill`](crate::domain::Entry::fill).
+pub type Incarnation = u64;
+
+/// What the database holds of one resource after a commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settlement {
+    /// The states of the pairs that the commit touched.
+    pub marks: Vec<(UserId, Mark)>,
+    /// The like count.
+    pub count: Option<LikeCount>,
+}
+
+/// What a reader found in the database for a pair that the cache could not tell of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filling {
+    /// The pair.
+    pub pair: Pair,
+    /// The life of the entry that was found wanting, before the database was read.
+    pub incarnation: Incarnation,
+    /// The pair's state in the database.
+    pub mark: Mark,
+    /// The resource's like count in the database.
+    pub count: LikeCount,
+}
+
+/// The cache. Answers come in the order of what was asked.
+pub trait Cache: Send + Sync {
+    /// Answers if the cache does.
+    fn ping(&self) -> CacheFuture<'_, ()>;
+
+    /// What is known of each pair.
+    fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>>;
+
+    /// Takes in accepted events.
+    fn apply<'a>(
+        &'a self,
+        events: &'a [(Pair, Mark)],
+    ) -> CacheFuture<'a, Vec<(Applied, Incarnation)>>;
+
+    /// Takes in what the database holds after a commit.
+    fn settle<'a>(&'a self, settlements: &'a BTreeMap<Resource, Settlement>)
+    -> CacheFuture<'a, ()>;
+
+    /// Puts back events that could not be made durable.
+    fn forget<'a>(&'a self, events: &'a [(Pair, Version)]) -> CacheFuture<'a, ()>;
+
+    /// Makes sure that each resource has an entry, to be filled.
+    fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>>;
+
+    /// Takes in what a reader found in the database; answers what is known of each pair then.
+    fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Reading>>;
+
+    /// The name of the cache's kind, for people.
+    fn kind(&self) -> &'static str;
+}

@@ -1,0 +1,110 @@
+//! What became of a load. `drive` adds every outcome up, the report and the benchmarks read the sums.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use hyper::Method;
+
+use super::client::{Failure, Outcome};
+use super::request::Request;
+
+const LONGEST_LATENCY_MICROSECONDS: u64 = 3_600_000_000;
+
+/// What became of a load.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Requests answered with 2xx.
+    pub accepted: u64,
+    /// Requests that failed, by kind.
+    pub failures: BTreeMap<Failure, u64>,
+    /// `PUT` requests sent, whatever became of them.
+    pub likes: u64,
+    /// `DELETE` requests sent, whatever became of them.
+    pub unlikes: u64,
+    /// From the first moment a request could be sent to the last outcome.
+    pub elapsed: Duration,
+    /// Microseconds from the moment a request was due to the end of its answer, of accepted requests. With a
+    /// rate, due means its slot in the schedule; without, the moment a connection was free for it.
+    pub latency: Histogram<u64>,
+    /// Whether the load was stopped before its end.
+    pub interrupted: bool,
+}
+
+impl Summary {
+    pub(super) fn new() -> Self {
+        Self {
+            accepted: 0,
+            failures: BTreeMap::new(),
+            likes: 0,
+            unlikes: 0,
+            elapsed: Duration::ZERO,
+            latency: Histogram::new_with_bounds(1, LONGEST_LATENCY_MICROSECONDS, 3)
+                .expect("constant bounds are valid"),
+            interrupted: false,
+        }
+    }
+
+    /// Requests that were not accepted.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+
+    /// All requests.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.accepted + self.failed()
+    }
+
+    pub(super) fn add(&mut self, request: &Request, outcome: &Outcome, latency: Duration) {
+        if request.method == Method::PUT {
+            self.likes += 1;
+        } else if request.method == Method::DELETE {
+            self.unlikes += 1;
+        }
+        match outcome {
+            Ok(_) => {
+                self.accepted += 1;
+                let microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+                self.latency.saturating_record(microseconds);
+            }
+            Err(failure) => *self.failures.entry(*failure).or_default() += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::{StatusCode, Uri};
+
+    use super::*;
+
+    fn request(method: Method) -> Request {
+        Request {
+            method,
+            path: Uri::from_static("/v1/videos/7/like"),
+            user_id: 1,
+        }
+    }
+
+    #[test]
+    fn every_request_is_counted_once_and_a_failed_one_has_no_latency() {
+        let mut summary = Summary::new();
+        let (ok, busy) = (StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE);
+        summary.add(&request(Method::PUT), &Ok(ok), Duration::from_millis(3));
+        summary.add(&request(Method::DELETE), &Ok(ok), Duration::from_millis(3));
+        for _ in 0..2 {
+            let refused = Err(Failure::Status(busy));
+            summary.add(&request(Method::PUT), &refused, Duration::from_secs(9));
+        }
+        assert_eq!(
+            (summary.sent(), summary.accepted, summary.failed()),
+            (4, 2, 2)
+        );
+        assert_eq!((summary.likes, summary.unlikes), (3, 1));
+        assert_eq!(summary.failures[&Failure::Status(busy)], 2);
+        assert_eq!(summary.latency.len(), 2);
+        assert!(summary.latency.max() < 4_000, "microseconds");
+    }
+}

@@ -1,0 +1,76 @@
+//! The command line: one file for each subcommand.
+
+pub mod load;
+mod migrate;
+mod serve;
+mod verify;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::AppError;
+use crate::config::{self, ConfigError, Given};
+use crate::store::StoreError;
+
+/// Likewise, an event-driven like service
+#[derive(Debug, Parser)]
+#[command(version, next_help_heading = "Settings")]
+pub struct Cli {
+    #[command(flatten)]
+    settings: Given,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the like API (the default)
+    Serve,
+    /// Bring the database's tables up to date
+    Migrate,
+    /// Send likes from a file to a running service, and measure it
+    Load(Box<load::LoadArgs>),
+    /// Wait for the ledger to close, then check the promises on the data
+    Verify(verify::VerifyArgs),
+}
+
+/// Why a subcommand could not do what it should.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    App(#[from] AppError),
+    #[error(transparent)]
+    Load(#[from] load::LoadError),
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl Cli {
+    /// Runs the subcommand. What keeps it from doing so is said on standard error, with exit code 1.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        actix::System::new()
+            .block_on(self.dispatch())
+            .unwrap_or_else(|failure| {
+                // Nothing is left to do if standard error is closed.
+                let _ = writeln!(std::io::stderr(), "likewise: {failure}");
+                ExitCode::FAILURE
+            })
+    }
+
+    async fn dispatch(self) -> Result<ExitCode, Failure> {
+        let settings = || self.settings.settle(&config::file());
+        match self.command.unwrap_or(Command::Serve) {
+            Command::Serve => serve::run(settings()?).await,
+            Command::Migrate => migrate::run(settings()?).await,
+            Command::Load(arguments) => Ok(load::run(*arguments).await?),
+            Command::Verify(arguments) => verify::run(settings()?, arguments).await,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `likewise verify`: waits for the ledger to close, then checks the promises on the data.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::Failure;
+use crate::config::Settings;
+use crate::domain::Status;
+use crate::store::{self, Store, StoreError, Verification};
+
+/// How many differences of each kind are shown.
+const EXAMPLES: usize = 10;
+
+/// How often the ledger is looked at while it is open.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Arguments of `likewise verify`.
+#[derive(Debug, clap::Args)]
+pub(super) struct VerifyArgs {
+    /// The longest wait for the ledger to close
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    wait: u64,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    holds: bool,
+    waited_seconds: f64,
+    ledger: BTreeMap<Status, i64>,
+    #[serde(flatten)]
+    verification: Verification,
+}
+
+pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<ExitCode, Failure> {
+    let store = store::connect(&settings.store).await?;
+    let waited = wait_for_ledger(store.as_ref(), Duration::from_secs(arguments.wait)).await?;
+    let verification = store.verify(EXAMPLES).await?;
+    let report = Report {
+        holds: verification.holds(),
+        waited_seconds: waited.as_secs_f64(),
+        ledger: store.ledger_summary().await?,
+        verification,
+    };
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, &report)?;
+    }
+    Ok(if report.holds {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn wait_for_ledger(store: &dyn Store, longest: Duration) -> Result<Duration, StoreError> {
+    let started = Instant::now();
+    while store.open_rows().await? > 0 && started.elapsed() < longest {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(started.elapsed())
+}
+
+fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED);
+    table.set_header(["promise", "checked", "differences", "holds"]);
+    for check in &report.verification.checks {
+        table.add_row([
+            check.promise.clone(),
+            check.checked.to_string(),
+            check.differences.to_string(),
+            if check.holds() { "yes" } else { "NO" }.to_owned(),
+        ]);
+    }
+    for column in 1..=2 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    writeln!(out, "{table}")?;
+    let ledger: Vec<_> = report
+        .ledger
+        .iter()
+        .map(|(status, rows)| format!("{rows} {status}"))
+        .collect();
+    let liked: Vec<_> = report
+        .verification
+        .liked
+        .iter()
+        .map(|(resource_type, rows)| format!("{rows} {resource_type}s"))
+        .collect();
+    writeln!(
+        out,
+        "ledger: {}; liked: {}; waited {:.1} s for the ledger to close",
+        if ledger.is_empty() {
+            "empty".to_owned()
+        } else {
+            ledger.join(", ")
+        },
+        liked.join(", "),
+        report.waited_seconds
+    )?;
+    for check in report
+        .verification
+        .checks
+        .iter()
+        .filter(|check| !check.holds())
+    {
+        writeln!(
+            out,
+            "\n{}: {} differences, the first of them:",
+            check.promise, check.differences
+        )?;
+        for example in check.examples.iter().take(EXAMPLES) {
+            writeln!(
+                out,
+                "  {}: expected {}, found {}",
+                example.subject, example.expected, example.found
+            )?;
+        }
+    }
+    Ok(())
+}

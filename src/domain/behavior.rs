@@ -1,0 +1,300 @@
+//! What users do to resources, and the event that says so.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::version::Version;
+
+/// A user's id: a positive number that the product in front of Likewise has given out.
+pub type UserId = i64;
+
+/// The kinds of resource that can be liked. A new kind is a variant here, and a table in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResourceType {
+    /// A video, or whatever the product's main item is.
+    Video,
+    /// A comment below one.
+    Comment,
+}
+
+impl ResourceType {
+    /// Every resource type, in the order of its declaration.
+    pub const ALL: [Self; 2] = [Self::Video, Self::Comment];
+
+    /// The word for it in SQL, JSON and NATS subjects.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Video => "video",
+            Self::Comment => "comment",
+        }
+    }
+}
+
+/// Something a user did to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BehaviorType {
+    /// The user likes it from now on.
+    Like,
+    /// The user takes the like back.
+    Unlike,
+    /// The user has seen it.
+    View,
+    /// The user has shared it.
+    Share,
+    /// The user has commented on it.
+    Comment,
+}
+
+impl BehaviorType {
+    /// Every behavior type, in the order of its declaration.
+    pub const ALL: [Self; 5] = [
+        Self::Like,
+        Self::Unlike,
+        Self::View,
+        Self::Share,
+        Self::Comment,
+    ];
+
+    /// The word for it in SQL, JSON and NATS subjects.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Like => "like",
+            Self::Unlike => "unlike",
+            Self::View => "view",
+            Self::Share => "share",
+            Self::Comment => "comment",
+        }
+    }
+
+    /// What it does to the like of the pair; `None` for behaviors that leave it alone.
+    #[must_use]
+    pub const fn action(self) -> Option<Action> {
+        match self {
+            Self::Like => Some(Action::Like),
+            Self::Unlike => Some(Action::Unlike),
+            Self::View | Self::Share | Self::Comment => None,
+        }
+    }
+}
+
+/// What a like event asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Like the resource.
+    Like,
+    /// Take the like back.
+    Unlike,
+}
+
+impl Action {
+    /// The word for it in SQL and JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.behavior_type().as_str()
+    }
+
+    /// Whether the pair is liked once this action has been applied.
+    #[must_use]
+    pub const fn liked(self) -> bool {
+        matches!(self, Self::Like)
+    }
+
+    /// The behavior that asks for this action.
+    #[must_use]
+    pub const fn behavior_type(self) -> BehaviorType {
+        match self {
+            Self::Like => BehaviorType::Like,
+            Self::Unlike => BehaviorType::Unlike,
+        }
+    }
+}
+
+/// A word that names none of the values it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a known {1}")]
+pub struct UnknownWord(pub String, pub &'static str);
+
+macro_rules! from_word {
+    ($type:ty, $what:literal, $all:expr) => {
+        impl FromStr for $type {
+            type Err = UnknownWord;
+
+            fn from_str(word: &str) -> Result<Self, Self::Err> {
+                $all.into_iter()
+                    .find(|value| value.as_str() == word)
+                    .ok_or_else(|| UnknownWord(word.to_owned(), $what))
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+from_word!(ResourceType, "resource type", ResourceType::ALL);
+from_word!(BehaviorType, "behavior", BehaviorType::ALL);
+from_word!(Action, "action", [Action::Like, Action::Unlike]);
+
+/// What something was done to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Resource {
+    /// Its kind.
+    pub resource_type: ResourceType,
+    /// Its id, a positive number.
+    pub id: i64,
+}
+
+impl Resource {
+    /// The video with this id.
+    #[must_use]
+    pub const fn video(id: i64) -> Self {
+        Self {
+            resource_type: ResourceType::Video,
+            id,
+        }
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.resource_type, self.id)
+    }
+}
+
+/// Who made an event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A process of Likewise, which drew the event id and the version itself.
+    Api,
+    /// Another service, under the name that it gave.
+    Foreign(String),
+}
+
+impl Source {
+    /// The name stored in `user_behaviors.source` of what Likewise's own API accepted.
+    pub const API: &'static str = "likewise-api";
+
+    /// The longest name of a source, in bytes.
+    pub const MAX_LENGTH: usize = 64;
+
+    /// The name stored in `user_behaviors.source`.
+    #[must_use]
+    pub fn name(&self) -> Cow<'static, str> {
+        match self {
+            Self::Api => Cow::Borrowed(Self::API),
+            Self::Foreign(name) => Cow::Owned(name.clone()),
+        }
+    }
+}
+
+/// One behavior as it travels through the pipeline. One that likes or unlikes is a *like event*.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BehaviorEvent {
+    /// Its identity: the same id twice is the same event.
+    pub event_id: Uuid,
+    /// Who did it.
+    pub user_id: UserId,
+    /// What it was done to.
+    pub resource: Resource,
+    /// What was done.
+    pub behavior: BehaviorType,
+    /// Its place among the events of the same user and resource.
+    pub version: Version,
+    /// When it was done.
+    pub occurred_at: DateTime<Utc>,
+    /// Who says so.
+    pub source: Source,
+}
+
+/// Why a behavior cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidBehavior {
+    /// The user id is not positive.
+    #[error("user id must be a positive number, got {0}")]
+    UserId(i64),
+    /// The resource id is not positive.
+    #[error("resource id must be a positive number, got {0}")]
+    ResourceId(i64),
+}
+
+impl BehaviorEvent {
+    /// The like event that this service makes of a request: a fresh event id (UUID v7) at this version.
+    ///
+    /// # Errors
+    /// If the user or the resource has an id that nobody can have.
+    pub fn accepted(
+        user_id: UserId,
+        resource: Resource,
+        action: Action,
+        version: Version,
+    ) -> Result<Self, InvalidBehavior> {
+        Self {
+            event_id: Uuid::now_v7(),
+            user_id,
+            resource,
+            behavior: action.behavior_type(),
+            version,
+            occurred_at: version.moment(),
+            source: Source::Api,
+        }
+        .validated()
+    }
+
+    /// This event, if its ids are ones that a user and a resource can have.
+    ///
+    /// # Errors
+    /// If an id is not positive.
+    pub fn validated(self) -> Result<Self, InvalidBehavior> {
+        if self.user_id <= 0 {
+            return Err(InvalidBehavior::UserId(self.user_id));
+        }
+        if self.resource.id <= 0 {
+            return Err(InvalidBehavior::ResourceId(self.resource.id));
+        }
+        Ok(self)
+    }
+
+    /// What it does to the like; `None` for behaviors that leave it alone.
+    #[must_use]
+    pub const fn action(&self) -> Option<Action> {
+        self.behavior.action()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_read_back_as_what_it_was_written_for() {
+        for behavior in BehaviorType::ALL {
+            assert_eq!(behavior.as_str().parse(), Ok(behavior));
+        }
+        for resource_type in ResourceType::ALL {
+            assert_eq!(resource_type.as_str().parse(), Ok(resource_type));
+        }
+        assert!("dislike".parse::<BehaviorType>().is_err());
+    }
+
+    #[test]
+    fn ids_that_are_not_positive_are_refused() {
+        let event =
+            |user, id| BehaviorEvent::accepted(user, Resource::video(id), Action::Like, Version(1));
+        assert_eq!(event(0, 1), Err(InvalidBehavior::UserId(0)));
+        assert_eq!(event(1, -7), Err(InvalidBehavior::ResourceId(-7)));
+        assert!(event(1, 1).is_ok());
+    }
+}

@@ -1,0 +1,619 @@
+//! What the cache holds of one resource, and the newest-wins rule by which it changes.
+//!
+//! The in-process cache runs this code; the Redis script is its twin. The rule keeps, for each pair,
+//! the state that requests have asked for (`current`) beside the state that the database is known to
+//! hold (`settled`). The like count shown is the database's count plus what is still on its way, so a
+//! count neither jumps back while events are in flight nor drifts once they have arrived.
+
+use std::collections::HashMap;
+
+use super::behavior::UserId;
+use super::fold::Mark;
+use super::version::Version;
+
+/// A like count as the database holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LikeCount {
+    /// How many users like the resource.
+    pub like_count: i64,
+    /// Which change of the count this is: a higher revision is the newer count. Zero says that the
+    /// database has no row for the resource, so that nobody ever liked it.
+    pub revision: i64,
+}
+
+impl LikeCount {
+    /// The count of a resource that the database knows nothing of.
+    pub const NEVER: Self = Self {
+        like_count: 0,
+        revision: 0,
+    };
+}
+
+/// What the cache holds of one pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    current: Mark,
+    /// What the database is known to hold; `None` while nobody has looked.
+    settled: Option<Mark>,
+}
+
+impl Held {
+    /// What the pair adds to the database's count while it is on its way.
+    fn in_flight(&self) -> i64 {
+        self.settled
+            .map_or(0, |settled| self.current.weight() - settled.weight())
+    }
+}
+
+/// What [`Entry::apply`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// Whether the pair's state is another now; `None` if the state before is not known.
+    pub changed: Option<bool>,
+    /// Set if the entry holds a newer event of this pair, and then its version: nothing was changed.
+    pub newer: Option<Version>,
+    /// The like count as it is now; `None` if it is not known.
+    pub like_count: Option<i64>,
+}
+
+impl Applied {
+    /// Whether the answer can be had in full only after a [`fill`](Entry::fill).
+    #[must_use]
+    pub const fn needs_fill(&self) -> bool {
+        self.newer.is_none() && (self.changed.is_none() || self.like_count.is_none())
+    }
+}
+
+/// What an entry says of a pair; `None` wherever it does not know. It never guesses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reading {
+    /// Whether the user likes the resource.
+    pub liked: Option<bool>,
+    /// How many users like it.
+    pub like_count: Option<i64>,
+}
+
+/// What the cache holds of one resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Names this life of the entry. An entry that was evicted, flushed or trimmed and then built
+    /// again has another, so that what was read from the database before cannot be filled in after.
+    incarnation: u64,
+    count: Option<LikeCount>,
+    /// Whether every pair that the database holds is here, so that an absent one is not liked.
+    complete: bool,
+    /// Likes on their way to the database, less unlikes.
+    in_flight: i64,
+    /// How many pairs have no `settled` state; while there are any, the count cannot be known.
+    unknown: usize,
+    pairs: HashMap<UserId, Held>,
+}
+
+impl Entry {
+    /// An entry that knows nothing.
+    #[must_use]
+    pub fn new(incarnation: u64) -> Self {
+        Self {
+            incarnation,
+            count: None,
+            complete: false,
+            in_flight: 0,
+            unknown: 0,
+            pairs: HashMap::new(),
+        }
+    }
+
+    /// Names this life of the entry: see [`fill`](Self::fill).
+    #[must_use]
+    pub const fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// How many pairs it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// What it takes of a cache's bound: its pairs, and one for itself.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.pairs.len() + 1
+    }
+
+    /// Whether it holds no pair.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// What it says of a pair.
+    #[must_use]
+    pub fn read(&self, user_id: UserId) -> Reading {
+        let liked = match self.pairs.get(&user_id) {
+            Some(held) => Some(held.current.liked),
+            None if self.complete => Some(false),
+            None => None,
+        };
+        Reading {
+            liked,
+            like_count: self.like_count(),
+        }
+    }
+
+    fn like_count(&self) -> Option<i64> {
+        let count = self.count.filter(|_| self.unknown == 0)?;
+        Some(count.like_count + self.in_flight)
+    }
+
+    /// Takes an accepted event in: it wins if it is newer than what is held.
+    pub fn apply(&mut self, user_id: UserId, mark: Mark) -> Applied {
+        let held = self.pairs.get(&user_id).copied();
+        let held = held.or_else(|| {
+            self.complete.then_some(Held {
+                current: Mark::NEVER,
+                settled: Some(Mark::NEVER),
+            })
+        });
+        let (changed, newer) = match held {
+            None => {
+                self.put(
+                    user_id,
+                    Held {
+                        current: mark,
+                        settled: None,
+                    },
+                );
+                (None, None)
+            }
+            Some(held) if mark > held.current => {
+                self.put(
+                    user_id,
+                    Held {
+                        current: mark,
+                        ..held
+                    },
+                );
+                (Some(mark.liked != held.current.liked), None)
+            }
+            // The event itself is here already: the worker was faster than this call.
+            Some(held) if mark == held.current => (None, None),
+            Some(held) => (Some(false), Some(held.current.version)),
+        };
+        Applied {
+            changed,
+            newer,
+            like_count: self.like_count(),
+        }
+    }
+
+    /// Takes in what the database holds after a commit: the states of pairs, and the count.
+    pub fn settle(
+        &mut self,
+        marks: impl IntoIterator<Item = (UserId, Mark)>,
+        count: Option<LikeCount>,
+    ) {
+        for (user_id, mark) in marks {
+            let held = match self.pairs.get(&user_id).copied() {
+                None => Held {
+                    current: mark,
+                    settled: Some(mark),
+                },
+                Some(held) => Held {
+                    current: held.current.max(mark),
+                    settled: Some(held.settled.map_or(mark, |settled| settled.max(mark))),
+                },
+            };
+            self.put(user_id, held);
+        }
+        if let Some(count) = count
+            && self.count.is_none_or(|held| count.revision > held.revision)
+        {
+            self.count = Some(count);
+        }
+    }
+
+    /// Takes in what a reader found in the database: like [`settle`](Self::settle), but only if the
+    /// entry still is the one that the reader found wanting. Answers whether it was.
+    pub fn fill(
+        &mut self,
+        incarnation: u64,
+        marks: impl IntoIterator<Item = (UserId, Mark)>,
+        count: LikeCount,
+    ) -> bool {
+        if incarnation != self.incarnation {
+            return false;
+        }
+        let first_look = self.count.is_none();
+        self.settle(marks, Some(count));
+        if first_look && count == LikeCount::NEVER {
+            self.complete = true;
+        }
+        true
+    }
+
+    /// Puts back an event that was applied but could not be made durable.
+    pub fn forget(&mut self, user_id: UserId, version: Version) {
+        let Some(held) = self.pairs.get(&user_id).copied() else {
+            return;
+        };
+        if held.current.version != version {
+            return;
+        }
+        match held.settled {
+            Some(settled) => self.put(
+                user_id,
+                Held {
+                    current: settled,
+                    settled: Some(settled),
+                },
+            ),
+            None => {
+                self.pairs.remove(&user_id);
+                self.unknown -= 1;
+            }
+        }
+    }
+
+    /// Drops settled pairs until at most `limit` pairs are left, or only ones in flight. If any had to
+    /// go, another life of the entry begins, under this name.
+    pub fn trim(&mut self, limit: usize, incarnation: u64) {
+        let mut surplus = self.pairs.len().saturating_sub(limit);
+        if surplus == 0 {
+            return;
+        }
+        self.pairs.retain(|_, held| {
+            let drop = surplus > 0 && held.settled == Some(held.current);
+            surplus -= usize::from(drop);
+            !drop
+        });
+        self.complete = false;
+        self.incarnation = incarnation;
+    }
+
+    fn put(&mut self, user_id: UserId, held: Held) {
+        if let Some(before) = self.pairs.insert(user_id, held) {
+            self.in_flight -= before.in_flight();
+            self.unknown -= usize::from(before.settled.is_none());
+        }
+        self.in_flight += held.in_flight();
+        self.unknown += usize::from(held.settled.is_none());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::behavior::Resource;
+    use crate::domain::fold::{Fold, Pair};
+
+    const RESOURCE: Resource = Resource::video(7);
+
+    /// The database, as the entry sees it.
+    #[derive(Default)]
+    struct Database {
+        states: BTreeMap<UserId, Mark>,
+        count: Option<LikeCount>,
+    }
+
+    impl Database {
+        fn commit(&mut self, events: &[(UserId, Mark)]) -> Vec<(UserId, Mark)> {
+            let pair = |user_id| Pair {
+                resource: RESOURCE,
+                user_id,
+            };
+            let fold = Fold::of(
+                |pair| self.states.get(&pair.user_id).copied(),
+                events.iter().map(|(user_id, mark)| (pair(*user_id), *mark)),
+            );
+            let before = self.count.unwrap_or(LikeCount::NEVER);
+            for (pair, mark) in &fold.states {
+                self.states.insert(pair.user_id, *mark);
+            }
+            self.count = Some(LikeCount {
+                like_count: before.like_count + fold.count_changes.values().sum::<i64>(),
+                revision: before.revision + 1,
+            });
+            fold.states
+                .into_iter()
+                .map(|(pair, mark)| (pair.user_id, mark))
+                .collect()
+        }
+
+        fn mark(&self, user_id: UserId) -> Mark {
+            self.states.get(&user_id).copied().unwrap_or(Mark::NEVER)
+        }
+
+        fn count(&self) -> LikeCount {
+            self.count.unwrap_or(LikeCount::NEVER)
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// A request arrives, and its event waits to be committed.
+        Accept(UserId, bool),
+        /// An event of another service waits to be committed, unknown to the cache.
+        Foreign(UserId, bool),
+        /// So many of the waiting events are committed; the settlement waits for delivery.
+        Commit(usize),
+        /// One of the settlements on their way is delivered.
+        Settle(usize),
+        /// A reader looks into the database for this user; the answer waits to be filled in.
+        Look(UserId),
+        /// One of those answers is filled in.
+        Fill(usize),
+        /// The entry is lost.
+        Flush,
+        /// The entry is trimmed to so many pairs.
+        Trim(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let user = 1i64..5;
+        prop_oneof![
+            4 => (user.clone(), any::<bool>()).prop_map(|(u, l)| Step::Accept(u, l)),
+            1 => (user.clone(), any::<bool>()).prop_map(|(u, l)| Step::Foreign(u, l)),
+            3 => (1usize..4).prop_map(Step::Commit),
+            3 => (0usize..4).prop_map(Step::Settle),
+            2 => user.prop_map(Step::Look),
+            2 => (0usize..4).prop_map(Step::Fill),
+            1 => Just(Step::Flush),
+            1 => (0usize..3).prop_map(Step::Trim),
+        ]
+    }
+
+    struct World {
+        entry: Entry,
+        database: Database,
+        lives: u64,
+        clock: i64,
+        waiting: Vec<(UserId, Mark)>,
+        settlements: Vec<(Vec<(UserId, Mark)>, LikeCount)>,
+        answers: Vec<(u64, UserId, Mark, LikeCount)>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                entry: Entry::new(1),
+                database: Database::default(),
+                lives: 1,
+                clock: 0,
+                waiting: Vec::new(),
+                settlements: Vec::new(),
+                answers: Vec::new(),
+            }
+        }
+
+        fn event(&mut self, liked: bool) -> Mark {
+            self.clock += 1;
+            Mark {
+                version: Version(self.clock),
+                liked,
+            }
+        }
+
+        fn commit(&mut self, events: usize) {
+            let batch: Vec<_> = self
+                .waiting
+                .drain(..events.min(self.waiting.len()))
+                .collect();
+            if !batch.is_empty() {
+                let states = self.database.commit(&batch);
+                self.settlements.push((states, self.database.count()));
+            }
+        }
+
+        fn settle(&mut self, which: usize) {
+            if !self.settlements.is_empty() {
+                let (states, count) = self.settlements.remove(which % self.settlements.len());
+                self.entry.settle(states, Some(count));
+            }
+        }
+
+        fn fill(&mut self, which: usize) {
+            if !self.answers.is_empty() {
+                let (life, user_id, mark, count) = self.answers.remove(which % self.answers.len());
+                self.entry.fill(life, [(user_id, mark)], count);
+            }
+        }
+
+        fn take(&mut self, step: Step) {
+            match step {
+                Step::Accept(user_id, liked) => {
+                    let mark = self.event(liked);
+                    self.entry.apply(user_id, mark);
+                    self.waiting.push((user_id, mark));
+                }
+                Step::Foreign(user_id, liked) => {
+                    let mark = self.event(liked);
+                    self.waiting.push((user_id, mark));
+                }
+                Step::Commit(events) => self.commit(events),
+                Step::Settle(which) => self.settle(which),
+                Step::Look(user_id) => self.answers.push((
+                    self.entry.incarnation(),
+                    user_id,
+                    self.database.mark(user_id),
+                    self.database.count(),
+                )),
+                Step::Fill(which) => self.fill(which),
+                Step::Flush => {
+                    self.lives += 1;
+                    self.entry = Entry::new(self.lives);
+                }
+                Step::Trim(limit) => {
+                    self.lives += 1;
+                    self.entry.trim(limit, self.lives);
+                }
+            }
+        }
+
+        fn quiet_down(&mut self) {
+            while !self.waiting.is_empty() {
+                self.commit(3);
+            }
+            while !self.settlements.is_empty() {
+                self.settle(1);
+            }
+            while !self.answers.is_empty() {
+                self.fill(0);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn once_quiet_the_cache_says_what_the_database_says_or_that_it_does_not_know(
+            steps in prop::collection::vec(step(), 0..60)
+        ) {
+            let mut world = World::new();
+            for step in steps {
+                world.take(step);
+            }
+            world.quiet_down();
+            for user_id in 1..5 {
+                let reading = world.entry.read(user_id);
+                prop_assert!(reading.liked.is_none_or(|liked| liked == world.database.mark(user_id).liked));
+                prop_assert!(reading.like_count.is_none_or(|count| count == world.database.count().like_count));
+            }
+        }
+
+        #[test]
+        fn an_accepted_event_is_read_at_once(user_id in 1i64..5, steps in prop::collection::vec(step(), 0..30), liked: bool) {
+            let mut world = World::new();
+            for step in steps {
+                world.take(step);
+            }
+            world.take(Step::Accept(user_id, liked));
+            prop_assert_eq!(world.entry.read(user_id).liked, Some(liked));
+        }
+    }
+
+    fn at(version: i64, liked: bool) -> Mark {
+        Mark {
+            version: Version(version),
+            liked,
+        }
+    }
+
+    fn filled(count: LikeCount) -> Entry {
+        let mut entry = Entry::new(1);
+        assert!(entry.fill(1, [], count));
+        entry
+    }
+
+    #[test]
+    fn a_count_moves_with_the_requests_and_not_again_when_they_settle() {
+        let mut entry = filled(LikeCount::NEVER);
+        assert_eq!(entry.apply(1, at(10, true)).like_count, Some(1));
+        assert_eq!(entry.apply(2, at(11, true)).like_count, Some(2));
+        entry.settle(
+            [(1, at(10, true))],
+            Some(LikeCount {
+                like_count: 1,
+                revision: 1,
+            }),
+        );
+        assert_eq!(entry.read(1).like_count, Some(2));
+    }
+
+    #[test]
+    fn an_older_event_is_answered_with_the_newer_version() {
+        let mut entry = filled(LikeCount::NEVER);
+        entry.apply(1, at(10, true));
+        let applied = entry.apply(1, at(9, false));
+        assert_eq!(applied.newer, Some(Version(10)));
+        assert_eq!(entry.read(1).liked, Some(true));
+    }
+
+    #[test]
+    fn what_the_entry_does_not_know_is_never_read_as_not_liked() {
+        let mut entry = filled(LikeCount {
+            like_count: 3,
+            revision: 9,
+        });
+        assert_eq!(
+            entry.read(5),
+            Reading {
+                liked: None,
+                like_count: Some(3)
+            }
+        );
+        assert_eq!(
+            entry.apply(5, at(10, true)),
+            Applied {
+                changed: None,
+                newer: None,
+                like_count: None
+            }
+        );
+        assert_eq!(
+            entry.read(5),
+            Reading {
+                liked: Some(true),
+                like_count: None
+            }
+        );
+        assert!(entry.fill(
+            1,
+            [(5, at(4, true))],
+            LikeCount {
+                like_count: 3,
+                revision: 9
+            }
+        ));
+        assert_eq!(
+            entry.read(5),
+            Reading {
+                liked: Some(true),
+                like_count: Some(3)
+            }
+        );
+    }
+
+    #[test]
+    fn a_forgotten_event_leaves_the_entry_as_it_was() {
+        let mut entry = filled(LikeCount::NEVER);
+        entry.apply(1, at(10, true));
+        entry.forget(1, Version(10));
+        assert_eq!(
+            entry.read(1),
+            Reading {
+                liked: Some(false),
+                like_count: Some(0)
+            }
+        );
+        assert_eq!(entry.apply(1, at(9, true)).changed, Some(true));
+    }
+
+    #[test]
+    fn trimming_keeps_what_is_in_flight_and_refuses_older_fills() {
+        let mut entry = filled(LikeCount::NEVER);
+        entry.apply(1, at(10, true));
+        entry.settle(
+            [(2, at(4, true))],
+            Some(LikeCount {
+                like_count: 1,
+                revision: 1,
+            }),
+        );
+        entry.trim(1, 2);
+        assert_eq!(
+            entry.read(1),
+            Reading {
+                liked: Some(true),
+                like_count: Some(2)
+            }
+        );
+        assert_eq!(entry.read(2).liked, None);
+        assert!(!entry.fill(1, [(2, at(3, false))], LikeCount::NEVER));
+    }
+}

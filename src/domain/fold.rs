@@ -1,0 +1,185 @@
+//! The fold of events into states and count changes: the newest event of each pair wins.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::behavior::{Action, Resource, UserId};
+use super::version::Version;
+
+/// A user and a resource: what can be liked or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pair {
+    /// The resource, first, so that pairs sort by resource and workers lock in one order.
+    pub resource: Resource,
+    /// The user.
+    pub user_id: UserId,
+}
+
+/// The state of a pair as of its newest event.
+///
+/// Marks are totally ordered: by version, and between equal versions an unlike is the newer, so that
+/// every process picks the same winner whatever order it sees them in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// The version of the newest event.
+    pub version: Version,
+    /// Whether the pair is liked.
+    pub liked: bool,
+}
+
+impl Mark {
+    /// The state of a pair that no event has touched.
+    pub const NEVER: Self = Self {
+        version: Version::NEVER,
+        liked: false,
+    };
+
+    /// The state that an action at this version asks for.
+    #[must_use]
+    pub const fn new(version: Version, action: Action) -> Self {
+        Self {
+            version,
+            liked: action.liked(),
+        }
+    }
+
+    /// One if liked, else nothing: what the pair adds to the like count.
+    #[must_use]
+    pub const fn weight(self) -> i64 {
+        self.liked as i64
+    }
+}
+
+impl Ord for Mark {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.version
+            .cmp(&other.version)
+            .then_with(|| other.liked.cmp(&self.liked))
+    }
+}
+
+impl PartialOrd for Mark {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// What a batch of events changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fold {
+    /// The state of every pair that the events touch, whether they change it or not.
+    pub states: BTreeMap<Pair, Mark>,
+    /// The pairs whose stored state is older than the events': those to write.
+    pub changed: Vec<Pair>,
+    /// How much each touched resource's like count changes; zero where it does not.
+    pub count_changes: BTreeMap<Resource, i64>,
+}
+
+impl Fold {
+    /// Folds events into the states that are stored now. Any order and any number of duplicates of
+    /// the same events give the same fold.
+    #[must_use]
+    pub fn of(
+        stored: impl Fn(&Pair) -> Option<Mark>,
+        events: impl IntoIterator<Item = (Pair, Mark)>,
+    ) -> Self {
+        let mut newest: BTreeMap<Pair, Mark> = BTreeMap::new();
+        for (pair, mark) in events {
+            newest
+                .entry(pair)
+                .and_modify(|held| *held = mark.max(*held))
+                .or_insert(mark);
+        }
+        let mut fold = Self::default();
+        for (pair, mark) in newest {
+            let before = stored(&pair).unwrap_or(Mark::NEVER);
+            let after = mark.max(before);
+            if after > before {
+                fold.changed.push(pair);
+            }
+            *fold.count_changes.entry(pair.resource).or_default() +=
+                after.weight() - before.weight();
+            fold.states.insert(pair, after);
+        }
+        fold
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn event() -> impl Strategy<Value = (Pair, Mark)> {
+        (1i64..4, 1i64..4, 1i64..30, any::<bool>()).prop_map(|(user_id, video, version, liked)| {
+            let pair = Pair {
+                resource: Resource::video(video),
+                user_id,
+            };
+            let version = Version(version);
+            (pair, Mark { version, liked })
+        })
+    }
+
+    fn history() -> impl Strategy<Value = Vec<(Pair, Mark)>> {
+        prop::collection::vec(event(), 0..40)
+    }
+
+    /// Applies batches one after the other, as the store does.
+    fn store(batches: &[&[(Pair, Mark)]]) -> (HashMap<Pair, Mark>, HashMap<Resource, i64>) {
+        let mut states: HashMap<Pair, Mark> = HashMap::new();
+        let mut counts: HashMap<Resource, i64> = HashMap::new();
+        for batch in batches {
+            let fold = Fold::of(|pair| states.get(pair).copied(), batch.iter().copied());
+            for pair in &fold.changed {
+                states.insert(*pair, fold.states[pair]);
+            }
+            for (resource, change) in fold.count_changes {
+                *counts.entry(resource).or_default() += change;
+            }
+        }
+        (states, counts)
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_any_duplicates_and_any_batching_give_the_same_states_and_counts(
+            (events, shuffled, cut) in history().prop_flat_map(|events| {
+                let twice: Vec<_> = events.iter().chain(&events).copied().collect();
+                let length = twice.len();
+                (Just(events), Just(twice).prop_shuffle(), 0..=length)
+            })
+        ) {
+            let (left, right) = shuffled.split_at(cut);
+            prop_assert_eq!(store(&[&events]), store(&[left, right]));
+        }
+
+        #[test]
+        fn counts_equal_the_liked_pairs(events in history()) {
+            let (states, counts) = store(&[&events]);
+            for (resource, count) in counts {
+                let liked = states.iter().filter(|(pair, mark)| pair.resource == resource && mark.liked).count();
+                prop_assert_eq!(count, liked as i64);
+            }
+        }
+
+        #[test]
+        fn an_older_event_changes_nothing(events in history()) {
+            let (states, _) = store(&[&events]);
+            let again = Fold::of(|pair| states.get(pair).copied(), events);
+            prop_assert!(again.changed.is_empty());
+            prop_assert!(again.count_changes.values().all(|change| *change == 0));
+        }
+    }
+
+    #[test]
+    fn between_equal_versions_the_unlike_wins() {
+        let like = Mark::new(Version(5), Action::Like);
+        let unlike = Mark::new(Version(5), Action::Unlike);
+        assert!(unlike > like);
+        assert!(like > Mark::NEVER);
+    }
+}

@@ -1,0 +1,285 @@
+//! The ledger's states and how a row moves between them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::backoff::Backoff;
+use super::behavior::{Action, BehaviorEvent, Resource, UnknownWord, UserId};
+use super::version::Version;
+
+/// How far a like event has come: `sync_events.status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Recorded, and under the recorder's lease on its way to the first attempt.
+    Pending,
+    /// Claimed by a worker, whose lease and fencing token it carries.
+    Processing,
+    /// Its effect is in the read models.
+    Completed,
+    /// An attempt failed; the next is due at `next_attempt_at`.
+    Failed,
+    /// No attempt will follow: the error cannot be mended by one, or there were too many.
+    Dead,
+}
+
+impl Status {
+    /// Every status, in the order a row may pass them.
+    pub const ALL: [Self; 5] = [
+        Self::Pending,
+        Self::Processing,
+        Self::Completed,
+        Self::Failed,
+        Self::Dead,
+    ];
+
+    /// The word for it in SQL and JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Processing => "processing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Whether the ledger still owes this row an end.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Pending | Self::Processing | Self::Failed)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Status {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str() == word)
+            .ok_or_else(|| UnknownWord(word.to_owned(), "ledger status"))
+    }
+}
+
+/// What a worker holds of one ledger row while it brings the read models up to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// The event's id, which is the row's.
+    pub event_id: Uuid,
+    /// Who liked or unliked.
+    pub user_id: UserId,
+    /// What.
+    pub resource: Resource,
+    /// Which of the two.
+    pub action: Action,
+    /// The event's place among those of the same pair.
+    pub version: Version,
+    /// How many attempts have failed.
+    pub retry_count: i32,
+    /// How many may fail before the row is dead.
+    pub max_retries: i32,
+    /// The claim that this worker holds; a completion under an older token changes nothing.
+    pub fencing_token: i64,
+}
+
+impl LedgerRow {
+    /// The token of a row that has never been claimed: the recorder's own.
+    pub const FIRST_TOKEN: i64 = 1;
+
+    /// The row that a like event is born with; `None` for a behavior that is no like event.
+    #[must_use]
+    pub fn born(event: &BehaviorEvent, max_retries: i32) -> Option<Self> {
+        Some(Self {
+            event_id: event.event_id,
+            user_id: event.user_id,
+            resource: event.resource,
+            action: event.action()?,
+            version: event.version,
+            retry_count: 0,
+            max_retries,
+            fencing_token: Self::FIRST_TOKEN,
+        })
+    }
+}
+
+/// Whether another attempt can mend a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// It may pass: a lost connection, a deadlock, a full disk.
+    Transient,
+    /// It will not: the database refuses this very row.
+    Permanent,
+}
+
+/// What becomes of a row after a failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// `failed`, to be tried again at this time.
+    Retry(DateTime<Utc>),
+    /// `dead`.
+    Dead,
+}
+
+impl Verdict {
+    /// Judges a row that has failed `retry_count` times before, and now once more.
+    #[must_use]
+    pub fn after_failure(
+        kind: FailureKind,
+        retry_count: i32,
+        max_retries: i32,
+        now: DateTime<Utc>,
+        backoff: &Backoff,
+        draw: f64,
+    ) -> Self {
+        let failed = retry_count.saturating_add(1);
+        if kind == FailureKind::Permanent || failed > max_retries {
+            return Self::Dead;
+        }
+        let attempts = u32::try_from(failed).unwrap_or(1);
+        Self::Retry(now + backoff.wait(attempts, draw))
+    }
+
+    /// The status that the row takes.
+    #[must_use]
+    pub const fn status(&self) -> Status {
+        match self {
+            Self::Retry(_) => Status::Failed,
+            Self::Dead => Status::Dead,
+        }
+    }
+
+    /// When the row is due again, if ever.
+    #[must_use]
+    pub const fn next_attempt_at(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Retry(at) => Some(*at),
+            Self::Dead => None,
+        }
+    }
+}
+
+/// What becomes of a row that is due when a worker claims it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The row, under its new fencing token.
+    pub row: LedgerRow,
+    /// `processing`, or `dead` if it may not be tried again.
+    pub status: Status,
+    /// What is to be noted about the attempt before.
+    pub error: Option<&'static str>,
+}
+
+impl Claim {
+    /// What is noted of an attempt whose worker never came back.
+    pub const ABANDONED: &'static str =
+        "the lease ran out: the worker crashed, hung or lost the database during the attempt";
+
+    /// Claims a row that was found due with this status. One that was `processing` was abandoned in
+    /// the middle of an attempt, which therefore has failed: a row that kills its workers ends dead.
+    #[must_use]
+    pub fn of(found: Status, mut row: LedgerRow) -> Self {
+        row.fencing_token += 1;
+        let abandoned = found == Status::Processing;
+        if abandoned {
+            row.retry_count += 1;
+        }
+        let exhausted = row.retry_count > row.max_retries;
+        Self {
+            row,
+            status: if exhausted {
+                Status::Dead
+            } else {
+                Status::Processing
+            },
+            error: abandoned.then_some(Self::ABANDONED),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const BACKOFF: Backoff = Backoff {
+        base: Duration::from_secs(1),
+        cap: Duration::from_secs(60),
+    };
+
+    fn judge(kind: FailureKind, retry_count: i32) -> Verdict {
+        Verdict::after_failure(kind, retry_count, 5, DateTime::UNIX_EPOCH, &BACKOFF, 1.0)
+    }
+
+    #[test]
+    fn a_row_is_tried_again_max_retries_times_and_then_dead() {
+        let verdicts: Vec<_> = (0..=5)
+            .map(|n| judge(FailureKind::Transient, n).status())
+            .collect();
+        assert_eq!(verdicts[..5], [Status::Failed; 5]);
+        assert_eq!(verdicts[5], Status::Dead);
+    }
+
+    #[test]
+    fn an_error_that_no_retry_can_mend_kills_at_once() {
+        assert_eq!(judge(FailureKind::Permanent, 0), Verdict::Dead);
+    }
+
+    #[test]
+    fn each_failure_waits_longer() {
+        assert_eq!(
+            judge(FailureKind::Transient, 2).next_attempt_at(),
+            Some(DateTime::UNIX_EPOCH + Duration::from_secs(4))
+        );
+    }
+
+    fn row(retry_count: i32) -> LedgerRow {
+        LedgerRow {
+            event_id: Uuid::nil(),
+            user_id: 1,
+            resource: Resource::video(1),
+            action: Action::Like,
+            version: Version(1),
+            retry_count,
+            max_retries: 5,
+            fencing_token: 3,
+        }
+    }
+
+    #[test]
+    fn a_claim_raises_the_fencing_token() {
+        for status in [Status::Pending, Status::Processing, Status::Failed] {
+            assert_eq!(Claim::of(status, row(0)).row.fencing_token, 4);
+        }
+    }
+
+    #[test]
+    fn an_abandoned_attempt_counts_as_failed_and_the_last_one_kills() {
+        let retries = |status, count| {
+            let claim = Claim::of(status, row(count));
+            (claim.row.retry_count, claim.status)
+        };
+        assert_eq!(retries(Status::Pending, 0), (0, Status::Processing));
+        assert_eq!(retries(Status::Failed, 5), (5, Status::Processing));
+        assert_eq!(retries(Status::Processing, 4), (5, Status::Processing));
+        assert_eq!(retries(Status::Processing, 5), (6, Status::Dead));
+    }
+
+    #[test]
+    fn only_completed_and_dead_rows_are_closed() {
+        let closed: Vec<_> = Status::ALL.into_iter().filter(|s| !s.is_open()).collect();
+        assert_eq!(closed, [Status::Completed, Status::Dead]);
+    }
+}

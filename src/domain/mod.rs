@@ -1,0 +1,17 @@
+//! The rules of Likewise: pure, without I/O and without actix. Everything else calls them.
+
+pub mod backoff;
+pub mod behavior;
+pub mod entry;
+pub mod fold;
+pub mod ledger;
+pub mod version;
+
+pub use backoff::Backoff;
+pub use behavior::{
+    Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resource, ResourceType, Source, UserId,
+};
+pub use entry::{Applied, Entry, LikeCount, Reading};
+pub use fold::{Fold, Mark, Pair};
+pub use ledger::{Claim, FailureKind, LedgerRow, Status, Verdict};
+pub use version::{HybridClock, Version};

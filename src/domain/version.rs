@@ -1,0 +1,145 @@
+//! Versions: the order of two events of the same user and resource.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The order of two events of the same user and resource, as microseconds since the Unix epoch.
+///
+/// Microseconds keep every version below 2^53 until the year 2255, so that Lua, JSON and JavaScript
+/// hold it exactly. Zero is older than every event.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Version(pub i64);
+
+impl Version {
+    /// Older than every event: the version of a pair that nobody ever liked.
+    pub const NEVER: Self = Self(0);
+
+    /// The version that stands for this moment.
+    #[must_use]
+    pub fn at(moment: DateTime<Utc>) -> Self {
+        Self(moment.timestamp_micros())
+    }
+
+    /// The moment that this version stands for; the epoch if it is out of range.
+    #[must_use]
+    pub fn moment(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.0).unwrap_or_default()
+    }
+}
+
+/// A hybrid logical clock: it follows the wall clock, never repeats a version and never runs behind
+/// one that it has observed.
+#[derive(Debug, Default)]
+pub struct HybridClock {
+    last: AtomicI64,
+}
+
+impl HybridClock {
+    /// How far ahead of the wall clock an observed version may be and still move the clock. One
+    /// publisher with a broken clock must not drag every later version into the future.
+    pub const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
+
+    /// Draws the next version: `max(wall clock, last + 1)`.
+    pub fn next(&self) -> Version {
+        self.next_at(wall_clock())
+    }
+
+    /// [`next`](Self::next) at a given wall clock.
+    pub fn next_at(&self, wall: Version) -> Version {
+        let previous = self
+            .last
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(wall.0.max(last + 1))
+            })
+            .unwrap_or_else(|last| last);
+        Version(wall.0.max(previous + 1))
+    }
+
+    /// Takes note of a version drawn elsewhere, so that the next one drawn here is newer.
+    pub fn observe(&self, seen: Version) {
+        self.observe_at(seen, wall_clock());
+    }
+
+    /// [`observe`](Self::observe) at a given wall clock.
+    pub fn observe_at(&self, seen: Version, wall: Version) {
+        if !Self::is_too_far_ahead(seen, wall) {
+            self.last.fetch_max(seen.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a version lies further in the future than [`MAX_AHEAD`](Self::MAX_AHEAD).
+    #[must_use]
+    pub fn is_too_far_ahead(seen: Version, wall: Version) -> bool {
+        seen.0.saturating_sub(wall.0) > Self::MAX_AHEAD.as_micros() as i64
+    }
+}
+
+/// The version of this moment on the wall clock.
+#[must_use]
+pub fn wall_clock() -> Version {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Version(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn versions_only_grow_whatever_the_wall_clock_does(walls in prop::collection::vec(0i64..1_000, 1..50)) {
+            let clock = HybridClock::default();
+            let mut last = Version::NEVER;
+            for wall in walls {
+                let drawn = clock.next_at(Version(wall));
+                prop_assert!(drawn > last);
+                prop_assert!(drawn >= Version(wall));
+                last = drawn;
+            }
+        }
+
+        #[test]
+        fn a_version_drawn_after_observing_another_is_newer(seen in 1i64..1_000_000, wall in 0i64..1_000_000) {
+            let clock = HybridClock::default();
+            clock.observe_at(Version(seen), Version(wall));
+            prop_assert!(clock.next_at(Version(wall)) > Version(seen));
+        }
+    }
+
+    #[test]
+    fn a_version_from_the_far_future_does_not_move_the_clock() {
+        let clock = HybridClock::default();
+        let wall = Version(1_000_000);
+        let far = Version(wall.0 + HybridClock::MAX_AHEAD.as_micros() as i64 + 1);
+        clock.observe_at(far, wall);
+        assert_eq!(clock.next_at(wall), wall);
+    }
+
+    #[test]
+    fn concurrent_draws_never_repeat_a_version() {
+        let clock = HybridClock::default();
+        let mut drawn: Vec<Version> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| (0..5_000).map(|_| clock.next()).collect::<Vec<_>>()))
+                .collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().expect("no draw panics"))
+                .collect()
+        });
+        let all = drawn.len();
+        drawn.sort_unstable();
+        drawn.dedup();
+        assert_eq!(drawn.len(), all);
+    }
+}

@@ -1,0 +1,149 @@
+//! Accepting a like: durable before the answer, and in the cache at the same time.
+
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use super::Likes;
+use crate::actors::kit::Refused;
+use crate::domain::{
+    Action, Applied, BehaviorEvent, InvalidBehavior, Mark, Pair, Resource, UserId, Version,
+};
+use crate::messages::{Apply, Durability, Forget, NotRecorded, Record};
+use crate::telemetry::LikeAccepted;
+
+/// An accepted like or unlike.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted {
+    /// The event's id.
+    pub event_id: Uuid,
+    /// Whether this changed the pair's state; `None` if that cannot be told now.
+    pub changed: Option<bool>,
+    /// The like count with it; `None` if that cannot be told now.
+    pub like_count: Option<i64>,
+    /// What the event has reached.
+    pub durability: Durability,
+    /// Whether the cache has it too.
+    pub cached: bool,
+}
+
+/// Why a like was not accepted. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAccepted {
+    /// The request asks for something that cannot be.
+    #[error(transparent)]
+    Invalid(#[from] InvalidBehavior),
+    /// More is waiting than may wait.
+    #[error("{0}")]
+    Overloaded(Refused),
+    /// Nothing that makes it durable can be reached.
+    #[error("the like could not be made durable: {0}")]
+    Unavailable(String),
+    /// The database refuses it, which no valid like should meet.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// How often a version may lose to a newer one of the same pair before the request is given up.
+const DRAWS: usize = 5;
+
+impl Likes {
+    /// Accepts a like or unlike. The work goes on to its end even if the caller goes away.
+    ///
+    /// # Errors
+    /// If it is not valid, or cannot be made durable now; then the cache is as before.
+    pub async fn accept(
+        &self,
+        user_id: UserId,
+        resource: Resource,
+        action: Action,
+    ) -> Result<Accepted, NotAccepted> {
+        let likes = self.clone();
+        let work = async move { likes.accept_to_the_end(user_id, resource, action).await };
+        actix::spawn(work)
+            .await
+            .unwrap_or_else(|error| Err(NotAccepted::Internal(error.to_string())))
+    }
+
+    async fn accept_to_the_end(
+        &self,
+        user_id: UserId,
+        resource: Resource,
+        action: Action,
+    ) -> Result<Accepted, NotAccepted> {
+        let started = Instant::now();
+        let mut newer = Version::NEVER;
+        for _ in 0..DRAWS {
+            let version = self.clock.next();
+            let event = BehaviorEvent::accepted(user_id, resource, action, version)?;
+            let event_id = event.event_id;
+            let (durability, applied) = self.send(event, action).await?;
+            // The cache holds a newer event of this pair, made where a clock runs ahead of ours. The
+            // user acts now, so this request must win: it is sent again under a version that does.
+            if let Some(version) = applied.and_then(|applied| applied.newer) {
+                self.clock.observe(version);
+                newer = version;
+                continue;
+            }
+            let accepted = Accepted {
+                event_id,
+                changed: applied.and_then(|applied| applied.changed),
+                like_count: applied.and_then(|applied| applied.like_count),
+                durability,
+                cached: applied.is_some(),
+            };
+            LikeAccepted {
+                action: action.as_str(),
+                durability,
+                cached: accepted.cached,
+                took: started.elapsed(),
+            }
+            .emit();
+            return Ok(accepted);
+        }
+        Err(NotAccepted::Unavailable(format!(
+            "an event of the same user and resource is dated {}, ahead of this server's clock",
+            newer.moment()
+        )))
+    }
+
+    /// Sends an event to the cache and to where it becomes durable, side by side. Room for both is
+    /// taken first, so that an overload changes neither.
+    async fn send(
+        &self,
+        event: BehaviorEvent,
+        action: Action,
+    ) -> Result<(Durability, Option<Applied>), NotAccepted> {
+        let record = self.recorder.reserve(1).map_err(NotAccepted::Overloaded)?;
+        let apply = self
+            .cache_writer
+            .reserve(1)
+            .map_err(NotAccepted::Overloaded)?;
+        let pair = Pair {
+            resource: event.resource,
+            user_id: event.user_id,
+        };
+        let version = event.version;
+        let recorded = record.ask(Record {
+            events: vec![event],
+        });
+        let applied = apply.ask(Apply {
+            pair,
+            mark: Mark::new(version, action),
+        });
+        let (recorded, applied) = tokio::join!(recorded, applied);
+        let applied = applied.ok().flatten();
+        let failure = match recorded {
+            Ok(Ok(durability)) => return Ok((durability, applied)),
+            Ok(Err(NotRecorded::Unavailable(reason))) => NotAccepted::Unavailable(reason),
+            Ok(Err(NotRecorded::Refused(reason))) => NotAccepted::Internal(reason),
+            Err(closed) => NotAccepted::Unavailable(closed.to_string()),
+        };
+        let put_back = Forget { pair, version };
+        if let Ok(answer) = self.cache_writer.ask_or_wait(put_back).await {
+            // Answered or not, the cache writer has it; there is nothing more to do about it here.
+            let _ = answer.await;
+        }
+        Err(failure)
+    }
+}

@@ -1,0 +1,28 @@
+//! What the API offers, without HTTP: accepting a like and reading one. Called by `web/`; it talks to
+//! the actors through their mailboxes, and reads the cache directly.
+
+mod accept;
+mod read;
+
+use std::sync::Arc;
+
+use crate::actors::kit::Mailbox;
+use crate::actors::{BehaviorRecorder, CacheWriter};
+use crate::cache::Cache;
+use crate::domain::HybridClock;
+
+pub use accept::{Accepted, NotAccepted};
+pub use read::{Like, NotRead};
+
+/// The cheap handle in front of the pipeline.
+#[derive(Clone)]
+pub struct Likes {
+    /// Draws the versions of this process.
+    pub clock: Arc<HybridClock>,
+    /// Read directly; written only through the cache writer.
+    pub cache: Arc<dyn Cache>,
+    /// Takes what the cache should hold.
+    pub cache_writer: Mailbox<CacheWriter>,
+    /// Takes what must be durable.
+    pub recorder: Mailbox<BehaviorRecorder>,
+}

@@ -1,0 +1,130 @@
+//! The typed messages between actors, in the order of the flow.
+
+use serde::Serialize;
+
+use crate::actors::kit::Request;
+use crate::domain::{Applied, BehaviorEvent, LedgerRow, Mark, Pair, Version};
+use crate::store::Settled;
+
+/// What an answered like has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// It is committed to the ledger.
+    Database,
+}
+
+impl Durability {
+    /// The word for it in JSON and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+        }
+    }
+}
+
+/// To the cache writer: an accepted event.
+#[derive(Debug, Clone, Copy)]
+pub struct Apply {
+    /// Whose like of what.
+    pub pair: Pair,
+    /// What the event asks for.
+    pub mark: Mark,
+}
+
+impl Request for Apply {
+    /// What it did; `None` if the cache could not be written.
+    type Reply = Option<Applied>;
+}
+
+/// To the cache writer: put back an event that could not be made durable.
+#[derive(Debug, Clone, Copy)]
+pub struct Forget {
+    /// Whose like of what.
+    pub pair: Pair,
+    /// The event's version.
+    pub version: Version,
+}
+
+impl Request for Forget {
+    type Reply = ();
+}
+
+/// To the cache writer: what the cache cannot tell of this pair, from the database, kept for the next
+/// reader.
+#[derive(Debug, Clone, Copy)]
+pub struct Lookup {
+    /// Whose like of what.
+    pub pair: Pair,
+}
+
+/// The like of a pair, for certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Whether the user likes the resource.
+    pub liked: bool,
+    /// How many users like it; `None` if that cannot be told now.
+    pub like_count: Option<i64>,
+}
+
+impl Request for Lookup {
+    /// `None` if neither the cache nor the database can tell.
+    type Reply = Option<Known>;
+}
+
+/// To the behavior recorder: behaviors to append.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// At least one.
+    pub events: Vec<BehaviorEvent>,
+}
+
+/// Why behaviors were not recorded. None of them is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotRecorded {
+    /// The database cannot take any now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The database refuses one of these.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Request for Record {
+    type Reply = Result<Durability, NotRecorded>;
+
+    fn weight(&self) -> usize {
+        self.events.len()
+    }
+}
+
+/// To the sync publisher: ledger rows that this process holds, to bring the read models up to.
+#[derive(Debug, Clone)]
+pub struct Sync {
+    /// At least one.
+    pub rows: Vec<LedgerRow>,
+}
+
+impl Request for Sync {
+    type Reply = ();
+
+    fn weight(&self) -> usize {
+        self.rows.len()
+    }
+}
+
+/// To the cache writer: what the database holds after a commit.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// The states and counts of what the commit touched.
+    pub settled: Settled,
+}
+
+impl Request for Settle {
+    type Reply = ();
+
+    fn weight(&self) -> usize {
+        self.settled.states.len()
+    }
+}

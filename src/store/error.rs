@@ -1,0 +1,97 @@
+//! What can go wrong with the database, and whether trying again may mend it.
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+use crate::domain::FailureKind;
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL names no database that Likewise runs on.
+    #[error("no database of kind '{0}': LIKEWISE_DATABASE_URL must start with sqlite://")]
+    Url(String),
+    /// It could not be reached, or dropped the connection.
+    #[error("the database cannot be reached: {0}")]
+    Unavailable(String),
+    /// It did not answer in time.
+    #[error("the database did not answer within {0:?}")]
+    TimedOut(std::time::Duration),
+    /// It was too busy, or chose this transaction to end a deadlock.
+    #[error("the database was busy: {0}")]
+    Busy(String),
+    /// It refused this very data.
+    #[error("the database refused the data: {0}")]
+    Refused(String),
+    /// A row cannot be read as what it should be.
+    #[error("a row of {table} cannot be read: {reason}")]
+    Unreadable {
+        /// The table.
+        table: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The tables could not be brought up to date.
+    #[error("the tables could not be brought up to date: {0}")]
+    Migration(String),
+}
+
+impl StoreError {
+    /// Whether another attempt may mend it.
+    #[must_use]
+    pub const fn kind(&self) -> FailureKind {
+        match self {
+            Self::Refused(_) | Self::Unreadable { .. } | Self::Url(_) => FailureKind::Permanent,
+            Self::Unavailable(_) | Self::TimedOut(_) | Self::Busy(_) | Self::Migration(_) => {
+                FailureKind::Transient
+            }
+        }
+    }
+}
+
+impl From<DieselError> for StoreError {
+    fn from(error: DieselError) -> Self {
+        match &error {
+            DieselError::DatabaseError(kind, info) => match kind {
+                DatabaseErrorKind::SerializationFailure => Self::Busy(info.message().to_owned()),
+                DatabaseErrorKind::ClosedConnection
+                | DatabaseErrorKind::UnableToSendCommand
+                | DatabaseErrorKind::ReadOnlyTransaction => {
+                    Self::Unavailable(info.message().to_owned())
+                }
+                DatabaseErrorKind::UniqueViolation
+                | DatabaseErrorKind::ForeignKeyViolation
+                | DatabaseErrorKind::NotNullViolation
+                | DatabaseErrorKind::CheckViolation => Self::Refused(info.message().to_owned()),
+                _ => Self::from_message(info.message()),
+            },
+            DieselError::DeserializationError(reason) => Self::Unreadable {
+                table: "the answer",
+                reason: reason.to_string(),
+            },
+            DieselError::SerializationError(reason) => Self::Refused(reason.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl StoreError {
+    /// What the drivers leave unsorted: only the text tells.
+    fn from_message(message: &str) -> Self {
+        const REFUSALS: [&str; 6] = [
+            "too long",
+            "out of range",
+            "constraint",
+            "cannot be null",
+            "datatype mismatch",
+            "incorrect",
+        ];
+        let lower = message.to_lowercase();
+        if lower.contains("locked") || lower.contains("busy") || lower.contains("deadlock") {
+            return Self::Busy(message.to_owned());
+        }
+        if REFUSALS.iter().any(|refusal| lower.contains(refusal)) {
+            return Self::Refused(message.to_owned());
+        }
+        Self::Unavailable(message.to_owned())
+    }
+}

@@ -1,0 +1,186 @@
+//! The database: behaviors, ledger and read models behind one trait, whatever runs beneath.
+//!
+//! Actors, readers and the command line call [`Store`]; [`connect`] picks the database from its URL.
+//! Statements are written once in `statements.rs`; what differs between databases is in `dialect.rs`.
+
+mod connection;
+mod dialect;
+mod error;
+mod rows;
+mod sql;
+mod sqlite;
+mod statements;
+mod verify;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+pub use error::StoreError;
+pub use verify::{Check, Difference, Verification};
+
+use crate::domain::{BehaviorEvent, LedgerRow, LikeCount, Mark, Pair, Resource, Status, Verdict};
+
+/// What every method of [`Store`] answers with.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// How a worker holds the rows it works on.
+#[derive(Debug, Clone, Copy)]
+pub struct Lease {
+    /// Now, as the worker sees it.
+    pub now: DateTime<Utc>,
+    /// How long the rows are its own.
+    pub duration: Duration,
+    /// How many failed attempts a new row may have before it is dead.
+    pub max_retries: i32,
+}
+
+impl Lease {
+    /// When it ends.
+    #[must_use]
+    pub fn until(&self) -> DateTime<Utc> {
+        self.now + self.duration
+    }
+}
+
+/// What the read models hold after a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// The state of every pair of the batch.
+    pub states: BTreeMap<Pair, Mark>,
+    /// The like count of every resource of the batch.
+    pub counts: BTreeMap<Resource, LikeCount>,
+    /// The resources whose count this batch has changed.
+    pub changed: Vec<Resource>,
+}
+
+/// One failed attempt on a ledger row.
+#[derive(Debug, Clone)]
+pub struct FailedAttempt {
+    /// The row, as it was claimed.
+    pub row: LedgerRow,
+    /// What becomes of it.
+    pub verdict: Verdict,
+    /// Why it failed.
+    pub error: String,
+}
+
+/// What the database holds of some pairs and resources. What it does not mention it does not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The pairs that have a row.
+    pub states: BTreeMap<Pair, Mark>,
+    /// The resources that have a count.
+    pub counts: BTreeMap<Resource, LikeCount>,
+}
+
+/// The database.
+pub trait Store: Send + Sync {
+    /// Answers if the database does.
+    fn ping(&self) -> StoreFuture<'_, ()>;
+
+    /// Appends behaviors, and for each like event its ledger row, `pending` under the lease, in one
+    /// transaction. What is there already stays as it is. Answers the ledger rows of the batch's like
+    /// events, as they were first recorded.
+    fn record<'a>(
+        &'a self,
+        events: &'a [&'a BehaviorEvent],
+        lease: Lease,
+    ) -> StoreFuture<'a, Vec<LedgerRow>>;
+
+    /// Brings read models and counts up to these like events and completes their ledger rows, in one
+    /// transaction. Rows that another worker has claimed since keep their status.
+    fn sync<'a>(&'a self, rows: &'a [LedgerRow], now: DateTime<Utc>) -> StoreFuture<'a, Settled>;
+
+    /// Writes down failed attempts; of rows that another worker has claimed since, nothing.
+    fn fail<'a>(&'a self, attempts: &'a [FailedAttempt], now: DateTime<Utc>)
+    -> StoreFuture<'a, ()>;
+
+    /// Claims up to `limit` rows that are due: those that wait for their next attempt, and those whose
+    /// lease has run out. An abandoned attempt counts as a failed one; rows that may not be tried
+    /// again are closed as dead instead.
+    fn claim(&self, lease: Lease, limit: usize) -> StoreFuture<'_, Vec<LedgerRow>>;
+
+    /// What the database holds of these pairs and of their resources' counts.
+    fn find<'a>(&'a self, pairs: &'a BTreeSet<Pair>) -> StoreFuture<'a, Found>;
+
+    /// How many ledger rows have not come to their end.
+    fn open_rows(&self) -> StoreFuture<'_, i64>;
+
+    /// How many ledger rows have each status. A status that no row has is absent.
+    fn ledger_summary(&self) -> StoreFuture<'_, BTreeMap<Status, i64>>;
+
+    /// Checks the promises that the data can show, all on one snapshot, with at most `examples`
+    /// differences each.
+    fn verify(&self, examples: usize) -> StoreFuture<'_, Verification>;
+
+    /// The name of the database's kind, for people.
+    fn kind(&self) -> &'static str;
+}
+
+/// How to reach a database.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Where it is: `sqlite://FILE`.
+    pub url: String,
+    /// The most connections held for reading.
+    pub max_connections: usize,
+    /// How long one call may take before it is given up and its connection dropped.
+    pub timeout: Duration,
+}
+
+/// Connects to the database that the URL names. Its tables must be there: see [`migrate`].
+///
+/// # Errors
+/// If the URL names no database that Likewise runs on, or there is none.
+pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
+    match scheme(&options.url)? {
+        Scheme::Sqlite(path) => Ok(Arc::new(sqlite::connect(path, options)?)),
+    }
+}
+
+/// Brings the database's tables up to date; answers the names of the migrations that this ran.
+///
+/// # Errors
+/// If the URL names no database that Likewise runs on, or the database cannot be reached or migrated.
+pub async fn migrate(options: &StoreOptions) -> Result<Vec<String>, StoreError> {
+    match scheme(&options.url)? {
+        Scheme::Sqlite(path) => sqlite::migrate(path).await,
+    }
+}
+
+enum Scheme<'a> {
+    Sqlite(&'a str),
+}
+
+fn scheme(url: &str) -> Result<Scheme<'_>, StoreError> {
+    match url.split_once("://") {
+        Some(("sqlite", path)) if !path.is_empty() => Ok(Scheme::Sqlite(path)),
+        _ => Err(StoreError::Url(
+            url.split_once("://")
+                .map_or(url, |(scheme, _)| scheme)
+                .to_owned(),
+        )),
+    }
+}
+
+impl StoreOptions {
+    /// The URL as it may be shown: without the password.
+    #[must_use]
+    pub fn url_without_password(&self) -> String {
+        let Some((scheme, rest)) = self.url.split_once("://") else {
+            return self.url.clone();
+        };
+        match rest.rsplit_once('@') {
+            Some((credentials, host)) => {
+                let user = credentials.split(':').next().unwrap_or_default();
+                format!("{scheme}://{user}@{host}")
+            }
+            None => self.url.clone(),
+        }
+    }
+}

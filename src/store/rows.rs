@@ -1,0 +1,255 @@
+//! Rows as they come from the database, parameters as they go to it, and the query that carries them.
+
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use diesel::backend::Backend;
+use diesel::prelude::QueryableByName;
+use diesel::query_builder::{AstPass, Query as DieselQuery, QueryFragment, QueryId};
+use diesel::serialize::ToSql;
+use diesel::sql_types::{BigInt, HasSqlType, Integer, Text, Untyped};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::error::StoreError;
+use super::statements::Statement;
+use crate::domain::{
+    Action, Claim, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType, Status, Version,
+};
+
+/// One parameter of a [`Query`].
+#[derive(Debug)]
+pub(super) enum Param {
+    Number(i64),
+    Text(String),
+}
+
+impl Param {
+    /// A moment.
+    pub(super) fn time(moment: DateTime<Utc>) -> Self {
+        Self::Text(time_text(moment))
+    }
+
+    /// A batch: an array of arrays, the parameter of `Dialect::rows`.
+    pub(super) fn rows<T: Serialize>(rows: &[T]) -> Self {
+        Self::Text(serde_json::to_string(rows).unwrap_or_else(|error| {
+            unreachable!("tuples of numbers and text are always JSON: {error}")
+        }))
+    }
+}
+
+/// A moment as every database reads it, in UTC; text of equal length, so that it also sorts as text.
+pub(super) fn time_text(moment: DateTime<Utc>) -> String {
+    moment.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
+}
+
+/// A statement with its parameters. The text never changes, so that it is prepared only once.
+pub(super) struct Query<'a> {
+    pub(super) statement: &'a Statement,
+    pub(super) params: &'a [Param],
+}
+
+impl<DB> QueryFragment<DB> for Query<'_>
+where
+    DB: Backend + HasSqlType<BigInt> + HasSqlType<Text>,
+    i64: ToSql<BigInt, DB>,
+    String: ToSql<Text, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        for (text, param) in &self.statement.pieces {
+            out.push_sql(text);
+            match &self.params[*param] {
+                Param::Number(number) => out.push_bind_param::<BigInt, _>(number)?,
+                Param::Text(text) => out.push_bind_param::<Text, _>(text)?,
+            }
+        }
+        out.push_sql(&self.statement.tail);
+        Ok(())
+    }
+}
+
+impl QueryId for Query<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl DieselQuery for Query<'_> {
+    type SqlType = Untyped;
+}
+
+/// A pair of `video_likes` or `comment_likes`.
+#[derive(Debug, QueryableByName)]
+pub(super) struct StateRow {
+    #[diesel(sql_type = BigInt)]
+    user_id: i64,
+    #[diesel(sql_type = BigInt)]
+    resource_id: i64,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = BigInt)]
+    liked: i64,
+}
+
+impl StateRow {
+    pub(super) fn state(&self, resource_type: ResourceType) -> (Pair, Mark) {
+        let pair = Pair {
+            resource: Resource {
+                resource_type,
+                id: self.resource_id,
+            },
+            user_id: self.user_id,
+        };
+        let mark = Mark {
+            version: Version(self.version),
+            liked: self.liked == 1,
+        };
+        (pair, mark)
+    }
+}
+
+/// A row of `like_counts`.
+#[derive(Debug, QueryableByName)]
+pub(super) struct CountRow {
+    #[diesel(sql_type = Text)]
+    resource_type: String,
+    #[diesel(sql_type = BigInt)]
+    resource_id: i64,
+    #[diesel(sql_type = BigInt)]
+    like_count: i64,
+    #[diesel(sql_type = BigInt)]
+    revision: i64,
+}
+
+impl CountRow {
+    pub(super) fn count(&self) -> Result<(Resource, LikeCount), StoreError> {
+        let resource = Resource {
+            resource_type: word(&self.resource_type, "like_counts")?,
+            id: self.resource_id,
+        };
+        let count = LikeCount {
+            like_count: self.like_count,
+            revision: self.revision,
+        };
+        Ok((resource, count))
+    }
+}
+
+/// What a worker needs of a row of `sync_events`.
+#[derive(Debug, QueryableByName)]
+pub(super) struct EventRow {
+    #[diesel(sql_type = Text)]
+    id: String,
+    #[diesel(sql_type = BigInt)]
+    user_id: i64,
+    #[diesel(sql_type = Text)]
+    resource_type: String,
+    #[diesel(sql_type = BigInt)]
+    resource_id: i64,
+    #[diesel(sql_type = Text)]
+    action_type: String,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = Integer)]
+    retry_count: i32,
+    #[diesel(sql_type = Integer)]
+    max_retries: i32,
+    #[diesel(sql_type = BigInt)]
+    fencing_token: i64,
+}
+
+impl EventRow {
+    pub(super) fn ledger_row(&self) -> Result<(Status, LedgerRow), StoreError> {
+        const TABLE: &str = "sync_events";
+        let row = LedgerRow {
+            event_id: Uuid::parse_str(&self.id).map_err(|error| StoreError::Unreadable {
+                table: TABLE,
+                reason: format!("id '{}': {error}", self.id),
+            })?,
+            user_id: self.user_id,
+            resource: Resource {
+                resource_type: word(&self.resource_type, TABLE)?,
+                id: self.resource_id,
+            },
+            action: word::<Action>(&self.action_type, TABLE)?,
+            version: Version(self.version),
+            retry_count: self.retry_count,
+            max_retries: self.max_retries,
+            fencing_token: self.fencing_token,
+        };
+        Ok((word(&self.status, TABLE)?, row))
+    }
+}
+
+/// The columns that a claim writes, for a lease that ends then.
+pub(super) fn claim_columns<'a>(
+    claim: &'a Claim,
+    lease_end: &'a str,
+) -> (
+    String,
+    &'static str,
+    i32,
+    Option<&'a str>,
+    Option<&'a str>,
+    i64,
+    Option<&'static str>,
+) {
+    let lease_end = claim.status.is_open().then_some(lease_end);
+    (
+        id_text(claim.row.event_id),
+        claim.status.as_str(),
+        claim.row.retry_count,
+        lease_end,
+        lease_end,
+        claim.row.fencing_token,
+        claim.error,
+    )
+}
+
+/// Resources as a batch.
+pub(super) fn resource_rows<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Param {
+    let rows: Vec<_> = resources
+        .into_iter()
+        .map(|resource| (resource.resource_type.as_str(), resource.id))
+        .collect();
+    Param::rows(&rows)
+}
+
+/// An event id as it is stored: text on every database, so that operators can read it.
+pub(super) fn id_text(id: Uuid) -> String {
+    id.hyphenated().to_string()
+}
+
+/// A label and how many there are of it.
+#[derive(Debug, QueryableByName)]
+pub(super) struct TotalRow {
+    #[diesel(sql_type = Text)]
+    pub(super) label: String,
+    #[diesel(sql_type = BigInt)]
+    pub(super) total: i64,
+}
+
+/// A difference that a check has found, and how many of its kind there are.
+#[derive(Debug, QueryableByName)]
+pub(super) struct DifferenceRow {
+    #[diesel(sql_type = Text)]
+    pub(super) subject: String,
+    #[diesel(sql_type = Text)]
+    pub(super) expected: String,
+    #[diesel(sql_type = Text)]
+    pub(super) found: String,
+    #[diesel(sql_type = BigInt)]
+    pub(super) total: i64,
+}
+
+/// Reads a word that only this program writes.
+pub(super) fn word<T: std::str::FromStr<Err: ToString>>(
+    word: &str,
+    table: &'static str,
+) -> Result<T, StoreError> {
+    word.parse()
+        .map_err(|error: T::Err| StoreError::Unreadable {
+            table,
+            reason: error.to_string(),
+        })
+}

@@ -1,0 +1,119 @@
+//! SQLite, the embedded default: one writer and a few readers on one file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use deadpool::managed::Pool;
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, ConnectionError, QueryableByName, SqliteConnection};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel_async::{AsyncConnection, AsyncConnectionCore, RunQueryDsl};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::connection::{VERIFY_TIMEOUT, pool, within};
+use super::dialect::Sqlite;
+use super::error::StoreError;
+use super::rows::{
+    CountRow, EventRow, Param, Query, StateRow, TotalRow, claim_columns, id_text, resource_rows,
+    time_text, word,
+};
+use super::sql::sql_store;
+use super::statements::{Statement, Statements};
+use super::{
+    Check, FailedAttempt, Found, Lease, Settled, Store, StoreFuture, StoreOptions, Verification,
+};
+use crate::domain::{
+    BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType, Source,
+    Status,
+};
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+/// How long one connection waits for another process to release the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Async = SyncConnectionWrapper<SqliteConnection>;
+type Connections = Pool<AsyncDieselConnectionManager<Async>>;
+
+/// The store over SQLite.
+pub(super) struct SqliteStore {
+    readers: Connections,
+    /// One connection: transactions that meet another writer half-way fail, so that they queue here.
+    writers: Connections,
+    statements: Statements,
+    timeout: Duration,
+}
+
+/// Connects to a file that is there.
+pub(super) fn connect(path: &str, options: &StoreOptions) -> Result<SqliteStore, StoreError> {
+    if !Path::new(path).exists() {
+        return Err(StoreError::Unavailable(format!(
+            "there is no file '{path}'; `likewise serve` and `likewise migrate` make one, in the \
+             folder that they run in"
+        )));
+    }
+    let connections = |size| {
+        let mut config = ManagerConfig::default();
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(|path| {
+            let path = path.to_owned();
+            Box::pin(async move {
+                let open = tokio::task::spawn_blocking(move || open(&path));
+                let connection = open
+                    .await
+                    .map_err(|error| ConnectionError::BadConnection(error.to_string()))??;
+                Ok(SyncConnectionWrapper::new(connection))
+            })
+        });
+        pool(
+            AsyncDieselConnectionManager::new_with_config(path, config),
+            size,
+            options.timeout,
+        )
+    };
+    Ok(SqliteStore {
+        readers: connections(options.max_connections)?,
+        writers: connections(1)?,
+        statements: Statements::new(&Sqlite),
+        timeout: options.timeout,
+    })
+}
+
+/// Brings the file's tables up to date, and makes it if it is not there; answers the names of the migrations that this ran.
+pub(super) async fn migrate(path: &str) -> Result<Vec<String>, StoreError> {
+    let path = path.to_owned();
+    let migrate = tokio::task::spawn_blocking(move || {
+        let mut connection = open(&path).map_err(|error| {
+            StoreError::Unavailable(format!("cannot open the file '{path}': {error}"))
+        })?;
+        connection
+            .run_pending_migrations(MIGRATIONS)
+            .map(|ran| ran.iter().map(ToString::to_string).collect())
+            .map_err(|error| StoreError::Migration(error.to_string()))
+    });
+    migrate
+        .await
+        .map_err(|error| StoreError::Migration(error.to_string()))?
+}
+
+fn open(path: &str) -> Result<SqliteConnection, ConnectionError> {
+    let mut connection = SqliteConnection::establish(path)?;
+    // Readers and the writer pass each other in WAL mode; FULL flushes each commit to the disk before
+    // it is answered, which the group commit shares out among the likes of a batch.
+    connection
+        .batch_execute(&format!(
+            "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+             PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; \
+             PRAGMA wal_autocheckpoint = 4000;",
+            BUSY_TIMEOUT.as_millis()
+        ))
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(connection)
+}
+
+sql_store!(SqliteStore, Async, immediate_transaction, "SQLite");

@@ -1,0 +1,453 @@
+//! Every statement of the store, written once and spelled out for one dialect at start.
+//!
+//! `$1`, `$2` ... stand for parameters; each statement's doc lists them in order. `rows` is a batch:
+//! see [`Dialect::rows`](super::dialect::Dialect::rows).
+
+use super::dialect::Column::{self, Number, Text, Time, Word};
+use super::dialect::Dialect;
+use crate::domain::ResourceType;
+
+/// One statement: its text, cut at its parameters.
+#[derive(Debug)]
+pub(super) struct Statement {
+    /// Each piece of text with the index of the parameter that follows it.
+    pub(super) pieces: Vec<(String, usize)>,
+    /// The text after the last parameter.
+    pub(super) tail: String,
+}
+
+impl From<String> for Statement {
+    fn from(sql: String) -> Self {
+        let mut pieces = Vec::new();
+        let mut rest = sql.as_str();
+        while let Some((text, after)) = rest.split_once('$') {
+            let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let number: usize = after[..digits]
+                .parse()
+                .unwrap_or_else(|_| unreachable!("a parameter without a number in: {sql}"));
+            pieces.push((text.to_owned(), number - 1));
+            rest = &after[digits..];
+        }
+        Self {
+            pieces,
+            tail: rest.to_owned(),
+        }
+    }
+}
+
+/// Every statement, for one dialect.
+pub(super) struct Statements {
+    /// Parameters: rows of [`BEHAVIOR`], now.
+    pub(super) insert_behaviors: Statement,
+    /// Parameters: rows of [`BEHAVIOR`], now, the end of the lease, the most retries.
+    pub(super) insert_ledger: Statement,
+    /// The ledger rows of these events that nobody has claimed yet. Parameters: rows `(event_id)`.
+    pub(super) unclaimed: Statement,
+    /// Reads counts. Parameters: rows `(resource_type, resource_id)`.
+    pub(super) counts: Statement,
+    /// As `counts`, and locks them until the transaction ends.
+    pub(super) lock_counts: Statement,
+    /// Gives resources their first count. Parameters: rows `(resource_type, resource_id)`, now.
+    pub(super) insert_counts: Statement,
+    /// Parameters: rows `(resource_type, resource_id, like_count, revision)`, now.
+    pub(super) write_counts: Statement,
+    /// Parameters: rows `(event_id, token)`, now.
+    pub(super) complete: Statement,
+    /// Parameters: rows `(event_id, token, next_status, due_at, error)`, now.
+    pub(super) fail: Statement,
+    /// Rows that are due, locked. Parameters: now, the most rows.
+    pub(super) due: Statement,
+    /// Parameters: rows `(event_id, next_status, attempts, due_at, leased_until, token, error)`, now.
+    pub(super) claim: Statement,
+    /// Anything that only a database in working order answers.
+    pub(super) ping: Statement,
+    /// How many ledger rows have not come to their end: all those that will be due some time.
+    pub(super) open_rows: Statement,
+    /// How many ledger rows have each status.
+    pub(super) summary: Statement,
+    /// How many behaviors are like events.
+    pub(super) like_behaviors: Statement,
+    /// How many ledger rows there are.
+    pub(super) ledger_rows: Statement,
+    /// Like events without a ledger row. Parameters: the most differences to show.
+    pub(super) verify_unlisted: Statement,
+    /// Ledger rows without a behavior. Parameters: the most differences to show.
+    pub(super) verify_unfounded: Statement,
+    /// Ledger rows that have not come to their end. Parameters: the most differences to show.
+    pub(super) verify_open: Statement,
+    likes: Vec<LikesStatements>,
+}
+
+/// The statements over one resource type's read model, which is a table of its own.
+pub(super) struct LikesStatements {
+    /// What the read model holds. Parameters: rows `(resource_id, user_id)`.
+    pub(super) states: Statement,
+    /// Writes states. Parameters: rows `(resource_id, user_id, version, liked, happened_at)`.
+    pub(super) upsert: Statement,
+    /// How many pairs have a row.
+    pub(super) rows: Statement,
+    /// How many pairs are liked.
+    pub(super) liked: Statement,
+    /// How many resources have a count.
+    pub(super) counted: Statement,
+    /// Pairs that are not what their events add up to. Parameters: the most differences to show.
+    pub(super) verify_fold: Statement,
+    /// Pairs that no event explains. Parameters: the most differences to show.
+    pub(super) verify_strays: Statement,
+    /// Counts that are not the number of liked rows. Parameters: the most differences to show.
+    pub(super) verify_counts: Statement,
+    /// Resources with likes but no count. Parameters: the most differences to show.
+    pub(super) verify_uncounted: Statement,
+}
+
+/// The columns of a recorded behavior.
+const BEHAVIOR: [Column; 8] = [
+    Word("event_id"),
+    Number("user_id"),
+    Word("resource_type"),
+    Number("resource_id"),
+    Word("behavior_type"),
+    Number("version"),
+    Text("source"),
+    Time("behavior_time"),
+];
+
+const RESOURCE: [Column; 2] = [Word("resource_type"), Number("resource_id")];
+
+const LEDGER_COLUMNS: &str = "e.id, e.user_id, e.resource_type, e.resource_id, e.action_type, \
+    e.status, e.version, e.retry_count, e.max_retries, e.fencing_token";
+
+impl Statements {
+    pub(super) fn new(d: &dyn Dialect) -> Self {
+        let join = d.join();
+        let now = d.time("$2");
+        let lease_end = d.time("$3");
+        let behavior = d.rows("$1", &BEHAVIOR);
+        let resource = d.rows("$1", &RESOURCE);
+        let counts = format!(
+            "SELECT c.resource_type, c.resource_id, c.like_count, c.revision FROM {resource} \
+             {join} like_counts c ON c.resource_type = r.resource_type \
+             AND c.resource_id = r.resource_id"
+        );
+        let closed_at = format!("CASE WHEN r.next_status = 'dead' THEN {now} END");
+        Self {
+            insert_behaviors: format!(
+                "INSERT INTO user_behaviors (event_id, user_id, resource_type, resource_id, \
+                 behavior_type, version, source, behavior_time, created_at) \
+                 SELECT r.event_id, r.user_id, r.resource_type, r.resource_id, r.behavior_type, \
+                 r.version, r.source, r.behavior_time, {now} FROM {behavior} WHERE true {}",
+                d.on_conflict(&["event_id"], &[])
+            )
+            .into(),
+            insert_ledger: format!(
+                "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, \
+                 action_type, status, version, retry_count, max_retries, priority, \
+                 next_attempt_at, lease_until, fencing_token, created_at, updated_at) \
+                 SELECT r.event_id, CONCAT(r.resource_type, '_like'), r.resource_type, \
+                 r.resource_id, r.user_id, r.behavior_type, 'pending', r.version, 0, $4, 0, \
+                 {lease_end}, {lease_end}, 1, {now}, {now} FROM {behavior} \
+                 WHERE r.behavior_type IN ('like', 'unlike') {}",
+                d.on_conflict(&["id"], &[])
+            )
+            .into(),
+            unclaimed: format!(
+                "SELECT {LEDGER_COLUMNS} FROM {} {join} sync_events e ON e.id = r.event_id \
+                 WHERE e.status = 'pending' AND e.fencing_token = 1",
+                d.rows("$1", &[Word("event_id")])
+            )
+            .into(),
+            lock_counts: format!(
+                "{counts} ORDER BY c.resource_type, c.resource_id{}",
+                d.for_update("c")
+            )
+            .into(),
+            counts: counts.into(),
+            insert_counts: format!(
+                "INSERT INTO like_counts (resource_type, resource_id, like_count, revision, \
+                 updated_at) SELECT r.resource_type, r.resource_id, 0, 0, {now} FROM {resource} \
+                 WHERE true {}",
+                d.on_conflict(&["resource_type", "resource_id"], &[])
+            )
+            .into(),
+            write_counts: format!(
+                "INSERT INTO like_counts (resource_type, resource_id, like_count, revision, \
+                 updated_at) SELECT r.resource_type, r.resource_id, r.like_count, r.revision, \
+                 {now} FROM {} WHERE true {}",
+                d.rows(
+                    "$1",
+                    &[
+                        Word("resource_type"),
+                        Number("resource_id"),
+                        Number("like_count"),
+                        Number("revision"),
+                    ]
+                ),
+                d.on_conflict(
+                    &["resource_type", "resource_id"],
+                    &[
+                        ("like_count", d.incoming("like_count")),
+                        ("revision", d.incoming("revision")),
+                        ("updated_at", d.incoming("updated_at")),
+                    ]
+                )
+            )
+            .into(),
+            complete: d
+                .update(
+                    "sync_events",
+                    &d.rows("$1", &[Word("event_id"), Number("token")]),
+                    HELD,
+                    &[
+                        ("status", "'completed'"),
+                        ("processed_at", &now),
+                        ("updated_at", &now),
+                        ("next_attempt_at", "NULL"),
+                        ("lease_until", "NULL"),
+                    ],
+                )
+                .into(),
+            fail: d
+                .update(
+                    "sync_events",
+                    &d.rows(
+                        "$1",
+                        &[
+                            Word("event_id"),
+                            Number("token"),
+                            Word("next_status"),
+                            Time("due_at"),
+                            Text("error"),
+                        ],
+                    ),
+                    HELD,
+                    &[
+                        ("status", "r.next_status"),
+                        ("retry_count", "e.retry_count + 1"),
+                        ("error_message", "r.error"),
+                        ("next_attempt_at", "r.due_at"),
+                        ("lease_until", "NULL"),
+                        ("updated_at", &now),
+                        ("processed_at", &closed_at),
+                    ],
+                )
+                .into(),
+            due: format!(
+                "SELECT {LEDGER_COLUMNS} FROM sync_events e WHERE e.next_attempt_at <= {} \
+                 ORDER BY e.next_attempt_at LIMIT $2{}",
+                d.time("$1"),
+                d.skip_locked("e")
+            )
+            .into(),
+            claim: d
+                .update(
+                    "sync_events",
+                    &d.rows(
+                        "$1",
+                        &[
+                            Word("event_id"),
+                            Word("next_status"),
+                            Number("attempts"),
+                            Time("due_at"),
+                            Time("leased_until"),
+                            Number("token"),
+                            Text("error"),
+                        ],
+                    ),
+                    "e.id = r.event_id",
+                    &[
+                        ("status", "r.next_status"),
+                        ("retry_count", "r.attempts"),
+                        ("next_attempt_at", "r.due_at"),
+                        ("lease_until", "r.leased_until"),
+                        ("fencing_token", "r.token"),
+                        ("error_message", "COALESCE(r.error, e.error_message)"),
+                        ("updated_at", &now),
+                        ("processed_at", &closed_at),
+                    ],
+                )
+                .into(),
+            ping: total("'ping'", "(SELECT 1 AS one) AS one"),
+            open_rows: total("'open'", "sync_events WHERE next_attempt_at IS NOT NULL"),
+            summary: total("status", "sync_events GROUP BY status"),
+            like_behaviors: total(
+                "'behaviors'",
+                "user_behaviors WHERE behavior_type IN ('like', 'unlike')",
+            ),
+            ledger_rows: total("'ledger'", "sync_events"),
+            verify_unlisted: differences(
+                "b.event_id",
+                "'one ledger row'",
+                "'none'",
+                "user_behaviors b LEFT JOIN sync_events e ON e.id = b.event_id \
+                 WHERE b.behavior_type IN ('like', 'unlike') AND e.id IS NULL",
+            ),
+            verify_unfounded: differences(
+                "e.id",
+                "'a recorded behavior'",
+                "'none'",
+                "sync_events e LEFT JOIN user_behaviors b ON b.event_id = e.id \
+                 WHERE b.event_id IS NULL",
+            ),
+            verify_open: differences(
+                "e.id",
+                "'completed or dead, with the time, and the reason if dead'",
+                "CONCAT(e.status, ', failed attempts: ', e.retry_count, ', error: ', \
+                 COALESCE(e.error_message, 'none'))",
+                "sync_events e WHERE e.status NOT IN ('completed', 'dead') \
+                 OR e.processed_at IS NULL OR (e.status = 'dead' AND e.error_message IS NULL)",
+            ),
+            likes: ResourceType::ALL
+                .into_iter()
+                .map(|resource_type| LikesStatements::new(d, resource_type))
+                .collect(),
+        }
+    }
+
+    /// The statements over one resource type's read model.
+    pub(super) fn likes(&self, resource_type: ResourceType) -> &LikesStatements {
+        &self.likes[resource_type as usize]
+    }
+}
+
+/// Matches ledger rows that this worker still holds: nobody has claimed them since, and they are open.
+const HELD: &str = "e.id = r.event_id AND e.fencing_token = r.token \
+    AND e.status IN ('pending', 'processing')";
+
+impl LikesStatements {
+    fn new(d: &dyn Dialect, resource_type: ResourceType) -> Self {
+        let (table, id) = match resource_type {
+            ResourceType::Video => ("video_likes", "video_id"),
+            ResourceType::Comment => ("comment_likes", "comment_id"),
+        };
+        let word = resource_type.as_str();
+        let join = d.join();
+        // The newest completed event of each pair; between equal versions 'unlike' sorts last and wins.
+        let newest = format!(
+            "(SELECT b.user_id, b.resource_id, b.version, b.behavior_type, ROW_NUMBER() OVER \
+             (PARTITION BY b.user_id, b.resource_id ORDER BY b.version DESC, b.behavior_type DESC) \
+             AS place FROM user_behaviors b JOIN sync_events e ON e.id = b.event_id \
+             WHERE b.resource_type = '{word}' AND b.behavior_type IN ('like', 'unlike') \
+             AND e.status = 'completed') n"
+        );
+        let action = "CASE WHEN l.deleted_at IS NULL THEN 'like' ELSE 'unlike' END";
+        Self {
+            states: format!(
+                "SELECT l.user_id, l.{id} AS resource_id, l.version, \
+                 CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END AS liked FROM {} \
+                 {join} {table} l ON l.user_id = r.user_id AND l.{id} = r.resource_id",
+                d.rows("$1", &[Number("resource_id"), Number("user_id")])
+            )
+            .into(),
+            upsert: format!(
+                "INSERT INTO {table} (user_id, {id}, version, created_at, deleted_at) \
+                 SELECT r.user_id, r.resource_id, r.version, r.happened_at, \
+                 CASE WHEN r.liked = 1 THEN NULL ELSE r.happened_at END FROM {} WHERE true {}",
+                d.rows(
+                    "$1",
+                    &[
+                        Number("resource_id"),
+                        Number("user_id"),
+                        Number("version"),
+                        Number("liked"),
+                        Time("happened_at"),
+                    ]
+                ),
+                d.on_conflict(
+                    &["user_id", id],
+                    &[
+                        (
+                            "created_at",
+                            format!(
+                                "CASE WHEN {} IS NULL THEN {} ELSE {table}.created_at END",
+                                d.incoming("deleted_at"),
+                                d.incoming("created_at")
+                            )
+                        ),
+                        ("deleted_at", d.incoming("deleted_at")),
+                        ("version", d.incoming("version")),
+                    ]
+                )
+            )
+            .into(),
+            rows: total("'rows'", table),
+            liked: total("'liked'", &format!("{table} WHERE deleted_at IS NULL")),
+            counted: total(
+                "'counts'",
+                &format!("like_counts WHERE resource_type = '{word}'"),
+            ),
+            verify_fold: differences(
+                &format!("CONCAT('user ', n.user_id, ', {word} ', n.resource_id)"),
+                "CONCAT(n.behavior_type, ' of version ', n.version)",
+                &format!(
+                    "CASE WHEN l.user_id IS NULL THEN 'no row' \
+                     ELSE CONCAT({action}, ' of version ', l.version) END"
+                ),
+                &format!(
+                    "{newest} LEFT JOIN {table} l ON l.user_id = n.user_id \
+                     AND l.{id} = n.resource_id WHERE n.place = 1 AND (l.user_id IS NULL \
+                     OR l.version <> n.version OR {action} <> n.behavior_type)"
+                ),
+            ),
+            verify_strays: differences(
+                &format!("CONCAT('user ', l.user_id, ', {word} ', l.{id})"),
+                "'no row'",
+                "CONCAT('a row of version ', l.version)",
+                &format!(
+                    "{table} l LEFT JOIN {newest} ON n.user_id = l.user_id \
+                     AND n.resource_id = l.{id} AND n.place = 1 WHERE n.user_id IS NULL"
+                ),
+            ),
+            verify_counts: differences(
+                &format!("CONCAT('{word} ', c.resource_id)"),
+                "CONCAT(COALESCE(l.likes, 0), ' likes')",
+                "CONCAT(c.like_count, ' likes')",
+                &format!(
+                    "like_counts c LEFT JOIN (SELECT {id} AS resource_id, COUNT(*) AS likes \
+                     FROM {table} WHERE deleted_at IS NULL GROUP BY {id}) l \
+                     ON l.resource_id = c.resource_id WHERE c.resource_type = '{word}' \
+                     AND c.like_count <> COALESCE(l.likes, 0)"
+                ),
+            ),
+            verify_uncounted: differences(
+                &format!("CONCAT('{word} ', l.{id})"),
+                "CONCAT(COUNT(*), ' likes')",
+                "'no count'",
+                &format!(
+                    "{table} l LEFT JOIN like_counts c ON c.resource_type = '{word}' \
+                     AND c.resource_id = l.{id} WHERE c.resource_id IS NULL GROUP BY l.{id}"
+                ),
+            ),
+        }
+    }
+}
+
+/// Counts rows, with a label.
+fn total(label: &str, from: &str) -> Statement {
+    format!("SELECT {label} AS label, COUNT(*) AS total FROM {from}").into()
+}
+
+/// The first rows that are not as they should be, each with how many there are in all.
+fn differences(subject: &str, expected: &str, found: &str, from: &str) -> Statement {
+    format!(
+        "SELECT {subject} AS subject, {expected} AS expected, {found} AS found, \
+         COUNT(*) OVER () AS total FROM {from} LIMIT $1"
+    )
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_bound_where_the_text_names_them_and_as_often() {
+        let statement = Statement::from("a $2 b $1 c $2 d".to_owned());
+        let pieces: Vec<_> = statement
+            .pieces
+            .iter()
+            .map(|(text, param)| (text.as_str(), *param))
+            .collect();
+        assert_eq!(pieces, [("a ", 1), (" b ", 0), (" c ", 1)]);
+        assert_eq!(statement.tail, " d");
+    }
+}

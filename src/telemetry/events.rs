@@ -1,0 +1,344 @@
+//! What happens, each as one struct that writes the log line and moves the metric.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use super::metrics::{
+    AcceptedLabels, ActorLabels, METRICS, OutcomeLabels, PartLabels, ProblemLabels,
+};
+use crate::domain::{FailureKind, Status};
+use crate::messages::Durability;
+
+/// The parts that Likewise depends on, as logs and metrics name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The store.
+    Database,
+    /// The cache.
+    Cache,
+}
+
+impl Part {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Cache => "cache",
+        }
+    }
+}
+
+/// The service has begun to listen.
+pub struct ServiceStarted<'a> {
+    /// Where it listens.
+    pub address: &'a str,
+    /// The database's kind.
+    pub database: &'static str,
+    /// The cache's kind.
+    pub cache: &'static str,
+}
+
+impl ServiceStarted<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::info!(
+            target: "likewise",
+            "listening on http://{}, database {}, cache {}",
+            self.address, self.database, self.cache
+        );
+    }
+}
+
+/// Tables were brought up to date.
+pub struct Migrated<'a> {
+    /// The migrations that were run, in order.
+    pub migrations: &'a [String],
+}
+
+impl Migrated<'_> {
+    /// Logs it, if there were any.
+    pub fn emit(self) {
+        for migration in self.migrations {
+            log::info!(target: "likewise", "migrated: {migration}");
+        }
+    }
+}
+
+/// The service has begun to shut down.
+pub struct ShutdownStarted {
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl ShutdownStarted {
+    /// Logs it.
+    pub fn emit(self) {
+        log::info!(target: "likewise", "shutting down ({}): draining", self.reason);
+    }
+}
+
+/// The service has shut down.
+pub struct ShutdownEnded {
+    /// How long it took.
+    pub took: Duration,
+    /// Events that could not be drained in time; what is in the ledger is picked up at the next start.
+    pub left: usize,
+}
+
+impl ShutdownEnded {
+    /// Logs it.
+    pub fn emit(self) {
+        if self.left == 0 {
+            log::info!(target: "likewise", "stopped after {:?}: everything drained", self.took);
+        } else {
+            log::warn!(
+                target: "likewise",
+                "stopped after {:?} with {} events undrained; the ledger keeps them for the next start",
+                self.took, self.left
+            );
+        }
+    }
+}
+
+/// A like or unlike was answered with 2xx.
+pub struct LikeAccepted {
+    /// `like` or `unlike`.
+    pub action: &'static str,
+    /// What it has reached.
+    pub durability: Durability,
+    /// Whether the cache has it too.
+    pub cached: bool,
+    /// From request to answer.
+    pub took: Duration,
+}
+
+impl LikeAccepted {
+    /// Counts it.
+    pub fn emit(self) {
+        METRICS
+            .likes_accepted
+            .get_or_create(&AcceptedLabels {
+                action: self.action,
+                durability: self.durability.as_str(),
+                cached: if self.cached { "true" } else { "false" },
+            })
+            .inc();
+        METRICS.accept_seconds.observe(self.took.as_secs_f64());
+    }
+}
+
+/// A request was answered with a problem.
+pub struct ProblemAnswered<'a> {
+    /// Its stable code.
+    pub code: &'static str,
+    /// Its HTTP status.
+    pub status: u16,
+    /// What was said.
+    pub detail: &'a str,
+}
+
+impl ProblemAnswered<'_> {
+    /// Counts it; logs it if the fault is ours.
+    pub fn emit(self) {
+        METRICS
+            .problems
+            .get_or_create(&ProblemLabels { code: self.code })
+            .inc();
+        if self.status >= 500 && self.status != 503 {
+            log::error!(target: "likewise::web", "{} {}: {}", self.status, self.code, self.detail);
+        } else {
+            log::debug!(target: "likewise::web", "{} {}: {}", self.status, self.code, self.detail);
+        }
+    }
+}
+
+/// A batch of behaviors was committed.
+pub struct BatchRecorded {
+    /// How many.
+    pub behaviors: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl BatchRecorded {
+    /// Counts it.
+    pub fn emit(self) {
+        METRICS.behaviors_recorded.inc_by(self.behaviors as u64);
+        METRICS.record_seconds.observe(self.took.as_secs_f64());
+        log::debug!(target: "likewise::recorder", "recorded {} in {:?}", self.behaviors, self.took);
+    }
+}
+
+/// Recorded rows were left in the ledger because the sync publisher was full.
+pub struct RowsLeft {
+    /// How many.
+    pub rows: usize,
+}
+
+impl RowsLeft {
+    /// Counts it.
+    pub fn emit(self) {
+        METRICS.rows_left.inc_by(self.rows as u64);
+        log::debug!(target: "likewise::recorder", "left {} rows to the retry scheduler", self.rows);
+    }
+}
+
+/// A batch of ledger rows was committed to the read models.
+pub struct BatchSynced {
+    /// How many rows.
+    pub rows: usize,
+    /// How many counts changed.
+    pub counts_changed: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl BatchSynced {
+    /// Counts it.
+    pub fn emit(self) {
+        METRICS.rows_completed.inc_by(self.rows as u64);
+        METRICS.sync_seconds.observe(self.took.as_secs_f64());
+        log::debug!(
+            target: "likewise::sync",
+            "completed {} rows, {} counts changed, in {:?}",
+            self.rows, self.counts_changed, self.took
+        );
+    }
+}
+
+/// Attempts on ledger rows failed.
+pub struct AttemptsFailed<'a> {
+    /// The first row's event id, of how many.
+    pub first: uuid::Uuid,
+    /// How many rows.
+    pub rows: usize,
+    /// What becomes of the first row.
+    pub status: Status,
+    /// Whether another attempt may mend it.
+    pub kind: FailureKind,
+    /// Why.
+    pub error: &'a dyn Display,
+}
+
+impl AttemptsFailed<'_> {
+    /// Counts and logs it.
+    pub fn emit(self) {
+        METRICS
+            .attempts_failed
+            .get_or_create(&OutcomeLabels {
+                outcome: self.status.as_str(),
+            })
+            .inc_by(self.rows as u64);
+        log::warn!(
+            target: "likewise::sync",
+            "{} of {} rows (the first is {}): {}: {}",
+            match self.kind {
+                FailureKind::Transient => "transient failure",
+                FailureKind::Permanent => "permanent failure",
+            },
+            self.rows, self.first, self.status, self.error
+        );
+    }
+}
+
+/// Due or abandoned rows were claimed.
+pub struct RowsClaimed {
+    /// How many.
+    pub rows: usize,
+}
+
+impl RowsClaimed {
+    /// Counts and logs it.
+    pub fn emit(self) {
+        METRICS.rows_claimed.inc_by(self.rows as u64);
+        log::info!(target: "likewise::retry", "claimed {} due rows", self.rows);
+    }
+}
+
+/// A call to a part failed.
+pub struct PartFailed<'a> {
+    /// Which part.
+    pub part: Part,
+    /// What was being done.
+    pub doing: &'static str,
+    /// Why it failed.
+    pub error: &'a dyn Display,
+}
+
+impl PartFailed<'_> {
+    /// Counts and logs it.
+    pub fn emit(self) {
+        METRICS
+            .part_failures
+            .get_or_create(&PartLabels {
+                part: self.part.as_str(),
+            })
+            .inc();
+        log::warn!(target: "likewise", "{} failed: {}", self.doing, self.error);
+    }
+}
+
+/// An actor panicked.
+pub struct ActorPanicked<'a> {
+    /// Which.
+    pub actor: &'static str,
+    /// What was said.
+    pub message: &'a str,
+}
+
+impl ActorPanicked<'_> {
+    /// Counts it; the panic itself has been logged by the hook.
+    pub fn emit(self) {
+        METRICS
+            .panics
+            .get_or_create(&ActorLabels { actor: self.actor })
+            .inc();
+        log::debug!(target: "likewise::actors", "{} panicked: {}", self.actor, self.message);
+    }
+}
+
+/// An actor runs again after a panic.
+pub struct ActorRestarted {
+    /// Which.
+    pub actor: &'static str,
+    /// How often by now.
+    pub restarts: u64,
+}
+
+impl ActorRestarted {
+    /// Counts and logs it.
+    pub fn emit(self) {
+        METRICS
+            .restarts
+            .get_or_create(&ActorLabels { actor: self.actor })
+            .inc();
+        log::warn!(
+            target: "likewise::actors",
+            "{} restarted (restart {}); its queued messages are intact",
+            self.actor, self.restarts
+        );
+    }
+}
+
+/// An actor panicked too often.
+pub struct ActorGivenUp {
+    /// Which.
+    pub actor: &'static str,
+    /// How often.
+    pub panics: usize,
+    /// Within what time.
+    pub window: Duration,
+}
+
+impl ActorGivenUp {
+    /// Logs it.
+    pub fn emit(self) {
+        log::error!(
+            target: "likewise::actors",
+            "{} panicked {} times within {:?} and is given up; the service stops, so that whatever \
+             supervises it starts it anew",
+            self.actor, self.panics, self.window
+        );
+    }
+}

@@ -1,0 +1,161 @@
+//! The metrics, as `GET /metrics` shows them. Times are in seconds.
+
+use std::sync::LazyLock;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Labels of an answered like.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct AcceptedLabels {
+    pub(super) action: &'static str,
+    pub(super) durability: &'static str,
+    pub(super) cached: &'static str,
+}
+
+/// The stable code of a problem.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ProblemLabels {
+    pub(super) code: &'static str,
+}
+
+/// An actor's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ActorLabels {
+    pub(super) actor: &'static str,
+}
+
+/// Whether another attempt follows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OutcomeLabels {
+    pub(super) outcome: &'static str,
+}
+
+/// A part that Likewise depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PartLabels {
+    pub(super) part: &'static str,
+}
+
+pub(super) struct Metrics {
+    registry: Registry,
+    pub(super) likes_accepted: Family<AcceptedLabels, Counter>,
+    pub(super) accept_seconds: Histogram,
+    pub(super) problems: Family<ProblemLabels, Counter>,
+    pub(super) behaviors_recorded: Counter,
+    pub(super) record_seconds: Histogram,
+    pub(super) rows_completed: Counter,
+    pub(super) sync_seconds: Histogram,
+    pub(super) attempts_failed: Family<OutcomeLabels, Counter>,
+    pub(super) rows_claimed: Counter,
+    pub(super) rows_left: Counter,
+    pub(super) panics: Family<ActorLabels, Counter>,
+    pub(super) restarts: Family<ActorLabels, Counter>,
+    pub(super) part_failures: Family<PartLabels, Counter>,
+}
+
+pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+impl Metrics {
+    fn new() -> Self {
+        // From 0.1 ms to 13 s.
+        let latency = || Histogram::new(exponential_buckets(0.0001, 2.0, 18));
+        let mut metrics = Self {
+            registry: Registry::with_prefix("likewise"),
+            likes_accepted: Family::default(),
+            accept_seconds: latency(),
+            problems: Family::default(),
+            behaviors_recorded: Counter::default(),
+            record_seconds: latency(),
+            rows_completed: Counter::default(),
+            sync_seconds: latency(),
+            attempts_failed: Family::default(),
+            rows_claimed: Counter::default(),
+            rows_left: Counter::default(),
+            panics: Family::default(),
+            restarts: Family::default(),
+            part_failures: Family::default(),
+        };
+        let mut registry = std::mem::take(&mut metrics.registry);
+        registry.register(
+            "likes_accepted",
+            "Likes and unlikes answered with 2xx",
+            metrics.likes_accepted.clone(),
+        );
+        registry.register_with_unit(
+            "accept",
+            "Time to accept a like, from request to answer",
+            Unit::Seconds,
+            metrics.accept_seconds.clone(),
+        );
+        registry.register(
+            "problems",
+            "Requests answered with a problem, by its code",
+            metrics.problems.clone(),
+        );
+        registry.register(
+            "behaviors_recorded",
+            "Behaviors committed to user_behaviors",
+            metrics.behaviors_recorded.clone(),
+        );
+        registry.register_with_unit(
+            "record",
+            "Time to record one batch",
+            Unit::Seconds,
+            metrics.record_seconds.clone(),
+        );
+        registry.register(
+            "ledger_rows_completed",
+            "Ledger rows whose effect was committed to the read models",
+            metrics.rows_completed.clone(),
+        );
+        registry.register_with_unit(
+            "sync",
+            "Time to commit one batch to the read models",
+            Unit::Seconds,
+            metrics.sync_seconds.clone(),
+        );
+        registry.register(
+            "ledger_attempts_failed",
+            "Failed attempts on ledger rows, by what becomes of the row",
+            metrics.attempts_failed.clone(),
+        );
+        registry.register(
+            "ledger_rows_claimed",
+            "Due or abandoned ledger rows claimed by this process",
+            metrics.rows_claimed.clone(),
+        );
+        registry.register(
+            "ledger_rows_left",
+            "Recorded rows left to the retry scheduler because the sync publisher was full",
+            metrics.rows_left.clone(),
+        );
+        registry.register("actor_panics", "Panics, by actor", metrics.panics.clone());
+        registry.register(
+            "actor_restarts",
+            "Restarts after a panic, by actor",
+            metrics.restarts.clone(),
+        );
+        registry.register(
+            "part_failures",
+            "Failed calls to a part that Likewise depends on",
+            metrics.part_failures.clone(),
+        );
+        metrics.registry = registry;
+        metrics
+    }
+}
+
+/// Every metric in the OpenMetrics text format.
+#[must_use]
+pub fn exposition() -> String {
+    let mut text = String::new();
+    if let Err(error) = encode(&mut text, &METRICS.registry) {
+        unreachable!("writing to a string cannot fail: {error}");
+    }
+    text
+}

@@ -1,0 +1,97 @@
+//! What handlers read from a request.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::{FromRequest, HttpRequest, web};
+use futures_util::StreamExt;
+
+use super::{BODY_LIMIT, Problem};
+use crate::domain::{Resource, UserId};
+
+/// The user who asks: from the header `X-User-Id`.
+pub(super) struct User(pub(super) UserId);
+
+impl FromRequest for User {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let mut values = request.headers().get_all("X-User-Id");
+        let user = match (values.next(), values.next()) {
+            (None, _) => Err(Problem::missing_user()),
+            (Some(value), None) => value.to_str().ok().and_then(positive).ok_or_else(|| {
+                Problem::invalid_user_id(&String::from_utf8_lossy(value.as_bytes()))
+            }),
+            (Some(_), Some(_)) => Err(Problem::invalid_user_id("more than one")),
+        };
+        ready(user.map(User))
+    }
+}
+
+/// The video in the path.
+pub(super) struct Video(pub(super) Resource);
+
+impl FromRequest for Video {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let id = request.match_info().query("video_id");
+        ready(
+            positive(id)
+                .map(|id| Self(Resource::video(id)))
+                .ok_or_else(|| Problem::invalid_resource_id(id)),
+        )
+    }
+}
+
+/// A positive number, written in digits alone.
+fn positive(text: &str) -> Option<i64> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok().filter(|number| *number > 0)
+}
+
+/// Reads a request to its end, so that one which breaks off half-way changes nothing. What the body
+/// says does not matter: these requests need none.
+pub(super) async fn whole(mut payload: web::Payload) -> Result<(), Problem> {
+    let mut length = 0;
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| match error {
+            PayloadError::Overflow => Problem::body_too_large(BODY_LIMIT),
+            error => Problem::incomplete_body(&error.to_string()),
+        })?;
+        length += chunk.len();
+        if length > BODY_LIMIT {
+            return Err(Problem::body_too_large(BODY_LIMIT));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_positive_numbers_in_digits_are_ids() {
+        assert_eq!(positive("7"), Some(7));
+        assert_eq!(positive("9223372036854775807"), Some(i64::MAX));
+        for bad in [
+            "",
+            "0",
+            "-1",
+            "+1",
+            "1.0",
+            " 1",
+            "seven",
+            "9223372036854775808",
+            "٧",
+        ] {
+            assert_eq!(positive(bad), None, "{bad}");
+        }
+    }
+}

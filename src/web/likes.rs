@@ -1,0 +1,93 @@
+//! `PUT`, `DELETE` and `GET` of one like.
+
+use actix_web::web::{Data, Json, Payload};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::Problem;
+use super::extract::{User, Video, whole};
+use crate::domain::{Action, Resource, UserId};
+use crate::likes::Likes;
+use crate::messages::Durability;
+
+/// The answer to `PUT` and `DELETE`.
+#[derive(Debug, Serialize)]
+pub(super) struct AcceptedBody {
+    event_id: Uuid,
+    resource_type: &'static str,
+    resource_id: i64,
+    user_id: UserId,
+    liked: bool,
+    changed: Option<bool>,
+    like_count: Option<i64>,
+    durability: Durability,
+    cached: bool,
+}
+
+/// The answer to `GET`.
+#[derive(Debug, Serialize)]
+pub(super) struct LikeBody {
+    resource_type: &'static str,
+    resource_id: i64,
+    user_id: UserId,
+    liked: bool,
+    like_count: Option<i64>,
+}
+
+/// `PUT /v1/videos/{video_id}/like`
+pub(super) async fn like(
+    likes: Data<Likes>,
+    Video(video): Video,
+    User(user_id): User,
+    payload: Payload,
+) -> Result<Json<AcceptedBody>, Problem> {
+    accept(&likes, user_id, video, Action::Like, payload).await
+}
+
+/// `DELETE /v1/videos/{video_id}/like`
+pub(super) async fn unlike(
+    likes: Data<Likes>,
+    Video(video): Video,
+    User(user_id): User,
+    payload: Payload,
+) -> Result<Json<AcceptedBody>, Problem> {
+    accept(&likes, user_id, video, Action::Unlike, payload).await
+}
+
+async fn accept(
+    likes: &Likes,
+    user_id: UserId,
+    resource: Resource,
+    action: Action,
+    payload: Payload,
+) -> Result<Json<AcceptedBody>, Problem> {
+    whole(payload).await?;
+    let accepted = likes.accept(user_id, resource, action).await?;
+    Ok(Json(AcceptedBody {
+        event_id: accepted.event_id,
+        resource_type: resource.resource_type.as_str(),
+        resource_id: resource.id,
+        user_id,
+        liked: action.liked(),
+        changed: accepted.changed,
+        like_count: accepted.like_count,
+        durability: accepted.durability,
+        cached: accepted.cached,
+    }))
+}
+
+/// `GET /v1/videos/{video_id}/like`
+pub(super) async fn read(
+    likes: Data<Likes>,
+    Video(video): Video,
+    User(user_id): User,
+) -> Result<Json<LikeBody>, Problem> {
+    let like = likes.read(user_id, video).await?;
+    Ok(Json(LikeBody {
+        resource_type: video.resource_type.as_str(),
+        resource_id: video.id,
+        user_id,
+        liked: like.liked,
+        like_count: like.like_count,
+    }))
+}

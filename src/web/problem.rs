@@ -1,0 +1,281 @@
+//! Errors as clients meet them: RFC 9457 problems with a stable code.
+
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
+use serde::Serialize;
+
+use crate::likes::{NotAccepted, NotRead};
+use crate::telemetry::ProblemAnswered;
+
+/// A problem.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+    retry_after: Option<Duration>,
+    allow: Option<&'static str>,
+    authenticate: bool,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+}
+
+impl Problem {
+    fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            retry_after: None,
+            allow: None,
+            authenticate: false,
+        }
+    }
+
+    fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// No route has this path.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "No such route",
+            "nothing is served at this path; see the README for the routes",
+        )
+    }
+
+    /// The route has no such method.
+    #[must_use]
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let mut problem = Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "Method not allowed",
+            format!("this path takes {allow}"),
+        );
+        problem.allow = Some(allow);
+        problem
+    }
+
+    /// The id in the path is none that a resource can have.
+    #[must_use]
+    pub fn invalid_resource_id(found: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_resource_id",
+            "Invalid resource id",
+            format!(
+                "the id in the path must be a number from 1 to {}, got '{}'",
+                i64::MAX,
+                shorten(found)
+            ),
+        )
+    }
+
+    /// The request does not say who asks.
+    #[must_use]
+    pub fn missing_user() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "missing_user",
+            "Missing user",
+            "the header X-User-Id must say which user asks",
+        )
+    }
+
+    /// The header does not name a user.
+    #[must_use]
+    pub fn invalid_user_id(found: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_user_id",
+            "Invalid user id",
+            format!(
+                "the header X-User-Id must be one number from 1 to {}, got '{}'",
+                i64::MAX,
+                shorten(found)
+            ),
+        )
+    }
+
+    /// The body is larger than any request needs.
+    #[must_use]
+    pub fn body_too_large(limit: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "Body too large",
+            format!("the body may have at most {limit} bytes"),
+        )
+    }
+
+    /// The body ended before it was whole.
+    #[must_use]
+    pub fn incomplete_body(reason: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "incomplete_body",
+            "Incomplete body",
+            format!("the body could not be read to its end: {reason}"),
+        )
+    }
+
+    /// The admin token is missing or wrong.
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        let mut problem = Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "Unauthorized",
+            "this path asks for the header 'Authorization: Bearer TOKEN' with the admin token",
+        );
+        problem.authenticate = true;
+        problem
+    }
+
+    /// No actor has this name.
+    #[must_use]
+    pub fn unknown_actor(name: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown_actor",
+            "No such actor",
+            format!("no actor is called '{}'; see /admin/actors", shorten(name)),
+        )
+    }
+
+    /// More is waiting than may wait.
+    #[must_use]
+    pub fn overloaded(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "overloaded",
+            "Overloaded",
+            detail,
+        )
+        .retry_after(Duration::from_secs(1))
+    }
+
+    /// What is needed cannot be reached now.
+    #[must_use]
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "Unavailable",
+            detail,
+        )
+        .retry_after(Duration::from_secs(2))
+    }
+
+    /// A fault of ours.
+    #[must_use]
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Internal error",
+            detail,
+        )
+    }
+}
+
+/// The start of what a client sent, so that an answer is never as long as an attack.
+fn shorten(found: &str) -> String {
+    found.chars().take(40).collect()
+}
+
+impl From<NotAccepted> for Problem {
+    fn from(error: NotAccepted) -> Self {
+        match error {
+            NotAccepted::Invalid(error) => Self::invalid_resource_id(&error.to_string()),
+            NotAccepted::Overloaded(_) => {
+                Self::overloaded(format!("{error}; nothing was changed, try again shortly"))
+            }
+            NotAccepted::Unavailable(_) => Self::unavailable(error.to_string()),
+            NotAccepted::Internal(_) => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<NotRead> for Problem {
+    fn from(error: NotRead) -> Self {
+        match error {
+            NotRead::Overloaded(_) => Self::overloaded(format!("{error}; try again shortly")),
+            NotRead::Unknown => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        ProblemAnswered {
+            code: self.code,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+        }
+        .emit();
+        let mut response = HttpResponse::build(self.status);
+        if let Some(wait) = self.retry_after {
+            response.insert_header((header::RETRY_AFTER, wait.as_secs().max(1)));
+        }
+        if let Some(allow) = self.allow {
+            response.insert_header((header::ALLOW, HeaderValue::from_static(allow)));
+        }
+        if self.authenticate {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        let mut response = response.json(Body {
+            r#type: format!("urn:likewise:problem:{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+        });
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        response
+    }
+}
+
+impl Responder for Problem {
+    type Body = actix_web::body::BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
+        self.error_response()
+    }
+}
