@@ -200,7 +200,7 @@ stop() {
   local id signal=TERM deadline=$((SECONDS + 30))
   id=$(pid "$1")
   # One that somebody has suspended would never see the signal.
-  kill -CONT "$id"
+  kill -CONT "$id" 2>/dev/null || true
   # To PostgreSQL, TERM means: wait until the last client has gone.
   [[ $1 != postgres ]] || signal=INT
   # A TERM while it starts leaves MariaDB hanging for good: neither up nor gone.
@@ -210,7 +210,7 @@ stop() {
   kill "-$signal" "$id" 2>/dev/null || true
   if ! wait_until_gone "$1"; then
     echo "${TITLE[$1]} has not stopped within 30 seconds: killing it; it recovers at its next start" >&2
-    kill -KILL "$id"
+    kill -KILL "$id" 2>/dev/null || true
     wait_until_gone "$1" || fail "${TITLE[$1]} (process $id) cannot be killed" \
       "it hangs in the kernel: look at its disk"
   fi

@@ -132,7 +132,8 @@ build_templates() {
   build_template postgres "$(postgres_stamp)"
 }
 
-# build_template <name> <stamp>
+# build_template <name> <stamp>. Tests run as root read from the owner of PostgreSQL's template whom to run
+# its server as: `cp -a` keeps it.
 build_template() {
   local name=$1 stamp=$2 work log=$TEMPLATES/$1.log
   ! template_is_current "$name" "$stamp" || return 0
@@ -178,7 +179,8 @@ initialise_postgres() (
     cd "$1" &&
     "${UNPRIVILEGED[@]}" env LC_ALL=C "$bin/initdb" -D "$data" --username=postgres --auth=trust \
       --encoding=UTF8 --locale=C.UTF-8 --wal-segsize=1 --no-sync --no-instructions &&
-    "${UNPRIVILEGED[@]}" env LC_ALL=C "$bin/postgres" --single -D "$data" postgres <<'SQL'
+    "${UNPRIVILEGED[@]}" env LC_ALL=C "$bin/postgres" --single -D "$data" -c exit_on_error=on \
+      postgres <<'SQL'
 CREATE ROLE likewise LOGIN CREATEDB
 CREATE DATABASE likewise OWNER likewise
 SQL

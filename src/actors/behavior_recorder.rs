@@ -58,7 +58,7 @@ impl BehaviorRecorder {
     }
 
     fn flush(&mut self, context: &mut Context<Self>) {
-        while let Some((batch, lane)) = self.batcher.next() {
+        while let Some((batch, lane)) = self.batcher.next_batch() {
             let recording = self.recording.clone();
             spawn_batch(context, &self.recording.vitals, lane, async move {
                 recording.record(batch).await;

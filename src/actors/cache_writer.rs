@@ -13,6 +13,9 @@ use crate::messages::{Apply, Forget, Known, Lookup, Settle};
 use crate::store::{Found, Store, StoreError};
 use crate::telemetry::{Part, PartFailed};
 
+/// How often the database is looked into for one answer while the cache keeps changing.
+const LOOKS: usize = 4;
+
 /// How the cache writer works.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheOptions {
@@ -60,7 +63,7 @@ impl CacheWriter {
 
     fn flush(&mut self, context: &mut Context<Self>) {
         let vitals = Arc::clone(&self.writing.vitals);
-        while let Some((batch, lane)) = self.applies.next() {
+        while let Some((batch, lane)) = self.applies.next_batch() {
             let writing = self.writing.clone();
             let addr = context.address();
             spawn_batch(context, &vitals, lane, async move {
@@ -70,19 +73,19 @@ impl CacheWriter {
                 }
             });
         }
-        while let Some((batch, lane)) = self.forgets.next() {
+        while let Some((batch, lane)) = self.forgets.next_batch() {
             let writing = self.writing.clone();
             spawn_batch(context, &vitals, lane, async move {
                 writing.forget(batch).await;
             });
         }
-        while let Some((batch, lane)) = self.settles.next() {
+        while let Some((batch, lane)) = self.settles.next_batch() {
             let writing = self.writing.clone();
             spawn_batch(context, &vitals, lane, async move {
                 writing.settle(batch).await;
             });
         }
-        while let Some((batch, lane)) = self.missing.next() {
+        while let Some((batch, lane)) = self.missing.next_batch() {
             let writing = self.writing.clone();
             spawn_batch(context, &vitals, lane, async move {
                 writing.look_for(batch).await;
@@ -114,7 +117,7 @@ gathers!(Lookup, missing);
 /// Something that the cache could not tell and the database may.
 enum Missing {
     /// The rest of the answer to an event that was applied.
-    Applied(Parcel<Apply>, Applied, Incarnation),
+    Applied(Parcel<Apply>, Applied),
     /// A reader's question.
     Asked(Parcel<Lookup>),
 }
@@ -122,8 +125,30 @@ enum Missing {
 impl Missing {
     const fn pair(&self) -> Pair {
         match self {
-            Self::Applied(parcel, ..) => parcel.body.pair,
+            Self::Applied(parcel, _) => parcel.body.pair,
             Self::Asked(parcel) => parcel.body.pair,
+        }
+    }
+}
+
+impl Missing {
+    /// Answers with what the database holds and what the cache makes of it.
+    fn answer(self, found: &Filling, reading: Reading) {
+        match self {
+            Self::Applied(parcel, applied) => {
+                let mark = parcel.body.mark;
+                // What the database knew before tells whether this event changes anything.
+                let changed = (mark > found.mark).then_some(mark.liked != found.mark.liked);
+                parcel.reply.send(Some(Applied {
+                    changed: applied.changed.or(changed),
+                    like_count: reading.like_count.or(applied.like_count),
+                    ..applied
+                }));
+            }
+            Self::Asked(parcel) => parcel.reply.send(Some(Known {
+                liked: reading.liked.unwrap_or(found.mark.liked),
+                like_count: reading.like_count.or(Some(found.count.like_count)),
+            })),
         }
     }
 }
@@ -178,9 +203,9 @@ impl Writing {
         match self.cache.apply(&events).await {
             Ok(applied) => {
                 self.vitals.progress(events.len());
-                for (parcel, (applied, incarnation)) in batch.into_iter().zip(applied) {
+                for (parcel, applied) in batch.into_iter().zip(applied) {
                     if applied.needs_fill() {
-                        missing.push(Missing::Applied(parcel, applied, incarnation));
+                        missing.push(Missing::Applied(parcel, applied));
                     } else {
                         parcel.reply.send(Some(applied));
                     }
@@ -239,19 +264,30 @@ impl Writing {
     }
 
     /// Finds in the database what the cache could not tell, keeps it in the cache and answers.
-    async fn look_for(&self, batch: Vec<Missing>) {
-        let entries = self.open(&batch).await;
+    async fn look_for(&self, mut batch: Vec<Missing>) {
+        let mut rounds = 0;
+        while !batch.is_empty() {
+            rounds += 1;
+            batch = self.look_once(batch, rounds == LOOKS).await;
+        }
+    }
+
+    /// One look into the database. What changed in the cache meanwhile comes back, to be looked for
+    /// again; at the `last` look it is answered all the same, only not kept.
+    async fn look_once(&self, batch: Vec<Missing>, last: bool) -> Vec<Missing> {
+        let incarnations = self.open(&batch).await;
         let pairs: BTreeSet<Pair> = batch.iter().map(Missing::pair).collect();
         let found = match self.store.find(&pairs).await {
             Ok(found) => found,
             Err(error) => {
                 self.database_failed(&error);
-                return self.answer_unfound(batch).await;
+                self.answer_unfound(batch).await;
+                return Vec::new();
             }
         };
         let fillings: Vec<_> = batch
             .iter()
-            .zip(entries)
+            .zip(incarnations)
             .map(|(item, incarnation)| {
                 let pair = item.pair();
                 Filling {
@@ -266,53 +302,28 @@ impl Writing {
             Ok(readings) => readings,
             Err(error) => {
                 self.cache_failed("filling the cache", &error);
-                vec![Reading::default(); batch.len()]
+                vec![Some(Reading::default()); batch.len()]
             }
         };
-        self.vitals.progress(batch.len());
-        for ((item, filling), reading) in batch.into_iter().zip(fillings).zip(readings) {
-            match item {
-                Missing::Applied(parcel, applied, _) => {
-                    let mark = parcel.body.mark;
-                    // What the database knew before tells whether this event changes anything.
-                    let changed = (mark > filling.mark).then_some(mark.liked != filling.mark.liked);
-                    parcel.reply.send(Some(Applied {
-                        changed: applied.changed.or(changed),
-                        like_count: reading.like_count.or(applied.like_count),
-                        ..applied
-                    }));
-                }
-                Missing::Asked(parcel) => parcel.reply.send(Some(Known {
-                    liked: reading.liked.unwrap_or(filling.mark.liked),
-                    like_count: reading.like_count.or(Some(filling.count.like_count)),
-                })),
+        let mut again = Vec::new();
+        for ((item, filling), reading) in batch.into_iter().zip(&fillings).zip(readings) {
+            match reading {
+                None if !last => again.push(item),
+                reading => item.answer(filling, reading.unwrap_or_default()),
             }
         }
+        self.vitals.progress(fillings.len() - again.len());
+        again
     }
 
     /// The lives of the entries to fill, as of before the database is read. A cache that cannot be
     /// reached has none, and the fill that follows changes nothing.
     async fn open(&self, batch: &[Missing]) -> Vec<Incarnation> {
-        let asked: Vec<Resource> = batch
-            .iter()
-            .filter(|item| matches!(item, Missing::Asked(_)))
-            .map(|item| item.pair().resource)
-            .collect();
-        let mut opened = match self.cache.open(&asked).await {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.cache_failed("opening entries in the cache", &error);
-                vec![Incarnation::default(); asked.len()]
-            }
-        }
-        .into_iter();
-        batch
-            .iter()
-            .map(|item| match item {
-                Missing::Applied(.., incarnation) => *incarnation,
-                Missing::Asked(_) => opened.next().unwrap_or_default(),
-            })
-            .collect()
+        let resources: Vec<Resource> = batch.iter().map(|item| item.pair().resource).collect();
+        self.cache.open(&resources).await.unwrap_or_else(|error| {
+            self.cache_failed("opening entries in the cache", &error);
+            vec![Incarnation::default(); resources.len()]
+        })
     }
 
     /// Without the database, what the cache does know is all there is.
@@ -323,7 +334,7 @@ impl Writing {
         for item in batch {
             let reading = readings.next().unwrap_or_default();
             match item {
-                Missing::Applied(parcel, applied, _) => parcel.reply.send(Some(applied)),
+                Missing::Applied(parcel, applied) => parcel.reply.send(Some(applied)),
                 Missing::Asked(parcel) => parcel.reply.send(reading.liked.map(|liked| Known {
                     liked,
                     like_count: reading.like_count,

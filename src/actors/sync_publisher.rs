@@ -56,7 +56,7 @@ impl SyncPublisher {
     }
 
     fn flush(&mut self, context: &mut Context<Self>) {
-        while let Some((batch, lane)) = self.batcher.next() {
+        while let Some((batch, lane)) = self.batcher.next_batch() {
             let syncing = self.syncing.clone();
             spawn_batch(context, &self.syncing.vitals, lane, async move {
                 syncing.sync(batch).await;

@@ -68,13 +68,12 @@ impl MemoryCache {
     fn with_entry<T>(&self, resource: Resource, work: impl FnOnce(&mut Entry) -> T) -> T {
         let mut shard = self.shard(resource);
         let Shard { entries, pairs } = &mut *shard;
-        let new_life = || self.incarnations.fetch_add(1, Ordering::Relaxed);
         let before = entries.peek(&resource).map_or(0, Entry::weight);
-        let entry = entries.get_or_insert_mut(resource, || Entry::new(new_life()));
+        let entry = entries.get_or_insert_mut(resource, || Entry::new(self.new_life()));
         let result = work(entry);
         if entry.len() > self.limits.pairs_per_resource {
             // Half of them at once, so that the next pair does not trim again.
-            entry.trim(self.limits.pairs_per_resource / 2, new_life());
+            entry.trim(self.limits.pairs_per_resource / 2, self.new_life());
         }
         *pairs = *pairs + entry.weight() - before;
         while *pairs > self.limits.pairs_per_shard && entries.len() > 1 {
@@ -84,6 +83,18 @@ impl MemoryCache {
             *pairs -= evicted.weight();
         }
         result
+    }
+
+    /// Works on a resource's entry if there is one.
+    fn with_entry_if_any(&self, resource: Resource, work: impl FnOnce(&mut Entry)) {
+        let known = self.shard(resource).entries.contains(&resource);
+        if known {
+            self.with_entry(resource, work);
+        }
+    }
+
+    fn new_life(&self) -> Incarnation {
+        self.incarnations.fetch_add(1, Ordering::Relaxed)
     }
 
     fn shard(&self, resource: Resource) -> std::sync::MutexGuard<'_, Shard> {
@@ -109,15 +120,10 @@ impl Cache for MemoryCache {
         Box::pin(async move { Ok(pairs.iter().map(|pair| self.read_pair(pair)).collect()) })
     }
 
-    fn apply<'a>(
-        &'a self,
-        events: &'a [(Pair, Mark)],
-    ) -> CacheFuture<'a, Vec<(Applied, Incarnation)>> {
+    fn apply<'a>(&'a self, events: &'a [(Pair, Mark)]) -> CacheFuture<'a, Vec<Applied>> {
         Box::pin(async move {
             let apply = |(pair, mark): &(Pair, Mark)| {
-                self.with_entry(pair.resource, |entry| {
-                    (entry.apply(pair.user_id, *mark), entry.incarnation())
-                })
+                self.with_entry(pair.resource, |entry| entry.apply(pair.user_id, *mark))
             };
             Ok(events.iter().map(apply).collect())
         })
@@ -129,8 +135,10 @@ impl Cache for MemoryCache {
     ) -> CacheFuture<'a, ()> {
         Box::pin(async move {
             for (resource, settlement) in settlements {
-                self.with_entry(*resource, |entry| {
-                    entry.settle(settlement.marks.iter().copied(), settlement.count);
+                let new_life = self.new_life();
+                self.with_entry_if_any(*resource, |entry| {
+                    let marks = settlement.marks.iter().copied();
+                    entry.settle(marks, settlement.count, new_life);
                 });
             }
             Ok(())
@@ -140,7 +148,9 @@ impl Cache for MemoryCache {
     fn forget<'a>(&'a self, events: &'a [(Pair, Version)]) -> CacheFuture<'a, ()> {
         Box::pin(async move {
             for (pair, version) in events {
-                self.with_entry(pair.resource, |entry| entry.forget(pair.user_id, *version));
+                self.with_entry_if_any(pair.resource, |entry| {
+                    entry.forget(pair.user_id, *version);
+                });
             }
             Ok(())
         })
@@ -154,17 +164,14 @@ impl Cache for MemoryCache {
         })
     }
 
-    fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Reading>> {
+    fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>> {
         Box::pin(async move {
             let fill = |filling: &Filling| {
                 let user_id = filling.pair.user_id;
                 self.with_entry(filling.pair.resource, |entry| {
-                    entry.fill(
-                        filling.incarnation,
-                        [(user_id, filling.mark)],
-                        filling.count,
-                    );
-                    entry.read(user_id)
+                    let marks = [(user_id, filling.mark)];
+                    let filled = entry.fill(filling.incarnation, marks, filling.count);
+                    filled.then(|| entry.read(user_id))
                 })
             };
             Ok(fillings.iter().map(fill).collect())
@@ -213,10 +220,10 @@ mod tests {
                 .expect("in process");
             assert_eq!(
                 filled[0],
-                Reading {
+                Some(Reading {
                     liked: Some(true),
                     like_count: Some(1)
-                }
+                })
             );
         }
         assert!(cache.len() <= 160, "{} pairs", cache.len());
@@ -231,23 +238,20 @@ mod tests {
     async fn one_resource_does_not_take_it_all() {
         let cache = MemoryCache::new(16_000);
         let resource = Resource::video(7);
-        let marks = (1..5_000).map(|user| {
-            (
-                user,
-                Mark {
-                    version: Version(1),
-                    liked: true,
-                },
-            )
-        });
-        let settlement = Settlement {
-            marks: marks.collect(),
-            count: None,
-        };
-        cache
-            .settle(&BTreeMap::from([(resource, settlement)]))
-            .await
-            .expect("in process");
-        assert!(cache.len() <= 100, "{} pairs", cache.len());
+        for user_id in 1..5_000 {
+            let pair = Pair { resource, user_id };
+            let mark = Mark {
+                version: Version(1),
+                liked: true,
+            };
+            cache.apply(&[(pair, mark)]).await.expect("in process");
+            let settlement = Settlement {
+                marks: vec![(user_id, mark)],
+                count: None,
+            };
+            let settlements = BTreeMap::from([(resource, settlement)]);
+            cache.settle(&settlements).await.expect("in process");
+        }
+        assert!((50..=101).contains(&cache.len()), "{} pairs", cache.len());
     }
 }

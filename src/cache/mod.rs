@@ -57,10 +57,7 @@ pub trait Cache: Send + Sync {
     fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>>;
 
     /// Takes in accepted events.
-    fn apply<'a>(
-        &'a self,
-        events: &'a [(Pair, Mark)],
-    ) -> CacheFuture<'a, Vec<(Applied, Incarnation)>>;
+    fn apply<'a>(&'a self, events: &'a [(Pair, Mark)]) -> CacheFuture<'a, Vec<Applied>>;
 
     /// Takes in what the database holds after a commit.
     fn settle<'a>(&'a self, settlements: &'a BTreeMap<Resource, Settlement>)
@@ -72,8 +69,9 @@ pub trait Cache: Send + Sync {
     /// Makes sure that each resource has an entry, to be filled.
     fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>>;
 
-    /// Takes in what a reader found in the database; answers what is known of each pair then.
-    fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Reading>>;
+    /// Takes in what a reader found in the database; answers what is known of each pair then, and
+    /// `None` where the entry has begun another life since, so that the reader must look again.
+    fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>>;
 
     /// The name of the cache's kind, for people.
     fn kind(&self) -> &'static str;

@@ -38,6 +38,22 @@ struct Held {
 }
 
 impl Held {
+    /// A pair of which only the database's state is known.
+    const fn settled(mark: Mark) -> Self {
+        Self {
+            current: mark,
+            settled: Some(mark),
+        }
+    }
+
+    /// The pair once this state of the database's is taken in.
+    fn taking(self, mark: Mark) -> Self {
+        Self {
+            current: self.current.max(mark),
+            settled: Some(self.settled.map_or(mark, |settled| settled.max(mark))),
+        }
+    }
+
     /// What the pair adds to the database's count while it is on its way.
     fn in_flight(&self) -> i64 {
         self.settled
@@ -149,12 +165,7 @@ impl Entry {
     /// Takes an accepted event in: it wins if it is newer than what is held.
     pub fn apply(&mut self, user_id: UserId, mark: Mark) -> Applied {
         let held = self.pairs.get(&user_id).copied();
-        let held = held.or_else(|| {
-            self.complete.then_some(Held {
-                current: Mark::NEVER,
-                settled: Some(Mark::NEVER),
-            })
-        });
+        let held = held.or_else(|| self.complete.then_some(Held::settled(Mark::NEVER)));
         let (changed, newer) = match held {
             None => {
                 self.put(
@@ -188,33 +199,35 @@ impl Entry {
     }
 
     /// Takes in what the database holds after a commit: the states of pairs, and the count.
+    ///
+    /// Settlements may come late and out of order. One about something that the entry does not know
+    /// yet could be older than one that went by before the entry was built, so it teaches the entry
+    /// nothing; but it begins another life of the entry, under the name `incarnation`, because a
+    /// reader may just be about to fill in what it read before this commit.
     pub fn settle(
         &mut self,
         marks: impl IntoIterator<Item = (UserId, Mark)>,
         count: Option<LikeCount>,
+        incarnation: u64,
     ) {
         for (user_id, mark) in marks {
-            let held = match self.pairs.get(&user_id).copied() {
-                None => Held {
-                    current: mark,
-                    settled: Some(mark),
-                },
-                Some(held) => Held {
-                    current: held.current.max(mark),
-                    settled: Some(held.settled.map_or(mark, |settled| settled.max(mark))),
-                },
-            };
-            self.put(user_id, held);
+            match self.pairs.get(&user_id).copied() {
+                Some(held) if held.settled.is_some() || mark >= held.current => {
+                    self.put(user_id, held.taking(mark));
+                }
+                None if self.complete => self.put(user_id, Held::settled(mark)),
+                Some(_) | None => self.incarnation = incarnation,
+            }
         }
-        if let Some(count) = count
-            && self.count.is_none_or(|held| count.revision > held.revision)
-        {
-            self.count = Some(count);
+        match (self.count, count) {
+            (Some(held), Some(count)) if count.revision > held.revision => self.count = Some(count),
+            (None, Some(_)) => self.incarnation = incarnation,
+            _ => {}
         }
     }
 
-    /// Takes in what a reader found in the database: like [`settle`](Self::settle), but only if the
-    /// entry still is the one that the reader found wanting. Answers whether it was.
+    /// Takes in what a reader found in the database, if the entry still is the one that the reader
+    /// found wanting. Answers whether it was.
     pub fn fill(
         &mut self,
         incarnation: u64,
@@ -224,10 +237,16 @@ impl Entry {
         if incarnation != self.incarnation {
             return false;
         }
-        let first_look = self.count.is_none();
-        self.settle(marks, Some(count));
-        if first_look && count == LikeCount::NEVER {
+        for (user_id, mark) in marks {
+            let held = self.pairs.get(&user_id);
+            let held = held.map_or_else(|| Held::settled(mark), |held| held.taking(mark));
+            self.put(user_id, held);
+        }
+        if self.count.is_none() && count == LikeCount::NEVER {
             self.complete = true;
+        }
+        if self.count.is_none_or(|held| count.revision > held.revision) {
+            self.count = Some(count);
         }
         true
     }
@@ -241,13 +260,7 @@ impl Entry {
             return;
         }
         match held.settled {
-            Some(settled) => self.put(
-                user_id,
-                Held {
-                    current: settled,
-                    settled: Some(settled),
-                },
-            ),
+            Some(settled) => self.put(user_id, Held::settled(settled)),
             None => {
                 self.pairs.remove(&user_id);
                 self.unknown -= 1;
@@ -333,7 +346,7 @@ mod tests {
         }
     }
 
-    #[derive(Debug, Clone)]
+    #[derive(Debug, Clone, Copy)]
     enum Step {
         /// A request arrives, and its event waits to be committed.
         Accept(UserId, bool),
@@ -412,7 +425,8 @@ mod tests {
         fn settle(&mut self, which: usize) {
             if !self.settlements.is_empty() {
                 let (states, count) = self.settlements.remove(which % self.settlements.len());
-                self.entry.settle(states, Some(count));
+                self.lives += 1;
+                self.entry.settle(states, Some(count), self.lives);
             }
         }
 
@@ -521,6 +535,7 @@ mod tests {
                 like_count: 1,
                 revision: 1,
             }),
+            3,
         );
         assert_eq!(entry.read(1).like_count, Some(2));
     }
@@ -604,6 +619,7 @@ mod tests {
                 like_count: 1,
                 revision: 1,
             }),
+            3,
         );
         entry.trim(1, 2);
         assert_eq!(

@@ -129,7 +129,7 @@ impl<T: Weigh> Batcher<T> {
     }
 
     /// The next batch, if something waits and a lane is free.
-    pub fn next(&mut self) -> Option<(Vec<T>, Lane)> {
+    pub fn next_batch(&mut self) -> Option<(Vec<T>, Lane)> {
         if self.waiting.is_empty() {
             return None;
         }
@@ -169,20 +169,20 @@ mod tests {
     #[test]
     fn the_next_batch_gathers_while_one_is_in_flight() {
         let mut batcher = batcher([1]);
-        let (first, lane) = batcher.next().expect("a lone item goes at once");
+        let (first, lane) = batcher.next_batch().expect("a lone item goes at once");
         assert_eq!(first, [1]);
         batcher.push(2);
         batcher.push(3);
-        assert!(batcher.next().is_none());
+        assert!(batcher.next_batch().is_none());
         drop(lane);
-        assert_eq!(batcher.next().expect("the lane is free").0, [2, 3]);
+        assert_eq!(batcher.next_batch().expect("the lane is free").0, [2, 3]);
     }
 
     #[test]
     fn batches_are_bounded_and_keep_the_order() {
         let mut batcher = batcher([4, 4, 4, 50, 1]);
         let batches: Vec<_> =
-            std::iter::from_fn(|| batcher.next().map(|(batch, _)| batch)).collect();
+            std::iter::from_fn(|| batcher.next_batch().map(|(batch, _)| batch)).collect();
         assert_eq!(batches, [vec![4, 4], vec![4], vec![50], vec![1]]);
     }
 }

@@ -83,7 +83,7 @@ impl Vitals {
     }
 
     /// Counts a failure, and keeps what was said of it.
-    pub fn failed(&self, error: impl ToString) {
+    pub fn failed(&self, error: &impl ToString) {
         self.errors.fetch_add(1, Ordering::Relaxed);
         *lock(&self.last_error) = Some(error.to_string());
     }

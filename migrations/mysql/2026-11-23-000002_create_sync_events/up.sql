@@ -1,0 +1,20 @@
+CREATE TABLE sync_events (
+    id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    event_type VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    resource_type VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    resource_id BIGINT NOT NULL,
+    user_id BIGINT NOT NULL,
+    action_type VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    status VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    version BIGINT NOT NULL,
+    retry_count INT NOT NULL,
+    max_retries INT NOT NULL,
+    priority INT NOT NULL,
+    error_message TEXT,
+    next_attempt_at DATETIME(6),
+    lease_until DATETIME(6),
+    fencing_token BIGINT NOT NULL,
+    created_at DATETIME(6) NOT NULL,
+    updated_at DATETIME(6) NOT NULL,
+    processed_at DATETIME(6)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

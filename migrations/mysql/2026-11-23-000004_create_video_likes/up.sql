@@ -1,0 +1,8 @@
+CREATE TABLE video_likes (
+    user_id BIGINT NOT NULL,
+    video_id BIGINT NOT NULL,
+    version BIGINT NOT NULL,
+    created_at DATETIME(6) NOT NULL,
+    deleted_at DATETIME(6),
+    PRIMARY KEY (user_id, video_id)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

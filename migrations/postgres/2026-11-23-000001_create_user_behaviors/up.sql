@@ -1,0 +1,12 @@
+CREATE TABLE user_behaviors (
+    user_behavior_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    event_id CHAR(36) NOT NULL UNIQUE,
+    user_id BIGINT NOT NULL,
+    resource_type TEXT NOT NULL,
+    resource_id BIGINT NOT NULL,
+    behavior_type TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    source TEXT NOT NULL,
+    behavior_time TIMESTAMP(6) NOT NULL,
+    created_at TIMESTAMP(6) NOT NULL
+);

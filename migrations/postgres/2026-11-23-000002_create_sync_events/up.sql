@@ -1,0 +1,20 @@
+CREATE TABLE sync_events (
+    id CHAR(36) NOT NULL PRIMARY KEY,
+    event_type TEXT NOT NULL,
+    resource_type TEXT NOT NULL,
+    resource_id BIGINT NOT NULL,
+    user_id BIGINT NOT NULL,
+    action_type TEXT NOT NULL,
+    status TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    retry_count INTEGER NOT NULL,
+    max_retries INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    error_message TEXT,
+    next_attempt_at TIMESTAMP(6),
+    lease_until TIMESTAMP(6),
+    fencing_token BIGINT NOT NULL,
+    created_at TIMESTAMP(6) NOT NULL,
+    updated_at TIMESTAMP(6) NOT NULL,
+    processed_at TIMESTAMP(6)
+);
