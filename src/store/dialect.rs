@@ -13,6 +13,14 @@ pub(super) enum Column {
     Time(&'static str),
 }
 
+impl Column {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Number(name) | Self::Word(name) | Self::Text(name) | Self::Time(name) => name,
+        }
+    }
+}
+
 /// How one database says what the others say in other words.
 ///
 /// A batch travels as a single parameter, a JSON array of arrays, that the database turns into rows:
@@ -33,12 +41,27 @@ pub(super) trait Dialect: Send + Sync {
     /// As [`for_update`](Self::for_update), passing over rows that another transaction holds.
     fn skip_locked(&self, alias: &str) -> String;
 
-    /// What follows `INSERT ... SELECT` when a row with this key may be there already: `set` names
-    /// the columns to write and with what; empty leaves the row as it is.
-    fn on_conflict(&self, key: &[&str], set: &[(&str, String)]) -> String;
+    /// What follows `INSERT INTO table ... SELECT` when a row with this key may be there already: `set`
+    /// names the columns to write and with what; empty leaves the row as it is.
+    fn on_conflict(&self, table: &str, key: &[&str], set: &[(&str, String)]) -> String;
 
     /// In `on_conflict`, the value that the insert brought for a column.
     fn incoming(&self, column: &str) -> String;
+
+    /// This expression as a 64-bit integer.
+    fn number(&self, expression: &str) -> String;
+
+    /// The bytes that this text spells in hexadecimal.
+    fn unhex(&self, text: &str) -> String;
+
+    /// These bytes, spelled in hexadecimal.
+    fn hex(&self, bytes: &str) -> String;
+
+    /// What makes the next transaction read from one snapshot, said before it begins.
+    fn before_snapshot(&self) -> Option<&'static str>;
+
+    /// What makes a transaction read from one snapshot, said as it begins.
+    fn in_snapshot(&self) -> Option<&'static str>;
 
     /// Changes the rows of a table, under the alias `e`, that match a row of the batch `rows`.
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String;
@@ -50,21 +73,10 @@ pub(super) struct Sqlite;
 
 impl Dialect for Sqlite {
     fn rows(&self, param: &str, columns: &[Column]) -> String {
-        let columns: Vec<_> = columns
-            .iter()
-            .enumerate()
-            .map(|(index, column)| {
-                let (Column::Number(name)
-                | Column::Word(name)
-                | Column::Text(name)
-                | Column::Time(name)) = column;
-                format!("value ->> {index} AS {name}")
-            })
-            .collect();
-        format!(
-            "(SELECT {} FROM json_each({param})) AS r",
-            columns.join(", ")
-        )
+        let columns = spell(columns, |index, column| {
+            format!("value ->> {index} AS {}", column.name())
+        });
+        format!("(SELECT {columns} FROM json_each({param})) AS r")
     }
 
     fn join(&self) -> &'static str {
@@ -84,7 +96,7 @@ impl Dialect for Sqlite {
         String::new()
     }
 
-    fn on_conflict(&self, key: &[&str], set: &[(&str, String)]) -> String {
+    fn on_conflict(&self, _: &str, key: &[&str], set: &[(&str, String)]) -> String {
         on_conflict_do(key, set)
     }
 
@@ -92,15 +104,173 @@ impl Dialect for Sqlite {
         format!("excluded.{column}")
     }
 
+    fn number(&self, expression: &str) -> String {
+        expression.to_owned()
+    }
+
+    fn unhex(&self, text: &str) -> String {
+        format!("unhex({text})")
+    }
+
+    fn hex(&self, bytes: &str) -> String {
+        format!("hex({bytes})")
+    }
+
+    // A deferred transaction in WAL mode reads from one snapshot anyway.
+    fn before_snapshot(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn in_snapshot(&self) -> Option<&'static str> {
+        None
+    }
+
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
-        let set: Vec<_> = set
-            .iter()
-            .map(|(column, value)| format!("{column} = {value}"))
-            .collect();
-        format!(
-            "UPDATE {table} AS e SET {} FROM {rows} WHERE {on}",
-            set.join(", ")
-        )
+        update_from(table, rows, on, set)
+    }
+}
+
+/// PostgreSQL 14 or newer.
+#[derive(Debug)]
+pub(super) struct Postgres;
+
+impl Dialect for Postgres {
+    fn rows(&self, param: &str, columns: &[Column]) -> String {
+        let columns = spell(columns, |index, column| {
+            let (name, cast) = match column {
+                Column::Number(name) => (name, "::bigint"),
+                Column::Word(name) | Column::Text(name) => (name, ""),
+                Column::Time(name) => (name, "::timestamp"),
+            };
+            format!("(value ->> {index}){cast} AS {name}")
+        });
+        format!("(SELECT {columns} FROM json_array_elements({param}::json)) AS r")
+    }
+
+    fn join(&self) -> &'static str {
+        "JOIN"
+    }
+
+    fn time(&self, param: &str) -> String {
+        format!("{param}::timestamp")
+    }
+
+    fn for_update(&self, alias: &str) -> String {
+        format!(" FOR UPDATE OF {alias}")
+    }
+
+    fn skip_locked(&self, alias: &str) -> String {
+        format!(" FOR UPDATE OF {alias} SKIP LOCKED")
+    }
+
+    fn on_conflict(&self, _: &str, key: &[&str], set: &[(&str, String)]) -> String {
+        on_conflict_do(key, set)
+    }
+
+    fn incoming(&self, column: &str) -> String {
+        format!("excluded.{column}")
+    }
+
+    fn number(&self, expression: &str) -> String {
+        format!("({expression})::bigint")
+    }
+
+    fn unhex(&self, text: &str) -> String {
+        format!("decode({text}, 'hex')")
+    }
+
+    fn hex(&self, bytes: &str) -> String {
+        format!("encode({bytes}, 'hex')")
+    }
+
+    fn before_snapshot(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn in_snapshot(&self) -> Option<&'static str> {
+        Some("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    }
+
+    fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
+        update_from(table, rows, on, set)
+    }
+}
+
+/// MySQL 8 and MariaDB 10.6, or newer: the first versions with both `JSON_TABLE` and `SKIP LOCKED`.
+#[derive(Debug)]
+pub(super) struct Mysql;
+
+impl Dialect for Mysql {
+    fn rows(&self, param: &str, columns: &[Column]) -> String {
+        let columns = spell(columns, |index, column| {
+            // The character set is that of the tables' columns, so that joins can use their keys.
+            let (name, r#type) = match column {
+                Column::Number(name) => (name, "BIGINT"),
+                Column::Word(name) => (name, "VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin"),
+                Column::Text(name) => (name, "LONGTEXT CHARACTER SET utf8mb4"),
+                Column::Time(name) => (name, "DATETIME(6)"),
+            };
+            format!("{name} {type} PATH '$[{index}]'")
+        });
+        format!("JSON_TABLE({param}, '$[*]' COLUMNS ({columns})) AS r")
+    }
+
+    // The batch first, row by row: the optimizer cannot know how long it is.
+    fn join(&self) -> &'static str {
+        "STRAIGHT_JOIN"
+    }
+
+    fn time(&self, param: &str) -> String {
+        format!("CAST({param} AS DATETIME(6))")
+    }
+
+    // MariaDB knows no FOR UPDATE OF; a batch has no rows to lock.
+    fn for_update(&self, _: &str) -> String {
+        " FOR UPDATE".to_owned()
+    }
+
+    fn skip_locked(&self, _: &str) -> String {
+        " FOR UPDATE SKIP LOCKED".to_owned()
+    }
+
+    fn on_conflict(&self, table: &str, key: &[&str], set: &[(&str, String)]) -> String {
+        if set.is_empty() {
+            // IGNORE would let pass whatever else is wrong with the row.
+            let column = key[0];
+            return format!("ON DUPLICATE KEY UPDATE {column} = {table}.{column}");
+        }
+        let set = join(set, |(column, value)| format!("{column} = {value}"));
+        format!("ON DUPLICATE KEY UPDATE {set}")
+    }
+
+    // MySQL 8.0.20 prefers an alias, which MariaDB does not know.
+    fn incoming(&self, column: &str) -> String {
+        format!("VALUES({column})")
+    }
+
+    fn number(&self, expression: &str) -> String {
+        format!("CAST({expression} AS SIGNED)")
+    }
+
+    fn unhex(&self, text: &str) -> String {
+        format!("UNHEX({text})")
+    }
+
+    fn hex(&self, bytes: &str) -> String {
+        format!("HEX({bytes})")
+    }
+
+    fn before_snapshot(&self) -> Option<&'static str> {
+        Some("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    }
+
+    fn in_snapshot(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
+        let set = join(set, |(column, value)| format!("e.{column} = {value}"));
+        format!("UPDATE {rows} STRAIGHT_JOIN {table} AS e ON {on} SET {set}")
     }
 }
 
@@ -110,9 +280,27 @@ fn on_conflict_do(key: &[&str], set: &[(&str, String)]) -> String {
     if set.is_empty() {
         return format!("ON CONFLICT ({key}) DO NOTHING");
     }
-    let set: Vec<_> = set
+    let set = join(set, |(column, value)| format!("{column} = {value}"));
+    format!("ON CONFLICT ({key}) DO UPDATE SET {set}")
+}
+
+/// The joined update that SQLite shares with PostgreSQL.
+fn update_from(table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
+    let set = join(set, |(column, value)| format!("{column} = {value}"));
+    format!("UPDATE {table} AS e SET {set} FROM {rows} WHERE {on}")
+}
+
+/// The columns of a batch, each spelled from its place in the row.
+fn spell(columns: &[Column], one: impl Fn(usize, &Column) -> String) -> String {
+    let spelled: Vec<_> = columns
         .iter()
-        .map(|(column, value)| format!("{column} = {value}"))
+        .enumerate()
+        .map(|(index, column)| one(index, column))
         .collect();
-    format!("ON CONFLICT ({key}) DO UPDATE SET {}", set.join(", "))
+    spelled.join(", ")
+}
+
+fn join<T>(items: &[T], one: impl Fn(&T) -> String) -> String {
+    let spelled: Vec<_> = items.iter().map(one).collect();
+    spelled.join(", ")
 }

@@ -8,7 +8,9 @@ use crate::domain::FailureKind;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The URL names no database that Likewise runs on.
-    #[error("no database of kind '{0}': LIKEWISE_DATABASE_URL must start with sqlite://")]
+    #[error(
+        "no database of kind '{0}': LIKEWISE_DATABASE_URL must start with sqlite://, mysql:// or postgres://"
+    )]
     Url(String),
     /// It could not be reached, or dropped the connection.
     #[error("the database cannot be reached: {0}")]
@@ -77,16 +79,19 @@ impl From<DieselError> for StoreError {
 impl StoreError {
     /// What the drivers leave unsorted: only the text tells.
     fn from_message(message: &str) -> Self {
-        const REFUSALS: [&str; 6] = [
+        const CROWDS: [&str; 5] = ["locked", "busy", "deadlock", "lock wait", "lock timeout"];
+        const REFUSALS: [&str; 8] = [
             "too long",
             "out of range",
             "constraint",
             "cannot be null",
             "datatype mismatch",
             "incorrect",
+            "invalid input",
+            "unsupported unicode",
         ];
         let lower = message.to_lowercase();
-        if lower.contains("locked") || lower.contains("busy") || lower.contains("deadlock") {
+        if CROWDS.iter().any(|crowd| lower.contains(crowd)) {
             return Self::Busy(message.to_owned());
         }
         if REFUSALS.iter().any(|refusal| lower.contains(refusal)) {

@@ -6,6 +6,8 @@
 mod connection;
 mod dialect;
 mod error;
+mod mysql;
+mod postgres;
 mod rows;
 mod sql;
 mod sqlite;
@@ -125,7 +127,8 @@ pub trait Store: Send + Sync {
 /// How to reach a database.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// Where it is: `sqlite://FILE`.
+    /// Where it is: `sqlite://FILE`, `mysql://USER:PASSWORD@HOST:PORT/DATABASE` or
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
     pub url: String,
     /// The most connections held for reading.
     pub max_connections: usize,
@@ -140,6 +143,8 @@ pub struct StoreOptions {
 pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     match scheme(&options.url)? {
         Scheme::Sqlite(path) => Ok(Arc::new(sqlite::connect(path, options)?)),
+        Scheme::Mysql => Ok(Arc::new(mysql::connect(options).await?)),
+        Scheme::Postgres => Ok(Arc::new(postgres::connect(options).await?)),
     }
 }
 
@@ -150,16 +155,22 @@ pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>, StoreErro
 pub async fn migrate(options: &StoreOptions) -> Result<Vec<String>, StoreError> {
     match scheme(&options.url)? {
         Scheme::Sqlite(path) => sqlite::migrate(path).await,
+        Scheme::Mysql => mysql::migrate(options).await,
+        Scheme::Postgres => postgres::migrate(options).await,
     }
 }
 
 enum Scheme<'a> {
     Sqlite(&'a str),
+    Mysql,
+    Postgres,
 }
 
 fn scheme(url: &str) -> Result<Scheme<'_>, StoreError> {
     match url.split_once("://") {
         Some(("sqlite", path)) if !path.is_empty() => Ok(Scheme::Sqlite(path)),
+        Some(("mysql", _)) => Ok(Scheme::Mysql),
+        Some(("postgres" | "postgresql", _)) => Ok(Scheme::Postgres),
         _ => Err(StoreError::Url(
             url.split_once("://")
                 .map_or(url, |(scheme, _)| scheme)

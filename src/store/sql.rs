@@ -1,11 +1,66 @@
 //! The store over SQL, written once. Diesel's types differ for each backend, so the code is a macro
 //! that is checked for each of them; what they say differently is asked of the dialect.
 
-/// Implements [`Store`](super::Store) for a struct with the fields `readers` and `writers` (pools of
-/// `$connection`), `statements` and `timeout`; `$begin` starts a transaction that will write.
+/// What the macro's code and the files that use it need.
+pub(super) mod prelude {
+    pub(in crate::store) use std::collections::{BTreeMap, BTreeSet};
+    pub(in crate::store) use std::time::Duration;
+
+    pub(in crate::store) use chrono::{DateTime, Utc};
+    pub(in crate::store) use deadpool::managed::Pool;
+    pub(in crate::store) use diesel::QueryableByName;
+    pub(in crate::store) use diesel_async::pooled_connection::{
+        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+    };
+    pub(in crate::store) use diesel_async::{
+        AsyncConnection, AsyncConnectionCore, RunQueryDsl, SimpleAsyncConnection,
+    };
+
+    pub(in crate::store) use crate::domain::{
+        BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType,
+        Source, Status,
+    };
+    pub(in crate::store) use crate::store::connection::{VERIFY_TIMEOUT, pool, within};
+    pub(in crate::store) use crate::store::dialect::Dialect;
+    pub(in crate::store) use crate::store::error::StoreError;
+    pub(in crate::store) use crate::store::rows::{
+        CountRow, EventRow, Param, Query, StateRow, TotalRow, claim_columns, id_text,
+        resource_rows, time_text, word,
+    };
+    pub(in crate::store) use crate::store::sql::sql_store;
+    pub(in crate::store) use crate::store::statements::{Statement, Statements};
+    pub(in crate::store) use crate::store::{
+        Check, FailedAttempt, Found, Lease, Settled, Store, StoreFuture, StoreOptions, Verification,
+    };
+}
+
+/// Defines `$store`, the [`Store`](super::Store) over connections of this type in this dialect; `$begin`
+/// starts a transaction that will write.
 macro_rules! sql_store {
-    ($store:ident, $connection:ty, $begin:ident, $kind:literal) => {
+    ($store:ident, $connection:ty, $dialect:expr, $begin:ident, $kind:literal) => {
+        /// The store over this database.
+        pub(super) struct $store {
+            readers: Pool<AsyncDieselConnectionManager<$connection>>,
+            writers: Pool<AsyncDieselConnectionManager<$connection>>,
+            statements: Statements,
+            timeout: Duration,
+        }
+
         impl $store {
+            /// A store over these pools, which may be one and the same.
+            fn new(
+                readers: Pool<AsyncDieselConnectionManager<$connection>>,
+                writers: Pool<AsyncDieselConnectionManager<$connection>>,
+                timeout: Duration,
+            ) -> Self {
+                Self {
+                    readers,
+                    writers,
+                    statements: Statements::new(&$dialect),
+                    timeout,
+                }
+            }
+
             async fn execute(
                 connection: &mut $connection,
                 statement: &Statement,
@@ -406,8 +461,16 @@ macro_rules! sql_store {
 
             fn verify(&self, examples: usize) -> StoreFuture<'_, Verification> {
                 within!(&self.readers, VERIFY_TIMEOUT, |connection| async {
+                    if let Some(statement) = $dialect.before_snapshot() {
+                        connection.batch_execute(statement).await?;
+                    }
                     connection
-                        .transaction(async |connection| self.verify_on(connection, examples).await)
+                        .transaction(async |connection| {
+                            if let Some(statement) = $dialect.in_snapshot() {
+                                connection.batch_execute(statement).await?;
+                            }
+                            self.verify_on(connection, examples).await
+                        })
                         .await
                 })
             }

@@ -1,36 +1,14 @@
 //! SQLite, the embedded default: one writer and a few readers on one file.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use deadpool::managed::Pool;
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, ConnectionError, QueryableByName, SqliteConnection};
-use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
-};
+use diesel::{Connection, ConnectionError, SqliteConnection};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
-use diesel_async::{AsyncConnection, AsyncConnectionCore, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::connection::{VERIFY_TIMEOUT, pool, within};
 use super::dialect::Sqlite;
-use super::error::StoreError;
-use super::rows::{
-    CountRow, EventRow, Param, Query, StateRow, TotalRow, claim_columns, id_text, resource_rows,
-    time_text, word,
-};
-use super::sql::sql_store;
-use super::statements::{Statement, Statements};
-use super::{
-    Check, FailedAttempt, Found, Lease, Settled, Store, StoreFuture, StoreOptions, Verification,
-};
-use crate::domain::{
-    BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType, Source,
-    Status,
-};
+use super::sql::prelude::*;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
@@ -38,16 +16,6 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Async = SyncConnectionWrapper<SqliteConnection>;
-type Connections = Pool<AsyncDieselConnectionManager<Async>>;
-
-/// The store over SQLite.
-pub(super) struct SqliteStore {
-    readers: Connections,
-    /// One connection: transactions that meet another writer half-way fail, so that they queue here.
-    writers: Connections,
-    statements: Statements,
-    timeout: Duration,
-}
 
 /// Connects to a file that is there.
 pub(super) fn connect(path: &str, options: &StoreOptions) -> Result<SqliteStore, StoreError> {
@@ -76,12 +44,9 @@ pub(super) fn connect(path: &str, options: &StoreOptions) -> Result<SqliteStore,
             options.timeout,
         )
     };
-    Ok(SqliteStore {
-        readers: connections(options.max_connections)?,
-        writers: connections(1)?,
-        statements: Statements::new(&Sqlite),
-        timeout: options.timeout,
-    })
+    let readers = connections(options.max_connections)?;
+    // One writer: of two transactions that meet half-way one would fail, so that they queue here.
+    Ok(SqliteStore::new(readers, connections(1)?, options.timeout))
 }
 
 /// Brings the file's tables up to date, and makes it if it is not there; answers the names of the migrations that this ran.
@@ -116,4 +81,4 @@ fn open(path: &str) -> Result<SqliteConnection, ConnectionError> {
     Ok(connection)
 }
 
-sql_store!(SqliteStore, Async, immediate_transaction, "SQLite");
+sql_store!(SqliteStore, Async, Sqlite, immediate_transaction, "SQLite");

@@ -17,21 +17,22 @@ pub(super) struct Statement {
 }
 
 impl From<String> for Statement {
+    /// Cuts the text at its parameters. A `$` that no digit follows is part of the text.
     fn from(sql: String) -> Self {
         let mut pieces = Vec::new();
+        let mut text = String::new();
         let mut rest = sql.as_str();
-        while let Some((text, after)) = rest.split_once('$') {
+        while let Some((before, after)) = rest.split_once('$') {
+            text.push_str(before);
             let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-            let number: usize = after[..digits]
-                .parse()
-                .unwrap_or_else(|_| unreachable!("a parameter without a number in: {sql}"));
-            pieces.push((text.to_owned(), number - 1));
+            match after[..digits].parse::<usize>() {
+                Ok(number) => pieces.push((std::mem::take(&mut text), number - 1)),
+                Err(_) => text.push('$'),
+            }
             rest = &after[digits..];
         }
-        Self {
-            pieces,
-            tail: rest.to_owned(),
-        }
+        text.push_str(rest);
+        Self { pieces, tail: text }
     }
 }
 
@@ -136,7 +137,7 @@ impl Statements {
                  behavior_type, version, source, behavior_time, created_at) \
                  SELECT r.event_id, r.user_id, r.resource_type, r.resource_id, r.behavior_type, \
                  r.version, r.source, r.behavior_time, {now} FROM {behavior} WHERE true {}",
-                d.on_conflict(&["event_id"], &[])
+                d.on_conflict("user_behaviors", &["event_id"], &[])
             )
             .into(),
             insert_ledger: format!(
@@ -147,7 +148,7 @@ impl Statements {
                  r.resource_id, r.user_id, r.behavior_type, 'pending', r.version, 0, $4, 0, \
                  {lease_end}, {lease_end}, 1, {now}, {now} FROM {behavior} \
                  WHERE r.behavior_type IN ('like', 'unlike') {}",
-                d.on_conflict(&["id"], &[])
+                d.on_conflict("sync_events", &["id"], &[])
             )
             .into(),
             unclaimed: format!(
@@ -166,7 +167,7 @@ impl Statements {
                 "INSERT INTO like_counts (resource_type, resource_id, like_count, revision, \
                  updated_at) SELECT r.resource_type, r.resource_id, 0, 0, {now} FROM {resource} \
                  WHERE true {}",
-                d.on_conflict(&["resource_type", "resource_id"], &[])
+                d.on_conflict("like_counts", &["resource_type", "resource_id"], &[])
             )
             .into(),
             write_counts: format!(
@@ -183,6 +184,7 @@ impl Statements {
                     ]
                 ),
                 d.on_conflict(
+                    "like_counts",
                     &["resource_type", "resource_id"],
                     &[
                         ("like_count", d.incoming("like_count")),
@@ -333,8 +335,8 @@ impl LikesStatements {
         Self {
             states: format!(
                 "SELECT l.user_id, l.{id} AS resource_id, l.version, \
-                 CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END AS liked FROM {} \
-                 {join} {table} l ON l.user_id = r.user_id AND l.{id} = r.resource_id",
+                 {} AS liked FROM {} {join} {table} l ON l.user_id = r.user_id AND l.{id} = r.resource_id",
+                d.number("CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END"),
                 d.rows("$1", &[Number("resource_id"), Number("user_id")])
             )
             .into(),
@@ -353,6 +355,7 @@ impl LikesStatements {
                     ]
                 ),
                 d.on_conflict(
+                    table,
                     &["user_id", id],
                     &[
                         (
@@ -441,13 +444,13 @@ mod tests {
 
     #[test]
     fn parameters_are_bound_where_the_text_names_them_and_as_often() {
-        let statement = Statement::from("a $2 b $1 c $2 d".to_owned());
+        let statement = Statement::from("a $2 b $1 c '$[0]' $2 d".to_owned());
         let pieces: Vec<_> = statement
             .pieces
             .iter()
             .map(|(text, param)| (text.as_str(), *param))
             .collect();
-        assert_eq!(pieces, [("a ", 1), (" b ", 0), (" c ", 1)]);
+        assert_eq!(pieces, [("a ", 1), (" b ", 0), (" c '$[0]' ", 1)]);
         assert_eq!(statement.tail, " d");
     }
 }

@@ -1,5 +1,5 @@
 CREATE TABLE like_counts (
-    resource_type TEXT NOT NULL,
+    resource_type TEXT COLLATE "C" NOT NULL,
     resource_id BIGINT NOT NULL,
     like_count BIGINT NOT NULL,
     revision BIGINT NOT NULL,
