@@ -14,14 +14,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::actors::kit::{Guardian, GuardianPolicy, Mailbox, Provoke, Registry, Vitals};
+use crate::actors::nats_subscriber::StopPulling;
 use crate::actors::retry_scheduler::StopClaiming;
-use crate::actors::{BehaviorRecorder, CacheWriter, RetryScheduler, SyncPublisher};
-use crate::cache::{Cache, MemoryCache};
+use crate::actors::{
+    BehaviorRecorder, CacheWriter, EventPublisher, NatsSubscriber, RetryScheduler, SyncPublisher,
+};
+use crate::cache::{Cache, CacheError, MemoryCache, RedisCache};
 use crate::config::{ConfigError, Settings};
 use crate::domain::HybridClock;
 use crate::likes::Likes;
-use crate::store::{self, Store, StoreError};
-use crate::telemetry::{Migrated, ServiceStarted, ShutdownEnded, ShutdownStarted};
+use crate::messages::Settle;
+use crate::nats::{Broker, NatsError};
+use crate::store::{self, Settled, Store, StoreError};
+use crate::telemetry::{
+    Migrated, Part, PartFailed, ServiceStarted, ShutdownEnded, ShutdownStarted,
+};
 use crate::web::{self, Health};
 
 /// Why the service could not start.
@@ -38,6 +45,12 @@ pub enum AppError {
         /// Why.
         source: StoreError,
     },
+    /// The cache cannot be used.
+    #[error("cannot use the cache: {0}")]
+    Cache(#[from] CacheError),
+    /// The broker cannot be used.
+    #[error("cannot use the broker: {0}")]
+    Broker(#[from] NatsError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}; set LIKEWISE_HTTP_ADDR to another address")]
     Listen {
@@ -71,19 +84,30 @@ impl App {
         settings.closed_by_default()?;
         let signals = Signals::new().map_err(AppError::Signals)?;
         let store = open_store(&settings).await?;
-        let cache: Arc<dyn Cache> = Arc::new(MemoryCache::new(settings.cache_pairs));
+        let cache = open_cache(&settings)?;
+        let broker = open_broker(&settings).await?;
         let registry = Registry::new(settings.stall_after);
-        let actors = Actors::start(&settings, &store, &cache, &registry);
+        let parts = Parts {
+            store: Arc::clone(&store),
+            cache: Arc::clone(&cache),
+            broker: broker.clone(),
+        };
+        let actors = Actors::start(&settings, &parts, &registry);
+        if settings.role.is_worker() {
+            settle_recent(&parts, &actors).await;
+        }
         let likes = Likes {
             clock: Arc::new(HybridClock::default()),
             cache: Arc::clone(&cache),
             cache_writer: actors.cache_writer.clone(),
+            publisher: actors.publisher.clone(),
             recorder: actors.recorder.clone(),
         };
         let draining = Arc::new(AtomicBool::new(false));
         let health = Health {
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
+            broker: broker.clone(),
             registry: registry.clone(),
             draining: Arc::clone(&draining),
         };
@@ -92,12 +116,13 @@ impl App {
             address: settings.http_addr,
             source,
         };
+        let role = settings.role;
         let server = HttpServer::new(move || {
             WebApp::new()
                 .app_data(Data::new(likes.clone()))
                 .app_data(Data::new(context.clone()))
                 .app_data(PayloadConfig::new(web::BODY_LIMIT))
-                .configure(web::routes)
+                .configure(|config| web::routes(config, role))
         })
         .workers(std::thread::available_parallelism().map_or(2, usize::from))
         .disable_signals()
@@ -114,6 +139,8 @@ impl App {
             address: &address.to_string(),
             database: store.kind(),
             cache: cache.kind(),
+            broker: if broker.is_some() { "NATS" } else { "none" },
+            role: role.as_str(),
         }
         .emit();
         Ok(Self {
@@ -185,22 +212,84 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, AppError> {
     store::connect(&settings.store).await.map_err(unusable)
 }
 
+fn open_cache(settings: &Settings) -> Result<Arc<dyn Cache>, AppError> {
+    Ok(match &settings.redis {
+        Some(options) => Arc::new(RedisCache::new(options)?),
+        None => Arc::new(MemoryCache::new(settings.cache_pairs)),
+    })
+}
+
+/// How long the start waits for NATS; without it, likes are recorded directly until it comes.
+const BROKER_WAIT: Duration = Duration::from_secs(3);
+
+async fn open_broker(settings: &Settings) -> Result<Option<Arc<Broker>>, AppError> {
+    let Some(options) = settings.nats.clone() else {
+        return Ok(None);
+    };
+    let broker = Broker::connect(options).await?;
+    broker.wait_until_connected(BROKER_WAIT).await;
+    match broker.check().await {
+        Ok(()) => {}
+        Err(NatsError::Unavailable(error)) => PartFailed {
+            part: Part::Broker,
+            doing: "connecting to NATS; likes go to the database until it is there",
+            error: &error,
+        }
+        .emit(),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Some(Arc::new(broker)))
+}
+
+/// How many of the last recorded like events a starting worker tells the cache of again.
+const RECENT: usize = 20_000;
+
+/// Tells the cache what the database holds of the pairs that were recorded last: a worker that was
+/// killed between a commit and its settlement told it nothing.
+async fn settle_recent(parts: &Parts, actors: &Actors) {
+    let settle = async {
+        let pairs = parts.store.recent_pairs(RECENT).await?;
+        let found = parts.store.find(&pairs).await?;
+        Ok::<_, StoreError>(Settled {
+            states: found.states,
+            counts: found.counts,
+            changed: Vec::new(),
+        })
+    };
+    match settle.await {
+        Ok(settled) => {
+            // The cache writer answers for itself if the cache cannot be reached.
+            let _ = actors.cache_writer.ask_or_wait(Settle { settled }).await;
+        }
+        Err(error) => PartFailed {
+            part: Part::Database,
+            doing: "settling what was recorded last",
+            error: &error,
+        }
+        .emit(),
+    }
+}
+
+/// The parts that the actors work with.
+struct Parts {
+    store: Arc<dyn Store>,
+    cache: Arc<dyn Cache>,
+    broker: Option<Arc<Broker>>,
+}
+
 /// The actors and how to reach them, in the order of the flow.
 struct Actors {
+    publisher: Option<Mailbox<EventPublisher>>,
+    subscriber: Option<Mailbox<NatsSubscriber>>,
     recorder: Mailbox<BehaviorRecorder>,
     sync_publisher: Mailbox<SyncPublisher>,
     cache_writer: Mailbox<CacheWriter>,
-    retry_scheduler: actix::Addr<RetryScheduler>,
+    retry_scheduler: Option<Mailbox<RetryScheduler>>,
     given_up: Arc<Notify>,
 }
 
 impl Actors {
-    fn start(
-        settings: &Settings,
-        store: &Arc<dyn Store>,
-        cache: &Arc<dyn Cache>,
-        registry: &Registry,
-    ) -> Self {
+    fn start(settings: &Settings, parts: &Parts, registry: &Registry) -> Self {
         let given_up = Arc::new(Notify::new());
         let starter = Starter {
             policy: settings.guardian,
@@ -208,51 +297,67 @@ impl Actors {
             registry,
             given_up: &given_up,
         };
+        let store = || Arc::clone(&parts.store);
+        let broker = parts.broker.as_ref();
         let cache_writer = starter.start(CacheWriter::NAME, |vitals| {
-            CacheWriter::new(Arc::clone(cache), Arc::clone(store), settings.cache, vitals)
+            CacheWriter::new(Arc::clone(&parts.cache), store(), settings.cache, vitals)
         });
         let sync_publisher = starter.start(SyncPublisher::NAME, |vitals| {
-            SyncPublisher::new(
-                Arc::clone(store),
-                cache_writer.clone(),
-                settings.sync,
-                vitals,
-            )
+            let (cache_writer, broker) = (cache_writer.clone(), broker.cloned());
+            SyncPublisher::new(store(), cache_writer, broker, settings.sync, vitals)
         });
         let recorder = starter.start(BehaviorRecorder::NAME, |vitals| {
-            BehaviorRecorder::new(
-                Arc::clone(store),
-                sync_publisher.clone(),
-                settings.recorder,
-                vitals,
-            )
+            let sync_publisher = sync_publisher.clone();
+            BehaviorRecorder::new(store(), sync_publisher, settings.recorder, vitals)
         });
-        let retry_scheduler = starter.start(RetryScheduler::NAME, |vitals| {
-            RetryScheduler::new(
-                Arc::clone(store),
-                sync_publisher.clone(),
-                settings.retry,
-                vitals,
-            )
+        let publisher = broker.filter(|_| settings.role.is_api()).map(|broker| {
+            starter.start(EventPublisher::NAME, |vitals| {
+                EventPublisher::new(Arc::clone(broker), settings.publisher, vitals)
+            })
+        });
+        let subscriber = broker.filter(|_| settings.role.is_worker()).map(|broker| {
+            starter.start(NatsSubscriber::NAME, |vitals| {
+                let (broker, recorder) = (Arc::clone(broker), recorder.clone());
+                NatsSubscriber::new(broker, recorder, store(), settings.subscriber, vitals)
+            })
+        });
+        let retry_scheduler = settings.role.is_worker().then(|| {
+            starter.start(RetryScheduler::NAME, |vitals| {
+                let sync_publisher = sync_publisher.clone();
+                RetryScheduler::new(store(), sync_publisher, settings.retry, vitals)
+            })
         });
         Self {
+            publisher,
+            subscriber,
             recorder,
             sync_publisher,
             cache_writer,
-            retry_scheduler: retry_scheduler.addr().clone(),
+            retry_scheduler,
             given_up,
         }
     }
 
     async fn drain(&self) {
-        self.retry_scheduler.do_send(StopClaiming);
+        if let Some(retry_scheduler) = &self.retry_scheduler {
+            retry_scheduler.addr().do_send(StopClaiming);
+        }
+        if let Some(subscriber) = &self.subscriber {
+            // One that has stopped already pulls nothing any more.
+            let _ = subscriber.addr().send(StopPulling).await;
+        }
+        if let Some(publisher) = &self.publisher {
+            publisher.gauge().idle().await;
+        }
         self.recorder.gauge().idle().await;
         self.sync_publisher.gauge().idle().await;
         self.cache_writer.gauge().idle().await;
     }
 
     fn depth(&self) -> usize {
-        self.recorder.gauge().depth()
+        let publishing = self.publisher.as_ref();
+        publishing.map_or(0, |publisher| publisher.gauge().depth())
+            + self.recorder.gauge().depth()
             + self.sync_publisher.gauge().depth()
             + self.cache_writer.gauge().depth()
     }

@@ -8,22 +8,149 @@ use serde::Deserialize;
 
 use crate::actors::behavior_recorder::RecorderOptions;
 use crate::actors::cache_writer::CacheOptions;
+use crate::actors::event_publisher::PublisherOptions;
 use crate::actors::kit::GuardianPolicy;
+use crate::actors::nats_subscriber::SubscriberOptions;
 use crate::actors::retry_scheduler::RetryOptions;
 use crate::actors::sync_publisher::SyncOptions;
+use crate::cache::RedisOptions;
 use crate::domain::Backoff;
+use crate::nats::NatsOptions;
 use crate::store::StoreOptions;
 
 /// A settings file's name in the working directory, read if it is there.
 pub const FILE: &str = "likewise.toml";
 
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Both of the others.
+    All,
+    /// Accepts likes and publishes them.
+    Api,
+    /// Takes events from NATS, records them and brings the read models up to them.
+    Worker,
+}
+
+impl Role {
+    /// The word for it in settings and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Api => "api",
+            Self::Worker => "worker",
+        }
+    }
+
+    /// Whether it serves the like API.
+    #[must_use]
+    pub const fn is_api(self) -> bool {
+        matches!(self, Self::All | Self::Api)
+    }
+
+    /// Whether it takes events from NATS and claims due ledger rows.
+    #[must_use]
+    pub const fn is_worker(self) -> bool {
+        matches!(self, Self::All | Self::Worker)
+    }
+}
+
 /// Settings as flags, environment or file give them; what is absent is left to the next of these.
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Given {
-    /// The database: sqlite://FILE
-    #[arg(long, env = "LIKEWISE_DATABASE_URL", global = true, value_name = "URL")]
+    /// The database: sqlite://FILE, mysql://USER:PASSWORD@HOST:PORT/DATABASE or postgres://...
+    #[arg(
+        long,
+        env = "LIKEWISE_DATABASE_URL",
+        global = true,
+        hide_env_values = true,
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub database_url: Option<String>,
+    /// The cache: redis://HOST:PORT; without it, the cache is this process's own
+    #[arg(
+        long,
+        env = "LIKEWISE_REDIS_URL",
+        global = true,
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub redis_url: Option<String>,
+    /// The broker: nats://HOST:PORT; without it, likes are recorded directly
+    #[arg(
+        long,
+        env = "LIKEWISE_NATS_URL",
+        global = true,
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub nats_url: Option<String>,
+    /// What this process does: api (accept and publish), worker (take from NATS and record) or all
+    #[arg(long, env = "LIKEWISE_ROLE", global = true, value_name = "ROLE")]
+    pub role: Option<Role>,
+    /// NATS credentials file
+    #[arg(
+        long,
+        env = "LIKEWISE_NATS_CREDENTIALS_FILE",
+        global = true,
+        value_name = "FILE"
+    )]
+    pub nats_credentials_file: Option<PathBuf>,
+    /// Certificate authority of the NATS servers (PEM); asks for TLS
+    #[arg(long, env = "LIKEWISE_NATS_TLS_CA", global = true, value_name = "FILE")]
+    pub nats_tls_ca: Option<PathBuf>,
+    /// Certificate to show to the NATS servers (PEM)
+    #[arg(
+        long,
+        env = "LIKEWISE_NATS_TLS_CERT",
+        global = true,
+        value_name = "FILE"
+    )]
+    pub nats_tls_cert: Option<PathBuf>,
+    /// Key of that certificate (PEM)
+    #[arg(
+        long,
+        env = "LIKEWISE_NATS_TLS_KEY",
+        global = true,
+        value_name = "FILE"
+    )]
+    pub nats_tls_key: Option<PathBuf>,
+    /// How many NATS servers keep each message
+    #[arg(
+        long,
+        env = "LIKEWISE_NATS_REPLICAS",
+        global = true,
+        value_name = "SERVERS"
+    )]
+    pub nats_replicas: Option<usize>,
+    /// How long the stream keeps messages, done or not
+    #[arg(
+        long,
+        env = "LIKEWISE_NATS_MAX_AGE_SECONDS",
+        global = true,
+        value_name = "SECONDS"
+    )]
+    pub nats_max_age_seconds: Option<u64>,
+    /// How much the stream may hold before likes are recorded directly instead
+    #[arg(
+        long,
+        env = "LIKEWISE_NATS_MAX_BYTES",
+        global = true,
+        value_name = "BYTES"
+    )]
+    pub nats_max_bytes: Option<i64>,
+    /// How long a cache entry on Redis lives that nothing changes
+    #[arg(
+        long,
+        env = "LIKEWISE_CACHE_TTL_SECONDS",
+        global = true,
+        value_name = "SECONDS"
+    )]
+    pub cache_ttl_seconds: Option<u64>,
     /// Where to listen
     #[arg(
         long,
@@ -137,6 +264,16 @@ pub enum ConfigError {
 pub struct Settings {
     /// The database.
     pub store: StoreOptions,
+    /// The cache on Redis, if there is one.
+    pub redis: Option<RedisOptions>,
+    /// The broker, if there is one.
+    pub nats: Option<NatsOptions>,
+    /// What this process does.
+    pub role: Role,
+    /// How the event publisher works.
+    pub publisher: PublisherOptions,
+    /// How the subscriber works.
+    pub subscriber: SubscriberOptions,
     /// Where to listen.
     pub http_addr: SocketAddr,
     /// The bearer token that `/admin` asks for.
@@ -200,13 +337,69 @@ impl Given {
             1..=600,
             "between 1 and 600",
         )?);
+        let redis_url = self.redis_url.or(from_file.redis_url);
+        let nats_url = self.nats_url.or(from_file.nats_url);
+        let url = self
+            .database_url
+            .or(from_file.database_url)
+            .unwrap_or_else(|| "sqlite://likewise.db".to_owned());
+        // SQLite has one writer, whom more lanes would only wait for.
+        let lanes = if url.starts_with("sqlite:") { 1 } else { 2 };
         Ok(Settings {
+            redis: given(redis_url).map(|url| RedisOptions {
+                url,
+                timeout: Duration::from_secs(1),
+                time_to_live: Duration::from_secs(
+                    self.cache_ttl_seconds
+                        .or(from_file.cache_ttl_seconds)
+                        .unwrap_or(86_400)
+                        .max(1),
+                ),
+                pairs_per_resource: 10_000,
+            }),
+            nats: given(nats_url).map(|url| NatsOptions {
+                url,
+                credentials_file: self
+                    .nats_credentials_file
+                    .or(from_file.nats_credentials_file),
+                tls_ca: self.nats_tls_ca.or(from_file.nats_tls_ca),
+                tls_cert: self.nats_tls_cert.or(from_file.nats_tls_cert),
+                tls_key: self.nats_tls_key.or(from_file.nats_tls_key),
+                stream: "LIKEWISE".to_owned(),
+                replicas: self.nats_replicas.or(from_file.nats_replicas).unwrap_or(1),
+                max_age: Duration::from_secs(
+                    self.nats_max_age_seconds
+                        .or(from_file.nats_max_age_seconds)
+                        .unwrap_or(7 * 86_400),
+                ),
+                max_bytes: self
+                    .nats_max_bytes
+                    .or(from_file.nats_max_bytes)
+                    .unwrap_or(8 << 30),
+                ack_timeout: Duration::from_secs(2),
+                redeliver_after: Duration::from_secs(30),
+                max_ack_pending: 20_000,
+            }),
+            role: self.role.or(from_file.role).unwrap_or(Role::All),
+            publisher: PublisherOptions {
+                largest_batch: 512,
+                lanes: 8,
+                check_every: Duration::from_millis(500),
+            },
+            subscriber: SubscriberOptions {
+                largest_batch: batch_size.min(mailbox_capacity),
+                lanes: 4,
+                pull_for: Duration::from_secs(2),
+                stalled_after: Duration::from_secs(5),
+                redeliver: Backoff {
+                    base: Duration::from_millis(500),
+                    cap: Duration::from_secs(10),
+                },
+                pause: Duration::from_millis(500),
+            },
             store: StoreOptions {
-                url: self
-                    .database_url
-                    .or(from_file.database_url)
-                    .unwrap_or_else(|| "sqlite://likewise.db".to_owned()),
-                max_connections: 4,
+                url,
+                max_connections: 8,
                 timeout: database_timeout,
             },
             http_addr: self
@@ -217,7 +410,7 @@ impl Given {
             mailbox_capacity,
             recorder: RecorderOptions {
                 largest_batch: batch_size,
-                lanes: 1,
+                lanes,
                 lease,
                 max_retries: in_range(
                     "LIKEWISE_MAX_RETRIES",
@@ -228,7 +421,7 @@ impl Given {
             },
             sync: SyncOptions {
                 largest_batch: batch_size,
-                lanes: 1,
+                lanes,
                 backoff: Backoff {
                     base: Duration::from_secs(1),
                     cap: Duration::from_secs(300),
@@ -242,6 +435,7 @@ impl Given {
             cache: CacheOptions {
                 largest_batch: 256,
                 lanes: 2,
+                heal_every: Duration::from_secs(1),
             },
             cache_pairs: in_range(
                 "LIKEWISE_CACHE_PAIRS",
@@ -297,6 +491,11 @@ impl Settings {
 #[must_use]
 pub fn file() -> PathBuf {
     PathBuf::from(FILE)
+}
+
+/// What was given, unless it is empty: an empty environment variable is none.
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.trim().is_empty())
 }
 
 fn in_range<T: PartialOrd + ToString>(

@@ -11,6 +11,7 @@ pub mod config;
 pub mod domain;
 pub mod likes;
 pub mod messages;
+pub mod nats;
 pub mod store;
 pub mod telemetry;
 pub mod web;

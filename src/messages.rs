@@ -10,6 +10,8 @@ use crate::store::Settled;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
+    /// JetStream has acknowledged it.
+    Broker,
     /// It is committed to the ledger.
     Database,
 }
@@ -19,6 +21,7 @@ impl Durability {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Broker => "broker",
             Self::Database => "database",
         }
     }
@@ -73,6 +76,22 @@ impl Request for Lookup {
     type Reply = Option<Known>;
 }
 
+/// To the event publisher: an accepted event.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// The event.
+    pub event: BehaviorEvent,
+}
+
+/// Why an event was not published, as far as is known: an acknowledgement may have been lost.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotPublished(pub String);
+
+impl Request for Publish {
+    type Reply = Result<(), NotPublished>;
+}
+
 /// To the behavior recorder: behaviors to append.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -92,7 +111,7 @@ pub enum NotRecorded {
 }
 
 impl Request for Record {
-    type Reply = Result<Durability, NotRecorded>;
+    type Reply = Result<(), NotRecorded>;
 
     fn weight(&self) -> usize {
         self.events.len()

@@ -11,7 +11,7 @@ use super::failures::bisect;
 use super::kit::{Batcher, Mailbox, Parcel, Vitals, spawn_batch, supervise_batching};
 use super::sync_publisher::SyncPublisher;
 use crate::domain::{BehaviorEvent, FailureKind, LedgerRow};
-use crate::messages::{Durability, NotRecorded, Record, Sync};
+use crate::messages::{NotRecorded, Record, Sync};
 use crate::store::{Lease, Store};
 use crate::telemetry::{BatchRecorded, Part, PartFailed, RowsLeft};
 
@@ -125,9 +125,7 @@ impl Recording {
             }));
         }
         for (parcel, failure) in batch.into_iter().zip(failures) {
-            parcel
-                .reply
-                .send(failure.map_or(Ok(Durability::Database), Err));
+            parcel.reply.send(failure.map_or(Ok(()), Err));
         }
         for rows in outcome.done {
             self.hand_on(rows);

@@ -2,16 +2,17 @@
 //! readers found missing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use actix::{AsyncContext, Context, Handler};
 
-use super::kit::{Batcher, Parcel, Vitals, Weigh, spawn_batch, supervise_batching};
+use super::kit::{Batcher, Parcel, Vitals, Weigh, spawn_batch, spawn_work, supervise_batching};
 use crate::cache::{Cache, CacheError, Filling, Incarnation, Settlement};
 use crate::domain::{Applied, LikeCount, Mark, Pair, Reading, Resource};
 use crate::messages::{Apply, Forget, Known, Lookup, Settle};
 use crate::store::{Found, Store, StoreError};
-use crate::telemetry::{Part, PartFailed};
+use crate::telemetry::{CacheHealed, Part, PartFailed};
 
 /// How often the database is looked into for one answer while the cache keeps changing.
 const LOOKS: usize = 4;
@@ -23,11 +24,14 @@ pub struct CacheOptions {
     pub largest_batch: usize,
     /// How many round trips of each kind may be in flight.
     pub lanes: usize,
+    /// How often it is seen whether the cache must be put right.
+    pub heal_every: Duration,
 }
 
 /// The actor.
 pub struct CacheWriter {
     writing: Writing,
+    heal_every: Duration,
     applies: Batcher<Parcel<Apply>>,
     forgets: Batcher<Parcel<Forget>>,
     settles: Batcher<Parcel<Settle>>,
@@ -47,18 +51,33 @@ impl CacheWriter {
         vitals: Arc<Vitals>,
     ) -> Self {
         let kind = cache.kind();
-        vitals.set_details(move || serde_json::json!({ "cache": kind }));
+        let owed = Arc::new(Mutex::new(Owed::default()));
+        let watched = Arc::clone(&owed);
+        vitals.set_details(move || {
+            let owed = watched.lock().unwrap_or_else(PoisonError::into_inner).len();
+            serde_json::json!({ "cache": kind, "owed_entries": owed })
+        });
         Self {
             writing: Writing {
                 cache,
                 store,
                 vitals,
+                owed,
             },
+            heal_every: options.heal_every,
             applies: Batcher::new(options.largest_batch, options.lanes),
             forgets: Batcher::new(options.largest_batch, options.lanes),
             settles: Batcher::new(options.largest_batch, options.lanes),
             missing: Batcher::new(options.largest_batch, options.lanes),
         }
+    }
+
+    fn schedule(&mut self, context: &mut Context<Self>) {
+        context.run_interval(self.heal_every, |actor, _| {
+            let writing = actor.writing.clone();
+            let vitals = Arc::clone(&actor.writing.vitals);
+            spawn_work(vitals, async move { writing.heal().await });
+        });
     }
 
     fn flush(&mut self, context: &mut Context<Self>) {
@@ -94,7 +113,7 @@ impl CacheWriter {
     }
 }
 
-supervise_batching!(CacheWriter);
+supervise_batching!(CacheWriter, started: schedule);
 
 macro_rules! gathers {
     ($message:ty, $batcher:ident) => {
@@ -184,9 +203,37 @@ impl Handler<LookFor> for CacheWriter {
     }
 }
 
+/// What the cache is owed: entries that may be wrong because they could not be written.
+#[derive(Debug, Default)]
+struct Owed {
+    resources: BTreeSet<Resource>,
+    /// More is owed than is remembered, so that every entry may be wrong.
+    all: bool,
+}
+
+impl Owed {
+    /// How many entries are remembered; beyond this, all are taken to be wrong.
+    const MOST: usize = 100_000;
+
+    fn add(&mut self, resources: impl IntoIterator<Item = Resource>) {
+        if !self.all {
+            self.resources.extend(resources);
+        }
+        if self.resources.len() > Self::MOST {
+            self.resources.clear();
+            self.all = true;
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.resources.len()
+    }
+}
+
 /// What the cache writer does with a batch, without actix.
 #[derive(Clone)]
 struct Writing {
+    owed: Arc<Mutex<Owed>>,
     cache: Arc<dyn Cache>,
     store: Arc<dyn Store>,
     vitals: Arc<Vitals>,
@@ -228,7 +275,10 @@ impl Writing {
             .collect();
         match self.cache.forget(&events).await {
             Ok(()) => self.vitals.progress(events.len()),
-            Err(error) => self.cache_failed("putting back events in the cache", &error),
+            Err(error) => {
+                self.owe(events.iter().map(|(pair, _)| pair.resource));
+                self.cache_failed("putting back events in the cache", &error);
+            }
         }
         for parcel in batch {
             parcel.reply.send(());
@@ -256,7 +306,10 @@ impl Writing {
         }
         match self.cache.settle(&settlements).await {
             Ok(()) => self.vitals.progress(pairs),
-            Err(error) => self.cache_failed("settling the cache", &error),
+            Err(error) => {
+                self.owe(settlements.keys().copied());
+                self.cache_failed("settling the cache", &error);
+            }
         }
         for parcel in batch {
             parcel.reply.send(());
@@ -339,6 +392,51 @@ impl Writing {
                     liked,
                     like_count: reading.like_count,
                 })),
+            }
+        }
+    }
+
+    fn owe(&self, resources: impl IntoIterator<Item = Resource>) {
+        self.lock_owed().add(resources);
+    }
+
+    fn lock_owed(&self) -> std::sync::MutexGuard<'_, Owed> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops the entries that may be wrong: those that could not be written, and all of them if the
+    /// cache was started again, for it may have come back with older data.
+    async fn heal(&self) {
+        let restarted = match self.cache.restarted().await {
+            Ok(restarted) => restarted,
+            // It cannot be reached; what is owed stays owed.
+            Err(_) => return,
+        };
+        let owed = std::mem::take(&mut *self.lock_owed());
+        if restarted || owed.all {
+            match self.cache.clear().await {
+                Ok(()) => CacheHealed {
+                    reason: "the cache was started again, or missed too much",
+                    entries: None,
+                }
+                .emit(),
+                Err(error) => {
+                    self.lock_owed().all = true;
+                    self.cache_failed("dropping every entry of the cache", &error);
+                }
+            }
+        } else if !owed.resources.is_empty() {
+            let resources: Vec<_> = owed.resources.into_iter().collect();
+            match self.cache.drop_entries(&resources).await {
+                Ok(()) => CacheHealed {
+                    reason: "the cache missed some settlements",
+                    entries: Some(resources.len()),
+                }
+                .emit(),
+                Err(error) => {
+                    self.owe(resources);
+                    self.cache_failed("dropping entries of the cache", &error);
+                }
             }
         }
     }

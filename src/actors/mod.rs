@@ -3,7 +3,9 @@
 
 pub mod behavior_recorder;
 pub mod cache_writer;
+pub mod event_publisher;
 pub mod kit;
+pub mod nats_subscriber;
 pub mod retry_scheduler;
 pub mod sync_publisher;
 
@@ -11,5 +13,7 @@ mod failures;
 
 pub use behavior_recorder::BehaviorRecorder;
 pub use cache_writer::CacheWriter;
+pub use event_publisher::EventPublisher;
+pub use nats_subscriber::NatsSubscriber;
 pub use retry_scheduler::RetryScheduler;
 pub use sync_publisher::SyncPublisher;

@@ -1,5 +1,5 @@
 //! Brings read models, counts and ledger up to recorded like events, many in one transaction, and then
-//! settles the cache.
+//! settles the cache and announces the counts that changed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +12,7 @@ use super::failures::bisect;
 use super::kit::{Batcher, Mailbox, Parcel, Vitals, spawn_batch, supervise_batching};
 use crate::domain::{Backoff, LedgerRow, Verdict};
 use crate::messages::{Settle, Sync};
+use crate::nats::Broker;
 use crate::store::{FailedAttempt, Settled, Store, StoreError};
 use crate::telemetry::{AttemptsFailed, BatchSynced, Part, PartFailed};
 
@@ -36,11 +37,12 @@ impl SyncPublisher {
     /// Its name in the registry.
     pub const NAME: &'static str = "sync_publisher";
 
-    /// A sync publisher that settles through this cache writer.
+    /// A sync publisher that settles through this cache writer, and announces through this broker.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         cache_writer: Mailbox<CacheWriter>,
+        broker: Option<Arc<Broker>>,
         options: SyncOptions,
         vitals: Arc<Vitals>,
     ) -> Self {
@@ -48,6 +50,7 @@ impl SyncPublisher {
             syncing: Syncing {
                 store,
                 cache_writer,
+                broker,
                 options,
                 vitals,
             },
@@ -81,6 +84,7 @@ impl Handler<Parcel<Sync>> for SyncPublisher {
 struct Syncing {
     store: Arc<dyn Store>,
     cache_writer: Mailbox<CacheWriter>,
+    broker: Option<Arc<Broker>>,
     options: SyncOptions,
     vitals: Arc<Vitals>,
 }
@@ -109,10 +113,31 @@ impl Syncing {
             self.fail(&rows[part], &error).await;
         }
         for settled in outcome.done {
+            self.announce(&settled).await;
             self.settle(settled).await;
         }
         for parcel in batch {
             parcel.reply.send(());
+        }
+    }
+
+    /// Tells whoever listens which counts have changed, one message for each resource of the batch.
+    async fn announce(&self, settled: &Settled) {
+        let Some(broker) = self.broker.as_ref().filter(|broker| broker.is_connected()) else {
+            return;
+        };
+        for resource in &settled.changed {
+            if let Some(count) = settled.counts.get(resource)
+                && let Err(error) = broker.announce(*resource, *count).await
+            {
+                PartFailed {
+                    part: Part::Broker,
+                    doing: "announcing counts",
+                    error: &error,
+                }
+                .emit();
+                return;
+            }
         }
     }
 

@@ -178,6 +178,34 @@ impl Cache for MemoryCache {
         })
     }
 
+    fn drop_entries<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, ()> {
+        Box::pin(async move {
+            for resource in resources {
+                let mut shard = self.shard(*resource);
+                if let Some(entry) = shard.entries.pop(resource) {
+                    shard.pairs -= entry.weight();
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn clear(&self) -> CacheFuture<'_, ()> {
+        Box::pin(async move {
+            for shard in &self.shards {
+                let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                shard.entries.clear();
+                shard.pairs = 0;
+            }
+            Ok(())
+        })
+    }
+
+    // It ends with the process.
+    fn restarted(&self) -> CacheFuture<'_, bool> {
+        Box::pin(async { Ok(false) })
+    }
+
     fn kind(&self) -> &'static str {
         "in-process"
     }

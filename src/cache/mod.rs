@@ -3,11 +3,13 @@
 //! [`Cache::read`].
 
 mod memory;
+mod redis;
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use self::redis::{RedisCache, RedisOptions};
 pub use memory::MemoryCache;
 
 use crate::domain::{Applied, LikeCount, Mark, Pair, Reading, Resource, UserId, Version};
@@ -72,6 +74,15 @@ pub trait Cache: Send + Sync {
     /// Takes in what a reader found in the database; answers what is known of each pair then, and
     /// `None` where the entry has begun another life since, so that the reader must look again.
     fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>>;
+
+    /// Drops the entries of these resources, so that they are built anew from the database.
+    fn drop_entries<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, ()>;
+
+    /// Drops every entry.
+    fn clear(&self) -> CacheFuture<'_, ()>;
+
+    /// Whether the cache was started again since this was last asked, perhaps with older data.
+    fn restarted(&self) -> CacheFuture<'_, bool>;
 
     /// The name of the cache's kind, for people.
     fn kind(&self) -> &'static str;

@@ -5,11 +5,12 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::Likes;
-use crate::actors::kit::Refused;
+use crate::actors::kit::{Refused, Slot};
+use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::domain::{
     Action, Applied, BehaviorEvent, InvalidBehavior, Mark, Pair, Resource, UserId, Version,
 };
-use crate::messages::{Apply, Durability, Forget, NotRecorded, Record};
+use crate::messages::{Apply, Durability, Forget, NotRecorded, Publish, Record};
 use crate::telemetry::LikeAccepted;
 
 /// An accepted like or unlike.
@@ -107,43 +108,85 @@ impl Likes {
         )))
     }
 
-    /// Sends an event to the cache and to where it becomes durable, side by side. Room for both is
-    /// taken first, so that an overload changes neither.
+    /// Sends an event to the cache and to where it becomes durable, side by side. Room is taken first,
+    /// so that an overload changes neither.
     async fn send(
         &self,
         event: BehaviorEvent,
         action: Action,
     ) -> Result<(Durability, Option<Applied>), NotAccepted> {
-        let record = self.recorder.reserve(1).map_err(NotAccepted::Overloaded)?;
-        let apply = self
-            .cache_writer
-            .reserve(1)
-            .map_err(NotAccepted::Overloaded)?;
+        let room = self.room()?;
         let pair = Pair {
             resource: event.resource,
             user_id: event.user_id,
         };
         let version = event.version;
-        let recorded = record.ask(Record {
-            events: vec![event],
-        });
-        let applied = apply.ask(Apply {
+        let applied = room.apply.ask(Apply {
             pair,
             mark: Mark::new(version, action),
         });
-        let (recorded, applied) = tokio::join!(recorded, applied);
+        let durable = self.make_durable(event, room.publish, room.record);
+        let (durable, applied) = tokio::join!(durable, applied);
         let applied = applied.ok().flatten();
-        let failure = match recorded {
-            Ok(Ok(durability)) => return Ok((durability, applied)),
-            Ok(Err(NotRecorded::Unavailable(reason))) => NotAccepted::Unavailable(reason),
-            Ok(Err(NotRecorded::Refused(reason))) => NotAccepted::Internal(reason),
-            Err(closed) => NotAccepted::Unavailable(closed.to_string()),
-        };
-        let put_back = Forget { pair, version };
-        if let Ok(answer) = self.cache_writer.ask_or_wait(put_back).await {
-            // Answered or not, the cache writer has it; there is nothing more to do about it here.
-            let _ = answer.await;
+        match durable {
+            Ok(durability) => Ok((durability, applied)),
+            Err(failure) => {
+                let put_back = Forget { pair, version };
+                if let Ok(answer) = self.cache_writer.ask_or_wait(put_back).await {
+                    // Answered or not, the cache writer has it; there is no more to do about it here.
+                    let _ = answer.await;
+                }
+                Err(failure)
+            }
         }
-        Err(failure)
     }
+
+    fn room(&self) -> Result<Room, NotAccepted> {
+        let publish = self
+            .publisher
+            .as_ref()
+            .map(|publisher| publisher.reserve(1));
+        Ok(Room {
+            publish: publish.transpose().map_err(NotAccepted::Overloaded)?,
+            record: self.recorder.reserve(1).map_err(NotAccepted::Overloaded)?,
+            apply: self
+                .cache_writer
+                .reserve(1)
+                .map_err(NotAccepted::Overloaded)?,
+        })
+    }
+
+    /// Publishes the event or, where that cannot be done, records it. An event whose acknowledgement
+    /// was lost may take both ways; it has one id, so that it counts once.
+    async fn make_durable(
+        &self,
+        event: BehaviorEvent,
+        publish: Option<Slot<EventPublisher>>,
+        record: Slot<BehaviorRecorder>,
+    ) -> Result<Durability, NotAccepted> {
+        if let Some(publish) = publish {
+            let published = publish.ask(Publish {
+                event: event.clone(),
+            });
+            if let Ok(Ok(())) = published.await {
+                return Ok(Durability::Broker);
+            }
+        }
+        let recorded = record.ask(Record {
+            events: vec![event],
+        });
+        match recorded.await {
+            Ok(Ok(())) => Ok(Durability::Database),
+            Ok(Err(NotRecorded::Unavailable(reason))) => Err(NotAccepted::Unavailable(reason)),
+            Ok(Err(NotRecorded::Refused(reason))) => Err(NotAccepted::Internal(reason)),
+            Err(closed) => Err(NotAccepted::Unavailable(closed.to_string())),
+        }
+    }
+}
+
+/// Room in every mailbox that one event may need.
+struct Room {
+    publish: Option<Slot<EventPublisher>>,
+    record: Slot<BehaviorRecorder>,
+    apply: Slot<CacheWriter>,
 }

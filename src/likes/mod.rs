@@ -7,7 +7,7 @@ mod read;
 use std::sync::Arc;
 
 use crate::actors::kit::Mailbox;
-use crate::actors::{BehaviorRecorder, CacheWriter};
+use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::cache::Cache;
 use crate::domain::HybridClock;
 
@@ -23,6 +23,8 @@ pub struct Likes {
     pub cache: Arc<dyn Cache>,
     /// Takes what the cache should hold.
     pub cache_writer: Mailbox<CacheWriter>,
-    /// Takes what must be durable.
+    /// Takes what must be durable, if there is a broker.
+    pub publisher: Option<Mailbox<EventPublisher>>,
+    /// Takes what must be durable and cannot be published.
     pub recorder: Mailbox<BehaviorRecorder>,
 }

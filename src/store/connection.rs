@@ -6,6 +6,7 @@ use std::time::Duration;
 use deadpool::managed::{Manager, Object, Pool};
 
 use super::error::StoreError;
+use crate::domain::Backoff;
 
 /// How long `verify` may read: it looks at everything.
 pub(super) const VERIFY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -54,4 +55,41 @@ macro_rules! within {
     };
 }
 
+/// Runs `$work` in a transaction that writes, and again if a deadlock, a lost connection or the like ended
+/// it. Every such transaction may run twice: what it finds done already it leaves as it is.
+macro_rules! transact {
+    ($store:ident, $begin:ident, |$connection:ident| $work:expr) => {
+        Box::pin(async move {
+            let mut attempts = 0;
+            loop {
+                let outcome = within!(&$store.writers, $store.timeout, |$connection| async {
+                    $connection.$begin(async |$connection| $work.await).await
+                })
+                .await;
+                attempts += 1;
+                match outcome {
+                    Err(error) if $crate::store::connection::worth_another(&error, attempts) => {
+                        tokio::time::sleep($crate::store::connection::BACKOFF.draw(attempts)).await;
+                    }
+                    outcome => return outcome,
+                }
+            }
+        })
+    };
+}
+
+pub(super) use transact;
 pub(super) use within;
+
+/// The waits between the attempts of one transaction.
+pub(super) const BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(20),
+    cap: Duration::from_millis(200),
+};
+
+/// Whether a transaction that failed so often is tried again at once. One that ran out of time is not:
+/// whoever waits for it has waited long enough.
+pub(super) fn worth_another(error: &StoreError, attempts: u32) -> bool {
+    let passing = matches!(error, StoreError::Busy(_) | StoreError::Unavailable(_));
+    passing && attempts < 4
+}

@@ -21,11 +21,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 pub use error::StoreError;
 pub use verify::{Check, Difference, Verification};
 
-use crate::domain::{BehaviorEvent, LedgerRow, LikeCount, Mark, Pair, Resource, Status, Verdict};
+use crate::domain::{
+    BehaviorEvent, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType, Status, UserId,
+    Verdict,
+};
 
 /// What every method of [`Store`] answers with.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -71,6 +75,25 @@ pub struct FailedAttempt {
     pub error: String,
 }
 
+/// A message that is no event, kept with the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantinedEvent {
+    /// Its identity: the same message is quarantined once.
+    pub id: Uuid,
+    /// Its place in the stream.
+    pub stream_sequence: i64,
+    /// The subject it was published on.
+    pub subject: String,
+    /// Its header `Nats-Msg-Id`.
+    pub message_id: Option<String>,
+    /// Why it is no event.
+    pub reason: String,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+    /// When it was put here.
+    pub created_at: DateTime<Utc>,
+}
+
 /// What the database holds of some pairs and resources. What it does not mention it does not have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
@@ -109,6 +132,24 @@ pub trait Store: Send + Sync {
 
     /// What the database holds of these pairs and of their resources' counts.
     fn find<'a>(&'a self, pairs: &'a BTreeSet<Pair>) -> StoreFuture<'a, Found>;
+
+    /// The pairs of the like events that were recorded last, at most `limit` of them: those that a
+    /// worker which died may not have told the cache of.
+    fn recent_pairs(&self, limit: usize) -> StoreFuture<'_, BTreeSet<Pair>>;
+
+    /// Pairs of one resource type, liked or not, in the order of (user, resource), after this one.
+    fn likes_after(
+        &self,
+        resource_type: ResourceType,
+        after: (UserId, i64),
+        limit: usize,
+    ) -> StoreFuture<'_, Vec<(Pair, Mark)>>;
+
+    /// Keeps messages that are no events; those that are kept already stay as they are.
+    fn quarantine<'a>(&'a self, events: &'a [QuarantinedEvent]) -> StoreFuture<'a, ()>;
+
+    /// The messages that were quarantined last, newest first.
+    fn quarantined(&self, limit: usize) -> StoreFuture<'_, Vec<QuarantinedEvent>>;
 
     /// How many ledger rows have not come to their end.
     fn open_rows(&self) -> StoreFuture<'_, i64>;

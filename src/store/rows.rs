@@ -1,15 +1,16 @@
 //! Rows as they come from the database, parameters as they go to it, and the query that carries them.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryResult;
 use diesel::backend::Backend;
 use diesel::prelude::QueryableByName;
 use diesel::query_builder::{AstPass, Query as DieselQuery, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, HasSqlType, Integer, Text, Untyped};
+use diesel::sql_types::{BigInt, HasSqlType, Integer, Nullable, Text, Timestamp, Untyped};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::QuarantinedEvent;
 use super::error::StoreError;
 use super::statements::Statement;
 use crate::domain::{
@@ -27,6 +28,11 @@ impl Param {
     /// A moment.
     pub(super) fn time(moment: DateTime<Utc>) -> Self {
         Self::Text(time_text(moment))
+    }
+
+    /// The most rows of an answer.
+    pub(super) fn limit(rows: usize) -> Self {
+        Self::Number(i64::try_from(rows).unwrap_or(i64::MAX))
     }
 
     /// A batch: an array of arrays, the parameter of `Dialect::rows`.
@@ -103,6 +109,66 @@ impl StateRow {
             liked: self.liked == 1,
         };
         (pair, mark)
+    }
+}
+
+/// Whose behavior towards what.
+#[derive(Debug, QueryableByName)]
+pub(super) struct PairRow {
+    #[diesel(sql_type = BigInt)]
+    user_id: i64,
+    #[diesel(sql_type = Text)]
+    resource_type: String,
+    #[diesel(sql_type = BigInt)]
+    resource_id: i64,
+}
+
+impl PairRow {
+    pub(super) fn pair(&self) -> Result<Pair, StoreError> {
+        Ok(Pair {
+            resource: Resource {
+                resource_type: word(&self.resource_type, "user_behaviors")?,
+                id: self.resource_id,
+            },
+            user_id: self.user_id,
+        })
+    }
+}
+
+/// A row of `quarantined_events`.
+#[derive(Debug, QueryableByName)]
+pub(super) struct QuarantinedRow {
+    #[diesel(sql_type = Text)]
+    id: String,
+    #[diesel(sql_type = BigInt)]
+    stream_sequence: i64,
+    #[diesel(sql_type = Text)]
+    subject: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    message_id: Option<String>,
+    #[diesel(sql_type = Text)]
+    reason: String,
+    #[diesel(sql_type = Text)]
+    payload: String,
+    #[diesel(sql_type = Timestamp)]
+    created_at: NaiveDateTime,
+}
+
+impl QuarantinedRow {
+    pub(super) fn event(self) -> Result<QuarantinedEvent, StoreError> {
+        let unreadable = |reason: String| StoreError::Unreadable {
+            table: "quarantined_events",
+            reason,
+        };
+        Ok(QuarantinedEvent {
+            id: Uuid::parse_str(&self.id).map_err(|error| unreadable(error.to_string()))?,
+            stream_sequence: self.stream_sequence,
+            subject: self.subject,
+            message_id: self.message_id,
+            reason: self.reason,
+            payload: hex::decode(&self.payload).map_err(|error| unreadable(error.to_string()))?,
+            created_at: self.created_at.and_utc(),
+        })
     }
 }
 

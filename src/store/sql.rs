@@ -18,19 +18,20 @@ pub(super) mod prelude {
 
     pub(in crate::store) use crate::domain::{
         BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType,
-        Source, Status,
+        Source, Status, UserId,
     };
-    pub(in crate::store) use crate::store::connection::{VERIFY_TIMEOUT, pool, within};
+    pub(in crate::store) use crate::store::connection::{VERIFY_TIMEOUT, pool, transact, within};
     pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
     pub(in crate::store) use crate::store::rows::{
-        CountRow, EventRow, Param, Query, StateRow, TotalRow, claim_columns, id_text,
-        resource_rows, time_text, word,
+        CountRow, EventRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,
+        claim_columns, id_text, resource_rows, time_text, word,
     };
     pub(in crate::store) use crate::store::sql::sql_store;
     pub(in crate::store) use crate::store::statements::{Statement, Statements};
     pub(in crate::store) use crate::store::{
-        Check, FailedAttempt, Found, Lease, Settled, Store, StoreFuture, StoreOptions, Verification,
+        Check, FailedAttempt, Found, Lease, QuarantinedEvent, Settled, Store, StoreFuture,
+        StoreOptions, Verification,
     };
 }
 
@@ -303,10 +304,7 @@ macro_rules! sql_store {
                 lease: Lease,
                 limit: usize,
             ) -> Result<Vec<LedgerRow>, StoreError> {
-                let params = [
-                    Param::time(lease.now),
-                    Param::Number(i64::try_from(limit).unwrap_or(i64::MAX)),
-                ];
+                let params = [Param::time(lease.now), Param::limit(limit)];
                 let due: Vec<EventRow> =
                     Self::load(connection, &self.statements.due, &params).await?;
                 let mut claims = Vec::with_capacity(due.len());
@@ -330,13 +328,33 @@ macro_rules! sql_store {
                     .collect())
             }
 
+            async fn quarantine_on(
+                &self,
+                connection: &mut $connection,
+                events: &[QuarantinedEvent],
+            ) -> Result<(), StoreError> {
+                for event in events {
+                    let row = (
+                        id_text(event.id),
+                        event.stream_sequence,
+                        &event.subject,
+                        &event.message_id,
+                        &event.reason,
+                        hex::encode(&event.payload),
+                    );
+                    let params = [Param::rows(&[row]), Param::time(event.created_at)];
+                    Self::execute(connection, &self.statements.quarantine, &params).await?;
+                }
+                Ok(())
+            }
+
             async fn verify_on(
                 &self,
                 connection: &mut $connection,
                 examples: usize,
             ) -> Result<Verification, StoreError> {
                 let s = &self.statements;
-                let most = [Param::Number(i64::try_from(examples).unwrap_or(i64::MAX))];
+                let most = [Param::limit(examples)];
                 let mut checks = vec![
                     Check::new(
                         "each like event has one ledger row",
@@ -391,11 +409,8 @@ macro_rules! sql_store {
                 events: &'a [&'a BehaviorEvent],
                 lease: Lease,
             ) -> StoreFuture<'a, Vec<LedgerRow>> {
-                within!(&self.writers, self.timeout, |connection| async {
-                    connection
-                        .$begin(async |connection| self.record_on(connection, events, lease).await)
-                        .await
-                })
+                transact!(self, $begin, |connection| self
+                    .record_on(connection, events, lease))
             }
 
             fn sync<'a>(
@@ -403,11 +418,8 @@ macro_rules! sql_store {
                 rows: &'a [LedgerRow],
                 now: DateTime<Utc>,
             ) -> StoreFuture<'a, Settled> {
-                within!(&self.writers, self.timeout, |connection| async {
-                    connection
-                        .$begin(async |connection| self.sync_on(connection, rows, now).await)
-                        .await
-                })
+                transact!(self, $begin, |connection| self
+                    .sync_on(connection, rows, now))
             }
 
             fn fail<'a>(
@@ -415,19 +427,13 @@ macro_rules! sql_store {
                 attempts: &'a [FailedAttempt],
                 now: DateTime<Utc>,
             ) -> StoreFuture<'a, ()> {
-                within!(&self.writers, self.timeout, |connection| async {
-                    connection
-                        .$begin(async |connection| self.fail_on(connection, attempts, now).await)
-                        .await
-                })
+                transact!(self, $begin, |connection| self
+                    .fail_on(connection, attempts, now))
             }
 
             fn claim(&self, lease: Lease, limit: usize) -> StoreFuture<'_, Vec<LedgerRow>> {
-                within!(&self.writers, self.timeout, |connection| async {
-                    connection
-                        .$begin(async |connection| self.claim_on(connection, lease, limit).await)
-                        .await
-                })
+                transact!(self, $begin, |connection| self
+                    .claim_on(connection, lease, limit))
             }
 
             fn find<'a>(&'a self, pairs: &'a BTreeSet<Pair>) -> StoreFuture<'a, Found> {
@@ -440,6 +446,47 @@ macro_rules! sql_store {
                         .await?;
                     let states = self.states_on(connection, pairs).await?;
                     Ok(Found { states, counts })
+                })
+            }
+
+            fn recent_pairs(&self, limit: usize) -> StoreFuture<'_, BTreeSet<Pair>> {
+                within!(&self.readers, self.timeout, |connection| async {
+                    let statement = &self.statements.recent_pairs;
+                    let rows: Vec<PairRow> =
+                        Self::load(connection, statement, &[Param::limit(limit)]).await?;
+                    rows.iter().map(PairRow::pair).collect()
+                })
+            }
+
+            fn likes_after(
+                &self,
+                resource_type: ResourceType,
+                (user_id, resource_id): (UserId, i64),
+                limit: usize,
+            ) -> StoreFuture<'_, Vec<(Pair, Mark)>> {
+                within!(&self.readers, self.timeout, |connection| async {
+                    let params = [
+                        Param::Number(user_id),
+                        Param::Number(resource_id),
+                        Param::limit(limit),
+                    ];
+                    let statement = &self.statements.likes(resource_type).after;
+                    let rows: Vec<StateRow> = Self::load(connection, statement, &params).await?;
+                    Ok(rows.iter().map(|row| row.state(resource_type)).collect())
+                })
+            }
+
+            fn quarantine<'a>(&'a self, events: &'a [QuarantinedEvent]) -> StoreFuture<'a, ()> {
+                transact!(self, $begin, |connection| self
+                    .quarantine_on(connection, events))
+            }
+
+            fn quarantined(&self, limit: usize) -> StoreFuture<'_, Vec<QuarantinedEvent>> {
+                within!(&self.readers, self.timeout, |connection| async {
+                    let statement = &self.statements.quarantined;
+                    let rows: Vec<QuarantinedRow> =
+                        Self::load(connection, statement, &[Param::limit(limit)]).await?;
+                    rows.into_iter().map(QuarantinedRow::event).collect()
                 })
             }
 

@@ -60,6 +60,12 @@ pub(super) struct Statements {
     pub(super) due: Statement,
     /// Parameters: rows `(event_id, next_status, attempts, due_at, leased_until, token, error)`, now.
     pub(super) claim: Statement,
+    /// The pairs of the last like events. Parameters: the most rows.
+    pub(super) recent_pairs: Statement,
+    /// Keeps messages. Parameters: rows of [`QUARANTINED`], now.
+    pub(super) quarantine: Statement,
+    /// The messages kept last. Parameters: the most rows.
+    pub(super) quarantined: Statement,
     /// Anything that only a database in working order answers.
     pub(super) ping: Statement,
     /// How many ledger rows have not come to their end: all those that will be due some time.
@@ -85,6 +91,9 @@ pub(super) struct LikesStatements {
     pub(super) states: Statement,
     /// Writes states. Parameters: rows `(resource_id, user_id, version, liked, happened_at)`.
     pub(super) upsert: Statement,
+    /// Pairs in the order of their key. Parameters: the user and the resource after which to begin, the
+    /// most rows.
+    pub(super) after: Statement,
     /// How many pairs have a row.
     pub(super) rows: Statement,
     /// How many pairs are liked.
@@ -111,6 +120,16 @@ const BEHAVIOR: [Column; 8] = [
     Number("version"),
     Text("source"),
     Time("behavior_time"),
+];
+
+/// The columns of a message in quarantine, its bytes spelled in hexadecimal.
+const QUARANTINED: [Column; 6] = [
+    Word("event_id"),
+    Number("sequence"),
+    Text("topic"),
+    Text("message_id"),
+    Text("reason"),
+    Text("payload"),
 ];
 
 const RESOURCE: [Column; 2] = [Word("resource_type"), Number("resource_id")];
@@ -268,6 +287,27 @@ impl Statements {
                     ],
                 )
                 .into(),
+            recent_pairs: "SELECT user_id, resource_type, resource_id FROM user_behaviors \
+                 WHERE behavior_type IN ('like', 'unlike') \
+                 ORDER BY user_behavior_id DESC LIMIT $1"
+                .to_owned()
+                .into(),
+            quarantine: format!(
+                "INSERT INTO quarantined_events (id, stream_sequence, subject, message_id, reason, \
+                 payload, created_at) SELECT r.event_id, r.sequence, r.topic, r.message_id, \
+                 r.reason, {}, {now} FROM {} WHERE true {}",
+                d.unhex("r.payload"),
+                d.rows("$1", &QUARANTINED),
+                d.on_conflict("quarantined_events", &["id"], &[])
+            )
+            .into(),
+            quarantined: format!(
+                "SELECT id, stream_sequence, subject, message_id, reason, {} AS payload, \
+                 created_at FROM quarantined_events ORDER BY created_at DESC, \
+                 stream_sequence DESC LIMIT $1",
+                d.hex("payload")
+            )
+            .into(),
             ping: total("'ping'", "(SELECT 1 AS one) AS one"),
             open_rows: total("'open'", "sync_events WHERE next_attempt_at IS NOT NULL"),
             summary: total("status", "sync_events GROUP BY status"),
@@ -370,6 +410,13 @@ impl LikesStatements {
                         ("version", d.incoming("version")),
                     ]
                 )
+            )
+            .into(),
+            after: format!(
+                "SELECT l.user_id, l.{id} AS resource_id, l.version, {} AS liked FROM {table} l \
+                 WHERE l.user_id > $1 OR (l.user_id = $1 AND l.{id} > $2) \
+                 ORDER BY l.user_id, l.{id} LIMIT $3",
+                d.number("CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END")
             )
             .into(),
             rows: total("'rows'", table),

@@ -16,6 +16,8 @@ pub enum Part {
     Database,
     /// The cache.
     Cache,
+    /// NATS JetStream.
+    Broker,
 }
 
 impl Part {
@@ -25,6 +27,7 @@ impl Part {
         match self {
             Self::Database => "database",
             Self::Cache => "cache",
+            Self::Broker => "broker",
         }
     }
 }
@@ -37,6 +40,10 @@ pub struct ServiceStarted<'a> {
     pub database: &'static str,
     /// The cache's kind.
     pub cache: &'static str,
+    /// The broker's kind.
+    pub broker: &'static str,
+    /// What this process does.
+    pub role: &'static str,
 }
 
 impl ServiceStarted<'_> {
@@ -44,8 +51,8 @@ impl ServiceStarted<'_> {
     pub fn emit(self) {
         log::info!(
             target: "likewise",
-            "listening on http://{}, database {}, cache {}",
-            self.address, self.database, self.cache
+            "listening on http://{}, role {}, database {}, cache {}, broker {}",
+            self.address, self.role, self.database, self.cache, self.broker
         );
     }
 }
@@ -149,6 +156,106 @@ impl ProblemAnswered<'_> {
             log::error!(target: "likewise::web", "{} {}: {}", self.status, self.code, self.detail);
         } else {
             log::debug!(target: "likewise::web", "{} {}: {}", self.status, self.code, self.detail);
+        }
+    }
+}
+
+/// The broker's stream was found in order.
+pub struct BrokerReady;
+
+impl BrokerReady {
+    /// Logs it.
+    pub fn emit(self) {
+        log::info!(target: "likewise", "NATS is connected and its stream in order");
+    }
+}
+
+/// A batch of events was acknowledged by JetStream.
+pub struct BatchPublished {
+    /// How many.
+    pub events: usize,
+}
+
+impl BatchPublished {
+    /// Counts it.
+    pub fn emit(self) {
+        METRICS.events_published.inc_by(self.events as u64);
+    }
+}
+
+/// Messages were taken from the stream.
+pub struct MessagesTaken {
+    /// How many.
+    pub messages: usize,
+    /// How many of them were delivered before.
+    pub redelivered: usize,
+}
+
+impl MessagesTaken {
+    /// Counts it.
+    pub fn emit(self) {
+        METRICS.messages_taken.inc_by(self.messages as u64);
+        METRICS.messages_redelivered.inc_by(self.redelivered as u64);
+    }
+}
+
+/// Messages that are no events were put into quarantine.
+pub struct EventsQuarantined<'a> {
+    /// How many.
+    pub events: usize,
+    /// The reason of the first.
+    pub reason: &'a str,
+}
+
+impl EventsQuarantined<'_> {
+    /// Counts and logs it.
+    pub fn emit(self) {
+        METRICS.events_quarantined.inc_by(self.events as u64);
+        log::warn!(
+            target: "likewise::subscriber",
+            "{} messages put into quarantine, the first because {}; see `likewise events quarantine`",
+            self.events, self.reason
+        );
+    }
+}
+
+/// A pull from the stream gave no sign of life and was begun anew.
+pub struct PullStalled {
+    /// How long it was silent.
+    pub silent: Duration,
+}
+
+impl PullStalled {
+    /// Counts and logs it.
+    pub fn emit(self) {
+        METRICS.pulls_stalled.inc();
+        log::warn!(
+            target: "likewise::subscriber",
+            "a pull was silent for {:?} and is begun anew", self.silent
+        );
+    }
+}
+
+/// The cache was put right from the database.
+pub struct CacheHealed {
+    /// Why.
+    pub reason: &'static str,
+    /// How many entries were dropped; `None` for all.
+    pub entries: Option<usize>,
+}
+
+impl CacheHealed {
+    /// Logs it.
+    pub fn emit(self) {
+        match self.entries {
+            Some(entries) => log::info!(
+                target: "likewise::cache",
+                "{}: dropped {entries} entries, to be built anew from the database", self.reason
+            ),
+            None => log::warn!(
+                target: "likewise::cache",
+                "{}: dropped every entry, to be built anew from the database", self.reason
+            ),
         }
     }
 }

@@ -46,6 +46,11 @@ pub(super) struct Metrics {
     pub(super) likes_accepted: Family<AcceptedLabels, Counter>,
     pub(super) accept_seconds: Histogram,
     pub(super) problems: Family<ProblemLabels, Counter>,
+    pub(super) events_published: Counter,
+    pub(super) messages_taken: Counter,
+    pub(super) messages_redelivered: Counter,
+    pub(super) events_quarantined: Counter,
+    pub(super) pulls_stalled: Counter,
     pub(super) behaviors_recorded: Counter,
     pub(super) record_seconds: Histogram,
     pub(super) rows_completed: Counter,
@@ -69,6 +74,11 @@ impl Metrics {
             likes_accepted: Family::default(),
             accept_seconds: latency(),
             problems: Family::default(),
+            events_published: Counter::default(),
+            messages_taken: Counter::default(),
+            messages_redelivered: Counter::default(),
+            events_quarantined: Counter::default(),
+            pulls_stalled: Counter::default(),
             behaviors_recorded: Counter::default(),
             record_seconds: latency(),
             rows_completed: Counter::default(),
@@ -97,6 +107,35 @@ impl Metrics {
             "Requests answered with a problem, by its code",
             metrics.problems.clone(),
         );
+        for (name, help, counter) in [
+            (
+                "events_published",
+                "Events acknowledged by JetStream",
+                &metrics.events_published,
+            ),
+            (
+                "messages_taken",
+                "Messages taken from the stream",
+                &metrics.messages_taken,
+            ),
+            (
+                "messages_redelivered",
+                "Messages taken from the stream that were delivered before",
+                &metrics.messages_redelivered,
+            ),
+            (
+                "events_quarantined",
+                "Messages put into quarantine",
+                &metrics.events_quarantined,
+            ),
+            (
+                "pulls_stalled",
+                "Pulls that gave no sign of life and were begun anew",
+                &metrics.pulls_stalled,
+            ),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
         registry.register(
             "behaviors_recorded",
             "Behaviors committed to user_behaviors",

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::Context;
 use crate::actors::kit::{Registry, State};
 use crate::cache::Cache;
+use crate::nats::Broker;
 use crate::store::Store;
 use crate::telemetry;
 
@@ -25,6 +26,8 @@ pub struct Health {
     pub store: Arc<dyn Store>,
     /// The cache.
     pub cache: Arc<dyn Cache>,
+    /// The broker, if there is one.
+    pub broker: Option<Arc<Broker>>,
     /// The actors.
     pub registry: Registry,
     /// Set when the service shuts down.
@@ -58,6 +61,21 @@ impl PartReport {
     }
 }
 
+impl PartReport {
+    fn of_broker(broker: &Broker) -> Self {
+        let error = match (broker.is_connected(), broker.is_ready()) {
+            (false, _) => Some("not connected".to_owned()),
+            (true, false) => Some("connected, but its stream is not in order".to_owned()),
+            (true, true) => None,
+        };
+        Self {
+            kind: "NATS",
+            state: if error.is_none() { "up" } else { "down" },
+            error,
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Readiness {
     ready: bool,
@@ -80,12 +98,24 @@ impl Health {
             .into_iter()
             .map(|actor| (actor.name, actor.state))
             .collect();
+        let mut parts = BTreeMap::from([("database", database), ("cache", cache)]);
+        if let Some(broker) = &self.broker {
+            parts.insert("broker", PartReport::of_broker(broker));
+        }
+        // Promise 1 needs the broker or the database, and with it one other part that still answers.
+        let up = |part| {
+            parts
+                .get(part)
+                .is_some_and(|part: &PartReport| part.error.is_none())
+        };
+        let durable = up("broker") || up("database");
+        let down = parts.values().filter(|part| part.error.is_some()).count();
         let draining = self.draining.load(Ordering::Relaxed);
         let working = |state: &State| matches!(state, State::Running | State::Restarting);
         Readiness {
-            ready: !draining && database.error.is_none() && actors.values().all(working),
+            ready: !draining && durable && down <= 1 && actors.values().all(working),
             draining,
-            parts: BTreeMap::from([("database", database), ("cache", cache)]),
+            parts,
             actors,
         }
     }

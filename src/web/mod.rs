@@ -12,7 +12,7 @@ use actix_web::web::{self, ServiceConfig};
 pub use problem::Problem;
 
 use crate::actors::kit::Registry;
-use crate::config::Settings;
+use crate::config::{Role, Settings};
 
 /// The largest body that a request may have, in bytes. A like needs none.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -45,10 +45,10 @@ impl Context {
 
 pub use health::Health;
 
-/// Every route.
-pub fn routes(config: &mut ServiceConfig) {
-    config
-        .service(
+/// Every route that a process of this role serves: a worker has no like API.
+pub fn routes(config: &mut ServiceConfig, role: Role) {
+    if role.is_api() {
+        config.service(
             web::resource("/v1/videos/{video_id}/like")
                 .route(web::put().to(likes::like))
                 .route(web::delete().to(likes::unlike))
@@ -56,7 +56,9 @@ pub fn routes(config: &mut ServiceConfig) {
                 .default_service(web::to(async || {
                     Problem::method_not_allowed("GET, PUT, DELETE")
                 })),
-        )
+        );
+    }
+    config
         .service(only_get("/healthz", web::get().to(health::healthz)))
         .service(only_get("/readyz", web::get().to(health::readyz)))
         .service(only_get("/metrics", web::get().to(health::metrics)))

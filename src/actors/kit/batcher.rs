@@ -51,11 +51,18 @@ pub fn spawn_batch<A: Actor<Context = Context<A>> + Handler<Flush>>(
 }
 
 /// Supervises an actor that has a method `flush(&mut self, &mut Context<Self>)`: it flushes when a lane
-/// is freed and after a restart, and panics when provoked.
+/// is freed and after a restart, and panics when provoked. `started` names a method that is called at
+/// the start and after each restart: the place for intervals, which a restart cancels.
 macro_rules! supervise_batching {
-    ($actor:ty) => {
+    ($actor:ty $(, started: $started:ident)?) => {
         impl actix::Actor for $actor {
             type Context = actix::Context<Self>;
+
+            $(
+                fn started(&mut self, context: &mut Self::Context) {
+                    self.$started(context);
+                }
+            )?
         }
 
         impl actix::Supervised for $actor {

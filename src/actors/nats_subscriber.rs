@@ -1,0 +1,426 @@
+//! Takes events from JetStream, ours and other services', hands them to the behavior recorder, and
+//! acknowledges them once they are committed. What is no event goes into quarantine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, Supervised};
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::message::{AckKind, Message};
+use chrono::Utc;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+
+use super::behavior_recorder::BehaviorRecorder;
+use super::kit::{Mailbox, Provoke, Vitals, spawn_work};
+use crate::domain::{Backoff, BehaviorEvent};
+use crate::messages::{NotRecorded, Record};
+use crate::nats::{Broker, NatsError, decode};
+use crate::store::{QuarantinedEvent, Store};
+use crate::telemetry::{EventsQuarantined, MessagesTaken, Part, PartFailed, PullStalled};
+
+/// How the subscriber works.
+#[derive(Debug, Clone, Copy)]
+pub struct SubscriberOptions {
+    /// The most messages in one pull, and in one batch.
+    pub largest_batch: usize,
+    /// How many batches may be in work.
+    pub lanes: usize,
+    /// How long one pull waits for messages.
+    pub pull_for: Duration,
+    /// How long a pull may stay silent beyond that before it is begun anew.
+    pub stalled_after: Duration,
+    /// How long a message that could not be recorded waits for its next delivery.
+    pub redeliver: Backoff,
+    /// How long pulling pauses when messages could not be recorded.
+    pub pause: Duration,
+}
+
+/// The actor.
+pub struct NatsSubscriber {
+    subscription: Arc<Subscription>,
+}
+
+impl NatsSubscriber {
+    /// Its name in the registry.
+    pub const NAME: &'static str = "nats_subscriber";
+
+    /// A subscriber that hands on to this recorder.
+    #[must_use]
+    pub fn new(
+        broker: Arc<Broker>,
+        recorder: Mailbox<BehaviorRecorder>,
+        store: Arc<dyn Store>,
+        options: SubscriberOptions,
+        vitals: Arc<Vitals>,
+    ) -> Self {
+        let subscription = Arc::new(Subscription {
+            broker,
+            recorder,
+            store,
+            options,
+            vitals,
+            lanes: Semaphore::new(options.lanes),
+            pulling: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            in_work: AtomicUsize::new(0),
+            pending: AtomicU64::new(0),
+        });
+        let watched = Arc::downgrade(&subscription);
+        subscription.vitals.set_details(move || {
+            watched.upgrade().map_or_else(
+                || serde_json::json!({}),
+                |subscription| {
+                    serde_json::json!({
+                        "connected": subscription.broker.is_connected(),
+                        "pulling": subscription.pulling.load(Ordering::Relaxed),
+                        "in_work": subscription.in_work.load(Ordering::Relaxed),
+                        "pending": subscription.pending.load(Ordering::Relaxed),
+                    })
+                },
+            )
+        });
+        Self { subscription }
+    }
+
+    /// Begins to pull, unless it is already under way: at the start, and again should it have died.
+    fn keep_pulling(&self) {
+        let subscription = Arc::clone(&self.subscription);
+        if subscription.stopped.load(Ordering::Relaxed)
+            || subscription.pulling.swap(true, Ordering::Relaxed)
+        {
+            return;
+        }
+        spawn_work(Arc::clone(&self.subscription.vitals), async move {
+            let _pulling = Pulling(&subscription.pulling);
+            subscription.pull_until_stopped().await;
+        });
+    }
+}
+
+impl Actor for NatsSubscriber {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.keep_pulling();
+        context.run_interval(Duration::from_secs(1), |actor, _| actor.keep_pulling());
+    }
+}
+
+impl Supervised for NatsSubscriber {}
+
+impl Handler<Provoke> for NatsSubscriber {
+    type Result = ();
+
+    fn handle(&mut self, _: Provoke, _: &mut Self::Context) {
+        panic!("provoked by fault injection");
+    }
+}
+
+/// Ends the pulling; answers once what was taken is done. Sent at shutdown.
+#[derive(Debug)]
+pub struct StopPulling;
+
+impl actix::Message for StopPulling {
+    type Result = ();
+}
+
+impl Handler<StopPulling> for NatsSubscriber {
+    type Result = actix::ResponseFuture<()>;
+
+    fn handle(&mut self, _: StopPulling, _: &mut Self::Context) -> Self::Result {
+        let subscription = Arc::clone(&self.subscription);
+        subscription.stopped.store(true, Ordering::Relaxed);
+        Box::pin(async move {
+            while subscription.pulling.load(Ordering::Relaxed)
+                || subscription.in_work.load(Ordering::Relaxed) > 0
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+    }
+}
+
+struct Pulling<'a>(&'a AtomicBool);
+
+impl Drop for Pulling<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Messages in work, counted until this is dropped.
+struct InWork(Arc<Subscription>, usize);
+
+impl InWork {
+    fn new(subscription: &Arc<Subscription>, messages: usize) -> Self {
+        subscription.in_work.fetch_add(messages, Ordering::Relaxed);
+        Self(Arc::clone(subscription), messages)
+    }
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        self.0.in_work.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+/// What the subscriber does, without actix.
+struct Subscription {
+    broker: Arc<Broker>,
+    recorder: Mailbox<BehaviorRecorder>,
+    store: Arc<dyn Store>,
+    options: SubscriberOptions,
+    vitals: Arc<Vitals>,
+    lanes: Semaphore,
+    pulling: AtomicBool,
+    stopped: AtomicBool,
+    in_work: AtomicUsize,
+    pending: AtomicU64,
+}
+
+impl Subscription {
+    async fn pull_until_stopped(self: &Arc<Self>) {
+        let mut failures = 0;
+        while !self.stopped.load(Ordering::Relaxed) {
+            match self.pull().await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    // Once per outage: an outage is one piece of news.
+                    if failures == 0 {
+                        self.failed(Part::Broker, "pulling from the stream", &error);
+                    }
+                    failures += 1;
+                    tokio::time::sleep(self.options.pause).await;
+                }
+            }
+        }
+    }
+
+    /// Pulls with one handle on the consumer until something is wrong with it.
+    async fn pull(self: &Arc<Self>) -> Result<(), NatsError> {
+        // Checks the server as well, and makes the stream if this worker is the first to come.
+        if !self.broker.is_ready() {
+            self.broker.check().await?;
+        }
+        let consumer = self.broker.consumer().await?;
+        while !self.stopped.load(Ordering::Relaxed) {
+            self.pull_once(&consumer).await?;
+        }
+        Ok(())
+    }
+
+    async fn pull_once(self: &Arc<Self>, consumer: &PullConsumer) -> Result<(), NatsError> {
+        let unavailable = |error: &dyn std::fmt::Display| NatsError::Unavailable(error.to_string());
+        let messages = consumer
+            .batch()
+            .max_messages(self.options.largest_batch)
+            .expires(self.options.pull_for)
+            .messages()
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let mut batches = messages.ready_chunks(self.options.largest_batch);
+        let silence = self.options.pull_for + self.options.stalled_after;
+        loop {
+            let Ok(batch) = tokio::time::timeout(silence, batches.next()).await else {
+                PullStalled { silent: silence }.emit();
+                return Err(NatsError::Unavailable(format!(
+                    "a pull was silent for {silence:?}"
+                )));
+            };
+            let Some(batch) = batch else {
+                return Ok(());
+            };
+            let (messages, errors): (Vec<_>, Vec<_>) = batch.into_iter().partition(Result::is_ok);
+            let messages: Vec<Message> = messages.into_iter().flatten().collect();
+            if !messages.is_empty() {
+                self.take(messages).await;
+            }
+            if let Some(Err(error)) = errors.into_iter().next() {
+                return Err(unavailable(&error));
+            }
+        }
+    }
+
+    /// Works on a batch as soon as a lane is free, beside the next pull.
+    async fn take(self: &Arc<Self>, messages: Vec<Message>) {
+        let in_work = InWork::new(self, messages.len());
+        let this = Arc::clone(self);
+        let Ok(lane) = self.lanes.acquire().await else {
+            return;
+        };
+        lane.forget();
+        spawn_work(Arc::clone(&self.vitals), async move {
+            let _lane = ReturnLane(&this.lanes);
+            let _in_work = in_work;
+            this.work(messages).await;
+        });
+    }
+
+    async fn work(&self, messages: Vec<Message>) {
+        let mut events = Vec::with_capacity(messages.len());
+        let mut recordable = Vec::with_capacity(messages.len());
+        let mut undecodable = Vec::new();
+        let mut redelivered = 0;
+        let taken = messages.len();
+        for message in messages {
+            let Ok(info) = message.info() else {
+                // Without the reply subject it is no delivery of a stream, and nobody awaits an answer.
+                continue;
+            };
+            redelivered += usize::from(info.delivered > 1);
+            self.pending.store(info.pending, Ordering::Relaxed);
+            match decode(&message.payload, info.stream_sequence) {
+                Ok(event) => {
+                    events.push(event);
+                    recordable.push(message);
+                }
+                Err(reason) => undecodable.push((message, reason.to_string())),
+            }
+        }
+        MessagesTaken {
+            messages: taken,
+            redelivered,
+        }
+        .emit();
+        if !undecodable.is_empty() {
+            self.quarantine(undecodable).await;
+        }
+        if !events.is_empty() {
+            self.record(events, recordable).await;
+        }
+    }
+
+    /// Records a batch. If the database refuses one of its events for good, each goes alone, and the
+    /// refused ones into quarantine.
+    async fn record(&self, events: Vec<BehaviorEvent>, messages: Vec<Message>) {
+        match self.ask(events.clone()).await {
+            Ok(()) => self.acknowledge(messages).await,
+            Err(NotRecorded::Unavailable(_)) => self.redeliver(messages).await,
+            Err(NotRecorded::Refused(_)) => {
+                let (mut recorded, mut refused, mut later) = (Vec::new(), Vec::new(), Vec::new());
+                for (event, message) in events.into_iter().zip(messages) {
+                    match self.ask(vec![event]).await {
+                        Ok(()) => recorded.push(message),
+                        Err(NotRecorded::Refused(reason)) => refused.push((message, reason)),
+                        Err(NotRecorded::Unavailable(_)) => later.push(message),
+                    }
+                }
+                self.acknowledge(recorded).await;
+                self.quarantine(refused).await;
+                self.redeliver(later).await;
+            }
+        }
+    }
+
+    async fn ask(&self, events: Vec<BehaviorEvent>) -> Result<(), NotRecorded> {
+        let unavailable = |error: String| Err(NotRecorded::Unavailable(error));
+        match self.recorder.ask_or_wait(Record { events }).await {
+            Ok(answer) => answer
+                .await
+                .unwrap_or_else(|closed| unavailable(closed.to_string())),
+            Err(refused) => unavailable(refused.to_string()),
+        }
+    }
+
+    /// Acknowledges, and waits for the server to say that it has heard. An acknowledgement that is lost
+    /// costs a redelivery, which the ledger recognises.
+    async fn acknowledge(&self, messages: Vec<Message>) {
+        let acknowledged = join_all(messages.iter().map(|message| message.double_ack())).await;
+        self.vitals.progress(
+            acknowledged
+                .iter()
+                .filter(|outcome| outcome.is_ok())
+                .count(),
+        );
+        if let Some(Err(error)) = acknowledged.into_iter().find(Result::is_err) {
+            self.failed(Part::Broker, "acknowledging messages", &error);
+        }
+    }
+
+    /// Asks for later redelivery, and pauses, so that an outage does not turn the whole backlog round.
+    async fn redeliver(&self, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        let outcomes = join_all(messages.iter().map(async |message| {
+            let delivered = message.info().map_or(1, |info| info.delivered);
+            let attempts = u32::try_from(delivered).unwrap_or(1);
+            let wait = self
+                .options
+                .redeliver
+                .draw(attempts)
+                .max(self.options.pause);
+            message.ack_with(AckKind::Nak(Some(wait))).await
+        }))
+        .await;
+        if let Some(Err(error)) = outcomes.into_iter().find(Result::is_err) {
+            self.failed(Part::Broker, "asking for redelivery", &error);
+        }
+        tokio::time::sleep(self.options.pause).await;
+    }
+
+    async fn quarantine(&self, messages: Vec<(Message, String)>) {
+        let events: Vec<_> = messages
+            .iter()
+            .filter_map(|(message, reason)| self.quarantined(message, reason))
+            .collect();
+        let Some(first) = events.first() else {
+            return;
+        };
+        let kept = self.store.quarantine(&events).await;
+        if kept.is_ok() {
+            EventsQuarantined {
+                events: events.len(),
+                reason: &first.reason,
+            }
+            .emit();
+        }
+        let messages = messages.into_iter().map(|(message, _)| message).collect();
+        match kept {
+            Ok(()) => self.acknowledge(messages).await,
+            Err(error) => {
+                self.failed(Part::Database, "keeping messages in quarantine", &error);
+                self.redeliver(messages).await;
+            }
+        }
+    }
+
+    fn quarantined(&self, message: &Message, reason: &str) -> Option<QuarantinedEvent> {
+        let info = message.info().ok()?;
+        let message_id = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get(NATS_MESSAGE_ID));
+        Some(QuarantinedEvent {
+            id: self.broker.message_identity(&info),
+            stream_sequence: i64::try_from(info.stream_sequence).unwrap_or(i64::MAX),
+            subject: fitting(message.subject.as_str()),
+            message_id: message_id.map(|id| fitting(id.as_str())),
+            reason: fitting(reason),
+            payload: message.payload.to_vec(),
+            created_at: Utc::now(),
+        })
+    }
+
+    fn failed(&self, part: Part, doing: &'static str, error: &dyn std::fmt::Display) {
+        self.vitals.failed(&error);
+        PartFailed { part, doing, error }.emit();
+    }
+}
+
+/// The start of a text, as much as a column takes, and without what a database does not.
+fn fitting(text: &str) -> String {
+    text.chars().filter(|c| *c != '\0').take(1_000).collect()
+}
+
+struct ReturnLane<'a>(&'a Semaphore);
+
+impl Drop for ReturnLane<'_> {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
+    }
+}

@@ -1,0 +1,338 @@
+//! The cache on Redis: one hash for each resource, changed only by one atomic script, `rule.lua`.
+//!
+//! A whole entry lives under one key, so that it is evicted, expires and moves between cluster nodes as
+//! one, and never in part.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value};
+
+use super::{Cache, CacheError, CacheFuture, Filling, Incarnation, Settlement};
+use crate::domain::{Applied, LikeCount, Mark, Pair, Reading, Resource, Version};
+
+/// How to reach Redis, and how much it may hold.
+#[derive(Debug, Clone)]
+pub struct RedisOptions {
+    /// `redis://HOST:PORT/DB`, or `rediss://` for TLS.
+    pub url: String,
+    /// How long one round trip may take.
+    pub timeout: Duration,
+    /// How long an entry lives that nothing changes.
+    pub time_to_live: Duration,
+    /// The most pairs in one entry.
+    pub pairs_per_resource: usize,
+}
+
+/// The cache on Redis 6.2 or newer.
+pub struct RedisCache {
+    connection: ConnectionManager,
+    script: Script,
+    time_to_live: String,
+    pairs_per_resource: String,
+    /// The run of the server that was last seen: another one may have come back with older data.
+    run: Mutex<Option<String>>,
+}
+
+/// Keys start with this. The braces make one resource's keys go to one node of a cluster.
+const PREFIX: &str = "likewise:";
+
+/// How many keys a clean-up looks at in one round trip.
+const SCAN_COUNT: usize = 1_000;
+
+impl RedisCache {
+    /// A cache that connects when it is first used, and again whenever the connection breaks.
+    ///
+    /// # Errors
+    /// If the URL is none.
+    pub fn new(options: &RedisOptions) -> Result<Self, CacheError> {
+        let unusable =
+            |error: RedisError| CacheError::Unavailable(format!("LIKEWISE_REDIS_URL: {error}"));
+        let client = redis::Client::open(options.url.as_str()).map_err(unusable)?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(options.timeout))
+            .set_response_timeout(Some(options.timeout))
+            .set_number_of_retries(1)
+            .set_min_delay(Duration::from_millis(50))
+            .set_max_delay(Duration::from_millis(500));
+        Ok(Self {
+            connection: ConnectionManager::new_lazy_with_config(client, config)
+                .map_err(unusable)?,
+            script: Script::new(include_str!("rule.lua")),
+            time_to_live: options.time_to_live.as_secs().max(1).to_string(),
+            pairs_per_resource: options.pairs_per_resource.to_string(),
+            run: Mutex::default(),
+        })
+    }
+
+    /// A call of the script.
+    fn call(&self, resource: Resource, verb: &'static str) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.script.get_hash())
+            .arg(1)
+            .arg(key(resource))
+            .arg(verb)
+            .arg(rand::random::<u64>())
+            .arg(&self.time_to_live)
+            .arg(&self.pairs_per_resource);
+        call
+    }
+
+    /// Runs calls of the script in one round trip. A server that does not know the script, because it
+    /// was restarted, is told; then none of the calls has run, and all of them run again.
+    async fn run(&self, calls: Pipeline) -> Result<Vec<Value>, CacheError> {
+        let mut connection = self.connection.clone();
+        let outcome = calls.query_async(&mut connection).await;
+        let unknown = ErrorKind::Server(ServerErrorKind::NoScript);
+        if !matches!(&outcome, Err(error) if error.kind() == unknown) {
+            return Ok(outcome?);
+        }
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(include_str!("rule.lua"));
+        let _: String = load.query_async(&mut connection).await?;
+        Ok(calls.query_async(&mut connection).await?)
+    }
+
+    /// Removes every entry.
+    async fn clear(&self) -> Result<(), CacheError> {
+        let mut connection = self.connection.clone();
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&cursor)
+                .arg("MATCH")
+                .arg(format!("{PREFIX}*"))
+                .arg("COUNT")
+                .arg(SCAN_COUNT);
+            let (next, keys): (String, Vec<String>) = scan.query_async(&mut connection).await?;
+            if !keys.is_empty() {
+                let _: u64 = redis::cmd("UNLINK")
+                    .arg(keys)
+                    .query_async(&mut connection)
+                    .await?;
+            }
+            if next == "0" {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+
+    async fn current_run(&self) -> Result<String, CacheError> {
+        let mut connection = self.connection.clone();
+        let info: String = redis::cmd("INFO")
+            .arg("server")
+            .query_async(&mut connection)
+            .await?;
+        let run = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+        run.map(|run| run.trim().to_owned())
+            .ok_or_else(|| CacheError::Unavailable("the server does not name its run".into()))
+    }
+
+    fn known_run(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<RedisError> for CacheError {
+    fn from(error: RedisError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl Cache for RedisCache {
+    fn ping(&self) -> CacheFuture<'_, ()> {
+        Box::pin(async move {
+            let mut connection = self.connection.clone();
+            let _: String = redis::cmd("PING").query_async(&mut connection).await?;
+            Ok(())
+        })
+    }
+
+    fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>> {
+        Box::pin(async move {
+            let mut reads = Pipeline::with_capacity(pairs.len());
+            for pair in pairs {
+                reads
+                    .cmd("HMGET")
+                    .arg(key(pair.resource))
+                    .arg(&["n", "c", "f", "u"])
+                    .arg(pair.user_id);
+            }
+            let mut connection = self.connection.clone();
+            let rows: Vec<[Option<String>; 5]> = reads.query_async(&mut connection).await?;
+            Ok(rows.iter().map(reading).collect())
+        })
+    }
+
+    fn apply<'a>(&'a self, events: &'a [(Pair, Mark)]) -> CacheFuture<'a, Vec<Applied>> {
+        Box::pin(async move {
+            let mut calls = Pipeline::with_capacity(events.len());
+            for (pair, mark) in events {
+                let mut call = self.call(pair.resource, "apply");
+                call.arg(pair.user_id)
+                    .arg(mark.version.0)
+                    .arg(mark.weight());
+                calls.add_command(call);
+            }
+            let replies = self.run(calls).await?;
+            replies.into_iter().map(applied).collect()
+        })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        settlements: &'a BTreeMap<Resource, Settlement>,
+    ) -> CacheFuture<'a, ()> {
+        Box::pin(async move {
+            let mut calls = Pipeline::with_capacity(settlements.len());
+            for (resource, settlement) in settlements {
+                let mut call = self.call(*resource, "settle");
+                call.arg(settlement.count.map(count_text).unwrap_or_default());
+                for (user_id, mark) in &settlement.marks {
+                    call.arg(*user_id).arg(mark.version.0).arg(mark.weight());
+                }
+                calls.add_command(call);
+            }
+            self.run(calls).await.map(drop)
+        })
+    }
+
+    fn forget<'a>(&'a self, events: &'a [(Pair, Version)]) -> CacheFuture<'a, ()> {
+        Box::pin(async move {
+            let mut calls = Pipeline::with_capacity(events.len());
+            for (pair, version) in events {
+                let mut call = self.call(pair.resource, "forget");
+                call.arg(pair.user_id).arg(version.0);
+                calls.add_command(call);
+            }
+            self.run(calls).await.map(drop)
+        })
+    }
+
+    fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>> {
+        Box::pin(async move {
+            let mut calls = Pipeline::with_capacity(resources.len());
+            for resource in resources {
+                calls.add_command(self.call(*resource, "open"));
+            }
+            let replies = self.run(calls).await?;
+            replies
+                .into_iter()
+                .map(|reply| {
+                    let life: String = redis::from_redis_value(reply).map_err(unreadable)?;
+                    life.parse().map_err(unreadable)
+                })
+                .collect()
+        })
+    }
+
+    fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>> {
+        Box::pin(async move {
+            let mut calls = Pipeline::with_capacity(fillings.len());
+            for filling in fillings {
+                let mut call = self.call(filling.pair.resource, "fill");
+                call.arg(filling.incarnation)
+                    .arg(count_text(filling.count))
+                    .arg(filling.pair.user_id)
+                    .arg(filling.mark.version.0)
+                    .arg(filling.mark.weight());
+                calls.add_command(call);
+            }
+            let replies = self.run(calls).await?;
+            replies.into_iter().map(filled).collect()
+        })
+    }
+
+    fn drop_entries<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, ()> {
+        Box::pin(async move {
+            let mut calls = Pipeline::with_capacity(resources.len());
+            for resource in resources {
+                calls.cmd("UNLINK").arg(key(*resource)).ignore();
+            }
+            let mut connection = self.connection.clone();
+            Ok(calls.query_async(&mut connection).await?)
+        })
+    }
+
+    fn clear(&self) -> CacheFuture<'_, ()> {
+        Box::pin(self.clear())
+    }
+
+    fn restarted(&self) -> CacheFuture<'_, bool> {
+        Box::pin(async move {
+            let run = self.current_run().await?;
+            let known = self.known_run().replace(run.clone());
+            Ok(known.is_some_and(|known| known != run))
+        })
+    }
+
+    fn kind(&self) -> &'static str {
+        "Redis"
+    }
+}
+
+/// Where a resource's entry is.
+fn key(resource: Resource) -> String {
+    format!("{PREFIX}{{{}:{}}}", resource.resource_type, resource.id)
+}
+
+fn count_text(count: LikeCount) -> String {
+    format!("{}:{}", count.like_count, count.revision)
+}
+
+/// What the fields `n`, `c`, `f`, `u` and the user's own say.
+fn reading([count, complete, in_flight, unknown, pair]: &[Option<String>; 5]) -> Reading {
+    let number = |field: &Option<String>| field.as_ref().and_then(|text| text.parse::<i64>().ok());
+    let liked = match pair {
+        Some(text) => text.split(':').nth(1).map(|liked| liked == "1"),
+        None if complete.is_some() => Some(false),
+        None => None,
+    };
+    let like_count = count
+        .as_ref()
+        .filter(|_| number(unknown) == Some(0))
+        .and_then(|text| text.split(':').next()?.parse::<i64>().ok())
+        .zip(number(in_flight))
+        .map(|(count, in_flight)| count + in_flight);
+    Reading { liked, like_count }
+}
+
+fn applied(reply: Value) -> Result<Applied, CacheError> {
+    let [changed, newer, like_count]: [String; 3] =
+        redis::from_redis_value(reply).map_err(unreadable)?;
+    Ok(Applied {
+        changed: known(&changed)?.map(|changed: u8| changed == 1),
+        newer: known(&newer)?.map(Version),
+        like_count: known(&like_count)?,
+    })
+}
+
+fn filled(reply: Value) -> Result<Option<Reading>, CacheError> {
+    let [filled, liked, like_count]: [String; 3] =
+        redis::from_redis_value(reply).map_err(unreadable)?;
+    if filled != "1" {
+        return Ok(None);
+    }
+    Ok(Some(Reading {
+        liked: known(&liked)?.map(|liked: u8| liked == 1),
+        like_count: known(&like_count)?,
+    }))
+}
+
+/// What the script says, where empty text is what it does not know.
+fn known<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<Option<T>, CacheError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(unreadable)
+}
+
+fn unreadable(error: impl ToString) -> CacheError {
+    CacheError::Unavailable(format!(
+        "the script's answer cannot be read: {}",
+        error.to_string()
+    ))
+}

@@ -1,0 +1,403 @@
+//! Events as they travel: the JSON of this service, and that of the Go services which came before it.
+
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::BEHAVIORS;
+use crate::domain::version::wall_clock;
+use crate::domain::{
+    BehaviorEvent, BehaviorType, HybridClock, InvalidBehavior, Resource, ResourceType, Source,
+    Version,
+};
+
+/// The largest body that is taken, in bytes. An event needs some hundred.
+pub const MAX_PAYLOAD: usize = 16 * 1024;
+
+/// Why a message is no event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecodable {
+    /// It is larger than any event.
+    #[error("the body has {0} bytes; an event has at most {MAX_PAYLOAD}")]
+    TooLarge(usize),
+    /// It is not JSON, or not an object.
+    #[error("the body is not a JSON object: {0}")]
+    NotJson(String),
+    /// A field is missing or says what it cannot.
+    #[error("{0}")]
+    Field(String),
+    /// It names ids that nobody can have.
+    #[error(transparent)]
+    Invalid(#[from] InvalidBehavior),
+    /// It comes from the future.
+    #[error("it is dated {0}, more than five minutes ahead of this server's clock")]
+    FromTheFuture(String),
+}
+
+/// An event on the wire.
+#[derive(Serialize)]
+struct Wire<'a> {
+    event_id: Uuid,
+    user_id: i64,
+    resource_type: ResourceType,
+    resource_id: i64,
+    behavior: BehaviorType,
+    occurred_at: String,
+    version: Version,
+    source: &'a str,
+}
+
+/// As [`Wire`], from anyone.
+#[derive(Deserialize)]
+struct Given {
+    event_id: Uuid,
+    user_id: i64,
+    resource_type: ResourceType,
+    resource_id: i64,
+    behavior: BehaviorType,
+    occurred_at: DateTime<Utc>,
+    version: Option<Version>,
+    source: Option<String>,
+}
+
+/// What the Go services publish. Numbers may come as text; an id that does not apply is zero or absent.
+#[derive(Deserialize)]
+struct Legacy {
+    user_id: Value,
+    #[serde(default)]
+    video_id: Value,
+    #[serde(default)]
+    comment_id: Value,
+    #[serde(default)]
+    action_type: Value,
+    #[serde(default)]
+    event_type: Value,
+    timestamp: Value,
+    #[serde(default)]
+    event_id: Value,
+}
+
+/// The source noted for events of the Go services, which do not name themselves.
+const LEGACY_SOURCE: &str = "legacy";
+
+/// The subject of an event.
+#[must_use]
+pub fn subject(event: &BehaviorEvent) -> String {
+    format!(
+        "{BEHAVIORS}.{}.{}",
+        event.resource.resource_type, event.behavior
+    )
+}
+
+/// The body of an event.
+#[must_use]
+pub fn encode(event: &BehaviorEvent) -> Bytes {
+    let wire = Wire {
+        event_id: event.event_id,
+        user_id: event.user_id,
+        resource_type: event.resource.resource_type,
+        resource_id: event.resource.id,
+        behavior: event.behavior,
+        occurred_at: event
+            .occurred_at
+            .to_rfc3339_opts(SecondsFormat::Micros, true),
+        version: event.version,
+        source: &event.source.name(),
+    };
+    serde_json::to_vec(&wire).map_or_else(
+        |error| unreachable!("numbers and text are always JSON: {error}"),
+        Bytes::from,
+    )
+}
+
+/// Reads an event. `sequence` is the message's place in the stream, which orders what the Go services
+/// date to the same second.
+///
+/// # Errors
+/// If it is none, with the reason for whoever published it.
+pub fn decode(body: &[u8], sequence: u64) -> Result<BehaviorEvent, Undecodable> {
+    decode_at(body, sequence, wall_clock())
+}
+
+fn decode_at(body: &[u8], sequence: u64, now: Version) -> Result<BehaviorEvent, Undecodable> {
+    if body.len() > MAX_PAYLOAD {
+        return Err(Undecodable::TooLarge(body.len()));
+    }
+    let json: Value =
+        serde_json::from_slice(body).map_err(|error| Undecodable::NotJson(error.to_string()))?;
+    let Some(object) = json.as_object() else {
+        return Err(Undecodable::NotJson(
+            "it is another kind of value".to_owned(),
+        ));
+    };
+    let event = if object.contains_key("resource_type") || object.contains_key("behavior") {
+        current(json)?
+    } else {
+        legacy(json, sequence)?
+    };
+    if event.version <= Version::NEVER {
+        return Err(Undecodable::Field(format!(
+            "it is dated {}, before 1970",
+            event.occurred_at
+        )));
+    }
+    let latest = event.version.max(Version::at(event.occurred_at));
+    if HybridClock::is_too_far_ahead(latest, now) {
+        return Err(Undecodable::FromTheFuture(latest.moment().to_rfc3339()));
+    }
+    Ok(event.validated()?)
+}
+
+fn current(json: Value) -> Result<BehaviorEvent, Undecodable> {
+    let given: Given =
+        serde_json::from_value(json).map_err(|error| Undecodable::Field(error.to_string()))?;
+    let source = given.source.unwrap_or_default();
+    if source.len() > Source::MAX_LENGTH || source.contains('\0') {
+        return Err(Undecodable::Field(format!(
+            "source must be text of at most {} bytes",
+            Source::MAX_LENGTH
+        )));
+    }
+    Ok(BehaviorEvent {
+        event_id: given.event_id,
+        user_id: given.user_id,
+        resource: Resource {
+            resource_type: given.resource_type,
+            id: given.resource_id,
+        },
+        behavior: given.behavior,
+        version: given
+            .version
+            .unwrap_or_else(|| Version::at(given.occurred_at)),
+        occurred_at: given.occurred_at,
+        // Only events that drew their version here are known to come with one content for one id.
+        source: if source == Source::API && given.version.is_some() {
+            Source::Api
+        } else {
+            Source::Foreign(source)
+        },
+    })
+}
+
+fn legacy(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
+    let given: Legacy =
+        serde_json::from_value(json).map_err(|error| Undecodable::Field(error.to_string()))?;
+    let user_id = number("user_id", &given.user_id)?
+        .ok_or_else(|| Undecodable::Field("user_id is missing".to_owned()))?;
+    let video_id = number("video_id", &given.video_id)?.filter(|id| *id != 0);
+    let comment_id = number("comment_id", &given.comment_id)?.filter(|id| *id != 0);
+    let resource = match (video_id, comment_id) {
+        // A like of a comment names the video it stands under as well.
+        (_, Some(id)) => Resource {
+            resource_type: ResourceType::Comment,
+            id,
+        },
+        (Some(id), None) => Resource::video(id),
+        (None, None) => {
+            return Err(Undecodable::Field(
+                "neither video_id nor comment_id is given".to_owned(),
+            ));
+        }
+    };
+    let behavior = legacy_behavior(&given.action_type)
+        .or_else(|| legacy_behavior(&given.event_type))
+        .ok_or_else(|| {
+            Undecodable::Field(format!(
+                "neither action_type {} nor event_type {} is a known behavior",
+                given.action_type, given.event_type
+            ))
+        })?;
+    let seconds = number("timestamp", &given.timestamp)?
+        .ok_or_else(|| Undecodable::Field("timestamp is missing".to_owned()))?;
+    let occurred_at = DateTime::from_timestamp(seconds, 0)
+        .ok_or_else(|| Undecodable::Field(format!("timestamp {seconds} is no time in seconds")))?;
+    let event_id = match text(&given.event_id) {
+        Some(id) => Uuid::parse_str(&id)
+            .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())),
+        // Without an id, the same content is the same event.
+        None => Uuid::new_v5(
+            &Uuid::NAMESPACE_OID,
+            format!("{user_id}/{resource}/{behavior}/{seconds}").as_bytes(),
+        ),
+    };
+    // Within one second, the order of the stream; it repeats only after a million messages.
+    let version = Version::at(occurred_at).0 + i64::try_from(sequence % 1_000_000).unwrap_or(0);
+    Ok(BehaviorEvent {
+        event_id,
+        user_id,
+        resource,
+        behavior,
+        version: Version(version),
+        occurred_at,
+        source: Source::Foreign(LEGACY_SOURCE.to_owned()),
+    })
+}
+
+/// The behavior that a Go service means: by its name, alone or after the resource's (`video_like`), or
+/// by its number.
+fn legacy_behavior(value: &Value) -> Option<BehaviorType> {
+    let word = text(value)?.to_lowercase();
+    match word.as_str() {
+        "1" => Some(BehaviorType::Like),
+        "2" => Some(BehaviorType::Unlike),
+        word => word.rsplit(['_', '.']).next()?.parse().ok(),
+    }
+}
+
+fn number(field: &str, value: &Value) -> Result<Option<i64>, Undecodable> {
+    let number = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) if text.is_empty() => return Ok(None),
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    number
+        .map(Some)
+        .ok_or_else(|| Undecodable::Field(format!("{field} is not a whole number: {value}")))
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::Action;
+
+    const NOW: Version = Version(1_790_000_000_000_000);
+
+    fn read(body: &Value) -> Result<BehaviorEvent, Undecodable> {
+        decode_at(body.to_string().as_bytes(), 42, NOW)
+    }
+
+    fn valid() -> Value {
+        json!({
+            "event_id": "01a20975-da56-711e-a096-45803f35e632",
+            "user_id": 7,
+            "resource_type": "comment",
+            "resource_id": 9,
+            "behavior": "share",
+            "occurred_at": "2026-09-21T13:33:20.5Z",
+            "source": "feed",
+        })
+    }
+
+    fn with(field: &str, value: Value) -> Value {
+        let mut body = valid();
+        body[field] = value;
+        body
+    }
+
+    #[test]
+    fn an_event_of_our_own_comes_back_as_it_was_sent() {
+        let event =
+            BehaviorEvent::accepted(7, Resource::video(9), Action::Like, Version(NOW.0 + 3))
+                .expect("valid");
+        assert_eq!(subject(&event), "likewise.behaviors.video.like");
+        assert_eq!(decode_at(&encode(&event), 42, NOW), Ok(event));
+    }
+
+    #[test]
+    fn an_event_of_another_service_takes_its_version_from_its_time() {
+        let event = read(&valid()).expect("valid");
+        assert_eq!(event.behavior, BehaviorType::Share);
+        assert_eq!(event.version, Version::at(event.occurred_at));
+        assert_eq!(event.source, Source::Foreign("feed".to_owned()));
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_with_a_reason_that_names_the_mistake() {
+        let late = with("occurred_at", json!("2027-01-01T00:00:00Z"));
+        let versioned = with("version", json!(NOW.0 + 400_000_000));
+        for (body, reason) in [
+            (with("event_id", json!("seven")), "UUID"),
+            (with("user_id", json!("7")), "i64"),
+            (
+                with("user_id", json!(0)),
+                "user id must be a positive number",
+            ),
+            (
+                with("resource_id", json!(-1)),
+                "resource id must be a positive number",
+            ),
+            (with("resource_type", json!("song")), "song"),
+            (with("behavior", json!("dislike")), "dislike"),
+            (
+                with("occurred_at", json!("yesterday")),
+                "input contains invalid characters",
+            ),
+            (
+                with("occurred_at", json!("1960-01-01T00:00:00Z")),
+                "before 1970",
+            ),
+            (with("source", json!("s".repeat(65))), "at most 64 bytes"),
+            (late, "ahead of this server's clock"),
+            (versioned, "ahead of this server's clock"),
+            (json!([1, 2]), "not a JSON object"),
+            (json!({}), "user_id"),
+        ] {
+            let refused = read(&body).expect_err("no event").to_string();
+            assert!(refused.contains(reason), "{body}: {refused}");
+        }
+        let large = read(&with("source", json!("s".repeat(MAX_PAYLOAD))));
+        assert!(matches!(large, Err(Undecodable::TooLarge(_))));
+        assert!(matches!(
+            decode_at(b"{\"user_id\": ", 1, NOW),
+            Err(Undecodable::NotJson(_))
+        ));
+        assert!(matches!(
+            decode_at(&[0xff, 0xfe], 1, NOW),
+            Err(Undecodable::NotJson(_))
+        ));
+    }
+
+    #[test]
+    fn the_json_of_the_go_services_is_understood() {
+        let event = |body: Value| read(&body).expect("valid");
+        let like = event(json!({
+            "user_id": 7, "video_id": 9, "comment_id": 0, "action_type": "1",
+            "event_type": "video_like", "timestamp": 1_789_999_000, "event_id": "evt-1",
+        }));
+        assert_eq!(like.resource, Resource::video(9));
+        assert_eq!(like.behavior, BehaviorType::Like);
+        assert_eq!(like.version, Version(1_789_999_000_000_042));
+        assert_eq!(like.source, Source::Foreign(LEGACY_SOURCE.to_owned()));
+        let unlike = event(json!({
+            "user_id": "7", "video_id": 9, "comment_id": 5, "action_type": 2,
+            "timestamp": "1789999000",
+        }));
+        assert_eq!(unlike.resource.resource_type, ResourceType::Comment);
+        assert_eq!(unlike.behavior, BehaviorType::Unlike);
+        let viewed = event(json!({
+            "user_id": 7, "video_id": 9, "event_type": "video_view", "timestamp": 1_789_999_000,
+        }));
+        assert_eq!(viewed.behavior, BehaviorType::View);
+    }
+
+    #[test]
+    fn a_go_event_has_one_identity_however_often_it_comes() {
+        let body = |id: Value| {
+            json!({
+                "user_id": 7, "video_id": 9, "action_type": "like", "timestamp": 1_789_999_000, "event_id": id,
+            })
+        };
+        let id = |body: &Value, sequence| {
+            decode_at(body.to_string().as_bytes(), sequence, NOW)
+                .expect("valid")
+                .event_id
+        };
+        assert_eq!(id(&body(json!("evt-1")), 1), id(&body(json!("evt-1")), 2));
+        assert_ne!(id(&body(json!("evt-1")), 1), id(&body(json!("evt-2")), 1));
+        assert_eq!(id(&body(json!("")), 1), id(&body(Value::Null), 2));
+    }
+}
