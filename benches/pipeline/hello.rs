@@ -1,0 +1,66 @@
+//! The yardstick: a bare actix-web server that answers a like's request with a like's answer, and does
+//! nothing else.
+
+use std::io::{self, Write};
+
+use actix_web::web::{self, Json};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// What it says once it listens, with its address behind it: what Likewise says, too.
+pub(crate) const LISTENING: &str = "listening on http://";
+
+#[derive(Serialize)]
+struct Answer {
+    event_id: &'static str,
+    resource_type: &'static str,
+    resource_id: i64,
+    user_id: i64,
+    liked: bool,
+    changed: bool,
+    like_count: i64,
+    durability: &'static str,
+    cached: bool,
+}
+
+async fn like(video_id: web::Path<i64>, request: HttpRequest) -> HttpResponse {
+    let user_id = request
+        .headers()
+        .get("X-User-Id")
+        .and_then(|user_id| user_id.to_str().ok()?.parse().ok());
+    let Some(user_id) = user_id else {
+        return HttpResponse::BadRequest().finish();
+    };
+    HttpResponse::Ok().json(Json(Answer {
+        event_id: "0199d3a1-5c2e-7b44-9f0e-8a6d21c7e593",
+        resource_type: "video",
+        resource_id: *video_id,
+        user_id,
+        liked: true,
+        changed: true,
+        like_count: 10,
+        durability: "database",
+        cached: true,
+    }))
+}
+
+/// Serves until it is killed, with as many workers as Likewise.
+pub(crate) fn serve() -> Result<(), Failure> {
+    let serving = async {
+        let server = HttpServer::new(|| {
+            App::new()
+                .service(web::resource("/v1/videos/{video_id}/like").route(web::put().to(like)))
+        })
+        .workers(std::thread::available_parallelism().map_or(2, usize::from))
+        .bind(("127.0.0.1", 0))?;
+        for address in server.addrs() {
+            writeln!(io::stderr(), "{LISTENING}{address}")?;
+        }
+        server.run().await
+    };
+    actix_web::rt::System::new()
+        .block_on(serving)
+        .map_err(Failure::doing("serving hello"))
+}

@@ -1,0 +1,113 @@
+//! One measurement: a service that has just been started, under load until all that it was sent is done.
+
+use std::time::Duration;
+
+use likewise::cli::load::{Observer, Options, Outcome, Request, Summary, drive};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::failure::Failure;
+use crate::likes::Likes;
+use crate::process::Usage;
+use crate::service::Service;
+
+/// What to measure a service with.
+pub(crate) struct Plan<'a> {
+    pub(crate) likes: &'a Likes,
+    pub(crate) warm_up: u64,
+    pub(crate) concurrency: u16,
+    /// The longest that a measurement may take, warm-up and verification included.
+    pub(crate) limit: Duration,
+}
+
+pub(crate) struct Measured {
+    pub(crate) load: Summary,
+    /// From the first request until the last one's work was done.
+    pub(crate) completed_after: Duration,
+    /// What each process has used for these requests alone, except that its peak of memory is of all its life.
+    pub(crate) usage: Vec<(&'static str, Usage)>,
+}
+
+/// Measures a service, and checks its promises if it makes any.
+pub(crate) async fn measure(service: Service, plan: &Plan<'_>) -> Result<Measured, Failure> {
+    timeout(plan.limit, measure_to_the_end(service, plan))
+        .await
+        .unwrap_or(Err(Failure::TooLong(plan.limit)))
+}
+
+async fn measure_to_the_end(service: Service, plan: &Plan<'_>) -> Result<Measured, Failure> {
+    let warm_up = plan.likes.warm_up(&service.target, plan.warm_up);
+    let warmed = load(&service, plan, warm_up).await?.accepted;
+    if let Some(ledger) = &service.ledger {
+        ledger.completed(warmed).await?;
+    }
+
+    let before = usage(&service)?;
+    let load = load(&service, plan, plan.likes.requests(&service.target)?).await?;
+    let answered = Instant::now();
+    let mut completed = answered;
+    if let Some(ledger) = &service.ledger {
+        ledger.completed(warmed + load.accepted).await?;
+        completed = Instant::now();
+    }
+    let mut usage = usage(&service)?;
+    for ((_, after), (_, before)) in usage.iter_mut().zip(before) {
+        after.cpu -= before.cpu;
+    }
+
+    if let Some(ledger) = &service.ledger {
+        completed = ledger.verify().await?.closed.unwrap_or(completed);
+    }
+    Ok(Measured {
+        completed_after: load.elapsed + (completed - answered),
+        load,
+        usage,
+    })
+}
+
+async fn load(
+    service: &Service,
+    plan: &Plan<'_>,
+    requests: impl IntoIterator<Item = Request>,
+) -> Result<Summary, Failure> {
+    let (stop, stopped) = watch::channel(false);
+    let stop = StopAtFailure(stop);
+    let options = Options {
+        observer: Some(&stop),
+        stop: Some(stopped),
+        ..Options::new(service.target.clone(), plan.concurrency)
+    };
+    let summary = drive(requests, options).await;
+    if summary.failed() == 0 {
+        return Ok(summary);
+    }
+    let kinds: Vec<_> = summary
+        .failures
+        .iter()
+        .map(|(failure, count)| format!("{failure} ({count})"))
+        .collect();
+    Err(Failure::Requests {
+        failed: summary.failed(),
+        sent: summary.sent(),
+        kinds: kinds.join(", "),
+    })
+}
+
+fn usage(service: &Service) -> Result<Vec<(&'static str, Usage)>, Failure> {
+    let usage = service
+        .processes
+        .iter()
+        .map(|process| Ok((process.name(), process.usage()?)));
+    usage.collect()
+}
+
+/// One failed request spoils a measurement, so no more are sent after it.
+struct StopAtFailure(watch::Sender<bool>);
+
+impl Observer for StopAtFailure {
+    fn answered(&self, _: &Request, outcome: &Outcome) {
+        if outcome.is_err() {
+            self.0.send_replace(true);
+        }
+    }
+}
