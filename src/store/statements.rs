@@ -66,7 +66,7 @@ pub(super) struct Statements {
     pub(super) quarantine: Statement,
     /// The messages kept last. Parameters: the most rows.
     pub(super) quarantined: Statement,
-    /// Anything that only a database in working order answers.
+    /// Looks into the tables that a like is recorded in, which only a database in working order has.
     pub(super) ping: Statement,
     /// How many ledger rows have not come to their end: all those that will be due some time.
     pub(super) open_rows: Statement,
@@ -308,7 +308,11 @@ impl Statements {
                 d.hex("payload")
             )
             .into(),
-            ping: total("'ping'", "(SELECT 1 AS one) AS one"),
+            ping: total(
+                "'ping'",
+                "(SELECT b.event_id FROM user_behaviors b \
+                 LEFT JOIN sync_events e ON e.id = b.event_id LIMIT 1) AS one",
+            ),
             open_rows: total("'open'", "sync_events WHERE next_attempt_at IS NOT NULL"),
             summary: total("status", "sync_events GROUP BY status"),
             like_behaviors: total(

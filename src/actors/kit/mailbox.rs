@@ -161,21 +161,33 @@ impl Gauge {
     }
 }
 
+/// Weight taken of a mailbox, with or without a parcel in it. Dropping it gives the weight back, and
+/// tells who waits for the mailbox to be idle.
+#[derive(Debug)]
+struct Share {
+    gauge: Arc<Gauge>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.permit.take();
+        if self.gauge.depth() == 0 {
+            self.gauge.idle.notify_waiters();
+        }
+    }
+}
+
 /// The room that one parcel takes in a mailbox. Dropping it gives the room back.
 #[derive(Debug)]
 pub struct Room {
-    gauge: Arc<Gauge>,
-    permit: Option<OwnedSemaphorePermit>,
+    share: Share,
     ticket: u64,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.gauge.leave(self.ticket);
-        self.permit.take();
-        if self.gauge.depth() == 0 {
-            self.gauge.idle.notify_waiters();
-        }
+        self.share.gauge.leave(self.ticket);
     }
 }
 
@@ -271,13 +283,16 @@ impl<A: Actor> Mailbox<A> {
     }
 
     fn slot(&self, permit: OwnedSemaphorePermit) -> Result<Slot<A>, Refused> {
+        let share = Share {
+            gauge: Arc::clone(&self.gauge),
+            permit: Some(permit),
+        };
         if !self.addr.connected() {
             return Err(Refused::Stopped(self.gauge.name));
         }
         Ok(Slot {
             addr: self.addr.clone(),
-            gauge: Arc::clone(&self.gauge),
-            permit,
+            share,
         })
     }
 }
@@ -285,8 +300,7 @@ impl<A: Actor> Mailbox<A> {
 /// Room taken in a mailbox for a message that is about to be sent. Dropping it gives the room back.
 pub struct Slot<A: Actor> {
     addr: Addr<A>,
-    gauge: Arc<Gauge>,
-    permit: OwnedSemaphorePermit,
+    share: Share,
 }
 
 impl<A: Actor> Slot<A> {
@@ -297,13 +311,12 @@ impl<A: Actor> Slot<A> {
         A::Context: ToEnvelope<A, Parcel<M>>,
     {
         let (sender, receiver) = oneshot::channel();
-        let ticket = self.gauge.arrive();
+        let ticket = self.share.gauge.arrive();
         self.addr.do_send(Parcel {
             body,
             reply: Reply(Some(sender)),
             room: Room {
-                gauge: self.gauge,
-                permit: Some(self.permit),
+                share: self.share,
                 ticket,
             },
         });
@@ -407,6 +420,17 @@ mod tests {
         let mailbox = mailbox(10);
         drop(mailbox.ask(Work(1)).expect("room"));
         assert_eq!(mailbox.addr().send(Finish).await, Ok(1));
+    }
+
+    #[actix::test]
+    async fn room_that_was_taken_and_not_used_leaves_the_mailbox_idle() {
+        let mailbox = mailbox(10);
+        let slot = mailbox.reserve(10).expect("room");
+        let idle = mailbox.gauge().idle();
+        let (idled, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(5), idle), async {
+            drop(slot)
+        });
+        assert_eq!(idled, Ok(()));
     }
 
     #[actix::test]
