@@ -343,8 +343,6 @@ impl Given {
             .database_url
             .or(from_file.database_url)
             .unwrap_or_else(|| "sqlite://likewise.db".to_owned());
-        // SQLite has one writer, whom more lanes would only wait for.
-        let lanes = if url.starts_with("sqlite:") { 1 } else { 2 };
         Ok(Settings {
             redis: given(redis_url).map(|url| RedisOptions {
                 url,
@@ -410,7 +408,8 @@ impl Given {
             mailbox_capacity,
             recorder: RecorderOptions {
                 largest_batch: batch_size,
-                lanes,
+                // One at a time, so that batches grow under load; recording and syncing overlap.
+                lanes: 1,
                 lease,
                 max_retries: in_range(
                     "LIKEWISE_MAX_RETRIES",
@@ -421,7 +420,8 @@ impl Given {
             },
             sync: SyncOptions {
                 largest_batch: batch_size,
-                lanes,
+                // One at a time, so that batches grow under load; recording and syncing overlap.
+                lanes: 1,
                 backoff: Backoff {
                     base: Duration::from_secs(1),
                     cap: Duration::from_secs(300),

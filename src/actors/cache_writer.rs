@@ -291,7 +291,8 @@ impl Writing {
         for parcel in &batch {
             for (pair, mark) in &parcel.body.settled.states {
                 let settlement = settlements.entry(pair.resource).or_default();
-                settlement.marks.push((pair.user_id, *mark));
+                let newest = settlement.marks.entry(pair.user_id).or_insert(*mark);
+                *newest = mark.max(newest).to_owned();
                 pairs += 1;
             }
             for (resource, count) in &parcel.body.settled.counts {

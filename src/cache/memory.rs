@@ -137,7 +137,10 @@ impl Cache for MemoryCache {
             for (resource, settlement) in settlements {
                 let new_life = self.new_life();
                 self.with_entry_if_any(*resource, |entry| {
-                    let marks = settlement.marks.iter().copied();
+                    let marks = settlement
+                        .marks
+                        .iter()
+                        .map(|(user_id, mark)| (*user_id, *mark));
                     entry.settle(marks, settlement.count, new_life);
                 });
             }
@@ -274,7 +277,7 @@ mod tests {
             };
             cache.apply(&[(pair, mark)]).await.expect("in process");
             let settlement = Settlement {
-                marks: vec![(user_id, mark)],
+                marks: BTreeMap::from([(user_id, mark)]),
                 count: None,
             };
             let settlements = BTreeMap::from([(resource, settlement)]);

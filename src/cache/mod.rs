@@ -32,7 +32,7 @@ pub type Incarnation = u64;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settlement {
     /// The states of the pairs that the commit touched.
-    pub marks: Vec<(UserId, Mark)>,
+    pub marks: BTreeMap<UserId, Mark>,
     /// The like count.
     pub count: Option<LikeCount>,
 }

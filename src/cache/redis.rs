@@ -39,6 +39,9 @@ pub struct RedisCache {
 /// Keys start with this. The braces make one resource's keys go to one node of a cluster.
 const PREFIX: &str = "likewise:";
 
+/// How many pairs one call of the script takes: Lua can pass some thousand values at once.
+const PAIRS_PER_CALL: usize = 1_000;
+
 /// How many keys a clean-up looks at in one round trip.
 const SCAN_COUNT: usize = 1_000;
 
@@ -83,6 +86,9 @@ impl RedisCache {
     /// Runs calls of the script in one round trip. A server that does not know the script, because it
     /// was restarted, is told; then none of the calls has run, and all of them run again.
     async fn run(&self, calls: Pipeline) -> Result<Vec<Value>, CacheError> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut connection = self.connection.clone();
         let outcome = calls.query_async(&mut connection).await;
         let unknown = ErrorKind::Server(ServerErrorKind::NoScript);
@@ -153,6 +159,9 @@ impl Cache for RedisCache {
 
     fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>> {
         Box::pin(async move {
+            if pairs.is_empty() {
+                return Ok(Vec::new());
+            }
             let mut reads = Pipeline::with_capacity(pairs.len());
             for pair in pairs {
                 reads
@@ -189,12 +198,22 @@ impl Cache for RedisCache {
         Box::pin(async move {
             let mut calls = Pipeline::with_capacity(settlements.len());
             for (resource, settlement) in settlements {
-                let mut call = self.call(*resource, "settle");
-                call.arg(settlement.count.map(count_text).unwrap_or_default());
-                for (user_id, mark) in &settlement.marks {
-                    call.arg(*user_id).arg(mark.version.0).arg(mark.weight());
+                let count = settlement.count.map(count_text).unwrap_or_default();
+                let marks: Vec<_> = settlement.marks.iter().collect();
+                // At least one call, which brings the count even if no pair comes with it.
+                let calls_needed = marks.len().div_ceil(PAIRS_PER_CALL).max(1);
+                for part in 0..calls_needed {
+                    let mut call = self.call(*resource, "settle");
+                    call.arg(&count);
+                    for (user_id, mark) in marks
+                        .iter()
+                        .skip(part * PAIRS_PER_CALL)
+                        .take(PAIRS_PER_CALL)
+                    {
+                        call.arg(**user_id).arg(mark.version.0).arg(mark.weight());
+                    }
+                    calls.add_command(call);
                 }
-                calls.add_command(call);
             }
             self.run(calls).await.map(drop)
         })
@@ -250,10 +269,9 @@ impl Cache for RedisCache {
         Box::pin(async move {
             let mut calls = Pipeline::with_capacity(resources.len());
             for resource in resources {
-                calls.cmd("UNLINK").arg(key(*resource)).ignore();
+                calls.cmd("UNLINK").arg(key(*resource));
             }
-            let mut connection = self.connection.clone();
-            Ok(calls.query_async(&mut connection).await?)
+            self.run(calls).await.map(drop)
         })
     }
 

@@ -18,7 +18,16 @@
 local key, verb, new_life = KEYS[1], ARGV[1], ARGV[2]
 local time_to_live, limit = ARGV[3], tonumber(ARGV[4])
 
-local head = redis.call('HMGET', key, 'i', 'n', 'c', 'f', 'u')
+-- One read for all: the head, and the pairs that the verb names.
+local first_user = ({ apply = 5, settle = 6, fill = 7, forget = 5 })[verb]
+local per_user = ({ apply = 3, settle = 3, fill = 3, forget = 2 })[verb]
+local wanted = { 'i', 'n', 'c', 'f', 'u' }
+if first_user then
+  for n = first_user, #ARGV, per_user do
+    wanted[#wanted + 1] = ARGV[n]
+  end
+end
+local head = redis.call('HMGET', key, unpack(wanted))
 local life, count, complete = head[1], head[2], head[3]
 local in_flight, unknown = tonumber(head[4] or '0'), tonumber(head[5] or '0')
 local exists = life
@@ -36,8 +45,8 @@ local function weight(liked)
   return liked == '1' and 1 or 0
 end
 
-local function get(user)
-  local text = redis.call('HGET', key, user)
+-- The pair of a user, from its text; nil if the entry does not hold it.
+local function parse(text)
   if not text then
     return nil
   end
@@ -65,6 +74,9 @@ local function leave(held)
   end
 end
 
+-- What is written back at the end, in one call: field, value, field, value ...
+local fields = {}
+
 local function put(user, before, held)
   if before then
     leave(before)
@@ -77,7 +89,7 @@ local function put(user, before, held)
   elseif held.settled_version ~= held.version or held.settled_liked ~= held.liked then
     text = text .. ':' .. held.settled_version .. ':' .. held.settled_liked
   end
-  redis.call('HSET', key, user, text)
+  fields[#fields + 1], fields[#fields + 2] = user, text
 end
 
 local function settled(version, liked)
@@ -125,28 +137,36 @@ local function trim()
   end
   if #dropped > 0 then
     redis.call('HDEL', key, unpack(dropped))
-    complete, life = false, new_life
+    redis.call('HDEL', key, 'c')
+    redis.call('HSET', key, 'i', new_life)
   end
 end
 
-local function save()
-  local fields = { 'i', life, 'f', in_flight, 'u', unknown }
-  if count then
+-- Writes back what has changed. An entry that is only read from and applied to still expires: what
+-- arrives in the database is settled here, which prolongs its life.
+local function save(prolong)
+  fields[#fields + 1], fields[#fields + 2] = 'f', in_flight
+  fields[#fields + 1], fields[#fields + 2] = 'u', unknown
+  if life ~= head[1] then
+    fields[#fields + 1], fields[#fields + 2] = 'i', life
+  end
+  if count ~= head[2] then
     fields[#fields + 1], fields[#fields + 2] = 'n', count
   end
-  if complete then
-    fields[#fields + 1], fields[#fields + 2] = 'c', '1'
-  elseif head[3] then
-    redis.call('HDEL', key, 'c')
+  if complete ~= head[3] then
+    fields[#fields + 1], fields[#fields + 2] = 'c', complete
   end
   redis.call('HSET', key, unpack(fields))
-  redis.call('EXPIRE', key, time_to_live)
+  if prolong or not exists then
+    redis.call('EXPIRE', key, time_to_live)
+  end
+  trim()
 end
 
 if verb == 'open' then
   if not exists then
     life = new_life
-    save()
+    save(true)
   end
   return life
 end
@@ -154,7 +174,7 @@ end
 if verb == 'apply' then
   local user, version, liked = ARGV[5], ARGV[6], ARGV[7]
   life = life or new_life
-  local before = get(user)
+  local before = parse(head[6])
   local held = before or (complete and settled('0', '0')) or nil
   local changed, newer_version = '', ''
   if not held then
@@ -168,8 +188,7 @@ if verb == 'apply' then
   elseif version ~= held.version or liked ~= held.liked then
     changed, newer_version = '0', held.version
   end
-  trim()
-  save()
+  save(false)
   return { changed, newer_version, like_count() }
 end
 
@@ -177,7 +196,7 @@ if verb == 'settle' then
   local new_count = ARGV[5]
   for n = 6, #ARGV, 3 do
     local user, version, liked = ARGV[n], ARGV[n + 1], ARGV[n + 2]
-    local held = get(user)
+    local held = parse(head[6 + (n - 6) / 3])
     if held and (held.settled_version or not newer(held.version, held.liked, version, liked)) then
       put(user, held, taking(held, version, liked))
     elseif not held and complete then
@@ -193,8 +212,7 @@ if verb == 'settle' then
       count = new_count
     end
   end
-  trim()
-  save()
+  save(true)
   return 1
 end
 
@@ -203,7 +221,7 @@ if verb == 'fill' then
   if not exists or seen_life ~= life then
     return { '0', '', '' }
   end
-  local held = get(user)
+  local held = parse(head[6])
   local filled = held and taking(held, version, liked) or settled(version, liked)
   put(user, held, filled)
   if not count and new_count == '0:0' then
@@ -212,14 +230,13 @@ if verb == 'fill' then
   if not count or revision(new_count) > revision(count) then
     count = new_count
   end
-  trim()
-  save()
+  save(true)
   return { '1', filled.liked, like_count() }
 end
 
 if verb == 'forget' then
   local user, version = ARGV[5], ARGV[6]
-  local held = get(user)
+  local held = parse(head[6])
   if held and held.version == version then
     if held.settled_version then
       put(user, held, settled(held.settled_version, held.settled_liked))
@@ -227,7 +244,7 @@ if verb == 'forget' then
       leave(held)
       redis.call('HDEL', key, user)
     end
-    save()
+    save(false)
   end
   return 1
 end

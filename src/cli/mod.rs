@@ -1,9 +1,11 @@
 //! The command line: one file for each subcommand.
 
+mod events;
 pub mod load;
 mod migrate;
 mod serve;
 mod verify;
+mod verify_cache;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,7 +13,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::app::AppError;
+use crate::cache::CacheError;
 use crate::config::{self, ConfigError, Given};
+use crate::nats::NatsError;
 use crate::store::StoreError;
 
 /// Likewise, an event-driven like service
@@ -34,6 +38,9 @@ enum Command {
     Load(Box<load::LoadArgs>),
     /// Wait for the ledger to close, then check the promises on the data
     Verify(verify::VerifyArgs),
+    /// Look at what became of messages from the stream
+    #[command(subcommand)]
+    Events(events::EventsCommand),
 }
 
 /// Why a subcommand could not do what it should.
@@ -43,6 +50,10 @@ enum Failure {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Broker(#[from] NatsError),
     #[error(transparent)]
     App(#[from] AppError),
     #[error(transparent)]
@@ -70,6 +81,7 @@ impl Cli {
             Command::Serve => serve::run(settings()?).await,
             Command::Migrate => migrate::run(settings()?).await,
             Command::Load(arguments) => Ok(load::run(*arguments).await?),
+            Command::Events(command) => events::run(settings()?, command).await,
             Command::Verify(arguments) => verify::run(settings()?, arguments).await,
         }
     }

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use super::Failure;
+use super::{Failure, verify_cache};
+use crate::cache::RedisCache;
 use crate::config::Settings;
 use crate::domain::Status;
-use crate::store::{self, Store, StoreError, Verification};
+use crate::nats::{Broker, NatsError};
+use crate::store::{self, Store, Verification};
 
 /// How many differences of each kind are shown.
 const EXAMPLES: usize = 10;
@@ -25,6 +27,9 @@ pub(super) struct VerifyArgs {
     /// The longest wait for the ledger to close
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
+    /// The most pairs to compare between Redis and the database
+    #[arg(long, value_name = "PAIRS", default_value_t = 1_000_000)]
+    cache_pairs: usize,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -41,8 +46,21 @@ struct Report {
 
 pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<ExitCode, Failure> {
     let store = store::connect(&settings.store).await?;
-    let waited = wait_for_ledger(store.as_ref(), Duration::from_secs(arguments.wait)).await?;
-    let verification = store.verify(EXAMPLES).await?;
+    let started = Instant::now();
+    let longest = Duration::from_secs(arguments.wait);
+    let broker = open_broker(&settings).await?;
+    while still_open(store.as_ref(), broker.as_ref()).await? && started.elapsed() < longest {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let waited = started.elapsed();
+    let mut verification = store.verify(EXAMPLES).await?;
+    if let Some(options) = &settings.redis {
+        let cache = RedisCache::new(options)?;
+        let most = arguments.cache_pairs;
+        verification
+            .checks
+            .push(verify_cache::compare(&cache, store.as_ref(), most, EXAMPLES).await?);
+    }
     let report = Report {
         holds: verification.holds(),
         waited_seconds: waited.as_secs_f64(),
@@ -63,12 +81,24 @@ pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<Exi
     })
 }
 
-async fn wait_for_ledger(store: &dyn Store, longest: Duration) -> Result<Duration, StoreError> {
-    let started = Instant::now();
-    while store.open_rows().await? > 0 && started.elapsed() < longest {
-        tokio::time::sleep(LOOK_EVERY).await;
+async fn open_broker(settings: &Settings) -> Result<Option<Broker>, NatsError> {
+    let Some(options) = settings.nats.clone() else {
+        return Ok(None);
+    };
+    let broker = Broker::connect(options).await?;
+    broker.wait_until_connected(Duration::from_secs(5)).await;
+    Ok(Some(broker))
+}
+
+/// Whether an event is still on its way: in the stream, or in the ledger. The stream first, for what
+/// leaves it is in the ledger by then.
+async fn still_open(store: &dyn Store, broker: Option<&Broker>) -> Result<bool, Failure> {
+    if let Some(broker) = broker
+        && broker.backlog().await? > 0
+    {
+        return Ok(true);
     }
-    Ok(started.elapsed())
+    Ok(store.open_rows().await? > 0)
 }
 
 fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
-use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
+use async_nats::jetstream::context::{ConsumerInfoErrorKind, ContextBuilder, PublishAckFuture};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, HeaderMap};
@@ -235,6 +235,23 @@ impl Broker {
         consumer
             .await
             .map_err(|error| NatsError::Unavailable(format!("consumer {CONSUMER}: {error}")))
+    }
+
+    /// How many messages the workers have still to acknowledge; nothing if there is no consumer yet.
+    ///
+    /// # Errors
+    /// If NATS does not answer.
+    pub async fn backlog(&self) -> Result<u64, NatsError> {
+        let stream = self
+            .context
+            .get_stream_no_info(&self.options.stream)
+            .await
+            .map_err(|error| NatsError::Unavailable(error.to_string()))?;
+        match stream.consumer_info(CONSUMER).await {
+            Ok(info) => Ok(info.num_pending + info.num_ack_pending as u64),
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(0),
+            Err(error) => Err(NatsError::Unavailable(error.to_string())),
+        }
     }
 
     /// Publishes an event; the future is its acknowledgement by JetStream.

@@ -1,0 +1,97 @@
+//! Compares what the cache says with the database.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::Failure;
+use crate::cache::Cache;
+use crate::domain::{LikeCount, Mark, Pair, Reading, Resource, ResourceType};
+use crate::store::{Check, Difference, Store};
+
+/// How many pairs are compared in one round trip.
+const PAGE: usize = 2_000;
+
+/// How long a difference may take to go: the cache is told after the commit.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Compares pairs of the read models with the cache, `most` of them. What the cache does not know is no
+/// difference: it will ask the database. One that does not last is none either.
+pub(super) async fn compare(
+    cache: &dyn Cache,
+    store: &dyn Store,
+    most: usize,
+    examples: usize,
+) -> Result<Check, Failure> {
+    let mut check = Check {
+        promise: format!(
+            "{} says what the database says, where it knows",
+            cache.kind()
+        ),
+        checked: 0,
+        differences: 0,
+        examples: Vec::new(),
+    };
+    for resource_type in ResourceType::ALL {
+        let mut after = (0, 0);
+        while (check.checked as usize) < most {
+            let page = store.likes_after(resource_type, after, PAGE).await?;
+            let Some((last, _)) = page.last() else {
+                break;
+            };
+            after = (last.user_id, last.resource.id);
+            let states: BTreeMap<Pair, Mark> = page.into_iter().collect();
+            check.checked += states.len() as i64;
+            let lasting = lasting_differences(cache, store, &states).await?;
+            check.differences += lasting.len() as i64;
+            let room = examples.saturating_sub(check.examples.len());
+            check.examples.extend(lasting.into_iter().take(room));
+        }
+    }
+    Ok(check)
+}
+
+async fn lasting_differences(
+    cache: &dyn Cache,
+    store: &dyn Store,
+    states: &BTreeMap<Pair, Mark>,
+) -> Result<Vec<Difference>, Failure> {
+    let started = Instant::now();
+    let mut pairs: Vec<Pair> = states.keys().copied().collect();
+    loop {
+        let wanted: BTreeSet<Pair> = pairs.iter().copied().collect();
+        let found = store.find(&wanted).await?;
+        let readings = cache.read(&pairs).await?;
+        let differing: Vec<(Pair, Difference)> = pairs
+            .iter()
+            .zip(readings)
+            .filter_map(|(pair, reading)| {
+                let mark = found.states.get(pair).copied().unwrap_or(Mark::NEVER);
+                let difference =
+                    difference(*pair, mark, count(&found.counts, pair.resource), reading);
+                difference.map(|difference| (*pair, difference))
+            })
+            .collect();
+        if differing.is_empty() || started.elapsed() > PATIENCE {
+            return Ok(differing
+                .into_iter()
+                .map(|(_, difference)| difference)
+                .collect());
+        }
+        pairs = differing.into_iter().map(|(pair, _)| pair).collect();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn count(counts: &BTreeMap<Resource, LikeCount>, resource: Resource) -> i64 {
+    counts.get(&resource).map_or(0, |count| count.like_count)
+}
+
+fn difference(pair: Pair, mark: Mark, like_count: i64, reading: Reading) -> Option<Difference> {
+    let liked = reading.liked.unwrap_or(mark.liked);
+    let shown = reading.like_count.unwrap_or(like_count);
+    (liked != mark.liked || shown != like_count).then(|| Difference {
+        subject: format!("user {}, {}", pair.user_id, pair.resource),
+        expected: format!("liked {}, {like_count} likes", mark.liked),
+        found: format!("liked {liked}, {shown} likes"),
+    })
+}
