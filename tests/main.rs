@@ -6,3 +6,4 @@
 
 mod promises;
 mod support;
+mod web;
