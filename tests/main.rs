@@ -1,1 +1,10 @@
+//! The promises, tested from outside: each test starts the program itself, in a folder of its own, and
+//! talks to it as its users and operators do. `promises/` has one file for each promise, `web/` mirrors
+//! the URLs, `cli/` the subcommands, and `support/` is what they all stand on.
+//!
+//! `LIKEWISE_TEST_SEED=...` repeats what a failed test has drawn; it prints the number.
 
+mod cli;
+mod promises;
+mod support;
+mod web;

@@ -428,7 +428,7 @@ mod tests {
         let slot = mailbox.reserve(10).expect("room");
         let idle = mailbox.gauge().idle();
         let (idled, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(5), idle), async {
-            drop(slot)
+            drop(slot);
         });
         assert_eq!(idled, Ok(()));
     }

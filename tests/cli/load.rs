@@ -1,0 +1,135 @@
+//! `likewise load`.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::checks::everything_holds;
+use crate::support::crowd::Pair;
+use crate::support::service::{Ran, Service, Setup};
+use crate::support::{interactions, seed};
+
+fn load(service: &Service, file: &str, flags: &[&str]) -> Ran {
+    let url = service.url();
+    let mut arguments = vec!["load", "--json", "--from", file, "--url", &url];
+    arguments.extend(flags);
+    service.setup().run(&arguments)
+}
+
+fn report(ran: &Ran) -> Value {
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+}
+
+#[test]
+fn every_line_of_a_file_is_a_like_and_some_are_taken_back() {
+    const LINES: usize = 2_000;
+    let mut rng = seed::rng("load");
+    let service = Setup::new().start();
+    let pairs: BTreeSet<Pair> = interactions::drawn(LINES, &mut rng).into_iter().collect();
+    let pairs: Vec<Pair> = pairs.into_iter().collect();
+    for file in ["likes.csv", "likes.csv.gz"] {
+        interactions::write(&service.setup().folder().join(file), &pairs);
+    }
+
+    let ran = load(&service, "likes.csv", &[]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let plain = report(&ran);
+    for (field, expected) in [
+        ("sent", pairs.len()),
+        ("accepted", pairs.len()),
+        ("failed", 0),
+        ("likes", pairs.len()),
+        ("unlikes", 0),
+    ] {
+        assert_eq!(plain[field], expected, "{field}: {plain:#}");
+    }
+    assert!(
+        plain["latency_ms"]["p99"]
+            .as_f64()
+            .is_some_and(|p99| p99 > 0.0)
+    );
+    let verified = service.setup().verify(60);
+    assert_eq!(verified.holds().report["liked"]["video"], pairs.len());
+
+    let flags = [
+        "--unlike-ratio",
+        "0.3",
+        "--seed",
+        "7",
+        "--concurrency",
+        "16",
+    ];
+    let ran = load(&service, "likes.csv.gz", &flags);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let zipped = report(&ran);
+    let unlikes = zipped["unlikes"].as_u64().expect("a number") as usize;
+    assert!(
+        (pairs.len() / 5..pairs.len() / 2).contains(&unlikes),
+        "{zipped:#}"
+    );
+    assert_eq!(zipped["likes"], pairs.len(), "{zipped:#}");
+    assert_eq!(zipped["seed"], 7, "{zipped:#}");
+    // No like is taken back twice.
+    let verified = service.setup().verify(60);
+    let liked = pairs.len() - unlikes;
+    assert_eq!(verified.holds().report["liked"]["video"], liked);
+    everything_holds(&service);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let service = Setup::new().start();
+    let url = service.url();
+    let setup = service.stop();
+    fs::write(setup.folder().join("likes.csv"), "1,2\n").expect("a file");
+    let ran = setup.run(&["load", "--from", "likes.csv", "--url", &url]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(
+        ran.stderr.contains(&format!("cannot reach {url}")),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn a_bad_line_is_named_and_nothing_is_sent() {
+    let service = Setup::new().start();
+    fs::write(
+        service.setup().folder().join("likes.csv"),
+        "user_id,video_id\n1,2\n3,x\n",
+    )
+    .expect("a file");
+    let ran = load(&service, "likes.csv", &[]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("likes.csv, line 3"), "{ran:?}");
+    let ran = load(&service, "absent.csv", &[]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("cannot open absent.csv"), "{ran:?}");
+    assert!(
+        service
+            .database()
+            .sizes()
+            .iter()
+            .all(|(_, rows)| *rows == 0)
+    );
+}
+
+#[test]
+fn requests_that_fail_are_counted_and_said() {
+    let service = Setup::new().start();
+    fs::write(service.setup().folder().join("likes.csv"), "1,2\n3,4\n").expect("a file");
+    service
+        .database()
+        .execute(&["ALTER TABLE user_behaviors RENAME TO away"]);
+    let ran = load(&service, "likes.csv", &[]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let report = report(&ran);
+    assert_eq!(
+        (&report["accepted"], &report["failed"]),
+        (&0.into(), &2.into())
+    );
+    assert_eq!(
+        report["failures"]["HTTP 503 Service Unavailable"], 2,
+        "{report:#}"
+    );
+}

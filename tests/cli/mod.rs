@@ -1,0 +1,6 @@
+//! The command line, a file for each subcommand.
+
+mod load;
+mod migrate;
+mod serve;
+mod verify;

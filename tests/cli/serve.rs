@@ -1,0 +1,94 @@
+//! `likewise serve`: where its settings come from, and why it would not start.
+
+use std::fs;
+use std::net::TcpListener;
+
+use crate::support::service::Setup;
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let setup = Setup::new().set("LIKEWISE_HTTP_ADDR", &address);
+    let ran = setup.run(&["serve"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let expected = format!("cannot listen on {address}");
+    assert!(ran.stderr.contains(&expected), "{ran:?}");
+    assert!(ran.stderr.contains("LIKEWISE_HTTP_ADDR"), "{ran:?}");
+}
+
+#[test]
+fn a_settings_file_that_cannot_be_used_is_named() {
+    let setup = Setup::new();
+    // A folder of that name cannot be read, whoever asks.
+    fs::create_dir(setup.folder().join("likewise.toml")).expect("a folder");
+    for command in ["serve", "migrate", "verify"] {
+        let ran = setup.run(&[command]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.contains("cannot read likewise.toml"), "{ran:?}");
+    }
+
+    for (text, complaint) in [
+        ("batch_sise = 8", "batch_sise"),
+        ("batch_size = 'many'", "batch_size"),
+        ("batch_size =", "not a valid settings file"),
+        ("batch_size = 0", "LIKEWISE_BATCH_SIZE must be between"),
+    ] {
+        let setup = Setup::new();
+        fs::write(setup.folder().join("likewise.toml"), text).expect("a file");
+        let ran = setup.run(&["serve"]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(
+            ran.stderr.contains(complaint),
+            "{complaint} is not in {ran:?}"
+        );
+    }
+}
+
+#[test]
+fn the_environment_beats_the_file_and_a_flag_beats_both() {
+    let capacity = |setup: Setup, flags: &[&str]| {
+        let service = setup.start_as(flags);
+        service.client().actor("behavior_recorder").mailbox.capacity
+    };
+    let with_file = || {
+        let setup = Setup::new();
+        fs::write(
+            setup.folder().join("likewise.toml"),
+            "mailbox_capacity = 111\n",
+        )
+        .expect("a file");
+        setup
+    };
+    let with_both = || with_file().set("LIKEWISE_MAILBOX_CAPACITY", 222);
+    let flag = ["--mailbox-capacity", "333"];
+    assert_eq!(capacity(with_file(), &[]), 111);
+    assert_eq!(capacity(with_both(), &[]), 222);
+    assert_eq!(capacity(with_both(), &flag), 333);
+}
+
+#[test]
+fn a_setting_out_of_range_is_named() {
+    for (variable, value) in [
+        ("LIKEWISE_MAILBOX_CAPACITY", "0"),
+        ("LIKEWISE_BATCH_SIZE", "0"),
+        ("LIKEWISE_LEASE_SECONDS", "0"),
+        ("LIKEWISE_MAX_RETRIES", "-1"),
+    ] {
+        let ran = Setup::new().set(variable, value).run(&["serve"]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        let expected = format!("{variable} must be between");
+        assert!(ran.stderr.contains(&expected), "{ran:?}");
+        assert!(ran.stderr.contains(&format!("got {value}")), "{ran:?}");
+    }
+}
+
+#[test]
+fn without_a_subcommand_it_serves_and_by_default_from_a_file_in_its_folder() {
+    let setup = Setup::new().set("LIKEWISE_DATABASE_URL", "sqlite://likewise.db");
+    let service = setup.start_as(&[]);
+    service.client().like(1, 1);
+    let setup = service.stop();
+    assert!(setup.folder().join("likewise.db").exists());
+    setup.verify(0).holds();
+}

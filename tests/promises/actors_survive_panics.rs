@@ -1,0 +1,165 @@
+//! An actor that panics is restarted with its messages intact; one that panics too often ends the
+//! process, and the next one has everything.
+
+use std::time::Duration;
+
+use crate::support::checks::{diary_is_kept, everything_holds, ledger_closes};
+use crate::support::crowd::{Crowd, Outcome};
+use crate::support::service::{Service, Setup};
+use crate::support::{PATIENCE, say, seed, until};
+
+const ACTORS: [&str; 4] = [
+    "cache_writer",
+    "behavior_recorder",
+    "sync_publisher",
+    "retry_scheduler",
+];
+const CROWD: Crowd = Crowd {
+    first_user: 1,
+    threads: 3,
+    users: 10,
+    videos: 6,
+};
+
+fn with_faults() -> Setup {
+    Setup::new().set("LIKEWISE_FAULT_INJECTION", true)
+}
+
+#[test]
+fn a_panic_loses_no_message() {
+    const PANICS: u64 = 5;
+    const QUEUED: i64 = 24;
+    let mut rng = seed::rng("panics");
+    // A lease so long that nothing is done twice because of it.
+    let service = with_faults().set("LIKEWISE_LEASE_SECONDS", 600).start();
+    let client = service.client();
+    let running = CROWD.start(&service, &mut rng);
+    for (index, actor) in ACTORS.into_iter().enumerate() {
+        let processed = client.actor(actor).processed;
+        for _ in 0..PANICS {
+            client.provoke(actor);
+        }
+        // These stand in the queue behind the panics, while the actor waits out each back-off.
+        let first_user = 10_000 + index as i64 * QUEUED;
+        like_all_at_once(&service, first_user..first_user + QUEUED);
+        until("the actor to run again", PATIENCE, || {
+            let now = client.actor(actor);
+            let again = now.panics == PANICS && now.restarts == PANICS && now.state == "running";
+            if again {
+                Ok(())
+            } else {
+                Err(format!("{now:?}"))
+            }
+        });
+        let last_error = client.actor(actor).last_error.expect("an error");
+        assert!(last_error.contains("panicked"), "{last_error}");
+        running.wait_for(50);
+        if actor != "retry_scheduler" {
+            let now = client.actor(actor).processed;
+            assert!(
+                now > processed,
+                "{actor}: {now} processed, {processed} before"
+            );
+        }
+    }
+    let diary = running.stop();
+    let refused = diary.not_acknowledged();
+    assert!(refused.is_empty(), "{refused:?}");
+    everything_holds(&service);
+    diary_is_kept(service.database(), &diary);
+    // Nothing had to be found again by the retry scheduler: the queues themselves were intact.
+    let again = "SELECT COUNT(*) FROM sync_events WHERE fencing_token <> 1 OR retry_count <> 0";
+    assert_eq!(service.database().number(again), 0);
+    let ready = client.get("/readyz");
+    assert_eq!(ready.status, 200, "{ready:?}");
+}
+
+/// Each must be accepted and cached; a client whose message is lost would wait for ever, or be told.
+fn like_all_at_once(service: &Service, users: std::ops::Range<i64>) {
+    let likes: Vec<_> = users
+        .map(|user| {
+            let client = service.client();
+            std::thread::spawn(move || client.like(user, 1))
+        })
+        .collect();
+    for like in likes {
+        let accepted = like.join().expect("an accepted like");
+        assert!(accepted.cached, "{accepted:?}");
+    }
+}
+
+#[test]
+fn the_retry_scheduler_keeps_its_schedule_through_a_panic() {
+    let service = with_faults().start();
+    let (client, database) = (service.client(), service.database());
+    client.like(1, 1);
+    ledger_closes(database);
+    client.provoke("retry_scheduler");
+    until("the restart", PATIENCE, || {
+        match client.actor("retry_scheduler").restarts {
+            1 => Ok(()),
+            restarts => Err(format!("{restarts} restarts")),
+        }
+    });
+    database.execute(&[
+        "UPDATE sync_events SET status = 'processing', processed_at = NULL, \
+        next_attempt_at = '2020-01-01 00:00:00', lease_until = '2020-01-01 00:00:00'",
+    ]);
+    ledger_closes(database);
+    let token = "SELECT fencing_token FROM sync_events";
+    assert_eq!(database.number(token), 2);
+}
+
+#[test]
+fn an_actor_that_panics_too_often_ends_the_process_and_loses_nothing() {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = ACTORS
+            .into_iter()
+            .map(|actor| (actor, scope.spawn(move || panic_too_often(actor))))
+            .collect();
+        for (actor, thread) in threads {
+            assert!(thread.join().is_ok(), "{actor}");
+        }
+    });
+}
+
+fn panic_too_often(actor: &str) {
+    const TOO_MANY: usize = 21;
+    let mut rng = seed::rng(actor);
+    let mut service = with_faults().set("LIKEWISE_LEASE_SECONDS", 1).start();
+    let client = service.client();
+    let crowd = Crowd {
+        threads: 2,
+        ..CROWD
+    };
+    let running = crowd.start(&service, &mut rng);
+    running.wait_for(50);
+    for _ in 0..TOO_MANY {
+        client.provoke(actor);
+    }
+    let status = service.wait(Duration::from_secs(60));
+    let diary = running.stop();
+    say(format_args!(
+        "{actor}: {status}, {} acknowledged, others {:?}",
+        diary.acknowledged().len(),
+        diary.not_acknowledged()
+    ));
+    assert_eq!(status.code(), Some(1), "{actor}");
+    // An answer that nothing was stored, or none, is all that clients may see of it.
+    for outcome in diary.not_acknowledged() {
+        match outcome {
+            Outcome::Refused(code) => {
+                assert!(
+                    ["unavailable", "overloaded"].contains(&code.as_str()),
+                    "{code}"
+                );
+            }
+            Outcome::Unanswered(_) | Outcome::Acknowledged(_) => {}
+        }
+    }
+    let service = service.end().start();
+    everything_holds(&service);
+    diary_is_kept(service.database(), &diary);
+    assert_eq!(service.client().actor(actor).state, "running");
+    service.client().like(1, 1);
+}

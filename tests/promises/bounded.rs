@@ -1,0 +1,181 @@
+//! Every queue has a hard bound. Overload answers 503 with `Retry-After` and changes nothing; memory
+//! stays flat.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::support::checks::{ledger_closes, reads_equal_database, stored_once};
+use crate::support::crowd::Pair;
+use crate::support::http::Accepted;
+use crate::support::service::{Service, Setup};
+use crate::support::{PATIENCE, interactions, say, until};
+
+const CAPACITY: u64 = 8;
+const THREADS: i64 = 12;
+/// Enough to fill every queue many times over.
+const REFUSALS: usize = 500;
+/// What each of a load's connections may leave behind in the allocator, and more.
+const MEMORY_LEEWAY_KIB: u64 = 12 * 1024;
+
+/// What a flood was answered: each pair was asked for once.
+#[derive(Default)]
+struct Flood {
+    accepted: BTreeMap<Pair, Accepted>,
+    refused: Vec<Pair>,
+}
+
+#[test]
+fn a_full_pipeline_refuses_and_changes_nothing() {
+    let service = Setup::new()
+        .set("LIKEWISE_MAILBOX_CAPACITY", CAPACITY)
+        .set("LIKEWISE_LEASE_SECONDS", 1)
+        .start();
+    let mut total = Flood::default();
+    let mut memory = Vec::new();
+    let mut loaded = 0;
+    for round in 0..3 {
+        let (flood, by_load) = flood(&service, round);
+        loaded += by_load;
+        total.accepted.extend(flood.accepted);
+        total.refused.extend(flood.refused);
+        ledger_closes(service.database());
+        memory.push(service.memory_kib());
+    }
+    say(format_args!(
+        "{} accepted and {} refused, {loaded} accepted of the loads, memory {memory:?} KiB",
+        total.accepted.len(),
+        total.refused.len()
+    ));
+    assert!(
+        memory[2] <= memory[0] + MEMORY_LEEWAY_KIB,
+        "resident memory after each flood: {memory:?} KiB"
+    );
+
+    let database = service.database();
+    let events = total.accepted.values();
+    stored_once(database, events.map(|accepted| accepted.event_id.as_str()));
+    let stored = database.number("SELECT COUNT(*) FROM user_behaviors");
+    assert_eq!(stored as usize, total.accepted.len() + loaded);
+    service.setup().verify(60).holds();
+    reads_equal_database(&service);
+    let client = service.client();
+    for (user, video) in total.refused.iter().step_by(total.refused.len() / 300 + 1) {
+        assert!(!client.read(*user, *video).liked, "{user}, {video}");
+    }
+}
+
+/// Sends more than fits while the recorder cannot write.
+fn flood(service: &Service, round: i64) -> (Flood, usize) {
+    const LOAD: i64 = 20_000;
+    let first_user = 1 + round * 10_000_000;
+    let of_load: Vec<Pair> = (0..LOAD).map(|n| (first_user + n, n % 50 + 1)).collect();
+    let file = format!("flood.{round}.csv");
+    interactions::write(&service.setup().folder().join(&file), &of_load);
+
+    let stop = AtomicBool::new(false);
+    let refusals = AtomicUsize::new(0);
+    let held = service.database().hold_writes();
+    let url = service.url();
+    let arguments = [
+        "load",
+        "--json",
+        "--from",
+        &file,
+        "--url",
+        &url,
+        "--concurrency",
+        "256",
+        "--timeout",
+        "30",
+    ];
+    let load = service.setup().launch(&arguments);
+    let flood = std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..=THREADS)
+            .map(|thread| {
+                let (stop, refusals) = (&stop, &refusals);
+                let first_user = first_user + thread * 100_000;
+                scope.spawn(move || ask_until(service, first_user, stop, refusals))
+            })
+            .collect();
+        let client = service.client();
+        until("every queue to be full", PATIENCE, || {
+            for actor in client.actors() {
+                let mailbox = &actor.mailbox;
+                assert!(mailbox.depth <= mailbox.capacity, "{actor:?}");
+            }
+            let refused = refusals.load(Ordering::Relaxed);
+            let depth = client.actor("behavior_recorder").mailbox.depth;
+            if refused >= REFUSALS && depth == CAPACITY {
+                Ok(())
+            } else {
+                Err(format!("{refused} refusals, depth {depth}"))
+            }
+        });
+        drop(held);
+        // What waited goes through, and so does what comes now, or some of it.
+        until("the service to accept again", PATIENCE, || {
+            let answer = client.try_like("PUT", first_user + 90_000, 1);
+            let answer = answer.expect("an answer");
+            if answer.status == 200 {
+                Ok(())
+            } else {
+                Err(format!("{answer:?}"))
+            }
+        });
+        stop.store(true, Ordering::Relaxed);
+        let mut flood = Flood::default();
+        for thread in threads {
+            let part = thread.join().expect("a client thread");
+            flood.accepted.extend(part.accepted);
+            flood.refused.extend(part.refused);
+        }
+        flood
+    });
+    let loaded = load.finish();
+    let report: serde_json::Value = serde_json::from_str(&loaded.stdout).expect("a report");
+    assert_eq!(report["sent"], LOAD, "{report:#}");
+    let failures = report["failures"].as_object().expect("failures");
+    assert!(
+        failures.keys().all(|kind| kind.contains("503")),
+        "{report:#}"
+    );
+    // The like that was accepted again is none of either.
+    let by_load = report["accepted"].as_u64().expect("a number") as usize;
+    (flood, by_load + 1)
+}
+
+/// One client: asks, each time for another pair.
+fn ask_until(
+    service: &Service,
+    first_user: i64,
+    stop: &AtomicBool,
+    refusals: &AtomicUsize,
+) -> Flood {
+    let client = service.client();
+    let mut flood = Flood::default();
+    for user in first_user.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let pair = (user, user % 50 + 1);
+        let answer = client.try_like("PUT", pair.0, pair.1).expect("an answer");
+        if answer.status == 200 {
+            flood.accepted.insert(pair, answer.read());
+            continue;
+        }
+        assert_eq!(answer.status, 503, "{answer:?}");
+        let wait: u64 = answer
+            .header("retry-after")
+            .and_then(|wait| wait.parse().ok())
+            .expect("Retry-After in seconds");
+        assert!(wait >= 1);
+        match answer.problem().as_str() {
+            "overloaded" => refusals.fetch_add(1, Ordering::Relaxed),
+            // What got in but could not be stored in time.
+            "unavailable" => 0,
+            code => panic!("{code}: {answer:?}"),
+        };
+        flood.refused.push(pair);
+    }
+    flood
+}

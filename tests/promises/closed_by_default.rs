@@ -1,0 +1,22 @@
+//! Without authentication configured, it listens on loopback only and refuses to start on any other
+//! address.
+
+use crate::support::service::Setup;
+
+#[test]
+fn it_refuses_to_listen_where_others_can_reach_it() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:8080"] {
+        let setup = Setup::new().set("LIKEWISE_HTTP_ADDR", address);
+        let ran = setup.run(&["serve"]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        for said in [
+            "refusing to listen on",
+            address,
+            "no authentication",
+            "LIKEWISE_HTTP_ADDR",
+        ] {
+            assert!(ran.stderr.contains(said), "{said} is not in {ran:?}");
+        }
+        assert!(!ran.stdout.contains("listening"), "{ran:?}");
+    }
+}

@@ -1,0 +1,200 @@
+//! A stored count equals the number of liked rows, and the cache equals the database once the pipeline
+//! is quiet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::support::checks::{
+    diary_is_kept, everything_holds, reads_equal_database, stored_counts, stored_states,
+};
+use crate::support::crowd::{Crowd, Diary, Outcome, Pair};
+use crate::support::service::{Service, Setup};
+use crate::support::{interactions, say, seed};
+
+#[test]
+fn random_likes_and_unlikes_add_up() {
+    let mut rng = seed::rng("random_likes");
+    let service = Setup::new().start();
+    let crowd = Crowd {
+        first_user: 1,
+        threads: 6,
+        users: 8,
+        videos: 12,
+    };
+    let running = crowd.start(&service, &mut rng);
+    running.wait_for(3_000);
+    let diary = running.stop();
+    assert!(
+        diary.not_acknowledged().is_empty(),
+        "{:?}",
+        diary.not_acknowledged()
+    );
+    answers_follow_the_model(&diary, 6 * 8);
+
+    everything_holds(&service);
+    diary_is_kept(service.database(), &diary);
+    let (states, counts) = model(&diary);
+    assert_eq!(stored_states(service.database()), states);
+    assert_eq!(stored_counts(service.database()), counts);
+    let client = service.client();
+    for ((user, video), liked) in states {
+        let read = client.read(user, video);
+        assert_eq!(
+            (read.liked, read.like_count),
+            (liked, counts.get(&video).copied()),
+            "user {user}, video {video}"
+        );
+    }
+    // A cache that has to be filled from the database says the same.
+    reads_equal_database(&service.stop().start());
+}
+
+/// Each user has one thread, so each answer can be foretold, but for the likes of others.
+fn answers_follow_the_model(diary: &Diary, users: i64) {
+    let mut told = 0;
+    let mut total = 0;
+    for (pair, wishes) in diary.pairs() {
+        let mut liked = false;
+        for wish in wishes {
+            let Outcome::Acknowledged(accepted) = &wish.outcome else {
+                continue;
+            };
+            total += 1;
+            assert_eq!((accepted.user_id, accepted.resource_id), pair);
+            assert_eq!(accepted.liked, wish.liked);
+            // What cannot be told when the answer is due is null, and never a guess.
+            if let Some(changed) = accepted.changed {
+                told += 1;
+                assert_eq!(changed, liked != wish.liked, "{pair:?}: {wishes:#?}");
+            }
+            if let Some(count) = accepted.like_count {
+                assert!((0..=users).contains(&count), "{accepted:?}");
+            }
+            liked = wish.liked;
+        }
+    }
+    assert!(
+        told * 10 > total * 9,
+        "only {told} of {total} answers say whether they changed anything"
+    );
+}
+
+fn model(diary: &Diary) -> (BTreeMap<Pair, bool>, BTreeMap<i64, i64>) {
+    let mut states = BTreeMap::new();
+    let mut counts = BTreeMap::new();
+    for (pair, wishes) in diary.pairs() {
+        let liked = wishes.last().is_some_and(|wish| wish.liked);
+        states.insert(pair, liked);
+        *counts.entry(pair.1).or_default() += i64::from(liked);
+    }
+    (states, counts)
+}
+
+#[test]
+fn a_cache_too_small_for_all_of_it_says_the_same() {
+    let mut rng = seed::rng("small_cache");
+    let service = Setup::new().set("LIKEWISE_CACHE_PAIRS", 1_000).start();
+    let crowd = Crowd {
+        first_user: 1,
+        threads: 4,
+        users: 12,
+        videos: 80,
+    };
+    let running = crowd.start(&service, &mut rng);
+    running.wait_for(4_000);
+    let diary = running.stop();
+    let refused = diary.not_acknowledged();
+    assert!(refused.is_empty(), "{refused:?}");
+    everything_holds(&service);
+    diary_is_kept(service.database(), &diary);
+    // Once more: now from what the first time has left in it.
+    reads_equal_database(&service);
+}
+
+#[test]
+fn what_could_not_be_stored_is_put_back() {
+    const TIMES: usize = 4;
+    let mut rng = seed::rng("put_back");
+    let service = Setup::new().start();
+    let crowd = Crowd {
+        first_user: 1,
+        threads: 3,
+        users: 4,
+        videos: 3,
+    };
+    // Two crowds of the same users: each wish may meet one of the same pair that is under way.
+    let running = [(); 2].map(|()| crowd.start(&service, &mut rng));
+    let alone = Crowd {
+        first_user: 1_001,
+        ..crowd
+    }
+    .start(&service, &mut rng);
+    for _ in 0..TIMES {
+        alone.wait_for(100);
+        service
+            .database()
+            .execute(&["ALTER TABLE user_behaviors RENAME TO away"]);
+        alone.wait_for(100);
+        service
+            .database()
+            .execute(&["ALTER TABLE away RENAME TO user_behaviors"]);
+    }
+    alone.wait_for(100);
+    let diary = alone.stop();
+    for outcome in diary.not_acknowledged() {
+        assert!(
+            matches!(outcome, Outcome::Refused(code) if code == "unavailable"),
+            "{outcome:?}"
+        );
+    }
+    assert!(diary.not_acknowledged().len() >= TIMES);
+    for running in running {
+        running.stop();
+    }
+    everything_holds(&service);
+    diary_is_kept(service.database(), &diary);
+}
+
+#[test]
+fn recorded_likes_add_up_and_the_same_again_changes_nothing() {
+    let mut rng = seed::rng("recorded_likes");
+    let pairs = interactions::recorded(&mut rng);
+    let liked: BTreeSet<Pair> = pairs.iter().copied().collect();
+    say(format_args!(
+        "{} likes of {} pairs",
+        pairs.len(),
+        liked.len()
+    ));
+    let states: BTreeMap<Pair, bool> = liked.iter().map(|pair| (*pair, true)).collect();
+    let mut counts = BTreeMap::new();
+    for (_, video) in &liked {
+        *counts.entry(*video).or_default() += 1;
+    }
+
+    let service = Setup::new().start();
+    for times in 1..=2 {
+        load(&service, &pairs);
+        let verified = service.setup().verify(60);
+        assert_eq!(
+            verified.holds().report["liked"]["video"],
+            liked.len(),
+            "{verified:?}"
+        );
+        let database = service.database();
+        assert!(stored_states(database) == states, "after load {times}");
+        assert_eq!(stored_counts(database), counts, "after load {times}");
+        for table in ["user_behaviors", "sync_events"] {
+            let rows = database.number(&format!("SELECT COUNT(*) FROM {table}"));
+            assert_eq!(rows as usize, times * pairs.len(), "{table}");
+        }
+    }
+    reads_equal_database(&service);
+}
+
+fn load(service: &Service, pairs: &[Pair]) {
+    let file = service.setup().folder().join("interactions.csv.gz");
+    interactions::write(&file, pairs);
+    let url = service.url();
+    let arguments = ["load", "--from", "interactions.csv.gz", "--url", &url];
+    let ran = service.setup().run(&arguments);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}

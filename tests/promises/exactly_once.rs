@@ -1,0 +1,290 @@
+//! Duplicates, reordering, crashes between any two steps and several workers at once give the state that
+//! the newest version of each user and video dictates.
+
+use chrono::{NaiveDateTime, TimeDelta, Utc};
+
+use crate::support::checks::{
+    diary_is_kept, everything_holds, ledger_closes, reads_equal_database,
+};
+use crate::support::crowd::{Crowd, Diary};
+use crate::support::database::{Database, Value};
+use crate::support::http::{Accepted, Answer, Like};
+use crate::support::service::Setup;
+use crate::support::{PATIENCE, seed, until};
+
+fn row(values: &[Value]) -> Vec<Vec<Value>> {
+    vec![values.to_vec()]
+}
+
+fn like_of(user_id: i64, resource_id: i64, liked: bool, like_count: i64) -> Like {
+    Like {
+        resource_type: "video".into(),
+        resource_id,
+        user_id,
+        liked,
+        like_count: Some(like_count),
+    }
+}
+
+#[test]
+fn a_like_and_an_unlike_are_one_row_each_and_one_state() {
+    let service = Setup::new().start();
+    let (client, database) = (service.client(), service.database());
+    assert_eq!(client.read(42, 7), like_of(42, 7, false, 0));
+
+    let answer = client.try_like("PUT", 42, 7).expect("an answer");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let object = answer.json();
+    let mut fields: Vec<_> = object.as_object().expect("an object").keys().collect();
+    fields.sort();
+    assert_eq!(
+        fields,
+        [
+            "cached",
+            "changed",
+            "durability",
+            "event_id",
+            "like_count",
+            "liked",
+            "resource_id",
+            "resource_type",
+            "user_id"
+        ]
+    );
+    let liked = client_answer(&answer, 42, 7, true);
+    assert_eq!((liked.changed, liked.like_count), (Some(true), Some(1)));
+
+    ledger_closes(database);
+    assert_eq!(client.read(42, 7), like_of(42, 7, true, 1));
+    let id = liked.event_id.as_str();
+    assert_eq!(
+        database.rows(
+            "SELECT event_id, user_id, resource_type, resource_id, behavior_type, source \
+             FROM user_behaviors"
+        ),
+        row(&[
+            id.into(),
+            42.into(),
+            "video".into(),
+            7.into(),
+            "like".into(),
+            "likewise-api".into()
+        ])
+    );
+    assert_eq!(
+        database.rows(
+            "SELECT id, event_type, resource_type, resource_id, user_id, action_type, status, \
+             retry_count, max_retries, priority, fencing_token, error_message, next_attempt_at, \
+             lease_until FROM sync_events"
+        ),
+        row(&[
+            id.into(),
+            "video_like".into(),
+            "video".into(),
+            7.into(),
+            42.into(),
+            "like".into(),
+            "completed".into(),
+            0.into(),
+            10.into(),
+            0.into(),
+            1.into(),
+            Value::Null,
+            Value::Null,
+            Value::Null
+        ])
+    );
+    let one_version = "SELECT COUNT(*) FROM user_behaviors b \
+        JOIN sync_events e ON e.id = b.event_id AND e.version = b.version \
+        JOIN video_likes l ON l.user_id = b.user_id AND l.video_id = b.resource_id \
+        AND l.version = b.version";
+    assert_eq!(database.number(one_version), 1);
+    assert_eq!(
+        database.rows("SELECT user_id, video_id, deleted_at FROM video_likes"),
+        row(&[42.into(), 7.into(), Value::Null])
+    );
+    assert_eq!(
+        database.rows("SELECT resource_type, resource_id, like_count FROM like_counts"),
+        row(&["video".into(), 7.into(), 1.into()])
+    );
+    for column in ["behavior_time", "created_at"] {
+        is_now_in_utc(database, "user_behaviors", column);
+    }
+    for column in ["created_at", "updated_at", "processed_at"] {
+        is_now_in_utc(database, "sync_events", column);
+    }
+    is_now_in_utc(database, "video_likes", "created_at");
+
+    let again = client.like(42, 7);
+    assert_eq!(
+        (again.liked, again.changed, again.like_count),
+        (true, Some(false), Some(1))
+    );
+    assert_ne!(again.event_id, liked.event_id);
+
+    let answer = client.try_like("DELETE", 42, 7).expect("an answer");
+    let unliked = client_answer(&answer, 42, 7, false);
+    assert_eq!((unliked.changed, unliked.like_count), (Some(true), Some(0)));
+    ledger_closes(database);
+    assert_eq!(client.read(42, 7), like_of(42, 7, false, 0));
+    is_now_in_utc(database, "video_likes", "deleted_at");
+    assert_eq!(
+        database.number("SELECT like_count FROM like_counts WHERE resource_id = 7"),
+        0
+    );
+    assert_eq!(
+        database.sizes(),
+        [
+            ("user_behaviors", 3),
+            ("sync_events", 3),
+            ("video_likes", 1),
+            ("comment_likes", 0),
+            ("like_counts", 1)
+        ]
+    );
+    everything_holds(&service);
+}
+
+#[track_caller]
+fn client_answer(answer: &Answer, user: i64, video: i64, liked: bool) -> Accepted {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let accepted: Accepted = answer.read();
+    assert_eq!(
+        (
+            accepted.resource_type.as_str(),
+            accepted.resource_id,
+            accepted.user_id,
+            accepted.liked,
+            accepted.durability.as_str(),
+            accepted.cached
+        ),
+        ("video", video, user, liked, "database", true)
+    );
+    let id: uuid::Uuid = accepted.event_id.parse().expect("a UUID");
+    assert_eq!(id.get_version_num(), 7);
+    accepted
+}
+
+#[track_caller]
+fn is_now_in_utc(database: &Database, table: &str, column: &str) {
+    let sql = format!("SELECT CAST({column} AS CHAR(30)) FROM {table}");
+    for time in database.texts(&sql) {
+        let parsed = NaiveDateTime::parse_from_str(time.trim(), "%Y-%m-%d %H:%M:%S%.f");
+        let parsed = parsed.unwrap_or_else(|error| panic!("{table}.{column} = '{time}': {error}"));
+        let age = Utc::now().naive_utc() - parsed;
+        assert!(
+            age.abs() < TimeDelta::minutes(2),
+            "{table}.{column} = {time} is {age} away from now"
+        );
+    }
+}
+
+#[test]
+fn a_repeated_wish_changes_nothing_more() {
+    let service = Setup::new().start();
+    let client = service.client();
+    for user in 1..=3 {
+        client.like(user, 1);
+    }
+    ledger_closes(service.database());
+    for _ in 0..5 {
+        let again = client.like(2, 1);
+        assert_eq!((again.changed, again.like_count), (Some(false), Some(3)));
+    }
+    assert_eq!(client.unlike(2, 1).changed, Some(true));
+    for _ in 0..5 {
+        let again = client.unlike(2, 1);
+        assert_eq!((again.changed, again.like_count), (Some(false), Some(2)));
+    }
+    ledger_closes(service.database());
+    let counts = "SELECT like_count FROM like_counts WHERE resource_id = 1";
+    assert_eq!(service.database().number(counts), 2);
+    everything_holds(&service);
+}
+
+#[test]
+fn an_older_like_that_arrives_late_does_not_come_back() {
+    let service = Setup::new().start();
+    let (client, database) = (service.client(), service.database());
+    client.like(42, 7);
+    client.unlike(42, 7);
+    ledger_closes(database);
+    // As if the like had lost its way: its ledger row is open again, and abandoned.
+    database.execute(&[
+        "UPDATE sync_events SET status = 'pending', processed_at = NULL, \
+        next_attempt_at = '2020-01-01 00:00:00', lease_until = '2020-01-01 00:00:00' \
+        WHERE action_type = 'like'",
+    ]);
+    ledger_closes(database);
+    let done_twice = "SELECT fencing_token FROM sync_events WHERE action_type = 'like'";
+    assert_eq!(database.number(done_twice), 2);
+    assert_eq!(
+        database.number("SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL"),
+        0
+    );
+    assert_eq!(client.read(42, 7), like_of(42, 7, false, 0));
+    everything_holds(&service);
+}
+
+#[test]
+fn a_worker_that_has_lost_its_claim_cannot_close_the_row() {
+    let service = Setup::new().start();
+    let (client, database) = (service.client(), service.database());
+    database.claim_for_another_worker(42);
+    client.like(42, 7);
+    let state = "SELECT COUNT(*) FROM video_likes WHERE user_id = 42 AND deleted_at IS NULL";
+    until("the first worker to finish", PATIENCE, || {
+        match database.number(state) {
+            1 => Ok(()),
+            rows => Err(format!("{rows} rows")),
+        }
+    });
+    let ledger = "SELECT status, fencing_token, processed_at FROM sync_events";
+    assert_eq!(
+        database.rows(ledger),
+        row(&["processing".into(), 2.into(), Value::Null])
+    );
+
+    // The other worker is gone, too: whoever claims the row next finds its effect there already.
+    database.execute(&[
+        "UPDATE sync_events SET next_attempt_at = '2020-01-01 00:00:00', \
+        lease_until = '2020-01-01 00:00:00'",
+    ]);
+    ledger_closes(database);
+    assert_eq!(
+        database.rows("SELECT status, fencing_token FROM sync_events"),
+        row(&["completed".into(), 3.into()])
+    );
+    assert_eq!(client.read(42, 7), like_of(42, 7, true, 1));
+    everything_holds(&service);
+}
+
+#[test]
+fn several_workers_on_one_database_do_each_event_once() {
+    let mut rng = seed::rng("several_workers");
+    // A lease so short that they take rows from each other.
+    let first = Setup::new().set("LIKEWISE_LEASE_SECONDS", 1).start();
+    let second = Setup::new()
+        .set("LIKEWISE_LEASE_SECONDS", 1)
+        .on(first.database())
+        .start();
+    let crowd = |first_user| Crowd {
+        first_user,
+        threads: 3,
+        users: 10,
+        videos: 5,
+    };
+    let of_first = crowd(1).start(&first, &mut rng);
+    let of_second = crowd(1_001).start(&second, &mut rng);
+    of_first.wait_for(300);
+    of_second.wait_for(300);
+    let mut diary = Diary::default();
+    diary.extend(of_first.stop());
+    diary.extend(of_second.stop());
+    first.setup().verify(60).holds();
+    diary_is_kept(first.database(), &diary);
+    // Each process has a cache of its own; one that has just started has to ask the database.
+    let setup = first.stop();
+    second.stop();
+    reads_equal_database(&setup.start());
+}

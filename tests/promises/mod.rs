@@ -1,0 +1,9 @@
+//! One file for each promise.
+
+mod actors_survive_panics;
+mod bounded;
+mod closed_by_default;
+mod counts_are_exact;
+mod exactly_once;
+mod nothing_acknowledged_is_lost;
+mod the_ledger_closes;

@@ -1,0 +1,196 @@
+//! A 2xx means that the event is durable and will reach `user_behaviors` once, `sync_events` once and the
+//! read models, whatever happens to the process.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::support::checks::{diary_is_kept, everything_holds, ledger_closes, open_rows};
+use crate::support::crowd::{Crowd, Diary, Outcome};
+use crate::support::http::TIMEOUT;
+use crate::support::raw::Raw;
+use crate::support::service::{Setup, Signal};
+use crate::support::{PATIENCE, say, seed, until};
+
+const CROWD: Crowd = Crowd {
+    first_user: 1,
+    threads: 6,
+    users: 10,
+    videos: 8,
+};
+
+#[test]
+fn kill_9_in_the_middle_of_a_load_loses_nothing() {
+    const ROUNDS: usize = 8;
+    let mut rng = seed::rng("kill_9");
+    let mut setup = Setup::new().set("LIKEWISE_LEASE_SECONDS", 1);
+    let mut diary = Diary::default();
+    for round in 0..ROUNDS {
+        if round % 2 == 0 {
+            // The moment of its start is a moment like any other.
+            let starting = setup.launch(&["serve"]);
+            sleep(Duration::from_millis(rng.random_range(0..100)));
+            drop(starting);
+        }
+        let service = setup.start();
+        let running = CROWD.start(&service, &mut rng);
+        running.wait_for(rng.random_range(20..500));
+        sleep(Duration::from_micros(rng.random_range(0..20_000)));
+        setup = service.kill();
+        let heard = running.stop();
+        let (acknowledged, other) = (heard.acknowledged().len(), heard.not_acknowledged());
+        say(format_args!(
+            "round {round}: {acknowledged} acknowledged, {} not",
+            other.len()
+        ));
+        assert!(
+            other
+                .iter()
+                .all(|outcome| matches!(outcome, Outcome::Unanswered(_))),
+            "{other:?}"
+        );
+        assert!(acknowledged > 0 && !other.is_empty());
+        diary.extend(heard);
+    }
+    let service = setup.start();
+    everything_holds(&service);
+    diary_is_kept(service.database(), &diary);
+
+    let sent = diary.acknowledged().len() + diary.not_acknowledged().len();
+    let stored = service
+        .database()
+        .number("SELECT COUNT(*) FROM user_behaviors");
+    assert!(
+        stored as usize <= sent,
+        "{stored} behaviors of {sent} requests"
+    );
+}
+
+#[test]
+fn sigint_under_load_drains() {
+    a_signal_under_load_drains(Signal::INT);
+}
+
+#[test]
+fn sigterm_under_load_drains() {
+    a_signal_under_load_drains(Signal::TERM);
+}
+
+fn a_signal_under_load_drains(signal: Signal) {
+    let mut rng = seed::rng("signal_under_load");
+    let mut service = Setup::new().start();
+    let running = CROWD.start(&service, &mut rng);
+    running.wait_for(rng.random_range(100..600));
+    service.signal(signal);
+    let status = service.wait(PATIENCE);
+    assert_eq!(status.code(), Some(0), "{status}");
+    let diary = running.stop();
+    let setup = service.end();
+    assert_eq!(open_rows(setup.database()), 0);
+    diary_is_kept(setup.database(), &diary);
+    setup.verify(0).holds();
+}
+
+#[test]
+fn a_like_that_is_under_way_when_the_service_is_told_to_stop_is_answered() {
+    let mut service = Setup::new().start();
+    let client = service.client();
+    client.like(1, 1);
+    ledger_closes(service.database());
+    let held = service.database().hold_writes();
+    let late = {
+        let client = service.client();
+        std::thread::spawn(move || client.try_like("PUT", 2, 1))
+    };
+    until("the like to be under way", PATIENCE, || {
+        match client.actor("behavior_recorder").mailbox.depth {
+            1 => Ok(()),
+            depth => Err(format!("depth {depth}")),
+        }
+    });
+    service.signal(Signal::TERM);
+    // Whoever asks now learns, one way or the other, that it is not ready.
+    until(
+        "the service to turn new requests away",
+        PATIENCE,
+        || match service.client().try_send("GET", "/readyz", &[], b"") {
+            Ok(answer) if answer.status == 200 => Err("ready".to_owned()),
+            Ok(answer) => {
+                assert_eq!(answer.status, 503, "{answer:?}");
+                assert_eq!(answer.json()["ready"], false, "{answer:?}");
+                assert_eq!(answer.json()["draining"], true, "{answer:?}");
+                Ok(())
+            }
+            Err(_) => Ok(()),
+        },
+    );
+    drop(held);
+    let answer = late.join().expect("a client").expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(service.wait(PATIENCE).code(), Some(0));
+    let setup = service.end();
+    assert_eq!(open_rows(setup.database()), 0);
+    setup.verify(0).holds();
+    let count = "SELECT like_count FROM like_counts WHERE resource_id = 1";
+    assert_eq!(setup.database().number(count), 2);
+}
+
+#[test]
+fn a_service_that_is_told_to_stop_in_the_middle_of_a_claim_stops_with_it() {
+    // Far less than a drain that waits for something that never comes.
+    const SOON: Duration = Duration::from_secs(12);
+    let mut service = Setup::new().start();
+    let client = service.client();
+    let held = service.database().hold_writes();
+    until(
+        "a claim to wait for the database",
+        PATIENCE,
+        || match client.actor("sync_publisher").mailbox.depth {
+            0 => Err("no room is taken for a claim"),
+            _ => Ok(()),
+        },
+    );
+    service.signal(Signal::TERM);
+    until(
+        "the service to turn new requests away",
+        PATIENCE,
+        || match service.client().try_send("GET", "/healthz", &[], b"") {
+            Ok(answer) => Err(format!("{answer:?}")),
+            Err(_) => Ok(()),
+        },
+    );
+    drop(held);
+    let status = service.wait(SOON);
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[test]
+fn a_client_that_hangs_up_leaves_no_like_half_done() {
+    let service = Setup::new().start();
+    let held = service.database().hold_writes();
+    for user in 1..=20 {
+        let request =
+            format!("PUT /v1/videos/1/like HTTP/1.1\r\nHost: x\r\nX-User-Id: {user}\r\n\r\n");
+        let mut raw = Raw::connect(service.address());
+        raw.send(request.as_bytes());
+        let client = service.client();
+        // Gone once its like is under way, and before it can be answered.
+        until("the like to be under way", PATIENCE, || {
+            match client.actor("behavior_recorder").mailbox.depth {
+                depth if depth == user as u64 => Ok(()),
+                depth => Err(format!("depth {depth}")),
+            }
+        });
+        drop(raw);
+    }
+    drop(held);
+    let stored = "SELECT COUNT(*) FROM user_behaviors";
+    until("every like to be stored", TIMEOUT, || {
+        match service.database().number(stored) {
+            20 => Ok(()),
+            rows => Err(format!("{rows} behaviors")),
+        }
+    });
+    everything_holds(&service);
+}

@@ -1,0 +1,308 @@
+//! Every ledger row ends `completed` or `dead`, and says when, after how many attempts and, if it failed,
+//! why. Nothing stays `processing` after a crash.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use crate::support::checks::{everything_holds, ledger_closes, open_rows};
+use crate::support::database::{Database, Value};
+use crate::support::http::Client;
+use crate::support::service::{Service, Setup};
+use crate::support::{PATIENCE, until};
+
+/// A row that some worker has left behind.
+struct Left {
+    user: i64,
+    status: &'static str,
+    retry_count: i64,
+    fencing_token: i64,
+    /// When its lease runs out, or its next attempt is due, counted from now.
+    due: TimeDelta,
+}
+
+const MAX_RETRIES: i64 = 3;
+const VIDEO: i64 = 7;
+const LONG_AGO: TimeDelta = TimeDelta::minutes(-5);
+const FAR_AHEAD: TimeDelta = TimeDelta::hours(1);
+
+impl Left {
+    /// Writes it and its behavior as the service would have.
+    fn write(&self, database: &Database) {
+        let id = Uuid::now_v7();
+        let now = Utc::now();
+        let (user, version) = (self.user, now.timestamp_micros());
+        let (now, due) = (time(now), time(now + self.due));
+        let lease = if self.status == "failed" {
+            "NULL".to_owned()
+        } else {
+            format!("'{due}'")
+        };
+        let error = if self.status == "failed" {
+            "'an earlier failure'"
+        } else {
+            "NULL"
+        };
+        let Self {
+            status,
+            retry_count,
+            fencing_token,
+            ..
+        } = self;
+        database.execute(&[
+            &format!(
+                "INSERT INTO user_behaviors (event_id, user_id, resource_type, resource_id, \
+                 behavior_type, version, source, behavior_time, created_at) VALUES ('{id}', {user}, \
+                 'video', {VIDEO}, 'like', {version}, 'likewise-api', '{now}', '{now}')"
+            ),
+            &format!(
+                "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, \
+                 action_type, status, version, retry_count, max_retries, priority, error_message, \
+                 next_attempt_at, lease_until, fencing_token, created_at, updated_at) VALUES \
+                 ('{id}', 'video_like', 'video', {VIDEO}, {user}, 'like', '{status}', {version}, \
+                 {retry_count}, {MAX_RETRIES}, 0, {error}, '{due}', {lease}, {fencing_token}, \
+                 '{now}', '{now}')"
+            ),
+        ]);
+    }
+}
+
+fn time(moment: DateTime<Utc>) -> String {
+    moment.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
+}
+
+fn ledger_of(database: &Database, user: i64) -> Vec<Value> {
+    let rows = database.rows(&format!(
+        "SELECT status, retry_count, fencing_token, \
+         CASE WHEN processed_at IS NULL THEN 'open' ELSE 'closed' END \
+         FROM sync_events WHERE user_id = {user}"
+    ));
+    let [row] = rows.as_slice() else {
+        panic!("user {user} has {} ledger rows", rows.len());
+    };
+    row.clone()
+}
+
+fn ledger(status: &str, retry_count: i64, fencing_token: i64, end: &str) -> Vec<Value> {
+    vec![
+        status.into(),
+        retry_count.into(),
+        fencing_token.into(),
+        end.into(),
+    ]
+}
+
+fn rounds_of_retry_scheduler(client: &Client) -> u64 {
+    let actor = client.actor("retry_scheduler");
+    actor.details["rounds"].as_u64().expect("a number")
+}
+
+#[test]
+fn what_a_dead_worker_left_is_finished_and_what_a_live_one_holds_is_left_alone() {
+    let left = |user, status, retry_count, fencing_token, due| Left {
+        user,
+        status,
+        retry_count,
+        fencing_token,
+        due,
+    };
+    let setup = Setup::new();
+    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    for row in [
+        left(1, "pending", 0, 1, LONG_AGO),
+        left(2, "processing", 0, 4, LONG_AGO),
+        left(3, "failed", MAX_RETRIES, 4, LONG_AGO),
+        left(4, "processing", MAX_RETRIES, 4, LONG_AGO),
+        left(11, "pending", 0, 1, FAR_AHEAD),
+        left(12, "processing", 1, 4, FAR_AHEAD),
+        left(13, "failed", 1, 4, FAR_AHEAD),
+    ] {
+        row.write(setup.database());
+    }
+    let service = setup.start();
+    let (client, database) = (service.client(), service.database());
+    until(
+        "the abandoned rows to be closed",
+        PATIENCE,
+        || match open_rows(database) {
+            3 => Ok(()),
+            rows => Err(format!("{rows} open rows")),
+        },
+    );
+    // An attempt that was abandoned in its middle counts as a failed one; the others do not.
+    assert_eq!(ledger_of(database, 1), ledger("completed", 0, 2, "closed"));
+    assert_eq!(ledger_of(database, 2), ledger("completed", 1, 5, "closed"));
+    assert_eq!(
+        ledger_of(database, 3),
+        ledger("completed", MAX_RETRIES, 5, "closed")
+    );
+    assert_eq!(
+        ledger_of(database, 4),
+        ledger("dead", MAX_RETRIES + 1, 5, "closed")
+    );
+    let reason = database.texts("SELECT error_message FROM sync_events WHERE status = 'dead'");
+    assert!(reason[0].contains("lease ran out"), "{reason:?}");
+
+    // Two whole rounds later, what others hold is as it was.
+    let rounds = rounds_of_retry_scheduler(&client);
+    until("two more rounds of the retry scheduler", PATIENCE, || {
+        let now = rounds_of_retry_scheduler(&client);
+        if now >= rounds + 2 {
+            Ok(())
+        } else {
+            Err(format!("{now} rounds"))
+        }
+    });
+    assert_eq!(ledger_of(database, 11), ledger("pending", 0, 1, "open"));
+    assert_eq!(ledger_of(database, 12), ledger("processing", 1, 4, "open"));
+    assert_eq!(ledger_of(database, 13), ledger("failed", 1, 4, "open"));
+
+    let users = "SELECT user_id FROM video_likes WHERE deleted_at IS NULL ORDER BY user_id";
+    let users: Vec<_> = database
+        .rows(users)
+        .iter()
+        .map(|row| row[0].number())
+        .collect();
+    assert_eq!(users, [1, 2, 3]);
+    assert_eq!(client.read(1, VIDEO).like_count, Some(3));
+
+    // Once their leases run out, too, these are finished like the others.
+    let due = time(Utc::now() + LONG_AGO);
+    database.execute(&[&format!(
+        "UPDATE sync_events SET next_attempt_at = '{due}', lease_until = '{due}' \
+         WHERE next_attempt_at IS NOT NULL"
+    )]);
+    ledger_closes(database);
+    assert_eq!(client.read(1, VIDEO).like_count, Some(6));
+    everything_holds(&service);
+}
+
+/// Makes every attempt on a ledger row fail, for as long as the read model is away.
+fn take_read_model_away(service: &Service) {
+    service
+        .database()
+        .execute(&["ALTER TABLE video_likes RENAME TO video_likes_away"]);
+}
+
+fn bring_read_model_back(service: &Service) {
+    service
+        .database()
+        .execute(&["ALTER TABLE video_likes_away RENAME TO video_likes"]);
+}
+
+#[test]
+fn a_failed_attempt_says_why_and_is_tried_again() {
+    let service = Setup::new().start();
+    let (client, database) = (service.client(), service.database());
+    client.like(1, VIDEO);
+    ledger_closes(database);
+    take_read_model_away(&service);
+    let accepted = client.like(2, VIDEO);
+    assert_eq!(accepted.durability, "database");
+    until("an attempt to fail", PATIENCE, || {
+        let row = ledger_of(database, 2);
+        if row[1].number() > 0 {
+            Ok(())
+        } else {
+            Err(format!("{row:?}"))
+        }
+    });
+    // As operators ask.
+    let failed = database.rows(
+        "SELECT * FROM sync_events WHERE status = 'failed' ORDER BY created_at DESC LIMIT 10",
+    );
+    let statuses = database.rows("SELECT status, COUNT(*) FROM sync_events GROUP BY status");
+    let reasons = "SELECT error_message FROM sync_events WHERE user_id = 2";
+    let reasons = database.texts(reasons);
+    assert!(reasons[0].contains("video_likes"), "{reasons:?}");
+    assert!(
+        failed.len() <= 1 && statuses.len() == 2,
+        "{failed:?}, {statuses:?}"
+    );
+
+    bring_read_model_back(&service);
+    ledger_closes(database);
+    let row = ledger_of(database, 2);
+    assert_eq!((row[0].text(), row[3].text()), ("completed", "closed"));
+    assert_eq!(client.read(2, VIDEO).like_count, Some(2));
+    everything_holds(&service);
+}
+
+#[test]
+fn a_row_that_fails_too_often_is_dead_and_the_cache_forgets_it() {
+    let service = Setup::new().set("LIKEWISE_MAX_RETRIES", 0).start();
+    let (client, database) = (service.client(), service.database());
+    client.like(1, VIDEO);
+    ledger_closes(database);
+    take_read_model_away(&service);
+    client.like(2, VIDEO);
+    client.unlike(1, VIDEO);
+    ledger_closes(database);
+    bring_read_model_back(&service);
+    assert_eq!(ledger_of(database, 2), ledger("dead", 1, 1, "closed"));
+    let reasons = database.texts("SELECT error_message FROM sync_events WHERE status = 'dead'");
+    assert_eq!(reasons.len(), 2);
+    assert!(reasons.iter().all(|reason| reason.contains("video_likes")));
+
+    until("the cache to forget what is dead", PATIENCE, || {
+        let read = (client.read(1, VIDEO), client.read(2, VIDEO));
+        let expected = ((true, Some(1)), (false, Some(1)));
+        let found = (
+            (read.0.liked, read.0.like_count),
+            (read.1.liked, read.1.like_count),
+        );
+        if found == expected {
+            Ok(())
+        } else {
+            Err(format!("{read:?}"))
+        }
+    });
+    everything_holds(&service);
+}
+
+#[test]
+fn one_bad_row_falls_alone() {
+    const BAD: i64 = 13;
+    let service = Setup::new().start();
+    let (client, database) = (service.client(), service.database());
+    database.refuse_likes_of(BAD);
+
+    // While the first of them cannot be stored, the others gather to one batch.
+    let held = database.hold_writes();
+    let mut likes = Vec::new();
+    for (waiting, user) in (10..=15).enumerate() {
+        let own = service.client();
+        likes.push(std::thread::spawn(move || own.like(user, VIDEO)));
+        until("the like to be under way", PATIENCE, || {
+            match client.actor("behavior_recorder").mailbox.depth {
+                depth if depth == waiting as u64 + 1 => Ok(()),
+                depth => Err(format!("depth {depth}")),
+            }
+        });
+    }
+    drop(held);
+    for like in likes {
+        like.join().expect("an accepted like");
+    }
+    ledger_closes(database);
+    assert_eq!(ledger_of(database, BAD), ledger("dead", 1, 1, "closed"));
+    let reasons = database.texts("SELECT error_message FROM sync_events WHERE status = 'dead'");
+    assert_eq!(reasons.len(), 1);
+    assert!(reasons[0].contains("refused by a test"), "{reasons:?}");
+    for user in (10..=15).filter(|user| *user != BAD) {
+        assert_eq!(
+            ledger_of(database, user),
+            ledger("completed", 0, 1, "closed")
+        );
+    }
+    let count = format!("SELECT like_count FROM like_counts WHERE resource_id = {VIDEO}");
+    assert_eq!(database.number(&count), 5);
+    until("the cache to forget what is dead", PATIENCE, || {
+        let read = client.read(BAD, VIDEO);
+        if (read.liked, read.like_count) == (false, Some(5)) {
+            Ok(())
+        } else {
+            Err(format!("{read:?}"))
+        }
+    });
+    everything_holds(&service);
+}

@@ -1,0 +1,129 @@
+//! What must hold after anything.
+
+use std::collections::BTreeMap;
+
+use super::crowd::{Diary, Pair};
+use super::database::Database;
+use super::http::Like;
+use super::service::Service;
+use super::{PATIENCE, until};
+
+/// Waits until every ledger row has come to its end.
+#[track_caller]
+pub fn ledger_closes(database: &Database) {
+    until("the ledger to close", PATIENCE, || {
+        let open = open_rows(database);
+        if open == 0 {
+            Ok(())
+        } else {
+            Err(format!("{open} open rows"))
+        }
+    });
+}
+
+/// How many ledger rows have not come to their end.
+#[track_caller]
+pub fn open_rows(database: &Database) -> i64 {
+    database.number("SELECT COUNT(*) FROM sync_events WHERE status NOT IN ('completed', 'dead')")
+}
+
+/// Every promise that the data can show holds, and what the service answers is what the data says.
+#[track_caller]
+pub fn everything_holds(service: &Service) {
+    service.setup().verify(60).holds();
+    reads_equal_database(service);
+}
+
+/// Each of these events was stored once, in each of the two tables, and is completed.
+#[track_caller]
+pub fn stored_once<'a>(database: &Database, events: impl IntoIterator<Item = &'a str>) {
+    let behaviors = tally(database.texts("SELECT event_id FROM user_behaviors"));
+    let completed = tally(database.texts("SELECT id FROM sync_events WHERE status = 'completed'"));
+    for event in events {
+        let stored = (behaviors.get(event), completed.get(event));
+        assert_eq!(
+            stored,
+            (Some(&1), Some(&1)),
+            "event {event}: how often in user_behaviors, and completed in sync_events"
+        );
+    }
+}
+
+fn tally(ids: Vec<String>) -> BTreeMap<String, usize> {
+    let mut tally = BTreeMap::new();
+    for id in ids {
+        *tally.entry(id).or_default() += 1;
+    }
+    tally
+}
+
+/// Every pair of the read model, and whether it is liked.
+pub fn stored_states(database: &Database) -> BTreeMap<Pair, bool> {
+    let rows = database.rows(
+        "SELECT user_id, video_id, CASE WHEN deleted_at IS NULL THEN 1 ELSE 0 END FROM video_likes",
+    );
+    rows.iter()
+        .map(|row| ((row[0].number(), row[1].number()), row[2].number() == 1))
+        .collect()
+}
+
+/// Every stored like count.
+pub fn stored_counts(database: &Database) -> BTreeMap<i64, i64> {
+    let rows = database
+        .rows("SELECT resource_id, like_count FROM like_counts WHERE resource_type = 'video'");
+    rows.iter()
+        .map(|row| (row[0].number(), row[1].number()))
+        .collect()
+}
+
+/// Everything acknowledged is stored, each pair is in a state that its user has wished for, and what was
+/// acknowledged later is the newer.
+#[track_caller]
+pub fn diary_is_kept(database: &Database, diary: &Diary) {
+    stored_once(database, diary.acknowledged());
+    let states = stored_states(database);
+    for (pair, wishes) in diary.pairs() {
+        let stored = states.get(&pair).copied().unwrap_or_default();
+        let allowed = Diary::allowed(wishes);
+        assert!(
+            allowed.contains(&stored),
+            "user and video {pair:?}: liked is {stored} after {wishes:#?}"
+        );
+    }
+    let versions: BTreeMap<_, _> = database
+        .rows("SELECT event_id, version FROM user_behaviors")
+        .into_iter()
+        .map(|row| (row[0].text().to_owned(), row[1].number()))
+        .collect();
+    for (pair, wishes) in diary.pairs() {
+        let drawn: Vec<_> = wishes
+            .iter()
+            .filter_map(|wish| wish.event_id())
+            .map(|id| versions[id])
+            .collect();
+        assert!(
+            drawn.is_sorted_by(|earlier, later| earlier < later),
+            "user and video {pair:?}: versions in the order of the answers: {drawn:?}"
+        );
+    }
+}
+
+/// What a user reads is what the database holds, of every pair and count (the first thousand of them).
+#[track_caller]
+pub fn reads_equal_database(service: &Service) {
+    const MOST: usize = 1_000;
+    let client = service.client();
+    let counts = stored_counts(service.database());
+    for ((user, video), liked) in stored_states(service.database()).into_iter().take(MOST) {
+        assert_eq!(
+            client.read(user, video),
+            Like {
+                resource_type: "video".into(),
+                resource_id: video,
+                user_id: user,
+                liked,
+                like_count: counts.get(&video).copied(),
+            }
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! Users who like and unlike at random, each from one thread only, and all of them the same videos. What
+//! each was answered is kept in a diary, which says what the service owes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::http::{Accepted, Client};
+use super::service::Service;
+use super::{PATIENCE, until};
+
+/// A user and a video.
+pub type Pair = (i64, i64);
+
+/// How many there are.
+#[derive(Debug, Clone, Copy)]
+pub struct Crowd {
+    /// The first user's id.
+    pub first_user: i64,
+    /// Threads, each with a connection.
+    pub threads: usize,
+    /// Users of each thread.
+    pub users: i64,
+    /// Videos that all of them like and unlike.
+    pub videos: i64,
+}
+
+/// A crowd at work.
+pub struct Running {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<Diary>>,
+}
+
+impl Crowd {
+    /// Lets it loose. A thread whose request is not answered stops.
+    pub fn start(self, service: &Service, seeds: &mut SmallRng) -> Running {
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicUsize::new(0));
+        let threads = (0..self.threads)
+            .map(|thread| {
+                let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+                let client = service.client();
+                let rng = SmallRng::from_rng(seeds);
+                let first = self.first_user + thread as i64 * self.users;
+                std::thread::spawn(move || self.play(first, &client, rng, &stop, &answered))
+            })
+            .collect();
+        Running {
+            stop,
+            answered,
+            threads,
+        }
+    }
+
+    fn play(
+        self,
+        first_user: i64,
+        client: &Client,
+        mut rng: SmallRng,
+        stop: &AtomicBool,
+        answered: &AtomicUsize,
+    ) -> Diary {
+        let mut diary = Diary::default();
+        while !stop.load(Ordering::Relaxed) {
+            let user = first_user + rng.random_range(0..self.users);
+            let video = rng.random_range(1..=self.videos);
+            let liked = rng.random_bool(0.6);
+            let method = if liked { "PUT" } else { "DELETE" };
+            let outcome = match client.try_like(method, user, video) {
+                Ok(answer) if answer.status == 200 => Outcome::Acknowledged(answer.read()),
+                Ok(answer) => Outcome::Refused(answer.problem()),
+                Err(error) => Outcome::Unanswered(error),
+            };
+            let gone = matches!(outcome, Outcome::Unanswered(_));
+            diary.write((user, video), liked, outcome);
+            answered.fetch_add(1, Ordering::Relaxed);
+            if gone {
+                break;
+            }
+        }
+        diary
+    }
+}
+
+impl Running {
+    /// Waits until so many more requests have had an outcome.
+    #[track_caller]
+    pub fn wait_for(&self, requests: usize) {
+        let from = self.answered.load(Ordering::Relaxed);
+        until("the crowd to go on", PATIENCE, || {
+            let answered = self.answered.load(Ordering::Relaxed);
+            if answered >= from + requests {
+                return Ok(());
+            }
+            Err(format!("{answered} answers, {from} before"))
+        });
+    }
+
+    /// Lets it finish, and answers what happened.
+    #[track_caller]
+    pub fn stop(self) -> Diary {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut diary = Diary::default();
+        for thread in self.threads {
+            diary.extend(thread.join().expect("a client thread"));
+        }
+        diary
+    }
+}
+
+/// What became of one request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Answered with 200.
+    Acknowledged(Accepted),
+    /// Answered with a problem of this code.
+    Refused(String),
+    /// Not answered: it may or may not have been carried out.
+    Unanswered(#[expect(dead_code, reason = "shown when a test fails")] String),
+}
+
+/// A wish for a pair, and what became of it.
+#[derive(Debug)]
+pub struct Wish {
+    /// Whether it was to be liked.
+    pub liked: bool,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl Wish {
+    /// The event's id, if it was acknowledged.
+    pub fn event_id(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Acknowledged(accepted) => Some(&accepted.event_id),
+            _ => None,
+        }
+    }
+}
+
+/// What every user wished, in order, and was answered.
+#[derive(Debug, Default)]
+pub struct Diary(BTreeMap<Pair, Vec<Wish>>);
+
+impl Diary {
+    /// Notes a wish.
+    pub fn write(&mut self, pair: Pair, liked: bool, outcome: Outcome) {
+        self.0
+            .entry(pair)
+            .or_default()
+            .push(Wish { liked, outcome });
+    }
+
+    /// Adds what came later.
+    pub fn extend(&mut self, later: Self) {
+        for (pair, wishes) in later.0 {
+            self.0.entry(pair).or_default().extend(wishes);
+        }
+    }
+
+    /// Every pair and its wishes.
+    pub fn pairs(&self) -> impl Iterator<Item = (Pair, &[Wish])> {
+        self.0.iter().map(|(pair, wishes)| (*pair, &wishes[..]))
+    }
+
+    /// The ids of what was acknowledged, in the order of the wishes for each pair.
+    pub fn acknowledged(&self) -> Vec<&str> {
+        let wishes = self.0.values().flatten();
+        wishes.filter_map(Wish::event_id).collect()
+    }
+
+    /// What was not acknowledged.
+    pub fn not_acknowledged(&self) -> Vec<&Outcome> {
+        let wishes = self.0.values().flatten();
+        wishes
+            .map(|wish| &wish.outcome)
+            .filter(|outcome| !matches!(outcome, Outcome::Acknowledged(_)))
+            .collect()
+    }
+
+    /// The states that a pair may be in now: what was last acknowledged, or one of those wishes after
+    /// it of which nobody knows.
+    pub fn allowed(wishes: &[Wish]) -> BTreeSet<bool> {
+        let mut allowed = BTreeSet::from([false]);
+        for wish in wishes {
+            match wish.outcome {
+                Outcome::Acknowledged(_) => allowed = BTreeSet::from([wish.liked]),
+                Outcome::Unanswered(_) => {
+                    allowed.insert(wish.liked);
+                }
+                Outcome::Refused(_) => {}
+            }
+        }
+        allowed
+    }
+}

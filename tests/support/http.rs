@@ -1,0 +1,258 @@
+//! The clients of the service.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::Agent;
+use ureq::http::{HeaderMap, Request};
+
+/// No request may take longer: one that does hangs, and fails its test.
+pub const TIMEOUT: Duration = Duration::from_secs(25);
+
+/// A client with keep-alive connections of its own.
+#[derive(Clone)]
+pub struct Client {
+    agent: Agent,
+    base: String,
+}
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    headers: HeaderMap,
+    /// Its body.
+    pub text: String,
+}
+
+impl Client {
+    /// A client of the service that listens there.
+    pub fn of(address: SocketAddr) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(TIMEOUT))
+            .max_redirects(0)
+            .allow_non_standard_methods(true)
+            .build();
+        Self {
+            agent: config.new_agent(),
+            base: format!("http://{address}"),
+        }
+    }
+
+    /// Sends a request; why there is no answer, if there is none.
+    pub fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, String> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = if body.is_empty() && method != "PUT" && method != "POST" {
+            self.agent.run(request.body(()).expect("a request"))
+        } else {
+            self.agent.run(request.body(body).expect("a request"))
+        };
+        let mut answer = answer.map_err(|error| error.to_string())?;
+        let text = answer.body_mut().read_to_string();
+        Ok(Answer {
+            status: answer.status().as_u16(),
+            headers: answer.headers().clone(),
+            text: text.map_err(|error| error.to_string())?,
+        })
+    }
+
+    /// Sends a request, which must be answered.
+    #[track_caller]
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        match self.try_send(method, path, headers, b"") {
+            Ok(answer) => answer,
+            Err(error) => panic!("{method} {path} was not answered: {error}"),
+        }
+    }
+
+    /// `GET`s a path, without a user.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[])
+    }
+
+    /// Sends a request for a user's like of a video.
+    pub fn try_like(&self, method: &str, user: i64, video: i64) -> Result<Answer, String> {
+        let user = user.to_string();
+        let path = format!("/v1/videos/{video}/like");
+        self.try_send(method, &path, &[("X-User-Id", &user)], b"")
+    }
+
+    /// Likes a video, which must be accepted.
+    #[track_caller]
+    pub fn like(&self, user: i64, video: i64) -> Accepted {
+        self.wish("PUT", user, video)
+    }
+
+    /// Takes a like back, which must be accepted.
+    #[track_caller]
+    pub fn unlike(&self, user: i64, video: i64) -> Accepted {
+        self.wish("DELETE", user, video)
+    }
+
+    #[track_caller]
+    fn wish(&self, method: &str, user: i64, video: i64) -> Accepted {
+        let answer = self.try_like(method, user, video);
+        let answer = answer.unwrap_or_else(|error| panic!("no answer: {error}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.read()
+    }
+
+    /// Reads a like, which must be known.
+    #[track_caller]
+    pub fn read(&self, user: i64, video: i64) -> Like {
+        let answer = self.try_like("GET", user, video);
+        let answer = answer.unwrap_or_else(|error| panic!("no answer: {error}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.read()
+    }
+
+    /// How an actor is doing.
+    #[track_caller]
+    pub fn actor(&self, name: &str) -> Actor {
+        let actors = self.actors();
+        let actor = actors.into_iter().find(|actor| actor.name == name);
+        actor.unwrap_or_else(|| panic!("no actor {name}"))
+    }
+
+    /// How every actor is doing.
+    #[track_caller]
+    pub fn actors(&self) -> Vec<Actor> {
+        let answer = self.get("/admin/actors");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let Actors { actors } = answer.read();
+        actors
+    }
+
+    /// Makes an actor panic.
+    #[track_caller]
+    pub fn provoke(&self, actor: &str) {
+        let answer = self.send("POST", &format!("/admin/faults/panic/{actor}"), &[]);
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+}
+
+impl Answer {
+    /// A header, if it is there.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The body as what it should be.
+    #[track_caller]
+    pub fn read<T: DeserializeOwned>(&self) -> T {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        self.read()
+    }
+
+    /// The stable code of the problem that this must be.
+    #[track_caller]
+    pub fn problem(&self) -> String {
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{self:?}"
+        );
+        let Problem {
+            r#type,
+            title,
+            status,
+            detail,
+            code,
+        } = self.read();
+        assert_eq!(status, self.status, "{self:?}");
+        assert!(
+            !r#type.is_empty() && !title.is_empty() && !detail.is_empty(),
+            "{self:?}"
+        );
+        code
+    }
+}
+
+/// A problem of RFC 9457, with a code.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Problem {
+    r#type: String,
+    title: String,
+    status: u16,
+    detail: String,
+    code: String,
+}
+
+/// The answer to `PUT` and `DELETE`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accepted {
+    pub event_id: String,
+    pub resource_type: String,
+    pub resource_id: i64,
+    pub user_id: i64,
+    pub liked: bool,
+    pub changed: Option<bool>,
+    pub like_count: Option<i64>,
+    pub durability: String,
+    pub cached: bool,
+}
+
+/// The answer to `GET`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Like {
+    pub resource_type: String,
+    pub resource_id: i64,
+    pub user_id: i64,
+    pub liked: bool,
+    pub like_count: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Actors {
+    actors: Vec<Actor>,
+}
+
+/// An actor in `GET /admin/actors`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Actor {
+    pub name: String,
+    pub state: String,
+    pub mailbox: Mailbox,
+    pub processed: u64,
+    pub errors: u64,
+    pub panics: u64,
+    pub restarts: u64,
+    pub last_error: Option<String>,
+    pub details: Value,
+}
+
+/// Its mailbox.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mailbox {
+    pub depth: u64,
+    pub capacity: u64,
+    pub oldest_ms: u64,
+}

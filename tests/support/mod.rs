@@ -1,0 +1,43 @@
+//! What the tests stand on: a service that is started, stopped, killed and started again, its clients,
+//! and plain SQL against its database.
+
+pub mod checks;
+pub mod crowd;
+pub mod database;
+pub mod http;
+pub mod interactions;
+pub mod raw;
+pub mod seed;
+pub mod service;
+
+use std::fmt::{Arguments, Display};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what should take a moment, on a machine that may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Looks until it finds what it looks for; a test that waits in vain fails with what it saw last.
+#[track_caller]
+pub fn until<T, E: Display>(
+    what: &str,
+    within: Duration,
+    mut look: impl FnMut() -> Result<T, E>,
+) -> T {
+    let started = Instant::now();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) if started.elapsed() > within => {
+                panic!("waited {within:?} for {what} in vain; last seen: {seen}")
+            }
+            Err(_) => sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// Says something that whoever reads a failed test needs to know; `cargo test` hides it otherwise.
+#[allow(clippy::print_stdout)]
+pub fn say(text: Arguments<'_>) {
+    println!("{text}");
+}

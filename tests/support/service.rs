@@ -1,0 +1,345 @@
+//! The program under test: started in a folder of its own, stopped, killed and started again.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::database::Database;
+use super::http::Client;
+use super::{PATIENCE, say, until};
+
+/// Everything but the process: the folder it runs in, its database and its settings. It outlives the
+/// process, so that another can be started on the same data.
+pub struct Setup {
+    folder: TempDir,
+    database: Database,
+    environment: BTreeMap<String, String>,
+    runs: AtomicUsize,
+}
+
+impl Setup {
+    /// An empty folder and the defaults.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self {
+            database: Database::sqlite(folder.path()),
+            folder,
+            environment: BTreeMap::new(),
+            runs: AtomicUsize::new(0),
+        }
+        .set("LIKEWISE_HTTP_ADDR", "127.0.0.1:0")
+    }
+
+    /// Sets an environment variable of everything that is run from here on.
+    #[allow(clippy::needless_pass_by_value, reason = "for numbers and text alike")]
+    pub fn set(mut self, variable: &str, value: impl ToString) -> Self {
+        self.environment
+            .insert(variable.to_owned(), value.to_string());
+        self
+    }
+
+    /// Uses the database of another.
+    pub fn on(mut self, database: &Database) -> Self {
+        self.database = database.clone();
+        self
+    }
+
+    /// The working directory.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The database.
+    pub const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Starts the service and waits until it listens.
+    #[track_caller]
+    pub fn start(self) -> Service {
+        self.start_as(&["serve"])
+    }
+
+    /// As [`start`](Self::start), with these arguments.
+    #[track_caller]
+    pub fn start_as(self, arguments: &[&str]) -> Service {
+        let mut process = self.launch(arguments);
+        let address = until("the service to listen", PATIENCE, || {
+            if let Some(status) = process.exit_status() {
+                panic!("the service ended at its start: {status}");
+            }
+            let printed = fs::read_to_string(&process.stdout).unwrap_or_default();
+            address_in(&printed).ok_or(printed)
+        });
+        Service {
+            process,
+            address,
+            setup: self,
+        }
+    }
+
+    /// Starts the program, whatever comes of it.
+    pub fn launch(&self, arguments: &[impl AsRef<OsStr>]) -> Process {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        let stdout = self.folder().join(format!("stdout.{run}"));
+        let stderr = self.folder().join(format!("stderr.{run}"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_likewise"));
+        for (variable, _) in std::env::vars_os() {
+            let name = variable.to_string_lossy();
+            if name.starts_with("LIKEWISE_") || name == "RUST_LOG" {
+                command.env_remove(&variable);
+            }
+        }
+        let child = command
+            .env("LIKEWISE_DATABASE_URL", self.database.url())
+            .envs(&self.environment)
+            .current_dir(self.folder())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(create(&stdout))
+            .stderr(create(&stderr))
+            .spawn()
+            .expect("the program starts");
+        Process {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Runs the program to its end.
+    #[track_caller]
+    pub fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Ran {
+        self.launch(arguments).finish()
+    }
+
+    /// Runs `verify`, which waits so many seconds for the ledger to close.
+    #[track_caller]
+    pub fn verify(&self, wait: u64) -> Verified {
+        let ran = self.run(&["verify", "--json", "--wait", &wait.to_string()]);
+        let report = serde_json::from_str(&ran.stdout)
+            .unwrap_or_else(|error| panic!("verify printed no JSON ({error}): {ran:?}"));
+        Verified {
+            code: ran.code,
+            report,
+        }
+    }
+}
+
+impl Drop for Setup {
+    /// Shows the logs of a test that has failed, before they go with the folder.
+    fn drop(&mut self) {
+        const LAST_LINES: usize = 60;
+        if !std::thread::panicking() {
+            return;
+        }
+        for run in 0..self.runs.load(Ordering::Relaxed) {
+            let log = self.folder().join(format!("stderr.{run}"));
+            let log = fs::read_to_string(log).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(LAST_LINES)..];
+            say(format_args!(
+                "--- standard error of run {run}, its last lines ---\n{}",
+                shown.join("\n")
+            ));
+        }
+    }
+}
+
+fn create(path: &Path) -> File {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .expect("a file in the temporary folder")
+}
+
+/// The address in `Likewise is listening on http://127.0.0.1:8080. Try:`.
+fn address_in(printed: &str) -> Option<SocketAddr> {
+    let (_, rest) = printed.split_once("Likewise is listening on http://")?;
+    let (address, _) = rest.split_once(". Try:")?;
+    address.parse().ok()
+}
+
+/// A running program, killed when it is dropped.
+pub struct Process {
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Process {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal. One that comes too late is no failure.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    /// How it ended, if it has.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child process")
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self, within: Duration) -> ExitStatus {
+        until("the process to end", within, || {
+            self.exit_status().ok_or("it still runs")
+        })
+    }
+
+    /// Waits for its end, and answers what it has said.
+    #[track_caller]
+    pub fn finish(mut self) -> Ran {
+        // A load or a verification of much data may take its time.
+        let status = self.wait(4 * PATIENCE);
+        Ran {
+            code: status.code(),
+            stdout: fs::read_to_string(&self.stdout).expect("standard output is text"),
+            stderr: fs::read_to_string(&self.stderr).expect("standard error is text"),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails only if it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program that has run to its end.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it logged, or why it failed.
+    pub stderr: String,
+}
+
+/// What `verify --json` has answered.
+#[derive(Debug)]
+pub struct Verified {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub report: Value,
+}
+
+impl Verified {
+    /// Fails unless every promise holds.
+    #[track_caller]
+    pub fn holds(&self) -> &Self {
+        assert_eq!(self.report["holds"], true, "{:#}", self.report);
+        assert_eq!(self.code, Some(0), "{:#}", self.report);
+        self
+    }
+
+    /// The promises that do not hold, each with the first places where.
+    pub fn broken(&self) -> Vec<(String, Value)> {
+        let checks = self.report["checks"].as_array().expect("checks");
+        checks
+            .iter()
+            .filter(|check| check["differences"] != 0)
+            .map(|check| {
+                let promise = check["promise"].as_str().expect("a promise");
+                (promise.to_owned(), check["examples"].clone())
+            })
+            .collect()
+    }
+}
+
+/// A running service. Fields are dropped in this order: the process ends before its folder goes.
+pub struct Service {
+    process: Process,
+    address: SocketAddr,
+    setup: Setup,
+}
+
+impl Service {
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it listens, for `load`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A client with connections of its own.
+    pub fn client(&self) -> Client {
+        Client::of(self.address)
+    }
+
+    /// Its database.
+    pub const fn database(&self) -> &Database {
+        self.setup.database()
+    }
+
+    /// Its folder and settings.
+    pub const fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self, within: Duration) -> ExitStatus {
+        self.process.wait(within)
+    }
+
+    /// Its resident memory.
+    pub fn memory_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = fs::read_to_string(path).expect("a running process");
+        let resident = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.trim().strip_suffix(" kB"))
+            .and_then(|number| number.trim().parse().ok());
+        resident.expect("a line VmRSS")
+    }
+
+    /// Stops it in order. What it has stored is left.
+    #[track_caller]
+    pub fn stop(mut self) -> Setup {
+        self.signal(Signal::INT);
+        let status = self.wait(PATIENCE);
+        assert!(status.success(), "it stopped with {status}");
+        self.end()
+    }
+
+    /// Kills it: no handler runs, nothing is flushed. What it has stored is left.
+    pub fn kill(self) -> Setup {
+        self.end()
+    }
+
+    /// Ends it if it has not ended by itself. What it has stored is left.
+    pub fn end(self) -> Setup {
+        let Self { process, setup, .. } = self;
+        drop(process);
+        setup
+    }
+}

@@ -1,0 +1,149 @@
+//! `/admin`: how the actors are doing, who may ask, and the faults that tests provoke.
+
+use crate::support::checks::ledger_closes;
+use crate::support::service::Setup;
+use crate::support::{PATIENCE, until};
+
+#[test]
+fn actors_are_shown_in_the_order_of_the_flow() {
+    const CAPACITY: u64 = 321;
+    let service = Setup::new()
+        .set("LIKEWISE_MAILBOX_CAPACITY", CAPACITY)
+        .start();
+    let client = service.client();
+    for user in 1..=5 {
+        client.like(user, 1);
+    }
+    ledger_closes(service.database());
+    // The client refuses fields that are missing or of another name.
+    let actors = until("every actor to be idle", PATIENCE, || {
+        let actors = client.actors();
+        if actors.iter().all(|actor| actor.mailbox.depth == 0) {
+            Ok(actors)
+        } else {
+            Err(format!("{actors:?}"))
+        }
+    });
+    let mut names: Vec<_> = actors.iter().map(|actor| actor.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "behavior_recorder",
+            "cache_writer",
+            "retry_scheduler",
+            "sync_publisher"
+        ]
+    );
+    for actor in &actors {
+        assert_eq!(actor.state, "running");
+        assert_eq!(actor.mailbox.capacity, CAPACITY);
+        assert_eq!(actor.mailbox.oldest_ms, 0);
+        assert_eq!((actor.errors, actor.panics, actor.restarts), (0, 0, 0));
+        assert_eq!(actor.last_error, None);
+        assert!(actor.details.is_object());
+    }
+    for name in ["behavior_recorder", "sync_publisher"] {
+        assert_eq!(client.actor(name).processed, 5, "{name}");
+    }
+    assert!(client.actor("cache_writer").processed >= 10);
+}
+
+#[test]
+fn a_mailbox_shows_what_waits_and_for_how_long() {
+    let service = Setup::new().start();
+    let client = service.client();
+    let held = service.database().hold_writes();
+    let waiting = {
+        let client = service.client();
+        std::thread::spawn(move || client.like(1, 1))
+    };
+    until("the like to wait for a while", PATIENCE, || {
+        let mailbox = client.actor("behavior_recorder").mailbox;
+        if mailbox.depth == 1 && mailbox.oldest_ms >= 100 {
+            Ok(())
+        } else {
+            Err(format!("{mailbox:?}"))
+        }
+    });
+    drop(held);
+    waiting.join().expect("an accepted like");
+    until("the mailbox to be empty", PATIENCE, || {
+        let mailbox = client.actor("behavior_recorder").mailbox;
+        if (mailbox.depth, mailbox.oldest_ms) == (0, 0) {
+            Ok(())
+        } else {
+            Err(format!("{mailbox:?}"))
+        }
+    });
+}
+
+#[test]
+fn with_an_admin_token_nobody_gets_in_without_it() {
+    let service = Setup::new()
+        .set("LIKEWISE_ADMIN_TOKEN", "a secret")
+        .set("LIKEWISE_FAULT_INJECTION", true)
+        .start();
+    let client = service.client();
+    for (method, path) in [
+        ("GET", "/admin/actors"),
+        ("POST", "/admin/faults/panic/cache_writer"),
+        ("GET", "/admin/no/such/path"),
+    ] {
+        for headers in [
+            &[][..],
+            &[("Authorization", "")][..],
+            &[("Authorization", "Bearer")][..],
+            &[("Authorization", "Bearer ")][..],
+            &[("Authorization", "Bearer a secre")][..],
+            &[("Authorization", "Bearer a secret ")][..],
+            &[("Authorization", "Bearer a secret2")][..],
+            &[("Authorization", "Basic a secret")][..],
+            &[("Authorization", "a secret")][..],
+        ] {
+            // A client may cut white space at the end of a header, and so may the server.
+            if headers
+                .iter()
+                .any(|(_, value)| *value == "Bearer a secret ")
+            {
+                continue;
+            }
+            let answer = client.send(method, path, headers);
+            assert_eq!(answer.status, 401, "{path} {headers:?}: {answer:?}");
+            assert_eq!(answer.problem(), "unauthorized");
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+        }
+    }
+    let right = [("Authorization", "Bearer a secret")];
+    let answer = client.send("GET", "/admin/actors", &right);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let actors = answer.json();
+    let panics = actors["actors"].as_array().expect("actors").iter();
+    assert!(
+        panics
+            .map(|actor| &actor["panics"])
+            .all(|panics| panics == 0)
+    );
+    // The rest of the service does not ask for it.
+    assert_eq!(client.get("/readyz").status, 200);
+    client.like(1, 1);
+}
+
+#[test]
+fn faults_cannot_be_provoked_unless_that_is_enabled() {
+    let service = Setup::new().start();
+    let client = service.client();
+    for actor in ["cache_writer", "behavior_recorder", "nobody"] {
+        let answer = client.send("POST", &format!("/admin/faults/panic/{actor}"), &[]);
+        assert_eq!(answer.status, 404, "{answer:?}");
+        assert_eq!(answer.problem(), "not_found");
+    }
+    assert!(client.actors().iter().all(|actor| actor.panics == 0));
+
+    let service = Setup::new().set("LIKEWISE_FAULT_INJECTION", true).start();
+    let answer = service
+        .client()
+        .send("POST", "/admin/faults/panic/nobody", &[]);
+    assert_eq!(answer.status, 404, "{answer:?}");
+    assert_eq!(answer.problem(), "unknown_actor");
+}

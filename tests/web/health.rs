@@ -1,0 +1,145 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use serde_json::json;
+
+use crate::support::checks::ledger_closes;
+use crate::support::service::Setup;
+use crate::support::{PATIENCE, until};
+
+#[test]
+fn healthz_says_that_the_process_answers() {
+    let service = Setup::new().start();
+    let answer = service.client().get("/healthz");
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.json(),
+        json!({"alive": true, "version": env!("CARGO_PKG_VERSION")})
+    );
+}
+
+#[test]
+fn readyz_says_what_is_up() {
+    let service = Setup::new().start();
+    let answer = service.client().get("/readyz");
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.json(),
+        json!({
+            "ready": true,
+            "draining": false,
+            "parts": {
+                "cache": {"kind": "in-process", "state": "up"},
+                "database": {"kind": "SQLite", "state": "up"}
+            },
+            "actors": {
+                "behavior_recorder": "running",
+                "cache_writer": "running",
+                "retry_scheduler": "running",
+                "sync_publisher": "running"
+            }
+        })
+    );
+}
+
+#[test]
+fn readyz_is_not_ready_while_the_database_cannot_take_a_like() {
+    let service = Setup::new().start();
+    let (client, database) = (service.client(), service.database());
+    assert_eq!(client.get("/readyz").status, 200);
+    for table in ["user_behaviors", "sync_events"] {
+        database.execute(&[&format!("ALTER TABLE {table} RENAME TO away")]);
+        let answer = client.get("/readyz");
+        assert_eq!(answer.status, 503, "without {table}: {answer:?}");
+        let report = answer.json();
+        assert_eq!(report["ready"], false, "{report:#}");
+        assert_eq!(report["parts"]["database"]["state"], "down", "{report:#}");
+        let error = report["parts"]["database"]["error"].as_str();
+        assert!(
+            error.is_some_and(|error| error.contains(table)),
+            "{report:#}"
+        );
+        // It is not ready, but it lives, and it does not claim to have stored what it has not.
+        assert_eq!(client.get("/healthz").status, 200);
+        let like = client.try_like("PUT", 1, 1).expect("an answer");
+        assert_eq!(like.status, 503, "{like:?}");
+        assert_eq!(like.problem(), "unavailable");
+        assert!(like.header("retry-after").is_some(), "{like:?}");
+
+        database.execute(&[&format!("ALTER TABLE away RENAME TO {table}")]);
+        until("the service to be ready again", PATIENCE, || {
+            let answer = client.get("/readyz");
+            if answer.status == 200 {
+                Ok(())
+            } else {
+                Err(answer.text)
+            }
+        });
+    }
+    assert!(!client.read(1, 1).liked);
+    assert_eq!(client.like(1, 1).like_count, Some(1));
+}
+
+#[test]
+fn metrics_count_what_happens() {
+    let service = Setup::new().set("LIKEWISE_FAULT_INJECTION", true).start();
+    let client = service.client();
+    for user in 1..=3 {
+        client.like(user, 1);
+    }
+    client.unlike(1, 1);
+    client.send("PUT", "/v1/videos/0/like", &[("X-User-Id", "1")]);
+    client.provoke("cache_writer");
+    ledger_closes(service.database());
+
+    let answer = client.get("/metrics");
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    let value = |name: &str, labels: &[&str]| -> f64 {
+        let answer = client.get("/metrics");
+        assert!(answer.text.ends_with("# EOF\n"));
+        let line = answer.text.lines().find(|line| {
+            let metric = line.split(['{', ' ']).next();
+            metric == Some(name) && labels.iter().all(|label| line.contains(label))
+        });
+        line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok())
+            .unwrap_or_else(|| panic!("{name} with {labels:?} is not in:\n{}", answer.text))
+    };
+    let likes = "likewise_likes_accepted_total";
+    assert_eq!(
+        value(likes, &[r#"action="like""#, r#"durability="database""#]),
+        3.0
+    );
+    assert_eq!(value(likes, &[r#"action="unlike""#]), 1.0);
+    assert_eq!(value("likewise_accept_seconds_count", &[]), 4.0);
+    assert_eq!(
+        value(
+            "likewise_problems_total",
+            &[r#"code="invalid_resource_id""#]
+        ),
+        1.0
+    );
+    assert_eq!(value("likewise_behaviors_recorded_total", &[]), 4.0);
+    until("the metrics to follow the ledger", PATIENCE, || {
+        let completed = value("likewise_ledger_rows_completed_total", &[]);
+        if completed == 4.0 {
+            Ok(())
+        } else {
+            Err(completed)
+        }
+    });
+    until("the panic and the restart to be counted", PATIENCE, || {
+        let actor = [r#"actor="cache_writer""#];
+        let seen = (
+            value("likewise_actor_panics_total", &actor),
+            value("likewise_actor_restarts_total", &actor),
+        );
+        if seen == (1.0, 1.0) {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
+    });
+}

@@ -1,0 +1,216 @@
+//! `/v1/videos/{video_id}/like`, asked for in every wrong way: nothing is stored, and each answer is a
+//! problem with a stable code.
+
+use crate::support::raw::Raw;
+use crate::support::service::{Service, Setup};
+
+const PATH: &str = "/v1/videos/7/like";
+const USER: (&str, &str) = ("X-User-Id", "42");
+
+#[track_caller]
+fn is_untouched(service: &Service) {
+    for (table, rows) in service.database().sizes() {
+        assert_eq!(rows, 0, "{table}");
+    }
+    let client = service.client();
+    assert_eq!(client.get("/readyz").status, 200);
+    for actor in client.actors() {
+        assert_eq!(
+            (
+                actor.mailbox.depth,
+                actor.errors,
+                actor.panics,
+                actor.state.as_str()
+            ),
+            (0, 0, 0, "running"),
+            "{actor:?}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let service = Setup::new().start();
+    let client = service.client();
+    for method in ["PUT", "DELETE", "GET"] {
+        for id in [
+            "0",
+            "-1",
+            "+1",
+            "1.0",
+            "1e3",
+            "seven",
+            "0x7",
+            "%20",
+            "%D9%A7",
+            "9223372036854775808",
+            "99999999999999999999999999",
+            "18446744073709551617",
+        ] {
+            let answer = client.send(method, &format!("/v1/videos/{id}/like"), &[USER]);
+            assert_eq!(answer.status, 400, "{method} {id}: {answer:?}");
+            assert_eq!(answer.problem(), "invalid_resource_id", "{method} {id}");
+        }
+        for user in ["", "0", "-1", "1.5", "me", "9223372036854775808", "1,2"] {
+            let answer = client.send(method, PATH, &[("X-User-Id", user)]);
+            assert_eq!(answer.status, 400, "{method} as '{user}': {answer:?}");
+            assert_eq!(answer.problem(), "invalid_user_id", "{method} as '{user}'");
+        }
+        for (headers, code) in [
+            (&[][..], "missing_user"),
+            (&[("X-User", "42")][..], "missing_user"),
+            (&[USER, ("X-User-Id", "43")][..], "invalid_user_id"),
+            (&[USER, USER][..], "invalid_user_id"),
+        ] {
+            let answer = client.send(method, PATH, headers);
+            assert_eq!(answer.status, 400, "{method} with {headers:?}: {answer:?}");
+            assert_eq!(answer.problem(), code, "{method} with {headers:?}");
+        }
+    }
+    is_untouched(&service);
+}
+
+#[test]
+fn what_is_not_there_is_not_found_and_what_it_cannot_do_is_named() {
+    let service = Setup::new().start();
+    let client = service.client();
+    for path in [
+        "/",
+        "/v1",
+        "/v1/videos/7",
+        "/v1/videos/7/likes",
+        "/v1/videos/7/like/8",
+        "/v1/photos/7/like",
+        "/v2/videos/7/like",
+        "/admin",
+        "/admin/secrets",
+    ] {
+        for method in ["GET", "PUT"] {
+            let answer = client.send(method, path, &[USER]);
+            assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
+            assert_eq!(answer.problem(), "not_found", "{method} {path}");
+        }
+    }
+    for (method, path, allow) in [
+        ("POST", PATH, "GET, PUT, DELETE"),
+        ("PATCH", PATH, "GET, PUT, DELETE"),
+        ("PUT", "/healthz", "GET"),
+        ("POST", "/readyz", "GET"),
+        ("DELETE", "/metrics", "GET"),
+        ("POST", "/admin/actors", "GET"),
+        ("GET", "/admin/faults/panic/cache_writer", "POST"),
+    ] {
+        let answer = client.send(method, path, &[USER]);
+        assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
+        assert_eq!(answer.problem(), "method_not_allowed", "{method} {path}");
+        assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+    }
+    is_untouched(&service);
+}
+
+#[test]
+fn a_body_is_read_to_its_end_up_to_its_limit() {
+    let service = Setup::new().start();
+    let client = service.client();
+    let too_large = vec![b'x'; 64 * 1024 + 1];
+    let answer = client.try_send("PUT", PATH, &[USER], &too_large);
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.status, 413, "{answer:?}");
+    assert_eq!(answer.problem(), "body_too_large");
+
+    // One that does not say how long it is may not be longer either.
+    let mut request = head("Transfer-Encoding: chunked");
+    for _ in 0..9 {
+        request.extend_from_slice(b"2000\r\n");
+        request.extend_from_slice(&[b'x'; 0x2000]);
+        request.extend_from_slice(b"\r\n");
+    }
+    let mut raw = Raw::connect(service.address());
+    raw.send(&request).send(b"0\r\n\r\n").half_close();
+    let answer = raw.answer().expect("an answer");
+    assert_eq!(answer.status, 413, "{answer:?}");
+    assert!(answer.body.contains("body_too_large"), "{answer:?}");
+    is_untouched(&service);
+
+    let as_large_as_can_be = vec![b'x'; 64 * 1024];
+    let answer = client.try_send("PUT", PATH, &[USER], &as_large_as_can_be);
+    assert_eq!(answer.expect("an answer").status, 200);
+}
+
+fn head(header: &str) -> Vec<u8> {
+    format!("PUT {PATH} HTTP/1.1\r\nHost: test\r\nX-User-Id: 42\r\n{header}\r\n\r\n").into_bytes()
+}
+
+#[test]
+fn half_a_request_stores_nothing() {
+    let service = Setup::new().start();
+    let with_length = head("Content-Length: 100");
+    let half_body = [&with_length[..], &[b'x'; 50]].concat();
+    let chunked = head("Transfer-Encoding: chunked");
+    let half_chunk = [&chunked[..], b"64\r\nxxxxx"].concat();
+    let no_last_chunk = [&chunked[..], b"4\r\nxxxx\r\n"].concat();
+    let half_head = &with_length[..with_length.len() - 30];
+    let almost_all_of_the_head = &with_length[..with_length.len() - 1];
+
+    // The client stays to hear the answer.
+    for request in [&with_length, &half_body, &half_chunk, &no_last_chunk] {
+        let mut raw = Raw::connect(service.address());
+        raw.send(request).half_close();
+        // No answer at all is one, too: the client has broken its word.
+        if let Some(answer) = raw.answer() {
+            assert_eq!(answer.status, 400, "{answer:?}");
+            assert!(
+                answer
+                    .head
+                    .contains("content-type: application/problem+json"),
+                "{answer:?}"
+            );
+            assert!(
+                answer.body.contains(r#""code":"incomplete_body""#),
+                "{answer:?}"
+            );
+        }
+    }
+    // The client is gone.
+    for request in [
+        &with_length[..],
+        &half_body,
+        &half_chunk,
+        &no_last_chunk,
+        half_head,
+        almost_all_of_the_head,
+        b"PU",
+        b"",
+    ] {
+        for _ in 0..5 {
+            Raw::connect(service.address()).send(request);
+        }
+    }
+    // A request that has been read behind them shows that they were, too.
+    for _ in 0..20 {
+        assert_eq!(service.client().get("/healthz").status, 200);
+    }
+    is_untouched(&service);
+    assert!(!service.client().read(42, 7).liked);
+    assert_eq!(service.client().like(42, 7).like_count, Some(1));
+}
+
+#[test]
+fn what_is_not_http_is_refused() {
+    let service = Setup::new().start();
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"LIKE 7\r\n\r\n",
+        b"PUT /v1/videos/7/like HTTP/9.9\r\nX-User-Id: 42\r\n\r\n",
+        b"PUT /v1/videos/7/like HTTP/1.1\r\nX-User-Id: 42\r\nContent-Length: -1\r\n\r\n",
+        b"PUT /v1/videos/7/like HTTP/1.1\r\nX-User-Id: 42\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"PUT /v1/videos/7/like HTTP/1.1\r\nX-User-Id: \xff\xfe\r\n\r\n",
+    ] {
+        let mut raw = Raw::connect(service.address());
+        raw.send(garbage).half_close();
+        if let Some(answer) = raw.answer() {
+            assert_eq!(answer.status, 400, "{answer:?}");
+        }
+    }
+    is_untouched(&service);
+}

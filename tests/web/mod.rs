@@ -1,0 +1,5 @@
+//! The HTTP API, a file for each group of URLs.
+
+mod admin;
+mod health;
+mod likes;
