@@ -8,6 +8,7 @@ pub mod http;
 pub mod interactions;
 pub mod raw;
 pub mod seed;
+pub mod servers;
 pub mod service;
 
 use std::fmt::{Arguments, Display};

@@ -1,0 +1,350 @@
+//! Real servers for the tests: MariaDB, PostgreSQL, Redis and NATS processes of their own, on free ports
+//! and in folders of their own, which tests stop, kill and start again on the same data.
+//!
+//! Where the programs are is said by `scripts/services env`, which is asked once; `scripts/services
+//! install` brings what is missing. A server that cannot be had fails the test.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{PATIENCE, until};
+
+/// The kinds of server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// MariaDB.
+    MariaDb,
+    /// PostgreSQL.
+    Postgres,
+    /// Redis.
+    Redis,
+    /// NATS with JetStream.
+    Nats,
+}
+
+/// One server: its port and its data outlive its process.
+pub struct Server {
+    kind: Kind,
+    port: Port,
+    folder: TempDir,
+    process: Option<Child>,
+}
+
+impl Server {
+    /// Starts a server on empty data, and waits until it answers.
+    #[track_caller]
+    pub fn start(kind: Kind) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        // PostgreSQL runs as another user than root, who must be able to pass through.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).expect("a mode");
+        let data = folder.path().join("data");
+        match kind {
+            Kind::MariaDb => copy(&template("mariadb"), &data),
+            Kind::Postgres => copy(&template("postgres"), &data),
+            Kind::Redis | Kind::Nats => fs::create_dir(&data).expect("a folder"),
+        }
+        let mut server = Self {
+            kind,
+            port: Port::free(),
+            folder,
+            process: None,
+        };
+        server.run();
+        server
+    }
+
+    /// Where it is, as Likewise's settings name it.
+    pub fn url(&self) -> String {
+        let port = self.port.number;
+        match self.kind {
+            Kind::MariaDb => format!("mysql://likewise@127.0.0.1:{port}/likewise"),
+            Kind::Postgres => format!("postgres://likewise@127.0.0.1:{port}/likewise"),
+            Kind::Redis => format!("redis://127.0.0.1:{port}"),
+            Kind::Nats => format!("nats://127.0.0.1:{port}"),
+        }
+    }
+
+    /// Starts it again after [`kill`](Self::kill) or [`stop`](Self::stop), on the same data and port.
+    #[track_caller]
+    pub fn run(&mut self) {
+        assert!(self.process.is_none(), "{:?} runs already", self.kind);
+        let data = self.folder.path().join("data");
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"))
+            .expect("a log");
+        let mut command = self.command(&data);
+        command
+            .current_dir(&data)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log);
+        self.process = Some(command.spawn().expect("the server starts"));
+        until(&format!("{:?} to answer", self.kind), PATIENCE, || {
+            self.answers().map_err(|error| {
+                let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                let last: Vec<_> = log.lines().rev().take(10).collect();
+                format!("{error}; its log, newest first: {last:#?}")
+            })
+        });
+    }
+
+    /// Kills it: nothing is flushed.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // PostgreSQL's own processes would go on serving.
+            for child in children(process.id()) {
+                let _ = kill_process(child, Signal::KILL);
+            }
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Stops it in order.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let signal = match self.kind {
+                Kind::Postgres => Signal::INT,
+                Kind::MariaDb | Kind::Redis | Kind::Nats => Signal::TERM,
+            };
+            let _ = kill_process(Pid::from_child(&process), signal);
+            let _ = process.wait();
+        }
+    }
+
+    /// Suspends it: connections stay, and nothing is answered.
+    pub fn suspend(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    /// Lets a suspended server go on.
+    pub fn resume(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("a running server").id()
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("a running server");
+        let _ = kill_process(Pid::from_child(process), signal);
+        for child in children(process.id()) {
+            let _ = kill_process(child, signal);
+        }
+    }
+
+    fn command(&self, data: &Path) -> Command {
+        let port = self.port.number.to_string();
+        match self.kind {
+            Kind::MariaDb => {
+                let mut command = Command::new(program("LIKEWISE_TEST_MARIADBD"));
+                command.arg("--no-defaults");
+                if rustix::process::geteuid().is_root() {
+                    command.arg("--user=root");
+                }
+                command.args([
+                    &format!("--datadir={}", data.display()),
+                    &format!("--port={port}"),
+                    "--bind-address=127.0.0.1",
+                    "--socket=",
+                    "--pid-file=server.pid",
+                    "--skip-name-resolve",
+                    "--character-set-server=utf8mb4",
+                    "--max-connections=200",
+                    "--performance-schema=OFF",
+                    "--innodb-buffer-pool-size=64M",
+                    "--innodb-flush-log-at-trx-commit=1",
+                    "--innodb-use-native-aio=OFF",
+                    "--innodb-buffer-pool-load-at-startup=OFF",
+                    "--innodb-buffer-pool-dump-at-shutdown=OFF",
+                    "--key-buffer-size=1M",
+                    "--aria-pagecache-buffer-size=8M",
+                ]);
+                command
+            }
+            Kind::Postgres => {
+                let mut command =
+                    Command::new(program("LIKEWISE_TEST_POSTGRES_BIN").join("postgres"));
+                command.arg("-D").arg(data).args(["-p", &port]);
+                for setting in [
+                    "listen_addresses=127.0.0.1",
+                    "unix_socket_directories=",
+                    "max_connections=200",
+                    "shared_buffers=32MB",
+                    "fsync=off",
+                    "dynamic_shared_memory_type=mmap",
+                ] {
+                    command.args(["-c", setting]);
+                }
+                let owner = fs::metadata(data).expect("the data folder");
+                if rustix::process::geteuid().is_root() {
+                    command.uid(owner.uid()).gid(owner.gid());
+                }
+                command
+            }
+            Kind::Redis => {
+                let mut command = Command::new(program("LIKEWISE_TEST_REDIS_SERVER"));
+                command
+                    .args(["--bind", "127.0.0.1", "--port", &port, "--dir"])
+                    .arg(data);
+                command.args(["--save", "", "--appendonly", "yes", "--daemonize", "no"]);
+                command
+            }
+            Kind::Nats => {
+                let mut command = Command::new(program("LIKEWISE_TEST_NATS_SERVER"));
+                command.args([
+                    "--addr",
+                    "127.0.0.1",
+                    "--port",
+                    &port,
+                    "--jetstream",
+                    "--store_dir",
+                ]);
+                command.arg(data);
+                command
+            }
+        }
+    }
+
+    /// Whether it does what it is for.
+    fn answers(&self) -> Result<(), String> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number));
+        let text = |error: std::io::Error| error.to_string();
+        let mut connection =
+            TcpStream::connect_timeout(&address, Duration::from_secs(1)).map_err(text)?;
+        connection
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .map_err(text)?;
+        let question: &[u8] = match self.kind {
+            Kind::MariaDb | Kind::Nats => b"",
+            Kind::Postgres => b"\0\0\0\x29\0\x03\0\0user\0likewise\0database\0likewise\0\0",
+            Kind::Redis => b"PING\r\n",
+        };
+        connection.write_all(question).map_err(text)?;
+        let mut answer = [0; 2_048];
+        let length = connection.read(&mut answer).map_err(text)?;
+        let answer = &answer[..length];
+        let ready = match self.kind {
+            Kind::MariaDb => answer.get(4) == Some(&10),
+            Kind::Postgres => answer.first() == Some(&b'R'),
+            Kind::Redis => answer.starts_with(b"+PONG"),
+            Kind::Nats => String::from_utf8_lossy(answer).contains("\"jetstream\":true"),
+        };
+        if ready {
+            return Ok(());
+        }
+        Err(String::from_utf8_lossy(answer).into_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = kill_process(Pid::from_child(process), Signal::CONT);
+            if self.kind == Kind::Postgres {
+                // Its shared memory goes only with an end that it takes part in.
+                let _ = kill_process(Pid::from_child(process), Signal::QUIT);
+                let _ = process.wait();
+            }
+        }
+        self.kill();
+    }
+}
+
+/// The processes that a process has started.
+fn children(process: u32) -> Vec<Pid> {
+    let tasks = format!("/proc/{process}/task/{process}/children");
+    let listed = fs::read_to_string(tasks).unwrap_or_default();
+    listed
+        .split_whitespace()
+        .filter_map(|number| Pid::from_raw(number.parse().ok()?))
+        .collect()
+}
+
+/// What `scripts/services env` says.
+static ENVIRONMENT: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
+    let ran = Command::new(&script)
+        .arg("env")
+        .output()
+        .expect("scripts/services runs");
+    String::from_utf8_lossy(&ran.stdout)
+        .lines()
+        .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned()))
+        .collect()
+});
+
+#[track_caller]
+fn program(variable: &str) -> PathBuf {
+    ENVIRONMENT
+        .get(variable)
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            panic!("scripts/services env names no {variable}: run `scripts/services install` first")
+        })
+}
+
+fn template(name: &str) -> PathBuf {
+    program("LIKEWISE_TEST_TEMPLATES").join(name)
+}
+
+#[track_caller]
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp")
+        .args(["-a", "--reflink=auto", "--sparse=always"])
+        .args([from, to])
+        .status()
+        .expect("cp runs");
+    assert!(copied.success(), "{} is not there to copy", from.display());
+}
+
+/// A port that is this test's own for as long as this lives.
+///
+/// Below the range that clients draw theirs from: there, a client that tries a dead server again and
+/// again ends up connected to itself. The listener on another loopback address keeps other tests, in
+/// this and in other processes, from the same choice.
+struct Port {
+    number: u16,
+    _claim: TcpListener,
+}
+
+impl Port {
+    fn free() -> Self {
+        static NEXT: Mutex<u16> = Mutex::new(0);
+        let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
+        if *next == 0 {
+            *next = (std::process::id() % 10_000) as u16;
+        }
+        for _ in 0..10_000 {
+            *next = (*next + 1) % 10_000;
+            let number = 20_000 + *next;
+            let Ok(claim) = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), number)) else {
+                continue;
+            };
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+                return Self {
+                    number,
+                    _claim: claim,
+                };
+            }
+        }
+        panic!("no port between 20000 and 29999 is free");
+    }
+}
