@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use deadpool::managed::{Manager, Object, Pool};
+use deadpool::managed::{Manager, Object, Pool, PoolError};
 
 use super::error::StoreError;
 use crate::domain::Backoff;
@@ -27,13 +27,15 @@ pub(super) fn pool<M: Manager>(
         .map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
-/// Lends a connection.
+/// Lends a connection. A pool that has none in time has waited as long as the call may take.
 pub(super) async fn lend<M: Manager<Error: Display>>(
     pool: &Pool<M>,
+    timeout: Duration,
 ) -> Result<Object<M>, StoreError> {
-    pool.get()
-        .await
-        .map_err(|error| StoreError::Unavailable(error.to_string()))
+    pool.get().await.map_err(|error| match error {
+        PoolError::Timeout(_) => StoreError::TimedOut(timeout),
+        error => StoreError::Unavailable(error.to_string()),
+    })
 }
 
 /// Runs `$work` on a connection lent from `$pool`. One that does not answer in time is dropped: it may
@@ -41,7 +43,7 @@ pub(super) async fn lend<M: Manager<Error: Display>>(
 macro_rules! within {
     ($pool:expr, $timeout:expr, |$connection:ident| $work:expr) => {
         Box::pin(async move {
-            let mut lent = $crate::store::connection::lend($pool).await?;
+            let mut lent = $crate::store::connection::lend($pool, $timeout).await?;
             let outcome = tokio::time::timeout($timeout, async {
                 let $connection = &mut *lent;
                 $work.await
