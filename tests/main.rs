@@ -4,6 +4,7 @@
 //!
 //! `LIKEWISE_TEST_SEED=...` repeats what a failed test has drawn; it prints the number.
 
+mod cache;
 mod cli;
 mod promises;
 mod support;

@@ -114,10 +114,12 @@ impl RedisCache {
                 .arg(SCAN_COUNT);
             let (next, keys): (String, Vec<String>) = scan.query_async(&mut connection).await?;
             if !keys.is_empty() {
-                let _: u64 = redis::cmd("UNLINK")
-                    .arg(keys)
-                    .query_async(&mut connection)
-                    .await?;
+                // One command for each key, as everywhere: a cluster refuses keys of several slots.
+                let mut unlink = Pipeline::with_capacity(keys.len());
+                for key in keys {
+                    unlink.cmd("UNLINK").arg(key);
+                }
+                let _: Vec<u64> = unlink.query_async(&mut connection).await?;
             }
             if next == "0" {
                 return Ok(());

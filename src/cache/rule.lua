@@ -123,12 +123,13 @@ local function like_count()
 end
 
 -- Drops settled pairs, some at a time, until the entry is within its limit or only pairs in flight are left.
+-- Not too many at a time: Lua passes some thousand values at once, and a limit that was lowered leaves more.
 local function trim()
   local surplus = redis.call('HLEN', key) - 5 - limit
   if surplus <= 0 then
     return
   end
-  local sample = redis.call('HRANDFIELD', key, surplus + 64, 'WITHVALUES')
+  local sample = redis.call('HRANDFIELD', key, math.min(surplus + 64, 2000), 'WITHVALUES')
   local dropped = {}
   for n = 1, #sample, 2 do
     if string.match(sample[n], '^%d') and string.match(sample[n + 1], '^%d+:%d$') then

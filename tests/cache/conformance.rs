@@ -1,0 +1,332 @@
+//! What every cache must do.
+
+use std::collections::BTreeMap;
+
+use likewise::cache::{Cache, Settlement};
+use likewise::domain::{Applied, LikeCount, Mark, Pair, Reading, Resource, Version};
+
+use super::{OnRedis, One, PLENTY, VIDEO, count, in_process, known, mark, run};
+
+/// Runs each of these on both caches.
+macro_rules! on_both {
+    ($($test:ident)*) => {
+        mod memory {
+            $(#[test] fn $test() {
+                let cache = super::in_process(super::PLENTY);
+                super::run(super::$test(&cache));
+            })*
+        }
+        mod redis {
+            $(#[test] fn $test() {
+                let on_redis = super::OnRedis::start();
+                super::run(super::$test(&on_redis.cache));
+            })*
+        }
+    };
+}
+
+on_both! {
+    what_nobody_told_it_is_unknown
+    the_newest_event_wins
+    an_unlike_wins_a_tie
+    the_count_is_the_database_s_and_what_is_on_its_way
+    settlements_may_come_late_and_in_any_order
+    a_resource_that_nobody_liked_is_known_in_full
+    what_was_read_before_a_change_is_not_filled_in
+    an_event_that_was_not_durable_is_put_back
+    a_settlement_of_thousands_of_pairs_arrives_in_full
+    batches_answer_in_order
+    nothing_asked_is_nothing_answered
+    what_is_dropped_is_unknown
+    versions_of_today_are_kept_exactly
+}
+
+const COMMENT: Resource = Resource {
+    resource_type: likewise::domain::ResourceType::Comment,
+    id: 7,
+};
+
+async fn what_nobody_told_it_is_unknown(cache: &dyn Cache) {
+    let one = One(cache);
+    cache.ping().await.expect("it is there");
+    assert_eq!(one.read(VIDEO, 1).await, Reading::default());
+    one.settle(VIDEO, &[(1, mark(5, true))], Some(count(1, 1)))
+        .await;
+    assert_eq!(one.read(VIDEO, 1).await, Reading::default());
+    let applied = one.apply(VIDEO, 1, mark(10, true)).await;
+    assert_eq!(
+        applied,
+        Applied {
+            changed: None,
+            newer: None,
+            like_count: None
+        }
+    );
+    assert!(applied.needs_fill());
+    let wanted = Reading {
+        liked: Some(true),
+        like_count: None,
+    };
+    assert_eq!(one.read(VIDEO, 1).await, wanted);
+    assert_eq!(one.read(VIDEO, 2).await, Reading::default());
+    assert_eq!(one.read(COMMENT, 1).await, Reading::default());
+    one.learn(VIDEO, 1, mark(5, false), count(3, 9)).await;
+    assert_eq!(one.read(VIDEO, 1).await, known(true, 4));
+    let other = Reading {
+        liked: None,
+        like_count: Some(4),
+    };
+    assert_eq!(one.read(VIDEO, 2).await, other);
+}
+
+async fn the_newest_event_wins(cache: &dyn Cache) {
+    let one = One(cache);
+    one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+    let applied = |changed, newer: Option<i64>, like_count| Applied {
+        changed,
+        newer: newer.map(Version),
+        like_count: Some(like_count),
+    };
+    for (event, wanted) in [
+        (mark(10, true), applied(Some(true), None, 1)),
+        (mark(11, true), applied(Some(false), None, 1)),
+        (mark(10, false), applied(Some(false), Some(11), 1)),
+        // The very event again, as the worker brings it.
+        (mark(11, true), applied(None, None, 1)),
+        (mark(12, false), applied(Some(true), None, 0)),
+        (mark(9, true), applied(Some(false), Some(12), 0)),
+    ] {
+        assert_eq!(one.apply(VIDEO, 1, event).await, wanted, "{event:?}");
+    }
+    assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
+}
+
+async fn an_unlike_wins_a_tie(cache: &dyn Cache) {
+    let one = One(cache);
+    one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+    one.apply(VIDEO, 1, mark(10, true)).await;
+    let unliked = one.apply(VIDEO, 1, mark(10, false)).await;
+    assert_eq!((unliked.changed, unliked.newer), (Some(true), None));
+    let liked = one.apply(VIDEO, 1, mark(10, true)).await;
+    assert_eq!(
+        (liked.changed, liked.newer),
+        (Some(false), Some(Version(10)))
+    );
+    assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
+    one.settle(VIDEO, &[(1, mark(10, true))], Some(count(1, 1)))
+        .await;
+    assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
+    one.settle(VIDEO, &[(1, mark(10, false))], Some(count(0, 2)))
+        .await;
+    assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
+}
+
+async fn the_count_is_the_database_s_and_what_is_on_its_way(cache: &dyn Cache) {
+    let one = One(cache);
+    one.learn(VIDEO, 1, mark(5, true), count(10, 40)).await;
+    one.learn(VIDEO, 2, mark(6, false), count(10, 40)).await;
+    assert_eq!(
+        one.apply(VIDEO, 1, mark(20, false)).await.like_count,
+        Some(9)
+    );
+    assert_eq!(
+        one.apply(VIDEO, 2, mark(21, true)).await.like_count,
+        Some(10)
+    );
+    one.settle(VIDEO, &[(2, mark(21, true))], Some(count(11, 41)))
+        .await;
+    assert_eq!(one.read(VIDEO, 2).await, known(true, 10));
+    one.settle(VIDEO, &[(1, mark(20, false))], Some(count(10, 42)))
+        .await;
+    assert_eq!(one.read(VIDEO, 1).await, known(false, 10));
+    // A count that this commit did not change comes alone, or not at all.
+    one.settle(VIDEO, &[], Some(count(15, 43))).await;
+    one.settle(VIDEO, &[], None).await;
+    assert_eq!(one.read(VIDEO, 1).await, known(false, 15));
+}
+
+async fn settlements_may_come_late_and_in_any_order(cache: &dyn Cache) {
+    let one = One(cache);
+    one.learn(VIDEO, 1, mark(5, true), count(1, 4)).await;
+    one.settle(VIDEO, &[(1, mark(30, true))], Some(count(3, 6)))
+        .await;
+    one.settle(VIDEO, &[(1, mark(20, false))], Some(count(2, 5)))
+        .await;
+    assert_eq!(one.read(VIDEO, 1).await, known(true, 3));
+    let late = one.apply(VIDEO, 1, mark(25, false)).await;
+    assert_eq!(late.newer, Some(Version(30)));
+}
+
+async fn a_resource_that_nobody_liked_is_known_in_full(cache: &dyn Cache) {
+    let one = One(cache);
+    one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+    assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
+    assert_eq!(one.read(VIDEO, 99).await, known(false, 0));
+    one.settle(VIDEO, &[(50, mark(10, true))], Some(count(1, 1)))
+        .await;
+    assert_eq!(one.read(VIDEO, 50).await, known(true, 1));
+    assert_eq!(one.read(VIDEO, 99).await, known(false, 1));
+    let applied = one.apply(VIDEO, 99, mark(11, true)).await;
+    assert_eq!((applied.changed, applied.like_count), (Some(true), Some(2)));
+}
+
+async fn what_was_read_before_a_change_is_not_filled_in(cache: &dyn Cache) {
+    let one = One(cache);
+    let life = one.open(VIDEO).await;
+    assert_eq!(one.open(VIDEO).await, life, "nothing has changed");
+    // A commit goes by while a reader is on the way back from the database.
+    one.settle(VIDEO, &[(1, mark(10, true))], Some(count(1, 1)))
+        .await;
+    let filled = one.fill(life, VIDEO, 1, Mark::NEVER, LikeCount::NEVER);
+    assert_eq!(filled.await, None);
+    assert_eq!(one.read(VIDEO, 1).await, Reading::default());
+    // So does the loss of the entry.
+    let life = one.open(VIDEO).await;
+    cache.drop_entries(&[VIDEO]).await.expect("an answer");
+    let filled = one.fill(life, VIDEO, 1, mark(10, true), count(1, 1));
+    assert_eq!(filled.await, None);
+    assert_ne!(one.open(VIDEO).await, life, "another life");
+    let filled = one.fill(u64::MAX, VIDEO, 1, Mark::NEVER, LikeCount::NEVER);
+    assert_eq!(filled.await, None);
+    assert_eq!(one.read(VIDEO, 1).await, Reading::default());
+}
+
+async fn an_event_that_was_not_durable_is_put_back(cache: &dyn Cache) {
+    let one = One(cache);
+    one.learn(VIDEO, 1, mark(5, true), count(1, 1)).await;
+    one.apply(VIDEO, 1, mark(10, false)).await;
+    one.forget(VIDEO, 1, 9).await;
+    assert_eq!(one.read(VIDEO, 1).await, known(false, 0), "another event");
+    one.forget(VIDEO, 1, 10).await;
+    assert_eq!(one.read(VIDEO, 1).await, known(true, 1));
+    // Nobody has looked for this one, and it hides the count until it is gone.
+    one.apply(VIDEO, 2, mark(11, true)).await;
+    assert_eq!(one.read(VIDEO, 1).await.like_count, None);
+    one.forget(VIDEO, 2, 11).await;
+    assert_eq!(one.read(VIDEO, 1).await, known(true, 1));
+    assert_eq!(one.read(VIDEO, 2).await.liked, None);
+    one.forget(VIDEO, 3, 11).await;
+    one.forget(COMMENT, 1, 11).await;
+    assert_eq!(one.read(COMMENT, 1).await, Reading::default());
+}
+
+async fn a_settlement_of_thousands_of_pairs_arrives_in_full(cache: &dyn Cache) {
+    const USERS: i64 = 3_333;
+    let one = One(cache);
+    one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+    let events: Vec<_> = (1..=USERS)
+        .map(|user_id| {
+            (
+                Pair {
+                    resource: VIDEO,
+                    user_id,
+                },
+                mark(user_id, true),
+            )
+        })
+        .collect();
+    let (first, _) = events.split_at(1_500);
+    let applied = cache.apply(first).await.expect("answers");
+    assert_eq!(applied.last().and_then(|last| last.like_count), Some(1_500));
+    let settlement = Settlement {
+        marks: events
+            .iter()
+            .map(|(pair, mark)| (pair.user_id, *mark))
+            .collect(),
+        count: Some(count(USERS, 1)),
+    };
+    let settlements = BTreeMap::from([(VIDEO, settlement)]);
+    cache.settle(&settlements).await.expect("an answer");
+    let pairs: Vec<_> = events.iter().map(|(pair, _)| *pair).collect();
+    let readings = cache.read(&pairs).await.expect("answers");
+    assert_eq!(readings.len(), pairs.len());
+    assert!(
+        readings
+            .iter()
+            .all(|reading| *reading == known(true, USERS))
+    );
+}
+
+async fn batches_answer_in_order(cache: &dyn Cache) {
+    let one = One(cache);
+    let pairs: Vec<_> = (1..=20)
+        .map(|id| Pair {
+            resource: Resource::video(id),
+            user_id: 100 + id,
+        })
+        .collect();
+    for pair in &pairs {
+        one.learn(
+            pair.resource,
+            pair.user_id,
+            mark(5, false),
+            count(pair.resource.id, 1),
+        )
+        .await;
+    }
+    let events: Vec<_> = pairs.iter().map(|pair| (*pair, mark(10, true))).collect();
+    let applied = cache.apply(&events).await.expect("answers");
+    let readings = cache.read(&pairs).await.expect("answers");
+    for ((pair, applied), reading) in pairs.iter().zip(applied).zip(readings) {
+        assert_eq!(applied.like_count, Some(pair.resource.id + 1));
+        assert_eq!(reading, known(true, pair.resource.id + 1));
+    }
+    // Two events of one pair in one batch, and a version that only the first of them beats.
+    let twice = [(pairs[0], mark(12, false)), (pairs[0], mark(11, true))];
+    let applied = cache.apply(&twice).await.expect("answers");
+    assert_eq!(applied[0].newer, None);
+    assert_eq!(applied[1].newer, Some(Version(12)));
+}
+
+async fn nothing_asked_is_nothing_answered(cache: &dyn Cache) {
+    assert!(cache.read(&[]).await.expect("an answer").is_empty());
+    assert!(cache.apply(&[]).await.expect("an answer").is_empty());
+    assert!(cache.open(&[]).await.expect("an answer").is_empty());
+    assert!(cache.fill(&[]).await.expect("an answer").is_empty());
+    cache.settle(&BTreeMap::new()).await.expect("an answer");
+    cache.forget(&[]).await.expect("an answer");
+    cache.drop_entries(&[]).await.expect("an answer");
+    assert!(!cache.restarted().await.expect("an answer"));
+    assert!(!cache.restarted().await.expect("an answer"));
+}
+
+async fn what_is_dropped_is_unknown(cache: &dyn Cache) {
+    let one = One(cache);
+    for resource in [VIDEO, COMMENT, Resource::video(8)] {
+        one.learn(resource, 1, mark(5, true), count(1, 1)).await;
+    }
+    let dropped = [COMMENT, Resource::video(8), Resource::video(9)];
+    cache.drop_entries(&dropped).await.expect("an answer");
+    assert_eq!(one.read(COMMENT, 1).await, Reading::default());
+    assert_eq!(one.read(Resource::video(8), 1).await, Reading::default());
+    assert_eq!(one.read(VIDEO, 1).await, known(true, 1));
+    cache.clear().await.expect("an answer");
+    assert_eq!(one.read(VIDEO, 1).await, Reading::default());
+    cache.clear().await.expect("nothing is left to clear");
+}
+
+async fn versions_of_today_are_kept_exactly(cache: &dyn Cache) {
+    // Microseconds of the year 2255: Lua would print them with an exponent.
+    const LATEST: i64 = (1 << 53) - 2;
+    let one = One(cache);
+    one.learn(VIDEO, 1, mark(LATEST - 1, true), count(1, 1))
+        .await;
+    let older = one.apply(VIDEO, 1, mark(LATEST - 2, false)).await;
+    assert_eq!(older.newer, Some(Version(LATEST - 1)));
+    let newer = one.apply(VIDEO, 1, mark(LATEST, false)).await;
+    assert_eq!((newer.newer, newer.changed), (None, Some(true)));
+    let older = one.apply(VIDEO, 1, mark(LATEST - 1, true)).await;
+    assert_eq!(older.newer, Some(Version(LATEST)));
+    // Ids as large as they come.
+    one.learn(
+        Resource::video(i64::MAX),
+        i64::MAX,
+        mark(1, true),
+        count(1, 1),
+    )
+    .await;
+    assert_eq!(
+        one.read(Resource::video(i64::MAX), i64::MAX).await,
+        known(true, 1)
+    );
+}

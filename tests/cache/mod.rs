@@ -1,0 +1,164 @@
+//! The cache, in the process and on a real Redis: one suite that both pass, and random histories that both
+//! answer alike.
+
+mod conformance;
+mod outages;
+mod trimming;
+mod twins;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use likewise::cache::{
+    Cache, Filling, Incarnation, MemoryCache, RedisCache, RedisOptions, Settlement,
+};
+use likewise::domain::{Applied, LikeCount, Mark, Pair, Reading, Resource, UserId, Version};
+use redis::Commands;
+use tokio::runtime::Runtime;
+
+use crate::support::servers::{Kind, Server};
+
+const VIDEO: Resource = Resource::video(7);
+
+/// No test but those of the bounds comes near them.
+const PLENTY: usize = 10_000;
+
+/// How long a call may take before Redis counts as gone.
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A Redis of a test's own, and the cache on it.
+struct OnRedis {
+    server: Server,
+    cache: RedisCache,
+}
+
+impl OnRedis {
+    fn start() -> Self {
+        Self::with(PLENTY, Duration::from_secs(3_600))
+    }
+
+    fn with(pairs_per_resource: usize, time_to_live: Duration) -> Self {
+        let server = Server::start(Kind::Redis);
+        let cache = cache_on(&server, pairs_per_resource, time_to_live);
+        Self { server, cache }
+    }
+
+    /// Sends commands of its own.
+    fn connection(&self) -> redis::Connection {
+        let client = redis::Client::open(self.server.url()).expect("a URL");
+        client.get_connection().expect("a connection")
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.connection().keys("*").expect("keys")
+    }
+}
+
+/// The cache on a Redis.
+fn cache_on(server: &Server, pairs_per_resource: usize, time_to_live: Duration) -> RedisCache {
+    let options = RedisOptions {
+        url: server.url(),
+        timeout: TIMEOUT,
+        time_to_live,
+        pairs_per_resource,
+    };
+    run(async { RedisCache::new(&options).expect("a URL") })
+}
+
+/// A cache in the process, of which one resource may take so many pairs.
+fn in_process(pairs_per_resource: usize) -> MemoryCache {
+    MemoryCache::new(pairs_per_resource * 160)
+}
+
+thread_local! {
+    /// One for a whole test, because connections live on it.
+    static RUNTIME: Runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+}
+
+/// Runs to the end on this thread.
+fn run<T>(work: impl Future<Output = T>) -> T {
+    RUNTIME.with(|runtime| runtime.block_on(work))
+}
+
+const fn mark(version: i64, liked: bool) -> Mark {
+    Mark {
+        version: Version(version),
+        liked,
+    }
+}
+
+const fn count(like_count: i64, revision: i64) -> LikeCount {
+    LikeCount {
+        like_count,
+        revision,
+    }
+}
+
+const fn known(liked: bool, like_count: i64) -> Reading {
+    Reading {
+        liked: Some(liked),
+        like_count: Some(like_count),
+    }
+}
+
+/// The trait, for one pair or resource at a time.
+struct One<'a>(&'a dyn Cache);
+
+impl One<'_> {
+    async fn read(&self, resource: Resource, user_id: UserId) -> Reading {
+        let read = self.0.read(&[Pair { resource, user_id }]).await;
+        read.expect("an answer")[0]
+    }
+
+    async fn apply(&self, resource: Resource, user_id: UserId, mark: Mark) -> Applied {
+        let applied = self.0.apply(&[(Pair { resource, user_id }, mark)]).await;
+        applied.expect("an answer")[0]
+    }
+
+    async fn settle(&self, resource: Resource, marks: &[(UserId, Mark)], count: Option<LikeCount>) {
+        let settlement = Settlement {
+            marks: marks.iter().copied().collect(),
+            count,
+        };
+        let settlements = BTreeMap::from([(resource, settlement)]);
+        self.0.settle(&settlements).await.expect("an answer");
+    }
+
+    async fn open(&self, resource: Resource) -> Incarnation {
+        self.0.open(&[resource]).await.expect("an answer")[0]
+    }
+
+    async fn fill(
+        &self,
+        incarnation: Incarnation,
+        resource: Resource,
+        user_id: UserId,
+        mark: Mark,
+        count: LikeCount,
+    ) -> Option<Reading> {
+        let filling = Filling {
+            pair: Pair { resource, user_id },
+            incarnation,
+            mark,
+            count,
+        };
+        self.0.fill(&[filling]).await.expect("an answer")[0]
+    }
+
+    /// Opens and fills, as a reader does whom nobody disturbs.
+    async fn learn(&self, resource: Resource, user_id: UserId, mark: Mark, count: LikeCount) {
+        let life = self.open(resource).await;
+        let filled = self.fill(life, resource, user_id, mark, count).await;
+        assert!(filled.is_some(), "nothing has changed since it was opened");
+    }
+
+    async fn forget(&self, resource: Resource, user_id: UserId, version: i64) {
+        let pair = Pair { resource, user_id };
+        let forgotten = self.0.forget(&[(pair, Version(version))]).await;
+        forgotten.expect("an answer");
+    }
+}

@@ -1,0 +1,199 @@
+//! Redis stops, hangs and starts again; and it may be one node of a cluster.
+
+use std::time::{Duration, Instant};
+
+use likewise::cache::Cache;
+use likewise::domain::{LikeCount, Mark, Pair, Reading, Resource, ResourceType};
+
+use super::{OnRedis, One, TIMEOUT, VIDEO, count, known, mark, run};
+use crate::support::PATIENCE;
+
+/// A call may try to connect twice before it gives up.
+const BOUND: Duration = Duration::from_millis(6 * 500);
+
+#[test]
+fn a_server_that_lost_the_script_is_told_it_again() {
+    let on_redis = OnRedis::start();
+    run(async {
+        let one = One(&on_redis.cache);
+        one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+        let mut connection = on_redis.connection();
+        let _: () = redis::cmd("SCRIPT")
+            .arg("FLUSH")
+            .query(&mut connection)
+            .expect("an answer");
+        // All of a pipeline runs once, and none of it twice.
+        let pair = |user_id| Pair {
+            resource: VIDEO,
+            user_id,
+        };
+        let events = [(pair(1), mark(10, true)), (pair(2), mark(11, true))];
+        let applied = on_redis.cache.apply(&events).await.expect("answers");
+        let changed: Vec<_> = applied.iter().map(|applied| applied.changed).collect();
+        assert_eq!(changed, [Some(true), Some(true)]);
+        assert_eq!(one.read(VIDEO, 1).await, known(true, 2));
+    });
+}
+
+#[test]
+fn a_restart_is_told_once_and_the_script_survives_it() {
+    let mut on_redis = OnRedis::start();
+    run(async {
+        assert!(!on_redis.cache.restarted().await.expect("an answer"));
+        let one = One(&on_redis.cache);
+        one.learn(VIDEO, 1, mark(5, true), count(1, 1)).await;
+        on_redis.server.stop();
+        assert!(on_redis.cache.restarted().await.is_err());
+        on_redis.server.run();
+        recovered(&on_redis.cache).await;
+        assert!(on_redis.cache.restarted().await.expect("an answer"));
+        assert!(!on_redis.cache.restarted().await.expect("an answer"));
+        let one = One(&on_redis.cache);
+        assert_eq!(one.read(VIDEO, 1).await, known(true, 1), "it kept its data");
+        one.apply(VIDEO, 1, mark(10, false)).await;
+        assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
+    });
+}
+
+#[test]
+fn a_redis_that_is_killed_gives_errors_in_bounded_time_and_comes_back() {
+    let mut on_redis = OnRedis::start();
+    run(async {
+        One(&on_redis.cache)
+            .learn(VIDEO, 1, mark(5, true), count(1, 1))
+            .await;
+        on_redis.server.kill();
+        every_call_fails_in_time(&on_redis.cache).await;
+        on_redis.server.run();
+        recovered(&on_redis.cache).await;
+    });
+}
+
+#[test]
+fn a_redis_that_hangs_gives_errors_in_bounded_time_and_comes_back() {
+    let on_redis = OnRedis::start();
+    run(async {
+        One(&on_redis.cache)
+            .learn(VIDEO, 1, mark(5, true), count(1, 1))
+            .await;
+        on_redis.server.suspend();
+        every_call_fails_in_time(&on_redis.cache).await;
+        on_redis.server.resume();
+        recovered(&on_redis.cache).await;
+        // What it was asked while it hung, it may have done since; nothing of it is wrong.
+        let Reading { liked, .. } = One(&on_redis.cache).read(VIDEO, 1).await;
+        assert_ne!(liked, Some(false));
+    });
+}
+
+async fn every_call_fails_in_time(cache: &dyn Cache) {
+    let pair = Pair {
+        resource: VIDEO,
+        user_id: 1,
+    };
+    let events = [(pair, mark(9, true))];
+    let settlements = [(VIDEO, Default::default())].into();
+    assert!(BOUND > TIMEOUT);
+    for _ in 0..2 {
+        let started = Instant::now();
+        assert!(cache.ping().await.is_err());
+        assert!(started.elapsed() < BOUND, "ping: {:?}", started.elapsed());
+        let started = Instant::now();
+        assert!(cache.read(&[pair]).await.is_err());
+        assert!(started.elapsed() < BOUND, "read: {:?}", started.elapsed());
+        let started = Instant::now();
+        assert!(cache.apply(&events).await.is_err());
+        assert!(started.elapsed() < BOUND, "apply: {:?}", started.elapsed());
+        let started = Instant::now();
+        assert!(cache.settle(&settlements).await.is_err());
+        assert!(started.elapsed() < BOUND, "settle: {:?}", started.elapsed());
+        let started = Instant::now();
+        assert!(cache.restarted().await.is_err());
+        assert!(
+            started.elapsed() < BOUND,
+            "restarted: {:?}",
+            started.elapsed()
+        );
+    }
+}
+
+async fn recovered(cache: &dyn Cache) {
+    let started = Instant::now();
+    while let Err(error) = cache.ping().await {
+        assert!(started.elapsed() < PATIENCE, "it stays away: {error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn every_command_is_about_one_key_with_a_hash_tag() {
+    let on_redis = OnRedis::start();
+    let seen = commands_during(&on_redis, || {
+        run(async {
+            let cache = &on_redis.cache;
+            let one = One(cache);
+            let resources: Vec<_> = (1..=5)
+                .flat_map(|id| {
+                    ResourceType::ALL.map(|resource_type| Resource { resource_type, id })
+                })
+                .collect();
+            for resource in &resources {
+                one.learn(*resource, 1, Mark::NEVER, LikeCount::NEVER).await;
+                one.apply(*resource, 1, mark(10, true)).await;
+                one.settle(*resource, &[(1, mark(10, true))], Some(count(1, 1)))
+                    .await;
+                one.forget(*resource, 1, 11).await;
+                one.read(*resource, 1).await;
+            }
+            for key in on_redis.keys() {
+                let tag = key
+                    .split_once('{')
+                    .and_then(|(_, rest)| rest.split_once('}'))
+                    .map(|(tag, _)| tag);
+                assert!(
+                    tag.is_some_and(|tag| !tag.is_empty()),
+                    "{key} has no hash tag"
+                );
+            }
+            cache
+                .drop_entries(&resources[..4])
+                .await
+                .expect("an answer");
+            cache.clear().await.expect("an answer");
+        });
+    });
+    assert!(
+        seen.iter().any(|line| line.contains("\"UNLINK\"")),
+        "{seen:#?}"
+    );
+    for line in &seen {
+        let keys: std::collections::BTreeSet<_> = line
+            .split('"')
+            .filter(|word| word.starts_with("likewise:{"))
+            .collect();
+        assert!(keys.len() <= 1, "a command on several keys: {line}");
+    }
+}
+
+/// What a server was asked meanwhile, as `MONITOR` shows it.
+fn commands_during(on_redis: &OnRedis, work: impl FnOnce()) -> Vec<String> {
+    use std::io::{BufRead, BufReader, Write};
+    const END: &str = "the end of what is watched";
+
+    let address = on_redis.server.url().replace("redis://", "");
+    let mut stream = std::net::TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    stream.write_all(b"MONITOR\r\n").expect("it is sent");
+    let mut lines = BufReader::new(stream).lines();
+    let begun = lines.next().expect("an answer").expect("a line");
+    assert_eq!(begun, "+OK");
+    work();
+    let _: String = redis::cmd("ECHO")
+        .arg(END)
+        .query(&mut on_redis.connection())
+        .expect("an answer");
+    lines
+        .map(|line| line.expect("a line"))
+        .take_while(|line| !line.contains(END))
+        .collect()
+}

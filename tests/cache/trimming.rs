@@ -1,0 +1,144 @@
+//! A cache that is full forgets, and says so: what it dropped is unknown, never not liked.
+
+use std::time::Duration;
+
+use likewise::cache::Cache;
+use likewise::domain::{LikeCount, Mark, Reading, Resource};
+use redis::Commands;
+
+use super::{OnRedis, One, VIDEO, cache_on, count, in_process, mark, run};
+use crate::support::{PATIENCE, until};
+
+const LIMIT: usize = 8;
+
+#[test]
+fn a_resource_that_everybody_likes_is_never_guessed_in_memory() {
+    let cache = in_process(LIMIT);
+    run(never_guessed(&cache));
+}
+
+#[test]
+fn a_resource_that_everybody_likes_is_never_guessed_on_redis() {
+    let on_redis = OnRedis::with(LIMIT, Duration::from_secs(60));
+    run(never_guessed(&on_redis.cache));
+    let key = &on_redis.keys()[0];
+    let fields: usize = on_redis.connection().hlen(key).expect("a hash");
+    assert!(fields <= 5 + LIMIT, "{fields} fields");
+}
+
+/// Everybody likes a video, event by event, as the pipeline brings it about.
+async fn never_guessed(cache: &dyn Cache) {
+    const USERS: i64 = 60;
+    let one = One(cache);
+    one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+    for user in 1..=USERS {
+        let event = mark(user, true);
+        one.apply(VIDEO, user, event).await;
+        one.settle(VIDEO, &[(user, event)], Some(count(user, user)))
+            .await;
+        for other in 1..=USERS {
+            let Reading { liked, like_count } = one.read(VIDEO, other).await;
+            let truth = other <= user;
+            assert!(
+                liked.is_none_or(|liked| liked == truth),
+                "after {user} likes, user {other} reads liked {liked:?}"
+            );
+            assert!(
+                like_count.is_none_or(|count| count == user),
+                "after {user} likes, the count reads {like_count:?}"
+            );
+        }
+    }
+    // What was trimmed is found again, with its count.
+    let life = one.open(VIDEO).await;
+    let filled = one.fill(life, VIDEO, 1, mark(1, true), count(USERS, USERS));
+    assert_eq!(filled.await.and_then(|reading| reading.liked), Some(true));
+}
+
+#[test]
+fn what_is_on_its_way_is_never_trimmed() {
+    let on_redis = OnRedis::with(LIMIT, Duration::from_secs(60));
+    run(async {
+        for cache in [&in_process(LIMIT) as &dyn Cache, &on_redis.cache] {
+            let one = One(cache);
+            one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+            // As long as the pair of the first reader fits in, everything is known.
+            for user in 1..=40 {
+                one.apply(VIDEO, user, mark(user, true)).await;
+            }
+            for user in 1..=40 {
+                let liked = one.read(VIDEO, user).await.liked;
+                assert_eq!(liked, Some(true), "{}: user {user}", cache.kind());
+            }
+        }
+    });
+}
+
+#[test]
+fn an_entry_far_above_a_lowered_limit_is_brought_down() {
+    let on_redis = OnRedis::start();
+    let lowered = cache_on(&on_redis.server, LIMIT, Duration::from_secs(60));
+    run(async {
+        const USERS: i64 = 9_500;
+        let one = One(&on_redis.cache);
+        one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+        let marks: Vec<_> = (1..=USERS).map(|user| (user, mark(user, true))).collect();
+        one.settle(VIDEO, &marks, Some(count(USERS, 1))).await;
+        let one = One(&lowered);
+        for touch in 1..=20 {
+            one.apply(VIDEO, 1, mark(USERS + touch, touch % 2 == 0))
+                .await;
+        }
+        assert_eq!(one.read(VIDEO, USERS + 1).await.liked, None);
+    });
+    let fields: usize = on_redis
+        .connection()
+        .hlen(&on_redis.keys()[0])
+        .expect("a hash");
+    assert!(fields <= 5 + LIMIT + 1, "{fields} fields");
+}
+
+#[test]
+fn an_entry_that_redis_lost_is_unknown() {
+    let on_redis = OnRedis::start();
+    let unknown = |what: &str| {
+        run(async {
+            let one = One(&on_redis.cache);
+            let read = one.read(VIDEO, 1).await;
+            assert_eq!(read, Reading::default(), "{what}");
+            // Late news of an entry that is gone does not bring half of it back.
+            one.settle(VIDEO, &[(1, mark(6, true))], Some(count(1, 2)))
+                .await;
+            one.forget(VIDEO, 1, 6).await;
+            assert_eq!(one.read(VIDEO, 1).await, Reading::default(), "{what}");
+        });
+    };
+    let fill = || {
+        run(async {
+            let one = One(&on_redis.cache);
+            one.learn(VIDEO, 1, mark(5, true), count(1, 1)).await;
+            one.learn(Resource::video(8), 1, Mark::NEVER, LikeCount::NEVER)
+                .await;
+        });
+    };
+    let mut connection = on_redis.connection();
+    fill();
+    let _: u64 = connection.del("likewise:{video:7}").expect("an answer");
+    unknown("after DEL");
+    fill();
+    let _: () = redis::cmd("FLUSHALL")
+        .query(&mut connection)
+        .expect("an answer");
+    unknown("after FLUSHALL");
+    fill();
+    for key in on_redis.keys() {
+        let left: i64 = connection.ttl(&key).expect("an answer");
+        assert!((3_590..=3_600).contains(&left), "{key} lives for {left} s");
+        let _: bool = connection.pexpire(&key, 1).expect("an answer");
+    }
+    until("the entries to expire", PATIENCE, || {
+        let keys = on_redis.keys();
+        keys.is_empty().then_some(()).ok_or(format!("{keys:?}"))
+    });
+    unknown("after it expired");
+}
