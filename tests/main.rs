@@ -6,5 +6,6 @@
 
 mod cli;
 mod promises;
+mod store;
 mod support;
 mod web;
