@@ -27,12 +27,14 @@ pub(super) fn pool<M: Manager>(
         .map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
-/// Lends a connection.
+/// Lends a connection. To wait for one, to try it and to make another takes no longer than this all together.
 pub(super) async fn lend<M: Manager<Error: Display>>(
     pool: &Pool<M>,
+    timeout: Duration,
 ) -> Result<Object<M>, StoreError> {
-    pool.get()
+    tokio::time::timeout(timeout, pool.get())
         .await
+        .map_err(|_| StoreError::TimedOut(timeout))?
         .map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
@@ -41,7 +43,7 @@ pub(super) async fn lend<M: Manager<Error: Display>>(
 macro_rules! within {
     ($pool:expr, $timeout:expr, |$connection:ident| $work:expr) => {
         Box::pin(async move {
-            let mut lent = $crate::store::connection::lend($pool).await?;
+            let mut lent = $crate::store::connection::lend($pool, $timeout).await?;
             let outcome = tokio::time::timeout($timeout, async {
                 let $connection = &mut *lent;
                 $work.await
