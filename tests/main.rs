@@ -7,5 +7,6 @@
 mod cache;
 mod cli;
 mod promises;
+mod store;
 mod support;
 mod web;

@@ -96,7 +96,7 @@ macro_rules! sql_store {
                 events: &[&BehaviorEvent],
                 lease: Lease,
             ) -> Result<Vec<LedgerRow>, StoreError> {
-                let rows: Vec<_> = events
+                let mut rows: Vec<_> = events
                     .iter()
                     .map(|event| {
                         (
@@ -111,6 +111,9 @@ macro_rules! sql_store {
                         )
                     })
                     .collect();
+                // In one order everywhere: of two workers that are given the same messages, one waits
+                // for the other, and neither for its own tail.
+                rows.sort_by(|one, other| one.0.cmp(&other.0));
                 let params = [
                     Param::rows(&rows),
                     Param::time(lease.now),

@@ -139,7 +139,8 @@ fn a_like_and_an_unlike_are_one_row_each_and_one_state() {
             ("sync_events", 3),
             ("video_likes", 1),
             ("comment_likes", 0),
-            ("like_counts", 1)
+            ("like_counts", 1),
+            ("quarantined_events", 0)
         ]
     );
     everything_holds(&service);

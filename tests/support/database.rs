@@ -2,21 +2,35 @@
 //! of their own is here, so that the tests need not care which one they run on.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use diesel::backend::Backend;
 use diesel::connection::SimpleConnection;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::mysql::{Mysql, MysqlType, MysqlValue};
+use diesel::pg::{Pg, PgValue};
 use diesel::row::{Field, Row};
-use diesel::sql_types::{BigInt, Double, Text, Untyped};
-use diesel::sqlite::{Sqlite, SqliteType};
-use diesel::{Connection, RunQueryDsl, SqliteConnection};
+use diesel::sql_types::{
+    BigInt, Bool, Datetime, Double, Integer, SmallInt, Text, Timestamp, Untyped,
+};
+use diesel::sqlite::{Sqlite, SqliteType, SqliteValue};
+use diesel::{Connection, QueryResult, SqliteConnection};
+use diesel_async::SimpleAsyncConnection;
+use diesel_async::{AsyncConnection, AsyncMysqlConnection, AsyncPgConnection};
+use tokio::runtime::Runtime;
 
-/// Every table, and the column that each row of it has.
-pub const TABLES: [&str; 5] = [
+use super::servers::{Kind, Server};
+use super::{runtime, wait};
+
+/// Every table.
+pub const TABLES: [&str; 6] = [
     "user_behaviors",
     "sync_events",
     "video_likes",
     "comment_likes",
     "like_counts",
+    "quarantined_events",
 ];
 
 /// A database that one service uses.
@@ -24,6 +38,17 @@ pub const TABLES: [&str; 5] = [
 pub enum Database {
     /// A file, which need not be there yet.
     Sqlite(PathBuf),
+    /// A database of MariaDB.
+    MariaDb(Hosted),
+    /// A database of PostgreSQL.
+    Postgres(Hosted),
+}
+
+/// A database on a server, which runs for as long as one of its databases is used.
+#[derive(Debug, Clone)]
+pub struct Hosted {
+    url: String,
+    _server: Option<Arc<Server>>,
 }
 
 impl Database {
@@ -32,21 +57,67 @@ impl Database {
         Self::Sqlite(folder.join("likewise.db"))
     }
 
+    /// A new and empty one on the server of this kind that the tests of this run share.
+    #[track_caller]
+    pub fn hosted(kind: Kind) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let server = shared(kind);
+        let name = format!("likewise_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let first = Self::first_of(&server);
+        first.execute(&[&format!("CREATE DATABASE {name}")]);
+        let url = server.url();
+        let (server_url, _) = url.rsplit_once('/').expect("a URL that names a database");
+        first.with(Hosted {
+            url: format!("{server_url}/{name}"),
+            _server: Some(server),
+        })
+    }
+
+    /// The database that a server is born with; whoever asks keeps the server running.
+    pub fn first_of(server: &Server) -> Self {
+        let hosted = Hosted {
+            url: server.url(),
+            _server: None,
+        };
+        match server.kind() {
+            Kind::MariaDb => Self::MariaDb(hosted),
+            Kind::Postgres => Self::Postgres(hosted),
+            kind => panic!("{kind:?} has no databases"),
+        }
+    }
+
+    fn with(&self, hosted: Hosted) -> Self {
+        match self {
+            Self::MariaDb(_) => Self::MariaDb(hosted),
+            Self::Sqlite(_) | Self::Postgres(_) => Self::Postgres(hosted),
+        }
+    }
+
     /// As `LIKEWISE_DATABASE_URL` names it.
     pub fn url(&self) -> String {
         match self {
             Self::Sqlite(path) => format!("sqlite://{}", path.display()),
+            Self::MariaDb(hosted) | Self::Postgres(hosted) => hosted.url.clone(),
         }
     }
 
     /// The rows of a query.
     #[track_caller]
     pub fn rows(&self, sql: &str) -> Vec<Vec<Value>> {
-        let rows: Vec<AnyRow> = match self {
-            Self::Sqlite(path) => diesel::sql_query(sql)
-                .load(&mut open(path))
-                .unwrap_or_else(|error| panic!("{error} in: {sql}")),
+        let rows: QueryResult<Vec<AnyRow>> = match self {
+            Self::Sqlite(path) => {
+                diesel::RunQueryDsl::load(diesel::sql_query(sql), &mut open(path))
+            }
+            Self::MariaDb(Hosted { url, .. }) => wait(async {
+                let mut connection = mysql(url).await;
+                diesel_async::RunQueryDsl::load(diesel::sql_query(sql), &mut connection).await
+            }),
+            Self::Postgres(Hosted { url, .. }) => wait(async {
+                let mut connection = postgres(url).await;
+                diesel_async::RunQueryDsl::load(diesel::sql_query(sql), &mut connection).await
+            }),
         };
+        let rows = rows.unwrap_or_else(|error| panic!("{error} in: {sql}"));
         rows.into_iter().map(|AnyRow(values)| values).collect()
     }
 
@@ -70,15 +141,17 @@ impl Database {
     /// Runs statements that answer nothing, each on its own.
     #[track_caller]
     pub fn execute(&self, statements: &[&str]) {
-        match self {
-            Self::Sqlite(path) => {
-                let mut connection = open(path);
-                for sql in statements {
-                    connection
-                        .batch_execute(sql)
-                        .unwrap_or_else(|error| panic!("{error} in: {sql}"));
+        for sql in statements {
+            let done = match self {
+                Self::Sqlite(path) => open(path).batch_execute(sql),
+                Self::MariaDb(Hosted { url, .. }) => {
+                    wait(async { mysql(url).await.batch_execute(sql).await })
                 }
-            }
+                Self::Postgres(Hosted { url, .. }) => {
+                    wait(async { postgres(url).await.batch_execute(sql).await })
+                }
+            };
+            done.unwrap_or_else(|error| panic!("{error} in: {sql}"));
         }
     }
 
@@ -91,6 +164,32 @@ impl Database {
             .collect()
     }
 
+    /// The columns of every table, both in alphabetical order.
+    #[track_caller]
+    pub fn columns(&self) -> Vec<(String, String)> {
+        let schema = match self {
+            Self::Sqlite(_) => {
+                "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c \
+                 WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite%'"
+            }
+            Self::MariaDb(_) => {
+                "SELECT table_name, column_name FROM information_schema.columns \
+                 WHERE table_schema = DATABASE()"
+            }
+            Self::Postgres(_) => {
+                "SELECT table_name::text, column_name::text FROM information_schema.columns \
+                 WHERE table_schema = current_schema()"
+            }
+        };
+        let mut columns: Vec<_> = self
+            .rows(schema)
+            .iter()
+            .map(|row| (row[0].text().to_owned(), row[1].text().to_owned()))
+            .collect();
+        columns.sort();
+        columns
+    }
+
     /// Keeps everybody else from writing until the answer is dropped.
     #[track_caller]
     pub fn hold_writes(&self) -> HeldWrites {
@@ -100,34 +199,111 @@ impl Database {
                 connection
                     .batch_execute("BEGIN IMMEDIATE")
                     .expect("the write lock");
-                HeldWrites(connection)
+                HeldWrites::Sqlite(connection)
+            }
+            Self::MariaDb(Hosted { url, .. }) => {
+                let tables = TABLES.map(|table| format!("{table} READ"));
+                let lock = format!("LOCK TABLES {}", tables.join(", "));
+                let runtime = runtime();
+                let connection = runtime.block_on(async {
+                    let mut connection = mysql(url).await;
+                    let locked = connection.batch_execute(&lock).await;
+                    locked.expect("the tables' locks");
+                    connection
+                });
+                HeldWrites::MariaDb(connection, runtime)
+            }
+            Self::Postgres(Hosted { url, .. }) => {
+                let tables = TABLES.join(", ");
+                let lock = format!("BEGIN; LOCK TABLE {tables} IN EXCLUSIVE MODE");
+                let runtime = runtime();
+                let connection = runtime.block_on(async {
+                    let mut connection = postgres(url).await;
+                    let locked = connection.batch_execute(&lock).await;
+                    locked.expect("the tables' locks");
+                    connection
+                });
+                HeldWrites::Postgres(connection, runtime)
             }
         }
     }
 
     /// From now on, refuses every row of `video_likes` for this user: the one bad row of a batch.
     pub fn refuse_likes_of(&self, user: i64) {
+        const WHY: &str = "constraint: refused by a test";
         match self {
             Self::Sqlite(_) => self.execute(&[&format!(
                 "CREATE TRIGGER refuse_{user} BEFORE INSERT ON video_likes \
-                 WHEN NEW.user_id = {user} \
-                 BEGIN SELECT RAISE(ABORT, 'constraint: refused by a test'); END"
+                 WHEN NEW.user_id = {user} BEGIN SELECT RAISE(ABORT, '{WHY}'); END"
             )]),
+            Self::MariaDb(_) => self.execute(&[&format!(
+                "CREATE TRIGGER refuse_{user} BEFORE INSERT ON video_likes FOR EACH ROW \
+                 IF NEW.user_id = {user} THEN \
+                 SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{WHY}'; END IF"
+            )]),
+            Self::Postgres(_) => self.trigger(
+                &format!("refuse_{user}"),
+                &format!("BEFORE INSERT ON video_likes FOR EACH ROW WHEN (NEW.user_id = {user})"),
+                &format!("RAISE EXCEPTION '{WHY}'; RETURN NEW;"),
+            ),
         }
     }
 
     /// From now on, each new ledger row of this user is at once under the claim of another worker,
     /// which holds the second token until a far future.
     pub fn claim_for_another_worker(&self, user: i64) {
+        const FAR: &str = "'2100-01-01 00:00:00'";
         match self {
             Self::Sqlite(_) => self.execute(&[&format!(
                 "CREATE TRIGGER claim_{user} AFTER INSERT ON sync_events WHEN NEW.user_id = {user} \
                  BEGIN UPDATE sync_events SET status = 'processing', fencing_token = 2, \
-                 next_attempt_at = '2100-01-01 00:00:00', lease_until = '2100-01-01 00:00:00' \
-                 WHERE id = NEW.id; END"
+                 next_attempt_at = {FAR}, lease_until = {FAR} WHERE id = NEW.id; END"
             )]),
+            Self::MariaDb(_) => self.execute(&[&format!(
+                "CREATE TRIGGER claim_{user} BEFORE INSERT ON sync_events FOR EACH ROW \
+                 IF NEW.user_id = {user} THEN SET NEW.status = 'processing', \
+                 NEW.fencing_token = 2, NEW.next_attempt_at = {FAR}, NEW.lease_until = {FAR}; \
+                 END IF"
+            )]),
+            Self::Postgres(_) => self.trigger(
+                &format!("claim_{user}"),
+                &format!("BEFORE INSERT ON sync_events FOR EACH ROW WHEN (NEW.user_id = {user})"),
+                &format!(
+                    "NEW.status := 'processing'; NEW.fencing_token := 2; \
+                     NEW.next_attempt_at := {FAR}; NEW.lease_until := {FAR}; RETURN NEW;"
+                ),
+            ),
         }
     }
+
+    /// PostgreSQL wants a function of its own for each trigger.
+    fn trigger(&self, name: &str, when: &str, body: &str) {
+        self.execute(&[
+            &format!(
+                "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN {body} END $$"
+            ),
+            &format!("CREATE TRIGGER {name} {when} EXECUTE FUNCTION {name}()"),
+        ]);
+    }
+}
+
+/// The one server of a kind that runs while somebody uses it.
+#[track_caller]
+fn shared(kind: Kind) -> Arc<Server> {
+    static MARIADB: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+    static POSTGRES: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+    let slot = match kind {
+        Kind::MariaDb => &MARIADB,
+        Kind::Postgres => &POSTGRES,
+        Kind::Redis | Kind::Nats => panic!("{kind:?} has no databases"),
+    };
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    slot.upgrade().unwrap_or_else(|| {
+        let server = Arc::new(Server::start(kind));
+        *slot = Arc::downgrade(&server);
+        server
+    })
 }
 
 fn open(path: &Path) -> SqliteConnection {
@@ -141,12 +317,34 @@ fn open(path: &Path) -> SqliteConnection {
     connection
 }
 
+async fn mysql(url: &str) -> AsyncMysqlConnection {
+    let connection = AsyncMysqlConnection::establish(url).await;
+    connection.expect("a connection to MariaDB")
+}
+
+async fn postgres(url: &str) -> AsyncPgConnection {
+    let connection = AsyncPgConnection::establish(url).await;
+    connection.expect("a connection to PostgreSQL")
+}
+
 /// Keeps everybody else from writing.
-pub struct HeldWrites(SqliteConnection);
+pub enum HeldWrites {
+    Sqlite(SqliteConnection),
+    MariaDb(AsyncMysqlConnection, Runtime),
+    Postgres(AsyncPgConnection, Runtime),
+}
 
 impl Drop for HeldWrites {
     fn drop(&mut self) {
-        let released = self.0.batch_execute("ROLLBACK");
+        let released = match self {
+            Self::Sqlite(connection) => connection.batch_execute("ROLLBACK"),
+            Self::MariaDb(connection, runtime) => {
+                runtime.block_on(connection.batch_execute("UNLOCK TABLES"))
+            }
+            Self::Postgres(connection, runtime) => {
+                runtime.block_on(connection.batch_execute("ROLLBACK"))
+            }
+        };
         assert!(
             released.is_ok() || std::thread::panicking(),
             "the lock was not released: {released:?}"
@@ -200,26 +398,76 @@ impl From<&str> for Value {
 /// A row of any query.
 struct AnyRow(Vec<Value>);
 
-impl FromSqlRow<Untyped, Sqlite> for AnyRow {
-    fn build_from_row<'a>(row: &impl Row<'a, Sqlite>) -> deserialize::Result<Self> {
+/// A database whose values can be told apart without knowing the query.
+trait AnyValue: Backend {
+    fn value(raw: Self::RawValue<'_>) -> deserialize::Result<Value>;
+}
+
+impl AnyRow {
+    fn of<'a, DB: AnyValue>(row: &impl Row<'a, DB>) -> deserialize::Result<Self> {
         let mut values = Vec::with_capacity(row.field_count());
         for index in 0..row.field_count() {
             let field = row.get(index).ok_or("a field is missing")?;
-            let Some(value) = field.value() else {
-                values.push(Value::Null);
-                continue;
-            };
-            values.push(match value.value_type() {
-                Some(SqliteType::Double) => {
-                    let number = <f64 as FromSql<Double, Sqlite>>::from_sql(value)?;
-                    Value::Text(number.to_string())
-                }
-                Some(SqliteType::Text | SqliteType::Binary) => {
-                    Value::Text(FromSql::<Text, Sqlite>::from_sql(value)?)
-                }
-                _ => Value::Number(FromSql::<BigInt, Sqlite>::from_sql(value)?),
-            });
+            values.push(field.value().map_or(Ok(Value::Null), DB::value)?);
         }
         Ok(Self(values))
+    }
+}
+
+macro_rules! any_row {
+    ($($database:ty),*) => {
+        $(impl FromSqlRow<Untyped, $database> for AnyRow {
+            fn build_from_row<'a>(row: &impl Row<'a, $database>) -> deserialize::Result<Self> {
+                Self::of(row)
+            }
+        })*
+    };
+}
+
+any_row!(Sqlite, Mysql, Pg);
+
+fn moment(moment: chrono::NaiveDateTime) -> Value {
+    Value::Text(moment.format("%Y-%m-%d %H:%M:%S%.6f").to_string())
+}
+
+impl AnyValue for Sqlite {
+    fn value(raw: SqliteValue<'_, '_, '_>) -> deserialize::Result<Value> {
+        Ok(match raw.value_type() {
+            Some(SqliteType::Double) => {
+                let number = <f64 as FromSql<Double, Self>>::from_sql(raw)?;
+                Value::Text(number.to_string())
+            }
+            Some(SqliteType::Text | SqliteType::Binary) => {
+                Value::Text(FromSql::<Text, Self>::from_sql(raw)?)
+            }
+            _ => Value::Number(FromSql::<BigInt, Self>::from_sql(raw)?),
+        })
+    }
+}
+
+impl AnyValue for Mysql {
+    fn value(raw: MysqlValue<'_>) -> deserialize::Result<Value> {
+        use MysqlType as Type;
+        Ok(match raw.value_type() {
+            Type::DateTime | Type::Timestamp => moment(FromSql::<Datetime, Self>::from_sql(raw)?),
+            Type::Tiny | Type::Short | Type::Long | Type::LongLong => {
+                Value::Number(FromSql::<BigInt, Self>::from_sql(raw)?)
+            }
+            _ => Value::Text(String::from_utf8_lossy(raw.as_bytes()).into_owned()),
+        })
+    }
+}
+
+impl AnyValue for Pg {
+    fn value(raw: PgValue<'_>) -> deserialize::Result<Value> {
+        // The types' numbers are fixed for ever in PostgreSQL's own catalogue.
+        Ok(match raw.get_oid().get() {
+            16 => Value::Number(<bool as FromSql<Bool, Self>>::from_sql(raw)?.into()),
+            20 => Value::Number(FromSql::<BigInt, Self>::from_sql(raw)?),
+            21 => Value::Number(<i16 as FromSql<SmallInt, Self>>::from_sql(raw)?.into()),
+            23 => Value::Number(<i32 as FromSql<Integer, Self>>::from_sql(raw)?.into()),
+            1114 => moment(FromSql::<Timestamp, Self>::from_sql(raw)?),
+            _ => Value::Text(String::from_utf8_lossy(raw.as_bytes()).into_owned()),
+        })
     }
 }

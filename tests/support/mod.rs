@@ -16,6 +16,8 @@ use std::fmt::{Arguments, Display};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Builder, Runtime};
+
 /// How long a test waits for what should take a moment, on a machine that may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -36,6 +38,17 @@ pub fn until<T, E: Display>(
             Err(_) => sleep(Duration::from_millis(10)),
         }
     }
+}
+
+/// What connections of this thread's own live on.
+pub fn runtime() -> Runtime {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime")
+}
+
+/// Runs something to its end on this thread; no connection that it makes outlives it.
+pub fn wait<T>(work: impl Future<Output = T>) -> T {
+    runtime().block_on(work)
 }
 
 /// Says something that whoever reads a failed test needs to know; `cargo test` hides it otherwise.

@@ -34,6 +34,7 @@ pub enum Kind {
 }
 
 /// One server: its port and its data outlive its process.
+#[derive(Debug)]
 pub struct Server {
     kind: Kind,
     port: Port,
@@ -62,6 +63,11 @@ impl Server {
         };
         server.run();
         server
+    }
+
+    /// Its kind.
+    pub const fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Where it is, as Likewise's settings name it.
@@ -325,6 +331,7 @@ fn copy(from: &Path, to: &Path) {
 /// Below the range that clients draw theirs from: there, a client that tries a dead server again and
 /// again ends up connected to itself. The listener on another loopback address keeps other tests, in
 /// this and in other processes, from the same choice.
+#[derive(Debug)]
 struct Port {
     number: u16,
     _claim: TcpListener,

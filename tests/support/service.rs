@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 
 use super::database::Database;
 use super::http::Client;
+use super::servers::{Kind, Server};
 use super::{PATIENCE, say, until};
 
 /// Everything but the process: the folder it runs in, its database and its settings. It outlives the
@@ -25,6 +27,7 @@ pub struct Setup {
     database: Database,
     environment: BTreeMap<String, String>,
     runs: AtomicUsize,
+    servers: Vec<Arc<Server>>,
 }
 
 impl Setup {
@@ -36,8 +39,37 @@ impl Setup {
             folder,
             environment: BTreeMap::new(),
             runs: AtomicUsize::new(0),
+            servers: Vec::new(),
         }
         .set("LIKEWISE_HTTP_ADDR", "127.0.0.1:0")
+    }
+
+    /// On a database of its own on the server of this kind, and a Redis and a NATS of its own.
+    #[track_caller]
+    pub fn on_parts(database: Kind) -> Self {
+        let mut setup = Self::new().on(&Database::hosted(database));
+        for (variable, kind) in [
+            ("LIKEWISE_REDIS_URL", Kind::Redis),
+            ("LIKEWISE_NATS_URL", Kind::Nats),
+        ] {
+            let server = Arc::new(Server::start(kind));
+            setup = setup.set(variable, server.url());
+            setup.servers.push(server);
+        }
+        setup
+    }
+
+    /// Another process on the same parts, with the same settings.
+    pub fn beside(&self) -> Self {
+        let mut setup = Self::new().on(&self.database);
+        setup.environment.clone_from(&self.environment);
+        setup.servers.clone_from(&self.servers);
+        setup
+    }
+
+    /// Whether it has a broker, so that a like is durable before it is in the database.
+    pub fn has_broker(&self) -> bool {
+        self.environment.contains_key("LIKEWISE_NATS_URL")
     }
 
     /// Sets an environment variable of everything that is run from here on.

@@ -1,0 +1,211 @@
+//! A store on a database of its own, and the events that the tests put into it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use likewise::domain::{
+    Action, BehaviorEvent, BehaviorType, LedgerRow, Pair, Resource, ResourceType, Source, UserId,
+    Version,
+};
+use likewise::store::{self, Lease, Store, StoreError, StoreFuture, StoreOptions};
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use crate::support::database::Database;
+use crate::support::runtime;
+use crate::support::servers::Kind;
+
+/// A worker: a store with connections of its own. Fields are dropped in this order.
+pub struct Bench {
+    store: Arc<dyn Store>,
+    runtime: Runtime,
+    database: Database,
+    _folder: Option<TempDir>,
+}
+
+impl Bench {
+    /// On a new database; SQLite if no kind of server is named.
+    #[track_caller]
+    pub fn new(kind: Option<Kind>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let database = match kind {
+            Some(kind) => Database::hosted(kind),
+            None => Database::sqlite(folder.path()),
+        };
+        let migrated = crate::support::wait(store::migrate(&options(&database)));
+        assert!(!migrated.expect("migrations").is_empty());
+        Self {
+            _folder: Some(folder),
+            ..Self::on(&database)
+        }
+    }
+
+    /// On a database that has its tables.
+    #[track_caller]
+    pub fn on(database: &Database) -> Self {
+        let runtime = runtime();
+        let store = runtime.block_on(store::connect(&options(database)));
+        Self {
+            store: store.expect("a store"),
+            runtime,
+            database: database.clone(),
+            _folder: None,
+        }
+    }
+
+    /// Plain SQL to its database.
+    pub const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// What the store answers, or why it does not.
+    pub fn attempt<'a, T>(
+        &'a self,
+        ask: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>,
+    ) -> Result<T, StoreError> {
+        self.runtime.block_on(ask(self.store.as_ref()))
+    }
+
+    /// What the store answers.
+    #[track_caller]
+    pub fn ask<'a, T>(&'a self, ask: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>) -> T {
+        match self.attempt(ask) {
+            Ok(answer) => answer,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Records events; their ledger rows are under a lease of a minute from now.
+    #[track_caller]
+    pub fn record(&self, events: &[BehaviorEvent]) -> Vec<LedgerRow> {
+        let events: Vec<_> = events.iter().collect();
+        let runtime = &self.runtime;
+        match runtime.block_on(self.store.record(&events, lease_at(Utc::now()))) {
+            Ok(rows) => rows,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Syncs rows.
+    #[track_caller]
+    pub fn sync(&self, rows: &[LedgerRow]) -> store::Settled {
+        match self.runtime.block_on(self.store.sync(rows, Utc::now())) {
+            Ok(settled) => settled,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Fails unless every promise that the data can show holds.
+    #[track_caller]
+    pub fn verified(&self) {
+        let verification = self.ask(|store| store.verify(3));
+        assert!(verification.holds(), "{verification:#?}");
+    }
+}
+
+/// How a store on this database is asked for.
+pub fn options(database: &Database) -> StoreOptions {
+    StoreOptions {
+        url: database.url(),
+        max_connections: 4,
+        timeout: Duration::from_secs(20),
+    }
+}
+
+/// The failed attempts that a row may have before it is dead.
+pub const MAX_RETRIES: i32 = 2;
+
+/// A lease of a minute.
+pub fn lease_at(now: DateTime<Utc>) -> Lease {
+    Lease {
+        now,
+        duration: Duration::from_secs(60),
+        max_retries: MAX_RETRIES,
+    }
+}
+
+/// When the leases of all that was recorded now have run out.
+pub fn later() -> DateTime<Utc> {
+    now() + TimeDelta::minutes(5)
+}
+
+/// Now, as every database can store it.
+pub fn now() -> DateTime<Utc> {
+    Version::at(Utc::now()).moment()
+}
+
+/// The comment with this id.
+pub const fn comment(id: i64) -> Resource {
+    Resource {
+        resource_type: ResourceType::Comment,
+        id,
+    }
+}
+
+/// A pair.
+pub const fn pair(user_id: UserId, resource: Resource) -> Pair {
+    Pair { resource, user_id }
+}
+
+/// A like event that this service has accepted.
+pub fn own(user_id: UserId, resource: Resource, action: Action, version: i64) -> BehaviorEvent {
+    BehaviorEvent::accepted(user_id, resource, action, Version(version)).expect("valid ids")
+}
+
+/// The like of a video that this service has accepted.
+pub fn like(user_id: UserId, video: i64) -> BehaviorEvent {
+    own(
+        user_id,
+        Resource::video(video),
+        Action::Like,
+        Utc::now().timestamp_micros(),
+    )
+}
+
+/// A behavior that another service has told of.
+pub fn foreign(
+    user_id: UserId,
+    resource: Resource,
+    behavior: BehaviorType,
+    version: i64,
+    source: &str,
+) -> BehaviorEvent {
+    BehaviorEvent {
+        event_id: Uuid::new_v5(
+            &Uuid::NAMESPACE_OID,
+            format!("{user_id} {resource} {behavior} {version} {source}").as_bytes(),
+        ),
+        user_id,
+        resource,
+        behavior,
+        version: Version(version),
+        occurred_at: Version(version).moment(),
+        source: Source::Foreign(source.to_owned()),
+    }
+}
+
+/// Likes and unlikes of a few pairs, some of them at the same version.
+pub fn history(events: usize, rng: &mut SmallRng) -> Vec<BehaviorEvent> {
+    let start = Utc::now().timestamp_micros();
+    (0..events)
+        .map(|_| {
+            let id = rng.random_range(1..=6);
+            let resource = if rng.random_bool(0.3) {
+                comment(id)
+            } else {
+                Resource::video(id)
+            };
+            let action = if rng.random_bool(0.6) {
+                Action::Like
+            } else {
+                Action::Unlike
+            };
+            let user = rng.random_range(1..=8);
+            own(user, resource, action, start + rng.random_range(0..500))
+        })
+        .collect()
+}

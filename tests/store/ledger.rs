@@ -1,0 +1,214 @@
+//! `claim` and `fail`: who may work on a row, for how long, and what is written down of it.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use likewise::domain::{LedgerRow, Verdict};
+use likewise::store::FailedAttempt;
+
+use super::bench::{Bench, MAX_RETRIES, later, lease_at, like, now};
+use crate::support::database::Value;
+
+on_every_database!(
+    only_what_is_due_is_claimed,
+    an_abandoned_attempt_counts_and_the_last_one_kills,
+    several_claimers_never_get_the_same_row,
+    a_failed_attempt_is_written_down,
+    a_failure_under_an_old_token_changes_nothing,
+);
+
+#[track_caller]
+fn claim(bench: &Bench, now: DateTime<Utc>, limit: usize) -> Vec<LedgerRow> {
+    bench.ask(|store| store.claim(lease_at(now), limit))
+}
+
+fn record(bench: &Bench, rows: i64) -> Vec<LedgerRow> {
+    let events: Vec<_> = (1..=rows).map(|user| like(user, 7)).collect();
+    bench.record(&events)
+}
+
+fn only_what_is_due_is_claimed(bench: &Bench) {
+    let rows = record(bench, 5);
+    // The recorder's lease still runs.
+    assert_eq!(claim(bench, now(), 10), []);
+    let then = later();
+    let first = claim(bench, then, 2);
+    let second = claim(bench, then, 10);
+    assert_eq!((first.len(), second.len()), (2, 3));
+    for row in first.iter().chain(&second) {
+        // Nobody had begun an attempt that could have failed.
+        assert_eq!((row.fencing_token, row.retry_count), (2, 0));
+    }
+    let all: BTreeSet<_> = first
+        .iter()
+        .chain(&second)
+        .map(|row| row.event_id)
+        .collect();
+    assert_eq!(all, rows.iter().map(|row| row.event_id).collect());
+    // Under the new lease of a minute, nothing is due, nor what is completed after it.
+    assert_eq!(claim(bench, then + TimeDelta::seconds(59), 10), []);
+    bench.sync(&first);
+    assert_eq!(claim(bench, then + TimeDelta::seconds(61), 10).len(), 3);
+    assert_eq!(claim(bench, then, 0), []);
+}
+
+fn an_abandoned_attempt_counts_and_the_last_one_kills(bench: &Bench) {
+    record(bench, 1);
+    let mut then = later();
+    for retry_count in 0..=MAX_RETRIES {
+        let claimed = claim(bench, then, 10);
+        assert_eq!(claimed[0].retry_count, retry_count);
+        assert_eq!(claimed[0].fencing_token, i64::from(retry_count) + 2);
+        then += TimeDelta::minutes(2);
+    }
+    assert_eq!(claim(bench, then, 10), []);
+    let rows = bench.database().rows(
+        "SELECT status, retry_count, next_attempt_at, lease_until, error_message FROM sync_events",
+    );
+    let [row] = rows.as_slice() else {
+        panic!("{rows:?}");
+    };
+    assert_eq!(
+        row[..4],
+        [
+            "dead".into(),
+            i64::from(MAX_RETRIES + 1).into(),
+            Value::Null,
+            Value::Null
+        ]
+    );
+    assert!(row[4].text().contains("lease ran out"), "{row:?}");
+    assert_eq!(bench.ask(|store| store.open_rows()), 0);
+    bench.verified();
+}
+
+fn several_claimers_never_get_the_same_row(bench: &Bench) {
+    const ROWS: i64 = 240;
+    record(bench, ROWS);
+    let then = later();
+    let claimed: Vec<Vec<LedgerRow>> = std::thread::scope(|scope| {
+        let claimers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let worker = Bench::on(bench.database());
+                    let mut mine = Vec::new();
+                    let mut empty = 0;
+                    while empty < 5 {
+                        let claimed = claim(&worker, then, 7);
+                        empty = if claimed.is_empty() { empty + 1 } else { 0 };
+                        mine.extend(claimed);
+                    }
+                    mine
+                })
+            })
+            .collect();
+        let joined = claimers.into_iter().map(|claimer| claimer.join());
+        joined.map(|mine| mine.expect("a claimer")).collect()
+    });
+    let all: Vec<_> = claimed.iter().flatten().collect();
+    let different: BTreeSet<_> = all.iter().map(|row| row.event_id).collect();
+    assert_eq!((all.len(), different.len()), (ROWS as usize, ROWS as usize));
+    assert!(all.iter().all(|row| row.fencing_token == 2));
+    assert_eq!(bench.ask(|store| store.open_rows()), ROWS);
+}
+
+fn failed(row: &LedgerRow, verdict: Verdict, error: &str) -> FailedAttempt {
+    FailedAttempt {
+        row: row.clone(),
+        verdict,
+        error: error.to_owned(),
+    }
+}
+
+fn a_failed_attempt_is_written_down(bench: &Bench) {
+    let error = format!("zu spät: 遅すぎる 🕰 \"'\\ $1 ? {}", "ü".repeat(2_000));
+    let rows = record(bench, 3);
+    let failed_at = now();
+    let due = failed_at + TimeDelta::seconds(30);
+    let attempts = [
+        failed(&rows[0], Verdict::Retry(due), &error),
+        failed(&rows[1], Verdict::Dead, "refused"),
+    ];
+    bench.ask(|store| store.fail(&attempts, failed_at));
+    let ledger = |user: i64| {
+        let rows = bench.database().rows(&format!(
+            "SELECT status, retry_count, error_message, next_attempt_at, lease_until, \
+             processed_at, updated_at, fencing_token FROM sync_events WHERE user_id = {user}"
+        ));
+        rows[0].clone()
+    };
+    let time = |moment: DateTime<Utc>| {
+        let text = moment.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
+        Value::from(text.as_str())
+    };
+    assert_eq!(
+        ledger(1),
+        [
+            "failed".into(),
+            1.into(),
+            error.as_str().into(),
+            time(due),
+            Value::Null,
+            Value::Null,
+            time(failed_at),
+            1.into()
+        ]
+    );
+    assert_eq!(
+        ledger(2),
+        [
+            "dead".into(),
+            1.into(),
+            "refused".into(),
+            Value::Null,
+            Value::Null,
+            time(failed_at),
+            time(failed_at),
+            1.into()
+        ]
+    );
+    assert_eq!(ledger(3)[0], "pending".into());
+
+    // As operators ask.
+    let database = bench.database();
+    let mut statuses = database.rows("SELECT status, COUNT(*) FROM sync_events GROUP BY status");
+    statuses.sort();
+    let expected = ["dead", "failed", "pending"].map(|status| vec![status.into(), 1.into()]);
+    assert_eq!(statuses, expected);
+    let latest = database.rows(
+        "SELECT * FROM sync_events WHERE status = 'failed' ORDER BY created_at DESC LIMIT 10",
+    );
+    assert_eq!(latest.len(), 1);
+
+    // It is due when it says, and goes on from there.
+    assert_eq!(claim(bench, due - TimeDelta::seconds(1), 10), []);
+    let again = claim(bench, due, 10);
+    assert_eq!((again[0].retry_count, again[0].fencing_token), (1, 2));
+    bench.sync(&again);
+    let row = ledger(1);
+    assert_eq!(row[..2], ["completed".into(), 1.into()]);
+    assert_eq!(row[2].text(), error);
+}
+
+fn a_failure_under_an_old_token_changes_nothing(bench: &Bench) {
+    let old = record(bench, 2);
+    let new = claim(bench, later(), 10);
+    let everything = "SELECT * FROM sync_events ORDER BY id";
+    let before = bench.database().rows(everything);
+    let attempts = [
+        failed(&old[0], Verdict::Dead, "late"),
+        failed(&old[1], Verdict::Retry(now()), "late"),
+    ];
+    bench.ask(|store| store.fail(&attempts, now()));
+    assert_eq!(bench.database().rows(everything), before);
+    // Nor does one under the right token, once the row is closed.
+    bench.sync(&new);
+    let before = bench.database().rows(everything);
+    let attempts: Vec<_> = new
+        .iter()
+        .map(|row| failed(row, Verdict::Dead, "late"))
+        .collect();
+    bench.ask(|store| store.fail(&attempts, now()));
+    assert_eq!(bench.database().rows(everything), before);
+    bench.verified();
+}

@@ -1,0 +1,129 @@
+//! What is read back: states, counts, pages of pairs, and how the ledger stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use likewise::domain::{Action, BehaviorType, Resource, ResourceType, Status, Version};
+
+use super::bench::{Bench, comment, foreign, later, lease_at, own, pair};
+
+on_every_database!(
+    what_is_not_there_is_not_mentioned,
+    pages_of_likes_follow_one_another,
+    the_pairs_recorded_last,
+    how_the_ledger_stands,
+);
+
+fn what_is_not_there_is_not_mentioned(bench: &Bench) {
+    bench.ask(|store| store.ping());
+    let rows = bench.record(&[
+        own(1, Resource::video(7), Action::Like, 17),
+        own(2, comment(7), Action::Unlike, 18),
+    ]);
+    bench.sync(&rows);
+    let wanted = BTreeSet::from([
+        pair(1, Resource::video(7)),
+        pair(9, Resource::video(7)),
+        pair(1, Resource::video(8)),
+        pair(2, comment(7)),
+        pair(1, comment(7)),
+    ]);
+    let found = bench.ask(|store| store.find(&wanted));
+    let states: Vec<_> = found
+        .states
+        .iter()
+        .map(|(pair, mark)| (*pair, mark.version, mark.liked))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            (pair(1, Resource::video(7)), Version(17), true),
+            (pair(2, comment(7)), Version(18), false)
+        ]
+    );
+    let counts: Vec<_> = found
+        .counts
+        .iter()
+        .map(|(resource, count)| (*resource, count.like_count, count.revision))
+        .collect();
+    assert_eq!(counts, [(Resource::video(7), 1, 1), (comment(7), 0, 1)]);
+    let nothing = BTreeSet::new();
+    assert_eq!(bench.ask(|store| store.find(&nothing)), Default::default());
+}
+
+fn pages_of_likes_follow_one_another(bench: &Bench) {
+    let mut events = Vec::new();
+    for user in [1, 2, i64::MAX] {
+        for id in [1, 5, i64::MAX] {
+            let action = if id == 5 {
+                Action::Unlike
+            } else {
+                Action::Like
+            };
+            events.push(own(user, Resource::video(id), action, 17 + user % 5));
+        }
+    }
+    events.push(own(3, comment(1), Action::Like, 17));
+    let rows = bench.record(&events);
+    bench.sync(&rows);
+    let mut after = (0, 0);
+    let mut read = Vec::new();
+    loop {
+        let page = bench.ask(|store| store.likes_after(ResourceType::Video, after, 2));
+        let Some((last, _)) = page.last() else {
+            break;
+        };
+        assert!(page.len() <= 2);
+        after = (last.user_id, last.resource.id);
+        read.extend(page);
+    }
+    let expected: Vec<_> = events[..9]
+        .iter()
+        .map(|event| (pair(event.user_id, event.resource), event.version))
+        .collect();
+    let versions: Vec<_> = read
+        .iter()
+        .map(|(pair, mark)| (*pair, mark.version))
+        .collect();
+    assert_eq!(versions, expected);
+    assert!(
+        read.iter()
+            .all(|(pair, mark)| mark.liked == (pair.resource.id != 5))
+    );
+    let comments = bench.ask(|store| store.likes_after(ResourceType::Comment, (0, 0), 10));
+    assert_eq!(comments.len(), 1);
+}
+
+fn the_pairs_recorded_last(bench: &Bench) {
+    let video = Resource::video;
+    let event = |user, video| own(user, video, Action::Like, 17);
+    bench.record(&[event(1, video(1))]);
+    bench.record(&[event(2, comment(2))]);
+    bench.record(&[event(3, video(3))]);
+    bench.record(&[foreign(4, video(4), BehaviorType::View, 17, "legacy")]);
+    let last = |limit| bench.ask(|store| store.recent_pairs(limit));
+    assert_eq!(
+        last(2),
+        BTreeSet::from([pair(3, video(3)), pair(2, comment(2))])
+    );
+    assert_eq!(last(100).len(), 3);
+    assert!(last(0).is_empty());
+}
+
+fn how_the_ledger_stands(bench: &Bench) {
+    let summary = || bench.ask(|store| store.ledger_summary());
+    let open = || bench.ask(|store| store.open_rows());
+    assert_eq!((open(), summary()), (0, BTreeMap::new()));
+    let event = |user| own(user, Resource::video(1), Action::Like, 17);
+    let rows = bench.record(&[event(1), event(2), event(3)]);
+    assert_eq!(
+        (open(), summary()),
+        (3, BTreeMap::from([(Status::Pending, 3)]))
+    );
+    bench.sync(&rows[..1]);
+    bench.ask(|store| store.claim(lease_at(later()), 1));
+    let expected = [Status::Pending, Status::Processing, Status::Completed];
+    assert_eq!(
+        (open(), summary()),
+        (2, expected.map(|status| (status, 1)).into())
+    );
+}

@@ -1,0 +1,197 @@
+//! `sync`: the newest version of each pair wins and counts are exact, whoever syncs what, and how often.
+
+use std::collections::BTreeMap;
+
+use chrono::Utc;
+use likewise::domain::{Action, BehaviorEvent, LedgerRow, Mark, Pair, Resource};
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use super::bench::{Bench, MAX_RETRIES, history, later, lease_at, own, pair};
+use crate::support::database::Value;
+use crate::support::seed;
+
+on_every_database!(
+    any_order_any_batches_and_any_duplicates,
+    several_workers_over_the_same_pairs,
+    workers_that_meet_on_resources_in_different_orders,
+    a_completion_under_an_old_token_changes_nothing_in_the_ledger,
+    an_unlike_keeps_its_row_and_an_older_like_does_not_come_back,
+);
+
+/// What the events add up to.
+fn model(events: &[BehaviorEvent]) -> BTreeMap<Pair, Mark> {
+    let mut states = BTreeMap::new();
+    for event in events {
+        let mark = Mark::new(event.version, event.action().expect("a like event"));
+        let state = states
+            .entry(pair(event.user_id, event.resource))
+            .or_insert(mark);
+        *state = mark.max(*state);
+    }
+    states
+}
+
+/// The states and counts are what the events add up to, and the ledger is closed.
+#[track_caller]
+fn stored(bench: &Bench, events: &[BehaviorEvent]) {
+    let states = model(events);
+    let wanted = states.keys().copied().collect();
+    let found = bench.ask(|store| store.find(&wanted));
+    assert_eq!(found.states, states);
+    let mut counts: BTreeMap<Resource, i64> = BTreeMap::new();
+    for (pair, mark) in &states {
+        *counts.entry(pair.resource).or_default() += mark.weight();
+    }
+    let stored: BTreeMap<_, _> = found
+        .counts
+        .iter()
+        .map(|(resource, count)| (*resource, count.like_count))
+        .collect();
+    assert_eq!(stored, counts);
+    let open = "SELECT COUNT(*) FROM sync_events WHERE status <> 'completed' \
+        OR processed_at IS NULL OR next_attempt_at IS NOT NULL OR lease_until IS NOT NULL";
+    assert_eq!(bench.database().number(open), 0);
+    bench.verified();
+}
+
+/// The rows in any order, some of them twice, in batches of any size.
+fn batches(rows: &[LedgerRow], rng: &mut SmallRng) -> Vec<Vec<LedgerRow>> {
+    let mut deck = rows.to_vec();
+    let again = rng.random_range(0..=rows.len() / 2);
+    deck.extend_from_slice(&rows[..again]);
+    deck.shuffle(rng);
+    let mut batches = Vec::new();
+    while !deck.is_empty() {
+        let size = rng.random_range(1..=deck.len().min(40));
+        batches.push(deck.split_off(deck.len() - size));
+    }
+    batches
+}
+
+fn any_order_any_batches_and_any_duplicates(bench: &Bench) {
+    let mut rng = seed::rng("fold");
+    let mut events = Vec::new();
+    for _ in 0..4 {
+        let part = history(120, &mut rng);
+        let rows = bench.record(&part);
+        events.extend(part);
+        for batch in batches(&rows, &mut rng) {
+            let settled = bench.sync(&batch);
+            // What it answers is what is stored now.
+            let wanted = settled.states.keys().copied().collect();
+            let found = bench.ask(|store| store.find(&wanted));
+            assert_eq!(settled.states, found.states);
+            assert_eq!(settled.counts, found.counts);
+            let batch_pairs = batch.iter().map(|row| pair(row.user_id, row.resource));
+            assert_eq!(wanted, batch_pairs.collect());
+        }
+        stored(bench, &events);
+    }
+    assert!(bench.sync(&[]).states.is_empty());
+}
+
+fn several_workers_over_the_same_pairs(bench: &Bench) {
+    const WORKERS: usize = 4;
+    let mut rng = seed::rng("workers");
+    let mut events = Vec::new();
+    for _ in 0..3 {
+        let part = history(300, &mut rng);
+        let rows = bench.record(&part);
+        events.extend(part);
+        let rngs = [(); WORKERS].map(|()| SmallRng::from_rng(&mut rng));
+        std::thread::scope(|scope| {
+            for mut rng in rngs {
+                let rows = &rows;
+                scope.spawn(move || {
+                    let worker = Bench::on(bench.database());
+                    for batch in batches(rows, &mut rng) {
+                        worker.sync(&batch);
+                    }
+                });
+            }
+        });
+        stored(bench, &events);
+    }
+}
+
+/// Each worker's own events, on resources that all of them share and that none has a count of yet.
+fn workers_that_meet_on_resources_in_different_orders(bench: &Bench) {
+    const WORKERS: i64 = 4;
+    let mut rng = seed::rng("resources");
+    let version = Utc::now().timestamp_micros();
+    let mut events = Vec::new();
+    let mut decks = Vec::new();
+    for worker in 0..WORKERS {
+        let mut part: Vec<_> = (0..400)
+            .map(|n| {
+                let resource = Resource::video(rng.random_range(1..=120));
+                own(1 + worker * 1_000 + n, resource, Action::Like, version + n)
+            })
+            .collect();
+        part.shuffle(&mut rng);
+        decks.push(bench.record(&part));
+        events.extend(part);
+    }
+    std::thread::scope(|scope| {
+        for rows in &decks {
+            scope.spawn(|| {
+                let worker = Bench::on(bench.database());
+                for batch in rows.chunks(25) {
+                    worker.sync(batch);
+                }
+            });
+        }
+    });
+    stored(bench, &events);
+}
+
+fn a_completion_under_an_old_token_changes_nothing_in_the_ledger(bench: &Bench) {
+    let event = own(1, Resource::video(7), Action::Like, 17);
+    let old = bench.record(&[event]);
+    let new = bench.ask(|store| store.claim(lease_at(later()), 10));
+    assert_eq!((old[0].fencing_token, new[0].fencing_token), (1, 2));
+    let everything = "SELECT * FROM sync_events";
+    let before = bench.database().rows(everything);
+    let settled = bench.sync(&old);
+    assert_eq!(bench.database().rows(everything), before);
+    // Its effect is there all the same: it is what the event says.
+    assert!(settled.states[&pair(1, Resource::video(7))].liked);
+    bench.sync(&new);
+    let ledger = "SELECT status, fencing_token, retry_count FROM sync_events";
+    let completed: Vec<Value> = vec!["completed".into(), 2.into(), 0.into()];
+    assert_eq!(bench.database().rows(ledger), [completed]);
+    // Nor does it once the row is closed.
+    let before = bench.database().rows(everything);
+    bench.sync(&old);
+    bench.sync(&new);
+    assert_eq!(bench.database().rows(everything), before);
+    bench.verified();
+    assert_eq!(new[0].max_retries, MAX_RETRIES);
+}
+
+fn an_unlike_keeps_its_row_and_an_older_like_does_not_come_back(bench: &Bench) {
+    let video = Resource::video(7);
+    let like = bench.record(&[own(1, video, Action::Like, 1_000_000)]);
+    let unlike = bench.record(&[own(1, video, Action::Unlike, 2_000_000)]);
+    let count = "SELECT like_count FROM like_counts";
+    bench.sync(&unlike);
+    let settled = bench.sync(&like);
+    assert!(settled.changed.is_empty());
+    assert_eq!(bench.database().number(count), 0);
+    let rows = "SELECT user_id, video_id, version, deleted_at FROM video_likes";
+    let expected: Vec<Value> = vec![
+        1.into(),
+        7.into(),
+        2_000_000.into(),
+        "1970-01-01 00:00:02.000000".into(),
+    ];
+    assert_eq!(bench.database().rows(rows), [expected]);
+    let again = bench.record(&[own(1, video, Action::Like, 3_000_000)]);
+    assert_eq!(bench.sync(&again).changed, [video]);
+    assert_eq!(bench.database().number(count), 1);
+    let times = bench.database().texts("SELECT created_at FROM video_likes");
+    assert_eq!(times, ["1970-01-01 00:00:03.000000"]);
+    bench.verified();
+}
