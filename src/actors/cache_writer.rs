@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{AsyncContext, Context, Handler};
 
@@ -26,6 +26,9 @@ pub struct CacheOptions {
     pub lanes: usize,
     /// How often it is seen whether the cache must be put right.
     pub heal_every: Duration,
+    /// How long a look into the database may keep an answer waiting, and how long none is taken after one
+    /// that failed.
+    pub look_for: Duration,
 }
 
 /// The actor.
@@ -63,6 +66,8 @@ impl CacheWriter {
                 store,
                 vitals,
                 owed,
+                look_for: options.look_for,
+                blind_until: Arc::default(),
             },
             heal_every: options.heal_every,
             applies: Batcher::new(options.largest_batch, options.lanes),
@@ -237,6 +242,9 @@ struct Writing {
     cache: Arc<dyn Cache>,
     store: Arc<dyn Store>,
     vitals: Arc<Vitals>,
+    look_for: Duration,
+    /// Until when no look is taken into the database, after one that failed.
+    blind_until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Writing {
@@ -331,13 +339,9 @@ impl Writing {
     async fn look_once(&self, batch: Vec<Missing>, last: bool) -> Vec<Missing> {
         let incarnations = self.open(&batch).await;
         let pairs: BTreeSet<Pair> = batch.iter().map(Missing::pair).collect();
-        let found = match self.store.find(&pairs).await {
-            Ok(found) => found,
-            Err(error) => {
-                self.database_failed(&error);
-                self.answer_unfound(batch).await;
-                return Vec::new();
-            }
+        let Some(found) = self.find(pairs).await else {
+            self.answer_unfound(batch).await;
+            return Vec::new();
         };
         let fillings: Vec<_> = batch
             .iter()
@@ -368,6 +372,31 @@ impl Writing {
         }
         self.vitals.progress(fillings.len() - again.len());
         again
+    }
+
+    /// Looks into the database, but does not keep whoever asked waiting for one that hangs: the look itself
+    /// goes on to its end, because its connection must not be let go in the middle. For a while after a
+    /// failure nobody waits at all, so that a dead database does not fill the mailbox.
+    async fn find(&self, pairs: BTreeSet<Pair>) -> Option<Found> {
+        let lock = || {
+            self.blind_until
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if lock().is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        let store = Arc::clone(&self.store);
+        let look = actix::spawn(async move { store.find(&pairs).await });
+        let error = match tokio::time::timeout(self.look_for, look).await {
+            Ok(Ok(Ok(found))) => return Some(found),
+            Ok(Ok(Err(error))) => error,
+            Ok(Err(panicked)) => StoreError::Unavailable(panicked.to_string()),
+            Err(_) => StoreError::TimedOut(self.look_for),
+        };
+        *lock() = Some(Instant::now() + self.look_for);
+        self.database_failed(&error);
+        None
     }
 
     /// The lives of the entries to fill, as of before the database is read. A cache that cannot be

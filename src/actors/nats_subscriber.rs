@@ -206,7 +206,9 @@ impl Subscription {
         if !self.broker.is_ready() {
             self.broker.check().await?;
         }
-        let consumer = self.broker.consumer().await?;
+        let consumer = self.broker.consumer().await;
+        // The stream may be gone; where nobody publishes, nobody else would notice.
+        let consumer = consumer.inspect_err(|_| self.broker.suspect())?;
         while !self.stopped.load(Ordering::Relaxed) {
             self.pull_once(&consumer).await?;
         }

@@ -4,6 +4,7 @@
 //! one, and never in part.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ pub struct RedisCache {
     pairs_per_resource: String,
     /// The run of the server that was last seen: another one may have come back with older data.
     run: Mutex<Option<String>>,
+    /// Set when a call found nobody there, so that not every call waits for the same time-out; until
+    /// [`Cache::restarted`], which is asked again and again, gets an answer.
+    away: AtomicBool,
 }
 
 /// Keys start with this. The braces make one resource's keys go to one node of a cluster.
@@ -67,6 +71,7 @@ impl RedisCache {
             time_to_live: options.time_to_live.as_secs().max(1).to_string(),
             pairs_per_resource: options.pairs_per_resource.to_string(),
             run: Mutex::default(),
+            away: AtomicBool::new(false),
         })
     }
 
@@ -89,21 +94,39 @@ impl RedisCache {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection()?;
         let outcome = calls.query_async(&mut connection).await;
         let unknown = ErrorKind::Server(ServerErrorKind::NoScript);
         if !matches!(&outcome, Err(error) if error.kind() == unknown) {
-            return Ok(outcome?);
+            return self.heard(outcome);
         }
         let mut load = redis::cmd("SCRIPT");
         load.arg("LOAD").arg(include_str!("rule.lua"));
-        let _: String = load.query_async(&mut connection).await?;
-        Ok(calls.query_async(&mut connection).await?)
+        let _: String = self.heard(load.query_async(&mut connection).await)?;
+        self.heard(calls.query_async(&mut connection).await)
+    }
+
+    /// The connection, unless the server is known to be away.
+    fn connection(&self) -> Result<ConnectionManager, CacheError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(CacheError::Unavailable("it did not answer before".into()));
+        }
+        Ok(self.connection.clone())
+    }
+
+    /// Takes note of a server that is away.
+    fn heard<T>(&self, outcome: Result<T, RedisError>) -> Result<T, CacheError> {
+        outcome.map_err(|error| {
+            if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() {
+                self.away.store(true, Ordering::Relaxed);
+            }
+            error.into()
+        })
     }
 
     /// Removes every entry.
     async fn clear(&self) -> Result<(), CacheError> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection()?;
         let mut cursor = "0".to_owned();
         loop {
             let mut scan = redis::cmd("SCAN");
@@ -112,14 +135,15 @@ impl RedisCache {
                 .arg(format!("{PREFIX}*"))
                 .arg("COUNT")
                 .arg(SCAN_COUNT);
-            let (next, keys): (String, Vec<String>) = scan.query_async(&mut connection).await?;
+            let scanned = scan.query_async(&mut connection).await;
+            let (next, keys): (String, Vec<String>) = self.heard(scanned)?;
             if !keys.is_empty() {
                 // One command for each key, as everywhere: a cluster refuses keys of several slots.
                 let mut unlink = Pipeline::with_capacity(keys.len());
                 for key in keys {
                     unlink.cmd("UNLINK").arg(key);
                 }
-                let _: Vec<u64> = unlink.query_async(&mut connection).await?;
+                let _: Vec<u64> = self.heard(unlink.query_async(&mut connection).await)?;
             }
             if next == "0" {
                 return Ok(());
@@ -134,6 +158,7 @@ impl RedisCache {
             .arg("server")
             .query_async(&mut connection)
             .await?;
+        self.away.store(false, Ordering::Relaxed);
         let run = info.lines().find_map(|line| line.strip_prefix("run_id:"));
         run.map(|run| run.trim().to_owned())
             .ok_or_else(|| CacheError::Unavailable("the server does not name its run".into()))
@@ -172,8 +197,9 @@ impl Cache for RedisCache {
                     .arg(&["n", "c", "f", "u"])
                     .arg(pair.user_id);
             }
-            let mut connection = self.connection.clone();
-            let rows: Vec<[Option<String>; 5]> = reads.query_async(&mut connection).await?;
+            let mut connection = self.connection()?;
+            let rows = reads.query_async(&mut connection).await;
+            let rows: Vec<[Option<String>; 5]> = self.heard(rows)?;
             Ok(rows.iter().map(reading).collect())
         })
     }

@@ -330,6 +330,7 @@ impl Given {
                 largest_batch: 256,
                 lanes: 2,
                 heal_every: Duration::from_secs(1),
+                look_for: Duration::from_secs(2),
             },
             cache_pairs: in_range(
                 "LIKEWISE_CACHE_PAIRS",

@@ -27,15 +27,17 @@ pub(super) fn pool<M: Manager>(
         .map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
-/// Lends a connection. A pool that has none in time has waited as long as the call may take.
+/// Lends a connection. To wait for one, to try it and to make another takes no longer than this all
+/// together.
 pub(super) async fn lend<M: Manager<Error: Display>>(
     pool: &Pool<M>,
     timeout: Duration,
 ) -> Result<Object<M>, StoreError> {
-    pool.get().await.map_err(|error| match error {
-        PoolError::Timeout(_) => StoreError::TimedOut(timeout),
-        error => StoreError::Unavailable(error.to_string()),
-    })
+    match tokio::time::timeout(timeout, pool.get()).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(PoolError::Timeout(_))) | Err(_) => Err(StoreError::TimedOut(timeout)),
+        Ok(Err(error)) => Err(StoreError::Unavailable(error.to_string())),
+    }
 }
 
 /// Runs `$work` on a connection lent from `$pool`. One that does not answer in time is dropped: it may

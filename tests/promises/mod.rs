@@ -6,4 +6,5 @@ mod closed_by_default;
 mod counts_are_exact;
 mod exactly_once;
 mod nothing_acknowledged_is_lost;
+mod one_dependency_may_be_gone;
 mod the_ledger_closes;

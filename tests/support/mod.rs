@@ -10,6 +10,7 @@ pub mod raw;
 pub mod seed;
 pub mod servers;
 pub mod service;
+pub mod stack;
 
 use std::fmt::{Arguments, Display};
 use std::thread::sleep;

@@ -142,6 +142,11 @@ impl Server {
         self.signal_all(Signal::CONT);
     }
 
+    /// Where it keeps its data.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.as_ref().expect("a running server").id()

@@ -1,0 +1,409 @@
+//! With any one of Redis, NATS or the database gone, likes are still accepted and nothing acknowledged is
+//! lost, and the service recovers without a restart.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use serde_json::Value;
+
+use crate::support::checks::{
+    diary_is_kept, everything_holds, ledger_closes, stored_counts, stored_states,
+};
+use crate::support::crowd::Crowd;
+use crate::support::http::{Accepted, Answer};
+use crate::support::servers::{Kind, Server};
+use crate::support::service::{Service, Setup};
+use crate::support::stack::Stack;
+use crate::support::{PATIENCE, say, seed, until};
+
+const CROWD: Crowd = Crowd {
+    first_user: 1,
+    threads: 4,
+    users: 10,
+    videos: 8,
+};
+
+/// Whoever likes waits no longer, whichever part is gone.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Users and videos that no crowd touches.
+const PROBE: i64 = 1_000;
+
+/// Everything that a service depends on.
+struct Whole {
+    stack: Stack,
+    database: Server,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Redis,
+    Nats,
+    Database,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Killed,
+    Suspended,
+}
+
+impl Whole {
+    fn start() -> Self {
+        Self {
+            stack: Stack::start(),
+            database: Server::start(Kind::MariaDb),
+        }
+    }
+
+    fn setup(&self) -> Setup {
+        self.stack
+            .setup()
+            .set("LIKEWISE_DATABASE_URL", self.database.url())
+    }
+
+    fn server(&mut self, part: Part) -> &mut Server {
+        match part {
+            Part::Redis => &mut self.stack.redis,
+            Part::Nats => &mut self.stack.nats,
+            Part::Database => &mut self.database,
+        }
+    }
+
+    fn take_away(&mut self, part: Part, way: Way) {
+        match way {
+            Way::Killed => self.server(part).kill(),
+            Way::Suspended => self.server(part).suspend(),
+        }
+    }
+
+    fn bring_back(&mut self, part: Part, way: Way) {
+        match way {
+            Way::Killed => self.server(part).run(),
+            Way::Suspended => self.server(part).resume(),
+        }
+    }
+}
+
+impl Part {
+    /// Its name in `/readyz`.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "cache",
+            Self::Nats => "broker",
+            Self::Database => "database",
+        }
+    }
+
+    /// What a like is answered while it is gone.
+    fn shows_in(self, accepted: &Accepted) -> bool {
+        match self {
+            Self::Redis => !accepted.cached && accepted.like_count.is_none(),
+            Self::Nats => accepted.durability == "database" && accepted.cached,
+            Self::Database => accepted.durability == "broker" && accepted.cached,
+        }
+    }
+}
+
+#[test]
+fn redis_may_be_killed() {
+    gone_under_load(Part::Redis, Way::Killed);
+}
+
+#[test]
+fn redis_may_hang() {
+    gone_under_load(Part::Redis, Way::Suspended);
+}
+
+#[test]
+fn nats_may_be_killed() {
+    gone_under_load(Part::Nats, Way::Killed);
+}
+
+#[test]
+fn nats_may_hang() {
+    gone_under_load(Part::Nats, Way::Suspended);
+}
+
+#[test]
+fn the_database_may_be_killed() {
+    gone_under_load(Part::Database, Way::Killed);
+}
+
+#[test]
+fn the_database_may_hang() {
+    gone_under_load(Part::Database, Way::Suspended);
+}
+
+fn gone_under_load(part: Part, way: Way) {
+    let mut rng = seed::rng(&format!("{part:?} {way:?}"));
+    let mut whole = Whole::start();
+    let service = whole.setup().start();
+    for user in PROBE..PROBE + 5 {
+        assert_whole(&service.client().like(user, PROBE));
+    }
+    service.setup().verify(60).holds();
+    let running = CROWD.start(&service, &mut rng);
+    running.wait_for(200);
+
+    whole.take_away(part, way);
+    let gone = Instant::now();
+    while_gone(&service, part);
+    running.wait_for(100);
+    say(format_args!(
+        "{part:?} {way:?}: gone for {:?}",
+        gone.elapsed()
+    ));
+    whole.bring_back(part, way);
+    let back = Instant::now();
+    until("every part to be up", PATIENCE, || all_up(&service));
+    until("likes to be answered as before", PATIENCE, || {
+        let accepted = timed_like(&service, PROBE, PROBE);
+        if is_whole(&accepted) {
+            return Ok(());
+        }
+        Err(format!("{accepted:?}"))
+    });
+    say(format_args!(
+        "{part:?} {way:?}: recovered after {:?}",
+        back.elapsed()
+    ));
+    running.wait_for(200);
+    let diary = running.stop();
+    let refused = diary.not_acknowledged();
+    assert!(refused.is_empty(), "{refused:?}");
+    service.setup().verify(60).holds();
+    service.stop();
+}
+
+/// Likes, reads and health while a part is gone.
+fn while_gone(service: &Service, part: Part) {
+    let client = service.client();
+    let mut probe = PROBE + 10;
+    let mut like = || {
+        probe += 1;
+        let accepted = timed_like(service, probe, PROBE);
+        (part.shows_in(&accepted), accepted)
+    };
+    until("a like that shows the outage", PATIENCE, || {
+        let (shows, accepted) = like();
+        shows.then_some(()).ok_or(format!("{accepted:?}"))
+    });
+    for _ in 0..10 {
+        let (shows, accepted) = like();
+        assert!(shows, "{accepted:?}");
+    }
+    // What was there before is still known, from the cache or from the database.
+    for user in PROBE..PROBE + 5 {
+        let answer = timed(|| client.try_like("GET", user, PROBE));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["liked"], true, "{answer:?}");
+    }
+    // Of this, only the database could tell.
+    let unknown = timed(|| client.try_like("GET", PROBE, PROBE + 1));
+    if part == Part::Database {
+        assert_eq!(unknown.status, 503, "{unknown:?}");
+        assert!(unknown.header("retry-after").is_some(), "{unknown:?}");
+        unknown.problem();
+        let accepted = timed_like(service, PROBE, PROBE + 2);
+        assert_eq!(accepted.durability, "broker");
+        assert_eq!((accepted.changed, accepted.like_count), (None, None));
+    } else {
+        assert_eq!(unknown.status, 200, "{unknown:?}");
+        assert_eq!(unknown.json()["liked"], false, "{unknown:?}");
+    }
+    until("/readyz to tell", PATIENCE, || {
+        let (status, seen) = readiness(service);
+        let told = seen["parts"][part.name()]["state"] == "down";
+        (told && status == 200).then_some(()).ok_or(seen)
+    });
+}
+
+#[track_caller]
+fn timed(ask: impl FnOnce() -> Result<Answer, String>) -> Answer {
+    let started = Instant::now();
+    let answer = ask().unwrap_or_else(|error| panic!("no answer: {error}"));
+    let took = started.elapsed();
+    assert!(took < SOON, "answered after {took:?}: {answer:?}");
+    answer
+}
+
+#[track_caller]
+fn timed_like(service: &Service, user: i64, video: i64) -> Accepted {
+    let answer = timed(|| service.client().try_like("PUT", user, video));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.read()
+}
+
+fn is_whole(accepted: &Accepted) -> bool {
+    accepted.durability == "broker" && accepted.cached && accepted.like_count.is_some()
+}
+
+#[track_caller]
+fn assert_whole(accepted: &Accepted) {
+    assert!(is_whole(accepted), "{accepted:?}");
+}
+
+fn readiness(service: &Service) -> (u16, Value) {
+    let answer = service.client().get("/readyz");
+    (answer.status, answer.json())
+}
+
+fn all_up(service: &Service) -> Result<(), Value> {
+    let (status, seen) = readiness(service);
+    let parts = seen["parts"].as_object().expect("parts");
+    let up = parts.values().all(|part| part["state"] == "up");
+    (up && status == 200).then_some(()).ok_or(seen)
+}
+
+#[test]
+fn without_nats_and_database_likes_are_refused_and_change_nothing() {
+    let mut whole = Whole::start();
+    let service = whole.setup().start();
+    let client = service.client();
+    assert_whole(&client.like(1, 1));
+    assert_whole(&client.like(2, 1));
+    client.unlike(3, 1);
+    ledger_closes(service.database());
+    let before = [client.read(1, 1), client.read(3, 1)];
+
+    whole.take_away(Part::Nats, Way::Killed);
+    whole.take_away(Part::Database, Way::Killed);
+    for (method, user, video) in [("DELETE", 1, 1), ("PUT", 3, 1), ("PUT", 1, 2)] {
+        let answer = timed(|| client.try_like(method, user, video));
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        answer.problem();
+    }
+    assert_eq!([client.read(1, 1), client.read(3, 1)], before);
+    until("/readyz to tell", PATIENCE, || {
+        let (status, seen) = readiness(&service);
+        (status == 503).then_some(()).ok_or(seen)
+    });
+
+    whole.bring_back(Part::Database, Way::Killed);
+    whole.bring_back(Part::Nats, Way::Killed);
+    until("every part to be up", PATIENCE, || all_up(&service));
+    everything_holds(&service);
+    assert_eq!([client.read(1, 1), client.read(3, 1)], before);
+    assert!(!client.read(1, 2).liked);
+    assert_eq!(
+        service
+            .database()
+            .number("SELECT COUNT(*) FROM user_behaviors"),
+        3
+    );
+    service.stop();
+}
+
+#[test]
+fn without_redis_and_nats_nothing_acknowledged_is_lost() {
+    two_gone(&[Part::Redis, Part::Nats]);
+}
+
+#[test]
+fn without_redis_and_database_nothing_acknowledged_is_lost() {
+    two_gone(&[Part::Redis, Part::Database]);
+}
+
+/// One place where likes become durable is left. They may be refused, but what is acknowledged is kept.
+fn two_gone(parts: &[Part]) {
+    let mut rng = seed::rng(&format!("{parts:?}"));
+    let mut whole = Whole::start();
+    let service = whole.setup().start();
+    let running = CROWD.start(&service, &mut rng);
+    running.wait_for(100);
+    for part in parts {
+        whole.take_away(*part, Way::Killed);
+    }
+    until("/readyz to tell", PATIENCE, || {
+        let (status, seen) = readiness(&service);
+        (status == 503).then_some(()).ok_or(seen)
+    });
+    running.wait_for(40);
+    for part in parts {
+        whole.bring_back(*part, Way::Killed);
+    }
+    until("every part to be up", PATIENCE, || all_up(&service));
+    running.wait_for(100);
+    let diary = running.stop();
+    everything_holds(&service);
+    diary_is_kept(service.database(), &diary);
+    service.stop();
+}
+
+#[test]
+fn redis_flushed_in_the_middle_of_a_load_never_contradicts_the_database() {
+    const ROUNDS: usize = 5;
+    let mut rng = seed::rng("flushall");
+    let stack = Stack::start();
+    let service = stack.setup().start();
+    let running = CROWD.start(&service, &mut rng);
+    let client = redis::Client::open(stack.redis.url()).expect("a URL");
+    let mut connection = client.get_connection().expect("a connection");
+    for _ in 0..ROUNDS {
+        running.wait_for(60);
+        let _: () = redis::cmd("FLUSHALL")
+            .query(&mut connection)
+            .expect("an answer");
+    }
+    running.wait_for(60);
+    let diary = running.stop();
+    assert!(diary.not_acknowledged().is_empty());
+    everything_holds(&service);
+    diary_is_kept(service.database(), &diary);
+    service.stop();
+}
+
+#[test]
+fn a_redis_that_comes_back_with_older_data_heals_by_itself() {
+    let mut rng = seed::rng("older data");
+    let mut stack = Stack::start();
+    let service = stack.setup().start();
+    let saved = tempfile::tempdir().expect("a temporary folder");
+    play(&service, &mut rng);
+    stack.redis.stop();
+    copy(&stack.redis.data(), &saved.path().join("data"));
+    stack.redis.run();
+    until("every part to be up", PATIENCE, || all_up(&service));
+    play(&service, &mut rng);
+
+    stack.redis.kill();
+    fs::remove_dir_all(stack.redis.data()).expect("the newer data goes");
+    copy(&saved.path().join("data"), &stack.redis.data());
+    stack.redis.run();
+    let healing = Duration::from_secs(10);
+    until("reads to equal the database", healing, || {
+        differing_reads(&service).map_or(Ok(()), Err)
+    });
+    everything_holds(&service);
+    service.stop();
+}
+
+fn play(service: &Service, rng: &mut SmallRng) {
+    let running = CROWD.start(service, rng);
+    running.wait_for(300);
+    let diary = running.stop();
+    assert!(diary.not_acknowledged().is_empty());
+    ledger_closes(service.database());
+}
+
+/// The first read that is not what the database holds.
+fn differing_reads(service: &Service) -> Option<String> {
+    let client = service.client();
+    let counts = stored_counts(service.database());
+    for ((user, video), liked) in stored_states(service.database()) {
+        let read = client.read(user, video);
+        if (read.liked, read.like_count) != (liked, counts.get(&video).copied()) {
+            return Some(format!("{read:?}, but stored: {liked}"));
+        }
+    }
+    None
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.expect("cp runs").success());
+}
