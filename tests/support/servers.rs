@@ -143,6 +143,7 @@ impl Server {
     }
 
     /// Its process id.
+    #[allow(dead_code, reason = "for whoever looks at a server from outside")]
     pub fn id(&self) -> u32 {
         self.process.as_ref().expect("a running server").id()
     }
