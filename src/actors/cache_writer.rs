@@ -78,11 +78,15 @@ impl CacheWriter {
     }
 
     fn schedule(&mut self, context: &mut Context<Self>) {
-        context.run_interval(self.heal_every, |actor, _| {
-            let writing = actor.writing.clone();
-            let vitals = Arc::clone(&actor.writing.vitals);
-            spawn_work(vitals, async move { writing.heal().await });
-        });
+        // At once as well: a cache that is started again before it was first seen would pass unnoticed.
+        self.heal();
+        context.run_interval(self.heal_every, |actor, _| actor.heal());
+    }
+
+    fn heal(&self) {
+        let writing = self.writing.clone();
+        let vitals = Arc::clone(&self.writing.vitals);
+        spawn_work(vitals, async move { writing.heal().await });
     }
 
     fn flush(&mut self, context: &mut Context<Self>) {
@@ -472,6 +476,10 @@ impl Writing {
     }
 
     fn cache_failed(&self, doing: &'static str, error: &CacheError) {
+        // An outage is one piece of news.
+        if matches!(error, CacheError::Away) {
+            return;
+        }
         self.vitals.failed(error);
         PartFailed {
             part: Part::Cache,

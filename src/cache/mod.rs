@@ -23,6 +23,9 @@ pub enum CacheError {
     /// It could not be reached, or did not answer in time.
     #[error("the cache cannot be reached: {0}")]
     Unavailable(String),
+    /// It could not be reached before, and has not been heard of since.
+    #[error("the cache is away")]
+    Away,
 }
 
 /// Names one life of an entry: see [`Entry::fill`](crate::domain::Entry::fill).

@@ -109,7 +109,7 @@ impl RedisCache {
     /// The connection, unless the server is known to be away.
     fn connection(&self) -> Result<ConnectionManager, CacheError> {
         if self.away.load(Ordering::Relaxed) {
-            return Err(CacheError::Unavailable("it did not answer before".into()));
+            return Err(CacheError::Away);
         }
         Ok(self.connection.clone())
     }
@@ -309,7 +309,14 @@ impl Cache for RedisCache {
 
     fn restarted(&self) -> CacheFuture<'_, bool> {
         Box::pin(async move {
-            let run = self.current_run().await?;
+            let run = match self.current_run().await {
+                Ok(run) => run,
+                Err(error) => {
+                    // Nobody knows what it was told before: when it comes, it counts as another.
+                    self.known_run().get_or_insert_default();
+                    return Err(error);
+                }
+            };
             let known = self.known_run().replace(run.clone());
             Ok(known.is_some_and(|known| known != run))
         })

@@ -55,6 +55,18 @@ fn a_restart_is_told_once_and_the_script_survives_it() {
 }
 
 #[test]
+fn a_redis_that_was_away_at_first_counts_as_started_again() {
+    let mut on_redis = OnRedis::start();
+    on_redis.server.kill();
+    run(async {
+        assert!(on_redis.cache.restarted().await.is_err());
+        on_redis.server.run();
+        assert!(recovered(&on_redis.cache).await);
+        assert!(!on_redis.cache.restarted().await.expect("an answer"));
+    });
+}
+
+#[test]
 fn a_redis_that_is_killed_gives_errors_in_bounded_time_and_comes_back() {
     let mut on_redis = OnRedis::start();
     run(async {
@@ -78,6 +90,7 @@ fn a_redis_that_hangs_gives_errors_in_bounded_time_and_comes_back() {
         One(&on_redis.cache)
             .learn(VIDEO, 1, mark(5, true), count(1, 1))
             .await;
+        assert!(!on_redis.cache.restarted().await.expect("an answer"));
         on_redis.server.suspend();
         every_call_fails_in_time(&on_redis.cache).await;
         on_redis.server.resume();
