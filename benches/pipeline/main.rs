@@ -16,6 +16,10 @@ mod machine;
 mod measure;
 mod process;
 mod report;
+// The servers that the tests start for themselves.
+#[allow(dead_code, reason = "the tests also stop and suspend them")]
+#[path = "../../tests/support/servers.rs"]
+mod servers;
 mod service;
 
 use std::io::{self, Write};
@@ -30,7 +34,7 @@ use failure::Failure;
 use likes::Likes;
 use measure::{Plan, measure};
 use report::{Report, Sample};
-use service::Service;
+use service::{Parts, Service};
 
 /// What a shell expects of a program that Ctrl-C has ended: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -46,6 +50,10 @@ struct Options {
     /// File of `user_id,video_id` lines, plain or gzip, in place of generated likes
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
+
+    /// What Likewise runs on
+    #[arg(long, value_name = "PARTS", value_enum, default_value_t = Parts::Embedded)]
+    on: Parts,
 
     /// Connections, each with one request in flight; a list is measured one after the other
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "64,256", value_parser = clap::value_parser!(u16).range(1..))]
@@ -130,7 +138,11 @@ async fn compare(options: Options) -> Result<(), Failure> {
                 limit: Duration::from_secs(options.limit),
             };
             let hello = measure(Service::hello().await?, &plan).await?;
-            let likewise = measure(Service::embedded(&options.likewise).await?, &plan).await?;
+            let likewise = measure(
+                Service::likewise(&options.likewise, options.on).await?,
+                &plan,
+            )
+            .await?;
             let sample = Sample::new(&hello, &likewise);
             say(&format!(
                 "{concurrency} connections, round {round} of {}: {sample}",
@@ -149,6 +161,26 @@ async fn compare(options: Options) -> Result<(), Failure> {
     printed
         .and_then(|()| out.flush())
         .map_err(Failure::doing("writing the result to standard output"))
+}
+
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Looks until it finds what it looks for: what the tests' servers wait with.
+#[track_caller]
+fn until<T, E: std::fmt::Display>(
+    what: &str,
+    within: Duration,
+    mut look: impl FnMut() -> Result<T, E>,
+) -> T {
+    let started = std::time::Instant::now();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) if started.elapsed() > within => panic!("waited for {what} in vain: {seen}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
 }
 
 fn say(line: &str) {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::failure::Failure;
 use crate::likes::Likes;
-use crate::process::Usage;
+use crate::process::{self, Usage};
 use crate::service::Service;
 
 /// What to measure a service with.
@@ -94,11 +94,11 @@ async fn load(
 }
 
 fn usage(service: &Service) -> Result<Vec<(&'static str, Usage)>, Failure> {
-    let usage = service
-        .processes
-        .iter()
-        .map(|process| Ok((process.name(), process.usage()?)));
-    usage.collect()
+    let processes = service.processes.iter();
+    let own = processes.map(|process| Ok((process.name(), process.usage()?)));
+    let servers = service.servers.iter();
+    let others = servers.map(|(name, server)| Ok((*name, process::usage(server.id())?)));
+    own.chain(others).collect()
 }
 
 /// One failed request spoils a measurement, so no more are sent after it.

@@ -108,26 +108,7 @@ impl Process {
 
     /// What it has used so far. It must not have ended.
     pub(crate) fn usage(&self) -> Result<Usage, Failure> {
-        let read = |file| {
-            let path = PathBuf::from(format!("/proc/{}/{file}", self.child.id()));
-            match fs::read_to_string(&path) {
-                Ok(text) => Ok((path, text)),
-                Err(error) => Err(Failure::Unreadable {
-                    path,
-                    reason: error.to_string(),
-                }),
-            }
-        };
-        let unreadable = |path, reason: &str| Failure::Unreadable {
-            path,
-            reason: reason.to_owned(),
-        };
-        let (path, stat) = read("stat")?;
-        let cpu = cpu(&stat).ok_or_else(|| unreadable(path, "no CPU times"))?;
-        let (path, status) = read("status")?;
-        let peak_memory =
-            peak_memory(&status).ok_or_else(|| unreadable(path, "no peak of memory"))?;
-        Ok(Usage { cpu, peak_memory })
+        usage(self.child.id())
     }
 }
 
@@ -137,6 +118,45 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a process and those that it has started have used so far. It must not have ended.
+pub(crate) fn usage(id: u32) -> Result<Usage, Failure> {
+    let read = |file: &str| {
+        let path = PathBuf::from(format!("/proc/{id}/{file}"));
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok((path, text)),
+            Err(error) => Err(Failure::Unreadable {
+                path,
+                reason: error.to_string(),
+            }),
+        }
+    };
+    let unreadable = |path, reason: &str| Failure::Unreadable {
+        path,
+        reason: reason.to_owned(),
+    };
+    let (path, stat) = read("stat")?;
+    let mut whole = Usage {
+        cpu: cpu(&stat).ok_or_else(|| unreadable(path, "no CPU times"))?,
+        peak_memory: 0,
+    };
+    let (path, status) = read("status")?;
+    whole.peak_memory =
+        peak_memory(&status).ok_or_else(|| unreadable(path, "no peak of memory"))?;
+    let children =
+        read(&format!("task/{id}/children")).map_or_else(|_| String::new(), |(_, ids)| ids);
+    for child in children
+        .split_ascii_whitespace()
+        .filter_map(|id| id.parse().ok())
+    {
+        // One that has just ended is not missed.
+        if let Ok(part) = usage(child) {
+            whole.cpu += part.cpu;
+            whole.peak_memory += part.peak_memory;
+        }
+    }
+    Ok(whole)
 }
 
 /// A program without input and, unless told otherwise, without output. It is killed with the thread that

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::failure::Failure;
 use crate::hello::LISTENING;
 use crate::process::{Process, program};
+use crate::servers::{Kind, Server};
 
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
@@ -23,6 +24,8 @@ pub(crate) struct Service {
     pub(crate) target: Target,
     /// Everything whose use of the machine counts.
     pub(crate) processes: Vec<Process>,
+    /// The servers that Likewise needs. Dropped after it.
+    pub(crate) servers: Vec<(&'static str, Server)>,
     /// How to see that all is done and well; the bare server has nothing to do after its answer.
     pub(crate) ledger: Option<Ledger>,
     /// Holds data and logs. Dropped after the processes that write there.
@@ -41,42 +44,89 @@ impl Service {
         Ok(Self {
             target,
             processes: vec![hello],
+            servers: Vec::new(),
             ledger: None,
             _folder: folder,
         })
     }
 
-    /// Likewise on its own: SQLite, the in-process cache, no NATS.
-    pub(crate) async fn embedded(likewise: &Path) -> Result<Self, Failure> {
-        let folder = folder()?;
-        let settings = vec![("LIKEWISE_DATABASE_URL", "sqlite://likewise.db".to_owned())];
-        Self::likewise(likewise, folder, settings, vec![]).await
+    /// Likewise with these parts, on empty data.
+    pub(crate) async fn likewise(likewise: &Path, parts: Parts) -> Result<Self, Failure> {
+        let Some((database, kind)) = parts.database() else {
+            let settings = vec![("LIKEWISE_DATABASE_URL", "sqlite://likewise.db".to_owned())];
+            return Self::start(likewise, Vec::new(), settings, &["all"]).await;
+        };
+        let servers = vec![
+            (database, Server::start(kind)),
+            ("redis", Server::start(Kind::Redis)),
+            ("nats", Server::start(Kind::Nats)),
+        ];
+        let variables = [
+            "LIKEWISE_DATABASE_URL",
+            "LIKEWISE_REDIS_URL",
+            "LIKEWISE_NATS_URL",
+        ];
+        let urls = servers.iter().map(|(_, server)| server.url());
+        let settings = variables.into_iter().zip(urls).collect();
+        Self::start(likewise, servers, settings, &["worker", "api"]).await
     }
 
-    /// Likewise with these settings, and the processes that it needs.
-    async fn likewise(
+    /// A process for each role. The first records what the last one accepts.
+    async fn start(
         likewise: &Path,
-        folder: TempDir,
+        servers: Vec<(&'static str, Server)>,
         settings: Vec<(&'static str, String)>,
-        mut processes: Vec<Process>,
+        roles: &[&'static str],
     ) -> Result<Self, Failure> {
+        let folder = folder()?;
         let likewise = fs::canonicalize(likewise).map_err(Failure::doing("finding likewise"))?;
-        let mut command = with_settings(&likewise, &settings);
-        command.env("LIKEWISE_HTTP_ADDR", "127.0.0.1:0");
-        let mut process = Process::start("likewise", &mut command, folder.path())?;
-        let (target, address) = listening(&mut process).await?;
-        processes.push(process);
+        let mut processes = Vec::new();
+        let mut addresses = Vec::new();
+        for role in roles {
+            let mut command = with_settings(&likewise, &settings);
+            command
+                .env("LIKEWISE_HTTP_ADDR", "127.0.0.1:0")
+                .env("LIKEWISE_ROLE", role);
+            let name = if *role == "all" { "likewise" } else { role };
+            let mut process = Process::start(name, &mut command, folder.path())?;
+            addresses.push(listening(&mut process).await?);
+            processes.push(process);
+        }
+        let (_, recording) = addresses[0].clone();
+        let (target, _) = addresses.remove(addresses.len() - 1);
         Ok(Self {
             target,
             processes,
+            servers,
             ledger: Some(Ledger {
                 likewise,
                 settings,
-                address,
+                address: recording,
                 folder: folder.path().to_owned(),
             }),
             _folder: folder,
         })
+    }
+}
+
+/// What Likewise runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Parts {
+    /// SQLite and the in-process cache, in one process
+    Embedded,
+    /// MariaDB, Redis and NATS, with an api and a worker
+    Mariadb,
+    /// PostgreSQL, Redis and NATS, with an api and a worker
+    Postgres,
+}
+
+impl Parts {
+    const fn database(self) -> Option<(&'static str, Kind)> {
+        match self {
+            Self::Embedded => None,
+            Self::Mariadb => Some(("mariadb", Kind::MariaDb)),
+            Self::Postgres => Some(("postgres", Kind::Postgres)),
+        }
     }
 }
 

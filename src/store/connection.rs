@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use deadpool::managed::{Manager, Object, Pool};
+use deadpool::managed::{Manager, Object, Pool, PoolError};
 
 use super::error::StoreError;
 use crate::domain::Backoff;
@@ -27,15 +27,17 @@ pub(super) fn pool<M: Manager>(
         .map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
-/// Lends a connection. To wait for one, to try it and to make another takes no longer than this all together.
+/// Lends a connection. To wait for one, to try it and to make another takes no longer than this all
+/// together.
 pub(super) async fn lend<M: Manager<Error: Display>>(
     pool: &Pool<M>,
     timeout: Duration,
 ) -> Result<Object<M>, StoreError> {
-    tokio::time::timeout(timeout, pool.get())
-        .await
-        .map_err(|_| StoreError::TimedOut(timeout))?
-        .map_err(|error| StoreError::Unavailable(error.to_string()))
+    match tokio::time::timeout(timeout, pool.get()).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(PoolError::Timeout(_))) | Err(_) => Err(StoreError::TimedOut(timeout)),
+        Ok(Err(error)) => Err(StoreError::Unavailable(error.to_string())),
+    }
 }
 
 /// Runs `$work` on a connection lent from `$pool`. One that does not answer in time is dropped: it may

@@ -7,6 +7,8 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use super::dialect::Mysql;
 use super::sql::prelude::*;
 
+/// Here each statement is committed on its own, so that a process may be killed after a migration and before
+/// it is noted as done: every migration must find what it has done before in order.
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
 
 /// Held while migrating, so that processes which start together do not both do it. It goes with the

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::support::checks::{diary_is_kept, everything_holds, ledger_closes};
 use crate::support::crowd::{Crowd, Outcome};
+use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
 use crate::support::{PATIENCE, say, seed, until};
 
@@ -21,20 +22,35 @@ const CROWD: Crowd = Crowd {
     videos: 6,
 };
 
+const ACTORS_OF_A_BROKER: [&str; 2] = ["event_publisher", "nats_subscriber"];
+
 fn with_faults() -> Setup {
     Setup::new().set("LIKEWISE_FAULT_INJECTION", true)
 }
 
 #[test]
 fn a_panic_loses_no_message() {
+    panics_lose_no_message(Setup::new(), &ACTORS);
+}
+
+#[test]
+fn a_panic_loses_no_message_on_mariadb_redis_and_nats() {
+    let actors = [&ACTORS[..], &ACTORS_OF_A_BROKER].concat();
+    panics_lose_no_message(Setup::on_parts(Kind::MariaDb), &actors);
+}
+
+fn panics_lose_no_message(setup: Setup, actors: &[&'static str]) {
     const PANICS: u64 = 5;
     const QUEUED: i64 = 24;
     let mut rng = seed::rng("panics");
     // A lease so long that nothing is done twice because of it.
-    let service = with_faults().set("LIKEWISE_LEASE_SECONDS", 600).start();
+    let service = setup
+        .set("LIKEWISE_FAULT_INJECTION", true)
+        .set("LIKEWISE_LEASE_SECONDS", 600)
+        .start();
     let client = service.client();
     let running = CROWD.start(&service, &mut rng);
-    for (index, actor) in ACTORS.into_iter().enumerate() {
+    for (index, actor) in actors.iter().copied().enumerate() {
         let processed = client.actor(actor).processed;
         for _ in 0..PANICS {
             client.provoke(actor);
@@ -112,10 +128,20 @@ fn the_retry_scheduler_keeps_its_schedule_through_a_panic() {
 
 #[test]
 fn an_actor_that_panics_too_often_ends_the_process_and_loses_nothing() {
+    each_panics_too_often(&ACTORS, Setup::new);
+}
+
+#[test]
+fn an_actor_of_a_broker_that_panics_too_often_ends_the_process_and_loses_nothing() {
+    each_panics_too_often(&ACTORS_OF_A_BROKER, || Setup::on_parts(Kind::MariaDb));
+}
+
+fn each_panics_too_often(actors: &[&'static str], setup: fn() -> Setup) {
     std::thread::scope(|scope| {
-        let threads: Vec<_> = ACTORS
-            .into_iter()
-            .map(|actor| (actor, scope.spawn(move || panic_too_often(actor))))
+        let threads: Vec<_> = actors
+            .iter()
+            .copied()
+            .map(|actor| (actor, scope.spawn(move || panic_too_often(actor, setup()))))
             .collect();
         for (actor, thread) in threads {
             assert!(thread.join().is_ok(), "{actor}");
@@ -123,10 +149,13 @@ fn an_actor_that_panics_too_often_ends_the_process_and_loses_nothing() {
     });
 }
 
-fn panic_too_often(actor: &str) {
+fn panic_too_often(actor: &str, setup: Setup) {
     const TOO_MANY: usize = 21;
     let mut rng = seed::rng(actor);
-    let mut service = with_faults().set("LIKEWISE_LEASE_SECONDS", 1).start();
+    let mut service = setup
+        .set("LIKEWISE_FAULT_INJECTION", true)
+        .set("LIKEWISE_LEASE_SECONDS", 1)
+        .start();
     let client = service.client();
     let crowd = Crowd {
         threads: 2,

@@ -7,13 +7,33 @@ use crate::support::checks::{
     diary_is_kept, everything_holds, reads_equal_database, stored_counts, stored_states,
 };
 use crate::support::crowd::{Crowd, Diary, Outcome, Pair};
+use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
 use crate::support::{interactions, say, seed};
 
 #[test]
 fn random_likes_and_unlikes_add_up() {
+    random_likes_add_up(Setup::new());
+}
+
+#[test]
+fn random_likes_and_unlikes_add_up_on_mariadb_redis_and_nats() {
+    random_likes_add_up(Setup::on_parts(Kind::MariaDb));
+}
+
+#[test]
+fn random_likes_and_unlikes_add_up_on_postgres_redis_and_nats() {
+    random_likes_add_up(Setup::on_parts(Kind::Postgres));
+}
+
+fn random_likes_add_up(setup: Setup) {
     let mut rng = seed::rng("random_likes");
-    let service = Setup::new().start();
+    let durability = if setup.has_broker() {
+        "broker"
+    } else {
+        "database"
+    };
+    let service = setup.start();
     let crowd = Crowd {
         first_user: 1,
         threads: 6,
@@ -28,7 +48,7 @@ fn random_likes_and_unlikes_add_up() {
         "{:?}",
         diary.not_acknowledged()
     );
-    answers_follow_the_model(&diary, 6 * 8);
+    answers_follow_the_model(&diary, 6 * 8, durability);
 
     everything_holds(&service);
     diary_is_kept(service.database(), &diary);
@@ -49,7 +69,7 @@ fn random_likes_and_unlikes_add_up() {
 }
 
 /// Each user has one thread, so each answer can be foretold, but for the likes of others.
-fn answers_follow_the_model(diary: &Diary, users: i64) {
+fn answers_follow_the_model(diary: &Diary, users: i64, durability: &str) {
     let mut told = 0;
     let mut total = 0;
     for (pair, wishes) in diary.pairs() {
@@ -61,6 +81,7 @@ fn answers_follow_the_model(diary: &Diary, users: i64) {
             total += 1;
             assert_eq!((accepted.user_id, accepted.resource_id), pair);
             assert_eq!(accepted.liked, wish.liked);
+            assert_eq!(accepted.durability, durability);
             // What cannot be told when the answer is due is null, and never a guess.
             if let Some(changed) = accepted.changed {
                 told += 1;
@@ -156,6 +177,15 @@ fn what_could_not_be_stored_is_put_back() {
 
 #[test]
 fn recorded_likes_add_up_and_the_same_again_changes_nothing() {
+    recorded_likes_add_up(Setup::new());
+}
+
+#[test]
+fn recorded_likes_add_up_on_mariadb_redis_and_nats() {
+    recorded_likes_add_up(Setup::on_parts(Kind::MariaDb));
+}
+
+fn recorded_likes_add_up(setup: Setup) {
     let mut rng = seed::rng("recorded_likes");
     let pairs = interactions::recorded(&mut rng);
     let liked: BTreeSet<Pair> = pairs.iter().copied().collect();
@@ -170,7 +200,7 @@ fn recorded_likes_add_up_and_the_same_again_changes_nothing() {
         *counts.entry(*video).or_default() += 1;
     }
 
-    let service = Setup::new().start();
+    let service = setup.start();
     for times in 1..=2 {
         load(&service, &pairs);
         let verified = service.setup().verify(60);

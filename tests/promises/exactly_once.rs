@@ -9,6 +9,7 @@ use crate::support::checks::{
 use crate::support::crowd::{Crowd, Diary};
 use crate::support::database::{Database, Value};
 use crate::support::http::{Accepted, Answer, Like};
+use crate::support::servers::Kind;
 use crate::support::service::Setup;
 use crate::support::{PATIENCE, seed, until};
 
@@ -229,7 +230,21 @@ fn an_older_like_that_arrives_late_does_not_come_back() {
 
 #[test]
 fn a_worker_that_has_lost_its_claim_cannot_close_the_row() {
-    let service = Setup::new().start();
+    a_lost_claim_closes_no_row(Setup::new());
+}
+
+#[test]
+fn a_worker_that_has_lost_its_claim_cannot_close_the_row_on_mariadb_redis_and_nats() {
+    a_lost_claim_closes_no_row(Setup::on_parts(Kind::MariaDb));
+}
+
+#[test]
+fn a_worker_that_has_lost_its_claim_cannot_close_the_row_on_postgres() {
+    a_lost_claim_closes_no_row(Setup::new().on(&Database::hosted(Kind::Postgres)));
+}
+
+fn a_lost_claim_closes_no_row(setup: Setup) {
+    let service = setup.start();
     let (client, database) = (service.client(), service.database());
     database.claim_for_another_worker(42);
     client.like(42, 7);
@@ -262,13 +277,24 @@ fn a_worker_that_has_lost_its_claim_cannot_close_the_row() {
 
 #[test]
 fn several_workers_on_one_database_do_each_event_once() {
+    several_workers_do_each_event_once(Setup::new());
+}
+
+#[test]
+fn several_workers_on_mariadb_do_each_event_once() {
+    several_workers_do_each_event_once(Setup::new().on(&Database::hosted(Kind::MariaDb)));
+}
+
+#[test]
+fn several_workers_on_postgres_do_each_event_once() {
+    several_workers_do_each_event_once(Setup::new().on(&Database::hosted(Kind::Postgres)));
+}
+
+fn several_workers_do_each_event_once(setup: Setup) {
     let mut rng = seed::rng("several_workers");
     // A lease so short that they take rows from each other.
-    let first = Setup::new().set("LIKEWISE_LEASE_SECONDS", 1).start();
-    let second = Setup::new()
-        .set("LIKEWISE_LEASE_SECONDS", 1)
-        .on(first.database())
-        .start();
+    let first = setup.set("LIKEWISE_LEASE_SECONDS", 1).start();
+    let second = first.setup().beside().start();
     let crowd = |first_user| Crowd {
         first_user,
         threads: 3,

@@ -10,6 +10,7 @@ use crate::support::checks::{diary_is_kept, everything_holds, ledger_closes, ope
 use crate::support::crowd::{Crowd, Diary, Outcome};
 use crate::support::http::TIMEOUT;
 use crate::support::raw::Raw;
+use crate::support::servers::Kind;
 use crate::support::service::{Setup, Signal};
 use crate::support::{PATIENCE, say, seed, until};
 
@@ -22,11 +23,19 @@ const CROWD: Crowd = Crowd {
 
 #[test]
 fn kill_9_in_the_middle_of_a_load_loses_nothing() {
-    const ROUNDS: usize = 8;
+    kill_9_loses_nothing(Setup::new(), 8);
+}
+
+#[test]
+fn kill_9_in_the_middle_of_a_load_loses_nothing_on_mariadb_redis_and_nats() {
+    kill_9_loses_nothing(Setup::on_parts(Kind::MariaDb), 5);
+}
+
+fn kill_9_loses_nothing(setup: Setup, rounds: usize) {
     let mut rng = seed::rng("kill_9");
-    let mut setup = Setup::new().set("LIKEWISE_LEASE_SECONDS", 1);
+    let mut setup = setup.set("LIKEWISE_LEASE_SECONDS", 1);
     let mut diary = Diary::default();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         if round % 2 == 0 {
             // The moment of its start is a moment like any other.
             let starting = setup.launch(&["serve"]);
@@ -67,19 +76,52 @@ fn kill_9_in_the_middle_of_a_load_loses_nothing() {
     );
 }
 
+/// The API in one process and the work in two others, which are killed and stopped in turn while it
+/// goes on accepting.
+#[test]
+fn an_api_loses_nothing_while_its_workers_come_and_go() {
+    let mut rng = seed::rng("workers_come_and_go");
+    let role = |setup: Setup, role| setup.set("LIKEWISE_ROLE", role);
+    let parts = Setup::on_parts(Kind::MariaDb).set("LIKEWISE_LEASE_SECONDS", 1);
+    let worker = || role(parts.beside(), "worker");
+    let api = role(parts.beside(), "api").start();
+    let (mut first, mut second) = (worker().start(), worker().start());
+    let running = CROWD.start(&api, &mut rng);
+    for _ in 0..2 {
+        running.wait_for(rng.random_range(100..300));
+        first = first.kill().start();
+        running.wait_for(rng.random_range(100..300));
+        second = second.stop().start();
+    }
+    let diary = running.stop();
+    let refused = diary.not_acknowledged();
+    assert!(refused.is_empty(), "{refused:?}");
+    everything_holds(&api);
+    diary_is_kept(api.database(), &diary);
+    for worker in [first, second] {
+        let ready = worker.client().get("/readyz");
+        assert_eq!(ready.status, 200, "{ready:?}");
+    }
+}
+
 #[test]
 fn sigint_under_load_drains() {
-    a_signal_under_load_drains(Signal::INT);
+    a_signal_under_load_drains(Setup::new(), Signal::INT);
+}
+
+#[test]
+fn sigint_under_load_drains_on_mariadb_redis_and_nats() {
+    a_signal_under_load_drains(Setup::on_parts(Kind::MariaDb), Signal::INT);
 }
 
 #[test]
 fn sigterm_under_load_drains() {
-    a_signal_under_load_drains(Signal::TERM);
+    a_signal_under_load_drains(Setup::new(), Signal::TERM);
 }
 
-fn a_signal_under_load_drains(signal: Signal) {
+fn a_signal_under_load_drains(setup: Setup, signal: Signal) {
     let mut rng = seed::rng("signal_under_load");
-    let mut service = Setup::new().start();
+    let mut service = setup.start();
     let running = CROWD.start(&service, &mut rng);
     running.wait_for(rng.random_range(100..600));
     service.signal(signal);
@@ -88,6 +130,13 @@ fn a_signal_under_load_drains(signal: Signal) {
     let diary = running.stop();
     let setup = service.end();
     assert_eq!(open_rows(setup.database()), 0);
+    if setup.has_broker() {
+        // What it had not taken yet waits in the stream for whoever comes next.
+        let service = setup.start();
+        everything_holds(&service);
+        diary_is_kept(service.database(), &diary);
+        return;
+    }
     diary_is_kept(setup.database(), &diary);
     setup.verify(0).holds();
 }

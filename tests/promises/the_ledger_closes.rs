@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::support::checks::{everything_holds, ledger_closes, open_rows};
 use crate::support::database::{Database, Value};
 use crate::support::http::Client;
+use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
 use crate::support::{PATIENCE, until};
 
@@ -98,6 +99,20 @@ fn rounds_of_retry_scheduler(client: &Client) -> u64 {
 
 #[test]
 fn what_a_dead_worker_left_is_finished_and_what_a_live_one_holds_is_left_alone() {
+    what_is_left_is_finished(Setup::new());
+}
+
+#[test]
+fn what_a_dead_worker_left_is_finished_on_mariadb_redis_and_nats() {
+    what_is_left_is_finished(Setup::on_parts(Kind::MariaDb));
+}
+
+#[test]
+fn what_a_dead_worker_left_is_finished_on_postgres_redis_and_nats() {
+    what_is_left_is_finished(Setup::on_parts(Kind::Postgres));
+}
+
+fn what_is_left_is_finished(setup: Setup) {
     let left = |user, status, retry_count, fencing_token, due| Left {
         user,
         status,
@@ -105,7 +120,6 @@ fn what_a_dead_worker_left_is_finished_and_what_a_live_one_holds_is_left_alone()
         fencing_token,
         due,
     };
-    let setup = Setup::new();
     assert_eq!(setup.run(&["migrate"]).code, Some(0));
     for row in [
         left(1, "pending", 0, 1, LONG_AGO),
@@ -191,7 +205,21 @@ fn bring_read_model_back(service: &Service) {
 
 #[test]
 fn a_failed_attempt_says_why_and_is_tried_again() {
-    let service = Setup::new().start();
+    failed_attempts_are_tried_again(Setup::new());
+}
+
+#[test]
+fn a_failed_attempt_says_why_and_is_tried_again_on_mariadb() {
+    failed_attempts_are_tried_again(Setup::new().on(&Database::hosted(Kind::MariaDb)));
+}
+
+#[test]
+fn a_failed_attempt_says_why_and_is_tried_again_on_postgres() {
+    failed_attempts_are_tried_again(Setup::new().on(&Database::hosted(Kind::Postgres)));
+}
+
+fn failed_attempts_are_tried_again(setup: Setup) {
+    let service = setup.start();
     let (client, database) = (service.client(), service.database());
     client.like(1, VIDEO);
     ledger_closes(database);
@@ -261,8 +289,22 @@ fn a_row_that_fails_too_often_is_dead_and_the_cache_forgets_it() {
 
 #[test]
 fn one_bad_row_falls_alone() {
+    a_bad_row_falls_alone(Setup::new());
+}
+
+#[test]
+fn one_bad_row_falls_alone_on_mariadb() {
+    a_bad_row_falls_alone(Setup::new().on(&Database::hosted(Kind::MariaDb)));
+}
+
+#[test]
+fn one_bad_row_falls_alone_on_postgres() {
+    a_bad_row_falls_alone(Setup::new().on(&Database::hosted(Kind::Postgres)));
+}
+
+fn a_bad_row_falls_alone(setup: Setup) {
     const BAD: i64 = 13;
-    let service = Setup::new().start();
+    let service = setup.start();
     let (client, database) = (service.client(), service.database());
     database.refuse_likes_of(BAD);
 

@@ -47,8 +47,18 @@ impl Bench {
     /// On a database that has its tables.
     #[track_caller]
     pub fn on(database: &Database) -> Self {
+        Self::within(database, options(database).timeout)
+    }
+
+    /// As [`on`](Self::on), with so much time for each call.
+    #[track_caller]
+    pub fn within(database: &Database, timeout: Duration) -> Self {
         let runtime = runtime();
-        let store = runtime.block_on(store::connect(&options(database)));
+        let options = StoreOptions {
+            timeout,
+            ..options(database)
+        };
+        let store = runtime.block_on(store::connect(&options));
         Self {
             store: store.expect("a store"),
             runtime,

@@ -1,6 +1,6 @@
 //! A server that dies and comes back is found again without a restart of the service.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use likewise::domain::FailureKind;
 use likewise::store;
@@ -78,4 +78,27 @@ fn a_server_that_comes_back_is_found_again(kind: Kind) {
     });
     let behaviors = "SELECT COUNT(*) FROM user_behaviors";
     assert_eq!(bench.database().number(behaviors), 303);
+}
+
+#[test]
+fn a_server_that_hangs_is_given_up_and_found_again() {
+    for kind in [Kind::MariaDb, Kind::Postgres] {
+        let server = Server::start(kind);
+        let database = Database::first_of(&server);
+        wait(store::migrate(&options(&database))).expect("migrations");
+        let timeout = Duration::from_secs(1);
+        let bench = Bench::within(&database, timeout);
+        let rows = bench.record(&[like(1, 7)]);
+        server.suspend();
+        let started = Instant::now();
+        let error = bench.attempt(|store| store.sync(&rows, chrono::Utc::now()));
+        let error = error.expect_err("no answer");
+        assert_eq!(error.kind(), FailureKind::Transient, "{error}");
+        assert!(started.elapsed() < 10 * timeout, "{:?}", started.elapsed());
+        server.resume();
+        until("the database to take it", PATIENCE, || {
+            bench.attempt(|store| store.sync(&rows, chrono::Utc::now()))
+        });
+        bench.verified();
+    }
 }

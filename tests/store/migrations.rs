@@ -63,3 +63,27 @@ fn processes_that_migrate_at_once_all_succeed() {
         assert!(setup.database().sizes().iter().all(|(_, rows)| *rows == 0));
     }
 }
+
+/// Where each statement is committed on its own, it may be done and not noted.
+#[test]
+fn a_migration_that_was_killed_before_it_was_noted_is_run_again() {
+    let bench = Bench::new(Some(Kind::MariaDb));
+    let (database, noted) = (bench.database(), "__diesel_schema_migrations");
+    let all = database.number(&format!("SELECT COUNT(*) FROM {noted}"));
+    let rows = bench.record(&[super::bench::like(1, 1)]);
+    let before = database.columns();
+    for left in 0..all {
+        let last = all - left;
+        database.execute(&[&format!(
+            "DELETE FROM {noted} ORDER BY version DESC LIMIT {last}"
+        )]);
+        let again = wait(store::migrate(&options(database))).expect("migrations");
+        assert_eq!(again.len() as i64, last);
+    }
+    assert_eq!(database.columns(), before);
+    let indexes = "SELECT COUNT(*) FROM information_schema.statistics \
+        WHERE table_schema = DATABASE() AND index_name = 'sync_events_due'";
+    assert_eq!(database.number(indexes), 1);
+    bench.sync(&rows);
+    bench.verified();
+}

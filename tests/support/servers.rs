@@ -148,6 +148,7 @@ impl Server {
     }
 
     /// Its process id.
+    #[allow(dead_code, reason = "the benchmark reads the CPU time of the process")]
     pub fn id(&self) -> u32 {
         self.process.as_ref().expect("a running server").id()
     }

@@ -1,4 +1,4 @@
-CREATE TABLE user_behaviors (
+CREATE TABLE IF NOT EXISTS user_behaviors (
     user_behavior_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     event_id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     user_id BIGINT NOT NULL,

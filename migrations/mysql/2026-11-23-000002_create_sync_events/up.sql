@@ -1,4 +1,4 @@
-CREATE TABLE sync_events (
+CREATE TABLE IF NOT EXISTS sync_events (
     id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     event_type VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     resource_type VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,

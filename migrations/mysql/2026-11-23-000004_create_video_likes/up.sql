@@ -1,4 +1,4 @@
-CREATE TABLE video_likes (
+CREATE TABLE IF NOT EXISTS video_likes (
     user_id BIGINT NOT NULL,
     video_id BIGINT NOT NULL,
     version BIGINT NOT NULL,

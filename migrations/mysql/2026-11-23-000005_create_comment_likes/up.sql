@@ -1,4 +1,4 @@
-CREATE TABLE comment_likes (
+CREATE TABLE IF NOT EXISTS comment_likes (
     user_id BIGINT NOT NULL,
     comment_id BIGINT NOT NULL,
     version BIGINT NOT NULL,

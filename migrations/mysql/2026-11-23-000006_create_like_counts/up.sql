@@ -1,4 +1,4 @@
-CREATE TABLE like_counts (
+CREATE TABLE IF NOT EXISTS like_counts (
     resource_type VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     resource_id BIGINT NOT NULL,
     like_count BIGINT NOT NULL,

@@ -1,4 +1,4 @@
-CREATE TABLE quarantined_events (
+CREATE TABLE IF NOT EXISTS quarantined_events (
     id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     stream_sequence BIGINT NOT NULL,
     subject VARCHAR(1024) NOT NULL,

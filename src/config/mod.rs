@@ -1,0 +1,225 @@
+//! Typed settings: built-in defaults < `likewise.toml` < environment < flags.
+
+mod given;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use given::Given;
+
+use crate::actors::behavior_recorder::RecorderOptions;
+use crate::actors::cache_writer::CacheOptions;
+use crate::actors::event_publisher::PublisherOptions;
+use crate::actors::kit::GuardianPolicy;
+use crate::actors::nats_subscriber::SubscriberOptions;
+use crate::actors::retry_scheduler::RetryOptions;
+use crate::actors::sync_publisher::SyncOptions;
+use crate::cache::RedisOptions;
+use crate::nats::NatsOptions;
+use crate::store::StoreOptions;
+
+/// A settings file's name in the working directory, read if it is there.
+pub const FILE: &str = "likewise.toml";
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Both of the others.
+    All,
+    /// Accepts likes and publishes them.
+    Api,
+    /// Takes events from NATS, records them and brings the read models up to them.
+    Worker,
+}
+
+impl Role {
+    /// The word for it in settings and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Api => "api",
+            Self::Worker => "worker",
+        }
+    }
+
+    /// Whether it serves the like API.
+    #[must_use]
+    pub const fn is_api(self) -> bool {
+        matches!(self, Self::All | Self::Api)
+    }
+
+    /// Whether it takes events from NATS and claims due ledger rows.
+    #[must_use]
+    pub const fn is_worker(self) -> bool {
+        matches!(self, Self::All | Self::Worker)
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The settings file cannot be read.
+    #[error("cannot read {path}: {reason}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The settings file says something that no setting is.
+    #[error("{path} is not a valid settings file: {reason}")]
+    Invalid {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A setting is out of range.
+    #[error("{setting} must be {expected}, got {found}")]
+    OutOfRange {
+        /// The setting's environment variable.
+        setting: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// It would listen where others can reach it, without knowing who they are.
+    #[error(
+        "refusing to listen on {0}: no authentication is configured, so anyone who can reach it could \
+         like in anyone's name; listen on a loopback address (LIKEWISE_HTTP_ADDR=127.0.0.1:8080) and \
+         put a gateway that signs users in before it"
+    )]
+    Open(SocketAddr),
+}
+
+/// The settings of a process.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The database.
+    pub store: StoreOptions,
+    /// The cache on Redis, if there is one.
+    pub redis: Option<RedisOptions>,
+    /// The broker, if there is one.
+    pub nats: Option<NatsOptions>,
+    /// What this process does.
+    pub role: Role,
+    /// How the event publisher works.
+    pub publisher: PublisherOptions,
+    /// How the subscriber works.
+    pub subscriber: SubscriberOptions,
+    /// Where to listen.
+    pub http_addr: SocketAddr,
+    /// The bearer token that `/admin` asks for.
+    pub admin_token: Option<String>,
+    /// The most events in each actor's mailbox.
+    pub mailbox_capacity: usize,
+    /// How the recorder works.
+    pub recorder: RecorderOptions,
+    /// How the sync publisher works.
+    pub sync: SyncOptions,
+    /// How the retry scheduler works.
+    pub retry: RetryOptions,
+    /// How the cache writer works.
+    pub cache: CacheOptions,
+    /// The most pairs that the in-process cache holds.
+    pub cache_pairs: usize,
+    /// When actors are restarted.
+    pub guardian: GuardianPolicy,
+    /// After how long without progress an actor with work is called stuck.
+    pub stall_after: Duration,
+    /// How long a shutdown may take to drain.
+    pub drain_timeout: Duration,
+    /// Whether actors can be made to panic.
+    pub fault_injection: bool,
+}
+
+impl Settings {
+    /// Refuses to listen where others can reach it without authentication.
+    ///
+    /// # Errors
+    /// If the address is not a loopback address.
+    pub fn closed_by_default(&self) -> Result<(), ConfigError> {
+        if self.http_addr.ip().is_loopback() {
+            return Ok(());
+        }
+        Err(ConfigError::Open(self.http_addr))
+    }
+}
+
+/// The settings file that is read if it is there.
+#[must_use]
+pub fn file() -> PathBuf {
+    PathBuf::from(FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn with_file(text: &str, given: Given) -> Result<Settings, ConfigError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join(FILE);
+        std::fs::write(&path, text).expect("the file is written");
+        given.settle(&path)
+    }
+
+    #[test]
+    fn without_anything_given_it_listens_on_loopback_with_sqlite() {
+        let settings = Given::default()
+            .settle(Path::new("absent.toml"))
+            .expect("defaults");
+        assert_eq!(settings.http_addr.to_string(), "127.0.0.1:8080");
+        assert_eq!(settings.store.url, "sqlite://likewise.db");
+        assert!(settings.closed_by_default().is_ok());
+    }
+
+    #[test]
+    fn what_is_given_beats_the_file_and_the_file_beats_the_default() {
+        let given = Given {
+            batch_size: Some(7),
+            ..Given::default()
+        };
+        let settings = with_file("batch_size = 8\nmax_retries = 3", given).expect("valid");
+        assert_eq!(settings.recorder.largest_batch, 7);
+        assert_eq!(settings.recorder.max_retries, 3);
+        assert_eq!(settings.recorder.lease, Duration::from_secs(15));
+    }
+
+    #[test]
+    fn without_authentication_it_refuses_every_address_but_loopback() {
+        for address in ["0.0.0.0:8080", "192.168.1.5:80", "[::]:8080"] {
+            let given = Given {
+                http_addr: address.parse().ok(),
+                ..Given::default()
+            };
+            let settings = given.settle(Path::new("absent.toml")).expect("valid");
+            let refused = settings.closed_by_default().expect_err("not loopback");
+            assert!(
+                refused.to_string().contains("refusing to listen"),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_the_file_is_named() {
+        let refused = |text| {
+            with_file(text, Given::default())
+                .expect_err("a mistake")
+                .to_string()
+        };
+        assert!(refused("batch_sise = 8").contains("batch_sise"));
+        assert!(
+            refused("batch_size = 0")
+                .contains("LIKEWISE_BATCH_SIZE must be between 1 and 10000, got 0")
+        );
+    }
+}
