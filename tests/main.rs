@@ -6,6 +6,7 @@
 
 mod cache;
 mod cli;
+mod nats;
 mod promises;
 mod store;
 mod support;

@@ -441,10 +441,9 @@ impl Writing {
     /// Drops the entries that may be wrong: those that could not be written, and all of them if the
     /// cache was started again, for it may have come back with older data.
     async fn heal(&self) {
-        let restarted = match self.cache.restarted().await {
-            Ok(restarted) => restarted,
+        let Ok(restarted) = self.cache.restarted().await else {
             // It cannot be reached; what is owed stays owed.
-            Err(_) => return,
+            return;
         };
         let owed = std::mem::take(&mut *self.lock_owed());
         if restarted || owed.all {

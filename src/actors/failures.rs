@@ -25,7 +25,7 @@ pub(super) async fn bisect<T, R>(
         failed: Vec::new(),
     };
     // The later half goes below the earlier on the stack, so that parts are tried in order.
-    let mut parts = Vec::from([0..batch.len()]);
+    let mut parts: Vec<_> = std::iter::once(0..batch.len()).collect();
     while let Some(part) = parts.pop() {
         match attempt(&batch[part.clone()]).await {
             Ok(done) => bisected.done.push(done),

@@ -331,7 +331,7 @@ impl Subscription {
     /// Acknowledges, and waits for the server to say that it has heard. An acknowledgement that is lost
     /// costs a redelivery, which the ledger recognises.
     async fn acknowledge(&self, messages: Vec<Message>) {
-        let acknowledged = join_all(messages.iter().map(|message| message.double_ack())).await;
+        let acknowledged = join_all(messages.iter().map(Message::double_ack)).await;
         self.vitals.progress(
             acknowledged
                 .iter()

@@ -383,6 +383,7 @@ fn known<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<Option<T>, C
     text.parse().map(Some).map_err(unreadable)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn unreadable(error: impl ToString) -> CacheError {
     CacheError::Unavailable(format!(
         "the script's answer cannot be read: {}",

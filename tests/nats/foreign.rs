@@ -1,0 +1,359 @@
+//! Events that other services publish: the valid ones count once, the rest are kept with a reason, and none
+//! holds up the others.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{LIKES, Publisher, event};
+use crate::support::checks::{everything_holds, ledger_closes, stored_counts, stored_states};
+use crate::support::service::Service;
+use crate::support::stack::Stack;
+use crate::support::{PATIENCE, seed, until};
+
+/// Waits until so many messages have come to an end, and the ledger is closed.
+#[track_caller]
+fn taken(service: &Service, behaviors: i64, quarantined: i64) {
+    let database = service.database();
+    until("every message to be taken", PATIENCE, || {
+        let seen = (
+            database.number("SELECT COUNT(*) FROM user_behaviors"),
+            database.number("SELECT COUNT(*) FROM quarantined_events"),
+        );
+        (seen == (behaviors, quarantined))
+            .then_some(())
+            .ok_or(format!("{seen:?}"))
+    });
+    ledger_closes(database);
+}
+
+const NOON: &str = "2026-01-02T12:00:00Z";
+const ONE: &str = "2026-01-02T13:00:00Z";
+const TWO: &str = "2026-01-02T14:00:00Z";
+
+#[test]
+fn foreign_likes_show_even_where_it_was_read_before() {
+    let stack = Stack::start();
+    let service = stack.setup().start();
+    let client = service.client();
+    let publisher = Publisher::of(&stack.nats);
+    // Both are in the cache now: one of a video that nobody likes, one of one that somebody does.
+    assert!(!client.read(1, 1).liked);
+    client.like(9, 2);
+    assert!(!client.read(1, 2).liked);
+    for video in [1, 2, 3] {
+        publisher.publish(LIKES, event(1, video, "like", NOON).to_string());
+    }
+    for (video, count) in [(1, 1), (2, 2), (3, 1)] {
+        until("the like to show", PATIENCE, || {
+            let read = client.read(1, video);
+            (read.liked && read.like_count == Some(count))
+                .then_some(())
+                .ok_or(format!("{read:?}"))
+        });
+    }
+    // Its user takes it back here, later than it was given there.
+    let taken_back = client.unlike(1, 1);
+    assert_eq!(
+        (taken_back.changed, taken_back.like_count),
+        (Some(true), Some(0))
+    );
+    everything_holds(&service);
+    service.stop();
+}
+
+#[test]
+fn duplicates_and_reordered_events_count_once_and_the_newest_wins() {
+    let mut rng = seed::rng("foreign duplicates");
+    let stack = Stack::start();
+    let service = stack.setup().start_as(&["serve", "--role", "worker"]);
+    let publisher = Publisher::of(&stack.nats);
+
+    let like = event(1, 1, "like", ONE);
+    publisher.publish_as("once", LIKES, like.to_string());
+    publisher.publish_as("once", LIKES, like.to_string());
+    publisher.publish_as("another name", LIKES, like.to_string());
+    // The same event id with other content: what was recorded first stays.
+    taken(&service, 1, 0);
+    let mut altered = like.clone();
+    altered["behavior"] = json!("unlike");
+    altered["occurred_at"] = json!(NOON);
+    publisher.publish(LIKES, altered.to_string());
+    altered["occurred_at"] = json!(TWO);
+    altered["user_id"] = json!(77);
+    publisher.publish(LIKES, altered.to_string());
+    // An older one arrives after the newer.
+    publisher.publish(LIKES, event(2, 1, "like", ONE).to_string());
+    publisher.publish(LIKES, event(2, 1, "unlike", TWO).to_string());
+    publisher.publish(LIKES, event(2, 1, "like", NOON).to_string());
+    publisher.publish(LIKES, event(3, 1, "unlike", NOON).to_string());
+    publisher.publish(LIKES, event(3, 1, "like", TWO).to_string());
+    taken(&service, 6, 0);
+
+    let states = stored_states(service.database());
+    assert!(states[&(1, 1)] && !states[&(2, 1)] && states[&(3, 1)]);
+    assert!(!states.contains_key(&(77, 1)), "{states:?}");
+    assert_eq!(stored_counts(service.database())[&1], 2);
+
+    // Many, in any order and some of them twice.
+    let mut expected = BTreeMap::new();
+    let mut events = Vec::new();
+    for second in 0..200 {
+        let (user, liked) = (rng.random_range(10..20), rng.random_bool(0.5));
+        let at = format!("2026-01-03T12:{:02}:{:02}Z", second / 60, second % 60);
+        let behavior = if liked { "like" } else { "unlike" };
+        let event = event(user, 5, behavior, &at).to_string();
+        expected.insert((user, 5), liked);
+        events.push(event.clone());
+        if rng.random_bool(0.3) {
+            events.push(event);
+        }
+    }
+    events.shuffle(&mut rng);
+    for event in events {
+        publisher.publish(LIKES, event);
+    }
+    taken(&service, 206, 0);
+    let states = stored_states(service.database());
+    for (pair, liked) in &expected {
+        assert_eq!(states.get(pair), Some(liked), "{pair:?}");
+    }
+    service.setup().verify(30).holds();
+    service.stop();
+}
+
+#[test]
+fn what_is_no_event_goes_into_quarantine_with_a_reason() {
+    let stack = Stack::start();
+    let service = stack.setup().start_as(&["serve", "--role", "worker"]);
+    let publisher = Publisher::of(&stack.nats);
+    let valid = || event(1, 1, "like", NOON);
+    let with = |field: &str, value: Value| {
+        let mut body = valid();
+        body[field] = value;
+        body.to_string().into_bytes()
+    };
+    let without = |field: &str| {
+        let mut body = valid();
+        body.as_object_mut().expect("an object").remove(field);
+        body.to_string().into_bytes()
+    };
+    let tomorrow = chrono::Utc::now() + chrono::TimeDelta::days(1);
+    let broken: Vec<(Vec<u8>, &str)> = vec![
+        (b"{\"event_id\": ".to_vec(), "not a JSON object"),
+        (vec![0xff, 0xfe, 0x00, 0x80], "not a JSON object"),
+        (b"\0\0\0".to_vec(), "not a JSON object"),
+        (Vec::new(), "not a JSON object"),
+        (b"[1, 2]".to_vec(), "not a JSON object"),
+        (b"{}".to_vec(), "user_id"),
+        (with("user_id", json!("one")), "i64"),
+        (with("user_id", json!(1.5)), "i64"),
+        (with("event_id", json!("seven")), "UUID"),
+        (without("event_id"), "event_id"),
+        (without("user_id"), "user_id"),
+        (without("occurred_at"), "occurred_at"),
+        (with("resource_type", json!("song")), "song"),
+        (with("behavior", json!("dislike")), "dislike"),
+        (with("occurred_at", json!(tomorrow.to_rfc3339())), "ahead"),
+        (with("occurred_at", json!("1960-01-01T00:00:00Z")), "1970"),
+        (with("user_id", json!(0)), "user id"),
+        (with("user_id", json!(-5)), "user id"),
+        (with("resource_id", json!(0)), "resource id"),
+        (with("resource_id", json!(u64::MAX)), "i64"),
+        (with("source", json!("s".repeat(17 << 10))), "bytes"),
+        (with("source", json!("s".repeat(900 << 10))), "bytes"),
+        (with("source", json!("a\0b")), "source"),
+        (
+            json!({"user_id": 1, "video_id": 0, "action_type": "1", "timestamp": 1_700_000_000})
+                .to_string()
+                .into_bytes(),
+            "video_id",
+        ),
+        (
+            json!({"user_id": 1, "video_id": 1, "action_type": "9", "timestamp": 1_700_000_000})
+                .to_string()
+                .into_bytes(),
+            "known behavior",
+        ),
+    ];
+    // Between them are valid ones, which must not wait.
+    for (place, (body, _)) in broken.iter().enumerate() {
+        publisher.publish(LIKES, body.clone());
+        let user = 100 + i64::try_from(place).expect("few");
+        publisher.publish(LIKES, event(user, 1, "like", NOON).to_string());
+    }
+    let count = i64::try_from(broken.len()).expect("few");
+    taken(&service, count, count);
+    assert_eq!(stored_counts(service.database())[&1], count);
+
+    let ran = service
+        .setup()
+        .run(&["events", "quarantine", "--json", "--limit", "100"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let rows: Vec<Value> = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(rows.len(), broken.len());
+    let kept: BTreeMap<String, &Value> = rows
+        .iter()
+        .map(|row| (row["payload_hex"].as_str().expect("text").to_owned(), row))
+        .collect();
+    for (body, reason) in &broken {
+        let row = kept[&hex::encode(body)];
+        let found = row["reason"].as_str().expect("text");
+        assert!(found.contains(reason), "{reason}: {found}");
+        assert_eq!(row["subject"], LIKES);
+        assert!(row["message_id"].is_string() && row["stream_sequence"].is_number());
+    }
+    let table = service
+        .setup()
+        .run(&["events", "quarantine", "--limit", "3"]);
+    assert_eq!(table.code, Some(0), "{}", table.stderr);
+    assert!(table.stdout.contains(LIKES), "{}", table.stdout);
+    service.setup().verify(30).holds();
+    service.stop();
+}
+
+#[test]
+fn the_json_of_the_go_services_counts_too() {
+    let stack = Stack::start();
+    let service = stack.setup().start_as(&["serve", "--role", "worker"]);
+    let publisher = Publisher::of(&stack.nats);
+    let legacy = |user: Value, action: Value, kind: &str, second: Value, id: Value| {
+        json!({
+            "user_id": user, "video_id": 4, "comment_id": 0, "action_type": action,
+            "event_type": kind, "timestamp": second, "event_id": id,
+        })
+        .to_string()
+    };
+    let first = legacy(
+        json!(1),
+        json!("1"),
+        "video_like",
+        json!(1_700_000_000),
+        json!("evt-1"),
+    );
+    publisher.publish(LIKES, first.clone());
+    publisher.publish(LIKES, first);
+    publisher.publish(
+        LIKES,
+        legacy(
+            json!("2"),
+            json!("like"),
+            "",
+            json!("1700000000"),
+            json!(Uuid::now_v7()),
+        ),
+    );
+    publisher.publish(
+        LIKES,
+        legacy(
+            json!(3),
+            json!(1),
+            "video_like",
+            json!(1_700_000_000),
+            json!("evt-3"),
+        ),
+    );
+    // Within the same second the order of the stream decides.
+    publisher.publish(
+        LIKES,
+        legacy(
+            json!(3),
+            json!("2"),
+            "video_unlike",
+            json!(1_700_000_000),
+            json!("evt-4"),
+        ),
+    );
+    publisher.publish(
+        LIKES,
+        legacy(
+            json!(2),
+            json!("unlike"),
+            "",
+            json!(1_600_000_000),
+            json!("evt-5"),
+        ),
+    );
+    publisher.publish(
+        "likewise.behaviors.comment.like",
+        json!({"user_id": 1, "video_id": 4, "comment_id": 6, "action_type": "1",
+               "timestamp": 1_700_000_000})
+        .to_string(),
+    );
+    // No likes, but behaviors: they are recorded, and nothing else.
+    for behavior in ["view", "share", "comment"] {
+        publisher.publish(
+            &format!("likewise.behaviors.video.{behavior}"),
+            event(1, 4, behavior, NOON).to_string(),
+        );
+    }
+    taken(&service, 9, 0);
+    let states = stored_states(service.database());
+    assert_eq!(
+        states,
+        BTreeMap::from([((1, 4), true), ((2, 4), true), ((3, 4), false)])
+    );
+    assert_eq!(stored_counts(service.database())[&4], 2);
+    let database = service.database();
+    let comments = "SELECT COUNT(*) FROM comment_likes WHERE comment_id = 6 AND deleted_at IS NULL";
+    assert_eq!(database.number(comments), 1);
+    assert_eq!(database.number("SELECT COUNT(*) FROM sync_events"), 6);
+    service.setup().verify(30).holds();
+    service.stop();
+}
+
+#[test]
+fn changed_counts_are_announced_once_for_each_batch() {
+    const USERS: i64 = 300;
+    let stack = Stack::start();
+    let publisher = Publisher::of(&stack.nats);
+    let service = stack.setup().start_as(&["serve", "--role", "worker"]);
+    let mut announced = publisher
+        .runtime
+        .block_on(publisher.client.subscribe("likewise.counts.>"))
+        .expect("a subscription");
+    publisher
+        .runtime
+        .block_on(publisher.client.flush())
+        .expect("the server knows it");
+    for user in 1..=USERS {
+        publisher.publish(LIKES, event(user, 1 + user % 2, "like", NOON).to_string());
+    }
+    taken(&service, USERS, 0);
+    let mut heard: BTreeMap<String, Vec<(i64, i64)>> = BTreeMap::new();
+    publisher.runtime.block_on(async {
+        while heard.len() < 2
+            || heard
+                .values()
+                .any(|counts| counts.last().is_none_or(|(_, count)| *count < USERS / 2))
+        {
+            let message = tokio::time::timeout(PATIENCE, announced.next()).await;
+            let message = message.expect("in time").expect("a message");
+            let body: Value = serde_json::from_slice(&message.payload).expect("JSON");
+            let number = |field: &str| body[field].as_i64().expect("a number");
+            assert_eq!(
+                message.subject.as_str(),
+                format!("likewise.counts.video.{}", number("resource_id"))
+            );
+            heard
+                .entry(message.subject.to_string())
+                .or_default()
+                .push((number("revision"), number("like_count")));
+        }
+        let late = tokio::time::timeout(Duration::from_millis(300), announced.next()).await;
+        assert!(late.is_err(), "more after the last value: {late:?}");
+    });
+    for (subject, counts) in heard {
+        // A batch raises the revision by one, so that no revision comes twice.
+        assert!(
+            counts.is_sorted_by(|(earlier, _), (later, _)| earlier < later),
+            "{subject}: {counts:?}"
+        );
+    }
+    service.stop();
+}

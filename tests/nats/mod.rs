@@ -1,0 +1,80 @@
+//! Events of other services on a real NATS, and what becomes of the stream.
+
+mod foreign;
+mod roles;
+mod server;
+mod stream;
+
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, HeaderMap};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use crate::support::servers::Server;
+
+/// A plain client: another service.
+struct Publisher {
+    runtime: Runtime,
+    client: Client,
+    stream: Context,
+}
+
+impl Publisher {
+    fn of(nats: &Server) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let client = runtime
+            .block_on(async_nats::connect(nats.url()))
+            .expect("a connection");
+        let stream = {
+            let _entered = runtime.enter();
+            jetstream::new(client.clone())
+        };
+        Self {
+            runtime,
+            client,
+            stream,
+        }
+    }
+
+    /// Publishes, and waits until the stream has it.
+    #[track_caller]
+    fn publish(&self, subject: &str, body: impl Into<Vec<u8>>) {
+        self.publish_as(&Uuid::now_v7().to_string(), subject, body);
+    }
+
+    /// As [`publish`](Self::publish), under this message id.
+    #[track_caller]
+    fn publish_as(&self, message_id: &str, subject: &str, body: impl Into<Vec<u8>>) {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", message_id);
+        let body: Vec<u8> = body.into();
+        let published = self.runtime.block_on(async {
+            self.stream
+                .publish_with_headers(subject.to_owned(), headers, body.into())
+                .await
+                .expect("it is sent")
+                .await
+        });
+        published.expect("an acknowledgement");
+    }
+}
+
+/// An event as another service sends it.
+fn event(user: i64, video: i64, behavior: &str, at: &str) -> Value {
+    json!({
+        "event_id": Uuid::now_v7(),
+        "user_id": user,
+        "resource_type": "video",
+        "resource_id": video,
+        "behavior": behavior,
+        "occurred_at": at,
+        "source": "feed",
+    })
+}
+
+const LIKES: &str = "likewise.behaviors.video.like";

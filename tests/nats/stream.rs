@@ -1,0 +1,155 @@
+//! The stream and its consumer, and what happens when they go.
+
+use std::fs;
+
+use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
+use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, StorageType};
+
+use super::{LIKES, Publisher, event};
+use crate::support::checks::{everything_holds, ledger_closes};
+use crate::support::service::Service;
+use crate::support::stack::Stack;
+use crate::support::{PATIENCE, until};
+
+#[test]
+fn stream_and_consumer_are_as_they_must_be() {
+    let stack = Stack::start();
+    let service = stack
+        .setup()
+        .set("LIKEWISE_NATS_MAX_AGE_SECONDS", 3_600)
+        .set("LIKEWISE_NATS_MAX_BYTES", 50_000_000)
+        .start();
+    service.client().like(1, 1);
+    ledger_closes(service.database());
+    let publisher = Publisher::of(&stack.nats);
+    publisher.runtime.block_on(async {
+        let mut stream = publisher
+            .stream
+            .get_stream("LIKEWISE")
+            .await
+            .expect("the stream");
+        let config = stream.info().await.expect("an answer").config.clone();
+        assert_eq!(config.subjects, ["likewise.behaviors.>"]);
+        assert_eq!(config.retention, RetentionPolicy::Limits);
+        assert_eq!(config.storage, StorageType::File);
+        assert_eq!(config.discard, DiscardPolicy::New);
+        assert_eq!(config.max_age.as_secs(), 3_600);
+        assert_eq!(config.max_bytes, 50_000_000);
+        assert_eq!(config.duplicate_window.as_secs(), 120);
+        assert_eq!(config.num_replicas, 1);
+        let mut consumer: PullConsumer = stream
+            .get_consumer("likewise-workers")
+            .await
+            .expect("the consumer");
+        let info = consumer.info().await.expect("an answer");
+        assert_eq!(info.config.ack_policy, AckPolicy::Explicit);
+        assert_eq!(info.config.max_deliver, -1);
+        assert_eq!(info.config.filter_subject, "likewise.behaviors.>");
+        assert_eq!(info.config.ack_wait.as_secs(), 30);
+        assert_eq!(info.config.max_ack_pending, 20_000);
+    });
+    // It is acknowledged only after it is committed.
+    until("everything to be acknowledged", PATIENCE, || {
+        let left = publisher.runtime.block_on(async {
+            let consumer: Result<PullConsumer, _> = publisher
+                .stream
+                .get_consumer_from_stream("likewise-workers", "LIKEWISE")
+                .await;
+            let info = consumer.expect("the consumer").cached_info().clone();
+            (info.num_pending, info.num_ack_pending)
+        });
+        (left == (0, 0)).then_some(()).ok_or(format!("{left:?}"))
+    });
+    service.stop();
+}
+
+#[test]
+fn likes_go_on_without_their_stream_which_comes_back() {
+    let stack = Stack::start();
+    let service = stack.setup().start();
+    let publisher = Publisher::of(&stack.nats);
+    assert_eq!(service.client().like(1, 1).durability, "broker");
+    ledger_closes(service.database());
+    delete_stream(&publisher);
+    assert_eq!(service.client().like(2, 1).durability, "database");
+    recovers(&service, &publisher);
+}
+
+#[test]
+fn a_worker_brings_back_a_stream_by_itself() {
+    let stack = Stack::start();
+    let service = stack.setup().start_as(&["serve", "--role", "worker"]);
+    let publisher = Publisher::of(&stack.nats);
+    publisher.publish(
+        LIKES,
+        event(1, 1, "like", "2026-01-02T12:00:00Z").to_string(),
+    );
+    behaviors(&service, 1);
+    delete_stream(&publisher);
+    until("the stream to be back", PATIENCE, || {
+        let found = publisher
+            .runtime
+            .block_on(publisher.stream.get_stream("LIKEWISE"));
+        found.map(drop)
+    });
+    publisher.publish(
+        LIKES,
+        event(2, 1, "like", "2026-01-02T12:00:00Z").to_string(),
+    );
+    behaviors(&service, 2);
+    service.stop();
+}
+
+#[test]
+fn a_nats_that_comes_back_empty_is_set_up_again() {
+    let mut stack = Stack::start();
+    let service = stack.setup().start();
+    assert_eq!(service.client().like(1, 1).durability, "broker");
+    ledger_closes(service.database());
+    stack.nats.kill();
+    assert_eq!(service.client().like(2, 1).durability, "database");
+    fs::remove_dir_all(stack.nats.data()).expect("its data goes");
+    fs::create_dir(stack.nats.data()).expect("a folder");
+    stack.nats.run();
+    let publisher = Publisher::of(&stack.nats);
+    recovers(&service, &publisher);
+}
+
+fn delete_stream(publisher: &Publisher) {
+    let deleted = publisher
+        .runtime
+        .block_on(publisher.stream.delete_stream("LIKEWISE"));
+    assert!(deleted.expect("an answer").success);
+}
+
+#[track_caller]
+fn behaviors(service: &Service, count: i64) {
+    until("what was published to be recorded", PATIENCE, || {
+        let found = service
+            .database()
+            .number("SELECT COUNT(*) FROM user_behaviors");
+        (found == count).then_some(()).ok_or(found)
+    });
+}
+
+/// Likes travel through the stream again, ours and others', and are taken from it.
+#[track_caller]
+fn recovers(service: &Service, publisher: &Publisher) {
+    let client = service.client();
+    until("likes to go through the stream again", PATIENCE, || {
+        let accepted = client.like(3, 1);
+        (accepted.durability == "broker")
+            .then_some(())
+            .ok_or(format!("{accepted:?}"))
+    });
+    publisher.publish(
+        LIKES,
+        event(4, 1, "like", "2026-01-02T12:00:00Z").to_string(),
+    );
+    until("the foreign like to show", PATIENCE, || {
+        let read = client.read(4, 1);
+        read.liked.then_some(()).ok_or(format!("{read:?}"))
+    });
+    everything_holds(service);
+    assert_eq!(client.read(1, 1).like_count, Some(4));
+}
