@@ -104,8 +104,9 @@ fn metrics_count_what_happens() {
             let metric = line.split(['{', ' ']).next();
             metric == Some(name) && labels.iter().all(|label| line.contains(label))
         });
+        // What has not happened yet with these labels has no line.
         line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok())
-            .unwrap_or_else(|| panic!("{name} with {labels:?} is not in:\n{}", answer.text))
+            .unwrap_or_default()
     };
     let likes = "likewise_likes_accepted_total";
     assert_eq!(
