@@ -156,24 +156,25 @@ macro_rules! sql_store {
                 now: DateTime<Utc>,
             ) -> Result<Settled, StoreError> {
                 let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource).collect();
-                // The lock on a resource's count is what puts the workers that change it in a row, so
-                // that each one's fold starts from what the one before has committed.
-                let mut counts = self
-                    .counts_on(connection, &self.statements.lock_counts, &resources)
+                // Counts that are not there yet come first, and only then the locks, both in the order of
+                // the resources: two workers that meet on several of them wait in one direction.
+                let present = self
+                    .counts_on(connection, &self.statements.counts, &resources)
                     .await?;
                 let missing: BTreeSet<Resource> = resources
                     .iter()
-                    .filter(|resource| !counts.contains_key(resource))
+                    .filter(|resource| !present.contains_key(resource))
                     .copied()
                     .collect();
                 if !missing.is_empty() {
                     let params = [resource_rows(&missing), Param::time(now)];
                     Self::execute(connection, &self.statements.insert_counts, &params).await?;
-                    counts.extend(
-                        self.counts_on(connection, &self.statements.lock_counts, &missing)
-                            .await?,
-                    );
                 }
+                // The lock on a resource's count is what puts the workers that change it in a row, so
+                // that each one's fold starts from what the one before has committed.
+                let mut counts = self
+                    .counts_on(connection, &self.statements.lock_counts, &resources)
+                    .await?;
 
                 let events = || {
                     rows.iter().map(|row| {

@@ -109,6 +109,17 @@ impl Bench {
         }
     }
 
+    /// Fails if workers that are gone by now have had to be freed from each other. Each time costs a
+    /// second of waiting on PostgreSQL, which is the one that counts for each database.
+    #[track_caller]
+    pub fn had_no_deadlock(&self) {
+        if let Database::Postgres(_) = &self.database {
+            let deadlocks = "SELECT deadlocks FROM pg_stat_database \
+                WHERE datname = current_database()";
+            assert_eq!(self.database.number(deadlocks), 0, "deadlocks");
+        }
+    }
+
     /// Fails unless every promise that the data can show holds.
     #[track_caller]
     pub fn verified(&self) {

@@ -1,6 +1,7 @@
 //! `claim` and `fail`: who may work on a row, for how long, and what is written down of it.
 
 use std::collections::BTreeSet;
+use std::thread::ScopedJoinHandle;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use likewise::domain::{LedgerRow, Verdict};
@@ -102,7 +103,7 @@ fn several_claimers_never_get_the_same_row(bench: &Bench) {
                 })
             })
             .collect();
-        let joined = claimers.into_iter().map(|claimer| claimer.join());
+        let joined = claimers.into_iter().map(ScopedJoinHandle::join);
         joined.map(|mine| mine.expect("a claimer")).collect()
     });
     let all: Vec<_> = claimed.iter().flatten().collect();

@@ -114,6 +114,7 @@ fn several_workers_over_the_same_pairs(bench: &Bench) {
         });
         stored(bench, &events);
     }
+    bench.had_no_deadlock();
 }
 
 /// Each worker's own events, on resources that all of them share and that none has a count of yet.
@@ -145,6 +146,7 @@ fn workers_that_meet_on_resources_in_different_orders(bench: &Bench) {
         }
     });
     stored(bench, &events);
+    bench.had_no_deadlock();
 }
 
 fn a_completion_under_an_old_token_changes_nothing_in_the_ledger(bench: &Bench) {

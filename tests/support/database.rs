@@ -328,6 +328,7 @@ async fn postgres(url: &str) -> AsyncPgConnection {
 }
 
 /// Keeps everybody else from writing.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum HeldWrites {
     Sqlite(SqliteConnection),
     MariaDb(AsyncMysqlConnection, Runtime),

@@ -305,12 +305,10 @@ static ENVIRONMENT: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
 
 #[track_caller]
 fn program(variable: &str) -> PathBuf {
-    ENVIRONMENT
-        .get(variable)
-        .map(PathBuf::from)
-        .unwrap_or_else(|| {
-            panic!("scripts/services env names no {variable}: run `scripts/services install` first")
-        })
+    let Some(path) = ENVIRONMENT.get(variable) else {
+        panic!("scripts/services env names no {variable}: run `scripts/services install` first");
+    };
+    PathBuf::from(path)
 }
 
 fn template(name: &str) -> PathBuf {

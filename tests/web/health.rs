@@ -104,9 +104,9 @@ fn metrics_count_what_happens() {
             let metric = line.split(['{', ' ']).next();
             metric == Some(name) && labels.iter().all(|label| line.contains(label))
         });
-        // What has not happened yet has no line.
-        line.and_then(|line| line.rsplit_once(' '))
-            .map_or(0.0, |(_, value)| value.parse().expect("a number"))
+        // What has not happened yet with these labels has no line.
+        line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok())
+            .unwrap_or_default()
     };
     let likes = "likewise_likes_accepted_total";
     assert_eq!(
