@@ -220,6 +220,7 @@ impl Subscription {
         let messages = consumer
             .batch()
             .max_messages(self.options.largest_batch)
+            .max_bytes(self.broker.bytes_per_pull())
             .expires(self.options.pull_for)
             .messages()
             .await
@@ -365,7 +366,17 @@ impl Subscription {
         tokio::time::sleep(self.options.pause).await;
     }
 
-    async fn quarantine(&self, messages: Vec<(Message, String)>) {
+    /// Keeps messages in quarantine, a few at a time: each may be as large as the server takes.
+    async fn quarantine(&self, mut messages: Vec<(Message, String)>) {
+        const AT_ONCE: usize = 16;
+        while !messages.is_empty() {
+            let later = messages.split_off(messages.len().min(AT_ONCE));
+            self.quarantine_some(messages).await;
+            messages = later;
+        }
+    }
+
+    async fn quarantine_some(&self, messages: Vec<(Message, String)>) {
         let events: Vec<_> = messages
             .iter()
             .filter_map(|(message, reason)| self.quarantined(message, reason))

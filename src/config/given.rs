@@ -29,7 +29,6 @@ pub struct Given {
         env = "LIKEWISE_DATABASE_URL",
         global = true,
         hide_env_values = true,
-        hide_env_values = true,
         value_name = "URL"
     )]
     pub database_url: Option<String>,
@@ -251,6 +250,18 @@ impl Given {
             1..=600,
             "between 1 and 600",
         )?);
+        let nats_replicas = in_range(
+            "LIKEWISE_NATS_REPLICAS",
+            self.nats_replicas.unwrap_or(1),
+            1..=5,
+            "between 1 and 5",
+        )?;
+        let nats_max_bytes = in_range(
+            "LIKEWISE_NATS_MAX_BYTES",
+            self.nats_max_bytes.unwrap_or(8 << 30),
+            1 << 20..=i64::MAX,
+            "1048576 or more",
+        )?;
         let url = given(self.database_url).unwrap_or_else(|| "sqlite://likewise.db".to_owned());
         Ok(Settings {
             redis: given(self.redis_url).map(|url| RedisOptions {
@@ -266,9 +277,9 @@ impl Given {
                 tls_cert: self.nats_tls_cert,
                 tls_key: self.nats_tls_key,
                 stream: "LIKEWISE".to_owned(),
-                replicas: self.nats_replicas.unwrap_or(1),
+                replicas: nats_replicas,
                 max_age: Duration::from_secs(self.nats_max_age_seconds.unwrap_or(7 * 86_400)),
-                max_bytes: self.nats_max_bytes.unwrap_or(8 << 30),
+                max_bytes: nats_max_bytes,
                 ack_timeout: Duration::from_secs(2),
                 redeliver_after: Duration::from_secs(30),
                 max_ack_pending: 20_000,

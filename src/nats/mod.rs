@@ -11,7 +11,7 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pu
 use async_nats::jetstream::context::{ConsumerInfoErrorKind, ContextBuilder, PublishAckFuture};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, HeaderMap};
+use async_nats::{Client, ConnectOptions, HeaderMap, ServerAddr};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -46,6 +46,27 @@ pub struct NatsOptions {
     pub redeliver_after: Duration,
     /// How many messages may be delivered and not acknowledged, over all workers.
     pub max_ack_pending: i64,
+}
+
+impl NatsOptions {
+    /// The URL as it may be shown: without user and password.
+    #[must_use]
+    pub fn url_without_password(&self) -> String {
+        let shown = self
+            .url
+            .split(',')
+            .map(|server| match server.split_once("://") {
+                Some((scheme, rest)) => {
+                    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+                    format!("{scheme}://{host}")
+                }
+                None => server
+                    .rsplit_once('@')
+                    .map_or(server, |(_, host)| host)
+                    .to_owned(),
+            });
+        shown.collect::<Vec<_>>().join(",")
+    }
 }
 
 /// Subjects of behaviors: `likewise.behaviors.<resource_type>.<behavior>`.
@@ -120,7 +141,19 @@ impl Broker {
         if let (Some(cert), Some(key)) = (&options.tls_cert, &options.tls_key) {
             connect = connect.add_client_certificate(cert.clone(), key.clone());
         }
-        let servers: Vec<_> = options.url.split(',').map(str::trim).collect();
+        let servers: Vec<ServerAddr> = options
+            .url
+            .split(',')
+            .map(|server| server.trim().parse().map_err(|error| unusable(&error)))
+            .collect::<Result<_, _>>()?;
+        // The client itself makes nothing of what stands before the @.
+        if let Some(server) = servers.iter().find(|server| server.has_user_pass()) {
+            let user = server.username().unwrap_or_default().to_owned();
+            connect = match server.password() {
+                Some(password) => connect.user_and_password(user, password.to_owned()),
+                None => connect.token(user),
+            };
+        }
         let client = connect
             .connect(servers)
             .await
@@ -174,7 +207,7 @@ impl Broker {
         if !self.is_connected() {
             return Err(NatsError::Unavailable(format!(
                 "no connection to {}",
-                self.options.url
+                self.options.url_without_password()
             )));
         }
         self.check_version()?;
@@ -206,7 +239,7 @@ impl Broker {
         let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         if found < OLDEST_SERVER {
             return Err(NatsError::TooOld {
-                url: self.options.url.clone(),
+                url: self.options.url_without_password(),
                 version,
             });
         }
@@ -252,6 +285,14 @@ impl Broker {
             Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(0),
             Err(error) => Err(NatsError::Unavailable(error.to_string())),
         }
+    }
+
+    /// How many bytes one pull may bring: a bound for the memory of whoever pulls, and room for any
+    /// message that the server takes.
+    #[must_use]
+    pub fn bytes_per_pull(&self) -> usize {
+        const BYTES: usize = 8 << 20;
+        BYTES.max(2 * self.client.max_payload())
     }
 
     /// Publishes an event; the future is its acknowledgement by JetStream.
