@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use crate::domain::FailureKind;
 use crate::store::StoreError;
 
 /// What became of a batch that was split until what the database refuses stood alone.
@@ -14,8 +13,9 @@ pub(super) struct Bisected<R> {
     pub(super) failed: Vec<(Range<usize>, StoreError)>,
 }
 
-/// Runs `attempt` on a batch. If the database refuses it for good, halves it and tries each half, down
-/// to the single items that it refuses; a transient failure is left to another time at once.
+/// Runs `attempt` on a batch. If the database refuses it for a reason that may be one item's, halves it and
+/// tries each half, down to the single items that it refuses; what has to do with no item, such as a lost
+/// connection, is left to another time at once.
 pub(super) async fn bisect<T, R>(
     batch: &[T],
     attempt: impl AsyncFn(&[T]) -> Result<R, StoreError>,
@@ -29,7 +29,7 @@ pub(super) async fn bisect<T, R>(
     while let Some(part) = parts.pop() {
         match attempt(&batch[part.clone()]).await {
             Ok(done) => bisected.done.push(done),
-            Err(error) if error.kind() == FailureKind::Permanent && part.len() > 1 => {
+            Err(error) if error.may_be_of_one_row() && part.len() > 1 => {
                 let middle = part.start + part.len() / 2;
                 parts.push(middle..part.end);
                 parts.push(part.start..middle);

@@ -21,6 +21,9 @@ pub enum StoreError {
     /// It was too busy, or chose this transaction to end a deadlock.
     #[error("the database was busy: {0}")]
     Busy(String),
+    /// It answered with an error that may be this data's, or may pass.
+    #[error("the database answered with an error: {0}")]
+    Failed(String),
     /// It refused this very data.
     #[error("the database refused the data: {0}")]
     Refused(String),
@@ -43,10 +46,19 @@ impl StoreError {
     pub const fn kind(&self) -> FailureKind {
         match self {
             Self::Refused(_) | Self::Unreadable { .. } | Self::Url(_) => FailureKind::Permanent,
-            Self::Unavailable(_) | Self::TimedOut(_) | Self::Busy(_) | Self::Migration(_) => {
-                FailureKind::Transient
-            }
+            Self::Unavailable(_)
+            | Self::TimedOut(_)
+            | Self::Busy(_)
+            | Self::Failed(_)
+            | Self::Migration(_) => FailureKind::Transient,
         }
+    }
+
+    /// Whether it may be the error of one row of a batch, without which the others would go through: a
+    /// trigger of the product's own, say, refuses in words that nobody knows.
+    #[must_use]
+    pub const fn may_be_of_one_row(&self) -> bool {
+        matches!(self, Self::Failed(_)) || matches!(self.kind(), FailureKind::Permanent)
     }
 }
 
@@ -90,6 +102,16 @@ impl StoreError {
             "invalid input",
             "unsupported unicode",
         ];
+        const ABSENCES: [&str; 8] = [
+            "input/output error",
+            "driver error",
+            "connection",
+            "terminating",
+            "shutdown",
+            "shutting down",
+            "starting up",
+            "gone away",
+        ];
         let lower = message.to_lowercase();
         if CROWDS.iter().any(|crowd| lower.contains(crowd)) {
             return Self::Busy(message.to_owned());
@@ -97,6 +119,9 @@ impl StoreError {
         if REFUSALS.iter().any(|refusal| lower.contains(refusal)) {
             return Self::Refused(message.to_owned());
         }
-        Self::Unavailable(message.to_owned())
+        if ABSENCES.iter().any(|absence| lower.contains(absence)) {
+            return Self::Unavailable(message.to_owned());
+        }
+        Self::Failed(message.to_owned())
     }
 }

@@ -302,11 +302,25 @@ fn one_bad_row_falls_alone_on_postgres() {
     a_bad_row_falls_alone(Setup::new().on(&Database::hosted(Kind::Postgres)));
 }
 
+/// A trigger of the product's own may say anything, so that only more attempts can tell.
+#[test]
+fn a_row_that_is_refused_in_unknown_words_falls_alone() {
+    for database in [Kind::MariaDb, Kind::Postgres] {
+        let setup = Setup::new().on(&Database::hosted(database));
+        let setup = setup.set("LIKEWISE_MAX_RETRIES", 0);
+        a_row_refused_with_these_words_falls_alone(setup, "no likes: refused by a test");
+    }
+}
+
 fn a_bad_row_falls_alone(setup: Setup) {
+    a_row_refused_with_these_words_falls_alone(setup, "constraint: refused by a test");
+}
+
+fn a_row_refused_with_these_words_falls_alone(setup: Setup, words: &str) {
     const BAD: i64 = 13;
     let service = setup.start();
     let (client, database) = (service.client(), service.database());
-    database.refuse_likes_of(BAD);
+    database.refuse_likes_of(BAD, words);
 
     // While the first of them cannot be stored, the others gather to one batch.
     let held = database.hold_writes();

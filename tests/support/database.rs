@@ -229,22 +229,21 @@ impl Database {
     }
 
     /// From now on, refuses every row of `video_likes` for this user: the one bad row of a batch.
-    pub fn refuse_likes_of(&self, user: i64) {
-        const WHY: &str = "constraint: refused by a test";
+    pub fn refuse_likes_of(&self, user: i64, why: &str) {
         match self {
             Self::Sqlite(_) => self.execute(&[&format!(
                 "CREATE TRIGGER refuse_{user} BEFORE INSERT ON video_likes \
-                 WHEN NEW.user_id = {user} BEGIN SELECT RAISE(ABORT, '{WHY}'); END"
+                 WHEN NEW.user_id = {user} BEGIN SELECT RAISE(ABORT, '{why}'); END"
             )]),
             Self::MariaDb(_) => self.execute(&[&format!(
                 "CREATE TRIGGER refuse_{user} BEFORE INSERT ON video_likes FOR EACH ROW \
                  IF NEW.user_id = {user} THEN \
-                 SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{WHY}'; END IF"
+                 SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{why}'; END IF"
             )]),
             Self::Postgres(_) => self.trigger(
                 &format!("refuse_{user}"),
                 &format!("BEFORE INSERT ON video_likes FOR EACH ROW WHEN (NEW.user_id = {user})"),
-                &format!("RAISE EXCEPTION '{WHY}'; RETURN NEW;"),
+                &format!("RAISE EXCEPTION '{why}'; RETURN NEW;"),
             ),
         }
     }
