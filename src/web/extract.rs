@@ -8,7 +8,7 @@ use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::StreamExt;
 
 use super::{BODY_LIMIT, Problem};
-use crate::domain::{Resource, UserId};
+use crate::domain::{Resource, ResourceType, UserId};
 
 /// The user who asks: from the header `X-User-Id`.
 pub(super) struct User(pub(super) UserId);
@@ -30,18 +30,21 @@ impl FromRequest for User {
     }
 }
 
-/// The video in the path.
-pub(super) struct Video(pub(super) Resource);
+/// The resource in the path: its type is the route's, its id the path's.
+pub(super) struct Liked(pub(super) Resource);
 
-impl FromRequest for Video {
+impl FromRequest for Liked {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let id = request.match_info().query("video_id");
+        let id = request.match_info().query("id");
+        let Some(resource_type) = request.app_data::<ResourceType>().copied() else {
+            return ready(Err(Problem::not_found()));
+        };
         ready(
             positive(id)
-                .map(|id| Self(Resource::video(id)))
+                .map(|id| Self(Resource { resource_type, id }))
                 .ok_or_else(|| Problem::invalid_resource_id(id)),
         )
     }

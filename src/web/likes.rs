@@ -1,11 +1,11 @@
-//! `PUT`, `DELETE` and `GET` of one like.
+//! `PUT`, `DELETE` and `GET` of one like, of a video or a comment.
 
 use actix_web::web::{Data, Json, Payload};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::Problem;
-use super::extract::{User, Video, whole};
+use super::extract::{Liked, User, whole};
 use crate::domain::{Action, Resource, UserId};
 use crate::likes::Likes;
 use crate::messages::Durability;
@@ -34,24 +34,24 @@ pub(super) struct LikeBody {
     like_count: Option<i64>,
 }
 
-/// `PUT /v1/videos/{video_id}/like`
+/// `PUT /v1/{resource_type}s/{id}/like`
 pub(super) async fn like(
     likes: Data<Likes>,
-    Video(video): Video,
+    Liked(resource): Liked,
     User(user_id): User,
     payload: Payload,
 ) -> Result<Json<AcceptedBody>, Problem> {
-    accept(&likes, user_id, video, Action::Like, payload).await
+    accept(&likes, user_id, resource, Action::Like, payload).await
 }
 
-/// `DELETE /v1/videos/{video_id}/like`
+/// `DELETE /v1/{resource_type}s/{id}/like`
 pub(super) async fn unlike(
     likes: Data<Likes>,
-    Video(video): Video,
+    Liked(resource): Liked,
     User(user_id): User,
     payload: Payload,
 ) -> Result<Json<AcceptedBody>, Problem> {
-    accept(&likes, user_id, video, Action::Unlike, payload).await
+    accept(&likes, user_id, resource, Action::Unlike, payload).await
 }
 
 async fn accept(
@@ -76,16 +76,16 @@ async fn accept(
     }))
 }
 
-/// `GET /v1/videos/{video_id}/like`
+/// `GET /v1/{resource_type}s/{id}/like`
 pub(super) async fn read(
     likes: Data<Likes>,
-    Video(video): Video,
+    Liked(resource): Liked,
     User(user_id): User,
 ) -> Result<Json<LikeBody>, Problem> {
-    let like = likes.read(user_id, video).await?;
+    let like = likes.read(user_id, resource).await?;
     Ok(Json(LikeBody {
-        resource_type: video.resource_type.as_str(),
-        resource_id: video.id,
+        resource_type: resource.resource_type.as_str(),
+        resource_id: resource.id,
         user_id,
         liked: like.liked,
         like_count: like.like_count,

@@ -13,6 +13,7 @@ pub use problem::Problem;
 
 use crate::actors::kit::Registry;
 use crate::config::{Role, Settings};
+use crate::domain::ResourceType;
 
 /// The largest body that a request may have, in bytes. A like needs none.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -48,15 +49,19 @@ pub use health::Health;
 /// Every route that a process of this role serves: a worker has no like API.
 pub fn routes(config: &mut ServiceConfig, role: Role) {
     if role.is_api() {
-        config.service(
-            web::resource("/v1/videos/{video_id}/like")
-                .route(web::put().to(likes::like))
-                .route(web::delete().to(likes::unlike))
-                .route(web::get().to(likes::read))
-                .default_service(web::to(async || {
-                    Problem::method_not_allowed("GET, PUT, DELETE")
-                })),
-        );
+        for resource_type in ResourceType::ALL {
+            let path = format!("/v1/{resource_type}s/{{id}}/like");
+            config.service(
+                web::resource(path)
+                    .app_data(resource_type)
+                    .route(web::put().to(likes::like))
+                    .route(web::delete().to(likes::unlike))
+                    .route(web::get().to(likes::read))
+                    .default_service(web::to(async || {
+                        Problem::method_not_allowed("GET, PUT, DELETE")
+                    })),
+            );
+        }
     }
     config
         .service(only_get("/healthz", web::get().to(health::healthz)))

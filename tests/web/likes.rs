@@ -29,6 +29,30 @@ fn is_untouched(service: &Service) {
 }
 
 #[test]
+fn a_comment_is_liked_like_a_video_and_apart_from_it() {
+    let service = Setup::new().start();
+    let client = service.client();
+    let path = "/v1/comments/7/like";
+    let liked = client.send("PUT", path, &[USER]).json();
+    assert_eq!(liked["resource_type"], "comment");
+    assert_eq!(liked["liked"], true);
+    assert_eq!(liked["like_count"], 1);
+    let read = |path: &str| client.send("GET", path, &[USER]).json();
+    assert_eq!(read(path)["liked"], true);
+    assert_eq!(read(PATH)["liked"], false);
+    service.setup().verify(30).holds();
+    let database = service.database();
+    let rows = database.number("SELECT COUNT(*) FROM comment_likes WHERE comment_id = 7");
+    assert_eq!(rows, 1);
+    assert_eq!(database.number("SELECT COUNT(*) FROM video_likes"), 0);
+    let unliked = client.send("DELETE", path, &[USER]).json();
+    assert_eq!(unliked["like_count"], 0);
+    assert_eq!(read(path)["liked"], false);
+    let refused = client.send("POST", path, &[USER]);
+    assert_eq!(refused.problem(), "method_not_allowed");
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let service = Setup::new().start();
     let client = service.client();
