@@ -61,6 +61,7 @@ impl Service {
             ("redis", Server::start(Kind::Redis)),
             ("nats", Server::start(Kind::Nats)),
         ];
+        without_log(&servers[1].1)?;
         let variables = [
             "LIKEWISE_DATABASE_URL",
             "LIKEWISE_REDIS_URL",
@@ -107,6 +108,22 @@ impl Service {
             _folder: folder,
         })
     }
+}
+
+/// Has Redis keep no log on its disk: what is lost of a cache is built anew from the database.
+fn without_log(redis: &Server) -> Result<(), Failure> {
+    let failed = || Failure::doing("setting Redis up");
+    let address = redis.url().replace("redis://", "");
+    let mut stream = TcpStream::connect(address).map_err(failed())?;
+    stream
+        .write_all(b"CONFIG SET appendonly no\r\n")
+        .map_err(failed())?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).map_err(failed())?;
+    if &answer == b"+OK\r\n" {
+        return Ok(());
+    }
+    Err(failed()(io::Error::other("CONFIG SET was refused")))
 }
 
 /// What Likewise runs on.
@@ -200,7 +217,9 @@ impl Ledger {
 
 /// A folder on the disk that the repository is on: elsewhere, a flush to the disk may cost nothing.
 fn folder() -> Result<TempDir, Failure> {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).map_err(Failure::doing("making a folder"))
+    let parent = env!("CARGO_TARGET_TMPDIR");
+    fs::create_dir_all(parent).map_err(Failure::doing("making a folder"))?;
+    tempfile::tempdir_in(parent).map_err(Failure::doing("making a folder"))
 }
 
 /// Likewise with these settings and no others.

@@ -15,6 +15,9 @@ use crate::messages::{NotRecorded, Record, Sync};
 use crate::store::{Lease, Store};
 use crate::telemetry::{BatchRecorded, Part, PartFailed, RowsLeft};
 
+/// How long recorded rows wait for room in the sync publisher's mailbox.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// How the recorder works.
 #[derive(Debug, Clone, Copy)]
 pub struct RecorderOptions {
@@ -124,22 +127,27 @@ impl Recording {
                 FailureKind::Permanent => NotRecorded::Refused(reason),
             }));
         }
+        // Whoever asked is answered at once; the room is kept until the rows are handed on, so that a
+        // sync publisher that cannot keep up slows down what comes in.
+        let mut rooms = Vec::with_capacity(batch.len());
         for (parcel, failure) in batch.into_iter().zip(failures) {
             parcel.reply.send(failure.map_or(Ok(()), Err));
+            rooms.push(parcel.room);
         }
         for rows in outcome.done {
-            self.hand_on(rows);
+            self.hand_on(rows).await;
         }
     }
 
-    /// What the sync publisher has no room for stays in the ledger, where the retry scheduler finds it
-    /// once the lease has run out.
-    fn hand_on(&self, rows: Vec<LedgerRow>) {
+    /// What the sync publisher has no room for after a while stays in the ledger, where the retry
+    /// scheduler finds it once the lease has run out.
+    async fn hand_on(&self, rows: Vec<LedgerRow>) {
         if rows.is_empty() {
             return;
         }
         let count = rows.len();
-        if self.sync_publisher.ask(Sync { rows }).is_err() {
+        let handing_on = self.sync_publisher.ask_or_wait(Sync { rows });
+        if !matches!(tokio::time::timeout(PATIENCE, handing_on).await, Ok(Ok(_))) {
             RowsLeft { rows: count }.emit();
         }
     }

@@ -125,9 +125,10 @@ impl Likes {
             pair,
             mark: Mark::new(version, action),
         });
-        let durable = self.make_durable(event, room.publish, room.record);
-        let (durable, applied) = tokio::join!(durable, applied);
-        let applied = applied.ok().flatten();
+        // Both are under way. The cache, mostly the faster of the two, is asked for its answer last, when
+        // it is there and wakes nobody.
+        let durable = self.make_durable(event, room.publish, room.record).await;
+        let applied = applied.await.ok().flatten();
         match durable {
             Ok(durability) => Ok((durability, applied)),
             Err(failure) => {

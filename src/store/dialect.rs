@@ -67,7 +67,7 @@ pub(super) trait Dialect: Send + Sync {
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String;
 }
 
-/// SQLite 3.44 or newer; the one that is compiled in.
+/// SQLite 3.51 or newer; the one that is compiled in.
 #[derive(Debug)]
 pub(super) struct Sqlite;
 
@@ -76,7 +76,7 @@ impl Dialect for Sqlite {
         let columns = spell(columns, |index, column| {
             format!("value ->> {index} AS {}", column.name())
         });
-        format!("(SELECT {columns} FROM json_each({param})) AS r")
+        format!("(SELECT {columns} FROM jsonb_each({param})) AS r")
     }
 
     fn join(&self) -> &'static str {

@@ -73,7 +73,7 @@ fn open(path: &str) -> Result<SqliteConnection, ConnectionError> {
     connection
         .batch_execute(&format!(
             "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-             PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; \
+             PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536; \
              PRAGMA wal_autocheckpoint = 4000;",
             BUSY_TIMEOUT.as_millis()
         ))
