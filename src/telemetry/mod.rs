@@ -9,7 +9,8 @@ pub use metrics::exposition;
 
 /// Starts logging to standard error; `RUST_LOG` chooses what is shown (default: `info`).
 pub fn init_logging() {
-    let filter = env_logger::Env::default().default_filter_or("info,actix_server=warn,async_nats=warn");
+    let filter =
+        env_logger::Env::default().default_filter_or("info,actix_server=warn,async_nats=warn");
     env_logger::Builder::from_env(filter)
         .format_timestamp_millis()
         .init();
