@@ -28,7 +28,8 @@ pub struct Accepted {
     pub cached: bool,
 }
 
-/// Why a like was not accepted. Nothing has changed.
+/// Why a like was not accepted. The cache is as before. If the answer of what makes it durable was lost,
+/// the event may still arrive; to send the like again is safe, for the newest wins.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAccepted {
     /// The request asks for something that cannot be.
