@@ -298,6 +298,8 @@ impl Writing {
     }
 
     async fn settle(&self, batch: Vec<Parcel<Settle>>) {
+        // What comes from a commit shows that the database answers again.
+        *self.lock_blind_until() = None;
         let mut settlements: BTreeMap<Resource, Settlement> = BTreeMap::new();
         let mut pairs = 0;
         for parcel in &batch {
@@ -382,12 +384,10 @@ impl Writing {
     /// goes on to its end, because its connection must not be let go in the middle. For a while after a
     /// failure nobody waits at all, so that a dead database does not fill the mailbox.
     async fn find(&self, pairs: BTreeSet<Pair>) -> Option<Found> {
-        let lock = || {
-            self.blind_until
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        if lock().is_some_and(|until| Instant::now() < until) {
+        if self
+            .lock_blind_until()
+            .is_some_and(|until| Instant::now() < until)
+        {
             return None;
         }
         let store = Arc::clone(&self.store);
@@ -398,9 +398,15 @@ impl Writing {
             Ok(Err(panicked)) => StoreError::Unavailable(panicked.to_string()),
             Err(_) => StoreError::TimedOut(self.look_for),
         };
-        *lock() = Some(Instant::now() + self.look_for);
+        *self.lock_blind_until() = Some(Instant::now() + self.look_for);
         self.database_failed(&error);
         None
+    }
+
+    fn lock_blind_until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.blind_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lives of the entries to fill, as of before the database is read. A cache that cannot be
