@@ -324,7 +324,14 @@ impl Actors {
         let retry_scheduler = settings.role.is_worker().then(|| {
             starter.start(RetryScheduler::NAME, |vitals| {
                 let sync_publisher = sync_publisher.clone();
-                RetryScheduler::new(store(), sync_publisher, settings.retry, vitals)
+                let cache_writer = cache_writer.clone();
+                RetryScheduler::new(
+                    store(),
+                    sync_publisher,
+                    cache_writer,
+                    settings.retry,
+                    vitals,
+                )
             })
         });
         Self {

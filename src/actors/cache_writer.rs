@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::{AsyncContext, Context, Handler};
+use futures_util::future::join_all;
 
-use super::kit::{Batcher, Parcel, Vitals, Weigh, spawn_batch, spawn_work, supervise_batching};
+use super::kit::{
+    Batcher, Mailbox, Parcel, Vitals, Weigh, spawn_batch, spawn_work, supervise_batching,
+};
 use crate::cache::{Cache, CacheError, Filling, Incarnation, Settlement};
-use crate::domain::{Applied, LikeCount, Mark, Pair, Reading, Resource};
+use crate::domain::{Applied, LedgerRow, LikeCount, Mark, Pair, Reading, Resource};
 use crate::messages::{Apply, Forget, Known, Lookup, Settle};
 use crate::store::{Found, Store, StoreError};
 use crate::telemetry::{CacheHealed, Part, PartFailed};
@@ -141,6 +144,26 @@ gathers!(Apply, applies);
 gathers!(Forget, forgets);
 gathers!(Settle, settles);
 gathers!(Lookup, missing);
+
+/// Takes dead events back out of the cache, which would count them as on their way for ever.
+pub(super) async fn take_back(
+    cache_writer: &Mailbox<CacheWriter>,
+    dead: impl IntoIterator<Item = &LedgerRow>,
+) {
+    let mut answers = Vec::new();
+    for row in dead {
+        let put_back = Forget {
+            pair: Pair {
+                resource: row.resource,
+                user_id: row.user_id,
+            },
+            version: row.version,
+        };
+        // A cache writer that has stopped does so only in a shutdown, when the cache ends too.
+        answers.extend(cache_writer.ask_or_wait(put_back).await);
+    }
+    join_all(answers).await;
+}
 
 /// Something that the cache could not tell and the database may.
 enum Missing {

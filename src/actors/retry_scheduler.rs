@@ -8,10 +8,11 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 use chrono::Utc;
 
+use super::cache_writer::{CacheWriter, take_back};
 use super::kit::{Mailbox, Provoke, Vitals, spawn_work};
 use super::sync_publisher::SyncPublisher;
 use crate::messages::Sync;
-use crate::store::{Lease, Store};
+use crate::store::{Claimed, Lease, Store};
 use crate::telemetry::{Part, PartFailed, RowsClaimed};
 
 /// How the retry scheduler works.
@@ -34,17 +35,20 @@ impl RetryScheduler {
     /// Its name in the registry.
     pub const NAME: &'static str = "retry_scheduler";
 
-    /// A scheduler that hands on to this sync publisher.
+    /// A scheduler that hands on to this sync publisher, and takes dead events back through this cache
+    /// writer.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         sync_publisher: Mailbox<SyncPublisher>,
+        cache_writer: Mailbox<CacheWriter>,
         options: RetryOptions,
         vitals: Arc<Vitals>,
     ) -> Self {
         let round = Arc::new(Round {
             store,
             sync_publisher,
+            cache_writer,
             options,
             vitals,
             running: AtomicBool::new(false),
@@ -126,6 +130,7 @@ impl Drop for Running<'_> {
 struct Round {
     store: Arc<dyn Store>,
     sync_publisher: Mailbox<SyncPublisher>,
+    cache_writer: Mailbox<CacheWriter>,
     options: RetryOptions,
     vitals: Arc<Vitals>,
     running: AtomicBool,
@@ -147,8 +152,8 @@ impl Round {
                 // A claimed row keeps the bound it was born with.
                 max_retries: 0,
             };
-            let rows = match self.store.claim(lease, self.options.largest_claim).await {
-                Ok(rows) => rows,
+            let claimed = match self.store.claim(lease, self.options.largest_claim).await {
+                Ok(claimed) => claimed,
                 Err(error) => {
                     self.vitals.failed(&error);
                     PartFailed {
@@ -160,12 +165,22 @@ impl Round {
                     break;
                 }
             };
-            if rows.is_empty() {
+            let Claimed { rows, dead } = claimed;
+            let taken = rows.len() + dead.len();
+            if taken == 0 {
                 break;
             }
-            self.vitals.progress(rows.len());
-            RowsClaimed { rows: rows.len() }.emit();
-            let full = rows.len() == self.options.largest_claim;
+            self.vitals.progress(taken);
+            RowsClaimed {
+                rows: rows.len(),
+                dead: dead.len(),
+            }
+            .emit();
+            take_back(&self.cache_writer, &dead).await;
+            if rows.is_empty() {
+                continue;
+            }
+            let full = taken == self.options.largest_claim;
             let synced = slot.ask(Sync { rows });
             if !full || synced.await.is_err() || self.stopped.load(Ordering::Relaxed) {
                 break;

@@ -7,11 +7,11 @@ use std::time::Instant;
 use actix::{Context, Handler};
 use chrono::Utc;
 
-use super::cache_writer::CacheWriter;
+use super::cache_writer::{CacheWriter, take_back};
 use super::failures::bisect;
 use super::kit::{Batcher, Mailbox, Parcel, Vitals, spawn_batch, supervise_batching};
-use crate::domain::{Backoff, LedgerRow, Pair, Verdict};
-use crate::messages::{Forget, Settle, Sync};
+use crate::domain::{Backoff, LedgerRow, Verdict};
+use crate::messages::{Settle, Sync};
 use crate::nats::Broker;
 use crate::store::{FailedAttempt, Settled, Store, StoreError};
 use crate::telemetry::{AttemptsFailed, BatchSynced, Part, PartFailed};
@@ -188,24 +188,10 @@ impl Syncing {
             .emit();
             return;
         }
-        for attempt in attempts {
-            if attempt.verdict == Verdict::Dead {
-                self.forget(&attempt.row).await;
-            }
-        }
-    }
-
-    /// Takes a dead event back out of the cache, which would count it as on its way for ever.
-    async fn forget(&self, row: &LedgerRow) {
-        let put_back = Forget {
-            pair: Pair {
-                resource: row.resource,
-                user_id: row.user_id,
-            },
-            version: row.version,
-        };
-        if let Ok(answer) = self.cache_writer.ask_or_wait(put_back).await {
-            let _ = answer.await;
-        }
+        let dead = attempts
+            .iter()
+            .filter(|attempt| attempt.verdict == Verdict::Dead)
+            .map(|attempt| &attempt.row);
+        take_back(&self.cache_writer, dead).await;
     }
 }

@@ -217,6 +217,8 @@ pub struct BehaviorEvent {
     pub occurred_at: DateTime<Utc>,
     /// Who says so.
     pub source: Source,
+    /// Its place in the stream, if it came through one.
+    pub stream_sequence: Option<u64>,
 }
 
 /// Why a behavior cannot be taken.
@@ -249,6 +251,7 @@ impl BehaviorEvent {
             version,
             occurred_at: version.moment(),
             source: Source::Api,
+            stream_sequence: None,
         }
         .validated()
     }

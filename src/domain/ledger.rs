@@ -73,6 +73,87 @@ impl FromStr for Status {
     }
 }
 
+/// Which due rows go first: `sync_events.priority`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Rows that a job brought back, many at once: they wait for the others.
+    Bulk,
+    /// Rows as they come.
+    Normal,
+    /// A row that an operator waits for.
+    Urgent,
+}
+
+impl Priority {
+    /// Every priority, the most urgent first.
+    pub const DESCENDING: [Self; 3] = [Self::Urgent, Self::Normal, Self::Bulk];
+
+    /// The number for it in SQL: higher goes first.
+    #[must_use]
+    pub const fn as_number(self) -> i64 {
+        match self {
+            Self::Bulk => -1,
+            Self::Normal => 0,
+            Self::Urgent => 1,
+        }
+    }
+}
+
+/// A step in an event's history that its ledger row does not keep: `sync_event_history.step`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// An attempt failed, and another was to follow.
+    Failed,
+    /// An attempt failed, and it was the last.
+    Dead,
+    /// A worker did not come back from an attempt, and another was to follow.
+    Abandoned,
+    /// An operator asked for it to be tried again.
+    Retried,
+    /// An operator closed it.
+    Discarded,
+    /// An audit or a rebuild put it back.
+    Restored,
+}
+
+impl Step {
+    /// Every step.
+    pub const ALL: [Self; 6] = [
+        Self::Failed,
+        Self::Dead,
+        Self::Abandoned,
+        Self::Retried,
+        Self::Discarded,
+        Self::Restored,
+    ];
+
+    /// The word for it in SQL and JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+            Self::Abandoned => "abandoned",
+            Self::Retried => "retried",
+            Self::Discarded => "discarded",
+            Self::Restored => "restored",
+        }
+    }
+}
+
+impl FromStr for Step {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|step| step.as_str() == word)
+            .ok_or_else(|| UnknownWord(word.to_owned(), "step"))
+    }
+}
+
 /// What a worker holds of one ledger row while it brings the read models up to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerRow {

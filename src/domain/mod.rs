@@ -13,5 +13,5 @@ pub use behavior::{
 };
 pub use entry::{Applied, Entry, LikeCount, Reading};
 pub use fold::{Fold, Mark, Pair};
-pub use ledger::{Claim, FailureKind, LedgerRow, Status, Verdict};
+pub use ledger::{Claim, FailureKind, LedgerRow, Priority, Status, Step, Verdict};
 pub use version::{HybridClock, Version};

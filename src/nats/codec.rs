@@ -133,7 +133,7 @@ fn decode_at(body: &[u8], sequence: u64, now: Version) -> Result<BehaviorEvent, 
         ));
     };
     let event = if object.contains_key("resource_type") || object.contains_key("behavior") {
-        current(json)?
+        current(json, sequence)?
     } else {
         legacy(json, sequence)?
     };
@@ -150,7 +150,7 @@ fn decode_at(body: &[u8], sequence: u64, now: Version) -> Result<BehaviorEvent, 
     Ok(event.validated()?)
 }
 
-fn current(json: Value) -> Result<BehaviorEvent, Undecodable> {
+fn current(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
     let given: Given =
         serde_json::from_value(json).map_err(|error| Undecodable::Field(error.to_string()))?;
     let source = given.source.unwrap_or_default();
@@ -178,6 +178,7 @@ fn current(json: Value) -> Result<BehaviorEvent, Undecodable> {
         } else {
             Source::Foreign(source)
         },
+        stream_sequence: Some(sequence),
     })
 }
 
@@ -232,6 +233,7 @@ fn legacy(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
         version: Version(version),
         occurred_at,
         source: Source::Foreign(LEGACY_SOURCE.to_owned()),
+        stream_sequence: Some(sequence),
     })
 }
 
@@ -304,7 +306,11 @@ mod tests {
             BehaviorEvent::accepted(7, Resource::video(9), Action::Like, Version(NOW.0 + 3))
                 .expect("valid");
         assert_eq!(subject(&event), "likewise.behaviors.video.like");
-        assert_eq!(decode_at(&encode(&event), 42, NOW), Ok(event));
+        let arrived = BehaviorEvent {
+            stream_sequence: Some(42),
+            ..event.clone()
+        };
+        assert_eq!(decode_at(&encode(&event), 42, NOW), Ok(arrived));
     }
 
     #[test]

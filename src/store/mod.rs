@@ -6,7 +6,9 @@
 mod connection;
 mod dialect;
 mod error;
+mod maintenance;
 mod mysql;
+mod operations;
 mod postgres;
 mod rows;
 mod sql;
@@ -24,6 +26,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use error::StoreError;
+pub use maintenance::Maintenance;
+pub use operations::Operations;
 pub use verify::{Check, Difference, Verification};
 
 use crate::domain::{
@@ -62,6 +66,15 @@ pub struct Settled {
     pub counts: BTreeMap<Resource, LikeCount>,
     /// The resources whose count this batch has changed.
     pub changed: Vec<Resource>,
+}
+
+/// What a claim took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// The rows that are now this worker's.
+    pub rows: Vec<LedgerRow>,
+    /// The rows that it closed, because they had been abandoned once too often.
+    pub dead: Vec<LedgerRow>,
 }
 
 /// One failed attempt on a ledger row.
@@ -104,7 +117,7 @@ pub struct Found {
 }
 
 /// The database.
-pub trait Store: Send + Sync {
+pub trait Store: Operations + Maintenance {
     /// Answers if the database does.
     fn ping(&self) -> StoreFuture<'_, ()>;
 
@@ -125,10 +138,10 @@ pub trait Store: Send + Sync {
     fn fail<'a>(&'a self, attempts: &'a [FailedAttempt], now: DateTime<Utc>)
     -> StoreFuture<'a, ()>;
 
-    /// Claims up to `limit` rows that are due: those that wait for their next attempt, and those whose
-    /// lease has run out. An abandoned attempt counts as a failed one; rows that may not be tried
-    /// again are closed as dead instead.
-    fn claim(&self, lease: Lease, limit: usize) -> StoreFuture<'_, Vec<LedgerRow>>;
+    /// Claims up to `limit` rows that are due, the more urgent first: those that wait for their next
+    /// attempt, and those whose lease has run out. An abandoned attempt counts as a failed one; rows
+    /// that may not be tried again are closed as dead instead.
+    fn claim(&self, lease: Lease, limit: usize) -> StoreFuture<'_, Claimed>;
 
     /// What the database holds of these pairs and of their resources' counts.
     fn find<'a>(&'a self, pairs: &'a BTreeSet<Pair>) -> StoreFuture<'a, Found>;

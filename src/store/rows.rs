@@ -14,7 +14,7 @@ use super::QuarantinedEvent;
 use super::error::StoreError;
 use super::statements::Statement;
 use crate::domain::{
-    Action, Claim, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType, Status, Version,
+    Action, Claim, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType, Status, Step, Version,
 };
 
 /// One parameter of a [`Query`].
@@ -270,6 +270,26 @@ pub(super) fn claim_columns<'a>(
         claim.row.fencing_token,
         claim.error,
     )
+}
+
+/// What a claim appends to the event's history, if there is anything to say.
+#[allow(clippy::type_complexity, reason = "the columns of a batch")]
+pub(super) fn history_columns(
+    claim: &Claim,
+) -> Option<(String, &'static str, i32, i64, &'static str, Option<&str>)> {
+    let error = claim.error?;
+    let step = match claim.status {
+        Status::Dead => Step::Dead,
+        _ => Step::Abandoned,
+    };
+    Some((
+        id_text(claim.row.event_id),
+        step.as_str(),
+        claim.row.retry_count,
+        claim.row.fencing_token - 1,
+        error,
+        None,
+    ))
 }
 
 /// Resources as a batch.

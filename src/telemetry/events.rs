@@ -351,8 +351,10 @@ impl AttemptsFailed<'_> {
 
 /// Due or abandoned rows were claimed.
 pub struct RowsClaimed {
-    /// How many.
+    /// How many are to be tried.
     pub rows: usize,
+    /// How many were closed instead, because they had been abandoned once too often.
+    pub dead: usize,
 }
 
 impl RowsClaimed {
@@ -360,6 +362,18 @@ impl RowsClaimed {
     pub fn emit(self) {
         METRICS.rows_claimed.inc_by(self.rows as u64);
         log::info!(target: "likewise::retry", "claimed {} due rows", self.rows);
+        if self.dead > 0 {
+            METRICS
+                .attempts_failed
+                .get_or_create(&OutcomeLabels {
+                    outcome: Status::Dead.as_str(),
+                })
+                .inc_by(self.dead as u64);
+            log::warn!(
+                target: "likewise::retry",
+                "{} rows are dead: their workers never came back", self.dead
+            );
+        }
     }
 }
 

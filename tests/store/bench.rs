@@ -206,6 +206,7 @@ pub fn foreign(
         version: Version(version),
         occurred_at: Version(version).moment(),
         source: Source::Foreign(source.to_owned()),
+        stream_sequence: None,
     }
 }
 

@@ -20,7 +20,7 @@ on_every_database!(
 
 #[track_caller]
 fn claim(bench: &Bench, now: DateTime<Utc>, limit: usize) -> Vec<LedgerRow> {
-    bench.ask(|store| store.claim(lease_at(now), limit))
+    bench.ask(|store| store.claim(lease_at(now), limit)).rows
 }
 
 fn record(bench: &Bench, rows: i64) -> Vec<LedgerRow> {

@@ -65,7 +65,7 @@ fn of_other_content_the_first_stands(bench: &Bench) {
     assert_eq!(bench.record(&[first]), born);
     assert_eq!(bench.record(&other), born);
     // A worker has it: it is not handed out again.
-    let claimed = bench.ask(|store| store.claim(lease_at(later()), 10));
+    let claimed = bench.ask(|store| store.claim(lease_at(later()), 10)).rows;
     assert_eq!(claimed.len(), 1);
     assert_eq!(bench.record(&other), []);
     bench.sync(&claimed);

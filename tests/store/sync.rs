@@ -152,7 +152,7 @@ fn workers_that_meet_on_resources_in_different_orders(bench: &Bench) {
 fn a_completion_under_an_old_token_changes_nothing_in_the_ledger(bench: &Bench) {
     let event = own(1, Resource::video(7), Action::Like, 17);
     let old = bench.record(&[event]);
-    let new = bench.ask(|store| store.claim(lease_at(later()), 10));
+    let new = bench.ask(|store| store.claim(lease_at(later()), 10)).rows;
     assert_eq!((old[0].fencing_token, new[0].fencing_token), (1, 2));
     let everything = "SELECT * FROM sync_events";
     let before = bench.database().rows(everything);

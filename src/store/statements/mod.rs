@@ -3,9 +3,9 @@
 //! `$1`, `$2` ... stand for parameters; each statement's doc lists them in order. `rows` is a batch:
 //! see [`Dialect::rows`](super::dialect::Dialect::rows).
 
-use super::dialect::Column::{self, Number, Text, Time, Word};
-use super::dialect::Dialect;
 use crate::domain::ResourceType;
+use crate::store::dialect::Column::{self, Number, Text, Time, Word};
+use crate::store::dialect::Dialect;
 
 /// One statement: its text, cut at its parameters.
 #[derive(Debug)]
@@ -56,7 +56,13 @@ pub(super) struct Statements {
     pub(super) complete: Statement,
     /// Parameters: rows `(event_id, token, next_status, due_at, error)`, now.
     pub(super) fail: Statement,
-    /// Rows that are due, locked. Parameters: now, the most rows.
+    /// Appends to the events' history what became of the attempts that [`fail`](Self::fail) ends, with the
+    /// same parameters, before it.
+    pub(super) fail_history: Statement,
+    /// Appends to the events' history. Parameters: rows `(event_id, step, retry_count, token, error,
+    /// operator)`, now.
+    pub(super) history: Statement,
+    /// Rows of one priority that are due, locked. Parameters: now, the most rows, the priority.
     pub(super) due: Statement,
     /// Parameters: rows `(event_id, next_status, attempts, due_at, leased_until, token, error)`, now.
     pub(super) claim: Statement,
@@ -111,7 +117,7 @@ pub(super) struct LikesStatements {
 }
 
 /// The columns of a recorded behavior.
-const BEHAVIOR: [Column; 8] = [
+const BEHAVIOR: [Column; 9] = [
     Word("event_id"),
     Number("user_id"),
     Word("resource_type"),
@@ -120,6 +126,7 @@ const BEHAVIOR: [Column; 8] = [
     Number("version"),
     Text("source"),
     Time("behavior_time"),
+    Number("stream_sequence"),
 ];
 
 /// The columns of a message in quarantine, its bytes spelled in hexadecimal.
@@ -149,13 +156,23 @@ impl Statements {
              {join} like_counts c ON c.resource_type = r.resource_type \
              AND c.resource_id = r.resource_id"
         );
+        let failed = d.rows(
+            "$1",
+            &[
+                Word("event_id"),
+                Number("token"),
+                Word("next_status"),
+                Time("due_at"),
+                Text("error"),
+            ],
+        );
         let closed_at = format!("CASE WHEN r.next_status = 'dead' THEN {now} END");
         Self {
             insert_behaviors: format!(
                 "INSERT INTO user_behaviors (event_id, user_id, resource_type, resource_id, \
-                 behavior_type, version, source, behavior_time, created_at) \
+                 behavior_type, version, source, behavior_time, stream_sequence, created_at) \
                  SELECT r.event_id, r.user_id, r.resource_type, r.resource_id, r.behavior_type, \
-                 r.version, r.source, r.behavior_time, {now} FROM {behavior} WHERE true {}",
+                 r.version, r.source, r.behavior_time, r.stream_sequence, {now} FROM {behavior} WHERE true {}",
                 d.on_conflict("user_behaviors", &["event_id"], &[])
             )
             .into(),
@@ -227,19 +244,33 @@ impl Statements {
                     ],
                 )
                 .into(),
+            fail_history: format!(
+                "INSERT INTO sync_event_history (event_id, step, retry_count, fencing_token, \
+                 error_message, created_at) SELECT r.event_id, r.next_status, e.retry_count + 1, \
+                 r.token, r.error, {now} FROM {failed} {join} sync_events e ON {HELD}"
+            )
+            .into(),
+            history: format!(
+                "INSERT INTO sync_event_history (event_id, step, retry_count, fencing_token, \
+                 error_message, operator, created_at) SELECT r.event_id, r.step, r.retry_count, \
+                 r.token, r.error, r.operator, {now} FROM {}",
+                d.rows(
+                    "$1",
+                    &[
+                        Word("event_id"),
+                        Word("step"),
+                        Number("retry_count"),
+                        Number("token"),
+                        Text("error"),
+                        Text("operator"),
+                    ]
+                )
+            )
+            .into(),
             fail: d
                 .update(
                     "sync_events",
-                    &d.rows(
-                        "$1",
-                        &[
-                            Word("event_id"),
-                            Number("token"),
-                            Word("next_status"),
-                            Time("due_at"),
-                            Text("error"),
-                        ],
-                    ),
+                    &failed,
                     HELD,
                     &[
                         ("status", "r.next_status"),
@@ -253,8 +284,8 @@ impl Statements {
                 )
                 .into(),
             due: format!(
-                "SELECT {LEDGER_COLUMNS} FROM sync_events e WHERE e.next_attempt_at <= {} \
-                 ORDER BY e.next_attempt_at LIMIT $2{}",
+                "SELECT {LEDGER_COLUMNS} FROM sync_events e WHERE e.priority = $3 \
+                 AND e.next_attempt_at <= {} ORDER BY e.next_attempt_at LIMIT $2{}",
                 d.time("$1"),
                 d.skip_locked("e")
             )

@@ -1,39 +1,4 @@
-//! The store over SQL, written once. Diesel's types differ for each backend, so the code is a macro
-//! that is checked for each of them; what they say differently is asked of the dialect.
-
-/// What the macro's code and the files that use it need.
-pub(super) mod prelude {
-    pub(in crate::store) use std::collections::{BTreeMap, BTreeSet};
-    pub(in crate::store) use std::time::Duration;
-
-    pub(in crate::store) use chrono::{DateTime, Utc};
-    pub(in crate::store) use deadpool::managed::Pool;
-    pub(in crate::store) use diesel::QueryableByName;
-    pub(in crate::store) use diesel_async::pooled_connection::{
-        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
-    };
-    pub(in crate::store) use diesel_async::{
-        AsyncConnection, AsyncConnectionCore, RunQueryDsl, SimpleAsyncConnection,
-    };
-
-    pub(in crate::store) use crate::domain::{
-        BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType,
-        Source, Status, UserId,
-    };
-    pub(in crate::store) use crate::store::connection::{VERIFY_TIMEOUT, pool, transact, within};
-    pub(in crate::store) use crate::store::dialect::Dialect;
-    pub(in crate::store) use crate::store::error::StoreError;
-    pub(in crate::store) use crate::store::rows::{
-        CountRow, EventRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,
-        claim_columns, id_text, resource_rows, time_text, word,
-    };
-    pub(in crate::store) use crate::store::sql::{sql_server, sql_store};
-    pub(in crate::store) use crate::store::statements::{Statement, Statements};
-    pub(in crate::store) use crate::store::{
-        Check, FailedAttempt, Found, Lease, QuarantinedEvent, Settled, Store, StoreFuture,
-        StoreOptions, Verification,
-    };
-}
+//! What the pipeline asks of the database: record, sync, fail, claim; and what readers look up.
 
 /// Defines `$store`, the [`Store`](super::Store) over connections of this type in this dialect; `$begin`
 /// starts a transaction that will write.
@@ -108,6 +73,7 @@ macro_rules! sql_store {
                             event.version,
                             event.source.name(),
                             time_text(event.occurred_at),
+                            event.stream_sequence,
                         )
                     })
                     .collect();
@@ -299,6 +265,7 @@ macro_rules! sql_store {
                     })
                     .collect();
                 let params = [Param::rows(&rows), Param::time(now)];
+                Self::execute(connection, &self.statements.fail_history, &params).await?;
                 Self::execute(connection, &self.statements.fail, &params).await
             }
 
@@ -307,14 +274,25 @@ macro_rules! sql_store {
                 connection: &mut $connection,
                 lease: Lease,
                 limit: usize,
-            ) -> Result<Vec<LedgerRow>, StoreError> {
-                let params = [Param::time(lease.now), Param::limit(limit)];
-                let due: Vec<EventRow> =
-                    Self::load(connection, &self.statements.due, &params).await?;
-                let mut claims = Vec::with_capacity(due.len());
-                for row in &due {
-                    let (status, row) = row.ledger_row()?;
-                    claims.push(Claim::of(status, row));
+            ) -> Result<Claimed, StoreError> {
+                let mut claims = Vec::new();
+                // Each priority by itself: in the order of the index, so that no more rows are locked
+                // than are taken.
+                for priority in Priority::DESCENDING {
+                    let params = [
+                        Param::time(lease.now),
+                        Param::limit(limit - claims.len()),
+                        Param::Number(priority.as_number()),
+                    ];
+                    let due: Vec<EventRow> =
+                        Self::load(connection, &self.statements.due, &params).await?;
+                    for row in &due {
+                        let (status, row) = row.ledger_row()?;
+                        claims.push(Claim::of(status, row));
+                    }
+                    if claims.len() == limit {
+                        break;
+                    }
                 }
                 if !claims.is_empty() {
                     let until = time_text(lease.until());
@@ -325,11 +303,18 @@ macro_rules! sql_store {
                     let params = [Param::rows(&rows), Param::time(lease.now)];
                     Self::execute(connection, &self.statements.claim, &params).await?;
                 }
-                Ok(claims
+                let abandoned: Vec<_> = claims.iter().filter_map(history_columns).collect();
+                if !abandoned.is_empty() {
+                    let params = [Param::rows(&abandoned), Param::time(lease.now)];
+                    Self::execute(connection, &self.statements.history, &params).await?;
+                }
+                let (rows, dead): (Vec<_>, Vec<_>) = claims
                     .into_iter()
-                    .filter(|claim| claim.status == Status::Processing)
-                    .map(|claim| claim.row)
-                    .collect())
+                    .partition(|claim| claim.status == Status::Processing);
+                Ok(Claimed {
+                    rows: rows.into_iter().map(|claim| claim.row).collect(),
+                    dead: dead.into_iter().map(|claim| claim.row).collect(),
+                })
             }
 
             async fn quarantine_on(
@@ -399,6 +384,9 @@ macro_rules! sql_store {
             }
         }
 
+        sql_operations!($store, $connection, $begin);
+        sql_maintenance!($store, $connection, $begin);
+
         impl Store for $store {
             fn ping(&self) -> StoreFuture<'_, ()> {
                 within!(&self.readers, self.timeout, |connection| async {
@@ -435,7 +423,7 @@ macro_rules! sql_store {
                     .fail_on(connection, attempts, now))
             }
 
-            fn claim(&self, lease: Lease, limit: usize) -> StoreFuture<'_, Vec<LedgerRow>> {
+            fn claim(&self, lease: Lease, limit: usize) -> StoreFuture<'_, Claimed> {
                 transact!(self, $begin, |connection| self
                     .claim_on(connection, lease, limit))
             }
@@ -533,45 +521,4 @@ macro_rules! sql_store {
     };
 }
 
-pub(super) use sql_store;
-
-/// Defines `connect` and `migrate` for a database that runs as a server, in a file that says how to
-/// `establish` a connection, which `MIGRATIONS` there are and what holds the `MIGRATION_LOCK`.
-macro_rules! sql_server {
-    ($store:ident) => {
-        /// Connects to the database, whose tables must be there.
-        pub(super) async fn connect(options: &StoreOptions) -> Result<$store, StoreError> {
-            let mut config = ManagerConfig::default();
-            // A connection that the server has dropped meanwhile is noticed before it is used.
-            config.recycling_method = RecyclingMethod::Verified;
-            config.custom_setup = Box::new(|url| Box::pin(establish(url)));
-            let manager = AsyncDieselConnectionManager::new_with_config(&options.url, config);
-            let connections = pool(manager, options.max_connections, options.timeout)?;
-            let store = $store::new(connections.clone(), connections, options.timeout);
-            store.ping().await?;
-            Ok(store)
-        }
-
-        /// Brings the database's tables up to date; answers the names of the migrations that this ran.
-        pub(super) async fn migrate(options: &StoreOptions) -> Result<Vec<String>, StoreError> {
-            let connecting = tokio::time::timeout(options.timeout, establish(&options.url));
-            let mut connection = connecting
-                .await
-                .map_err(|_| StoreError::TimedOut(options.timeout))?
-                .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-            connection.batch_execute(MIGRATION_LOCK).await?;
-            // The harness blocks, which this runtime's only thread must not.
-            let migrate = tokio::task::spawn_blocking(move || {
-                AsyncMigrationHarness::new(connection)
-                    .run_pending_migrations(MIGRATIONS)
-                    .map(|ran| ran.iter().map(ToString::to_string).collect())
-                    .map_err(|error| StoreError::Migration(error.to_string()))
-            });
-            migrate
-                .await
-                .map_err(|error| StoreError::Migration(error.to_string()))?
-        }
-    };
-}
-
-pub(super) use sql_server;
+pub(in crate::store) use sql_store;

@@ -1,0 +1,1 @@
+DROP INDEX user_behaviors_pair ON user_behaviors;

@@ -1,0 +1,1 @@
+DROP INDEX sync_event_history_event ON sync_event_history;

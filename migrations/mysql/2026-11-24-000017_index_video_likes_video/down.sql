@@ -1,0 +1,1 @@
+DROP INDEX video_likes_video ON video_likes;

@@ -1,0 +1,1 @@
+ALTER TABLE user_behaviors DROP COLUMN stream_sequence;

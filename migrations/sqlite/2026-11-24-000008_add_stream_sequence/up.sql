@@ -1,0 +1,1 @@
+ALTER TABLE user_behaviors ADD COLUMN stream_sequence BIGINT;

@@ -1,0 +1,4 @@
+CREATE TABLE retention (
+    pruned_table TEXT NOT NULL PRIMARY KEY,
+    pruned_before TIMESTAMP NOT NULL
+);

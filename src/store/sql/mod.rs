@@ -1,0 +1,48 @@
+//! The store over SQL, written once. Diesel's types differ for each backend, so the code is in macros
+//! that are checked for each of them; what they say differently is asked of the dialect.
+
+mod maintenance;
+mod operations;
+mod pipeline;
+mod server;
+
+pub(super) use maintenance::sql_maintenance;
+pub(super) use operations::sql_operations;
+pub(super) use pipeline::sql_store;
+pub(super) use server::sql_server;
+
+/// What the macro's code and the files that use it need.
+pub(super) mod prelude {
+    pub(in crate::store) use std::collections::{BTreeMap, BTreeSet};
+    pub(in crate::store) use std::time::Duration;
+
+    pub(in crate::store) use chrono::{DateTime, Utc};
+    pub(in crate::store) use deadpool::managed::Pool;
+    pub(in crate::store) use diesel::QueryableByName;
+    pub(in crate::store) use diesel_async::pooled_connection::{
+        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+    };
+    pub(in crate::store) use diesel_async::{
+        AsyncConnection, AsyncConnectionCore, RunQueryDsl, SimpleAsyncConnection,
+    };
+
+    pub(in crate::store) use crate::domain::{
+        BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Mark, Pair, Priority, Resource,
+        ResourceType, Source, Status, UserId,
+    };
+    pub(in crate::store) use crate::store::connection::{VERIFY_TIMEOUT, pool, transact, within};
+    pub(in crate::store) use crate::store::dialect::Dialect;
+    pub(in crate::store) use crate::store::error::StoreError;
+    pub(in crate::store) use crate::store::rows::{
+        CountRow, EventRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,
+        claim_columns, history_columns, id_text, resource_rows, time_text, word,
+    };
+    pub(in crate::store) use crate::store::sql::{
+        sql_maintenance, sql_operations, sql_server, sql_store,
+    };
+    pub(in crate::store) use crate::store::statements::{Statement, Statements};
+    pub(in crate::store) use crate::store::{
+        Check, Claimed, FailedAttempt, Found, Lease, Maintenance, Operations, QuarantinedEvent,
+        Settled, Store, StoreFuture, StoreOptions, Verification,
+    };
+}
