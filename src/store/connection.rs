@@ -11,6 +11,9 @@ use crate::domain::Backoff;
 /// How long `verify` may read: it looks at everything.
 pub(super) const VERIFY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
+/// How long an audit may read in one chunk.
+pub(super) const INSPECT_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A pool that gives up on a connection which cannot be had in time.
 pub(super) fn pool<M: Manager>(
     manager: M,

@@ -65,6 +65,9 @@ pub(super) trait Dialect: Send + Sync {
 
     /// Changes the rows of a table, under the alias `e`, that match a row of the batch `rows`.
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String;
+
+    /// Deletes the rows of a table whose key, column by column, is in the batch `rows`.
+    fn delete(&self, table: &str, rows: &str, key: &[(&str, &str)]) -> String;
 }
 
 /// SQLite 3.51 or newer; the one that is compiled in.
@@ -127,6 +130,10 @@ impl Dialect for Sqlite {
 
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
         update_from(table, rows, on, set)
+    }
+
+    fn delete(&self, table: &str, rows: &str, key: &[(&str, &str)]) -> String {
+        delete_in(table, rows, key)
     }
 }
 
@@ -193,6 +200,10 @@ impl Dialect for Postgres {
 
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
         update_from(table, rows, on, set)
+    }
+
+    fn delete(&self, table: &str, rows: &str, key: &[(&str, &str)]) -> String {
+        delete_in(table, rows, key)
     }
 }
 
@@ -272,6 +283,15 @@ impl Dialect for Mysql {
         let set = join(set, |(column, value)| format!("e.{column} = {value}"));
         format!("UPDATE {rows} STRAIGHT_JOIN {table} AS e ON {on} SET {set}")
     }
+
+    fn delete(&self, table: &str, rows: &str, key: &[(&str, &str)]) -> String {
+        let on: Vec<_> = key
+            .iter()
+            .map(|(column, value)| format!("e.{column} = {value}"))
+            .collect();
+        let on = on.join(" AND ");
+        format!("DELETE e FROM {rows} STRAIGHT_JOIN {table} AS e ON {on}")
+    }
 }
 
 /// The upsert that SQLite shares with PostgreSQL.
@@ -288,6 +308,13 @@ fn on_conflict_do(key: &[&str], set: &[(&str, String)]) -> String {
 fn update_from(table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
     let set = join(set, |(column, value)| format!("{column} = {value}"));
     format!("UPDATE {table} AS e SET {set} FROM {rows} WHERE {on}")
+}
+
+/// The joined delete that SQLite shares with PostgreSQL.
+fn delete_in(table: &str, rows: &str, key: &[(&str, &str)]) -> String {
+    let columns = join(key, |(column, _)| (*column).to_owned());
+    let values = join(key, |(_, value)| (*value).to_owned());
+    format!("DELETE FROM {table} WHERE ({columns}) IN (SELECT {values} FROM {rows})")
 }
 
 /// The columns of a batch, each spelled from its place in the row.

@@ -7,6 +7,7 @@ mod connection;
 mod dialect;
 mod error;
 mod maintenance;
+mod maintenance_rows;
 mod mysql;
 mod operations;
 mod postgres;
@@ -26,7 +27,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use error::StoreError;
-pub use maintenance::Maintenance;
+pub use maintenance::{
+    ArchivedBehavior, Chunk, Discrepancy, Finding, Maintenance, Mended, Pass, Position, Prunable,
+    Sizes, Subject,
+};
 pub use operations::Operations;
 pub use verify::{Check, Difference, Verification};
 

@@ -3,9 +3,374 @@
 /// Implements [`Maintenance`](crate::store::Maintenance) for a store that `sql_store!` has defined.
 macro_rules! sql_maintenance {
     ($store:ident, $connection:ty, $begin:ident) => {
-        impl $store {}
+        impl $store {
+            async fn inspect_on(
+                &self,
+                connection: &mut $connection,
+                chunk: &Chunk,
+            ) -> Result<Vec<Discrepancy>, StoreError> {
+                let s = &self.statements.maintenance;
+                let params = chunk_params(chunk);
+                match chunk.pass {
+                    Pass::Behaviors | Pass::Ledger => {
+                        let statement = match chunk.pass {
+                            Pass::Ledger => &s.audit_ledger,
+                            _ => &s.audit_behaviors,
+                        };
+                        let rows: Vec<EventFindingRow> =
+                            Self::load(connection, statement, &params).await?;
+                        rows.into_iter().map(EventFindingRow::discrepancy).collect()
+                    }
+                    Pass::Likes(resource_type) => {
+                        let statement = &s.likes(resource_type).audit_likes;
+                        let rows: Vec<LikeFindingRow> =
+                            Self::load(connection, statement, &params).await?;
+                        Ok(rows
+                            .into_iter()
+                            .map(|row| row.discrepancy(resource_type))
+                            .collect())
+                    }
+                    Pass::Counts(resource_type) => {
+                        let statement = &s.likes(resource_type).audit_counts;
+                        let rows: Vec<CountFindingRow> =
+                            Self::load(connection, statement, &params).await?;
+                        Ok(rows
+                            .iter()
+                            .map(|row| row.discrepancy(resource_type))
+                            .collect())
+                    }
+                }
+            }
 
-        impl Maintenance for $store {}
+            async fn mend_on(
+                &self,
+                connection: &mut $connection,
+                found: &[Discrepancy],
+                now: DateTime<Utc>,
+            ) -> Result<Mended, StoreError> {
+                let events = |finding| -> Vec<_> {
+                    found
+                        .iter()
+                        .filter(|one| one.finding == finding)
+                        .filter_map(|one| match one.subject {
+                            Subject::Event(id) => Some((id_text(id),)),
+                            _ => None,
+                        })
+                        .collect()
+                };
+                let mut mended = Mended::default();
+                let unlisted = events(Finding::MissingLedgerRow);
+                let unfounded = events(Finding::MissingBehavior);
+                let broken = events(Finding::BrokenLedgerRow);
+                let s = &self.statements.maintenance;
+                mended.rows += unlisted.len() + unfounded.len() + broken.len();
+                if !broken.is_empty() {
+                    let params = [Param::rows(&broken), Param::time(now)];
+                    Self::execute(connection, &s.mend_ledger, &params).await?;
+                }
+                if !unlisted.is_empty() {
+                    let params = [Param::rows(&unlisted), Param::time(now)];
+                    Self::execute(connection, &s.restore_ledger, &params).await?;
+                }
+                let restored: Vec<_> = unlisted.iter().chain(&unfounded).collect();
+                let mut pairs: BTreeSet<Pair> = found
+                    .iter()
+                    .filter_map(|one| match one.subject {
+                        Subject::Pair(pair) => Some(pair),
+                        _ => None,
+                    })
+                    .collect();
+                if !restored.is_empty() {
+                    let rows: Vec<EventRow> =
+                        Self::load(connection, &s.ledger_rows, &[Param::rows(&restored)]).await?;
+                    let rows: Vec<_> = rows
+                        .iter()
+                        .map(|row| row.ledger_row().map(|(_, row)| row))
+                        .collect::<Result<_, _>>()?;
+                    let behaviors: Vec<_> = rows
+                        .iter()
+                        .map(|row| (id_text(row.event_id), time_text(row.version.moment())))
+                        .collect();
+                    let params = [Param::rows(&behaviors)];
+                    Self::execute(connection, &s.restore_behaviors, &params).await?;
+                    let history: Vec<_> = rows.iter().map(restored_columns).collect();
+                    let params = [Param::rows(&history), Param::time(now)];
+                    Self::execute(connection, &self.statements.history, &params).await?;
+                    pairs.extend(rows.iter().map(|row| Pair {
+                        resource: row.resource,
+                        user_id: row.user_id,
+                    }));
+                }
+                let counts: BTreeSet<Resource> = found
+                    .iter()
+                    .filter_map(|one| match one.subject {
+                        Subject::Resource(resource) if one.finding == Finding::WrongCount => {
+                            Some(resource)
+                        }
+                        _ => None,
+                    })
+                    .collect();
+                mended.rows += self.refold_on(connection, &pairs, &counts, now).await?;
+                mended.resources = pairs
+                    .iter()
+                    .map(|pair| pair.resource)
+                    .chain(counts)
+                    .collect::<BTreeSet<_>>()
+                    .into_iter()
+                    .collect();
+                Ok(mended)
+            }
+
+            /// Makes the rows of these pairs what their events add up to, and counts these resources
+            /// anew. Answers how many rows it wrote or removed.
+            async fn refold_on(
+                &self,
+                connection: &mut $connection,
+                pairs: &BTreeSet<Pair>,
+                recount: &BTreeSet<Resource>,
+                now: DateTime<Utc>,
+            ) -> Result<usize, StoreError> {
+                let resources: BTreeSet<Resource> = pairs
+                    .iter()
+                    .map(|pair| pair.resource)
+                    .chain(recount.iter().copied())
+                    .collect();
+                if resources.is_empty() {
+                    return Ok(0);
+                }
+                let mut counts = self.lock_counts_on(connection, &resources, now).await?;
+                let stored = self.states_on(connection, pairs).await?;
+                let folded = self.folds_on(connection, pairs).await?;
+                let mut rows = 0;
+                let mut changes: BTreeMap<Resource, i64> = BTreeMap::new();
+                let weight = |mark: Option<&Mark>| mark.map_or(0, |mark| mark.weight());
+                let differing: Vec<&Pair> = pairs
+                    .iter()
+                    .filter(|pair| stored.get(pair) != folded.get(pair))
+                    .collect();
+                for pair in &differing {
+                    *changes.entry(pair.resource).or_default() +=
+                        weight(folded.get(pair)) - weight(stored.get(pair));
+                }
+                let wrong = folded
+                    .iter()
+                    .filter(|(pair, mark)| stored.get(pair) != Some(mark));
+                rows += self.write_states_on(connection, wrong).await?;
+                for resource_type in ResourceType::ALL {
+                    let strays: Vec<_> = differing
+                        .iter()
+                        .filter(|pair| pair.resource.resource_type == resource_type)
+                        .filter(|pair| !folded.contains_key(pair))
+                        .map(|pair| (pair.resource.id, pair.user_id))
+                        .collect();
+                    rows += strays.len();
+                    if !strays.is_empty() {
+                        let statement = &self.statements.maintenance.likes(resource_type).delete;
+                        Self::execute(connection, statement, &[Param::rows(&strays)]).await?;
+                    }
+                }
+                // Where the rows are counted, the changes are in them already.
+                for (resource, likes) in self.count_likes_on(connection, recount).await? {
+                    let count = counts.get(&resource).map_or(0, |count| count.like_count);
+                    changes.insert(resource, likes - count);
+                    rows += usize::from(likes != count);
+                }
+                self.write_counts_on(connection, &mut counts, &changes, now)
+                    .await?;
+                Ok(rows)
+            }
+
+            async fn folds_on(
+                &self,
+                connection: &mut $connection,
+                pairs: &BTreeSet<Pair>,
+            ) -> Result<BTreeMap<Pair, Mark>, StoreError> {
+                let mut folds = BTreeMap::new();
+                for resource_type in ResourceType::ALL {
+                    let statement = &self.statements.maintenance.likes(resource_type).fold;
+                    folds
+                        .extend(Self::pairs_on(connection, statement, pairs, resource_type).await?);
+                }
+                Ok(folds)
+            }
+
+            async fn count_likes_on(
+                &self,
+                connection: &mut $connection,
+                resources: &BTreeSet<Resource>,
+            ) -> Result<BTreeMap<Resource, i64>, StoreError> {
+                let mut likes = BTreeMap::new();
+                for resource_type in ResourceType::ALL {
+                    let wanted: Vec<_> = resources
+                        .iter()
+                        .filter(|resource| resource.resource_type == resource_type)
+                        .map(|resource| (resource.id,))
+                        .collect();
+                    if !wanted.is_empty() {
+                        let statement = &self.statements.maintenance.likes(resource_type).count;
+                        let rows: Vec<LikesRow> =
+                            Self::load(connection, statement, &[Param::rows(&wanted)]).await?;
+                        likes.extend(rows.iter().map(|row| row.likes(resource_type)));
+                    }
+                }
+                Ok(likes)
+            }
+
+            async fn prune_ledger_on(
+                &self,
+                connection: &mut $connection,
+                before: DateTime<Utc>,
+                limit: usize,
+            ) -> Result<usize, StoreError> {
+                let s = &self.statements.maintenance;
+                let params = [Param::rows(&[(LEDGER,)]), Param::time(before)];
+                Self::execute(connection, &s.note_pruned, &params).await?;
+                let params = [Param::time(before), Param::limit(limit)];
+                let rows: Vec<IdRow> = Self::load(connection, &s.prunable_ledger, &params).await?;
+                let ids: Vec<_> = rows.iter().map(|row| (&row.bound,)).collect();
+                if !ids.is_empty() {
+                    let ids = [Param::rows(&ids)];
+                    Self::execute(connection, &s.delete_history, &ids).await?;
+                    Self::execute(connection, &s.delete_ledger, &ids).await?;
+                }
+                Ok(ids.len())
+            }
+
+            async fn prune_behaviors_on(
+                &self,
+                connection: &mut $connection,
+                behaviors: &[ArchivedBehavior],
+            ) -> Result<(), StoreError> {
+                let s = &self.statements.maintenance;
+                let ids: Vec<_> = behaviors.iter().map(|one| (&one.event_id,)).collect();
+                let ids = [Param::rows(&ids)];
+                for statement in [&s.delete_history, &s.delete_ledger, &s.delete_behaviors] {
+                    Self::execute(connection, statement, &ids).await?;
+                }
+                Ok(())
+            }
+        }
+
+        impl Maintenance for $store {
+            fn sizes(&self) -> StoreFuture<'_, Sizes> {
+                within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
+                    let s = &self.statements;
+                    Ok(Sizes {
+                        behaviors: Self::total(connection, &s.maintenance.behaviors).await?,
+                        ledger_rows: Self::total(connection, &s.ledger_rows).await?,
+                        counts: Self::total(connection, &s.maintenance.counts).await?,
+                    })
+                })
+            }
+
+            fn chunk(&self, pass: Pass, after: Position, rows: usize) -> StoreFuture<'_, Chunk> {
+                within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
+                    let s = &self.statements.maintenance;
+                    let mut params = vec![position_param(&after), Param::limit(rows)];
+                    let statement = match pass {
+                        Pass::Ledger => &s.ledger_bound,
+                        Pass::Behaviors | Pass::Likes(_) => &s.user_bound,
+                        Pass::Counts(resource_type) => {
+                            params.push(Param::Text(resource_type.as_str().to_owned()));
+                            &s.count_bound
+                        }
+                    };
+                    let until = if pass == Pass::Ledger {
+                        let bound: Vec<IdRow> = Self::load(connection, statement, &params).await?;
+                        bound.into_iter().next().map(|row| Position::Id(row.bound))
+                    } else {
+                        let bound: Vec<BoundRow> =
+                            Self::load(connection, statement, &params).await?;
+                        bound
+                            .into_iter()
+                            .next()
+                            .map(|row| Position::Number(row.bound))
+                    };
+                    Ok(Chunk { pass, after, until })
+                })
+            }
+
+            fn inspect<'a>(&'a self, chunk: &'a Chunk) -> StoreFuture<'a, Vec<Discrepancy>> {
+                within!(&self.readers, INSPECT_TIMEOUT, |connection| self
+                    .inspect_on(connection, chunk))
+            }
+
+            fn mend<'a>(
+                &'a self,
+                found: &'a [Discrepancy],
+                now: DateTime<Utc>,
+            ) -> StoreFuture<'a, Mended> {
+                transact!(self, $begin, |connection| self
+                    .mend_on(connection, found, now))
+            }
+
+            fn open_pairs<'a>(&'a self, pairs: &'a [Pair]) -> StoreFuture<'a, Vec<Pair>> {
+                within!(&self.readers, self.timeout, |connection| async {
+                    let rows: Vec<_> = pairs
+                        .iter()
+                        .map(|pair| {
+                            let Resource { resource_type, id } = pair.resource;
+                            (resource_type.as_str(), id, pair.user_id)
+                        })
+                        .collect();
+                    let statement = &self.statements.maintenance.open_pairs;
+                    let rows: Vec<PairRow> =
+                        Self::load(connection, statement, &[Param::rows(&rows)]).await?;
+                    rows.iter().map(PairRow::pair).collect()
+                })
+            }
+
+            fn overdue(&self, before: DateTime<Utc>) -> StoreFuture<'_, i64> {
+                within!(&self.readers, self.timeout, |connection| async {
+                    let statement = &self.statements.maintenance.overdue;
+                    let rows: Vec<TotalRow> =
+                        Self::load(connection, statement, &[Param::time(before)]).await?;
+                    Ok(rows.iter().map(|row| row.total).sum())
+                })
+            }
+
+            fn prune_ledger(&self, before: DateTime<Utc>, limit: usize) -> StoreFuture<'_, usize> {
+                transact!(self, $begin, |connection| self
+                    .prune_ledger_on(connection, before, limit))
+            }
+
+            fn prunable(
+                &self,
+                before: DateTime<Utc>,
+                after: i64,
+                limit: usize,
+            ) -> StoreFuture<'_, Prunable> {
+                within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
+                    let s = &self.statements.maintenance;
+                    let params = [Param::Number(after), Param::limit(limit)];
+                    let bound: Vec<BoundRow> =
+                        Self::load(connection, &s.behavior_bound, &params).await?;
+                    let bound = bound.into_iter().next().map_or(0, |row| row.bound);
+                    if bound <= after {
+                        return Ok(Prunable::default());
+                    }
+                    let params = [
+                        Param::Number(after),
+                        Param::Number(bound),
+                        Param::time(before),
+                    ];
+                    let rows: Vec<BehaviorRow> =
+                        Self::load(connection, &s.prunable_behaviors, &params).await?;
+                    Ok(Prunable {
+                        behaviors: rows.into_iter().map(BehaviorRow::archived).collect(),
+                        position: Some(bound),
+                    })
+                })
+            }
+
+            fn prune_behaviors<'a>(
+                &'a self,
+                behaviors: &'a [ArchivedBehavior],
+            ) -> StoreFuture<'a, ()> {
+                transact!(self, $begin, |connection| self
+                    .prune_behaviors_on(connection, behaviors))
+            }
+        }
     };
 }
 

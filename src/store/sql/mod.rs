@@ -30,9 +30,19 @@ pub(super) mod prelude {
         BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Mark, Pair, Priority, Resource,
         ResourceType, Source, Status, UserId,
     };
-    pub(in crate::store) use crate::store::connection::{VERIFY_TIMEOUT, pool, transact, within};
+    pub(in crate::store) use crate::store::connection::{
+        INSPECT_TIMEOUT, VERIFY_TIMEOUT, pool, transact, within,
+    };
     pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
+    pub(in crate::store) use crate::store::maintenance::{
+        ArchivedBehavior, Chunk, Discrepancy, Finding, Mended, Pass, Position, Prunable, Sizes,
+        Subject,
+    };
+    pub(in crate::store) use crate::store::maintenance_rows::{
+        BehaviorRow, BoundRow, CountFindingRow, EventFindingRow, IdRow, LikeFindingRow, LikesRow,
+        chunk_params, position_param, restored_columns,
+    };
     pub(in crate::store) use crate::store::rows::{
         CountRow, EventRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,
         claim_columns, history_columns, id_text, resource_rows, time_text, word,
@@ -40,7 +50,7 @@ pub(super) mod prelude {
     pub(in crate::store) use crate::store::sql::{
         sql_maintenance, sql_operations, sql_server, sql_store,
     };
-    pub(in crate::store) use crate::store::statements::{Statement, Statements};
+    pub(in crate::store) use crate::store::statements::{LEDGER, Statement, Statements};
     pub(in crate::store) use crate::store::{
         Check, Claimed, FailedAttempt, Found, Lease, Maintenance, Operations, QuarantinedEvent,
         Settled, Store, StoreFuture, StoreOptions, Verification,

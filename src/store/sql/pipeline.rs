@@ -122,25 +122,7 @@ macro_rules! sql_store {
                 now: DateTime<Utc>,
             ) -> Result<Settled, StoreError> {
                 let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource).collect();
-                // Counts that are not there yet come first, and only then the locks, both in the order of
-                // the resources: two workers that meet on several of them wait in one direction.
-                let present = self
-                    .counts_on(connection, &self.statements.counts, &resources)
-                    .await?;
-                let missing: BTreeSet<Resource> = resources
-                    .iter()
-                    .filter(|resource| !present.contains_key(resource))
-                    .copied()
-                    .collect();
-                if !missing.is_empty() {
-                    let params = [resource_rows(&missing), Param::time(now)];
-                    Self::execute(connection, &self.statements.insert_counts, &params).await?;
-                }
-                // The lock on a resource's count is what puts the workers that change it in a row, so
-                // that each one's fold starts from what the one before has committed.
-                let mut counts = self
-                    .counts_on(connection, &self.statements.lock_counts, &resources)
-                    .await?;
+                let mut counts = self.lock_counts_on(connection, &resources, now).await?;
 
                 let events = || {
                     rows.iter().map(|row| {
@@ -155,31 +137,88 @@ macro_rules! sql_store {
                 let stored = self.states_on(connection, &pairs).await?;
                 let fold = Fold::of(|pair| stored.get(pair).copied(), events());
 
-                for resource_type in ResourceType::ALL {
-                    let changed: Vec<_> = fold
-                        .changed
-                        .iter()
-                        .filter(|pair| pair.resource.resource_type == resource_type)
-                        .map(|pair| {
-                            let mark = fold.states[pair];
-                            (
-                                pair.resource.id,
-                                pair.user_id,
-                                mark.version,
-                                mark.weight(),
-                                time_text(mark.version.moment()),
-                            )
-                        })
-                        .collect();
-                    if !changed.is_empty() {
-                        let upsert = &self.statements.likes(resource_type).upsert;
-                        Self::execute(connection, upsert, &[Param::rows(&changed)]).await?;
-                    }
-                }
+                let written = fold.changed.iter().map(|pair| (pair, &fold.states[pair]));
+                self.write_states_on(connection, written).await?;
+                let changed = self
+                    .write_counts_on(connection, &mut counts, &fold.count_changes, now)
+                    .await?;
 
+                let done: Vec<_> = rows
+                    .iter()
+                    .map(|row| (id_text(row.event_id), row.fencing_token))
+                    .collect();
+                let params = [Param::rows(&done), Param::time(now)];
+                Self::execute(connection, &self.statements.complete, &params).await?;
+                Ok(Settled {
+                    states: fold.states,
+                    counts,
+                    changed,
+                })
+            }
+
+            /// The counts of these resources, locked until the transaction ends.
+            async fn lock_counts_on(
+                &self,
+                connection: &mut $connection,
+                resources: &BTreeSet<Resource>,
+                now: DateTime<Utc>,
+            ) -> Result<BTreeMap<Resource, LikeCount>, StoreError> {
+                // Counts that are not there yet come first, and only then the locks, both in the order of
+                // the resources: two workers that meet on several of them wait in one direction.
+                let present = self
+                    .counts_on(connection, &self.statements.counts, resources)
+                    .await?;
+                let missing: BTreeSet<Resource> = resources
+                    .iter()
+                    .filter(|resource| !present.contains_key(resource))
+                    .copied()
+                    .collect();
+                if !missing.is_empty() {
+                    let params = [resource_rows(&missing), Param::time(now)];
+                    Self::execute(connection, &self.statements.insert_counts, &params).await?;
+                }
+                // The lock on a resource's count is what puts the workers that change it in a row, so
+                // that each one's fold starts from what the one before has committed.
+                self.counts_on(connection, &self.statements.lock_counts, resources)
+                    .await
+            }
+
+            /// Writes the states of pairs; answers how many.
+            async fn write_states_on<'a>(
+                &self,
+                connection: &mut $connection,
+                states: impl Iterator<Item = (&'a Pair, &'a Mark)>,
+            ) -> Result<usize, StoreError> {
+                let mut written: BTreeMap<ResourceType, Vec<_>> = BTreeMap::new();
+                for (pair, mark) in states {
+                    let rows = written.entry(pair.resource.resource_type).or_default();
+                    rows.push((
+                        pair.resource.id,
+                        pair.user_id,
+                        mark.version,
+                        mark.weight(),
+                        time_text(mark.version.moment()),
+                    ));
+                }
+                for (resource_type, rows) in &written {
+                    let upsert = &self.statements.likes(*resource_type).upsert;
+                    Self::execute(connection, upsert, &[Param::rows(rows)]).await?;
+                }
+                Ok(written.values().map(Vec::len).sum())
+            }
+
+            /// Changes counts by so much, and gives those that are new their first revision; answers
+            /// which have changed.
+            async fn write_counts_on(
+                &self,
+                connection: &mut $connection,
+                counts: &mut BTreeMap<Resource, LikeCount>,
+                changes: &BTreeMap<Resource, i64>,
+                now: DateTime<Utc>,
+            ) -> Result<Vec<Resource>, StoreError> {
                 let mut changed = Vec::new();
                 let mut write = Vec::new();
-                for (resource, change) in &fold.count_changes {
+                for (resource, change) in changes {
                     let count = counts.entry(*resource).or_insert(LikeCount::NEVER);
                     if *change != 0 || count.revision == 0 {
                         count.like_count += change;
@@ -199,18 +238,7 @@ macro_rules! sql_store {
                     let params = [Param::rows(&write), Param::time(now)];
                     Self::execute(connection, &self.statements.write_counts, &params).await?;
                 }
-
-                let done: Vec<_> = rows
-                    .iter()
-                    .map(|row| (id_text(row.event_id), row.fencing_token))
-                    .collect();
-                let params = [Param::rows(&done), Param::time(now)];
-                Self::execute(connection, &self.statements.complete, &params).await?;
-                Ok(Settled {
-                    states: fold.states,
-                    counts,
-                    changed,
-                })
+                Ok(changed)
             }
 
             async fn counts_on(
@@ -231,19 +259,31 @@ macro_rules! sql_store {
             ) -> Result<BTreeMap<Pair, Mark>, StoreError> {
                 let mut states = BTreeMap::new();
                 for resource_type in ResourceType::ALL {
-                    let wanted: Vec<_> = pairs
-                        .iter()
-                        .filter(|pair| pair.resource.resource_type == resource_type)
-                        .map(|pair| (pair.resource.id, pair.user_id))
-                        .collect();
-                    if !wanted.is_empty() {
-                        let statement = &self.statements.likes(resource_type).states;
-                        let rows: Vec<StateRow> =
-                            Self::load(connection, statement, &[Param::rows(&wanted)]).await?;
-                        states.extend(rows.iter().map(|row| row.state(resource_type)));
-                    }
+                    let statement = &self.statements.likes(resource_type).states;
+                    states
+                        .extend(Self::pairs_on(connection, statement, pairs, resource_type).await?);
                 }
                 Ok(states)
+            }
+
+            /// What a statement that takes rows `(resource_id, user_id)` says of the pairs of one type.
+            async fn pairs_on(
+                connection: &mut $connection,
+                statement: &Statement,
+                pairs: &BTreeSet<Pair>,
+                resource_type: ResourceType,
+            ) -> Result<Vec<(Pair, Mark)>, StoreError> {
+                let wanted: Vec<_> = pairs
+                    .iter()
+                    .filter(|pair| pair.resource.resource_type == resource_type)
+                    .map(|pair| (pair.resource.id, pair.user_id))
+                    .collect();
+                if wanted.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let rows: Vec<StateRow> =
+                    Self::load(connection, statement, &[Param::rows(&wanted)]).await?;
+                Ok(rows.iter().map(|row| row.state(resource_type)).collect())
             }
 
             async fn fail_on(

@@ -4,6 +4,11 @@
 //! see [`Dialect::rows`](super::dialect::Dialect::rows).
 
 use crate::domain::ResourceType;
+mod maintenance;
+
+pub(super) use maintenance::{LEDGER, MaintenanceStatements};
+
+use self::maintenance::UNLISTED;
 use crate::store::dialect::Column::{self, Number, Text, Time, Word};
 use crate::store::dialect::Dialect;
 
@@ -88,6 +93,8 @@ pub(super) struct Statements {
     pub(super) verify_unfounded: Statement,
     /// Ledger rows that have not come to their end. Parameters: the most differences to show.
     pub(super) verify_open: Statement,
+    /// Those of audits, repairs and retention.
+    pub(super) maintenance: MaintenanceStatements,
     likes: Vec<LikesStatements>,
 }
 
@@ -355,8 +362,10 @@ impl Statements {
                 "b.event_id",
                 "'one ledger row'",
                 "'none'",
-                "user_behaviors b LEFT JOIN sync_events e ON e.id = b.event_id \
-                 WHERE b.behavior_type IN ('like', 'unlike') AND e.id IS NULL",
+                &format!(
+                    "user_behaviors b LEFT JOIN sync_events e ON e.id = b.event_id \
+                     WHERE e.id IS NULL AND {UNLISTED}"
+                ),
             ),
             verify_unfounded: differences(
                 "e.id",
@@ -373,6 +382,7 @@ impl Statements {
                 "sync_events e WHERE e.status NOT IN ('completed', 'dead') \
                  OR e.processed_at IS NULL OR (e.status = 'dead' AND e.error_message IS NULL)",
             ),
+            maintenance: MaintenanceStatements::new(d),
             likes: ResourceType::ALL
                 .into_iter()
                 .map(|resource_type| LikesStatements::new(d, resource_type))
@@ -391,21 +401,36 @@ const HELD: &str = "e.id = r.event_id AND e.fencing_token = r.token \
     AND e.status IN ('pending', 'processing')";
 
 impl LikesStatements {
-    fn new(d: &dyn Dialect, resource_type: ResourceType) -> Self {
-        let (table, id) = match resource_type {
+    /// Behaviors that the read models show: like events that are completed. One without a ledger row has
+    /// lost it, or it was pruned.
+    const EFFECTIVE: &str = "b.behavior_type IN ('like', 'unlike') \
+        AND COALESCE(e.status, 'completed') = 'completed'";
+
+    /// The read model's table, and the column of the resource's id.
+    const fn table(resource_type: ResourceType) -> (&'static str, &'static str) {
+        match resource_type {
             ResourceType::Video => ("video_likes", "video_id"),
             ResourceType::Comment => ("comment_likes", "comment_id"),
-        };
-        let word = resource_type.as_str();
-        let join = d.join();
-        // The newest completed event of each pair; between equal versions 'unlike' sorts last and wins.
-        let newest = format!(
+        }
+    }
+
+    /// A derived table `n`: the effective events of each pair, the newest with `place` 1; between equal
+    /// versions 'unlike' sorts last and wins. `from` provides the behaviors as `b`.
+    fn newest(resource_type: ResourceType, from: &str, condition: &str) -> String {
+        format!(
             "(SELECT b.user_id, b.resource_id, b.version, b.behavior_type, ROW_NUMBER() OVER \
              (PARTITION BY b.user_id, b.resource_id ORDER BY b.version DESC, b.behavior_type DESC) \
-             AS place FROM user_behaviors b JOIN sync_events e ON e.id = b.event_id \
-             WHERE b.resource_type = '{word}' AND b.behavior_type IN ('like', 'unlike') \
-             AND e.status = 'completed') n"
-        );
+             AS place FROM {from} LEFT JOIN sync_events e ON e.id = b.event_id \
+             WHERE {condition} b.resource_type = '{resource_type}' AND {}) n",
+            Self::EFFECTIVE
+        )
+    }
+
+    fn new(d: &dyn Dialect, resource_type: ResourceType) -> Self {
+        let (table, id) = Self::table(resource_type);
+        let word = resource_type.as_str();
+        let join = d.join();
+        let newest = Self::newest(resource_type, "user_behaviors b", "");
         let action = "CASE WHEN l.deleted_at IS NULL THEN 'like' ELSE 'unlike' END";
         Self {
             states: format!(
