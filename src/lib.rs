@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod likes;
+pub mod maintenance;
 pub mod messages;
 pub mod nats;
 pub mod store;

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use lru::LruCache;
 
-use super::{Cache, CacheFuture, Filling, Incarnation, Settlement};
-use crate::domain::{Applied, Entry, Mark, Pair, Reading, Resource, Version};
+use super::{Cache, CacheFuture, Filling, Incarnation, Scanned, Settlement};
+use crate::domain::{Applied, Entry, EntryView, Mark, Pair, Reading, Resource, Version};
 
 const SHARDS: usize = 16;
 
@@ -190,6 +190,34 @@ impl Cache for MemoryCache {
                 }
             }
             Ok(())
+        })
+    }
+
+    // A shard at a time, whatever the count.
+    fn scan(&self, cursor: u64, _: usize) -> CacheFuture<'_, Scanned> {
+        Box::pin(async move {
+            let Some(shard) = self.shards.get(cursor as usize) else {
+                return Ok(Scanned::default());
+            };
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(Scanned {
+                resources: shard
+                    .entries
+                    .iter()
+                    .map(|(resource, _)| *resource)
+                    .collect(),
+                cursor: Some(cursor + 1),
+            })
+        })
+    }
+
+    fn inspect<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<EntryView>>> {
+        Box::pin(async move {
+            let view = |resource: &Resource| {
+                let shard = self.shard(*resource);
+                shard.entries.peek(resource).map(Entry::view)
+            };
+            Ok(resources.iter().map(view).collect())
         })
     }
 

@@ -4,6 +4,7 @@
 
 mod memory;
 mod redis;
+mod redis_entry;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,7 +13,9 @@ use std::pin::Pin;
 pub use self::redis::{RedisCache, RedisOptions};
 pub use memory::MemoryCache;
 
-use crate::domain::{Applied, LikeCount, Mark, Pair, Reading, Resource, UserId, Version};
+use crate::domain::{
+    Applied, EntryView, LikeCount, Mark, Pair, Reading, Resource, UserId, Version,
+};
 
 /// What every method of [`Cache`] answers with.
 pub type CacheFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, CacheError>> + Send + 'a>>;
@@ -53,6 +56,15 @@ pub struct Filling {
     pub count: LikeCount,
 }
 
+/// Some of the resources that have an entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// They; one may come more than once.
+    pub resources: Vec<Resource>,
+    /// Where to go on; `None` at the end.
+    pub cursor: Option<u64>,
+}
+
 /// The cache. Answers come in the order of what was asked.
 pub trait Cache: Send + Sync {
     /// Answers if the cache does.
@@ -80,6 +92,13 @@ pub trait Cache: Send + Sync {
 
     /// Drops the entries of these resources, so that they are built anew from the database.
     fn drop_entries<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, ()>;
+
+    /// Resources that have an entry, about `count` of them, from a place that an earlier answer named;
+    /// zero for the beginning. One that has its entry all the while comes in some answer.
+    fn scan(&self, cursor: u64, count: usize) -> CacheFuture<'_, Scanned>;
+
+    /// All that the entries of these resources hold; `None` where there is none.
+    fn inspect<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<EntryView>>>;
 
     /// Drops every entry.
     fn clear(&self) -> CacheFuture<'_, ()>;

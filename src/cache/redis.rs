@@ -11,8 +11,9 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value};
 
-use super::{Cache, CacheError, CacheFuture, Filling, Incarnation, Settlement};
-use crate::domain::{Applied, LikeCount, Mark, Pair, Reading, Resource, Version};
+use super::redis_entry::{self, count_text};
+use super::{Cache, CacheError, CacheFuture, Filling, Incarnation, Scanned, Settlement};
+use crate::domain::{Applied, EntryView, Mark, Pair, Reading, Resource, Version};
 
 /// How to reach Redis, and how much it may hold.
 #[derive(Debug, Clone)]
@@ -127,16 +128,9 @@ impl RedisCache {
     /// Removes every entry.
     async fn clear(&self) -> Result<(), CacheError> {
         let mut connection = self.connection()?;
-        let mut cursor = "0".to_owned();
+        let mut cursor = 0;
         loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor)
-                .arg("MATCH")
-                .arg(format!("{PREFIX}*"))
-                .arg("COUNT")
-                .arg(SCAN_COUNT);
-            let scanned = scan.query_async(&mut connection).await;
-            let (next, keys): (String, Vec<String>) = self.heard(scanned)?;
+            let (next, keys) = self.scan_keys(cursor, SCAN_COUNT).await?;
             if !keys.is_empty() {
                 // One command for each key, as everywhere: a cluster refuses keys of several slots.
                 let mut unlink = Pipeline::with_capacity(keys.len());
@@ -145,11 +139,23 @@ impl RedisCache {
                 }
                 let _: Vec<u64> = self.heard(unlink.query_async(&mut connection).await)?;
             }
-            if next == "0" {
+            if next == 0 {
                 return Ok(());
             }
             cursor = next;
         }
+    }
+
+    /// Keys of entries, and where to go on; zero at the end.
+    async fn scan_keys(&self, cursor: u64, count: usize) -> Result<(u64, Vec<String>), CacheError> {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor)
+            .arg("MATCH")
+            .arg(format!("{PREFIX}*"))
+            .arg("COUNT")
+            .arg(count);
+        let scanned = scan.query_async(&mut self.connection()?).await;
+        self.heard(scanned)
     }
 
     async fn current_run(&self) -> Result<String, CacheError> {
@@ -303,6 +309,32 @@ impl Cache for RedisCache {
         })
     }
 
+    fn scan(&self, cursor: u64, count: usize) -> CacheFuture<'_, Scanned> {
+        Box::pin(async move {
+            let (next, keys) = self.scan_keys(cursor, count).await?;
+            Ok(Scanned {
+                resources: keys.iter().filter_map(|key| resource(key)).collect(),
+                cursor: (next != 0).then_some(next),
+            })
+        })
+    }
+
+    fn inspect<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<EntryView>>> {
+        Box::pin(async move {
+            if resources.is_empty() {
+                return Ok(Vec::new());
+            }
+            let mut reads = Pipeline::with_capacity(resources.len());
+            for resource in resources {
+                reads.cmd("HGETALL").arg(key(*resource));
+            }
+            let rows = reads.query_async(&mut self.connection()?).await;
+            let rows: Vec<Vec<(String, String)>> = self.heard(rows)?;
+            let view = |fields: &Vec<_>| (!fields.is_empty()).then(|| redis_entry::view(fields));
+            Ok(rows.iter().map(view).collect())
+        })
+    }
+
     fn clear(&self) -> CacheFuture<'_, ()> {
         Box::pin(self.clear())
     }
@@ -332,8 +364,17 @@ fn key(resource: Resource) -> String {
     format!("{PREFIX}{{{}:{}}}", resource.resource_type, resource.id)
 }
 
-fn count_text(count: LikeCount) -> String {
-    format!("{}:{}", count.like_count, count.revision)
+/// The resource whose entry is under this key.
+fn resource(key: &str) -> Option<Resource> {
+    let name = key
+        .strip_prefix(PREFIX)?
+        .strip_prefix('{')?
+        .strip_suffix('}')?;
+    let (resource_type, id) = name.split_once(':')?;
+    Some(Resource {
+        resource_type: resource_type.parse().ok()?,
+        id: id.parse().ok()?,
+    })
 }
 
 /// What the fields `n`, `c`, `f`, `u` and the user's own say.

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use super::behavior::UserId;
+use super::entry_view::{EntryView, PairView};
 use super::fold::Mark;
 use super::version::Version;
 
@@ -160,6 +161,29 @@ impl Entry {
     fn like_count(&self) -> Option<i64> {
         let count = self.count.filter(|_| self.unknown == 0)?;
         Some(count.like_count + self.in_flight)
+    }
+
+    /// All that it holds.
+    #[must_use]
+    pub fn view(&self) -> EntryView {
+        EntryView {
+            count: self.count,
+            complete: self.complete,
+            in_flight: self.in_flight,
+            unknown: i64::try_from(self.unknown).unwrap_or(i64::MAX),
+            pairs: self
+                .pairs
+                .iter()
+                .map(|(user_id, held)| {
+                    let pair = PairView {
+                        current: held.current,
+                        settled: held.settled,
+                    };
+                    (*user_id, pair)
+                })
+                .collect(),
+            unreadable: None,
+        }
     }
 
     /// Takes an accepted event in: it wins if it is newer than what is held.

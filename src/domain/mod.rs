@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod behavior;
 pub mod entry;
+pub mod entry_view;
 pub mod fold;
 pub mod ledger;
 pub mod version;
@@ -12,6 +13,7 @@ pub use behavior::{
     Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resource, ResourceType, Source, UserId,
 };
 pub use entry::{Applied, Entry, LikeCount, Reading};
+pub use entry_view::{Contradiction, Doubt, EntryView, PairView, Truth};
 pub use fold::{Fold, Mark, Pair};
 pub use ledger::{Claim, FailureKind, LedgerRow, Priority, Status, Step, Verdict};
 pub use version::{HybridClock, Version};

@@ -12,6 +12,7 @@ use crate::support::database::Value;
 
 on_every_database!(
     only_what_is_due_is_claimed,
+    the_more_urgent_is_claimed_first,
     an_abandoned_attempt_counts_and_the_last_one_kills,
     several_claimers_never_get_the_same_row,
     a_failed_attempt_is_written_down,
@@ -53,6 +54,39 @@ fn only_what_is_due_is_claimed(bench: &Bench) {
     assert_eq!(claim(bench, then, 0), []);
 }
 
+fn the_more_urgent_is_claimed_first(bench: &Bench) {
+    record(bench, 6);
+    // The bulk has been due the longest.
+    bench.database().execute(&[
+        "UPDATE sync_events SET priority = -1, next_attempt_at = '2026-01-01 00:00:00' \
+         WHERE user_id <= 2",
+        "UPDATE sync_events SET priority = 1 WHERE user_id = 5",
+    ]);
+    let users: Vec<_> = (0..3)
+        .flat_map(|_| claim(bench, later(), 2))
+        .map(|row| row.user_id)
+        .collect();
+    assert_eq!(users[0], 5, "{users:?}");
+    let mut normal = users[1..4].to_vec();
+    normal.sort_unstable();
+    assert_eq!(normal, [3, 4, 6], "{users:?}");
+}
+
+/// What is appended to the history of events, in order.
+fn steps(bench: &Bench) -> Vec<(String, i64, i64, Option<String>)> {
+    let rows = bench.database().rows(
+        "SELECT step, retry_count, fencing_token, error_message FROM sync_event_history \
+         ORDER BY history_id",
+    );
+    let text = |value: &Value| (*value != Value::Null).then(|| value.text().to_owned());
+    rows.iter()
+        .map(|row| {
+            let step = row[0].text().to_owned();
+            (step, row[1].number(), row[2].number(), text(&row[3]))
+        })
+        .collect()
+}
+
 fn an_abandoned_attempt_counts_and_the_last_one_kills(bench: &Bench) {
     record(bench, 1);
     let mut then = later();
@@ -62,7 +96,10 @@ fn an_abandoned_attempt_counts_and_the_last_one_kills(bench: &Bench) {
         assert_eq!(claimed[0].fencing_token, i64::from(retry_count) + 2);
         then += TimeDelta::minutes(2);
     }
-    assert_eq!(claim(bench, then, 10), []);
+    // Closed by this claim, which says so: the cache must take it back.
+    let last = bench.ask(|store| store.claim(lease_at(then), 10));
+    assert_eq!((last.rows.len(), last.dead.len()), (0, 1));
+    assert_eq!(last.dead[0].user_id, 1);
     let rows = bench.database().rows(
         "SELECT status, retry_count, next_attempt_at, lease_until, error_message FROM sync_events",
     );
@@ -79,6 +116,18 @@ fn an_abandoned_attempt_counts_and_the_last_one_kills(bench: &Bench) {
         ]
     );
     assert!(row[4].text().contains("lease ran out"), "{row:?}");
+    let steps: Vec<_> = steps(bench)
+        .into_iter()
+        .map(|(step, retry_count, token, error)| {
+            assert!(error.is_some_and(|error| error.contains("lease ran out")));
+            (step, retry_count, token)
+        })
+        .collect();
+    let abandoned = |n: i64| ("abandoned".to_owned(), n, n + 1);
+    assert_eq!(
+        steps,
+        [abandoned(1), abandoned(2), ("dead".to_owned(), 3, 4)]
+    );
     assert_eq!(bench.ask(|store| store.open_rows()), 0);
     bench.verified();
 }
@@ -169,6 +218,11 @@ fn a_failed_attempt_is_written_down(bench: &Bench) {
         ]
     );
     assert_eq!(ledger(3)[0], "pending".into());
+    let failed = ("failed".to_owned(), 1, 1, Some(error.clone()));
+    let dead = ("dead".to_owned(), 1, 1, Some("refused".to_owned()));
+    let mut history = steps(bench);
+    history.sort_unstable_by(|one, other| other.0.cmp(&one.0));
+    assert_eq!(history, [failed, dead]);
 
     // As operators ask.
     let database = bench.database();
@@ -211,5 +265,6 @@ fn a_failure_under_an_old_token_changes_nothing(bench: &Bench) {
         .collect();
     bench.ask(|store| store.fail(&attempts, now()));
     assert_eq!(bench.database().rows(everything), before);
+    assert_eq!(steps(bench), []);
     bench.verified();
 }

@@ -89,7 +89,7 @@ const PLANTED: [Planted; 14] = [
             "INSERT INTO sync_events SELECT * FROM kept",
             "DROP TABLE kept",
         ],
-        &[(EVENTS, "none"), (FOLD, "user 3, video 7")],
+        &[(EVENTS, "none")],
     ),
     (
         &[

@@ -1,0 +1,315 @@
+//! What a cache entry holds, laid open, and what is wrong with it: the rule by which an audit judges.
+//!
+//! The database only ever moves on, and is read after the entry. So an entry that is ahead of it, or
+//! says something else of the same version, is wrong for certain. One that lags behind may only not
+//! have been told yet: it is wrong if it still lags a while later.
+
+use std::collections::BTreeMap;
+
+use super::behavior::UserId;
+use super::entry::LikeCount;
+use super::fold::Mark;
+
+/// What an entry holds of one pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PairView {
+    /// What requests have asked for.
+    pub current: Mark,
+    /// What the database is known to hold; `None` while nobody has looked.
+    pub settled: Option<Mark>,
+}
+
+/// What an entry holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntryView {
+    /// The database's count, as far as it is known here.
+    pub count: Option<LikeCount>,
+    /// Whether it says that every pair is here.
+    pub complete: bool,
+    /// How many likes less unlikes it says are on their way.
+    pub in_flight: i64,
+    /// How many pairs it says have no settled state.
+    pub unknown: i64,
+    /// The pairs.
+    pub pairs: BTreeMap<UserId, PairView>,
+    /// What of it cannot be read at all.
+    pub unreadable: Option<String>,
+}
+
+/// What the database holds of the same resource, read after the entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Truth {
+    /// The count; `None` if there is none.
+    pub count: Option<LikeCount>,
+    /// The states of the entry's pairs, as far as there are any.
+    pub states: BTreeMap<UserId, Mark>,
+}
+
+/// What speaks against an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// It is wrong.
+    Wrong(Contradiction),
+    /// It is wrong if this still holds a while later.
+    Lags {
+        /// What is not as it should be.
+        contradiction: Contradiction,
+        /// The pair whose event may still be on its way, if it is about one.
+        user_id: Option<UserId>,
+    },
+}
+
+/// What should be in an entry and what is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contradiction {
+    /// What should be.
+    pub expected: String,
+    /// What is.
+    pub found: String,
+}
+
+impl Doubt {
+    /// What is not as it should be.
+    #[must_use]
+    pub const fn contradiction(&self) -> &Contradiction {
+        match self {
+            Self::Wrong(contradiction) | Self::Lags { contradiction, .. } => contradiction,
+        }
+    }
+}
+
+impl EntryView {
+    /// What speaks against this entry; the certain first.
+    #[must_use]
+    pub fn doubts(&self, truth: &Truth) -> Vec<Doubt> {
+        let mut doubts = self.contradicts_itself();
+        self.doubt_count(truth, &mut doubts);
+        for (user_id, pair) in &self.pairs {
+            self.doubt_pair(*user_id, *pair, truth, &mut doubts);
+        }
+        doubts.sort_by_key(|doubt| matches!(doubt, Doubt::Lags { .. }));
+        doubts
+    }
+
+    fn contradicts_itself(&self) -> Vec<Doubt> {
+        let mut doubts = Vec::new();
+        let mut wrong = |expected: String, found: String| {
+            doubts.push(Doubt::Wrong(Contradiction { expected, found }));
+        };
+        if let Some(unreadable) = &self.unreadable {
+            wrong("an entry that can be read".to_owned(), unreadable.clone());
+        }
+        let unknown = self.pairs.values().filter(|pair| pair.settled.is_none());
+        let unknown = i64::try_from(unknown.count()).unwrap_or(i64::MAX);
+        if unknown != self.unknown {
+            wrong(
+                format!("{unknown} pairs without a settled state"),
+                format!("{} by its own count", self.unknown),
+            );
+        }
+        let in_flight: i64 = self
+            .pairs
+            .values()
+            .filter_map(|pair| Some(pair.current.weight() - pair.settled?.weight()))
+            .sum();
+        if in_flight != self.in_flight {
+            wrong(
+                format!("{in_flight} likes on their way"),
+                format!("{} by its own count", self.in_flight),
+            );
+        }
+        for (user_id, pair) in &self.pairs {
+            if pair.settled.is_some_and(|settled| settled > pair.current) {
+                wrong(
+                    format!("user {user_id}'s current state no older than the settled one"),
+                    format!("{:?} before {:?}", pair.current, pair.settled),
+                );
+            }
+        }
+        doubts
+    }
+
+    fn doubt_count(&self, truth: &Truth, doubts: &mut Vec<Doubt>) {
+        let Some(count) = self.count else {
+            return;
+        };
+        let stored = truth.count.unwrap_or(LikeCount::NEVER);
+        let contradiction = Contradiction {
+            expected: describe_count(stored),
+            found: describe_count(count),
+        };
+        if count.revision > stored.revision
+            || (count.revision == stored.revision && count.like_count != stored.like_count)
+        {
+            doubts.push(Doubt::Wrong(contradiction));
+        } else if count.revision < stored.revision {
+            doubts.push(Doubt::Lags {
+                contradiction,
+                user_id: None,
+            });
+        } else if self.complete {
+            let liked: i64 = self
+                .pairs
+                .values()
+                .filter_map(|pair| pair.settled)
+                .map(Mark::weight)
+                .sum();
+            if liked != count.like_count && self.unknown == 0 {
+                doubts.push(Doubt::Lags {
+                    contradiction: Contradiction {
+                        expected: format!(
+                            "{} liked pairs, for it says all are here",
+                            count.like_count
+                        ),
+                        found: format!("{liked} liked pairs"),
+                    },
+                    user_id: None,
+                });
+            }
+        }
+    }
+
+    fn doubt_pair(&self, user_id: UserId, pair: PairView, truth: &Truth, doubts: &mut Vec<Doubt>) {
+        let stored = truth.states.get(&user_id).copied().unwrap_or(Mark::NEVER);
+        let lags = |found: Mark| Doubt::Lags {
+            contradiction: Contradiction {
+                expected: describe(user_id, stored),
+                found: describe(user_id, found),
+            },
+            user_id: Some(user_id),
+        };
+        if let Some(settled) = pair.settled
+            && settled != stored
+        {
+            // Equal versions are ordered too, so that one of the two has come later.
+            doubts.push(if settled > stored {
+                Doubt::Wrong(Contradiction {
+                    expected: describe(user_id, stored),
+                    found: describe(user_id, settled),
+                })
+            } else {
+                lags(settled)
+            });
+        } else if pair.current != stored {
+            doubts.push(lags(pair.current));
+        }
+    }
+}
+
+fn describe(user_id: UserId, mark: Mark) -> String {
+    let state = if mark.liked { "liked" } else { "not liked" };
+    format!("user {user_id}: {state}, version {}", mark.version.0)
+}
+
+fn describe_count(count: LikeCount) -> String {
+    format!("{} likes, revision {}", count.like_count, count.revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Version;
+
+    fn mark(version: i64, liked: bool) -> Mark {
+        Mark {
+            version: Version(version),
+            liked,
+        }
+    }
+
+    fn count(like_count: i64, revision: i64) -> LikeCount {
+        LikeCount {
+            like_count,
+            revision,
+        }
+    }
+
+    fn truth() -> Truth {
+        Truth {
+            count: Some(count(1, 4)),
+            states: BTreeMap::from([(1, mark(10, true)), (2, mark(12, false))]),
+        }
+    }
+
+    fn entry() -> EntryView {
+        let settled = |mark| PairView {
+            current: mark,
+            settled: Some(mark),
+        };
+        EntryView {
+            count: Some(count(1, 4)),
+            pairs: BTreeMap::from([(1, settled(mark(10, true))), (2, settled(mark(12, false)))]),
+            ..EntryView::default()
+        }
+    }
+
+    fn judge(change: impl FnOnce(&mut EntryView)) -> Vec<bool> {
+        let mut view = entry();
+        change(&mut view);
+        let doubts = view.doubts(&truth());
+        doubts
+            .iter()
+            .map(|doubt| matches!(doubt, Doubt::Wrong(_)))
+            .collect()
+    }
+
+    fn set(view: &mut EntryView, user_id: UserId, current: Mark, settled: Option<Mark>) {
+        view.pairs.insert(user_id, PairView { current, settled });
+    }
+
+    #[test]
+    fn an_entry_that_says_what_the_database_says_is_not_doubted() {
+        assert_eq!(entry().doubts(&truth()), []);
+        assert_eq!(EntryView::default().doubts(&truth()), []);
+    }
+
+    #[test]
+    fn what_is_ahead_of_the_database_or_says_otherwise_of_the_same_is_wrong_at_once() {
+        assert_eq!(judge(|view| view.count = Some(count(9, 4))), [true]);
+        assert_eq!(judge(|view| view.count = Some(count(1, 5))), [true]);
+        let ahead = mark(11, true);
+        assert_eq!(judge(|view| set(view, 1, ahead, Some(ahead))), [true]);
+        let stranger = mark(3, true);
+        assert_eq!(judge(|view| set(view, 9, stranger, Some(stranger))), [true]);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_wrong_at_once() {
+        assert_eq!(judge(|view| view.in_flight = 1), [true]);
+        assert_eq!(judge(|view| view.unknown = 1), [true]);
+        assert_eq!(judge(|view| view.unreadable = Some("?".to_owned())), [true]);
+    }
+
+    #[test]
+    fn what_lags_behind_is_wrong_only_later() {
+        assert_eq!(judge(|view| view.count = Some(count(0, 3))), [false]);
+        let old = mark(9, false);
+        assert_eq!(judge(|view| set(view, 1, old, Some(old))), [false]);
+        assert_eq!(
+            judge(|view| {
+                set(view, 1, mark(13, false), Some(mark(10, true)));
+                view.in_flight = -1;
+            }),
+            [false]
+        );
+        assert_eq!(
+            judge(|view| {
+                set(view, 1, mark(13, false), None);
+                view.unknown = 1;
+            }),
+            [false]
+        );
+    }
+
+    #[test]
+    fn an_entry_that_says_all_pairs_are_here_must_have_them() {
+        assert!(judge(|view| view.complete = true).is_empty());
+        assert_eq!(
+            judge(|view| {
+                view.complete = true;
+                view.pairs.remove(&1);
+            }),
+            [false]
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! Retention: completed ledger rows and old behaviors go by age, in bounded batches.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::{MaintenanceError, Parts, Progress};
+use crate::store::ArchivedBehavior;
+
+/// What goes, and at what age.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PruneOptions {
+    /// Completed ledger rows that were recorded so long ago; none if absent.
+    pub ledger_after: Option<Duration>,
+    /// Behaviors that were recorded so long ago and that no promise needs; none if absent.
+    pub behaviors_after: Option<Duration>,
+    /// The file that behaviors are appended to before they are deleted: gzip, one JSON object a line.
+    pub archive: Option<PathBuf>,
+}
+
+/// How many rows go in one transaction, or are looked at for it.
+const AT_ONCE: usize = 1_000;
+
+/// Pruning under way.
+pub struct Prune {
+    parts: Parts,
+    options: PruneOptions,
+    ledger_before: Option<DateTime<Utc>>,
+    behaviors_before: Option<DateTime<Utc>>,
+    position: i64,
+    ledger_rows: u64,
+    behaviors: u64,
+}
+
+impl Prune {
+    /// Begins; ages are counted from now.
+    #[must_use]
+    pub fn begin(parts: Parts, options: PruneOptions) -> Self {
+        let now = Utc::now();
+        Self {
+            ledger_before: options.ledger_after.map(|age| now - age),
+            behaviors_before: options.behaviors_after.map(|age| now - age),
+            parts,
+            options,
+            position: 0,
+            ledger_rows: 0,
+            behaviors: 0,
+        }
+    }
+
+    /// How many ledger rows have gone.
+    #[must_use]
+    pub const fn ledger_rows(&self) -> u64 {
+        self.ledger_rows
+    }
+
+    /// How many behaviors have gone.
+    #[must_use]
+    pub const fn behaviors(&self) -> u64 {
+        self.behaviors
+    }
+
+    /// Prunes the next batch; `None` if there is none left.
+    ///
+    /// # Errors
+    /// If the database fails or the archive cannot be written; nothing is deleted that is not archived.
+    pub async fn step(&mut self) -> Result<Option<Progress>, MaintenanceError> {
+        if let Some(before) = self.behaviors_before {
+            let prunable = self
+                .parts
+                .store
+                .prunable(before, self.position, AT_ONCE)
+                .await?;
+            if !prunable.behaviors.is_empty() {
+                if let Some(path) = &self.options.archive {
+                    archive(path, &prunable.behaviors).map_err(|source| {
+                        MaintenanceError::Archive {
+                            path: path.display().to_string(),
+                            source,
+                        }
+                    })?;
+                }
+                self.parts
+                    .store
+                    .prune_behaviors(&prunable.behaviors)
+                    .await?;
+                self.behaviors += prunable.behaviors.len() as u64;
+            }
+            match prunable.position {
+                Some(position) => self.position = position,
+                None => self.behaviors_before = None,
+            }
+            return Ok(Some(self.progress("behaviors")));
+        }
+        if let Some(before) = self.ledger_before {
+            let pruned = self.parts.store.prune_ledger(before, AT_ONCE).await?;
+            self.ledger_rows += pruned as u64;
+            if pruned < AT_ONCE {
+                self.ledger_before = None;
+            }
+            return Ok(Some(self.progress("ledger")));
+        }
+        Ok(None)
+    }
+
+    const fn progress(&self, stage: &'static str) -> Progress {
+        let done = self.behaviors + self.ledger_rows;
+        Progress {
+            stage,
+            done,
+            total: done,
+        }
+    }
+}
+
+/// Appends behaviors to a file, and has the disk keep them. Each call is a gzip member of its own, which
+/// readers take for one stream.
+fn archive(path: &Path, behaviors: &[ArchivedBehavior]) -> io::Result<()> {
+    let file: File = OpenOptions::new().create(true).append(true).open(path)?;
+    let mut lines = GzEncoder::new(file, Compression::default());
+    for behavior in behaviors {
+        serde_json::to_writer(&mut lines, behavior)?;
+        lines.write_all(b"\n")?;
+    }
+    lines.finish()?.sync_all()
+}
