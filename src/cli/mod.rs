@@ -1,8 +1,12 @@
 //! The command line: one file for each subcommand.
 
+mod audit;
 mod events;
 pub mod load;
+mod maintenance;
 mod migrate;
+mod prune;
+mod rebuild;
 mod serve;
 mod verify;
 mod verify_cache;
@@ -15,6 +19,7 @@ use clap::{Parser, Subcommand};
 use crate::app::AppError;
 use crate::cache::CacheError;
 use crate::config::{self, ConfigError, Given};
+use crate::maintenance::MaintenanceError;
 use crate::nats::NatsError;
 use crate::store::StoreError;
 
@@ -38,6 +43,12 @@ enum Command {
     Load(Box<load::LoadArgs>),
     /// Wait for the ledger to close, then check the promises on the data
     Verify(verify::VerifyArgs),
+    /// Compare behaviors, ledger, read models, counts and cache while serving, and mend them
+    Audit(audit::AuditArgs),
+    /// Make read models, counts and cache anew from the behaviors while serving
+    Rebuild(rebuild::RebuildArgs),
+    /// Delete completed ledger rows and behaviors by age
+    Prune(prune::PruneArgs),
     /// Look at what became of messages from the stream
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -54,6 +65,8 @@ enum Failure {
     Cache(#[from] CacheError),
     #[error(transparent)]
     Broker(#[from] NatsError),
+    #[error(transparent)]
+    Maintenance(#[from] MaintenanceError),
     #[error(transparent)]
     App(#[from] AppError),
     #[error(transparent)]
@@ -82,6 +95,9 @@ impl Cli {
             Command::Migrate => migrate::run(settings()?).await,
             Command::Load(arguments) => Ok(load::run(*arguments).await?),
             Command::Events(command) => events::run(settings()?, command).await,
+            Command::Audit(arguments) => audit::run(settings()?, arguments).await,
+            Command::Rebuild(arguments) => rebuild::run(settings()?, arguments).await,
+            Command::Prune(arguments) => prune::run(settings()?, arguments).await,
             Command::Verify(arguments) => verify::run(settings()?, arguments).await,
         }
     }

@@ -1,0 +1,118 @@
+//! `likewise audit`: compares behaviors, ledger, read models, counts and cache beside the live service,
+//! and mends what differs if it is told to.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::Failure;
+use super::maintenance::{Bar, parts};
+use crate::config::Settings;
+use crate::maintenance::{Audit, AuditOptions, AuditReport};
+
+/// How many differences are shown.
+const SHOWN: usize = 20;
+
+/// Arguments of `likewise audit`.
+#[derive(Debug, clap::Args)]
+pub(super) struct AuditArgs {
+    /// Mend what differs
+    #[arg(long)]
+    repair: bool,
+    /// About how many rows to look at in one chunk
+    #[arg(long, value_name = "ROWS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    chunk: u32,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(settings: Settings, arguments: AuditArgs) -> Result<ExitCode, Failure> {
+    let options = AuditOptions {
+        chunk: arguments.chunk as usize,
+        ..AuditOptions::new(arguments.repair)
+    };
+    let mut audit = Audit::begin(parts(&settings).await?, options).await?;
+    let bar = Bar::start();
+    while let Some(progress) = audit.step().await? {
+        bar.show(progress);
+    }
+    drop(bar);
+    let report = audit.finish().await?;
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, &report)?;
+    }
+    Ok(if report.in_order() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What was found, as a table, and the first of it.
+pub(super) fn print(out: &mut impl Write, report: &AuditReport) -> std::io::Result<()> {
+    let cache = match report.cache_entries {
+        Some(entries) => format!("{entries} cache entries"),
+        None => "no cache (it is in the service's own process, which audits it)".to_owned(),
+    };
+    let took = report.finished_at - report.started_at;
+    writeln!(
+        out,
+        "compared {} behaviors, {} ledger rows, {} counts and {cache} in {:.1} s",
+        report.checked.behaviors,
+        report.checked.ledger_rows,
+        report.checked.counts,
+        took.as_seconds_f64()
+    )?;
+    if report.overdue_rows > 0 {
+        writeln!(
+            out,
+            "{} open ledger rows are overdue by five minutes or more: is a worker running?",
+            report.overdue_rows
+        )?;
+    }
+    if report.found() == 0 {
+        return writeln!(out, "no differences");
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED);
+    table.set_header(["difference", "found", "mended"]);
+    for (finding, tally) in &report.findings {
+        table.add_row([
+            finding.as_str().to_owned(),
+            tally.found.to_string(),
+            tally.mended.to_string(),
+        ]);
+    }
+    for column in 1..=2 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    writeln!(out, "{table}")?;
+    for example in report.examples.iter().take(SHOWN) {
+        writeln!(
+            out,
+            "  {}, {}: expected {}, found {}",
+            example.finding.as_str(),
+            example.subject,
+            example.expected,
+            example.found
+        )?;
+    }
+    if report.found() > SHOWN as u64 {
+        writeln!(out, "  ... and {} more", report.found() - SHOWN as u64)?;
+    }
+    if !report.repair {
+        writeln!(
+            out,
+            "nothing was changed; `likewise audit --repair` mends it"
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! What `audit`, `rebuild` and `prune` have in common: their parts and their progress bar.
+
+use std::io::{IsTerminal, stderr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Failure;
+use crate::cache::{Cache, RedisCache};
+use crate::config::Settings;
+use crate::maintenance::{Parts, Progress};
+use crate::nats::Broker;
+use crate::store;
+
+/// The parts that the settings name. A cache in the service's own process cannot be reached from here.
+pub(super) async fn parts(settings: &Settings) -> Result<Parts, Failure> {
+    let cache = match &settings.redis {
+        Some(options) => Some(Arc::new(RedisCache::new(options)?) as Arc<dyn Cache>),
+        None => None,
+    };
+    let broker = match settings.nats.clone() {
+        Some(options) => {
+            let broker = Broker::connect(options).await?;
+            broker.wait_until_connected(Duration::from_secs(5)).await;
+            Some(Arc::new(broker))
+        }
+        None => None,
+    };
+    Ok(Parts {
+        store: store::connect(&settings.store).await?,
+        cache,
+        broker,
+    })
+}
+
+/// A progress bar on standard error, if that is a terminal.
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar that has not moved yet.
+    pub(super) fn start() -> Self {
+        if !stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let style = ProgressStyle::with_template(
+            "{msg:12} {wide_bar} {human_pos} of {human_len} rows · {per_sec} · {eta} left",
+        )
+        .expect("a constant template is valid");
+        Self(ProgressBar::new(0).with_style(style))
+    }
+
+    /// Shows how far the work has come.
+    pub(super) fn show(&self, progress: Progress) {
+        self.0.set_length(progress.total);
+        self.0.set_position(progress.done);
+        self.0.set_message(progress.stage);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,57 @@
+//! `likewise prune`: what is old enough goes, in bounded batches.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::Failure;
+use super::maintenance::{Bar, parts};
+use crate::config::Settings;
+use crate::maintenance::{Prune, PruneOptions};
+
+/// Arguments of `likewise prune`.
+#[derive(Debug, clap::Args)]
+pub(super) struct PruneArgs {
+    /// Delete completed ledger rows that are older
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..))]
+    ledger_days: Option<u64>,
+    /// Delete behaviors that are older and that no read model needs
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..))]
+    behaviors_days: Option<u64>,
+    /// Append the behaviors to this file first (gzip, one JSON object a line)
+    #[arg(long, value_name = "FILE", requires = "behaviors_days")]
+    archive: Option<PathBuf>,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) async fn run(settings: Settings, arguments: PruneArgs) -> Result<ExitCode, Failure> {
+    let age = |days: u64| DAY.saturating_mul(u32::try_from(days).unwrap_or(u32::MAX));
+    let options = PruneOptions {
+        ledger_after: arguments.ledger_days.map(age),
+        behaviors_after: arguments.behaviors_days.map(age),
+        archive: arguments.archive,
+    };
+    let mut out = std::io::stdout().lock();
+    if options.ledger_after.is_none() && options.behaviors_after.is_none() {
+        writeln!(
+            out,
+            "nothing to do: say --ledger-days, --behaviors-days or both"
+        )?;
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut prune = Prune::begin(parts(&settings).await?, options);
+    let bar = Bar::start();
+    while let Some(progress) = prune.step().await? {
+        bar.show(progress);
+    }
+    drop(bar);
+    writeln!(
+        out,
+        "{} ledger rows and {} behaviors are gone",
+        prune.ledger_rows(),
+        prune.behaviors()
+    )?;
+    Ok(ExitCode::SUCCESS)
+}

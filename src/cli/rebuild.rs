@@ -1,0 +1,81 @@
+//! `likewise rebuild`: read models, counts and cache anew from the behaviors, while serving.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use super::Failure;
+use super::maintenance::{Bar, parts};
+use crate::config::Settings;
+use crate::maintenance::{CacheRebuild, Parts, read_models};
+
+/// Arguments of `likewise rebuild`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RebuildArgs {
+    /// What to rebuild; all of it if none is named
+    #[arg(value_enum)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// video_likes, comment_likes and like_counts
+    ReadModels,
+    /// The entries on Redis
+    Cache,
+}
+
+pub(super) async fn run(settings: Settings, arguments: RebuildArgs) -> Result<ExitCode, Failure> {
+    let parts = parts(&settings).await?;
+    let wanted = |what| arguments.what.is_none_or(|wanted| wanted == what);
+    if wanted(What::ReadModels) {
+        rebuild_read_models(parts.clone()).await?;
+    }
+    if wanted(What::Cache) {
+        rebuild_cache(parts).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn rebuild_read_models(parts: Parts) -> Result<(), Failure> {
+    let mut rebuild = read_models(parts).await?;
+    let bar = Bar::start();
+    while let Some(progress) = rebuild.step().await? {
+        bar.show(progress);
+    }
+    drop(bar);
+    let report = rebuild.finish().await?;
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "read models and counts are what {} behaviors add up to; {} rows were not",
+        report.checked.behaviors,
+        report.mended()
+    )?;
+    Ok(())
+}
+
+async fn rebuild_cache(parts: Parts) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    if parts.cache.is_none() {
+        writeln!(
+            out,
+            "there is no Redis; the cache in a service's own process begins empty when it is started"
+        )?;
+        return Ok(());
+    }
+    let mut rebuild = CacheRebuild::begin(parts);
+    let bar = Bar::start();
+    let mut entries = 0;
+    while let Some(progress) = rebuild.step().await? {
+        entries = progress.done;
+        bar.show(progress);
+    }
+    drop(bar);
+    writeln!(
+        out,
+        "{entries} cache entries were dropped; each is built from the database for its next reader"
+    )?;
+    Ok(())
+}
