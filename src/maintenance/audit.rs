@@ -190,11 +190,11 @@ impl Audit {
             .inspect(chunk)
             .await?
             .iter()
-            .map(|one| (one.finding, one.subject))
+            .map(|one| (one.finding, one.subject.clone()))
             .collect();
         let mended = found
             .iter()
-            .filter(|one| !left.contains(&(one.finding, one.subject)));
+            .filter(|one| !left.contains(&(one.finding, one.subject.clone())));
         self.report.mend(mended);
         Ok(())
     }

@@ -4,7 +4,6 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::StoreFuture;
 use crate::domain::{Pair, Resource, ResourceType, UserId};
@@ -99,10 +98,10 @@ impl Finding {
 }
 
 /// What a [`Discrepancy`] is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
-    /// A like event.
-    Event(Uuid),
+    /// A like event, by its id as it is stored.
+    Event(String),
     /// A user and a resource.
     Pair(Pair),
     /// A resource.

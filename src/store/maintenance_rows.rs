@@ -3,7 +3,6 @@
 use chrono::NaiveDateTime;
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
-use uuid::Uuid;
 
 use super::error::StoreError;
 use super::maintenance::{ArchivedBehavior, Chunk, Discrepancy, Finding, Pass, Position, Subject};
@@ -81,11 +80,9 @@ impl EventFindingRow {
             .into_iter()
             .find(|finding| finding.as_str() == self.finding)
             .ok_or_else(|| unreadable(format!("finding '{}'", self.finding)))?;
-        let id = Uuid::parse_str(&self.event_id)
-            .map_err(|error| unreadable(format!("id '{}': {error}", self.event_id)))?;
         Ok(Discrepancy {
             finding,
-            subject: Subject::Event(id),
+            subject: Subject::Event(self.event_id),
             expected: self.expected,
             found: self.found,
         })

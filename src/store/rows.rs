@@ -225,6 +225,11 @@ pub(super) struct EventRow {
 }
 
 impl EventRow {
+    /// Its id, as it is stored.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     pub(super) fn ledger_row(&self) -> Result<(Status, LedgerRow), StoreError> {
         const TABLE: &str = "sync_events";
         let row = LedgerRow {

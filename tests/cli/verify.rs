@@ -79,7 +79,7 @@ const PLANTED: [Planted; 12] = [
             "INSERT INTO sync_events SELECT * FROM kept",
             "DROP TABLE kept",
         ],
-        broken: &[(EVENTS, "none"), (FOLD, "user 3, video 7")],
+        broken: &[(EVENTS, "none")],
     },
     Planted {
         name: "a ledger row without a behavior",

@@ -1,6 +1,7 @@
 //! One file for each promise.
 
 mod actors_survive_panics;
+mod audits_mend;
 mod bounded;
 mod closed_by_default;
 mod counts_are_exact;

@@ -13,6 +13,7 @@ use crate::support::database::Value;
 on_every_database!(
     only_what_is_due_is_claimed,
     the_more_urgent_is_claimed_first,
+    a_row_that_cannot_be_read_keeps_no_other_from_being_claimed,
     an_abandoned_attempt_counts_and_the_last_one_kills,
     several_claimers_never_get_the_same_row,
     a_failed_attempt_is_written_down,
@@ -70,6 +71,26 @@ fn the_more_urgent_is_claimed_first(bench: &Bench) {
     let mut normal = users[1..4].to_vec();
     normal.sort_unstable();
     assert_eq!(normal, [3, 4, 6], "{users:?}");
+}
+
+fn a_row_that_cannot_be_read_keeps_no_other_from_being_claimed(bench: &Bench) {
+    record(bench, 5);
+    bench.database().execute(&[
+        "UPDATE sync_events SET id = 'no event id' WHERE user_id = 1",
+        "UPDATE sync_events SET resource_type = 'song' WHERE user_id = 2",
+    ]);
+    let users: BTreeSet<_> = claim(bench, later(), 10)
+        .iter()
+        .map(|row| row.user_id)
+        .collect();
+    assert_eq!(users, BTreeSet::from([3, 4, 5]));
+    let dead = bench.database().rows(
+        "SELECT user_id, error_message FROM sync_events WHERE status = 'dead' \
+         AND next_attempt_at IS NULL AND processed_at IS NOT NULL ORDER BY user_id",
+    );
+    assert_eq!(dead.len(), 2, "{dead:?}");
+    assert!(dead[0][1].text().contains("no event id"), "{dead:?}");
+    assert!(dead[1][1].text().contains("song"), "{dead:?}");
 }
 
 /// What is appended to the history of events, in order.

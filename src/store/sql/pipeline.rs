@@ -316,6 +316,7 @@ macro_rules! sql_store {
                 limit: usize,
             ) -> Result<Claimed, StoreError> {
                 let mut claims = Vec::new();
+                let mut unreadable = Vec::new();
                 // Each priority by itself: in the order of the index, so that no more rows are locked
                 // than are taken.
                 for priority in Priority::DESCENDING {
@@ -327,8 +328,10 @@ macro_rules! sql_store {
                     let due: Vec<EventRow> =
                         Self::load(connection, &self.statements.due, &params).await?;
                     for row in &due {
-                        let (status, row) = row.ledger_row()?;
-                        claims.push(Claim::of(status, row));
+                        match row.ledger_row() {
+                            Ok((status, row)) => claims.push(Claim::of(status, row)),
+                            Err(error) => unreadable.push((row.id().to_owned(), error.to_string())),
+                        }
                     }
                     if claims.len() == limit {
                         break;
@@ -342,6 +345,11 @@ macro_rules! sql_store {
                         .collect();
                     let params = [Param::rows(&rows), Param::time(lease.now)];
                     Self::execute(connection, &self.statements.claim, &params).await?;
+                }
+                // A row that nobody can work on must not keep the others from being claimed.
+                if !unreadable.is_empty() {
+                    let params = [Param::rows(&unreadable), Param::time(lease.now)];
+                    Self::execute(connection, &self.statements.bury, &params).await?;
                 }
                 let abandoned: Vec<_> = claims.iter().filter_map(history_columns).collect();
                 if !abandoned.is_empty() {

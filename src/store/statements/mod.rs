@@ -71,6 +71,8 @@ pub(super) struct Statements {
     pub(super) due: Statement,
     /// Parameters: rows `(event_id, next_status, attempts, due_at, leased_until, token, error)`, now.
     pub(super) claim: Statement,
+    /// Closes rows as dead. Parameters: rows `(event_id, error)`, now.
+    pub(super) bury: Statement,
     /// The pairs of the last like events. Parameters: the most rows.
     pub(super) recent_pairs: Statement,
     /// Keeps messages. Parameters: rows of [`QUARANTINED`], now.
@@ -322,6 +324,22 @@ impl Statements {
                         ("error_message", "COALESCE(r.error, e.error_message)"),
                         ("updated_at", &now),
                         ("processed_at", &closed_at),
+                    ],
+                )
+                .into(),
+            bury: d
+                .update(
+                    "sync_events",
+                    &d.rows("$1", &[Word("event_id"), Text("error")]),
+                    "e.id = r.event_id",
+                    &[
+                        ("status", "'dead'"),
+                        ("error_message", "r.error"),
+                        ("next_attempt_at", "NULL"),
+                        ("lease_until", "NULL"),
+                        ("fencing_token", "e.fencing_token + 1"),
+                        ("updated_at", &now),
+                        ("processed_at", &now),
                     ],
                 )
                 .into(),

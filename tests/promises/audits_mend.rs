@@ -1,0 +1,193 @@
+//! The audit: under load it finds nothing, and what has been corrupted it finds and mends, whatever kind
+//! it is of.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::support::checks::ledger_closes;
+use crate::support::crowd::Crowd;
+use crate::support::database::Database;
+use crate::support::seed;
+use crate::support::servers::Kind;
+use crate::support::service::{Service, Setup};
+
+const CROWD: Crowd = Crowd {
+    first_user: 1,
+    threads: 4,
+    users: 25,
+    videos: 40,
+};
+
+#[test]
+fn a_thousand_corruptions_of_every_kind_are_mended_embedded() {
+    corrupted_and_mended(Setup::new(), None);
+}
+
+#[test]
+fn a_thousand_corruptions_of_every_kind_are_mended_on_mariadb_and_redis() {
+    let setup = Setup::on_parts(Kind::MariaDb).set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0);
+    let redis = setup.setting("LIKEWISE_REDIS_URL");
+    corrupted_and_mended(setup, Some(&redis));
+}
+
+fn corrupted_and_mended(setup: Setup, redis: Option<&str>) {
+    let mut rng = seed::rng("audits mend");
+    let service = setup.start();
+    let running = CROWD.start(&service, &mut rng);
+    for _ in 0..2 {
+        running.wait_for(800);
+        let clean = audit(&service, &["--chunk", "300"]);
+        assert_eq!(found(&clean), BTreeMap::new(), "under load: {clean:#}");
+    }
+    running.wait_for(800);
+    let diary = running.stop();
+    assert!(diary.not_acknowledged().is_empty());
+    ledger_closes(service.database());
+
+    let mut planted = corrupt_database(service.database());
+    if let Some(redis) = redis {
+        planted.insert("stale_cache_entry", corrupt_redis(redis));
+    }
+    let all: u64 = planted.values().sum();
+    assert!(all >= 1_000, "{planted:?}");
+
+    // It says so, and changes nothing.
+    let before = service.database().sizes();
+    let report = audit(&service, &[]);
+    for (finding, planted) in &planted {
+        let seen = found(&report).get(*finding).copied().unwrap_or_default();
+        assert!(seen >= *planted, "{finding}: {planted} planted, {report:#}");
+    }
+    assert_eq!(service.database().sizes(), before);
+
+    let repaired = audit(&service, &["--repair"]);
+    for (finding, tally) in repaired["findings"].as_object().expect("findings") {
+        assert_eq!(tally["found"], tally["mended"], "{finding}: {repaired:#}");
+    }
+    ledger_closes(service.database());
+    let again = audit(&service, &[]);
+    assert_eq!(
+        found(&again),
+        BTreeMap::new(),
+        "after the repair: {again:#}"
+    );
+    let setup = service.stop();
+    setup.verify(30).holds();
+}
+
+/// Breaks what it can with plain SQL, each row in one way only; answers how much of each kind.
+fn corrupt_database(database: &Database) -> BTreeMap<&'static str, u64> {
+    let pairs =
+        database.rows("SELECT user_id, video_id FROM video_likes ORDER BY user_id, video_id");
+    let events =
+        database.texts("SELECT id FROM sync_events WHERE status = 'completed' ORDER BY id");
+    let counts = database.rows("SELECT resource_id FROM like_counts ORDER BY resource_id");
+    let mut planted = BTreeMap::new();
+    let mut statements = Vec::new();
+    for (n, pair) in pairs.iter().enumerate().take(600) {
+        let which = format!(
+            "WHERE user_id = {} AND video_id = {}",
+            pair[0].number(),
+            pair[1].number()
+        );
+        statements.push(match n % 3 {
+            0 => format!("DELETE FROM video_likes {which}"),
+            1 => format!(
+                "UPDATE video_likes SET deleted_at = CASE WHEN deleted_at IS NULL \
+                 THEN created_at END {which}"
+            ),
+            _ => format!("UPDATE video_likes SET version = version + 60000000 {which}"),
+        });
+        *planted.entry("wrong_like").or_default() += 1;
+    }
+    for (n, count) in counts.iter().enumerate().take(20) {
+        let which = format!(
+            "WHERE resource_type = 'video' AND resource_id = {}",
+            count[0].number()
+        );
+        statements.push(match n % 2 {
+            0 => format!("UPDATE like_counts SET like_count = like_count + 7 {which}"),
+            _ => format!("DELETE FROM like_counts {which}"),
+        });
+        *planted.entry("wrong_count").or_default() += 1;
+    }
+    for (n, id) in events.iter().enumerate().take(450) {
+        let (finding, statement) = match n % 3 {
+            0 => (
+                "missing_ledger_row",
+                format!("DELETE FROM sync_events WHERE id = '{id}'"),
+            ),
+            1 => (
+                "missing_behavior",
+                format!("DELETE FROM user_behaviors WHERE event_id = '{id}'"),
+            ),
+            _ => (
+                "broken_ledger_row",
+                format!("UPDATE sync_events SET processed_at = NULL WHERE id = '{id}'"),
+            ),
+        };
+        statements.push(statement);
+        *planted.entry(finding).or_default() += 1;
+    }
+    let statements: Vec<_> = statements.iter().map(String::as_str).collect();
+    database.execute(&statements);
+    planted
+}
+
+/// Breaks every entry in one way; answers how many.
+fn corrupt_redis(url: &str) -> u64 {
+    let client = redis::Client::open(url).expect("a URL");
+    let mut connection = client.get_connection().expect("a connection");
+    let mut keys: Vec<String> = redis::cmd("KEYS")
+        .arg("likewise:*")
+        .query(&mut connection)
+        .expect("keys");
+    keys.sort();
+    let mut planted = 0;
+    for (n, key) in keys.iter().enumerate() {
+        let entry: BTreeMap<String, String> = redis::cmd("HGETALL")
+            .arg(key)
+            .query(&mut connection)
+            .expect("an entry");
+        let settled = entry.iter().find_map(|(user, value)| {
+            user.parse::<i64>().ok()?;
+            let (version, liked) = value.split_once(':')?;
+            matches!(liked, "0" | "1").then_some((user, version.parse::<i64>().ok()?, liked))
+        });
+        let (Some((user, version, liked)), Some(count)) = (settled, entry.get("n")) else {
+            continue;
+        };
+        let other = if liked == "1" { "0" } else { "1" };
+        let (likes, revision) = count.split_once(':').expect("a count");
+        let likes: i64 = likes.parse().expect("a number");
+        let (field, value) = match n % 4 {
+            0 => ("n", format!("{}:{revision}", likes + 5)),
+            1 => (user.as_str(), format!("{version}:{other}")),
+            2 => ("f", "3".to_owned()),
+            _ => (user.as_str(), format!("{}:{other}", version - 1)),
+        };
+        let _: i64 = redis::cmd("HSET")
+            .arg(&[key, field, &value])
+            .query(&mut connection)
+            .expect("an answer");
+        planted += 1;
+    }
+    assert!(planted > 0, "{keys:?}");
+    planted
+}
+
+fn audit(service: &Service, arguments: &[&str]) -> Value {
+    let arguments = [&["audit", "--json"], arguments].concat();
+    let ran = service.setup().run(&arguments);
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+}
+
+/// How much was found of each kind.
+fn found(report: &Value) -> BTreeMap<&str, u64> {
+    let findings = report["findings"].as_object().expect("findings");
+    findings
+        .iter()
+        .map(|(finding, tally)| (finding.as_str(), tally["found"].as_u64().expect("a number")))
+        .collect()
+}
