@@ -17,11 +17,13 @@ use crate::actors::kit::{Guardian, GuardianPolicy, Mailbox, Provoke, Registry, V
 use crate::actors::nats_subscriber::StopPulling;
 use crate::actors::retry_scheduler::StopClaiming;
 use crate::actors::{
-    BehaviorRecorder, CacheWriter, EventPublisher, NatsSubscriber, RetryScheduler, SyncPublisher,
+    BehaviorRecorder, CacheWriter, EventPublisher, HealthMonitor, NatsSubscriber, RetryScheduler,
+    SyncPublisher,
 };
 use crate::cache::{Cache, CacheError, MemoryCache, RedisCache};
 use crate::config::{ConfigError, Settings};
 use crate::domain::HybridClock;
+use crate::health::{PartsGone, Probe};
 use crate::likes::Likes;
 use crate::messages::Settle;
 use crate::nats::{Broker, NatsError};
@@ -102,12 +104,11 @@ impl App {
             cache_writer: actors.cache_writer.clone(),
             publisher: actors.publisher.clone(),
             recorder: actors.recorder.clone(),
+            gone: Arc::clone(&actors.gone),
         };
         let draining = Arc::new(AtomicBool::new(false));
         let health = Health {
-            store: Arc::clone(&store),
-            cache: Arc::clone(&cache),
-            broker: broker.clone(),
+            probe: parts.probe(),
             registry: registry.clone(),
             draining: Arc::clone(&draining),
         };
@@ -277,6 +278,16 @@ struct Parts {
     broker: Option<Arc<Broker>>,
 }
 
+impl Parts {
+    fn probe(&self) -> Probe {
+        Probe {
+            store: Arc::clone(&self.store),
+            cache: Arc::clone(&self.cache),
+            broker: self.broker.clone(),
+        }
+    }
+}
+
 /// The actors and how to reach them, in the order of the flow.
 struct Actors {
     publisher: Option<Mailbox<EventPublisher>>,
@@ -285,6 +296,9 @@ struct Actors {
     sync_publisher: Mailbox<SyncPublisher>,
     cache_writer: Mailbox<CacheWriter>,
     retry_scheduler: Option<Mailbox<RetryScheduler>>,
+    /// Kept, for an actor that nobody can reach stops.
+    _health_monitor: Option<Mailbox<HealthMonitor>>,
+    gone: Arc<PartsGone>,
     given_up: Arc<Notify>,
 }
 
@@ -334,6 +348,12 @@ impl Actors {
                 )
             })
         });
+        let gone = Arc::new(PartsGone::default());
+        let health_monitor = settings.role.is_api().then(|| {
+            starter.start(HealthMonitor::NAME, |vitals| {
+                HealthMonitor::new(parts.probe(), Arc::clone(&gone), vitals)
+            })
+        });
         Self {
             publisher,
             subscriber,
@@ -341,6 +361,8 @@ impl Actors {
             sync_publisher,
             cache_writer,
             retry_scheduler,
+            _health_monitor: health_monitor,
+            gone,
             given_up,
         }
     }

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod health;
 pub mod likes;
 pub mod maintenance;
 pub mod messages;

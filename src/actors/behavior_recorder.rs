@@ -115,12 +115,14 @@ impl Recording {
         let mut failures: Vec<Option<NotRecorded>> = vec![None; batch.len()];
         for (part, error) in outcome.failed {
             self.vitals.failed(&error);
-            PartFailed {
-                part: Part::Database,
-                doing: "recording behaviors",
-                error: &error,
+            if error.is_news() {
+                PartFailed {
+                    part: Part::Database,
+                    doing: "recording behaviors",
+                    error: &error,
+                }
+                .emit();
             }
-            .emit();
             let reason = error.to_string();
             failures[part].fill(Some(match error.kind() {
                 FailureKind::Transient => NotRecorded::Unavailable(reason),

@@ -519,6 +519,9 @@ impl Writing {
 
     fn database_failed(&self, error: &StoreError) {
         self.vitals.failed(error);
+        if !error.is_news() {
+            return;
+        }
         PartFailed {
             part: Part::Database,
             doing: "looking for what the cache does not know",

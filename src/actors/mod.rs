@@ -4,6 +4,7 @@
 pub mod behavior_recorder;
 pub mod cache_writer;
 pub mod event_publisher;
+pub mod health_monitor;
 pub mod kit;
 pub mod nats_subscriber;
 pub mod retry_scheduler;
@@ -14,6 +15,7 @@ mod failures;
 pub use behavior_recorder::BehaviorRecorder;
 pub use cache_writer::CacheWriter;
 pub use event_publisher::EventPublisher;
+pub use health_monitor::HealthMonitor;
 pub use nats_subscriber::NatsSubscriber;
 pub use retry_scheduler::RetryScheduler;
 pub use sync_publisher::SyncPublisher;

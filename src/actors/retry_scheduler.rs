@@ -156,12 +156,14 @@ impl Round {
                 Ok(claimed) => claimed,
                 Err(error) => {
                     self.vitals.failed(&error);
-                    PartFailed {
-                        part: Part::Database,
-                        doing: "claiming due ledger rows",
-                        error: &error,
+                    if error.is_news() {
+                        PartFailed {
+                            part: Part::Database,
+                            doing: "claiming due ledger rows",
+                            error: &error,
+                        }
+                        .emit();
                     }
-                    .emit();
                     break;
                 }
             };

@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod behavior;
+pub mod breaker;
 pub mod entry;
 pub mod entry_view;
 pub mod fold;
@@ -12,6 +13,7 @@ pub use backoff::Backoff;
 pub use behavior::{
     Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resource, ResourceType, Source, UserId,
 };
+pub use breaker::{Breaker, BreakerPolicy, Change};
 pub use entry::{Applied, Entry, LikeCount, Reading};
 pub use entry_view::{Contradiction, Doubt, EntryView, PairView, Truth};
 pub use fold::{Fold, Mark, Pair};

@@ -11,7 +11,7 @@ use crate::domain::{
     Action, Applied, BehaviorEvent, InvalidBehavior, Mark, Pair, Resource, UserId, Version,
 };
 use crate::messages::{Apply, Durability, Forget, NotRecorded, Publish, Record};
-use crate::telemetry::LikeAccepted;
+use crate::telemetry::{LikeAccepted, Part};
 
 /// An accepted like or unlike.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,9 @@ pub enum NotAccepted {
     /// Nothing that makes it durable can be reached.
     #[error("the like could not be made durable: {0}")]
     Unavailable(String),
+    /// Two of the parts that it goes through are gone.
+    #[error("{} and {} cannot be reached; nothing was changed", .0.as_str(), .1.as_str())]
+    PartsGone(Part, Part),
     /// The database refuses it, which no valid like should meet.
     #[error("{0}")]
     Internal(String),
@@ -74,6 +77,10 @@ impl Likes {
         action: Action,
     ) -> Result<Accepted, NotAccepted> {
         let started = Instant::now();
+        // With two parts gone a like might be kept, but not come to its end: nothing is half done.
+        if let Some((one, other)) = self.gone.two() {
+            return Err(NotAccepted::PartsGone(one, other));
+        }
         let mut newer = Version::NEVER;
         for _ in 0..DRAWS {
             let version = self.clock.next();

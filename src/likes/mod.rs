@@ -10,6 +10,7 @@ use crate::actors::kit::Mailbox;
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::cache::Cache;
 use crate::domain::HybridClock;
+use crate::health::PartsGone;
 
 pub use accept::{Accepted, NotAccepted};
 pub use read::{Like, NotRead};
@@ -27,4 +28,6 @@ pub struct Likes {
     pub publisher: Option<Mailbox<EventPublisher>>,
     /// Takes what must be durable and cannot be published.
     pub recorder: Mailbox<BehaviorRecorder>,
+    /// Which parts are gone.
+    pub gone: Arc<PartsGone>,
 }

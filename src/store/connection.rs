@@ -1,12 +1,14 @@
 //! Connections on loan from a pool, each for a bounded time.
 
 use std::fmt::Display;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use deadpool::managed::{Manager, Object, Pool, PoolError};
+use deadpool::managed::{Manager, Object, Pool, PoolError, TimeoutType};
 
 use super::error::StoreError;
-use crate::domain::Backoff;
+use crate::domain::{Backoff, Breaker, BreakerPolicy, Change};
+use crate::telemetry::{Part, PartAway, PartBack};
 
 /// How long `verify` may read: it looks at everything.
 pub(super) const VERIFY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -30,34 +32,114 @@ pub(super) fn pool<M: Manager>(
         .map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
-/// Lends a connection. To wait for one, to try it and to make another takes no longer than this all
-/// together.
-pub(super) async fn lend<M: Manager<Error: Display>>(
-    pool: &Pool<M>,
-    timeout: Duration,
-) -> Result<Object<M>, StoreError> {
-    match tokio::time::timeout(timeout, pool.get()).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(PoolError::Timeout(_))) | Err(_) => Err(StoreError::TimedOut(timeout)),
-        Ok(Err(error)) => Err(StoreError::Unavailable(error.to_string())),
+/// When the database counts as away.
+const BREAKER: BreakerPolicy = BreakerPolicy {
+    failures: 3,
+    open_for: Duration::from_millis(500),
+    open_for_at_most: Duration::from_secs(2),
+};
+
+/// The breaker that all connections to one database share.
+pub(super) fn breaker() -> Arc<Mutex<Breaker>> {
+    Arc::new(Mutex::new(Breaker::new(BREAKER)))
+}
+
+/// Lends connections while the database is there.
+pub(super) struct Lender<M: Manager> {
+    pool: Pool<M>,
+    breaker: Arc<Mutex<Breaker>>,
+    /// Asks even while the database counts as away, to find out.
+    asks_always: bool,
+}
+
+impl<M: Manager<Error: Display>> Lender<M> {
+    pub(super) fn new(pool: Pool<M>, breaker: &Arc<Mutex<Breaker>>) -> Self {
+        Self {
+            pool,
+            breaker: Arc::clone(breaker),
+            asks_always: false,
+        }
+    }
+
+    /// Lends from the same pool, also while the database counts as away.
+    pub(super) fn asking_always(&self) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            breaker: Arc::clone(&self.breaker),
+            asks_always: true,
+        }
+    }
+
+    /// Lends a connection. To wait for one, to try it and to make another takes no longer than this all
+    /// together.
+    pub(super) async fn lend(&self, timeout: Duration) -> Result<Object<M>, StoreError> {
+        if !self.asks_always && !self.lock_breaker().admit(Instant::now()) {
+            return Err(StoreError::Away);
+        }
+        match tokio::time::timeout(timeout, self.pool.get()).await {
+            Ok(Ok(connection)) => Ok(connection),
+            // That all connections are lent does not say that the database is away.
+            Ok(Err(PoolError::Timeout(TimeoutType::Wait))) => Err(StoreError::TimedOut(timeout)),
+            Ok(Err(PoolError::Timeout(_))) => {
+                self.failed();
+                Err(StoreError::TimedOut(timeout))
+            }
+            Err(_) => Err(StoreError::TimedOut(timeout)),
+            Ok(Err(error)) => {
+                self.failed();
+                Err(StoreError::Unavailable(error.to_string()))
+            }
+        }
+    }
+
+    /// Takes note of how it went with a connection.
+    pub(super) fn heard<T>(&self, outcome: &Result<T, StoreError>) {
+        match outcome {
+            Err(error) if !error.was_answered() => self.failed(),
+            _ => {
+                let change = self.lock_breaker().succeeded(Instant::now());
+                if let Change::Closed(away_for) = change {
+                    PartBack {
+                        part: Part::Database,
+                        away_for,
+                    }
+                    .emit();
+                }
+            }
+        }
+    }
+
+    fn failed(&self) {
+        if self.lock_breaker().failed(Instant::now()) == Change::Opened {
+            PartAway {
+                part: Part::Database,
+            }
+            .emit();
+        }
+    }
+
+    fn lock_breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs `$work` on a connection lent from `$pool`. One that does not answer in time is dropped: it may
+/// Runs `$work` on a connection that `$lender` lends. One that does not answer in time is dropped: it may
 /// be in the middle of a transaction, and must not go back to the pool like that.
 macro_rules! within {
-    ($pool:expr, $timeout:expr, |$connection:ident| $work:expr) => {
+    ($lender:expr, $timeout:expr, |$connection:ident| $work:expr) => {
         Box::pin(async move {
-            let mut lent = $crate::store::connection::lend($pool, $timeout).await?;
+            let mut lent = $lender.lend($timeout).await?;
             let outcome = tokio::time::timeout($timeout, async {
                 let $connection = &mut *lent;
                 $work.await
             })
             .await;
-            outcome.unwrap_or_else(|_| {
+            let outcome = outcome.unwrap_or_else(|_| {
                 drop(deadpool::managed::Object::take(lent));
                 Err(StoreError::TimedOut($timeout))
-            })
+            });
+            $lender.heard(&outcome);
+            outcome
         })
     };
 }

@@ -15,6 +15,9 @@ pub enum StoreError {
     /// It could not be reached, or dropped the connection.
     #[error("the database cannot be reached: {0}")]
     Unavailable(String),
+    /// It could not be reached or did not answer several times in a row, and is left alone for a moment.
+    #[error("the database is away, and is left alone for a moment")]
+    Away,
     /// It did not answer in time.
     #[error("the database did not answer within {0:?}")]
     TimedOut(std::time::Duration),
@@ -47,11 +50,24 @@ impl StoreError {
         match self {
             Self::Refused(_) | Self::Unreadable { .. } | Self::Url(_) => FailureKind::Permanent,
             Self::Unavailable(_)
+            | Self::Away
             | Self::TimedOut(_)
             | Self::Busy(_)
             | Self::Failed(_)
             | Self::Migration(_) => FailureKind::Transient,
         }
+    }
+
+    /// Whether it is news: that the database is away has been said when it went.
+    #[must_use]
+    pub const fn is_news(&self) -> bool {
+        !matches!(self, Self::Away)
+    }
+
+    /// Whether it shows that the database can be spoken to.
+    #[must_use]
+    pub const fn was_answered(&self) -> bool {
+        !matches!(self, Self::Unavailable(_) | Self::TimedOut(_) | Self::Away)
     }
 
     /// Whether it may be the error of one row of a batch, without which the others would go through: a

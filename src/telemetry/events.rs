@@ -400,6 +400,42 @@ impl PartFailed<'_> {
     }
 }
 
+/// A part has failed several times in a row, and is left alone for a moment at a time.
+pub struct PartAway {
+    /// Which part.
+    pub part: Part,
+}
+
+impl PartAway {
+    /// Counts and logs it.
+    pub fn emit(self) {
+        METRICS.part_away(self.part.as_str(), true);
+        log::warn!(
+            target: "likewise",
+            "the {} is away; it is tried again every moment", self.part.as_str()
+        );
+    }
+}
+
+/// A part that was away answers again.
+pub struct PartBack {
+    /// Which part.
+    pub part: Part,
+    /// How long it was away.
+    pub away_for: Duration,
+}
+
+impl PartBack {
+    /// Counts and logs it.
+    pub fn emit(self) {
+        METRICS.part_away(self.part.as_str(), false);
+        log::info!(
+            target: "likewise",
+            "the {} is back after {:?}", self.part.as_str(), self.away_for
+        );
+    }
+}
+
 /// An actor panicked.
 pub struct ActorPanicked<'a> {
     /// Which.

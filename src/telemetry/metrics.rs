@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
@@ -61,6 +62,7 @@ pub(super) struct Metrics {
     pub(super) panics: Family<ActorLabels, Counter>,
     pub(super) restarts: Family<ActorLabels, Counter>,
     pub(super) part_failures: Family<PartLabels, Counter>,
+    pub(super) parts_away: Family<PartLabels, Gauge>,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -89,6 +91,7 @@ impl Metrics {
             panics: Family::default(),
             restarts: Family::default(),
             part_failures: Family::default(),
+            parts_away: Family::default(),
         };
         let mut registry = std::mem::take(&mut metrics.registry);
         registry.register(
@@ -184,8 +187,19 @@ impl Metrics {
             "Failed calls to a part that Likewise depends on",
             metrics.part_failures.clone(),
         );
+        registry.register(
+            "part_away",
+            "Whether a part has failed several times in a row and is left alone for a moment: 1 or 0",
+            metrics.parts_away.clone(),
+        );
         metrics.registry = registry;
         metrics
+    }
+
+    /// Notes whether a part is away.
+    pub(super) fn part_away(&self, part: &'static str, away: bool) {
+        let gauge = self.parts_away.get_or_create(&PartLabels { part });
+        gauge.set(i64::from(away));
     }
 }
 

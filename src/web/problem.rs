@@ -214,7 +214,9 @@ impl From<NotAccepted> for Problem {
             NotAccepted::Overloaded(_) => {
                 Self::overloaded(format!("{error}; nothing was changed, try again shortly"))
             }
-            NotAccepted::Unavailable(_) => Self::unavailable(error.to_string()),
+            NotAccepted::Unavailable(_) | NotAccepted::PartsGone(..) => {
+                Self::unavailable(error.to_string())
+            }
             NotAccepted::Internal(_) => Self::internal(error.to_string()),
         }
     }

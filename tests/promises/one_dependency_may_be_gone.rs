@@ -308,16 +308,16 @@ fn without_nats_and_database_likes_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn without_redis_and_nats_nothing_acknowledged_is_lost() {
+fn without_redis_and_nats_likes_are_refused_and_nothing_is_half_done() {
     two_gone(&[Part::Redis, Part::Nats]);
 }
 
 #[test]
-fn without_redis_and_database_nothing_acknowledged_is_lost() {
+fn without_redis_and_database_likes_are_refused_and_nothing_is_half_done() {
     two_gone(&[Part::Redis, Part::Database]);
 }
 
-/// One place where likes become durable is left. They may be refused, but what is acknowledged is kept.
+/// One place where likes become durable is left, but they would not come to their end.
 fn two_gone(parts: &[Part]) {
     let mut rng = seed::rng(&format!("{parts:?}"));
     let mut whole = Whole::start();
@@ -331,16 +331,49 @@ fn two_gone(parts: &[Part]) {
         let (status, seen) = readiness(&service);
         (status == 503).then_some(()).ok_or(seen)
     });
+    let diary = running.stop();
+    refused_without_a_trace(&service);
+    let running = CROWD.start(&service, &mut rng);
     running.wait_for(40);
     for part in parts {
         whole.bring_back(*part, Way::Killed);
     }
     until("every part to be up", PATIENCE, || all_up(&service));
+    until("likes to be accepted", PATIENCE, || {
+        let answer = service.client().try_like("PUT", PROBE, PROBE)?;
+        (answer.status == 200)
+            .then_some(())
+            .ok_or(format!("{answer:?}"))
+    });
+    let refused = service.client().read(PROBE + 2, PROBE + 2);
+    assert!(!refused.liked, "{refused:?}");
     running.wait_for(100);
-    let diary = running.stop();
+    let mut diary = diary;
+    diary.extend(running.stop());
     everything_holds(&service);
     diary_is_kept(service.database(), &diary);
+    let recorded = format!(
+        "SELECT COUNT(*) FROM user_behaviors WHERE user_id = {}",
+        PROBE + 2
+    );
+    assert_eq!(service.database().number(&recorded), 0);
     service.stop();
+}
+
+/// Each like is answered with 503 and when to come back.
+fn refused_without_a_trace(service: &Service) {
+    until("likes to be refused", PATIENCE, || {
+        let answer = service.client().try_like("PUT", PROBE + 1, PROBE + 1)?;
+        (answer.status == 503)
+            .then_some(())
+            .ok_or(format!("{answer:?}"))
+    });
+    for _ in 0..20 {
+        let answer = timed(|| service.client().try_like("PUT", PROBE + 2, PROBE + 2));
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        assert_eq!(answer.problem(), "unavailable");
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ fn readyz_says_what_is_up() {
             "actors": {
                 "behavior_recorder": "running",
                 "cache_writer": "running",
+                "health_monitor": "running",
                 "retry_scheduler": "running",
                 "sync_publisher": "running"
             }

@@ -31,7 +31,7 @@ pub(super) mod prelude {
         ResourceType, Source, Status, UserId,
     };
     pub(in crate::store) use crate::store::connection::{
-        INSPECT_TIMEOUT, VERIFY_TIMEOUT, pool, transact, within,
+        INSPECT_TIMEOUT, Lender, VERIFY_TIMEOUT, breaker, pool, transact, within,
     };
     pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;

@@ -6,8 +6,9 @@ macro_rules! sql_store {
     ($store:ident, $connection:ty, $dialect:expr, $begin:ident, $kind:literal) => {
         /// The store over this database.
         pub(super) struct $store {
-            readers: Pool<AsyncDieselConnectionManager<$connection>>,
-            writers: Pool<AsyncDieselConnectionManager<$connection>>,
+            readers: Lender<AsyncDieselConnectionManager<$connection>>,
+            writers: Lender<AsyncDieselConnectionManager<$connection>>,
+            prober: Lender<AsyncDieselConnectionManager<$connection>>,
             statements: Statements,
             timeout: Duration,
         }
@@ -19,9 +20,12 @@ macro_rules! sql_store {
                 writers: Pool<AsyncDieselConnectionManager<$connection>>,
                 timeout: Duration,
             ) -> Self {
+                let breaker = breaker();
+                let readers = Lender::new(readers, &breaker);
                 Self {
+                    prober: readers.asking_always(),
                     readers,
-                    writers,
+                    writers: Lender::new(writers, &breaker),
                     statements: Statements::new(&$dialect),
                     timeout,
                 }
@@ -437,7 +441,7 @@ macro_rules! sql_store {
 
         impl Store for $store {
             fn ping(&self) -> StoreFuture<'_, ()> {
-                within!(&self.readers, self.timeout, |connection| async {
+                within!(&self.prober, self.timeout, |connection| async {
                     Self::total(connection, &self.statements.ping)
                         .await
                         .map(drop)

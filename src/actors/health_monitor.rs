@@ -1,0 +1,88 @@
+//! Looks at the parts again and again, so that a like is refused at once while two of them are gone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, Supervised};
+
+use super::kit::{Provoke, Vitals, spawn_work};
+use crate::health::{PartsGone, Probe};
+
+/// How often it looks.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The actor.
+pub struct HealthMonitor {
+    probe: Probe,
+    gone: Arc<PartsGone>,
+    vitals: Arc<Vitals>,
+    looking: Arc<AtomicBool>,
+}
+
+impl HealthMonitor {
+    /// Its name in the registry.
+    pub const NAME: &'static str = "health_monitor";
+
+    /// A monitor that keeps `gone` up to date.
+    #[must_use]
+    pub fn new(probe: Probe, gone: Arc<PartsGone>, vitals: Arc<Vitals>) -> Self {
+        let watched = Arc::clone(&gone);
+        vitals.set_details(move || {
+            let two = watched.two();
+            let two = two.map(|(one, other)| [one.as_str(), other.as_str()]);
+            serde_json::json!({
+                "interval_ms": INTERVAL.as_millis() as u64,
+                "refusing_likes_without": two,
+            })
+        });
+        Self {
+            probe,
+            gone,
+            vitals,
+            looking: Arc::default(),
+        }
+    }
+
+    fn look(&self) {
+        // One look at a time: a part that hangs holds it up.
+        if self.looking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (probe, gone) = (self.probe.clone(), Arc::clone(&self.gone));
+        let (vitals, looking) = (Arc::clone(&self.vitals), Arc::clone(&self.looking));
+        spawn_work(Arc::clone(&self.vitals), async move {
+            let _looking = Looking(&looking);
+            gone.note(&probe.look().await);
+            vitals.progress(1);
+        });
+    }
+}
+
+impl Actor for HealthMonitor {
+    type Context = Context<Self>;
+
+    // Called at the start and after every restart, so that the schedule survives panics.
+    fn started(&mut self, context: &mut Self::Context) {
+        self.look();
+        context.run_interval(INTERVAL, |actor, _| actor.look());
+    }
+}
+
+impl Supervised for HealthMonitor {}
+
+impl Handler<Provoke> for HealthMonitor {
+    type Result = ();
+
+    fn handle(&mut self, _: Provoke, _: &mut Self::Context) {
+        panic!("provoked by fault injection");
+    }
+}
+
+struct Looking<'a>(&'a AtomicBool);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,158 @@
+//! The circuit breaker: after some failures in a row nobody is let through for a while, so that a part
+//! which is away costs neither time nor connections; then one at a time, until one succeeds.
+
+use std::time::{Duration, Instant};
+
+/// How a breaker judges.
+#[derive(Debug, Clone, Copy)]
+pub struct BreakerPolicy {
+    /// How many failures in a row open it.
+    pub failures: u32,
+    /// How long it is open at first; doubled each time that one who is let through fails.
+    pub open_for: Duration,
+    /// How long it is open at the most.
+    pub open_for_at_most: Duration,
+}
+
+/// What a failure or a success changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// It has opened.
+    Opened,
+    /// It has closed, having been open for so long.
+    Closed(Duration),
+}
+
+/// A circuit breaker. Time is given to it.
+#[derive(Debug)]
+pub struct Breaker {
+    policy: BreakerPolicy,
+    failures: u32,
+    open: Option<Open>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    since: Instant,
+    next: Instant,
+    wait: Duration,
+}
+
+impl Breaker {
+    /// A closed one.
+    #[must_use]
+    pub const fn new(policy: BreakerPolicy) -> Self {
+        Self {
+            policy,
+            failures: 0,
+            open: None,
+        }
+    }
+
+    /// Whether one may try now. While it is open, that is one at a time: whoever is let through holds back
+    /// the others for as long as the breaker has been waiting, whatever becomes of them.
+    pub fn admit(&mut self, now: Instant) -> bool {
+        let Some(open) = &mut self.open else {
+            return true;
+        };
+        if now < open.next {
+            return false;
+        }
+        open.next = now + open.wait;
+        true
+    }
+
+    /// Takes note that somebody got an answer.
+    pub fn succeeded(&mut self, now: Instant) -> Change {
+        self.failures = 0;
+        match self.open.take() {
+            Some(open) => Change::Closed(now.saturating_duration_since(open.since)),
+            None => Change::None,
+        }
+    }
+
+    /// Takes note that somebody got none.
+    pub fn failed(&mut self, now: Instant) -> Change {
+        self.failures = self.failures.saturating_add(1);
+        if let Some(open) = &mut self.open {
+            open.wait = (open.wait * 2).min(self.policy.open_for_at_most);
+            open.next = now + open.wait;
+            return Change::None;
+        }
+        if self.failures < self.policy.failures {
+            return Change::None;
+        }
+        self.open = Some(Open {
+            since: now,
+            next: now + self.policy.open_for,
+            wait: self.policy.open_for,
+        });
+        Change::Opened
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: BreakerPolicy = BreakerPolicy {
+        failures: 3,
+        open_for: Duration::from_secs(1),
+        open_for_at_most: Duration::from_secs(3),
+    };
+
+    fn opened(now: Instant) -> Breaker {
+        let mut breaker = Breaker::new(POLICY);
+        assert_eq!(breaker.failed(now), Change::None);
+        assert_eq!(breaker.failed(now), Change::None);
+        assert_eq!(breaker.failed(now), Change::Opened);
+        breaker
+    }
+
+    fn after(now: Instant, seconds: f64) -> Instant {
+        now + Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn some_failures_in_a_row_open_it_and_a_success_between_does_not_let_them_add_up() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(POLICY);
+        for _ in 0..10 {
+            breaker.failed(now);
+            breaker.failed(now);
+            assert_eq!(breaker.succeeded(now), Change::None);
+        }
+        assert!(breaker.admit(now));
+        assert!(!opened(now).admit(now));
+    }
+
+    #[test]
+    fn an_open_one_lets_one_through_at_a_time() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        assert!(!breaker.admit(after(now, 0.9)));
+        assert!(breaker.admit(after(now, 1.0)));
+        assert!(!breaker.admit(after(now, 1.9)));
+        // The first never came back.
+        assert!(breaker.admit(after(now, 2.0)));
+    }
+
+    #[test]
+    fn it_waits_longer_each_time_up_to_a_bound_and_closes_with_the_first_answer() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        for wait in [2.0, 3.0, 3.0] {
+            assert_eq!(breaker.failed(now), Change::None);
+            assert!(!breaker.admit(after(now, wait - 0.1)));
+        }
+        let later = after(now, 9.0);
+        assert_eq!(
+            breaker.succeeded(later),
+            Change::Closed(Duration::from_secs(9))
+        );
+        assert!(breaker.admit(later));
+        assert_eq!(breaker.failed(later), Change::None);
+    }
+}

@@ -1,0 +1,200 @@
+//! Which of the parts that Likewise depends on answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cache::Cache;
+use crate::nats::Broker;
+use crate::store::Store;
+use crate::telemetry::Part;
+
+/// How long a part may take to answer before it counts as down.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Asks the parts how they are.
+#[derive(Clone)]
+pub struct Probe {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The cache.
+    pub cache: Arc<dyn Cache>,
+    /// The broker, if there is one.
+    pub broker: Option<Arc<Broker>>,
+}
+
+/// How one part is.
+#[derive(Debug, Clone, Serialize)]
+pub struct PartReport {
+    /// What it is, for people.
+    pub kind: &'static str,
+    /// Whether it answers.
+    pub state: PartState,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Whether a part answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartState {
+    /// It does.
+    Up,
+    /// It does not.
+    Down,
+}
+
+impl PartReport {
+    fn new(kind: &'static str, error: Option<String>) -> Self {
+        let state = match error {
+            None => PartState::Up,
+            Some(_) => PartState::Down,
+        };
+        Self { kind, state, error }
+    }
+
+    fn of<T, E: ToString>(
+        kind: &'static str,
+        answer: Result<Result<T, E>, tokio::time::error::Elapsed>,
+    ) -> Self {
+        let error = match answer {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no answer within {PING_TIMEOUT:?}")),
+        };
+        Self::new(kind, error)
+    }
+
+    fn of_broker(broker: &Broker) -> Self {
+        let error = match (broker.is_connected(), broker.is_ready()) {
+            (false, _) => Some("not connected".to_owned()),
+            (true, false) => Some("connected, but its stream is not in order".to_owned()),
+            (true, true) => None,
+        };
+        Self::new("NATS", error)
+    }
+}
+
+/// How each part that is configured is, by its name.
+pub type PartReports = BTreeMap<&'static str, PartReport>;
+
+impl Probe {
+    /// Asks all parts at once; takes two seconds at the most.
+    pub async fn look(&self) -> PartReports {
+        let (database, cache) = tokio::join!(
+            tokio::time::timeout(PING_TIMEOUT, self.store.ping()),
+            tokio::time::timeout(PING_TIMEOUT, self.cache.ping()),
+        );
+        let mut parts = BTreeMap::from([
+            (
+                Part::Database.as_str(),
+                PartReport::of(self.store.kind(), database),
+            ),
+            (
+                Part::Cache.as_str(),
+                PartReport::of(self.cache.kind(), cache),
+            ),
+        ]);
+        if let Some(broker) = &self.broker {
+            parts.insert(Part::Broker.as_str(), PartReport::of_broker(broker));
+        }
+        parts
+    }
+}
+
+/// Whether a like sent now can be made durable and will come to its end: by promise 6 one part may be gone,
+/// and one of broker and database must be there.
+#[must_use]
+pub fn can_accept(parts: &PartReports) -> bool {
+    let up = |part: Part| {
+        let report = parts.get(part.as_str());
+        report.is_some_and(|report| report.state == PartState::Up)
+    };
+    let down = parts.values().filter(|part| part.state == PartState::Down);
+    down.count() <= 1 && (up(Part::Broker) || up(Part::Database))
+}
+
+/// Which parts were gone when they were last looked at.
+#[derive(Debug, Default)]
+pub struct PartsGone(AtomicU8);
+
+impl PartsGone {
+    const PARTS: [Part; 3] = [Part::Database, Part::Cache, Part::Broker];
+
+    /// Takes note of a look.
+    pub fn note(&self, parts: &PartReports) {
+        let mut gone = 0;
+        for (bit, part) in Self::PARTS.into_iter().enumerate() {
+            let report = parts.get(part.as_str());
+            if report.is_some_and(|report| report.state == PartState::Down) {
+                gone |= 1 << bit;
+            }
+        }
+        self.0.store(gone, Ordering::Relaxed);
+    }
+
+    /// Two parts that are gone, if there are two.
+    #[must_use]
+    pub fn two(&self) -> Option<(Part, Part)> {
+        let gone = self.0.load(Ordering::Relaxed);
+        let mut parts = Self::PARTS
+            .into_iter()
+            .enumerate()
+            .filter(|(bit, _)| gone & (1 << bit) != 0)
+            .map(|(_, part)| part);
+        Some((parts.next()?, parts.next()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(states: &[(Part, bool)]) -> PartReports {
+        states
+            .iter()
+            .map(|(part, up)| {
+                let error = (!up).then(|| "gone".to_owned());
+                (part.as_str(), PartReport::new("a part", error))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn one_part_may_be_gone_and_two_may_not() {
+        let of = |database, cache, broker| {
+            parts(&[
+                (Part::Database, database),
+                (Part::Cache, cache),
+                (Part::Broker, broker),
+            ])
+        };
+        let gone = PartsGone::default();
+        for (all, accepts) in [
+            (of(true, true, true), true),
+            (of(false, true, true), true),
+            (of(true, false, true), true),
+            (of(true, true, false), true),
+            (of(false, false, true), false),
+            (of(false, true, false), false),
+            (of(true, false, false), false),
+        ] {
+            assert_eq!(can_accept(&all), accepts, "{all:?}");
+            gone.note(&all);
+            assert_eq!(gone.two().is_none(), accepts, "{all:?}");
+        }
+        // Without a broker, the database is the only place where a like can be kept.
+        assert!(can_accept(&parts(&[
+            (Part::Database, true),
+            (Part::Cache, false)
+        ])));
+        assert!(!can_accept(&parts(&[
+            (Part::Database, false),
+            (Part::Cache, true)
+        ])));
+    }
+}
