@@ -9,6 +9,7 @@ use crate::support::database::{Database, Value};
 use crate::support::http::Client;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
+use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
 /// A row that some worker has left behind.
@@ -361,4 +362,51 @@ fn a_row_refused_with_these_words_falls_alone(setup: Setup, words: &str) {
         }
     });
     everything_holds(&service);
+}
+
+/// However many workers there are: who claims a row has it alone, and nobody is early.
+#[test]
+fn twelve_workers_try_a_failing_event_once_an_interval() {
+    const BAD: i64 = 13;
+    const RETRIES: i64 = 3;
+    let stack = Stack::start();
+    let database = Database::hosted(Kind::MariaDb);
+    let start = |role: &str| {
+        let setup = stack.setup().on(&database);
+        let setup = setup.set("LIKEWISE_MAX_RETRIES", RETRIES);
+        setup.start_as(&["serve", "--role", role])
+    };
+    let api = start("api");
+    let workers: Vec<_> = (0..12).map(|_| start("worker")).collect();
+    // Not rolled back with the attempt: a table that knows no transactions.
+    database.execute(&[
+        "CREATE TABLE attempts (at DATETIME(6) NOT NULL) ENGINE = MyISAM",
+        &format!(
+            "CREATE TRIGGER refuse BEFORE INSERT ON video_likes FOR EACH ROW \
+             IF NEW.user_id = {BAD} THEN INSERT INTO attempts VALUES (UTC_TIMESTAMP(6)); \
+             SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no likes today'; END IF"
+        ),
+    ]);
+    // Alone, so that no batch has to be split, which takes more tries.
+    api.client().like(BAD, VIDEO);
+    until("the failing event to be given up", 2 * PATIENCE, || {
+        let rows = database.rows("SELECT status FROM sync_events WHERE status = 'dead'");
+        (rows.len() == 1).then_some(()).ok_or("not dead yet")
+    });
+    // Each attempt was made by one worker, and was written down once.
+    assert_eq!(
+        database.number("SELECT COUNT(*) FROM attempts"),
+        RETRIES + 1
+    );
+    let history = database.rows(
+        "SELECT step, retry_count, fencing_token FROM sync_event_history ORDER BY history_id",
+    );
+    let expected: Vec<Vec<Value>> = (1..=RETRIES + 1)
+        .map(|n| {
+            let step = if n > RETRIES { "dead" } else { "failed" };
+            vec![step.into(), n.into(), n.into()]
+        })
+        .collect();
+    assert_eq!(history, expected);
+    drop(workers);
 }
