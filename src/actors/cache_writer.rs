@@ -294,6 +294,10 @@ impl Writing {
                 }
             }
             Err(error) => {
+                // Sent and not answered, they may yet be applied, also after they were put back.
+                if !matches!(error, CacheError::Away) {
+                    self.owe(events.iter().map(|(pair, _)| pair.resource));
+                }
                 self.cache_failed("applying events to the cache", &error);
                 for parcel in batch {
                     parcel.reply.send(None);

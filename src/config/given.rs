@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ConfigError, Role, Settings};
+use super::{ConfigError, Role, Settings, UpkeepOptions};
 use crate::actors::behavior_recorder::RecorderOptions;
 use crate::actors::cache_writer::CacheOptions;
 use crate::actors::event_publisher::PublisherOptions;
@@ -16,6 +16,7 @@ use crate::actors::retry_scheduler::RetryOptions;
 use crate::actors::sync_publisher::SyncOptions;
 use crate::cache::RedisOptions;
 use crate::domain::Backoff;
+use crate::maintenance::PruneOptions;
 use crate::nats::NatsOptions;
 use crate::store::StoreOptions;
 
@@ -177,6 +178,41 @@ pub struct Given {
         value_name = "SECONDS"
     )]
     pub database_timeout_seconds: Option<u64>,
+    /// How often a worker audits the data; 0 for never
+    #[arg(
+        long,
+        env = "LIKEWISE_AUDIT_INTERVAL_SECONDS",
+        global = true,
+        value_name = "SECONDS"
+    )]
+    pub audit_interval_seconds: Option<u64>,
+    /// Whether such an audit mends what it finds
+    #[arg(long, env = "LIKEWISE_AUDIT_REPAIR", global = true, num_args = 0..=1, default_missing_value = "true")]
+    pub audit_repair: Option<bool>,
+    /// After how many days completed ledger rows are deleted; 0 for never
+    #[arg(
+        long,
+        env = "LIKEWISE_RETENTION_LEDGER_DAYS",
+        global = true,
+        value_name = "DAYS"
+    )]
+    pub retention_ledger_days: Option<u32>,
+    /// After how many days behaviors that no read model needs are deleted; 0 for never
+    #[arg(
+        long,
+        env = "LIKEWISE_RETENTION_BEHAVIORS_DAYS",
+        global = true,
+        value_name = "DAYS"
+    )]
+    pub retention_behaviors_days: Option<u32>,
+    /// The file that behaviors are appended to before they are deleted (gzip, one JSON object a line)
+    #[arg(
+        long,
+        env = "LIKEWISE_RETENTION_ARCHIVE",
+        global = true,
+        value_name = "FILE"
+    )]
+    pub retention_archive: Option<PathBuf>,
     /// Let POST /admin/faults make actors panic, to see them survive; for tests only
     #[arg(long, env = "LIKEWISE_FAULT_INJECTION", global = true, hide = true, num_args = 0..=1, default_missing_value = "true")]
     pub fault_injection: Option<bool>,
@@ -221,6 +257,11 @@ impl Given {
             max_retries,
             cache_pairs,
             database_timeout_seconds,
+            audit_interval_seconds,
+            audit_repair,
+            retention_ledger_days,
+            retention_behaviors_days,
+            retention_archive,
             fault_injection
         )
     }
@@ -349,6 +390,23 @@ impl Given {
                 1_000..=1_000_000_000,
                 "between 1000 and 1000000000",
             )?,
+            upkeep: UpkeepOptions {
+                audit_every: match self.audit_interval_seconds.unwrap_or(DAY.as_secs()) {
+                    0 => None,
+                    seconds => Some(Duration::from_secs(in_range(
+                        "LIKEWISE_AUDIT_INTERVAL_SECONDS",
+                        seconds,
+                        10..=31_536_000,
+                        "0 or between 10 and 31536000",
+                    )?)),
+                },
+                audit_repair: self.audit_repair.unwrap_or(false),
+                prune: PruneOptions {
+                    ledger_after: days(self.retention_ledger_days.unwrap_or(90)),
+                    behaviors_after: days(self.retention_behaviors_days.unwrap_or(0)),
+                    archive: self.retention_archive,
+                },
+            },
             guardian: GuardianPolicy::default(),
             stall_after: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(20),
@@ -373,6 +431,13 @@ impl Given {
         })?;
         Ok(Some(given))
     }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// So many days; none of them is never.
+fn days(days: u32) -> Option<Duration> {
+    (days > 0).then(|| DAY * days)
 }
 
 /// What was given, unless it is empty: an empty environment variable is none.

@@ -18,6 +18,7 @@ use crate::actors::nats_subscriber::SubscriberOptions;
 use crate::actors::retry_scheduler::RetryOptions;
 use crate::actors::sync_publisher::SyncOptions;
 use crate::cache::RedisOptions;
+use crate::maintenance::PruneOptions;
 use crate::nats::NatsOptions;
 use crate::store::StoreOptions;
 
@@ -98,6 +99,17 @@ pub enum ConfigError {
     Open(SocketAddr),
 }
 
+/// What a worker does from time to time.
+#[derive(Debug, Clone)]
+pub struct UpkeepOptions {
+    /// How often it audits the data; never if absent.
+    pub audit_every: Option<Duration>,
+    /// Whether such an audit mends what it finds.
+    pub audit_repair: bool,
+    /// What it prunes, once a day.
+    pub prune: PruneOptions,
+}
+
 /// The settings of a process.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -129,6 +141,8 @@ pub struct Settings {
     pub cache: CacheOptions,
     /// The most pairs that the in-process cache holds.
     pub cache_pairs: usize,
+    /// What is done from time to time.
+    pub upkeep: UpkeepOptions,
     /// When actors are restarted.
     pub guardian: GuardianPolicy,
     /// After how long without progress an actor with work is called stuck.
