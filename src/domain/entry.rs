@@ -28,6 +28,19 @@ impl LikeCount {
         like_count: 0,
         revision: 0,
     };
+
+    /// The count once so many likes more, or fewer, are in the read model; `None` if there is nothing to
+    /// write. A resource's first events make its first revision, even if they add up to nothing.
+    #[must_use]
+    pub const fn after(self, change: i64) -> Option<Self> {
+        if change == 0 && self.revision > 0 {
+            return None;
+        }
+        Some(Self {
+            like_count: self.like_count + change,
+            revision: self.revision + 1,
+        })
+    }
 }
 
 /// What the cache holds of one pair.
@@ -329,6 +342,17 @@ mod tests {
     use crate::domain::fold::{Fold, Pair};
 
     const RESOURCE: Resource = Resource::video(7);
+
+    #[test]
+    fn a_count_is_written_when_it_changes_and_at_first() {
+        let count = |like_count, revision| LikeCount {
+            like_count,
+            revision,
+        };
+        assert_eq!(LikeCount::NEVER.after(0), Some(count(0, 1)));
+        assert_eq!(count(3, 7).after(0), None);
+        assert_eq!(count(3, 7).after(-2), Some(count(1, 8)));
+    }
 
     /// The database, as the entry sees it.
     #[derive(Default)]

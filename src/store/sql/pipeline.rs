@@ -224,9 +224,8 @@ macro_rules! sql_store {
                 let mut write = Vec::new();
                 for (resource, change) in changes {
                     let count = counts.entry(*resource).or_insert(LikeCount::NEVER);
-                    if *change != 0 || count.revision == 0 {
-                        count.like_count += change;
-                        count.revision += 1;
+                    if let Some(after) = count.after(*change) {
+                        *count = after;
                         write.push((
                             resource.resource_type.as_str(),
                             resource.id,
