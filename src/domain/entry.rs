@@ -249,7 +249,8 @@ impl Entry {
     ) {
         for (user_id, mark) in marks {
             match self.pairs.get(&user_id).copied() {
-                Some(held) if held.settled.is_some() || mark >= held.current => {
+                // Of a complete entry, a pair that nobody has looked for was never settled before.
+                Some(held) if held.settled.is_some() || self.complete || mark >= held.current => {
                     self.put(user_id, held.taking(mark));
                 }
                 None if self.complete => self.put(user_id, Held::settled(mark)),
@@ -655,6 +656,26 @@ mod tests {
             }
         );
         assert_eq!(entry.apply(1, at(9, true)).changed, Some(true));
+    }
+
+    #[test]
+    fn a_complete_entry_takes_in_what_settles_below_an_event_that_is_forgotten_later() {
+        let mut entry = Entry::new(1);
+        entry.apply(2, at(10, true));
+        assert!(entry.fill(1, [(1, Mark::NEVER)], LikeCount::NEVER));
+        let count = LikeCount {
+            like_count: 1,
+            revision: 1,
+        };
+        entry.settle([(2, at(4, true))], Some(count), 2);
+        entry.forget(2, Version(10));
+        assert_eq!(
+            entry.read(2),
+            Reading {
+                liked: Some(true),
+                like_count: Some(1)
+            }
+        );
     }
 
     #[test]
