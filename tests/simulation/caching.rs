@@ -20,7 +20,7 @@ impl Memory {
 
 impl World {
     /// One of the messages on their way to the cache arrives.
-    pub fn to_cache(&mut self, p: usize, n: usize) {
+    pub fn tell_cache(&mut self, p: usize, n: usize) {
         let message = self.memory(p).to_cache.swap_remove(n);
         let call = self.cache_call();
         self.note_value(&(&message, call));

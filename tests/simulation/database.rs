@@ -85,7 +85,8 @@ impl Database {
             let recorded = recorded.or_insert_with(|| (*event).clone());
             // `misnamed` in store/statements: what was recorded first stands.
             if recorded.action().is_some()
-                && let Some(row) = LedgerRow::born(event, lease.max_retries) {
+                && let Some(row) = LedgerRow::born(event, lease.max_retries)
+            {
                 self.ledger.entry(event.event_id).or_insert(Row {
                     row,
                     status: Status::Pending,

@@ -96,6 +96,7 @@ impl World {
             let resource = pair.resource;
             let excused = self.cache.haunted.contains_key(&resource)
                 || (!told && self.cache.untold.contains(&resource));
+            self.looked_at[usize::from(excused)] += 1;
             if !excused {
                 self.pair_is_right(pair)?;
             }

@@ -195,9 +195,8 @@ impl World {
             self.memory(p).recording = Some(recording);
         } else if !recording.answered {
             recording.answered = true;
-            for n in 0..recording.batch.len() {
-                let failure = recording.failures[n].clone();
-                self.answer(p, recording.batch[n].asker, failure);
+            for (parcel, failure) in recording.batch.iter().zip(&recording.failures) {
+                self.answer(p, parcel.asker, failure.as_ref());
             }
             self.memory(p).recording = Some(recording);
         } else if !self.faults || self.rng.random_bool(0.95) {
@@ -206,7 +205,7 @@ impl World {
         // Else the sync publisher has no room, and the rows stay in the ledger.
     }
 
-    fn answer(&mut self, p: usize, asker: Asker, failure: Option<NotRecorded>) {
+    fn answer(&mut self, p: usize, asker: Asker, failure: Option<&NotRecorded>) {
         let memory = self.memory(p);
         match asker {
             Asker::Request(id) => {

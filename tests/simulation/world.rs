@@ -44,6 +44,8 @@ pub struct World {
     pub acknowledged: BTreeSet<Uuid>,
     /// What other services have published, to be published again.
     pub published: Vec<BehaviorEvent>,
+    /// How many answers of the cache were looked at in the end, and how many were excused.
+    pub looked_at: [u64; 2],
     last_id: u128,
     trace: Option<Vec<String>>,
 }
@@ -148,6 +150,7 @@ impl World {
             processes,
             acknowledged: BTreeSet::new(),
             published: Vec::new(),
+            looked_at: [0; 2],
             last_id: 0,
             trace: traced.then(Vec::new),
             rng,
@@ -193,7 +196,7 @@ impl World {
             Step::StreamRewinds => self.stream.rewind(self.now),
             Step::Publish(p, id) => self.publish(p, id),
             Step::Finish(p, id) => self.finish(p, id),
-            Step::ToCache(p, n) => self.to_cache(p, n),
+            Step::ToCache(p, n) => self.tell_cache(p, n),
             Step::Look(p, n) => self.look(p, n),
             Step::Recent(p) => self.recent(p),
             Step::Heal(p) => self.heal(p),
