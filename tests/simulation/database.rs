@@ -255,6 +255,8 @@ impl Database {
             "a token went back"
         } else if row.row.retry_count > row.row.max_retries + 1 {
             "an event was tried too often"
+        } else if row.status == Status::Failed && row.row.retry_count > row.row.max_retries {
+            "a row is to be tried again, though it was tried often enough"
         } else if row.status == Status::Dead && row.error.is_none() {
             "a row is dead without a reason"
         } else if row.status.is_open() == row.next_attempt_at.is_none() {

@@ -25,7 +25,7 @@ use self::world::World;
 use crate::support::say;
 
 /// How many runs each test run makes.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 3_000;
 
 /// How many of a broken run's last steps are shown.
 const LAST_STEPS: usize = 80;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use likewise::domain::{Backoff, Bisection, LedgerRow, Status, Verdict};
+use likewise::domain::{Backoff, Bisection, FailureKind, LedgerRow, Status, Verdict};
 use likewise::store::{FailedAttempt, StoreError};
 use rand::RngExt;
 
@@ -105,11 +105,29 @@ impl World {
             return Ok(());
         }
         self.database.fail(&attempts)?;
+        if error.kind() == FailureKind::Permanent {
+            self.is_not_tried_again(rows)?;
+        }
         let dead = attempts
             .iter()
             .filter(|attempt| attempt.verdict == Verdict::Dead);
         for row in dead.map(|attempt| &attempt.row) {
             self.forget_dead(p, row, &outcome);
+        }
+        Ok(())
+    }
+
+    /// What was refused for good is closed, or another worker has claimed it meanwhile.
+    fn is_not_tried_again(&self, rows: &[LedgerRow]) -> Result<(), Broken> {
+        for row in rows {
+            if let Some(found) = self.database.ledger.get(&row.event_id)
+                && found.status.is_open()
+                && found.row.fencing_token == row.fencing_token
+            {
+                return Err(Broken::new(format!(
+                    "refused for good, but open: {found:?}"
+                )));
+            }
         }
         Ok(())
     }
