@@ -13,20 +13,23 @@ use actix_web::{App as WebApp, HttpServer};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::actors::job_runner::StopRunning;
 use crate::actors::kit::{Guardian, GuardianPolicy, Mailbox, Provoke, Registry, Vitals};
 use crate::actors::nats_subscriber::StopPulling;
 use crate::actors::retry_scheduler::StopClaiming;
 use crate::actors::{
-    BehaviorRecorder, CacheWriter, EventPublisher, HealthMonitor, NatsSubscriber, RetryScheduler,
-    SyncPublisher,
+    BehaviorRecorder, CacheWriter, EventPublisher, HealthMonitor, JobRunner, NatsSubscriber,
+    RetryScheduler, SyncPublisher,
 };
 use crate::cache::{Cache, CacheError, MemoryCache, RedisCache};
 use crate::config::{ConfigError, Settings};
 use crate::domain::HybridClock;
 use crate::health::{PartsGone, Probe};
 use crate::likes::Likes;
+use crate::maintenance;
 use crate::messages::Settle;
 use crate::nats::{Broker, NatsError};
+use crate::operations::{Desk, Runner};
 use crate::store::{self, Settled, Store, StoreError};
 use crate::telemetry::{
     Migrated, Part, PartFailed, ServiceStarted, ShutdownEnded, ShutdownStarted,
@@ -112,6 +115,7 @@ impl App {
             registry: registry.clone(),
             draining: Arc::clone(&draining),
         };
+        let desk = desk(&settings, &parts, &actors.cache_writer);
         let context = web::Context::new(&settings, registry, health);
         let listen = |source| AppError::Listen {
             address: settings.http_addr,
@@ -122,6 +126,7 @@ impl App {
             WebApp::new()
                 .app_data(Data::new(likes.clone()))
                 .app_data(Data::new(context.clone()))
+                .app_data(Data::new(desk.clone()))
                 .app_data(PayloadConfig::new(web::BODY_LIMIT))
                 .configure(|config| web::routes(config, role))
         })
@@ -288,6 +293,20 @@ impl Parts {
     }
 }
 
+/// Where operators come to.
+fn desk(settings: &Settings, parts: &Parts, cache_writer: &Mailbox<CacheWriter>) -> Desk {
+    Desk {
+        parts: maintenance::Parts {
+            store: Arc::clone(&parts.store),
+            cache: Some(Arc::clone(&parts.cache)),
+            broker: parts.broker.clone(),
+        },
+        cache_writer: Some(cache_writer.clone()),
+        prune: settings.upkeep.prune.clone(),
+        stream_max_age: settings.nats.as_ref().map(|nats| nats.max_age),
+    }
+}
+
 /// The actors and how to reach them, in the order of the flow.
 struct Actors {
     publisher: Option<Mailbox<EventPublisher>>,
@@ -299,6 +318,7 @@ struct Actors {
     /// Kept, for an actor that nobody can reach stops.
     _health_monitor: Option<Mailbox<HealthMonitor>>,
     gone: Arc<PartsGone>,
+    job_runner: Option<Mailbox<JobRunner>>,
     given_up: Arc<Notify>,
 }
 
@@ -348,6 +368,12 @@ impl Actors {
                 )
             })
         });
+        let job_runner = settings.role.is_worker().then(|| {
+            starter.start(JobRunner::NAME, |vitals| {
+                let runner = Runner::new(desk(settings, parts, &cache_writer));
+                JobRunner::new(runner, settings.upkeep.clone(), vitals)
+            })
+        });
         let gone = Arc::new(PartsGone::default());
         let health_monitor = settings.role.is_api().then(|| {
             starter.start(HealthMonitor::NAME, |vitals| {
@@ -363,11 +389,16 @@ impl Actors {
             retry_scheduler,
             _health_monitor: health_monitor,
             gone,
+            job_runner,
             given_up,
         }
     }
 
     async fn drain(&self) {
+        if let Some(job_runner) = &self.job_runner {
+            // One that has stopped already runs nothing any more.
+            let _ = job_runner.addr().send(StopRunning).await;
+        }
         if let Some(retry_scheduler) = &self.retry_scheduler {
             retry_scheduler.addr().do_send(StopClaiming);
         }

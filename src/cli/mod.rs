@@ -21,6 +21,7 @@ use crate::cache::CacheError;
 use crate::config::{self, ConfigError, Given};
 use crate::maintenance::MaintenanceError;
 use crate::nats::NatsError;
+use crate::operations::OperationError;
 use crate::store::StoreError;
 
 /// Likewise, an event-driven like service
@@ -49,7 +50,7 @@ enum Command {
     Rebuild(rebuild::RebuildArgs),
     /// Delete completed ledger rows and behaviors by age
     Prune(prune::PruneArgs),
-    /// Look at what became of messages from the stream
+    /// Look at what became of events, and try again, discard or mend what failed
     #[command(subcommand)]
     Events(events::EventsCommand),
 }
@@ -67,6 +68,8 @@ enum Failure {
     Broker(#[from] NatsError),
     #[error(transparent)]
     Maintenance(#[from] MaintenanceError),
+    #[error(transparent)]
+    Operation(#[from] OperationError),
     #[error(transparent)]
     App(#[from] AppError),
     #[error(transparent)]

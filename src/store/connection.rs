@@ -13,6 +13,12 @@ use crate::telemetry::{Part, PartAway, PartBack};
 /// How long `verify` may read: it looks at everything.
 pub(super) const VERIFY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
+/// How long a search may take.
+pub(super) const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long it may take to make a job with its snapshot.
+pub(super) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How long an audit may read in one chunk.
 pub(super) const INSPECT_TIMEOUT: Duration = Duration::from_secs(60);
 

@@ -6,6 +6,8 @@ use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
 
 use super::{BODY_LIMIT, Problem};
 use crate::domain::{Resource, ResourceType, UserId};
@@ -50,6 +52,58 @@ impl FromRequest for Liked {
     }
 }
 
+/// What the query says.
+pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
+    let query = web::Query::<T>::from_query(request.query_string());
+    query
+        .map(web::Query::into_inner)
+        .map_err(|error| Problem::invalid_parameter(error.to_string()))
+}
+
+/// The body, read as JSON, whatever its content type says.
+pub(super) struct Body<T>(pub(super) T);
+
+/// As [`Body`], if there is one.
+pub(super) struct OptionalBody<T>(pub(super) Option<T>);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = OptionalBody::<T>::from_request(request, payload);
+        Box::pin(async move {
+            match body.await?.0 {
+                Some(body) => Ok(Self(body)),
+                None => Err(Problem::invalid_body(
+                    "there is none; this path takes a JSON object",
+                )),
+            }
+        })
+    }
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for OptionalBody<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let payload = web::Payload::from_request(request, payload);
+        Box::pin(async move {
+            let payload = payload
+                .await
+                .map_err(|error| Problem::incomplete_body(&error.to_string()))?;
+            let body = whole(payload).await?;
+            if body.iter().all(u8::is_ascii_whitespace) {
+                return Ok(Self(None));
+            }
+            serde_json::from_slice(&body)
+                .map(|body| Self(Some(body)))
+                .map_err(|error| Problem::invalid_body(&error.to_string()))
+        })
+    }
+}
+
 /// A positive number, written in digits alone.
 fn positive(text: &str) -> Option<i64> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -58,21 +112,20 @@ fn positive(text: &str) -> Option<i64> {
     text.parse().ok().filter(|number| *number > 0)
 }
 
-/// Reads a request to its end, so that one which breaks off half-way changes nothing. What the body
-/// says does not matter: these requests need none.
-pub(super) async fn whole(mut payload: web::Payload) -> Result<(), Problem> {
-    let mut length = 0;
+/// Reads a request to its end, so that one which breaks off half-way changes nothing.
+pub(super) async fn whole(mut payload: web::Payload) -> Result<web::BytesMut, Problem> {
+    let mut body = web::BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| match error {
             PayloadError::Overflow => Problem::body_too_large(BODY_LIMIT),
             error => Problem::incomplete_body(&error.to_string()),
         })?;
-        length += chunk.len();
-        if length > BODY_LIMIT {
+        if body.len() + chunk.len() > BODY_LIMIT {
             return Err(Problem::body_too_large(BODY_LIMIT));
         }
+        body.extend_from_slice(&chunk);
     }
-    Ok(())
+    Ok(body)
 }
 
 #[cfg(test)]

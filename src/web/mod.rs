@@ -2,6 +2,7 @@
 //! the answer.
 
 pub mod admin;
+mod cursor;
 mod extract;
 mod health;
 mod likes;

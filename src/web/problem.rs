@@ -8,7 +8,9 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
 
+use crate::domain::FailureKind;
 use crate::likes::{NotAccepted, NotRead};
+use crate::operations::OperationError;
 use crate::telemetry::ProblemAnswered;
 
 /// A problem.
@@ -142,6 +144,62 @@ impl Problem {
         )
     }
 
+    /// A part of the query says what it cannot.
+    #[must_use]
+    pub fn invalid_parameter(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_parameter",
+            "Invalid parameter",
+            detail,
+        )
+    }
+
+    /// The body is not what this path takes.
+    #[must_use]
+    pub fn invalid_body(reason: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_body",
+            "Invalid body",
+            format!("the body cannot be read: {reason}"),
+        )
+    }
+
+    /// What the path names is not there.
+    #[must_use]
+    pub fn absent(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "absent", "Not there", detail)
+    }
+
+    /// It is in a state in which this cannot be done.
+    #[must_use]
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
+    }
+
+    /// It can be read, but makes no sense.
+    #[must_use]
+    pub fn unprocessable(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "unprocessable",
+            "Unprocessable",
+            detail,
+        )
+    }
+
+    /// The header does not name an operator.
+    #[must_use]
+    pub fn invalid_operator() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_operator",
+            "Invalid operator",
+            "the header X-Operator must be one name of 1 to 64 printable ASCII characters",
+        )
+    }
+
     /// The admin token is missing or wrong.
     #[must_use]
     pub fn unauthorized() -> Self {
@@ -218,6 +276,21 @@ impl From<NotAccepted> for Problem {
                 Self::unavailable(error.to_string())
             }
             NotAccepted::Internal(_) => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<OperationError> for Problem {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::NotFound(detail) => Self::absent(detail),
+            OperationError::Conflict(detail) => Self::conflict(detail),
+            OperationError::Invalid(detail) => Self::unprocessable(detail),
+            OperationError::Unavailable(detail) => Self::unavailable(detail),
+            OperationError::Store(error) if error.kind() == FailureKind::Permanent => {
+                Self::internal(error.to_string())
+            }
+            error => Self::unavailable(error.to_string()),
         }
     }
 }
