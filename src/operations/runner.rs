@@ -134,7 +134,11 @@ impl Runner {
         observe: &mut dyn FnMut(Progress),
     ) -> Result<Option<Ended>, OperationError> {
         let now = Utc::now();
-        let claimed = self.desk.store().claim_job(id, now, now + LONG_LEASE).await?;
+        let claimed = self
+            .desk
+            .store()
+            .claim_job(id, now, now + LONG_LEASE)
+            .await?;
         let Some(job) = claimed else {
             return Ok(None);
         };

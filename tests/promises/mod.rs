@@ -8,4 +8,5 @@ mod counts_are_exact;
 mod exactly_once;
 mod nothing_acknowledged_is_lost;
 mod one_dependency_may_be_gone;
+mod operators_mend;
 mod the_ledger_closes;
