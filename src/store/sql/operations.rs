@@ -235,12 +235,12 @@ macro_rules! sql_operations {
                 let outcomes: Vec<_> = ids
                     .iter()
                     .map(|id| match touched.contains(id) {
-                        true => (id, "changed"),
-                        false => (id, "skipped"),
+                        true => (&job.id, id, "changed"),
+                        false => (&job.id, id, "skipped"),
                     })
                     .collect();
                 if !outcomes.is_empty() {
-                    let params = [Param::rows(&outcomes), id()];
+                    let params = [Param::rows(&outcomes)];
                     Self::execute(connection, &s.set_outcomes, &params).await?;
                 }
                 let finished = ids.len() < limit;

@@ -52,7 +52,7 @@ pub(in crate::store) struct OperationsStatements {
     pub(in crate::store) claim_job: Statement,
     /// The next events of a snapshot. Parameters: the job's id, after which, the most events.
     pub(in crate::store) next_events: Statement,
-    /// Notes what became of events. Parameters: rows `(event_id, outcome)`, the job's id.
+    /// Notes what became of events. Parameters: rows `(job_id, event_id, outcome)`.
     pub(in crate::store) set_outcomes: Statement,
     /// Moves a job on. Parameters: its id, now, done, changed, position, state, the end of the lease.
     pub(in crate::store) move_job: Statement,
@@ -226,8 +226,8 @@ impl OperationsStatements {
             set_outcomes: d
                 .update(
                     "job_events",
-                    &d.rows("$1", &[Word("event_id"), Word("outcome")]),
-                    "e.job_id = $2 AND e.event_id = r.event_id",
+                    &d.rows("$1", &[Word("job_id"), Word("event_id"), Word("outcome")]),
+                    "e.job_id = r.job_id AND e.event_id = r.event_id",
                     &[("outcome", "r.outcome")],
                 )
                 .into(),
