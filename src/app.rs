@@ -351,8 +351,14 @@ impl Actors {
         });
         let subscriber = broker.filter(|_| settings.role.is_worker()).map(|broker| {
             starter.start(NatsSubscriber::NAME, |vitals| {
-                let (broker, recorder) = (Arc::clone(broker), recorder.clone());
-                NatsSubscriber::new(broker, recorder, store(), settings.subscriber, vitals)
+                NatsSubscriber::new(
+                    Arc::clone(broker),
+                    recorder.clone(),
+                    cache_writer.clone(),
+                    store(),
+                    settings.subscriber,
+                    vitals,
+                )
             })
         });
         let retry_scheduler = settings.role.is_worker().then(|| {

@@ -8,6 +8,7 @@ mod cache;
 mod cli;
 mod nats;
 mod promises;
+mod simulation;
 mod store;
 mod support;
 mod web;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::domain::Bisection;
 use crate::store::StoreError;
 
 /// What became of a batch that was split until what the database refuses stood alone.
@@ -24,16 +25,11 @@ pub(super) async fn bisect<T, R>(
         done: Vec::new(),
         failed: Vec::new(),
     };
-    // The later half goes below the earlier on the stack, so that parts are tried in order.
-    let mut parts: Vec<_> = std::iter::once(0..batch.len()).collect();
-    while let Some(part) = parts.pop() {
+    let mut parts = Bisection::of(batch.len());
+    while let Some(part) = parts.next_part() {
         match attempt(&batch[part.clone()]).await {
             Ok(done) => bisected.done.push(done),
-            Err(error) if error.may_be_of_one_row() && part.len() > 1 => {
-                let middle = part.start + part.len() / 2;
-                parts.push(middle..part.end);
-                parts.push(part.start..middle);
-            }
+            Err(error) if error.may_be_of_one_row() && parts.halve(&part) => {}
             Err(error) => bisected.failed.push((part, error)),
         }
     }

@@ -15,8 +15,9 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
 use super::behavior_recorder::BehaviorRecorder;
+use super::cache_writer::{CacheWriter, take_back};
 use super::kit::{Mailbox, Provoke, Vitals, spawn_work};
-use crate::domain::{Backoff, BehaviorEvent};
+use crate::domain::{Backoff, BehaviorEvent, LedgerRow};
 use crate::messages::{NotRecorded, Record};
 use crate::nats::{Broker, NatsError, decode};
 use crate::store::{QuarantinedEvent, Store};
@@ -48,11 +49,13 @@ impl NatsSubscriber {
     /// Its name in the registry.
     pub const NAME: &'static str = "nats_subscriber";
 
-    /// A subscriber that hands on to this recorder.
+    /// A subscriber that hands on to this recorder, and takes events that are refused back through this
+    /// cache writer.
     #[must_use]
     pub fn new(
         broker: Arc<Broker>,
         recorder: Mailbox<BehaviorRecorder>,
+        cache_writer: Mailbox<CacheWriter>,
         store: Arc<dyn Store>,
         options: SubscriberOptions,
         vitals: Arc<Vitals>,
@@ -60,6 +63,7 @@ impl NatsSubscriber {
         let subscription = Arc::new(Subscription {
             broker,
             recorder,
+            cache_writer,
             store,
             options,
             vitals,
@@ -172,6 +176,7 @@ impl Drop for InWork {
 struct Subscription {
     broker: Arc<Broker>,
     recorder: Mailbox<BehaviorRecorder>,
+    cache_writer: Mailbox<CacheWriter>,
     store: Arc<dyn Store>,
     options: SubscriberOptions,
     vitals: Arc<Vitals>,
@@ -305,15 +310,22 @@ impl Subscription {
             Err(NotRecorded::Unavailable(_)) => self.redeliver(messages).await,
             Err(NotRecorded::Refused(_)) => {
                 let (mut recorded, mut refused, mut later) = (Vec::new(), Vec::new(), Vec::new());
+                let mut without_effect = Vec::new();
                 for (event, message) in events.into_iter().zip(messages) {
+                    // One of ours is in the cache, as on its way.
+                    let row = LedgerRow::born(&event, 0);
                     match self.ask(vec![event]).await {
                         Ok(()) => recorded.push(message),
-                        Err(NotRecorded::Refused(reason)) => refused.push((message, reason)),
+                        Err(NotRecorded::Refused(reason)) => {
+                            refused.push((message, reason));
+                            without_effect.extend(row);
+                        }
                         Err(NotRecorded::Unavailable(_)) => later.push(message),
                     }
                 }
                 self.acknowledge(recorded).await;
                 self.quarantine(refused).await;
+                take_back(&self.cache_writer, &without_effect).await;
                 self.redeliver(later).await;
             }
         }

@@ -198,7 +198,7 @@ if verb == 'settle' then
   for n = 6, #ARGV, 3 do
     local user, version, liked = ARGV[n], ARGV[n + 1], ARGV[n + 2]
     local held = parse(head[6 + (n - 6) / 3])
-    if held and (held.settled_version or not newer(held.version, held.liked, version, liked)) then
+    if held and (held.settled_version or complete or not newer(held.version, held.liked, version, liked)) then
       put(user, held, taking(held, version, liked))
     elseif not held and complete then
       put(user, nil, settled(version, liked))

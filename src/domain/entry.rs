@@ -28,6 +28,19 @@ impl LikeCount {
         like_count: 0,
         revision: 0,
     };
+
+    /// The count once so many likes more, or fewer, are in the read model; `None` if there is nothing to
+    /// write. A resource's first events make its first revision, even if they add up to nothing.
+    #[must_use]
+    pub const fn after(self, change: i64) -> Option<Self> {
+        if change == 0 && self.revision > 0 {
+            return None;
+        }
+        Some(Self {
+            like_count: self.like_count + change,
+            revision: self.revision + 1,
+        })
+    }
 }
 
 /// What the cache holds of one pair.
@@ -236,7 +249,8 @@ impl Entry {
     ) {
         for (user_id, mark) in marks {
             match self.pairs.get(&user_id).copied() {
-                Some(held) if held.settled.is_some() || mark >= held.current => {
+                // Of a complete entry, a pair that nobody has looked for was never settled before.
+                Some(held) if held.settled.is_some() || self.complete || mark >= held.current => {
                     self.put(user_id, held.taking(mark));
                 }
                 None if self.complete => self.put(user_id, Held::settled(mark)),
@@ -329,6 +343,17 @@ mod tests {
     use crate::domain::fold::{Fold, Pair};
 
     const RESOURCE: Resource = Resource::video(7);
+
+    #[test]
+    fn a_count_is_written_when_it_changes_and_at_first() {
+        let count = |like_count, revision| LikeCount {
+            like_count,
+            revision,
+        };
+        assert_eq!(LikeCount::NEVER.after(0), Some(count(0, 1)));
+        assert_eq!(count(3, 7).after(0), None);
+        assert_eq!(count(3, 7).after(-2), Some(count(1, 8)));
+    }
 
     /// The database, as the entry sees it.
     #[derive(Default)]
@@ -631,6 +656,26 @@ mod tests {
             }
         );
         assert_eq!(entry.apply(1, at(9, true)).changed, Some(true));
+    }
+
+    #[test]
+    fn a_complete_entry_takes_in_what_settles_below_an_event_that_is_forgotten_later() {
+        let mut entry = Entry::new(1);
+        entry.apply(2, at(10, true));
+        assert!(entry.fill(1, [(1, Mark::NEVER)], LikeCount::NEVER));
+        let count = LikeCount {
+            like_count: 1,
+            revision: 1,
+        };
+        entry.settle([(2, at(4, true))], Some(count), 2);
+        entry.forget(2, Version(10));
+        assert_eq!(
+            entry.read(2),
+            Reading {
+                liked: Some(true),
+                like_count: Some(1)
+            }
+        );
     }
 
     #[test]

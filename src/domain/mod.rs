@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod behavior;
+pub mod bisection;
 pub mod breaker;
 pub mod entry;
 pub mod entry_view;
@@ -14,6 +15,7 @@ pub use backoff::Backoff;
 pub use behavior::{
     Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resource, ResourceType, Source, UserId,
 };
+pub use bisection::Bisection;
 pub use breaker::{Breaker, BreakerPolicy, Change};
 pub use entry::{Applied, Entry, LikeCount, Reading};
 pub use entry_view::{Contradiction, Doubt, EntryView, PairView, Truth};

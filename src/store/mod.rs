@@ -140,7 +140,7 @@ pub trait Store: Operations + Maintenance {
     ) -> StoreFuture<'a, Vec<LedgerRow>>;
 
     /// Brings read models and counts up to these like events and completes their ledger rows, in one
-    /// transaction. Rows that another worker has claimed since keep their status.
+    /// transaction. Rows that another worker has claimed since keep their status and have no effect yet.
     fn sync<'a>(&'a self, rows: &'a [LedgerRow], now: DateTime<Utc>) -> StoreFuture<'a, Settled>;
 
     /// Writes down failed attempts; of rows that another worker has claimed since, nothing.

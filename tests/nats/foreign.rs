@@ -127,6 +127,29 @@ fn duplicates_and_reordered_events_count_once_and_the_newest_wins() {
     service.stop();
 }
 
+/// A constraint of the product's own, say. The like was answered, and shows until it is refused.
+#[test]
+fn a_like_that_the_database_will_not_record_is_kept_in_quarantine_and_taken_back() {
+    const REFUSED: i64 = 13;
+    let stack = Stack::start();
+    let service = stack.setup().start();
+    let client = service.client();
+    service.database().execute(&[&format!(
+        "CREATE TRIGGER refuse BEFORE INSERT ON user_behaviors WHEN NEW.user_id = {REFUSED} \
+         BEGIN SELECT RAISE(ABORT, 'a constraint of the product'); END"
+    )]);
+    assert!(!client.read(1, 7).liked);
+    client.like(1, 7);
+    client.like(REFUSED, 7);
+    until("the refused like to be taken back", PATIENCE, || {
+        let read = (client.read(1, 7), client.read(REFUSED, 7));
+        (read.0.liked && !read.1.liked && read.0.like_count == Some(1))
+            .then_some(())
+            .ok_or(format!("{read:?}"))
+    });
+    taken(&service, 1, 1);
+}
+
 #[test]
 fn what_is_no_event_goes_into_quarantine_with_a_reason() {
     let stack = Stack::start();

@@ -12,6 +12,7 @@ use crate::support::seed;
 on_every_database!(
     again_changes_nothing,
     of_other_content_the_first_stands,
+    an_id_that_stands_for_a_view_takes_no_like,
     a_thousand_with_any_text,
     several_recorders_of_the_same_events,
     times_are_timestamps_in_utc,
@@ -70,6 +71,29 @@ fn of_other_content_the_first_stands(bench: &Bench) {
     assert_eq!(bench.record(&other), []);
     bench.sync(&claimed);
     assert_eq!(bench.record(&other), []);
+    bench.verified();
+}
+
+/// In one batch or in two, a like under the id of a view is the view again, and no like event.
+fn an_id_that_stands_for_a_view_takes_no_like(bench: &Bench) {
+    let video = Resource::video(7);
+    for user_id in 1..=2 {
+        let view = foreign(user_id, video, BehaviorType::View, 17, "another");
+        let like = BehaviorEvent {
+            behavior: BehaviorType::Like,
+            ..view.clone()
+        };
+        let other = foreign(9, video, BehaviorType::Like, 16 + user_id, "another");
+        let rows = if user_id == 1 {
+            bench.record(&[view, like, other])
+        } else {
+            bench.record(&[view]);
+            bench.record(&[like, other])
+        };
+        assert_eq!(rows.len(), 1);
+        bench.sync(&rows);
+    }
+    assert_eq!(bench.database().sizes()[..2], sizes(4, 2));
     bench.verified();
 }
 

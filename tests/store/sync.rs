@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use chrono::Utc;
-use likewise::domain::{Action, BehaviorEvent, LedgerRow, Mark, Pair, Resource};
+use likewise::domain::{Action, BehaviorEvent, LedgerRow, Mark, Pair, Resource, Verdict};
+use likewise::store::FailedAttempt;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -16,7 +17,8 @@ on_every_database!(
     any_order_any_batches_and_any_duplicates,
     several_workers_over_the_same_pairs,
     workers_that_meet_on_resources_in_different_orders,
-    a_completion_under_an_old_token_changes_nothing_in_the_ledger,
+    a_completion_under_an_old_token_changes_nothing,
+    a_dead_event_has_no_effect_whoever_still_works_on_it,
     an_unlike_keeps_its_row_and_an_older_like_does_not_come_back,
 );
 
@@ -149,7 +151,7 @@ fn workers_that_meet_on_resources_in_different_orders(bench: &Bench) {
     bench.had_no_deadlock();
 }
 
-fn a_completion_under_an_old_token_changes_nothing_in_the_ledger(bench: &Bench) {
+fn a_completion_under_an_old_token_changes_nothing(bench: &Bench) {
     let event = own(1, Resource::video(7), Action::Like, 17);
     let old = bench.record(&[event]);
     let new = bench.ask(|store| store.claim(lease_at(later()), 10)).rows;
@@ -158,8 +160,7 @@ fn a_completion_under_an_old_token_changes_nothing_in_the_ledger(bench: &Bench) 
     let before = bench.database().rows(everything);
     let settled = bench.sync(&old);
     assert_eq!(bench.database().rows(everything), before);
-    // Its effect is there all the same: it is what the event says.
-    assert!(settled.states[&pair(1, Resource::video(7))].liked);
+    assert!(settled.states.is_empty() && settled.changed.is_empty());
     bench.sync(&new);
     let ledger = "SELECT status, fencing_token, retry_count FROM sync_events";
     let completed: Vec<Value> = vec!["completed".into(), 2.into(), 0.into()];
@@ -171,6 +172,32 @@ fn a_completion_under_an_old_token_changes_nothing_in_the_ledger(bench: &Bench) 
     assert_eq!(bench.database().rows(everything), before);
     bench.verified();
     assert_eq!(new[0].max_retries, MAX_RETRIES);
+}
+
+/// A worker that hangs while others try in vain, and an event that is delivered again once it is dead.
+fn a_dead_event_has_no_effect_whoever_still_works_on_it(bench: &Bench) {
+    let video = Resource::video(7);
+    let event = own(1, video, Action::Like, 17);
+    let neighbour = own(2, video, Action::Like, 18);
+    let old = bench.record(&[event.clone(), neighbour]);
+    let claimed = bench.ask(|store| store.claim(lease_at(later()), 10)).rows;
+    let (row, neighbours): (Vec<_>, Vec<_>) = claimed
+        .into_iter()
+        .partition(|row| row.event_id == event.event_id);
+    let attempt = FailedAttempt {
+        row: row[0].clone(),
+        verdict: Verdict::Dead,
+        error: "refused".into(),
+    };
+    bench.ask(|store| store.fail(std::slice::from_ref(&attempt), Utc::now()));
+    bench.sync(&old);
+    let again = bench.record(&[event]);
+    bench.sync(&again);
+    let rows = "SELECT COUNT(*) FROM video_likes WHERE user_id = 1";
+    assert_eq!(bench.database().number(rows), 0);
+    let settled = bench.sync(&neighbours);
+    assert_eq!(settled.counts[&video].like_count, 1);
+    bench.verified();
 }
 
 fn an_unlike_keeps_its_row_and_an_older_like_does_not_come_back(bench: &Bench) {

@@ -40,8 +40,16 @@ macro_rules! sql_store {
                 statement: &Statement,
                 params: &[Param],
             ) -> Result<(), StoreError> {
-                RunQueryDsl::execute(Query { statement, params }, connection).await?;
-                Ok(())
+                Self::affect(connection, statement, params).await.map(drop)
+            }
+
+            /// Executes a statement; answers how many rows the database says it was about.
+            async fn affect(
+                connection: &mut $connection,
+                statement: &Statement,
+                params: &[Param],
+            ) -> Result<usize, StoreError> {
+                Ok(RunQueryDsl::execute(Query { statement, params }, connection).await?)
             }
 
             async fn load<T>(
@@ -88,7 +96,7 @@ macro_rules! sql_store {
                 // In one order everywhere: of two workers that are given the same messages, one waits
                 // for the other, and neither for its own tail.
                 rows.sort_by(|one, other| one.0.cmp(&other.0));
-                let params = [
+                let mut params = [
                     Param::rows(&rows),
                     Param::time(lease.now),
                     Param::time(lease.until()),
@@ -99,7 +107,6 @@ macro_rules! sql_store {
                 if events.iter().all(|event| event.action().is_none()) {
                     return Ok(Vec::new());
                 }
-                Self::execute(connection, &self.statements.insert_ledger, &params).await?;
                 // An event of our own has a fresh id. One from elsewhere may have come before, with
                 // other content: then the first one stands.
                 let foreign: Vec<_> = events
@@ -107,6 +114,16 @@ macro_rules! sql_store {
                     .filter(|event| event.source != Source::Api && event.action().is_some())
                     .map(|event| (id_text(event.event_id),))
                     .collect();
+                if !foreign.is_empty() {
+                    let ids = [Param::rows(&foreign)];
+                    let misnamed: Vec<TotalRow> =
+                        Self::load(connection, &self.statements.misnamed, &ids).await?;
+                    if !misnamed.is_empty() {
+                        rows.retain(|row| misnamed.iter().all(|first| first.label != row.0));
+                        params[0] = Param::rows(&rows);
+                    }
+                }
+                Self::execute(connection, &self.statements.insert_ledger, &params).await?;
                 let mut ledger: Vec<_> = events
                     .iter()
                     .filter(|event| event.source == Source::Api)
@@ -131,37 +148,61 @@ macro_rules! sql_store {
             ) -> Result<Settled, StoreError> {
                 let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource).collect();
                 let mut counts = self.lock_counts_on(connection, &resources, now).await?;
+                let completed = self.complete_on(connection, rows, now).await?;
 
-                let events = || {
-                    rows.iter().map(|row| {
-                        let pair = Pair {
-                            resource: row.resource,
-                            user_id: row.user_id,
-                        };
-                        (pair, Mark::new(row.version, row.action))
-                    })
+                let pair = |row: &LedgerRow| Pair {
+                    resource: row.resource,
+                    user_id: row.user_id,
                 };
-                let pairs: BTreeSet<Pair> = events().map(|(pair, _)| pair).collect();
-                let stored = self.states_on(connection, &pairs).await?;
-                let fold = Fold::of(|pair| stored.get(pair).copied(), events());
+                let pairs: BTreeSet<Pair> = rows.iter().map(pair).collect();
+                let mut states = self.states_on(connection, &pairs).await?;
+                let fold = Fold::of(
+                    |pair| states.get(pair).copied(),
+                    completed
+                        .iter()
+                        .map(|row| (pair(row), Mark::new(row.version, row.action))),
+                );
 
                 let written = fold.changed.iter().map(|pair| (pair, &fold.states[pair]));
                 self.write_states_on(connection, written).await?;
                 let changed = self
                     .write_counts_on(connection, &mut counts, &fold.count_changes, now)
                     .await?;
-
-                let done: Vec<_> = rows
-                    .iter()
-                    .map(|row| (id_text(row.event_id), row.fencing_token))
-                    .collect();
-                let params = [Param::rows(&done), Param::time(now)];
-                Self::execute(connection, &self.statements.complete, &params).await?;
+                states.extend(fold.states);
                 Ok(Settled {
-                    states: fold.states,
+                    states,
                     counts,
                     changed,
                 })
+            }
+
+            /// Completes those of the rows that this worker still holds. Answers the rows that are
+            /// completed now, and so have an effect; not those that another worker has claimed since,
+            /// which may end dead.
+            async fn complete_on<'a>(
+                &self,
+                connection: &mut $connection,
+                rows: &'a [LedgerRow],
+                now: DateTime<Utc>,
+            ) -> Result<Vec<&'a LedgerRow>, StoreError> {
+                let held: Vec<_> = rows
+                    .iter()
+                    .map(|row| (id_text(row.event_id), row.fencing_token))
+                    .collect();
+                let params = [Param::rows(&held), Param::time(now)];
+                let done = Self::affect(connection, &self.statements.complete, &params).await?;
+                let ids: BTreeSet<_> = held.into_iter().map(|(id, _)| (id,)).collect();
+                if done == ids.len() {
+                    return Ok(rows.iter().collect());
+                }
+                let ids: Vec<_> = ids.into_iter().collect();
+                let found: Vec<EventRow> =
+                    Self::load(connection, &self.statements.completed, &[Param::rows(&ids)])
+                        .await?;
+                let completed: BTreeSet<&str> = found.iter().map(EventRow::id).collect();
+                let is_completed =
+                    |row: &&LedgerRow| completed.contains(id_text(row.event_id).as_str());
+                Ok(rows.iter().filter(is_completed).collect())
             }
 
             /// The counts of these resources, locked until the transaction ends.
@@ -228,9 +269,8 @@ macro_rules! sql_store {
                 let mut write = Vec::new();
                 for (resource, change) in changes {
                     let count = counts.entry(*resource).or_insert(LikeCount::NEVER);
-                    if *change != 0 || count.revision == 0 {
-                        count.like_count += change;
-                        count.revision += 1;
+                    if let Some(after) = count.after(*change) {
+                        *count = after;
                         write.push((
                             resource.resource_type.as_str(),
                             resource.id,

@@ -51,6 +51,8 @@ pub(super) struct Statements {
     pub(super) insert_ledger: Statement,
     /// The ledger rows of these events that nobody has claimed yet. Parameters: rows `(event_id)`.
     pub(super) unclaimed: Statement,
+    /// The ids under which a behavior is recorded that is no like event. Parameters: rows `(event_id)`.
+    pub(super) misnamed: Statement,
     /// Reads counts. Parameters: rows `(resource_type, resource_id)`.
     pub(super) counts: Statement,
     /// As `counts`, and locks them until the transaction ends.
@@ -61,6 +63,8 @@ pub(super) struct Statements {
     pub(super) write_counts: Statement,
     /// Parameters: rows `(event_id, token)`, now.
     pub(super) complete: Statement,
+    /// The ledger rows of these events that are completed. Parameters: rows `(event_id)`.
+    pub(super) completed: Statement,
     /// Parameters: rows `(event_id, token, next_status, due_at, error)`, now.
     pub(super) fail: Statement,
     /// Appends to the events' history what became of the attempts that [`fail`](Self::fail) ends, with the
@@ -164,6 +168,7 @@ impl Statements {
         let lease_end = d.time("$3");
         let behavior = d.rows("$1", &BEHAVIOR);
         let resource = d.rows("$1", &RESOURCE);
+        let event = d.rows("$1", &[Word("event_id")]);
         let counts = format!(
             "SELECT c.resource_type, c.resource_id, c.like_count, c.revision FROM {resource} \
              {join} like_counts c ON c.resource_type = r.resource_type \
@@ -201,9 +206,20 @@ impl Statements {
             )
             .into(),
             unclaimed: format!(
-                "SELECT {LEDGER_COLUMNS} FROM {} {join} sync_events e ON e.id = r.event_id \
-                 WHERE e.status = 'pending' AND e.fencing_token = 1",
-                d.rows("$1", &[Word("event_id")])
+                "SELECT {LEDGER_COLUMNS} FROM {event} {join} sync_events e ON e.id = r.event_id \
+                 WHERE e.status = 'pending' AND e.fencing_token = 1"
+            )
+            .into(),
+            misnamed: total(
+                "b.event_id",
+                &format!(
+                    "{event} {join} user_behaviors b ON b.event_id = r.event_id \
+                     WHERE b.behavior_type NOT IN ('like', 'unlike') GROUP BY b.event_id"
+                ),
+            ),
+            completed: format!(
+                "SELECT {LEDGER_COLUMNS} FROM {event} {join} sync_events e ON e.id = r.event_id \
+                 WHERE e.status = 'completed'"
             )
             .into(),
             lock_counts: format!(

@@ -1,0 +1,241 @@
+//! What the cache is told and what is looked up for it: what the cache writer does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use likewise::domain::{Pair, Resource, Status};
+use likewise::store::Settled;
+
+use super::cache::resources_of;
+use super::process::{Look, Memory, Owed, Seen, ToCache};
+use super::world::{Call, World};
+
+/// How often the database is looked into for one answer.
+const LOOKS: usize = 4;
+
+impl Memory {
+    pub fn is_to_heal(&self, run: u64) -> bool {
+        self.owed_all || !self.owed.is_empty() || self.known_run != Some(run)
+    }
+}
+
+impl World {
+    /// One of the messages on their way to the cache arrives.
+    pub fn tell_cache(&mut self, p: usize, n: usize) {
+        let message = self.memory(p).to_cache.swap_remove(n);
+        let call = self.cache_call();
+        self.note_value(&(&message, call));
+        let reached = call != Call::Failed;
+        match message {
+            ToCache::Apply(id, pair, mark) => {
+                let applied = reached.then(|| self.cache.apply(pair, mark));
+                let told = applied.filter(|_| call == Call::Done);
+                if told.is_some_and(|applied| applied.needs_fill()) {
+                    self.look_for(p, pair);
+                }
+                // Sent and not answered, it may yet be applied, also after it was put back. To a cache that
+                // is known to be away, nothing is sent.
+                if call != Call::Done && self.cache_up {
+                    self.memory(p).owe(pair.resource, Owed::PutBack);
+                }
+                let request = self.memory(p).requests.get_mut(&id);
+                let event = request.map(|request| {
+                    request.applied = Some(told);
+                    request.event.event_id
+                });
+                let row = event.and_then(|event| self.database.ledger.get(&event));
+                if reached && row.is_some_and(|row| row.status == Status::Dead) {
+                    self.cache
+                        .haunt(pair.resource, "an event was dead before it was applied");
+                }
+            }
+            ToCache::Settle(settled) => {
+                if reached {
+                    self.cache.settle(&settled);
+                }
+                if call != Call::Done {
+                    for resource in resources_of(&settled) {
+                        self.memory(p).owe(resource, Owed::Settlement);
+                    }
+                }
+            }
+            ToCache::Forget(pair, version) => {
+                if reached {
+                    self.cache.forget(pair, version);
+                }
+                if call != Call::Done {
+                    self.memory(p).owe(pair.resource, Owed::PutBack);
+                }
+            }
+        }
+    }
+
+    /// A reader asks; what the cache cannot tell is looked for.
+    pub fn read(&mut self, p: usize) {
+        let pair = self.draw_pair();
+        let reading = self.cache.read(&pair);
+        if !self.cache_up || reading.liked.is_none() || reading.like_count.is_none() {
+            self.look_for(p, pair);
+        }
+    }
+
+    pub fn look_for(&mut self, p: usize, pair: Pair) {
+        self.memory(p).looks.push(Look {
+            pair,
+            rounds: 0,
+            seen: Seen::Nothing,
+        });
+    }
+
+    /// The next part of a look: the life of the entry, the count, the state, and then it is filled in.
+    pub fn look(&mut self, p: usize, n: usize) {
+        let mut look = self.memory(p).looks.swap_remove(n);
+        let pair = look.pair;
+        let reached = match look.seen {
+            Seen::Nothing | Seen::All(..) => self.cache_call() == Call::Done,
+            Seen::Life(_) | Seen::Count(..) => self.database_up,
+        };
+        self.note_value(&(look, reached));
+        if !reached {
+            return;
+        }
+        look.seen = match look.seen {
+            Seen::Nothing => Seen::Life(self.cache.open(pair.resource)),
+            Seen::Life(life) => Seen::Count(life, self.database.count(pair.resource)),
+            Seen::Count(life, count) => Seen::All(life, count, self.database.mark(&pair)),
+            Seen::All(life, count, mark) => {
+                look.rounds += 1;
+                if self.cache.fill(pair, life, mark, count) || look.rounds == LOOKS {
+                    return;
+                }
+                Seen::Nothing
+            }
+        };
+        self.memory(p).looks.push(look);
+    }
+
+    /// A worker that starts tells the cache of the events recorded last.
+    pub fn recent(&mut self, p: usize) {
+        let Some(step) = self.memory(p).recent.take() else {
+            return;
+        };
+        if !self.database_up {
+            return;
+        }
+        let Some(counts) = step else {
+            let counts = self.database.counts.clone();
+            self.memory(p).recent = Some(Some(counts));
+            return;
+        };
+        let behaviors = self.database.behaviors.values();
+        let pairs: BTreeSet<Pair> = behaviors
+            .filter(|event| event.action().is_some())
+            .map(|event| Pair {
+                resource: event.resource,
+                user_id: event.user_id,
+            })
+            .collect();
+        let found = |pair: &Pair| Some((*pair, *self.database.states.get(pair)?));
+        let states: BTreeMap<_, _> = pairs.iter().filter_map(found).collect();
+        let settled = Settled {
+            states,
+            counts,
+            changed: Vec::new(),
+        };
+        self.memory(p).to_cache.push(ToCache::Settle(settled));
+    }
+
+    /// Drops what may be wrong: what could not be written, and all of it once the cache was started
+    /// again.
+    pub fn heal(&mut self, p: usize) {
+        let run = self.cache.run;
+        if self.cache_call() != Call::Done {
+            // Nobody knows what it was told before: when it comes, it counts as another.
+            self.memory(p).known_run.get_or_insert(0);
+            return;
+        }
+        let known = self.memory(p).known_run.replace(run);
+        let restarted = known.is_some_and(|known| known != run);
+        let all = std::mem::take(&mut self.memory(p).owed_all);
+        let owed = std::mem::take(&mut self.memory(p).owed);
+        let call = self.cache_call();
+        self.note_value(&(restarted, all, &owed, call));
+        if restarted || all {
+            if call != Call::Failed {
+                self.cache.clear();
+            }
+            self.memory(p).owed_all = call != Call::Done;
+        } else {
+            if call != Call::Failed {
+                for resource in owed.keys() {
+                    self.cache.drop_entry(*resource);
+                }
+            }
+            if call != Call::Done {
+                self.memory(p).owed = owed;
+            }
+        }
+    }
+
+    /// The cache is started again with what it saved last. Whoever has seen the run before drops it all.
+    pub fn cache_starts_again(&mut self) {
+        let before = self.cache.run;
+        self.cache.start_again();
+        self.haunt_all_unless_noticed(before + 1);
+    }
+
+    /// If no process is left that has seen an earlier run than this, nobody drops what the cache came
+    /// back with.
+    pub fn haunt_all_unless_noticed(&mut self, run: u64) {
+        let mut memories = self
+            .processes
+            .iter()
+            .filter_map(|process| process.memory.as_ref());
+        let noticed = memories
+            .any(|memory| memory.owed_all || memory.known_run.is_some_and(|known| known != run));
+        if !noticed {
+            self.haunt_all("the cache came back, and nobody had seen it before");
+        }
+    }
+
+    pub fn haunt_all(&mut self, why: &'static str) {
+        let resources: Vec<Resource> = self.cache.entries.keys().copied().collect();
+        for resource in resources {
+            self.cache.haunt(resource, why);
+        }
+    }
+
+    /// Everything that a process which dies leaves undone in the cache.
+    pub fn leave_to_the_cache(&mut self, memory: &Memory) {
+        for request in memory.requests.values() {
+            let id = request.event.event_id;
+            let durable = self.stream.owes(id) || self.database.ledger.contains_key(&id);
+            if request.applied.is_some() && !durable {
+                let why = "an event was applied, and its process died before it was durable";
+                self.cache.haunt(request.pair.resource, why);
+            }
+        }
+        for message in &memory.to_cache {
+            match message {
+                ToCache::Apply(..) => {}
+                ToCache::Settle(settled) => self.cache.leave_untold(resources_of(settled)),
+                ToCache::Forget(pair, _) => {
+                    let why = "the process died before it put an event back";
+                    self.cache.haunt(pair.resource, why);
+                }
+            }
+        }
+        if let Some(syncing) = &memory.syncing {
+            for settled in &syncing.done {
+                self.cache.leave_untold(resources_of(settled));
+            }
+        }
+        for (resource, owed) in &memory.owed {
+            match owed {
+                Owed::Settlement => self.cache.leave_untold([*resource]),
+                Owed::PutBack => self
+                    .cache
+                    .haunt(*resource, "an owed event died with its process"),
+            }
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The database: what each transaction of the store does, by the rules of the domain. A transaction is
+//! one step of the simulation: row locks see to that in the real one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use likewise::domain::{
+    Action, BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Mark, Pair, Resource, Source, Status,
+};
+use likewise::store::{FailedAttempt, Lease, Settled, StoreError};
+use uuid::Uuid;
+
+use super::Broken;
+
+/// What the database refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bane {
+    /// Its behavior.
+    Recording,
+    /// Its state, for good.
+    Syncing,
+    /// Its state, in words that nobody knows.
+    SyncingInUnknownWords,
+    /// None of it, but the process that tries dies.
+    Worker,
+}
+
+/// A row of `sync_events`.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub row: LedgerRow,
+    pub status: Status,
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    pub error: Option<String>,
+}
+
+#[derive(Default)]
+pub struct Database {
+    pub behaviors: BTreeMap<Uuid, BehaviorEvent>,
+    pub ledger: BTreeMap<Uuid, Row>,
+    pub states: BTreeMap<Pair, Mark>,
+    pub counts: BTreeMap<Resource, LikeCount>,
+    pub quarantine: BTreeSet<Uuid>,
+    pub banes: BTreeMap<Uuid, Bane>,
+    /// Under which token a row was found due: each may be claimed once.
+    claimed: BTreeSet<(Uuid, i64)>,
+    /// Under which token an attempt has failed: each may fail once.
+    failed: BTreeSet<(Uuid, i64)>,
+}
+
+/// `HELD` in store/statements.rs: nobody has claimed the row since, and it is open.
+fn held(row: &Row, token: i64) -> bool {
+    row.row.fencing_token == token && matches!(row.status, Status::Pending | Status::Processing)
+}
+
+/// `next_attempt_at <= now`: `due` in store/statements.rs.
+fn due(row: &Row, now: DateTime<Utc>) -> bool {
+    row.next_attempt_at.is_some_and(|at| at <= now)
+}
+
+fn event_of(row: &LedgerRow) -> (Pair, Mark) {
+    let pair = Pair {
+        resource: row.resource,
+        user_id: row.user_id,
+    };
+    (pair, Mark::new(row.version, row.action))
+}
+
+impl Database {
+    /// `record_on`: what is there already stays as it is.
+    pub fn record(
+        &mut self,
+        events: &[&BehaviorEvent],
+        lease: Lease,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let recording = |event: &&&BehaviorEvent| {
+            self.banes.get(&event.event_id) == Some(&Bane::Recording)
+                && !self.behaviors.contains_key(&event.event_id)
+        };
+        if events.iter().any(|event| recording(&event)) {
+            return Err(StoreError::Refused("a behavior".into()));
+        }
+        for event in events {
+            let recorded = self.behaviors.entry(event.event_id);
+            let recorded = recorded.or_insert_with(|| (*event).clone());
+            // `misnamed` in store/statements: what was recorded first stands.
+            if recorded.action().is_some()
+                && let Some(row) = LedgerRow::born(event, lease.max_retries)
+            {
+                self.ledger.entry(event.event_id).or_insert(Row {
+                    row,
+                    status: Status::Pending,
+                    next_attempt_at: Some(lease.until()),
+                    error: None,
+                });
+            }
+        }
+        let (ours, foreign): (Vec<_>, Vec<_>) =
+            events.iter().partition(|event| event.source == Source::Api);
+        let born = ours
+            .into_iter()
+            .filter_map(|event| LedgerRow::born(event, lease.max_retries));
+        // `unclaimed` in store/statements.rs.
+        let ids: BTreeSet<Uuid> = foreign.iter().map(|event| event.event_id).collect();
+        let unclaimed = ids
+            .iter()
+            .filter_map(|id| self.ledger.get(id))
+            .filter(|row| row.status == Status::Pending && row.row.fencing_token == 1)
+            .map(|row| row.row.clone());
+        Ok(born.chain(unclaimed).collect())
+    }
+
+    /// `sync_on`: the count is locked, so that nobody else is between the fold and the commit.
+    pub fn sync(&mut self, rows: &[LedgerRow]) -> Result<Result<Settled, StoreError>, Broken> {
+        // `complete`, and `completed` for the rows that it finds closed: only what is completed has an
+        // effect.
+        let completes = |row: &LedgerRow| {
+            self.ledger.get(&row.event_id).is_some_and(|found| {
+                held(found, row.fencing_token) || found.status == Status::Completed
+            })
+        };
+        let effective: Vec<&LedgerRow> = rows.iter().filter(|row| completes(row)).collect();
+        let fold = Fold::of(
+            |pair| self.states.get(pair).copied(),
+            effective.iter().map(|row| event_of(row)),
+        );
+        for row in &effective {
+            let (pair, mark) = event_of(row);
+            let written = fold.changed.contains(&pair) && fold.states[&pair] == mark;
+            match self.banes.get(&row.event_id) {
+                Some(Bane::Syncing) if written => {
+                    return Ok(Err(StoreError::Refused("a state".into())));
+                }
+                Some(Bane::SyncingInUnknownWords) if written => {
+                    return Ok(Err(StoreError::Failed("a trigger's own words".into())));
+                }
+                _ => {}
+            }
+        }
+        for row in rows {
+            let (id, token) = (row.event_id, row.fencing_token);
+            if self.ledger.get(&id).is_some_and(|found| held(found, token)) {
+                self.change(id, token, |found| {
+                    found.status = Status::Completed;
+                    found.next_attempt_at = None;
+                })?;
+            }
+        }
+        let mut settled = Settled::default();
+        for row in rows {
+            let (pair, _) = event_of(row);
+            if let Some(stored) = self.states.get(&pair) {
+                settled.states.insert(pair, *stored);
+            }
+            let count = self.counts.entry(row.resource).or_insert(LikeCount::NEVER);
+            settled.counts.insert(row.resource, *count);
+        }
+        for pair in &fold.changed {
+            self.states.insert(*pair, fold.states[pair]);
+        }
+        settled.states.extend(fold.states);
+        for (resource, change) in fold.count_changes {
+            if let Some(after) = self.count(resource).after(change) {
+                self.counts.insert(resource, after);
+                settled.counts.insert(resource, after);
+            }
+        }
+        self.counts_are_exact(settled.counts.keys())?;
+        Ok(Ok(settled))
+    }
+
+    /// `fail_on`.
+    pub fn fail(&mut self, attempts: &[FailedAttempt]) -> Result<(), Broken> {
+        for attempt in attempts {
+            let (id, token) = (attempt.row.event_id, attempt.row.fencing_token);
+            if !self.ledger.get(&id).is_some_and(|row| held(row, token)) {
+                continue;
+            }
+            self.change(id, token, |row| {
+                row.status = attempt.verdict.status();
+                row.row.retry_count += 1;
+                row.error = Some(attempt.error.clone());
+                row.next_attempt_at = attempt.verdict.next_attempt_at();
+            })?;
+            if !self.failed.insert((id, token)) {
+                return Err(Broken::new(format!(
+                    "an attempt on {id} failed twice under token {token}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// `claim_on`: rows that others have locked are skipped, so that each is claimed once.
+    pub fn claim(&mut self, lease: Lease, limit: usize) -> Result<Vec<Claim>, Broken> {
+        let mut found: Vec<Row> = self
+            .ledger
+            .values()
+            .filter(|row| due(row, lease.now))
+            .cloned()
+            .collect();
+        found.sort_by_key(|row| row.next_attempt_at);
+        found.truncate(limit);
+        let mut claims = Vec::new();
+        for found in found {
+            let (id, token) = (found.row.event_id, found.row.fencing_token);
+            let claim = Claim::of(found.status, found.row);
+            self.change(id, token, |row| {
+                row.status = claim.status;
+                row.row = claim.row.clone();
+                row.next_attempt_at = claim.status.is_open().then_some(lease.until());
+                row.error = claim.error.map(str::to_owned).or(row.error.take());
+            })?;
+            if !self.claimed.insert((id, token)) {
+                return Err(Broken::new(format!(
+                    "{id} was claimed twice under token {token}"
+                )));
+            }
+            claims.push(claim);
+        }
+        Ok(claims)
+    }
+
+    pub fn is_any_due(&self, now: DateTime<Utc>) -> bool {
+        self.ledger.values().any(|row| due(row, now))
+    }
+
+    pub fn mark(&self, pair: &Pair) -> Mark {
+        self.states.get(pair).copied().unwrap_or(Mark::NEVER)
+    }
+
+    pub fn count(&self, resource: Resource) -> LikeCount {
+        let count = self.counts.get(&resource).copied();
+        count.unwrap_or(LikeCount::NEVER)
+    }
+
+    /// Changes a ledger row for whoever presents this token, and sees that nothing happens to it that
+    /// must not.
+    fn change(
+        &mut self,
+        id: Uuid,
+        presented: i64,
+        change: impl FnOnce(&mut Row),
+    ) -> Result<(), Broken> {
+        let Some(row) = self.ledger.get_mut(&id) else {
+            return Err(Broken::new(format!("{id} has no ledger row")));
+        };
+        let before = row.clone();
+        change(row);
+        let broken = if !before.status.is_open() {
+            "a closed row was changed"
+        } else if before.row.fencing_token != presented {
+            "a stale token changed a row"
+        } else if row.row.fencing_token < before.row.fencing_token {
+            "a token went back"
+        } else if row.row.retry_count > row.row.max_retries + 1 {
+            "an event was tried too often"
+        } else if row.status == Status::Failed && row.row.retry_count > row.row.max_retries {
+            "a row is to be tried again, though it was tried often enough"
+        } else if row.status == Status::Dead && row.error.is_none() {
+            "a row is dead without a reason"
+        } else if row.status.is_open() == row.next_attempt_at.is_none() {
+            "an open row is never due, or a closed one is"
+        } else {
+            return Ok(());
+        };
+        Err(Broken::new(format!("{broken}: {before:?} became {row:?}")))
+    }
+
+    /// Promise 4, after each commit.
+    fn counts_are_exact<'a>(
+        &self,
+        resources: impl IntoIterator<Item = &'a Resource>,
+    ) -> Result<(), Broken> {
+        for resource in resources {
+            let of_it = self
+                .states
+                .iter()
+                .filter(|(pair, _)| pair.resource == *resource);
+            let liked: i64 = of_it.map(|(_, mark)| mark.weight()).sum();
+            let count = self.count(*resource).like_count;
+            if count != liked {
+                return Err(Broken::new(format!(
+                    "{resource} has a count of {count}, but {liked} liked rows"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// At the end: read models are the fold of the completed events, and the ledger is closed.
+    pub fn is_what_its_events_add_up_to(&self) -> Result<(), Broken> {
+        let mut completed = Vec::new();
+        for (id, event) in &self.behaviors {
+            let Some(action) = event.action() else {
+                continue;
+            };
+            let Some(row) = self.ledger.get(id) else {
+                return Err(Broken::new(format!(
+                    "{id} is recorded, but has no ledger row"
+                )));
+            };
+            if row.status.is_open() {
+                return Err(Broken::new(format!("{id} was left open: {row:?}")));
+            }
+            if row.status == Status::Completed {
+                let pair = Pair {
+                    resource: event.resource,
+                    user_id: event.user_id,
+                };
+                completed.push((pair, Mark::new(event.version, action)));
+            }
+        }
+        for id in self.ledger.keys() {
+            let liked = self.behaviors.get(id).and_then(BehaviorEvent::action);
+            let expected: Option<Action> = self.ledger.get(id).map(|row| row.row.action);
+            if liked != expected {
+                return Err(Broken::new(format!(
+                    "the ledger row {id} says {expected:?}, its behavior {liked:?}"
+                )));
+            }
+        }
+        let fold = Fold::of(|_| None, completed);
+        if fold.states != self.states {
+            let of = |pair: &Pair| (fold.states.get(pair), self.states.get(pair));
+            let pairs: BTreeSet<&Pair> = fold.states.keys().chain(self.states.keys()).collect();
+            let differing = pairs
+                .into_iter()
+                .map(|pair| (pair, of(pair)))
+                .find(|(_, (folded, stored))| folded != stored);
+            return Err(Broken::new(format!(
+                "the read model is not the fold of the completed events (pair, (folded, stored)): \
+                 {differing:?}"
+            )));
+        }
+        self.counts_are_exact(self.counts.keys())
+    }
+}

@@ -1,0 +1,122 @@
+//! Crashes and starts, and the end: faults stop, the clock runs on, and everything must fit.
+
+use likewise::domain::Pair;
+use rand::RngExt;
+
+use super::Broken;
+use super::process::Memory;
+use super::world::{Step, World};
+
+/// A world that has not come to rest by then never will.
+const MOST_STEPS: usize = 20_000;
+
+impl World {
+    /// The process ends where it stands, with everything in its memory.
+    pub fn crash(&mut self, p: usize) {
+        let Some(memory) = self.processes[p].memory.take() else {
+            return;
+        };
+        self.note(|_| format!("  {p} is dead"));
+        if self.embedded {
+            self.cache.clear();
+            return;
+        }
+        self.leave_to_the_cache(&memory);
+        let run = self.cache.run;
+        if memory.owed_all || memory.known_run.is_some_and(|known| known != run) {
+            self.haunt_all_unless_noticed(run);
+        }
+    }
+
+    pub fn start(&mut self, p: usize) {
+        let process = &mut self.processes[p];
+        process.memory = Some(Memory {
+            recent: process.worker.then_some(None),
+            ..Memory::default()
+        });
+    }
+
+    /// Faults stop, and everything that is to be done is done.
+    pub fn come_to_rest(&mut self) -> Result<(), Broken> {
+        self.note(|_| "faults stop".to_owned());
+        self.faults = false;
+        self.database_up = true;
+        self.stream_up = !self.embedded;
+        self.cache_up = true;
+        for _ in 0..MOST_STEPS {
+            let work = self.work();
+            if work.is_empty() {
+                if self.wait_for_what_is_due() {
+                    continue;
+                }
+                return Ok(());
+            }
+            let step = work[self.rng.random_range(0..work.len())];
+            self.step(step)?;
+        }
+        Err(Broken::new("it does not come to rest".to_owned()))
+    }
+
+    /// Everything that is promised of a world at rest.
+    pub fn everything_fits(&mut self) -> Result<(), Broken> {
+        self.every_acknowledged_event_has_arrived()?;
+        self.database.is_what_its_events_add_up_to()?;
+        self.cache_is_right(false)?;
+
+        // A worker that starts tells the cache what a dead one could not tell.
+        let workers = self.processes.iter().position(|process| process.worker);
+        if let Some(worker) = workers {
+            self.step(Step::Crash(worker))?;
+            self.step(Step::Start(worker))?;
+            self.come_to_rest()?;
+            self.cache_is_right(true)?;
+        }
+
+        // What is known after everybody has read everything.
+        for pair in self.all_pairs() {
+            self.look_for(0, pair);
+        }
+        self.come_to_rest()?;
+        self.cache_is_right(true)?;
+        for pair in self.all_pairs() {
+            let reading = self.cache.read(&pair);
+            let known = reading.liked.is_some() && reading.like_count.is_some();
+            if !known && !self.cache.haunted.contains_key(&pair.resource) {
+                return Err(Broken::new(format!(
+                    "nobody is under way, but the cache does not know {pair:?}: {reading:?}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the cache claims to know is what the database says.
+    fn cache_is_right(&mut self, told: bool) -> Result<(), Broken> {
+        for pair in self.all_pairs() {
+            let resource = pair.resource;
+            let excused = self.cache.haunted.contains_key(&resource)
+                || (!told && self.cache.untold.contains(&resource));
+            self.looked_at[usize::from(excused)] += 1;
+            if !excused {
+                self.pair_is_right(pair)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pair_is_right(&self, pair: Pair) -> Result<(), Broken> {
+        let reading = self.cache.read(&pair);
+        let liked = self.database.mark(&pair).liked;
+        let count = self.database.count(pair.resource).like_count;
+        if reading.liked.is_some_and(|says| says != liked)
+            || reading.like_count.is_some_and(|says| says != count)
+        {
+            return Err(Broken::new(format!(
+                "the cache says {reading:?} of {pair:?}; the database says liked: {liked}, \
+                 count: {count}; the entry: {:?}",
+                self.cache.entries.get(&pair.resource)
+            )));
+        }
+        Ok(())
+    }
+}

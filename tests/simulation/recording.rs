@@ -1,0 +1,269 @@
+//! From the stream into the database: what the subscriber and the recorder do.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use likewise::domain::{Backoff, BehaviorEvent, Bisection, FailureKind, HybridClock, Pair};
+use likewise::messages::NotRecorded;
+use likewise::store::StoreError;
+use rand::RngExt;
+use uuid::Uuid;
+
+use super::Broken;
+use super::process::{Asker, Delivery, Durable, Id, Record, Recording, Stage, ToCache};
+use super::stream::Delivered;
+use super::world::{ACK_WAIT, Outcome, World};
+
+const REDELIVER: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
+};
+
+impl Delivery {
+    pub fn is_answered(&self) -> bool {
+        self.stage != Stage::Asked
+    }
+}
+
+impl World {
+    /// Takes some messages; what is dated too far ahead is no event.
+    pub fn pull(&mut self, p: usize) {
+        let wall = self.wall_version(p);
+        let mut ready = self.stream.ready(self.now);
+        let mut messages = Vec::new();
+        let mut undecodable = Vec::new();
+        for _ in 0..self.rng.random_range(1..=4) {
+            if ready.is_empty() {
+                break;
+            }
+            let sequence = ready.swap_remove(self.rng.random_range(0..ready.len()));
+            let delivered = self.stream.deliver(sequence, self.now + ACK_WAIT);
+            if let Some(delivered) = delivered {
+                if HybridClock::is_too_far_ahead(delivered.event.version, wall) {
+                    undecodable.push(delivered);
+                } else {
+                    messages.push(delivered);
+                }
+            }
+        }
+        if !undecodable.is_empty() {
+            let memory = self.memory(p);
+            let id = memory.new_id();
+            let delivery = Delivery {
+                messages: undecodable,
+                stage: Stage::ToQuarantine,
+            };
+            memory.deliveries.insert(id, delivery);
+        }
+        if !messages.is_empty() {
+            self.ask_to_record(p, messages);
+        }
+    }
+
+    fn ask_to_record(&mut self, p: usize, messages: Vec<Delivered>) {
+        let events: Vec<_> = messages
+            .iter()
+            .map(|message| message.event.clone())
+            .collect();
+        self.note(|_| {
+            let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
+            format!("  to the recorder of {p}: {ids:?}")
+        });
+        let memory = self.memory(p);
+        let id = memory.new_id();
+        let delivery = Delivery {
+            messages,
+            stage: Stage::Asked,
+        };
+        memory.deliveries.insert(id, delivery);
+        memory.to_record.push(Record {
+            events,
+            asker: Asker::Delivery(id),
+        });
+    }
+
+    /// What the subscriber does once the recorder has answered.
+    pub fn delivery(&mut self, p: usize, id: Id) -> Result<(), Broken> {
+        let Some(mut delivery) = self.memory(p).deliveries.remove(&id) else {
+            return Ok(());
+        };
+        match delivery.stage {
+            Stage::Asked => {}
+            Stage::Recorded => {
+                for message in &delivery.messages {
+                    // A lost acknowledgement costs a redelivery.
+                    if self.stream_call().0 {
+                        self.acknowledge(message)?;
+                    }
+                }
+            }
+            Stage::Unavailable => {
+                for message in &delivery.messages {
+                    let draw = self.rng.random_range(0.0..1.0);
+                    let wait = REDELIVER.wait(message.times, draw);
+                    let wait = wait.max(Duration::from_secs(1));
+                    if self.stream_call().0 {
+                        self.stream.nak(message.sequence, self.now + wait);
+                    }
+                }
+            }
+            // Each goes alone, and what is refused alone goes into quarantine.
+            Stage::Refused if delivery.messages.len() > 1 => {
+                for message in delivery.messages {
+                    self.ask_to_record(p, vec![message]);
+                }
+            }
+            Stage::Refused | Stage::ToQuarantine => {
+                let outcome = self.transaction();
+                let kept = !matches!(outcome, Outcome::NotCommitted(_));
+                for event in delivery.messages.iter().map(|message| &message.event) {
+                    if kept {
+                        self.database.quarantine.insert(event.event_id);
+                    }
+                    // One of ours is in the cache, as on its way.
+                    if matches!(outcome, Outcome::Committed) && delivery.stage == Stage::Refused {
+                        let pair = Pair {
+                            resource: event.resource,
+                            user_id: event.user_id,
+                        };
+                        let put_back = ToCache::Forget(pair, event.version);
+                        self.memory(p).to_cache.push(put_back);
+                    }
+                }
+                delivery.stage = match outcome {
+                    Outcome::Committed => Stage::Recorded,
+                    Outcome::AnswerLost(_) | Outcome::NotCommitted(_) => Stage::Unavailable,
+                };
+                self.memory(p).deliveries.insert(id, delivery);
+            }
+        }
+        Ok(())
+    }
+
+    /// An event that leaves the stream must be somewhere else by then.
+    fn acknowledge(&mut self, message: &Delivered) -> Result<(), Broken> {
+        let id = message.event.event_id;
+        self.stream.acknowledge(message.sequence);
+        if self.database.behaviors.contains_key(&id) || self.database.quarantine.contains(&id) {
+            return Ok(());
+        }
+        Err(Broken::new(format!(
+            "{id} left the stream, but is neither recorded nor in quarantine"
+        )))
+    }
+
+    pub fn take_to_record(&mut self, p: usize) {
+        let most = self.rng.random_range(1..=6);
+        let memory = self.memory(p);
+        let most = most.min(memory.to_record.len());
+        let batch: Vec<_> = memory.to_record.drain(..most).collect();
+        memory.recording = Some(Recording {
+            parts: Bisection::of(batch.len()),
+            failures: vec![None; batch.len()],
+            rows: Vec::new(),
+            answered: false,
+            batch,
+        });
+    }
+
+    /// The recorder's next transaction; then its answers; then what it hands on.
+    pub fn record(&mut self, p: usize) {
+        let Some(mut recording) = self.memory(p).recording.take() else {
+            return;
+        };
+        if let Some(part) = recording.parts.next_part() {
+            let parcels = recording.batch[part.clone()].iter();
+            let events: Vec<&BehaviorEvent> = parcels.flat_map(|parcel| &parcel.events).collect();
+            let mut rows: Vec<&BehaviorEvent> = events;
+            rows.sort_by_key(|event| event.event_id);
+            let lease = self.lease(p);
+            let outcome = self.transaction();
+            let recorded = match outcome {
+                Outcome::NotCommitted(error) => Err(error),
+                Outcome::Committed => self.database.record(&rows, lease),
+                Outcome::AnswerLost(error) => self.database.record(&rows, lease).and(Err(error)),
+            };
+            match recorded {
+                Ok(rows) => recording.rows.extend(rows),
+                Err(error) if error.may_be_of_one_row() && recording.parts.halve(&part) => {}
+                Err(error) => {
+                    self.note_value(&error);
+                    recording.failures[part].fill(Some(not_recorded(&error)));
+                }
+            }
+            self.memory(p).recording = Some(recording);
+        } else if !recording.answered {
+            recording.answered = true;
+            for (parcel, failure) in recording.batch.iter().zip(&recording.failures) {
+                self.answer(p, parcel.asker, failure.as_ref());
+            }
+            self.memory(p).recording = Some(recording);
+        } else if !self.faults || self.rng.random_bool(0.95) {
+            self.memory(p).to_sync.extend(recording.rows);
+        }
+        // Else the sync publisher has no room, and the rows stay in the ledger.
+    }
+
+    fn answer(&mut self, p: usize, asker: Asker, failure: Option<&NotRecorded>) {
+        let memory = self.memory(p);
+        match asker {
+            Asker::Request(id) => {
+                if let Some(request) = memory.requests.get_mut(&id) {
+                    request.durable = if failure.is_none() {
+                        Durable::Reached
+                    } else {
+                        Durable::Nowhere
+                    };
+                    let event_id = request.event.event_id;
+                    if failure.is_none() {
+                        self.acknowledged.insert(event_id);
+                    }
+                }
+            }
+            Asker::Delivery(id) => {
+                if let Some(delivery) = memory.deliveries.get_mut(&id) {
+                    delivery.stage = match failure {
+                        None => Stage::Recorded,
+                        Some(NotRecorded::Unavailable(_)) => Stage::Unavailable,
+                        Some(NotRecorded::Refused(_)) => Stage::Refused,
+                    };
+                }
+            }
+        }
+    }
+
+    /// Every event whose sender was told that it is durable has come to its end.
+    pub fn every_acknowledged_event_has_arrived(&self) -> Result<(), Broken> {
+        let arrived: BTreeSet<&Uuid> = self.database.behaviors.keys().collect();
+        for id in &self.acknowledged {
+            if self.stream.owes(*id) {
+                return Err(Broken::new(format!("{id} is still in the stream")));
+            }
+            if !arrived.contains(id) && !self.database.quarantine.contains(id) {
+                return Err(Broken::new(format!("{id} was acknowledged, and is gone")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Time goes on until something is due.
+    pub fn wait_for_what_is_due(&mut self) -> bool {
+        let rows = self.database.ledger.values();
+        let due = rows.filter_map(|row| row.next_attempt_at).min();
+        let Some(next) = due.into_iter().chain(self.stream.next_delivery()).min() else {
+            return false;
+        };
+        // On the slowest of clocks, too.
+        let skew = TimeDelta::microseconds(super::world::MOST_SKEW);
+        self.now = self.now.max(next + skew) + TimeDelta::milliseconds(1);
+        true
+    }
+}
+
+fn not_recorded(error: &StoreError) -> NotRecorded {
+    match error.kind() {
+        FailureKind::Transient => NotRecorded::Unavailable(error.to_string()),
+        FailureKind::Permanent => NotRecorded::Refused(error.to_string()),
+    }
+}
