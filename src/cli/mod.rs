@@ -10,6 +10,7 @@ mod rebuild;
 mod serve;
 mod verify;
 mod verify_cache;
+mod verify_journal;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -68,6 +69,8 @@ enum Failure {
     Broker(#[from] NatsError),
     #[error(transparent)]
     Maintenance(#[from] MaintenanceError),
+    #[error(transparent)]
+    Journal(#[from] verify_journal::JournalError),
     #[error(transparent)]
     Operation(#[from] OperationError),
     #[error(transparent)]

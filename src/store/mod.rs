@@ -29,8 +29,8 @@ use uuid::Uuid;
 
 pub use error::StoreError;
 pub use maintenance::{
-    ArchivedBehavior, Chunk, Discrepancy, Finding, Maintenance, Mended, Pass, Position, Prunable,
-    Sizes, Subject,
+    ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Mended, Pass, Position,
+    Prunable, Sizes, Subject,
 };
 pub use operations::{
     BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,

@@ -3,6 +3,7 @@
 mod actors_survive_panics;
 mod audits_mend;
 mod bounded;
+mod chaos;
 mod closed_by_default;
 mod counts_are_exact;
 mod exactly_once;

@@ -37,12 +37,12 @@ pub(super) mod prelude {
     pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
     pub(in crate::store) use crate::store::maintenance::{
-        ArchivedBehavior, Chunk, Discrepancy, Finding, Mended, Pass, Position, Prunable, Sizes,
-        Subject,
+        ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Mended, Pass, Position, Prunable,
+        Sizes, Subject,
     };
     pub(in crate::store) use crate::store::maintenance_rows::{
-        BehaviorRow, BoundRow, CountFindingRow, EventFindingRow, IdRow, LikeFindingRow, LikesRow,
-        chunk_params, position_param, restored_columns,
+        BehaviorRow, BoundRow, CountFindingRow, EventFindingRow, IdRow, JournaledRow,
+        LikeFindingRow, LikesRow, chunk_params, position_param, restored_columns,
     };
     pub(in crate::store) use crate::store::operations::{
         BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
