@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler, Supervised};
 use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::{Condition, from_fn};
 use actix_web::web::{Data, PayloadConfig};
 use actix_web::{App as WebApp, HttpServer};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +32,7 @@ use crate::store::{self, Settled, Store, StoreError};
 use crate::telemetry::{
     Migrated, Part, PartFailed, ServiceStarted, ShutdownEnded, ShutdownStarted,
 };
+use crate::web::auth::{Auth, AuthError};
 use crate::web::{self, Health};
 
 /// Why the service could not start.
@@ -39,6 +41,9 @@ pub enum AppError {
     /// The settings do not allow it.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Sign-in cannot be set up.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The database cannot be used.
     #[error("cannot use the database {url}: {source}")]
     Store {
@@ -84,6 +89,7 @@ impl App {
     /// If the settings do not allow it, or a part that it cannot do without is not there.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
         settings.closed_by_default()?;
+        let auth = Arc::new(Auth::load(&settings.auth)?);
         let signals = Signals::new().map_err(AppError::Signals)?;
         let store = open_store(&settings).await?;
         let cache = open_cache(&settings)?;
@@ -112,20 +118,26 @@ impl App {
             registry: registry.clone(),
             draining: Arc::clone(&draining),
         };
-        let context = web::Context::new(&settings, registry, health);
+        let context = web::Context::new(&settings, registry, health, auth);
         let listen = |source| AppError::Listen {
             address: settings.http_addr,
             source,
         };
         let role = settings.role;
+        let origins = settings.web.cors_origins.clone();
         let server = HttpServer::new(move || {
             WebApp::new()
+                // The last is the outermost: what is refused inside is seen by pages and kept in bounds.
+                .wrap(Condition::new(context.limits.any(), from_fn(web::limit)))
+                .wrap(from_fn(web::bound))
+                .wrap(Condition::new(!origins.is_empty(), web::cors(&origins)))
                 .app_data(Data::new(likes.clone()))
                 .app_data(Data::new(context.clone()))
                 .app_data(PayloadConfig::new(web::BODY_LIMIT))
                 .configure(|config| web::routes(config, role))
         })
         .workers(std::thread::available_parallelism().map_or(2, usize::from))
+        .client_request_timeout(web::bounds::HEAD_TIMEOUT)
         .disable_signals()
         .shutdown_timeout(8)
         .bind(settings.http_addr)

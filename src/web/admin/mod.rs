@@ -1,15 +1,16 @@
-//! What operators see and do. With an admin token configured, every route asks for it.
+//! What operators see and do. With sign-in or a token with an admin scope configured, every route asks for
+//! such a token: `admin:read` to see, `admin:operate` to do.
 
 mod actors;
 mod faults;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header;
 use actix_web::middleware::{Next, from_fn};
-use actix_web::web::{self, Data, ServiceConfig};
-use subtle::ConstantTimeEq;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpMessage, ResponseError};
 
+use super::auth::{Caller, Right};
 use super::{Context, Problem, only_get};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -26,23 +27,25 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     );
 }
 
-async fn authorize(
+/// Lets in who may see, or do, what `/admin` offers. Handlers that need to know who it is take a
+/// [`Caller`].
+async fn authorize<B: MessageBody + 'static>(
     request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let expected = request
-        .app_data::<Data<Context>>()
-        .and_then(|context| context.admin_token.clone());
-    if let Some(expected) = expected {
-        let given = request
-            .headers()
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-            .unwrap_or_default();
-        // In constant time, so that the answer's time does not tell how much of it was right.
-        if !bool::from(given.ct_eq(expected.as_bytes())) {
-            return Err(Problem::unauthorized().into());
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let may = || {
+        let caller = Caller::of(request.request())?;
+        let scope = Right::of(request.method()).into();
+        Context::of(request.request())?.auth.allow(&caller, scope)?;
+        Ok::<_, Problem>(caller)
+    };
+    match may() {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.call(request).await?.map_into_left_body())
         }
+        Err(problem) => Ok(request
+            .into_response(problem.error_response())
+            .map_into_right_body()),
     }
-    next.call(request).await
 }
