@@ -1,5 +1,6 @@
 //! What one request may take: length of its URI and its head, and time.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::ResponseError;
@@ -9,6 +10,7 @@ use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
 use tokio::time::timeout;
 
+use super::paced::Pace;
 use super::{Context, Problem};
 
 /// The longest URI, in bytes. Those of Likewise have less than 100.
@@ -39,6 +41,8 @@ pub async fn bound<B: MessageBody + 'static>(
         let response = request.into_response(problem.error_response());
         return Ok(response.map_into_right_body());
     }
+    let pace = request.conn_data::<Rc<Pace>>().cloned();
+    let _open = pace.as_ref().map(Pace::begin);
     let within = Context::of(request.request())?.request_timeout;
     match timeout(within, next.call(request)).await {
         Ok(response) => Ok(response?.map_into_left_body()),

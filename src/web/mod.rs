@@ -9,6 +9,7 @@ mod extract;
 mod health;
 mod likes;
 pub mod limits;
+pub mod paced;
 mod problem;
 
 use std::sync::Arc;

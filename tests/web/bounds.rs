@@ -55,6 +55,24 @@ fn a_client_that_trickles_is_cut_off_and_stores_nothing() {
             "x",
             408,
         ),
+        (
+            "chunks",
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n"),
+            "1\r\nx\r\n",
+            408,
+        ),
+        (
+            "the head of a second request",
+            format!("GET /healthz HTTP/1.1\r\nHost: test\r\n\r\nPUT {PATH} HTTP/1.1\r\n"),
+            "X-Slow: a\r\n",
+            200,
+        ),
+        (
+            "a body that nobody reads",
+            "GET /healthz HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+            "1\r\nx\r\n",
+            200,
+        ),
     ];
     thread::scope(|scope| {
         for (what, start, rest, status) in &cases {
