@@ -172,3 +172,33 @@ fn a_request_is_answered_in_time_and_the_like_that_it_began_comes_to_its_end() {
     // The connection is as good as before.
     assert_eq!(client.like(43, 7).like_count, Some(2));
 }
+
+#[test]
+fn a_client_that_pauses_or_waits_for_long_keeps_its_connection() {
+    const PAUSE: Duration = Duration::from_millis(1_500);
+    const REQUESTS: usize = 5;
+    let service = Setup::new().start();
+    let mut raw = Raw::connect(service.address());
+    for request in 0..REQUESTS {
+        let like = format!(
+            "PUT {PATH} HTTP/1.1\r\nHost: test\r\nX-User-Id: {}\r\n",
+            request + 1
+        );
+        raw.send(like.as_bytes()).send(b"\r\n");
+        thread::sleep(PAUSE);
+    }
+    // Longer than a head may take: this is the service's time, not the client's.
+    let held = service.database().hold_writes();
+    let last =
+        format!("PUT {PATH} HTTP/1.1\r\nHost: test\r\nX-User-Id: 42\r\nConnection: close\r\n\r\n");
+    raw.send(last.as_bytes());
+    thread::sleep(4 * PAUSE + Duration::from_secs(2));
+    drop(held);
+    let answer = raw.answer().expect("answers");
+    let answers = format!("{}\r\n\r\n{}", answer.head, answer.body).to_lowercase();
+    assert_eq!(
+        answers.matches("http/1.1 200 ok").count(),
+        REQUESTS + 1,
+        "{answers}"
+    );
+}
