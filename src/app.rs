@@ -1,15 +1,21 @@
 //! Builds the parts, starts the actors and the web server, and stops them in order.
 
-use std::net::SocketAddr;
+use std::future::ready;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler, Supervised};
-use actix_web::dev::{Server, ServerHandle};
+use actix_http::HttpService;
+use actix_server::{Server, ServerHandle};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::App as WebApp;
+use actix_web::dev::AppConfig;
+use actix_web::middleware::{Condition, from_fn};
+use actix_web::rt::net::TcpStream;
 use actix_web::web::{Data, PayloadConfig};
-use actix_web::{App as WebApp, HttpServer};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -34,6 +40,8 @@ use crate::store::{self, Settled, Store, StoreError};
 use crate::telemetry::{
     Migrated, Part, PartFailed, ServiceStarted, ShutdownEnded, ShutdownStarted,
 };
+use crate::web::auth::{Auth, AuthError};
+use crate::web::paced::PacedStream;
 use crate::web::{self, Health};
 
 /// Why the service could not start.
@@ -42,6 +50,9 @@ pub enum AppError {
     /// The settings do not allow it.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Sign-in cannot be set up.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The database cannot be used.
     #[error("cannot use the database {url}: {source}")]
     Store {
@@ -87,6 +98,7 @@ impl App {
     /// If the settings do not allow it, or a part that it cannot do without is not there.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
         settings.closed_by_default()?;
+        let auth = Arc::new(Auth::load(&settings.auth)?);
         let signals = Signals::new().map_err(AppError::Signals)?;
         let store = open_store(&settings).await?;
         let cache = open_cache(&settings)?;
@@ -116,30 +128,55 @@ impl App {
             draining: Arc::clone(&draining),
         };
         let desk = desk(&settings, &parts, &actors.cache_writer);
-        let context = web::Context::new(&settings, registry, health);
+        let context = web::Context::new(&settings, registry, health, auth);
         let listen = |source| AppError::Listen {
             address: settings.http_addr,
             source,
         };
         let role = settings.role;
-        let server = HttpServer::new(move || {
-            WebApp::new()
-                .app_data(Data::new(likes.clone()))
-                .app_data(Data::new(context.clone()))
-                .app_data(Data::new(desk.clone()))
-                .app_data(PayloadConfig::new(web::BODY_LIMIT))
-                .configure(|config| web::routes(config, role))
-        })
-        .workers(std::thread::available_parallelism().map_or(2, usize::from))
-        .disable_signals()
-        .shutdown_timeout(8)
-        .bind(settings.http_addr)
-        .map_err(listen)?;
-        let address = server
-            .addrs()
-            .first()
-            .copied()
-            .unwrap_or(settings.http_addr);
+        let origins = settings.web.cors_origins.clone();
+        let listener = TcpListener::bind(settings.http_addr).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        // What `HttpServer` does, but with connections that have a pace.
+        let builder = Server::build();
+        let shutdown = builder.graceful_shutdown_signal();
+        let server = builder
+            .workers(std::thread::available_parallelism().map_or(2, usize::from))
+            .disable_signals()
+            .shutdown_timeout(8)
+            .listen("likewise", listener, move || {
+                let app = WebApp::new()
+                    // The last is the outermost: what is refused inside is seen by pages and kept in bounds.
+                    .wrap(Condition::new(context.limits.any(), from_fn(web::limit)))
+                    .wrap(from_fn(web::bound))
+                    .wrap(Condition::new(!origins.is_empty(), web::cors(&origins)))
+                    .app_data(Data::new(likes.clone()))
+                    .app_data(Data::new(context.clone()))
+                    .app_data(Data::new(desk.clone()))
+                    .app_data(PayloadConfig::new(web::BODY_LIMIT))
+                    .configure(|config| web::routes(config, role))
+                    .into_factory()
+                    .map_err(|error| error.error_response());
+                let shutdown = shutdown.clone();
+                let http = HttpService::build()
+                    .graceful_shutdown_signal(move || {
+                        let shutdown = shutdown.clone();
+                        async move { shutdown.notified().await }
+                    })
+                    .client_request_timeout(web::bounds::HEAD_TIMEOUT)
+                    .client_disconnect_timeout(Duration::from_secs(1))
+                    .local_addr(address)
+                    .on_connect_ext(|stream: &PacedStream, data| {
+                        data.insert(stream.pace());
+                    })
+                    .h1(map_config(app, |()| AppConfig::default()));
+                fn_service(|stream: TcpStream| {
+                    let peer = stream.peer_addr().ok();
+                    ready(Ok((PacedStream::new(stream), peer)))
+                })
+                .and_then(http)
+            })
+            .map_err(listen)?;
         let server = server.run();
         ServiceStarted {
             address: &address.to_string(),

@@ -8,6 +8,7 @@ mod migrate;
 mod prune;
 mod rebuild;
 mod serve;
+mod token;
 mod verify;
 mod verify_cache;
 mod verify_journal;
@@ -54,6 +55,9 @@ enum Command {
     /// Look at what became of events, and try again, discard or mend what failed
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Make tokens for services
+    #[command(subcommand)]
+    Token(token::TokenCommand),
 }
 
 /// Why a subcommand could not do what it should.
@@ -77,6 +81,8 @@ enum Failure {
     App(#[from] AppError),
     #[error(transparent)]
     Load(#[from] load::LoadError),
+    #[error("the system has no randomness to make a token of")]
+    NoRandomness,
     #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -95,7 +101,10 @@ impl Cli {
     }
 
     async fn dispatch(self) -> Result<ExitCode, Failure> {
-        let settings = || self.settings.settle(&config::file());
+        let settings = || {
+            let given = self.settings.with_secrets_of_the_environment();
+            given.settle(&config::file())
+        };
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve::run(settings()?).await,
             Command::Migrate => migrate::run(settings()?).await,
@@ -104,6 +113,7 @@ impl Cli {
             Command::Audit(arguments) => audit::run(settings()?, arguments).await,
             Command::Rebuild(arguments) => rebuild::run(settings()?, arguments).await,
             Command::Prune(arguments) => prune::run(settings()?, arguments).await,
+            Command::Token(command) => token::run(&command),
             Command::Verify(arguments) => verify::run(settings()?, arguments).await,
         }
     }

@@ -22,7 +22,7 @@ pub struct Problem {
     detail: String,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
-    authenticate: bool,
+    challenge: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -35,7 +35,7 @@ struct Body<'a> {
 }
 
 impl Problem {
-    fn new(
+    pub(super) fn new(
         status: StatusCode,
         code: &'static str,
         title: &'static str,
@@ -48,11 +48,17 @@ impl Problem {
             detail: detail.into(),
             retry_after: None,
             allow: None,
-            authenticate: false,
+            challenge: None,
         }
     }
 
-    fn retry_after(mut self, wait: Duration) -> Self {
+    /// Says in the answer what a caller must show, as RFC 6750 has it.
+    pub(super) fn challenge(mut self, challenge: String) -> Self {
+        self.challenge = Some(challenge);
+        self
+    }
+
+    pub(super) fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
@@ -200,19 +206,6 @@ impl Problem {
         )
     }
 
-    /// The admin token is missing or wrong.
-    #[must_use]
-    pub fn unauthorized() -> Self {
-        let mut problem = Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "Unauthorized",
-            "this path asks for the header 'Authorization: Bearer TOKEN' with the admin token",
-        );
-        problem.authenticate = true;
-        problem
-    }
-
     /// No actor has this name.
     #[must_use]
     pub fn unknown_actor(name: &str) -> Self {
@@ -329,8 +322,8 @@ impl ResponseError for Problem {
         if let Some(allow) = self.allow {
             response.insert_header((header::ALLOW, HeaderValue::from_static(allow)));
         }
-        if self.authenticate {
-            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        if let Some(challenge) = &self.challenge {
+            response.insert_header((header::WWW_AUTHENTICATE, challenge.as_str()));
         }
         let mut response = response.json(Body {
             r#type: format!("urn:likewise:problem:{}", self.code),

@@ -1,4 +1,5 @@
-//! What operators see and do. With an admin token configured, every route asks for it.
+//! What operators see and do. With sign-in or a token with an admin scope configured, every route asks for
+//! such a token: `admin:read` to see, `admin:operate` to do.
 
 mod actors;
 mod faults;
@@ -8,15 +9,14 @@ mod quarantine;
 
 use std::future::{Ready, ready};
 
-use actix_web::body::MessageBody;
+use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header;
 use actix_web::middleware::{Next, from_fn};
-use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{FromRequest, HttpRequest, Resource, Route};
-use subtle::ConstantTimeEq;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, Resource, ResponseError, Route};
 use uuid::Uuid;
 
+use super::auth::{Caller, Right};
 use super::{Context, Problem, only_get};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -83,11 +83,8 @@ fn event_id(id: &str) -> Result<Uuid, Problem> {
     })
 }
 
-/// Who operates: from the header `X-Operator`, for the record.
+/// Who operates, for the record: whom the token names, and whom the header `X-Operator` does, if there is one.
 pub(super) struct Operator(String);
-
-/// Whoever does not say who they are.
-const NAMELESS: &str = "admin";
 
 /// The longest name.
 const LONGEST_NAME: usize = 64;
@@ -98,38 +95,48 @@ impl FromRequest for Operator {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let mut values = request.headers().get_all("X-Operator");
-        let name = match (values.next(), values.next()) {
-            (None, _) => Some(NAMELESS),
+        let given = match (values.next(), values.next()) {
+            (None, _) => Ok(None),
             (Some(value), None) => value
                 .to_str()
                 .ok()
-                .filter(|name| (1..=LONGEST_NAME).contains(&name.len())),
-            (Some(_), Some(_)) => None,
-        };
-        ready(
-            name.map(|name| Self(name.to_owned()))
+                .filter(|name| (1..=LONGEST_NAME).contains(&name.len()))
+                .map(Some)
                 .ok_or_else(Problem::invalid_operator),
-        )
+            (Some(_), Some(_)) => Err(Problem::invalid_operator()),
+        };
+        let operator = given.and_then(|given| {
+            let caller = Caller::of(request)?;
+            let named = caller.name();
+            Ok(Self(match (given, &caller) {
+                (None, _) => named.into_owned(),
+                (Some(given), Caller::Anonymous) => given.to_owned(),
+                (Some(given), _) => format!("{given} ({named})"),
+            }))
+        });
+        ready(operator)
     }
 }
 
-async fn authorize(
+/// Lets in who may see, or do, what `/admin` offers. Handlers that need to know who it is take a
+/// [`Caller`].
+async fn authorize<B: MessageBody + 'static>(
     request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let expected = request
-        .app_data::<Data<Context>>()
-        .and_then(|context| context.admin_token.clone());
-    if let Some(expected) = expected {
-        let given = request
-            .headers()
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-            .unwrap_or_default();
-        // In constant time, so that the answer's time does not tell how much of it was right.
-        if !bool::from(given.ct_eq(expected.as_bytes())) {
-            return Err(Problem::unauthorized().into());
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let may = || {
+        let caller = Caller::of(request.request())?;
+        let scope = Right::of(request.method()).into();
+        Context::of(request.request())?.auth.allow(&caller, scope)?;
+        Ok::<_, Problem>(caller)
+    };
+    match may() {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.call(request).await?.map_into_left_body())
         }
+        Err(problem) => Ok(request
+            .into_response(problem.error_response())
+            .map_into_right_body()),
     }
-    next.call(request).await
 }
