@@ -140,7 +140,7 @@ impl Told {
             self.acknowledged.len(),
         );
         let mut doubled = check(
-            "doubled 0: no acknowledged event is recorded twice, no count is above its rows",
+            "doubled 0: no acknowledged event is recorded twice",
             self.acknowledged.len(),
         );
         let mut wrong = check("each pair is as it was last asked for", self.pairs.len());
