@@ -248,27 +248,31 @@ fn a_lost_claim_closes_no_row(setup: Setup) {
     let (client, database) = (service.client(), service.database());
     database.claim_for_another_worker(42);
     client.like(42, 7);
-    let state = "SELECT COUNT(*) FROM video_likes WHERE user_id = 42 AND deleted_at IS NULL";
+    // One after it, so that the worker is done with both.
+    client.like(43, 8);
     until("the first worker to finish", PATIENCE, || {
-        match database.number(state) {
+        let done = "SELECT COUNT(*) FROM sync_events WHERE status = 'completed'";
+        match database.number(done) {
             1 => Ok(()),
             rows => Err(format!("{rows} rows")),
         }
     });
-    let ledger = "SELECT status, fencing_token, processed_at FROM sync_events";
+    let ledger = "SELECT status, fencing_token, processed_at FROM sync_events WHERE user_id = 42";
     assert_eq!(
         database.rows(ledger),
         row(&["processing".into(), 2.into(), Value::Null])
     );
+    let effects = "SELECT COUNT(*) FROM video_likes WHERE user_id = 42";
+    assert_eq!(database.number(effects), 0);
 
-    // The other worker is gone, too: whoever claims the row next finds its effect there already.
+    // The other worker is gone, too: whoever claims the row next completes it.
     database.execute(&[
         "UPDATE sync_events SET next_attempt_at = '2020-01-01 00:00:00', \
-        lease_until = '2020-01-01 00:00:00'",
+        lease_until = '2020-01-01 00:00:00' WHERE user_id = 42",
     ]);
     ledger_closes(database);
     assert_eq!(
-        database.rows("SELECT status, fencing_token FROM sync_events"),
+        database.rows("SELECT status, fencing_token FROM sync_events WHERE user_id = 42"),
         row(&["completed".into(), 3.into()])
     );
     assert_eq!(client.read(42, 7), like_of(42, 7, true, 1));
