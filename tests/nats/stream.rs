@@ -1,6 +1,7 @@
 //! The stream and its consumer, and what happens when they go.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
 use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, StorageType};
@@ -10,6 +11,9 @@ use crate::support::checks::{everything_holds, ledger_closes};
 use crate::support::service::Service;
 use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
+
+/// The shortest wait before a message that could not be recorded is delivered again.
+const REDELIVERY: Duration = Duration::from_millis(500);
 
 #[test]
 fn stream_and_consumer_are_as_they_must_be() {
@@ -60,6 +64,43 @@ fn stream_and_consumer_are_as_they_must_be() {
         });
         (left == (0, 0)).then_some(()).ok_or(format!("{left:?}"))
     });
+    service.stop();
+}
+
+/// Else an outage of the database would turn the backlog round as fast as it can.
+#[test]
+fn what_cannot_be_recorded_now_is_delivered_again_later_and_not_at_once() {
+    const DELIVERIES: u64 = 5;
+    let stack = Stack::start();
+    let service = stack.setup().start_as(&["serve", "--role", "worker"]);
+    let publisher = Publisher::of(&stack.nats);
+    let delivered = || {
+        let info = publisher.runtime.block_on(async {
+            let consumer: Result<PullConsumer, _> = publisher
+                .stream
+                .get_consumer_from_stream("likewise-workers", "LIKEWISE")
+                .await;
+            consumer.map(|consumer| consumer.cached_info().delivered.consumer_sequence)
+        });
+        info.unwrap_or_default()
+    };
+    let database = service.database();
+    database.execute(&["ALTER TABLE user_behaviors RENAME TO gone"]);
+    let published = Instant::now();
+    publisher.publish(
+        LIKES,
+        event(1, 1, "like", "2026-01-02T12:00:00Z").to_string(),
+    );
+    until("it to be delivered some times", PATIENCE, || {
+        let times = delivered();
+        (times >= DELIVERIES)
+            .then_some(())
+            .ok_or(format!("{times} times"))
+    });
+    let taken = published.elapsed();
+    assert!(taken > REDELIVERY * (DELIVERIES as u32 - 1), "{taken:?}");
+    database.execute(&["ALTER TABLE gone RENAME TO user_behaviors"]);
+    behaviors(&service, 1);
     service.stop();
 }
 

@@ -8,7 +8,7 @@ use likewise::domain::{LedgerRow, Verdict};
 use likewise::store::FailedAttempt;
 
 use super::bench::{Bench, MAX_RETRIES, later, lease_at, like, now};
-use crate::support::database::Value;
+use crate::support::database::{Database, Value};
 
 on_every_database!(
     only_what_is_due_is_claimed,
@@ -16,6 +16,7 @@ on_every_database!(
     a_row_that_cannot_be_read_keeps_no_other_from_being_claimed,
     an_abandoned_attempt_counts_and_the_last_one_kills,
     several_claimers_never_get_the_same_row,
+    a_claim_passes_by_what_another_worker_is_busy_with,
     a_failed_attempt_is_written_down,
     a_failure_under_an_old_token_changes_nothing,
 );
@@ -181,6 +182,24 @@ fn several_claimers_never_get_the_same_row(bench: &Bench) {
     assert_eq!((all.len(), different.len()), (ROWS as usize, ROWS as usize));
     assert!(all.iter().all(|row| row.fencing_token == 2));
     assert_eq!(bench.ask(|store| store.open_rows()), ROWS);
+}
+
+fn a_claim_passes_by_what_another_worker_is_busy_with(bench: &Bench) {
+    // One writer after the other.
+    if let Database::Sqlite(_) = bench.database() {
+        return;
+    }
+    // Enough that MariaDB looks rows up by their key, and not through the whole table.
+    let rows = record(bench, 300);
+    let busy = rows[0].event_id;
+    let held = bench
+        .database()
+        .hold_rows(&format!("SELECT id FROM sync_events WHERE id = '{busy}'"));
+    let claimed = claim(bench, later(), 1_000);
+    assert_eq!(claimed.len(), 299);
+    assert!(claimed.iter().all(|row| row.event_id != busy));
+    drop(held);
+    assert_eq!(claim(bench, later(), 1_000).len(), 1);
 }
 
 fn failed(row: &LedgerRow, verdict: Verdict, error: &str) -> FailedAttempt {

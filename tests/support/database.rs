@@ -228,6 +228,29 @@ impl Database {
         }
     }
 
+    /// Keeps everybody else from the rows of this query until the answer is dropped. SQLite has no locks
+    /// on rows.
+    #[track_caller]
+    pub fn hold_rows(&self, query: &str) -> HeldWrites {
+        let lock = format!("BEGIN; {query} FOR UPDATE");
+        let runtime = runtime();
+        match self {
+            Self::Sqlite(_) => panic!("SQLite has no locks on rows"),
+            Self::MariaDb(Hosted { url, .. }) => {
+                let mut connection = runtime.block_on(mysql(url));
+                let locked = runtime.block_on(connection.batch_execute(&lock));
+                locked.expect("the rows' locks");
+                HeldWrites::MariaDb(connection, runtime)
+            }
+            Self::Postgres(Hosted { url, .. }) => {
+                let mut connection = runtime.block_on(postgres(url));
+                let locked = runtime.block_on(connection.batch_execute(&lock));
+                locked.expect("the rows' locks");
+                HeldWrites::Postgres(connection, runtime)
+            }
+        }
+    }
+
     /// From now on, refuses every row of `video_likes` for this user: the one bad row of a batch.
     pub fn refuse_likes_of(&self, user: i64, why: &str) {
         match self {
@@ -339,7 +362,7 @@ impl Drop for HeldWrites {
         let released = match self {
             Self::Sqlite(connection) => connection.batch_execute("ROLLBACK"),
             Self::MariaDb(connection, runtime) => {
-                runtime.block_on(connection.batch_execute("UNLOCK TABLES"))
+                runtime.block_on(connection.batch_execute("ROLLBACK; UNLOCK TABLES"))
             }
             Self::Postgres(connection, runtime) => {
                 runtime.block_on(connection.batch_execute("ROLLBACK"))
