@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 
-use super::kit::{Provoke, Vitals, spawn_work};
+use super::kit::{Provoke, Turn, Vitals, spawn_work};
 use crate::config::UpkeepOptions;
 use crate::operations::Runner;
 use crate::store::StoreError;
@@ -31,7 +31,7 @@ impl JobRunner {
             runner,
             upkeep,
             vitals,
-            running: AtomicBool::new(false),
+            turn: Turn::default(),
             stopped: AtomicBool::new(false),
         });
         let watched = Arc::downgrade(&round);
@@ -44,14 +44,15 @@ impl JobRunner {
 
     fn tick(&self) {
         // One round at a time: while a job is run, this tick is skipped.
-        if self.round.stopped.load(Ordering::Relaxed)
-            || self.round.running.swap(true, Ordering::Relaxed)
-        {
+        if self.round.stopped.load(Ordering::Relaxed) {
             return;
         }
+        let Some(turn) = self.round.turn.take() else {
+            return;
+        };
         let round = Arc::clone(&self.round);
         spawn_work(Arc::clone(&self.round.vitals), async move {
-            let _running = Running(&round.running);
+            let _turn = turn;
             round.run().await;
         });
     }
@@ -93,18 +94,10 @@ impl Handler<StopRunning> for JobRunner {
         round.stopped.store(true, Ordering::Relaxed);
         round.runner.stop();
         Box::pin(async move {
-            while round.running.load(Ordering::Relaxed) {
+            while round.turn.is_taken() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         })
-    }
-}
-
-struct Running<'a>(&'a AtomicBool);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -113,7 +106,7 @@ struct Round {
     runner: Runner,
     upkeep: UpkeepOptions,
     vitals: Arc<Vitals>,
-    running: AtomicBool,
+    turn: Turn,
     stopped: AtomicBool,
 }
 

@@ -6,12 +6,11 @@ use std::io::{BufRead, BufReader};
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
-use crate::support::checks::{ledger_closes, stored_counts, stored_states};
+use crate::support::checks::{ledger_closes, reads_come_to_equal_the_database};
 use crate::support::crowd::Crowd;
 use crate::support::seed;
 use crate::support::servers::Kind;
-use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::service::Setup;
 
 const CROWD: Crowd = Crowd {
     first_user: 1,
@@ -48,27 +47,12 @@ fn rebuilt_while_serving(setup: Setup) {
     let diary = running.stop();
     assert!(diary.not_acknowledged().is_empty());
     ledger_closes(service.database());
-    reads_equal_the_database(&service);
+    reads_come_to_equal_the_database(&service);
     let setup = service.stop();
     setup.verify(30).holds();
     // What is in order is left alone.
     let again = setup.run(&["rebuild", "read-models"]);
     assert!(again.stdout.contains("; 0 rows were not"), "{again:?}");
-}
-
-fn reads_equal_the_database(service: &Service) {
-    let client = service.client();
-    let counts = stored_counts(service.database());
-    let states = stored_states(service.database());
-    until("reads to equal the database", PATIENCE, || {
-        for ((user, video), liked) in &states {
-            let read = client.read(*user, *video);
-            if (read.liked, read.like_count) != (*liked, counts.get(video).copied()) {
-                return Err(format!("user {user}: {read:?}, but stored: {liked}"));
-            }
-        }
-        Ok(())
-    });
 }
 
 #[test]

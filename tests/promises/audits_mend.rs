@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::support::checks::{ledger_closes, stored_counts, stored_states};
+use crate::support::checks::{ledger_closes, reads_come_to_equal_the_database};
 use crate::support::crowd::Crowd;
 use crate::support::database::Database;
+use crate::support::seed;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, seed, until};
 
 const CROWD: Crowd = Crowd {
     first_user: 1,
@@ -72,25 +72,9 @@ fn corrupted_and_mended(setup: Setup, redis: Option<&str>) {
         BTreeMap::new(),
         "after the repair: {again:#}"
     );
-    reads_equal_the_database(&service);
+    reads_come_to_equal_the_database(&service);
     let setup = service.stop();
     setup.verify(30).holds();
-}
-
-/// Also where the cache is in the service's own process, behind which rows were mended.
-fn reads_equal_the_database(service: &Service) {
-    let client = service.client();
-    let counts = stored_counts(service.database());
-    let states = stored_states(service.database());
-    until("reads to equal the database", PATIENCE, || {
-        for ((user, video), liked) in &states {
-            let read = client.read(*user, *video);
-            if (read.liked, read.like_count) != (*liked, counts.get(video).copied()) {
-                return Err(format!("user {user}: {read:?}, but stored: {liked}"));
-            }
-        }
-        Ok(())
-    });
 }
 
 /// Breaks what it can with plain SQL, each row in one way only; answers how much of each kind.
