@@ -8,6 +8,7 @@ use rand::RngExt;
 
 use crate::support::checks::{diary_is_kept, everything_holds, ledger_closes, open_rows};
 use crate::support::crowd::{Crowd, Diary, Outcome};
+use crate::support::database::Database;
 use crate::support::http::TIMEOUT;
 use crate::support::raw::Raw;
 use crate::support::servers::Kind;
@@ -183,6 +184,32 @@ fn a_like_that_is_under_way_when_the_service_is_told_to_stop_is_answered() {
     setup.verify(0).holds();
     let count = "SELECT like_count FROM like_counts WHERE resource_id = 1";
     assert_eq!(setup.database().number(count), 2);
+}
+
+#[test]
+fn what_was_taken_in_is_finished_before_the_service_ends() {
+    let mut service = Setup::new().on(&Database::hosted(Kind::MariaDb)).start();
+    let client = service.client();
+    client.like(1, 1);
+    ledger_closes(service.database());
+    // Behaviors are recorded, but nobody gets further with this video.
+    let count = "SELECT * FROM like_counts WHERE resource_id = 1";
+    let held = service.database().hold_rows(count);
+    client.like(2, 1);
+    service.signal(Signal::TERM);
+    until(
+        "the service to take no more requests",
+        PATIENCE,
+        || match client.try_send("GET", "/healthz", &[], b"") {
+            Ok(answer) => Err(format!("{answer:?}")),
+            Err(_) => Ok(()),
+        },
+    );
+    drop(held);
+    assert_eq!(service.wait(PATIENCE).code(), Some(0));
+    let setup = service.end();
+    assert_eq!(open_rows(setup.database()), 0);
+    setup.verify(0).holds();
 }
 
 #[test]

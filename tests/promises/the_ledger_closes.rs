@@ -289,6 +289,36 @@ fn a_row_that_fails_too_often_is_dead_and_the_cache_forgets_it() {
 }
 
 #[test]
+fn an_event_whose_workers_all_die_is_dead_and_the_cache_forgets_it() {
+    const USER: i64 = 42;
+    let service = Setup::new().start();
+    let (client, database) = (service.client(), service.database());
+    client.like(1, VIDEO);
+    ledger_closes(database);
+    // Another worker has it, and the cache shows it as on its way.
+    database.claim_for_another_worker(USER);
+    client.like(USER, VIDEO);
+    assert_eq!(client.read(USER, VIDEO).like_count, Some(2));
+    // That one dies, as the ones before it did.
+    database.execute(&[&format!(
+        "UPDATE sync_events SET retry_count = max_retries, \
+         next_attempt_at = '2020-01-01 00:00:00', lease_until = '2020-01-01 00:00:00' \
+         WHERE user_id = {USER}"
+    )]);
+    ledger_closes(database);
+    assert_eq!(ledger_of(database, USER)[0].text(), "dead");
+    until("the cache to forget what is dead", PATIENCE, || {
+        let read = client.read(USER, VIDEO);
+        if (read.liked, read.like_count) == (false, Some(1)) {
+            Ok(())
+        } else {
+            Err(format!("{read:?}"))
+        }
+    });
+    everything_holds(&service);
+}
+
+#[test]
 fn one_bad_row_falls_alone() {
     a_bad_row_falls_alone(Setup::new());
 }
