@@ -1,36 +1,47 @@
 //! Builds the parts, starts the actors and the web server, and stops them in order.
 
-use std::net::SocketAddr;
+use std::future::ready;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler, Supervised};
-use actix_web::dev::{Server, ServerHandle};
+use actix_http::HttpService;
+use actix_server::{Server, ServerHandle};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::App as WebApp;
+use actix_web::dev::AppConfig;
+use actix_web::middleware::{Condition, from_fn};
+use actix_web::rt::net::TcpStream;
 use actix_web::web::{Data, PayloadConfig};
-use actix_web::{App as WebApp, HttpServer};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::actors::job_runner::StopRunning;
 use crate::actors::kit::{Guardian, GuardianPolicy, Mailbox, Provoke, Registry, Vitals};
 use crate::actors::nats_subscriber::StopPulling;
 use crate::actors::retry_scheduler::StopClaiming;
 use crate::actors::{
-    BehaviorRecorder, CacheWriter, EventPublisher, HealthMonitor, NatsSubscriber, RetryScheduler,
-    SyncPublisher,
+    BehaviorRecorder, CacheWriter, EventPublisher, HealthMonitor, JobRunner, NatsSubscriber,
+    RetryScheduler, SyncPublisher,
 };
 use crate::cache::{Cache, CacheError, MemoryCache, RedisCache};
 use crate::config::{ConfigError, Settings};
 use crate::domain::HybridClock;
 use crate::health::{PartsGone, Probe};
 use crate::likes::Likes;
+use crate::maintenance;
 use crate::messages::Settle;
 use crate::nats::{Broker, NatsError};
+use crate::operations::{Desk, Runner};
 use crate::store::{self, Settled, Store, StoreError};
 use crate::telemetry::{
     Migrated, Part, PartFailed, ServiceStarted, ShutdownEnded, ShutdownStarted,
 };
+use crate::web::auth::{Auth, AuthError};
+use crate::web::paced::PacedStream;
 use crate::web::{self, Health};
 
 /// Why the service could not start.
@@ -39,6 +50,9 @@ pub enum AppError {
     /// The settings do not allow it.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Sign-in cannot be set up.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The database cannot be used.
     #[error("cannot use the database {url}: {source}")]
     Store {
@@ -84,6 +98,7 @@ impl App {
     /// If the settings do not allow it, or a part that it cannot do without is not there.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
         settings.closed_by_default()?;
+        let auth = Arc::new(Auth::load(&settings.auth)?);
         let signals = Signals::new().map_err(AppError::Signals)?;
         let store = open_store(&settings).await?;
         let cache = open_cache(&settings)?;
@@ -112,29 +127,56 @@ impl App {
             registry: registry.clone(),
             draining: Arc::clone(&draining),
         };
-        let context = web::Context::new(&settings, registry, health);
+        let desk = desk(&settings, &parts, &actors.cache_writer);
+        let context = web::Context::new(&settings, registry, health, auth);
         let listen = |source| AppError::Listen {
             address: settings.http_addr,
             source,
         };
         let role = settings.role;
-        let server = HttpServer::new(move || {
-            WebApp::new()
-                .app_data(Data::new(likes.clone()))
-                .app_data(Data::new(context.clone()))
-                .app_data(PayloadConfig::new(web::BODY_LIMIT))
-                .configure(|config| web::routes(config, role))
-        })
-        .workers(std::thread::available_parallelism().map_or(2, usize::from))
-        .disable_signals()
-        .shutdown_timeout(8)
-        .bind(settings.http_addr)
-        .map_err(listen)?;
-        let address = server
-            .addrs()
-            .first()
-            .copied()
-            .unwrap_or(settings.http_addr);
+        let origins = settings.web.cors_origins.clone();
+        let listener = TcpListener::bind(settings.http_addr).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        // What `HttpServer` does, but with connections that have a pace.
+        let builder = Server::build();
+        let shutdown = builder.graceful_shutdown_signal();
+        let server = builder
+            .workers(std::thread::available_parallelism().map_or(2, usize::from))
+            .disable_signals()
+            .shutdown_timeout(8)
+            .listen("likewise", listener, move || {
+                let app = WebApp::new()
+                    // The last is the outermost: what is refused inside is seen by pages and kept in bounds.
+                    .wrap(Condition::new(context.limits.any(), from_fn(web::limit)))
+                    .wrap(from_fn(web::bound))
+                    .wrap(Condition::new(!origins.is_empty(), web::cors(&origins)))
+                    .app_data(Data::new(likes.clone()))
+                    .app_data(Data::new(context.clone()))
+                    .app_data(Data::new(desk.clone()))
+                    .app_data(PayloadConfig::new(web::BODY_LIMIT))
+                    .configure(|config| web::routes(config, role))
+                    .into_factory()
+                    .map_err(|error| error.error_response());
+                let shutdown = shutdown.clone();
+                let http = HttpService::build()
+                    .graceful_shutdown_signal(move || {
+                        let shutdown = shutdown.clone();
+                        async move { shutdown.notified().await }
+                    })
+                    .client_request_timeout(web::bounds::HEAD_TIMEOUT)
+                    .client_disconnect_timeout(Duration::from_secs(1))
+                    .local_addr(address)
+                    .on_connect_ext(|stream: &PacedStream, data| {
+                        data.insert(stream.pace());
+                    })
+                    .h1(map_config(app, |()| AppConfig::default()));
+                fn_service(|stream: TcpStream| {
+                    let peer = stream.peer_addr().ok();
+                    ready(Ok((PacedStream::new(stream), peer)))
+                })
+                .and_then(http)
+            })
+            .map_err(listen)?;
         let server = server.run();
         ServiceStarted {
             address: &address.to_string(),
@@ -288,6 +330,20 @@ impl Parts {
     }
 }
 
+/// Where operators come to.
+fn desk(settings: &Settings, parts: &Parts, cache_writer: &Mailbox<CacheWriter>) -> Desk {
+    Desk {
+        parts: maintenance::Parts {
+            store: Arc::clone(&parts.store),
+            cache: Some(Arc::clone(&parts.cache)),
+            broker: parts.broker.clone(),
+        },
+        cache_writer: Some(cache_writer.clone()),
+        prune: settings.upkeep.prune.clone(),
+        stream_max_age: settings.nats.as_ref().map(|nats| nats.max_age),
+    }
+}
+
 /// The actors and how to reach them, in the order of the flow.
 struct Actors {
     publisher: Option<Mailbox<EventPublisher>>,
@@ -299,6 +355,7 @@ struct Actors {
     /// Kept, for an actor that nobody can reach stops.
     _health_monitor: Option<Mailbox<HealthMonitor>>,
     gone: Arc<PartsGone>,
+    job_runner: Option<Mailbox<JobRunner>>,
     given_up: Arc<Notify>,
 }
 
@@ -354,6 +411,12 @@ impl Actors {
                 )
             })
         });
+        let job_runner = settings.role.is_worker().then(|| {
+            starter.start(JobRunner::NAME, |vitals| {
+                let runner = Runner::new(desk(settings, parts, &cache_writer));
+                JobRunner::new(runner, settings.upkeep.clone(), vitals)
+            })
+        });
         let gone = Arc::new(PartsGone::default());
         let health_monitor = settings.role.is_api().then(|| {
             starter.start(HealthMonitor::NAME, |vitals| {
@@ -369,11 +432,16 @@ impl Actors {
             retry_scheduler,
             _health_monitor: health_monitor,
             gone,
+            job_runner,
             given_up,
         }
     }
 
     async fn drain(&self) {
+        if let Some(job_runner) = &self.job_runner {
+            // One that has stopped already runs nothing any more.
+            let _ = job_runner.addr().send(StopRunning).await;
+        }
         if let Some(retry_scheduler) = &self.retry_scheduler {
             retry_scheduler.addr().do_send(StopClaiming);
         }

@@ -14,6 +14,7 @@ pub mod likes;
 pub mod maintenance;
 pub mod messages;
 pub mod nats;
+pub mod operations;
 pub mod store;
 pub mod telemetry;
 pub mod web;

@@ -105,7 +105,7 @@ fn usage(service: &Service) -> Result<Vec<(&'static str, Usage)>, Failure> {
 struct StopAtFailure(watch::Sender<bool>);
 
 impl Observer for StopAtFailure {
-    fn answered(&self, _: &Request, outcome: &Outcome) {
+    fn answered(&self, _: &Request, outcome: &Outcome, _: &[u8]) {
         if outcome.is_err() {
             self.0.send_replace(true);
         }

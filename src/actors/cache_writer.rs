@@ -146,7 +146,7 @@ gathers!(Settle, settles);
 gathers!(Lookup, missing);
 
 /// Takes dead events back out of the cache, which would count them as on their way for ever.
-pub(super) async fn take_back(
+pub(crate) async fn take_back(
     cache_writer: &Mailbox<CacheWriter>,
     dead: impl IntoIterator<Item = &LedgerRow>,
 ) {

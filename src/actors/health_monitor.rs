@@ -1,12 +1,11 @@
 //! Looks at the parts again and again, so that a like is refused at once while two of them are gone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 
-use super::kit::{Provoke, Vitals, spawn_work};
+use super::kit::{Provoke, Turn, Vitals, spawn_work};
 use crate::health::{PartsGone, Probe};
 
 /// How often it looks.
@@ -17,7 +16,7 @@ pub struct HealthMonitor {
     probe: Probe,
     gone: Arc<PartsGone>,
     vitals: Arc<Vitals>,
-    looking: Arc<AtomicBool>,
+    turn: Turn,
 }
 
 impl HealthMonitor {
@@ -40,19 +39,19 @@ impl HealthMonitor {
             probe,
             gone,
             vitals,
-            looking: Arc::default(),
+            turn: Turn::default(),
         }
     }
 
     fn look(&self) {
         // One look at a time: a part that hangs holds it up.
-        if self.looking.swap(true, Ordering::Relaxed) {
+        let Some(turn) = self.turn.take() else {
             return;
-        }
+        };
         let (probe, gone) = (self.probe.clone(), Arc::clone(&self.gone));
-        let (vitals, looking) = (Arc::clone(&self.vitals), Arc::clone(&self.looking));
+        let vitals = Arc::clone(&self.vitals);
         spawn_work(Arc::clone(&self.vitals), async move {
-            let _looking = Looking(&looking);
+            let _turn = turn;
             gone.note(&probe.look().await);
             vitals.progress(1);
         });
@@ -76,13 +75,5 @@ impl Handler<Provoke> for HealthMonitor {
 
     fn handle(&mut self, _: Provoke, _: &mut Self::Context) {
         panic!("provoked by fault injection");
-    }
-}
-
-struct Looking<'a>(&'a AtomicBool);
-
-impl Drop for Looking<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::behavior_recorder::BehaviorRecorder;
 use super::cache_writer::{CacheWriter, take_back};
-use super::kit::{Mailbox, Provoke, Vitals, spawn_work};
+use super::kit::{Mailbox, Provoke, Turn, Vitals, spawn_work};
 use crate::domain::{Backoff, BehaviorEvent, LedgerRow};
 use crate::messages::{NotRecorded, Record};
 use crate::nats::{Broker, NatsError, decode};
@@ -68,7 +68,7 @@ impl NatsSubscriber {
             options,
             vitals,
             lanes: Semaphore::new(options.lanes),
-            pulling: AtomicBool::new(false),
+            pulling: Turn::default(),
             stopped: AtomicBool::new(false),
             in_work: AtomicUsize::new(0),
             pending: AtomicU64::new(0),
@@ -80,7 +80,7 @@ impl NatsSubscriber {
                 |subscription| {
                     serde_json::json!({
                         "connected": subscription.broker.is_connected(),
-                        "pulling": subscription.pulling.load(Ordering::Relaxed),
+                        "pulling": subscription.pulling.is_taken(),
                         "in_work": subscription.in_work.load(Ordering::Relaxed),
                         "pending": subscription.pending.load(Ordering::Relaxed),
                     })
@@ -93,13 +93,14 @@ impl NatsSubscriber {
     /// Begins to pull, unless it is already under way: at the start, and again should it have died.
     fn keep_pulling(&self) {
         let subscription = Arc::clone(&self.subscription);
-        if subscription.stopped.load(Ordering::Relaxed)
-            || subscription.pulling.swap(true, Ordering::Relaxed)
-        {
+        if subscription.stopped.load(Ordering::Relaxed) {
             return;
         }
+        let Some(turn) = subscription.pulling.take() else {
+            return;
+        };
         spawn_work(Arc::clone(&self.subscription.vitals), async move {
-            let _pulling = Pulling(&subscription.pulling);
+            let _turn = turn;
             subscription.pull_until_stopped().await;
         });
     }
@@ -139,20 +140,12 @@ impl Handler<StopPulling> for NatsSubscriber {
         let subscription = Arc::clone(&self.subscription);
         subscription.stopped.store(true, Ordering::Relaxed);
         Box::pin(async move {
-            while subscription.pulling.load(Ordering::Relaxed)
+            while subscription.pulling.is_taken()
                 || subscription.in_work.load(Ordering::Relaxed) > 0
             {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         })
-    }
-}
-
-struct Pulling<'a>(&'a AtomicBool);
-
-impl Drop for Pulling<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -181,7 +174,7 @@ struct Subscription {
     options: SubscriberOptions,
     vitals: Arc<Vitals>,
     lanes: Semaphore,
-    pulling: AtomicBool,
+    pulling: Turn,
     stopped: AtomicBool,
     in_work: AtomicUsize,
     pending: AtomicU64,

@@ -9,7 +9,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 use chrono::Utc;
 
 use super::cache_writer::{CacheWriter, take_back};
-use super::kit::{Mailbox, Provoke, Vitals, spawn_work};
+use super::kit::{Mailbox, Provoke, Turn, Vitals, spawn_work};
 use super::sync_publisher::SyncPublisher;
 use crate::messages::Sync;
 use crate::store::{Claimed, Lease, Store};
@@ -51,7 +51,7 @@ impl RetryScheduler {
             cache_writer,
             options,
             vitals,
-            running: AtomicBool::new(false),
+            turn: Turn::default(),
             stopped: AtomicBool::new(false),
             rounds: AtomicU64::new(0),
         });
@@ -70,14 +70,15 @@ impl RetryScheduler {
 
     fn tick(&self) {
         // One round at a time: while the last one still waits for the database, this tick is skipped.
-        if self.round.stopped.load(Ordering::Relaxed)
-            || self.round.running.swap(true, Ordering::Relaxed)
-        {
+        if self.round.stopped.load(Ordering::Relaxed) {
             return;
         }
+        let Some(turn) = self.round.turn.take() else {
+            return;
+        };
         let round = Arc::clone(&self.round);
         spawn_work(Arc::clone(&self.round.vitals), async move {
-            let _running = Running(&round.running);
+            let _turn = turn;
             round.claim().await;
         });
     }
@@ -118,14 +119,6 @@ impl Handler<StopClaiming> for RetryScheduler {
     }
 }
 
-struct Running<'a>(&'a AtomicBool);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-}
-
 /// What the scheduler does at each tick, without actix.
 struct Round {
     store: Arc<dyn Store>,
@@ -133,7 +126,7 @@ struct Round {
     cache_writer: Mailbox<CacheWriter>,
     options: RetryOptions,
     vitals: Arc<Vitals>,
-    running: AtomicBool,
+    turn: Turn,
     stopped: AtomicBool,
     rounds: AtomicU64,
 }

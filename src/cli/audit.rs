@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::Failure;
-use super::maintenance::{Bar, parts};
+use super::maintenance::{Bar, drop_own_caches, parts};
 use crate::config::Settings;
 use crate::maintenance::{Audit, AuditOptions, AuditReport};
 
@@ -33,7 +33,8 @@ pub(super) async fn run(settings: Settings, arguments: AuditArgs) -> Result<Exit
         chunk: arguments.chunk as usize,
         ..AuditOptions::new(arguments.repair)
     };
-    let mut audit = Audit::begin(parts(&settings).await?, options).await?;
+    let parts = parts(&settings).await?;
+    let mut audit = Audit::begin(parts.clone(), options).await?;
     let bar = Bar::start();
     while let Some(progress) = audit.step().await? {
         bar.show(progress);
@@ -46,6 +47,13 @@ pub(super) async fn run(settings: Settings, arguments: AuditArgs) -> Result<Exit
         writeln!(out)?;
     } else {
         print(&mut out, &report)?;
+    }
+    if report.mended() > 0 {
+        let mut quiet = std::io::sink();
+        match arguments.json {
+            true => drop_own_caches(&parts, &mut quiet).await?,
+            false => drop_own_caches(&parts, &mut out).await?,
+        }
     }
     Ok(if report.in_order() {
         ExitCode::SUCCESS

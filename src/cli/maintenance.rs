@@ -1,17 +1,20 @@
 //! What `audit`, `rebuild` and `prune` have in common: their parts and their progress bar.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
 use crate::cache::{Cache, RedisCache};
 use crate::config::Settings;
+use crate::domain::JobKind;
 use crate::maintenance::{Parts, Progress};
 use crate::nats::Broker;
-use crate::store;
+use crate::operations::RebuildTarget;
+use crate::store::{self, NewJob};
 
 /// The parts that the settings name. A cache in the service's own process cannot be reached from here.
 pub(super) async fn parts(settings: &Settings) -> Result<Parts, Failure> {
@@ -32,6 +35,29 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, Failure> {
         cache,
         broker,
     })
+}
+
+/// Has running services drop what they hold in caches of their own, after rows were changed behind them: as a
+/// job, which the next worker runs. On Redis the entries have been dropped already.
+pub(super) async fn drop_own_caches(parts: &Parts, out: &mut impl Write) -> Result<(), Failure> {
+    if parts.cache.is_some() {
+        return Ok(());
+    }
+    let job = NewJob {
+        kind: JobKind::Rebuild,
+        spec: serde_json::json!({"what": RebuildTarget::Cache}),
+        requested_by: "the command line".to_owned(),
+        slot: None,
+        now: Utc::now(),
+    };
+    if let Some(job) = parts.store.create_job(&job, None).await? {
+        writeln!(
+            out,
+            "a running service drops the cache in its own process now (job {})",
+            job.id
+        )?;
+    }
+    Ok(())
 }
 
 /// A progress bar on standard error, if that is a terminal.

@@ -8,8 +8,10 @@ mod migrate;
 mod prune;
 mod rebuild;
 mod serve;
+mod token;
 mod verify;
 mod verify_cache;
+mod verify_journal;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -21,6 +23,7 @@ use crate::cache::CacheError;
 use crate::config::{self, ConfigError, Given};
 use crate::maintenance::MaintenanceError;
 use crate::nats::NatsError;
+use crate::operations::OperationError;
 use crate::store::StoreError;
 
 /// Likewise, an event-driven like service
@@ -49,9 +52,12 @@ enum Command {
     Rebuild(rebuild::RebuildArgs),
     /// Delete completed ledger rows and behaviors by age
     Prune(prune::PruneArgs),
-    /// Look at what became of messages from the stream
+    /// Look at what became of events, and try again, discard or mend what failed
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Make tokens for services
+    #[command(subcommand)]
+    Token(token::TokenCommand),
 }
 
 /// Why a subcommand could not do what it should.
@@ -68,9 +74,15 @@ enum Failure {
     #[error(transparent)]
     Maintenance(#[from] MaintenanceError),
     #[error(transparent)]
+    Journal(#[from] verify_journal::JournalError),
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+    #[error(transparent)]
     App(#[from] AppError),
     #[error(transparent)]
     Load(#[from] load::LoadError),
+    #[error("the system has no randomness to make a token of")]
+    NoRandomness,
     #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -89,7 +101,10 @@ impl Cli {
     }
 
     async fn dispatch(self) -> Result<ExitCode, Failure> {
-        let settings = || self.settings.settle(&config::file());
+        let settings = || {
+            let given = self.settings.with_secrets_of_the_environment();
+            given.settle(&config::file())
+        };
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve::run(settings()?).await,
             Command::Migrate => migrate::run(settings()?).await,
@@ -98,6 +113,7 @@ impl Cli {
             Command::Audit(arguments) => audit::run(settings()?, arguments).await,
             Command::Rebuild(arguments) => rebuild::run(settings()?, arguments).await,
             Command::Prune(arguments) => prune::run(settings()?, arguments).await,
+            Command::Token(command) => token::run(&command),
             Command::Verify(arguments) => verify::run(settings()?, arguments).await,
         }
     }

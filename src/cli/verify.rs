@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
+use super::verify_journal::Told;
 use super::{Failure, verify_cache};
 use crate::cache::RedisCache;
 use crate::config::Settings;
@@ -30,6 +32,10 @@ pub(super) struct VerifyArgs {
     /// The most pairs to compare between Redis and the database
     #[arg(long, value_name = "PAIRS", default_value_t = 1_000_000)]
     cache_pairs: usize,
+    /// What a load wrote with --journal: nothing that it says was acknowledged may be lost or have counted
+    /// twice
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -40,11 +46,38 @@ struct Report {
     holds: bool,
     waited_seconds: f64,
     ledger: BTreeMap<Status, i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal: Option<Journaled>,
     #[serde(flatten)]
     verification: Verification,
 }
 
+/// What the journal says.
+#[derive(Serialize)]
+struct Journaled {
+    acknowledged: usize,
+    refused: usize,
+    unknown: usize,
+    /// Pairs whose last request was not acknowledged, so that they may be in either state.
+    ambiguous_pairs: usize,
+    /// Whether the last line was cut off.
+    torn: bool,
+}
+
+impl Journaled {
+    fn of(told: &Told) -> Self {
+        Self {
+            acknowledged: told.acknowledged(),
+            refused: told.refused,
+            unknown: told.unknown,
+            ambiguous_pairs: told.ambiguous(),
+            torn: told.torn,
+        }
+    }
+}
+
 pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<ExitCode, Failure> {
+    let told = arguments.journal.as_deref().map(Told::read).transpose()?;
     let store = store::connect(&settings.store).await?;
     let started = Instant::now();
     let longest = Duration::from_secs(arguments.wait);
@@ -61,7 +94,12 @@ pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<Exi
             .checks
             .push(verify_cache::compare(&cache, store.as_ref(), most, EXAMPLES).await?);
     }
+    if let Some(told) = &told {
+        let checks = told.compare(store.as_ref(), EXAMPLES).await?;
+        verification.checks.extend(checks);
+    }
     let report = Report {
+        journal: told.as_ref().map(Journaled::of),
         holds: verification.holds(),
         waited_seconds: waited.as_secs_f64(),
         ledger: store.ledger_summary().await?,
@@ -141,6 +179,21 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
         liked.join(", "),
         report.waited_seconds
     )?;
+    if let Some(journal) = &report.journal {
+        writeln!(
+            out,
+            "journal: {} acknowledged, {} refused, {} unknown; {} pairs may be in either state{}",
+            journal.acknowledged,
+            journal.refused,
+            journal.unknown,
+            journal.ambiguous_pairs,
+            if journal.torn {
+                "; its last line is cut off"
+            } else {
+                ""
+            }
+        )?;
+    }
     for check in report
         .verification
         .checks

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ConfigError, Role, Settings, UpkeepOptions};
+use super::{ConfigError, Role, Secret, Settings, UpkeepOptions, complaint};
 use crate::actors::behavior_recorder::RecorderOptions;
 use crate::actors::cache_writer::CacheOptions;
 use crate::actors::event_publisher::PublisherOptions;
@@ -19,6 +19,7 @@ use crate::domain::Backoff;
 use crate::maintenance::PruneOptions;
 use crate::nats::NatsOptions;
 use crate::store::StoreOptions;
+use crate::web::auth::AuthMode;
 
 /// Settings as flags, environment or file give them; what is absent is left to the next of these.
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
@@ -121,15 +122,90 @@ pub struct Given {
         value_name = "IP:PORT"
     )]
     pub http_addr: Option<SocketAddr>,
-    /// The bearer token that /admin asks for; without one it is open, on loopback only
+    /// A token with every admin scope.
+    #[arg(skip)]
+    pub admin_token: Option<Secret>,
+    /// How users sign in: none (X-User-Id is believed, on loopback only) or jwt
+    #[arg(long, env = "LIKEWISE_AUTH_MODE", global = true, value_name = "MODE")]
+    pub auth_mode: Option<AuthMode>,
+    /// The secret that HS256 tokens are signed with.
+    #[arg(skip)]
+    pub jwt_secret: Option<Secret>,
+    /// File with the secret that HS256 tokens are signed with
     #[arg(
         long,
-        env = "LIKEWISE_ADMIN_TOKEN",
+        env = "LIKEWISE_JWT_SECRET_FILE",
         global = true,
-        hide_env_values = true,
-        value_name = "TOKEN"
+        value_name = "FILE"
     )]
-    pub admin_token: Option<String>,
+    pub jwt_secret_file: Option<PathBuf>,
+    /// File with the public keys (JWKS) of RS256, ES256 and EdDSA tokens
+    #[arg(
+        long,
+        env = "LIKEWISE_JWT_JWKS_FILE",
+        global = true,
+        value_name = "FILE"
+    )]
+    pub jwt_jwks_file: Option<PathBuf>,
+    /// Who must have issued a token (iss)
+    #[arg(
+        long,
+        env = "LIKEWISE_JWT_ISSUER",
+        global = true,
+        value_name = "ISSUER"
+    )]
+    pub jwt_issuer: Option<String>,
+    /// Whom a token must be for (aud)
+    #[arg(
+        long,
+        env = "LIKEWISE_JWT_AUDIENCE",
+        global = true,
+        value_name = "AUDIENCE"
+    )]
+    pub jwt_audience: Option<String>,
+    /// File with the hashes and scopes of service tokens (TOML)
+    #[arg(long, env = "LIKEWISE_TOKENS_FILE", global = true, value_name = "FILE")]
+    pub tokens_file: Option<PathBuf>,
+    /// Origins whose pages may call from a browser, with commas; without any, none
+    #[arg(
+        long,
+        env = "LIKEWISE_CORS_ORIGINS",
+        global = true,
+        value_name = "ORIGINS"
+    )]
+    pub cors_origins: Option<String>,
+    /// How many requests each user may make in how many seconds, or off
+    #[arg(
+        long,
+        env = "LIKEWISE_RATE_LIMIT_USER",
+        global = true,
+        value_name = "COUNT/SECONDS"
+    )]
+    pub rate_limit_user: Option<String>,
+    /// How many requests may come from each address in how many seconds, or off
+    #[arg(
+        long,
+        env = "LIKEWISE_RATE_LIMIT_ADDRESS",
+        global = true,
+        value_name = "COUNT/SECONDS"
+    )]
+    pub rate_limit_address: Option<String>,
+    /// Proxies whose Forwarded or X-Forwarded-For is believed: addresses or networks, with commas
+    #[arg(
+        long,
+        env = "LIKEWISE_TRUSTED_PROXIES",
+        global = true,
+        value_name = "ADDRESSES"
+    )]
+    pub trusted_proxies: Option<String>,
+    /// How long a request may take until it is answered
+    #[arg(
+        long,
+        env = "LIKEWISE_REQUEST_TIMEOUT_SECONDS",
+        global = true,
+        value_name = "SECONDS"
+    )]
+    pub request_timeout_seconds: Option<u64>,
     /// The most events that may wait or be worked on in each actor's mailbox
     #[arg(
         long,
@@ -251,6 +327,18 @@ impl Given {
             cache_ttl_seconds,
             http_addr,
             admin_token,
+            auth_mode,
+            jwt_secret,
+            jwt_secret_file,
+            jwt_jwks_file,
+            jwt_issuer,
+            jwt_audience,
+            tokens_file,
+            cors_origins,
+            rate_limit_user,
+            rate_limit_address,
+            trusted_proxies,
+            request_timeout_seconds,
             mailbox_capacity,
             batch_size,
             lease_seconds,
@@ -303,8 +391,12 @@ impl Given {
             1 << 20..=i64::MAX,
             "1048576 or more",
         )?;
+        let auth = self.auth();
+        let web = self.web()?;
         let url = given(self.database_url).unwrap_or_else(|| "sqlite://likewise.db".to_owned());
         Ok(Settings {
+            auth,
+            web,
             redis: given(self.redis_url).map(|url| RedisOptions {
                 url,
                 timeout: Duration::from_secs(1),
@@ -350,7 +442,6 @@ impl Given {
             http_addr: self
                 .http_addr
                 .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
-            admin_token: given(self.admin_token),
             mailbox_capacity,
             recorder: RecorderOptions {
                 largest_batch: batch_size,
@@ -427,7 +518,7 @@ impl Given {
         };
         let given = toml::from_str(&text).map_err(|error| ConfigError::Invalid {
             path: path.display().to_string(),
-            reason: error.to_string(),
+            reason: complaint(&text, &error),
         })?;
         Ok(Some(given))
     }
@@ -441,11 +532,11 @@ fn days(days: u32) -> Option<Duration> {
 }
 
 /// What was given, unless it is empty: an empty environment variable is none.
-fn given(text: Option<String>) -> Option<String> {
+pub(super) fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())
 }
 
-fn in_range<T: PartialOrd + ToString>(
+pub(super) fn in_range<T: PartialOrd + ToString>(
     setting: &'static str,
     value: T,
     range: std::ops::RangeInclusive<T>,

@@ -1,6 +1,8 @@
 //! Typed settings: built-in defaults < `likewise.toml` < environment < flags.
 
 mod given;
+mod secret;
+mod web;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use given::Given;
+pub use secret::Secret;
 
 use crate::actors::behavior_recorder::RecorderOptions;
 use crate::actors::cache_writer::CacheOptions;
@@ -21,6 +24,8 @@ use crate::cache::RedisOptions;
 use crate::maintenance::PruneOptions;
 use crate::nats::NatsOptions;
 use crate::store::StoreOptions;
+use crate::web::WebOptions;
+use crate::web::auth::{AuthMode, AuthOptions};
 
 /// A settings file's name in the working directory, read if it is there.
 pub const FILE: &str = "likewise.toml";
@@ -93,8 +98,8 @@ pub enum ConfigError {
     /// It would listen where others can reach it, without knowing who they are.
     #[error(
         "refusing to listen on {0}: no authentication is configured, so anyone who can reach it could \
-         like in anyone's name; listen on a loopback address (LIKEWISE_HTTP_ADDR=127.0.0.1:8080) and \
-         put a gateway that signs users in before it"
+         like in anyone's name; set LIKEWISE_AUTH_MODE=jwt, or listen on a loopback address \
+         (LIKEWISE_HTTP_ADDR=127.0.0.1:8080) and put a gateway that signs users in before it"
     )]
     Open(SocketAddr),
 }
@@ -127,8 +132,10 @@ pub struct Settings {
     pub subscriber: SubscriberOptions,
     /// Where to listen.
     pub http_addr: SocketAddr,
-    /// The bearer token that `/admin` asks for.
-    pub admin_token: Option<String>,
+    /// How callers sign in.
+    pub auth: AuthOptions,
+    /// What requests may come, and how many.
+    pub web: WebOptions,
     /// The most events in each actor's mailbox.
     pub mailbox_capacity: usize,
     /// How the recorder works.
@@ -157,13 +164,31 @@ impl Settings {
     /// Refuses to listen where others can reach it without authentication.
     ///
     /// # Errors
-    /// If the address is not a loopback address.
+    /// If users do not sign in and the address is not a loopback address.
     pub fn closed_by_default(&self) -> Result<(), ConfigError> {
-        if self.http_addr.ip().is_loopback() {
+        if self.auth.mode == AuthMode::Jwt || self.http_addr.ip().is_loopback() {
             return Ok(());
         }
         Err(ConfigError::Open(self.http_addr))
     }
+}
+
+/// What is wrong with a TOML file: the line, its key and the reason. The line itself is not quoted, for
+/// it may hold a secret.
+pub(crate) fn complaint(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start).min(text.len());
+    let number = text.as_bytes()[..start]
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count();
+    let line = text.lines().nth(number).unwrap_or_default();
+    let key = line.split('=').next().unwrap_or_default().trim();
+    let is_key = |text: &str| {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+        line.contains('=') && text.len() <= 40 && text.bytes().all(plain)
+    };
+    let key = if is_key(key) { key } else { "" };
+    format!("line {} {key}: {}", number + 1, error.message())
 }
 
 /// The settings file that is read if it is there.
@@ -221,6 +246,36 @@ mod tests {
                 "{refused}"
             );
         }
+    }
+
+    #[test]
+    fn a_mistake_in_the_file_does_not_show_a_secret() {
+        for line in [
+            "jwt_secret = \"hush-hush",
+            "jwt_secret = hush-hush",
+            "admin_token = [\"hush-hush\"]",
+            "jwt_secret_ = \"hush-hush\"",
+        ] {
+            let error = with_file(&format!("batch_size = 8\n{line}\n"), Given::default())
+                .expect_err("a mistake")
+                .to_string();
+            assert!(error.contains("line 2"), "{error}");
+            assert!(!error.contains("hush"), "{error}");
+        }
+        let text = "jwt_secret = \"hush-hush\"\nadmin_token = \"hush-hush\"";
+        let settings = with_file(text, Given::default()).expect("valid");
+        assert!(!format!("{settings:?}").contains("hush"));
+    }
+
+    #[test]
+    fn with_sign_in_it_may_listen_anywhere() {
+        let given = Given {
+            http_addr: "0.0.0.0:8080".parse().ok(),
+            auth_mode: Some(AuthMode::Jwt),
+            ..Given::default()
+        };
+        let settings = given.settle(Path::new("absent.toml")).expect("valid");
+        assert!(settings.closed_by_default().is_ok());
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod breaker;
 pub mod entry;
 pub mod entry_view;
 pub mod fold;
+pub mod job;
 pub mod ledger;
 pub mod version;
 
@@ -19,5 +20,6 @@ pub use breaker::{Breaker, BreakerPolicy, Change};
 pub use entry::{Applied, Entry, LikeCount, Reading};
 pub use entry_view::{Contradiction, Doubt, EntryView, PairView, Truth};
 pub use fold::{Fold, Mark, Pair};
+pub use job::{JobKind, JobState};
 pub use ledger::{Claim, FailureKind, LedgerRow, Priority, Status, Step, Verdict};
 pub use version::{HybridClock, Version};

@@ -64,7 +64,10 @@ pub struct Progress {
 
 impl Parts {
     /// Drops what the cache holds of these resources, to be built anew from the database.
-    async fn drop_entries(&self, resources: &[crate::domain::Resource]) -> Result<(), CacheError> {
+    pub(crate) async fn drop_entries(
+        &self,
+        resources: &[crate::domain::Resource],
+    ) -> Result<(), CacheError> {
         const AT_ONCE: usize = 1_000;
         if let Some(cache) = &self.cache {
             for some in resources.chunks(AT_ONCE) {

@@ -151,8 +151,8 @@ fn decode_at(body: &[u8], sequence: u64, now: Version) -> Result<BehaviorEvent, 
 }
 
 fn current(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
-    let given: Given =
-        serde_json::from_value(json).map_err(|error| Undecodable::Field(error.to_string()))?;
+    let given: Given = serde_path_to_error::deserialize(json)
+        .map_err(|error| Undecodable::Field(error.to_string()))?;
     let source = given.source.unwrap_or_default();
     if source.len() > Source::MAX_LENGTH || source.contains('\0') {
         return Err(Undecodable::Field(format!(
@@ -183,8 +183,8 @@ fn current(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
 }
 
 fn legacy(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
-    let given: Legacy =
-        serde_json::from_value(json).map_err(|error| Undecodable::Field(error.to_string()))?;
+    let given: Legacy = serde_path_to_error::deserialize(json)
+        .map_err(|error| Undecodable::Field(error.to_string()))?;
     let user_id = number("user_id", &given.user_id)?
         .ok_or_else(|| Undecodable::Field("user_id is missing".to_owned()))?;
     let video_id = number("video_id", &given.video_id)?.filter(|id| *id != 0);

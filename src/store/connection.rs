@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Object, Pool, PoolError, TimeoutType};
+use tokio::time::error::Elapsed;
 
 use super::error::StoreError;
 use crate::domain::{Backoff, Breaker, BreakerPolicy, Change};
@@ -12,6 +13,12 @@ use crate::telemetry::{Part, PartAway, PartBack};
 
 /// How long `verify` may read: it looks at everything.
 pub(super) const VERIFY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// How long a search may take.
+pub(super) const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long it may take to make a job with its snapshot.
+pub(super) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long an audit may read in one chunk.
 pub(super) const INSPECT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -50,6 +57,8 @@ pub(super) struct Lender<M: Manager> {
     breaker: Arc<Mutex<Breaker>>,
     /// Asks even while the database counts as away, to find out.
     asks_always: bool,
+    /// Whether work may be given up half-way.
+    gives_up: bool,
 }
 
 impl<M: Manager<Error: Display>> Lender<M> {
@@ -58,7 +67,27 @@ impl<M: Manager<Error: Display>> Lender<M> {
             pool,
             breaker: Arc::clone(breaker),
             asks_always: false,
+            gives_up: true,
         }
+    }
+
+    /// Never gives up work that has begun: where the database runs in this process, there is nobody who
+    /// could fail to answer, and diesel-async cannot take a transaction back on this runtime.
+    pub(super) const fn never_giving_up(mut self) -> Self {
+        self.gives_up = false;
+        self
+    }
+
+    /// Runs work on a lent connection within its time.
+    pub(super) async fn bounded<F: Future>(
+        &self,
+        timeout: Duration,
+        work: F,
+    ) -> Result<F::Output, Elapsed> {
+        if self.gives_up {
+            return tokio::time::timeout(timeout, work).await;
+        }
+        Ok(work.await)
     }
 
     /// Lends from the same pool, also while the database counts as away.
@@ -67,6 +96,7 @@ impl<M: Manager<Error: Display>> Lender<M> {
             pool: self.pool.clone(),
             breaker: Arc::clone(&self.breaker),
             asks_always: true,
+            gives_up: self.gives_up,
         }
     }
 
@@ -129,11 +159,11 @@ macro_rules! within {
     ($lender:expr, $timeout:expr, |$connection:ident| $work:expr) => {
         Box::pin(async move {
             let mut lent = $lender.lend($timeout).await?;
-            let outcome = tokio::time::timeout($timeout, async {
+            let work = async {
                 let $connection = &mut *lent;
                 $work.await
-            })
-            .await;
+            };
+            let outcome = $lender.bounded($timeout, work).await;
             let outcome = outcome.unwrap_or_else(|_| {
                 drop(deadpool::managed::Object::take(lent));
                 Err(StoreError::TimedOut($timeout))

@@ -26,6 +26,11 @@ impl Column {
 /// A batch travels as a single parameter, a JSON array of arrays, that the database turns into rows:
 /// one statement text for any number of rows, so it is prepared once, and no limit on placeholders.
 pub(super) trait Dialect: Send + Sync {
+    /// Whether the database runs in this process, so that it cannot fail to answer.
+    fn in_process(&self) -> bool {
+        false
+    }
+
     /// A derived table named `r` with these columns, fed by this parameter.
     fn rows(&self, param: &str, columns: &[Column]) -> String;
 
@@ -75,6 +80,10 @@ pub(super) trait Dialect: Send + Sync {
 pub(super) struct Sqlite;
 
 impl Dialect for Sqlite {
+    fn in_process(&self) -> bool {
+        true
+    }
+
     fn rows(&self, param: &str, columns: &[Column]) -> String {
         let columns = spell(columns, |index, column| {
             format!("value ->> {index} AS {}", column.name())

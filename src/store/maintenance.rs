@@ -1,9 +1,11 @@
 //! What keeps the database in order over time: audits that compare and mend, and retention.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::StoreFuture;
 use crate::domain::{Pair, Resource, ResourceType, UserId};
@@ -185,8 +187,22 @@ pub struct Prunable {
     pub position: Option<i64>,
 }
 
+/// What the database has under one event id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journaled {
+    /// How many behaviors.
+    pub behaviors: i64,
+    /// How many ledger rows.
+    pub ledger_rows: i64,
+    /// The ledger row's status.
+    pub status: Option<String>,
+}
+
 /// What audits, rebuilds and retention ask of the database; a part of [`Store`](super::Store).
 pub trait Maintenance: Send + Sync {
+    /// What there is under each of these event ids.
+    fn journaled<'a>(&'a self, ids: &'a [Uuid]) -> StoreFuture<'a, BTreeMap<Uuid, Journaled>>;
+
     /// How large the tables are.
     fn sizes(&self) -> StoreFuture<'_, Sizes>;
 

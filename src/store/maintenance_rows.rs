@@ -3,9 +3,12 @@
 use chrono::NaiveDateTime;
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use uuid::Uuid;
 
 use super::error::StoreError;
-use super::maintenance::{ArchivedBehavior, Chunk, Discrepancy, Finding, Pass, Position, Subject};
+use super::maintenance::{
+    ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Pass, Position, Subject,
+};
 use super::rows::{Param, id_text};
 use crate::domain::{LedgerRow, Pair, Resource, ResourceType, Step};
 
@@ -41,6 +44,34 @@ pub(super) fn restored_columns(
         None,
         "audit",
     )
+}
+
+/// What there is under an event id.
+#[derive(Debug, QueryableByName)]
+pub(super) struct JournaledRow {
+    #[diesel(sql_type = Text)]
+    event_id: String,
+    #[diesel(sql_type = BigInt)]
+    behaviors: i64,
+    #[diesel(sql_type = BigInt)]
+    ledger_rows: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    status: Option<String>,
+}
+
+impl JournaledRow {
+    pub(super) fn journaled(self) -> Result<(Uuid, Journaled), StoreError> {
+        let id = Uuid::parse_str(&self.event_id).map_err(|error| StoreError::Unreadable {
+            table: "sync_events",
+            reason: error.to_string(),
+        })?;
+        let journaled = Journaled {
+            behaviors: self.behaviors,
+            ledger_rows: self.ledger_rows,
+            status: self.status,
+        };
+        Ok((id, journaled))
+    }
 }
 
 /// The number that ends a chunk.

@@ -10,6 +10,7 @@ mod maintenance;
 mod maintenance_rows;
 mod mysql;
 mod operations;
+mod operations_rows;
 mod postgres;
 mod rows;
 mod sql;
@@ -28,10 +29,14 @@ use uuid::Uuid;
 
 pub use error::StoreError;
 pub use maintenance::{
-    ArchivedBehavior, Chunk, Discrepancy, Finding, Maintenance, Mended, Pass, Position, Prunable,
-    Sizes, Subject,
+    ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Mended, Pass, Position,
+    Prunable, Sizes, Subject,
 };
-pub use operations::Operations;
+pub use operations::{
+    BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
+    JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, NewJob,
+    Operations, QuarantineEntry,
+};
 pub use verify::{Check, Difference, Verification};
 
 use crate::domain::{

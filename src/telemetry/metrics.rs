@@ -36,6 +36,25 @@ pub(super) struct OutcomeLabels {
     pub(super) outcome: &'static str,
 }
 
+/// What an operator did.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ActionLabels {
+    pub(super) action: &'static str,
+}
+
+/// A job and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct JobLabels {
+    pub(super) kind: &'static str,
+    pub(super) state: &'static str,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct FindingLabels {
+    pub(super) finding: &'static str,
+}
+
 /// A part that Likewise depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct PartLabels {
@@ -63,6 +82,10 @@ pub(super) struct Metrics {
     pub(super) restarts: Family<ActorLabels, Counter>,
     pub(super) part_failures: Family<PartLabels, Counter>,
     pub(super) parts_away: Family<PartLabels, Gauge>,
+    pub(super) interventions: Family<ActionLabels, Counter>,
+    pub(super) jobs_ended: Family<JobLabels, Counter>,
+    audit_findings: Family<FindingLabels, Gauge>,
+    audit_ended: Gauge,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -92,6 +115,10 @@ impl Metrics {
             restarts: Family::default(),
             part_failures: Family::default(),
             parts_away: Family::default(),
+            interventions: Family::default(),
+            jobs_ended: Family::default(),
+            audit_findings: Family::default(),
+            audit_ended: Gauge::default(),
         };
         let mut registry = std::mem::take(&mut metrics.registry);
         registry.register(
@@ -192,8 +219,41 @@ impl Metrics {
             "Whether a part has failed several times in a row and is left alone for a moment: 1 or 0",
             metrics.parts_away.clone(),
         );
+        registry.register(
+            "operator_interventions",
+            "Rows that operators had tried again, discarded or published again",
+            metrics.interventions.clone(),
+        );
+        registry.register(
+            "jobs_ended",
+            "Jobs that this process has brought to their end",
+            metrics.jobs_ended.clone(),
+        );
+        registry.register(
+            "audit_findings",
+            "What the last audit of this process found, by kind",
+            metrics.audit_findings.clone(),
+        );
+        registry.register_with_unit(
+            "audit_ended_timestamp",
+            "When the last audit of this process ended, since 1970; 0 if there was none",
+            Unit::Seconds,
+            metrics.audit_ended.clone(),
+        );
         metrics.registry = registry;
         metrics
+    }
+
+    /// Notes what an audit found; what it did not find is zero again.
+    pub(super) fn audit_ended(&self, findings: &[(&'static str, u64)]) {
+        self.audit_findings.clear();
+        for (finding, found) in findings {
+            let gauge = self
+                .audit_findings
+                .get_or_create(&FindingLabels { finding });
+            gauge.set(i64::try_from(*found).unwrap_or(i64::MAX));
+        }
+        self.audit_ended.set(chrono::Utc::now().timestamp());
     }
 
     /// Notes whether a part is away.

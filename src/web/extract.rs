@@ -4,13 +4,19 @@ use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
+use actix_web::http::header::HeaderMap;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
-use super::{BODY_LIMIT, Problem};
+use super::auth::{Caller, Right};
+use super::bounds::BODY_TIMEOUT;
+use super::{BODY_LIMIT, Context, Problem};
 use crate::domain::{Resource, ResourceType, UserId};
 
-/// The user who asks: from the header `X-User-Id`.
+/// The user that the caller works for, and may: who has signed in, or whom `X-User-Id` names.
 pub(super) struct User(pub(super) UserId);
 
 impl FromRequest for User {
@@ -18,16 +24,35 @@ impl FromRequest for User {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let mut values = request.headers().get_all("X-User-Id");
-        let user = match (values.next(), values.next()) {
-            (None, _) => Err(Problem::missing_user()),
-            (Some(value), None) => value.to_str().ok().and_then(positive).ok_or_else(|| {
-                Problem::invalid_user_id(&String::from_utf8_lossy(value.as_bytes()))
-            }),
-            (Some(_), Some(_)) => Err(Problem::invalid_user_id("more than one")),
+        let user = || {
+            let caller = Caller::of(request)?;
+            let right = Right::of(request.method());
+            Context::of(request)?
+                .auth
+                .user(&caller, request.headers(), right)
         };
-        ready(user.map(User))
+        ready(user().map(User))
     }
+}
+
+/// The user whom the header `X-User-Id` names.
+pub(super) fn named_user(headers: &HeaderMap) -> Result<UserId, Problem> {
+    let mut values = headers.get_all("X-User-Id");
+    match (values.next(), values.next()) {
+        (None, _) => Err(Problem::missing_user()),
+        (Some(value), None) => value
+            .to_str()
+            .ok()
+            .and_then(positive)
+            .ok_or_else(|| Problem::invalid_user_id(&String::from_utf8_lossy(value.as_bytes()))),
+        (Some(_), Some(_)) => Err(Problem::invalid_user_id("more than one")),
+    }
+}
+
+/// Whether the header `X-User-Id` names nobody but this user.
+pub(super) fn names_only(headers: &HeaderMap, user_id: UserId) -> bool {
+    let mut values = headers.get_all("X-User-Id");
+    values.all(|value| value.to_str().ok().and_then(positive) == Some(user_id))
 }
 
 /// The resource in the path: its type is the route's, its id the path's.
@@ -50,29 +75,86 @@ impl FromRequest for Liked {
     }
 }
 
+/// What the query says.
+pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
+    let query = web::Query::<T>::from_query(request.query_string());
+    query
+        .map(web::Query::into_inner)
+        .map_err(|error| Problem::invalid_parameter(error.to_string()))
+}
+
+/// The body, read as JSON, whatever its content type says.
+pub(super) struct Body<T>(pub(super) T);
+
+/// As [`Body`], if there is one.
+pub(super) struct OptionalBody<T>(pub(super) Option<T>);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = OptionalBody::<T>::from_request(request, payload);
+        Box::pin(async move {
+            match body.await?.0 {
+                Some(body) => Ok(Self(body)),
+                None => Err(Problem::invalid_body(
+                    "there is none; this path takes a JSON object",
+                )),
+            }
+        })
+    }
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for OptionalBody<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let payload = web::Payload::from_request(request, payload);
+        Box::pin(async move {
+            let payload = payload
+                .await
+                .map_err(|error| Problem::incomplete_body(&error.to_string()))?;
+            let body = whole(payload).await?;
+            if body.iter().all(u8::is_ascii_whitespace) {
+                return Ok(Self(None));
+            }
+            serde_json::from_slice(&body)
+                .map(|body| Self(Some(body)))
+                .map_err(|error| Problem::invalid_body(&error.to_string()))
+        })
+    }
+}
+
 /// A positive number, written in digits alone.
-fn positive(text: &str) -> Option<i64> {
+pub(super) fn positive(text: &str) -> Option<i64> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     text.parse().ok().filter(|number| *number > 0)
 }
 
-/// Reads a request to its end, so that one which breaks off half-way changes nothing. What the body
-/// says does not matter: these requests need none.
-pub(super) async fn whole(mut payload: web::Payload) -> Result<(), Problem> {
-    let mut length = 0;
+/// Reads a request to its end, so that one which breaks off half-way, or trickles, changes nothing.
+pub(super) async fn whole(payload: web::Payload) -> Result<web::BytesMut, Problem> {
+    timeout(BODY_TIMEOUT, to_its_end(payload))
+        .await
+        .unwrap_or_else(|_| Err(Problem::slow_body()))
+}
+
+async fn to_its_end(mut payload: web::Payload) -> Result<web::BytesMut, Problem> {
+    let mut body = web::BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| match error {
             PayloadError::Overflow => Problem::body_too_large(BODY_LIMIT),
             error => Problem::incomplete_body(&error.to_string()),
         })?;
-        length += chunk.len();
-        if length > BODY_LIMIT {
+        if body.len() + chunk.len() > BODY_LIMIT {
             return Err(Problem::body_too_large(BODY_LIMIT));
         }
+        body.extend_from_slice(&chunk);
     }
-    Ok(())
+    Ok(body)
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::HttpResponse;
 use actix_web::web::{Data, Json};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
-use super::Context;
+use super::auth::{Caller, Scope};
+use super::{Context, Problem};
 use crate::actors::kit::{Registry, State};
 use crate::health::{PartReports, Probe, can_accept};
 use crate::telemetry;
@@ -76,9 +77,18 @@ pub(super) async fn readyz(context: Data<Context>) -> HttpResponse {
     }
 }
 
-/// `GET /metrics`, in the OpenMetrics text format.
-pub(super) async fn metrics() -> HttpResponse {
-    HttpResponse::Ok()
+/// `GET /metrics`, in the OpenMetrics text format. Where users must sign in, it asks for a token as
+/// `/admin` does.
+pub(super) async fn metrics(
+    context: Data<Context>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    if context.auth.is_required() {
+        context
+            .auth
+            .allow(&Caller::of(&request)?, Scope::AdminRead)?;
+    }
+    Ok(HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(telemetry::exposition())
+        .body(telemetry::exposition()))
 }

@@ -37,8 +37,8 @@ pub(super) struct LikeBody {
 /// `PUT /v1/{resource_type}s/{id}/like`
 pub(super) async fn like(
     likes: Data<Likes>,
-    Liked(resource): Liked,
     User(user_id): User,
+    Liked(resource): Liked,
     payload: Payload,
 ) -> Result<Json<AcceptedBody>, Problem> {
     accept(&likes, user_id, resource, Action::Like, payload).await
@@ -47,8 +47,8 @@ pub(super) async fn like(
 /// `DELETE /v1/{resource_type}s/{id}/like`
 pub(super) async fn unlike(
     likes: Data<Likes>,
-    Liked(resource): Liked,
     User(user_id): User,
+    Liked(resource): Liked,
     payload: Payload,
 ) -> Result<Json<AcceptedBody>, Problem> {
     accept(&likes, user_id, resource, Action::Unlike, payload).await
@@ -79,8 +79,8 @@ async fn accept(
 /// `GET /v1/{resource_type}s/{id}/like`
 pub(super) async fn read(
     likes: Data<Likes>,
-    Liked(resource): Liked,
     User(user_id): User,
+    Liked(resource): Liked,
 ) -> Result<Json<LikeBody>, Problem> {
     let like = likes.read(user_id, resource).await?;
     Ok(Json(LikeBody {

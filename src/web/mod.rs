@@ -2,14 +2,30 @@
 //! the answer.
 
 pub mod admin;
+pub mod auth;
+pub mod bounds;
+mod cors;
+mod cursor;
 mod extract;
 mod health;
 mod likes;
+pub mod limits;
+pub mod paced;
 mod problem;
 
-use actix_web::web::{self, ServiceConfig};
+use std::sync::Arc;
+use std::time::Duration;
 
+use actix_web::HttpRequest;
+use actix_web::web::{self, Data, ServiceConfig};
+
+pub use bounds::bound;
+pub use cors::{cors, is_origin};
+pub use limits::limit;
 pub use problem::Problem;
+
+use self::auth::Auth;
+use self::limits::{LimitOptions, Limits};
 
 use crate::actors::kit::Registry;
 use crate::config::{Role, Settings};
@@ -18,6 +34,17 @@ use crate::domain::ResourceType;
 /// The largest body that a request may have, in bytes. A like needs none.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
+/// Which requests may come, and how many.
+#[derive(Debug, Clone)]
+pub struct WebOptions {
+    /// Whose pages may call from a browser.
+    pub cors_origins: Vec<String>,
+    /// How many requests users and addresses may make.
+    pub limits: LimitOptions,
+    /// How long a request may take until it is answered.
+    pub request_timeout: Duration,
+}
+
 /// What the routes need beside [`Likes`](crate::likes::Likes).
 #[derive(Clone)]
 pub struct Context {
@@ -25,8 +52,12 @@ pub struct Context {
     pub registry: Registry,
     /// Asked whether the service is ready.
     pub health: health::Health,
-    /// The bearer token that `/admin` asks for.
-    pub admin_token: Option<String>,
+    /// Knows who calls.
+    pub auth: Arc<Auth>,
+    /// Counts requests.
+    pub limits: Arc<Limits>,
+    /// How long a request may take until it is answered.
+    pub request_timeout: Duration,
     /// Whether actors can be made to panic.
     pub fault_injection: bool,
 }
@@ -34,13 +65,28 @@ pub struct Context {
 impl Context {
     /// The context of a service with these settings and parts.
     #[must_use]
-    pub fn new(settings: &Settings, registry: Registry, health: health::Health) -> Self {
+    pub fn new(
+        settings: &Settings,
+        registry: Registry,
+        health: health::Health,
+        auth: Arc<Auth>,
+    ) -> Self {
         Self {
             registry,
             health,
-            admin_token: settings.admin_token.clone(),
+            auth,
+            limits: Arc::new(Limits::new(&settings.web.limits)),
+            request_timeout: settings.web.request_timeout,
             fault_injection: settings.fault_injection,
         }
+    }
+
+    /// The context that a request is served in.
+    fn of(request: &HttpRequest) -> Result<&Self, Problem> {
+        request
+            .app_data::<Data<Self>>()
+            .map(|context| &***context)
+            .ok_or_else(|| Problem::internal("the routes have no context"))
     }
 }
 

@@ -8,7 +8,9 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
 
+use crate::domain::FailureKind;
 use crate::likes::{NotAccepted, NotRead};
+use crate::operations::OperationError;
 use crate::telemetry::ProblemAnswered;
 
 /// A problem.
@@ -20,7 +22,7 @@ pub struct Problem {
     detail: String,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
-    authenticate: bool,
+    challenge: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -33,7 +35,7 @@ struct Body<'a> {
 }
 
 impl Problem {
-    fn new(
+    pub(super) fn new(
         status: StatusCode,
         code: &'static str,
         title: &'static str,
@@ -46,11 +48,17 @@ impl Problem {
             detail: detail.into(),
             retry_after: None,
             allow: None,
-            authenticate: false,
+            challenge: None,
         }
     }
 
-    fn retry_after(mut self, wait: Duration) -> Self {
+    /// Says in the answer what a caller must show, as RFC 6750 has it.
+    pub(super) fn challenge(mut self, challenge: String) -> Self {
+        self.challenge = Some(challenge);
+        self
+    }
+
+    pub(super) fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
@@ -142,17 +150,60 @@ impl Problem {
         )
     }
 
-    /// The admin token is missing or wrong.
+    /// A part of the query says what it cannot.
     #[must_use]
-    pub fn unauthorized() -> Self {
-        let mut problem = Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "Unauthorized",
-            "this path asks for the header 'Authorization: Bearer TOKEN' with the admin token",
-        );
-        problem.authenticate = true;
-        problem
+    pub fn invalid_parameter(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_parameter",
+            "Invalid parameter",
+            detail,
+        )
+    }
+
+    /// The body is not what this path takes.
+    #[must_use]
+    pub fn invalid_body(reason: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_body",
+            "Invalid body",
+            format!("the body cannot be read: {reason}"),
+        )
+    }
+
+    /// What the path names is not there.
+    #[must_use]
+    pub fn absent(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "absent", "Not there", detail)
+    }
+
+    /// It is in a state in which this cannot be done.
+    #[must_use]
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
+    }
+
+    /// It can be read, but makes no sense.
+    #[must_use]
+    pub fn unprocessable(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "unprocessable",
+            "Unprocessable",
+            detail,
+        )
+    }
+
+    /// The header does not name an operator.
+    #[must_use]
+    pub fn invalid_operator() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_operator",
+            "Invalid operator",
+            "the header X-Operator must be one name of 1 to 64 printable ASCII characters",
+        )
     }
 
     /// No actor has this name.
@@ -222,6 +273,21 @@ impl From<NotAccepted> for Problem {
     }
 }
 
+impl From<OperationError> for Problem {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::NotFound(detail) => Self::absent(detail),
+            OperationError::Conflict(detail) => Self::conflict(detail),
+            OperationError::Invalid(detail) => Self::unprocessable(detail),
+            OperationError::Unavailable(detail) => Self::unavailable(detail),
+            OperationError::Store(error) if error.kind() == FailureKind::Permanent => {
+                Self::internal(error.to_string())
+            }
+            error => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
 impl From<NotRead> for Problem {
     fn from(error: NotRead) -> Self {
         match error {
@@ -256,8 +322,8 @@ impl ResponseError for Problem {
         if let Some(allow) = self.allow {
             response.insert_header((header::ALLOW, HeaderValue::from_static(allow)));
         }
-        if self.authenticate {
-            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        if let Some(challenge) = &self.challenge {
+            response.insert_header((header::WWW_AUTHENTICATE, challenge.as_str()));
         }
         let mut response = response.json(Body {
             r#type: format!("urn:likewise:problem:{}", self.code),

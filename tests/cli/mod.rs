@@ -1,6 +1,7 @@
 //! The command line, a file for each subcommand.
 
 mod load;
+mod maintenance;
 mod migrate;
 mod serve;
 mod verify;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::support::checks::ledger_closes;
+use crate::support::checks::{ledger_closes, reads_come_to_equal_the_database};
 use crate::support::crowd::Crowd;
 use crate::support::database::Database;
 use crate::support::seed;
@@ -72,6 +72,7 @@ fn corrupted_and_mended(setup: Setup, redis: Option<&str>) {
         BTreeMap::new(),
         "after the repair: {again:#}"
     );
+    reads_come_to_equal_the_database(&service);
     let setup = service.stop();
     setup.verify(30).holds();
 }

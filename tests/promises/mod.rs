@@ -3,9 +3,11 @@
 mod actors_survive_panics;
 mod audits_mend;
 mod bounded;
+mod chaos;
 mod closed_by_default;
 mod counts_are_exact;
 mod exactly_once;
 mod nothing_acknowledged_is_lost;
 mod one_dependency_may_be_gone;
+mod operators_mend;
 mod the_ledger_closes;

@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use serde_json::Value;
 
 use crate::support::checks::{
-    diary_is_kept, everything_holds, ledger_closes, stored_counts, stored_states,
+    diary_is_kept, everything_holds, ledger_closes, reads_come_to_equal_the_database,
 };
 use crate::support::crowd::Crowd;
 use crate::support::database::Database;
@@ -416,10 +416,7 @@ fn a_redis_that_comes_back_with_older_data_heals_by_itself() {
     fs::remove_dir_all(stack.redis.data()).expect("the newer data goes");
     copy(&saved.path().join("data"), &stack.redis.data());
     stack.redis.run();
-    let healing = Duration::from_secs(10);
-    until("reads to equal the database", healing, || {
-        differing_reads(&service).map_or(Ok(()), Err)
-    });
+    reads_come_to_equal_the_database(&service);
     everything_holds(&service);
     service.stop();
 }
@@ -430,19 +427,6 @@ fn play(service: &Service, rng: &mut SmallRng) {
     let diary = running.stop();
     assert!(diary.not_acknowledged().is_empty());
     ledger_closes(service.database());
-}
-
-/// The first read that is not what the database holds.
-fn differing_reads(service: &Service) -> Option<String> {
-    let client = service.client();
-    let counts = stored_counts(service.database());
-    for ((user, video), liked) in stored_states(service.database()) {
-        let read = client.read(user, video);
-        if (read.liked, read.like_count) != (liked, counts.get(&video).copied()) {
-            return Some(format!("{read:?}, but stored: {liked}"));
-        }
-    }
-    None
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {

@@ -48,7 +48,10 @@ fn a_server_that_comes_back_is_found_again(kind: Kind) {
         assert_eq!(error.kind(), FailureKind::Transient, "{error}");
     }
     server.run();
-    bench.sync(&rows);
+    // It is left alone for a moment, and then found again.
+    until("the database to be found again", PATIENCE, || {
+        bench.attempt(|store| store.sync(&rows, chrono::Utc::now()))
+    });
 
     // In the middle of a load.
     let database = bench.database();

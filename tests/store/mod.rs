@@ -24,6 +24,7 @@ mod connections;
 mod ledger;
 mod maintenance;
 mod migrations;
+mod operations;
 mod quarantine;
 mod reading;
 mod record;

@@ -34,6 +34,27 @@ pub fn everything_holds(service: &Service) {
     reads_equal_database(service);
 }
 
+/// Waits until every read is what the database holds, which the cache is told after the commit.
+#[track_caller]
+pub fn reads_come_to_equal_the_database(service: &Service) {
+    until("reads to equal the database", PATIENCE, || {
+        differing_read(service).map_or(Ok(()), Err)
+    });
+}
+
+/// The first read that is not what the database holds.
+fn differing_read(service: &Service) -> Option<String> {
+    let client = service.client();
+    let counts = stored_counts(service.database());
+    for ((user, video), liked) in stored_states(service.database()) {
+        let read = client.read(user, video);
+        if (read.liked, read.like_count) != (liked, counts.get(&video).copied()) {
+            return Some(format!("{read:?}, but stored: {liked}"));
+        }
+    }
+    None
+}
+
 /// Each of these events was stored once, in each of the two tables, and is completed.
 #[track_caller]
 pub fn stored_once<'a>(database: &Database, events: impl IntoIterator<Item = &'a str>) {

@@ -11,6 +11,7 @@ pub mod seed;
 pub mod servers;
 pub mod service;
 pub mod stack;
+pub mod tokens;
 
 use std::fmt::{Arguments, Display};
 use std::thread::sleep;

@@ -34,6 +34,16 @@ impl Raw {
         self
     }
 
+    /// Sends bytes; whether the server still takes any.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).is_ok()
+    }
+
+    /// The same connection once more, to send while something else reads.
+    pub fn again(&self) -> Self {
+        Self(self.0.try_clone().expect("another handle"))
+    }
+
     /// Says that nothing more will be sent, and stays to hear the answer.
     pub fn half_close(&mut self) -> &mut Self {
         let _ = self.0.shutdown(Shutdown::Write);

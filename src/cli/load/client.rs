@@ -104,6 +104,8 @@ pub(super) struct Client<'a> {
     patience: Duration,
     // None before the first connection and after a failure.
     link: Option<Link>,
+    /// The body of the last whole answer.
+    body: Vec<u8>,
 }
 
 impl<'a> Client<'a> {
@@ -115,11 +117,18 @@ impl<'a> Client<'a> {
             target,
             patience,
             link: link.ok().and_then(Result::ok),
+            body: Vec::new(),
         }
+    }
+
+    /// The body of the last answer; empty if there was none.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
     }
 
     /// Sends a request and reads the whole answer.
     pub(super) async fn send(&mut self, request: &Request) -> Outcome {
+        self.body.clear();
         let status = timeout(self.patience, self.exchange(request))
             .await
             .unwrap_or(Err(Failure::TimedOut))?;
@@ -144,7 +153,9 @@ impl<'a> Client<'a> {
             Some(link) => link,
             None => Link::open(self.target).await?,
         };
-        let status = link.exchange(render(request, self.target)).await?;
+        let status = link
+            .exchange(render(request, self.target), &mut self.body)
+            .await?;
         self.link = Some(link);
         Ok(status)
     }
@@ -204,6 +215,7 @@ impl Link {
     async fn exchange(
         &mut self,
         request: hyper::Request<Empty<Bytes>>,
+        kept: &mut Vec<u8>,
     ) -> Result<StatusCode, Failure> {
         let Self {
             sender,
@@ -216,7 +228,9 @@ impl Link {
             let mut body = response.into_body();
             // A connection can carry the next request only once this answer has been read to its end.
             while let Some(frame) = body.frame().await {
-                frame?;
+                if let Some(data) = frame?.data_ref() {
+                    kept.extend_from_slice(data);
+                }
             }
             Ok::<_, hyper::Error>(status)
         };

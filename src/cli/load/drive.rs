@@ -2,6 +2,7 @@
 //! becomes of them. `load` calls it with the lines of a file, the benchmarks with requests of their own.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use hyper::Method;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::{Client, Failure, Outcome};
@@ -28,10 +29,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// The runtime's timer wakes up to this much late.
 const TIMER_STEP: Duration = Duration::from_millis(1);
 
-/// Sees every request with its outcome, in the order in which they end.
+/// Sees every request with its outcome and the body of its answer, in the order in which they end.
 pub trait Observer {
     /// Called before the connection takes its next request, so it must not block.
-    fn answered(&self, request: &Request, outcome: &Outcome);
+    fn answered(&self, request: &Request, outcome: &Outcome, body: &[u8]);
 }
 
 /// How a load is driven.
@@ -51,6 +52,8 @@ pub struct Options<'a> {
     pub seed: u64,
     /// Time until a request without a whole answer has failed, connecting included.
     pub timeout: Duration,
+    /// Whether the requests of one user and video are sent one after another.
+    pub in_order: bool,
     /// Told of every outcome.
     pub observer: Option<&'a dyn Observer>,
     /// No request is sent after this turns true; those in flight are awaited.
@@ -68,6 +71,7 @@ impl Options<'_> {
             unlike_ratio: 0.0,
             seed: 0,
             timeout: Duration::from_secs(10),
+            in_order: false,
             observer: None,
             stop: None,
         }
@@ -87,6 +91,8 @@ pub async fn drive(requests: impl IntoIterator<Item = Request>, options: Options
             .rate
             .map(|rate| RefCell::new(Schedule::new(start, rate))),
         summary: RefCell::new(Summary::new()),
+        busy: RefCell::default(),
+        freed: Notify::new(),
         options: &options,
     };
     let mut seeds = SmallRng::seed_from_u64(options.seed);
@@ -109,6 +115,9 @@ struct Load<'a, R> {
     requests: RefCell<R>,
     schedule: Option<RefCell<Schedule>>,
     summary: RefCell<Summary>,
+    /// The users and videos that a request is in flight for, if they are kept in order.
+    busy: RefCell<HashSet<(i64, i64)>>,
+    freed: Notify,
     options: &'a Options<'a>,
 }
 
@@ -157,15 +166,32 @@ impl<R: Iterator<Item = Request>> Load<'_, R> {
 
     /// Sends a request when it is due; `None` if the load was stopped before.
     async fn perform(&self, client: &mut Client<'_>, request: &Request) -> Option<Outcome> {
+        let _turn = self.turn(request).await;
         let due = self.wait_until_due().await?;
         let outcome = client.send(request).await;
         self.summary
             .borrow_mut()
             .add(request, &outcome, due.elapsed());
         if let Some(observer) = self.options.observer {
-            observer.answered(request, &outcome);
+            observer.answered(request, &outcome, client.body());
         }
         Some(outcome)
+    }
+
+    /// Waits until no other connection sends for the same user and video, if that is asked for.
+    async fn turn(&self, request: &Request) -> Option<Turn<'_>> {
+        if !self.options.in_order {
+            return None;
+        }
+        let pair = (request.user_id, request.video_id?);
+        while !self.busy.borrow_mut().insert(pair) {
+            self.freed.notified().await;
+        }
+        Some(Turn {
+            pair,
+            busy: &self.busy,
+            freed: &self.freed,
+        })
     }
 
     /// Waits for the request's slot and returns the moment from which its latency counts.
@@ -201,6 +227,20 @@ impl<R: Iterator<Item = Request>> Load<'_, R> {
         }
         // Nobody is left who could stop it.
         std::future::pending::<()>().await;
+    }
+}
+
+/// A user's and video's turn, until it is dropped.
+struct Turn<'a> {
+    pair: (i64, i64),
+    busy: &'a RefCell<HashSet<(i64, i64)>>,
+    freed: &'a Notify,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.busy.borrow_mut().remove(&self.pair);
+        self.freed.notify_waiters();
     }
 }
 

@@ -6,6 +6,7 @@ mod client;
 mod drive;
 mod interaction;
 mod interactions;
+pub mod journal;
 mod progress;
 mod report;
 mod request;
@@ -28,6 +29,7 @@ pub use interactions::{Interactions, InteractionsError};
 pub use request::{InvalidTarget, Request, Target};
 pub use summary::Summary;
 
+use journal::Journal;
 use progress::Progress;
 use report::Report;
 
@@ -64,6 +66,11 @@ pub struct LoadArgs {
     /// Seconds until a request without an answer has failed
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     pub timeout: Duration,
+
+    /// Write each request with its outcome to this new file, for `likewise verify --journal`; those of one
+    /// user and video are then sent one after another
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
 
     /// Print the result as one JSON object instead of a table
     #[arg(long)]
@@ -102,6 +109,15 @@ pub enum LoadError {
         reason: io::Error,
     },
 
+    /// The journal could not be written.
+    #[error("cannot write the journal {}: {reason}", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: io::Error,
+    },
+
     /// The result could not be written to standard output.
     #[error("cannot write the result to standard output: {0}")]
     Report(io::Error),
@@ -130,7 +146,19 @@ pub async fn run(args: LoadArgs) -> Result<ExitCode, LoadError> {
     let seed = args
         .seed
         .unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let unwritable = |reason| LoadError::Journal {
+        path: args.journal.clone().unwrap_or_default(),
+        reason,
+    };
+    let journal = match &args.journal {
+        Some(path) => Some(Journal::create(path).map_err(unwritable)?),
+        None => None,
+    };
     let progress = Progress::start(lines, args.unlike_ratio);
+    let observers = Observers {
+        progress: progress.as_ref(),
+        journal: journal.as_ref(),
+    };
     let (stop, stopped) = watch::channel(false);
     let interrupt = tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
@@ -151,13 +179,17 @@ pub async fn run(args: LoadArgs) -> Result<ExitCode, LoadError> {
         unlike_ratio: args.unlike_ratio,
         seed,
         timeout: args.timeout,
-        observer: progress.as_ref().map(|progress| progress as &dyn Observer),
+        in_order: journal.is_some(),
+        observer: Some(&observers),
         stop: Some(stopped),
         ..Options::new(args.url.clone(), args.concurrency)
     };
     let summary = drive(requests, options).await;
     interrupt.abort();
     drop(progress);
+    if let Some(journal) = journal {
+        journal.finish().map_err(unwritable)?;
+    }
 
     let report = Report::new(&summary, seed);
     let mut stdout = io::stdout().lock();
@@ -180,6 +212,23 @@ pub async fn run(args: LoadArgs) -> Result<ExitCode, LoadError> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Who watches a load.
+struct Observers<'a> {
+    progress: Option<&'a Progress>,
+    journal: Option<&'a Journal>,
+}
+
+impl Observer for Observers<'_> {
+    fn answered(&self, request: &Request, outcome: &Outcome, body: &[u8]) {
+        if let Some(progress) = self.progress {
+            progress.answered(request, outcome, body);
+        }
+        if let Some(journal) = self.journal {
+            journal.answered(request, outcome, body);
+        }
+    }
 }
 
 #[cfg(test)]

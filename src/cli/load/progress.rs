@@ -43,7 +43,7 @@ impl Progress {
 }
 
 impl Observer for Progress {
-    fn answered(&self, _request: &Request, outcome: &Outcome) {
+    fn answered(&self, _request: &Request, outcome: &Outcome, _body: &[u8]) {
         if outcome.is_err() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }

@@ -140,6 +140,7 @@ mod tests {
             method: Method::PUT,
             path: Uri::from_static("/v1/videos/7/like"),
             user_id: 1,
+            video_id: None,
         };
         for outcome in outcomes {
             summary.add(&request, outcome, Duration::from_millis(2));

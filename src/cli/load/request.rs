@@ -18,6 +18,8 @@ pub struct Request {
     pub path: Uri,
     /// Sent as `X-User-Id`.
     pub user_id: i64,
+    /// The video that the path names, if it is that of a like.
+    pub video_id: Option<i64>,
 }
 
 impl Request {
@@ -29,6 +31,7 @@ impl Request {
             method: Method::PUT,
             path: Uri::try_from(path).expect("a checked prefix and a number make a valid path"),
             user_id: interaction.user_id,
+            video_id: Some(interaction.video_id),
         }
     }
 

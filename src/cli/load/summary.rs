@@ -85,6 +85,7 @@ mod tests {
             method,
             path: Uri::from_static("/v1/videos/7/like"),
             user_id: 1,
+            video_id: None,
         }
     }
 

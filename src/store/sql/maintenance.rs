@@ -253,6 +253,19 @@ macro_rules! sql_maintenance {
         }
 
         impl Maintenance for $store {
+            fn journaled<'a>(
+                &'a self,
+                ids: &'a [uuid::Uuid],
+            ) -> StoreFuture<'a, BTreeMap<uuid::Uuid, Journaled>> {
+                within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
+                    let ids: Vec<_> = ids.iter().map(|id| (id_text(*id),)).collect();
+                    let statement = &self.statements.maintenance.journaled;
+                    let rows: Vec<JournaledRow> =
+                        Self::load(connection, statement, &[Param::rows(&ids)]).await?;
+                    rows.into_iter().map(JournaledRow::journaled).collect()
+                })
+            }
+
             fn sizes(&self) -> StoreFuture<'_, Sizes> {
                 within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
                     let s = &self.statements;

@@ -27,21 +27,31 @@ pub(super) mod prelude {
     };
 
     pub(in crate::store) use crate::domain::{
-        BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Mark, Pair, Priority, Resource,
-        ResourceType, Source, Status, UserId,
+        BehaviorEvent, Claim, Fold, JobKind, JobState, LedgerRow, LikeCount, Mark, Pair, Priority,
+        Resource, ResourceType, Source, Status, UserId,
     };
     pub(in crate::store) use crate::store::connection::{
-        INSPECT_TIMEOUT, Lender, VERIFY_TIMEOUT, breaker, pool, transact, within,
+        INSPECT_TIMEOUT, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT, breaker, pool,
+        transact, within,
     };
     pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
     pub(in crate::store) use crate::store::maintenance::{
-        ArchivedBehavior, Chunk, Discrepancy, Finding, Mended, Pass, Position, Prunable, Sizes,
-        Subject,
+        ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Mended, Pass, Position, Prunable,
+        Sizes, Subject,
     };
     pub(in crate::store) use crate::store::maintenance_rows::{
-        BehaviorRow, BoundRow, CountFindingRow, EventFindingRow, IdRow, LikeFindingRow, LikesRow,
-        chunk_params, position_param, restored_columns,
+        BehaviorRow, BoundRow, CountFindingRow, EventFindingRow, IdRow, JournaledRow,
+        LikeFindingRow, LikesRow, chunk_params, position_param, restored_columns,
+    };
+    pub(in crate::store) use crate::store::operations::{
+        BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
+        JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, NewJob,
+        QuarantineEntry,
+    };
+    pub(in crate::store) use crate::store::operations_rows::{
+        BehaviorEntryRow, ErrorRow, HistoryRow, JobRow, LedgerEntryRow, MOST_ERRORS, MOST_HISTORY,
+        MomentRow, QuarantineEntryRow, intervention_columns,
     };
     pub(in crate::store) use crate::store::rows::{
         CountRow, EventRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,

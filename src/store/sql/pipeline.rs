@@ -21,11 +21,15 @@ macro_rules! sql_store {
                 timeout: Duration,
             ) -> Self {
                 let breaker = breaker();
-                let readers = Lender::new(readers, &breaker);
+                let lender = |pool| match $dialect.in_process() {
+                    true => Lender::new(pool, &breaker).never_giving_up(),
+                    false => Lender::new(pool, &breaker),
+                };
+                let readers = lender(readers);
                 Self {
                     prober: readers.asking_always(),
                     readers,
-                    writers: Lender::new(writers, &breaker),
+                    writers: lender(writers),
                     statements: Statements::new(&$dialect),
                     timeout,
                 }

@@ -8,6 +8,8 @@ use crate::store::statements::LikesStatements;
 
 /// The statements of audits, repairs and retention, for one dialect.
 pub(in crate::store) struct MaintenanceStatements {
+    /// What there is under event ids. Parameters: rows `(event_id)`.
+    pub(in crate::store) journaled: Statement,
     /// How many behaviors there are.
     pub(in crate::store) behaviors: Statement,
     /// How many counts there are.
@@ -86,6 +88,13 @@ impl MaintenanceStatements {
         let columns = "b.user_behavior_id, b.event_id, b.user_id, b.resource_type, b.resource_id, \
              b.behavior_type, b.version, b.source, b.behavior_time, b.created_at";
         Self {
+            journaled: format!(
+                "SELECT r.event_id, COUNT(DISTINCT b.user_behavior_id) AS behaviors, \
+                 COUNT(DISTINCT e.id) AS ledger_rows, MAX(e.status) AS status FROM {ids} \
+                 LEFT JOIN user_behaviors b ON b.event_id = r.event_id \
+                 LEFT JOIN sync_events e ON e.id = r.event_id GROUP BY r.event_id"
+            )
+            .into(),
             behaviors: total("'behaviors'", "user_behaviors"),
             counts: total("'counts'", "like_counts"),
             user_bound: "SELECT user_id AS bound FROM user_behaviors WHERE user_id > $1 \

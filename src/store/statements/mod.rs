@@ -5,8 +5,10 @@
 
 use crate::domain::ResourceType;
 mod maintenance;
+mod operations;
 
 pub(super) use maintenance::{LEDGER, MaintenanceStatements};
+pub(super) use operations::OperationsStatements;
 
 use self::maintenance::UNLISTED;
 use crate::store::dialect::Column::{self, Number, Text, Time, Word};
@@ -99,6 +101,8 @@ pub(super) struct Statements {
     pub(super) verify_unfounded: Statement,
     /// Ledger rows that have not come to their end. Parameters: the most differences to show.
     pub(super) verify_open: Statement,
+    /// Those of what operators see and do.
+    pub(super) operations: OperationsStatements,
     /// Those of audits, repairs and retention.
     pub(super) maintenance: MaintenanceStatements,
     likes: Vec<LikesStatements>,
@@ -158,7 +162,7 @@ const LEDGER_COLUMNS: &str = "e.id, e.user_id, e.resource_type, e.resource_id, e
     e.status, e.version, e.retry_count, e.max_retries, e.fencing_token";
 
 impl Statements {
-    pub(super) fn new(d: &dyn Dialect) -> Self {
+    pub(super) fn new(d: &'static dyn Dialect) -> Self {
         let join = d.join();
         let now = d.time("$2");
         let lease_end = d.time("$3");
@@ -416,6 +420,7 @@ impl Statements {
                 "sync_events e WHERE e.status NOT IN ('completed', 'dead') \
                  OR e.processed_at IS NULL OR (e.status = 'dead' AND e.error_message IS NULL)",
             ),
+            operations: OperationsStatements::new(d),
             maintenance: MaintenanceStatements::new(d),
             likes: ResourceType::ALL
                 .into_iter()

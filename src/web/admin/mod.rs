@@ -1,15 +1,22 @@
-//! What operators see and do. With an admin token configured, every route asks for it.
+//! What operators see and do. With sign-in or a token with an admin scope configured, every route asks for
+//! such a token: `admin:read` to see, `admin:operate` to do.
 
 mod actors;
 mod faults;
+mod jobs;
+mod ledger;
+mod quarantine;
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header;
+use std::future::{Ready, ready};
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::web::{self, Data, ServiceConfig};
-use subtle::ConstantTimeEq;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, Resource, ResponseError, Route};
+use uuid::Uuid;
 
+use super::auth::{Caller, Right};
 use super::{Context, Problem, only_get};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -17,32 +24,119 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         web::scope("/admin")
             .wrap(from_fn(authorize))
             .service(only_get("/actors", web::get().to(actors::list)))
+            .service(only_get("/ledger", web::get().to(ledger::summary)))
+            .service(only_get("/ledger/events", web::get().to(ledger::search)))
+            .service(only_get(
+                "/ledger/events/{event_id}",
+                web::get().to(ledger::timeline),
+            ))
+            .service(only_post(
+                "/ledger/events/{event_id}/retry",
+                web::post().to(ledger::retry),
+            ))
+            .service(only_post(
+                "/ledger/events/{event_id}/discard",
+                web::post().to(ledger::discard),
+            ))
             .service(
-                web::resource("/faults/panic/{actor}")
-                    .route(web::post().to(faults::panic))
-                    .default_service(web::to(async || Problem::method_not_allowed("POST"))),
+                web::resource("/jobs")
+                    .route(web::get().to(jobs::list))
+                    .route(web::post().to(jobs::create))
+                    .default_service(web::to(async || Problem::method_not_allowed("GET, POST"))),
             )
+            .service(only_get("/jobs/{id}", web::get().to(jobs::show)))
+            .service(only_post("/jobs/{id}/cancel", web::post().to(jobs::cancel)))
+            .service(only_get("/audit", web::get().to(jobs::audit)))
+            .service(only_get("/quarantine", web::get().to(quarantine::list)))
+            .service(only_get(
+                "/quarantine/{id}",
+                web::get().to(quarantine::show),
+            ))
+            .service(only_post(
+                "/quarantine/{id}/republish",
+                web::post().to(quarantine::republish),
+            ))
+            .service(only_post(
+                "/quarantine/{id}/discard",
+                web::post().to(quarantine::discard),
+            ))
+            .service(only_post(
+                "/faults/panic/{actor}",
+                web::post().to(faults::panic),
+            ))
             .default_service(web::to(async || Problem::not_found())),
     );
 }
 
-async fn authorize(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let expected = request
-        .app_data::<Data<Context>>()
-        .and_then(|context| context.admin_token.clone());
-    if let Some(expected) = expected {
-        let given = request
-            .headers()
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-            .unwrap_or_default();
-        // In constant time, so that the answer's time does not tell how much of it was right.
-        if !bool::from(given.ct_eq(expected.as_bytes())) {
-            return Err(Problem::unauthorized().into());
-        }
+fn only_post(path: &str, route: Route) -> Resource {
+    web::resource(path)
+        .route(route)
+        .default_service(web::to(async || Problem::method_not_allowed("POST")))
+}
+
+/// The event that a path names.
+fn event_id(id: &str) -> Result<Uuid, Problem> {
+    Uuid::parse_str(id).map_err(|_| {
+        Problem::invalid_parameter(format!(
+            "the event id in the path must be a UUID, got '{id:.40}'"
+        ))
+    })
+}
+
+/// Who operates, for the record: whom the token names, and whom the header `X-Operator` does, if there is one.
+pub(super) struct Operator(String);
+
+/// The longest name.
+const LONGEST_NAME: usize = 64;
+
+impl FromRequest for Operator {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let mut values = request.headers().get_all("X-Operator");
+        let given = match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) => value
+                .to_str()
+                .ok()
+                .filter(|name| (1..=LONGEST_NAME).contains(&name.len()))
+                .map(Some)
+                .ok_or_else(Problem::invalid_operator),
+            (Some(_), Some(_)) => Err(Problem::invalid_operator()),
+        };
+        let operator = given.and_then(|given| {
+            let caller = Caller::of(request)?;
+            let named = caller.name();
+            Ok(Self(match (given, &caller) {
+                (None, _) => named.into_owned(),
+                (Some(given), Caller::Anonymous) => given.to_owned(),
+                (Some(given), _) => format!("{given} ({named})"),
+            }))
+        });
+        ready(operator)
     }
-    next.call(request).await
+}
+
+/// Lets in who may see, or do, what `/admin` offers. Handlers that need to know who it is take a
+/// [`Caller`].
+async fn authorize<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let may = || {
+        let caller = Caller::of(request.request())?;
+        let scope = Right::of(request.method()).into();
+        Context::of(request.request())?.auth.allow(&caller, scope)?;
+        Ok::<_, Problem>(caller)
+    };
+    match may() {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.call(request).await?.map_into_left_body())
+        }
+        Err(problem) => Ok(request
+            .into_response(problem.error_response())
+            .map_into_right_body()),
+    }
 }

@@ -1,0 +1,208 @@
+//! `likewise events summary`, `search` and `show`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::{EventId, Failure, print_json};
+use crate::domain::{ResourceType, Status};
+use crate::operations::{Desk, Moment, Shows};
+use crate::store::LedgerFilter;
+
+/// Arguments of `likewise events summary`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct SummaryArgs {
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which ledger rows.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct FilterArgs {
+    /// pending, processing, completed, failed or dead
+    #[arg(long)]
+    status: Option<Status>,
+    /// video or comment
+    #[arg(long, value_name = "TYPE")]
+    resource_type: Option<ResourceType>,
+    /// The id of the video or comment
+    #[arg(long, value_name = "ID")]
+    resource: Option<i64>,
+    /// The user's id
+    #[arg(long, value_name = "ID")]
+    user: Option<i64>,
+    /// Recorded at this moment or later (2026-11-24T08:00:00Z)
+    #[arg(long, value_name = "TIME")]
+    since: Option<DateTime<Utc>>,
+    /// Recorded before this moment
+    #[arg(long, value_name = "TIME")]
+    until: Option<DateTime<Utc>>,
+    /// A part of the error message
+    #[arg(long, value_name = "TEXT")]
+    error: Option<String>,
+}
+
+impl FilterArgs {
+    pub(super) fn filter(self) -> LedgerFilter {
+        LedgerFilter {
+            status: self.status,
+            resource_type: self.resource_type,
+            resource_id: self.resource,
+            user_id: self.user,
+            since: self.since,
+            until: self.until,
+            error: self.error,
+        }
+    }
+}
+
+/// Arguments of `likewise events search`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct SearchArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// The most rows to list
+    #[arg(long, value_name = "ROWS", default_value_t = 20)]
+    limit: usize,
+    /// Print a JSON array instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `likewise events show`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct ShowArgs {
+    /// The event's id
+    event_id: EventId,
+    /// Print one JSON object instead
+    #[arg(long)]
+    json: bool,
+}
+
+/// How much of an error the table shows, in characters.
+const SHOWN: usize = 60;
+
+pub(super) async fn summary(desk: &Desk, arguments: &SummaryArgs) -> Result<ExitCode, Failure> {
+    let health = desk.ledger_health().await?;
+    if arguments.json {
+        print_json(&health)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = std::io::stdout().lock();
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED);
+    table.set_header(["status", "rows"]);
+    for status in Status::ALL {
+        let rows = health.rows.get(&status).copied().unwrap_or_default();
+        table.add_row([status.as_str().to_owned(), rows.to_string()]);
+    }
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    writeln!(out, "{table}")?;
+    match health.oldest_open_at {
+        Some(at) => writeln!(
+            out,
+            "{} rows are due; the oldest open row was recorded at {}",
+            health.due,
+            at.format("%F %T")
+        )?,
+        None => writeln!(out, "no row is open")?,
+    }
+    for error in &health.errors {
+        writeln!(out, "{:>8}  {}", error.rows, error.error_message)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn search(desk: &Desk, arguments: SearchArgs) -> Result<ExitCode, Failure> {
+    let filter = arguments.filter.filter();
+    let events = desk.search(&filter, None, arguments.limit).await?;
+    if arguments.json {
+        print_json(&events)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = std::io::stdout().lock();
+    if events.is_empty() {
+        writeln!(out, "no ledger row matches")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED);
+    table.set_header([
+        "recorded", "event", "user", "action", "resource", "status", "failed", "error",
+    ]);
+    for event in &events {
+        let error = event.error_message.as_deref().unwrap_or_default();
+        table.add_row([
+            event.created_at.format("%F %T").to_string(),
+            event.event_id.clone(),
+            event.user_id.to_string(),
+            event.action.clone(),
+            format!("{} {}", event.resource_type, event.resource_id),
+            event.status.clone(),
+            event.retry_count.to_string(),
+            error.chars().take(SHOWN).collect(),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn show(desk: &Desk, arguments: &ShowArgs) -> Result<ExitCode, Failure> {
+    let timeline = desk.timeline(arguments.event_id).await?;
+    if arguments.json {
+        print_json(&timeline)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = std::io::stdout().lock();
+    if let Some(ledger) = &timeline.ledger {
+        writeln!(
+            out,
+            "{} of {} {} by user {}: {}",
+            ledger.action, ledger.resource_type, ledger.resource_id, ledger.user_id, ledger.status
+        )?;
+    }
+    for moment in &timeline.timeline {
+        let at = moment
+            .at
+            .map_or_else(String::new, |at| at.format("%F %T%.6f").to_string());
+        writeln!(out, "{at:26}  {:9}  {}", moment.step, told(moment))?;
+    }
+    if let Some(ledger) = &timeline.ledger
+        && let Some(due) = ledger.next_attempt_at
+    {
+        writeln!(out, "{:26}  due", due.format("%F %T%.6f").to_string())?;
+    }
+    if let Some(read_model) = &timeline.read_model {
+        let liked = if read_model.liked {
+            "liked"
+        } else {
+            "not liked"
+        };
+        let by = match read_model.shows {
+            Shows::This => "by this event",
+            Shows::Newer => "by a newer event",
+            Shows::Older => "by an older event: this one has had no effect yet",
+        };
+        writeln!(out, "now {liked}, {by}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What there is to say of a moment.
+fn told(moment: &Moment) -> String {
+    let parts = [
+        moment.source.as_ref().map(|source| format!("by {source}")),
+        moment
+            .stream_sequence
+            .map(|sequence| format!("stream sequence {sequence}")),
+        moment.attempt.map(|attempt| format!("attempt {attempt}")),
+        moment.operator.as_ref().map(|name| format!("by {name}")),
+        moment.error_message.clone(),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}

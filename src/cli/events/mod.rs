@@ -1,0 +1,82 @@
+//! `likewise events`: what became of events, and what can be done about them.
+
+mod jobs;
+mod ledger;
+mod quarantine;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use uuid::Uuid;
+
+use super::Failure;
+use super::maintenance::parts;
+use crate::config::Settings;
+use crate::operations::Desk;
+
+/// Arguments of `likewise events`.
+#[derive(Debug, Subcommand)]
+pub(super) enum EventsCommand {
+    /// Show the ledger at a glance
+    Summary(ledger::SummaryArgs),
+    /// List ledger rows, newest first
+    Search(Box<ledger::SearchArgs>),
+    /// Show what happened to one event: where is my like?
+    Show(ledger::ShowArgs),
+    /// Try an event again, or everything that a filter matches
+    Retry(Box<jobs::RetryArgs>),
+    /// Close an event as dead, or everything that a filter matches
+    Discard(Box<jobs::DiscardArgs>),
+    /// Look at jobs, or end one
+    Jobs(jobs::JobsArgs),
+    /// Look at the messages that are no events, publish one after mending, or discard it
+    Quarantine(quarantine::QuarantineArgs),
+}
+
+pub(super) async fn run(settings: Settings, command: EventsCommand) -> Result<ExitCode, Failure> {
+    let desk = desk(&settings).await?;
+    match command {
+        EventsCommand::Summary(arguments) => ledger::summary(&desk, &arguments).await,
+        EventsCommand::Search(arguments) => ledger::search(&desk, *arguments).await,
+        EventsCommand::Show(arguments) => ledger::show(&desk, &arguments).await,
+        EventsCommand::Retry(arguments) => jobs::retry(desk, *arguments).await,
+        EventsCommand::Discard(arguments) => jobs::discard(desk, *arguments).await,
+        EventsCommand::Jobs(arguments) => jobs::jobs(&desk, arguments).await,
+        EventsCommand::Quarantine(arguments) => quarantine::run(&desk, arguments).await,
+    }
+}
+
+async fn desk(settings: &Settings) -> Result<Desk, Failure> {
+    Ok(Desk {
+        parts: parts(settings).await?,
+        cache_writer: None,
+        prune: settings.upkeep.prune.clone(),
+        stream_max_age: settings.nats.as_ref().map(|nats| nats.max_age),
+    })
+}
+
+/// Who sits at this command line, for the record.
+fn operator() -> String {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let user = variable("USER").or_else(|| variable("LOGNAME"));
+    let host = std::fs::read_to_string("/etc/hostname").ok();
+    let host = host.map(|host| host.trim().to_owned());
+    match (user, host.filter(|host| !host.is_empty())) {
+        (Some(user), Some(host)) => format!("{user}@{host}"),
+        (Some(user), None) => user,
+        (None, Some(host)) => format!("somebody@{host}"),
+        (None, None) => "somebody".to_owned(),
+    }
+}
+
+/// Prints JSON for programs.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value).map_err(std::io::Error::from)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// An event id, as an argument.
+type EventId = Uuid;

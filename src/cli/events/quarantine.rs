@@ -1,0 +1,137 @@
+//! `likewise events quarantine`: messages from the stream that are no events.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use comfy_table::{Table, presets};
+use uuid::Uuid;
+
+use super::{Failure, operator, print_json};
+use crate::operations::{Desk, OperationError, QuarantinedMessage};
+
+/// Arguments of `likewise events quarantine`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(in crate::cli) struct QuarantineArgs {
+    #[command(subcommand)]
+    command: Option<QuarantineCommand>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// The most messages to list
+    #[arg(long, value_name = "MESSAGES", default_value_t = 20)]
+    limit: usize,
+    /// Leave out what was published again or discarded
+    #[arg(long)]
+    open: bool,
+    /// Print a JSON array instead, with the payloads in full
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum QuarantineCommand {
+    /// List the messages, newest first, with the reason (the default)
+    List(ListArgs),
+    /// Show one message with its payload in full, as JSON
+    Show {
+        /// The message's id
+        id: Uuid,
+    },
+    /// Publish a message as the event that it is by now, or that a file makes of it
+    Republish {
+        /// The message's id
+        id: Uuid,
+        /// A file with the mended body, a JSON object
+        #[arg(long, value_name = "FILE")]
+        payload: Option<PathBuf>,
+    },
+    /// Note that nothing will come of a message; it is kept for the record
+    Discard {
+        /// The message's id
+        id: Uuid,
+    },
+}
+
+/// How much of a payload the table shows, in characters.
+const SHOWN: usize = 60;
+
+pub(super) async fn run(desk: &Desk, arguments: QuarantineArgs) -> Result<ExitCode, Failure> {
+    let command = arguments
+        .command
+        .unwrap_or(QuarantineCommand::List(arguments.list));
+    match command {
+        QuarantineCommand::List(arguments) => list(desk, &arguments).await?,
+        QuarantineCommand::Show { id } => print_json(&desk.quarantined(id).await?)?,
+        QuarantineCommand::Republish { id, payload } => {
+            let mended = payload.map(|path| mended(&path)).transpose()?;
+            let event_id = desk.republish(id, mended.as_ref(), &operator()).await?;
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "published as event {event_id}")?;
+        }
+        QuarantineCommand::Discard { id } => {
+            desk.discard_quarantined(id, &operator()).await?;
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{id} is discarded")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn mended(path: &std::path::Path) -> Result<serde_json::Value, Failure> {
+    let wrong = |reason: String| {
+        Failure::Operation(OperationError::Invalid(format!(
+            "cannot read {}: {reason}",
+            path.display()
+        )))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
+}
+
+async fn list(desk: &Desk, arguments: &ListArgs) -> Result<(), Failure> {
+    let resolved = arguments.open.then_some(false);
+    let messages = desk.quarantine(resolved, None, arguments.limit).await?;
+    if arguments.json {
+        return print_json(&messages);
+    }
+    let mut out = std::io::stdout().lock();
+    if messages.is_empty() {
+        writeln!(out, "no message is in quarantine")?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED);
+    table.set_header([
+        "at", "id", "sequence", "subject", "reason", "payload", "now",
+    ]);
+    for message in &messages {
+        table.add_row([
+            message.created_at.format("%F %T").to_string(),
+            message.id.to_string(),
+            message.stream_sequence.to_string(),
+            message.subject.clone(),
+            message.reason.clone(),
+            shown(message),
+            message
+                .resolution
+                .clone()
+                .unwrap_or_else(|| "open".to_owned()),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(())
+}
+
+fn shown(message: &QuarantinedMessage) -> String {
+    let mut shown: String = message.payload.chars().take(SHOWN).collect();
+    if shown.len() < message.payload.len() {
+        shown.push('…');
+    }
+    shown.escape_debug().to_string()
+}

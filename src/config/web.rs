@@ -1,0 +1,161 @@
+//! The settings of the HTTP side: sign-in, limits and what a request may take.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::given::{Given, given, in_range};
+use super::{ConfigError, Secret};
+use crate::web::auth::{AuthMode, AuthOptions};
+use crate::web::limits::{LimitOptions, Network, Quota};
+use crate::web::{WebOptions, is_origin};
+
+impl Given {
+    /// Takes what is secret from the environment: it has no flags, for everybody on the machine sees
+    /// those.
+    #[must_use]
+    pub fn with_secrets_of_the_environment(mut self) -> Self {
+        self.admin_token = Secret::from_environment("LIKEWISE_ADMIN_TOKEN");
+        self.jwt_secret = Secret::from_environment("LIKEWISE_JWT_SECRET");
+        self
+    }
+
+    pub(super) fn auth(&self) -> AuthOptions {
+        let secret = |secret: &Option<Secret>| secret.clone().filter(|secret| !secret.is_blank());
+        AuthOptions {
+            mode: self.auth_mode.unwrap_or_default(),
+            jwt_secret: secret(&self.jwt_secret),
+            jwt_secret_file: self.jwt_secret_file.clone(),
+            jwt_jwks_file: self.jwt_jwks_file.clone(),
+            jwt_issuer: given(self.jwt_issuer.clone()),
+            jwt_audience: given(self.jwt_audience.clone()),
+            tokens_file: self.tokens_file.clone(),
+            admin_token: secret(&self.admin_token),
+        }
+    }
+
+    pub(super) fn web(&self) -> Result<WebOptions, ConfigError> {
+        let cors_origins: Vec<String> = list(
+            "LIKEWISE_CORS_ORIGINS",
+            self.cors_origins.as_deref(),
+            ORIGINS,
+        )?;
+        if let Some(found) = cors_origins.iter().find(|origin| !is_origin(origin)) {
+            return Err(wrong("LIKEWISE_CORS_ORIGINS", ORIGINS, found));
+        }
+        // Whoever can like in anyone's name, as on loopback, could evade it: it would only slow down
+        // loads.
+        let default = match self.auth_mode.unwrap_or_default() {
+            AuthMode::None => "off",
+            AuthMode::Jwt => "600/60",
+        };
+        let user = self.rate_limit_user.as_deref().unwrap_or(default);
+        let address = self.rate_limit_address.as_deref().unwrap_or("off");
+        let seconds = in_range(
+            "LIKEWISE_REQUEST_TIMEOUT_SECONDS",
+            self.request_timeout_seconds.unwrap_or(15),
+            1..=600,
+            "between 1 and 600",
+        )?;
+        Ok(WebOptions {
+            cors_origins,
+            limits: LimitOptions {
+                user: quota("LIKEWISE_RATE_LIMIT_USER", user)?,
+                address: quota("LIKEWISE_RATE_LIMIT_ADDRESS", address)?,
+                trusted_proxies: list::<Network>(
+                    "LIKEWISE_TRUSTED_PROXIES",
+                    self.trusted_proxies.as_deref(),
+                    "addresses or networks (10.0.0.0/8), with commas between them",
+                )?,
+            },
+            request_timeout: Duration::from_secs(seconds),
+        })
+    }
+}
+
+const ORIGINS: &str =
+    "origins as browsers send them (https://app.example.com), with commas between them";
+
+fn wrong(setting: &'static str, expected: &'static str, found: &str) -> ConfigError {
+    ConfigError::OutOfRange {
+        setting,
+        expected,
+        found: found.to_owned(),
+    }
+}
+
+fn list<T: FromStr>(
+    setting: &'static str,
+    text: Option<&str>,
+    expected: &'static str,
+) -> Result<Vec<T>, ConfigError> {
+    let words = text.unwrap_or_default().split(',').map(str::trim);
+    words
+        .filter(|word| !word.is_empty())
+        .map(|word| word.parse().map_err(|_| wrong(setting, expected, word)))
+        .collect()
+}
+
+fn quota(setting: &'static str, text: &str) -> Result<Option<Quota>, ConfigError> {
+    if text.trim().is_empty() || text == "off" {
+        return Ok(None);
+    }
+    let expected = "COUNT/SECONDS (100/60), each from 1 to 1000000, or 'off'";
+    text.parse()
+        .map(Some)
+        .map_err(|()| wrong(setting, expected, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_who_sign_in_are_limited_unless_a_setting_says_otherwise() {
+        let user = |mode, limit: Option<&str>| {
+            let given = Given {
+                auth_mode: Some(mode),
+                rate_limit_user: limit.map(str::to_owned),
+                ..Given::default()
+            };
+            let options = given.web().expect("valid");
+            options.limits.user.map(|quota| quota.to_string())
+        };
+        assert_eq!(user(AuthMode::None, None), None);
+        assert_eq!(user(AuthMode::Jwt, None).as_deref(), Some("600/60"));
+        assert_eq!(user(AuthMode::Jwt, Some("off")), None);
+        assert_eq!(user(AuthMode::None, Some("5/1")).as_deref(), Some("5/1"));
+    }
+
+    #[test]
+    fn a_list_is_named_with_its_first_mistake() {
+        let refused = |given: Given| given.web().expect_err("a mistake").to_string();
+        for bad in [
+            "*",
+            "app.example.com",
+            "https://app.example.com/",
+            "https://*.example.com",
+        ] {
+            let given = Given {
+                cors_origins: Some(format!("https://good.example.com, {bad}")),
+                ..Given::default()
+            };
+            let error = refused(given);
+            assert!(error.contains("LIKEWISE_CORS_ORIGINS"), "{error}");
+            assert!(error.ends_with(&format!("got {bad}")), "{error}");
+        }
+        for bad in ["10.0.0.0/33", "proxy", "::1/129"] {
+            let given = Given {
+                trusted_proxies: Some(format!("127.0.0.1, 10.0.0.0/8, {bad}")),
+                ..Given::default()
+            };
+            assert!(refused(given).ends_with(&format!("got {bad}")));
+        }
+        for bad in ["100", "0/60", "100/0", "-1/2", "1/2/3", "1000001/1"] {
+            let given = Given {
+                rate_limit_address: Some(bad.to_owned()),
+                ..Given::default()
+            };
+            assert!(refused(given).contains("LIKEWISE_RATE_LIMIT_ADDRESS must be COUNT/SECONDS"));
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Jobs: asked for, looked at, ended.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::events::checked_reason;
+use super::{Desk, OperationError};
+use crate::domain::{JobKind, Status};
+use crate::store::{Job, LedgerFilter, NewJob};
+use crate::telemetry::JobCreated;
+
+/// How many rows a job passes in a second unless it is told otherwise, and the most that it may.
+const PER_SECOND: u32 = 1_000;
+const MOST_PER_SECOND: u32 = 20_000;
+
+const DAY: u64 = 86_400;
+
+/// What an operator asks for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobRequest {
+    /// What the job does.
+    pub kind: JobKind,
+    /// Which rows to retry or discard; at least one condition.
+    #[serde(default)]
+    pub filter: Option<LedgerFilter>,
+    /// Why rows are discarded.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// How many rows to retry or discard in a second; 1,000 if absent.
+    #[serde(default)]
+    pub per_second: Option<u32>,
+    /// Only count the rows that would be retried or discarded.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Whether an audit mends what it finds.
+    #[serde(default)]
+    pub repair: bool,
+    /// What to rebuild; everything if absent.
+    #[serde(default)]
+    pub what: Option<RebuildTarget>,
+    /// After how many days completed ledger rows are pruned.
+    #[serde(default)]
+    pub ledger_days: Option<u32>,
+    /// After how many days behaviors are pruned that no read model needs.
+    #[serde(default)]
+    pub behaviors_days: Option<u32>,
+}
+
+/// What a rebuild makes anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RebuildTarget {
+    /// Read models and counts.
+    ReadModels,
+    /// The cache.
+    Cache,
+    /// Both.
+    All,
+}
+
+/// How a job does what it does: `jobs.spec`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Spec {
+    /// Of a retry or a discard.
+    Rows {
+        filter: LedgerFilter,
+        per_second: u32,
+        reason: Option<String>,
+    },
+    /// Of an audit.
+    Audit { repair: bool },
+    /// Of a rebuild.
+    Rebuild { what: RebuildTarget },
+    /// Of pruning, in seconds.
+    Prune {
+        ledger_after: Option<u64>,
+        behaviors_after: Option<u64>,
+    },
+}
+
+/// What an operator gets.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum JobAnswer {
+    /// What a dry run counted.
+    Counted {
+        /// Always true.
+        dry_run: bool,
+        /// How many rows it would take.
+        total: i64,
+        /// How many of each status.
+        rows: BTreeMap<Status, i64>,
+    },
+    /// The job.
+    Created(Box<Job>),
+}
+
+impl Desk {
+    /// Makes a job, or counts what it would take.
+    ///
+    /// # Errors
+    /// If what is asked for makes no sense or matches too much, or the database fails.
+    pub async fn request_job(
+        &self,
+        request: JobRequest,
+        operator: &str,
+    ) -> Result<JobAnswer, OperationError> {
+        let spec = self.spec(&request)?;
+        let filter = match &spec {
+            Spec::Rows { filter, .. } => Some(filter),
+            _ => None,
+        };
+        if request.dry_run {
+            let Some(filter) = filter else {
+                return Err(OperationError::Invalid(format!(
+                    "a job of kind {} has no dry run; an audit without 'repair' changes nothing",
+                    request.kind
+                )));
+            };
+            let rows = self.store().count_matching(request.kind, filter).await?;
+            return Ok(JobAnswer::Counted {
+                dry_run: true,
+                total: rows.values().sum(),
+                rows,
+            });
+        }
+        let job = NewJob {
+            kind: request.kind,
+            spec: json!(spec),
+            requested_by: operator.to_owned(),
+            slot: None,
+            now: Utc::now(),
+        };
+        let created = self.store().create_job(&job, filter).await;
+        let job = created.map_err(|error| match error {
+            crate::store::StoreError::Refused(reason) => OperationError::Invalid(reason),
+            error => error.into(),
+        })?;
+        let Some(job) = job else {
+            return Err(OperationError::Conflict(
+                "the job is there already".to_owned(),
+            ));
+        };
+        JobCreated {
+            id: &job.id,
+            kind: job.kind.as_str(),
+            requested_by: operator,
+            total: job.total,
+        }
+        .emit();
+        Ok(JobAnswer::Created(Box::new(job)))
+    }
+
+    fn spec(&self, request: &JobRequest) -> Result<Spec, OperationError> {
+        let invalid = |reason: &str| Err(OperationError::Invalid(reason.to_owned()));
+        let of_rows = matches!(request.kind, JobKind::Retry | JobKind::Discard);
+        let stray = [
+            ("filter", request.filter.is_some() && !of_rows),
+            ("per_second", request.per_second.is_some() && !of_rows),
+            (
+                "reason",
+                request.reason.is_some() && request.kind != JobKind::Discard,
+            ),
+            ("repair", request.repair && request.kind != JobKind::Audit),
+            (
+                "what",
+                request.what.is_some() && request.kind != JobKind::Rebuild,
+            ),
+            (
+                "ledger_days",
+                request.ledger_days.is_some() && request.kind != JobKind::Prune,
+            ),
+            (
+                "behaviors_days",
+                request.behaviors_days.is_some() && request.kind != JobKind::Prune,
+            ),
+        ];
+        if let Some((field, _)) = stray.iter().find(|(_, stray)| *stray) {
+            return invalid(&format!("a job of kind {} has no '{field}'", request.kind));
+        }
+        match request.kind {
+            JobKind::Retry | JobKind::Discard => {
+                let filter = request.filter.clone().unwrap_or_default();
+                if filter == LedgerFilter::default() {
+                    return invalid(
+                        "'filter' must name at least one of status, resource_type, resource_id, \
+                         user_id, since, until and error",
+                    );
+                }
+                let per_second = request.per_second.unwrap_or(PER_SECOND);
+                if !(1..=MOST_PER_SECOND).contains(&per_second) {
+                    return invalid(&format!("'per_second' must be from 1 to {MOST_PER_SECOND}"));
+                }
+                let reason = match (request.kind, request.dry_run) {
+                    (JobKind::Discard, false) => Some(checked_reason(request.reason.as_deref())?),
+                    _ => None,
+                };
+                Ok(Spec::Rows {
+                    filter,
+                    per_second,
+                    reason,
+                })
+            }
+            JobKind::Audit => Ok(Spec::Audit {
+                repair: request.repair,
+            }),
+            JobKind::Rebuild => Ok(Spec::Rebuild {
+                what: request.what.unwrap_or(RebuildTarget::All),
+            }),
+            JobKind::Prune => self.prune_spec(request),
+        }
+    }
+
+    fn prune_spec(&self, request: &JobRequest) -> Result<Spec, OperationError> {
+        let seconds = |days: Option<u32>| days.map(|days| u64::from(days) * DAY);
+        let (ledger_after, behaviors_after) = (
+            seconds(request.ledger_days),
+            seconds(request.behaviors_days),
+        );
+        if [ledger_after, behaviors_after].contains(&Some(0)) {
+            return Err(OperationError::Invalid(
+                "'ledger_days' and 'behaviors_days' must be 1 or more".to_owned(),
+            ));
+        }
+        if ledger_after.is_none() && behaviors_after.is_none() {
+            return Err(OperationError::Invalid(
+                "say 'ledger_days', 'behaviors_days' or both".to_owned(),
+            ));
+        }
+        self.check_behaviors_age(behaviors_after.map(Duration::from_secs))?;
+        Ok(Spec::Prune {
+            ledger_after,
+            behaviors_after,
+        })
+    }
+
+    /// A behavior that may still be delivered again must be there, to be recognised.
+    ///
+    /// # Errors
+    /// If behaviors would go that are younger than what the stream keeps.
+    pub fn check_behaviors_age(&self, age: Option<Duration>) -> Result<(), OperationError> {
+        if let (Some(age), Some(kept)) = (age, self.stream_max_age)
+            && age < kept
+        {
+            return Err(OperationError::Invalid(format!(
+                "behaviors must be kept for {} days at least: for so long the stream may deliver an \
+                 event again (LIKEWISE_NATS_MAX_AGE_SECONDS)",
+                kept.as_secs().div_ceil(DAY)
+            )));
+        }
+        Ok(())
+    }
+
+    /// Makes the job of a slot, unless it is there.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(super) async fn schedule(
+        &self,
+        kind: JobKind,
+        spec: Value,
+        slot: String,
+    ) -> Result<(), OperationError> {
+        let job = NewJob {
+            kind,
+            spec,
+            requested_by: "the schedule".to_owned(),
+            slot: Some(slot),
+            now: Utc::now(),
+        };
+        self.store().create_job(&job, None).await?;
+        Ok(())
+    }
+
+    /// A job.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub async fn job(&self, id: &str) -> Result<Job, OperationError> {
+        let job = self.store().job(id).await?;
+        job.ok_or_else(|| OperationError::NotFound(format!("there is no job {id}")))
+    }
+
+    /// The last jobs, newest first.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn jobs(
+        &self,
+        kind: Option<JobKind>,
+        limit: usize,
+    ) -> Result<Vec<Job>, OperationError> {
+        Ok(self.store().jobs(kind, limit).await?)
+    }
+
+    /// Ends a job: nothing more is changed by it.
+    ///
+    /// # Errors
+    /// If it is not there, or has ended by itself.
+    pub async fn cancel_job(&self, id: &str) -> Result<Job, OperationError> {
+        let now = Utc::now();
+        let job = self.store().cancel_job(id, now).await?;
+        let job = job.ok_or_else(|| OperationError::NotFound(format!("there is no job {id}")))?;
+        if job.state != crate::domain::JobState::Cancelled {
+            return Err(OperationError::Conflict(format!(
+                "job {id} is {} and cannot be cancelled any more",
+                job.state.as_str()
+            )));
+        }
+        Ok(job)
+    }
+}

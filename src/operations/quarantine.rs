@@ -1,0 +1,170 @@
+//! Messages in quarantine: looked at, published again after mending, or discarded.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Desk, OperationError};
+use crate::nats::decode;
+use crate::store::QuarantineEntry;
+use crate::telemetry::OperatorIntervened;
+
+/// A message in quarantine, as operators see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct QuarantinedMessage {
+    /// Its identity.
+    pub id: Uuid,
+    /// Its place in the stream.
+    pub stream_sequence: i64,
+    /// The subject it was published on.
+    pub subject: String,
+    /// Its header `Nats-Msg-Id`.
+    pub message_id: Option<String>,
+    /// Why it is no event.
+    pub reason: String,
+    /// When it was put into quarantine.
+    pub created_at: DateTime<Utc>,
+    /// Its bytes as text, with what is no UTF-8 replaced.
+    pub payload: String,
+    /// Its bytes in hexadecimal.
+    pub payload_hex: String,
+    /// `republished` or `discarded`, once it is.
+    pub resolution: Option<String>,
+    /// Who did it.
+    pub resolved_by: Option<String>,
+    /// When.
+    pub resolved_at: Option<DateTime<Utc>>,
+}
+
+impl From<QuarantineEntry> for QuarantinedMessage {
+    fn from(entry: QuarantineEntry) -> Self {
+        let event = entry.event;
+        Self {
+            id: event.id,
+            stream_sequence: event.stream_sequence,
+            subject: event.subject,
+            message_id: event.message_id,
+            reason: event.reason,
+            created_at: event.created_at,
+            payload: String::from_utf8_lossy(&event.payload).into_owned(),
+            payload_hex: hex::encode(&event.payload),
+            resolution: entry.resolution,
+            resolved_by: entry.resolved_by,
+            resolved_at: entry.resolved_at,
+        }
+    }
+}
+
+impl Desk {
+    /// Messages in quarantine, newest first, after the one of this moment and id; only those that are
+    /// resolved or not, if it is said which.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn quarantine(
+        &self,
+        resolved: Option<bool>,
+        after: Option<(DateTime<Utc>, String)>,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedMessage>, OperationError> {
+        let entries = self.store().quarantine_entries(resolved, after, limit);
+        Ok(entries.await?.into_iter().map(Into::into).collect())
+    }
+
+    /// A message in quarantine.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub async fn quarantined(&self, id: Uuid) -> Result<QuarantinedMessage, OperationError> {
+        Ok(self.quarantine_entry(id).await?.into())
+    }
+
+    /// Publishes a message as the event that it is by now, or that `mended` makes of it. Answers the event's
+    /// id.
+    ///
+    /// # Errors
+    /// If it still is no event, was resolved before, or there is no broker; then nothing has changed.
+    pub async fn republish(
+        &self,
+        id: Uuid,
+        mended: Option<&Value>,
+        operator: &str,
+    ) -> Result<Uuid, OperationError> {
+        let entry = self.open_entry(id).await?;
+        let payload = mended.map_or(entry.event.payload, |json| json.to_string().into_bytes());
+        let sequence = u64::try_from(entry.event.stream_sequence).unwrap_or_default();
+        let event = decode(&payload, sequence).map_err(|reason| {
+            OperationError::Invalid(format!("the message is no event: {reason}"))
+        })?;
+        let Some(broker) = self.broker() else {
+            return Err(OperationError::Unavailable(
+                "there is no NATS to publish to (LIKEWISE_NATS_URL)".to_owned(),
+            ));
+        };
+        // Published before it is noted: if that fails the message is published again, as the same event.
+        broker
+            .republish(&event, id)
+            .await
+            .map_err(|error| OperationError::Unavailable(error.to_string()))?;
+        self.resolve(id, "republished", operator).await?;
+        Ok(event.event_id)
+    }
+
+    /// Notes that nothing will come of a message. It is kept for the record.
+    ///
+    /// # Errors
+    /// If it is not there or was resolved before.
+    pub async fn discard_quarantined(
+        &self,
+        id: Uuid,
+        operator: &str,
+    ) -> Result<QuarantinedMessage, OperationError> {
+        self.open_entry(id).await?;
+        self.resolve(id, "discarded", operator).await?;
+        self.quarantined(id).await
+    }
+
+    async fn quarantine_entry(&self, id: Uuid) -> Result<QuarantineEntry, OperationError> {
+        let text = id.hyphenated().to_string();
+        let entry = self.store().quarantine_entry(&text).await?;
+        entry.ok_or_else(|| {
+            OperationError::NotFound(format!("no message in quarantine has the id {id}"))
+        })
+    }
+
+    async fn open_entry(&self, id: Uuid) -> Result<QuarantineEntry, OperationError> {
+        let entry = self.quarantine_entry(id).await?;
+        match &entry.resolution {
+            None => Ok(entry),
+            Some(resolution) => Err(already(id, resolution)),
+        }
+    }
+
+    async fn resolve(
+        &self,
+        id: Uuid,
+        resolution: &'static str,
+        operator: &str,
+    ) -> Result<(), OperationError> {
+        let text = id.hyphenated().to_string();
+        let resolved = self
+            .store()
+            .resolve_quarantined(&text, resolution, operator, Utc::now())
+            .await?;
+        if !resolved {
+            return Err(already(id, "resolved"));
+        }
+        OperatorIntervened {
+            operator,
+            action: resolution,
+            rows: 1,
+        }
+        .emit();
+        Ok(())
+    }
+}
+
+fn already(id: Uuid, resolution: &str) -> OperationError {
+    OperationError::Conflict(format!("message {id} was {resolution} before"))
+}

@@ -1,0 +1,426 @@
+//! Runs jobs, one at a time: under a lease that it prolongs with each step, so that another worker goes on
+//! with the job of one that died.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+
+use super::jobs::Spec;
+use super::{Desk, OperationError, RebuildTarget};
+use crate::config::UpkeepOptions;
+use crate::domain::{JobKind, JobState, Priority};
+use crate::maintenance::{
+    Audit, AuditOptions, CacheRebuild, Progress, Prune, PruneOptions, read_models,
+};
+use crate::store::{Intervention, InterventionKind, Job, JobReport};
+use crate::telemetry::{AuditEnded, JobEnded, OperatorIntervened};
+
+/// How long a job is its runner's own at first, and after each step on rows.
+const LEASE: TimeDelta = TimeDelta::seconds(10);
+
+/// How long it is after each step of an audit, a rebuild or pruning, which take longer.
+const LONG_LEASE: TimeDelta = TimeDelta::seconds(120);
+
+/// The most rows in one transaction.
+const ROWS_AT_ONCE: usize = 500;
+
+/// How many transactions a second a slow job is spread over.
+const STEPS_PER_SECOND: usize = 4;
+
+/// For each second of work, how many a job of the service rests.
+const REST: f64 = 1.0;
+
+/// How long jobs are kept after their end.
+const KEPT: TimeDelta = TimeDelta::days(30);
+
+/// How a job ended, for its runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It is done, or cannot be done.
+    Finished,
+    /// Somebody has cancelled it, or another worker has it.
+    Lost,
+    /// The runner was told to stop; the next one goes on.
+    Stopped,
+}
+
+/// Runs jobs.
+pub struct Runner {
+    desk: Desk,
+    stopped: AtomicBool,
+    current: Mutex<Option<String>>,
+    /// Whether jobs are done as fast as they go, which a command line is for.
+    hurried: bool,
+}
+
+impl Runner {
+    /// A runner of a service, which leaves time for likes.
+    #[must_use]
+    pub const fn new(desk: Desk) -> Self {
+        Self {
+            desk,
+            stopped: AtomicBool::new(false),
+            current: Mutex::new(None),
+            hurried: false,
+        }
+    }
+
+    /// A runner of a command line, for whoever waits for it.
+    #[must_use]
+    pub fn hurried(desk: Desk) -> Self {
+        Self {
+            hurried: true,
+            ..Self::new(desk)
+        }
+    }
+
+    /// Tells it to stop after the step that it is at.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// The job that it is at.
+    #[must_use]
+    pub fn current(&self) -> Option<String> {
+        self.lock_current().clone()
+    }
+
+    fn lock_current(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the jobs that are due by the schedule. Each has a slot, so that of several workers one makes
+    /// it.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn schedule(&self, upkeep: &UpkeepOptions) -> Result<(), OperationError> {
+        let now = Utc::now().timestamp().unsigned_abs();
+        if let Some(every) = upkeep.audit_every {
+            let slot = format!("audit/{}/{}", every.as_secs(), now / every.as_secs().max(1));
+            let spec = json!(Spec::Audit {
+                repair: upkeep.audit_repair
+            });
+            self.desk.schedule(JobKind::Audit, spec, slot).await?;
+        }
+        let PruneOptions {
+            ledger_after,
+            behaviors_after,
+            ..
+        } = upkeep.prune;
+        if ledger_after.is_some() || behaviors_after.is_some() {
+            let spec = json!(Spec::Prune {
+                ledger_after: ledger_after.map(|age| age.as_secs()),
+                behaviors_after: behaviors_after.map(|age| age.as_secs()),
+            });
+            let slot = format!("prune/{}", now / 86_400);
+            self.desk.schedule(JobKind::Prune, spec, slot).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a job that nobody is at, and runs it to its end; that one, if one is named. `None` if there is
+    /// none. `observe` is told how far it has come, in rows done and in all.
+    ///
+    /// # Errors
+    /// If the database fails; the job is gone on with when its lease has run out.
+    pub async fn run_next(
+        &self,
+        id: Option<&str>,
+        observe: &mut dyn FnMut(Progress),
+    ) -> Result<Option<Ended>, OperationError> {
+        let now = Utc::now();
+        let claimed = self
+            .desk
+            .store()
+            .claim_job(id, now, now + LONG_LEASE)
+            .await?;
+        let Some(job) = claimed else {
+            return Ok(None);
+        };
+        *self.lock_current() = Some(job.id.clone());
+        let outcome = self.run(&job, observe).await;
+        *self.lock_current() = None;
+        let ended = match outcome {
+            Ok(ended) => ended,
+            // The database may be back soon, and then the job is gone on with.
+            Err(OperationError::Store(error))
+                if error.kind() == crate::domain::FailureKind::Transient =>
+            {
+                return Err(error.into());
+            }
+            Err(error) => {
+                let report = JobReport {
+                    total: job.total,
+                    done: job.done,
+                    changed: job.changed,
+                    state: Some(JobState::Failed),
+                    error_message: Some(error.to_string()),
+                    ..JobReport::default()
+                };
+                self.report(&job, &report).await?;
+                Ended::Finished
+            }
+        };
+        if ended == Ended::Finished
+            && let Some(job) = self.desk.store().job(&job.id).await?
+        {
+            JobEnded {
+                id: &job.id,
+                kind: job.kind.as_str(),
+                state: job.state.as_str(),
+                done: job.done,
+                changed: job.changed,
+                error: job.error_message.as_deref(),
+            }
+            .emit();
+        }
+        Ok(Some(ended))
+    }
+
+    async fn run(
+        &self,
+        job: &Job,
+        observe: &mut dyn FnMut(Progress),
+    ) -> Result<Ended, OperationError> {
+        let spec: Spec = serde_json::from_value(job.spec.clone())
+            .map_err(|error| OperationError::Invalid(format!("the job cannot be read: {error}")))?;
+        match spec {
+            Spec::Rows {
+                per_second, reason, ..
+            } => self.run_rows(job, per_second, reason, observe).await,
+            Spec::Audit { repair } => self.run_audit(job, repair, observe).await,
+            Spec::Rebuild { what } => self.run_rebuild(job, what, observe).await,
+            Spec::Prune {
+                ledger_after,
+                behaviors_after,
+            } => {
+                let options = PruneOptions {
+                    ledger_after: ledger_after.map(Duration::from_secs),
+                    behaviors_after: behaviors_after.map(Duration::from_secs),
+                    archive: self.desk.prune.archive.clone(),
+                };
+                self.run_prune(job, options, observe).await
+            }
+        }
+    }
+
+    async fn run_rows(
+        &self,
+        job: &Job,
+        per_second: u32,
+        reason: Option<String>,
+        observe: &mut dyn FnMut(Progress),
+    ) -> Result<Ended, OperationError> {
+        let discards = job.kind == JobKind::Discard;
+        let action = match reason {
+            Some(reason) if discards => InterventionKind::Discard(reason),
+            _ => InterventionKind::Retry,
+        };
+        let limit = (per_second as usize / STEPS_PER_SECOND).clamp(1, ROWS_AT_ONCE);
+        let mut done = job.done;
+        // What was claimed for long is held for short from here on.
+        let held = JobReport {
+            total: job.total,
+            done: job.done,
+            changed: job.changed,
+            lease_until: Some(Utc::now() + LEASE),
+            ..JobReport::default()
+        };
+        if !self.desk.store().report_job(job, &held, Utc::now()).await? {
+            return Ok(Ended::Lost);
+        }
+        loop {
+            let started = Instant::now();
+            let now = Utc::now();
+            let intervention = Intervention {
+                action: action.clone(),
+                operator: job.requested_by.clone(),
+                priority: Priority::Bulk,
+                now,
+            };
+            let step = self
+                .desk
+                .store()
+                .step_job(job, &intervention, limit, now + LEASE)
+                .await?;
+            let Some(step) = step else {
+                return Ok(Ended::Lost);
+            };
+            OperatorIntervened {
+                operator: &job.requested_by,
+                action: if discards { "discarded" } else { "retried" },
+                rows: step.changed.len(),
+            }
+            .emit();
+            if discards {
+                self.desk.forget(&step.changed).await?;
+            }
+            done += i64::try_from(step.passed).unwrap_or(0);
+            observe(Progress {
+                stage: "events",
+                done: done.unsigned_abs(),
+                total: job.total.unwrap_or(done).unsigned_abs(),
+            });
+            if step.finished {
+                return Ok(Ended::Finished);
+            }
+            if self.stopped.load(Ordering::Relaxed) {
+                return Ok(Ended::Stopped);
+            }
+            let share = Duration::from_secs_f64(step.passed as f64 / f64::from(per_second));
+            tokio::time::sleep(share.saturating_sub(started.elapsed())).await;
+        }
+    }
+
+    async fn run_audit(
+        &self,
+        job: &Job,
+        repair: bool,
+        observe: &mut dyn FnMut(Progress),
+    ) -> Result<Ended, OperationError> {
+        let options = AuditOptions {
+            rest: if self.hurried { 0.0 } else { REST },
+            ..AuditOptions::new(repair)
+        };
+        let mut audit = Audit::begin(self.desk.parts.clone(), options).await?;
+        while let Some(progress) = audit.step().await? {
+            observe(progress);
+            if let Some(ended) = self.go_on(job, progress, 0).await? {
+                return Ok(ended);
+            }
+        }
+        let report = audit.finish().await?;
+        AuditEnded {
+            found: report.found(),
+            mended: report.mended(),
+            findings: report
+                .findings
+                .iter()
+                .map(|(finding, tally)| (finding.as_str(), tally.found))
+                .collect(),
+        }
+        .emit();
+        let done = report.checked.behaviors + report.checked.ledger_rows + report.checked.counts;
+        let mended = i64::try_from(report.mended()).unwrap_or(i64::MAX);
+        self.finish(job, done, mended, json!(report)).await
+    }
+
+    async fn run_rebuild(
+        &self,
+        job: &Job,
+        what: RebuildTarget,
+        observe: &mut dyn FnMut(Progress),
+    ) -> Result<Ended, OperationError> {
+        let mut rewritten = 0;
+        let mut behaviors = 0;
+        if what != RebuildTarget::Cache {
+            let mut rebuild = read_models(self.desk.parts.clone()).await?;
+            while let Some(progress) = rebuild.step().await? {
+                observe(progress);
+                if let Some(ended) = self.go_on(job, progress, 0).await? {
+                    return Ok(ended);
+                }
+            }
+            let report = rebuild.finish().await?;
+            rewritten = i64::try_from(report.mended()).unwrap_or(i64::MAX);
+            behaviors = report.checked.behaviors;
+        }
+        let mut entries = 0;
+        if what != RebuildTarget::ReadModels {
+            let mut rebuild = CacheRebuild::begin(self.desk.parts.clone());
+            while let Some(progress) = rebuild.step().await? {
+                observe(progress);
+                entries = progress.done;
+                if let Some(ended) = self.go_on(job, progress, rewritten).await? {
+                    return Ok(ended);
+                }
+            }
+        }
+        let result = json!({
+            "behaviors": behaviors,
+            "rows_rewritten": rewritten,
+            "cache_entries_dropped": entries,
+        });
+        self.finish(job, behaviors, rewritten, result).await
+    }
+
+    async fn run_prune(
+        &self,
+        job: &Job,
+        options: PruneOptions,
+        observe: &mut dyn FnMut(Progress),
+    ) -> Result<Ended, OperationError> {
+        self.desk.check_behaviors_age(options.behaviors_after)?;
+        let mut prune = Prune::begin(self.desk.parts.clone(), options);
+        while let Some(progress) = prune.step().await? {
+            observe(progress);
+            let pruned = i64::try_from(progress.done).unwrap_or(i64::MAX);
+            if let Some(ended) = self.go_on(job, progress, pruned).await? {
+                return Ok(ended);
+            }
+        }
+        let old = Utc::now() - KEPT;
+        while self.desk.store().prune_jobs(old, 10).await? > 0 {}
+        let (ledger_rows, behaviors) = (prune.ledger_rows(), prune.behaviors());
+        let pruned = i64::try_from(ledger_rows + behaviors).unwrap_or(i64::MAX);
+        let result = json!({"ledger_rows": ledger_rows, "behaviors": behaviors});
+        self.finish(job, pruned, pruned, result).await
+    }
+
+    /// Reports a step, which prolongs the lease. Answers how it ended, if the job is not to be gone on with.
+    async fn go_on(
+        &self,
+        job: &Job,
+        progress: Progress,
+        changed: i64,
+    ) -> Result<Option<Ended>, OperationError> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let stopped = self.stopped.load(Ordering::Relaxed);
+        let now = Utc::now();
+        let report = JobReport {
+            total: Some(number(progress.total)),
+            done: number(progress.done),
+            changed,
+            // A job that is let go is anybody's at once.
+            lease_until: Some(if stopped { now } else { now + LONG_LEASE }),
+            ..JobReport::default()
+        };
+        if !self.desk.store().report_job(job, &report, now).await? {
+            return Ok(Some(Ended::Lost));
+        }
+        Ok(stopped.then_some(Ended::Stopped))
+    }
+
+    async fn finish(
+        &self,
+        job: &Job,
+        done: i64,
+        changed: i64,
+        result: serde_json::Value,
+    ) -> Result<Ended, OperationError> {
+        let report = JobReport {
+            total: Some(done),
+            done,
+            changed,
+            state: Some(JobState::Completed),
+            result: Some(result),
+            ..JobReport::default()
+        };
+        self.report(job, &report).await
+    }
+
+    async fn report(&self, job: &Job, report: &JobReport) -> Result<Ended, OperationError> {
+        let now: DateTime<Utc> = Utc::now();
+        Ok(
+            match self.desk.store().report_job(job, report, now).await? {
+                true => Ended::Finished,
+                false => Ended::Lost,
+            },
+        )
+    }
+}

@@ -1,0 +1,133 @@
+//! The tokens of users: JWTs that an identity provider has signed.
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Validation, decode, decode_header, get_current_timestamp};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::keys::Keys;
+use super::service_tokens::Hash;
+use super::verified::{Verified, VerifiedTokens};
+use super::{AuthError, AuthOptions, crypto, read_file};
+use crate::config::Secret;
+use crate::domain::UserId;
+use crate::web::extract::positive;
+
+/// How far the clocks of this service and of the identity provider may be apart.
+const LEEWAY_SECONDS: u64 = 30;
+
+/// Why a user's token is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadToken {
+    /// It is none, its key is not known, its algorithm is not the key's, or its signature is wrong.
+    Unverifiable,
+    /// Its time is over.
+    Expired,
+    /// Its time has not come.
+    NotYetValid,
+    /// It is somebody else's to accept.
+    NotForUs,
+    /// A claim is missing or not as it must be.
+    Claim,
+    /// Its `sub` is not a user of this service.
+    Subject,
+}
+
+/// Verifies the tokens of users.
+pub(super) struct JwtVerifier {
+    keys: Keys,
+    audience: String,
+    issuer: Option<String>,
+    verified: VerifiedTokens,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: Option<Value>,
+    exp: Option<Value>,
+}
+
+impl JwtVerifier {
+    pub(super) fn load(options: &AuthOptions) -> Result<Self, AuthError> {
+        let audience = options.jwt_audience.clone().ok_or(AuthError::NoAudience)?;
+        let secrets = (&options.jwt_secret, &options.jwt_secret_file);
+        let keys = match (secrets, &options.jwt_jwks_file) {
+            ((Some(secret), None), None) => Keys::secret(secret)?,
+            ((None, Some(path)), None) => {
+                let text = read_file("LIKEWISE_JWT_SECRET_FILE", path)?;
+                // An editor ends the last line.
+                let text = text.trim_end_matches(['\r', '\n']).to_owned();
+                Keys::secret(&Secret::new(text))?
+            }
+            ((None, None), Some(path)) => Keys::jwks(&read_file("LIKEWISE_JWT_JWKS_FILE", path)?)?,
+            _ => return Err(AuthError::OneKeySource),
+        };
+        crypto::install();
+        Ok(Self {
+            keys,
+            audience,
+            issuer: options.jwt_issuer.clone(),
+            verified: VerifiedTokens::new(),
+        })
+    }
+
+    /// Whose token this is. One that has been found good is not verified again until it expires.
+    pub(super) fn verify(&self, token: &[u8], hash: Hash) -> Result<UserId, BadToken> {
+        if let Some(verified) = self.verified.get(&hash) {
+            if get_current_timestamp() <= verified.until {
+                return Ok(verified.user_id);
+            }
+            self.verified.forget(&hash);
+            return Err(BadToken::Expired);
+        }
+        let verified = self.verify_anew(token)?;
+        self.verified.put(hash, verified);
+        Ok(verified.user_id)
+    }
+
+    fn verify_anew(&self, token: &[u8]) -> Result<Verified, BadToken> {
+        let header = decode_header(token).map_err(|_| BadToken::Unverifiable)?;
+        // What a token marks as critical must be understood (RFC 7515, 4.1.11), and nothing of it is.
+        if header.crit.is_some() {
+            return Err(BadToken::Unverifiable);
+        }
+        let key = self
+            .keys
+            .find(header.kid.as_deref())
+            .ok_or(BadToken::Unverifiable)?;
+        // The algorithm is the key's. What the token says is only compared with it.
+        let mut validation = Validation::new(key.algorithm);
+        validation.leeway = LEEWAY_SECONDS;
+        validation.validate_nbf = true;
+        validation.set_audience(&[&self.audience]);
+        let mut required = vec!["exp", "aud", "sub"];
+        if let Some(issuer) = &self.issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        let claims = decode::<Claims>(token, &key.decoding, &validation)
+            .map_err(|error| reason(error.kind()))?
+            .claims;
+        let subject = claims.sub.as_ref().and_then(Value::as_str);
+        let user_id = subject.and_then(positive).ok_or(BadToken::Subject)?;
+        // Required above, as a number. One that is too large for any clock means never.
+        let expires = claims.exp.as_ref().and_then(Value::as_f64);
+        let expires = expires.ok_or(BadToken::Claim)? as u64;
+        Ok(Verified {
+            user_id,
+            until: expires.saturating_add(LEEWAY_SECONDS),
+        })
+    }
+}
+
+fn reason(error: &ErrorKind) -> BadToken {
+    match error {
+        ErrorKind::ExpiredSignature => BadToken::Expired,
+        ErrorKind::ImmatureSignature => BadToken::NotYetValid,
+        ErrorKind::InvalidAudience | ErrorKind::InvalidIssuer => BadToken::NotForUs,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "sub" => BadToken::Subject,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => BadToken::Claim,
+        _ => BadToken::Unverifiable,
+    }
+}

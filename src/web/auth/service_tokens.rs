@@ -1,0 +1,215 @@
+//! The tokens of services: random text of which only the hash is kept.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::Deserialize;
+use subtle::ConstantTimeEq;
+
+use super::{AuthError, Scope, read_file};
+use crate::config::Secret;
+use crate::config::complaint;
+
+/// What each service token begins with, so that one that has leaked is recognised.
+pub const PREFIX: &str = "lkw_";
+
+/// The name of the caller that has the admin token.
+pub const ADMIN: &str = "admin";
+
+/// The SHA-256 of a token.
+pub(super) type Hash = [u8; 32];
+
+/// Hashes a token.
+pub(super) fn hash(token: &[u8]) -> Hash {
+    let mut hash = Hash::default();
+    hash.copy_from_slice(digest(&SHA256, token).as_ref());
+    hash
+}
+
+/// A service that may call.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+}
+
+impl Service {
+    /// Whether it may do this.
+    #[must_use]
+    pub fn has(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+}
+
+/// Every service token that is known.
+pub(super) struct ServiceTokens(Vec<(Hash, Arc<Service>)>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    token: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    sha256: String,
+    scopes: Vec<Scope>,
+}
+
+impl ServiceTokens {
+    /// The tokens of the file, and the admin token.
+    pub(super) fn load(file: Option<&Path>, admin: Option<&Secret>) -> Result<Self, AuthError> {
+        let mut tokens = match file {
+            Some(path) => Self::parse(&read_file("LIKEWISE_TOKENS_FILE", path)?)?,
+            None => Self(Vec::new()),
+        };
+        if let Some(admin) = admin {
+            let service = Service {
+                name: ADMIN.to_owned(),
+                scopes: vec![Scope::AdminRead, Scope::AdminOperate],
+            };
+            let hash = hash(admin.expose().as_bytes());
+            tokens.0.push((hash, Arc::new(service)));
+        }
+        Ok(tokens)
+    }
+
+    fn parse(text: &str) -> Result<Self, AuthError> {
+        let refused = |reason: String| AuthError::Tokens { reason };
+        let file: File = toml::from_str(text).map_err(|error| refused(complaint(text, &error)))?;
+        let mut tokens = Self(Vec::new());
+        for (index, entry) in file.token.into_iter().enumerate() {
+            let number = index + 1;
+            let refused = |reason: &str| refused(format!("token {number}: {reason}"));
+            if !is_name(&entry.name) {
+                return Err(refused(NAME_RULE));
+            }
+            let mut hash = Hash::default();
+            hex::decode_to_slice(&entry.sha256, &mut hash)
+                .map_err(|_| refused("sha256 must be the token's SHA-256 in 64 hex digits"))?;
+            if entry.scopes.is_empty() {
+                return Err(refused("it has no scope, so it would allow nothing"));
+            }
+            let taken = |(other, service): &(Hash, Arc<Service>)| {
+                *other == hash || service.name == entry.name
+            };
+            if tokens.0.iter().any(taken) {
+                return Err(refused("another has the same name or the same sha256"));
+            }
+            let (name, scopes) = (entry.name, entry.scopes);
+            tokens.0.push((hash, Arc::new(Service { name, scopes })));
+        }
+        Ok(tokens)
+    }
+
+    /// Whose token has this hash. All are compared, each in constant time, so that the answer's time
+    /// does not tell how near a guess was.
+    pub(super) fn find(&self, hash: &Hash) -> Option<&Arc<Service>> {
+        let mut found = None;
+        for (known, service) in &self.0 {
+            if bool::from(known.ct_eq(hash)) {
+                found = Some(service);
+            }
+        }
+        found
+    }
+
+    /// Whether any of them opens `/admin`.
+    pub(super) fn any_admin(&self) -> bool {
+        let mut services = self.0.iter().map(|(_, service)| service);
+        services.any(|service| service.scopes.iter().any(|scope| scope.is_admin()))
+    }
+}
+
+/// What a service may be called.
+pub const NAME_RULE: &str =
+    "a name must have 1 to 64 letters, digits, '.', '_' or '-', and must not be 'admin'";
+
+/// Whether a service may be called this.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(plain) && name != ADMIN
+}
+
+/// A fresh token and its hash in hex; none if the system has no randomness.
+#[must_use]
+pub fn fresh() -> Option<(String, String)> {
+    let mut random = [0; 32];
+    SystemRandom::new().fill(&mut random).ok()?;
+    let token = format!("{PREFIX}{}", hex::encode(random));
+    let hash = hex::encode(hash(token.as_bytes()));
+    Some((token, hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, token: &str, scopes: &str) -> String {
+        let hash = hex::encode(hash(token.as_bytes()));
+        format!("[[token]]\nname = \"{name}\"\nsha256 = \"{hash}\"\nscopes = [{scopes}]\n")
+    }
+
+    #[test]
+    fn a_token_is_found_by_its_hash_alone() {
+        let text = entry("feed", "lkw_a", "\"likes:read\"")
+            + &entry("ops", "lkw_b", "\"admin:read\", \"admin:operate\"");
+        let tokens = ServiceTokens::parse(&text).expect("valid");
+        let found = tokens.find(&hash(b"lkw_a")).expect("known");
+        assert_eq!(
+            (found.name.as_str(), found.has(Scope::Read)),
+            ("feed", true)
+        );
+        assert!(!found.has(Scope::AdminRead));
+        assert!(tokens.find(&hash(b"lkw_c")).is_none());
+        assert!(tokens.any_admin());
+        let text = entry("feed", "lkw_a", "\"likes:read\"");
+        assert!(!ServiceTokens::parse(&text).expect("valid").any_admin());
+    }
+
+    #[test]
+    fn what_cannot_be_right_in_the_file_is_refused_without_quoting_it() {
+        let pasted = "lkw_0123456789";
+        for (text, said) in [
+            (entry("admin", "a", "\"likes:read\""), "must not be 'admin'"),
+            (entry("", "a", "\"likes:read\""), "a name must have"),
+            (entry("a b", "a", "\"likes:read\""), "a name must have"),
+            (entry("feed", "a", ""), "no scope"),
+            (
+                entry("feed", "a", "\"likes:all\""),
+                "there is no such scope",
+            ),
+            (
+                entry("a", "a", "\"likes:read\"") + &entry("a", "b", "\"likes:read\""),
+                "same name",
+            ),
+            (
+                entry("a", "a", "\"likes:read\"") + &entry("b", "a", "\"likes:read\""),
+                "same sha256",
+            ),
+            (
+                format!(
+                    "[[token]]\nname = \"a\"\nsha256 = \"{pasted}\"\nscopes = [\"likes:read\"]"
+                ),
+                "64 hex digits",
+            ),
+            (format!("[[token]]\ntoken = \"{pasted}\""), "token"),
+            (format!("[[token]]\nname = {pasted}"), "line 2"),
+        ] {
+            let Err(error) = ServiceTokens::parse(&text) else {
+                panic!("accepted: {text}");
+            };
+            let error = error.to_string();
+            assert!(error.contains(said), "{error}");
+            assert!(!error.contains(pasted), "{error}");
+        }
+    }
+}

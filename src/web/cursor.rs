@@ -1,0 +1,72 @@
+//! Pages: how many entries, and where the next one begins. A cursor is opaque to clients.
+
+use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Problem;
+
+/// The last entry of a page that is ordered by time and id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    pub(super) at: DateTime<Utc>,
+    pub(super) id: String,
+}
+
+impl From<After> for (DateTime<Utc>, String) {
+    fn from(after: After) -> Self {
+        (after.at, after.id)
+    }
+}
+
+/// The cursor of the page after this entry.
+pub(super) fn write<T: Serialize>(after: &T) -> String {
+    let json = serde_json::to_vec(after)
+        .unwrap_or_else(|error| unreachable!("a place is always JSON: {error}"));
+    hex::encode(json)
+}
+
+/// The entry after which a page begins; `None` for the first page.
+pub(super) fn read<T: DeserializeOwned>(cursor: Option<&str>) -> Result<Option<T>, Problem> {
+    let Some(cursor) = cursor else {
+        return Ok(None);
+    };
+    let json = hex::decode(cursor).ok();
+    let after = json.and_then(|json| serde_json::from_slice(&json).ok());
+    match after {
+        Some(after) => Ok(Some(after)),
+        None => Err(Problem::invalid_parameter(
+            "'cursor' is none that this path has given out",
+        )),
+    }
+}
+
+/// How many entries a page has.
+pub(super) fn limit(given: Option<usize>, default: usize, most: usize) -> Result<usize, Problem> {
+    let limit = given.unwrap_or(default);
+    if (1..=most).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Problem::invalid_parameter(format!(
+        "'limit' must be from 1 to {most}, got {limit}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_as_what_it_was_written_for_and_nothing_else_is_one() {
+        let after = After {
+            at: DateTime::UNIX_EPOCH,
+            id: "7".to_owned(),
+        };
+        assert_eq!(read(Some(&write(&after))).expect("a cursor"), Some(after));
+        assert_eq!(read::<After>(None).expect("the first page"), None);
+        for bad in ["", "7", "zz", "7b7d", &write(&"7")] {
+            assert!(read::<After>(Some(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! From which address a request comes: the peer's, or what a trusted proxy says.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use actix_web::http::header::{self, HeaderMap, HeaderName};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// One address, or all that begin alike: `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    first: u128,
+    bits: u32,
+}
+
+/// Every address as one of IPv6, as RFC 4291 maps those of IPv4.
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+impl Network {
+    fn contains(self, address: IpAddr) -> bool {
+        let differing = number(address) ^ self.first;
+        differing.checked_shr(128 - self.bits).unwrap_or_default() == 0
+    }
+}
+
+impl FromStr for Network {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits.parse::<u32>().map_err(|_| ())?)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| ())?;
+        let (most, before) = if address.is_ipv4() {
+            (32, 96)
+        } else {
+            (128, 0)
+        };
+        let bits = bits.unwrap_or(most);
+        (bits <= most).then_some(()).ok_or(())?;
+        Ok(Self {
+            first: number(address),
+            bits: before + bits,
+        })
+    }
+}
+
+/// Whom a request comes from. Proxies that are trusted may say so; one that is not is taken for the
+/// client. If the two headers that say it disagree, neither is believed, for a proxy sets one of them and may
+/// pass on the other as a client has sent it.
+pub(super) fn client(
+    peer: Option<SocketAddr>,
+    headers: &HeaderMap,
+    trusted: &[Network],
+) -> Option<IpAddr> {
+    let peer = peer?.ip().to_canonical();
+    let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
+    if !is_trusted(peer) {
+        return Some(peer);
+    }
+    // The last is the nearest; what a client makes up stands before it.
+    let farthest = |hops: Vec<Option<IpAddr>>| {
+        let mut client = peer;
+        for hop in hops.into_iter().rev() {
+            let Some(hop) = hop else { break };
+            client = hop;
+            if !is_trusted(hop) {
+                break;
+            }
+        }
+        client
+    };
+    let forwarded = hops(headers, &header::FORWARDED, forwarded_for);
+    let x_forwarded_for = hops(headers, &X_FORWARDED_FOR, address);
+    Some(match (forwarded, x_forwarded_for) {
+        (None, None) => peer,
+        (Some(hops), None) | (None, Some(hops)) => farthest(hops),
+        (Some(one), Some(other)) => {
+            let (one, other) = (farthest(one), farthest(other));
+            if one == other { one } else { peer }
+        }
+    })
+}
+
+/// What counts as one address: of IPv6, the 64 bits that an access network gives to one customer.
+pub(super) fn subject(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
+            address.to_bits() & !u128::from(u64::MAX),
+        )),
+    }
+}
+
+/// Each hop that a header tells of, if it is there; none for one that cannot be read.
+fn hops(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    read: fn(&str) -> Option<IpAddr>,
+) -> Option<Vec<Option<IpAddr>>> {
+    headers.contains_key(name).then(|| {
+        let lines = headers.get_all(name);
+        let words = lines.flat_map(|line| line.to_str().unwrap_or("?").split(','));
+        words.map(|word| read(word.trim())).collect()
+    })
+}
+
+/// The address in `for=192.0.2.1;proto=https` (RFC 7239).
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+    address(value.trim().trim_matches('"'))
+}
+
+/// An address, with a port or without.
+fn address(text: &str) -> Option<IpAddr> {
+    let alone = || text.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    alone()
+        .or_else(with_port)
+        .map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    fn found(peer: &str, headers: &[(&'static str, &str)]) -> String {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(value).expect("a header");
+            map.append(HeaderName::from_static(name), value);
+        }
+        let trusted = ["10.0.0.0/8", "2001:db8::1"].map(|text| text.parse().expect("a network"));
+        let peer = format!("{peer}:1234").parse().ok();
+        client(peer, &map, &trusted)
+            .expect("an address")
+            .to_string()
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_who_the_client_is() {
+        let x = |value| [("x-forwarded-for", value)];
+        let forwarded = |value| [("forwarded", value)];
+        for (peer, headers, expected) in [
+            ("192.0.2.1", &x("198.51.100.7")[..], "192.0.2.1"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &x("198.51.100.7"), "198.51.100.7"),
+            ("[::ffff:10.0.0.1]", &x("198.51.100.7"), "198.51.100.7"),
+            ("[2001:db8::1]", &x("198.51.100.7"), "198.51.100.7"),
+            ("[2001:db8::2]", &x("198.51.100.7"), "2001:db8::2"),
+            // What the client has made up comes first, and is not looked at.
+            ("10.0.0.1", &x("203.0.113.9, 198.51.100.7"), "198.51.100.7"),
+            (
+                "10.0.0.1",
+                &x("203.0.113.9, 198.51.100.7, 10.2.3.4"),
+                "198.51.100.7",
+            ),
+            ("10.0.0.1", &x("203.0.113.9, nonsense"), "10.0.0.1"),
+            ("10.0.0.1", &x("198.51.100.7:4711"), "198.51.100.7"),
+            ("10.0.0.1", &x("[2001:db8::7]:4711"), "2001:db8::7"),
+            (
+                "10.0.0.1",
+                &forwarded("for=198.51.100.7;proto=https"),
+                "198.51.100.7",
+            ),
+            (
+                "10.0.0.1",
+                &forwarded("proto=https;For=\"[2001:db8::7]:80\""),
+                "2001:db8::7",
+            ),
+            (
+                "10.0.0.1",
+                &forwarded("for=203.0.113.9, for=unknown"),
+                "10.0.0.1",
+            ),
+            (
+                "10.0.0.1",
+                &[
+                    ("forwarded", "for=203.0.113.9"),
+                    ("x-forwarded-for", "198.51.100.7"),
+                ],
+                "10.0.0.1",
+            ),
+        ] {
+            assert_eq!(found(peer, headers), expected, "{peer} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn of_ipv6_a_whole_subnet_counts_as_one() {
+        let of = |text: &str| subject(text.parse().expect("an address")).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
+        assert_ne!(of("2001:db8:1:2::9"), of("2001:db8:1:3::9"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+}

@@ -1,0 +1,147 @@
+//! Counts the requests of each user or address.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota as Cells, RateLimiter};
+
+use super::Quota;
+
+/// The most keys that have a count of their own, at about 60 bytes each. While there are more, all share
+/// the counts of [`SHARED`] groups, so that a flood of addresses cannot fill the memory.
+const MOST_KEYS: usize = 200_000;
+const SHARED: u64 = 1_024;
+
+/// After how many requests the number of keys is looked at.
+const LOOK_EVERY: u32 = 256;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key<K> {
+    Own(K),
+    Shared(u64),
+}
+
+/// What is left to somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// How many requests may come at once.
+    pub(super) remaining: u32,
+    /// How long until all may again.
+    pub(super) full_after: Duration,
+    /// How long to wait, if this request was one too many.
+    pub(super) refused_for: Option<Duration>,
+}
+
+/// Counts by key. Keys that have all their requests left again are forgotten.
+pub(super) struct Limiter<K: Hash + Eq + Clone> {
+    quota: Quota,
+    counts:
+        RateLimiter<Key<K>, DashMapStateStore<Key<K>>, DefaultClock, StateInformationMiddleware>,
+    checks: AtomicU32,
+    is_full: AtomicBool,
+    started: Instant,
+    sweep_at: AtomicU64,
+}
+
+impl<K: Hash + Eq + Clone> Limiter<K> {
+    pub(super) fn new(quota: Quota) -> Self {
+        // A share is never zero, since both numbers of a quota have bounds.
+        let cells = Cells::with_period(quota.share())
+            .unwrap_or(Cells::per_second(quota.count()))
+            .allow_burst(quota.count());
+        Self {
+            quota,
+            counts: RateLimiter::dashmap(cells).with_middleware(),
+            checks: AtomicU32::new(0),
+            is_full: AtomicBool::new(false),
+            started: Instant::now(),
+            sweep_at: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) const fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// Counts one request.
+    pub(super) fn check(&self, key: K) -> Standing {
+        self.tidy();
+        let key = if self.is_full.load(Ordering::Relaxed) {
+            let mut hasher = DefaultHasher::new();
+            key.hash(&mut hasher);
+            Key::Shared(hasher.finish() % SHARED)
+        } else {
+            Key::Own(key)
+        };
+        let used = |remaining: u32| self.quota.count().get().saturating_sub(remaining);
+        match self.counts.check_key(&key) {
+            Ok(state) => {
+                let remaining = state.remaining_burst_capacity();
+                Standing {
+                    remaining,
+                    full_after: self.quota.share() * used(remaining),
+                    refused_for: None,
+                }
+            }
+            Err(state) => Standing {
+                remaining: 0,
+                full_after: self.quota.share() * used(0),
+                refused_for: Some(state.wait_time_from(DefaultClock::default().now())),
+            },
+        }
+    }
+
+    /// Forgets who has all requests left again, now and then, and notes whether there are too many keys.
+    fn tidy(&self) {
+        let checks = self.checks.fetch_add(1, Ordering::Relaxed);
+        if !checks.is_multiple_of(LOOK_EVERY) {
+            return;
+        }
+        let now = self.started.elapsed().as_secs();
+        let due = self.sweep_at.load(Ordering::Relaxed);
+        let next = now + u64::from(self.quota.seconds().get().min(10));
+        let taken = || {
+            let relaxed = Ordering::Relaxed;
+            let sweep_at = &self.sweep_at;
+            sweep_at.compare_exchange(due, next, relaxed, relaxed)
+        };
+        if now >= due && taken().is_ok() {
+            self.counts.retain_recent();
+            self.counts.shrink_to_fit();
+        }
+        self.is_full
+            .store(self.counts.len() > MOST_KEYS, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_has_its_own_count_which_goes_down_to_a_refusal() {
+        let limiter = Limiter::new("3/3000".parse().expect("a quota"));
+        let remaining: Vec<_> = (0..3).map(|_| limiter.check(1).remaining).collect();
+        assert_eq!(remaining, [2, 1, 0]);
+        let refused = limiter.check(1);
+        let wait = refused.refused_for.expect("one too many");
+        assert!(Duration::from_secs(990) < wait && wait <= Duration::from_secs(1_000));
+        assert_eq!(refused.full_after, Duration::from_secs(3_000));
+        assert_eq!(limiter.check(2).refused_for, None);
+    }
+
+    #[test]
+    fn memory_stays_flat_however_many_keys_come() {
+        let limiter = Limiter::new("1/1000000".parse().expect("a quota"));
+        for key in 0..2 * MOST_KEYS {
+            limiter.check(key);
+        }
+        let bound = MOST_KEYS + SHARED as usize + LOOK_EVERY as usize;
+        assert!(limiter.counts.len() <= bound, "{}", limiter.counts.len());
+    }
+}

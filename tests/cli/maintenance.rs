@@ -1,0 +1,150 @@
+//! `likewise audit`, `rebuild` and `prune`.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+
+use flate2::read::MultiGzDecoder;
+use serde_json::Value;
+
+use crate::support::checks::{ledger_closes, reads_come_to_equal_the_database};
+use crate::support::crowd::Crowd;
+use crate::support::seed;
+use crate::support::servers::Kind;
+use crate::support::service::Setup;
+
+const CROWD: Crowd = Crowd {
+    first_user: 1,
+    threads: 3,
+    users: 20,
+    videos: 15,
+};
+
+#[test]
+fn a_rebuild_while_serving_gives_back_what_was_lost_embedded() {
+    rebuilt_while_serving(Setup::new());
+}
+
+#[test]
+fn a_rebuild_while_serving_gives_back_what_was_lost_on_mariadb_redis_and_nats() {
+    rebuilt_while_serving(Setup::on_parts(Kind::MariaDb));
+}
+
+/// The read models are lost under load, and come back from `user_behaviors` under load.
+fn rebuilt_while_serving(setup: Setup) {
+    let mut rng = seed::rng("rebuild");
+    let service = setup.start();
+    let running = CROWD.start(&service, &mut rng);
+    running.wait_for(600);
+    service.database().execute(&[
+        "DELETE FROM video_likes",
+        "UPDATE like_counts SET like_count = like_count + 9",
+    ]);
+    running.wait_for(50);
+    let ran = service.setup().run(&["rebuild"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("add up to"), "{ran:?}");
+    running.wait_for(100);
+    let diary = running.stop();
+    assert!(diary.not_acknowledged().is_empty());
+    ledger_closes(service.database());
+    reads_come_to_equal_the_database(&service);
+    let setup = service.stop();
+    setup.verify(30).holds();
+    // What is in order is left alone.
+    let again = setup.run(&["rebuild", "read-models"]);
+    assert!(again.stdout.contains("; 0 rows were not"), "{again:?}");
+}
+
+#[test]
+fn an_audit_says_what_differs_and_its_exit_code_does_too() {
+    let service = Setup::new().start();
+    let client = service.client();
+    for user in 1..=3 {
+        client.like(user, 7);
+    }
+    ledger_closes(service.database());
+    let setup = service.stop();
+    let clean = setup.run(&["audit"]);
+    assert_eq!(clean.code, Some(0), "{clean:?}");
+    assert!(clean.stdout.contains("no differences"), "{clean:?}");
+    setup
+        .database()
+        .execute(&["UPDATE like_counts SET like_count = 77"]);
+    let wrong = setup.run(&["audit"]);
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    for said in [
+        "wrong_count",
+        "video 7",
+        "expected 3 likes, found 77 likes",
+        "--repair",
+    ] {
+        assert!(wrong.stdout.contains(said), "{said}: {wrong:?}");
+    }
+    assert_eq!(setup.run(&["audit", "--repair"]).code, Some(0));
+    assert_eq!(setup.run(&["audit"]).code, Some(0));
+    setup.verify(5).holds();
+}
+
+#[test]
+fn pruning_archives_before_it_deletes_and_breaks_no_promise() {
+    let service = Setup::new().start();
+    let client = service.client();
+    for _ in 0..3 {
+        client.like(1, 7);
+        client.unlike(1, 7);
+    }
+    client.like(2, 7);
+    ledger_closes(service.database());
+    let setup = service.stop();
+    let nothing = setup.run(&["prune"]);
+    assert_eq!(nothing.code, Some(1), "{nothing:?}");
+    let young = setup.run(&["prune", "--ledger-days", "1", "--behaviors-days", "1"]);
+    assert!(
+        young.stdout.contains("0 ledger rows and 0 behaviors"),
+        "{young:?}"
+    );
+    let (old, database) = ("'2020-01-01 00:00:00'", setup.database());
+    database.execute(&[
+        &format!("UPDATE user_behaviors SET created_at = {old}"),
+        &format!("UPDATE sync_events SET created_at = {old}"),
+    ]);
+    let superseded: BTreeSet<_> = database
+        .texts("SELECT event_id FROM user_behaviors WHERE user_id = 1 ORDER BY version LIMIT 5")
+        .into_iter()
+        .collect();
+    let prune = [
+        "prune",
+        "--behaviors-days",
+        "30",
+        "--archive",
+        "old.ndjson.gz",
+    ];
+    let pruned = setup.run(&prune);
+    assert!(
+        pruned.stdout.contains("0 ledger rows and 5 behaviors"),
+        "{pruned:?}"
+    );
+    let archive = std::fs::File::open(setup.folder().join("old.ndjson.gz")).expect("an archive");
+    let archived: BTreeSet<_> = BufReader::new(MultiGzDecoder::new(archive))
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(&line.expect("text")).expect("JSON");
+            line["event_id"].as_str().expect("an id").to_owned()
+        })
+        .collect();
+    assert_eq!(archived, superseded);
+    setup.verify(5).holds();
+    let pruned = setup.run(&["prune", "--ledger-days", "30"]);
+    assert!(
+        pruned.stdout.contains("2 ledger rows and 0 behaviors"),
+        "{pruned:?}"
+    );
+    setup.verify(5).holds();
+    assert_eq!(setup.run(&["audit"]).code, Some(0));
+    let service = setup.start();
+    let read = service.client().read(2, 7);
+    assert_eq!((read.liked, read.like_count), (true, Some(1)));
+    service.client().like(1, 7);
+    ledger_closes(service.database());
+    service.stop().verify(5).holds();
+}

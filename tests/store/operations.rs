@@ -1,0 +1,430 @@
+//! What operators ask and do: search, history, retry and discard, jobs on a snapshot, quarantine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use likewise::domain::{JobKind, JobState, LedgerRow, Priority, ResourceType, Status, Verdict};
+use likewise::store::{
+    FailedAttempt, Intervention, InterventionKind, Job, JobReport, LedgerEntry, LedgerFilter,
+    NewJob, QuarantinedEvent,
+};
+use uuid::Uuid;
+
+use super::bench::{Bench, MAX_RETRIES, like, now};
+
+on_every_database!(
+    a_search_finds_what_every_part_of_the_filter_asks_for,
+    a_search_goes_on_where_the_page_before_ended,
+    the_record_of_an_event_has_all_that_happened_to_it,
+    a_retry_begins_anew_and_a_discard_ends_it,
+    a_job_takes_its_snapshot_and_nothing_else,
+    a_job_is_one_workers_and_a_cancelled_one_is_nobodys,
+    a_slot_has_one_job,
+    a_message_is_resolved_once,
+);
+
+/// Rows of users 1 to `rows`, all of which have failed once.
+fn failed(bench: &Bench, rows: i64, error: &str) -> Vec<LedgerRow> {
+    let events: Vec<_> = (1..=rows).map(|user| like(user, user % 3 + 1)).collect();
+    let rows = bench.record(&events);
+    let far = now() + TimeDelta::hours(1);
+    let attempts: Vec<_> = rows
+        .iter()
+        .map(|row| FailedAttempt {
+            row: row.clone(),
+            verdict: Verdict::Retry(far),
+            error: error.to_owned(),
+        })
+        .collect();
+    bench.ask(|store| store.fail(&attempts, now()));
+    rows
+}
+
+fn search(bench: &Bench, filter: &LedgerFilter) -> Vec<LedgerEntry> {
+    bench.ask(|store| store.search(filter, None, 1_000))
+}
+
+fn users(found: &[LedgerEntry]) -> BTreeSet<i64> {
+    found.iter().map(|entry| entry.user_id).collect()
+}
+
+fn a_search_finds_what_every_part_of_the_filter_asks_for(bench: &Bench) {
+    failed(bench, 6, "100% of it: Lock_Wait ü!");
+    let done = bench.record(&[like(7, 1), like(8, 2)]);
+    bench.sync(&done);
+    let any = LedgerFilter::default;
+    let with = |filter: LedgerFilter| users(&search(bench, &filter));
+    assert_eq!(with(any()), (1..=8).collect());
+    let failed = LedgerFilter {
+        status: Some(Status::Failed),
+        ..any()
+    };
+    assert_eq!(with(failed), (1..=6).collect());
+    let of_user = LedgerFilter {
+        user_id: Some(4),
+        ..any()
+    };
+    assert_eq!(with(of_user), BTreeSet::from([4]));
+    let of_resource = LedgerFilter {
+        resource_type: Some(ResourceType::Video),
+        resource_id: Some(1),
+        ..any()
+    };
+    assert_eq!(with(of_resource), BTreeSet::from([3, 6, 7]));
+    let of_comments = LedgerFilter {
+        resource_type: Some(ResourceType::Comment),
+        ..any()
+    };
+    assert_eq!(with(of_comments), BTreeSet::new());
+    // Wildcards of LIKE mean themselves.
+    for (error, found) in [
+        ("LOCK_wait", 6),
+        ("100%", 6),
+        ("ü!", 6),
+        ("1%0", 0),
+        ("Lock-Wait", 0),
+    ] {
+        let of_error = LedgerFilter {
+            error: Some(error.to_owned()),
+            ..any()
+        };
+        assert_eq!(with(of_error).len(), found, "{error}");
+    }
+    let later = Some(Utc::now() + TimeDelta::minutes(1));
+    let since = LedgerFilter {
+        since: later,
+        ..any()
+    };
+    assert_eq!(with(since), BTreeSet::new());
+    let until = LedgerFilter {
+        until: later,
+        status: Some(Status::Completed),
+        ..any()
+    };
+    assert_eq!(with(until), BTreeSet::from([7, 8]));
+
+    let health = bench.ask(|store| store.ledger_health(now()));
+    let rows = BTreeMap::from([(Status::Failed, 6), (Status::Completed, 2)]);
+    assert_eq!((health.rows, health.due), (rows, 0));
+    assert!(health.oldest_open_at.is_some());
+    assert_eq!(health.errors.len(), 1);
+    assert_eq!(health.errors[0].rows, 6);
+}
+
+fn a_search_goes_on_where_the_page_before_ended(bench: &Bench) {
+    failed(bench, 25, "why");
+    let mut seen = Vec::new();
+    let mut after: Option<(DateTime<Utc>, String)> = None;
+    loop {
+        let place = after.clone();
+        let filter = LedgerFilter::default();
+        let page = bench.ask(|store| store.search(&filter, place, 7));
+        let Some(last) = page.last() else {
+            break;
+        };
+        after = Some((last.created_at, last.event_id.clone()));
+        seen.extend(page);
+    }
+    assert_eq!((seen.len(), users(&seen).len()), (25, 25));
+    let order: Vec<_> = seen
+        .iter()
+        .map(|entry| (entry.created_at, entry.event_id.clone()))
+        .collect();
+    let mut newest_first = order.clone();
+    newest_first.sort();
+    newest_first.reverse();
+    assert_eq!(order, newest_first);
+}
+
+fn the_record_of_an_event_has_all_that_happened_to_it(bench: &Bench) {
+    let mut event = like(1, 7);
+    event.stream_sequence = Some(42);
+    let rows = bench.record(&[event.clone()]);
+    let id = rows[0].event_id.to_string();
+    let attempt = FailedAttempt {
+        row: rows[0].clone(),
+        verdict: Verdict::Retry(now()),
+        error: "the first try".to_owned(),
+    };
+    bench.ask(|store| store.fail(std::slice::from_ref(&attempt), now()));
+    let claimed = bench.ask(|store| store.claim(super::bench::lease_at(now()), 10));
+    bench.sync(&claimed.rows);
+    let record = bench.ask(|store| store.event_record(&id));
+    let behavior = record.behavior.expect("a behavior");
+    assert_eq!(behavior.stream_sequence, Some(42));
+    assert_eq!(behavior.version, event.version.0);
+    let ledger = record.ledger.expect("a ledger row");
+    assert_eq!(
+        (ledger.status.as_str(), ledger.retry_count),
+        ("completed", 1)
+    );
+    let steps: Vec<_> = record
+        .history
+        .iter()
+        .map(|entry| (entry.step.as_str(), entry.error_message.as_deref()))
+        .collect();
+    assert_eq!(steps, [("failed", Some("the first try"))]);
+    let mark = record.read_model.expect("a row of the read model");
+    assert_eq!((mark.version, mark.liked), (event.version, true));
+    let nobody = Uuid::nil().to_string();
+    let nothing = bench.ask(|store| store.event_record(&nobody));
+    assert!(nothing.behavior.is_none() && nothing.ledger.is_none());
+}
+
+fn intervention(action: InterventionKind) -> Intervention {
+    Intervention {
+        action,
+        operator: "ann".to_owned(),
+        priority: Priority::Urgent,
+        now: now(),
+    }
+}
+
+fn ids(rows: &[LedgerRow]) -> Vec<String> {
+    rows.iter().map(|row| row.event_id.to_string()).collect()
+}
+
+fn a_retry_begins_anew_and_a_discard_ends_it(bench: &Bench) {
+    let rows = failed(bench, 3, "why");
+    let done = bench.record(&[like(9, 9)]);
+    let all = [ids(&rows), ids(&done)].concat();
+    // The last one is under the recorder's lease, and then completed: neither may be touched.
+    let retry = intervention(InterventionKind::Retry);
+    let discard = intervention(InterventionKind::Discard("no use".to_owned()));
+    let retried = bench.ask(|store| store.intervene(&all[..2], &retry));
+    assert_eq!(retried.len(), 2);
+    let untouched = [all[3].clone()];
+    for action in [&retry, &discard] {
+        assert_eq!(bench.ask(|store| store.intervene(&untouched, action)), []);
+    }
+    bench.sync(&done);
+    for action in [&retry, &discard] {
+        assert_eq!(bench.ask(|store| store.intervene(&untouched, action)), []);
+    }
+    let entry = |id: &str| bench.ask(|store| store.event_record(id));
+    let first = entry(&all[0]);
+    let ledger = first.ledger.expect("a row");
+    assert_eq!(
+        (ledger.status.as_str(), ledger.retry_count, ledger.priority),
+        ("failed", 0, 1)
+    );
+    assert_eq!(ledger.fencing_token, 2);
+    assert_eq!(first.history.last().expect("an entry").step, "retried");
+    // Due at once, before what is not urgent, and with all its attempts.
+    let claimed = bench
+        .ask(|store| store.claim(super::bench::lease_at(now()), 10))
+        .rows;
+    assert_eq!(claimed.len(), 2);
+    assert_eq!(claimed[0].max_retries, MAX_RETRIES);
+    bench.sync(&claimed);
+
+    let discarded = bench.ask(|store| store.intervene(&all[2..3], &discard));
+    assert_eq!(discarded.len(), 1);
+    let third = entry(&all[2]);
+    let ledger = third.ledger.expect("a row");
+    assert_eq!(ledger.status, "dead");
+    assert!(ledger.processed_at.is_some() && ledger.next_attempt_at.is_none());
+    let error = ledger.error_message.expect("a reason");
+    assert!(error.contains("no use") && error.contains("ann"), "{error}");
+    let last = third.history.last().expect("an entry");
+    assert_eq!(
+        (last.step.as_str(), last.operator.as_deref()),
+        ("discarded", Some("ann"))
+    );
+    bench.verified();
+}
+
+fn make(
+    bench: &Bench,
+    kind: JobKind,
+    filter: Option<&LedgerFilter>,
+    slot: Option<&str>,
+) -> Option<Job> {
+    let job = NewJob {
+        kind,
+        spec: serde_json::json!({"of": "a test"}),
+        requested_by: "ann".to_owned(),
+        slot: slot.map(str::to_owned),
+        now: now(),
+    };
+    bench.ask(|store| store.create_job(&job, filter))
+}
+
+fn soon() -> DateTime<Utc> {
+    now() + TimeDelta::seconds(30)
+}
+
+fn a_job_takes_its_snapshot_and_nothing_else(bench: &Bench) {
+    let rows = failed(bench, 20, "planted");
+    let filter = LedgerFilter {
+        error: Some("planted".to_owned()),
+        ..LedgerFilter::default()
+    };
+    let counted = bench.ask(|store| store.count_matching(JobKind::Retry, &filter));
+    assert_eq!(counted, BTreeMap::from([(Status::Failed, 20)]));
+    let job = make(bench, JobKind::Retry, Some(&filter), None).expect("a job");
+    assert_eq!((job.total, job.state), (Some(20), JobState::Queued));
+    // Later than the snapshot, and one of it that has come to its end meanwhile.
+    failed(bench, 5, "planted");
+    bench.sync(&rows[..1]);
+    bench.database().execute(&[&format!(
+        "UPDATE sync_events SET status = 'completed', \
+             next_attempt_at = NULL, processed_at = updated_at WHERE id = '{}'",
+        rows[0].event_id
+    )]);
+
+    let job = bench
+        .ask(|store| store.claim_job(None, now(), soon()))
+        .expect("the job");
+    assert_eq!(job.state, JobState::Running);
+    let retry = Intervention {
+        priority: Priority::Bulk,
+        ..intervention(InterventionKind::Retry)
+    };
+    let mut passed = 0;
+    let mut changed = Vec::new();
+    loop {
+        let step = bench.ask(|store| store.step_job(&job, &retry, 6, soon()));
+        let step = step.expect("this worker's job");
+        passed += step.passed;
+        changed.extend(step.changed);
+        if step.finished {
+            break;
+        }
+    }
+    assert_eq!((passed, changed.len()), (20, 19));
+    let touched: BTreeSet<_> = ids(&changed).into_iter().collect();
+    let snapshot: BTreeSet<_> = ids(&rows[1..]).into_iter().collect();
+    assert_eq!(touched, snapshot);
+    let ended = bench.ask(|store| store.job(&job.id)).expect("the job");
+    assert_eq!(
+        (ended.state, ended.done, ended.changed),
+        (JobState::Completed, 20, 19)
+    );
+    assert!(ended.finished_at.is_some());
+    let retried = "SELECT COUNT(*) FROM sync_event_history WHERE step = 'retried'";
+    assert_eq!(bench.database().number(retried), 19);
+    let waiting = "SELECT COUNT(*) FROM sync_events WHERE status = 'failed' AND priority = 0";
+    assert_eq!(bench.database().number(waiting), 5);
+    // Nothing is left of a job that is pruned.
+    assert_eq!(bench.ask(|store| store.prune_jobs(soon(), 10)), 1);
+    assert_eq!(
+        bench.database().number("SELECT COUNT(*) FROM job_events"),
+        0
+    );
+    assert!(bench.ask(|store| store.job(&job.id)).is_none());
+}
+
+fn a_job_is_one_workers_and_a_cancelled_one_is_nobodys(bench: &Bench) {
+    failed(bench, 10, "planted");
+    let filter = LedgerFilter {
+        status: Some(Status::Failed),
+        ..LedgerFilter::default()
+    };
+    let made = make(bench, JobKind::Retry, Some(&filter), None).expect("a job");
+    let claim =
+        |at| bench.ask(|store| store.claim_job(Some(&made.id), at, at + TimeDelta::seconds(30)));
+    let first = claim(now()).expect("the job");
+    assert!(claim(now()).is_none(), "it is the first worker's");
+    let second = claim(soon() + TimeDelta::seconds(1)).expect("the lease has run out");
+    let retry = intervention(InterventionKind::Retry);
+    assert!(
+        bench
+            .ask(|store| store.step_job(&first, &retry, 3, soon()))
+            .is_none()
+    );
+    let report = JobReport::default();
+    assert!(!bench.ask(|store| store.report_job(&first, &report, now())));
+    let step = bench.ask(|store| store.step_job(&second, &retry, 3, soon()));
+    assert_eq!(step.expect("its job").changed.len(), 3);
+
+    let cancelled = bench.ask(|store| store.cancel_job(&made.id, now()));
+    assert_eq!(cancelled.expect("the job").state, JobState::Cancelled);
+    assert!(
+        bench
+            .ask(|store| store.step_job(&second, &retry, 3, soon()))
+            .is_none()
+    );
+    assert!(claim(soon() + TimeDelta::hours(1)).is_none());
+    let retried = "SELECT COUNT(*) FROM sync_event_history WHERE step = 'retried'";
+    assert_eq!(bench.database().number(retried), 3);
+    assert!(
+        bench
+            .ask(|store| store.cancel_job("nobody's", now()))
+            .is_none()
+    );
+}
+
+fn a_slot_has_one_job(bench: &Bench) {
+    assert!(make(bench, JobKind::Audit, None, Some("audit/1")).is_some());
+    assert!(make(bench, JobKind::Audit, None, Some("audit/1")).is_none());
+    assert!(make(bench, JobKind::Audit, None, Some("audit/2")).is_some());
+    assert!(make(bench, JobKind::Prune, None, None).is_some());
+    assert!(make(bench, JobKind::Prune, None, None).is_some());
+    assert_eq!(bench.ask(|store| store.jobs(None, 10)).len(), 4);
+    assert_eq!(
+        bench
+            .ask(|store| store.jobs(Some(JobKind::Audit), 10))
+            .len(),
+        2
+    );
+    let job = bench
+        .ask(|store| store.claim_job(None, now(), soon()))
+        .expect("a job");
+    let report = JobReport {
+        total: Some(7),
+        done: 7,
+        changed: 2,
+        state: Some(JobState::Completed),
+        result: Some(serde_json::json!({"found": 2})),
+        ..JobReport::default()
+    };
+    assert!(bench.ask(|store| store.report_job(&job, &report, now())));
+    let job = bench.ask(|store| store.job(&job.id)).expect("the job");
+    assert_eq!((job.total, job.done, job.changed), (Some(7), 7, 2));
+    assert_eq!(job.result, Some(serde_json::json!({"found": 2})));
+    assert!(job.finished_at.is_some());
+}
+
+fn a_message_is_resolved_once(bench: &Bench) {
+    let message = |n: u128| QuarantinedEvent {
+        id: Uuid::from_u128(n),
+        stream_sequence: n as i64,
+        subject: "likewise.behaviors.video.like".to_owned(),
+        message_id: None,
+        reason: "no event".to_owned(),
+        payload: vec![0, 255, n as u8],
+        created_at: now(),
+    };
+    let messages: Vec<_> = (1..=5).map(message).collect();
+    bench.ask(|store| store.quarantine(&messages));
+    let id = messages[2].id.to_string();
+    let resolve = || bench.ask(|store| store.resolve_quarantined(&id, "discarded", "ann", now()));
+    assert!(resolve());
+    assert!(!resolve());
+    let entry = bench.ask(|store| store.quarantine_entry(&id)).expect("it");
+    assert_eq!(entry.event.payload, messages[2].payload);
+    assert_eq!(entry.resolution.as_deref(), Some("discarded"));
+    assert_eq!(entry.resolved_by.as_deref(), Some("ann"));
+    let count = |resolved| {
+        bench
+            .ask(|store| store.quarantine_entries(resolved, None, 10))
+            .len()
+    };
+    assert_eq!(
+        (count(None), count(Some(true)), count(Some(false))),
+        (5, 1, 4)
+    );
+    let mut after = None;
+    let mut seen = BTreeSet::new();
+    loop {
+        let place = after.clone();
+        let page = bench.ask(|store| store.quarantine_entries(None, place, 2));
+        let Some(last) = page.last() else {
+            break;
+        };
+        after = Some((last.event.created_at, last.event.id.to_string()));
+        seen.extend(page.iter().map(|entry| entry.event.id));
+    }
+    assert_eq!(seen.len(), 5);
+}

@@ -1,0 +1,204 @@
+//! What one request may take: length, and time. Slow clients are cut off.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::raw::{Raw, RawAnswer};
+use crate::support::service::{Service, Setup};
+
+const PATH: &str = "/v1/videos/7/like";
+
+#[track_caller]
+fn is_untouched(service: &Service) {
+    let rows = service
+        .database()
+        .number("SELECT COUNT(*) FROM user_behaviors");
+    assert_eq!(rows, 0);
+}
+
+/// Sends the start, and then a byte now and then until the server hangs up.
+fn trickle(service: &Service, start: &str, rest: &str) -> (Option<RawAnswer>, Duration) {
+    let started = Instant::now();
+    let mut raw = Raw::connect(service.address());
+    raw.send(start.as_bytes());
+    let mut slow = raw.again();
+    let rest = rest.as_bytes().to_vec();
+    // Ends with the connection, or when it has sent so much that the server has plainly not hung up.
+    let sender = thread::spawn(move || {
+        for byte in rest.iter().cycle().take(100) {
+            thread::sleep(Duration::from_millis(200));
+            if !slow.try_send(&[*byte]) {
+                break;
+            }
+        }
+    });
+    let answer = raw.answer();
+    let took = started.elapsed();
+    sender.join().expect("the sender ends");
+    (answer, took)
+}
+
+#[test]
+fn a_client_that_trickles_is_cut_off_and_stores_nothing() {
+    let service = Setup::new().start();
+    let head = format!("PUT {PATH} HTTP/1.1\r\nHost: test\r\nX-User-Id: 42\r\n");
+    let cases = [
+        (
+            "a head",
+            format!("PUT {PATH} HTTP/1.1\r\n"),
+            "X-Slow: a\r\n",
+            408,
+        ),
+        (
+            "a body",
+            format!("{head}Content-Length: 1000\r\n\r\n"),
+            "x",
+            408,
+        ),
+        (
+            "chunks",
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n"),
+            "1\r\nx\r\n",
+            408,
+        ),
+        (
+            "the head of a second request",
+            format!("GET /healthz HTTP/1.1\r\nHost: test\r\n\r\nPUT {PATH} HTTP/1.1\r\n"),
+            "X-Slow: a\r\n",
+            200,
+        ),
+        (
+            "a body that nobody reads",
+            "GET /healthz HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+            "1\r\nx\r\n",
+            200,
+        ),
+    ];
+    thread::scope(|scope| {
+        for (what, start, rest, status) in &cases {
+            let service = &service;
+            scope.spawn(move || {
+                let (answer, took) = trickle(service, start, rest);
+                let answer = answer.unwrap_or_else(|| panic!("{what}: no answer"));
+                assert_eq!(answer.status, *status, "{what}: {answer:?}");
+                assert!(took < Duration::from_secs(14), "{what}: took {took:?}");
+            });
+        }
+    });
+    is_untouched(&service);
+    assert_eq!(service.client().like(42, 7).like_count, Some(1));
+}
+
+#[test]
+fn what_is_too_long_is_refused() {
+    let service = Setup::new().start();
+    let client = service.client();
+    let long = |bytes| "x".repeat(bytes);
+    let answer = client.send(
+        "PUT",
+        &format!("{PATH}?{}", long(3_000)),
+        &[("X-User-Id", "42")],
+    );
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (414, "uri_too_long")
+    );
+    let answer = client.send(
+        "PUT",
+        PATH,
+        &[("X-User-Id", "42"), ("X-Long", &long(20_000))],
+    );
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (431, "headers_too_large")
+    );
+    let names: Vec<_> = (0..70).map(|number| format!("X-{number}")).collect();
+    let mut headers: Vec<_> = names.iter().map(|name| (name.as_str(), "x")).collect();
+    headers.push(("X-User-Id", "42"));
+    let answer = client.send("PUT", PATH, &headers);
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (431, "headers_too_large")
+    );
+    for (name, head) in [
+        ("headers", "X: y\r\n".repeat(2_000)),
+        ("one header", format!("X: {}", long(200_000))),
+    ] {
+        let mut raw = Raw::connect(service.address());
+        raw.send(
+            format!("PUT {PATH} HTTP/1.1\r\nHost: test\r\nX-User-Id: 42\r\n{head}\r\n\r\n")
+                .as_bytes(),
+        );
+        // The server may have hung up before it was sent to the end.
+        raw.half_close();
+        if let Some(answer) = raw.answer() {
+            assert_eq!(answer.status, 431, "{name}: {answer:?}");
+        }
+    }
+    is_untouched(&service);
+}
+
+#[test]
+fn a_request_is_answered_in_time_and_the_like_that_it_began_comes_to_its_end() {
+    let service = Setup::new()
+        .set("LIKEWISE_REQUEST_TIMEOUT_SECONDS", 1)
+        .start();
+    let client = service.client();
+    let held = service.database().hold_writes();
+    let started = Instant::now();
+    let answer = client.try_like("PUT", 42, 7).expect("an answer");
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (503, "timed_out")
+    );
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
+    drop(held);
+    crate::support::until(
+        "the like to be recorded",
+        crate::support::PATIENCE,
+        || match service
+            .database()
+            .number("SELECT COUNT(*) FROM user_behaviors")
+        {
+            1 => Ok(()),
+            rows => Err(format!("{rows} rows")),
+        },
+    );
+    // The connection is as good as before.
+    assert_eq!(client.like(43, 7).like_count, Some(2));
+}
+
+#[test]
+fn a_client_that_pauses_or_waits_for_long_keeps_its_connection() {
+    const PAUSE: Duration = Duration::from_millis(1_500);
+    const REQUESTS: usize = 5;
+    let service = Setup::new().start();
+    let mut raw = Raw::connect(service.address());
+    for request in 0..REQUESTS {
+        let like = format!(
+            "PUT {PATH} HTTP/1.1\r\nHost: test\r\nX-User-Id: {}\r\n",
+            request + 1
+        );
+        raw.send(like.as_bytes()).send(b"\r\n");
+        thread::sleep(PAUSE);
+    }
+    // Longer than a head may take: this is the service's time, not the client's.
+    let held = service.database().hold_writes();
+    let last =
+        format!("PUT {PATH} HTTP/1.1\r\nHost: test\r\nX-User-Id: 42\r\nConnection: close\r\n\r\n");
+    raw.send(last.as_bytes());
+    thread::sleep(4 * PAUSE + Duration::from_secs(2));
+    drop(held);
+    let answer = raw.answer().expect("answers");
+    let answers = format!("{}\r\n\r\n{}", answer.head, answer.body).to_lowercase();
+    assert_eq!(
+        answers.matches("http/1.1 200 ok").count(),
+        REQUESTS + 1,
+        "{answers}"
+    );
+}
