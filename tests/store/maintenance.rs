@@ -15,6 +15,7 @@ use crate::support::seed;
 on_every_database!(
     what_is_in_order_is_left_alone,
     each_corruption_is_found_and_mended,
+    a_mended_like_and_its_count_are_committed_together,
     random_corruptions_are_all_mended,
     read_models_and_ledger_come_back_from_the_behaviors_alone,
     a_repair_beside_the_live_pipeline_never_makes_a_state_wrong,
@@ -182,6 +183,29 @@ fn each_corruption_is_found_and_mended(bench: &Bench) {
         assert_eq!(audit(bench, 1_000), [], "{plant}");
         bench.verified();
     }
+}
+
+/// Counts that equal their rows still do so after each repair, without another that counts anew.
+fn a_mended_like_and_its_count_are_committed_together(bench: &Bench) {
+    let video = Resource::video(7);
+    complete(
+        bench,
+        &[
+            own(1, video, Action::Like, 11),
+            own(2, video, Action::Like, 12),
+        ],
+    );
+    bench.database().execute(&[
+        "DELETE FROM video_likes WHERE user_id = 1",
+        "UPDATE like_counts SET like_count = 1",
+    ]);
+    let counts = Pass::Counts(ResourceType::Video);
+    assert_eq!(inspect(bench, counts, 10), []);
+    let found = inspect(bench, Pass::Likes(ResourceType::Video), 10);
+    let mended = mend(bench, &found);
+    assert_eq!((mended.rows, mended.resources), (1, vec![video]));
+    assert_eq!(inspect(bench, counts, 10), []);
+    bench.verified();
 }
 
 /// Breaks one row of some kind.
