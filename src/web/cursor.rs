@@ -6,6 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use super::Problem;
 
+/// How many entries a page of likes has if it is not said.
+pub(super) const LIMIT: usize = 50;
+
+/// The most entries of a page of likes.
+pub(super) const MOST: usize = 200;
+
+/// Which page of a list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    pub(super) limit: Option<usize>,
+    pub(super) cursor: Option<String>,
+}
+
 /// The last entry of a page that is ordered by time and id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

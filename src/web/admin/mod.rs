@@ -13,11 +13,11 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{FromRequest, HttpMessage, HttpRequest, Resource, ResponseError, Route};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError};
 use uuid::Uuid;
 
 use super::auth::{Caller, Right};
-use super::{Context, Problem, only_get};
+use super::{Context, Problem, only_get, only_post};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(
@@ -66,12 +66,6 @@ pub(super) fn routes(config: &mut ServiceConfig) {
             ))
             .default_service(web::to(async || Problem::not_found())),
     );
-}
-
-fn only_post(path: &str, route: Route) -> Resource {
-    web::resource(path)
-        .route(route)
-        .default_service(web::to(async || Problem::method_not_allowed("POST")))
 }
 
 /// The event that a path names.

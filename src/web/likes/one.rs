@@ -4,17 +4,17 @@ use actix_web::web::{Data, Json, Payload};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::Problem;
-use super::extract::{Liked, User, whole};
-use crate::domain::{Action, Resource, UserId};
+use crate::domain::{Action, Resource, ResourceType, UserId};
 use crate::likes::Likes;
 use crate::messages::Durability;
+use crate::web::Problem;
+use crate::web::extract::{Liked, User, whole};
 
 /// The answer to `PUT` and `DELETE`.
 #[derive(Debug, Serialize)]
-pub(super) struct AcceptedBody {
+pub(in crate::web) struct AcceptedBody {
     event_id: Uuid,
-    resource_type: &'static str,
+    resource_type: ResourceType,
     resource_id: i64,
     user_id: UserId,
     liked: bool,
@@ -26,8 +26,8 @@ pub(super) struct AcceptedBody {
 
 /// The answer to `GET`.
 #[derive(Debug, Serialize)]
-pub(super) struct LikeBody {
-    resource_type: &'static str,
+pub(in crate::web) struct LikeBody {
+    resource_type: ResourceType,
     resource_id: i64,
     user_id: UserId,
     liked: bool,
@@ -35,7 +35,7 @@ pub(super) struct LikeBody {
 }
 
 /// `PUT /v1/{resource_type}s/{id}/like`
-pub(super) async fn like(
+pub(in crate::web) async fn like(
     likes: Data<Likes>,
     User(user_id): User,
     Liked(resource): Liked,
@@ -45,7 +45,7 @@ pub(super) async fn like(
 }
 
 /// `DELETE /v1/{resource_type}s/{id}/like`
-pub(super) async fn unlike(
+pub(in crate::web) async fn unlike(
     likes: Data<Likes>,
     User(user_id): User,
     Liked(resource): Liked,
@@ -65,7 +65,7 @@ async fn accept(
     let accepted = likes.accept(user_id, resource, action).await?;
     Ok(Json(AcceptedBody {
         event_id: accepted.event_id,
-        resource_type: resource.resource_type.as_str(),
+        resource_type: resource.resource_type,
         resource_id: resource.id,
         user_id,
         liked: action.liked(),
@@ -77,14 +77,14 @@ async fn accept(
 }
 
 /// `GET /v1/{resource_type}s/{id}/like`
-pub(super) async fn read(
+pub(in crate::web) async fn read(
     likes: Data<Likes>,
     User(user_id): User,
     Liked(resource): Liked,
 ) -> Result<Json<LikeBody>, Problem> {
     let like = likes.read(user_id, resource).await?;
     Ok(Json(LikeBody {
-        resource_type: resource.resource_type.as_str(),
+        resource_type: resource.resource_type,
         resource_id: resource.id,
         user_id,
         liked: like.liked,
