@@ -1,11 +1,14 @@
 //! The like API: one like, the likes of a page, lists of likes, and the most liked.
 
+mod batch;
 mod lists;
 mod one;
 mod status;
 mod top;
 
 use actix_web::web::{self, ServiceConfig};
+
+pub(super) use one::AcceptedBody;
 
 use super::{Problem, only_get, only_post};
 use crate::domain::ResourceType;
@@ -31,6 +34,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
             .service(only_get(&path("top"), web::get().to(top::top)).app_data(resource_type));
     }
     config
+        .service(only_post("/v1/likes", web::post().to(batch::batch)))
         .service(only_post(
             "/v1/likes/status",
             web::post().to(status::status),
