@@ -9,3 +9,4 @@ mod cors;
 mod health;
 mod likes;
 mod limits;
+mod tour;
