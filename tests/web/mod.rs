@@ -9,4 +9,5 @@ mod cors;
 mod health;
 mod likes;
 mod limits;
+mod reads;
 mod tour;
