@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::events::checked_reason;
 use super::{Desk, OperationError};
@@ -20,7 +21,7 @@ const MOST_PER_SECOND: u32 = 20_000;
 const DAY: u64 = 86_400;
 
 /// What an operator asks for.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobRequest {
     /// What the job does.
@@ -52,7 +53,7 @@ pub struct JobRequest {
 }
 
 /// What a rebuild makes anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RebuildTarget {
     /// Read models and counts.
@@ -85,20 +86,23 @@ pub(super) enum Spec {
 }
 
 /// What an operator gets.
-#[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone)]
 pub enum JobAnswer {
     /// What a dry run counted.
-    Counted {
-        /// Always true.
-        dry_run: bool,
-        /// How many rows it would take.
-        total: i64,
-        /// How many of each status.
-        rows: BTreeMap<Status, i64>,
-    },
+    Counted(Counted),
     /// The job.
     Created(Box<Job>),
+}
+
+/// What a dry run counted.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Counted {
+    /// Always true.
+    pub dry_run: bool,
+    /// How many rows it would take.
+    pub total: i64,
+    /// How many of each status.
+    pub rows: BTreeMap<Status, i64>,
 }
 
 impl Desk {
@@ -124,11 +128,11 @@ impl Desk {
                 )));
             };
             let rows = self.store().count_matching(request.kind, filter).await?;
-            return Ok(JobAnswer::Counted {
+            return Ok(JobAnswer::Counted(Counted {
                 dry_run: true,
                 total: rows.values().sum(),
                 rows,
-            });
+            }));
         }
         let job = NewJob {
             kind: request.kind,

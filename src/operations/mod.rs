@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-pub use jobs::{JobAnswer, JobRequest, RebuildTarget};
+pub use jobs::{Counted, JobAnswer, JobRequest, RebuildTarget};
 pub use quarantine::QuarantinedMessage;
 pub use runner::{Ended, Runner};
 pub use timeline::{Moment, ReadModel, Shows, Timeline};

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{QuarantinedEvent, StoreFuture};
 use crate::domain::{JobKind, JobState, LedgerRow, Mark, Priority, ResourceType, Status, UserId};
 
 /// Which ledger rows; what is absent does not matter.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LedgerFilter {
     /// Their status.
@@ -37,7 +38,7 @@ pub struct LedgerFilter {
 }
 
 /// A row of `sync_events`, as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LedgerEntry {
     /// The event's id.
     pub event_id: String,
@@ -76,7 +77,7 @@ pub struct LedgerEntry {
 }
 
 /// The ledger at a glance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LedgerHealth {
     /// Rows of each status.
     pub rows: BTreeMap<Status, i64>,
@@ -89,7 +90,7 @@ pub struct LedgerHealth {
 }
 
 /// How many rows have an error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ErrorCount {
     /// What it says.
     pub error_message: String,
@@ -188,7 +189,7 @@ pub struct NewJob {
 }
 
 /// A row of `jobs`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Job {
     /// Its id.
     pub id: String,

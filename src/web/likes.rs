@@ -2,6 +2,7 @@
 
 use actix_web::web::{Data, Json, Payload};
 use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
 use uuid::Uuid;
 
 use super::Problem;
@@ -10,8 +11,17 @@ use crate::domain::{Action, Resource, UserId};
 use crate::likes::Likes;
 use crate::messages::Durability;
 
+/// Likes.
+#[derive(OpenApi)]
+#[openapi(
+    tags((name = "likes", description = "Likes of users.")),
+    paths(like, unlike, read)
+)]
+pub(super) struct Document;
+
 /// The answer to `PUT` and `DELETE`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AcceptedLike)]
 pub(super) struct AcceptedBody {
     event_id: Uuid,
     resource_type: &'static str,
@@ -25,7 +35,8 @@ pub(super) struct AcceptedBody {
 }
 
 /// The answer to `GET`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Like)]
 pub(super) struct LikeBody {
     resource_type: &'static str,
     resource_id: i64,
@@ -34,7 +45,17 @@ pub(super) struct LikeBody {
     like_count: Option<i64>,
 }
 
-/// `PUT /v1/{resource_type}s/{id}/like`
+/// Likes a {resource_type}.
+///
+/// Once it is answered it is durable. To send it again changes nothing.
+#[utoipa::path(
+    put,
+    path = "/v1/{resource_type}s/{id}/like",
+    tag = "likes",
+    operation_id = "like_{resource_type}",
+    params(("id" = i64, Path, description = "The resource's id", minimum = 1)),
+    responses((status = 200, body = AcceptedBody))
+)]
 pub(super) async fn like(
     likes: Data<Likes>,
     User(user_id): User,
@@ -44,7 +65,17 @@ pub(super) async fn like(
     accept(&likes, user_id, resource, Action::Like, payload).await
 }
 
-/// `DELETE /v1/{resource_type}s/{id}/like`
+/// Takes the like of a {resource_type} back.
+///
+/// Once it is answered it is durable. To send it again changes nothing.
+#[utoipa::path(
+    delete,
+    path = "/v1/{resource_type}s/{id}/like",
+    tag = "likes",
+    operation_id = "unlike_{resource_type}",
+    params(("id" = i64, Path, description = "The resource's id", minimum = 1)),
+    responses((status = 200, body = AcceptedBody))
+)]
 pub(super) async fn unlike(
     likes: Data<Likes>,
     User(user_id): User,
@@ -76,7 +107,15 @@ async fn accept(
     }))
 }
 
-/// `GET /v1/{resource_type}s/{id}/like`
+/// Whether the user likes a {resource_type}, and how many users do.
+#[utoipa::path(
+    get,
+    path = "/v1/{resource_type}s/{id}/like",
+    tag = "likes",
+    operation_id = "read_like_of_{resource_type}",
+    params(("id" = i64, Path, description = "The resource's id", minimum = 1)),
+    responses((status = 200, body = LikeBody), (status = 400))
+)]
 pub(super) async fn read(
     likes: Data<Likes>,
     User(user_id): User,

@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::domain::FailureKind;
 use crate::likes::{NotAccepted, NotRead};
@@ -25,12 +26,21 @@ pub struct Problem {
     challenge: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// The media type of problems.
+pub(super) const CONTENT_TYPE: &str = "application/problem+json";
+
+/// A problem as RFC 9457 has it, with a code that never changes.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Body<'a> {
+    /// `urn:likewise:problem:` and the code.
     r#type: String,
+    /// What it is, in a few words.
     title: &'a str,
+    /// The status of the answer.
     status: u16,
+    /// What exactly, for people.
     detail: &'a str,
+    /// What it is, for programs.
     code: &'a str,
 }
 
@@ -332,10 +342,9 @@ impl ResponseError for Problem {
             detail: &self.detail,
             code: self.code,
         });
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         response
     }
 }
