@@ -116,6 +116,7 @@ impl App {
         let likes = Likes {
             clock: Arc::new(HybridClock::default()),
             cache: Arc::clone(&cache),
+            store: Arc::clone(&store),
             cache_writer: actors.cache_writer.clone(),
             publisher: actors.publisher.clone(),
             recorder: actors.recorder.clone(),

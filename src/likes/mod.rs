@@ -1,7 +1,8 @@
-//! What the API offers, without HTTP: accepting a like and reading one. Called by `web/`; it talks to
+//! What the API offers, without HTTP: accepting likes, reading and listing them. Called by `web/`; it talks to
 //! the actors through their mailboxes, and reads the cache directly.
 
 mod accept;
+mod lists;
 mod read;
 
 use std::sync::Arc;
@@ -11,8 +12,10 @@ use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::cache::Cache;
 use crate::domain::HybridClock;
 use crate::health::PartsGone;
+use crate::store::Store;
 
 pub use accept::{Accepted, NotAccepted};
+pub use lists::{Liked, Listed, Page, Place};
 pub use read::{Like, NotRead};
 
 /// The cheap handle in front of the pipeline.
@@ -22,6 +25,8 @@ pub struct Likes {
     pub clock: Arc<HybridClock>,
     /// Read directly; written only through the cache writer.
     pub cache: Arc<dyn Cache>,
+    /// Read for lists; all else goes through the actors.
+    pub store: Arc<dyn Store>,
     /// Takes what the cache should hold.
     pub cache_writer: Mailbox<CacheWriter>,
     /// Takes what must be durable, if there is a broker.

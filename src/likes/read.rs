@@ -1,9 +1,14 @@
-//! Reading a like: from the cache, and from the database what the cache cannot tell.
+//! Reading likes: from the cache, and from the database what the cache cannot tell.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
 
 use super::Likes;
 use crate::actors::kit::Refused;
-use crate::domain::{Pair, Reading, Resource, UserId};
+use crate::domain::{FailureKind, Pair, Reading, Resource, UserId};
 use crate::messages::{Known, Lookup};
+use crate::store::StoreError;
 
 /// Whether a user likes a resource, and how many do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +19,7 @@ pub struct Like {
     pub like_count: Option<i64>,
 }
 
-/// Why a like cannot be read.
+/// Why likes cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotRead {
     /// More is waiting than may wait.
@@ -23,6 +28,21 @@ pub enum NotRead {
     /// The cache does not know, and the database cannot be asked.
     #[error("the cache does not know this like, and the database cannot be asked now")]
     Unknown,
+    /// The database, which alone knows, cannot be asked.
+    #[error("the database cannot be asked now: {0}")]
+    Unavailable(String),
+    /// The database holds what it should not.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<StoreError> for NotRead {
+    fn from(error: StoreError) -> Self {
+        match error.kind() {
+            FailureKind::Permanent => Self::Internal(error.to_string()),
+            FailureKind::Transient => Self::Unavailable(error.to_string()),
+        }
+    }
 }
 
 impl Likes {
@@ -31,26 +51,66 @@ impl Likes {
     /// # Errors
     /// If nothing that can be reached knows it: an answer is never a guess.
     pub async fn read(&self, user_id: UserId, resource: Resource) -> Result<Like, NotRead> {
-        let pair = Pair { resource, user_id };
-        // A cache that cannot be read knows nothing; the cache writer reports it when it fails there.
-        let readings = self.cache.read(&[pair]).await.unwrap_or_default();
-        if let Some(Reading {
-            liked: Some(liked),
-            like_count: Some(like_count),
-        }) = readings.first()
-        {
-            return Ok(Like {
-                liked: *liked,
-                like_count: Some(*like_count),
-            });
-        }
-        let known = self
-            .cache_writer
-            .ask(Lookup { pair })
-            .map_err(NotRead::Overloaded)?;
-        match known.await {
-            Ok(Some(Known { liked, like_count })) => Ok(Like { liked, like_count }),
-            Ok(None) | Err(_) => Err(NotRead::Unknown),
-        }
+        let likes = self.read_all(user_id, &[resource]).await?;
+        likes.first().copied().ok_or(NotRead::Unknown)
     }
+
+    /// Reads a user's likes of several resources, in one round trip to the cache if that knows them all;
+    /// answers in the order of the resources, one of which may come more than once.
+    ///
+    /// # Errors
+    /// If nothing that can be reached knows one of them: an answer is never a guess.
+    pub async fn read_all(
+        &self,
+        user_id: UserId,
+        resources: &[Resource],
+    ) -> Result<Vec<Like>, NotRead> {
+        let pair = |resource: &Resource| Pair {
+            resource: *resource,
+            user_id,
+        };
+        let pairs: Vec<Pair> = resources.iter().map(pair).collect();
+        // A cache that cannot be read knows nothing; the cache writer reports it when it fails there.
+        let mut readings = self.cache.read(&pairs).await.unwrap_or_default();
+        readings.resize(pairs.len(), Reading::default());
+        if readings.iter().any(|reading| like(reading).is_none()) {
+            self.look_up(&pairs, &mut readings).await?;
+        }
+        let likes: Option<Vec<Like>> = readings.iter().map(known).collect();
+        likes.ok_or(NotRead::Unknown)
+    }
+
+    /// Asks for what the cache does not know, each pair once.
+    async fn look_up(&self, pairs: &[Pair], readings: &mut [Reading]) -> Result<(), NotRead> {
+        let mut missing: BTreeMap<Pair, Option<Known>> = BTreeMap::new();
+        let mut asked = Vec::new();
+        for (pair, reading) in pairs.iter().zip(readings.iter()) {
+            if like(reading).is_none() && missing.insert(*pair, None).is_none() {
+                let known = self.cache_writer.ask(Lookup { pair: *pair });
+                let known = known.map_err(NotRead::Overloaded)?;
+                asked.push(async move { Ok::<_, NotRead>((*pair, known.await.ok().flatten())) });
+            }
+        }
+        missing.extend(try_join_all(asked).await?);
+        for (pair, reading) in pairs.iter().zip(readings.iter_mut()) {
+            if let Some(Some(known)) = missing.get(pair) {
+                reading.liked = Some(known.liked);
+                reading.like_count = known.like_count;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a reading tells, if it tells all.
+fn like(reading: &Reading) -> Option<Like> {
+    reading.like_count.and(known(reading))
+}
+
+/// What a reading tells, perhaps without the count.
+fn known(reading: &Reading) -> Option<Like> {
+    reading.liked.map(|liked| Like {
+        liked,
+        like_count: reading.like_count,
+    })
 }

@@ -6,6 +6,7 @@
 mod connection;
 mod dialect;
 mod error;
+mod lists;
 mod maintenance;
 mod maintenance_rows;
 mod mysql;
@@ -28,6 +29,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use error::StoreError;
+pub use lists::{Below, Lists};
 pub use maintenance::{
     ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Mended, Pass, Position,
     Prunable, Sizes, Subject,
@@ -126,7 +128,7 @@ pub struct Found {
 }
 
 /// The database.
-pub trait Store: Operations + Maintenance {
+pub trait Store: Operations + Maintenance + Lists {
     /// Answers if the database does.
     fn ping(&self) -> StoreFuture<'_, ()>;
 

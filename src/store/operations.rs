@@ -25,6 +25,7 @@ pub struct LedgerFilter {
     pub resource_id: Option<i64>,
     /// Whose like.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
     pub user_id: Option<UserId>,
     /// Recorded at this moment or later.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,6 +44,7 @@ pub struct LedgerEntry {
     /// The event's id.
     pub event_id: String,
     /// Who liked or unliked.
+    #[schema(value_type = i64)]
     pub user_id: UserId,
     /// The kind of resource.
     pub resource_type: String,

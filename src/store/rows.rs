@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::QuarantinedEvent;
 use super::error::StoreError;
+use super::lists::Below;
 use super::statements::Statement;
 use crate::domain::{
     Action, Claim, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType, Status, Step, Version,
@@ -309,6 +310,16 @@ pub(super) fn resource_rows<'a>(resources: impl IntoIterator<Item = &'a Resource
 /// An event id as it is stored: text on every database, so that operators can read it.
 pub(super) fn id_text(id: Uuid) -> String {
     id.hyphenated().to_string()
+}
+
+/// The parameters of a page of likes.
+pub(super) fn page_params(key: i64, below: Below, limit: usize) -> [Param; 4] {
+    [
+        Param::Number(key),
+        Param::Number(below.version.0),
+        Param::Number(below.id),
+        Param::limit(limit),
+    ]
 }
 
 /// A label and how many there are of it.

@@ -3,8 +3,27 @@
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 use super::Problem;
+
+/// How many entries a page of likes has if it is not said.
+pub(super) const LIMIT: usize = 50;
+
+/// The most entries of a page of likes.
+pub(super) const MOST: usize = 200;
+
+/// Which page of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    /// How many at the most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    pub(super) limit: Option<usize>,
+    /// Where the page begins: `next_cursor` of the page before.
+    pub(super) cursor: Option<String>,
+}
 
 /// The last entry of a page that is ordered by time and id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

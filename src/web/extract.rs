@@ -35,6 +35,64 @@ impl FromRequest for User {
     }
 }
 
+/// As [`User`], for a request that reads whatever its method is.
+pub(super) struct Reader(pub(super) UserId);
+
+impl FromRequest for Reader {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let user = || {
+            let caller = Caller::of(request)?;
+            Context::of(request)?
+                .auth
+                .user(&caller, request.headers(), Right::Read)
+        };
+        ready(user().map(Reader))
+    }
+}
+
+/// Somebody who may see what everybody may who is let in at all.
+pub(super) struct Guest;
+
+impl FromRequest for Guest {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let guest = || {
+            let caller = Caller::of(request)?;
+            Context::of(request)?.auth.guest(&caller)
+        };
+        ready(guest().map(|()| Self))
+    }
+}
+
+/// The user in the path, who asks for what is theirs: `me`, or their id.
+pub(super) struct Owner(pub(super) UserId);
+
+impl FromRequest for Owner {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let id = request.match_info().query("id");
+        if id == "me" {
+            let reader = Reader::from_request(request, payload).into_inner();
+            return ready(reader.map(|Reader(user_id)| Self(user_id)));
+        }
+        let owner = || {
+            let user_id = positive(id).ok_or_else(|| Problem::invalid_user_in_path(id))?;
+            let caller = Caller::of(request)?;
+            let auth = &Context::of(request)?.auth;
+            auth.owner(&caller, request.headers(), user_id)?;
+            Ok(Self(user_id))
+        };
+        ready(owner())
+    }
+}
+
 /// The user whom the header `X-User-Id` names.
 pub(super) fn named_user(headers: &HeaderMap) -> Result<UserId, Problem> {
     let mut values = headers.get_all("X-User-Id");
@@ -53,6 +111,19 @@ pub(super) fn named_user(headers: &HeaderMap) -> Result<UserId, Problem> {
 pub(super) fn names_only(headers: &HeaderMap, user_id: UserId) -> bool {
     let mut values = headers.get_all("X-User-Id");
     values.all(|value| value.to_str().ok().and_then(positive) == Some(user_id))
+}
+
+/// The resource type that the path names.
+pub(super) struct TypeInPath(pub(super) ResourceType);
+
+impl FromRequest for TypeInPath {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let resource_type = request.app_data::<ResourceType>().copied();
+        ready(resource_type.map(Self).ok_or_else(Problem::not_found))
+    }
 }
 
 /// The resource in the path: its type is the route's, its id the path's.

@@ -30,7 +30,6 @@ use self::limits::{LimitOptions, Limits};
 
 use crate::actors::kit::Registry;
 use crate::config::{Role, Settings};
-use crate::domain::ResourceType;
 
 /// The largest body that a request may have, in bytes. A like needs none.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -104,19 +103,7 @@ pub use health::Health;
 /// Every route that a process of this role serves: a worker has no like API.
 pub fn routes(config: &mut ServiceConfig, role: Role) {
     if role.is_api() {
-        for resource_type in ResourceType::ALL {
-            let path = format!("/v1/{resource_type}s/{{id}}/like");
-            config.service(
-                web::resource(path)
-                    .app_data(resource_type)
-                    .route(web::put().to(likes::like))
-                    .route(web::delete().to(likes::unlike))
-                    .route(web::get().to(likes::read))
-                    .default_service(web::to(async || {
-                        Problem::method_not_allowed("GET, PUT, DELETE")
-                    })),
-            );
-        }
+        config.configure(likes::routes);
     }
     config
         .service(only_get("/healthz", web::get().to(health::healthz)))
@@ -131,4 +118,10 @@ fn only_get(path: &str, route: actix_web::Route) -> actix_web::Resource {
     web::resource(path)
         .route(route)
         .default_service(web::to(async || Problem::method_not_allowed("GET")))
+}
+
+fn only_post(path: &str, route: actix_web::Route) -> actix_web::Resource {
+    web::resource(path)
+        .route(route)
+        .default_service(web::to(async || Problem::method_not_allowed("POST")))
 }

@@ -112,6 +112,21 @@ impl Problem {
         )
     }
 
+    /// The id in the path is none that a user can have.
+    #[must_use]
+    pub fn invalid_user_in_path(found: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_user_id",
+            "Invalid user id",
+            format!(
+                "the user in the path must be 'me' or a number from 1 to {}, got '{}'",
+                i64::MAX,
+                shorten(found)
+            ),
+        )
+    }
+
     /// The request does not say who asks.
     #[must_use]
     pub fn missing_user() -> Self {
@@ -302,7 +317,8 @@ impl From<NotRead> for Problem {
     fn from(error: NotRead) -> Self {
         match error {
             NotRead::Overloaded(_) => Self::overloaded(format!("{error}; try again shortly")),
-            NotRead::Unknown => Self::unavailable(error.to_string()),
+            NotRead::Unknown | NotRead::Unavailable(_) => Self::unavailable(error.to_string()),
+            NotRead::Internal(_) => Self::internal(error.to_string()),
         }
     }
 }

@@ -22,6 +22,7 @@ macro_rules! on_every_database {
 mod bench;
 mod connections;
 mod ledger;
+mod lists;
 mod maintenance;
 mod migrations;
 mod operations;

@@ -482,6 +482,7 @@ macro_rules! sql_store {
 
         sql_operations!($store, $connection, $begin);
         sql_maintenance!($store, $connection, $begin);
+        sql_lists!($store, $connection);
 
         impl Store for $store {
             fn ping(&self) -> StoreFuture<'_, ()> {

@@ -4,9 +4,11 @@
 //! see [`Dialect::rows`](super::dialect::Dialect::rows).
 
 use crate::domain::ResourceType;
+mod lists;
 mod maintenance;
 mod operations;
 
+pub(super) use lists::ListsStatements;
 pub(super) use maintenance::{LEDGER, MaintenanceStatements};
 pub(super) use operations::OperationsStatements;
 
@@ -106,6 +108,7 @@ pub(super) struct Statements {
     /// Those of audits, repairs and retention.
     pub(super) maintenance: MaintenanceStatements,
     likes: Vec<LikesStatements>,
+    lists: Vec<ListsStatements>,
 }
 
 /// The statements over one resource type's read model, which is a table of its own.
@@ -426,12 +429,21 @@ impl Statements {
                 .into_iter()
                 .map(|resource_type| LikesStatements::new(d, resource_type))
                 .collect(),
+            lists: ResourceType::ALL
+                .into_iter()
+                .map(|resource_type| ListsStatements::new(d, resource_type))
+                .collect(),
         }
     }
 
     /// The statements over one resource type's read model.
     pub(super) fn likes(&self, resource_type: ResourceType) -> &LikesStatements {
         &self.likes[resource_type as usize]
+    }
+
+    /// The statements over one resource type's lists.
+    pub(super) fn lists(&self, resource_type: ResourceType) -> &ListsStatements {
+        &self.lists[resource_type as usize]
     }
 }
 

@@ -13,12 +13,12 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{FromRequest, HttpMessage, HttpRequest, Resource, ResponseError, Route};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError};
 use utoipa::{IntoParams, OpenApi};
 use uuid::Uuid;
 
 use super::auth::{Caller, Right};
-use super::{Context, Problem, only_get};
+use super::{Context, Problem, only_get, only_post};
 
 /// What `/admin` offers.
 #[derive(OpenApi)]
@@ -94,12 +94,6 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     );
 }
 
-fn only_post(path: &str, route: Route) -> Resource {
-    web::resource(path)
-        .route(route)
-        .default_service(web::to(async || Problem::method_not_allowed("POST")))
-}
-
 /// The event that a path names.
 fn event_id(id: &str) -> Result<Uuid, Problem> {
     Uuid::parse_str(id).map_err(|_| {
@@ -120,6 +114,7 @@ pub(super) struct OperatorHeader {
     /// Who operates, for the record.
     #[param(
         rename = "X-Operator",
+        nullable = false,
         min_length = 1,
         max_length = 64,
         pattern = "^[ -~]+$"

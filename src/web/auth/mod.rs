@@ -188,6 +188,32 @@ impl Auth {
         }
     }
 
+    /// Refuses a caller who may not even see what everybody may.
+    pub(super) fn guest(&self, caller: &Caller) -> Result<(), Problem> {
+        match caller {
+            Caller::Service(service) if !Right::Read.is_held_by(service) => {
+                Err(Problem::forbidden_scope(Right::Read.scopes()))
+            }
+            Caller::Anonymous if self.is_required() => Err(Problem::user_unauthorized()),
+            Caller::Service(_) | Caller::User(_) | Caller::Anonymous => Ok(()),
+        }
+    }
+
+    /// Refuses a caller who may not see what is this user's alone.
+    pub(super) fn owner(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+        owner: UserId,
+    ) -> Result<(), Problem> {
+        self.guest(caller)?;
+        let is_another = matches!(caller, Caller::User(user_id) if *user_id != owner);
+        if is_another || !names_only(headers, owner) {
+            return Err(Problem::not_the_owner());
+        }
+        Ok(())
+    }
+
     /// The user that a caller may do this for.
     pub(super) fn user(
         &self,

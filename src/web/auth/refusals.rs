@@ -71,6 +71,12 @@ impl Problem {
         .challenge("Bearer realm=\"likewise\", error=\"insufficient_scope\"".to_owned())
     }
 
+    /// Somebody asks for what is another user's.
+    pub(super) fn not_the_owner() -> Self {
+        Self::forbidden("what a user likes is shown to that user alone; ask for /v1/users/me/likes")
+            .challenge("Bearer realm=\"likewise\", error=\"insufficient_scope\"".to_owned())
+    }
+
     /// A caller lacks all of these scopes, each of which would do.
     pub(super) fn forbidden_scope(scopes: &[Scope]) -> Self {
         let words: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();

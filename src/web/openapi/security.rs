@@ -1,6 +1,6 @@
 //! Who may call what, as the document says it: it depends on how the process is set up.
 
-use utoipa::openapi::path::{HttpMethod, Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
@@ -20,6 +20,8 @@ enum Asks {
     Nobody,
     /// Who works for a user.
     User,
+    /// Anybody who is let in at all: their annotation says `security(())`.
+    Guest,
     /// An operator.
     Operator,
     /// An operator, if users must sign in too.
@@ -27,10 +29,11 @@ enum Asks {
 }
 
 impl Asks {
-    fn of(path: &str) -> Self {
+    fn of(path: &str, operation: &Operation) -> Self {
         match path {
             "/metrics" => Self::Watcher,
             path if path.starts_with("/admin/") => Self::Operator,
+            path if path.starts_with("/v1/") && operation.security.is_some() => Self::Guest,
             path if path.starts_with("/v1/") => Self::User,
             _ => Self::Nobody,
         }
@@ -57,11 +60,11 @@ pub(super) fn describe(document: &mut OpenApi, about: About) {
         components.add_security_scheme(USER, SecurityScheme::ApiKey(ApiKey::Header(user)));
     }
     for (path, item) in &mut document.paths.paths {
-        let asks = Asks::of(path);
-        for (method, operation) in operations(item) {
+        for (_, operation) in operations(item) {
+            let asks = Asks::of(path, operation);
             operation.security = Some(requirements(asks, about));
             if about.sign_in && asks == Asks::User {
-                name_user(operation, &method);
+                name_user(operation);
             }
         }
     }
@@ -74,19 +77,16 @@ fn requirements(asks: Asks, about: About) -> Vec<SecurityRequirement> {
     match asks {
         Asks::Nobody => Vec::new(),
         Asks::User if about.sign_in => vec![token()],
+        // With a token too, it is a service that works for the user.
         Asks::User => vec![user(), user().add(TOKEN, [] as [&str; 0])],
         Asks::Operator if about.admin_is_open => vec![nothing(), token()],
-        Asks::Watcher if !about.sign_in => vec![nothing(), token()],
-        Asks::Operator | Asks::Watcher => vec![token()],
+        Asks::Watcher | Asks::Guest if !about.sign_in => vec![nothing(), token()],
+        Asks::Operator | Asks::Watcher | Asks::Guest => vec![token()],
     }
 }
 
 /// A service that has signed in says for whom it works; a user may.
-fn name_user(operation: &mut Operation, method: &HttpMethod) {
-    let scope = match method {
-        HttpMethod::Get => "likes:read",
-        _ => "likes:write:any",
-    };
+fn name_user(operation: &mut Operation) {
     let id = ObjectBuilder::new()
         .schema_type(Type::Integer)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
@@ -95,10 +95,9 @@ fn name_user(operation: &mut Operation, method: &HttpMethod) {
         .name(USER_HEADER)
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
-        .description(Some(format!(
-            "For whom a service with the scope {scope} works, which it must say; a user's own id if a \
-             user sends it"
-        )))
+        .description(Some(
+            "For whom a service works, which it must say. A user may leave it out; it must be their own id",
+        ))
         .schema(Some(id));
     operation
         .parameters

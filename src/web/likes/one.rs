@@ -2,30 +2,23 @@
 
 use actix_web::web::{Data, Json, Payload};
 use serde::Serialize;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::Problem;
-use super::extract::{Liked, User, whole};
-use crate::domain::{Action, Resource, UserId};
+use crate::domain::{Action, Resource, ResourceType, UserId};
 use crate::likes::Likes;
 use crate::messages::Durability;
-
-/// Likes.
-#[derive(OpenApi)]
-#[openapi(
-    tags((name = "likes", description = "Likes of users.")),
-    paths(like, unlike, read)
-)]
-pub(super) struct Document;
+use crate::web::Problem;
+use crate::web::extract::{Liked, User, whole};
 
 /// The answer to `PUT` and `DELETE`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AcceptedLike)]
-pub(super) struct AcceptedBody {
+pub(in crate::web) struct AcceptedBody {
     event_id: Uuid,
-    resource_type: &'static str,
+    resource_type: ResourceType,
     resource_id: i64,
+    #[schema(value_type = i64)]
     user_id: UserId,
     liked: bool,
     changed: Option<bool>,
@@ -37,9 +30,10 @@ pub(super) struct AcceptedBody {
 /// The answer to `GET`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Like)]
-pub(super) struct LikeBody {
-    resource_type: &'static str,
+pub(in crate::web) struct LikeBody {
+    resource_type: ResourceType,
     resource_id: i64,
+    #[schema(value_type = i64)]
     user_id: UserId,
     liked: bool,
     like_count: Option<i64>,
@@ -53,10 +47,10 @@ pub(super) struct LikeBody {
     path = "/v1/{resource_type}s/{id}/like",
     tag = "likes",
     operation_id = "like_{resource_type}",
-    params(("id" = i64, Path, description = "The resource's id", minimum = 1)),
+    params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1)),
     responses((status = 200, body = AcceptedBody))
 )]
-pub(super) async fn like(
+pub(in crate::web) async fn like(
     likes: Data<Likes>,
     User(user_id): User,
     Liked(resource): Liked,
@@ -73,10 +67,10 @@ pub(super) async fn like(
     path = "/v1/{resource_type}s/{id}/like",
     tag = "likes",
     operation_id = "unlike_{resource_type}",
-    params(("id" = i64, Path, description = "The resource's id", minimum = 1)),
+    params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1)),
     responses((status = 200, body = AcceptedBody))
 )]
-pub(super) async fn unlike(
+pub(in crate::web) async fn unlike(
     likes: Data<Likes>,
     User(user_id): User,
     Liked(resource): Liked,
@@ -96,7 +90,7 @@ async fn accept(
     let accepted = likes.accept(user_id, resource, action).await?;
     Ok(Json(AcceptedBody {
         event_id: accepted.event_id,
-        resource_type: resource.resource_type.as_str(),
+        resource_type: resource.resource_type,
         resource_id: resource.id,
         user_id,
         liked: action.liked(),
@@ -113,17 +107,17 @@ async fn accept(
     path = "/v1/{resource_type}s/{id}/like",
     tag = "likes",
     operation_id = "read_like_of_{resource_type}",
-    params(("id" = i64, Path, description = "The resource's id", minimum = 1)),
+    params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1)),
     responses((status = 200, body = LikeBody), (status = 400))
 )]
-pub(super) async fn read(
+pub(in crate::web) async fn read(
     likes: Data<Likes>,
     User(user_id): User,
     Liked(resource): Liked,
 ) -> Result<Json<LikeBody>, Problem> {
     let like = likes.read(user_id, resource).await?;
     Ok(Json(LikeBody {
-        resource_type: resource.resource_type.as_str(),
+        resource_type: resource.resource_type,
         resource_id: resource.id,
         user_id,
         liked: like.liked,

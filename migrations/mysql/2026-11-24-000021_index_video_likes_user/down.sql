@@ -1,0 +1,1 @@
+DROP INDEX video_likes_user ON video_likes;

@@ -1,0 +1,1 @@
+DROP INDEX like_counts_most ON like_counts;

@@ -1,0 +1,188 @@
+//! Lists of likes, from the database: newest first, page after page.
+
+use super::Likes;
+use super::read::NotRead;
+use crate::domain::{Resource, ResourceType, UserId, Version};
+use crate::store::Below;
+
+/// A like in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// What is liked.
+    pub resource: Resource,
+    /// By whom.
+    pub user_id: UserId,
+    /// Since which event; its moment is when it was liked.
+    pub version: Version,
+}
+
+/// A resource with its likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Liked {
+    /// Which.
+    pub resource: Resource,
+    /// How many users like it.
+    pub like_count: i64,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Whether there is more after it.
+    pub more: bool,
+}
+
+impl<T> Page<T> {
+    /// The page of this many items, of a list that was read one further.
+    fn of(mut items: Vec<T>, limit: usize) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Self { items, more }
+    }
+
+    /// The last item, if there is more after it.
+    #[must_use]
+    pub fn last(&self) -> Option<&T> {
+        self.items.last().filter(|_| self.more)
+    }
+}
+
+/// A place in a user's likes of every type: the newest version first, and of one version the higher type
+/// and id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The version.
+    pub version: Version,
+    /// The resource.
+    pub resource: Resource,
+}
+
+impl Place {
+    /// Where the likes of one type that come after this place begin.
+    fn below(self, resource_type: ResourceType) -> Below {
+        let (version, id) = match resource_type.cmp(&self.resource.resource_type) {
+            std::cmp::Ordering::Equal => (self.version.0, self.resource.id),
+            // A higher type of this version has had its turn; a lower one has it still to come.
+            std::cmp::Ordering::Greater => (self.version.0, 0),
+            std::cmp::Ordering::Less => (self.version.0.saturating_add(1), 0),
+        };
+        Below {
+            version: Version(version),
+            id,
+        }
+    }
+}
+
+impl Likes {
+    /// Who likes a resource, the newest like first.
+    ///
+    /// # Errors
+    /// If the database cannot be asked.
+    pub async fn likers(
+        &self,
+        resource: Resource,
+        after: Option<Below>,
+        limit: usize,
+    ) -> Result<Page<Listed>, NotRead> {
+        let below = after.unwrap_or(Below::TOP);
+        let likes = self.store.likers(resource, below, limit + 1).await?;
+        Ok(Page::of(likes.into_iter().map(listed).collect(), limit))
+    }
+
+    /// What a user likes, of one type or of all, the newest like first.
+    ///
+    /// # Errors
+    /// If the database cannot be asked.
+    pub async fn liked_by(
+        &self,
+        user_id: UserId,
+        resource_type: Option<ResourceType>,
+        after: Option<Place>,
+        limit: usize,
+    ) -> Result<Page<Listed>, NotRead> {
+        let mut likes = Vec::new();
+        for each in ResourceType::ALL {
+            if resource_type.is_some_and(|only| only != each) {
+                continue;
+            }
+            let below = after.map_or(Below::TOP, |after| after.below(each));
+            let page = self.store.liked_by(user_id, each, below, limit + 1).await?;
+            likes.extend(page.into_iter().map(listed));
+        }
+        likes.sort_by_key(|like| std::cmp::Reverse((like.version, like.resource)));
+        Ok(Page::of(likes, limit))
+    }
+
+    /// The resources of a type that most users like, those with most likes first.
+    ///
+    /// # Errors
+    /// If the database cannot be asked.
+    pub async fn most_liked(
+        &self,
+        resource_type: ResourceType,
+        after: Option<Liked>,
+        limit: usize,
+    ) -> Result<Page<Liked>, NotRead> {
+        let below = after.map_or((i64::MAX, i64::MAX), |after| {
+            (after.like_count, after.resource.id)
+        });
+        let most = self
+            .store
+            .most_liked(resource_type, below, limit + 1)
+            .await?;
+        let liked = most.into_iter().map(|(resource, count)| Liked {
+            resource,
+            like_count: count.like_count,
+        });
+        Ok(Page::of(liked.collect(), limit))
+    }
+}
+
+fn listed((pair, version): (crate::domain::Pair, Version)) -> Listed {
+    Listed {
+        resource: pair.resource,
+        user_id: pair.user_id,
+        version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The likes of every type, and the place after which a page of all of them begins: the pages of the
+    /// types hold together exactly what comes after it.
+    #[test]
+    fn after_a_place_each_type_goes_on_where_the_list_of_all_does() {
+        let mut all = Vec::new();
+        for resource_type in ResourceType::ALL {
+            for (version, id) in [(5, 1), (5, 2), (4, 9), (6, 1), (4, i64::MAX)] {
+                let resource = Resource { resource_type, id };
+                all.push((Version(version), resource));
+            }
+        }
+        all.sort_by_key(|place| std::cmp::Reverse(*place));
+        for (index, (version, resource)) in all.iter().enumerate() {
+            let place = Place {
+                version: *version,
+                resource: *resource,
+            };
+            let is_after = |(version, resource): &&(Version, Resource)| {
+                let below = place.below(resource.resource_type);
+                (*version, resource.id) < (below.version, below.id)
+            };
+            let after: Vec<_> = all.iter().filter(is_after).collect();
+            let expected: Vec<_> = all[index + 1..].iter().collect();
+            assert_eq!(after, expected);
+        }
+    }
+
+    #[test]
+    fn a_page_says_whether_there_is_more() {
+        assert_eq!(Page::of(vec![1, 2, 3], 2).last(), Some(&2));
+        assert_eq!(Page::of(vec![1, 2], 2).last(), None);
+        assert_eq!(Page::of(Vec::<i32>::new(), 2).last(), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! `POST /v1/likes/status`: what a user likes of the items of a page.
+
+use actix_web::web::{Data, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::{Resource, ResourceType, UserId};
+use crate::likes::Likes;
+use crate::web::Problem;
+use crate::web::extract::{Body, Reader};
+
+/// The most items of one request.
+pub(in crate::web) const MOST_ITEMS: usize = 500;
+
+/// The items of a page.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = PageItems)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web) struct Status {
+    #[schema(min_items = 1, max_items = 500)]
+    items: Vec<Item>,
+}
+
+/// One of them.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = PageItem)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web) struct Item {
+    resource_type: ResourceType,
+    #[schema(minimum = 1)]
+    resource_id: i64,
+}
+
+/// The user's likes, in the order of the items.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PageLikes)]
+pub(in crate::web) struct StatusBody {
+    #[schema(value_type = i64)]
+    user_id: UserId,
+    items: Vec<ItemBody>,
+}
+
+/// The like of one item.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PageLike)]
+pub(in crate::web) struct ItemBody {
+    resource_type: ResourceType,
+    resource_id: i64,
+    liked: bool,
+    like_count: Option<i64>,
+}
+
+/// What the user likes of the items of a page, and how many users like each.
+#[utoipa::path(
+    post,
+    path = "/v1/likes/status",
+    tag = "likes",
+    operation_id = "read_likes",
+    request_body = Status,
+    responses((status = 200, body = StatusBody), (status = 422))
+)]
+pub(in crate::web) async fn status(
+    likes: Data<Likes>,
+    Reader(user_id): Reader,
+    Body(status): Body<Status>,
+) -> Result<Json<StatusBody>, Problem> {
+    let count = status.items.len();
+    if !(1..=MOST_ITEMS).contains(&count) {
+        return Err(Problem::unprocessable(format!(
+            "'items' must have 1 to {MOST_ITEMS} items, got {count}"
+        )));
+    }
+    let resources: Vec<Resource> = status
+        .items
+        .into_iter()
+        .enumerate()
+        .map(|(index, item)| item.resource(index))
+        .collect::<Result<_, _>>()?;
+    let read = likes.read_all(user_id, &resources).await?;
+    let items = resources.iter().zip(read).map(|(resource, like)| ItemBody {
+        resource_type: resource.resource_type,
+        resource_id: resource.id,
+        liked: like.liked,
+        like_count: like.like_count,
+    });
+    Ok(Json(StatusBody {
+        user_id,
+        items: items.collect(),
+    }))
+}
+
+impl Item {
+    fn resource(self, index: usize) -> Result<Resource, Problem> {
+        if self.resource_id > 0 {
+            return Ok(Resource {
+                resource_type: self.resource_type,
+                id: self.resource_id,
+            });
+        }
+        Err(Problem::unprocessable(format!(
+            "items[{index}].resource_id must be a number from 1 on, got {}",
+            self.resource_id
+        )))
+    }
+}

@@ -1,0 +1,83 @@
+//! `GET /v1/{resource_type}s/top`: what most users like.
+
+use actix_web::HttpRequest;
+use actix_web::web::{Data, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::{Resource, ResourceType};
+use crate::likes::{Liked, Likes};
+use crate::web::Problem;
+use crate::web::cursor::{self, LIMIT, MOST, PageQuery};
+use crate::web::extract::{Guest, TypeInPath, query};
+
+/// The last resource of a page.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AfterLiked {
+    like_count: i64,
+    resource_id: i64,
+}
+
+/// The most liked.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TopPage)]
+pub(in crate::web) struct TopBody {
+    resource_type: ResourceType,
+    resources: Vec<TopItemBody>,
+    /// Where the next page begins; absent after the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TopResource)]
+pub(in crate::web) struct TopItemBody {
+    resource_id: i64,
+    like_count: i64,
+}
+
+/// The {resource_type}s that most users like, page by page.
+#[utoipa::path(
+    get,
+    path = "/v1/{resource_type}s/top",
+    tag = "likes",
+    operation_id = "list_top_{resource_type}s",
+    params(PageQuery),
+    responses((status = 200, body = TopBody), (status = 400)),
+    security(())
+)]
+pub(in crate::web) async fn top(
+    likes: Data<Likes>,
+    _: Guest,
+    TypeInPath(resource_type): TypeInPath,
+    request: HttpRequest,
+) -> Result<Json<TopBody>, Problem> {
+    let page: PageQuery = query(&request)?;
+    let limit = cursor::limit(page.limit, LIMIT, MOST)?;
+    let after: Option<AfterLiked> = cursor::read(page.cursor.as_deref())?;
+    let after = after.map(|after| Liked {
+        resource: Resource {
+            resource_type,
+            id: after.resource_id,
+        },
+        like_count: after.like_count,
+    });
+    let page = likes.most_liked(resource_type, after, limit).await?;
+    let next_cursor = page.last().map(|last| {
+        cursor::write(&AfterLiked {
+            like_count: last.like_count,
+            resource_id: last.resource.id,
+        })
+    });
+    let items = page.items.iter().map(|liked| TopItemBody {
+        resource_id: liked.resource.id,
+        like_count: liked.like_count,
+    });
+    Ok(Json(TopBody {
+        resource_type,
+        resources: items.collect(),
+        next_cursor,
+    }))
+}

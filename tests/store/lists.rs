@@ -1,0 +1,129 @@
+//! Lists of likes and of the most liked: in order, page after page, whatever has the same version or count.
+
+use std::collections::BTreeSet;
+
+use likewise::domain::{Action, Resource, ResourceType, Version};
+use likewise::store::Below;
+
+use super::bench::{Bench, comment, own};
+
+on_every_database!(
+    likers_and_likes_come_newest_first_page_after_page,
+    the_most_liked_come_first_page_after_page,
+);
+
+/// Every page of a list, until one is empty.
+fn pages<T: Clone>(mut page: impl FnMut(Option<&T>) -> Vec<T>) -> Vec<T> {
+    let mut all: Vec<T> = Vec::new();
+    loop {
+        let next = page(all.last());
+        if next.is_empty() {
+            return all;
+        }
+        assert!(next.len() <= 2);
+        all.extend(next);
+    }
+}
+
+fn likers_and_likes_come_newest_first_page_after_page(bench: &Bench) {
+    let mut events = Vec::new();
+    for user in 1..=4 {
+        for video in [1, 2, i64::MAX] {
+            // Several likes of one version, which other users and videos share.
+            events.push(own(
+                user,
+                Resource::video(video),
+                Action::Like,
+                17 + user % 2,
+            ));
+        }
+    }
+    events.push(own(3, Resource::video(1), Action::Unlike, 30));
+    events.push(own(1, Resource::video(2), Action::Unlike, 30));
+    events.push(own(1, Resource::video(2), Action::Like, 31));
+    events.push(own(1, comment(9), Action::Like, 17));
+    let rows = bench.record(&events);
+    bench.sync(&rows);
+
+    let likers = |id| {
+        pages(|last| {
+            let below = last.map_or(Below::TOP, |(user_id, version)| Below {
+                version: Version(*version),
+                id: *user_id,
+            });
+            let page = bench.ask(|store| store.likers(Resource::video(id), below, 2));
+            let one = |(pair, version): &(likewise::domain::Pair, Version)| {
+                assert_eq!(pair.resource, Resource::video(id));
+                (pair.user_id, version.0)
+            };
+            page.iter().map(one).collect()
+        })
+    };
+    assert_eq!(likers(1), [(1, 18), (4, 17), (2, 17)]);
+    assert_eq!(likers(2), [(1, 31), (3, 18), (4, 17), (2, 17)]);
+    assert_eq!(likers(i64::MAX), [(3, 18), (1, 18), (4, 17), (2, 17)]);
+    assert_eq!(likers(3), []);
+
+    let liked_by = |user, resource_type| {
+        pages(|last| {
+            let below = last.map_or(Below::TOP, |(id, version)| Below {
+                version: Version(*version),
+                id: *id,
+            });
+            let page = bench.ask(|store| store.liked_by(user, resource_type, below, 2));
+            let one = |(pair, version): &(likewise::domain::Pair, Version)| {
+                assert_eq!(pair.user_id, user);
+                assert_eq!(pair.resource.resource_type, resource_type);
+                (pair.resource.id, version.0)
+            };
+            page.iter().map(one).collect()
+        })
+    };
+    let video = ResourceType::Video;
+    assert_eq!(liked_by(1, video), [(2, 31), (i64::MAX, 18), (1, 18)]);
+    assert_eq!(liked_by(3, video), [(i64::MAX, 18), (2, 18)]);
+    assert_eq!(liked_by(1, ResourceType::Comment), [(9, 17)]);
+
+    let from = |offset| {
+        let page = bench.ask(|store| store.liked_by_from(1, video, offset, 2));
+        page.iter()
+            .map(|(pair, _)| pair.resource.id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (from(0), from(2), from(3)),
+        (vec![2, i64::MAX], vec![1], vec![])
+    );
+    assert_eq!(bench.ask(|store| store.liked_total(1, video)), 3);
+    assert_eq!(bench.ask(|store| store.liked_total(9, video)), 0);
+}
+
+fn the_most_liked_come_first_page_after_page(bench: &Bench) {
+    let likes = [(1, 2), (2, 3), (3, 2), (i64::MAX, 1)];
+    let mut events = Vec::new();
+    for (video, count) in likes {
+        for user in 1..=count {
+            events.push(own(user, Resource::video(video), Action::Like, 17));
+        }
+    }
+    for user in 1..=9 {
+        events.push(own(user, comment(8), Action::Like, 17));
+    }
+    // One that nobody likes any more is not among them.
+    events.push(own(1, Resource::video(4), Action::Like, 17));
+    events.push(own(1, Resource::video(4), Action::Unlike, 18));
+    let rows = bench.record(&events);
+    bench.sync(&rows);
+    let top = pages(|last| {
+        let below = last.copied().unwrap_or((i64::MAX, i64::MAX));
+        let page = bench.ask(|store| store.most_liked(ResourceType::Video, below, 2));
+        page.iter()
+            .map(|(resource, count)| (count.like_count, resource.id))
+            .collect()
+    });
+    assert_eq!(top, [(3, 2), (2, 3), (2, 1), (1, i64::MAX)]);
+    let comments =
+        bench.ask(|store| store.most_liked(ResourceType::Comment, (i64::MAX, i64::MAX), 9));
+    let ids: BTreeSet<_> = comments.iter().map(|(resource, _)| resource.id).collect();
+    assert_eq!(ids, BTreeSet::from([8]));
+}
