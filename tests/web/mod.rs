@@ -7,3 +7,5 @@ mod cors;
 mod health;
 mod likes;
 mod limits;
+mod openapi;
+mod openapi_fuzz;

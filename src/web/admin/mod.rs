@@ -137,6 +137,8 @@ impl FromRequest for Operator {
                 .to_str()
                 .ok()
                 .filter(|name| (1..=LONGEST_NAME).contains(&name.len()))
+                // A header may also have tabs.
+                .filter(|name| !name.contains('\t'))
                 .map(Some)
                 .ok_or_else(Problem::invalid_operator),
             (Some(_), Some(_)) => Err(Problem::invalid_operator()),
