@@ -24,8 +24,8 @@ use crate::actors::kit::{Guardian, GuardianPolicy, Mailbox, Provoke, Registry, V
 use crate::actors::nats_subscriber::StopPulling;
 use crate::actors::retry_scheduler::StopClaiming;
 use crate::actors::{
-    BehaviorRecorder, CacheWriter, EventPublisher, HealthMonitor, JobRunner, NatsSubscriber,
-    RetryScheduler, SyncPublisher,
+    BehaviorRecorder, CacheWriter, EventPublisher, HealthMonitor, IdempotencyKeeper, JobRunner,
+    NatsSubscriber, RetryScheduler, SyncPublisher,
 };
 use crate::cache::{Cache, CacheError, MemoryCache, RedisCache};
 use crate::config::{ConfigError, Settings};
@@ -120,6 +120,7 @@ impl App {
             cache_writer: actors.cache_writer.clone(),
             publisher: actors.publisher.clone(),
             recorder: actors.recorder.clone(),
+            keeper: actors.keeper.clone(),
             gone: Arc::clone(&actors.gone),
         };
         let draining = Arc::new(AtomicBool::new(false));
@@ -350,6 +351,7 @@ struct Actors {
     publisher: Option<Mailbox<EventPublisher>>,
     subscriber: Option<Mailbox<NatsSubscriber>>,
     recorder: Mailbox<BehaviorRecorder>,
+    keeper: Option<Mailbox<IdempotencyKeeper>>,
     sync_publisher: Mailbox<SyncPublisher>,
     cache_writer: Mailbox<CacheWriter>,
     retry_scheduler: Option<Mailbox<RetryScheduler>>,
@@ -381,6 +383,11 @@ impl Actors {
         let recorder = starter.start(BehaviorRecorder::NAME, |vitals| {
             let sync_publisher = sync_publisher.clone();
             BehaviorRecorder::new(store(), sync_publisher, settings.recorder, vitals)
+        });
+        let keeper = settings.role.is_api().then(|| {
+            starter.start(IdempotencyKeeper::NAME, |vitals| {
+                IdempotencyKeeper::new(store(), settings.keeper, vitals)
+            })
         });
         let publisher = broker.filter(|_| settings.role.is_api()).map(|broker| {
             starter.start(EventPublisher::NAME, |vitals| {
@@ -428,6 +435,7 @@ impl Actors {
             publisher,
             subscriber,
             recorder,
+            keeper,
             sync_publisher,
             cache_writer,
             retry_scheduler,
@@ -454,13 +462,18 @@ impl Actors {
             publisher.gauge().idle().await;
         }
         self.recorder.gauge().idle().await;
+        if let Some(keeper) = &self.keeper {
+            keeper.gauge().idle().await;
+        }
         self.sync_publisher.gauge().idle().await;
         self.cache_writer.gauge().idle().await;
     }
 
     fn depth(&self) -> usize {
         let publishing = self.publisher.as_ref();
+        let keeping = self.keeper.as_ref();
         publishing.map_or(0, |publisher| publisher.gauge().depth())
+            + keeping.map_or(0, |keeper| keeper.gauge().depth())
             + self.recorder.gauge().depth()
             + self.sync_publisher.gauge().depth()
             + self.cache_writer.gauge().depth()

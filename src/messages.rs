@@ -4,8 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::actors::kit::Request;
-use crate::domain::{Applied, BehaviorEvent, LedgerRow, Mark, Pair, Version};
-use crate::store::Settled;
+use crate::domain::{Applied, Begun, BehaviorEvent, KeyedRequest, LedgerRow, Mark, Pair, Version};
+use crate::store::{Ended, Settled};
 
 /// What an answered like has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
@@ -75,6 +75,38 @@ pub struct Known {
 impl Request for Lookup {
     /// `None` if neither the cache nor the database can tell.
     type Reply = Option<Known>;
+}
+
+/// To the idempotency keeper: a request with a key, to be worked on.
+#[derive(Debug, Clone)]
+pub struct Begin {
+    /// The request.
+    pub request: KeyedRequest,
+}
+
+/// Why a key cannot be looked up or kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotKept(pub String);
+
+impl Request for Begin {
+    type Reply = Result<Begun, NotKept>;
+}
+
+/// To the idempotency keeper: a request was worked on.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// Which, and what was answered.
+    pub ended: Ended,
+}
+
+impl Request for End {
+    type Reply = Result<(), NotKept>;
+
+    /// By the kilobytes of the answer, so that a batch of long ones is bounded too.
+    fn weight(&self) -> usize {
+        1 + self.ended.answer.as_ref().map_or(0, String::len) / 4096
+    }
 }
 
 /// To the event publisher: an accepted event.

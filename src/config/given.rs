@@ -10,6 +10,7 @@ use super::{ConfigError, Role, Secret, Settings, UpkeepOptions, complaint};
 use crate::actors::behavior_recorder::RecorderOptions;
 use crate::actors::cache_writer::CacheOptions;
 use crate::actors::event_publisher::PublisherOptions;
+use crate::actors::idempotency_keeper::KeeperOptions;
 use crate::actors::kit::GuardianPolicy;
 use crate::actors::nats_subscriber::SubscriberOptions;
 use crate::actors::retry_scheduler::RetryOptions;
@@ -443,6 +444,10 @@ impl Given {
                 .http_addr
                 .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
             mailbox_capacity,
+            keeper: KeeperOptions {
+                largest_batch: batch_size,
+                lease,
+            },
             recorder: RecorderOptions {
                 largest_batch: batch_size,
                 // One at a time, so that batches grow under load; recording and syncing overlap.

@@ -16,6 +16,7 @@ pub use secret::Secret;
 use crate::actors::behavior_recorder::RecorderOptions;
 use crate::actors::cache_writer::CacheOptions;
 use crate::actors::event_publisher::PublisherOptions;
+use crate::actors::idempotency_keeper::KeeperOptions;
 use crate::actors::kit::GuardianPolicy;
 use crate::actors::nats_subscriber::SubscriberOptions;
 use crate::actors::retry_scheduler::RetryOptions;
@@ -138,6 +139,8 @@ pub struct Settings {
     pub web: WebOptions,
     /// The most events in each actor's mailbox.
     pub mailbox_capacity: usize,
+    /// How idempotency keys are kept.
+    pub keeper: KeeperOptions,
     /// How the recorder works.
     pub recorder: RecorderOptions,
     /// How the sync publisher works.

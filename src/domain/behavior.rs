@@ -41,7 +41,9 @@ impl ResourceType {
 }
 
 /// Something a user did to a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum BehaviorType {
     /// The user likes it from now on.
@@ -238,21 +240,22 @@ pub enum InvalidBehavior {
 }
 
 impl BehaviorEvent {
-    /// The like event that this service makes of a request: a fresh event id (UUID v7) at this version.
+    /// The event that this service makes of a request.
     ///
     /// # Errors
     /// If the user or the resource has an id that nobody can have.
     pub fn accepted(
+        event_id: Uuid,
         user_id: UserId,
         resource: Resource,
-        action: Action,
+        behavior: BehaviorType,
         version: Version,
     ) -> Result<Self, InvalidBehavior> {
         Self {
-            event_id: Uuid::now_v7(),
+            event_id,
             user_id,
             resource,
-            behavior: action.behavior_type(),
+            behavior,
             version,
             occurred_at: version.moment(),
             source: Source::Api,
@@ -299,8 +302,11 @@ mod tests {
 
     #[test]
     fn ids_that_are_not_positive_are_refused() {
-        let event =
-            |user, id| BehaviorEvent::accepted(user, Resource::video(id), Action::Like, Version(1));
+        let event = |user, id| {
+            let resource = Resource::video(id);
+            let event_id = Uuid::now_v7();
+            BehaviorEvent::accepted(event_id, user, resource, BehaviorType::Like, Version(1))
+        };
         assert_eq!(event(0, 1), Err(InvalidBehavior::UserId(0)));
         assert_eq!(event(1, -7), Err(InvalidBehavior::ResourceId(-7)));
         assert!(event(1, 1).is_ok());

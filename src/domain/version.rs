@@ -52,13 +52,25 @@ impl HybridClock {
 
     /// [`next`](Self::next) at a given wall clock.
     pub fn next_at(&self, wall: Version) -> Version {
+        self.next_of_at(1, wall)
+    }
+
+    /// Draws so many versions that follow one another without a gap; answers the first.
+    pub fn next_of(&self, count: usize) -> Version {
+        self.next_of_at(count, wall_clock())
+    }
+
+    /// [`next_of`](Self::next_of) at a given wall clock.
+    pub fn next_of_at(&self, count: usize, wall: Version) -> Version {
+        let further = i64::try_from(count).unwrap_or(i64::MAX) - 1;
+        let first = |last: i64| wall.0.max(last + 1);
         let previous = self
             .last
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-                Some(wall.0.max(last + 1))
+                Some(first(last).saturating_add(further))
             })
             .unwrap_or_else(|last| last);
-        Version(wall.0.max(previous + 1))
+        Version(first(previous))
     }
 
     /// Takes note of a version drawn elsewhere, so that the next one drawn here is newer.
@@ -114,6 +126,15 @@ mod tests {
             clock.observe_at(Version(seen), Version(wall));
             prop_assert!(clock.next_at(Version(wall)) > Version(seen));
         }
+    }
+
+    #[test]
+    fn versions_drawn_together_are_nobody_elses() {
+        let clock = HybridClock::default();
+        assert_eq!(clock.next_of_at(3, Version(10)), Version(10));
+        assert_eq!(clock.next_at(Version(10)), Version(13));
+        assert_eq!(clock.next_of_at(2, Version(5)), Version(14));
+        assert_eq!(clock.next_at(Version(20)), Version(20));
     }
 
     #[test]

@@ -1,24 +1,27 @@
-//! Accepting a like: durable before the answer, and in the cache at the same time.
+//! Accepting behaviors: durable before the answer, and likes in the cache at the same time.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::Likes;
 use crate::actors::kit::{Refused, Slot};
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::domain::{
-    Action, Applied, BehaviorEvent, InvalidBehavior, Mark, Pair, Resource, UserId, Version,
+    Applied, BehaviorEvent, BehaviorType, Identity, InvalidBehavior, Mark, Pair, Resource, UserId,
+    Version,
 };
 use crate::messages::{Apply, Durability, Forget, NotRecorded, Publish, Record};
-use crate::telemetry::{LikeAccepted, Part};
+use crate::telemetry::{BehaviorAccepted, Part};
 
-/// An accepted like or unlike.
+/// An accepted behavior.
 #[derive(Debug, Clone, Copy)]
 pub struct Accepted {
     /// The event's id.
     pub event_id: Uuid,
-    /// Whether this changed the pair's state; `None` if that cannot be told now.
+    /// Whether this changed the pair's like; `None` if that cannot be told now, or it is about none.
     pub changed: Option<bool>,
     /// The like count with it; `None` if that cannot be told now.
     pub like_count: Option<i64>,
@@ -52,47 +55,114 @@ pub enum NotAccepted {
 /// How often a version may lose to a newer one of the same pair before the request is given up.
 const DRAWS: usize = 5;
 
+/// A behavior that somebody asks to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Who does it.
+    pub user_id: UserId,
+    /// To what.
+    pub resource: Resource,
+    /// What.
+    pub behavior: BehaviorType,
+}
+
+impl Asked {
+    /// The pair that it is about, if it is a like or unlike.
+    fn pair(&self) -> Option<Pair> {
+        let pair = Pair {
+            resource: self.resource,
+            user_id: self.user_id,
+        };
+        self.behavior.action().map(|_| pair)
+    }
+}
+
 impl Likes {
-    /// Accepts a like or unlike. The work goes on to its end even if the caller goes away.
+    /// What the events of a new request are made with.
+    #[must_use]
+    pub fn identity(&self, events: usize) -> Identity {
+        Identity {
+            event_id: Uuid::now_v7(),
+            version: self.clock.next_of(events.max(1)),
+            resumed: false,
+        }
+    }
+
+    /// Accepts a behavior. The work goes on to its end even if the caller goes away.
     ///
     /// # Errors
     /// If it is not valid, or cannot be made durable now; then the cache is as before.
-    pub async fn accept(
-        &self,
-        user_id: UserId,
-        resource: Resource,
-        action: Action,
-    ) -> Result<Accepted, NotAccepted> {
-        let likes = self.clone();
-        let work = async move { likes.accept_to_the_end(user_id, resource, action).await };
-        actix::spawn(work)
-            .await
-            .unwrap_or_else(|error| Err(NotAccepted::Internal(error.to_string())))
+    pub async fn accept(&self, asked: Asked, identity: Identity) -> Result<Accepted, NotAccepted> {
+        let accepted = self.accept_all(vec![asked], identity).await.pop();
+        accepted.unwrap_or_else(|| Err(NotAccepted::Internal("there is no answer".into())))
     }
 
-    async fn accept_to_the_end(
+    /// As [`accept`](Self::accept), for several, each with an answer of its own; of those of one pair,
+    /// the last one wins.
+    pub async fn accept_all(
         &self,
-        user_id: UserId,
-        resource: Resource,
-        action: Action,
-    ) -> Result<Accepted, NotAccepted> {
+        asked: Vec<Asked>,
+        identity: Identity,
+    ) -> Vec<Result<Accepted, NotAccepted>> {
+        let likes = self.clone();
+        let count = asked.len();
+        let work = async move {
+            let mut later = HashSet::new();
+            let mut drafts: Vec<_> = asked
+                .into_iter()
+                .enumerate()
+                .rev()
+                .map(|(place, asked)| {
+                    let is_last = asked.pair().is_none_or(|pair| later.insert(pair));
+                    Draft {
+                        asked,
+                        identity: identity.nth(place),
+                        must_win: is_last && !identity.resumed,
+                    }
+                })
+                .collect();
+            drafts.reverse();
+            join_all(drafts.into_iter().map(|draft| likes.accept_draft(draft))).await
+        };
+        actix::spawn(work).await.unwrap_or_else(|error| {
+            let failed = NotAccepted::Internal(error.to_string());
+            vec![Err(failed); count]
+        })
+    }
+
+    async fn accept_draft(&self, draft: Draft) -> Result<Accepted, NotAccepted> {
         let started = Instant::now();
         // With two parts gone a like might be kept, but not come to its end: nothing is half done.
         if let Some((one, other)) = self.gone.two() {
             return Err(NotAccepted::PartsGone(one, other));
         }
+        let Draft {
+            asked,
+            mut identity,
+            must_win,
+        } = draft;
         let mut newer = Version::NEVER;
         for _ in 0..DRAWS {
-            let version = self.clock.next();
-            let event = BehaviorEvent::accepted(user_id, resource, action, version)?;
-            let event_id = event.event_id;
-            let (durability, applied) = self.send(event, action).await?;
+            let Identity {
+                event_id, version, ..
+            } = identity;
+            let event = BehaviorEvent::accepted(
+                event_id,
+                asked.user_id,
+                asked.resource,
+                asked.behavior,
+                version,
+            )?;
+            let (durability, applied) = self.send(event).await?;
             // The cache holds a newer event of this pair, made where a clock runs ahead of ours. The
             // user acts now, so this request must win: it is sent again under a version that does.
             if let Some(version) = applied.and_then(|applied| applied.newer) {
                 self.clock.observe(version);
-                newer = version;
-                continue;
+                if must_win {
+                    newer = version;
+                    identity = self.identity(1);
+                    continue;
+                }
             }
             let accepted = Accepted {
                 event_id,
@@ -101,8 +171,8 @@ impl Likes {
                 durability,
                 cached: applied.is_some(),
             };
-            LikeAccepted {
-                action: action.as_str(),
+            BehaviorAccepted {
+                behavior: asked.behavior.as_str(),
                 durability,
                 cached: accepted.cached,
                 took: started.elapsed(),
@@ -116,14 +186,17 @@ impl Likes {
         )))
     }
 
-    /// Sends an event to the cache and to where it becomes durable, side by side. Room is taken first,
-    /// so that an overload changes neither.
+    /// Sends an event to the cache, if it likes or unlikes, and to where it becomes durable, side by side.
+    /// Room is taken first, so that an overload changes neither.
     async fn send(
         &self,
         event: BehaviorEvent,
-        action: Action,
     ) -> Result<(Durability, Option<Applied>), NotAccepted> {
         let room = self.room()?;
+        let Some(action) = event.action() else {
+            let durability = self.make_durable(event, room.publish, room.record).await?;
+            return Ok((durability, None));
+        };
         let pair = Pair {
             resource: event.resource,
             user_id: event.user_id,
@@ -191,6 +264,15 @@ impl Likes {
             Err(closed) => Err(NotAccepted::Unavailable(closed.to_string())),
         }
     }
+}
+
+/// A behavior on its way.
+struct Draft {
+    asked: Asked,
+    identity: Identity,
+    /// Whether it is sent again under a newer version if another event of its pair is newer: not if that is
+    /// a later one of the same request, and not if it was sent before and may have been overtaken since.
+    must_win: bool,
 }
 
 /// Room in every mailbox that one event may need.

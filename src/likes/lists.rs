@@ -115,6 +115,25 @@ impl Likes {
         Ok(Page::of(likes, limit))
     }
 
+    /// What a user likes of one type, after so many, the newest like first; and how many it is in all.
+    ///
+    /// # Errors
+    /// If the database cannot be asked.
+    pub async fn liked_page(
+        &self,
+        user_id: UserId,
+        resource_type: ResourceType,
+        passed: usize,
+        limit: usize,
+    ) -> Result<(Vec<Listed>, i64), NotRead> {
+        let page = self
+            .store
+            .liked_by_from(user_id, resource_type, passed, limit)
+            .await?;
+        let total = self.store.liked_total(user_id, resource_type).await?;
+        Ok((page.into_iter().map(listed).collect(), total))
+    }
+
     /// The resources of a type that most users like, those with most likes first.
     ///
     /// # Errors

@@ -3,19 +3,21 @@
 
 mod accept;
 mod lists;
+mod once;
 mod read;
 
 use std::sync::Arc;
 
 use crate::actors::kit::Mailbox;
-use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
+use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher, IdempotencyKeeper};
 use crate::cache::Cache;
 use crate::domain::HybridClock;
 use crate::health::PartsGone;
 use crate::store::Store;
 
-pub use accept::{Accepted, NotAccepted};
+pub use accept::{Accepted, Asked, NotAccepted};
 pub use lists::{Liked, Listed, Page, Place};
+pub use once::{Attempt, Keyed, NotOnce, Once};
 pub use read::{Like, NotRead};
 
 /// The cheap handle in front of the pipeline.
@@ -33,6 +35,8 @@ pub struct Likes {
     pub publisher: Option<Mailbox<EventPublisher>>,
     /// Takes what must be durable and cannot be published.
     pub recorder: Mailbox<BehaviorRecorder>,
+    /// Keeps which requests were answered; on an api.
+    pub keeper: Option<Mailbox<IdempotencyKeeper>>,
     /// Which parts are gone.
     pub gone: Arc<PartsGone>,
 }

@@ -302,9 +302,14 @@ mod tests {
 
     #[test]
     fn an_event_of_our_own_comes_back_as_it_was_sent() {
-        let event =
-            BehaviorEvent::accepted(7, Resource::video(9), Action::Like, Version(NOW.0 + 3))
-                .expect("valid");
+        let event = BehaviorEvent::accepted(
+            Uuid::now_v7(),
+            7,
+            Resource::video(9),
+            BehaviorType::Like,
+            Version(NOW.0 + 3),
+        )
+        .expect("valid");
         assert_eq!(subject(&event), "likewise.behaviors.video.like");
         let arrived = BehaviorEvent {
             stream_sequence: Some(42),

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::jobs::Spec;
 use super::{Desk, OperationError, RebuildTarget};
 use crate::config::UpkeepOptions;
+use crate::domain::idempotency::KEPT_FOR;
 use crate::domain::{JobKind, JobState, Priority};
 use crate::maintenance::{
     Audit, AuditOptions, CacheRebuild, Progress, Prune, PruneOptions, read_models,
@@ -366,6 +367,8 @@ impl Runner {
         }
         let old = Utc::now() - KEPT;
         while self.desk.store().prune_jobs(old, 10).await? > 0 {}
+        let forgotten = Utc::now() - KEPT_FOR;
+        while self.desk.store().prune_requests(forgotten, 1_000).await? > 0 {}
         let (ledger_rows, behaviors) = (prune.ledger_rows(), prune.behaviors());
         let pruned = i64::try_from(ledger_rows + behaviors).unwrap_or(i64::MAX);
         let result = json!({"ledger_rows": ledger_rows, "behaviors": behaviors});

@@ -6,6 +6,8 @@
 mod connection;
 mod dialect;
 mod error;
+mod idempotency;
+mod idempotency_rows;
 mod lists;
 mod maintenance;
 mod maintenance_rows;
@@ -29,6 +31,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use error::StoreError;
+pub use idempotency::{Ended, IdempotencyKeys};
 pub use lists::{Below, Lists};
 pub use maintenance::{
     ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Mended, Pass, Position,
@@ -128,7 +131,7 @@ pub struct Found {
 }
 
 /// The database.
-pub trait Store: Operations + Maintenance + Lists {
+pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
     /// Answers if the database does.
     fn ping(&self) -> StoreFuture<'_, ()>;
 

@@ -109,10 +109,10 @@ impl ShutdownEnded {
     }
 }
 
-/// A like or unlike was answered with 2xx.
-pub struct LikeAccepted {
-    /// `like` or `unlike`.
-    pub action: &'static str,
+/// A behavior was answered with 2xx.
+pub struct BehaviorAccepted {
+    /// Which.
+    pub behavior: &'static str,
     /// What it has reached.
     pub durability: Durability,
     /// Whether the cache has it too.
@@ -121,13 +121,13 @@ pub struct LikeAccepted {
     pub took: Duration,
 }
 
-impl LikeAccepted {
+impl BehaviorAccepted {
     /// Counts it.
     pub fn emit(self) {
         METRICS
             .likes_accepted
             .get_or_create(&AcceptedLabels {
-                action: self.action,
+                action: self.behavior,
                 durability: self.durability.as_str(),
                 cached: if self.cached { "true" } else { "false" },
             })

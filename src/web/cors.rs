@@ -21,6 +21,7 @@ pub fn cors(origins: &[String]) -> Cors {
             HeaderName::from_static("x-user-id"),
         ])
         .expose_headers([
+            HeaderName::from_static("idempotency-replayed"),
             RATE_LIMIT,
             RATE_LIMIT_POLICY,
             header::RETRY_AFTER,

@@ -69,6 +69,23 @@ impl FromRequest for Guest {
     }
 }
 
+/// A caller who may say what any user did.
+pub(super) struct AnyUser(pub(super) Caller);
+
+impl FromRequest for AnyUser {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let any = || {
+            let caller = Caller::of(request)?;
+            Context::of(request)?.auth.any_user(&caller)?;
+            Ok(Self(caller))
+        };
+        ready(any())
+    }
+}
+
 /// The user in the path, who asks for what is theirs: `me`, or their id.
 pub(super) struct Owner(pub(super) UserId);
 
@@ -182,20 +199,38 @@ impl<T: DeserializeOwned + 'static> FromRequest for OptionalBody<T> {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = Bytes::from_request(request, payload);
+        Box::pin(async move {
+            let Bytes(bytes) = bytes.await?;
+            if bytes.iter().all(u8::is_ascii_whitespace) {
+                return Ok(Self(None));
+            }
+            json(&bytes).map(|body| Self(Some(body)))
+        })
+    }
+}
+
+/// The body, to its end.
+pub(super) struct Bytes(pub(super) web::BytesMut);
+
+impl FromRequest for Bytes {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let payload = web::Payload::from_request(request, payload);
         Box::pin(async move {
             let payload = payload
                 .await
                 .map_err(|error| Problem::incomplete_body(&error.to_string()))?;
-            let body = whole(payload).await?;
-            if body.iter().all(u8::is_ascii_whitespace) {
-                return Ok(Self(None));
-            }
-            serde_json::from_slice(&body)
-                .map(|body| Self(Some(body)))
-                .map_err(|error| Problem::invalid_body(&error.to_string()))
+            whole(payload).await.map(Self)
         })
     }
+}
+
+/// What a body says.
+pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::invalid_body(&error.to_string()))
 }
 
 /// A positive number, written in digits alone.

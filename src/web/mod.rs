@@ -1,6 +1,7 @@
 //! The HTTP API. Handlers are thin: they read a request, call [`Likes`](crate::likes::Likes) and write
 //! the answer.
 
+mod action;
 pub mod admin;
 pub mod auth;
 pub mod bounds;
@@ -8,6 +9,7 @@ mod cors;
 mod cursor;
 mod extract;
 mod health;
+mod idempotency;
 mod likes;
 pub mod limits;
 pub mod openapi;
@@ -31,8 +33,8 @@ use self::limits::{LimitOptions, Limits};
 use crate::actors::kit::Registry;
 use crate::config::{Role, Settings};
 
-/// The largest body that a request may have, in bytes. A like needs none.
-pub const BODY_LIMIT: usize = 64 * 1024;
+/// The largest body that a request may have, in bytes: room for the most behaviors that it may have.
+pub const BODY_LIMIT: usize = 256 * 1024;
 
 /// Which requests may come, and how many.
 #[derive(Debug, Clone)]
@@ -103,7 +105,7 @@ pub use health::Health;
 /// Every route that a process of this role serves: a worker has no like API.
 pub fn routes(config: &mut ServiceConfig, role: Role) {
     if role.is_api() {
-        config.configure(likes::routes);
+        config.configure(likes::routes).configure(action::routes);
     }
     config
         .service(only_get("/healthz", web::get().to(health::healthz)))

@@ -30,18 +30,19 @@ pub struct Problem {
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
 /// A problem as RFC 9457 has it, with a code that never changes.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Body<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemBody {
     /// `urn:likewise:problem:` and the code.
     r#type: String,
-    /// What it is, in a few words.
-    title: &'a str,
-    /// The status of the answer.
+    /// What kind of problem it is, for people.
+    title: &'static str,
+    /// The HTTP status.
     status: u16,
-    /// What exactly, for people.
-    detail: &'a str,
-    /// What it is, for programs.
-    code: &'a str,
+    /// What happened, to what, and what to do, for people.
+    detail: String,
+    /// What kind of problem it is, for programs.
+    code: &'static str,
 }
 
 impl Problem {
@@ -71,6 +72,22 @@ impl Problem {
     pub(super) fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
+    }
+
+    /// Its HTTP status.
+    pub(super) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// As it is written.
+    pub(super) fn body(&self) -> ProblemBody {
+        ProblemBody {
+            r#type: format!("urn:likewise:problem:{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: self.detail.clone(),
+            code: self.code,
+        }
     }
 
     /// No route has this path.
@@ -351,13 +368,7 @@ impl ResponseError for Problem {
         if let Some(challenge) = &self.challenge {
             response.insert_header((header::WWW_AUTHENTICATE, challenge.as_str()));
         }
-        let mut response = response.json(Body {
-            r#type: format!("urn:likewise:problem:{}", self.code),
-            title: self.title,
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            code: self.code,
-        });
+        let mut response = response.json(self.body());
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));

@@ -6,6 +6,7 @@ mod bounded;
 mod chaos;
 mod closed_by_default;
 mod counts_are_exact;
+mod done_once;
 mod exactly_once;
 mod nothing_acknowledged_is_lost;
 mod one_dependency_may_be_gone;

@@ -54,11 +54,9 @@ impl World {
         let event_id = self.draw_event_id();
         let wall = self.wall_version(p);
         let version = self.memory(p).clock.next_at(wall);
-        let event = BehaviorEvent::accepted(user_id, resource, action, version);
-        BehaviorEvent {
-            event_id,
-            ..event.expect("ids that can be")
-        }
+        let behavior = action.behavior_type();
+        BehaviorEvent::accepted(event_id, user_id, resource, behavior, version)
+            .expect("ids that can be")
     }
 
     /// To the cache and to where it becomes durable, side by side.

@@ -174,7 +174,15 @@ pub const fn pair(user_id: UserId, resource: Resource) -> Pair {
 
 /// A like event that this service has accepted.
 pub fn own(user_id: UserId, resource: Resource, action: Action, version: i64) -> BehaviorEvent {
-    BehaviorEvent::accepted(user_id, resource, action, Version(version)).expect("valid ids")
+    let behavior = action.behavior_type();
+    BehaviorEvent::accepted(
+        Uuid::now_v7(),
+        user_id,
+        resource,
+        behavior,
+        Version(version),
+    )
+    .expect("valid ids")
 }
 
 /// The like of a video that this service has accepted.

@@ -21,6 +21,7 @@ macro_rules! on_every_database {
 
 mod bench;
 mod connections;
+mod idempotency;
 mod ledger;
 mod lists;
 mod maintenance;

@@ -32,6 +32,7 @@ fn actors_are_shown_in_the_order_of_the_flow() {
             "behavior_recorder",
             "cache_writer",
             "health_monitor",
+            "idempotency_keeper",
             "job_runner",
             "retry_scheduler",
             "sync_publisher"

@@ -35,6 +35,7 @@ fn readyz_says_what_is_up() {
                 "behavior_recorder": "running",
                 "cache_writer": "running",
                 "health_monitor": "running",
+                "idempotency_keeper": "running",
                 "job_runner": "running",
                 "retry_scheduler": "running",
                 "sync_publisher": "running"

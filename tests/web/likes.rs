@@ -136,7 +136,7 @@ fn what_is_not_there_is_not_found_and_what_it_cannot_do_is_named() {
 fn a_body_is_read_to_its_end_up_to_its_limit() {
     let service = Setup::new().start();
     let client = service.client();
-    let too_large = vec![b'x'; 64 * 1024 + 1];
+    let too_large = vec![b'x'; 256 * 1024 + 1];
     let answer = client.try_send("PUT", PATH, &[USER], &too_large);
     let answer = answer.expect("an answer");
     assert_eq!(answer.status, 413, "{answer:?}");
@@ -156,7 +156,7 @@ fn a_body_is_read_to_its_end_up_to_its_limit() {
     assert!(answer.body.contains("body_too_large"), "{answer:?}");
     is_untouched(&service);
 
-    let as_large_as_can_be = vec![b'x'; 64 * 1024];
+    let as_large_as_can_be = vec![b'x'; 256 * 1024];
     let answer = client.try_send("PUT", PATH, &[USER], &as_large_as_can_be);
     assert_eq!(answer.expect("an answer").status, 200);
 }

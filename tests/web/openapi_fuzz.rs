@@ -36,8 +36,9 @@ fn fill(service: &Service, client: &Client) -> Vec<(&'static str, &'static str, 
     let jobs = vec![create("audit"), create("rebuild")];
     let message = "01890a5d-ac96-774b-bcce-b302099a8057";
     service.database().execute(&[&format!(
-        "INSERT INTO quarantined_events (id, stream_sequence, subject, payload, reason) \
-         VALUES ('{message}', 1, 'likewise.behaviors.video.like', '{{', 'it is cut off')"
+        "INSERT INTO quarantined_events (id, stream_sequence, subject, payload, reason, created_at) \
+         VALUES ('{message}', 1, 'likewise.behaviors.video.like', '{{', 'it is cut off', \
+         '2026-01-02 03:04:05')"
     )]);
     let messages = vec![message.to_owned()];
     let mut known = Vec::new();

@@ -1,12 +1,14 @@
 //! The store over SQL, written once. Diesel's types differ for each backend, so the code is in macros
 //! that are checked for each of them; what they say differently is asked of the dialect.
 
+mod idempotency;
 mod lists;
 mod maintenance;
 mod operations;
 mod pipeline;
 mod server;
 
+pub(super) use idempotency::sql_idempotency;
 pub(super) use lists::sql_lists;
 pub(super) use maintenance::sql_maintenance;
 pub(super) use operations::sql_operations;
@@ -28,9 +30,10 @@ pub(super) mod prelude {
         AsyncConnection, AsyncConnectionCore, RunQueryDsl, SimpleAsyncConnection,
     };
 
+    pub(in crate::store) use crate::domain::idempotency::Standing;
     pub(in crate::store) use crate::domain::{
-        BehaviorEvent, Claim, Fold, JobKind, JobState, LedgerRow, LikeCount, Mark, Pair, Priority,
-        Resource, ResourceType, Source, Status, UserId, Version,
+        Begun, BehaviorEvent, Claim, Fold, JobKind, JobState, KeptRequest, KeyedRequest, LedgerRow,
+        LikeCount, Mark, Pair, Priority, Resource, ResourceType, Source, Status, UserId, Version,
     };
     pub(in crate::store) use crate::store::connection::{
         INSPECT_TIMEOUT, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT, breaker, pool,
@@ -38,6 +41,8 @@ pub(super) mod prelude {
     };
     pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
+    pub(in crate::store) use crate::store::idempotency::{Ended, IdempotencyKeys};
+    pub(in crate::store) use crate::store::idempotency_rows::KeptRow;
     pub(in crate::store) use crate::store::lists::{Below, Lists};
     pub(in crate::store) use crate::store::maintenance::{
         ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Mended, Pass, Position, Prunable,
@@ -61,7 +66,7 @@ pub(super) mod prelude {
         claim_columns, history_columns, id_text, page_params, resource_rows, time_text, word,
     };
     pub(in crate::store) use crate::store::sql::{
-        sql_lists, sql_maintenance, sql_operations, sql_server, sql_store,
+        sql_idempotency, sql_lists, sql_maintenance, sql_operations, sql_server, sql_store,
     };
     pub(in crate::store) use crate::store::statements::{LEDGER, Statement, Statements};
     pub(in crate::store) use crate::store::{

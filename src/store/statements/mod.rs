@@ -4,10 +4,12 @@
 //! see [`Dialect::rows`](super::dialect::Dialect::rows).
 
 use crate::domain::ResourceType;
+mod idempotency;
 mod lists;
 mod maintenance;
 mod operations;
 
+pub(super) use idempotency::IdempotencyStatements;
 pub(super) use lists::ListsStatements;
 pub(super) use maintenance::{LEDGER, MaintenanceStatements};
 pub(super) use operations::OperationsStatements;
@@ -107,6 +109,8 @@ pub(super) struct Statements {
     pub(super) operations: OperationsStatements,
     /// Those of audits, repairs and retention.
     pub(super) maintenance: MaintenanceStatements,
+    /// Those of requests that are done once.
+    pub(super) idempotency: IdempotencyStatements,
     likes: Vec<LikesStatements>,
     lists: Vec<ListsStatements>,
 }
@@ -425,6 +429,7 @@ impl Statements {
             ),
             operations: OperationsStatements::new(d),
             maintenance: MaintenanceStatements::new(d),
+            idempotency: IdempotencyStatements::new(d),
             likes: ResourceType::ALL
                 .into_iter()
                 .map(|resource_type| LikesStatements::new(d, resource_type))

@@ -199,6 +199,18 @@ impl Auth {
         }
     }
 
+    /// Refuses a caller who may not say what any user did.
+    pub(super) fn any_user(&self, caller: &Caller) -> Result<(), Problem> {
+        match caller {
+            Caller::Service(service) if service.has(Scope::WriteAny) => Ok(()),
+            Caller::Service(_) | Caller::User(_) => {
+                Err(Problem::forbidden_scope(&[Scope::WriteAny]))
+            }
+            Caller::Anonymous if self.is_required() => Err(Problem::user_unauthorized()),
+            Caller::Anonymous => Ok(()),
+        }
+    }
+
     /// Refuses a caller who may not see what is this user's alone.
     pub(super) fn owner(
         &self,

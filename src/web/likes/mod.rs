@@ -1,5 +1,6 @@
 //! The like API: one like, the likes of a page, lists of likes, and the most liked.
 
+mod batch;
 mod lists;
 mod one;
 mod status;
@@ -7,6 +8,8 @@ mod top;
 
 use actix_web::web::{self, ServiceConfig};
 use utoipa::OpenApi;
+
+pub(super) use one::AcceptedBody;
 
 use super::{Problem, only_get, only_post};
 use crate::domain::ResourceType;
@@ -19,6 +22,7 @@ use crate::domain::ResourceType;
         one::like,
         one::unlike,
         one::read,
+        batch::batch,
         status::status,
         lists::likers,
         lists::liked_by,
@@ -48,6 +52,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
             .service(only_get(&path("top"), web::get().to(top::top)).app_data(resource_type));
     }
     config
+        .service(only_post("/v1/likes", web::post().to(batch::batch)))
         .service(only_post(
             "/v1/likes/status",
             web::post().to(status::status),

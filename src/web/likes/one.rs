@@ -1,15 +1,18 @@
 //! `PUT`, `DELETE` and `GET` of one like, of a video or a comment.
 
+use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Payload};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{Action, Resource, ResourceType, UserId};
-use crate::likes::Likes;
+use crate::domain::{BehaviorType, ResourceType, UserId};
+use crate::likes::{Accepted, Asked, Likes};
 use crate::messages::Durability;
 use crate::web::Problem;
+use crate::web::auth::Caller;
 use crate::web::extract::{Liked, User, whole};
+use crate::web::idempotency::{IdempotencyKey, KeyHeader, Settled};
 
 /// The answer to `PUT` and `DELETE`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -25,6 +28,23 @@ pub(in crate::web) struct AcceptedBody {
     like_count: Option<i64>,
     durability: Durability,
     cached: bool,
+}
+
+impl AcceptedBody {
+    /// The answer to who asked for this.
+    pub(in crate::web) fn of(asked: Asked, accepted: Accepted) -> Self {
+        Self {
+            event_id: accepted.event_id,
+            resource_type: asked.resource.resource_type,
+            resource_id: asked.resource.id,
+            user_id: asked.user_id,
+            liked: asked.behavior == BehaviorType::Like,
+            changed: accepted.changed,
+            like_count: accepted.like_count,
+            durability: accepted.durability,
+            cached: accepted.cached,
+        }
+    }
 }
 
 /// The answer to `GET`.
@@ -47,16 +67,22 @@ pub(in crate::web) struct LikeBody {
     path = "/v1/{resource_type}s/{id}/like",
     tag = "likes",
     operation_id = "like_{resource_type}",
-    params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1)),
+    params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1), KeyHeader),
     responses((status = 200, body = AcceptedBody))
 )]
 pub(in crate::web) async fn like(
     likes: Data<Likes>,
     User(user_id): User,
     Liked(resource): Liked,
+    key: IdempotencyKey,
     payload: Payload,
-) -> Result<Json<AcceptedBody>, Problem> {
-    accept(&likes, user_id, resource, Action::Like, payload).await
+) -> Result<HttpResponse, Problem> {
+    let asked = Asked {
+        user_id,
+        resource,
+        behavior: BehaviorType::Like,
+    };
+    accept(&likes, asked, key, payload).await
 }
 
 /// Takes the like of a {resource_type} back.
@@ -67,38 +93,41 @@ pub(in crate::web) async fn like(
     path = "/v1/{resource_type}s/{id}/like",
     tag = "likes",
     operation_id = "unlike_{resource_type}",
-    params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1)),
+    params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1), KeyHeader),
     responses((status = 200, body = AcceptedBody))
 )]
 pub(in crate::web) async fn unlike(
     likes: Data<Likes>,
     User(user_id): User,
     Liked(resource): Liked,
+    key: IdempotencyKey,
     payload: Payload,
-) -> Result<Json<AcceptedBody>, Problem> {
-    accept(&likes, user_id, resource, Action::Unlike, payload).await
+) -> Result<HttpResponse, Problem> {
+    let asked = Asked {
+        user_id,
+        resource,
+        behavior: BehaviorType::Unlike,
+    };
+    accept(&likes, asked, key, payload).await
 }
 
 async fn accept(
-    likes: &Likes,
-    user_id: UserId,
-    resource: Resource,
-    action: Action,
+    likes: &Data<Likes>,
+    asked: Asked,
+    key: IdempotencyKey,
     payload: Payload,
-) -> Result<Json<AcceptedBody>, Problem> {
-    whole(payload).await?;
-    let accepted = likes.accept(user_id, resource, action).await?;
-    Ok(Json(AcceptedBody {
-        event_id: accepted.event_id,
-        resource_type: resource.resource_type,
-        resource_id: resource.id,
-        user_id,
-        liked: action.liked(),
-        changed: accepted.changed,
-        like_count: accepted.like_count,
-        durability: accepted.durability,
-        cached: accepted.cached,
-    }))
+) -> Result<HttpResponse, Problem> {
+    let body = whole(payload).await?;
+    let caller = Caller::User(asked.user_id).name().into_owned();
+    let pipeline = Data::clone(likes);
+    key.answer(likes, (caller, &body), 1, move |identity| async move {
+        let accepted = pipeline.accept(asked, identity).await?;
+        Ok(Settled {
+            body: AcceptedBody::of(asked, accepted),
+            is_final: true,
+        })
+    })
+    .await
 }
 
 /// Whether the user likes a {resource_type}, and how many users do.

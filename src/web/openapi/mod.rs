@@ -14,7 +14,7 @@ use utoipa::openapi::path::{HttpMethod, Operation, PathItem};
 
 pub use problems::{PROBLEMS, ProblemKind};
 
-use super::{Context, Problem, admin, health, likes, only_get};
+use super::{Context, Problem, action, admin, health, likes, only_get};
 use crate::config::Role;
 
 /// What the document depends on.
@@ -46,6 +46,7 @@ pub fn document(about: About) -> Description {
     let mut document = Document::openapi();
     if about.role.is_api() {
         document.merge(resources::expand(likes::Document::openapi()));
+        document.merge(action::Document::openapi());
     }
     document.merge(health::Document::openapi());
     document.merge(admin::Document::openapi());

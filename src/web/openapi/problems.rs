@@ -11,8 +11,9 @@ use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{OpenApi, Ref, RefOr};
 
 use super::operations;
+use crate::web::idempotency::KEY;
 use crate::web::limits;
-use crate::web::problem::{Body, CONTENT_TYPE};
+use crate::web::problem::{CONTENT_TYPE, ProblemBody};
 
 /// The problems of one status.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,8 @@ enum Everywhere {
     Writing,
     /// Those that count against limits.
     Limited,
+    /// Those that take an `Idempotency-Key`.
+    Keyed,
     /// Those that ask for a right.
     Secured,
     /// All.
@@ -43,6 +46,7 @@ enum Everywhere {
 
 const RETRY_AFTER: &str = "Retry-After";
 const WWW_AUTHENTICATE: &str = "WWW-Authenticate";
+const REPLAYED_HEADER: &str = "Idempotency-Replayed";
 
 /// Every problem that an operation can answer with.
 pub const PROBLEMS: [ProblemKind; 13] = [
@@ -50,7 +54,9 @@ pub const PROBLEMS: [ProblemKind; 13] = [
         status: 400,
         codes: &[
             "incomplete_body",
+            "invalid_behavior",
             "invalid_body",
+            "invalid_idempotency_key",
             "invalid_operator",
             "invalid_parameter",
             "invalid_resource_id",
@@ -96,10 +102,10 @@ pub const PROBLEMS: [ProblemKind; 13] = [
     },
     ProblemKind {
         status: 409,
-        codes: &["conflict"],
+        codes: &["conflict", "idempotency_key_in_progress"],
         description: "It is in a state in which this cannot be done",
-        header: None,
-        everywhere: Everywhere::No,
+        header: Some(RETRY_AFTER),
+        everywhere: Everywhere::Keyed,
     },
     ProblemKind {
         status: 413,
@@ -117,10 +123,10 @@ pub const PROBLEMS: [ProblemKind; 13] = [
     },
     ProblemKind {
         status: 422,
-        codes: &["unprocessable"],
+        codes: &["idempotency_key_reused", "unprocessable"],
         description: "The request can be read, but makes no sense; nothing was changed",
         header: None,
-        everywhere: Everywhere::No,
+        everywhere: Everywhere::Keyed,
     },
     ProblemKind {
         status: 429,
@@ -153,8 +159,9 @@ pub const PROBLEMS: [ProblemKind; 13] = [
 ];
 
 impl ProblemKind {
-    fn name(&self) -> String {
-        format!("Problem{}", self.status)
+    fn name(&self, enclosed: bool) -> String {
+        let word = if enclosed { "Enclosed" } else { "" };
+        format!("{word}Problem{}", self.status)
     }
 
     fn is_of(&self, path: &str, method: &HttpMethod, operation: &Operation) -> bool {
@@ -167,6 +174,7 @@ impl ProblemKind {
             Everywhere::No => false,
             Everywhere::Writing => *method != HttpMethod::Get,
             Everywhere::Limited => !free || (secured && self.status == 401),
+            Everywhere::Keyed => takes_key(operation),
             Everywhere::Secured => secured,
             Everywhere::All => true,
         }
@@ -198,14 +206,39 @@ impl ProblemKind {
             .build()
     }
 
-    fn response(&self) -> Response {
-        let mut response = ResponseBuilder::new()
-            .description(self.description)
-            .content(CONTENT_TYPE, self.content())
-            .build();
+    /// The answer; behind the envelope of `/v1/action`, it may be the one or the other, since what comes
+    /// before a route is in none.
+    fn response(&self, enclosed: bool) -> Response {
+        let mut response = ResponseBuilder::new().description(self.description);
+        if enclosed {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ENVELOPE)));
+            response = response.content("application/json", content.build());
+        }
+        let mut response = response.content(CONTENT_TYPE, self.content()).build();
         add_headers(&mut response, self.header.iter().chain(&LIMIT_HEADERS));
         response
     }
+}
+
+/// The paths that answer with an envelope, and what it is when something went wrong.
+const ACTION: &str = "/v1/action/";
+const ENVELOPE: &str = "EnclosedProblem";
+
+fn envelope() -> Schema {
+    let of = |type_: Type, description| {
+        let object = ObjectBuilder::new().schema_type(type_);
+        object.description(Some(description))
+    };
+    ObjectBuilder::new()
+        .property("code", of(Type::Integer, "The HTTP status."))
+        .property("message", of(Type::String, "What went wrong."))
+        .property("data", of(Type::Null, "Nothing."))
+        .required("code")
+        .required("message")
+        .required("data")
+        .description(Some("What went wrong, in the envelope of `/v1/action`."))
+        .build()
+        .into()
 }
 
 const LIMIT_HEADERS: [&str; 2] = ["RateLimit", "RateLimit-Policy"];
@@ -231,10 +264,16 @@ pub(super) fn describe(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
     components
         .schemas
-        .insert("Problem".to_owned(), Body::schema());
+        .insert("Problem".to_owned(), ProblemBody::schema());
+    components
+        .schemas
+        .insert(ENVELOPE.to_owned(), envelope().into());
     for kind in &PROBLEMS {
-        let response = RefOr::T(kind.response());
-        components.responses.insert(kind.name(), response);
+        for enclosed in [false, true] {
+            let response = RefOr::T(kind.response(enclosed));
+            let name = kind.name(enclosed);
+            components.responses.insert(name, response);
+        }
     }
     for (name, header) in headers() {
         components.headers.insert(name.to_owned(), RefOr::T(header));
@@ -249,8 +288,22 @@ pub(super) fn describe(document: &mut OpenApi) {
     }
 }
 
-fn headers() -> [(&'static str, Header); 4] {
+/// Whether a request of this operation can have an `Idempotency-Key`.
+fn takes_key(operation: &Operation) -> bool {
+    let mut parameters = operation.parameters.iter().flatten();
+    parameters.any(|parameter| matches!(parameter, RefOr::T(one) if one.name == KEY))
+}
+
+fn headers() -> [(&'static str, Header); 5] {
     [
+        (
+            REPLAYED_HEADER,
+            header(
+                Type::String,
+                "`true` if this answer was given before, to a request with the same key",
+                json!("true"),
+            ),
+        ),
         (
             RETRY_AFTER,
             header(Type::Integer, "How many seconds to wait", json!(1)),
@@ -296,7 +349,8 @@ fn attach(kind: &ProblemKind, path: &str, method: &HttpMethod, operation: &mut O
         }
         None if !everywhere => {}
         _ => {
-            let shared = Ref::new(format!("#/components/responses/{}", kind.name()));
+            let name = kind.name(path.starts_with(ACTION));
+            let shared = Ref::new(format!("#/components/responses/{name}"));
             responses.insert(status, RefOr::Ref(shared));
         }
     }
@@ -304,11 +358,15 @@ fn attach(kind: &ProblemKind, path: &str, method: &HttpMethod, operation: &mut O
 
 /// Describes the answers that are not shared.
 fn finish(path: &str, operation: &mut Operation) {
+    let keyed = takes_key(operation);
     let summary = operation.summary.clone().unwrap_or_default();
     for response in operation.responses.responses.values_mut() {
         let RefOr::T(response) = response else {
             continue;
         };
+        if keyed {
+            add_headers(response, &[REPLAYED_HEADER]);
+        }
         if response.description.is_empty() {
             response.description.clone_from(&summary);
         }

@@ -1,0 +1,61 @@
+//! The envelope: `code` is 10000 if it went well, and else the HTTP status.
+
+use actix_web::body::{BoxBody, EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{HttpResponseBuilder, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::web::Problem;
+
+/// The code of what went well.
+pub(in crate::web) const SUCCESS: u16 = 10_000;
+
+/// An answer in its envelope.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::web) struct Envelope<T> {
+    /// 10000, or the HTTP status of what went wrong.
+    code: u16,
+    /// `success`, or what went wrong.
+    message: String,
+    /// The answer; null if it went wrong.
+    data: Option<T>,
+}
+
+impl<T> Envelope<T> {
+    /// An answer.
+    pub(in crate::web) fn of(data: T) -> Self {
+        Self {
+            code: SUCCESS,
+            message: "success".to_owned(),
+            data: Some(data),
+        }
+    }
+}
+
+/// Puts the problems of what it calls into envelopes, with the headers that they have.
+pub(super) async fn enclose<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, actix_web::Error> {
+    let response = next.call(request).await?;
+    let problem = response.response().error();
+    let Some(problem) = problem.and_then(|error| error.as_error::<Problem>()) else {
+        return Ok(response.map_into_left_body());
+    };
+    let envelope = Envelope::<()> {
+        code: problem.status_code().as_u16(),
+        message: problem.to_string(),
+        data: None,
+    };
+    let mut enclosed = HttpResponseBuilder::new(problem.status_code());
+    for (name, value) in response.headers() {
+        if name != actix_web::http::header::CONTENT_TYPE {
+            enclosed.append_header((name, value));
+        }
+    }
+    let enclosed = enclosed.json(envelope);
+    let (request, _) = response.into_parts();
+    Ok(ServiceResponse::new(request, enclosed).map_into_right_body())
+}

@@ -1,0 +1,184 @@
+//! `POST /v1/action/like`
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
+
+use super::envelope::Envelope;
+use crate::domain::{BehaviorType, Resource, ResourceType};
+use crate::likes::{Asked, Likes};
+use crate::web::Problem;
+use crate::web::auth::Caller;
+use crate::web::extract::{Bytes, User, json as read, positive};
+use crate::web::idempotency::{IdempotencyKey, KeyHeader, Settled};
+use crate::web::likes::AcceptedBody;
+
+/// What is liked or unliked: one of the two ids. Ids and action come as numbers or as text; an id that is 0,
+/// empty or null is as good as absent. Other fields do not matter.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(in crate::web) struct LikeAction {
+    #[serde(default)]
+    #[schema(schema_with = id_schema)]
+    video_id: Value,
+    #[serde(default)]
+    #[schema(schema_with = id_schema)]
+    comment_id: Value,
+    #[serde(default)]
+    #[schema(schema_with = action_schema, required = true)]
+    action_type: Value,
+}
+
+impl LikeAction {
+    fn resource(&self) -> Result<Resource, Problem> {
+        let video = id("video_id", &self.video_id)?;
+        let comment = id("comment_id", &self.comment_id)?;
+        let resource = |resource_type, id| Resource { resource_type, id };
+        match (video, comment) {
+            (Some(id), None) => Ok(resource(ResourceType::Video, id)),
+            (None, Some(id)) => Ok(resource(ResourceType::Comment, id)),
+            (None, None) => Err(Problem::invalid_body(
+                "there must be a video_id or a comment_id",
+            )),
+            (Some(_), Some(_)) => Err(Problem::invalid_body(
+                "there must be a video_id or a comment_id, not both",
+            )),
+        }
+    }
+
+    fn behavior(&self) -> Result<BehaviorType, Problem> {
+        match text(&self.action_type).as_str() {
+            "1" | "like" => Ok(BehaviorType::Like),
+            "2" | "unlike" => Ok(BehaviorType::Unlike),
+            found => Err(Problem::invalid_body(&format!(
+                "action_type must be \"1\" or \"like\", \"2\" or \"unlike\", got '{found:.40}'"
+            ))),
+        }
+    }
+}
+
+/// A number, or text in digits, or nothing.
+fn id_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([
+            Type::Integer,
+            Type::String,
+            Type::Null,
+        ]))
+        .minimum(Some(0))
+        .pattern(Some("^[0-9]*$"))
+        .build()
+}
+
+fn action_schema() -> Object {
+    let words = [json!("1"), json!("2"), json!("like"), json!("unlike")];
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Integer, Type::String]))
+        .enum_values(Some(words.into_iter().chain([json!(1), json!(2)])))
+        .build()
+}
+
+/// An id, if there is one.
+fn id(name: &str, value: &Value) -> Result<Option<i64>, Problem> {
+    let text = text(value);
+    if ["", "0"].contains(&text.as_str()) {
+        return Ok(None);
+    }
+    positive(&text).map(Some).ok_or_else(|| {
+        Problem::invalid_body(&format!(
+            "{name} must be a number from 1 to {}, got '{text:.40}'",
+            i64::MAX
+        ))
+    })
+}
+
+/// A value as text: without its quotes, and nothing for null.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    }
+}
+
+/// Likes or unlikes a video or a comment.
+#[utoipa::path(
+    post,
+    path = "/v1/action/like",
+    tag = "action",
+    operation_id = "action_like",
+    params(KeyHeader),
+    request_body(
+        content = LikeAction,
+        example = json!({"video_id": "7", "comment_id": "", "action_type": "1"})
+    ),
+    responses((status = 200, body = Envelope<AcceptedBody>))
+)]
+pub(in crate::web) async fn like(
+    likes: Data<Likes>,
+    User(user_id): User,
+    key: IdempotencyKey,
+    Bytes(bytes): Bytes,
+) -> Result<HttpResponse, Problem> {
+    let action: LikeAction = read(&bytes)?;
+    let asked = Asked {
+        user_id,
+        resource: action.resource()?,
+        behavior: action.behavior()?,
+    };
+    let caller = Caller::User(user_id).name().into_owned();
+    let pipeline = Data::clone(&likes);
+    key.answer(&likes, (caller, &bytes), 1, move |identity| async move {
+        let accepted = pipeline.accept(asked, identity).await?;
+        Ok(Settled {
+            body: Envelope::of(AcceptedBody::of(asked, accepted)),
+            is_final: true,
+        })
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn action(text: &str) -> Result<(Resource, BehaviorType), Problem> {
+        let action: LikeAction = serde_json::from_str(text).expect("JSON");
+        Ok((action.resource()?, action.behavior()?))
+    }
+
+    #[test]
+    fn ids_and_actions_come_in_every_form_that_clients_send() {
+        let video = (Resource::video(7), BehaviorType::Like);
+        for text in [
+            r#"{"video_id": 7, "action_type": "1"}"#,
+            r#"{"video_id": "7", "comment_id": "", "action_type": "like"}"#,
+            r#"{"video_id": "7", "comment_id": 0, "action_type": 1, "extra": {}}"#,
+            r#"{"video_id": 7, "comment_id": null, "action_type": "1"}"#,
+        ] {
+            assert_eq!(action(text).expect(text), video, "{text}");
+        }
+        let comment = action(r#"{"video_id": "0", "comment_id": "9", "action_type": 2}"#);
+        let (resource, behavior) = comment.expect("a comment");
+        assert_eq!(
+            (resource.resource_type, resource.id),
+            (ResourceType::Comment, 9)
+        );
+        assert_eq!(behavior, BehaviorType::Unlike);
+        for text in [
+            r#"{"action_type": "1"}"#,
+            r#"{"video_id": 7, "comment_id": 9, "action_type": "1"}"#,
+            r#"{"video_id": -7, "action_type": "1"}"#,
+            r#"{"video_id": 7.5, "action_type": "1"}"#,
+            r#"{"video_id": [7], "action_type": "1"}"#,
+            r#"{"video_id": "seven", "action_type": "1"}"#,
+            r#"{"video_id": 7}"#,
+            r#"{"video_id": 7, "action_type": "3"}"#,
+            r#"{"video_id": 7, "action_type": true}"#,
+        ] {
+            assert!(action(text).is_err(), "{text}");
+        }
+    }
+}

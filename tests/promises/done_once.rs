@@ -1,0 +1,276 @@
+//! The same `Idempotency-Key` gives the same event and the same answer: across processes, restarts and
+//! crashes.
+
+use std::collections::BTreeSet;
+
+use rand::RngExt;
+use serde_json::{Value, json};
+
+use crate::support::checks::{everything_holds, ledger_closes};
+use crate::support::http::{Answer, Client};
+use crate::support::seed;
+use crate::support::servers::Kind;
+use crate::support::service::{Service, Setup};
+use crate::support::stack::Stack;
+use crate::support::{PATIENCE, until};
+
+fn send(client: &Client, method: &str, path: &str, user: i64, key: &str) -> Answer {
+    let user = user.to_string();
+    client.send(
+        method,
+        path,
+        &[("X-User-Id", &user), ("Idempotency-Key", key)],
+    )
+}
+
+fn path(video: i64) -> String {
+    format!("/v1/videos/{video}/like")
+}
+
+fn behaviors(service: &Service) -> i64 {
+    service
+        .database()
+        .number("SELECT COUNT(*) FROM user_behaviors")
+}
+
+#[track_caller]
+fn is_replayed(answer: &Answer, first: &Answer) {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("Idempotency-Replayed"), Some("true"));
+    assert_eq!(answer.text, first.text);
+}
+
+#[test]
+fn the_same_key_gives_the_same_answer_after_a_restart() {
+    let service = Setup::new().start();
+    let first = send(&service.client(), "PUT", &path(7), 1, "k");
+    assert_eq!(first.status, 200, "{first:?}");
+    assert_eq!(first.header("Idempotency-Replayed"), None);
+    is_replayed(&send(&service.client(), "PUT", &path(7), 1, "k"), &first);
+    // What was done since does not change what was answered, nor is it undone.
+    let second = send(&service.client(), "DELETE", &path(7), 1, "other");
+    assert_eq!(second.status, 200, "{second:?}");
+    let service = service.kill().start();
+    is_replayed(&send(&service.client(), "PUT", &path(7), 1, "k"), &first);
+    is_replayed(
+        &send(&service.client(), "DELETE", &path(7), 1, "other"),
+        &second,
+    );
+    assert!(!service.client().read(1, 7).liked);
+    // The same key of somebody else is another key.
+    let theirs = send(&service.client(), "PUT", &path(7), 2, "k");
+    assert_eq!(theirs.json()["user_id"], 2);
+    everything_holds(&service);
+    assert_eq!(behaviors(&service), 3);
+}
+
+#[test]
+fn the_same_key_gives_the_same_answer_in_another_process() {
+    let setup = Setup::on_parts(Kind::MariaDb);
+    let one = setup.beside().start();
+    let other = setup.start();
+    let first = send(&one.client(), "PUT", &path(7), 1, "k");
+    assert_eq!(first.json()["durability"], "broker", "{first:?}");
+    is_replayed(&send(&other.client(), "PUT", &path(7), 1, "k"), &first);
+    let batch = json!({"behaviors": [
+        {"user_id": 5, "resource_type": "video", "resource_id": 7, "behavior": "like"},
+        {"user_id": 6, "resource_type": "comment", "resource_id": 7, "behavior": "view"},
+    ]})
+    .to_string();
+    let headers = [("Idempotency-Key", "batch")];
+    let post = |service: &Service| {
+        let client = service.client();
+        let answer = client.try_send("POST", "/v1/likes", &headers, batch.as_bytes());
+        answer.expect("an answer")
+    };
+    let first = post(&other);
+    assert_eq!(first.json()["accepted"], 2, "{first:?}");
+    is_replayed(&post(&one), &first);
+    everything_holds(&one);
+    assert_eq!(behaviors(&one), 3);
+}
+
+#[test]
+fn a_key_is_for_one_request_only() {
+    let service = Setup::new().start();
+    let client = service.client();
+    send(&client, "PUT", &path(7), 1, "k");
+    for (method, video) in [("PUT", 8), ("DELETE", 7)] {
+        let refused = send(&client, method, &path(video), 1, "k");
+        assert_eq!(refused.status, 422, "{refused:?}");
+        assert_eq!(refused.problem(), "idempotency_key_reused");
+    }
+    let longest = "x".repeat(255);
+    assert_eq!(send(&client, "PUT", &path(7), 1, &longest).status, 200);
+    let too_long = "x".repeat(256);
+    for headers in [
+        vec![("Idempotency-Key", "")],
+        vec![("Idempotency-Key", too_long.as_str())],
+        vec![("Idempotency-Key", "ä")],
+        vec![("Idempotency-Key", "a"), ("Idempotency-Key", "a")],
+    ] {
+        let mut headers = headers;
+        headers.push(("X-User-Id", "1"));
+        let refused = client.send("PUT", &path(7), &headers);
+        assert_eq!(refused.status, 400, "{headers:?}: {refused:?}");
+        assert_eq!(refused.problem(), "invalid_idempotency_key");
+    }
+    everything_holds(&service);
+    assert_eq!(behaviors(&service), 2);
+}
+
+#[test]
+fn requests_with_one_key_at_the_same_time_are_one_event() {
+    let service = Setup::on_parts(Kind::MariaDb).start();
+    for round in 0..5 {
+        let key = format!("key {round}");
+        let answers: Vec<Answer> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| send(&service.client(), "PUT", &path(round + 1), 1, &key)))
+                .collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, Answer>| {
+                thread.join().expect("a thread that does not panic")
+            };
+            threads.into_iter().map(join).collect()
+        });
+        let replayed = answers
+            .iter()
+            .filter(|answer| answer.header("Idempotency-Replayed").is_some());
+        assert_eq!(replayed.count(), 7, "{answers:?}");
+        let texts: BTreeSet<_> = answers.iter().map(|answer| &answer.text).collect();
+        assert_eq!(texts.len(), 1, "{texts:?}");
+    }
+    everything_holds(&service);
+    assert_eq!(behaviors(&service), 5);
+}
+
+/// Kills the service while requests with keys are on their way, and sends each of them again until it is
+/// answered: as many events as keys, and who was answered before is answered alike.
+#[test]
+fn a_request_that_a_crash_interrupted_is_done_once() {
+    let mut rng = seed::rng("a_request_that_a_crash_interrupted_is_done_once");
+    let mut setup = Setup::on_parts(Kind::Postgres).set("LIKEWISE_LEASE_SECONDS", 1);
+    let requests: Vec<(i64, String)> = (1..=400).map(|n| (n, format!("key {n}"))).collect();
+    let mut answered: Vec<Option<String>> = vec![None; requests.len()];
+    for round in 0..4 {
+        let service = setup.start();
+        let enough = rng.random_range(20..60);
+        let client = service.client();
+        let from = round * 100;
+        let seen: Vec<Option<String>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = requests[from..from + 100]
+                .chunks(25)
+                .map(|part| {
+                    let client = client.clone();
+                    scope.spawn(move || {
+                        let ask = |(user, key): &(i64, String)| {
+                            let user = user.to_string();
+                            let headers = [("X-User-Id", user.as_str()), ("Idempotency-Key", key)];
+                            let answer = client.try_send("PUT", &path(1), &headers, b"").ok()?;
+                            (answer.status == 200).then_some(answer.text)
+                        };
+                        part.iter().map(ask).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            until("some requests to be under way", PATIENCE, || {
+                let begun = "SELECT COUNT(*) FROM idempotency_keys";
+                let begun = service.database().number(begun);
+                if begun >= from as i64 + enough {
+                    Ok(())
+                } else {
+                    Err(begun)
+                }
+            });
+            service.signal(crate::support::service::Signal::KILL);
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().expect("a thread that does not panic"))
+                .collect()
+        });
+        answered[from..from + 100].clone_from_slice(&seen);
+        setup = service.end();
+    }
+    let interrupted = answered.iter().filter(|answer| answer.is_none()).count();
+    assert!((1..400).contains(&interrupted), "{interrupted}");
+    let service = setup.start();
+    let client = service.client();
+    for ((user, key), before) in requests.iter().zip(&answered) {
+        let again = until("an answer", PATIENCE, || {
+            let answer = send(&client, "PUT", &path(1), *user, key);
+            match answer.status {
+                200 => Ok(answer),
+                409 => Err(format!("{answer:?}")),
+                _ => panic!("{answer:?}"),
+            }
+        });
+        if let Some(before) = before {
+            assert_eq!(&again.text, before);
+        }
+    }
+    everything_holds(&service);
+    assert_eq!(behaviors(&service), 400);
+    assert_eq!(client.read(1, 1).like_count, Some(400));
+}
+
+/// A request that was taken up again does not undo what its user has done since.
+#[test]
+fn a_request_that_is_taken_up_again_does_not_win_over_what_came_after_it() {
+    let service = Setup::new().start();
+    let client = service.client();
+    let first = send(&client, "PUT", &path(7), 1, "k").json();
+    let unliked = client.unlike(1, 7);
+    assert_eq!(unliked.like_count, Some(0));
+    ledger_closes(service.database());
+    // As if the process had died before it could keep the answer.
+    service.database().execute(&[
+        "UPDATE idempotency_keys SET answer = NULL, lease_until = '2020-01-01 00:00:00'",
+    ]);
+    let again = send(&client, "PUT", &path(7), 1, "k");
+    assert_eq!(again.status, 200, "{again:?}");
+    assert_eq!(again.json()["event_id"], first["event_id"]);
+    assert!(!client.read(1, 7).liked);
+    everything_holds(&service);
+    assert_eq!(behaviors(&service), 2);
+    assert!(!client.read(1, 7).liked);
+}
+
+#[test]
+fn without_the_database_a_key_cannot_be_kept_and_a_like_without_one_is_taken() {
+    let stack = Stack::start();
+    let database = crate::support::servers::Server::start(Kind::MariaDb);
+    let mut database = database;
+    let service = stack
+        .setup()
+        .on(&crate::support::database::Database::first_of(&database))
+        .start();
+    let client = service.client();
+    client.like(1, 7);
+    database.kill();
+    let refused = until("the database to be missed", PATIENCE, || {
+        let answer = send(&client, "PUT", &path(8), 1, "k");
+        if answer.status == 503 {
+            Ok(answer)
+        } else {
+            Err(format!("{answer:?}"))
+        }
+    });
+    assert_eq!(refused.problem(), "unavailable");
+    assert!(refused.header("Retry-After").is_some());
+    let taken = client.like(1, 9);
+    assert_eq!(taken.durability, "broker");
+    database.run();
+    let answer = until("the key to be taken", PATIENCE, || {
+        let answer = send(&client, "PUT", &path(8), 1, "k");
+        if answer.status == 200 {
+            Ok(answer)
+        } else {
+            Err(format!("{answer:?}"))
+        }
+    });
+    is_replayed(&send(&client, "PUT", &path(8), 1, "k"), &answer);
+    everything_holds(&service);
+    let ids: Value = answer.json();
+    assert_eq!(ids["liked"], true);
+    assert_eq!(behaviors(&service), 3);
+}
