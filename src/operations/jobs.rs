@@ -7,9 +7,10 @@ use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::events::checked_reason;
-use super::{Desk, OperationError};
+use super::{Desk, OperationError, check};
 use crate::domain::{JobKind, Status};
 use crate::store::{Job, LedgerFilter, NewJob};
 use crate::telemetry::JobCreated;
@@ -191,6 +192,7 @@ impl Desk {
         match request.kind {
             JobKind::Retry | JobKind::Discard => {
                 let filter = request.filter.clone().unwrap_or_default();
+                check(&filter)?;
                 if filter == LedgerFilter::default() {
                     return invalid(
                         "'filter' must name at least one of status, resource_type, resource_id, \
@@ -287,8 +289,8 @@ impl Desk {
     /// # Errors
     /// If it is not there.
     pub async fn job(&self, id: &str) -> Result<Job, OperationError> {
-        let job = self.store().job(id).await?;
-        job.ok_or_else(|| OperationError::NotFound(format!("there is no job {id}")))
+        let job = self.store().job(&job_id(id)?).await?;
+        job.ok_or_else(|| no_such_job(id))
     }
 
     /// The last jobs, newest first.
@@ -309,8 +311,8 @@ impl Desk {
     /// If it is not there, or has ended by itself.
     pub async fn cancel_job(&self, id: &str) -> Result<Job, OperationError> {
         let now = Utc::now();
-        let job = self.store().cancel_job(id, now).await?;
-        let job = job.ok_or_else(|| OperationError::NotFound(format!("there is no job {id}")))?;
+        let job = self.store().cancel_job(&job_id(id)?, now).await?;
+        let job = job.ok_or_else(|| no_such_job(id))?;
         if job.state != crate::domain::JobState::Cancelled {
             return Err(OperationError::Conflict(format!(
                 "job {id} is {} and cannot be cancelled any more",
@@ -319,4 +321,14 @@ impl Desk {
         }
         Ok(job)
     }
+}
+
+/// An id as the database has it. Other text names no job, and not every database would compare with it.
+fn job_id(id: &str) -> Result<String, OperationError> {
+    let id = Uuid::parse_str(id).map_err(|_| no_such_job(id))?;
+    Ok(id.hyphenated().to_string())
+}
+
+fn no_such_job(id: &str) -> OperationError {
+    OperationError::NotFound(format!("there is no job {id:.40}"))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -36,6 +36,30 @@ pub struct LedgerFilter {
     /// A part of the error message, in small or capital letters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// Whether every database can hold this moment.
+#[must_use]
+pub fn is_storable(moment: DateTime<Utc>) -> bool {
+    (1..=9_999).contains(&moment.year())
+}
+
+impl LedgerFilter {
+    /// Whether every database can compare with what it says; why not, if it cannot.
+    ///
+    /// # Errors
+    /// If a moment or a text is one that a database refuses.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let mut moments = self.since.into_iter().chain(self.until);
+        if !moments.all(is_storable) {
+            return Err("'since' and 'until' must be in the years 1 to 9999");
+        }
+        let error = self.error.as_deref().unwrap_or_default();
+        if error.contains('\0') {
+            return Err("'error' must be text without NUL");
+        }
+        Ok(())
+    }
 }
 
 /// A row of `sync_events`, as operators see it.

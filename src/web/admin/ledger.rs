@@ -68,7 +68,7 @@ pub(super) struct Found {
     tag = "admin",
     operation_id = "search_events",
     params(Search),
-    responses((status = 200, body = Found), (status = 400))
+    responses((status = 200, body = Found), (status = 400), (status = 422))
 )]
 pub(super) async fn search(desk: Data<Desk>, request: HttpRequest) -> Result<Json<Found>, Problem> {
     let search: Search = query(&request)?;
@@ -89,12 +89,13 @@ pub(super) async fn search(desk: Data<Desk>, request: HttpRequest) -> Result<Jso
         .await?;
     let more = events.len() > limit;
     events.truncate(limit);
-    let next_cursor = events.last().filter(|_| more).map(|last| {
-        cursor::write(&After {
+    let next_cursor = match events.last().filter(|_| more) {
+        Some(last) => Some(cursor::write(&After {
             at: last.created_at,
-            id: last.event_id.clone(),
-        })
-    });
+            id: event_id(&last.event_id)?,
+        })),
+        None => None,
+    };
     Ok(Json(Found {
         events,
         next_cursor,

@@ -59,7 +59,7 @@ pub(super) async fn list(
     let next_cursor = messages.last().filter(|_| more).map(|last| {
         cursor::write(&After {
             at: last.created_at,
-            id: last.id.hyphenated().to_string(),
+            id: last.id,
         })
     });
     Ok(Json(Messages {
