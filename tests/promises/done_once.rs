@@ -33,6 +33,12 @@ fn behaviors(service: &Service) -> i64 {
         .number("SELECT COUNT(*) FROM user_behaviors")
 }
 
+fn keys(service: &Service) -> i64 {
+    service
+        .database()
+        .number("SELECT COUNT(*) FROM idempotency_keys")
+}
+
 #[track_caller]
 fn is_replayed(answer: &Answer, first: &Answer) {
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -150,16 +156,17 @@ fn requests_with_one_key_at_the_same_time_are_one_event() {
 fn a_request_that_a_crash_interrupted_is_done_once() {
     let mut rng = seed::rng("a_request_that_a_crash_interrupted_is_done_once");
     let mut setup = Setup::on_parts(Kind::Postgres).set("LIKEWISE_LEASE_SECONDS", 1);
-    let requests: Vec<(i64, String)> = (1..=400).map(|n| (n, format!("key {n}"))).collect();
+    let requests: Vec<(i64, String)> = (1..=160).map(|n| (n, format!("key {n}"))).collect();
     let mut answered: Vec<Option<String>> = vec![None; requests.len()];
     for round in 0..4 {
         let service = setup.start();
-        let enough = rng.random_range(20..60);
+        let enough = rng.random_range(8..25);
         let client = service.client();
-        let from = round * 100;
+        let before = keys(&service);
+        let from = round * 40;
         let seen: Vec<Option<String>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = requests[from..from + 100]
-                .chunks(25)
+            let threads: Vec<_> = requests[from..from + 40]
+                .chunks(10)
                 .map(|part| {
                     let client = client.clone();
                     scope.spawn(move || {
@@ -174,13 +181,8 @@ fn a_request_that_a_crash_interrupted_is_done_once() {
                 })
                 .collect();
             until("some requests to be under way", PATIENCE, || {
-                let begun = "SELECT COUNT(*) FROM idempotency_keys";
-                let begun = service.database().number(begun);
-                if begun >= from as i64 + enough {
-                    Ok(())
-                } else {
-                    Err(begun)
-                }
+                let begun = keys(&service) - before;
+                if begun >= enough { Ok(()) } else { Err(begun) }
             });
             service.signal(crate::support::service::Signal::KILL);
             threads
@@ -188,11 +190,11 @@ fn a_request_that_a_crash_interrupted_is_done_once() {
                 .flat_map(|thread| thread.join().expect("a thread that does not panic"))
                 .collect()
         });
-        answered[from..from + 100].clone_from_slice(&seen);
+        answered[from..from + 40].clone_from_slice(&seen);
         setup = service.end();
     }
     let interrupted = answered.iter().filter(|answer| answer.is_none()).count();
-    assert!((1..400).contains(&interrupted), "{interrupted}");
+    assert!((1..160).contains(&interrupted), "{interrupted}");
     let service = setup.start();
     let client = service.client();
     for ((user, key), before) in requests.iter().zip(&answered) {
@@ -209,8 +211,8 @@ fn a_request_that_a_crash_interrupted_is_done_once() {
         }
     }
     everything_holds(&service);
-    assert_eq!(behaviors(&service), 400);
-    assert_eq!(client.read(1, 1).like_count, Some(400));
+    assert_eq!(behaviors(&service), 160);
+    assert_eq!(client.read(1, 1).like_count, Some(160));
 }
 
 /// A request that was taken up again does not undo what its user has done since.

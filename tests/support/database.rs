@@ -24,13 +24,14 @@ use super::servers::{Kind, Server};
 use super::{runtime, wait};
 
 /// Every table.
-pub const TABLES: [&str; 6] = [
+pub const TABLES: [&str; 7] = [
     "user_behaviors",
     "sync_events",
     "video_likes",
     "comment_likes",
     "like_counts",
     "quarantined_events",
+    "idempotency_keys",
 ];
 
 /// A database that one service uses.

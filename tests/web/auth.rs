@@ -13,7 +13,7 @@ use crate::support::tokens::{
 const PATH: &str = "/v1/videos/7/like";
 
 /// Sign-in with one secret.
-fn with_secret() -> Setup {
+pub fn with_secret() -> Setup {
     Setup::new()
         .set("LIKEWISE_AUTH_MODE", "jwt")
         .set("LIKEWISE_JWT_SECRET", SECRET)
@@ -37,7 +37,7 @@ fn write(setup: &Setup, name: &str, text: &str) {
 }
 
 /// Services that may do one thing each, and one that may do all.
-fn with_services(setup: Setup) -> Setup {
+pub fn with_services(setup: Setup) -> Setup {
     let entry = |name: &str, scopes: &[&str]| {
         let hash = sha256(&format!("lkw_{name}"));
         format!("[[token]]\nname = \"{name}\"\nsha256 = \"{hash}\"\nscopes = {scopes:?}\n")
@@ -48,6 +48,13 @@ fn with_services(setup: Setup) -> Setup {
         + &entry("operator", &["admin:operate"]);
     write(&setup, "tokens.toml", &text);
     setup.set("LIKEWISE_TOKENS_FILE", "tokens.toml")
+}
+
+/// Sends a body with a token.
+pub fn send_body(client: &Client, method: &str, path: &str, token: &str, body: &str) -> Answer {
+    let bearer = format!("Bearer {token}");
+    let sent = client.try_send(method, path, &[("Authorization", &bearer)], body.as_bytes());
+    sent.expect("an answer")
 }
 
 fn send(client: &Client, method: &str, path: &str, token: &str, user: Option<&str>) -> Answer {

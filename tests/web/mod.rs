@@ -1,7 +1,9 @@
 //! The HTTP API, a file for each group of URLs.
 
+mod action;
 mod admin;
 mod auth;
+mod batch;
 mod bounds;
 mod cors;
 mod health;
@@ -9,3 +11,4 @@ mod likes;
 mod limits;
 mod openapi;
 mod openapi_fuzz;
+mod tour;

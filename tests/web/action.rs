@@ -1,0 +1,137 @@
+//! `/v1/action`: what clients of the service that came before send, and the envelope that they read.
+
+use serde_json::{Value, json};
+
+use super::auth::{send_body, with_secret};
+use crate::support::checks::{everything_holds, ledger_closes};
+use crate::support::http::{Answer, Client};
+use crate::support::service::Setup;
+use crate::support::tokens::{SECRET, claims, hs256};
+
+fn act(client: &Client, body: &Value) -> Answer {
+    let path = "/v1/action/like";
+    let sent = client.try_send(
+        "POST",
+        path,
+        &[("X-User-Id", "1")],
+        body.to_string().as_bytes(),
+    );
+    sent.expect("an answer")
+}
+
+#[track_caller]
+fn enclosed(answer: &Answer) -> Value {
+    let body = answer.json();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("Content-Type"), Some("application/json"));
+    assert_eq!(
+        (&body["code"], &body["message"]),
+        (&json!(10_000), &json!("success"))
+    );
+    body["data"].clone()
+}
+
+#[track_caller]
+fn refused(answer: &Answer, status: u16) {
+    let body = answer.json();
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.header("Content-Type"), Some("application/json"));
+    assert_eq!(
+        (&body["code"], &body["data"]),
+        (&json!(status), &Value::Null)
+    );
+    assert!(
+        body["message"].as_str().is_some_and(|text| text.len() > 10),
+        "{body}"
+    );
+}
+
+#[test]
+fn old_clients_like_and_unlike_videos_and_comments_and_list_what_they_like() {
+    let service = Setup::new().start();
+    let client = service.client();
+    for video in 1..=5 {
+        let liked = enclosed(&act(
+            &client,
+            &json!({"video_id": video, "action_type": "1"}),
+        ));
+        assert_eq!(
+            (&liked["liked"], &liked["like_count"]),
+            (&json!(true), &json!(1))
+        );
+    }
+    enclosed(&act(
+        &client,
+        &json!({"video_id": "2", "comment_id": "", "action_type": "unlike"}),
+    ));
+    let comment = enclosed(&act(
+        &client,
+        &json!({"comment_id": "9", "action_type": "like"}),
+    ));
+    assert_eq!(comment["resource_type"], "comment");
+    assert!(client.read(1, 1).liked);
+    assert!(!client.read(1, 2).liked);
+    ledger_closes(service.database());
+    let page = |number: usize| {
+        let path = format!("/v1/action/list?page_num={number}&page_size=3&token=x");
+        let data = enclosed(&client.send("GET", &path, &[("X-User-Id", "1")]));
+        assert_eq!(data["total"], 4);
+        let items = data["items"].as_array().expect("items").clone();
+        let ids = items.iter().map(|item| item["video_id"].as_i64());
+        ids.collect::<Option<Vec<_>>>().expect("ids")
+    };
+    assert_eq!(
+        (page(1), page(2), page(3)),
+        (vec![5, 4, 3], vec![1], vec![])
+    );
+    let data = enclosed(&client.send("GET", "/v1/action/list", &[("X-User-Id", "2")]));
+    let empty = json!({"items": [], "total": 0, "page_num": 1, "page_size": 20});
+    assert_eq!(data, empty);
+    everything_holds(&service);
+}
+
+#[test]
+fn what_goes_wrong_comes_in_the_envelope_too() {
+    let service = Setup::new().start();
+    let client = service.client();
+    for body in [
+        json!({"action_type": "1"}),
+        json!({"video_id": 1, "comment_id": 1, "action_type": "1"}),
+        json!({"video_id": 1, "action_type": "3"}),
+        json!([]),
+    ] {
+        refused(&act(&client, &body), 400);
+    }
+    for query in [
+        "page_num=0",
+        "page_num=x",
+        "page_size=101",
+        "page_num=1000000",
+    ] {
+        let path = format!("/v1/action/list?{query}");
+        refused(&client.send("GET", &path, &[("X-User-Id", "1")]), 400);
+    }
+    refused(&client.get("/v1/action/list"), 400);
+    let wrong = client.get("/v1/action/like");
+    refused(&wrong, 405);
+    assert_eq!(wrong.header("Allow"), Some("POST"));
+    refused(&client.get("/v1/action/other"), 404);
+    for (table, rows) in service.database().sizes() {
+        assert_eq!(rows, 0, "{table}");
+    }
+}
+
+#[test]
+fn old_clients_sign_in_like_new_ones() {
+    let service = with_secret().start();
+    let client = service.client();
+    let body = json!({"video_id": 7, "action_type": "1"}).to_string();
+    let path = "/v1/action/like";
+    let nobody = client.try_send("POST", path, &[], body.as_bytes());
+    let nobody = nobody.expect("an answer");
+    refused(&nobody, 401);
+    assert!(nobody.header("WWW-Authenticate").is_some());
+    let token = hs256(SECRET.as_bytes(), &claims(42));
+    let liked = enclosed(&send_body(&client, "POST", path, &token, &body));
+    assert_eq!(liked["user_id"], 42);
+}

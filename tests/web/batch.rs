@@ -1,0 +1,178 @@
+//! `POST /v1/likes`: many behaviors at a time, from those who may, each with a result of its own.
+
+use std::collections::BTreeMap;
+
+use rand::RngExt;
+use serde_json::{Value, json};
+
+use super::auth::{send_body, with_secret, with_services};
+use crate::support::checks::everything_holds;
+use crate::support::http::{Answer, Client};
+use crate::support::seed;
+use crate::support::servers::Kind;
+use crate::support::service::Setup;
+use crate::support::tokens::{SECRET, claims, hs256};
+
+const PATH: &str = "/v1/likes";
+
+fn post(client: &Client, body: &Value) -> Answer {
+    let sent = client.try_send("POST", PATH, &[], body.to_string().as_bytes());
+    sent.expect("an answer")
+}
+
+fn behavior(user: i64, resource_type: &str, id: i64, behavior: &str) -> Value {
+    json!({"user_id": user, "resource_type": resource_type, "resource_id": id, "behavior": behavior})
+}
+
+#[test]
+fn each_behavior_has_a_result_and_a_bad_one_leaves_the_others_alone() {
+    let service = Setup::new().start();
+    let client = service.client();
+    let mut text_id = behavior(1, "video", 7, "like");
+    text_id["user_id"] = json!("1");
+    let mut extra = behavior(1, "video", 7, "like");
+    extra["event_id"] = json!("mine");
+    let behaviors = [
+        (behavior(1, "video", 7, "like"), 200),
+        (behavior(0, "video", 7, "like"), 400),
+        (behavior(2, "video", 7, "like"), 200),
+        (behavior(2, "comment", 7, "like"), 200),
+        (behavior(1, "video", -7, "like"), 400),
+        (behavior(1, "picture", 7, "like"), 400),
+        (behavior(1, "video", 7, "dislike"), 400),
+        (behavior(1, "video", 7, "view"), 200),
+        (text_id, 400),
+        (extra, 400),
+        (json!(7), 400),
+        (behavior(2, "video", 7, "unlike"), 200),
+    ];
+    let items: Vec<_> = behaviors.iter().map(|(item, _)| item).collect();
+    let answer = post(&client, &json!({"behaviors": items}));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let answer = answer.json();
+    assert_eq!(
+        (&answer["accepted"], &answer["refused"]),
+        (&json!(5), &json!(7))
+    );
+    let results = answer["results"].as_array().expect("results");
+    assert_eq!(results.len(), behaviors.len());
+    for ((item, status), result) in behaviors.iter().zip(results) {
+        assert_eq!(result["status"], *status, "{item}: {result}");
+        if *status == 200 {
+            for field in ["user_id", "resource_type", "resource_id", "behavior"] {
+                assert_eq!(result[field], item[field], "{result}");
+            }
+        } else {
+            assert_eq!(result["problem"]["code"], "invalid_behavior", "{result}");
+        }
+    }
+    assert_eq!(results[2]["changed"], true);
+    assert_eq!(results[11]["changed"], true);
+    assert_eq!(results[7]["changed"], Value::Null);
+    everything_holds(&service);
+    assert!(client.read(1, 7).liked);
+    assert!(!client.read(2, 7).liked);
+    let count = |sql: &str| service.database().number(sql);
+    assert_eq!(count("SELECT COUNT(*) FROM user_behaviors"), 5);
+    assert_eq!(count("SELECT COUNT(*) FROM sync_events"), 4);
+}
+
+#[test]
+fn what_is_no_batch_is_refused_and_changes_nothing() {
+    let service = Setup::new().start();
+    let client = service.client();
+    let good = behavior(1, "video", 7, "like");
+    for (body, status, code) in [
+        (String::new(), 400, "invalid_body"),
+        ("{}".to_owned(), 400, "invalid_body"),
+        ("[]".to_owned(), 400, "invalid_body"),
+        (json!({"behaviors": {}}).to_string(), 400, "invalid_body"),
+        (
+            json!({"behaviors": [good], "dry_run": true}).to_string(),
+            400,
+            "invalid_body",
+        ),
+        (json!({"behaviors": []}).to_string(), 422, "unprocessable"),
+        (
+            json!({"behaviors": vec![good.clone(); 1_001]}).to_string(),
+            422,
+            "unprocessable",
+        ),
+        ("x".repeat(256 * 1024 + 1), 413, "body_too_large"),
+    ] {
+        let answer = client.try_send("POST", PATH, &[], body.as_bytes());
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, status, "{body:.60}: {answer:?}");
+        assert_eq!(answer.problem(), code, "{body:.60}");
+    }
+    let refused = client.get(PATH);
+    assert_eq!(
+        (refused.status, refused.header("Allow")),
+        (405, Some("POST"))
+    );
+    for (table, rows) in service.database().sizes() {
+        assert_eq!(rows, 0, "{table}");
+    }
+}
+
+/// As many as can be, with several of one pair in one request: the last one of each wins, and every one of
+/// them is an event.
+#[test]
+fn the_last_behavior_of_a_pair_wins_in_requests_as_large_as_can_be() {
+    let mut rng = seed::rng("the_last_behavior_of_a_pair_wins");
+    for setup in [Setup::new(), Setup::on_parts(Kind::MariaDb)] {
+        let service = setup.start();
+        let client = service.client();
+        let mut model: BTreeMap<(i64, i64), bool> = BTreeMap::new();
+        for _ in 0..3 {
+            let mut items = Vec::new();
+            for _ in 0..1_000 {
+                let (user, video) = (rng.random_range(1..=40), rng.random_range(1..=8));
+                let liked = rng.random_bool(0.5);
+                model.insert((user, video), liked);
+                let word = if liked { "like" } else { "unlike" };
+                items.push(behavior(user, "video", video, word));
+            }
+            let answer = post(&client, &json!({"behaviors": items}));
+            assert_eq!(answer.status, 200, "{answer:?}");
+            assert_eq!(answer.json()["accepted"], 1_000);
+            for ((user, video), liked) in &model {
+                assert_eq!(client.read(*user, *video).liked, *liked, "{user} {video}");
+            }
+        }
+        everything_holds(&service);
+        for ((user, video), liked) in &model {
+            assert_eq!(client.read(*user, *video).liked, *liked, "{user} {video}");
+        }
+        let events = service
+            .database()
+            .number("SELECT COUNT(*) FROM sync_events");
+        assert_eq!(events, 3_000);
+    }
+}
+
+#[test]
+fn only_a_service_that_may_write_for_anybody_may_send_a_batch() {
+    let service = with_services(with_secret()).start();
+    let client = service.client();
+    let body = json!({"behaviors": [behavior(1, "video", 7, "like")]}).to_string();
+    let user = hs256(SECRET.as_bytes(), &claims(1));
+    for (token, status, code) in [
+        (user.as_str(), 403, "forbidden"),
+        ("lkw_reader", 403, "forbidden"),
+        ("lkw_operator", 403, "forbidden"),
+        ("lkw_unknown", 401, "unauthorized"),
+    ] {
+        let refused = send_body(&client, "POST", PATH, token, &body);
+        assert_eq!(refused.status, status, "{token}: {refused:?}");
+        assert_eq!(refused.problem(), code, "{token}");
+    }
+    let nobody = client.try_send("POST", PATH, &[], body.as_bytes());
+    assert_eq!(nobody.expect("an answer").status, 401);
+    for (table, rows) in service.database().sizes() {
+        assert_eq!(rows, 0, "{table}");
+    }
+    let taken = send_body(&client, "POST", PATH, "lkw_writer", &body);
+    assert_eq!(taken.status, 200, "{taken:?}");
+    assert_eq!(taken.json()["accepted"], 1);
+}
