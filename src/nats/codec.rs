@@ -274,7 +274,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::Action;
 
     const NOW: Version = Version(1_790_000_000_000_000);
 

@@ -101,3 +101,67 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Ope
     .into_iter()
     .filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use actix_web::test::{TestRequest, call_and_read_body, init_service};
+    use actix_web::{App, HttpRequest};
+
+    use super::*;
+    use crate::web;
+
+    /// The paths of the routes in actix-web's map of them, which it shows to whoever debugs.
+    fn paths_in(map: &str) -> BTreeSet<String> {
+        let mut paths = BTreeSet::new();
+        // The scopes that a line is in, each with how far its own lines are indented.
+        let mut scopes: Vec<(usize, String)> = Vec::new();
+        let mut pattern = "";
+        let mut lines = map.lines();
+        while let Some(line) = lines.next() {
+            let text = line.trim_start();
+            let indent = line.len() - text.len();
+            if text.starts_with("patterns: ") {
+                assert_eq!(text, "patterns: Single(");
+                let quoted = lines.next().expect("a pattern").trim();
+                pattern = quoted.trim_end_matches(',').trim_matches('"');
+            }
+            let Some(is_prefix) = text.strip_prefix("is_prefix: ") else {
+                continue;
+            };
+            scopes.retain(|(outer, _)| *outer < indent);
+            if is_prefix == "true," {
+                scopes.push((indent, pattern.to_owned()));
+            } else {
+                let outer = scopes.iter().map(|(_, prefix)| prefix.as_str());
+                paths.insert(outer.chain([pattern]).collect());
+            }
+        }
+        paths
+    }
+
+    #[actix_web::test]
+    async fn every_route_is_documented_and_nothing_else_is() {
+        const MAP: &str = "/a-route-of-this-test";
+        for role in [Role::All, Role::Api, Role::Worker] {
+            let map = async |request: HttpRequest| format!("{:#?}", request.resource_map());
+            let app = App::new()
+                .route(MAP, actix_web::web::get().to(map))
+                .configure(|config| web::routes(config, role));
+            let app = init_service(app).await;
+            let request = TestRequest::get().uri(MAP).to_request();
+            let map = call_and_read_body(&app, request).await;
+            let mut routes = paths_in(&String::from_utf8_lossy(&map));
+            assert!(routes.remove(MAP), "{routes:?}");
+            let document = document(About {
+                role,
+                sign_in: false,
+                admin_is_open: true,
+            });
+            let documented: BTreeSet<_> = document.paths.paths.into_keys().collect();
+            assert_eq!(routes, documented, "{role:?}");
+            assert_eq!(routes.contains("/v1/comments/{id}/like"), role.is_api());
+        }
+    }
+}
