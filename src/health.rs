@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::cache::Cache;
 use crate::nats::Broker;
@@ -27,7 +28,7 @@ pub struct Probe {
 }
 
 /// How one part is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PartReport {
     /// What it is, for people.
     pub kind: &'static str,
@@ -39,7 +40,7 @@ pub struct PartReport {
 }
 
 /// Whether a part answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PartState {
     /// It does.

@@ -1,13 +1,14 @@
 //! The typed messages between actors, in the order of the flow.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::actors::kit::Request;
 use crate::domain::{Applied, Begun, BehaviorEvent, KeyedRequest, LedgerRow, Mark, Pair, Version};
 use crate::store::{Ended, Settled};
 
 /// What an answered like has reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// JetStream has acknowledged it.

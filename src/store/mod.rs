@@ -40,7 +40,7 @@ pub use maintenance::{
 pub use operations::{
     BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
     JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, NewJob,
-    Operations, QuarantineEntry,
+    Operations, QuarantineEntry, is_storable,
 };
 pub use verify::{Check, Difference, Verification};
 

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{QuarantinedEvent, StoreFuture};
 use crate::domain::{JobKind, JobState, LedgerRow, Mark, Priority, ResourceType, Status, UserId};
 
 /// Which ledger rows; what is absent does not matter.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LedgerFilter {
     /// Their status.
@@ -24,6 +25,7 @@ pub struct LedgerFilter {
     pub resource_id: Option<i64>,
     /// Whose like.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
     pub user_id: Option<UserId>,
     /// Recorded at this moment or later.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,12 +38,37 @@ pub struct LedgerFilter {
     pub error: Option<String>,
 }
 
+/// Whether every database can hold this moment.
+#[must_use]
+pub fn is_storable(moment: DateTime<Utc>) -> bool {
+    (1..=9_999).contains(&moment.year())
+}
+
+impl LedgerFilter {
+    /// Whether every database can compare with what it says; why not, if it cannot.
+    ///
+    /// # Errors
+    /// If a moment or a text is one that a database refuses.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let mut moments = self.since.into_iter().chain(self.until);
+        if !moments.all(is_storable) {
+            return Err("'since' and 'until' must be in the years 1 to 9999");
+        }
+        let error = self.error.as_deref().unwrap_or_default();
+        if error.contains('\0') {
+            return Err("'error' must be text without NUL");
+        }
+        Ok(())
+    }
+}
+
 /// A row of `sync_events`, as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LedgerEntry {
     /// The event's id.
     pub event_id: String,
     /// Who liked or unliked.
+    #[schema(value_type = i64)]
     pub user_id: UserId,
     /// The kind of resource.
     pub resource_type: String,
@@ -76,7 +103,7 @@ pub struct LedgerEntry {
 }
 
 /// The ledger at a glance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LedgerHealth {
     /// Rows of each status.
     pub rows: BTreeMap<Status, i64>,
@@ -89,7 +116,7 @@ pub struct LedgerHealth {
 }
 
 /// How many rows have an error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ErrorCount {
     /// What it says.
     pub error_message: String,
@@ -188,7 +215,7 @@ pub struct NewJob {
 }
 
 /// A row of `jobs`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Job {
     /// Its id.
     pub id: String,

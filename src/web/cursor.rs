@@ -1,10 +1,13 @@
 //! Pages: how many entries, and where the next one begins. A cursor is opaque to clients.
 
 use chrono::{DateTime, Utc};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::IntoParams;
+use uuid::Uuid;
 
 use super::Problem;
+use crate::store::is_storable;
 
 /// How many entries a page of likes has if it is not said.
 pub(super) const LIMIT: usize = 50;
@@ -13,10 +16,14 @@ pub(super) const LIMIT: usize = 50;
 pub(super) const MOST: usize = 200;
 
 /// Which page of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
+    /// How many at the most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     pub(super) limit: Option<usize>,
+    /// Where the page begins: `next_cursor` of the page before.
     pub(super) cursor: Option<String>,
 }
 
@@ -24,13 +31,22 @@ pub(super) struct PageQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct After {
+    #[serde(deserialize_with = "storable")]
     pub(super) at: DateTime<Utc>,
-    pub(super) id: String,
+    pub(super) id: Uuid,
+}
+
+fn storable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
+    let at = DateTime::deserialize(deserializer)?;
+    if is_storable(at) {
+        return Ok(at);
+    }
+    Err(D::Error::custom("no row is that old, or that new"))
 }
 
 impl From<After> for (DateTime<Utc>, String) {
     fn from(after: After) -> Self {
-        (after.at, after.id)
+        (after.at, after.id.hyphenated().to_string())
     }
 }
 
@@ -75,7 +91,7 @@ mod tests {
     fn a_cursor_comes_back_as_what_it_was_written_for_and_nothing_else_is_one() {
         let after = After {
             at: DateTime::UNIX_EPOCH,
-            id: "7".to_owned(),
+            id: Uuid::max(),
         };
         assert_eq!(read(Some(&write(&after))).expect("a cursor"), Some(after));
         assert_eq!(read::<After>(None).expect("the first page"), None);

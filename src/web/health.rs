@@ -7,12 +7,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
 
 use super::auth::{Caller, Scope};
 use super::{Context, Problem};
 use crate::actors::kit::{Registry, State};
-use crate::health::{PartReports, Probe, can_accept};
+use crate::health::{PartReport, PartReports, Probe, can_accept};
 use crate::telemetry;
+
+/// How the service is.
+#[derive(OpenApi)]
+#[openapi(
+    tags((name = "health", description = "How the service is, for what watches it.")),
+    paths(healthz, readyz, metrics)
+)]
+pub(super) struct Document;
+
+/// The content type of OpenMetrics.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Asks parts and actors how they are.
 #[derive(Clone)]
@@ -25,11 +37,18 @@ pub struct Health {
     pub draining: Arc<AtomicBool>,
 }
 
-#[derive(Debug, Serialize)]
-struct Readiness {
+/// Whether a like sent now can be made durable, and why not.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Readiness {
+    /// Whether it can.
     ready: bool,
+    /// Whether the service is shutting down.
     draining: bool,
+    /// How each part that is configured is, by its name.
+    #[schema(value_type = BTreeMap<String, PartReport>)]
     parts: PartReports,
+    /// What each actor is up to, by its name.
+    #[schema(value_type = BTreeMap<String, State>)]
     actors: BTreeMap<&'static str, State>,
 }
 
@@ -53,13 +72,23 @@ impl Health {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// That the process answers.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Alive {
+    /// Always true.
     alive: bool,
+    /// Which version of Likewise it is.
     version: &'static str,
 }
 
-/// `GET /healthz`: the process answers.
+/// The process answers.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "health",
+    operation_id = "healthz",
+    responses((status = 200, body = Alive))
+)]
 pub(super) async fn healthz() -> Json<Alive> {
     Json(Alive {
         alive: true,
@@ -67,7 +96,17 @@ pub(super) async fn healthz() -> Json<Alive> {
     })
 }
 
-/// `GET /readyz`: a like sent now can be made durable; 503 if not.
+/// A like sent now can be made durable.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "health",
+    operation_id = "readyz",
+    responses(
+        (status = 200, description = "It can", body = Readiness),
+        (status = 503, description = "It cannot, or nothing could be found out in time", body = Readiness)
+    )
+)]
 pub(super) async fn readyz(context: Data<Context>) -> HttpResponse {
     let readiness = context.health.readiness().await;
     if readiness.ready {
@@ -77,8 +116,16 @@ pub(super) async fn readyz(context: Data<Context>) -> HttpResponse {
     }
 }
 
-/// `GET /metrics`, in the OpenMetrics text format. Where users must sign in, it asks for a token as
-/// `/admin` does.
+/// The metrics, in the OpenMetrics text format.
+///
+/// Where users must sign in, it asks for a token as `/admin` does.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    operation_id = "metrics",
+    responses((status = 200, body = String, content_type = METRICS_TYPE))
+)]
 pub(super) async fn metrics(
     context: Data<Context>,
     request: HttpRequest,
@@ -89,6 +136,6 @@ pub(super) async fn metrics(
             .allow(&Caller::of(&request)?, Scope::AdminRead)?;
     }
     Ok(HttpResponse::Ok()
-        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        .content_type(METRICS_TYPE)
         .body(telemetry::exposition()))
 }

@@ -9,6 +9,7 @@ use actix_web::http::header::{ContentType, HeaderName};
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use ring::digest::{Context as Digest, SHA256};
 use serde::Serialize;
+use utoipa::IntoParams;
 
 use super::Problem;
 use crate::domain::Identity;
@@ -17,8 +18,27 @@ use crate::likes::{Attempt, Keyed, Likes, NotOnce, Once};
 /// Says that an answer was given before.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
+/// The header.
+pub(super) const KEY: &str = "Idempotency-Key";
+
 /// The longest key, in bytes.
 pub(super) const LONGEST: usize = 255;
+
+/// How a key is given.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "only described; `IdempotencyKey` reads it")]
+pub(super) struct KeyHeader {
+    /// A request that is sent again with the same key is done once, and answered alike.
+    #[param(
+        rename = "Idempotency-Key",
+        nullable = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[ -~]+$"
+    )]
+    key: Option<String>,
+}
 
 /// The key of a request, if it has one, and what it asks for.
 pub(super) struct IdempotencyKey {
@@ -32,13 +52,15 @@ impl FromRequest for IdempotencyKey {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let mut values = request.headers().get_all("Idempotency-Key");
+        let mut values = request.headers().get_all(KEY);
         let key = match (values.next(), values.next()) {
             (None, _) => Ok(None),
             (Some(value), None) => value
                 .to_str()
                 .ok()
                 .filter(|key| (1..=LONGEST).contains(&key.len()))
+                // A header may also have tabs.
+                .filter(|key| !key.contains('\t'))
                 .map(|key| Some(key.to_owned()))
                 .ok_or_else(Problem::invalid_idempotency_key),
             (Some(_), Some(_)) => Err(Problem::invalid_idempotency_key()),

@@ -13,6 +13,7 @@ mod idempotency;
 mod likes;
 pub mod limits;
 mod moment;
+pub mod openapi;
 pub mod paced;
 mod problem;
 
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::web::{self, Bytes, Data, ServiceConfig};
 
 pub use bounds::bound;
 pub use cors::{cors, is_origin};
@@ -62,6 +63,8 @@ pub struct Context {
     pub request_timeout: Duration,
     /// Whether actors can be made to panic.
     pub fault_injection: bool,
+    /// The OpenAPI document.
+    pub document: Bytes,
 }
 
 impl Context {
@@ -73,6 +76,11 @@ impl Context {
         health: health::Health,
         auth: Arc<Auth>,
     ) -> Self {
+        let document = openapi::bytes(openapi::About {
+            role: settings.role,
+            sign_in: auth.is_required(),
+            admin_is_open: auth.admin_is_open(),
+        });
         Self {
             registry,
             health,
@@ -80,6 +88,7 @@ impl Context {
             limits: Arc::new(Limits::new(&settings.web.limits)),
             request_timeout: settings.web.request_timeout,
             fault_injection: settings.fault_injection,
+            document,
         }
     }
 
@@ -103,6 +112,7 @@ pub fn routes(config: &mut ServiceConfig, role: Role) {
         .service(only_get("/healthz", web::get().to(health::healthz)))
         .service(only_get("/readyz", web::get().to(health::readyz)))
         .service(only_get("/metrics", web::get().to(health::metrics)))
+        .configure(openapi::routes)
         .configure(admin::routes)
         .default_service(web::to(async || Problem::not_found()));
 }

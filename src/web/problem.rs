@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::domain::FailureKind;
 use crate::likes::{NotAccepted, NotRead};
@@ -25,8 +26,12 @@ pub struct Problem {
     challenge: Option<String>,
 }
 
-/// A problem as it is written.
-#[derive(Debug, Serialize)]
+/// The media type of problems.
+pub(super) const CONTENT_TYPE: &str = "application/problem+json";
+
+/// A problem as RFC 9457 has it, with a code that never changes.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
 pub(super) struct ProblemBody {
     /// `urn:likewise:problem:` and the code.
     r#type: String,
@@ -364,10 +369,9 @@ impl ResponseError for Problem {
             response.insert_header((header::WWW_AUTHENTICATE, challenge.as_str()));
         }
         let mut response = response.json(self.body());
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         response
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use likewise::web::openapi::PROBLEMS;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -186,6 +187,11 @@ impl Answer {
             !r#type.is_empty() && !title.is_empty() && !detail.is_empty(),
             "{self:?}"
         );
+        // No operation answers 405: it is what a path without such an operation answers.
+        let documented = PROBLEMS
+            .iter()
+            .any(|kind| kind.status == status && kind.codes.contains(&code.as_str()));
+        assert!(documented || status == 405, "not documented: {self:?}");
         code
     }
 }

@@ -7,6 +7,7 @@ pub mod database;
 pub mod http;
 pub mod interactions;
 pub mod raw;
+pub mod schemathesis;
 pub mod seed;
 pub mod servers;
 pub mod service;

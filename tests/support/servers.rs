@@ -303,8 +303,9 @@ static ENVIRONMENT: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
         .collect()
 });
 
+/// A program that `scripts/services install` has brought.
 #[track_caller]
-fn program(variable: &str) -> PathBuf {
+pub fn program(variable: &str) -> PathBuf {
     let Some(path) = ENVIRONMENT.get(variable) else {
         panic!("scripts/services env names no {variable}: run `scripts/services install` first");
     };

@@ -1,6 +1,10 @@
 //! `/admin`: how the actors are doing, who may ask, and the faults that tests provoke.
 
+use serde_json::json;
+
 use crate::support::checks::ledger_closes;
+use crate::support::database::Database;
+use crate::support::servers::Kind;
 use crate::support::service::Setup;
 use crate::support::{PATIENCE, until};
 
@@ -150,4 +154,102 @@ fn faults_cannot_be_provoked_unless_that_is_enabled() {
         .send("POST", "/admin/faults/panic/nobody", &[]);
     assert_eq!(answer.status, 404, "{answer:?}");
     assert_eq!(answer.problem(), "unknown_actor");
+}
+
+/// Moments that a database may not be able to hold, and texts that its columns may not.
+fn odd_requests() -> Vec<(&'static str, String, String)> {
+    const MOMENTS: [&str; 5] = [
+        "0000-01-01T00:00:00Z",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.999999999Z",
+        "+262000-01-01T00:00:00Z",
+        "-262000-01-01T00:00:00Z",
+    ];
+    const TEXTS: [(&str, &str); 4] = [
+        ("\0", "%00"),
+        ("\u{e9}", "%C3%A9"),
+        ("\u{1f600}%_\\", "%F0%9F%98%80%25_%5C"),
+        (
+            "01890a5d-ac96-774b-bcce-b302099a8057\0",
+            "01890a5d-ac96-774b-bcce-b302099a8057%00",
+        ),
+    ];
+    let mut requests = Vec::new();
+    let mut get = |path: String| requests.push(("GET", path, String::new()));
+    for id in [i64::MIN, -1, 0, i64::MAX] {
+        get(format!(
+            "/admin/ledger/events?resource_id={id}&user_id={id}"
+        ));
+    }
+    for moment in MOMENTS {
+        let encoded = moment.replace('+', "%2B");
+        get(format!("/admin/ledger/events?since={encoded}"));
+        get(format!("/admin/ledger/events?until={encoded}"));
+        for (id, _) in TEXTS {
+            let cursor = hex::encode(json!({"at": moment, "id": id}).to_string());
+            get(format!("/admin/ledger/events?cursor={cursor}"));
+            get(format!("/admin/quarantine?cursor={cursor}"));
+        }
+        let cursor = json!({"at": moment, "id": "01890a5d-ac96-774b-bcce-b302099a8057"});
+        let cursor = hex::encode(cursor.to_string());
+        get(format!("/admin/ledger/events?cursor={cursor}"));
+        get(format!("/admin/quarantine?cursor={cursor}"));
+    }
+    for (_, encoded) in TEXTS {
+        get(format!("/admin/ledger/events?error={encoded}"));
+        for path in ["jobs", "ledger/events", "quarantine"] {
+            get(format!("/admin/{path}/{encoded}"));
+        }
+    }
+    let mut post = |path: String, body: String| requests.push(("POST", path, body));
+    for (text, encoded) in TEXTS {
+        post(format!("/admin/jobs/{encoded}/cancel"), String::new());
+        for dry_run in [true, false] {
+            let filter = json!({"error": text});
+            let job =
+                json!({"kind": "discard", "filter": filter, "reason": text, "dry_run": dry_run});
+            post("/admin/jobs".to_owned(), job.to_string());
+        }
+    }
+    for moment in MOMENTS {
+        for bound in ["since", "until"] {
+            let job = json!({"kind": "retry", "filter": {bound: moment}});
+            post("/admin/jobs".to_owned(), job.to_string());
+        }
+    }
+    let prune = json!({"kind": "prune", "ledger_days": u32::MAX, "behaviors_days": u32::MAX});
+    post("/admin/jobs".to_owned(), prune.to_string());
+    requests
+}
+
+#[test]
+fn no_database_takes_odd_values_for_a_fault_of_its_own() {
+    for setup in [
+        Setup::new(),
+        Setup::new().on(&Database::hosted(Kind::MariaDb)),
+        Setup::new().on(&Database::hosted(Kind::Postgres)),
+    ] {
+        let service = setup.start();
+        let client = service.client();
+        let mut faults = Vec::new();
+        for (method, path, body) in odd_requests() {
+            let answer = client.try_send(method, &path, &[], body.as_bytes());
+            let answer = answer.expect("an answer");
+            if answer.status >= 500 {
+                faults.push(format!("{method} {path} {body}: {}", answer.text));
+            }
+        }
+        assert!(faults.is_empty(), "{faults:#?}");
+    }
+}
+
+#[test]
+fn an_operator_is_named_in_printable_characters() {
+    let service = Setup::new().start();
+    let client = service.client();
+    for name in ["a\tb", "\t", "\u{e9}", ""] {
+        let answer = client.send("POST", "/admin/jobs/none/cancel", &[("X-Operator", name)]);
+        assert_eq!(answer.status, 400, "{name:?}: {answer:?}");
+        assert_eq!(answer.problem(), "invalid_operator");
+    }
 }

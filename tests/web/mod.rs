@@ -9,5 +9,7 @@ mod cors;
 mod health;
 mod likes;
 mod limits;
+mod openapi;
+mod openapi_fuzz;
 mod reads;
 mod tour;

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::mailbox::Gauge;
 
 /// What an actor is up to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ActorState)]
 pub enum State {
     /// Takes messages.
     Running,
@@ -158,7 +160,7 @@ impl Vitals {
 }
 
 /// How one actor is doing.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ActorReport {
     /// Its name.
     pub name: &'static str,
@@ -181,7 +183,7 @@ pub struct ActorReport {
 }
 
 /// How full a mailbox is.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub struct MailboxReport {
     /// Events waiting or being worked on.
     pub depth: usize,

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::ledger::FilterArgs;
 use super::{EventId, Failure, operator, print_json};
 use crate::domain::JobKind;
-use crate::operations::{Desk, Ended, JobAnswer, JobRequest, OperationError, Runner};
+use crate::operations::{Counted, Desk, Ended, JobAnswer, JobRequest, OperationError, Runner};
 use crate::store::{Job, LedgerFilter};
 
 /// What `retry` and `discard` have in common.
@@ -122,7 +122,7 @@ async fn all(
     };
     let filter = arguments.filter.filter();
     let counted = desk.request_job(request(true, &filter), &operator).await?;
-    let JobAnswer::Counted { total, rows, .. } = counted else {
+    let JobAnswer::Counted(Counted { total, rows, .. }) = counted else {
         unreachable!("a dry run makes no job");
     };
     let of_each: Vec<_> = rows

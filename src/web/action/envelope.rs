@@ -5,6 +5,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use actix_web::{HttpResponseBuilder, ResponseError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::web::Problem;
 
@@ -12,7 +13,7 @@ use crate::web::Problem;
 pub(in crate::web) const SUCCESS: u16 = 10_000;
 
 /// An answer in its envelope.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(in crate::web) struct Envelope<T> {
     /// 10000, or the HTTP status of what went wrong.
     code: u16,

@@ -3,26 +3,31 @@
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 use super::envelope::Envelope;
 use crate::domain::{BehaviorType, Resource, ResourceType};
 use crate::likes::{Asked, Likes};
 use crate::web::Problem;
 use crate::web::auth::Caller;
-use crate::web::extract::{Bytes, User, json, positive};
-use crate::web::idempotency::{IdempotencyKey, Settled};
+use crate::web::extract::{Bytes, User, json as read, positive};
+use crate::web::idempotency::{IdempotencyKey, KeyHeader, Settled};
 use crate::web::likes::AcceptedBody;
 
 /// What is liked or unliked: one of the two ids. Ids and action come as numbers or as text; an id that is 0,
 /// empty or null is as good as absent. Other fields do not matter.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(in crate::web) struct LikeAction {
     #[serde(default)]
+    #[schema(schema_with = id_schema)]
     video_id: Value,
     #[serde(default)]
+    #[schema(schema_with = id_schema)]
     comment_id: Value,
     #[serde(default)]
+    #[schema(schema_with = action_schema, required = true)]
     action_type: Value,
 }
 
@@ -54,6 +59,27 @@ impl LikeAction {
     }
 }
 
+/// A number, or text in digits, or nothing.
+fn id_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([
+            Type::Integer,
+            Type::String,
+            Type::Null,
+        ]))
+        .minimum(Some(0))
+        .pattern(Some("^[0-9]*$"))
+        .build()
+}
+
+fn action_schema() -> Object {
+    let words = [json!("1"), json!("2"), json!("like"), json!("unlike")];
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Integer, Type::String]))
+        .enum_values(Some(words.into_iter().chain([json!(1), json!(2)])))
+        .build()
+}
+
 /// An id, if there is one.
 fn id(name: &str, value: &Value) -> Result<Option<i64>, Problem> {
     let text = text(value);
@@ -77,14 +103,26 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// `POST /v1/action/like`
+/// Likes or unlikes a video or a comment.
+#[utoipa::path(
+    post,
+    path = "/v1/action/like",
+    tag = "action",
+    operation_id = "action_like",
+    params(KeyHeader),
+    request_body(
+        content = LikeAction,
+        example = json!({"video_id": "7", "comment_id": "", "action_type": "1"})
+    ),
+    responses((status = 200, body = Envelope<AcceptedBody>))
+)]
 pub(in crate::web) async fn like(
     likes: Data<Likes>,
     User(user_id): User,
     key: IdempotencyKey,
     Bytes(bytes): Bytes,
 ) -> Result<HttpResponse, Problem> {
-    let action: LikeAction = json(&bytes)?;
+    let action: LikeAction = read(&bytes)?;
     let asked = Asked {
         user_id,
         resource: action.resource()?,

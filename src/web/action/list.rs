@@ -4,6 +4,7 @@ use actix_web::HttpRequest;
 use actix_web::web::{Data, Json};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::envelope::Envelope;
 use crate::domain::ResourceType;
@@ -22,14 +23,19 @@ const PAGE_SIZE: usize = 20;
 const DEEPEST: usize = 10_000;
 
 /// Which page; the first is 1. Other parameters do not matter.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(in crate::web) struct PageNumber {
+    /// Which page. They go 10,000 videos deep.
+    #[param(minimum = 1, default = 1)]
     page_num: Option<usize>,
+    /// How many videos a page has.
+    #[param(minimum = 1, maximum = 100, default = 20)]
     page_size: Option<usize>,
 }
 
 /// The videos that a user likes, the newest like first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(in crate::web) struct ActionList {
     items: Vec<ActionItem>,
     /// How many videos the user likes.
@@ -39,14 +45,22 @@ pub(in crate::web) struct ActionList {
 }
 
 /// One of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(in crate::web) struct ActionItem {
     video_id: i64,
     #[serde(serialize_with = "micros")]
     liked_at: DateTime<Utc>,
 }
 
-/// `GET /v1/action/list`
+/// The videos that the user likes, the newest like first.
+#[utoipa::path(
+    get,
+    path = "/v1/action/list",
+    tag = "action",
+    operation_id = "action_list",
+    params(PageNumber),
+    responses((status = 200, body = Envelope<ActionList>), (status = 400))
+)]
 pub(in crate::web) async fn list(
     likes: Data<Likes>,
     Reader(user_id): Reader,

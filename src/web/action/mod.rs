@@ -7,9 +7,22 @@ mod list;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
+use utoipa::OpenApi;
 
 use self::envelope::enclose;
 use super::{Problem, only_get, only_post};
+
+/// What is documented of it.
+#[derive(OpenApi)]
+#[openapi(
+    tags((
+        name = "action",
+        description = "The paths of the service that came before, with its envelope: `code` is 10000 if it \
+                       went well, and else the HTTP status."
+    )),
+    paths(like::like, list::list)
+)]
+pub(super) struct Document;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(

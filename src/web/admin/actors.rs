@@ -2,15 +2,26 @@
 
 use actix_web::web::{Data, Json};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::actors::kit::ActorReport;
 use crate::web::Context;
 
-#[derive(Debug, Serialize)]
+/// Every actor of this process.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Actors)]
 pub(super) struct ActorsBody {
     actors: Vec<ActorReport>,
 }
 
+/// How every actor is doing, in the order of the flow.
+#[utoipa::path(
+    get,
+    path = "/admin/actors",
+    tag = "admin",
+    operation_id = "list_actors",
+    responses((status = 200, body = ActorsBody))
+)]
 pub(super) async fn list(context: Data<Context>) -> Json<ActorsBody> {
     Json(ActorsBody {
         actors: context.registry.report(),

@@ -6,6 +6,17 @@ use actix_web::web::{Data, Path};
 
 use crate::web::{Context, Problem};
 
+/// Makes an actor panic, to see it survive.
+///
+/// Answers 404 unless fault injection is enabled.
+#[utoipa::path(
+    post,
+    path = "/admin/faults/panic/{actor}",
+    tag = "admin",
+    operation_id = "provoke_panic",
+    params(("actor" = String, Path, description = "The actor's name", example = "cache_writer")),
+    responses((status = 202, description = "It will panic at its next message"), (status = 404))
+)]
 pub(super) async fn panic(
     context: Data<Context>,
     actor: Path<String>,

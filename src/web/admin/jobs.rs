@@ -3,16 +3,40 @@
 use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::Operator;
+use super::{Operator, OperatorHeader};
 use crate::domain::JobKind;
-use crate::operations::{Desk, JobAnswer, JobRequest};
+use crate::operations::{Counted, Desk, JobAnswer, JobRequest};
 use crate::store::Job;
 use crate::web::Problem;
 use crate::web::cursor;
 use crate::web::extract::{Body, query};
 
-/// `POST /admin/jobs`: 201 with the job, or 200 with what a dry run counted.
+/// Asks for work on many rows, or counts what it would take.
+///
+/// `retry` and `discard` take a filter with at least one condition. A worker runs the job; look at it
+/// under its id.
+#[utoipa::path(
+    post,
+    path = "/admin/jobs",
+    tag = "admin",
+    operation_id = "create_job",
+    params(OperatorHeader),
+    request_body = JobRequest,
+    responses(
+        (status = 200, description = "What a dry run counted; nothing was changed", body = Counted),
+        (
+            status = 201,
+            description = "The job, queued",
+            body = Job,
+            headers(("Location" = String, description = "The path of the job"))
+        ),
+        (status = 400),
+        (status = 409),
+        (status = 422)
+    )
+)]
 pub(super) async fn create(
     desk: Data<Desk>,
     operator: Operator,
@@ -22,23 +46,36 @@ pub(super) async fn create(
         JobAnswer::Created(job) => HttpResponse::Created()
             .insert_header(("Location", format!("/admin/jobs/{}", job.id)))
             .json(job),
-        counted @ JobAnswer::Counted { .. } => HttpResponse::Ok().json(counted),
+        JobAnswer::Counted(counted) => HttpResponse::Ok().json(counted),
     })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-struct Which {
+pub(super) struct Which {
+    /// Only jobs of this kind.
     kind: Option<JobKind>,
+    /// How many at the most.
+    #[param(minimum = 1, maximum = 500, default = 20)]
     limit: Option<usize>,
 }
 
-#[derive(Debug, Serialize)]
+/// Jobs, newest first.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Jobs {
     jobs: Vec<Job>,
 }
 
-/// `GET /admin/jobs`: the last jobs, newest first.
+/// The last jobs, newest first.
+#[utoipa::path(
+    get,
+    path = "/admin/jobs",
+    tag = "admin",
+    operation_id = "list_jobs",
+    params(Which),
+    responses((status = 200, body = Jobs), (status = 400))
+)]
 pub(super) async fn list(desk: Data<Desk>, request: HttpRequest) -> Result<Json<Jobs>, Problem> {
     let which: Which = query(&request)?;
     let limit = cursor::limit(which.limit, 20, 500)?;
@@ -46,12 +83,28 @@ pub(super) async fn list(desk: Data<Desk>, request: HttpRequest) -> Result<Json<
     Ok(Json(Jobs { jobs }))
 }
 
-/// `GET /admin/jobs/{id}`
+/// How far a job has come.
+#[utoipa::path(
+    get,
+    path = "/admin/jobs/{id}",
+    tag = "admin",
+    operation_id = "show_job",
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, body = Job), (status = 404))
+)]
 pub(super) async fn show(desk: Data<Desk>, id: Path<String>) -> Result<Json<Job>, Problem> {
     Ok(Json(desk.job(&id).await?))
 }
 
-/// `POST /admin/jobs/{id}/cancel`
+/// Ends a job. What it has done stays done.
+#[utoipa::path(
+    post,
+    path = "/admin/jobs/{id}/cancel",
+    tag = "admin",
+    operation_id = "cancel_job",
+    params(("id" = String, Path, description = "The job's id"), OperatorHeader),
+    responses((status = 200, body = Job), (status = 400), (status = 404), (status = 409))
+)]
 pub(super) async fn cancel(
     desk: Data<Desk>,
     id: Path<String>,
@@ -60,7 +113,8 @@ pub(super) async fn cancel(
     Ok(Json(desk.cancel_job(&id).await?))
 }
 
-#[derive(Debug, Serialize)]
+/// What audits have found.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Audits {
     /// The last audit that has come to its end; its `result` says what it found.
     last: Option<Job>,
@@ -68,7 +122,14 @@ pub(super) struct Audits {
     current: Option<Job>,
 }
 
-/// `GET /admin/audit`
+/// What the last audit found, and how far the one under way has come.
+#[utoipa::path(
+    get,
+    path = "/admin/audit",
+    tag = "admin",
+    operation_id = "show_audit",
+    responses((status = 200, body = Audits))
+)]
 pub(super) async fn audit(desk: Data<Desk>) -> Result<Json<Audits>, Problem> {
     const RECENT: usize = 20;
     let jobs = desk.jobs(Some(JobKind::Audit), RECENT).await?;

@@ -2,35 +2,58 @@
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Operator, event_id};
+use super::{Operator, OperatorHeader, event_id};
+use crate::domain::{ResourceType, Status};
 use crate::operations::{Desk, Timeline};
 use crate::store::{LedgerEntry, LedgerFilter, LedgerHealth};
 use crate::web::Problem;
 use crate::web::cursor::{self, After};
 use crate::web::extract::{Body, query};
 
-/// `GET /admin/ledger`
+/// The ledger at a glance.
+#[utoipa::path(
+    get,
+    path = "/admin/ledger",
+    tag = "admin",
+    operation_id = "show_ledger",
+    responses((status = 200, body = LedgerHealth))
+)]
 pub(super) async fn summary(desk: Data<Desk>) -> Result<Json<LedgerHealth>, Problem> {
     Ok(Json(desk.ledger_health().await?))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-struct Search {
-    status: Option<crate::domain::Status>,
-    resource_type: Option<crate::domain::ResourceType>,
+pub(super) struct Search {
+    /// Only rows of this status.
+    status: Option<Status>,
+    /// Only rows about this kind of resource.
+    resource_type: Option<ResourceType>,
+    /// Only rows about a resource of this id.
     resource_id: Option<i64>,
+    /// Only likes of this user.
     user_id: Option<i64>,
-    since: Option<chrono::DateTime<chrono::Utc>>,
-    until: Option<chrono::DateTime<chrono::Utc>>,
+    /// Recorded at this moment or later.
+    since: Option<DateTime<Utc>>,
+    /// Recorded before this moment.
+    until: Option<DateTime<Utc>>,
+    /// A part of the error message, in small or capital letters.
     error: Option<String>,
+    /// How many at the most.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<usize>,
+    /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// Ledger rows, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LedgerPage)]
 pub(super) struct Found {
     events: Vec<LedgerEntry>,
     /// Where the next page begins; absent after the last.
@@ -38,7 +61,15 @@ pub(super) struct Found {
     next_cursor: Option<String>,
 }
 
-/// `GET /admin/ledger/events`
+/// Ledger rows, newest first, page by page.
+#[utoipa::path(
+    get,
+    path = "/admin/ledger/events",
+    tag = "admin",
+    operation_id = "search_events",
+    params(Search),
+    responses((status = 200, body = Found), (status = 400), (status = 422))
+)]
 pub(super) async fn search(desk: Data<Desk>, request: HttpRequest) -> Result<Json<Found>, Problem> {
     let search: Search = query(&request)?;
     let limit = cursor::limit(search.limit, 50, 500)?;
@@ -58,19 +89,28 @@ pub(super) async fn search(desk: Data<Desk>, request: HttpRequest) -> Result<Jso
         .await?;
     let more = events.len() > limit;
     events.truncate(limit);
-    let next_cursor = events.last().filter(|_| more).map(|last| {
-        cursor::write(&After {
+    let next_cursor = match events.last().filter(|_| more) {
+        Some(last) => Some(cursor::write(&After {
             at: last.created_at,
-            id: last.event_id.clone(),
-        })
-    });
+            id: event_id(&last.event_id)?,
+        })),
+        None => None,
+    };
     Ok(Json(Found {
         events,
         next_cursor,
     }))
 }
 
-/// `GET /admin/ledger/events/{event_id}`
+/// Where is my like? What happened to an event, step by step.
+#[utoipa::path(
+    get,
+    path = "/admin/ledger/events/{event_id}",
+    tag = "admin",
+    operation_id = "show_event",
+    params(("event_id" = Uuid, Path, description = "The event's id")),
+    responses((status = 200, body = Timeline), (status = 400), (status = 404))
+)]
 pub(super) async fn timeline(
     desk: Data<Desk>,
     id: Path<String>,
@@ -78,7 +118,15 @@ pub(super) async fn timeline(
     Ok(Json(desk.timeline(event_id(&id)?).await?))
 }
 
-/// `POST /admin/ledger/events/{event_id}/retry`
+/// Has a failed or dead event tried again at once, with all its attempts before it.
+#[utoipa::path(
+    post,
+    path = "/admin/ledger/events/{event_id}/retry",
+    tag = "admin",
+    operation_id = "retry_event",
+    params(("event_id" = Uuid, Path, description = "The event's id"), OperatorHeader),
+    responses((status = 200, body = LedgerEntry), (status = 400), (status = 404), (status = 409))
+)]
 pub(super) async fn retry(
     desk: Data<Desk>,
     id: Path<String>,
@@ -87,13 +135,31 @@ pub(super) async fn retry(
     Ok(Json(desk.retry(event_id(&id)?, &operator.0).await?))
 }
 
-#[derive(Debug, Deserialize)]
+/// Why something is discarded.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reason {
+    /// For the record.
+    #[schema(min_length = 1, max_length = 500, example = "the video is gone")]
     reason: String,
 }
 
-/// `POST /admin/ledger/events/{event_id}/discard`
+/// Closes an event as dead, for a reason.
+#[utoipa::path(
+    post,
+    path = "/admin/ledger/events/{event_id}/discard",
+    tag = "admin",
+    operation_id = "discard_event",
+    params(("event_id" = Uuid, Path, description = "The event's id"), OperatorHeader),
+    request_body = Reason,
+    responses(
+        (status = 200, body = LedgerEntry),
+        (status = 400),
+        (status = 404),
+        (status = 409),
+        (status = 422)
+    )
+)]
 pub(super) async fn discard(
     desk: Data<Desk>,
     id: Path<String>,

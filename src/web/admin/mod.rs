@@ -14,10 +14,36 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError};
+use utoipa::{IntoParams, OpenApi};
 use uuid::Uuid;
 
 use super::auth::{Caller, Right};
 use super::{Context, Problem, only_get, only_post};
+
+/// What `/admin` offers.
+#[derive(OpenApi)]
+#[openapi(
+    tags((name = "admin", description = "What operators see and do.")),
+    paths(
+        actors::list,
+        ledger::summary,
+        ledger::search,
+        ledger::timeline,
+        ledger::retry,
+        ledger::discard,
+        jobs::list,
+        jobs::create,
+        jobs::show,
+        jobs::cancel,
+        jobs::audit,
+        quarantine::list,
+        quarantine::show,
+        quarantine::republish,
+        quarantine::discard,
+        faults::panic,
+    )
+)]
+pub(super) struct Document;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(
@@ -80,6 +106,22 @@ fn event_id(id: &str) -> Result<Uuid, Problem> {
 /// Who operates, for the record: whom the token names, and whom the header `X-Operator` does, if there is one.
 pub(super) struct Operator(String);
 
+/// How an operator's name is given.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "only described; `Operator` reads it")]
+pub(super) struct OperatorHeader {
+    /// Who operates, for the record.
+    #[param(
+        rename = "X-Operator",
+        nullable = false,
+        min_length = 1,
+        max_length = 64,
+        pattern = "^[ -~]+$"
+    )]
+    operator: Option<String>,
+}
+
 /// The longest name.
 const LONGEST_NAME: usize = 64;
 
@@ -95,6 +137,8 @@ impl FromRequest for Operator {
                 .to_str()
                 .ok()
                 .filter(|name| (1..=LONGEST_NAME).contains(&name.len()))
+                // A header may also have tabs.
+                .filter(|name| !name.contains('\t'))
                 .map(Some)
                 .ok_or_else(Problem::invalid_operator),
             (Some(_), Some(_)) => Err(Problem::invalid_operator()),

@@ -3,23 +3,31 @@
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::Operator;
+use super::{Operator, OperatorHeader};
 use crate::operations::{Desk, QuarantinedMessage};
 use crate::web::Problem;
 use crate::web::cursor::{self, After};
 use crate::web::extract::{OptionalBody, query};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-struct Which {
+pub(super) struct Which {
+    /// Only messages that are resolved, or that are not.
     resolved: Option<bool>,
+    /// How many at the most.
+    #[param(minimum = 1, maximum = 100, default = 20)]
     limit: Option<usize>,
+    /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// Messages in quarantine, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = QuarantinePage)]
 pub(super) struct Messages {
     messages: Vec<QuarantinedMessage>,
     /// Where the next page begins; absent after the last.
@@ -27,7 +35,15 @@ pub(super) struct Messages {
     next_cursor: Option<String>,
 }
 
-/// `GET /admin/quarantine`
+/// Messages that are no events, newest first, page by page.
+#[utoipa::path(
+    get,
+    path = "/admin/quarantine",
+    tag = "admin",
+    operation_id = "list_quarantine",
+    params(Which),
+    responses((status = 200, body = Messages), (status = 400))
+)]
 pub(super) async fn list(
     desk: Data<Desk>,
     request: HttpRequest,
@@ -43,7 +59,7 @@ pub(super) async fn list(
     let next_cursor = messages.last().filter(|_| more).map(|last| {
         cursor::write(&After {
             at: last.created_at,
-            id: last.id.hyphenated().to_string(),
+            id: last.id,
         })
     });
     Ok(Json(Messages {
@@ -57,7 +73,15 @@ fn message_id(id: &str) -> Result<Uuid, Problem> {
         .map_err(|_| Problem::absent(format!("no message in quarantine has the id '{id:.40}'")))
 }
 
-/// `GET /admin/quarantine/{id}`
+/// A message in quarantine.
+#[utoipa::path(
+    get,
+    path = "/admin/quarantine/{id}",
+    tag = "admin",
+    operation_id = "show_quarantined",
+    params(("id" = Uuid, Path, description = "The message's id")),
+    responses((status = 200, body = QuarantinedMessage), (status = 404))
+)]
 pub(super) async fn show(
     desk: Data<Desk>,
     id: Path<String>,
@@ -65,18 +89,37 @@ pub(super) async fn show(
     Ok(Json(desk.quarantined(message_id(&id)?).await?))
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// A message put right.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mended {
+    /// The event to publish in its place; the message as it is if absent.
     payload: Option<serde_json::Value>,
 }
 
-#[derive(Debug, Serialize)]
+/// What a message was published as.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Republished {
+    /// The event's id.
     event_id: Uuid,
 }
 
-/// `POST /admin/quarantine/{id}/republish`
+/// Publishes a message as the event that it is by now, or that the body makes of it.
+#[utoipa::path(
+    post,
+    path = "/admin/quarantine/{id}/republish",
+    tag = "admin",
+    operation_id = "republish_quarantined",
+    params(("id" = Uuid, Path, description = "The message's id"), OperatorHeader),
+    request_body = Option<Mended>,
+    responses(
+        (status = 200, body = Republished),
+        (status = 400),
+        (status = 404),
+        (status = 409),
+        (status = 422)
+    )
+)]
 pub(super) async fn republish(
     desk: Data<Desk>,
     id: Path<String>,
@@ -90,7 +133,20 @@ pub(super) async fn republish(
     Ok(Json(Republished { event_id }))
 }
 
-/// `POST /admin/quarantine/{id}/discard`
+/// Notes that nothing will come of a message. It is kept for the record.
+#[utoipa::path(
+    post,
+    path = "/admin/quarantine/{id}/discard",
+    tag = "admin",
+    operation_id = "discard_quarantined",
+    params(("id" = Uuid, Path, description = "The message's id"), OperatorHeader),
+    responses(
+        (status = 200, body = QuarantinedMessage),
+        (status = 400),
+        (status = 404),
+        (status = 409)
+    )
+)]
 pub(super) async fn discard(
     desk: Data<Desk>,
     id: Path<String>,

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::{BehaviorType, Resource, ResourceType, UserId};
@@ -12,7 +13,7 @@ use crate::messages::Durability;
 use crate::web::Problem;
 use crate::web::auth::Caller;
 use crate::web::extract::{AnyUser, Bytes, json};
-use crate::web::idempotency::{IdempotencyKey, Settled};
+use crate::web::idempotency::{IdempotencyKey, KeyHeader, Settled};
 use crate::web::problem::ProblemBody;
 
 /// The most behaviors of one request.
@@ -20,24 +21,31 @@ pub(in crate::web) const MOST_BEHAVIORS: usize = 1_000;
 
 /// What users did. Each behavior is read by itself, so that one that cannot be read does not take the others
 /// with it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Behaviors)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct Batch {
+    /// What they did. One that is not as it should be is refused by itself.
+    #[schema(value_type = Vec<BehaviorItem>, min_items = 1, max_items = 1_000)]
     behaviors: Vec<Value>,
 }
 
 /// One behavior.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Behavior)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct BehaviorItem {
+    #[schema(value_type = i64, minimum = 1)]
     user_id: UserId,
     resource_type: ResourceType,
+    #[schema(minimum = 1)]
     resource_id: i64,
     behavior: BehaviorType,
 }
 
 /// What became of each behavior, in the order of the request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BehaviorResults)]
 pub(in crate::web) struct BatchBody {
     /// How many were accepted.
     accepted: usize,
@@ -47,7 +55,8 @@ pub(in crate::web) struct BatchBody {
 }
 
 /// What became of one behavior.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BehaviorResult)]
 #[serde(untagged)]
 pub(in crate::web) enum ResultBody {
     /// It is durable.
@@ -62,11 +71,13 @@ pub(in crate::web) enum ResultBody {
 }
 
 /// A behavior that is durable.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AcceptedBehavior)]
 pub(in crate::web) struct AcceptedItem {
     /// Always 200.
     status: u16,
     event_id: Uuid,
+    #[schema(value_type = i64)]
     user_id: UserId,
     resource_type: ResourceType,
     resource_id: i64,
@@ -79,7 +90,19 @@ pub(in crate::web) struct AcceptedItem {
     cached: bool,
 }
 
-/// `POST /v1/likes`
+/// Takes what users did from a trusted service, many behaviors at a time.
+///
+/// Each is accepted or refused by itself.
+#[utoipa::path(
+    post,
+    path = "/v1/likes",
+    tag = "likes",
+    operation_id = "accept_behaviors",
+    params(KeyHeader),
+    request_body = Batch,
+    responses((status = 200, body = BatchBody), (status = 422)),
+    security(())
+)]
 pub(in crate::web) async fn batch(
     likes: Data<Likes>,
     AnyUser(caller): AnyUser,

@@ -4,6 +4,7 @@ use actix_web::HttpRequest;
 use actix_web::web::{Data, Json};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::{Resource, ResourceType, UserId, Version};
 use crate::likes::{Likes, Listed, Place};
@@ -22,7 +23,8 @@ struct AfterLiker {
 }
 
 /// Who likes a resource.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LikersPage)]
 pub(in crate::web) struct LikersBody {
     resource_type: ResourceType,
     resource_id: i64,
@@ -33,14 +35,25 @@ pub(in crate::web) struct LikersBody {
 }
 
 /// One who does.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Liker)]
 pub(in crate::web) struct LikerBody {
+    #[schema(value_type = i64)]
     user_id: UserId,
     #[serde(serialize_with = "micros")]
     liked_at: DateTime<Utc>,
 }
 
-/// `GET /v1/{resource_type}s/{id}/likes`
+/// Who likes a {resource_type}, the newest like first, page by page.
+#[utoipa::path(
+    get,
+    path = "/v1/{resource_type}s/{id}/likes",
+    tag = "likes",
+    operation_id = "list_likers_of_{resource_type}",
+    params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1), PageQuery),
+    responses((status = 200, body = LikersBody), (status = 400)),
+    security(())
+)]
 pub(in crate::web) async fn likers(
     likes: Data<Likes>,
     _: Guest,
@@ -74,11 +87,16 @@ pub(in crate::web) async fn likers(
 }
 
 /// Which likes, and which page of them.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct LikedQuery {
+    /// Only resources of this type.
     resource_type: Option<ResourceType>,
+    /// How many at the most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<usize>,
+    /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
@@ -114,8 +132,10 @@ impl From<AfterLike> for Place {
 }
 
 /// What a user likes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LikedPage)]
 pub(in crate::web) struct LikedBody {
+    #[schema(value_type = i64)]
     user_id: UserId,
     likes: Vec<LikedItemBody>,
     /// Where the next page begins; absent after the last.
@@ -124,7 +144,8 @@ pub(in crate::web) struct LikedBody {
 }
 
 /// One resource that they like.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LikedResource)]
 pub(in crate::web) struct LikedItemBody {
     resource_type: ResourceType,
     resource_id: i64,
@@ -132,7 +153,18 @@ pub(in crate::web) struct LikedItemBody {
     liked_at: DateTime<Utc>,
 }
 
-/// `GET /v1/users/{id}/likes`
+/// What a user likes, the newest like first, page by page. It is shown to that user alone.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{id}/likes",
+    tag = "likes",
+    operation_id = "list_likes_of_user",
+    params(
+        ("id" = String, Path, description = "The user's id, or `me`", pattern = "^(me|[1-9][0-9]{0,17})$"),
+        LikedQuery
+    ),
+    responses((status = 200, body = LikedBody), (status = 400))
+)]
 pub(in crate::web) async fn liked_by(
     likes: Data<Likes>,
     Owner(user_id): Owner,

@@ -7,11 +7,29 @@ mod status;
 mod top;
 
 use actix_web::web::{self, ServiceConfig};
+use utoipa::OpenApi;
 
 pub(super) use one::AcceptedBody;
 
 use super::{Problem, only_get, only_post};
 use crate::domain::ResourceType;
+
+/// What is documented of it.
+#[derive(OpenApi)]
+#[openapi(
+    tags((name = "likes", description = "Likes of users.")),
+    paths(
+        one::like,
+        one::unlike,
+        one::read,
+        batch::batch,
+        status::status,
+        lists::likers,
+        lists::liked_by,
+        top::top,
+    )
+)]
+pub(super) struct Document;
 
 /// The routes of each resource type, whose name is in their paths, and those of all.
 pub(super) fn routes(config: &mut ServiceConfig) {

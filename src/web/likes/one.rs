@@ -3,6 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Payload};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::{BehaviorType, ResourceType, UserId};
@@ -11,14 +12,16 @@ use crate::messages::Durability;
 use crate::web::Problem;
 use crate::web::auth::Caller;
 use crate::web::extract::{Liked, User, whole};
-use crate::web::idempotency::{IdempotencyKey, Settled};
+use crate::web::idempotency::{IdempotencyKey, KeyHeader, Settled};
 
 /// The answer to `PUT` and `DELETE`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AcceptedLike)]
 pub(in crate::web) struct AcceptedBody {
     event_id: Uuid,
     resource_type: ResourceType,
     resource_id: i64,
+    #[schema(value_type = i64)]
     user_id: UserId,
     liked: bool,
     changed: Option<bool>,
@@ -45,16 +48,28 @@ impl AcceptedBody {
 }
 
 /// The answer to `GET`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Like)]
 pub(in crate::web) struct LikeBody {
     resource_type: ResourceType,
     resource_id: i64,
+    #[schema(value_type = i64)]
     user_id: UserId,
     liked: bool,
     like_count: Option<i64>,
 }
 
-/// `PUT /v1/{resource_type}s/{id}/like`
+/// Likes a {resource_type}.
+///
+/// Once it is answered it is durable. To send it again changes nothing.
+#[utoipa::path(
+    put,
+    path = "/v1/{resource_type}s/{id}/like",
+    tag = "likes",
+    operation_id = "like_{resource_type}",
+    params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1), KeyHeader),
+    responses((status = 200, body = AcceptedBody))
+)]
 pub(in crate::web) async fn like(
     likes: Data<Likes>,
     User(user_id): User,
@@ -70,7 +85,17 @@ pub(in crate::web) async fn like(
     accept(&likes, asked, key, payload).await
 }
 
-/// `DELETE /v1/{resource_type}s/{id}/like`
+/// Takes the like of a {resource_type} back.
+///
+/// Once it is answered it is durable. To send it again changes nothing.
+#[utoipa::path(
+    delete,
+    path = "/v1/{resource_type}s/{id}/like",
+    tag = "likes",
+    operation_id = "unlike_{resource_type}",
+    params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1), KeyHeader),
+    responses((status = 200, body = AcceptedBody))
+)]
 pub(in crate::web) async fn unlike(
     likes: Data<Likes>,
     User(user_id): User,
@@ -105,7 +130,15 @@ async fn accept(
     .await
 }
 
-/// `GET /v1/{resource_type}s/{id}/like`
+/// Whether the user likes a {resource_type}, and how many users do.
+#[utoipa::path(
+    get,
+    path = "/v1/{resource_type}s/{id}/like",
+    tag = "likes",
+    operation_id = "read_like_of_{resource_type}",
+    params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1)),
+    responses((status = 200, body = LikeBody), (status = 400))
+)]
 pub(in crate::web) async fn read(
     likes: Data<Likes>,
     User(user_id): User,

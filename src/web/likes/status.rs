@@ -2,6 +2,7 @@
 
 use actix_web::web::{Data, Json};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::domain::{Resource, ResourceType, UserId};
 use crate::likes::Likes;
@@ -12,29 +13,36 @@ use crate::web::extract::{Body, Reader};
 pub(in crate::web) const MOST_ITEMS: usize = 500;
 
 /// The items of a page.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = PageItems)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct Status {
+    #[schema(min_items = 1, max_items = 500)]
     items: Vec<Item>,
 }
 
 /// One of them.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = PageItem)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct Item {
     resource_type: ResourceType,
+    #[schema(minimum = 1)]
     resource_id: i64,
 }
 
 /// The user's likes, in the order of the items.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PageLikes)]
 pub(in crate::web) struct StatusBody {
+    #[schema(value_type = i64)]
     user_id: UserId,
     items: Vec<ItemBody>,
 }
 
 /// The like of one item.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PageLike)]
 pub(in crate::web) struct ItemBody {
     resource_type: ResourceType,
     resource_id: i64,
@@ -42,7 +50,15 @@ pub(in crate::web) struct ItemBody {
     like_count: Option<i64>,
 }
 
-/// `POST /v1/likes/status`
+/// What the user likes of the items of a page, and how many users like each.
+#[utoipa::path(
+    post,
+    path = "/v1/likes/status",
+    tag = "likes",
+    operation_id = "read_likes",
+    request_body = Status,
+    responses((status = 200, body = StatusBody), (status = 422))
+)]
 pub(in crate::web) async fn status(
     likes: Data<Likes>,
     Reader(user_id): Reader,

@@ -3,6 +3,7 @@
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::domain::{Resource, ResourceType};
 use crate::likes::{Liked, Likes};
@@ -19,7 +20,8 @@ struct AfterLiked {
 }
 
 /// The most liked.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TopPage)]
 pub(in crate::web) struct TopBody {
     resource_type: ResourceType,
     resources: Vec<TopItemBody>,
@@ -29,13 +31,23 @@ pub(in crate::web) struct TopBody {
 }
 
 /// One of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TopResource)]
 pub(in crate::web) struct TopItemBody {
     resource_id: i64,
     like_count: i64,
 }
 
-/// `GET /v1/{resource_type}s/top`
+/// The {resource_type}s that most users like, page by page.
+#[utoipa::path(
+    get,
+    path = "/v1/{resource_type}s/top",
+    tag = "likes",
+    operation_id = "list_top_{resource_type}s",
+    params(PageQuery),
+    responses((status = 200, body = TopBody), (status = 400)),
+    security(())
+)]
 pub(in crate::web) async fn top(
     likes: Data<Likes>,
     _: Guest,

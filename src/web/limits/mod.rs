@@ -31,7 +31,7 @@ pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-pol
 
 /// Paths that are never limited: what watches the service asks there. As they are sent, so that no other
 /// spelling of another path passes for one of them.
-const FREE: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+pub(super) const FREE: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// How requests are limited.
 #[derive(Debug, Clone, Default)]

@@ -1,0 +1,43 @@
+//! Operations that there are for each type of resource are annotated once, with `{resource_type}` in their
+//! path, and become one operation for each type here, as `web::routes` makes one route for each.
+
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::path::{Operation, Paths};
+
+use super::operations;
+use crate::domain::ResourceType;
+
+/// What stands for the type of the resource.
+const TYPE: &str = "{resource_type}";
+
+/// The document with one path for each type of resource where it speaks of all.
+pub(super) fn expand(mut document: OpenApi) -> OpenApi {
+    let mut paths = Paths::new();
+    for (path, item) in std::mem::take(&mut document.paths.paths) {
+        if !path.contains(TYPE) {
+            paths.paths.insert(path, item);
+            continue;
+        }
+        for resource_type in ResourceType::ALL {
+            let word = resource_type.as_str();
+            let mut item = item.clone();
+            for (_, operation) in operations(&mut item) {
+                name(operation, word);
+            }
+            paths.paths.insert(path.replace(TYPE, word), item);
+        }
+    }
+    document.paths = paths;
+    document
+}
+
+fn name(operation: &mut Operation, word: &str) {
+    let texts = [
+        &mut operation.operation_id,
+        &mut operation.summary,
+        &mut operation.description,
+    ];
+    for text in texts.into_iter().flatten() {
+        *text = text.replace(TYPE, word);
+    }
+}

@@ -1,0 +1,136 @@
+//! Schemathesis, which makes requests of an OpenAPI document, and looks at whether the answers are as the
+//! document says.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rand::RngExt;
+use serde_json::{Value, json};
+
+use super::servers::program;
+use super::service::Service;
+use super::{say, seed};
+
+/// What is looked at in each answer.
+const CHECKS: [&str; 10] = [
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "missing_required_header",
+    "unsupported_method",
+    "allow_header_conformance",
+    "use_after_free",
+];
+
+/// The statuses that refuse a request that is not as the document says.
+const REFUSALS: [u16; 12] = [400, 401, 403, 404, 405, 408, 409, 413, 414, 422, 429, 431];
+
+/// Operations that take what is not as the document says: a batch refuses its items one by one.
+const LENIENT: [&str; 1] = ["accept_behaviors"];
+
+/// How many requests are made at random for each operation, beside those at the edges of what is allowed.
+const EXAMPLES: &str = "15";
+
+/// Ids of what is there, so that not every request meets a 404: operation path, parameter, values.
+pub type Known<'a> = [(&'a str, &'a str, Vec<String>)];
+
+/// A Python that has what `scripts/requirements.txt` names.
+#[track_caller]
+pub fn python() -> Command {
+    Command::new(program("LIKEWISE_TEST_SCHEMATHESIS_PYTHON"))
+}
+
+/// Makes requests of all kinds, with these headers, to every operation that the service documents. Fails
+/// with what was found, and how to repeat it.
+#[track_caller]
+pub fn fuzz(test: &str, service: &Service, headers: &[(&str, &str)], known: &Known<'_>) {
+    let seed: u32 = seed::rng(test).random();
+    let folder = service.setup().folder();
+    let settings = folder.join("schemathesis.toml");
+    fs::write(&settings, configuration(known)).expect("a file");
+    let mut command = python();
+    command
+        .current_dir(folder)
+        .args(["-m", "schemathesis.cli", "--no-color", "--config-file"])
+        .arg(&settings)
+        .args(["run", &format!("{}/openapi.json", service.url())])
+        .args(["--phases", "examples,coverage,fuzzing"])
+        .args(["--max-examples", EXAMPLES, "--seed", &seed.to_string()])
+        .args(["--generation-database", "none", "--warnings", "off"])
+        .args(["--request-timeout", "25", "--output-truncate", "false"])
+        .arg("--continue-on-failure");
+    for (name, value) in headers {
+        command.args(["--header", &format!("{name}: {value}")]);
+    }
+    let ran = command.output().expect("Schemathesis runs");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(
+        ran.status.success(),
+        "{test}, seed {seed}: {}\n{said}\n{}",
+        ran.status,
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    assert_eq!(
+        number_after(&said, "Selected: "),
+        number_after(&said, "Tested: "),
+        "not all operations were tested:\n{said}"
+    );
+    say(format_args!("{said}"));
+}
+
+/// The number of operations that a line of the summary says.
+fn number_after(said: &str, label: &str) -> usize {
+    const FEW: usize = 20;
+    let (_, rest) = said.split_once(label).expect("a summary");
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+    let number = digits.and_then(|digits| digits.parse().ok());
+    number.filter(|number| *number > FEW).expect("operations")
+}
+
+/// `schemathesis.toml`.
+fn configuration(known: &Known<'_>) -> String {
+    let mut text = String::from("[checks]\nenabled = false\n");
+    for check in CHECKS {
+        text += &format!("{check}.enabled = true\n");
+    }
+    for check in ["negative_data_rejection", "missing_required_header"] {
+        let refusals = json!(REFUSALS.map(|status| status.to_string()));
+        text += &format!("{check}.expected-statuses = {refusals}\n");
+    }
+    for operation in LENIENT {
+        text += &format!(
+            "[[operations]]\ninclude-operation-id = {}\n\
+             checks.negative_data_rejection.enabled = false\n",
+            json!(operation)
+        );
+    }
+    for (index, (path, parameter, values)) in known.iter().enumerate() {
+        text += &format!(
+            "[dictionaries.known{index}]\nvalues = {}\n\
+             [[operations]]\ninclude-path = {}\n\
+             parameters = {{ \"path.{parameter}\" = {{ dictionary = \"known{index}\", probability = 0.7 }} }}\n",
+            json!(values),
+            json!(path),
+        );
+    }
+    text
+}
+
+/// Runs a Python program on a document, which it reads from a file whose name is its only argument.
+#[track_caller]
+pub fn check_document(program: &str, folder: &Path, document: &Value) {
+    let file = folder.join("openapi.json");
+    fs::write(&file, document.to_string()).expect("a file");
+    let ran = python().args(["-c", program]).arg(&file).output();
+    let ran = ran.expect("Python runs");
+    assert!(
+        ran.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr)
+    );
+}

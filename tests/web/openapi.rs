@@ -1,0 +1,197 @@
+//! `/openapi.json` and `/docs`: what is documented is there, what is there is documented, and the page
+//! needs nobody else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::support::http::Client;
+use crate::support::schemathesis::check_document;
+use crate::support::service::Setup;
+use crate::support::tokens::{AUDIENCE, SECRET};
+
+const METHODS: [&str; 7] = ["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS"];
+
+fn document(client: &Client) -> Value {
+    let answer = client.get("/openapi.json");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    answer.json()
+}
+
+/// The documented methods of each path.
+fn operations(document: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let paths = document["paths"].as_object().expect("paths");
+    paths
+        .iter()
+        .map(|(path, item)| {
+            let methods = item.as_object().expect("operations").keys();
+            (
+                path.clone(),
+                methods.map(|name| name.to_uppercase()).collect(),
+            )
+        })
+        .collect()
+}
+
+/// A path with something for each of its parameters.
+fn filled(path: &str) -> String {
+    path.replace("{id}", "7")
+        .replace("{event_id}", "01890a5d-ac96-774b-bcce-b302099a8057")
+        .replace("{actor}", "nobody")
+        .replace("{file}", "nothing")
+}
+
+#[test]
+fn what_is_documented_is_served_and_no_other_method_is() {
+    let service = Setup::new().set("LIKEWISE_FAULT_INJECTION", true).start();
+    let client = service.client();
+    let operations = operations(&document(&client));
+    assert!(operations.len() > 20, "{operations:?}");
+    for (path, documented) in &operations {
+        let uri = filled(path);
+        assert!(!uri.contains('{'), "{path}");
+        for method in METHODS {
+            let answer = client.send(method, &uri, &[("X-User-Id", "42")]);
+            if documented.contains(method) {
+                assert_ne!(answer.status, 405, "{method} {path}");
+                if answer.status == 404 {
+                    assert_ne!(answer.problem(), "not_found", "{method} {path}");
+                }
+                continue;
+            }
+            assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
+            let allowed = answer.header("allow").expect("a header Allow");
+            let allowed: BTreeSet<_> = allowed.split(", ").map(str::to_owned).collect();
+            assert_eq!(&allowed, documented, "{path}");
+        }
+    }
+}
+
+#[test]
+fn the_document_is_openapi_3_1_and_its_examples_are_as_their_schemas_say() {
+    let setup = Setup::new();
+    let service = setup.start();
+    let document = document(&service.client());
+    assert_eq!(document["openapi"], "3.1.0");
+    check_document(
+        include_str!("openapi_document.py"),
+        service.setup().folder(),
+        &document,
+    );
+}
+
+#[test]
+fn a_worker_documents_what_it_serves() {
+    let service = Setup::new().start_as(&["serve", "--role", "worker"]);
+    let client = service.client();
+    let operations = operations(&document(&client));
+    assert!(operations.contains_key("/admin/ledger"));
+    assert!(operations.contains_key("/readyz"));
+    let likes: Vec<_> = operations
+        .keys()
+        .filter(|path| path.starts_with("/v1/"))
+        .collect();
+    assert!(likes.is_empty(), "{likes:?}");
+}
+
+#[test]
+fn the_document_says_who_is_asked_for_what() {
+    let security = |setup: Setup| {
+        let service = setup.start();
+        let client = service.client();
+        assert_eq!(client.get("/docs").status, 200);
+        let document = document(&client);
+        [
+            ("/v1/videos/{id}/like", "put"),
+            ("/v1/videos/top", "get"),
+            ("/admin/ledger", "get"),
+            ("/metrics", "get"),
+            ("/healthz", "get"),
+        ]
+        .map(|(path, method)| document["paths"][path][method]["security"].clone())
+    };
+    let user = json!({"user": []});
+    let token = json!({"token": []});
+    let both = json!({"user": [], "token": []});
+    let open = json!([{}, token]);
+    assert_eq!(
+        security(Setup::new()),
+        [
+            json!([user, both]),
+            open.clone(),
+            open.clone(),
+            open.clone(),
+            json!([])
+        ]
+    );
+    assert_eq!(
+        security(Setup::new().set("LIKEWISE_ADMIN_TOKEN", "a secret")),
+        [
+            json!([user, both]),
+            open.clone(),
+            json!([token]),
+            open,
+            json!([])
+        ]
+    );
+    let signed_in = Setup::new()
+        .set("LIKEWISE_AUTH_MODE", "jwt")
+        .set("LIKEWISE_JWT_SECRET", SECRET)
+        .set("LIKEWISE_JWT_AUDIENCE", AUDIENCE);
+    let asked = json!([token]);
+    assert_eq!(
+        security(signed_in),
+        [
+            asked.clone(),
+            asked.clone(),
+            asked.clone(),
+            asked,
+            json!([])
+        ]
+    );
+}
+
+#[test]
+fn the_page_loads_nothing_from_elsewhere() {
+    let service = Setup::new().start();
+    let client = service.client();
+    let page = client.get("/docs");
+    assert_eq!(page.status, 200, "{page:?}");
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';"));
+    assert!(
+        !policy.contains("http") && !policy.contains('*'),
+        "{policy}"
+    );
+    let mut files = Vec::new();
+    for quoted in page.text.split('"').skip(1).step_by(2) {
+        assert!(!quoted.contains("//"), "the page names {quoted}");
+        files.extend(quoted.starts_with("docs/").then(|| format!("/{quoted}")));
+    }
+    assert_eq!(files.len(), 4, "{files:?}");
+    for file in files {
+        let answer = client.try_send("GET", &file, &[], b"");
+        let Ok(answer) = answer else {
+            // A picture is no text.
+            assert!(file.ends_with(".png"), "{file}: {answer:?}");
+            continue;
+        };
+        assert_eq!(answer.status, 200, "{file}");
+        // The bundle names addresses, in texts and licences; that it may load none of them is what the
+        // policy is for. What is loaded without a script is looked at here.
+        if file.ends_with(".css") {
+            for loaded in answer.text.split("url(").skip(1) {
+                assert!(
+                    loaded.trim_start_matches(['"', '\'']).starts_with("data:"),
+                    "{file}"
+                );
+            }
+            assert!(!answer.text.contains("@import"), "{file}");
+        }
+        if file.ends_with("page.js") {
+            assert!(!answer.text.contains("//") || !answer.text.contains("http"));
+            assert!(answer.text.contains("validatorUrl: null"));
+        }
+    }
+}

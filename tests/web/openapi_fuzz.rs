@@ -1,0 +1,119 @@
+//! The service keeps to its own OpenAPI document: requests that Schemathesis makes of it, good ones and bad
+//! ones, are answered as it says, and never with a fault.
+
+use serde_json::json;
+
+use crate::support::checks::ledger_closes;
+use crate::support::http::Client;
+use crate::support::schemathesis::{Known, fuzz};
+use crate::support::servers::Kind;
+use crate::support::service::{Service, Setup};
+use crate::support::tokens::{AUDIENCE, SECRET, claims, hs256};
+
+const ADMIN_TOKEN: &str = "an admin token of tests";
+
+/// Limits that nobody reaches, so that every answer says what is left.
+fn with_limits(setup: Setup) -> Setup {
+    setup
+        .set("LIKEWISE_RATE_LIMIT_USER", "1000000/1")
+        .set("LIKEWISE_RATE_LIMIT_ADDRESS", "1000000/1")
+}
+
+/// Puts something behind the ids that paths name.
+fn fill(service: &Service, client: &Client) -> Vec<(&'static str, &'static str, Vec<String>)> {
+    let events: Vec<_> = (1..=3)
+        .map(|user| client.like(user, 7).event_id)
+        .chain([client.unlike(1, 7).event_id])
+        .collect();
+    ledger_closes(service.database());
+    let create = |kind: &str| {
+        let body = json!({"kind": kind}).to_string();
+        let answer = client.try_send("POST", "/admin/jobs", &[], body.as_bytes());
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["id"].as_str().expect("an id").to_owned()
+    };
+    let jobs = vec![create("audit"), create("rebuild")];
+    let message = "01890a5d-ac96-774b-bcce-b302099a8057";
+    service.database().execute(&[&format!(
+        "INSERT INTO quarantined_events (id, stream_sequence, subject, payload, reason, created_at) \
+         VALUES ('{message}', 1, 'likewise.behaviors.video.like', '{{', 'it is cut off', \
+         '2026-01-02 03:04:05')"
+    )]);
+    let messages = vec![message.to_owned()];
+    let mut known = Vec::new();
+    for (path, parameter, ids) in [
+        ("/admin/ledger/events/{event_id}", "event_id", &events),
+        ("/admin/ledger/events/{event_id}/retry", "event_id", &events),
+        (
+            "/admin/ledger/events/{event_id}/discard",
+            "event_id",
+            &events,
+        ),
+        ("/admin/jobs/{id}", "id", &jobs),
+        ("/admin/jobs/{id}/cancel", "id", &jobs),
+        ("/admin/quarantine/{id}", "id", &messages),
+        ("/admin/quarantine/{id}/republish", "id", &messages),
+        ("/admin/quarantine/{id}/discard", "id", &messages),
+    ] {
+        known.push((path, parameter, ids.clone()));
+    }
+    known
+}
+
+/// Fuzzes a service without sign-in, with a user and without one.
+fn fuzz_open(test: &str, setup: Setup) {
+    let service = with_limits(setup).start();
+    let client = service.client();
+    let known = fill(&service, &client);
+    fuzz(test, &service, &[("X-User-Id", "42")], &known);
+    fuzz(test, &service, &[], &known);
+    // It has lived through that.
+    assert!(client.like(9, 9).liked);
+    assert!(client.actors().iter().all(|actor| actor.panics == 0));
+}
+
+#[test]
+fn without_sign_in_every_answer_is_one_that_is_documented() {
+    fuzz_open("fuzz_embedded", Setup::new());
+}
+
+#[test]
+fn with_all_parts_every_answer_is_one_that_is_documented() {
+    fuzz_open("fuzz_mariadb", Setup::on_parts(Kind::MariaDb));
+}
+
+#[test]
+fn on_postgres_every_answer_is_one_that_is_documented() {
+    fuzz_open("fuzz_postgres", Setup::on_parts(Kind::Postgres));
+}
+
+#[test]
+fn with_sign_in_every_answer_is_one_that_is_documented() {
+    const NOTHING: &Known<'_> = &[];
+    let service = with_limits(Setup::new())
+        .set("LIKEWISE_AUTH_MODE", "jwt")
+        .set("LIKEWISE_JWT_SECRET", SECRET)
+        .set("LIKEWISE_JWT_AUDIENCE", AUDIENCE)
+        .set("LIKEWISE_ADMIN_TOKEN", ADMIN_TOKEN)
+        .start();
+    let user = format!("Bearer {}", hs256(SECRET.as_bytes(), &claims(42)));
+    let admin = format!("Bearer {ADMIN_TOKEN}");
+    fuzz("fuzz_nobody", &service, &[], NOTHING);
+    fuzz("fuzz_user", &service, &[("Authorization", &user)], NOTHING);
+    fuzz(
+        "fuzz_admin",
+        &service,
+        &[("Authorization", &admin)],
+        NOTHING,
+    );
+}
+
+#[test]
+fn who_asks_too_often_is_answered_as_documented() {
+    let service = Setup::new()
+        .set("LIKEWISE_RATE_LIMIT_USER", "2/3000")
+        .set("LIKEWISE_RATE_LIMIT_ADDRESS", "100/3000")
+        .start();
+    fuzz("fuzz_limited", &service, &[("X-User-Id", "42")], &[]);
+}
