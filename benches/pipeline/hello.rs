@@ -1,5 +1,5 @@
 //! The yardstick: a bare actix-web server that answers a like's request with a like's answer, and does
-//! nothing else.
+//! nothing else; and so with a read.
 
 use std::io::{self, Write};
 
@@ -46,12 +46,41 @@ async fn like(video_id: web::Path<i64>, request: HttpRequest) -> HttpResponse {
     }))
 }
 
+#[derive(Serialize)]
+struct Read {
+    resource_type: &'static str,
+    resource_id: i64,
+    user_id: i64,
+    liked: bool,
+    like_count: i64,
+}
+
+async fn read(video_id: web::Path<i64>, request: HttpRequest) -> HttpResponse {
+    let user_id = request
+        .headers()
+        .get("X-User-Id")
+        .and_then(|user_id| user_id.to_str().ok()?.parse().ok());
+    let Some(user_id) = user_id else {
+        return HttpResponse::BadRequest().finish();
+    };
+    HttpResponse::Ok().json(Json(Read {
+        resource_type: "video",
+        resource_id: *video_id,
+        user_id,
+        liked: true,
+        like_count: 10,
+    }))
+}
+
 /// Serves until it is killed, with as many workers as Likewise.
 pub(crate) fn serve() -> Result<(), Failure> {
     let serving = async {
         let server = HttpServer::new(|| {
-            App::new()
-                .service(web::resource("/v1/videos/{video_id}/like").route(web::put().to(like)))
+            App::new().service(
+                web::resource("/v1/videos/{video_id}/like")
+                    .route(web::put().to(like))
+                    .route(web::get().to(read)),
+            )
         })
         .workers(std::thread::available_parallelism().map_or(2, usize::from))
         .bind(("127.0.0.1", 0))?;

@@ -50,15 +50,25 @@ impl Likes {
         &self,
         target: &'a Target,
     ) -> Result<Box<dyn Iterator<Item = Request> + 'a>, Failure> {
-        let likes: Box<dyn Iterator<Item = Interaction>> = match &self.file {
-            Some(path) => Box::new(Interactions::open(path)?.map_while(Result::ok)),
-            None => Box::new(generated(SEED)),
-        };
+        let likes = self.all()?;
         // No file has more lines than fit in memory.
         let count = usize::try_from(self.count).unwrap_or(usize::MAX);
         Ok(Box::new(
             likes.take(count).map(|like| Request::like(target, like)),
         ))
+    }
+
+    fn all(&self) -> Result<Box<dyn Iterator<Item = Interaction>>, Failure> {
+        Ok(match &self.file {
+            Some(path) => Box::new(Interactions::open(path)?.map_while(Result::ok)),
+            None => Box::new(generated(SEED)),
+        })
+    }
+
+    /// The first of the likes.
+    pub(crate) fn first(&self, count: u64) -> Result<Vec<Interaction>, Failure> {
+        let count = usize::try_from(self.count.min(count)).unwrap_or(usize::MAX);
+        Ok(self.all()?.take(count).collect())
     }
 
     /// Others like them, sent before.

@@ -3,6 +3,7 @@
 //! ```sh
 //! scripts/bench                              # generated likes on the embedded default
 //! scripts/bench --from likes.csv.gz --json   # recorded ones
+//! scripts/bench --reads                      # reads of them
 //! ```
 //!
 //! What a like costs is said in CPU microseconds and in *hellos*: multiples of what a bare actix-web handler
@@ -15,6 +16,7 @@ mod likes;
 mod machine;
 mod measure;
 mod process;
+mod reads;
 mod report;
 // The servers that the tests start for themselves.
 #[allow(dead_code, reason = "the tests also stop and suspend them")]
@@ -66,6 +68,10 @@ struct Options {
     /// Generated likes sent before those that count
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     warm_up: u64,
+
+    /// Measure reads instead of likes: of one like, warm and cold, of a page of 100, and lists of 50
+    #[arg(long)]
+    reads: bool,
 
     /// The longest that one measurement may take before the benchmark has failed
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
@@ -131,19 +137,26 @@ async fn compare(options: Options) -> Result<(), Failure> {
     for concurrency in options.concurrency {
         let mut samples = Vec::new();
         for round in 1..=options.rounds {
-            let plan = Plan {
-                likes: &likes,
-                warm_up: options.warm_up,
-                concurrency,
-                limit: Duration::from_secs(options.limit),
+            let sample = if options.reads {
+                let reads = reads::measure(&options.likewise, options.on, &likes, concurrency);
+                let limit = Duration::from_secs(options.limit);
+                let reads = tokio::time::timeout(limit, reads).await;
+                Sample::of_reads(&reads.unwrap_or(Err(Failure::TooLong(limit)))?)
+            } else {
+                let plan = Plan {
+                    likes: &likes,
+                    warm_up: options.warm_up,
+                    concurrency,
+                    limit: Duration::from_secs(options.limit),
+                };
+                let hello = measure(Service::hello().await?, &plan).await?;
+                let likewise = measure(
+                    Service::likewise(&options.likewise, options.on).await?,
+                    &plan,
+                )
+                .await?;
+                Sample::new(&hello, &likewise)
             };
-            let hello = measure(Service::hello().await?, &plan).await?;
-            let likewise = measure(
-                Service::likewise(&options.likewise, options.on).await?,
-                &plan,
-            )
-            .await?;
-            let sample = Sample::new(&hello, &likewise);
             say(&format!(
                 "{concurrency} connections, round {round} of {}: {sample}",
                 options.rounds

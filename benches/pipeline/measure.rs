@@ -37,23 +37,21 @@ pub(crate) async fn measure(service: Service, plan: &Plan<'_>) -> Result<Measure
 
 async fn measure_to_the_end(service: Service, plan: &Plan<'_>) -> Result<Measured, Failure> {
     let warm_up = plan.likes.warm_up(&service.target, plan.warm_up);
-    let warmed = load(&service, plan, warm_up).await?.accepted;
+    let warmed = load(&service, plan.concurrency, warm_up).await?.accepted;
     if let Some(ledger) = &service.ledger {
         ledger.completed(warmed).await?;
     }
 
     let before = usage(&service)?;
-    let load = load(&service, plan, plan.likes.requests(&service.target)?).await?;
+    let requests = plan.likes.requests(&service.target)?;
+    let load = load(&service, plan.concurrency, requests).await?;
     let answered = Instant::now();
     let mut completed = answered;
     if let Some(ledger) = &service.ledger {
         ledger.completed(warmed + load.accepted).await?;
         completed = Instant::now();
     }
-    let mut usage = usage(&service)?;
-    for ((_, after), (_, before)) in usage.iter_mut().zip(before) {
-        after.cpu -= before.cpu;
-    }
+    let usage = used_since(before, &service)?;
 
     if let Some(ledger) = &service.ledger {
         completed = ledger.verify().await?.closed.unwrap_or(completed);
@@ -65,9 +63,25 @@ async fn measure_to_the_end(service: Service, plan: &Plan<'_>) -> Result<Measure
     })
 }
 
-async fn load(
+/// Measures requests that are done once they are answered.
+pub(crate) async fn measure_reads(
     service: &Service,
-    plan: &Plan<'_>,
+    concurrency: u16,
+    requests: impl IntoIterator<Item = Request>,
+) -> Result<Measured, Failure> {
+    let before = usage(service)?;
+    let load = load(service, concurrency, requests).await?;
+    Ok(Measured {
+        completed_after: load.elapsed,
+        usage: used_since(before, service)?,
+        load,
+    })
+}
+
+/// Sends requests, all of which must be accepted.
+pub(crate) async fn load(
+    service: &Service,
+    concurrency: u16,
     requests: impl IntoIterator<Item = Request>,
 ) -> Result<Summary, Failure> {
     let (stop, stopped) = watch::channel(false);
@@ -75,7 +89,7 @@ async fn load(
     let options = Options {
         observer: Some(&stop),
         stop: Some(stopped),
-        ..Options::new(service.target.clone(), plan.concurrency)
+        ..Options::new(service.target.clone(), concurrency)
     };
     let summary = drive(requests, options).await;
     if summary.failed() == 0 {
@@ -99,6 +113,17 @@ fn usage(service: &Service) -> Result<Vec<(&'static str, Usage)>, Failure> {
     let servers = service.servers.iter();
     let others = servers.map(|(name, server)| Ok((*name, process::usage(server.id())?)));
     own.chain(others).collect()
+}
+
+fn used_since(
+    before: Vec<(&'static str, Usage)>,
+    service: &Service,
+) -> Result<Vec<(&'static str, Usage)>, Failure> {
+    let mut used = usage(service)?;
+    for ((_, after), (_, before)) in used.iter_mut().zip(before) {
+        after.cpu -= before.cpu;
+    }
+    Ok(used)
 }
 
 /// One failed request spoils a measurement, so no more are sent after it.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::likes::Likes;
 use crate::machine::Machine;
 use crate::measure::Measured;
+use crate::reads::Reads;
 
 /// The figures of one round.
 pub(crate) struct Sample(Vec<Figure>);
@@ -92,10 +93,66 @@ impl Sample {
     }
 }
 
+impl Sample {
+    /// The figures of every kind of read.
+    pub(crate) fn of_reads(reads: &Reads) -> Self {
+        let mut figures = Vec::new();
+        let mut add = |key: String, label: String, digits, value| {
+            figures.push(Figure {
+                key,
+                label,
+                digits,
+                value,
+            });
+        };
+        let rate = |measured: &Measured| {
+            measured.load.accepted as f64 / measured.load.elapsed.as_secs_f64()
+        };
+        let one_hello = reads.hello.cpu_per_request(reads.hello.cpu());
+        let hello = [("hello", &reads.hello)].into_iter();
+        let cases = reads.cases.iter().map(|(case, measured)| (*case, measured));
+        for (case, measured) in hello.chain(cases) {
+            let words = case.replace('_', " ");
+            let cpu = measured.cpu_per_request(measured.cpu());
+            add(
+                format!("{case}_per_second"),
+                format!("{words}: requests/s"),
+                0,
+                rate(measured),
+            );
+            add(
+                format!("{case}_cpu_us"),
+                format!("{words}: CPU µs, all processes"),
+                1,
+                cpu,
+            );
+            if measured.usage.len() > 1 {
+                for (name, usage) in &measured.usage {
+                    add(
+                        format!("{case}_cpu_us_{name}"),
+                        format!("{words}: CPU µs, {name}"),
+                        1,
+                        measured.cpu_per_request(usage.cpu),
+                    );
+                }
+            }
+            add(
+                format!("{case}_in_hellos"),
+                format!("{words}, in hellos"),
+                2,
+                cpu / one_hello,
+            );
+        }
+        Self(figures)
+    }
+}
+
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: [&str; 3] = ["completed_per_second", "like_cpu_us", "like_in_hellos"];
-        let shown = self.0.iter().filter(|figure| SHOWN.contains(&&*figure.key));
+        const SHOWN: [&str; 2] = ["completed_per_second", "like_cpu_us"];
+        let is_shown =
+            |figure: &&Figure| SHOWN.contains(&&*figure.key) || figure.key.ends_with("_in_hellos");
+        let shown = self.0.iter().filter(is_shown);
         for (index, figure) in shown.enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(

@@ -28,8 +28,10 @@ pub(crate) struct Service {
     pub(crate) servers: Vec<(&'static str, Server)>,
     /// How to see that all is done and well; the bare server has nothing to do after its answer.
     pub(crate) ledger: Option<Ledger>,
+    /// The roles of the processes, in their order.
+    roles: &'static [&'static str],
     /// Holds data and logs. Dropped after the processes that write there.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Service {
@@ -46,7 +48,8 @@ impl Service {
             processes: vec![hello],
             servers: Vec::new(),
             ledger: None,
-            _folder: folder,
+            roles: &[],
+            folder,
         })
     }
 
@@ -77,24 +80,12 @@ impl Service {
         likewise: &Path,
         servers: Vec<(&'static str, Server)>,
         settings: Vec<(&'static str, String)>,
-        roles: &[&'static str],
+        roles: &'static [&'static str],
     ) -> Result<Self, Failure> {
         let folder = folder()?;
         let likewise = fs::canonicalize(likewise).map_err(Failure::doing("finding likewise"))?;
-        let mut processes = Vec::new();
-        let mut addresses = Vec::new();
-        for role in roles {
-            let mut command = with_settings(&likewise, &settings);
-            command
-                .env("LIKEWISE_HTTP_ADDR", "127.0.0.1:0")
-                .env("LIKEWISE_ROLE", role);
-            let name = if *role == "all" { "likewise" } else { role };
-            let mut process = Process::start(name, &mut command, folder.path())?;
-            addresses.push(listening(&mut process).await?);
-            processes.push(process);
-        }
-        let (_, recording) = addresses[0].clone();
-        let (target, _) = addresses.remove(addresses.len() - 1);
+        let (processes, addresses) = launch(&likewise, &settings, roles, folder.path()).await?;
+        let (recording, target) = addresses;
         Ok(Self {
             target,
             processes,
@@ -105,25 +96,73 @@ impl Service {
                 address: recording,
                 folder: folder.path().to_owned(),
             }),
-            _folder: folder,
+            roles,
+            folder,
         })
     }
+
+    /// Ends Likewise and starts it on the same data, with nothing in the cache.
+    pub(crate) async fn restart_cold(&mut self) -> Result<(), Failure> {
+        let Some(ledger) = &mut self.ledger else {
+            return Ok(());
+        };
+        self.processes.clear();
+        for (name, server) in &self.servers {
+            if *name == "redis" {
+                command(server, b"FLUSHALL\r\n")?;
+            }
+        }
+        let path = self.folder.path();
+        let started = launch(&ledger.likewise, &ledger.settings, self.roles, path).await?;
+        let (processes, (recording, target)) = started;
+        self.processes = processes;
+        ledger.address = recording;
+        self.target = target;
+        Ok(())
+    }
+}
+
+/// A process for each role: they, the address of the first, and where the last one takes requests.
+async fn launch(
+    likewise: &Path,
+    settings: &[(&'static str, String)],
+    roles: &[&'static str],
+    folder: &Path,
+) -> Result<(Vec<Process>, (String, Target)), Failure> {
+    let mut processes = Vec::new();
+    let mut addresses = Vec::new();
+    for role in roles {
+        let mut command = with_settings(likewise, settings);
+        command
+            .env("LIKEWISE_HTTP_ADDR", "127.0.0.1:0")
+            .env("LIKEWISE_ROLE", role);
+        let name = if *role == "all" { "likewise" } else { role };
+        let mut process = Process::start(name, &mut command, folder)?;
+        addresses.push(listening(&mut process).await?);
+        processes.push(process);
+    }
+    let (_, recording) = addresses[0].clone();
+    let (target, _) = addresses.remove(addresses.len() - 1);
+    Ok((processes, (recording, target)))
 }
 
 /// Has Redis keep no log on its disk: what is lost of a cache is built anew from the database.
 fn without_log(redis: &Server) -> Result<(), Failure> {
+    command(redis, b"CONFIG SET appendonly no\r\n")
+}
+
+/// Has Redis do something that it answers with OK.
+fn command(redis: &Server, command: &[u8]) -> Result<(), Failure> {
     let failed = || Failure::doing("setting Redis up");
     let address = redis.url().replace("redis://", "");
     let mut stream = TcpStream::connect(address).map_err(failed())?;
-    stream
-        .write_all(b"CONFIG SET appendonly no\r\n")
-        .map_err(failed())?;
+    stream.write_all(command).map_err(failed())?;
     let mut answer = [0; 5];
     stream.read_exact(&mut answer).map_err(failed())?;
     if &answer == b"+OK\r\n" {
         return Ok(());
     }
-    Err(failed()(io::Error::other("CONFIG SET was refused")))
+    Err(failed()(io::Error::other("the command was refused")))
 }
 
 /// What Likewise runs on.

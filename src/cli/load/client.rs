@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -161,8 +161,8 @@ impl<'a> Client<'a> {
     }
 }
 
-fn render(request: &Request, target: &Target) -> hyper::Request<Empty<Bytes>> {
-    let mut rendered = hyper::Request::new(Empty::new());
+fn render(request: &Request, target: &Target) -> hyper::Request<Full<Bytes>> {
+    let mut rendered = hyper::Request::new(Full::new(request.body.clone()));
     *rendered.method_mut() = request.method.clone();
     *rendered.uri_mut() = request.path.clone();
     let headers = rendered.headers_mut();
@@ -183,8 +183,8 @@ async fn connect(target: &Target) -> io::Result<TcpStream> {
 
 /// An established connection.
 struct Link {
-    sender: SendRequest<Empty<Bytes>>,
-    connection: Connection<TokioIo<TcpStream>, Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
+    connection: Connection<TokioIo<TcpStream>, Full<Bytes>>,
     closed: bool,
 }
 
@@ -214,7 +214,7 @@ impl Link {
 
     async fn exchange(
         &mut self,
-        request: hyper::Request<Empty<Bytes>>,
+        request: hyper::Request<Full<Bytes>>,
         kept: &mut Vec<u8>,
     ) -> Result<StatusCode, Failure> {
         let Self {
@@ -244,7 +244,7 @@ impl Link {
 /// Waits for something that only comes about while the connection is polled; `None` if the connection ends
 /// without it.
 async fn while_polling<T>(
-    connection: &mut Connection<TokioIo<TcpStream>, Empty<Bytes>>,
+    connection: &mut Connection<TokioIo<TcpStream>, Full<Bytes>>,
     closed: &mut bool,
     answer: impl Future<Output = T>,
 ) -> Option<T> {

@@ -137,6 +137,7 @@ mod tests {
     fn report(outcomes: &[Outcome]) -> Report {
         let mut summary = Summary::new();
         let request = Request {
+            body: bytes::Bytes::new(),
             method: Method::PUT,
             path: Uri::from_static("/v1/videos/7/like"),
             user_id: 1,

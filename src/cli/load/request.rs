@@ -4,12 +4,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bytes::Bytes;
 use hyper::header::HeaderValue;
 use hyper::{Method, Uri};
 
 use super::interaction::Interaction;
 
-/// A request without a body, sent in the name of a user.
+/// A request, sent in the name of a user.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// `PUT` counts as a like, `DELETE` as an unlike.
@@ -20,6 +21,8 @@ pub struct Request {
     pub user_id: i64,
     /// The video that the path names, if it is that of a like.
     pub video_id: Option<i64>,
+    /// The body; empty if there is none.
+    pub body: Bytes,
 }
 
 impl Request {
@@ -32,6 +35,23 @@ impl Request {
             path: Uri::try_from(path).expect("a checked prefix and a number make a valid path"),
             user_id: interaction.user_id,
             video_id: Some(interaction.video_id),
+            body: Bytes::new(),
+        }
+    }
+
+    /// Any request to a path below the server's prefix.
+    ///
+    /// # Panics
+    /// If the path is none.
+    #[must_use]
+    pub fn to(target: &Target, method: Method, path: &str, user_id: i64, body: Bytes) -> Self {
+        let path = format!("{}{path}", target.prefix);
+        Self {
+            method,
+            path: Uri::try_from(path).expect("a valid path"),
+            user_id,
+            video_id: None,
+            body,
         }
     }
 

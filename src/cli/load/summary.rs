@@ -83,6 +83,7 @@ mod tests {
     fn request(method: Method) -> Request {
         Request {
             method,
+            body: bytes::Bytes::new(),
             path: Uri::from_static("/v1/videos/7/like"),
             user_id: 1,
             video_id: None,
