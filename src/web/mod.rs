@@ -12,6 +12,7 @@ mod health;
 mod idempotency;
 mod likes;
 pub mod limits;
+mod moment;
 pub mod openapi;
 pub mod paced;
 mod problem;

@@ -11,4 +11,5 @@ mod exactly_once;
 mod nothing_acknowledged_is_lost;
 mod one_dependency_may_be_gone;
 mod operators_mend;
+mod reads_agree;
 mod the_ledger_closes;

@@ -239,7 +239,7 @@ fn no_database_takes_odd_values_for_a_fault_of_its_own() {
                 faults.push(format!("{method} {path} {body}: {}", answer.text));
             }
         }
-        assert!(faults.is_empty(), "{:#?}", faults);
+        assert!(faults.is_empty(), "{faults:#?}");
     }
 }
 

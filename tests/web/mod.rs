@@ -11,4 +11,5 @@ mod likes;
 mod limits;
 mod openapi;
 mod openapi_fuzz;
+mod reads;
 mod tour;

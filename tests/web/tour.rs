@@ -58,7 +58,7 @@ fn steady(answer: &str) -> String {
     static VARYING: LazyLock<Vec<(&str, usize)>> = LazyLock::new(|| {
         vec![
             ("\"event_id\":\"", 36),
-            ("\"liked_at\":\"", 20),
+            ("\"liked_at\":\"", 27),
             ("\"next_cursor\":\"", 40),
         ]
     });

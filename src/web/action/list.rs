@@ -11,6 +11,7 @@ use crate::domain::ResourceType;
 use crate::likes::Likes;
 use crate::web::Problem;
 use crate::web::extract::{Reader, query};
+use crate::web::moment::micros;
 
 /// The most videos on a page.
 const MOST: usize = 100;
@@ -47,6 +48,7 @@ pub(in crate::web) struct ActionList {
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::web) struct ActionItem {
     video_id: i64,
+    #[serde(serialize_with = "micros")]
     liked_at: DateTime<Utc>,
 }
 

@@ -12,6 +12,7 @@ use crate::store::Below;
 use crate::web::Problem;
 use crate::web::cursor::{self, LIMIT, MOST, PageQuery};
 use crate::web::extract::{Guest, Liked, Owner, query};
+use crate::web::moment::micros;
 
 /// The last like of a page of likers.
 #[derive(Serialize, Deserialize)]
@@ -39,6 +40,7 @@ pub(in crate::web) struct LikersBody {
 pub(in crate::web) struct LikerBody {
     #[schema(value_type = i64)]
     user_id: UserId,
+    #[serde(serialize_with = "micros")]
     liked_at: DateTime<Utc>,
 }
 
@@ -147,6 +149,7 @@ pub(in crate::web) struct LikedBody {
 pub(in crate::web) struct LikedItemBody {
     resource_type: ResourceType,
     resource_id: i64,
+    #[serde(serialize_with = "micros")]
     liked_at: DateTime<Utc>,
 }
 
