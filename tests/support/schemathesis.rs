@@ -62,6 +62,8 @@ pub fn fuzz(test: &str, service: &Service, headers: &[(&str, &str)], known: &Kno
         .args(["--max-examples", EXAMPLES, "--seed", &seed.to_string()])
         .args(["--generation-database", "none", "--warnings", "off"])
         .args(["--request-timeout", "25", "--output-truncate", "false"])
+        // How fast it can go is no question here.
+        .args(["--suppress-health-check", "all"])
         .arg("--continue-on-failure");
     for (name, value) in headers {
         command.args(["--header", &format!("{name}: {value}")]);

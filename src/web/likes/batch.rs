@@ -83,8 +83,10 @@ pub(in crate::web) struct AcceptedItem {
     resource_id: i64,
     behavior: BehaviorType,
     /// Whether it changed the user's like; null if that cannot be told now, or it is about none.
+    #[schema(required = true)]
     changed: Option<bool>,
     /// The like count with it; null if that cannot be told now, or it is about none.
+    #[schema(required = true)]
     like_count: Option<i64>,
     durability: Durability,
     cached: bool,

@@ -160,10 +160,16 @@ pub(in crate::web) struct LikedItemBody {
     tag = "likes",
     operation_id = "list_likes_of_user",
     params(
-        ("id" = String, Path, description = "The user's id, or `me`", pattern = "^(me|[1-9][0-9]{0,17})$"),
+        (
+            "id" = String,
+            Path,
+            description = "The user's id; or `me`, whom the token or `X-User-Id` names",
+            pattern = "^(me|[1-9][0-9]{0,17})$"
+        ),
         LikedQuery
     ),
-    responses((status = 200, body = LikedBody), (status = 400))
+    responses((status = 200, body = LikedBody), (status = 400)),
+    security((), ("user" = []))
 )]
 pub(in crate::web) async fn liked_by(
     likes: Data<Likes>,

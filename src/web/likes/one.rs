@@ -18,15 +18,22 @@ use crate::web::idempotency::{IdempotencyKey, KeyHeader, Settled};
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AcceptedLike)]
 pub(in crate::web) struct AcceptedBody {
+    /// The event that carries it; `/admin/ledger/events/{event_id}` shows how far it has come.
     event_id: Uuid,
     resource_type: ResourceType,
     resource_id: i64,
     #[schema(value_type = i64)]
     user_id: UserId,
+    /// Whether the user likes it from now on.
     liked: bool,
+    /// Whether that is a change; null if it cannot be told now.
+    #[schema(required = true)]
     changed: Option<bool>,
+    /// How many users like it now; null if it cannot be told for certain.
+    #[schema(required = true)]
     like_count: Option<i64>,
     durability: Durability,
+    /// Whether the cache has it.
     cached: bool,
 }
 
@@ -55,7 +62,10 @@ pub(in crate::web) struct LikeBody {
     resource_id: i64,
     #[schema(value_type = i64)]
     user_id: UserId,
+    /// Whether the user likes it.
     liked: bool,
+    /// How many users do; null if it cannot be told for certain.
+    #[schema(required = true)]
     like_count: Option<i64>,
 }
 

@@ -46,7 +46,10 @@ pub(in crate::web) struct StatusBody {
 pub(in crate::web) struct ItemBody {
     resource_type: ResourceType,
     resource_id: i64,
+    /// Whether the user likes it.
     liked: bool,
+    /// How many users do; null if it cannot be told for certain.
+    #[schema(required = true)]
     like_count: Option<i64>,
 }
 

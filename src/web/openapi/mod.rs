@@ -50,6 +50,10 @@ pub fn document(about: About) -> Description {
     }
     document.merge(health::Document::openapi());
     document.merge(admin::Document::openapi());
+    // What the service is for comes first.
+    if let Some(tags) = &mut document.tags {
+        tags.rotate_left(1);
+    }
     security::describe(&mut document, about);
     problems::describe(&mut document);
     document
@@ -159,6 +163,8 @@ mod tests {
                 sign_in: false,
                 admin_is_open: true,
             });
+            let json = serde_json::to_string(&document).expect("JSON");
+            assert!(!json.contains("{resource_type}"), "{json}");
             let documented: BTreeSet<_> = document.paths.paths.into_keys().collect();
             assert_eq!(routes, documented, "{role:?}");
             assert_eq!(routes.contains("/v1/comments/{id}/like"), role.is_api());

@@ -1,6 +1,8 @@
 //! The problems that operations answer with, and the headers that come with every answer. A handler names
 //! the statuses that only it has; those of sign-in, limits and bounds are added to all.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use utoipa::PartialSchema;
 use utoipa::openapi::content::ContentBuilder;
@@ -268,20 +270,13 @@ pub(super) fn describe(document: &mut OpenApi) {
     components
         .schemas
         .insert(ENVELOPE.to_owned(), envelope().into());
-    for kind in &PROBLEMS {
-        for enclosed in [false, true] {
-            let response = RefOr::T(kind.response(enclosed));
-            let name = kind.name(enclosed);
-            components.responses.insert(name, response);
-        }
-    }
     for (name, header) in headers() {
         components.headers.insert(name.to_owned(), RefOr::T(header));
     }
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
             for kind in &PROBLEMS {
-                attach(kind, path, &method, operation);
+                attach(kind, path, &method, operation, &mut components.responses);
             }
             finish(path, operation);
         }
@@ -336,7 +331,14 @@ fn headers() -> [(&'static str, Header); 5] {
     ]
 }
 
-fn attach(kind: &ProblemKind, path: &str, method: &HttpMethod, operation: &mut Operation) {
+/// Adds a problem to an operation that can answer so, and to the answers that operations share.
+fn attach(
+    kind: &ProblemKind,
+    path: &str,
+    method: &HttpMethod,
+    operation: &mut Operation,
+    shared: &mut BTreeMap<String, RefOr<Response>>,
+) {
     let everywhere = kind.is_of(path, method, operation);
     let status = kind.status.to_string();
     let responses = &mut operation.responses.responses;
@@ -349,9 +351,13 @@ fn attach(kind: &ProblemKind, path: &str, method: &HttpMethod, operation: &mut O
         }
         None if !everywhere => {}
         _ => {
-            let name = kind.name(path.starts_with(ACTION));
-            let shared = Ref::new(format!("#/components/responses/{name}"));
-            responses.insert(status, RefOr::Ref(shared));
+            let enclosed = path.starts_with(ACTION);
+            let name = kind.name(enclosed);
+            let reference = Ref::new(format!("#/components/responses/{name}"));
+            responses.insert(status, RefOr::Ref(reference));
+            shared
+                .entry(name)
+                .or_insert_with(|| RefOr::T(kind.response(enclosed)));
         }
     }
 }

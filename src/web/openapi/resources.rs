@@ -1,8 +1,8 @@
 //! Operations that there are for each type of resource are annotated once, with `{resource_type}` in their
 //! path, and become one operation for each type here, as `web::routes` makes one route for each.
 
-use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::{Operation, Paths};
+use utoipa::openapi::{OpenApi, RefOr};
 
 use super::operations;
 use crate::domain::ResourceType;
@@ -37,7 +37,12 @@ fn name(operation: &mut Operation, word: &str) {
         &mut operation.summary,
         &mut operation.description,
     ];
-    for text in texts.into_iter().flatten() {
+    let parameters = operation.parameters.iter_mut().flatten();
+    let described = parameters.filter_map(|parameter| match parameter {
+        RefOr::T(parameter) => parameter.description.as_mut(),
+        RefOr::Ref(_) => None,
+    });
+    for text in texts.into_iter().flatten().chain(described) {
         *text = text.replace(TYPE, word);
     }
 }

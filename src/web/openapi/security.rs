@@ -20,8 +20,10 @@ enum Asks {
     Nobody,
     /// Who works for a user.
     User,
-    /// Anybody who is let in at all: their annotation says `security(())`.
+    /// Anybody who is let in at all: the annotation says `security(())`.
     Guest,
+    /// A user about themselves, who may be named by the path alone: it says `security((), ("user" = []))`.
+    Owner,
     /// An operator.
     Operator,
     /// An operator, if users must sign in too.
@@ -30,11 +32,15 @@ enum Asks {
 
 impl Asks {
     fn of(path: &str, operation: &Operation) -> Self {
+        let annotated = operation.security.as_ref().map_or(0, Vec::len);
         match path {
             "/metrics" => Self::Watcher,
             path if path.starts_with("/admin/") => Self::Operator,
-            path if path.starts_with("/v1/") && operation.security.is_some() => Self::Guest,
-            path if path.starts_with("/v1/") => Self::User,
+            path if path.starts_with("/v1/") => match annotated {
+                0 => Self::User,
+                1 => Self::Guest,
+                _ => Self::Owner,
+            },
             _ => Self::Nobody,
         }
     }
@@ -63,7 +69,7 @@ pub(super) fn describe(document: &mut OpenApi, about: About) {
         for (_, operation) in operations(item) {
             let asks = Asks::of(path, operation);
             operation.security = Some(requirements(asks, about));
-            if about.sign_in && asks == Asks::User {
+            if about.sign_in && matches!(asks, Asks::User | Asks::Owner) {
                 name_user(operation);
             }
         }
@@ -76,7 +82,8 @@ fn requirements(asks: Asks, about: About) -> Vec<SecurityRequirement> {
     let user = || SecurityRequirement::new(USER, [] as [&str; 0]);
     match asks {
         Asks::Nobody => Vec::new(),
-        Asks::User if about.sign_in => vec![token()],
+        Asks::User | Asks::Owner if about.sign_in => vec![token()],
+        Asks::Owner => vec![nothing(), user(), token()],
         // With a token too, it is a service that works for the user.
         Asks::User => vec![user(), user().add(TOKEN, [] as [&str; 0])],
         Asks::Operator if about.admin_is_open => vec![nothing(), token()],
