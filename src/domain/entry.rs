@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::behavior::UserId;
 use super::entry_view::{EntryView, PairView};
 use super::fold::Mark;
@@ -116,7 +118,8 @@ pub struct Entry {
     in_flight: i64,
     /// How many pairs have no `settled` state; while there are any, the count cannot be known.
     unknown: usize,
-    pairs: HashMap<UserId, Held>,
+    // A page asks a hundred entries: the standard hasher would cost more than the lookup.
+    pairs: HashMap<UserId, Held, RandomState>,
 }
 
 impl Entry {
@@ -129,7 +132,7 @@ impl Entry {
             complete: false,
             in_flight: 0,
             unknown: 0,
-            pairs: HashMap::new(),
+            pairs: HashMap::default(),
         }
     }
 
