@@ -8,6 +8,8 @@ install_all() {
   find_postgres_bin >/dev/null || packages+=(postgresql)
   { find_nats_server && find_schemathesis_python; } >/dev/null || find_python_with_venv >/dev/null ||
     packages+=(python3-venv)
+  # What docs/API.md shows its requests with.
+  type -P curl >/dev/null || packages+=(curl)
   if ((${#packages[@]} > 0)); then
     install_packages "${packages[@]}"
     # PostgreSQL's package brings a user for it.
