@@ -14,7 +14,7 @@ use crate::domain::{
     Version,
 };
 use crate::messages::{Apply, Durability, Forget, NotRecorded, Publish, Record};
-use crate::telemetry::{BehaviorAccepted, Part};
+use crate::telemetry::{LikeAccepted, Part};
 
 /// An accepted behavior.
 #[derive(Debug, Clone, Copy)]
@@ -171,13 +171,15 @@ impl Likes {
                 durability,
                 cached: applied.is_some(),
             };
-            BehaviorAccepted {
-                behavior: asked.behavior.as_str(),
-                durability,
-                cached: accepted.cached,
-                took: started.elapsed(),
+            if let Some(action) = asked.behavior.action() {
+                LikeAccepted {
+                    action: action.as_str(),
+                    durability,
+                    cached: accepted.cached,
+                    took: started.elapsed(),
+                }
+                .emit();
             }
-            .emit();
             return Ok(accepted);
         }
         Err(NotAccepted::Unavailable(format!(

@@ -9,6 +9,7 @@ use crate::actors::kit::Refused;
 use crate::domain::{Begun, Identity, KeyedRequest};
 use crate::messages::{Begin, End};
 use crate::store::Ended;
+use crate::telemetry::RequestReplayed;
 
 /// How long a request waits for another one with its key that is being worked on.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -91,7 +92,10 @@ impl Likes {
         let work = async move {
             let identity = match likes.begin(&request).await? {
                 Ok(identity) => identity,
-                Err(answer) => return Ok(Once::Replayed(answer)),
+                Err(answer) => {
+                    RequestReplayed.emit();
+                    return Ok(Once::Replayed(answer));
+                }
             };
             let Attempt { answer, keep } = work(identity).await;
             likes.end(request, keep).await;

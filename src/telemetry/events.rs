@@ -109,10 +109,10 @@ impl ShutdownEnded {
     }
 }
 
-/// A behavior was answered with 2xx.
-pub struct BehaviorAccepted {
-    /// Which.
-    pub behavior: &'static str,
+/// A like or unlike was answered with 2xx.
+pub struct LikeAccepted {
+    /// `like` or `unlike`.
+    pub action: &'static str,
     /// What it has reached.
     pub durability: Durability,
     /// Whether the cache has it too.
@@ -121,18 +121,28 @@ pub struct BehaviorAccepted {
     pub took: Duration,
 }
 
-impl BehaviorAccepted {
+impl LikeAccepted {
     /// Counts it.
     pub fn emit(self) {
         METRICS
             .likes_accepted
             .get_or_create(&AcceptedLabels {
-                action: self.behavior,
+                action: self.action,
                 durability: self.durability.as_str(),
                 cached: if self.cached { "true" } else { "false" },
             })
             .inc();
         METRICS.accept_seconds.observe(self.took.as_secs_f64());
+    }
+}
+
+/// A request was answered with what had been answered before to its `Idempotency-Key`.
+pub struct RequestReplayed;
+
+impl RequestReplayed {
+    /// Counts it.
+    pub fn emit(self) {
+        METRICS.requests_replayed.inc();
     }
 }
 

@@ -65,6 +65,7 @@ pub(super) struct Metrics {
     registry: Registry,
     pub(super) likes_accepted: Family<AcceptedLabels, Counter>,
     pub(super) accept_seconds: Histogram,
+    pub(super) requests_replayed: Counter,
     pub(super) problems: Family<ProblemLabels, Counter>,
     pub(super) events_published: Counter,
     pub(super) messages_taken: Counter,
@@ -98,6 +99,7 @@ impl Metrics {
             registry: Registry::with_prefix("likewise"),
             likes_accepted: Family::default(),
             accept_seconds: latency(),
+            requests_replayed: Counter::default(),
             problems: Family::default(),
             events_published: Counter::default(),
             messages_taken: Counter::default(),
@@ -131,6 +133,11 @@ impl Metrics {
             "Time to accept a like, from request to answer",
             Unit::Seconds,
             metrics.accept_seconds.clone(),
+        );
+        registry.register(
+            "requests_replayed",
+            "Requests answered with what had been answered before to their Idempotency-Key",
+            metrics.requests_replayed.clone(),
         );
         registry.register(
             "problems",

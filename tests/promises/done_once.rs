@@ -92,6 +92,11 @@ fn the_same_key_gives_the_same_answer_in_another_process() {
     let first = post(&other);
     assert_eq!(first.json()["accepted"], 2, "{first:?}");
     is_replayed(&post(&one), &first);
+    let metrics = one.client().get("/metrics").text;
+    assert!(
+        metrics.contains("likewise_requests_replayed_total 1\n"),
+        "{metrics}"
+    );
     everything_holds(&one);
     assert_eq!(behaviors(&one), 3);
 }
