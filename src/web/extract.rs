@@ -24,14 +24,7 @@ impl FromRequest for User {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let user = || {
-            let caller = Caller::of(request)?;
-            let right = Right::of(request.method());
-            Context::of(request)?
-                .auth
-                .user(&caller, request.headers(), right)
-        };
-        ready(user().map(User))
+        ready(user(request, Right::of(request.method())).map(User))
     }
 }
 
@@ -43,14 +36,14 @@ impl FromRequest for Reader {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let user = || {
-            let caller = Caller::of(request)?;
-            Context::of(request)?
-                .auth
-                .user(&caller, request.headers(), Right::Read)
-        };
-        ready(user().map(Reader))
+        ready(user(request, Right::Read).map(Self))
     }
+}
+
+fn user(request: &HttpRequest, right: Right) -> Result<UserId, Problem> {
+    let caller = Caller::of(request)?;
+    let auth = &Context::of(request)?.auth;
+    auth.user(&caller, request.headers(), right)
 }
 
 /// Somebody who may see what everybody may who is let in at all.
@@ -107,6 +100,26 @@ impl FromRequest for Owner {
             Ok(Self(user_id))
         };
         ready(owner())
+    }
+}
+
+/// What a header says that may be there once, with 1 to `longest` printable ASCII characters; `None` if it
+/// says anything else.
+pub(super) fn printable<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+    longest: usize,
+) -> Option<Option<&'a str>> {
+    let mut values = headers.get_all(name);
+    match (values.next(), values.next()) {
+        (None, _) => Some(None),
+        (Some(value), None) => {
+            let text = value.to_str().ok()?;
+            // A header may also have tabs.
+            let fits = (1..=longest).contains(&text.len()) && !text.contains('\t');
+            fits.then_some(Some(text))
+        }
+        (Some(_), Some(_)) => None,
     }
 }
 

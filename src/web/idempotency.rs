@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::IntoParams;
 
 use super::Problem;
+use super::extract::printable;
 use crate::domain::Identity;
 use crate::likes::{Attempt, Keyed, Likes, NotOnce, Once};
 
@@ -41,8 +42,10 @@ pub(super) struct KeyHeader {
 }
 
 /// The key of a request, if it has one, and what it asks for.
-pub(super) struct IdempotencyKey {
-    key: Option<String>,
+pub(super) struct IdempotencyKey(Option<Key>);
+
+struct Key {
+    key: String,
     method: String,
     path: String,
 }
@@ -52,23 +55,14 @@ impl FromRequest for IdempotencyKey {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let mut values = request.headers().get_all(KEY);
-        let key = match (values.next(), values.next()) {
-            (None, _) => Ok(None),
-            (Some(value), None) => value
-                .to_str()
-                .ok()
-                .filter(|key| (1..=LONGEST).contains(&key.len()))
-                // A header may also have tabs.
-                .filter(|key| !key.contains('\t'))
-                .map(|key| Some(key.to_owned()))
-                .ok_or_else(Problem::invalid_idempotency_key),
-            (Some(_), Some(_)) => Err(Problem::invalid_idempotency_key()),
-        };
-        ready(key.map(|key| Self {
-            key,
-            method: request.method().to_string(),
-            path: request.path().to_owned(),
+        let key = printable(request.headers(), KEY, LONGEST);
+        let key = key.ok_or_else(Problem::invalid_idempotency_key);
+        ready(key.map(|key| {
+            Self(key.map(|key| Key {
+                key: key.to_owned(),
+                method: request.method().to_string(),
+                path: request.path().to_owned(),
+            }))
         }))
     }
 }
@@ -96,13 +90,13 @@ impl IdempotencyKey {
         W: FnOnce(Identity) -> F + 'static,
         F: Future<Output = Result<Settled<T>, Problem>> + 'static,
     {
-        let Some(key) = self.key else {
+        let Some(Key { key, method, path }) = self.0 else {
             let settled = work(likes.identity(events)).await?;
             return Ok(HttpResponse::Ok().json(settled.body));
         };
         let keyed = Keyed {
             id: hash(&[caller.as_bytes(), key.as_bytes()]),
-            fingerprint: hash(&[self.method.as_bytes(), self.path.as_bytes(), body]),
+            fingerprint: hash(&[method.as_bytes(), path.as_bytes(), body]),
             caller,
             key,
         };

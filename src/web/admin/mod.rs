@@ -18,6 +18,7 @@ use utoipa::{IntoParams, OpenApi};
 use uuid::Uuid;
 
 use super::auth::{Caller, Right};
+use super::extract::printable;
 use super::{Context, Problem, only_get, only_post};
 
 /// What `/admin` offers.
@@ -130,19 +131,8 @@ impl FromRequest for Operator {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let mut values = request.headers().get_all("X-Operator");
-        let given = match (values.next(), values.next()) {
-            (None, _) => Ok(None),
-            (Some(value), None) => value
-                .to_str()
-                .ok()
-                .filter(|name| (1..=LONGEST_NAME).contains(&name.len()))
-                // A header may also have tabs.
-                .filter(|name| !name.contains('\t'))
-                .map(Some)
-                .ok_or_else(Problem::invalid_operator),
-            (Some(_), Some(_)) => Err(Problem::invalid_operator()),
-        };
+        let given = printable(request.headers(), "X-Operator", LONGEST_NAME)
+            .ok_or_else(Problem::invalid_operator);
         let operator = given.and_then(|given| {
             let caller = Caller::of(request)?;
             let named = caller.name();
