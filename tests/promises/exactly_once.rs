@@ -141,7 +141,8 @@ fn a_like_and_an_unlike_are_one_row_each_and_one_state() {
             ("video_likes", 1),
             ("comment_likes", 0),
             ("like_counts", 1),
-            ("quarantined_events", 0)
+            ("quarantined_events", 0),
+            ("idempotency_keys", 0)
         ]
     );
     everything_holds(&service);
