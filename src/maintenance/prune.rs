@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::{MaintenanceError, Parts, Progress};
-use crate::store::ArchivedBehavior;
+use crate::store::{ArchivedBehavior, is_storable};
 
 /// What goes, and at what age.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,8 +43,8 @@ impl Prune {
     pub fn begin(parts: Parts, options: PruneOptions) -> Self {
         let now = Utc::now();
         Self {
-            ledger_before: options.ledger_after.map(|age| now - age),
-            behaviors_before: options.behaviors_after.map(|age| now - age),
+            ledger_before: so_long_before(now, options.ledger_after),
+            behaviors_before: so_long_before(now, options.behaviors_after),
             parts,
             options,
             position: 0,
@@ -118,6 +118,13 @@ impl Prune {
     }
 }
 
+/// The moment so long ago, before which rows go; `None` if no row can be that old.
+fn so_long_before(now: DateTime<Utc>, age: Option<Duration>) -> Option<DateTime<Utc>> {
+    let age = TimeDelta::from_std(age?).ok()?;
+    let moment = now.checked_sub_signed(age)?;
+    is_storable(moment).then_some(moment)
+}
+
 /// Appends behaviors to a file, and has the disk keep them. Each call is a gzip member of its own, which
 /// readers take for one stream.
 fn archive(path: &Path, behaviors: &[ArchivedBehavior]) -> io::Result<()> {
@@ -128,4 +135,24 @@ fn archive(path: &Path, behaviors: &[ArchivedBehavior]) -> io::Result<()> {
         lines.write_all(b"\n")?;
     }
     lines.finish()?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_that_no_row_can_have_prunes_nothing() {
+        let now = Utc::now();
+        let day = Duration::from_secs(86_400);
+        assert_eq!(so_long_before(now, None), None);
+        assert_eq!(
+            so_long_before(now, Some(day)),
+            Some(now - TimeDelta::days(1))
+        );
+        for days in [1_000_000, 100_000_000, u32::MAX] {
+            assert_eq!(so_long_before(now, Some(day * days)), None, "{days}");
+        }
+        assert_eq!(so_long_before(now, Some(Duration::MAX)), None);
+    }
 }

@@ -253,3 +253,23 @@ fn an_operator_is_named_in_printable_characters() {
         assert_eq!(answer.problem(), "invalid_operator");
     }
 }
+
+#[test]
+fn a_job_that_prunes_what_nothing_is_old_enough_for_ends_and_harms_nobody() {
+    let service = Setup::new().start();
+    let client = service.client();
+    client.like(1, 7);
+    let body = r#"{"kind": "prune", "ledger_days": 4294967295, "behaviors_days": 4294967295}"#;
+    let made = client.try_send("POST", "/admin/jobs", &[], body.as_bytes());
+    let made = made.expect("an answer").json();
+    let path = format!("/admin/jobs/{}", made["id"].as_str().expect("an id"));
+    until("the job to be done", PATIENCE, || {
+        let job = client.get(&path).json();
+        if job["state"] == "completed" {
+            Ok(())
+        } else {
+            Err(job)
+        }
+    });
+    assert_eq!(client.actor("job_runner").panics, 0);
+}
