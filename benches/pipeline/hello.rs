@@ -25,12 +25,13 @@ struct Answer {
     cached: bool,
 }
 
+fn user_in(request: &HttpRequest) -> Option<i64> {
+    let user_id = request.headers().get("X-User-Id")?;
+    user_id.to_str().ok()?.parse().ok()
+}
+
 async fn like(video_id: web::Path<i64>, request: HttpRequest) -> HttpResponse {
-    let user_id = request
-        .headers()
-        .get("X-User-Id")
-        .and_then(|user_id| user_id.to_str().ok()?.parse().ok());
-    let Some(user_id) = user_id else {
+    let Some(user_id) = user_in(&request) else {
         return HttpResponse::BadRequest().finish();
     };
     HttpResponse::Ok().json(Json(Answer {
@@ -56,11 +57,7 @@ struct Read {
 }
 
 async fn read(video_id: web::Path<i64>, request: HttpRequest) -> HttpResponse {
-    let user_id = request
-        .headers()
-        .get("X-User-Id")
-        .and_then(|user_id| user_id.to_str().ok()?.parse().ok());
-    let Some(user_id) = user_id else {
+    let Some(user_id) = user_in(&request) else {
         return HttpResponse::BadRequest().finish();
     };
     HttpResponse::Ok().json(Json(Read {

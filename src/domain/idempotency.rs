@@ -111,6 +111,43 @@ impl KeptRequest {
         }
     }
 
+    /// Lets this request have it until the lease ends, if it may; answers what becomes of the request, and
+    /// whether this has changed.
+    pub fn begin(
+        &mut self,
+        request: &KeyedRequest,
+        now: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> (Begun, bool) {
+        let Identity {
+            event_id, version, ..
+        } = request.identity;
+        let begun = match self.standing(request, now) {
+            Standing::Mine => Begun::Yours(self.identity()),
+            Standing::Expired => {
+                *self = Self {
+                    fingerprint: request.fingerprint.clone(),
+                    event_id,
+                    version,
+                    holder: event_id,
+                    lease_until,
+                    answer: None,
+                    created_at: now,
+                };
+                return (Begun::Yours(self.identity()), true);
+            }
+            Standing::Lapsed => {
+                self.holder = event_id;
+                self.lease_until = lease_until;
+                return (Begun::Yours(self.identity()), true);
+            }
+            Standing::Reused => Begun::Reused,
+            Standing::InProgress => Begun::InProgress,
+            Standing::Answered => Begun::Answered(self.answer.clone().unwrap_or_default()),
+        };
+        (begun, false)
+    }
+
     /// What its events are made with, by an attempt that has taken it.
     #[must_use]
     pub fn identity(&self) -> Identity {

@@ -51,26 +51,9 @@ macro_rules! sql_idempotency {
                         begun.push(Begun::InProgress);
                         continue;
                     };
-                    let standing = found.standing(request, now);
-                    match standing {
-                        Standing::Expired => {
-                            *found = KeptRequest {
-                                fingerprint: request.fingerprint.clone(),
-                                event_id: request.identity.event_id,
-                                version: request.identity.version,
-                                holder: request.identity.event_id,
-                                lease_until,
-                                answer: None,
-                                created_at: now,
-                            };
-                        }
-                        Standing::Lapsed => {
-                            found.holder = request.identity.event_id;
-                            found.lease_until = lease_until;
-                        }
-                        _ => {}
-                    }
-                    if matches!(standing, Standing::Expired | Standing::Lapsed) {
+                    let (outcome, is_taken) = found.begin(request, now, lease_until);
+                    begun.push(outcome);
+                    if is_taken {
                         taken.push((
                             &request.id,
                             request.fingerprint.clone(),
@@ -80,16 +63,6 @@ macro_rules! sql_idempotency {
                             time_text(found.created_at),
                         ));
                     }
-                    begun.push(match standing {
-                        Standing::Mine | Standing::Expired | Standing::Lapsed => {
-                            Begun::Yours(found.identity())
-                        }
-                        Standing::Reused => Begun::Reused,
-                        Standing::InProgress => Begun::InProgress,
-                        Standing::Answered => {
-                            Begun::Answered(found.answer.clone().unwrap_or_default())
-                        }
-                    });
                 }
                 if !taken.is_empty() {
                     let params = [Param::rows(&taken), Param::time(lease_until)];

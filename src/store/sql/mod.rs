@@ -30,10 +30,9 @@ pub(super) mod prelude {
         AsyncConnection, AsyncConnectionCore, RunQueryDsl, SimpleAsyncConnection,
     };
 
-    pub(in crate::store) use crate::domain::idempotency::Standing;
     pub(in crate::store) use crate::domain::{
-        Begun, BehaviorEvent, Claim, Fold, JobKind, JobState, KeptRequest, KeyedRequest, LedgerRow,
-        LikeCount, Mark, Pair, Priority, Resource, ResourceType, Source, Status, UserId, Version,
+        Begun, BehaviorEvent, Claim, Fold, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount,
+        Mark, Pair, Priority, Resource, ResourceType, Source, Status, UserId, Version,
     };
     pub(in crate::store) use crate::store::connection::{
         INSPECT_TIMEOUT, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT, breaker, pool,
