@@ -2,6 +2,7 @@
 //! and plain SQL against its database.
 
 pub mod checks;
+pub mod clock;
 pub mod crowd;
 pub mod database;
 pub mod http;
