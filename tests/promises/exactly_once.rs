@@ -3,7 +3,9 @@
 
 use chrono::{NaiveDateTime, TimeDelta, Utc};
 
-use crate::support::checks::{diary_is_kept, everything_holds, ledger_closes, pipeline_drains, reads_equal_database};
+use crate::support::checks::{
+    diary_is_kept, everything_holds, ledger_closes, pipeline_drains, reads_equal_database,
+};
 use crate::support::crowd::{Crowd, Diary};
 use crate::support::database::{Database, Value};
 use crate::support::http::{Accepted, Answer, Like};

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use rand::rngs::SmallRng;
 use serde_json::Value;
 
-use crate::support::checks::{diary_is_kept, everything_holds, pipeline_drains, reads_come_to_equal_the_database};
+use crate::support::checks::{
+    diary_is_kept, everything_holds, pipeline_drains, reads_come_to_equal_the_database,
+};
 use crate::support::crowd::Crowd;
 use crate::support::database::Database;
 use crate::support::http::{Accepted, Answer};

@@ -18,6 +18,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::database::Database;
 use super::{PATIENCE, until};
 
 /// The kinds of server.
@@ -142,6 +143,38 @@ impl Server {
         self.signal_all(Signal::CONT);
     }
 
+    /// Makes it refuse writes, as one that a failover has demoted, or accept them again. A database keeps its
+    /// connections; a Redis becomes a replica of a server that is not there, and keeps its data.
+    #[track_caller]
+    pub fn set_read_only(&self, read_only: bool) {
+        match self.kind {
+            Kind::MariaDb => {
+                let sql = format!("SET GLOBAL read_only = {}", u8::from(read_only));
+                Database::first_of(self).as_administrator().execute(&[&sql]);
+            }
+            Kind::Postgres => {
+                let sql = format!("ALTER SYSTEM SET default_transaction_read_only = {read_only}");
+                let administrator = Database::first_of(self).as_administrator();
+                administrator.execute(&[&sql, "SELECT pg_reload_conf()"]);
+            }
+            Kind::Redis => {
+                // The port that nothing can listen on.
+                let primary = if read_only {
+                    ["127.0.0.1", "1"]
+                } else {
+                    ["NO", "ONE"]
+                };
+                let client = redis::Client::open(self.url()).expect("an address");
+                let mut connection = client.get_connection().expect("a connection");
+                let () = redis::cmd("REPLICAOF")
+                    .arg(&primary)
+                    .query(&mut connection)
+                    .expect("it changes its role");
+            }
+            Kind::Nats => panic!("NATS has no replicas that refuse writes"),
+        }
+    }
+
     /// Where it keeps its data.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
@@ -236,7 +269,7 @@ impl Server {
 
     /// Whether it does what it is for.
     fn answers(&self) -> Result<(), String> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number));
+        let address = self.port.address();
         let text = |error: std::io::Error| error.to_string();
         let mut connection =
             TcpStream::connect_timeout(&address, Duration::from_secs(1)).map_err(text)?;
@@ -332,13 +365,14 @@ fn copy(from: &Path, to: &Path) {
 /// again ends up connected to itself. The listener on another loopback address keeps other tests, in
 /// this and in other processes, from the same choice.
 #[derive(Debug)]
-struct Port {
+pub struct Port {
     number: u16,
     _claim: TcpListener,
 }
 
 impl Port {
-    fn free() -> Self {
+    /// Takes a port that nothing listens on.
+    pub fn free() -> Self {
         static NEXT: Mutex<u16> = Mutex::new(0);
         let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
         if *next == 0 {
@@ -358,5 +392,10 @@ impl Port {
             }
         }
         panic!("no port between 20000 and 29999 is free");
+    }
+
+    /// The address on loopback that it stands for.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))
     }
 }
