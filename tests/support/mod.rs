@@ -5,6 +5,7 @@ pub mod checks;
 pub mod clock;
 pub mod crowd;
 pub mod database;
+pub mod failover;
 pub mod http;
 pub mod interactions;
 pub mod raw;
