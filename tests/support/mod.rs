@@ -4,6 +4,7 @@
 pub mod checks;
 pub mod crowd;
 pub mod database;
+pub mod gateway;
 pub mod http;
 pub mod interactions;
 pub mod raw;

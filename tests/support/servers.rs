@@ -332,13 +332,19 @@ fn copy(from: &Path, to: &Path) {
 /// again ends up connected to itself. The listener on another loopback address keeps other tests, in
 /// this and in other processes, from the same choice.
 #[derive(Debug)]
-struct Port {
+pub struct Port {
     number: u16,
     _claim: TcpListener,
 }
 
 impl Port {
-    fn free() -> Self {
+    /// Its number.
+    pub const fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// One that nobody uses.
+    pub fn free() -> Self {
         static NEXT: Mutex<u16> = Mutex::new(0);
         let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
         if *next == 0 {
