@@ -12,6 +12,8 @@ install_all() {
     packages+=(python3-venv)
   # What docs/API.md shows its requests with.
   type -P curl >/dev/null || packages+=(curl)
+  # What gives a process under test a wall clock of its own.
+  find_faketime >/dev/null || packages+=(libfaketime)
   if ((${#packages[@]} > 0)); then
     install_packages "${packages[@]}"
     # PostgreSQL's package brings a user for it.

@@ -4,6 +4,7 @@ mod actors_survive_panics;
 mod audits_mend;
 mod bounded;
 mod chaos;
+mod clocks;
 mod closed_by_default;
 mod counts_are_exact;
 mod done_once;

@@ -1,7 +1,7 @@
 //! nginx before the service: as `docs/nginx.conf` sets it up, and set up without care.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -37,7 +37,7 @@ impl Gateway {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let [recommended, bare, telling, sign_in] = std::array::from_fn(|_| Port::free());
         let likewise = service.address();
-        let numbers = [&recommended, &bare, &telling, &sign_in].map(Port::number);
+        let numbers = [&recommended, &bare, &telling, &sign_in].map(|port| port.address().port());
         let settings = configuration(folder.path(), likewise, numbers);
         let file = folder.path().join("nginx.conf");
         fs::write(&file, settings).expect("a file");
@@ -70,7 +70,7 @@ impl Gateway {
     fn wait(&self) {
         for port in [&self.recommended, &self.bare, &self.telling, &self.sign_in] {
             until("nginx to listen", PATIENCE, || {
-                let connected = TcpStream::connect(address(port));
+                let connected = TcpStream::connect(port.address());
                 connected.map(drop).map_err(|error| {
                     let log = fs::read_to_string(self.folder.path().join("log"));
                     format!("{error}; its log: {}", log.unwrap_or_default())
@@ -81,17 +81,17 @@ impl Gateway {
 
     /// A client of the gateway that `docs/nginx.conf` sets up.
     pub fn recommended(&self) -> Client {
-        Client::of(address(&self.recommended))
+        Client::of(self.recommended.address())
     }
 
     /// A client of a gateway that forwards everything, and says nothing of itself.
     pub fn bare(&self) -> Client {
-        Client::of(address(&self.bare))
+        Client::of(self.bare.address())
     }
 
     /// A client of a gateway that forwards everything, and says so.
     pub fn telling(&self) -> Client {
-        Client::of(address(&self.telling))
+        Client::of(self.telling.address())
     }
 }
 
@@ -101,10 +101,6 @@ impl Drop for Gateway {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn address(port: &Port) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()))
 }
 
 /// The settings of the docs at addresses of this test, without TLS, and the careless gateways.

@@ -15,6 +15,7 @@ use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::clock::Clock;
 use super::database::Database;
 use super::http::Client;
 use super::servers::{Kind, Server};
@@ -28,6 +29,7 @@ pub struct Setup {
     environment: BTreeMap<String, String>,
     runs: AtomicUsize,
     servers: Vec<Arc<Server>>,
+    clock: Option<Clock>,
 }
 
 impl Setup {
@@ -40,6 +42,7 @@ impl Setup {
             environment: BTreeMap::new(),
             runs: AtomicUsize::new(0),
             servers: Vec::new(),
+            clock: None,
         }
         .set("LIKEWISE_HTTP_ADDR", "127.0.0.1:0")
     }
@@ -59,7 +62,7 @@ impl Setup {
         setup
     }
 
-    /// Another process on the same parts, with the same settings.
+    /// Another process on the same parts, with the same settings and the machine's clock.
     pub fn beside(&self) -> Self {
         let mut setup = Self::new().on(&self.database);
         setup.environment.clone_from(&self.environment);
@@ -83,6 +86,12 @@ impl Setup {
     pub fn set(mut self, variable: &str, value: impl ToString) -> Self {
         self.environment
             .insert(variable.to_owned(), value.to_string());
+        self
+    }
+
+    /// Runs everything from here on under this wall clock, which the test can step while it runs.
+    pub fn with_clock(mut self, clock: &Clock) -> Self {
+        self.clock = Some(clock.clone());
         self
     }
 
@@ -137,6 +146,9 @@ impl Setup {
             if name.starts_with("LIKEWISE_") || name == "RUST_LOG" {
                 command.env_remove(&variable);
             }
+        }
+        if let Some(clock) = &self.clock {
+            clock.apply_to(&mut command);
         }
         let child = command
             .env("LIKEWISE_DATABASE_URL", self.database.url())
@@ -258,6 +270,7 @@ impl Drop for Process {
         // Fails only if it has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        Clock::clean_up_after(self.id());
     }
 }
 
