@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
@@ -41,9 +42,14 @@ pub enum NotAccepted {
     /// More is waiting than may wait.
     #[error("{0}")]
     Overloaded(Refused),
-    /// Nothing that makes it durable can be reached.
-    #[error("the like could not be made durable: {0}")]
-    Unavailable(String),
+    /// Nothing that makes it durable can be reached; whoever tried has logged why.
+    #[error("neither the broker nor the database can take this now")]
+    Unavailable,
+    /// Other events of the same user and resource were newer each time; the newest is dated then.
+    #[error(
+        "other events of this user and resource were newer {DRAWS} times; the newest is dated {0}"
+    )]
+    Overtaken(DateTime<Utc>),
     /// Two of the parts that it goes through are gone.
     #[error("{} and {} cannot be reached; nothing was changed", .0.as_str(), .1.as_str())]
     PartsGone(Part, Part),
@@ -194,10 +200,7 @@ impl Likes {
             }
             return Ok(accepted);
         }
-        Err(NotAccepted::Unavailable(format!(
-            "other requests of this user for this resource won {DRAWS} times; the newest is dated {}",
-            newer.moment()
-        )))
+        Err(NotAccepted::Overtaken(newer.moment()))
     }
 
     /// Draws a version above `newer`, and sends an event to the cache if it likes or unlikes. What makes it
@@ -297,9 +300,8 @@ impl Likes {
         });
         match recorded.await {
             Ok(Ok(())) => Ok(Durability::Database),
-            Ok(Err(NotRecorded::Unavailable(reason))) => Err(NotAccepted::Unavailable(reason)),
             Ok(Err(NotRecorded::Refused(reason))) => Err(NotAccepted::Internal(reason)),
-            Err(closed) => Err(NotAccepted::Unavailable(closed.to_string())),
+            Ok(Err(NotRecorded::Unavailable(_))) | Err(_) => Err(NotAccepted::Unavailable),
         }
     }
 }
