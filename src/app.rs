@@ -110,11 +110,12 @@ impl App {
             broker: broker.clone(),
             outages: Arc::default(),
         };
+        let clock = Arc::new(HybridClock::default());
+        learn(&clock, store.as_ref()).await;
         let actors = Actors::start(&settings, &parts, &registry);
         if settings.role.is_worker() {
             settle_recent(&parts, &actors).await;
         }
-        let clock = Arc::new(HybridClock::default());
         let likes = Likes {
             clock,
             in_flight: Arc::default(),
@@ -302,6 +303,27 @@ async fn open_broker(settings: &Settings) -> Result<Option<Arc<Broker>>, AppErro
     Ok(Some(Arc::new(broker)))
 }
 
+/// How many of the last recorded behaviors a starting process learns their newest version from.
+const LEARN_FROM: usize = 1_000;
+
+/// Measures the database's clock, and draws no version below those recorded last if this process's clock is a
+/// little behind.
+async fn learn(clock: &HybridClock, store: &dyn Store) {
+    let newest = async {
+        store.measure_clock().await?;
+        store.newest_version(LEARN_FROM).await
+    };
+    match newest.await {
+        Ok(newest) => clock.observe(newest),
+        Err(error) => PartFailed {
+            part: Part::Database,
+            doing: "reading the newest version",
+            error: &error,
+        }
+        .emit(),
+    }
+}
+
 /// How many of the last recorded like events a starting worker tells the cache of again.
 const RECENT: usize = 20_000;
 
@@ -374,7 +396,7 @@ struct Actors {
     cache_writer: Mailbox<CacheWriter>,
     retry_scheduler: Option<Mailbox<RetryScheduler>>,
     /// Kept, for an actor that nobody can reach stops.
-    _health_monitor: Option<Mailbox<HealthMonitor>>,
+    _health_monitor: Mailbox<HealthMonitor>,
     gone: Arc<PartsGone>,
     job_runner: Option<Mailbox<JobRunner>>,
     given_up: Arc<Notify>,
@@ -444,10 +466,8 @@ impl Actors {
             })
         });
         let gone = Arc::new(PartsGone::default());
-        let health_monitor = settings.role.is_api().then(|| {
-            starter.start(HealthMonitor::NAME, |vitals| {
-                HealthMonitor::new(parts.probe(), Arc::clone(&gone), vitals)
-            })
+        let health_monitor = starter.start(HealthMonitor::NAME, |vitals| {
+            HealthMonitor::new(parts.probe(), Arc::clone(&gone), vitals)
         });
         Self {
             publisher,

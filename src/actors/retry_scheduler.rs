@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
-use chrono::Utc;
 
 use super::cache_writer::{CacheWriter, take_back};
 use super::kit::{Mailbox, Provoke, Turn, Vitals, spawn_work};
@@ -140,7 +139,7 @@ impl Round {
                 break;
             };
             let lease = Lease {
-                now: Utc::now(),
+                now: self.store.now(),
                 duration: self.options.lease,
                 // A claimed row keeps the bound it was born with.
                 max_retries: 0,

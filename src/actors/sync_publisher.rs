@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::{Context, Handler};
-use chrono::Utc;
 
 use super::cache_writer::{CacheWriter, take_back};
 use super::failures::bisect;
@@ -97,7 +96,7 @@ impl Syncing {
             .collect();
         let outcome = bisect(&rows, async |part: &[LedgerRow]| {
             let started = Instant::now();
-            let settled = self.store.sync(part, Utc::now()).await?;
+            let settled = self.store.sync(part, self.store.now()).await?;
             self.vitals.progress(part.len());
             BatchSynced {
                 rows: part.len(),
@@ -152,7 +151,7 @@ impl Syncing {
     /// Writes failed attempts down. If the database cannot take even that, the rows keep their lease,
     /// and the retry scheduler claims them once it has run out.
     async fn fail(&self, rows: &[LedgerRow], error: &StoreError) {
-        let now = Utc::now();
+        let now = self.store.now();
         let attempts: Vec<_> = rows
             .iter()
             .map(|row| FailedAttempt {

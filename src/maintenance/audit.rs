@@ -129,7 +129,11 @@ impl Audit {
     /// # Errors
     /// If the database fails.
     pub async fn finish(mut self) -> Result<AuditReport, MaintenanceError> {
-        self.report.overdue_rows = self.parts.store.overdue(Utc::now() - OVERDUE).await?;
+        self.report.overdue_rows = self
+            .parts
+            .store
+            .overdue(self.parts.store.now() - OVERDUE)
+            .await?;
         self.report.finished_at = Utc::now();
         Ok(self.report)
     }
@@ -181,7 +185,7 @@ impl Audit {
 
     async fn mend(&mut self, chunk: &Chunk, found: &[Discrepancy]) -> Result<(), MaintenanceError> {
         for some in found.chunks(MENDED_AT_ONCE) {
-            let mended = self.parts.store.mend(some, Utc::now()).await?;
+            let mended = self.parts.store.mend(some, self.parts.store.now()).await?;
             self.parts.drop_entries(&mended.resources).await?;
         }
         let left: BTreeSet<(Finding, Subject)> = self

@@ -44,6 +44,9 @@ pub(super) struct Readiness {
     ready: bool,
     /// Whether the service is shutting down.
     draining: bool,
+    /// How far this process's clock is ahead of the database's, in milliseconds; negative if behind, `null` if
+    /// the database runs in the process or has not answered yet.
+    clock_skew_ms: Option<i64>,
     /// How each part that is configured is, by its name.
     #[schema(value_type = BTreeMap<String, PartReport>)]
     parts: PartReports,
@@ -61,11 +64,13 @@ impl Health {
             .into_iter()
             .map(|actor| (actor.name, actor.state))
             .collect();
+        let skew = self.probe.store.clock_skew();
         let draining = self.draining.load(Ordering::Relaxed);
         let working = |state: &State| matches!(state, State::Running | State::Restarting);
         Readiness {
             ready: !draining && can_accept(&parts) && actors.values().all(working),
             draining,
+            clock_skew_ms: skew.map(|skew| skew.num_milliseconds()),
             parts,
             actors,
         }

@@ -18,9 +18,9 @@ pub(super) use server::sql_server;
 /// What the macro's code and the files that use it need.
 pub(super) mod prelude {
     pub(in crate::store) use std::collections::{BTreeMap, BTreeSet};
-    pub(in crate::store) use std::time::Duration;
+    pub(in crate::store) use std::time::{Duration, Instant};
 
-    pub(in crate::store) use chrono::{DateTime, Utc};
+    pub(in crate::store) use chrono::{DateTime, TimeDelta, Utc};
     pub(in crate::store) use deadpool::managed::Pool;
     pub(in crate::store) use diesel::QueryableByName;
     pub(in crate::store) use diesel_async::pooled_connection::{
@@ -31,8 +31,9 @@ pub(super) mod prelude {
     };
 
     pub(in crate::store) use crate::domain::{
-        Begun, BehaviorEvent, Claim, Fold, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount,
-        Mark, Pair, Priority, Resource, ResourceType, Status, UserId, Version,
+        Begun, BehaviorEvent, Claim, DatabaseClock, Fold, JobKind, JobState, KeyedRequest,
+        LedgerRow, LikeCount, Mark, Pair, Priority, Resource, ResourceType, Status, UserId,
+        Version,
     };
     pub(in crate::store) use crate::store::connection::{
         INSPECT_TIMEOUT, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT, breaker, pool,
