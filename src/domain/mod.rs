@@ -10,6 +10,8 @@ pub mod fold;
 pub mod idempotency;
 pub mod job;
 pub mod ledger;
+pub mod origin;
+pub mod outage;
 pub mod version;
 
 pub use backoff::Backoff;
@@ -24,4 +26,6 @@ pub use fold::{Fold, Mark, Pair};
 pub use idempotency::{Begun, Identity, KeptRequest, KeyedRequest};
 pub use job::{JobKind, JobState};
 pub use ledger::{Claim, FailureKind, LedgerRow, Priority, Status, Step, Verdict};
+pub use origin::Origin;
+pub use outage::Outage;
 pub use version::{HybridClock, Version};
