@@ -472,7 +472,7 @@ impl Broker {
             .await?;
         match created {
             Some(info) => Ok(info),
-            None => self.ask(&format!("STREAM.INFO.{name}"), &json!(null)).await,
+            None => self.ask(&format!("STREAM.INFO.{name}"), &json!({})).await,
         }
     }
 
@@ -494,7 +494,7 @@ impl Broker {
     async fn replace_consumer(&self, from: Option<u64>) -> Result<(), NatsError> {
         let name = &self.options.stream;
         let path = format!("CONSUMER.DELETE.{name}.{CONSUMER}");
-        self.ask(&path, &json!(null)).await?;
+        self.ask(&path, &json!({})).await?;
         let deliver_policy = from.map_or(DeliverPolicy::All, |start_sequence| {
             DeliverPolicy::ByStartSequence { start_sequence }
         });
@@ -522,7 +522,7 @@ impl Broker {
     }
 
     async fn ask_for(&self, path: &str, absent: ErrorCode) -> Result<Option<Value>, NatsError> {
-        self.request(path, &json!(null), absent).await
+        self.request(path, &json!({}), absent).await
     }
 
     async fn ask(&self, path: &str, request: &Value) -> Result<Value, NatsError> {
@@ -537,10 +537,8 @@ impl Broker {
         request: &Value,
         none: ErrorCode,
     ) -> Result<Option<Value>, NatsError> {
-        let answer: Result<Response<Value>, _> = match request {
-            Value::Null => self.context.request(path.to_owned(), &()).await,
-            request => self.context.request(path.to_owned(), request).await,
-        };
+        let answer: Result<Response<Value>, _> =
+            self.context.request(path.to_owned(), request).await;
         match answer {
             Ok(Response::Ok(answer)) => Ok(Some(answer)),
             Ok(Response::Err { error }) if error.error_code() == none => Ok(None),

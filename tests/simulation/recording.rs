@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use likewise::domain::{Backoff, BehaviorEvent, Bisection, FailureKind, HybridClock, Pair};
+use likewise::domain::{Backoff, BehaviorEvent, Bisection, FailureKind, HybridClock, Pair, Source};
 use likewise::messages::NotRecorded;
 use likewise::store::StoreError;
 use rand::RngExt;
@@ -27,7 +27,7 @@ impl Delivery {
 }
 
 impl World {
-    /// Takes some messages; what is dated too far ahead is no event.
+    /// Takes some messages; what is foreign and dated too far ahead is no event.
     pub fn pull(&mut self, p: usize) {
         let wall = self.wall_version(p);
         let mut ready = self.stream.ready(self.now);
@@ -40,7 +40,8 @@ impl World {
             let sequence = ready.swap_remove(self.rng.random_range(0..ready.len()));
             let delivered = self.stream.deliver(sequence, self.now + ACK_WAIT);
             if let Some(delivered) = delivered {
-                if HybridClock::is_too_far_ahead(delivered.event.version, wall) {
+                let is_foreign = delivered.event.source != Source::Api;
+                if is_foreign && HybridClock::is_too_far_ahead(delivered.event.version, wall) {
                     undecodable.push(delivered);
                 } else {
                     messages.push(delivered);
