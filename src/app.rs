@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Context, Handler, Supervised};
 use actix_http::HttpService;
 use actix_server::{Server, ServerHandle};
-use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, fn_service, map_config};
 use actix_web::App as WebApp;
 use actix_web::dev::AppConfig;
 use actix_web::middleware::{Condition, from_fn};
@@ -30,7 +30,7 @@ use crate::actors::{
 use crate::cache::{Cache, CacheError, MemoryCache, RedisCache};
 use crate::config::{ConfigError, Settings};
 use crate::domain::HybridClock;
-use crate::health::{PartsGone, Probe};
+use crate::health::{Outages, PartsGone, Probe};
 use crate::likes::Likes;
 use crate::maintenance;
 use crate::messages::Settle;
@@ -108,6 +108,7 @@ impl App {
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
             broker: broker.clone(),
+            outages: Arc::default(),
         };
         let actors = Actors::start(&settings, &parts, &registry);
         if settings.role.is_worker() {
@@ -150,15 +151,28 @@ impl App {
                 let app = WebApp::new()
                     // The last is the outermost: what is refused inside is seen by pages and kept in bounds.
                     .wrap(Condition::new(context.limits.any(), from_fn(web::limit)))
+                    .wrap(from_fn(web::guard))
                     .wrap(from_fn(web::bound))
                     .wrap(Condition::new(!origins.is_empty(), web::cors(&origins)))
+                    .wrap_fn(|request, next| {
+                        let answer = next.call(request);
+                        async move {
+                            let mut response = answer.await?;
+                            web::harden(response.headers_mut());
+                            Ok(response)
+                        }
+                    })
                     .app_data(Data::new(likes.clone()))
                     .app_data(Data::new(context.clone()))
                     .app_data(Data::new(desk.clone()))
                     .app_data(PayloadConfig::new(web::BODY_LIMIT))
                     .configure(|config| web::routes(config, role))
                     .into_factory()
-                    .map_err(|error| error.error_response());
+                    .map_err(|error| {
+                        let mut response = error.error_response();
+                        web::harden(response.headers_mut());
+                        response
+                    });
                 let shutdown = shutdown.clone();
                 let http = HttpService::build()
                     .graceful_shutdown_signal(move || {
@@ -314,6 +328,7 @@ struct Parts {
     store: Arc<dyn Store>,
     cache: Arc<dyn Cache>,
     broker: Option<Arc<Broker>>,
+    outages: Arc<Outages>,
 }
 
 impl Parts {
@@ -322,6 +337,7 @@ impl Parts {
             store: Arc::clone(&self.store),
             cache: Arc::clone(&self.cache),
             broker: self.broker.clone(),
+            outages: Arc::clone(&self.outages),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
@@ -41,9 +42,12 @@ pub enum NotAccepted {
     /// More is waiting than may wait.
     #[error("{0}")]
     Overloaded(Refused),
-    /// Nothing that makes it durable can be reached.
-    #[error("the like could not be made durable: {0}")]
-    Unavailable(String),
+    /// Nothing that makes it durable can be reached; whoever tried has logged why.
+    #[error("neither the broker nor the database can take this now")]
+    Unavailable,
+    /// An event of the same user and resource, dated then, stays the newer one.
+    #[error("an event of the same user and resource is dated {0}, ahead of this server's clock")]
+    Overtaken(DateTime<Utc>),
     /// Two of the parts that it goes through are gone.
     #[error("{} and {} cannot be reached; nothing was changed", .0.as_str(), .1.as_str())]
     PartsGone(Part, Part),
@@ -182,10 +186,7 @@ impl Likes {
             }
             return Ok(accepted);
         }
-        Err(NotAccepted::Unavailable(format!(
-            "an event of the same user and resource is dated {}, ahead of this server's clock",
-            newer.moment()
-        )))
+        Err(NotAccepted::Overtaken(newer.moment()))
     }
 
     /// Sends an event to the cache, if it likes or unlikes, and to where it becomes durable, side by side.
@@ -261,9 +262,8 @@ impl Likes {
         });
         match recorded.await {
             Ok(Ok(())) => Ok(Durability::Database),
-            Ok(Err(NotRecorded::Unavailable(reason))) => Err(NotAccepted::Unavailable(reason)),
             Ok(Err(NotRecorded::Refused(reason))) => Err(NotAccepted::Internal(reason)),
-            Err(closed) => Err(NotAccepted::Unavailable(closed.to_string())),
+            Ok(Err(NotRecorded::Unavailable(_))) | Err(_) => Err(NotAccepted::Unavailable),
         }
     }
 }

@@ -168,7 +168,7 @@ impl From<NotOnce> for Problem {
             NotOnce::Overloaded(_) => {
                 Self::overloaded(format!("{error}; nothing was changed, try again shortly"))
             }
-            NotOnce::Unavailable(_) => Self::unavailable(format!(
+            NotOnce::Unavailable => Self::unavailable(format!(
                 "{error}; nothing was changed, and without a key likes may be taken even now"
             )),
         }
