@@ -86,8 +86,17 @@ fn versions_return_on_mariadb_redis_and_nats() {
 
 #[test]
 fn request_wins_over_the_future_that_its_pair_holds() {
+    request_wins_over_the_future(Setup::new());
+}
+
+#[test]
+fn request_wins_over_the_future_on_postgres_redis_and_nats() {
+    request_wins_over_the_future(Setup::on_parts(Kind::Postgres));
+}
+
+fn request_wins_over_the_future(setup: Setup) {
     let clock = Clock::new();
-    let service = Setup::new().with_clock(&clock).start();
+    let service = setup.with_clock(&clock).start();
     let client = service.client();
     clock.set(TimeDelta::hours(1));
     client.like(1, 1);
