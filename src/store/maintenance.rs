@@ -54,6 +54,8 @@ pub struct Chunk {
     pub after: Position,
     /// With which row it ends; `None` for the end of the table.
     pub until: Option<Position>,
+    /// How many behaviors, ledger rows or counts it has; zero for likes, which the behaviors stand for.
+    pub rows: i64,
 }
 
 /// The ways in which the data can be wrong.
@@ -142,8 +144,8 @@ pub struct Mended {
     pub resources: Vec<Resource>,
 }
 
-/// How large the tables are that an audit walks through, in rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// How many rows of each table an audit walks through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
     /// `user_behaviors`.
     pub behaviors: i64,
@@ -203,7 +205,7 @@ pub trait Maintenance: Send + Sync {
     /// What there is under each of these event ids.
     fn journaled<'a>(&'a self, ids: &'a [Uuid]) -> StoreFuture<'a, BTreeMap<Uuid, Journaled>>;
 
-    /// How large the tables are.
+    /// About how large the tables are, by the database's own statistics; zero if it has none.
     fn sizes(&self) -> StoreFuture<'_, Sizes>;
 
     /// The part of a pass that begins after this position and has about so many rows.

@@ -10,10 +10,14 @@ use crate::store::statements::LikesStatements;
 pub(in crate::store) struct MaintenanceStatements {
     /// What there is under event ids. Parameters: rows `(event_id)`.
     pub(in crate::store) journaled: Statement,
-    /// How many behaviors there are.
-    pub(in crate::store) behaviors: Statement,
-    /// How many counts there are.
-    pub(in crate::store) counts: Statement,
+    /// About how many rows `user_behaviors`, `sync_events` and `like_counts` have.
+    pub(in crate::store) sizes: [Statement; 3],
+    /// How many behaviors a chunk has. Parameters: the user before, the last user.
+    pub(in crate::store) behaviors_between: Statement,
+    /// How many ledger rows a chunk has. Parameters: the id before, the last id.
+    pub(in crate::store) ledger_between: Statement,
+    /// How many counts a chunk has. Parameters: the resource before, the last one, the type.
+    pub(in crate::store) counts_between: Statement,
     /// The user some rows further on. Parameters: the user before, how many rows.
     pub(in crate::store) user_bound: Statement,
     /// The event id some rows further on. Parameters: the id before, how many rows.
@@ -77,6 +81,11 @@ const BROKEN: &str = "(e.status IN ('pending', 'processing', 'failed') AND e.nex
     OR (e.status = 'dead' AND e.error_message IS NULL) \
     OR e.status NOT IN ('pending', 'processing', 'failed', 'completed', 'dead')";
 
+/// Counts the rows of a chunk.
+fn between(rows: &str) -> Statement {
+    total("'rows'", rows)
+}
+
 impl MaintenanceStatements {
     pub(in crate::store) fn new(d: &dyn Dialect) -> Self {
         let join = d.join();
@@ -95,8 +104,13 @@ impl MaintenanceStatements {
                  LEFT JOIN sync_events e ON e.id = r.event_id GROUP BY r.event_id"
             )
             .into(),
-            behaviors: total("'behaviors'", "user_behaviors"),
-            counts: total("'counts'", "like_counts"),
+            sizes: ["user_behaviors", "sync_events", "like_counts"]
+                .map(|table| d.estimate(table).into()),
+            behaviors_between: between("user_behaviors WHERE user_id > $1 AND user_id <= $2"),
+            ledger_between: between("sync_events WHERE id > $1 AND id <= $2"),
+            counts_between: between(
+                "like_counts WHERE resource_type = $3 AND resource_id > $1 AND resource_id <= $2",
+            ),
             user_bound: "SELECT user_id AS bound FROM user_behaviors WHERE user_id > $1 \
                  ORDER BY user_id LIMIT 1 OFFSET $2"
                 .to_owned()
@@ -199,7 +213,7 @@ impl MaintenanceStatements {
             .into(),
             overdue: total(
                 "'overdue'",
-                &format!("sync_events WHERE next_attempt_at < {}", d.time("$1")),
+                &format!("{} WHERE e.next_attempt_at < {}", d.open_rows(), d.time("$1")),
             ),
             note_pruned: format!(
                 "INSERT INTO retention (pruned_table, pruned_before) \
@@ -220,8 +234,9 @@ impl MaintenanceStatements {
             )
             .into(),
             prunable_ledger: format!(
-                "SELECT e.id AS bound FROM sync_events e WHERE e.created_at < {} \
+                "SELECT e.id AS bound FROM sync_events e WHERE {} AND e.created_at < {} \
                  AND e.status = 'completed' ORDER BY e.created_at LIMIT $2{}",
+                d.walk_of_completed(),
                 d.time("$1"),
                 d.skip_locked("e")
             )
