@@ -87,6 +87,19 @@ impl Database {
         }
     }
 
+    /// The same database for its server's superuser.
+    pub fn as_administrator(&self) -> Self {
+        let user = match self {
+            Self::Sqlite(_) => panic!("SQLite has no users"),
+            Self::MariaDb(_) => "root",
+            Self::Postgres(_) => "postgres",
+        };
+        self.with(Hosted {
+            url: self.url().replacen("likewise@", &format!("{user}@"), 1),
+            _server: None,
+        })
+    }
+
     fn with(&self, hosted: Hosted) -> Self {
         match self {
             Self::MariaDb(_) => Self::MariaDb(hosted),

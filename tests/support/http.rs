@@ -11,7 +11,7 @@ use ureq::Agent;
 use ureq::http::{HeaderMap, Request};
 
 /// No request may take longer: one that does hangs, and fails its test.
-pub const TIMEOUT: Duration = Duration::from_secs(25);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client with keep-alive connections of its own.
 #[derive(Clone)]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::checks::ledger_closes;
+use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::servers::Kind;
 use crate::support::service::Setup;
@@ -18,7 +18,7 @@ fn actors_are_shown_in_the_order_of_the_flow() {
     for user in 1..=5 {
         client.like(user, 1);
     }
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     // The client refuses fields that are missing or of another name.
     let actors = until("every actor to be idle", PATIENCE, || {
         let actors = client.actors();

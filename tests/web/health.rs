@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::checks::ledger_closes;
+use crate::support::checks::pipeline_drains;
 use crate::support::service::Setup;
 use crate::support::{PATIENCE, until};
 
@@ -92,7 +92,7 @@ fn metrics_count_what_happens() {
     client.unlike(1, 1);
     client.send("PUT", "/v1/videos/0/like", &[("X-User-Id", "1")]);
     client.provoke("cache_writer");
-    ledger_closes(service.database());
+    pipeline_drains(&service);
 
     let answer = client.get("/metrics");
     assert_eq!(answer.status, 200);

