@@ -42,6 +42,9 @@ const MOST_SUSPECTS: usize = 10_000;
 /// How much is mended in one transaction.
 const MENDED_AT_ONCE: usize = 500;
 
+/// How many likes a resource is taken to have.
+const LIKES_PER_COUNT: usize = 10;
+
 /// By how much a chunk shrinks that took too long.
 const SHRINK_BY: usize = 4;
 
@@ -180,7 +183,12 @@ impl Audit {
         let after = self.state.position.clone();
         let after = after.unwrap_or_else(|| pass.start());
         let store = &self.parts.store;
-        let chunk = store.chunk(pass, after, self.options.chunk).await?;
+        // Behind each count are the rows that it counts.
+        let rows = match pass {
+            Pass::Counts(_) => (self.options.chunk / LIKES_PER_COUNT).max(1),
+            _ => self.options.chunk,
+        };
+        let chunk = store.chunk(pass, after, rows).await?;
         let found = store.inspect(&chunk).await?;
         let until = chunk.until.clone();
         let checked = &mut self.state.report.checked;
@@ -199,7 +207,7 @@ impl Audit {
             self.judge_suspects().await?;
             self.chunks_since = 0;
         }
-        self.state.done += self.options.chunk as u64;
+        self.state.done += rows as u64;
         if until.is_none() {
             self.state.passes.pop_front();
         }

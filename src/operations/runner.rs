@@ -72,7 +72,7 @@ fn place(job: &Job) -> Place {
 }
 
 /// How often in a row a step may fail before its job does.
-const MOST_TRIES: u32 = 6;
+const MOST_TRIES: u32 = 5;
 
 /// How long a job waits before it takes a step again that has failed once; twice as long after each more.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -18,7 +18,8 @@ pub enum Pass {
     Behaviors,
     /// Through the ledger, by event id: each row has its behavior and is in a state that can be.
     Ledger,
-    /// Through a read model and its events, by user: each pair is what its events add up to.
+    /// Through a read model and its events, by user: each pair is what its events add up to, and its resource
+    /// has a count.
     Likes(ResourceType),
     /// Through the counts, by resource: each is the number of liked rows.
     Counts(ResourceType),

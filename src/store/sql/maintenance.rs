@@ -30,9 +30,15 @@ macro_rules! sql_maintenance {
                         let statement = &s.likes(resource_type).audit_likes;
                         let rows: Vec<LikeFindingRow> =
                             Self::load(connection, statement, &params).await?;
+                        // By user, because no index has all rows of a resource, liked or not.
+                        let statement = &s.likes(resource_type).audit_uncounted;
+                        let uncounted: Vec<CountFindingRow> =
+                            Self::load(connection, statement, &params).await?;
+                        let uncounted = uncounted.iter().map(|row| row.discrepancy(resource_type));
                         Ok(rows
                             .into_iter()
                             .map(|row| row.discrepancy(resource_type))
+                            .chain(uncounted)
                             .collect())
                     }
                     Pass::Counts(resource_type) => {

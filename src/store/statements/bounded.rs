@@ -88,15 +88,18 @@ impl Statements {
         ]);
         let place = time_text(sample.place.0);
         let place = (place.as_str(), sample.place.1.as_str());
+        let below = time_text(sample.place.0 + TimeDelta::milliseconds(2));
+        let below = (below.as_str(), sample.place.1.as_str());
         for (name, filter) in &filters {
             for (number, way) in o.ways(filter).iter().enumerate() {
+                let down_to = way.windowed.then_some(place);
                 if way.windowed {
                     let (statement, params) = o.window_end(way, filter, None);
                     add(&format!("window: {name} {number}"), &statement, &params);
                 }
-                let (statement, params) = o.search(way, filter, (None, None), 50);
+                let (statement, params) = o.search(way, filter, (None, down_to), 50);
                 add(&format!("search: {name} {number}"), &statement, &params);
-                let (statement, params) = o.search(way, filter, (Some(place), None), 50);
+                let (statement, params) = o.search(way, filter, (Some(below), down_to), 50);
                 add(
                     &format!("search below: {name} {number}"),
                     &statement,
@@ -133,6 +136,7 @@ impl Statements {
         add("audit: ledger", &m.audit_ledger, &ids());
         let video = m.likes(ResourceType::Video);
         add("audit: likes", &video.audit_likes, &numbers());
+        add("audit: uncounted", &video.audit_uncounted, &numbers());
         add("audit: counts", &video.audit_counts, &numbers());
         let mut counts = numbers();
         counts.push(Param::Text(ResourceType::Video.as_str().to_owned()));

@@ -63,6 +63,8 @@ pub(in crate::store) struct LikesMaintenance {
     pub(in crate::store) audit_likes: Statement,
     /// Counts that are not the number of liked rows. Parameters: the resource before, the last one.
     pub(in crate::store) audit_counts: Statement,
+    /// Resources without a count that users have liked or unliked. Parameters: the user before, the last user.
+    pub(in crate::store) audit_uncounted: Statement,
     /// What the events of pairs add up to. Parameters: rows `(resource_id, user_id)`.
     pub(in crate::store) fold: Statement,
     /// Parameters: rows `(resource_id, user_id)`.
@@ -319,12 +321,18 @@ impl LikesMaintenance {
                  FROM {table} WHERE deleted_at IS NULL AND {id} > $1 AND {id} <= $2 GROUP BY {id}) l \
                  ON l.resource_id = c.resource_id WHERE c.resource_type = '{word}' \
                  AND c.resource_id > $1 AND c.resource_id <= $2 \
-                 AND c.like_count <> COALESCE(l.likes, 0) \
-                 UNION ALL SELECT l.{id}, {}, NULL FROM {table} l LEFT JOIN like_counts c \
-                 ON c.resource_type = '{word}' AND c.resource_id = l.{id} \
-                 WHERE l.{id} > $1 AND l.{id} <= $2 AND c.resource_id IS NULL GROUP BY l.{id}",
-                d.number("COALESCE(l.likes, 0)"),
-                d.number("SUM(CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END)")
+                 AND c.like_count <> COALESCE(l.likes, 0)",
+                d.number("COALESCE(l.likes, 0)")
+            )
+            .into(),
+            audit_uncounted: format!(
+                "SELECT l.{id} AS resource_id, {} AS expected, {} AS found FROM {table} l \
+                 LEFT JOIN like_counts c ON c.resource_type = '{word}' AND c.resource_id = l.{id} \
+                 WHERE l.user_id > $1 AND l.user_id <= $2 AND c.resource_id IS NULL GROUP BY l.{id}",
+                d.number(&format!(
+                    "(SELECT COUNT(*) FROM {table} x WHERE x.{id} = l.{id} AND x.deleted_at IS NULL)"
+                )),
+                d.number("NULL")
             )
             .into(),
             fold: format!(
