@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Context, Handler, Supervised};
 use actix_http::HttpService;
 use actix_server::{Server, ServerHandle};
-use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, fn_service, map_config};
 use actix_web::App as WebApp;
 use actix_web::dev::AppConfig;
 use actix_web::middleware::{Condition, from_fn};
@@ -31,7 +31,7 @@ use crate::actors::{
 use crate::cache::{Cache, CacheError, MemoryCache, RedisCache};
 use crate::config::{ConfigError, Settings};
 use crate::domain::HybridClock;
-use crate::health::{PartsGone, Probe};
+use crate::health::{Outages, PartsGone, Probe};
 use crate::likes::Likes;
 use crate::maintenance;
 use crate::messages::Settle;
@@ -114,6 +114,7 @@ impl App {
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
             broker: broker.clone(),
+            outages: Arc::default(),
         };
         let actors = Actors::start(&settings, &parts, &registry);
         let unusable = Arc::new(Notify::new());
@@ -136,8 +137,10 @@ impl App {
                 });
             }
         }
+        let clock = Arc::new(HybridClock::default());
         let likes = Likes {
-            clock: Arc::new(HybridClock::default()),
+            clock,
+            in_flight: Arc::default(),
             cache: Arc::clone(&cache),
             store: Arc::clone(&store),
             cache_writer: actors.cache_writer.clone(),
@@ -175,15 +178,28 @@ impl App {
                 let app = WebApp::new()
                     // The last is the outermost: what is refused inside is seen by pages and kept in bounds.
                     .wrap(Condition::new(context.limits.any(), from_fn(web::limit)))
+                    .wrap(from_fn(web::guard))
                     .wrap(from_fn(web::bound))
                     .wrap(Condition::new(!origins.is_empty(), web::cors(&origins)))
+                    .wrap_fn(|request, next| {
+                        let answer = next.call(request);
+                        async move {
+                            let mut response = answer.await?;
+                            web::harden(response.headers_mut());
+                            Ok(response)
+                        }
+                    })
                     .app_data(Data::new(likes.clone()))
                     .app_data(Data::new(context.clone()))
                     .app_data(Data::new(desk.clone()))
                     .app_data(PayloadConfig::new(web::BODY_LIMIT))
                     .configure(|config| web::routes(config, role))
                     .into_factory()
-                    .map_err(|error| error.error_response());
+                    .map_err(|error| {
+                        let mut response = error.error_response();
+                        web::harden(response.headers_mut());
+                        response
+                    });
                 let shutdown = shutdown.clone();
                 let http = HttpService::build()
                     .graceful_shutdown_signal(move || {
@@ -375,6 +391,7 @@ struct Parts {
     store: Arc<dyn Store>,
     cache: Arc<dyn Cache>,
     broker: Option<Arc<Broker>>,
+    outages: Arc<Outages>,
 }
 
 impl Parts {
@@ -383,6 +400,7 @@ impl Parts {
             store: Arc::clone(&self.store),
             cache: Arc::clone(&self.cache),
             broker: self.broker.clone(),
+            outages: Arc::clone(&self.outages),
         }
     }
 }

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheError};
 use crate::nats::Broker;
-use crate::store::Store;
-use crate::telemetry::Part;
+use crate::store::{Store, StoreError};
+use crate::telemetry::{Part, PartFailed};
 
 /// How long a part may take to answer before it counts as down.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,6 +25,66 @@ pub struct Probe {
     pub cache: Arc<dyn Cache>,
     /// The broker, if there is one.
     pub broker: Option<Arc<Broker>>,
+    /// Shared by all who look, so that an outage is logged once.
+    pub outages: Arc<Outages>,
+}
+
+/// Which outages have been logged.
+#[derive(Debug, Default)]
+pub struct Outages {
+    database: AtomicBool,
+    cache: AtomicBool,
+}
+
+impl Outages {
+    /// Logs an outage when it begins. What others have logged before is no news.
+    fn note(logged: &AtomicBool, part: Part, doing: &'static str, failure: Option<&Failure>) {
+        let Some(failure) = failure else {
+            logged.store(false, Ordering::Relaxed);
+            return;
+        };
+        if failure.is_news && !logged.swap(true, Ordering::Relaxed) {
+            PartFailed {
+                part,
+                doing,
+                error: &failure.cause,
+            }
+            .emit();
+        }
+    }
+}
+
+/// Why a part did not answer.
+struct Failure {
+    /// In the part's own words, for the log.
+    cause: String,
+    /// In words that everybody may read: `/readyz` asks nobody who they are.
+    public: String,
+    is_news: bool,
+}
+
+impl Failure {
+    fn of<T, E: ToString>(
+        answer: Result<Result<T, E>, tokio::time::error::Elapsed>,
+        is_news: impl FnOnce(&E) -> bool,
+    ) -> Option<Self> {
+        match answer {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(Self {
+                cause: error.to_string(),
+                public: "it fails, and the log says why".to_owned(),
+                is_news: is_news(&error),
+            }),
+            Err(_) => {
+                let silent = format!("no answer within {PING_TIMEOUT:?}");
+                Some(Self {
+                    cause: silent.clone(),
+                    public: silent,
+                    is_news: true,
+                })
+            }
+        }
+    }
 }
 
 /// How one part is.
@@ -34,7 +94,7 @@ pub struct PartReport {
     pub kind: &'static str,
     /// Whether it answers.
     pub state: PartState,
-    /// Why not.
+    /// Why not, in words that everybody may read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -58,18 +118,6 @@ impl PartReport {
         Self { kind, state, error }
     }
 
-    fn of<T, E: ToString>(
-        kind: &'static str,
-        answer: Result<Result<T, E>, tokio::time::error::Elapsed>,
-    ) -> Self {
-        let error = match answer {
-            Ok(Ok(_)) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {PING_TIMEOUT:?}")),
-        };
-        Self::new(kind, error)
-    }
-
     fn of_broker(broker: &Broker) -> Self {
         let error = match (broker.is_connected(), broker.is_ready()) {
             (false, _) => Some("not connected".to_owned()),
@@ -90,15 +138,21 @@ impl Probe {
             tokio::time::timeout(PING_TIMEOUT, self.store.ping()),
             tokio::time::timeout(PING_TIMEOUT, self.cache.ping()),
         );
+        let database = Failure::of(database, StoreError::is_news);
+        let cache = Failure::of(cache, |error| !matches!(error, CacheError::Away));
+        let Outages {
+            database: database_logged,
+            cache: cache_logged,
+        } = &*self.outages;
+        let (doing, failure) = ("checking the database", database.as_ref());
+        Outages::note(database_logged, Part::Database, doing, failure);
+        let (doing, failure) = ("checking the cache", cache.as_ref());
+        Outages::note(cache_logged, Part::Cache, doing, failure);
+        let report =
+            |kind, failure: Option<Failure>| PartReport::new(kind, failure.map(|why| why.public));
         let mut parts = BTreeMap::from([
-            (
-                Part::Database.as_str(),
-                PartReport::of(self.store.kind(), database),
-            ),
-            (
-                Part::Cache.as_str(),
-                PartReport::of(self.cache.kind(), cache),
-            ),
+            (Part::Database.as_str(), report(self.store.kind(), database)),
+            (Part::Cache.as_str(), report(self.cache.kind(), cache)),
         ]);
         if let Some(broker) = &self.broker {
             parts.insert(Part::Broker.as_str(), PartReport::of_broker(broker));

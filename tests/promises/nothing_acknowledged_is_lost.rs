@@ -246,8 +246,9 @@ fn a_client_that_hangs_up_leaves_no_like_half_done() {
     let service = Setup::new().start();
     let held = service.database().hold_writes();
     for user in 1..=20 {
-        let request =
-            format!("PUT /v1/videos/1/like HTTP/1.1\r\nHost: x\r\nX-User-Id: {user}\r\n\r\n");
+        let request = format!(
+            "PUT /v1/videos/1/like HTTP/1.1\r\nHost: localhost\r\nX-User-Id: {user}\r\n\r\n"
+        );
         let mut raw = Raw::connect(service.address());
         raw.send(request.as_bytes());
         let client = service.client();
