@@ -50,6 +50,9 @@ pub(super) struct Readiness {
     ready: bool,
     /// Whether the service is shutting down.
     draining: bool,
+    /// What the start still waits for: `database` or `migrations`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_for: Option<&'static str>,
     /// How each part that is configured is, by its name.
     #[schema(value_type = BTreeMap<String, PartReport>)]
     parts: PartReports,
@@ -86,6 +89,10 @@ impl Health {
                 && can_accept(&parts)
                 && actors.values().all(working),
             draining,
+            waiting_for: self.gate.waiting().map(|waiting| match waiting {
+                Waiting::ForDatabase(_) => "database",
+                Waiting::ForMigrations(_) => "migrations",
+            }),
             parts,
             actors,
         }

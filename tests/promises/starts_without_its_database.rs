@@ -35,8 +35,9 @@ fn api_and_worker_started_without_their_database_recover() {
         assert_eq!(worker.client().get("/healthz").status, 200);
         let answer = worker.client().get("/readyz");
         assert_eq!(answer.status, 503, "{answer:?}");
-        let parts = &answer.json()["parts"];
-        assert_eq!(parts["database"]["state"], "down", "{parts:#}");
+        let said = answer.json();
+        assert_eq!(said["parts"]["database"]["state"], "down", "{said:#}");
+        assert_eq!(said["waiting_for"], "database", "{said:#}");
         // One dependency is gone: likes are accepted all the same.
         assert!(ready(&api));
         for video in 1..=20 {
