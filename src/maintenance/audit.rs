@@ -138,7 +138,7 @@ impl Audit {
 
     /// How far it has come, for whoever goes on with it.
     #[must_use]
-    pub const fn state(&self) -> &AuditState {
+    pub const fn checkpoint(&self) -> &AuditState {
         &self.kept
     }
 

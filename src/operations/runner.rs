@@ -596,7 +596,7 @@ impl Runner {
             let started = Instant::now();
             let stepped = audit.step().await;
             let here = Place {
-                audit: Some(audit.state().clone()),
+                audit: Some(audit.checkpoint().clone()),
                 ..place.clone()
             };
             let ended = match stepped {

@@ -469,7 +469,7 @@ fn audit_resumes_where_it_stopped(bench: &Bench) {
         }
         audit
     });
-    let kept = serde_json::to_string(audit.state()).expect("JSON");
+    let kept = serde_json::to_string(audit.checkpoint()).expect("JSON");
     drop(audit);
     // What the first has passed is not looked at again; what was to come is.
     bench.database().execute(&[
