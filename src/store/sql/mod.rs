@@ -41,7 +41,7 @@ pub(super) mod prelude {
 
     pub(in crate::store) use crate::domain::{
         Begun, BehaviorEvent, Claim, Fold, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount,
-        Mark, Pair, Priority, Resource, ResourceType, Source, Status, UserId, Version,
+        Mark, Pair, Priority, Resource, ResourceType, Status, UserId, Version,
     };
     pub(in crate::store) use crate::store::connection::{
         INSPECT_TIMEOUTS, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT, breaker, pool,
@@ -86,6 +86,6 @@ pub(super) mod prelude {
     };
     pub(in crate::store) use crate::store::{
         Check, Claimed, FailedAttempt, Found, Lease, Maintenance, Operations, QuarantinedEvent,
-        Sample, Settled, Store, StoreFuture, StoreOptions, Verification,
+        Recorded, Sample, Settled, Store, StoreFuture, StoreOptions, Verification,
     };
 }
