@@ -8,6 +8,7 @@ use chrono::{TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::cache_audit::CacheAudit;
+use super::report::EXAMPLES;
 use super::{AuditReport, MaintenanceError, Parts, Progress};
 use crate::domain::ResourceType;
 use crate::store::{Chunk, Discrepancy, Finding, Pass, Position, Subject};
@@ -168,13 +169,17 @@ impl Audit {
         }))
     }
 
-    /// What it found, once there is no step left.
+    /// What it found, once there is no step left. Events in quarantine are found here: they stay there until
+    /// an operator resolves them, and no repair may publish them by itself.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn finish(mut self) -> Result<AuditReport, MaintenanceError> {
+        let store = &self.parts.store;
         let report = &mut self.state.report;
-        report.overdue_rows = self.parts.store.overdue(Utc::now() - OVERDUE).await?;
+        report.overdue_rows = store.overdue(Utc::now() - OVERDUE).await?;
+        let quarantine = store.acknowledged_in_quarantine(EXAMPLES).await?;
+        report.add_check(Finding::AcknowledgedEventInQuarantine, quarantine);
         report.finished_at = Utc::now();
         Ok(self.state.report)
     }

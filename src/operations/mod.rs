@@ -21,7 +21,7 @@ use crate::actors::cache_writer::{CacheWriter, take_back};
 use crate::actors::kit::Mailbox;
 use crate::domain::LedgerRow;
 use crate::maintenance::{MaintenanceError, Parts, PruneOptions};
-use crate::nats::Broker;
+use crate::nats::{Broker, StreamReport};
 use crate::store::{LedgerFilter, LedgerHealth, LedgerPage, Store, StoreError};
 
 /// Where operators come to.
@@ -104,6 +104,20 @@ impl Desk {
     ) -> Result<LedgerPage, OperationError> {
         check(filter)?;
         Ok(self.store().search(filter, after, limit).await?)
+    }
+
+    /// The settings of the stream and its consumer, configured and current.
+    ///
+    /// # Errors
+    /// If there is no NATS, or it does not answer.
+    pub async fn stream(&self) -> Result<StreamReport, OperationError> {
+        let Some(broker) = self.broker() else {
+            return Err(OperationError::NotFound(
+                "this process has no NATS (LIKEWISE_NATS_URL)".to_owned(),
+            ));
+        };
+        let report = broker.inspect().await;
+        report.map_err(|error| OperationError::Unavailable(error.to_string()))
     }
 
     fn store(&self) -> &dyn Store {

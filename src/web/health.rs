@@ -74,7 +74,7 @@ impl Health {
     }
 
     async fn readiness(&self) -> Readiness {
-        let parts = self.probe.look().await;
+        let parts = self.probe.report().await;
         let actors: BTreeMap<_, _> = self
             .registry
             .report()

@@ -56,7 +56,7 @@ fn api_and_worker_started_without_their_database_recover() {
             }
         });
         for service in [&api, &worker] {
-            let logged = service.logged();
+            let logged = service.log();
             let said = logged.matches("waiting for the database").count();
             assert_eq!(said, 1, "{logged}");
         }

@@ -355,9 +355,9 @@ impl Service {
         &self.setup
     }
 
-    /// What it has logged so far.
-    pub fn logged(&self) -> String {
-        self.process.logged()
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.process.stderr).expect("standard error is text")
     }
 
     /// Sends it a signal.

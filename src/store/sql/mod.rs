@@ -73,9 +73,9 @@ pub(super) mod prelude {
         MomentRow, PlaceRow, QuarantineEntryRow, intervention_columns,
     };
     pub(in crate::store) use crate::store::rows::{
-        CountRow, EventRow, LeaseRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,
-        claim_columns, history_columns, id_text, lease_params, page_params, resource_rows,
-        time_text, word,
+        CountRow, DifferenceRow, EventRow, LeaseRow, PairRow, Param, QuarantinedRow, Query,
+        StateRow, TotalRow, claim_columns, history_columns, id_text, lease_params, page_params,
+        resource_rows, time_text, word,
     };
     pub(in crate::store) use crate::store::sql::{
         sql_idempotency, sql_lists, sql_maintenance, sql_migrations, sql_operations, sql_server,

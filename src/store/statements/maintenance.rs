@@ -18,6 +18,8 @@ pub(in crate::store) struct MaintenanceStatements {
     pub(in crate::store) ledger_between: Statement,
     /// How many counts a chunk has. Parameters: the resource before, the last one, the type.
     pub(in crate::store) counts_between: Statement,
+    /// Which of these events are in quarantine, and why. Parameters: rows `(event_id)`.
+    pub(in crate::store) quarantined_events: Statement,
     /// The user some rows further on. Parameters: the user before, how many rows.
     pub(in crate::store) user_bound: Statement,
     /// The event id some rows further on. Parameters: the id before, how many rows.
@@ -113,6 +115,12 @@ impl MaintenanceStatements {
             counts_between: between(
                 "like_counts WHERE resource_type = $3 AND resource_id > $1 AND resource_id <= $2",
             ),
+            quarantined_events: format!(
+                "SELECT r.event_id AS subject, 'recorded' AS expected, \
+                 CONCAT('in quarantine: ', q.reason) AS found, COUNT(*) OVER () AS total \
+                 FROM {ids} {join} quarantined_events q ON q.message_id LIKE CONCAT(r.event_id, '%')"
+            )
+            .into(),
             user_bound: "SELECT user_id AS bound FROM user_behaviors WHERE user_id > $1 \
                  ORDER BY user_id LIMIT 1 OFFSET $2"
                 .to_owned()
