@@ -299,7 +299,7 @@ macro_rules! sql_maintenance {
                 &'a self,
                 ids: &'a [uuid::Uuid],
             ) -> StoreFuture<'a, BTreeMap<String, String>> {
-                within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
+                within!(&self.readers, self.inspect_timeout(), |connection| async {
                     let ids: Vec<_> = ids.iter().map(|id| (id_text(*id),)).collect();
                     let statement = &self.statements.maintenance.quarantined_events;
                     let rows: Vec<DifferenceRow> =
