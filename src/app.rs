@@ -114,8 +114,10 @@ impl App {
         if settings.role.is_worker() {
             settle_recent(&parts, &actors).await;
         }
+        let clock = Arc::new(HybridClock::default());
         let likes = Likes {
-            clock: Arc::new(HybridClock::default()),
+            clock,
+            in_flight: Arc::default(),
             cache: Arc::clone(&cache),
             store: Arc::clone(&store),
             cache_writer: actors.cache_writer.clone(),

@@ -112,7 +112,7 @@ impl Syncing {
         for (part, error) in outcome.failed {
             self.fail(&rows[part], &error).await;
         }
-        for settled in outcome.done {
+        for (_, settled) in outcome.done {
             self.announce(&settled).await;
             self.settle(settled).await;
         }

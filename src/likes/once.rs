@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::Likes;
 use crate::actors::kit::Refused;
@@ -87,7 +88,11 @@ impl Likes {
             caller: keyed.caller,
             key: keyed.key,
             fingerprint: keyed.fingerprint,
-            identity: self.identity(events),
+            identity: Identity {
+                event_id: Uuid::now_v7(),
+                version: self.clock.next_of(events.max(1)),
+                resumed: false,
+            },
         };
         let work = async move {
             let identity = match likes.begin(&request).await? {

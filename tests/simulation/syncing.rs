@@ -84,7 +84,7 @@ impl World {
         rows: &[LedgerRow],
         error: &StoreError,
     ) -> Result<(), Broken> {
-        let now = self.wall(p);
+        let now = self.now;
         let attempts: Vec<_> = rows
             .iter()
             .map(|row| FailedAttempt {
@@ -145,7 +145,7 @@ impl World {
 
     pub fn claim(&mut self, p: usize) -> Result<(), Broken> {
         let limit = self.rng.random_range(1..=6);
-        let lease = self.lease(p);
+        let lease = self.lease();
         let outcome = self.transaction();
         if matches!(outcome, Outcome::NotCommitted(_)) {
             return Ok(());
