@@ -8,6 +8,7 @@ use deadpool::managed::{Manager, Object, Pool, PoolError, TimeoutType};
 use tokio::time::error::Elapsed;
 
 use super::error::StoreError;
+use super::migrate::Gate;
 use crate::domain::{Backoff, Breaker, BreakerPolicy, Change};
 use crate::telemetry::{Part, PartAway, PartBack};
 
@@ -20,8 +21,8 @@ pub(super) const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take to make a job with its snapshot.
 pub(super) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long an audit may read in one chunk.
-pub(super) const INSPECT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How many times as long as another call one chunk of an audit may take.
+pub(super) const INSPECT_TIMEOUTS: u32 = 4;
 
 /// A pool that gives up on a connection which cannot be had in time.
 pub(super) fn pool<M: Manager>(
@@ -55,6 +56,7 @@ pub(super) fn breaker() -> Arc<Mutex<Breaker>> {
 pub(super) struct Lender<M: Manager> {
     pool: Pool<M>,
     breaker: Arc<Mutex<Breaker>>,
+    gate: Arc<Gate>,
     /// Asks even while the database counts as away, to find out.
     asks_always: bool,
     /// Whether work may be given up half-way.
@@ -62,10 +64,11 @@ pub(super) struct Lender<M: Manager> {
 }
 
 impl<M: Manager<Error: Display>> Lender<M> {
-    pub(super) fn new(pool: Pool<M>, breaker: &Arc<Mutex<Breaker>>) -> Self {
+    pub(super) fn new(pool: Pool<M>, breaker: &Arc<Mutex<Breaker>>, gate: &Arc<Gate>) -> Self {
         Self {
             pool,
             breaker: Arc::clone(breaker),
+            gate: Arc::clone(gate),
             asks_always: false,
             gives_up: true,
         }
@@ -95,6 +98,7 @@ impl<M: Manager<Error: Display>> Lender<M> {
         Self {
             pool: self.pool.clone(),
             breaker: Arc::clone(&self.breaker),
+            gate: Arc::clone(&self.gate),
             asks_always: true,
             gives_up: self.gives_up,
         }
@@ -103,6 +107,7 @@ impl<M: Manager<Error: Display>> Lender<M> {
     /// Lends a connection. To wait for one, to try it and to make another takes no longer than this all
     /// together.
     pub(super) async fn lend(&self, timeout: Duration) -> Result<Object<M>, StoreError> {
+        self.gate.pass()?;
         if !self.asks_always && !self.lock_breaker().admit(Instant::now()) {
             return Err(StoreError::Away);
         }
@@ -125,6 +130,7 @@ impl<M: Manager<Error: Display>> Lender<M> {
     /// Takes note of how it went with a connection.
     pub(super) fn heard<T>(&self, outcome: &Result<T, StoreError>) {
         match outcome {
+            Err(StoreError::NotReady(_)) => {}
             Err(error) if !error.was_answered() => self.failed(),
             _ => {
                 let change = self.lock_breaker().succeeded(Instant::now());

@@ -1,5 +1,6 @@
 //! What can go wrong with the database, and whether trying again may mend it.
 
+use diesel::ConnectionError;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use crate::domain::FailureKind;
@@ -39,8 +40,17 @@ pub enum StoreError {
         reason: String,
     },
     /// The tables could not be brought up to date.
-    #[error("the tables could not be brought up to date: {0}")]
+    #[error(
+        "the tables could not be brought up to date: {0}; mend the cause and start again: what has been \
+         migrated stays, and the rest follows"
+    )]
     Migration(String),
+    /// The URL, the credentials or the server are wrong: waiting changes nothing.
+    #[error("the database refuses the connection: {0}; check LIKEWISE_DATABASE_URL")]
+    Misconfigured(String),
+    /// The process does not use the database yet.
+    #[error("the database is not in use yet: {0}")]
+    NotReady(String),
 }
 
 impl StoreError {
@@ -48,12 +58,15 @@ impl StoreError {
     #[must_use]
     pub const fn kind(&self) -> FailureKind {
         match self {
-            Self::Refused(_) | Self::Unreadable { .. } | Self::Url(_) => FailureKind::Permanent,
+            Self::Refused(_) | Self::Unreadable { .. } | Self::Url(_) | Self::Misconfigured(_) => {
+                FailureKind::Permanent
+            }
             Self::Unavailable(_)
             | Self::Away
             | Self::TimedOut(_)
             | Self::Busy(_)
             | Self::Failed(_)
+            | Self::NotReady(_)
             | Self::Migration(_) => FailureKind::Transient,
         }
     }
@@ -61,13 +74,16 @@ impl StoreError {
     /// Whether it is news: that the database is away has been said when it went.
     #[must_use]
     pub const fn is_news(&self) -> bool {
-        !matches!(self, Self::Away)
+        !matches!(self, Self::Away | Self::NotReady(_))
     }
 
     /// Whether it shows that the database can be spoken to.
     #[must_use]
     pub const fn was_answered(&self) -> bool {
-        !matches!(self, Self::Unavailable(_) | Self::TimedOut(_) | Self::Away)
+        !matches!(
+            self,
+            Self::Unavailable(_) | Self::TimedOut(_) | Self::Away | Self::NotReady(_)
+        )
     }
 
     /// Whether it may be the error of one row of a batch, without which the others would go through: a
@@ -100,6 +116,43 @@ impl From<DieselError> for StoreError {
             },
             DieselError::SerializationError(reason) => Self::Refused(reason.to_string()),
             _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<ConnectionError> for StoreError {
+    /// Tells a wrong URL or wrong credentials from a server that cannot be reached. The drivers give no code
+    /// while a connection is made, so the server's words decide.
+    fn from(error: ConnectionError) -> Self {
+        const REFUSALS: [&str; 7] = [
+            "access denied",
+            "unknown database",
+            "password authentication failed",
+            "no pg_hba.conf entry",
+            "invalid connection string",
+            "invalid configuration",
+            "does not exist",
+        ];
+        let text = match &error {
+            ConnectionError::InvalidCString(_) | ConnectionError::InvalidConnectionUrl(_) => {
+                return Self::Misconfigured(error.to_string());
+            }
+            ConnectionError::CouldntSetupConfiguration(DieselError::DatabaseError(_, info)) => {
+                info.message().to_owned()
+            }
+            error => error.to_string(),
+        };
+        let lower = text.to_lowercase();
+        if REFUSALS.iter().any(|refusal| lower.contains(refusal)) {
+            return Self::Misconfigured(text);
+        }
+        match error {
+            ConnectionError::CouldntSetupConfiguration(error) => match Self::from(error) {
+                busy @ Self::Busy(_) => busy,
+                error if !error.was_answered() => error,
+                _ => Self::Unavailable(text),
+            },
+            _ => Self::Unavailable(text),
         }
     }
 }

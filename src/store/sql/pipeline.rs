@@ -19,11 +19,12 @@ macro_rules! sql_store {
                 readers: Pool<AsyncDieselConnectionManager<$connection>>,
                 writers: Pool<AsyncDieselConnectionManager<$connection>>,
                 timeout: Duration,
+                gate: Arc<Gate>,
             ) -> Self {
                 let breaker = breaker();
                 let lender = |pool| match $dialect.in_process() {
-                    true => Lender::new(pool, &breaker).never_giving_up(),
-                    false => Lender::new(pool, &breaker),
+                    true => Lender::new(pool, &breaker, &gate).never_giving_up(),
+                    false => Lender::new(pool, &breaker, &gate),
                 };
                 let readers = lender(readers);
                 Self {
@@ -648,6 +649,10 @@ macro_rules! sql_store {
                         })
                         .await
                 })
+            }
+
+            fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)> {
+                self.statements.bounded(sample)
             }
 
             fn kind(&self) -> &'static str {
