@@ -284,7 +284,8 @@ macro_rules! sql_maintenance {
             }
 
             fn acknowledged_in_quarantine(&self, examples: usize) -> StoreFuture<'_, Check> {
-                within!(&self.readers, self.timeout, |connection| async {
+                // `/readyz` asks as often as it is asked, which must not decide about the readers' breaker.
+                within!(&self.prober, self.timeout, |connection| async {
                     let found = self
                         .quarantine_check_on(connection, 0, examples.max(1))
                         .await?;
