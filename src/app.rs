@@ -2,7 +2,6 @@
 
 use std::future::ready;
 use std::net::{SocketAddr, TcpListener};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,12 +30,12 @@ use crate::cache::{Cache, CacheError, MemoryCache, RedisCache};
 use crate::config::{ConfigError, Settings};
 use crate::domain::HybridClock;
 use crate::health::{PartsGone, Probe};
-use crate::likes::Likes;
+use crate::likes::{Likes, Lookups};
 use crate::maintenance;
 use crate::messages::Settle;
 use crate::nats::{Broker, NatsError};
 use crate::operations::{Desk, Runner};
-use crate::store::{self, Settled, Store, StoreError};
+use crate::store::{self, Reader, Settled, Store, StoreError};
 use crate::telemetry::{
     Migrated, Part, PartFailed, ServiceStarted, ShutdownEnded, ShutdownStarted,
 };
@@ -116,7 +115,8 @@ impl App {
         let likes = Likes {
             clock: Arc::new(HybridClock::default()),
             cache: Arc::clone(&cache),
-            store: Arc::clone(&store),
+            reader: actors.reader.clone(),
+            lookups: Arc::new(Lookups::new(settings.mailbox_capacity, LOOKUP_WAIT)),
             cache_writer: actors.cache_writer.clone(),
             publisher: actors.publisher.clone(),
             recorder: actors.recorder.clone(),
@@ -206,8 +206,9 @@ impl App {
     }
 
     /// Serves until a signal or a part given up ends it, then stops in order: no new requests, no new
-    /// claims, and then each actor finishes its work before the next one in the flow.
-    pub async fn run_until_signal(self) -> ExitCode {
+    /// claims, and then each actor finishes its work before the next one in the flow. Answers the exit code of
+    /// the process, which is to end at once: other threads may still be in the middle of a call.
+    pub async fn run_until_signal(self) -> u8 {
         let Self {
             server,
             handle,
@@ -219,8 +220,8 @@ impl App {
         } = self;
         let serving = actix::spawn(server);
         let (reason, code) = tokio::select! {
-            reason = signals.next() => (reason, ExitCode::SUCCESS),
-            () = actors.given_up.notified() => ("an actor was given up", ExitCode::FAILURE),
+            reason = signals.next() => (reason, 0),
+            () = actors.given_up.notified() => ("an actor was given up", 1),
         };
         ShutdownStarted { reason }.emit();
         let started = Instant::now();
@@ -263,6 +264,9 @@ fn open_cache(settings: &Settings) -> Result<Arc<dyn Cache>, AppError> {
         None => Arc::new(MemoryCache::new(settings.cache_pairs)),
     })
 }
+
+/// How long a read waits for room among the others; one that gets none is told that the service is overloaded.
+const LOOKUP_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the start waits for NATS; without it, likes are recorded directly until it comes.
 const BROKER_WAIT: Duration = Duration::from_secs(3);
@@ -354,6 +358,7 @@ struct Actors {
     keeper: Option<Mailbox<IdempotencyKeeper>>,
     sync_publisher: Mailbox<SyncPublisher>,
     cache_writer: Mailbox<CacheWriter>,
+    reader: Reader,
     retry_scheduler: Option<Mailbox<RetryScheduler>>,
     /// Kept, for an actor that nobody can reach stops.
     _health_monitor: Option<Mailbox<HealthMonitor>>,
@@ -373,8 +378,10 @@ impl Actors {
         };
         let store = || Arc::clone(&parts.store);
         let broker = parts.broker.as_ref();
+        let reader = Reader::new(store(), settings.read_for);
         let cache_writer = starter.start(CacheWriter::NAME, |vitals| {
-            CacheWriter::new(Arc::clone(&parts.cache), store(), settings.cache, vitals)
+            let cache = Arc::clone(&parts.cache);
+            CacheWriter::new(cache, reader.clone(), settings.cache, vitals)
         });
         let sync_publisher = starter.start(SyncPublisher::NAME, |vitals| {
             let (cache_writer, broker) = (cache_writer.clone(), broker.cloned());
@@ -438,6 +445,7 @@ impl Actors {
             keeper,
             sync_publisher,
             cache_writer,
+            reader,
             retry_scheduler,
             _health_monitor: health_monitor,
             gone,

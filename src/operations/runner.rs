@@ -150,7 +150,7 @@ impl Runner {
             Ok(ended) => ended,
             // The database may be back soon, and then the job is gone on with.
             Err(OperationError::Store(error))
-                if error.kind() == crate::domain::FailureKind::Transient =>
+                if error.kind() != crate::domain::FailureKind::Invalid =>
             {
                 return Err(error.into());
             }

@@ -12,9 +12,6 @@ use super::sql::prelude::*;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-/// How long one connection waits for another process to release the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
 type Async = SyncConnectionWrapper<SqliteConnection>;
 
 /// Connects to a file that is there.
@@ -25,13 +22,14 @@ pub(super) fn connect(path: &str, options: &StoreOptions) -> Result<SqliteStore,
              folder that they run in"
         )));
     }
+    let lock_wait = lock_wait(options.timeout);
     let connections = |size| {
         let mut config = ManagerConfig::default();
         config.recycling_method = RecyclingMethod::Fast;
-        config.custom_setup = Box::new(|path| {
+        config.custom_setup = Box::new(move |path| {
             let path = path.to_owned();
             Box::pin(async move {
-                let open = tokio::task::spawn_blocking(move || open(&path));
+                let open = tokio::task::spawn_blocking(move || open(&path, lock_wait));
                 let connection = open
                     .await
                     .map_err(|error| ConnectionError::BadConnection(error.to_string()))??;
@@ -50,10 +48,10 @@ pub(super) fn connect(path: &str, options: &StoreOptions) -> Result<SqliteStore,
 }
 
 /// Brings the file's tables up to date, and makes it if it is not there; answers the names of the migrations that this ran.
-pub(super) async fn migrate(path: &str) -> Result<Vec<String>, StoreError> {
+pub(super) async fn migrate(path: &str, timeout: Duration) -> Result<Vec<String>, StoreError> {
     let path = path.to_owned();
     let migrate = tokio::task::spawn_blocking(move || {
-        let mut connection = open(&path).map_err(|error| {
+        let mut connection = open(&path, lock_wait(timeout)).map_err(|error| {
             StoreError::Unavailable(format!("cannot open the file '{path}': {error}"))
         })?;
         connection
@@ -66,7 +64,8 @@ pub(super) async fn migrate(path: &str) -> Result<Vec<String>, StoreError> {
         .map_err(|error| StoreError::Migration(error.to_string()))?
 }
 
-fn open(path: &str) -> Result<SqliteConnection, ConnectionError> {
+/// Opens the file; `lock_wait` bounds how long one connection waits for another process to release it.
+fn open(path: &str, lock_wait: Duration) -> Result<SqliteConnection, ConnectionError> {
     let mut connection = SqliteConnection::establish(path)?;
     // Readers and the writer pass each other in WAL mode; FULL flushes each commit to the disk before
     // it is answered, which the group commit shares out among the likes of a batch.
@@ -75,10 +74,16 @@ fn open(path: &str) -> Result<SqliteConnection, ConnectionError> {
             "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
              PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536; \
              PRAGMA wal_autocheckpoint = 4000;",
-            BUSY_TIMEOUT.as_millis()
+            lock_wait.as_millis()
         ))
         .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
+}
+
+impl Explain for Async {
+    async fn explain(&mut self, error: diesel::result::Error) -> StoreError {
+        known(error).unwrap_or_else(|info| Meaning::of_sqlite(info.message()).error(info.message()))
+    }
 }
 
 sql_store!(SqliteStore, Async, Sqlite, immediate_transaction, "SQLite");

@@ -13,7 +13,7 @@ use super::auth::{Caller, Scope};
 use super::{Context, Problem};
 use crate::actors::kit::{Registry, State};
 use crate::health::{PartReport, PartReports, Probe, can_accept};
-use crate::telemetry;
+use crate::telemetry::{self, Failing};
 
 /// How the service is.
 #[derive(OpenApi)]
@@ -47,6 +47,8 @@ pub(super) struct Readiness {
     /// How each part that is configured is, by its name.
     #[schema(value_type = BTreeMap<String, PartReport>)]
     parts: PartReports,
+    /// What fails now, call after call. Ledger rows that wait for it are tried again until they succeed.
+    failing: Vec<Failing>,
     /// What each actor is up to, by its name.
     #[schema(value_type = BTreeMap<String, State>)]
     actors: BTreeMap<&'static str, State>,
@@ -67,6 +69,7 @@ impl Health {
             ready: !draining && can_accept(&parts) && actors.values().all(working),
             draining,
             parts,
+            failing: telemetry::failing(),
             actors,
         }
     }

@@ -9,6 +9,8 @@ mod closed_by_default;
 mod counts_are_exact;
 mod done_once;
 mod exactly_once;
+mod failover;
+mod infrastructure_ends_no_row;
 mod nothing_acknowledged_is_lost;
 mod one_dependency_may_be_gone;
 mod operators_mend;

@@ -94,6 +94,30 @@ impl Database {
         }
     }
 
+    /// Makes the first database of a server read-only, or writable again, as a failover does.
+    #[track_caller]
+    pub fn set_read_only(server: &Server, read_only: bool) {
+        match server.kind() {
+            Kind::MariaDb => {
+                // The service's user has no privilege to write all the same.
+                let url = server.url().replace("likewise@", "root@");
+                let admin = Self::MariaDb(Hosted { url, _server: None });
+                admin.execute(&[&format!("SET GLOBAL read_only = {}", i32::from(read_only))]);
+            }
+            Kind::Postgres => {
+                let url = server.url().replace("likewise@", "postgres@");
+                let url = format!("{url}?options=-c%20default_transaction_read_only%3Doff");
+                let admin = Self::Postgres(Hosted { url, _server: None });
+                let value = if read_only { "on" } else { "off" };
+                admin.execute(&[
+                    &format!("ALTER SYSTEM SET default_transaction_read_only = {value}"),
+                    "SELECT pg_reload_conf()",
+                ]);
+            }
+            kind => panic!("{kind:?} has no databases"),
+        }
+    }
+
     /// As `LIKEWISE_DATABASE_URL` names it.
     pub fn url(&self) -> String {
         match self {
@@ -194,6 +218,12 @@ impl Database {
     /// Keeps everybody else from writing until the answer is dropped.
     #[track_caller]
     pub fn hold_writes(&self) -> HeldWrites {
+        self.hold_tables(&TABLES)
+    }
+
+    /// Keeps everybody else from writing to these tables until the answer is dropped; on SQLite, to any.
+    #[track_caller]
+    pub fn hold_tables(&self, tables: &[&str]) -> HeldWrites {
         match self {
             Self::Sqlite(path) => {
                 let mut connection = open(path);
@@ -203,8 +233,7 @@ impl Database {
                 HeldWrites::Sqlite(connection)
             }
             Self::MariaDb(Hosted { url, .. }) => {
-                let tables = TABLES.map(|table| format!("{table} READ"));
-                let lock = format!("LOCK TABLES {}", tables.join(", "));
+                let lock = format!("LOCK TABLES {} READ", tables.join(" READ, "));
                 let runtime = runtime();
                 let connection = runtime.block_on(async {
                     let mut connection = mysql(url).await;
@@ -215,7 +244,7 @@ impl Database {
                 HeldWrites::MariaDb(connection, runtime)
             }
             Self::Postgres(Hosted { url, .. }) => {
-                let tables = TABLES.join(", ");
+                let tables = tables.join(", ");
                 let lock = format!("BEGIN; LOCK TABLE {tables} IN EXCLUSIVE MODE");
                 let runtime = runtime();
                 let connection = runtime.block_on(async {
@@ -254,6 +283,17 @@ impl Database {
 
     /// From now on, refuses every row of `video_likes` for this user: the one bad row of a batch.
     pub fn refuse_likes_of(&self, user: i64, why: &str) {
+        self.refuse_likes_with_code(user, why, "45000", "P0001");
+    }
+
+    /// As [`refuse_likes_of`](Self::refuse_likes_of), as a constraint would. A trigger of SQLite has no code
+    /// to choose.
+    #[track_caller]
+    pub fn constrain_likes_of(&self, user: i64, why: &str) {
+        self.refuse_likes_with_code(user, why, "23000", "23514");
+    }
+
+    fn refuse_likes_with_code(&self, user: i64, why: &str, mysql: &str, postgres: &str) {
         match self {
             Self::Sqlite(_) => self.execute(&[&format!(
                 "CREATE TRIGGER refuse_{user} BEFORE INSERT ON video_likes \
@@ -262,12 +302,12 @@ impl Database {
             Self::MariaDb(_) => self.execute(&[&format!(
                 "CREATE TRIGGER refuse_{user} BEFORE INSERT ON video_likes FOR EACH ROW \
                  IF NEW.user_id = {user} THEN \
-                 SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{why}'; END IF"
+                 SIGNAL SQLSTATE '{mysql}' SET MESSAGE_TEXT = '{why}'; END IF"
             )]),
             Self::Postgres(_) => self.trigger(
                 &format!("refuse_{user}"),
                 &format!("BEFORE INSERT ON video_likes FOR EACH ROW WHEN (NEW.user_id = {user})"),
-                &format!("RAISE EXCEPTION '{why}'; RETURN NEW;"),
+                &format!("RAISE EXCEPTION '{why}' USING ERRCODE = '{postgres}'; RETURN NEW;"),
             ),
         }
     }

@@ -5,6 +5,7 @@ pub mod checks;
 pub mod clock;
 pub mod crowd;
 pub mod database;
+pub mod forwarder;
 pub mod http;
 pub mod interactions;
 pub mod raw;

@@ -34,9 +34,10 @@ pub(super) mod prelude {
         Begun, BehaviorEvent, Claim, Fold, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount,
         Mark, Pair, Priority, Resource, ResourceType, Source, Status, UserId, Version,
     };
+    pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, known};
     pub(in crate::store) use crate::store::connection::{
-        INSPECT_TIMEOUT, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT, breaker, pool,
-        transact, within,
+        Condition, INSPECT_TIMEOUT, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT,
+        in_transaction, lock_wait, pool, transact, within,
     };
     pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;

@@ -9,7 +9,11 @@ macro_rules! sql_server {
             let mut config = ManagerConfig::default();
             // A connection that the server has dropped meanwhile is noticed before it is used.
             config.recycling_method = RecyclingMethod::Verified;
-            config.custom_setup = Box::new(|url| Box::pin(establish(url)));
+            let lock_wait = lock_wait(options.timeout);
+            config.custom_setup = Box::new(move |url| {
+                let url = url.to_owned();
+                Box::pin(async move { establish(&url, lock_wait).await })
+            });
             let manager = AsyncDieselConnectionManager::new_with_config(&options.url, config);
             let connections = pool(manager, options.max_connections, options.timeout)?;
             let store = $store::new(connections.clone(), connections, options.timeout);
@@ -19,12 +23,15 @@ macro_rules! sql_server {
 
         /// Brings the database's tables up to date; answers the names of the migrations that this ran.
         pub(super) async fn migrate(options: &StoreOptions) -> Result<Vec<String>, StoreError> {
-            let connecting = tokio::time::timeout(options.timeout, establish(&options.url));
+            let connecting = establish(&options.url, lock_wait(options.timeout));
+            let connecting = tokio::time::timeout(options.timeout, connecting);
             let mut connection = connecting
                 .await
                 .map_err(|_| StoreError::TimedOut(options.timeout))?
                 .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-            connection.batch_execute(MIGRATION_LOCK).await?;
+            if let Err(error) = connection.batch_execute(MIGRATION_LOCK).await {
+                return Err(connection.explain(error).await);
+            }
             // The harness blocks, which this runtime's only thread must not.
             let migrate = tokio::task::spawn_blocking(move || {
                 AsyncMigrationHarness::new(connection)
