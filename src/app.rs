@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Context, Handler, Supervised};
 use actix_http::HttpService;
 use actix_server::{Server, ServerHandle};
-use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, fn_service, map_config};
 use actix_web::App as WebApp;
 use actix_web::dev::AppConfig;
 use actix_web::middleware::{Condition, from_fn};
@@ -112,8 +112,10 @@ impl App {
         if settings.role.is_worker() {
             settle_recent(&parts, &actors).await;
         }
+        let clock = Arc::new(HybridClock::default());
         let likes = Likes {
-            clock: Arc::new(HybridClock::default()),
+            clock,
+            in_flight: Arc::default(),
             cache: Arc::clone(&cache),
             reader: actors.reader.clone(),
             lookups: Arc::new(Lookups::new(settings.mailbox_capacity, LOOKUP_WAIT)),
@@ -150,15 +152,28 @@ impl App {
                 let app = WebApp::new()
                     // The last is the outermost: what is refused inside is seen by pages and kept in bounds.
                     .wrap(Condition::new(context.limits.any(), from_fn(web::limit)))
+                    .wrap(from_fn(web::guard))
                     .wrap(from_fn(web::bound))
                     .wrap(Condition::new(!origins.is_empty(), web::cors(&origins)))
+                    .wrap_fn(|request, next| {
+                        let answer = next.call(request);
+                        async move {
+                            let mut response = answer.await?;
+                            web::harden(response.headers_mut());
+                            Ok(response)
+                        }
+                    })
                     .app_data(Data::new(likes.clone()))
                     .app_data(Data::new(context.clone()))
                     .app_data(Data::new(desk.clone()))
                     .app_data(PayloadConfig::new(web::BODY_LIMIT))
                     .configure(|config| web::routes(config, role))
                     .into_factory()
-                    .map_err(|error| error.error_response());
+                    .map_err(|error| {
+                        let mut response = error.error_response();
+                        web::harden(response.headers_mut());
+                        response
+                    });
                 let shutdown = shutdown.clone();
                 let http = HttpService::build()
                     .graceful_shutdown_signal(move || {

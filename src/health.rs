@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheError};
 use crate::nats::Broker;
-use crate::store::Store;
-use crate::telemetry::Part;
+use crate::store::{Store, StoreError};
+use crate::telemetry::{Part, PartFailed, PartWorked};
 
 /// How long a part may take to answer before it counts as down.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,6 +27,58 @@ pub struct Probe {
     pub broker: Option<Arc<Broker>>,
 }
 
+/// Why a part did not answer.
+struct Failure {
+    /// In the part's own words, for the log.
+    cause: String,
+    /// In words that everybody may read: `/readyz` asks nobody who they are.
+    public: String,
+    is_news: bool,
+}
+
+impl Failure {
+    /// Logs an outage when it begins and when it ends. What others have logged before is no news.
+    fn note(part: Part, doing: &'static str, failure: Option<&Self>) {
+        match failure {
+            None => PartWorked { part, doing }.emit(),
+            Some(failure) if failure.is_news => PartFailed {
+                part,
+                doing,
+                error: &failure.cause,
+            }
+            .emit(),
+            Some(_) => {}
+        }
+    }
+
+    fn of<T, E: ToString>(
+        answer: Result<Result<T, E>, tokio::time::error::Elapsed>,
+        is_news: impl FnOnce(&E) -> bool,
+        is_read_only: impl FnOnce(&E) -> bool,
+    ) -> Option<Self> {
+        match answer {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(Self {
+                cause: error.to_string(),
+                public: if is_read_only(&error) {
+                    "it is read-only".to_owned()
+                } else {
+                    "it fails, and the log says why".to_owned()
+                },
+                is_news: is_news(&error),
+            }),
+            Err(_) => {
+                let silent = format!("no answer within {PING_TIMEOUT:?}");
+                Some(Self {
+                    cause: silent.clone(),
+                    public: silent,
+                    is_news: true,
+                })
+            }
+        }
+    }
+}
+
 /// How one part is.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PartReport {
@@ -34,7 +86,7 @@ pub struct PartReport {
     pub kind: &'static str,
     /// Whether it answers.
     pub state: PartState,
-    /// Why not.
+    /// Why not, in words that everybody may read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -58,18 +110,6 @@ impl PartReport {
         Self { kind, state, error }
     }
 
-    fn of<T, E: ToString>(
-        kind: &'static str,
-        answer: Result<Result<T, E>, tokio::time::error::Elapsed>,
-    ) -> Self {
-        let error = match answer {
-            Ok(Ok(_)) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {PING_TIMEOUT:?}")),
-        };
-        Self::new(kind, error)
-    }
-
     fn of_broker(broker: &Broker) -> Self {
         let error = match (broker.is_connected(), broker.is_ready()) {
             (false, _) => Some("not connected".to_owned()),
@@ -90,15 +130,21 @@ impl Probe {
             tokio::time::timeout(PING_TIMEOUT, self.store.ping()),
             tokio::time::timeout(PING_TIMEOUT, self.cache.ping()),
         );
+        let database = Failure::of(database, StoreError::is_news, |error| {
+            matches!(error, StoreError::ReadOnly(_))
+        });
+        let cache = Failure::of(
+            cache,
+            |error| !matches!(error, CacheError::Away),
+            |error| matches!(error, CacheError::ReadOnly(_)),
+        );
+        Failure::note(Part::Database, "checking the database", database.as_ref());
+        Failure::note(Part::Cache, "checking the cache", cache.as_ref());
+        let report =
+            |kind, failure: Option<Failure>| PartReport::new(kind, failure.map(|why| why.public));
         let mut parts = BTreeMap::from([
-            (
-                Part::Database.as_str(),
-                PartReport::of(self.store.kind(), database),
-            ),
-            (
-                Part::Cache.as_str(),
-                PartReport::of(self.cache.kind(), cache),
-            ),
+            (Part::Database.as_str(), report(self.store.kind(), database)),
+            (Part::Cache.as_str(), report(self.cache.kind(), cache)),
         ]);
         if let Some(broker) = &self.broker {
             parts.insert(Part::Broker.as_str(), PartReport::of_broker(broker));

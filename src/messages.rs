@@ -37,9 +37,26 @@ pub struct Apply {
     pub mark: Mark,
 }
 
+/// What came of an [`Apply`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ApplyOutcome {
+    /// What the event did in the cache; `None` if the cache could not be written.
+    pub applied: Option<Applied>,
+    /// The version of a newer event of the pair that the database holds and the cache did not tell of.
+    pub stored: Option<Version>,
+}
+
+impl ApplyOutcome {
+    /// The version of a newer event of the pair that the cache or the database holds.
+    #[must_use]
+    pub fn newer(&self) -> Option<Version> {
+        let cached = self.applied.and_then(|applied| applied.newer);
+        cached.max(self.stored)
+    }
+}
+
 impl Request for Apply {
-    /// What it did; `None` if the cache could not be written.
-    type Reply = Option<Applied>;
+    type Reply = ApplyOutcome;
 }
 
 /// To the cache writer: put back an event that could not be made durable.

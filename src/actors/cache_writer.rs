@@ -13,7 +13,7 @@ use super::kit::{
 };
 use crate::cache::{Cache, CacheError, Filling, Incarnation, Settlement};
 use crate::domain::{Applied, LedgerRow, LikeCount, Mark, Pair, Reading, Resource};
-use crate::messages::{Apply, Forget, Known, Lookup, Settle};
+use crate::messages::{Apply, ApplyOutcome, Forget, Known, Lookup, Settle};
 use crate::store::{Found, Reader, StoreError};
 use crate::telemetry::{CacheHealed, Part, PartFailed, PartWorked};
 
@@ -169,8 +169,8 @@ pub(crate) async fn take_back(
 
 /// Something that the cache could not tell and the database may.
 enum Missing {
-    /// The rest of the answer to an event that was applied.
-    Applied(Parcel<Apply>, Applied),
+    /// The rest of the answer to an event that was applied; `None` if the cache could not be written.
+    Applied(Parcel<Apply>, Option<Applied>),
     /// A reader's question.
     Asked(Parcel<Lookup>),
 }
@@ -191,12 +191,16 @@ impl Missing {
             Self::Applied(parcel, applied) => {
                 let mark = parcel.body.mark;
                 // What the database knew before tells whether this event changes anything.
-                let changed = (mark > found.mark).then_some(mark.liked != found.mark.liked);
-                parcel.reply.send(Some(Applied {
-                    changed: applied.changed.or(changed),
-                    like_count: reading.like_count.or(applied.like_count),
-                    ..applied
-                }));
+                let changed = (mark != found.mark)
+                    .then_some(mark > found.mark && mark.liked != found.mark.liked);
+                parcel.reply.send(ApplyOutcome {
+                    applied: applied.map(|applied| Applied {
+                        changed: applied.changed.or(changed),
+                        like_count: reading.like_count.or(applied.like_count),
+                        ..applied
+                    }),
+                    stored: (found.mark > mark).then_some(found.mark.version),
+                });
             }
             Self::Asked(parcel) => parcel.reply.send(Some(Known {
                 liked: reading.liked.unwrap_or(found.mark.liked),
@@ -274,7 +278,7 @@ struct Writing {
 }
 
 impl Writing {
-    /// Applies events and answers those that the cache can answer in full; the others come back.
+    /// Applies events and answers those that the cache can answer in full; returns the others.
     async fn apply(&self, batch: Vec<Parcel<Apply>>) -> Vec<Missing> {
         let events: Vec<_> = batch
             .iter()
@@ -287,9 +291,9 @@ impl Writing {
                 cache_worked(APPLYING);
                 for (parcel, applied) in batch.into_iter().zip(applied) {
                     if applied.needs_fill() {
-                        missing.push(Missing::Applied(parcel, applied));
+                        missing.push(Missing::Applied(parcel, Some(applied)));
                     } else {
-                        parcel.reply.send(Some(applied));
+                        parcel.reply.send(known(Some(applied)));
                     }
                 }
             }
@@ -299,9 +303,9 @@ impl Writing {
                     self.owe(events.iter().map(|(pair, _)| pair.resource));
                 }
                 self.cache_failed(APPLYING, &error);
-                for parcel in batch {
-                    parcel.reply.send(None);
-                }
+                // The database may still hold a newer event of the pair, above which the request is to win.
+                let unwritten = |parcel| Missing::Applied(parcel, None);
+                missing.extend(batch.into_iter().map(unwritten));
             }
         }
         missing
@@ -449,7 +453,7 @@ impl Writing {
         for item in batch {
             let reading = readings.next().unwrap_or_default();
             match item {
-                Missing::Applied(parcel, applied) => parcel.reply.send(Some(applied)),
+                Missing::Applied(parcel, applied) => parcel.reply.send(known(applied)),
                 Missing::Asked(parcel) => parcel.reply.send(reading.liked.map(|liked| Known {
                     liked,
                     like_count: reading.like_count,
@@ -533,6 +537,14 @@ impl Writing {
 fn cache_worked(doing: &'static str) {
     let part = Part::Cache;
     PartWorked { part, doing }.emit();
+}
+
+/// What is known of an event without the database.
+const fn known(applied: Option<Applied>) -> ApplyOutcome {
+    ApplyOutcome {
+        applied,
+        stored: None,
+    }
 }
 
 fn count_in(found: &Found, resource: Resource) -> LikeCount {

@@ -167,6 +167,9 @@ pub struct Given {
     /// File with the hashes and scopes of service tokens (TOML)
     #[arg(long, env = "LIKEWISE_TOKENS_FILE", global = true, value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
+    /// Hosts that requests may be for, beside loopback names: names or addresses, with commas
+    #[arg(long, env = "LIKEWISE_HTTP_HOSTS", global = true, value_name = "HOSTS")]
+    pub http_hosts: Option<String>,
     /// Origins whose pages may call from a browser, with commas; without any, none
     #[arg(
         long,
@@ -335,6 +338,7 @@ impl Given {
             jwt_issuer,
             jwt_audience,
             tokens_file,
+            http_hosts,
             cors_origins,
             rate_limit_user,
             rate_limit_address,

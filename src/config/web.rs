@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::given::{Given, given, in_range};
 use super::{ConfigError, Secret};
 use crate::web::auth::{AuthMode, AuthOptions};
+use crate::web::guard::HostName;
 use crate::web::limits::{LimitOptions, Network, Quota};
 use crate::web::{WebOptions, is_origin};
 
@@ -50,6 +51,11 @@ impl Given {
         };
         let user = self.rate_limit_user.as_deref().unwrap_or(default);
         let address = self.rate_limit_address.as_deref().unwrap_or("off");
+        let hosts = list::<HostName>(
+            "LIKEWISE_HTTP_HOSTS",
+            self.http_hosts.as_deref(),
+            "names or addresses without ports (likes.example.com), with commas between them",
+        )?;
         let seconds = in_range(
             "LIKEWISE_REQUEST_TIMEOUT_SECONDS",
             self.request_timeout_seconds.unwrap_or(15),
@@ -58,6 +64,7 @@ impl Given {
         )?;
         Ok(WebOptions {
             cors_origins,
+            hosts,
             limits: LimitOptions {
                 user: quota("LIKEWISE_RATE_LIMIT_USER", user)?,
                 address: quota("LIKEWISE_RATE_LIMIT_ADDRESS", address)?,
@@ -149,6 +156,15 @@ mod tests {
                 ..Given::default()
             };
             assert!(refused(given).ends_with(&format!("got {bad}")));
+        }
+        for bad in ["*", "likes.example.com:8080", "https://likes.example.com"] {
+            let given = Given {
+                http_hosts: Some(format!("likes.example.com, 192.0.2.7, {bad}")),
+                ..Given::default()
+            };
+            let error = refused(given);
+            assert!(error.contains("LIKEWISE_HTTP_HOSTS"), "{error}");
+            assert!(error.ends_with(&format!("got {bad}")), "{error}");
         }
         for bad in ["100", "0/60", "100/0", "-1/2", "1/2/3", "1000001/1"] {
             let given = Given {

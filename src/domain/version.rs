@@ -33,19 +33,25 @@ impl Version {
     }
 }
 
-/// A hybrid logical clock: it follows the wall clock, never repeats a version and never runs behind
-/// one that it has observed.
+/// A hybrid logical clock: it follows the wall clock, and neither repeats a version nor runs behind one that
+/// it has observed while the wall clock steps back by less than [`MAX_LEAD`](Self::MAX_LEAD).
 #[derive(Debug, Default)]
 pub struct HybridClock {
     last: AtomicI64,
 }
 
 impl HybridClock {
-    /// How far ahead of the wall clock an observed version may be and still move the clock. One
-    /// publisher with a broken clock must not drag every later version into the future.
+    /// How far drawn versions may run ahead of the wall clock. A wall clock that steps back by more was ahead
+    /// before: drawing then returns to the wall clock, because versions of the future would lock every pair
+    /// that they touch for as long. The price is that versions of different requests may repeat, which the
+    /// order of states settles.
+    pub const MAX_LEAD: Duration = Duration::from_secs(2);
+
+    /// How far ahead of the wall clock an event from elsewhere may be dated.
     pub const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
 
-    /// Draws the next version: `max(wall clock, last + 1)`.
+    /// Draws the next version: `max(wall clock, last + 1)`, or the wall clock if `last` is further ahead of it
+    /// than [`MAX_LEAD`](Self::MAX_LEAD).
     pub fn next(&self) -> Version {
         self.next_at(wall_clock())
     }
@@ -55,7 +61,7 @@ impl HybridClock {
         self.next_of_at(1, wall)
     }
 
-    /// Draws so many versions that follow one another without a gap; answers the first.
+    /// Draws `count` versions that follow one another without a gap, and returns the first.
     pub fn next_of(&self, count: usize) -> Version {
         self.next_of_at(count, wall_clock())
     }
@@ -63,7 +69,13 @@ impl HybridClock {
     /// [`next_of`](Self::next_of) at a given wall clock.
     pub fn next_of_at(&self, count: usize, wall: Version) -> Version {
         let further = i64::try_from(count).unwrap_or(i64::MAX) - 1;
-        let first = |last: i64| wall.0.max(last + 1);
+        let first = |last: i64| {
+            if Self::leads(Version(last), wall, Self::MAX_LEAD) {
+                wall.0
+            } else {
+                wall.0.max(last + 1)
+            }
+        };
         let previous = self
             .last
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
@@ -73,22 +85,38 @@ impl HybridClock {
         Version(first(previous))
     }
 
-    /// Takes note of a version drawn elsewhere, so that the next one drawn here is newer.
+    /// Draws a version above one that the request's pair already holds, however far ahead that one is. The
+    /// clock itself stays where it is, so that no other pair follows into the future.
+    pub fn above(&self, newer: Version) -> Version {
+        self.above_at(newer, wall_clock())
+    }
+
+    /// [`above`](Self::above) at a given wall clock.
+    pub fn above_at(&self, newer: Version, wall: Version) -> Version {
+        self.next_at(wall).max(Version(newer.0.saturating_add(1)))
+    }
+
+    /// Takes note of a version drawn elsewhere, so that the next one drawn here is newer. One that is further
+    /// ahead than [`MAX_LEAD`](Self::MAX_LEAD) does not move the clock.
     pub fn observe(&self, seen: Version) {
         self.observe_at(seen, wall_clock());
     }
 
     /// [`observe`](Self::observe) at a given wall clock.
     pub fn observe_at(&self, seen: Version, wall: Version) {
-        if !Self::is_too_far_ahead(seen, wall) {
+        if !Self::leads(seen, wall, Self::MAX_LEAD) {
             self.last.fetch_max(seen.0, Ordering::Relaxed);
         }
+    }
+
+    fn leads(version: Version, wall: Version, by: Duration) -> bool {
+        version.0.saturating_sub(wall.0) > by.as_micros() as i64
     }
 
     /// Whether a version lies further in the future than [`MAX_AHEAD`](Self::MAX_AHEAD).
     #[must_use]
     pub fn is_too_far_ahead(seen: Version, wall: Version) -> bool {
-        seen.0.saturating_sub(wall.0) > Self::MAX_AHEAD.as_micros() as i64
+        Self::leads(seen, wall, Self::MAX_AHEAD)
     }
 }
 
@@ -137,13 +165,37 @@ mod tests {
         assert_eq!(clock.next_at(Version(20)), Version(20));
     }
 
+    const LEAD: i64 = HybridClock::MAX_LEAD.as_micros() as i64;
+
     #[test]
-    fn a_version_from_the_far_future_does_not_move_the_clock() {
+    fn versions_return_to_a_wall_clock_that_stepped_back() {
+        const HOUR: i64 = 3_600_000_000;
+        let clock = HybridClock::default();
+        assert_eq!(clock.next_at(Version(2 * HOUR)), Version(2 * HOUR));
+        assert_eq!(clock.next_at(Version(HOUR)), Version(HOUR));
+        assert_eq!(clock.next_of_at(1_000, Version(HOUR)), Version(HOUR + 1));
+        assert_eq!(clock.next_at(Version(HOUR)), Version(HOUR + 1_001));
+    }
+
+    #[test]
+    fn observed_versions_lead_the_wall_clock_by_a_bound() {
         let clock = HybridClock::default();
         let wall = Version(1_000_000);
-        let far = Version(wall.0 + HybridClock::MAX_AHEAD.as_micros() as i64 + 1);
-        clock.observe_at(far, wall);
+        clock.observe_at(Version(wall.0 + LEAD + 1), wall);
         assert_eq!(clock.next_at(wall), wall);
+        clock.observe_at(Version(wall.0 + LEAD), wall);
+        assert_eq!(clock.next_at(wall), Version(wall.0 + LEAD + 1));
+        // That is the most: the next one is drawn from the wall clock again.
+        assert_eq!(clock.next_at(wall), wall);
+    }
+
+    #[test]
+    fn a_version_above_the_future_leaves_the_clock_behind() {
+        let clock = HybridClock::default();
+        let (wall, future) = (Version(1_000), Version(9_000_000_000));
+        assert_eq!(clock.above_at(future, wall), Version(future.0 + 1));
+        assert_eq!(clock.above_at(Version(5), wall), Version(1_001));
+        assert_eq!(clock.next_at(wall), Version(1_002));
     }
 
     #[test]

@@ -3,17 +3,18 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::Likes;
-use crate::actors::kit::{Refused, Slot};
+use crate::actors::kit::{Answer, Refused, Slot};
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::domain::{
-    Applied, BehaviorEvent, BehaviorType, Identity, InvalidBehavior, Mark, Pair, Resource, UserId,
+    BehaviorEvent, BehaviorType, Flight, Identity, InvalidBehavior, Mark, Pair, Resource, UserId,
     Version,
 };
-use crate::messages::{Apply, Durability, Forget, NotRecorded, Publish, Record};
+use crate::messages::{Apply, ApplyOutcome, Durability, Forget, NotRecorded, Publish, Record};
 use crate::telemetry::{LikeAccepted, Part};
 
 /// An accepted behavior.
@@ -41,9 +42,14 @@ pub enum NotAccepted {
     /// More is waiting than may wait.
     #[error("{0}")]
     Overloaded(Refused),
-    /// Nothing that makes it durable can be reached.
-    #[error("the like could not be made durable: {0}")]
-    Unavailable(String),
+    /// Nothing that makes it durable can be reached; whoever tried has logged why.
+    #[error("neither the broker nor the database can take this now")]
+    Unavailable,
+    /// Other events of the same user and resource were newer each time; the newest is dated then.
+    #[error(
+        "other events of this user and resource were newer {DRAWS} times; the newest is dated {0}"
+    )]
+    Overtaken(DateTime<Utc>),
     /// Two of the parts that it goes through are gone.
     #[error("{} and {} cannot be reached; nothing was changed", .0.as_str(), .1.as_str())]
     PartsGone(Part, Part),
@@ -78,31 +84,25 @@ impl Asked {
 }
 
 impl Likes {
-    /// What the events of a new request are made with.
-    #[must_use]
-    pub fn identity(&self, events: usize) -> Identity {
-        Identity {
-            event_id: Uuid::now_v7(),
-            version: self.clock.next_of(events.max(1)),
-            resumed: false,
-        }
-    }
-
     /// Accepts a behavior. The work goes on to its end even if the caller goes away.
     ///
     /// # Errors
     /// If it is not valid, or cannot be made durable now; then the cache is as before.
-    pub async fn accept(&self, asked: Asked, identity: Identity) -> Result<Accepted, NotAccepted> {
+    pub async fn accept(
+        &self,
+        asked: Asked,
+        identity: Option<Identity>,
+    ) -> Result<Accepted, NotAccepted> {
         let accepted = self.accept_all(vec![asked], identity).await.pop();
         accepted.unwrap_or_else(|| Err(NotAccepted::Internal("there is no answer".into())))
     }
 
     /// As [`accept`](Self::accept), for several, each with an answer of its own; of those of one pair,
-    /// the last one wins.
+    /// the last one wins. `identity` is what the events of a request with a key are made with.
     pub async fn accept_all(
         &self,
         asked: Vec<Asked>,
-        identity: Identity,
+        identity: Option<Identity>,
     ) -> Vec<Result<Accepted, NotAccepted>> {
         let likes = self.clone();
         let count = asked.len();
@@ -116,13 +116,22 @@ impl Likes {
                     let is_last = asked.pair().is_none_or(|pair| later.insert(pair));
                     Draft {
                         asked,
-                        identity: identity.nth(place),
-                        must_win: is_last && !identity.resumed,
+                        identity: identity.map(|identity| identity.nth(place)),
+                        must_win: is_last && !identity.is_some_and(|identity| identity.resumed),
                     }
                 })
                 .collect();
             drafts.reverse();
-            join_all(drafts.into_iter().map(|draft| likes.accept_draft(draft))).await
+            // All are sent before any is waited for, so that their versions are in the order of the request.
+            let sent: Vec<_> = drafts
+                .into_iter()
+                .map(|draft| (likes.send(&draft, Version::NEVER), draft))
+                .collect();
+            join_all(
+                sent.into_iter()
+                    .map(|(sent, draft)| likes.settle(sent, draft)),
+            )
+            .await
         };
         actix::spawn(work).await.unwrap_or_else(|error| {
             let failed = NotAccepted::Internal(error.to_string());
@@ -130,40 +139,49 @@ impl Likes {
         })
     }
 
-    async fn accept_draft(&self, draft: Draft) -> Result<Accepted, NotAccepted> {
+    /// Waits until a behavior is durable. If the cache or the database holds a newer event of its pair that a
+    /// later request of this process did not make, sends the behavior again under a version above that one.
+    async fn settle(
+        &self,
+        mut sent: Result<Sent, NotAccepted>,
+        mut draft: Draft,
+    ) -> Result<Accepted, NotAccepted> {
         let started = Instant::now();
-        // With two parts gone a like might be kept, but not come to its end: nothing is half done.
-        if let Some((one, other)) = self.gone.two() {
-            return Err(NotAccepted::PartsGone(one, other));
-        }
-        let Draft {
-            asked,
-            mut identity,
-            must_win,
-        } = draft;
         let mut newer = Version::NEVER;
         for _ in 0..DRAWS {
-            let Identity {
-                event_id, version, ..
-            } = identity;
-            let event = BehaviorEvent::accepted(
-                event_id,
-                asked.user_id,
-                asked.resource,
-                asked.behavior,
-                version,
-            )?;
-            let (durability, applied) = self.send(event).await?;
-            // The cache holds a newer event of this pair, made where a clock runs ahead of ours. The
-            // user acts now, so this request must win: it is sent again under a version that does.
-            if let Some(version) = applied.and_then(|applied| applied.newer) {
+            let Sent {
+                event,
+                flight,
+                applied,
+                publish,
+                record,
+            } = sent?;
+            let event_id = event.event_id;
+            // Both are under way. The cache, mostly the faster of the two, is asked for its answer last, when
+            // it is there and wakes nobody.
+            let durable = self.make_durable(event, publish, record).await;
+            let outcome = match applied {
+                Some(applied) => applied.await.unwrap_or_default(),
+                None => ApplyOutcome::default(),
+            };
+            let durability = match durable {
+                Ok(durability) => durability,
+                Err(failure) => {
+                    self.put_back(flight.as_ref()).await;
+                    return Err(failure);
+                }
+            };
+            // The user acts now, so this request must win over what a clock that runs ahead has dated.
+            if let (Some(version), Some(flight)) = (outcome.newer(), &flight) {
                 self.clock.observe(version);
-                if must_win {
-                    newer = version;
-                    identity = self.identity(1);
+                if draft.must_win && !flight.is_followed_by(version) {
+                    newer = newer.max(version);
+                    draft.identity = None;
+                    sent = self.send(&draft, newer);
                     continue;
                 }
             }
+            let applied = outcome.applied;
             let accepted = Accepted {
                 event_id,
                 changed: applied.and_then(|applied| applied.changed),
@@ -171,7 +189,7 @@ impl Likes {
                 durability,
                 cached: applied.is_some(),
             };
-            if let Some(action) = asked.behavior.action() {
+            if let Some(action) = draft.asked.behavior.action() {
                 LikeAccepted {
                     action: action.as_str(),
                     durability,
@@ -182,46 +200,67 @@ impl Likes {
             }
             return Ok(accepted);
         }
-        Err(NotAccepted::Unavailable(format!(
-            "an event of the same user and resource is dated {}, ahead of this server's clock",
-            newer.moment()
-        )))
+        Err(NotAccepted::Overtaken(newer.moment()))
     }
 
-    /// Sends an event to the cache, if it likes or unlikes, and to where it becomes durable, side by side.
-    /// Room is taken first, so that an overload changes neither.
-    async fn send(
-        &self,
-        event: BehaviorEvent,
-    ) -> Result<(Durability, Option<Applied>), NotAccepted> {
-        let room = self.room()?;
-        let Some(action) = event.action() else {
-            let durability = self.make_durable(event, room.publish, room.record).await?;
-            return Ok((durability, None));
+    /// Draws a version above `newer`, and sends an event to the cache if it likes or unlikes. What makes it
+    /// durable follows in [`settle`](Self::settle). Room is taken first, so that an overload changes neither.
+    fn send(&self, draft: &Draft, newer: Version) -> Result<Sent, NotAccepted> {
+        // With two parts gone a like might be kept, but not come to its end: nothing is half done.
+        if let Some((one, other)) = self.gone.two() {
+            return Err(NotAccepted::PartsGone(one, other));
+        }
+        let asked = draft.asked;
+        let Room {
+            publish,
+            record,
+            apply,
+        } = self.room()?;
+        let draw = |newest: Version| match draft.identity {
+            Some(identity) => identity.version,
+            None => self.clock.above(newest.max(newer)),
         };
-        let pair = Pair {
-            resource: event.resource,
-            user_id: event.user_id,
+        let flight = asked.pair().map(|pair| self.in_flight.begin(pair, draw));
+        let version = match &flight {
+            Some(flight) => flight.version(),
+            None => draw(Version::NEVER),
         };
-        let version = event.version;
-        let applied = room.apply.ask(Apply {
-            pair,
-            mark: Mark::new(version, action),
+        let event = BehaviorEvent::accepted(
+            draft
+                .identity
+                .map_or_else(Uuid::now_v7, |identity| identity.event_id),
+            asked.user_id,
+            asked.resource,
+            asked.behavior,
+            version,
+        )?;
+        let applied = event.action().zip(asked.pair()).map(|(action, pair)| {
+            apply.ask(Apply {
+                pair,
+                mark: Mark::new(version, action),
+            })
         });
-        // Both are under way. The cache, mostly the faster of the two, is asked for its answer last, when
-        // it is there and wakes nobody.
-        let durable = self.make_durable(event, room.publish, room.record).await;
-        let applied = applied.await.ok().flatten();
-        match durable {
-            Ok(durability) => Ok((durability, applied)),
-            Err(failure) => {
-                let put_back = Forget { pair, version };
-                if let Ok(answer) = self.cache_writer.ask_or_wait(put_back).await {
-                    // Answered or not, the cache writer has it; there is no more to do about it here.
-                    let _ = answer.await;
-                }
-                Err(failure)
-            }
+        Ok(Sent {
+            event,
+            flight,
+            applied,
+            publish,
+            record,
+        })
+    }
+
+    /// Takes an event that could not be made durable back out of the cache.
+    async fn put_back(&self, flight: Option<&Flight>) {
+        let Some(flight) = flight else {
+            return;
+        };
+        let put_back = Forget {
+            pair: flight.pair(),
+            version: flight.version(),
+        };
+        if let Ok(answer) = self.cache_writer.ask_or_wait(put_back).await {
+            // Answered or not, the cache writer has it; there is no more to do about it here.
+            let _ = answer.await;
         }
     }
 
@@ -261,20 +300,31 @@ impl Likes {
         });
         match recorded.await {
             Ok(Ok(())) => Ok(Durability::Database),
-            Ok(Err(NotRecorded::Unavailable(reason))) => Err(NotAccepted::Unavailable(reason)),
             Ok(Err(NotRecorded::Refused(reason))) => Err(NotAccepted::Internal(reason)),
-            Err(closed) => Err(NotAccepted::Unavailable(closed.to_string())),
+            Ok(Err(NotRecorded::Unavailable(_))) | Err(_) => Err(NotAccepted::Unavailable),
         }
     }
 }
 
-/// A behavior on its way.
+/// A behavior to be sent.
 struct Draft {
     asked: Asked,
-    identity: Identity,
+    /// What the event of a request with a key is made with. Without it, the event gets a new id and a version
+    /// when it is sent.
+    identity: Option<Identity>,
     /// Whether it is sent again under a newer version if another event of its pair is newer: not if that is
     /// a later one of the same request, and not if it was sent before and may have been overtaken since.
     must_win: bool,
+}
+
+/// A behavior on its way: in the cache writer's mailbox, and not durable yet.
+struct Sent {
+    event: BehaviorEvent,
+    /// Its place among the requests of its pair; `None` if it neither likes nor unlikes.
+    flight: Option<Flight>,
+    applied: Option<Answer<ApplyOutcome>>,
+    publish: Option<Slot<EventPublisher>>,
+    record: Slot<BehaviorRecorder>,
 }
 
 /// Room in every mailbox that one event may need.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::actors::kit::Mailbox;
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher, IdempotencyKeeper};
 use crate::cache::Cache;
-use crate::domain::HybridClock;
+use crate::domain::{HybridClock, InFlight};
 use crate::health::PartsGone;
 use crate::store::Reader;
 
@@ -25,6 +25,8 @@ pub use read::{Like, Lookups, NotRead};
 pub struct Likes {
     /// Draws the versions of this process.
     pub clock: Arc<HybridClock>,
+    /// The likes and unlikes that this process is working on.
+    pub in_flight: Arc<InFlight>,
     /// Read directly; written only through the cache writer.
     pub cache: Arc<dyn Cache>,
     /// Reads lists; all else goes through the actors.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::Likes;
 use crate::actors::kit::Refused;
@@ -60,9 +61,9 @@ pub enum NotOnce {
     /// More is waiting than may wait.
     #[error("{0}")]
     Overloaded(Refused),
-    /// Keys cannot be looked up.
-    #[error("the Idempotency-Key cannot be looked up: {0}")]
-    Unavailable(String),
+    /// Keys cannot be looked up; the keeper has logged why.
+    #[error("the database, where keys are kept, cannot be asked now")]
+    Unavailable,
 }
 
 impl Likes {
@@ -87,7 +88,11 @@ impl Likes {
             caller: keyed.caller,
             key: keyed.key,
             fingerprint: keyed.fingerprint,
-            identity: self.identity(events),
+            identity: Identity {
+                event_id: Uuid::now_v7(),
+                version: self.clock.next_of(events.max(1)),
+                resumed: false,
+            },
         };
         let work = async move {
             let identity = match likes.begin(&request).await? {
@@ -103,21 +108,20 @@ impl Likes {
         };
         actix::spawn(work)
             .await
-            .unwrap_or_else(|error| Err(NotOnce::Unavailable(error.to_string())))
+            .unwrap_or(Err(NotOnce::Unavailable))
     }
 
     /// Takes a request to work on, or finds its answer.
     async fn begin(&self, request: &KeyedRequest) -> Result<Result<Identity, String>, NotOnce> {
-        let gone = || NotOnce::Unavailable("nobody keeps them here".into());
-        let keeper = self.keeper.as_ref().ok_or_else(gone)?;
+        let keeper = self.keeper.as_ref().ok_or(NotOnce::Unavailable)?;
         let started = Instant::now();
         loop {
             let begin = Begin {
                 request: request.clone(),
             };
             let begun = keeper.ask(begin).map_err(NotOnce::Overloaded)?.await;
-            let begun = begun.map_err(|closed| NotOnce::Unavailable(closed.to_string()))?;
-            match begun.map_err(|error| NotOnce::Unavailable(error.to_string()))? {
+            let begun = begun.map_err(|_| NotOnce::Unavailable)?;
+            match begun.map_err(|_| NotOnce::Unavailable)? {
                 Begun::Yours(identity) => return Ok(Ok(identity)),
                 Begun::Answered(answer) => return Ok(Err(answer)),
                 Begun::Reused => return Err(NotOnce::Reused),

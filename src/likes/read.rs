@@ -12,6 +12,7 @@ use crate::actors::kit::Refused;
 use crate::domain::{FailureKind, Pair, Reading, Resource, UserId};
 use crate::messages::{Known, Lookup};
 use crate::store::StoreError;
+use crate::telemetry::{Part, PartFailed};
 
 /// Whether a user likes a resource, and how many do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,19 +33,28 @@ pub enum NotRead {
     #[error("the cache does not know this like, and the database cannot be asked now")]
     Unknown,
     /// The database, which alone knows, cannot be asked.
-    #[error("the database cannot be asked now: {0}")]
-    Unavailable(String),
+    #[error("the database, which alone knows this, cannot be asked now")]
+    Unavailable,
     /// The database holds what it should not.
     #[error("{0}")]
     Internal(String),
 }
 
 impl From<StoreError> for NotRead {
+    /// Logs what the answer does not say.
     fn from(error: StoreError) -> Self {
         match error.kind() {
             FailureKind::Invalid => Self::Internal(error.to_string()),
             FailureKind::Infrastructure | FailureKind::Rejected => {
-                Self::Unavailable(error.to_string())
+                if error.is_news() {
+                    PartFailed {
+                        part: Part::Database,
+                        doing: "reading likes from the database",
+                        error: &error,
+                    }
+                    .emit();
+                }
+                Self::Unavailable
             }
         }
     }

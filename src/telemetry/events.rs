@@ -153,7 +153,7 @@ pub struct ProblemAnswered<'a> {
     pub code: &'static str,
     /// Its HTTP status.
     pub status: u16,
-    /// What was said.
+    /// What was said or, if that may not be said, what happened.
     pub detail: &'a str,
 }
 

@@ -9,7 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
-use super::auth::{Caller, Scope};
+use super::auth::Caller;
 use super::{Context, Problem};
 use crate::actors::kit::{Registry, State};
 use crate::health::{PartReport, PartReports, Probe, can_accept};
@@ -133,11 +133,7 @@ pub(super) async fn metrics(
     context: Data<Context>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    if context.auth.is_required() {
-        context
-            .auth
-            .allow(&Caller::of(&request)?, Scope::AdminRead)?;
-    }
+    context.auth.watcher(&Caller::of(&request)?)?;
     Ok(HttpResponse::Ok()
         .content_type(METRICS_TYPE)
         .body(telemetry::exposition()))

@@ -87,11 +87,11 @@ impl IdempotencyKey {
     ) -> Result<HttpResponse, Problem>
     where
         T: Serialize + 'static,
-        W: FnOnce(Identity) -> F + 'static,
+        W: FnOnce(Option<Identity>) -> F + 'static,
         F: Future<Output = Result<Settled<T>, Problem>> + 'static,
     {
         let Some(Key { key, method, path }) = self.0 else {
-            let settled = work(likes.identity(events)).await?;
+            let settled = work(None).await?;
             return Ok(HttpResponse::Ok().json(settled.body));
         };
         let keyed = Keyed {
@@ -101,7 +101,7 @@ impl IdempotencyKey {
             key,
         };
         let work = move |identity| async move {
-            let answer = match work(identity).await {
+            let answer = match work(Some(identity)).await {
                 Ok(Settled { body, is_final }) => written(&body).map(|json| (json, is_final)),
                 Err(problem) => Err(problem),
             };
@@ -168,7 +168,7 @@ impl From<NotOnce> for Problem {
             NotOnce::Overloaded(_) => {
                 Self::overloaded(format!("{error}; nothing was changed, try again shortly"))
             }
-            NotOnce::Unavailable(_) => Self::unavailable(format!(
+            NotOnce::Unavailable => Self::unavailable(format!(
                 "{error}; nothing was changed, and without a key likes may be taken even now"
             )),
         }

@@ -8,6 +8,7 @@ pub mod bounds;
 mod cors;
 mod cursor;
 mod extract;
+pub mod guard;
 mod health;
 mod idempotency;
 mod likes;
@@ -21,14 +22,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::web::{self, Bytes, Data, ServiceConfig};
 
 pub use bounds::bound;
 pub use cors::{cors, is_origin};
+pub use guard::guard;
 pub use limits::limit;
 pub use problem::Problem;
 
 use self::auth::Auth;
+use self::guard::{Guard, HostName};
 use self::limits::{LimitOptions, Limits};
 
 use crate::actors::kit::Registry;
@@ -42,6 +46,8 @@ pub const BODY_LIMIT: usize = 256 * 1024;
 pub struct WebOptions {
     /// Whose pages may call from a browser.
     pub cors_origins: Vec<String>,
+    /// The hosts that requests may be for, beside loopback names.
+    pub hosts: Vec<HostName>,
     /// How many requests users and addresses may make.
     pub limits: LimitOptions,
     /// How long a request may take until it is answered.
@@ -57,6 +63,8 @@ pub struct Context {
     pub health: health::Health,
     /// Knows who calls.
     pub auth: Arc<Auth>,
+    /// Refuses what pages of other sites send.
+    pub guard: Arc<Guard>,
     /// Counts requests.
     pub limits: Arc<Limits>,
     /// How long a request may take until it is answered.
@@ -81,9 +89,15 @@ impl Context {
             sign_in: auth.is_required(),
             admin_is_open: auth.admin_is_open(),
         });
+        let WebOptions {
+            hosts,
+            cors_origins,
+            ..
+        } = &settings.web;
         Self {
             registry,
             health,
+            guard: Arc::new(Guard::new(hosts, cors_origins, auth.is_required())),
             auth,
             limits: Arc::new(Limits::new(&settings.web.limits)),
             request_timeout: settings.web.request_timeout,
@@ -115,6 +129,19 @@ pub fn routes(config: &mut ServiceConfig, role: Role) {
         .configure(openapi::routes)
         .configure(admin::routes)
         .default_service(web::to(async || Problem::not_found()));
+}
+
+/// Adds to an answer what holds for all of them unless it says something else: its content is what its type
+/// says, and no cache keeps it.
+pub fn harden(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
 }
 
 fn only_get(path: &str, route: actix_web::Route) -> actix_web::Resource {

@@ -20,10 +20,12 @@ pub struct Problem {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
-    detail: String,
+    detail: Box<str>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
-    challenge: Option<String>,
+    challenge: Option<Box<str>>,
+    /// What the log says in place of the detail.
+    cause: Option<Box<str>>,
 }
 
 /// The media type of problems.
@@ -56,16 +58,17 @@ impl Problem {
             status,
             code,
             title,
-            detail: detail.into(),
+            detail: detail.into().into(),
             retry_after: None,
             allow: None,
             challenge: None,
+            cause: None,
         }
     }
 
     /// Says in the answer what a caller must show, as RFC 6750 has it.
     pub(super) fn challenge(mut self, challenge: String) -> Self {
-        self.challenge = Some(challenge);
+        self.challenge = Some(challenge.into());
         self
     }
 
@@ -85,7 +88,7 @@ impl Problem {
             r#type: format!("urn:likewise:problem:{}", self.code),
             title: self.title,
             status: self.status.as_u16(),
-            detail: self.detail.clone(),
+            detail: self.detail.to_string(),
             code: self.code,
         }
     }
@@ -271,7 +274,8 @@ impl Problem {
         .retry_after(Duration::from_secs(1))
     }
 
-    /// What is needed cannot be reached now.
+    /// What is needed cannot be reached now. The detail says which part, and never in that part's own words,
+    /// unless operators alone can read it.
     #[must_use]
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(
@@ -283,15 +287,17 @@ impl Problem {
         .retry_after(Duration::from_secs(2))
     }
 
-    /// A fault of ours.
+    /// A fault of ours. The cause is logged, and not answered: it may quote a database, or name a server.
     #[must_use]
-    pub fn internal(detail: impl Into<String>) -> Self {
-        Self::new(
+    pub fn internal(cause: impl Into<String>) -> Self {
+        let mut problem = Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
             "Internal error",
-            detail,
-        )
+            "the service failed, and its log says why",
+        );
+        problem.cause = Some(cause.into().into());
+        problem
     }
 }
 
@@ -307,10 +313,13 @@ impl From<NotAccepted> for Problem {
             NotAccepted::Overloaded(_) => {
                 Self::overloaded(format!("{error}; nothing was changed, try again shortly"))
             }
-            NotAccepted::Unavailable(_) | NotAccepted::PartsGone(..) => {
+            NotAccepted::Unavailable => Self::unavailable(format!(
+                "{error}; try again shortly, which is safe even if this one arrives all the same"
+            )),
+            NotAccepted::Overtaken(_) | NotAccepted::PartsGone(..) => {
                 Self::unavailable(error.to_string())
             }
-            NotAccepted::Internal(_) => Self::internal(error.to_string()),
+            NotAccepted::Internal(cause) => Self::internal(cause),
         }
     }
 }
@@ -334,8 +343,10 @@ impl From<NotRead> for Problem {
     fn from(error: NotRead) -> Self {
         match error {
             NotRead::Overloaded(_) => Self::overloaded(format!("{error}; try again shortly")),
-            NotRead::Unknown | NotRead::Unavailable(_) => Self::unavailable(error.to_string()),
-            NotRead::Internal(_) => Self::internal(error.to_string()),
+            NotRead::Unknown | NotRead::Unavailable => {
+                Self::unavailable(format!("{error}; try again shortly"))
+            }
+            NotRead::Internal(cause) => Self::internal(cause),
         }
     }
 }
@@ -355,7 +366,7 @@ impl ResponseError for Problem {
         ProblemAnswered {
             code: self.code,
             status: self.status.as_u16(),
-            detail: &self.detail,
+            detail: self.cause.as_ref().unwrap_or(&self.detail),
         }
         .emit();
         let mut response = HttpResponse::build(self.status);
@@ -366,7 +377,7 @@ impl ResponseError for Problem {
             response.insert_header((header::ALLOW, HeaderValue::from_static(allow)));
         }
         if let Some(challenge) = &self.challenge {
-            response.insert_header((header::WWW_AUTHENTICATE, challenge.as_str()));
+            response.insert_header((header::WWW_AUTHENTICATE, &**challenge));
         }
         let mut response = response.json(self.body());
         response

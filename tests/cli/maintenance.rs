@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
-use crate::support::checks::{ledger_closes, reads_come_to_equal_the_database};
+use crate::support::checks::{pipeline_drains, reads_come_to_equal_the_database};
 use crate::support::crowd::Crowd;
 use crate::support::seed;
 use crate::support::servers::Kind;
@@ -46,7 +46,7 @@ fn rebuilt_while_serving(setup: Setup) {
     running.wait_for(100);
     let diary = running.stop();
     assert!(diary.not_acknowledged().is_empty());
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     reads_come_to_equal_the_database(&service);
     let setup = service.stop();
     setup.verify(30).holds();
@@ -62,7 +62,7 @@ fn an_audit_says_what_differs_and_its_exit_code_does_too() {
     for user in 1..=3 {
         client.like(user, 7);
     }
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     let setup = service.stop();
     let clean = setup.run(&["audit"]);
     assert_eq!(clean.code, Some(0), "{clean:?}");
@@ -94,7 +94,7 @@ fn pruning_archives_before_it_deletes_and_breaks_no_promise() {
         client.unlike(1, 7);
     }
     client.like(2, 7);
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     let setup = service.stop();
     let nothing = setup.run(&["prune"]);
     assert_eq!(nothing.code, Some(1), "{nothing:?}");
@@ -145,6 +145,6 @@ fn pruning_archives_before_it_deletes_and_breaks_no_promise() {
     let read = service.client().read(2, 7);
     assert_eq!((read.liked, read.like_count), (true, Some(1)));
     service.client().like(1, 7);
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     service.stop().verify(5).holds();
 }

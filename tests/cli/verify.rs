@@ -1,6 +1,6 @@
 //! `likewise verify`: every difference that can be in the data is found and named.
 
-use crate::support::checks::ledger_closes;
+use crate::support::checks::pipeline_drains;
 use crate::support::service::Setup;
 
 /// A difference, planted with plain SQL and taken back again.
@@ -140,7 +140,7 @@ fn each_kind_of_difference_is_found_and_named() {
         client.like(user, 7);
     }
     client.unlike(4, 7);
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     let setup = service.stop();
     setup.verify(0).holds();
 
@@ -177,7 +177,7 @@ fn each_kind_of_difference_is_found_and_named() {
 fn it_waits_for_the_ledger_to_close() {
     let service = Setup::new().set("LIKEWISE_LEASE_SECONDS", 3).start();
     service.client().like(1, 1);
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     let setup = service.kill();
     setup.database().execute(&[
         "UPDATE sync_events SET status = 'pending', processed_at = NULL, \

@@ -14,14 +14,14 @@ use uuid::Uuid;
 use crate::support::servers::Server;
 
 /// A plain client: another service.
-struct Publisher {
+pub struct Publisher {
     runtime: Runtime,
     client: Client,
     stream: Context,
 }
 
 impl Publisher {
-    fn of(nats: &Server) -> Self {
+    pub fn of(nats: &Server) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -43,13 +43,13 @@ impl Publisher {
 
     /// Publishes, and waits until the stream has it.
     #[track_caller]
-    fn publish(&self, subject: &str, body: impl Into<Vec<u8>>) {
+    pub fn publish(&self, subject: &str, body: impl Into<Vec<u8>>) {
         self.publish_as(&Uuid::now_v7().to_string(), subject, body);
     }
 
     /// As [`publish`](Self::publish), under this message id.
     #[track_caller]
-    fn publish_as(&self, message_id: &str, subject: &str, body: impl Into<Vec<u8>>) {
+    pub fn publish_as(&self, message_id: &str, subject: &str, body: impl Into<Vec<u8>>) {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", message_id);
         let body: Vec<u8> = body.into();
@@ -65,7 +65,7 @@ impl Publisher {
 }
 
 /// An event as another service sends it.
-fn event(user: i64, video: i64, behavior: &str, at: &str) -> Value {
+pub fn event(user: i64, video: i64, behavior: &str, at: &str) -> Value {
     json!({
         "event_id": Uuid::now_v7(),
         "user_id": user,
@@ -77,4 +77,4 @@ fn event(user: i64, video: i64, behavior: &str, at: &str) -> Value {
     })
 }
 
-const LIKES: &str = "likewise.behaviors.video.like";
+pub const LIKES: &str = "likewise.behaviors.video.like";

@@ -7,7 +7,7 @@ use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
 use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, StorageType};
 
 use super::{LIKES, Publisher, event};
-use crate::support::checks::{everything_holds, ledger_closes};
+use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::service::Service;
 use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
@@ -24,7 +24,7 @@ fn stream_and_consumer_are_as_they_must_be() {
         .set("LIKEWISE_NATS_MAX_BYTES", 50_000_000)
         .start();
     service.client().like(1, 1);
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     let publisher = Publisher::of(&stack.nats);
     publisher.runtime.block_on(async {
         let mut stream = publisher
@@ -110,7 +110,7 @@ fn likes_go_on_without_their_stream_which_comes_back() {
     let service = stack.setup().start();
     let publisher = Publisher::of(&stack.nats);
     assert_eq!(service.client().like(1, 1).durability, "broker");
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     delete_stream(&publisher);
     assert_eq!(service.client().like(2, 1).durability, "database");
     recovers(&service, &publisher);
@@ -146,7 +146,7 @@ fn a_nats_that_comes_back_empty_is_set_up_again() {
     let mut stack = Stack::start();
     let service = stack.setup().start();
     assert_eq!(service.client().like(1, 1).durability, "broker");
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     stack.nats.kill();
     assert_eq!(service.client().like(2, 1).durability, "database");
     fs::remove_dir_all(stack.nats.data()).expect("its data goes");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::support::checks::{ledger_closes, reads_come_to_equal_the_database};
+use crate::support::checks::{pipeline_drains, reads_come_to_equal_the_database};
 use crate::support::crowd::Crowd;
 use crate::support::database::Database;
 use crate::support::seed;
@@ -43,7 +43,7 @@ fn corrupted_and_mended(setup: Setup, redis: Option<&str>) {
     running.wait_for(800);
     let diary = running.stop();
     assert!(diary.not_acknowledged().is_empty());
-    ledger_closes(service.database());
+    pipeline_drains(&service);
 
     let mut planted = corrupt_database(service.database());
     if let Some(redis) = redis {
@@ -65,7 +65,7 @@ fn corrupted_and_mended(setup: Setup, redis: Option<&str>) {
     for (finding, tally) in repaired["findings"].as_object().expect("findings") {
         assert_eq!(tally["found"], tally["mended"], "{finding}: {repaired:#}");
     }
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     let again = audit(&service, &[]);
     assert_eq!(
         found(&again),

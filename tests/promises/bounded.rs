@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::support::checks::{ledger_closes, reads_equal_database, stored_once};
+use crate::support::checks::{pipeline_drains, reads_equal_database, stored_once};
 use crate::support::crowd::Pair;
 use crate::support::http::Accepted;
 use crate::support::service::{Service, Setup};
@@ -38,7 +38,7 @@ fn a_full_pipeline_refuses_and_changes_nothing() {
         loaded += by_load;
         total.accepted.extend(flood.accepted);
         total.refused.extend(flood.refused);
-        ledger_closes(service.database());
+        pipeline_drains(&service);
         memory.push(service.memory_kib());
     }
     say(format_args!(

@@ -1,10 +1,16 @@
 //! Promise 8, for clocks: wall clocks step and differ, and what was acknowledged counts all the same.
 
-use chrono::{TimeDelta, Utc};
+use chrono::{SecondsFormat, TimeDelta, Utc};
+use serde_json::json;
 
+use crate::nats::{LIKES, Publisher, event};
+use crate::support::checks::{everything_holds, ledger_closes, stored_counts, stored_states};
 use crate::support::clock::Clock;
+use crate::support::http::Client;
 use crate::support::servers::Kind;
-use crate::support::service::Setup;
+use crate::support::service::{Service, Setup};
+use crate::support::stack::Stack;
+use crate::support::{PATIENCE, until};
 
 /// The moment in an event's id, as seconds from now on the machine's clock.
 fn seconds_ahead(event_id: &str) -> i64 {
@@ -24,5 +30,158 @@ fn tests_step_the_clock_of_a_running_service() {
         let ahead = seconds_ahead(&client.like(1, 1).event_id);
         assert!((ahead - offset).abs() < 60, "{ahead} s ahead, not {offset}");
     }
+}
+
+/// Waits until a pair is stored in this state.
+#[track_caller]
+fn stored(service: &Service, pair: (i64, i64), liked: bool) {
+    until("the state to be stored", PATIENCE, || {
+        let states = stored_states(service.database());
+        let found = states.get(&pair).copied();
+        (found == Some(liked))
+            .then_some(())
+            .ok_or(format!("{found:?}"))
+    });
+    ledger_closes(service.database());
+}
+
+/// How far the newest version of a user is ahead of the machine's clock, in seconds.
+fn version_ahead(service: &Service, user: i64) -> i64 {
+    let newest = service.database().number(&format!(
+        "SELECT MAX(version) FROM user_behaviors WHERE user_id = {user}"
+    ));
+    (newest - Utc::now().timestamp_micros()) / 1_000_000
+}
+
+fn versions_return(setup: Setup) {
+    let clock = Clock::new();
+    let service = setup.with_clock(&clock).start();
+    let client = service.client();
+    clock.set(TimeDelta::hours(1));
+    client.like(1, 1);
+    stored(&service, (1, 1), true);
+    assert!(version_ahead(&service, 1) > 3_000);
     clock.set(TimeDelta::zero());
+    for user in 2..20 {
+        client.like(user, 1);
+        stored(&service, (user, 1), true);
+        assert!(version_ahead(&service, user) <= 2);
+    }
+    everything_holds(&service);
+    assert_eq!(stored_counts(service.database())[&1], 19);
+    let quarantined = "SELECT COUNT(*) FROM quarantined_events";
+    assert_eq!(service.database().number(quarantined), 0);
+}
+
+#[test]
+fn versions_return_to_a_clock_that_stepped_back() {
+    versions_return(Setup::new());
+}
+
+#[test]
+fn versions_return_on_mariadb_redis_and_nats() {
+    versions_return(Setup::on_parts(Kind::MariaDb));
+}
+
+#[test]
+fn request_wins_over_the_future_that_its_pair_holds() {
+    let clock = Clock::new();
+    let service = Setup::new().with_clock(&clock).start();
+    let client = service.client();
+    clock.set(TimeDelta::hours(1));
+    client.like(1, 1);
+    clock.set(TimeDelta::zero());
+    // In the cache, which is warm.
+    let unliked = client.unlike(1, 1);
+    assert_eq!((unliked.changed, unliked.like_count), (Some(true), Some(0)));
+    stored(&service, (1, 1), false);
+    // One request was sent twice, and each pair but this one follows the clock.
+    let behaviors = "SELECT COUNT(*) FROM user_behaviors WHERE user_id = 1";
+    assert_eq!(service.database().number(behaviors), 3);
+    client.like(2, 1);
+    stored(&service, (2, 1), true);
+    assert!(version_ahead(&service, 2) <= 2);
+    everything_holds(&service);
+}
+
+#[test]
+fn request_wins_after_a_restart_with_the_clock_set_back() {
+    let clock = Clock::new();
+    clock.set(TimeDelta::hours(1));
+    let service = Setup::new().with_clock(&clock).start();
+    service.client().like(1, 1);
+    stored(&service, (1, 1), true);
+    clock.set(TimeDelta::zero());
+    // The cache in the process is gone.
+    let service = service.stop().start();
+    let unliked = service.client().unlike(1, 1);
+    assert_eq!((unliked.changed, unliked.like_count), (Some(true), Some(0)));
+    stored(&service, (1, 1), false);
+    assert!(!service.client().read(1, 1).liked);
+    everything_holds(&service);
+}
+
+/// Publishes likes of users 1 to 4, dated two minutes ahead, to a service that has not read them.
+fn liked_ahead(service: &Service, stack: &Stack) {
+    let ahead = Utc::now() + TimeDelta::minutes(2);
+    let ahead = ahead.to_rfc3339_opts(SecondsFormat::Micros, true);
+    let publisher = Publisher::of(&stack.nats);
+    for user in 1..=4 {
+        publisher.publish(LIKES, event(user, 1, "like", &ahead).to_string());
+    }
+    for user in 1..=4 {
+        stored(service, (user, 1), true);
+    }
+}
+
+/// Takes two likes back one by one, and two in a batch.
+fn take_back(client: &Client) {
+    client.unlike(1, 1);
+    client.unlike(2, 1);
+    let unlike = |user: i64| json!({"user_id": user, "resource_type": "video", "resource_id": 1, "behavior": "unlike"});
+    // Of one pair the last of the batch wins.
+    let like =
+        json!({"user_id": 3, "resource_type": "video", "resource_id": 1, "behavior": "like"});
+    let body = json!({"behaviors": [like, unlike(3), unlike(4)]}).to_string();
+    let headers = [("Content-Type", "application/json")];
+    let answer = client.try_send("POST", "/v1/likes", &headers, body.as_bytes());
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.json()["accepted"], 3, "{answer:?}");
+}
+
+fn all_are_taken_back(service: &Service) {
+    for user in 1..=4 {
+        stored(service, (user, 1), false);
+    }
+    assert_eq!(stored_counts(service.database())[&1], 0);
+    everything_holds(service);
+}
+
+#[test]
+fn request_wins_over_a_foreign_event_that_the_cache_lacks() {
+    let stack = Stack::start();
+    let service = stack.setup().start();
+    liked_ahead(&service, &stack);
+    take_back(&service.client());
+    all_are_taken_back(&service);
+}
+
+#[test]
+fn request_wins_over_a_foreign_event_while_redis_is_away() {
+    let mut stack = Stack::start();
+    let service = stack.setup().start();
+    liked_ahead(&service, &stack);
+    stack.redis.kill();
+    take_back(&service.client());
+    for user in 1..=4 {
+        stored(&service, (user, 1), false);
+    }
+    stack.redis.run();
+    until("the cache to be back", PATIENCE, || {
+        let read = service.client().read(1, 1);
+        (!read.liked && read.like_count == Some(0))
+            .then_some(())
+            .ok_or(format!("{read:?}"))
+    });
+    all_are_taken_back(&service);
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use crate::support::checks::{everything_holds, ledger_closes};
+use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::http::{Answer, Client};
 use crate::support::seed;
 use crate::support::servers::Kind;
@@ -228,7 +228,7 @@ fn a_request_that_is_taken_up_again_does_not_win_over_what_came_after_it() {
     let first = send(&client, "PUT", &path(7), 1, "k").json();
     let unliked = client.unlike(1, 7);
     assert_eq!(unliked.like_count, Some(0));
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     // As if the process had died before it could keep the answer.
     service.database().execute(&[
         "UPDATE idempotency_keys SET answer = NULL, lease_until = '2020-01-01 00:00:00'",

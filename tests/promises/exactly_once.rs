@@ -4,7 +4,7 @@
 use chrono::{NaiveDateTime, TimeDelta, Utc};
 
 use crate::support::checks::{
-    diary_is_kept, everything_holds, ledger_closes, reads_equal_database,
+    diary_is_kept, everything_holds, ledger_closes, pipeline_drains, reads_equal_database,
 };
 use crate::support::crowd::{Crowd, Diary};
 use crate::support::database::{Database, Value};
@@ -189,7 +189,7 @@ fn a_repeated_wish_changes_nothing_more() {
     for user in 1..=3 {
         client.like(user, 1);
     }
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     for _ in 0..5 {
         let again = client.like(2, 1);
         assert_eq!((again.changed, again.like_count), (Some(false), Some(3)));
@@ -199,7 +199,7 @@ fn a_repeated_wish_changes_nothing_more() {
         let again = client.unlike(2, 1);
         assert_eq!((again.changed, again.like_count), (Some(false), Some(2)));
     }
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     let counts = "SELECT like_count FROM like_counts WHERE resource_id = 1";
     assert_eq!(service.database().number(counts), 2);
     everything_holds(&service);

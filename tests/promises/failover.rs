@@ -59,7 +59,7 @@ fn database_may_turn_read_only(kind: Kind) {
     ledger_closes(database);
     let connections = connections(database);
 
-    Database::set_read_only(&server, true);
+    server.set_read_only(true);
     events.extend((100..200).map(|user| client.like(user, VIDEO).event_id));
     let ready = comes_to_be(&client, "database", "down");
     assert_eq!(ready["ready"], true, "{ready}");
@@ -78,7 +78,7 @@ fn database_may_turn_read_only(kind: Kind) {
     let lines = [service.logged("WARN"), service.logged("ERROR")].concat();
     assert!(lines.len() < 20, "{lines:#?}");
 
-    Database::set_read_only(&server, false);
+    server.set_read_only(false);
     comes_to_be(&client, "database", "up");
     until("the events to come through", PATIENCE, || {
         match database.number("SELECT COUNT(*) FROM sync_events WHERE status = 'completed'") {
@@ -128,7 +128,7 @@ fn read_only_database_is_not_asked_once_for_each_like() {
     let client = service.client();
     client.like(1, VIDEO);
     ledger_closes(service.database());
-    Database::set_read_only(&server, true);
+    server.set_read_only(true);
     comes_to_be(&client, "database", "down");
     let statements = || {
         let status = "SHOW GLOBAL STATUS LIKE 'Com_insert_select'";
@@ -152,7 +152,7 @@ fn read_only_database_is_not_asked_once_for_each_like() {
     assert_eq!(statements(), before);
     let lines = service.logged("WARN");
     assert!(lines.len() < 10, "{lines:#?}");
-    Database::set_read_only(&server, false);
+    server.set_read_only(false);
     comes_to_be(&client, "database", "up");
     until("likes to be accepted", PATIENCE, || {
         match client.try_like("PUT", 2, VIDEO)? {
@@ -163,19 +163,6 @@ fn read_only_database_is_not_asked_once_for_each_like() {
     ledger_closes(service.database());
     everything_holds(&service);
 }
-
-/// Runs a command of Redis.
-#[track_caller]
-fn redis(url: &str, command: &[&str]) {
-    let client = redis::Client::open(url).expect("a URL");
-    let mut connection = client.get_connection().expect("a server");
-    let mut told = redis::cmd(command[0]);
-    told.arg(&command[1..]);
-    let () = told.query(&mut connection).expect("it is done");
-}
-
-/// What follows it nowhere: no server listens on this port.
-const DEMOTE: [&str; 3] = ["REPLICAOF", "127.0.0.1", "1"];
 
 #[test]
 fn redis_may_be_demoted_and_promoted_again() {
@@ -188,7 +175,7 @@ fn redis_may_be_demoted_and_promoted_again() {
     ledger_closes(database);
     assert_eq!(client.read(1, VIDEO).like_count, Some(5));
 
-    redis(&stack.redis.url(), &DEMOTE);
+    stack.redis.set_read_only(true);
     comes_to_be(&client, "cache", "down");
     for user in 1..=5 {
         let accepted = client.unlike(user, VIDEO);
@@ -209,7 +196,7 @@ fn redis_may_be_demoted_and_promoted_again() {
     let lines = service.logged("WARN");
     assert!(lines.len() < 20, "{lines:#?}");
 
-    redis(&stack.redis.url(), &["REPLICAOF", "NO", "ONE"]);
+    stack.redis.set_read_only(false);
     comes_to_be(&client, "cache", "up");
     reads_come_to_equal_the_database(&service);
     until("likes to be cached", PATIENCE, || {
@@ -239,7 +226,7 @@ fn name_of_redis_may_move_to_another_server() {
     assert_eq!(client.read(1, VIDEO).like_count, Some(1));
 
     // The connections to the old one stay.
-    redis(&old.url(), &DEMOTE);
+    old.set_read_only(true);
     name.point_at(address(&new));
     until("a like to be in the new cache", PATIENCE, || {
         match client.like(2, VIDEO) {

@@ -10,6 +10,7 @@ mod counts_are_exact;
 mod done_once;
 mod exactly_once;
 mod failover;
+mod in_order;
 mod infrastructure_ends_no_row;
 mod nothing_acknowledged_is_lost;
 mod one_dependency_may_be_gone;

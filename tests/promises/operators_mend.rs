@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::checks::ledger_closes;
+use crate::support::checks::{ledger_closes, pipeline_drains};
 use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
 use crate::support::servers::Kind;
@@ -244,7 +244,7 @@ fn a_job_whose_worker_is_killed_is_gone_on_with_and_touches_no_row_twice() {
     );
     let retried = history(service.database(), "retried");
     assert_eq!(retried, planted.into_iter().collect());
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     service.stop().verify(30).holds();
 }
 
@@ -413,7 +413,7 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     let service = Setup::new().start();
     let client = service.client();
     client.like(1, 1);
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     let id = client.get("/admin/ledger/events").json()["events"][0]["event_id"]
         .as_str()
         .expect("an event")

@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use serde_json::{Value, json};
 
-use crate::support::checks::ledger_closes;
+use crate::support::checks::pipeline_drains;
 use crate::support::http::Client;
 use crate::support::seed;
 use crate::support::servers::Kind;
@@ -227,7 +227,7 @@ fn still_likers(service: &Service) -> BTreeMap<Resource, Vec<i64>> {
 /// Once it is quiet every answer is the model's.
 fn equals(service: &Service, model: &Model) {
     let client = service.client();
-    ledger_closes(service.database());
+    pipeline_drains(service);
     let counted = |resource: Resource| {
         let of_it = model
             .iter()
@@ -311,7 +311,7 @@ fn reads_agree(test: &str, setup: Setup, empty_the_cache: impl Fn(Service) -> Se
     let mut service = setup.start();
     let mut model = Model::new();
     begin(&service.client(), &mut model, &mut rng);
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     for round in 0..2 {
         let expected = still_likers(&service);
         let writing = AtomicUsize::new(WRITERS as usize);

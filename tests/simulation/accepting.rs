@@ -1,10 +1,12 @@
 //! Requests and other services' publishers: what `likes/accept.rs` and the event publisher do.
 
 use chrono::TimeDelta;
-use likewise::domain::{Action, BehaviorEvent, BehaviorType, Mark, Source, Version};
+use likewise::domain::{Action, BehaviorEvent, BehaviorType, Mark, Pair, Source, Version};
+use likewise::store::Settled;
 use rand::RngExt;
 
-use super::process::{Asker, Durable, Id, Record, Request, ToCache};
+use super::Broken;
+use super::process::{Asker, Durable, Id, Memory, Record, Request, ToCache};
 use super::world::World;
 
 /// How often a request is sent again under a newer version.
@@ -24,16 +26,31 @@ impl World {
     pub fn begin_request(&mut self, p: usize) {
         let pair = self.draw_pair();
         let action = self.draw_action();
-        let event = self.draw_event(p, pair.user_id, pair.resource, action);
-        let request = Request {
-            pair,
-            action,
-            event,
-            draws: 1,
-            applied: None,
-            durable: Durable::Publishing,
+        let stored_before = self.known_of(&pair);
+        self.send(p, pair, action, Version::NEVER, 1, stored_before);
+    }
+
+    /// The newest version that a request of this pair must find: what is stored, if the cache was told.
+    fn known_of(&self, pair: &Pair) -> Version {
+        let resource = &pair.resource;
+        let about = |settled: &Settled| settled.states.contains_key(pair);
+        let is_untold = |memory: &Memory| {
+            let mut to_cache = memory.to_cache.iter();
+            let mut done = memory.syncing.iter().flat_map(|syncing| &syncing.done);
+            to_cache.any(|message| matches!(message, ToCache::Settle(settled) if about(settled)))
+                || done.any(about)
+                || memory.owed_all
+                || memory.known_run.is_some_and(|run| run != self.cache.run)
+                || memory.owed.contains_key(resource)
         };
-        self.send(p, request);
+        let mut memories = self.processes.iter().flat_map(|process| &process.memory);
+        if self.cache.haunted.contains_key(resource)
+            || self.cache.untold.contains(resource)
+            || memories.any(is_untold)
+        {
+            return Version::NEVER;
+        }
+        self.database.mark(pair).version
     }
 
     fn draw_action(&mut self) -> Action {
@@ -44,30 +61,46 @@ impl World {
         }
     }
 
-    fn draw_event(
+    /// To the cache and to where it becomes durable, side by side, under a version above `newer`.
+    fn send(
         &mut self,
         p: usize,
-        user_id: i64,
-        resource: likewise::domain::Resource,
+        pair: Pair,
         action: Action,
-    ) -> BehaviorEvent {
+        newer: Version,
+        draws: usize,
+        stored_before: Version,
+    ) {
         let event_id = self.draw_event_id();
         let wall = self.wall_version(p);
-        let version = self.memory(p).clock.next_at(wall);
+        let memory = self.memory(p);
+        let draw = |newest: Version| memory.clock.above_at(newest.max(newer), wall);
+        let flight = memory.in_flight.begin(pair, draw);
+        let version = flight.version();
         let behavior = action.behavior_type();
-        BehaviorEvent::accepted(event_id, user_id, resource, behavior, version)
-            .expect("ids that can be")
-    }
-
-    /// To the cache and to where it becomes durable, side by side.
-    fn send(&mut self, p: usize, request: Request) {
-        self.note_value(&(&request.event.event_id, request.pair, request.action));
-        self.note_value(&request.event.version);
-        let mark = Mark::new(request.event.version, request.action);
-        let pair = request.pair;
+        let event =
+            BehaviorEvent::accepted(event_id, pair.user_id, pair.resource, behavior, version)
+                .expect("ids that can be");
+        self.note_value(&(&event.event_id, pair, action));
+        self.note_value(&version);
+        let run = self.cache.run;
         let memory = self.memory(p);
         let id = memory.new_id();
+        let mark = Mark::new(version, action);
         memory.to_cache.push(ToCache::Apply(id, pair, mark));
+        let request = Request {
+            pair,
+            action,
+            event,
+            draws,
+            flight,
+            stored_before,
+            run,
+            told: false,
+            certain: false,
+            applied: None,
+            durable: Durable::Publishing,
+        };
         memory.requests.insert(id, request);
     }
 
@@ -112,34 +145,49 @@ impl World {
     }
 
     /// The end of a request, or its next beginning.
-    pub fn finish(&mut self, p: usize, id: Id) {
+    pub fn finish(&mut self, p: usize, id: Id) -> Result<(), Broken> {
         let Some(request) = self.memory(p).requests.remove(&id) else {
-            return;
+            return Ok(());
         };
         if request.durable == Durable::Nowhere {
             let put_back = ToCache::Forget(request.pair, request.event.version);
             self.memory(p).to_cache.push(put_back);
-            return;
+            return Ok(());
         }
-        let newer = request.applied.flatten().and_then(|applied| applied.newer);
-        if let Some(newer) = newer.filter(|_| request.draws < DRAWS) {
-            let wall = self.wall_version(p);
-            self.memory(p).clock.observe_at(newer, wall);
-            let event = self.draw_event(
-                p,
-                request.pair.user_id,
-                request.pair.resource,
-                request.action,
-            );
-            let again = Request {
-                event,
-                draws: request.draws + 1,
-                applied: None,
-                durable: Durable::Publishing,
-                ..request
-            };
-            self.send(p, again);
+        let newer = request.applied.and_then(|outcome| outcome.newer());
+        let Some(newer) = newer.filter(|newer| !request.flight.is_followed_by(*newer)) else {
+            return self.request_wins(&request, newer);
+        };
+        let wall = self.wall_version(p);
+        self.memory(p).clock.observe_at(newer, wall);
+        if request.draws < DRAWS {
+            let Request {
+                pair,
+                action,
+                draws,
+                stored_before,
+                ..
+            } = request;
+            self.send(p, pair, action, newer, draws + 1, stored_before);
         }
+        Ok(())
+    }
+
+    /// A request that is answered is newer than what was stored of its pair before, or a later one of its
+    /// process is; unless neither database nor cache could say, or the cache has lost what it was told.
+    fn request_wins(&self, request: &Request, newer: Option<Version>) -> Result<(), Broken> {
+        let resource = request.pair.resource;
+        let is_known = request.certain
+            && request.run == self.cache.run
+            && !self.cache.haunted.contains_key(&resource)
+            && !self.cache.untold.contains(&resource);
+        if !is_known || newer.is_some() || request.event.version >= request.stored_before {
+            return Ok(());
+        }
+        Err(Broken::new(format!(
+            "{:?}, {:?} was answered, and has no effect: version {:?} was stored before",
+            request.pair, request.event, request.stored_before
+        )))
     }
 
     /// Another service publishes: something new, new or old or ahead of its time; the same again; or

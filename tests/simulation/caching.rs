@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use likewise::domain::{Pair, Resource, Status};
+use likewise::domain::{Applied, Mark, Pair, Resource, Status};
+use likewise::messages::ApplyOutcome;
 use likewise::store::Settled;
 
 use super::cache::resources_of;
-use super::process::{Look, Memory, Owed, Seen, ToCache};
+use super::process::{Id, Look, Memory, Owed, Seen, ToCache};
 use super::world::{Call, World};
 
 /// How often the database is looked into for one answer.
@@ -29,8 +30,9 @@ impl World {
             ToCache::Apply(id, pair, mark) => {
                 let applied = reached.then(|| self.cache.apply(pair, mark));
                 let told = applied.filter(|_| call == Call::Done);
-                if told.is_some_and(|applied| applied.needs_fill()) {
-                    self.look_for(p, pair);
+                let in_full = told.is_some_and(|applied| !applied.needs_fill());
+                if !in_full {
+                    self.look_for(p, pair, Some((id, mark, told)));
                 }
                 // Sent and not answered, it may yet be applied, also after it was put back. To a cache that
                 // is known to be away, nothing is sent.
@@ -39,13 +41,21 @@ impl World {
                 }
                 let request = self.memory(p).requests.get_mut(&id);
                 let event = request.map(|request| {
-                    request.applied = Some(told);
+                    request.told = true;
+                    request.certain = in_full;
+                    request.applied = in_full.then_some(ApplyOutcome {
+                        applied: told,
+                        stored: None,
+                    });
                     request.event.event_id
                 });
                 let row = event.and_then(|event| self.database.ledger.get(&event));
-                if reached && row.is_some_and(|row| row.status == Status::Dead) {
-                    self.cache
-                        .haunt(pair.resource, "an event was dead before it was applied");
+                let is_dead = row.is_some_and(|row| row.status == Status::Dead);
+                let is_refused =
+                    event.is_some_and(|event| self.database.quarantine.contains(&event));
+                if reached && (is_dead || is_refused) {
+                    let why = "an event was dead or refused before it was applied";
+                    self.cache.haunt(pair.resource, why);
                 }
             }
             ToCache::Settle(settled) => {
@@ -74,13 +84,14 @@ impl World {
         let pair = self.draw_pair();
         let reading = self.cache.read(&pair);
         if !self.cache_up || reading.liked.is_none() || reading.like_count.is_none() {
-            self.look_for(p, pair);
+            self.look_for(p, pair, None);
         }
     }
 
-    pub fn look_for(&mut self, p: usize, pair: Pair) {
+    pub fn look_for(&mut self, p: usize, pair: Pair, asker: Option<(Id, Mark, Option<Applied>)>) {
         self.memory(p).looks.push(Look {
             pair,
+            asker,
             rounds: 0,
             seen: Seen::Nothing,
         });
@@ -95,22 +106,39 @@ impl World {
             Seen::Life(_) | Seen::Count(..) => self.database_up,
         };
         self.note_value(&(look, reached));
-        if !reached {
-            return;
-        }
         look.seen = match look.seen {
-            Seen::Nothing => Seen::Life(self.cache.open(pair.resource)),
+            // Without the cache, there is no life to fill, but an answer.
+            Seen::Nothing if reached => Seen::Life(self.cache.open(pair.resource)),
+            Seen::Nothing => Seen::Life(0),
+            Seen::Life(_) | Seen::Count(..) if !reached => return self.answer_apply(p, look, None),
             Seen::Life(life) => Seen::Count(life, self.database.count(pair.resource)),
             Seen::Count(life, count) => Seen::All(life, count, self.database.mark(&pair)),
             Seen::All(life, count, mark) => {
                 look.rounds += 1;
-                if self.cache.fill(pair, life, mark, count) || look.rounds == LOOKS {
-                    return;
+                let is_over =
+                    !reached || self.cache.fill(pair, life, mark, count) || look.rounds == LOOKS;
+                if is_over {
+                    return self.answer_apply(p, look, Some(mark));
                 }
                 Seen::Nothing
             }
         };
         self.memory(p).looks.push(look);
+    }
+
+    /// Answers the request that a look was for, with the state that the database holds.
+    fn answer_apply(&mut self, p: usize, look: Look, found: Option<Mark>) {
+        let Some((id, mark, applied)) = look.asker else {
+            return;
+        };
+        if let Some(request) = self.memory(p).requests.get_mut(&id) {
+            let newer = found.filter(|found| *found > mark);
+            request.certain = found.is_some();
+            request.applied = Some(ApplyOutcome {
+                applied,
+                stored: newer.map(|found| found.version),
+            });
+        }
     }
 
     /// A worker that starts tells the cache of the events recorded last.
@@ -209,7 +237,7 @@ impl World {
         for request in memory.requests.values() {
             let id = request.event.event_id;
             let durable = self.stream.owes(id) || self.database.ledger.contains_key(&id);
-            if request.applied.is_some() && !durable {
+            if request.told && !durable {
                 let why = "an event was applied, and its process died before it was durable";
                 self.cache.haunt(request.pair.resource, why);
             }

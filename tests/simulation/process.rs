@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use likewise::domain::{
-    Action, Applied, BehaviorEvent, Bisection, HybridClock, LedgerRow, LikeCount, Mark, Pair,
-    Resource, Version,
+    Action, Applied, BehaviorEvent, Bisection, Flight, HybridClock, InFlight, LedgerRow, LikeCount,
+    Mark, Pair, Resource, Version,
 };
-use likewise::messages::NotRecorded;
+use likewise::messages::{ApplyOutcome, NotRecorded};
 use likewise::store::{Settled, StoreError};
 
 use super::stream::Delivered;
@@ -28,6 +29,7 @@ pub type Id = u64;
 #[derive(Default)]
 pub struct Memory {
     pub clock: HybridClock,
+    pub in_flight: Arc<InFlight>,
     pub last_id: Id,
     pub requests: BTreeMap<Id, Request>,
     pub deliveries: BTreeMap<Id, Delivery>,
@@ -68,14 +70,24 @@ impl Memory {
 }
 
 /// A like on its way to be accepted.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Request {
     pub pair: Pair,
     pub action: Action,
     pub event: BehaviorEvent,
     pub draws: usize,
-    /// The cache's answer, if it is there.
-    pub applied: Option<Option<Applied>>,
+    /// Its place among the process's requests of its pair.
+    pub flight: Flight,
+    /// The newest version that was stored of the pair when the request began.
+    pub stored_before: Version,
+    /// The run of the cache when it was sent.
+    pub run: u64,
+    /// Whether the cache was told of it.
+    pub told: bool,
+    /// Whether the cache, or else the database, knew the state of the pair.
+    pub certain: bool,
+    /// What the cache and the database answered, if they have.
+    pub applied: Option<ApplyOutcome>,
     pub durable: Durable,
 }
 
@@ -145,6 +157,8 @@ pub enum ToCache {
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
     pub pair: Pair,
+    /// The request whose answer needs it, with its version and what the cache has said.
+    pub asker: Option<(Id, Mark, Option<Applied>)>,
     pub rounds: usize,
     pub seen: Seen,
 }

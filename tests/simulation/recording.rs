@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use likewise::domain::{Backoff, BehaviorEvent, Bisection, FailureKind, HybridClock, Pair};
+use likewise::domain::{Backoff, BehaviorEvent, Bisection, FailureKind, HybridClock, Pair, Source};
 use likewise::messages::NotRecorded;
 use likewise::store::StoreError;
 use rand::RngExt;
@@ -27,7 +27,7 @@ impl Delivery {
 }
 
 impl World {
-    /// Takes some messages; what is dated too far ahead is no event.
+    /// Takes some messages; what another service dates too far ahead is no event.
     pub fn pull(&mut self, p: usize) {
         let wall = self.wall_version(p);
         let mut ready = self.stream.ready(self.now);
@@ -40,7 +40,8 @@ impl World {
             let sequence = ready.swap_remove(self.rng.random_range(0..ready.len()));
             let delivered = self.stream.deliver(sequence, self.now + ACK_WAIT);
             if let Some(delivered) = delivered {
-                if HybridClock::is_too_far_ahead(delivered.event.version, wall) {
+                let foreign = delivered.event.source != Source::Api;
+                if foreign && HybridClock::is_too_far_ahead(delivered.event.version, wall) {
                     undecodable.push(delivered);
                 } else {
                     messages.push(delivered);
@@ -177,7 +178,7 @@ impl World {
             let events: Vec<&BehaviorEvent> = parcels.flat_map(|parcel| &parcel.events).collect();
             let mut rows: Vec<&BehaviorEvent> = events;
             rows.sort_by_key(|event| event.event_id);
-            let lease = self.lease(p);
+            let lease = self.lease();
             let outcome = self.transaction();
             let recorded = match outcome {
                 Outcome::NotCommitted(error) => Err(error),
@@ -254,9 +255,7 @@ impl World {
         let Some(next) = due.into_iter().chain(self.stream.next_delivery()).min() else {
             return false;
         };
-        // On the slowest of clocks, too.
-        let skew = TimeDelta::microseconds(super::world::MOST_SKEW);
-        self.now = self.now.max(next + skew) + TimeDelta::milliseconds(1);
+        self.now = self.now.max(next) + TimeDelta::milliseconds(1);
         true
     }
 }

@@ -87,7 +87,7 @@ impl World {
         rows: &[LedgerRow],
         error: &StoreError,
     ) -> Result<bool, Broken> {
-        let now = self.wall(p);
+        let now = self.now;
         let attempts: Vec<_> = rows
             .iter()
             .map(|row| FailedAttempt {
@@ -150,7 +150,7 @@ impl World {
 
     pub fn claim(&mut self, p: usize) -> Result<(), Broken> {
         let limit = self.rng.random_range(1..=6);
-        let lease = self.lease(p);
+        let lease = self.lease();
         let outcome = self.transaction();
         if matches!(outcome, Outcome::NotCommitted(_)) {
             return Ok(());

@@ -20,8 +20,8 @@ use super::stream::Stream;
 pub const LEASE: Duration = Duration::from_secs(15);
 /// How long JetStream waits for an acknowledgement.
 pub const ACK_WAIT: TimeDelta = TimeDelta::seconds(30);
-/// No wall clock is off by more.
-pub const MOST_SKEW: i64 = 20_000_000;
+/// No wall clock is off by more, in microseconds.
+pub const MOST_SKEW: i64 = 3_600_000_000;
 
 pub struct World {
     pub rng: SmallRng,
@@ -59,6 +59,7 @@ pub enum Step {
     Foreign,
     Crash(usize),
     Start(usize),
+    ClockSteps(usize),
     StreamGoesOrComes,
     DatabaseGoesOrComes,
     CacheGoesOrComes,
@@ -180,6 +181,7 @@ impl World {
             Step::Foreign => self.publish_foreign(),
             Step::Crash(p) => self.crash(p),
             Step::Start(p) => self.start(p),
+            Step::ClockSteps(p) => self.clock_steps(p),
             Step::StreamGoesOrComes => self.stream_up = !self.stream_up,
             Step::DatabaseGoesOrComes => self.database_up = !self.database_up,
             Step::CacheGoesOrComes => self.cache_up = !self.cache_up,
@@ -195,7 +197,7 @@ impl World {
             }
             Step::StreamRewinds => self.stream.rewind(self.now),
             Step::Publish(p, id) => self.publish(p, id),
-            Step::Finish(p, id) => self.finish(p, id),
+            Step::Finish(p, id) => return self.finish(p, id),
             Step::ToCache(p, n) => self.tell_cache(p, n),
             Step::Look(p, n) => self.look(p, n),
             Step::Recent(p) => self.recent(p),
@@ -255,7 +257,7 @@ impl World {
                 None if !memory.to_sync.is_empty() => steps.push(Step::TakeToSync(p)),
                 None => {}
             }
-            if process.worker && self.database.is_any_due(self.wall(p)) {
+            if process.worker && self.database.is_any_due(self.now) {
                 steps.push(Step::Claim(p));
             }
         }
@@ -282,8 +284,20 @@ impl World {
             68..71 if !self.database_up => Step::DatabaseGoesOrComes,
             71..74 if !self.stream_up && !self.embedded => Step::StreamGoesOrComes,
             74..77 if !self.cache_up => Step::CacheGoesOrComes,
+            77..79 => Step::ClockSteps(p),
             _ => Step::TimePasses,
         }
+    }
+
+    /// A wall clock is put right, or wrong.
+    fn clock_steps(&mut self, p: usize) {
+        self.processes[p].skew = match self.rng.random_range(0..4) {
+            0 => 0,
+            1 => self.rng.random_range(-MOST_SKEW..=MOST_SKEW),
+            _ => self.rng.random_range(-20_000_000..=20_000_000),
+        };
+        let skew = self.processes[p].skew;
+        self.note_value(&skew);
     }
 
     fn time_passes(&mut self) {
@@ -304,9 +318,10 @@ impl World {
         Version::at(self.wall(p))
     }
 
-    pub fn lease(&self, p: usize) -> Lease {
+    /// A lease in the database's time, which every process knows whatever its own clock says.
+    pub fn lease(&self) -> Lease {
         Lease {
-            now: self.wall(p),
+            now: self.now,
             duration: LEASE,
             max_retries: self.max_retries,
         }

@@ -1,14 +1,51 @@
 //! What must hold after anything.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use async_nats::jetstream;
 
 use super::crowd::{Diary, Pair};
 use super::database::Database;
 use super::http::Like;
 use super::service::Service;
-use super::{PATIENCE, until};
+use super::{PATIENCE, runtime, until};
 
-/// Waits until every ledger row has come to its end.
+/// Waits until every event that was accepted has taken effect: the workers have acknowledged the whole stream,
+/// and then every ledger row is closed. The ledger alone does not tell: an event that is still in the stream
+/// has no row yet.
+#[track_caller]
+pub fn pipeline_drains(service: &Service) {
+    if service.setup().has_broker() {
+        let url = service.setup().setting("LIKEWISE_NATS_URL");
+        let runtime = runtime();
+        until("the workers to acknowledge the stream", PATIENCE, || {
+            runtime.block_on(unacknowledged(&url))
+        });
+    }
+    ledger_closes(service.database());
+}
+
+/// Fails while the stream holds messages that the workers have not acknowledged. Compares sequences: the number
+/// of pending messages lags behind a publish that has just been acknowledged.
+async fn unacknowledged(url: &str) -> Result<(), String> {
+    let client = async_nats::connect(url).await.map_err(text)?;
+    let context = jetstream::new(client);
+    let mut stream = context.get_stream("LIKEWISE").await.map_err(text)?;
+    let published = stream.info().await.map_err(text)?.state.last_sequence;
+    let consumer = stream.consumer_info("likewise-workers").await;
+    let acknowledged = consumer.map_err(text)?.ack_floor.stream_sequence;
+    if acknowledged >= published {
+        return Ok(());
+    }
+    Err(format!("acknowledged {acknowledged} of {published}"))
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
+}
+
+/// Waits until every ledger row has come to its end. Use [`pipeline_drains`] where likes may still be in a stream.
 #[track_caller]
 pub fn ledger_closes(database: &Database) {
     until("the ledger to close", PATIENCE, || {

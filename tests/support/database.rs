@@ -87,34 +87,23 @@ impl Database {
         }
     }
 
+    /// The same database for its server's superuser.
+    pub fn as_administrator(&self) -> Self {
+        let user = match self {
+            Self::Sqlite(_) => panic!("SQLite has no users"),
+            Self::MariaDb(_) => "root",
+            Self::Postgres(_) => "postgres",
+        };
+        self.with(Hosted {
+            url: self.url().replacen("likewise@", &format!("{user}@"), 1),
+            _server: None,
+        })
+    }
+
     fn with(&self, hosted: Hosted) -> Self {
         match self {
             Self::MariaDb(_) => Self::MariaDb(hosted),
             Self::Sqlite(_) | Self::Postgres(_) => Self::Postgres(hosted),
-        }
-    }
-
-    /// Makes the first database of a server read-only, or writable again, as a failover does.
-    #[track_caller]
-    pub fn set_read_only(server: &Server, read_only: bool) {
-        match server.kind() {
-            Kind::MariaDb => {
-                // The service's user has no privilege to write all the same.
-                let url = server.url().replace("likewise@", "root@");
-                let admin = Self::MariaDb(Hosted { url, _server: None });
-                admin.execute(&[&format!("SET GLOBAL read_only = {}", i32::from(read_only))]);
-            }
-            Kind::Postgres => {
-                let url = server.url().replace("likewise@", "postgres@");
-                let url = format!("{url}?options=-c%20default_transaction_read_only%3Doff");
-                let admin = Self::Postgres(Hosted { url, _server: None });
-                let value = if read_only { "on" } else { "off" };
-                admin.execute(&[
-                    &format!("ALTER SYSTEM SET default_transaction_read_only = {value}"),
-                    "SELECT pg_reload_conf()",
-                ]);
-            }
-            kind => panic!("{kind:?} has no databases"),
         }
     }
 

@@ -11,7 +11,7 @@ use ureq::Agent;
 use ureq::http::{HeaderMap, Request};
 
 /// No request may take longer: one that does hangs, and fails its test.
-pub const TIMEOUT: Duration = Duration::from_secs(25);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client with keep-alive connections of its own.
 #[derive(Clone)]
@@ -45,7 +45,8 @@ impl Client {
         }
     }
 
-    /// Sends a request; why there is no answer, if there is none.
+    /// Sends a request; why there is no answer, if there is none. A body is JSON unless a header says
+    /// something else.
     pub fn try_send(
         &self,
         method: &str,
@@ -56,6 +57,10 @@ impl Client {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base));
+        let says_type = |(name, _): &(&str, &str)| name.eq_ignore_ascii_case("content-type");
+        if !body.is_empty() && !headers.iter().any(says_type) {
+            request = request.header("Content-Type", "application/json");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -11,29 +11,15 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::crowd::Pair;
-use super::say;
 
 const VARIABLE: &str = "LIKEWISE_TEST_INTERACTIONS";
-const SHARED: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../shared/data/interactions.csv.gz"
-);
 
-/// A debug build is slow: the first of the data must do.
-const MOST: usize = if cfg!(debug_assertions) {
-    40_000
-} else {
-    usize::MAX
-};
-
-/// The recorded interactions that are shared with this repository, or else as many drawn ones, of which
-/// a few videos get the most.
+/// Likes in which pairs repeat and a few videos get the most: drawn, the same from one seed everywhere, or
+/// those of the file that `LIKEWISE_TEST_INTERACTIONS` names.
 pub fn recorded(rng: &mut SmallRng) -> Vec<Pair> {
-    let path = std::env::var_os(VARIABLE).map_or_else(|| PathBuf::from(SHARED), PathBuf::from);
-    if !path.exists() {
-        say(format_args!("no {}: drawing likes", path.display()));
+    let Some(path) = std::env::var_os(VARIABLE).map(PathBuf::from) else {
         return drawn(20_000, rng);
-    }
+    };
     let file = File::open(&path).expect("the file can be read");
     let text: Box<dyn Read> = if path.extension().is_some_and(|extension| extension == "gz") {
         Box::new(GzDecoder::new(file))
@@ -47,7 +33,6 @@ pub fn recorded(rng: &mut SmallRng) -> Vec<Pair> {
             let (user, video) = line.split_once(',')?;
             Some((user.trim().parse().ok()?, video.trim().parse().ok()?))
         })
-        .take(MOST)
         .collect()
 }
 

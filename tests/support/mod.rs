@@ -5,7 +5,9 @@ pub mod checks;
 pub mod clock;
 pub mod crowd;
 pub mod database;
+pub mod failover;
 pub mod forwarder;
+pub mod gateway;
 pub mod http;
 pub mod interactions;
 pub mod raw;
@@ -22,8 +24,9 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
-/// How long a test waits for what should take a moment, on a machine that may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for what should take a moment. Far more than a busy machine needs: only a failure
+/// waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Looks until it finds what it looks for; a test that waits in vain fails with what it saw last.
 #[track_caller]

@@ -27,7 +27,9 @@ const CHECKS: [&str; 10] = [
 ];
 
 /// The statuses that refuse a request that is not as the document says.
-const REFUSALS: [u16; 12] = [400, 401, 403, 404, 405, 408, 409, 413, 414, 422, 429, 431];
+const REFUSALS: [u16; 13] = [
+    400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 422, 429, 431,
+];
 
 /// Operations that take what is not as the document says: a batch refuses its items one by one.
 const LENIENT: [&str; 1] = ["accept_behaviors"];

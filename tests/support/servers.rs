@@ -236,7 +236,7 @@ impl Server {
 
     /// Whether it does what it is for.
     fn answers(&self) -> Result<(), String> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number));
+        let address = self.port.address();
         let text = |error: std::io::Error| error.to_string();
         let mut connection =
             TcpStream::connect_timeout(&address, Duration::from_secs(1)).map_err(text)?;
@@ -332,13 +332,14 @@ fn copy(from: &Path, to: &Path) {
 /// again ends up connected to itself. The listener on another loopback address keeps other tests, in
 /// this and in other processes, from the same choice.
 #[derive(Debug)]
-struct Port {
+pub struct Port {
     number: u16,
     _claim: TcpListener,
 }
 
 impl Port {
-    fn free() -> Self {
+    /// Takes a port that nothing listens on.
+    pub fn free() -> Self {
         static NEXT: Mutex<u16> = Mutex::new(0);
         let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
         if *next == 0 {
@@ -358,5 +359,10 @@ impl Port {
             }
         }
         panic!("no port between 20000 and 29999 is free");
+    }
+
+    /// The address on loopback that it stands for.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::auth::{send_body, with_secret};
-use crate::support::checks::{everything_holds, ledger_closes};
+use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::http::{Answer, Client};
 use crate::support::service::Setup;
 use crate::support::tokens::{SECRET, claims, hs256};
@@ -71,7 +71,7 @@ fn old_clients_like_and_unlike_videos_and_comments_and_list_what_they_like() {
     assert_eq!(comment["resource_type"], "comment");
     assert!(client.read(1, 1).liked);
     assert!(!client.read(1, 2).liked);
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     let page = |number: usize| {
         let path = format!("/v1/action/list?page_num={number}&page_size=3&token=x");
         let data = enclosed(&client.send("GET", &path, &[("X-User-Id", "1")]));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::checks::ledger_closes;
+use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::servers::Kind;
 use crate::support::service::Setup;
@@ -18,7 +18,7 @@ fn actors_are_shown_in_the_order_of_the_flow() {
     for user in 1..=5 {
         client.like(user, 1);
     }
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     // The client refuses fields that are missing or of another name.
     let actors = until("every actor to be idle", PATIENCE, || {
         let actors = client.actors();
@@ -88,7 +88,7 @@ fn a_mailbox_shows_what_waits_and_for_how_long() {
 #[test]
 fn with_an_admin_token_nobody_gets_in_without_it() {
     let service = Setup::new()
-        .set("LIKEWISE_ADMIN_TOKEN", "a secret")
+        .set("LIKEWISE_ADMIN_TOKEN", "a secret of operators")
         .set("LIKEWISE_FAULT_INJECTION", true)
         .start();
     let client = service.client();
@@ -102,16 +102,16 @@ fn with_an_admin_token_nobody_gets_in_without_it() {
             &[("Authorization", "")][..],
             &[("Authorization", "Bearer")][..],
             &[("Authorization", "Bearer ")][..],
-            &[("Authorization", "Bearer a secre")][..],
-            &[("Authorization", "Bearer a secret ")][..],
-            &[("Authorization", "Bearer a secret2")][..],
-            &[("Authorization", "Basic a secret")][..],
-            &[("Authorization", "a secret")][..],
+            &[("Authorization", "Bearer a secret of operator")][..],
+            &[("Authorization", "Bearer a secret of operators ")][..],
+            &[("Authorization", "Bearer a secret of operators2")][..],
+            &[("Authorization", "Basic a secret of operators")][..],
+            &[("Authorization", "a secret of operators")][..],
         ] {
             // A client may cut white space at the end of a header, and so may the server.
             if headers
                 .iter()
-                .any(|(_, value)| *value == "Bearer a secret ")
+                .any(|(_, value)| *value == "Bearer a secret of operators ")
             {
                 continue;
             }
@@ -122,7 +122,7 @@ fn with_an_admin_token_nobody_gets_in_without_it() {
             assert!(challenge.starts_with("Bearer realm="), "{challenge}");
         }
     }
-    let right = [("Authorization", "Bearer a secret")];
+    let right = [("Authorization", "Bearer a secret of operators")];
     let answer = client.send("GET", "/admin/actors", &right);
     assert_eq!(answer.status, 200, "{answer:?}");
     let actors = answer.json();

@@ -32,7 +32,7 @@ fn with_provider(provider: &Provider) -> Setup {
     setup
 }
 
-fn write(setup: &Setup, name: &str, text: &str) {
+pub fn write(setup: &Setup, name: &str, text: &str) {
     fs::write(setup.folder().join(name), text).expect("a file");
 }
 
@@ -497,6 +497,10 @@ fn it_does_not_start_with_a_sign_in_that_would_not_be_safe() {
             "exactly one of",
         ),
         (
+            Setup::new().set("LIKEWISE_ADMIN_TOKEN", "hushhush-admin"),
+            "LIKEWISE_ADMIN_TOKEN must have 16 bytes or more",
+        ),
+        (
             aimed().set("LIKEWISE_JWT_JWKS_FILE", "absent"),
             "cannot read absent",
         ),
@@ -581,7 +585,7 @@ fn a_token_of_the_command_opens_what_it_was_made_for() {
 #[test]
 fn no_secret_is_in_any_log() {
     let setup = with_services(with_secret())
-        .set("LIKEWISE_ADMIN_TOKEN", "hushhush-admin")
+        .set("LIKEWISE_ADMIN_TOKEN", "hushhush-admin-token")
         .set("RUST_LOG", "trace");
     let service = setup.start();
     let client = service.client();
@@ -590,7 +594,7 @@ fn no_secret_is_in_any_log() {
     let tokens = [
         &good,
         &expired,
-        "hushhush-admin",
+        "hushhush-admin-token",
         "lkw_writer",
         "lkw_stranger",
         "hushhush.x.y",

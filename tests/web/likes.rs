@@ -162,7 +162,7 @@ fn a_body_is_read_to_its_end_up_to_its_limit() {
 }
 
 fn head(header: &str) -> Vec<u8> {
-    format!("PUT {PATH} HTTP/1.1\r\nHost: test\r\nX-User-Id: 42\r\n{header}\r\n\r\n").into_bytes()
+    format!("PUT {PATH} HTTP/1.1\r\nHost: localhost\r\nX-User-Id: 42\r\nContent-Type: application/json\r\n{header}\r\n\r\n").into_bytes()
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod auth;
 mod batch;
 mod bounds;
 mod cors;
+mod guard;
 mod health;
 mod likes;
 mod limits;

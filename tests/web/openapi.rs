@@ -126,7 +126,7 @@ fn the_document_says_who_is_asked_for_what() {
         ]
     );
     assert_eq!(
-        security(Setup::new().set("LIKEWISE_ADMIN_TOKEN", "a secret")),
+        security(Setup::new().set("LIKEWISE_ADMIN_TOKEN", "a secret of operators")),
         [
             json!([user, both]),
             open.clone(),

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::checks::ledger_closes;
+use crate::support::checks::pipeline_drains;
 use crate::support::http::Client;
 use crate::support::schemathesis::{Known, fuzz};
 use crate::support::servers::Kind;
@@ -25,7 +25,7 @@ fn fill(service: &Service, client: &Client) -> Vec<(&'static str, &'static str, 
         .map(|user| client.like(user, 7).event_id)
         .chain([client.unlike(1, 7).event_id])
         .collect();
-    ledger_closes(service.database());
+    pipeline_drains(service);
     let create = |kind: &str| {
         let body = json!({"kind": kind}).to_string();
         let answer = client.try_send("POST", "/admin/jobs", &[], body.as_bytes());

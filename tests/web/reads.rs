@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::auth::{send_body, with_secret, with_services};
-use crate::support::checks::ledger_closes;
+use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
 use crate::support::servers::{Kind, Server};
@@ -97,7 +97,7 @@ fn what_no_list_can_be_asked_is_refused() {
     for user in 1..=3 {
         client.like(user, 7);
     }
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     let likers = "/v1/videos/7/likes";
     let cursor_of = |path: &str| {
         let page = client.send("GET", &format!("{path}?limit=1"), &[("X-User-Id", "1")]);
@@ -179,7 +179,7 @@ fn signed_in_a_users_likes_are_for_that_user_and_for_services_that_may_read() {
     let other = hs256(SECRET.as_bytes(), &claims(2));
     let liked = send_body(&client, "PUT", "/v1/videos/7/like", &token, "");
     assert_eq!(liked.status, 200, "{liked:?}");
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     let get = |path: &str, token: &str| send_body(&client, "GET", path, token, "");
     for (path, token) in [
         ("/v1/users/me/likes", token.as_str()),
@@ -230,7 +230,7 @@ fn without_the_database_there_are_no_lists_and_a_page_is_never_guessed() {
     let client = service.client();
     client.like(42, 1);
     client.like(42, 2);
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     let warm = post(&client, &videos(3));
     assert_eq!(warm.status, 200, "{warm:?}");
     database.kill();

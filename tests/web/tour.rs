@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
-use crate::support::checks::ledger_closes;
+use crate::support::checks::pipeline_drains;
 use crate::support::say;
 use crate::support::service::{Service, Setup};
 
@@ -44,7 +44,7 @@ fn shell(script: &str, folder: &Path) -> String {
 
 /// The answer to a command, once the database has followed what came before it.
 fn answer(service: &Service, variables: &[String], command: &str) -> String {
-    ledger_closes(service.database());
+    pipeline_drains(service);
     let script = format!("{}\n{command}", variables.join("\n"));
     let script = script.replace(ADDRESS, &service.address().to_string());
     shell(&script, service.setup().folder())

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -22,6 +22,7 @@ use super::request::{Request, Target};
 
 const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
 const NOTHING: HeaderValue = HeaderValue::from_static("0");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What became of a request: the 2xx status that accepted it, or why it failed.
 pub type Outcome = Result<StatusCode, Failure>;
@@ -166,11 +167,14 @@ fn render(request: &Request, target: &Target) -> hyper::Request<Full<Bytes>> {
     *rendered.method_mut() = request.method.clone();
     *rendered.uri_mut() = request.path.clone();
     let headers = rendered.headers_mut();
-    headers.reserve(3);
+    headers.reserve(4);
     headers.insert(HOST, target.authority.clone());
     headers.insert(USER_ID, request.user_id.into());
     if request.method == Method::PUT {
         headers.insert(CONTENT_LENGTH, NOTHING);
+    }
+    if !request.body.is_empty() {
+        headers.insert(CONTENT_TYPE, JSON);
     }
     rendered
 }

@@ -21,7 +21,7 @@ pub struct Request {
     pub user_id: i64,
     /// The video that the path names, if it is that of a like.
     pub video_id: Option<i64>,
-    /// The body; empty if there is none.
+    /// The body, which is JSON; empty if there is none.
     pub body: Bytes,
 }
 

@@ -18,6 +18,8 @@ use crate::web::{Context, Problem};
 pub enum Caller {
     /// Somebody who has shown no token.
     Anonymous,
+    /// Somebody behind a proxy, where nobody signs in, who has shown no token; and what shows the proxy.
+    Proxied(&'static str),
     /// A user, who has signed in.
     User(UserId),
     /// A service, with a token of its own.
@@ -29,7 +31,7 @@ impl Caller {
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
         match self {
-            Self::Anonymous => Cow::Borrowed("anonymous"),
+            Self::Anonymous | Self::Proxied(_) => Cow::Borrowed("anonymous"),
             Self::User(user_id) => Cow::Owned(format!("user {user_id}")),
             Self::Service(service) => Cow::Borrowed(&service.name),
         }
@@ -40,7 +42,7 @@ impl Caller {
         if let Some(caller) = request.extensions().get::<Self>() {
             return Ok(caller.clone());
         }
-        Context::of(request)?.auth.identify(request.headers())
+        Context::of(request)?.auth.identify(request)
     }
 }
 

@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap};
 use serde::Deserialize;
 
@@ -25,6 +26,7 @@ use self::jwt::JwtVerifier;
 use self::service_tokens::{PREFIX, Service, ServiceTokens, hash};
 use super::Problem;
 use super::extract::{named_user, names_only};
+use super::guard::proxy;
 use crate::config::Secret;
 use crate::domain::UserId;
 
@@ -88,6 +90,13 @@ pub enum AuthError {
     /// The secret can be guessed.
     #[error("the secret of LIKEWISE_JWT_SECRET or its file must have 32 bytes or more")]
     WeakSecret,
+    /// The admin token can be guessed.
+    #[error(
+        "LIKEWISE_ADMIN_TOKEN must have {} bytes or more, so that nobody can guess it; make one with: \
+         openssl rand -hex 32",
+        service_tokens::ADMIN_TOKEN_BYTES
+    )]
+    WeakAdminToken,
     /// The key set is none.
     #[error("the file that LIKEWISE_JWT_JWKS_FILE names cannot be used: {reason}")]
     Jwks {
@@ -154,10 +163,16 @@ impl Auth {
         self.admin_is_open
     }
 
-    /// Who sent these headers. A token that is no good is refused even where none is asked for.
-    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+    /// Who sent a request. A token that is no good is refused even where none is asked for.
+    pub(super) fn identify(&self, request: &HttpRequest) -> Result<Caller, Problem> {
+        let headers = request.headers();
         if !headers.contains_key(header::AUTHORIZATION) {
-            return Ok(Caller::Anonymous);
+            // On loopback whoever calls is believed; a proxy there calls for anybody.
+            let proxy = match self.jwt {
+                None => proxy::sign(request.version(), headers),
+                Some(_) => None,
+            };
+            return Ok(proxy.map_or(Caller::Anonymous, Caller::Proxied));
         }
         let token = bearer(headers).ok_or_else(Problem::not_a_bearer_token)?;
         let hash = hash(token);
@@ -183,8 +198,17 @@ impl Auth {
         match caller {
             Caller::Service(service) if service.has(scope) => Ok(()),
             Caller::Service(_) | Caller::User(_) => Err(Problem::forbidden_scope(&[scope])),
+            Caller::Proxied(sign) => Err(Problem::proxied(sign)),
             Caller::Anonymous if self.admin_is_open => Ok(()),
             Caller::Anonymous => Err(Problem::admin_unauthorized(self.tokens.any_admin())),
+        }
+    }
+
+    /// Refuses a caller who may not see the metrics: where users do not sign in, all may that need no proxy.
+    pub(super) fn watcher(&self, caller: &Caller) -> Result<(), Problem> {
+        match caller {
+            Caller::Anonymous if !self.is_required() => Ok(()),
+            caller => self.allow(caller, Scope::AdminRead),
         }
     }
 
@@ -194,6 +218,7 @@ impl Auth {
             Caller::Service(service) if !Right::Read.is_held_by(service) => {
                 Err(Problem::forbidden_scope(Right::Read.scopes()))
             }
+            Caller::Proxied(sign) => Err(Problem::proxied(sign)),
             Caller::Anonymous if self.is_required() => Err(Problem::user_unauthorized()),
             Caller::Service(_) | Caller::User(_) | Caller::Anonymous => Ok(()),
         }
@@ -206,6 +231,7 @@ impl Auth {
             Caller::Service(_) | Caller::User(_) => {
                 Err(Problem::forbidden_scope(&[Scope::WriteAny]))
             }
+            Caller::Proxied(sign) => Err(Problem::proxied(sign)),
             Caller::Anonymous if self.is_required() => Err(Problem::user_unauthorized()),
             Caller::Anonymous => Ok(()),
         }
@@ -238,6 +264,7 @@ impl Auth {
             Caller::User(_) => Err(Problem::another_user()),
             Caller::Service(service) if right.is_held_by(service) => named_user(headers),
             Caller::Service(_) => Err(Problem::forbidden_scope(right.scopes())),
+            Caller::Proxied(sign) => Err(Problem::proxied(sign)),
             Caller::Anonymous if self.is_required() => Err(Problem::user_unauthorized()),
             Caller::Anonymous => named_user(headers),
         }

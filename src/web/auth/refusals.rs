@@ -46,6 +46,20 @@ impl Problem {
         )
     }
 
+    /// A proxy calls for somebody, and shows no token.
+    pub(super) fn proxied(sign: &str) -> Self {
+        Self::challenged(
+            "proxy_without_token",
+            "Token needed behind a proxy",
+            NO_TOKEN,
+            format!(
+                "the request came through a proxy ({sign}), which must show a service token with a scope \
+                 for what is asked: likes:write:any, likes:read, admin:read or admin:operate; the \
+                 README says how to set up a gateway"
+            ),
+        )
+    }
+
     /// The header is there, and has no token.
     pub(super) fn not_a_bearer_token() -> Self {
         Self::unauthorized(

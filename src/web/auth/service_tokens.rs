@@ -18,6 +18,9 @@ pub const PREFIX: &str = "lkw_";
 /// The name of the caller that has the admin token.
 pub const ADMIN: &str = "admin";
 
+/// The fewest bytes of the admin token.
+pub const ADMIN_TOKEN_BYTES: usize = 16;
+
 /// The SHA-256 of a token.
 pub(super) type Hash = [u8; 32];
 
@@ -71,6 +74,9 @@ impl ServiceTokens {
             None => Self(Vec::new()),
         };
         if let Some(admin) = admin {
+            if admin.expose().len() < ADMIN_TOKEN_BYTES {
+                return Err(AuthError::WeakAdminToken);
+            }
             let service = Service {
                 name: ADMIN.to_owned(),
                 scopes: vec![Scope::AdminRead, Scope::AdminOperate],

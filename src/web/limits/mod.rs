@@ -108,6 +108,8 @@ impl Limits {
             Caller::Service(service) => Some(Subject::Service(service.name.clone())),
             // Without sign-in, the user is whom the header names; who names none is told so later.
             Caller::Anonymous => named_user(request.headers()).ok().map(Subject::User),
+            // Refused later.
+            Caller::Proxied(_) => None,
         };
         if let Some(subject) = subject {
             let standing = limiter.check(subject);

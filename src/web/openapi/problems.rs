@@ -51,7 +51,7 @@ const WWW_AUTHENTICATE: &str = "WWW-Authenticate";
 const REPLAYED_HEADER: &str = "Idempotency-Replayed";
 
 /// Every problem that an operation can answer with.
-pub const PROBLEMS: [ProblemKind; 13] = [
+pub const PROBLEMS: [ProblemKind; 15] = [
     ProblemKind {
         status: 400,
         codes: &[
@@ -72,6 +72,7 @@ pub const PROBLEMS: [ProblemKind; 13] = [
     ProblemKind {
         status: 401,
         codes: &[
+            "proxy_without_token",
             "token_expired",
             "token_invalid",
             "token_not_yet_valid",
@@ -83,8 +84,8 @@ pub const PROBLEMS: [ProblemKind; 13] = [
     },
     ProblemKind {
         status: 403,
-        codes: &["forbidden"],
-        description: "The token does not allow this",
+        codes: &["cross_site", "forbidden"],
+        description: "The token does not allow this, or a page of another site asks for it",
         header: Some(WWW_AUTHENTICATE),
         everywhere: Everywhere::Secured,
     },
@@ -120,6 +121,20 @@ pub const PROBLEMS: [ProblemKind; 13] = [
         status: 414,
         codes: &["uri_too_long"],
         description: "Path and query are too long",
+        header: None,
+        everywhere: Everywhere::All,
+    },
+    ProblemKind {
+        status: 415,
+        codes: &["unsupported_media_type"],
+        description: "The body is not JSON; nothing was changed",
+        header: None,
+        everywhere: Everywhere::Writing,
+    },
+    ProblemKind {
+        status: 421,
+        codes: &["host_not_allowed"],
+        description: "This service does not answer for the host that the request is for",
         header: None,
         everywhere: Everywhere::All,
     },

@@ -1,0 +1,204 @@
+//! The requests of each pair that one process is working on, and the versions that it drew for them.
+
+use std::collections::hash_map::Entry as MapEntry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::RandomState;
+
+use super::fold::Pair;
+use super::version::Version;
+
+const SHARDS: usize = 64;
+
+/// Puts the requests of one pair within a process in an order: that of their versions.
+///
+/// Two requests of one pair that run at the same time may reach the cache in either order. The later one
+/// wins, and the earlier one then finds a newer version in the cache. That version tells the earlier request
+/// nothing new if this process drew it for the later one: the earlier request keeps its place in the order
+/// and needs no other version. A newer version from anywhere else means that a clock elsewhere runs ahead.
+#[derive(Debug)]
+pub struct InFlight {
+    shards: Vec<Mutex<Shard>>,
+}
+
+type Shard = HashMap<Pair, VecDeque<Drawn>, RandomState>;
+
+#[derive(Debug, Clone, Copy)]
+struct Drawn {
+    version: Version,
+    ended: bool,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
+    }
+}
+
+impl InFlight {
+    /// Begins a request of this pair. `draw` gets the newest version that this process drew for requests of
+    /// the pair that are still in flight, or [`Version::NEVER`], and returns the request's version.
+    pub fn begin(self: &Arc<Self>, pair: Pair, draw: impl FnOnce(Version) -> Version) -> Flight {
+        let mut shard = self.shard(pair);
+        let drawn = shard.entry(pair).or_default();
+        let newest = drawn.iter().map(|drawn| drawn.version).max();
+        let version = draw(newest.unwrap_or(Version::NEVER));
+        drawn.push_back(Drawn {
+            version,
+            ended: false,
+        });
+        drop(shard);
+        Flight {
+            in_flight: Arc::clone(self),
+            pair,
+            version,
+        }
+    }
+
+    /// Returns how many pairs have a request in flight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Returns whether no pair has a request in flight.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard(&self, pair: Pair) -> MutexGuard<'_, Shard> {
+        let mixed = pair.user_id.wrapping_mul(31).wrapping_add(pair.resource.id);
+        lock(&self.shards[mixed.unsigned_abs() as usize % SHARDS])
+    }
+
+    fn holds(&self, pair: Pair, version: Version) -> bool {
+        let shard = self.shard(pair);
+        let drawn = shard.get(&pair);
+        drawn.is_some_and(|drawn| drawn.iter().any(|drawn| drawn.version == version))
+    }
+
+    /// Ends a request. Its version is kept while an earlier request of the pair is in flight, which may yet
+    /// find it in the cache.
+    fn end(&self, pair: Pair, version: Version) {
+        let mut shard = self.shard(pair);
+        let MapEntry::Occupied(mut entry) = shard.entry(pair) else {
+            return;
+        };
+        let drawn = entry.get_mut();
+        let ending = drawn
+            .iter_mut()
+            .find(|drawn| drawn.version == version && !drawn.ended);
+        if let Some(ending) = ending {
+            ending.ended = true;
+        }
+        while drawn.front().is_some_and(|oldest| oldest.ended) {
+            drawn.pop_front();
+        }
+        if drawn.is_empty() {
+            entry.remove();
+        }
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One request in flight, until it is dropped.
+#[derive(Debug)]
+pub struct Flight {
+    in_flight: Arc<InFlight>,
+    pair: Pair,
+    version: Version,
+}
+
+impl Flight {
+    /// The request's pair.
+    #[must_use]
+    pub const fn pair(&self) -> Pair {
+        self.pair
+    }
+
+    /// The request's version.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Returns whether this process drew `newer` for a later request of the same pair.
+    #[must_use]
+    pub fn is_followed_by(&self, newer: Version) -> bool {
+        newer > self.version && self.in_flight.holds(self.pair, newer)
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.in_flight.end(self.pair, self.version);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{HybridClock, Resource};
+
+    const PAIR: Pair = Pair {
+        resource: Resource::video(7),
+        user_id: 1,
+    };
+
+    fn begin(in_flight: &Arc<InFlight>, version: i64) -> Flight {
+        in_flight.begin(PAIR, |_| Version(version))
+    }
+
+    #[test]
+    fn requests_of_one_pair_get_ascending_versions() {
+        let (in_flight, clock) = (Arc::default(), HybridClock::default());
+        let wall = Version(100);
+        let draw = |newest| clock.above_at(newest, wall);
+        // One was drawn above a version from the future: those that follow it lie above that.
+        let first = InFlight::begin(&in_flight, PAIR, |_| Version(9_000_000_000));
+        let second = in_flight.begin(PAIR, draw);
+        assert_eq!(second.version(), Version(9_000_000_001));
+        drop((first, second));
+        assert_eq!(in_flight.begin(PAIR, draw).version(), wall);
+    }
+
+    #[test]
+    fn only_later_requests_of_this_process_follow() {
+        let in_flight = Arc::default();
+        let earlier = begin(&in_flight, 10);
+        let later = begin(&in_flight, 20);
+        assert!(earlier.is_followed_by(Version(20)));
+        assert!(!later.is_followed_by(Version(10)));
+        assert!(!earlier.is_followed_by(Version(15)), "another's version");
+        let other = Pair { user_id: 2, ..PAIR };
+        let other = in_flight.begin(other, |_| Version(5));
+        assert!(!other.is_followed_by(Version(20)), "another pair's version");
+    }
+
+    #[test]
+    fn ended_requests_are_known_while_earlier_ones_last() {
+        let in_flight = Arc::default();
+        let earlier = begin(&in_flight, 10);
+        drop(begin(&in_flight, 20));
+        assert!(earlier.is_followed_by(Version(20)));
+        drop(earlier);
+        assert!(in_flight.is_empty());
+        assert!(!begin(&in_flight, 15).is_followed_by(Version(20)));
+    }
+
+    #[test]
+    fn nothing_is_left_of_requests_that_have_ended() {
+        let in_flight = Arc::default();
+        let mut flights: Vec<_> = (1..100).map(|n| begin(&in_flight, n)).collect();
+        flights.reverse();
+        drop(flights);
+        assert!(in_flight.is_empty());
+    }
+}

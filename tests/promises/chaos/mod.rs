@@ -1,0 +1,333 @@
+//! Faults in random order under a steady load, and nothing lost, nothing doubled: the journal of the load says
+//! what was acknowledged, and `verify --journal` compares it with the database and Redis.
+//!
+//! `scripts/chaos` runs the same for as long as it is told to.
+
+mod faults;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+
+use self::faults::{Fault, Parts, Target, World};
+use crate::support::database::Database;
+use crate::support::servers::{Kind, Port, Server};
+use crate::support::service::{Process, Setup};
+use crate::support::stack::Stack;
+use crate::support::{PATIENCE, interactions, say, seed, until};
+
+/// Requests a second. A debug build takes some hundred beside all the servers.
+const RATE: usize = 250;
+
+/// How long an unanswered request waits: longer than anything is suspended, so that only the end of a process
+/// leaves one unanswered.
+const CLIENT_TIMEOUT: &str = "25";
+
+/// The file in which the load writes what became of each request.
+const JOURNAL: &str = "journal.ndjson";
+
+/// Seconds that `verify` waits for the pipeline: rows that a lock has kept waiting back off for some minutes.
+const WAIT: &str = "360";
+
+#[test]
+fn faults_on_mariadb_redis_nats_api_and_workers_lose_and_double_nothing() {
+    let rng = seed::rng("chaos on mariadb");
+    Chaos::on_parts(Kind::MariaDb, rng).run(Duration::from_secs(25));
+}
+
+#[test]
+fn faults_on_the_embedded_service_lose_and_double_nothing() {
+    let rng = seed::rng("chaos embedded");
+    Chaos::embedded(rng).run(Duration::from_secs(12));
+}
+
+/// What `scripts/chaos` runs.
+#[test]
+#[ignore = "for as long as LIKEWISE_CHAOS_SECONDS says; see scripts/chaos"]
+fn faults_for_as_long_as_asked_lose_and_double_nothing() {
+    let variable = |name: &str| std::env::var(name).ok();
+    let seconds =
+        variable("LIKEWISE_CHAOS_SECONDS").map_or(600, |text| text.parse().expect("a number"));
+    let rng = seed::rng("chaos as asked");
+    let chaos = match variable("LIKEWISE_CHAOS_ON").as_deref() {
+        Some("embedded") => Chaos::embedded(rng),
+        Some("postgres") => Chaos::on_parts(Kind::Postgres, rng),
+        _ => Chaos::on_parts(Kind::MariaDb, rng),
+    };
+    chaos.run(Duration::from_secs(seconds));
+}
+
+/// The service under faults.
+struct Chaos {
+    world: World,
+    rng: SmallRng,
+    began: Instant,
+    counts: BTreeMap<Fault, usize>,
+}
+
+/// Quick to notice and to recover.
+fn quick(setup: Setup) -> Setup {
+    setup
+        .set("LIKEWISE_LEASE_SECONDS", 3)
+        .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 3)
+        .set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0)
+}
+
+impl Chaos {
+    fn embedded(mut rng: SmallRng) -> Self {
+        let port = Port::free();
+        let setup = quick(Setup::new()).set("LIKEWISE_HTTP_ADDR", port.address());
+        let client = setup.beside();
+        let drawing = SmallRng::from_rng(&mut rng);
+        let world = World::start(vec![(setup, "all")], vec![port], client, None, drawing);
+        Self::of(world, rng)
+    }
+
+    fn on_parts(kind: Kind, mut rng: SmallRng) -> Self {
+        let stack = Stack::start();
+        let server = Server::start(kind);
+        let database = Database::first_of(&server);
+        let setup = || quick(stack.setup().on(&database));
+        let ports = [(); 3].map(|()| Port::free());
+        let mut addresses = ports.iter().map(Port::address);
+        let processes = ["api", "worker", "worker"].map(|role| {
+            let address = addresses.next().expect("a port for each");
+            (setup().set("LIKEWISE_HTTP_ADDR", address), role)
+        });
+        let client = setup();
+        let parts = Parts { stack, server };
+        let drawing = SmallRng::from_rng(&mut rng);
+        let world = World::start(processes.into(), ports.into(), client, Some(parts), drawing);
+        Self::of(world, rng)
+    }
+
+    fn of(world: World, rng: SmallRng) -> Self {
+        Self {
+            world,
+            rng,
+            began: Instant::now(),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    fn begin(&mut self, fault: Fault) {
+        self.note(format_args!("{fault:?}"));
+        *self.counts.entry(fault).or_default() += 1;
+        self.world.begin(fault);
+    }
+
+    fn note(&self, what: std::fmt::Arguments<'_>) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        say(format_args!("{seconds:7.2} s  {what}"));
+    }
+
+    fn some_while(&mut self, milliseconds: std::ops::Range<u64>) -> Duration {
+        Duration::from_millis(self.rng.random_range(milliseconds))
+    }
+
+    fn run(mut self, lasting: Duration) {
+        let load = self.load(lasting);
+        self.began = Instant::now();
+        // Locks last for a minute, and are held for a third of a longer run while other faults go on.
+        let lock_for = (lasting / 3).min(Duration::from_secs(60));
+        let mut next_lock = lasting / 6;
+        while self.began.elapsed() < lasting {
+            self.world.unlock_tables(false);
+            if self.began.elapsed() > next_lock && self.world.lock_tables(lock_for) {
+                self.note(format_args!("tables locked for {lock_for:?}"));
+                next_lock = self.began.elapsed() + 3 * lock_for;
+            }
+            let overlapping = if self.rng.random_bool(0.3) { 2 } else { 1 };
+            let mut begun = Vec::new();
+            for _ in 0..overlapping {
+                let faults = self.world.faults();
+                let Some(fault) = faults.choose(&mut self.rng) else {
+                    break;
+                };
+                self.begin(*fault);
+                begun.push(*fault);
+                let between = self.some_while(0..300);
+                sleep(between);
+            }
+            let outage = self.some_while(200..2_500);
+            sleep(outage);
+            begun.shuffle(&mut self.rng);
+            for fault in begun {
+                self.world.end(fault);
+            }
+            let recovery = self.some_while(200..2_500);
+            sleep(recovery);
+        }
+        self.world.unlock_tables(true);
+        self.judge(load);
+    }
+
+    /// A steady load that goes on for a little longer than the faults, with its journal.
+    fn load(&mut self, lasting: Duration) -> Process {
+        let lines = RATE * (lasting.as_secs() as usize + 5);
+        let mut drawing = SmallRng::from_rng(&mut self.rng);
+        let pairs = interactions::drawn(lines * 4 / 5, &mut drawing);
+        interactions::write(&self.world.client.folder().join("likes.csv"), &pairs);
+        let front = self.world.service(0).expect("the first process runs");
+        let (url, rate) = (front.url(), RATE.to_string());
+        let load = self.world.client.launch(&[
+            "load",
+            "--json",
+            "--from",
+            "likes.csv",
+            "--url",
+            &url,
+            "--rate",
+            &rate,
+            "--unlike-ratio",
+            "0.25",
+            "--concurrency",
+            "16",
+            "--timeout",
+            CLIENT_TIMEOUT,
+            "--journal",
+            JOURNAL,
+        ]);
+        let journal = self.world.client.folder().join(JOURNAL);
+        until("the load to get going", PATIENCE, || {
+            let length = std::fs::metadata(&journal).map_or(0, |file| file.len());
+            (length > 0).then_some(()).ok_or("no line yet")
+        });
+        load
+    }
+
+    fn judge(&mut self, mut load: Process) {
+        load.wait(4 * PATIENCE);
+        let sent = load.finish();
+        let faults: usize = self.counts.values().sum();
+        for (fault, count) in &self.counts {
+            say(format_args!("{count:4} × {fault:?}"));
+        }
+        say(format_args!("{faults} faults; {}", summary(&sent.stdout)));
+        let mut verified = self.verify();
+        if self.counts.contains_key(&Fault::Kill(Target::Process(0)))
+            && self.leaves_only_unanswered_likes_in_the_cache(&verified)
+        {
+            let repaired = self.world.client.run(&["audit", "--repair"]);
+            assert_eq!(repaired.code, Some(0), "{repaired:?}");
+            verified = self.verify();
+        }
+        assert_eq!(verified["holds"], true, "{faults} faults: {verified:#}");
+        let audit = self.world.client.run(&["audit", "--json"]);
+        let report: Value = serde_json::from_str(&audit.stdout).expect("JSON");
+        assert_eq!(report["findings"], serde_json::json!({}), "{report:#}");
+        assert!(faults > 0);
+        let acknowledged = verified["journal"]["acknowledged"].as_u64();
+        // Most of the load got through, so that there was something to lose.
+        assert!(acknowledged > Some(RATE as u64), "{verified:#}");
+    }
+
+    /// What `verify` reports of the data and the journal.
+    fn verify(&self) -> Value {
+        let arguments = ["verify", "--journal", JOURNAL, "--json", "--wait", WAIT];
+        let ran = self.world.client.run(&arguments);
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+    }
+
+    /// Whether the cache alone differs, and only where a request was not answered: an api that is killed between
+    /// the cache and the stream leaves its event in an entry until that expires or an audit drops it.
+    fn leaves_only_unanswered_likes_in_the_cache(&self, verified: &Value) -> bool {
+        let journal = self.world.client.folder().join(JOURNAL);
+        let journal = std::fs::read_to_string(journal).expect("the journal");
+        let unanswered: BTreeSet<String> = journal
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|entry| entry["outcome"] == "unknown")
+            .map(|entry| format!("video {}", entry["resource_id"]))
+            .collect();
+        let checks = verified["checks"].as_array().expect("checks");
+        let mut broken = checks.iter().filter(|check| check["differences"] != 0);
+        broken.all(|check| {
+            let examples = check["examples"].as_array().expect("examples");
+            let mut subjects = examples
+                .iter()
+                .filter_map(|example| example["subject"].as_str());
+            let is_of_the_cache = check["promise"]
+                .as_str()
+                .is_some_and(|promise| promise.starts_with("Redis"));
+            is_of_the_cache
+                && subjects.all(|subject| {
+                    let (_, video) = subject.split_once(", ").expect("a user and a video");
+                    unanswered.contains(video)
+                })
+        })
+    }
+}
+
+fn summary(json: &str) -> String {
+    let report: Value = serde_json::from_str(json).unwrap_or_default();
+    format!(
+        "{} requests sent, {} accepted, failures {}",
+        report["sent"], report["accepted"], report["failures"]
+    )
+}
+
+#[test]
+fn nats_away_under_a_steady_load_leaves_nothing_behind() {
+    outage(Duration::from_secs(8));
+}
+
+/// What `scripts/chaos --outage` runs.
+#[test]
+#[ignore = "for as long as LIKEWISE_OUTAGE_SECONDS says; see scripts/chaos"]
+fn nats_away_for_as_long_as_asked_leaves_nothing_behind() {
+    let seconds = std::env::var("LIKEWISE_OUTAGE_SECONDS").ok();
+    let seconds = seconds.map_or(60, |text| text.parse().expect("a number"));
+    outage(Duration::from_secs(seconds));
+}
+
+/// NATS goes and comes back, and then the workers, so that what is published has to wait. Each time
+/// everything that waits has arrived within a minute.
+fn outage(lasting: Duration) {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let mut chaos = Chaos::on_parts(Kind::MariaDb, seed::rng("outage"));
+    let mut load = chaos.load(lasting * 2);
+    for targets in [
+        vec![Target::Nats],
+        vec![Target::Process(1), Target::Process(2)],
+    ] {
+        for target in &targets {
+            chaos.begin(Fault::Restart(*target));
+        }
+        sleep(lasting);
+        for target in &targets {
+            chaos.world.end(Fault::Restart(*target));
+        }
+    }
+    let back = Instant::now();
+    load.wait(lasting + MINUTE);
+    let ran = chaos
+        .world
+        .client
+        .run(&["verify", "--journal", JOURNAL, "--json", "--wait", "60"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let report: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    say(format_args!(
+        "away for {lasting:?} each; everything arrived {:.1} s after the last came back; {}",
+        back.elapsed().as_secs_f64(),
+        report["journal"]
+    ));
+    assert!(report["waited_seconds"].as_f64() < Some(60.0), "{report:#}");
+    // Nothing was refused: with one part away, likes are accepted.
+    assert_eq!(report["journal"]["refused"], 0, "{report:#}");
+    assert_eq!(report["journal"]["unknown"], 0, "{report:#}");
+    until("the service to be well", PATIENCE, || {
+        let answer = chaos
+            .world
+            .service(0)
+            .expect("the api")
+            .client()
+            .get("/readyz");
+        (answer.status == 200).then_some(()).ok_or(answer.text)
+    });
+}

@@ -1,0 +1,63 @@
+//! Promise 2, for one pair: its requests have an order, and each is one behavior.
+
+use std::sync::Barrier;
+
+use rand::RngExt;
+
+use crate::support::checks::{everything_holds, ledger_closes, stored_once};
+use crate::support::seed;
+use crate::support::servers::Kind;
+use crate::support::service::Setup;
+
+const THREADS: usize = 8;
+const ROUNDS: usize = 60;
+
+/// Likes and unlikes of one pair, all at once again and again, are one behavior each.
+fn each_request_is_one_behavior(setup: Setup) {
+    let mut rng = seed::rng("in order");
+    let service = setup.start();
+    let start = Barrier::new(THREADS);
+    let requests: Vec<Vec<bool>> = (0..THREADS)
+        .map(|_| (0..ROUNDS).map(|_| rng.random_bool(0.5)).collect())
+        .collect();
+    let events: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = requests
+            .iter()
+            .map(|liked| {
+                let (client, start) = (service.client(), &start);
+                scope.spawn(move || {
+                    let send = |liked: &bool| {
+                        start.wait();
+                        match liked {
+                            true => client.like(1, 1).event_id,
+                            false => client.unlike(1, 1).event_id,
+                        }
+                    };
+                    liked.iter().map(send).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Vec<String>>| thread.join();
+        threads
+            .into_iter()
+            .flat_map(|thread| join(thread).expect("a client thread"))
+            .collect()
+    });
+    everything_holds(&service);
+    ledger_closes(service.database());
+    stored_once(service.database(), events.iter().map(String::as_str));
+    let behaviors = service
+        .database()
+        .number("SELECT COUNT(*) FROM user_behaviors");
+    assert_eq!(behaviors as usize, THREADS * ROUNDS);
+}
+
+#[test]
+fn concurrent_requests_of_a_pair_are_one_behavior_each() {
+    each_request_is_one_behavior(Setup::new());
+}
+
+#[test]
+fn concurrent_requests_on_mariadb_redis_and_nats() {
+    each_request_is_one_behavior(Setup::on_parts(Kind::MariaDb));
+}

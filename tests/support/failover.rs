@@ -1,0 +1,38 @@
+//! What a failover does to a server that it demotes.
+
+use super::database::Database;
+use super::servers::{Kind, Server};
+
+impl Server {
+    /// Makes it refuse writes, as one that a failover has demoted, or accept them again. A database keeps its
+    /// connections; a Redis becomes a replica of a server that is not there, and keeps its data.
+    #[track_caller]
+    pub fn set_read_only(&self, read_only: bool) {
+        match self.kind() {
+            Kind::MariaDb => {
+                let sql = format!("SET GLOBAL read_only = {}", u8::from(read_only));
+                Database::first_of(self).as_administrator().execute(&[&sql]);
+            }
+            Kind::Postgres => {
+                let sql = format!("ALTER SYSTEM SET default_transaction_read_only = {read_only}");
+                let administrator = Database::first_of(self).as_administrator();
+                administrator.execute(&[&sql, "SELECT pg_reload_conf()"]);
+            }
+            Kind::Redis => {
+                // The port that nothing can listen on.
+                let primary = if read_only {
+                    ["127.0.0.1", "1"]
+                } else {
+                    ["NO", "ONE"]
+                };
+                let client = redis::Client::open(self.url()).expect("an address");
+                let mut connection = client.get_connection().expect("a connection");
+                let () = redis::cmd("REPLICAOF")
+                    .arg(&primary)
+                    .query(&mut connection)
+                    .expect("it changes its role");
+            }
+            Kind::Nats => panic!("NATS has no replicas that refuse writes"),
+        }
+    }
+}
