@@ -161,7 +161,8 @@ pub enum NotRecorded {
 }
 
 impl Request for Record {
-    type Reply = Result<(), NotRecorded>;
+    /// The positions of the events that are not recorded, because their id belongs to an event of other content.
+    type Reply = Result<Vec<usize>, NotRecorded>;
 
     fn weight(&self) -> usize {
         self.events.len()

@@ -1,6 +1,7 @@
 //! Appends behaviors and their ledger rows, many in one transaction (group commit), answers whoever
 //! asked once they are committed, and hands the ledger rows to the sync publisher.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -104,7 +105,7 @@ impl Recording {
                 duration: self.options.lease,
                 max_retries: self.options.max_retries,
             };
-            let rows = self.store.record(&events, lease).await?;
+            let recorded = self.store.record(&events, lease).await?;
             self.vitals.progress(events.len());
             PartWorked {
                 part: Part::Database,
@@ -116,11 +117,11 @@ impl Recording {
                 took: started.elapsed(),
             }
             .emit();
-            Ok(rows)
+            Ok(recorded)
         })
         .await;
 
-        let mut failures: Vec<Option<NotRecorded>> = vec![None; batch.len()];
+        let mut answers = vec![Ok(Vec::new()); batch.len()];
         for (part, error) in outcome.failed {
             self.vitals.failed(&error);
             if error.is_news() {
@@ -132,22 +133,25 @@ impl Recording {
                 .emit();
             }
             let reason = error.to_string();
-            failures[part].fill(Some(match error.kind() {
+            answers[part].fill(Err(match error.kind() {
                 FailureKind::Infrastructure | FailureKind::Rejected => {
                     NotRecorded::Unavailable(reason)
                 }
                 FailureKind::Invalid => NotRecorded::Refused(reason),
             }));
         }
+        for (part, recorded) in &outcome.done {
+            note_conflicts(&mut answers, &batch, part.clone(), &recorded.conflicts);
+        }
         // Whoever asked is answered at once; the room is kept until the rows are handed on, so that a
         // sync publisher that cannot keep up slows down what comes in.
         let mut rooms = Vec::with_capacity(batch.len());
-        for (parcel, failure) in batch.into_iter().zip(failures) {
-            parcel.reply.send(failure.map_or(Ok(()), Err));
+        for (parcel, answer) in batch.into_iter().zip(answers) {
+            parcel.reply.send(answer);
             rooms.push(parcel.room);
         }
-        for rows in outcome.done {
-            self.hand_on(rows).await;
+        for (_, recorded) in outcome.done {
+            self.hand_on(recorded.rows).await;
         }
     }
 
@@ -162,5 +166,26 @@ impl Recording {
         if !matches!(tokio::time::timeout(PATIENCE, handing_on).await, Ok(Ok(_))) {
             RowsLeft { rows: count }.emit();
         }
+    }
+}
+
+/// Notes conflicts of a part of the batch, which are counted through its events, in the answers to those who
+/// sent them.
+fn note_conflicts(
+    answers: &mut [Result<Vec<usize>, NotRecorded>],
+    batch: &[Parcel<Record>],
+    part: Range<usize>,
+    conflicts: &[usize],
+) {
+    let mut conflicts = conflicts.iter().copied().peekable();
+    let mut first = 0;
+    for parcel in part {
+        let end = first + batch[parcel].body.events.len();
+        while let Some(place) = conflicts.next_if(|place| *place < end) {
+            if let Ok(answer) = &mut answers[parcel] {
+                answer.push(place - first);
+            }
+        }
+        first = end;
     }
 }

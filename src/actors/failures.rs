@@ -7,8 +7,8 @@ use crate::store::StoreError;
 
 /// What became of a batch that was split until what the database refuses stood alone.
 pub(super) struct Bisected<R> {
-    /// The outcomes of the parts that went through.
-    pub(super) done: Vec<R>,
+    /// The parts that went through, each with its outcome.
+    pub(super) done: Vec<(Range<usize>, R)>,
     /// The rest, each part with its error: single items that are refused, or whole parts that may go
     /// through another time.
     pub(super) failed: Vec<(Range<usize>, StoreError)>,
@@ -28,7 +28,7 @@ pub(super) async fn bisect<T, R>(
     let mut parts = Bisection::of(batch.len());
     while let Some(part) = parts.next_part() {
         match attempt(&batch[part.clone()]).await {
-            Ok(done) => bisected.done.push(done),
+            Ok(done) => bisected.done.push((part, done)),
             Err(error) if error.may_be_of_one_row() && parts.halve(&part) => {}
             Err(error) => bisected.failed.push((part, error)),
         }

@@ -17,11 +17,15 @@ use tokio::sync::Semaphore;
 use super::behavior_recorder::BehaviorRecorder;
 use super::cache_writer::{CacheWriter, take_back};
 use super::kit::{Mailbox, Provoke, Turn, Vitals, spawn_work};
-use crate::domain::{Backoff, BehaviorEvent, LedgerRow};
+use crate::domain::{Backoff, BehaviorEvent, LedgerRow, Source};
 use crate::messages::{NotRecorded, Record};
 use crate::nats::{Broker, NatsError, decode};
 use crate::store::{QuarantinedEvent, Store};
 use crate::telemetry::{EventsQuarantined, MessagesTaken, Part, PartFailed, PullStalled};
+
+/// Why an event is quarantined whose id belongs to another one.
+const ID_USED_BEFORE: &str =
+    "its event id belongs to another event, which was recorded first and stands";
 
 /// How the subscriber works.
 #[derive(Debug, Clone, Copy)]
@@ -299,7 +303,8 @@ impl Subscription {
     /// refused ones into quarantine.
     async fn record(&self, events: Vec<BehaviorEvent>, messages: Vec<Message>) {
         match self.ask(events.clone()).await {
-            Ok(()) => self.acknowledge(messages).await,
+            Ok(conflicts) if conflicts.is_empty() => self.acknowledge(messages).await,
+            Ok(conflicts) => self.part(events, messages, &conflicts).await,
             Err(NotRecorded::Unavailable(_)) => self.redeliver(messages).await,
             Err(NotRecorded::Refused(_)) => {
                 let (mut recorded, mut refused, mut later) = (Vec::new(), Vec::new(), Vec::new());
@@ -308,7 +313,11 @@ impl Subscription {
                     // One of ours is in the cache, as on its way.
                     let row = LedgerRow::born(&event, 0);
                     match self.ask(vec![event]).await {
-                        Ok(()) => recorded.push(message),
+                        Ok(conflicts) if conflicts.is_empty() => recorded.push(message),
+                        Ok(_) => {
+                            refused.push((message, ID_USED_BEFORE.to_owned()));
+                            without_effect.extend(row);
+                        }
                         Err(NotRecorded::Refused(reason)) => {
                             refused.push((message, reason));
                             without_effect.extend(row);
@@ -324,7 +333,26 @@ impl Subscription {
         }
     }
 
-    async fn ask(&self, events: Vec<BehaviorEvent>) -> Result<(), NotRecorded> {
+    /// Acknowledges what was recorded, and quarantines the events whose id was used before.
+    async fn part(&self, events: Vec<BehaviorEvent>, messages: Vec<Message>, conflicts: &[usize]) {
+        let (mut recorded, mut refused) = (Vec::new(), Vec::new());
+        let mut without_effect = Vec::new();
+        for (place, (event, message)) in events.into_iter().zip(messages).enumerate() {
+            if conflicts.contains(&place) {
+                refused.push((message, ID_USED_BEFORE.to_owned()));
+                // One of ours is in the cache, as on its way.
+                let is_ours = event.source == Source::Api;
+                without_effect.extend(LedgerRow::born(&event, 0).filter(|_| is_ours));
+            } else {
+                recorded.push(message);
+            }
+        }
+        self.acknowledge(recorded).await;
+        self.quarantine(refused).await;
+        take_back(&self.cache_writer, &without_effect).await;
+    }
+
+    async fn ask(&self, events: Vec<BehaviorEvent>) -> Result<Vec<usize>, NotRecorded> {
         let unavailable = |error: String| Err(NotRecorded::Unavailable(error));
         match self.recorder.ask_or_wait(Record { events }).await {
             Ok(answer) => answer

@@ -2,6 +2,7 @@
 //! settles the cache and announces the counts that changed.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -149,8 +150,8 @@ impl Syncing {
     }
 
     /// Tells cache and listeners what was committed.
-    async fn tell(&self, done: Vec<Settled>) {
-        for settled in done {
+    async fn tell(&self, done: Vec<(Range<usize>, Settled)>) {
+        for (_, settled) in done {
             self.announce(&settled).await;
             self.settle(settled).await;
         }

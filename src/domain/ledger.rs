@@ -200,6 +200,13 @@ impl LedgerRow {
             fencing_token: Self::FIRST_TOKEN,
         })
     }
+
+    /// Returns whether the other row asks for the same of the same pair, under the same version.
+    #[must_use]
+    pub fn is_of_one_content_with(&self, other: &Self) -> bool {
+        (self.user_id, self.resource, self.action, self.version)
+            == (other.user_id, other.resource, other.action, other.version)
+    }
 }
 
 /// What a failed attempt says about the event.

@@ -299,7 +299,10 @@ impl Likes {
             events: vec![event],
         });
         match recorded.await {
-            Ok(Ok(())) => Ok(Durability::Database),
+            Ok(Ok(conflicts)) if conflicts.is_empty() => Ok(Durability::Database),
+            Ok(Ok(_)) => Err(NotAccepted::Internal(
+                "the event's id belongs to another event".into(),
+            )),
             Ok(Err(NotRecorded::Refused(reason))) => Err(NotAccepted::Internal(reason)),
             Ok(Err(NotRecorded::Unavailable(_))) | Err(_) => Err(NotAccepted::Unavailable),
         }

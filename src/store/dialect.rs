@@ -31,6 +31,11 @@ pub(super) trait Dialect: Send + Sync {
         false
     }
 
+    /// Whether an insert that leaves existing rows as they are counts only the rows that are new.
+    fn counts_only_new_rows(&self) -> bool {
+        true
+    }
+
     /// A derived table named `r` with these columns, fed by this parameter.
     fn rows(&self, param: &str, columns: &[Column]) -> String;
 
@@ -221,6 +226,11 @@ impl Dialect for Postgres {
 pub(super) struct Mysql;
 
 impl Dialect for Mysql {
+    // The client asks for the rows that were found, and so for those that `ON DUPLICATE KEY UPDATE` meets.
+    fn counts_only_new_rows(&self) -> bool {
+        false
+    }
+
     fn rows(&self, param: &str, columns: &[Column]) -> String {
         let columns = spell(columns, |index, column| {
             // The character set is that of the tables' columns, so that joins can use their keys.

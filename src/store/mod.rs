@@ -90,6 +90,16 @@ impl Lease {
     }
 }
 
+/// What came of recording a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// The ledger rows of the batch's like events, for the sync publisher.
+    pub rows: Vec<LedgerRow>,
+    /// The positions in the batch of the events whose id belongs to an event of other content, which was
+    /// recorded before or comes earlier in the batch.
+    pub conflicts: Vec<usize>,
+}
+
 /// What the read models hold after a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settled {
@@ -155,13 +165,13 @@ pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
     fn ping(&self) -> StoreFuture<'_, ()>;
 
     /// Appends behaviors, and for each like event its ledger row, `pending` under the lease, in one
-    /// transaction. What is there already stays as it is. Answers the ledger rows of the batch's like
-    /// events, as they were first recorded.
+    /// transaction. An event that was recorded before stays as it is; an event of other content under its id
+    /// is not recorded.
     fn record<'a>(
         &'a self,
         events: &'a [&'a BehaviorEvent],
         lease: Lease,
-    ) -> StoreFuture<'a, Vec<LedgerRow>>;
+    ) -> StoreFuture<'a, Recorded>;
 
     /// Brings read models and counts up to these like events and completes their ledger rows, in one
     /// transaction. Rows that another worker has claimed since keep their status and have no effect yet.

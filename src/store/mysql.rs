@@ -41,34 +41,42 @@ async fn establish(
     Ok(connection)
 }
 
-/// The code of the last error on a connection, which is the last of its conditions.
+/// One of the conditions that the last statement on a connection has raised.
 #[derive(Debug, QueryableByName)]
-struct LastError {
-    #[diesel(sql_type = BigInt)]
-    conditions: i64,
+struct Diagnostic {
     #[diesel(sql_type = BigInt)]
     errno: i64,
     #[diesel(sql_type = Text)]
     state: String,
+    #[diesel(sql_type = Text)]
+    text: String,
 }
 
-/// Asks the server for the code of the last error.
-async fn last_error(connection: &mut AsyncMysqlConnection) -> QueryResult<LastError> {
-    connection
-        .batch_execute("GET DIAGNOSTICS @likewise_conditions = NUMBER")
-        .await?;
-    // Fails if there is no condition.
-    let codes = "GET DIAGNOSTICS CONDITION @likewise_conditions \
-                 @likewise_errno = MYSQL_ERRNO, @likewise_sqlstate = RETURNED_SQLSTATE";
-    let asked = connection.batch_execute(codes).await;
-    let found = "SELECT CAST(@likewise_conditions AS SIGNED) AS conditions, \
-                 CAST(COALESCE(@likewise_errno, 0) AS SIGNED) AS errno, \
-                 CAST(COALESCE(@likewise_sqlstate, '') AS CHAR) AS state";
-    let last: LastError = RunQueryDsl::get_result(sql_query(found), connection).await?;
-    match asked {
-        Err(error) if last.conditions > 0 => Err(error),
-        _ => Ok(last),
+/// How many conditions are asked for. Few statements raise more than two.
+const CONDITIONS: usize = 8;
+
+/// Asks the server for the conditions that the last statement has raised: the error, and warnings and notes before
+/// and after it.
+async fn conditions(connection: &mut AsyncMysqlConnection) -> QueryResult<Vec<Diagnostic>> {
+    let mut found = vec!["SELECT 0 AS errno, '' AS state, '' AS text".to_owned()];
+    for n in 1..=CONDITIONS {
+        let get = format!(
+            "GET DIAGNOSTICS CONDITION {n} @likewise_errno_{n} = MYSQL_ERRNO, \
+             @likewise_state_{n} = RETURNED_SQLSTATE, @likewise_text_{n} = MESSAGE_TEXT"
+        );
+        // Fails if there are not so many.
+        if connection.batch_execute(&get).await.is_err() {
+            break;
+        }
+        found.push(format!(
+            "SELECT CAST(@likewise_errno_{n} AS SIGNED), CAST(@likewise_state_{n} AS CHAR), \
+             CAST(@likewise_text_{n} AS CHAR)"
+        ));
     }
+    let mut found: Vec<Diagnostic> =
+        RunQueryDsl::load(sql_query(found.join(" UNION ALL ")), connection).await?;
+    found.remove(0);
+    Ok(found)
 }
 
 impl Explain for AsyncMysqlConnection {
@@ -77,18 +85,24 @@ impl Explain for AsyncMysqlConnection {
             Ok(error) => return error,
             Err(info) => info,
         };
-        let meaning = match last_error(self).await {
+        let message = info.message();
+        let meaning = match conditions(self).await {
             // MariaDB keeps no condition of a statement that could not be prepared. Its text is fixed, so
             // that is not an event's fault.
-            Ok(last) if last.conditions == 0 => Meaning::Unusable,
-            Ok(last) => {
-                let errno = u16::try_from(last.errno).unwrap_or_default();
-                Meaning::of_mysql(errno, &last.state)
+            Ok(conditions) if conditions.is_empty() => Meaning::Unusable,
+            Ok(conditions) => {
+                // Which of them the error is, its text tells; what it means, its code.
+                let is_it = |one: &&Diagnostic| message.starts_with(&one.text);
+                let it = conditions.iter().find(is_it).or(conditions.last());
+                it.map_or(Meaning::Unknown, |it| {
+                    let errno = u16::try_from(it.errno).unwrap_or_default();
+                    Meaning::of_mysql(errno, &it.state)
+                })
             }
             // It was the driver's own error, or the connection is gone.
             Err(_) => Meaning::Unavailable,
         };
-        meaning.error(info.message())
+        meaning.error(message)
     }
 }
 

@@ -46,7 +46,8 @@ impl Reader {
             Ok(Err(panicked)) => StoreError::Unavailable(panicked.to_string()),
             Err(_) => StoreError::TimedOut(self.wait),
         };
-        if !error.was_answered() {
+        // That it is known to be away costs no time.
+        if !error.was_answered() && error.is_news() {
             *self.lock() = Some(Instant::now() + self.wait);
         }
         Err(error)

@@ -49,7 +49,12 @@ struct Outage {
     said_at: Instant,
     /// Whether the log has said that it began and not that it ended.
     is_said: bool,
+    /// The causes that the log has named in the last minute.
+    causes: Vec<String>,
 }
+
+/// How many causes of one outage the log names in a minute.
+const CAUSES: usize = 5;
 
 /// What the log says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +66,7 @@ enum Say {
 }
 
 impl Outage {
-    fn begin(now: Instant, rows: u64) -> Self {
+    fn begin(now: Instant, rows: u64, cause: &str) -> Self {
         Self {
             since: now,
             calls: 1,
@@ -70,26 +75,35 @@ impl Outage {
             worked_at: None,
             said_at: now,
             is_said: true,
+            causes: vec![cause.to_owned()],
         }
     }
 
     /// Takes note of another failure.
-    fn failed(&mut self, now: Instant, rows: u64) -> Say {
+    fn failed(&mut self, now: Instant, rows: u64, cause: &str) -> Say {
         let quiet = now.saturating_duration_since(self.worked_at.unwrap_or(self.failed_at));
         let over_after = self.worked_at.map_or(REMIND_EVERY, |_| SETTLED_AFTER);
         if quiet > over_after {
-            *self = Self::begin(now, rows);
+            *self = Self::begin(now, rows, cause);
             return Say::Begun;
         }
         self.calls += 1;
         self.rows += rows;
         self.failed_at = now;
         self.worked_at = None;
-        if now.saturating_duration_since(self.said_at) < REMIND_EVERY {
+        let is_reminder = now.saturating_duration_since(self.said_at) >= REMIND_EVERY;
+        if is_reminder {
+            self.causes.clear();
+        }
+        let is_new = !self.causes.iter().any(|named| named == cause);
+        if !is_reminder && (!is_new || self.causes.len() >= CAUSES) {
             return Say::Nothing;
         }
-        self.said_at = now;
+        self.causes.push(cause.to_owned());
         self.is_said = true;
+        if is_reminder {
+            self.said_at = now;
+        }
         Say::Still
     }
 
@@ -120,12 +134,16 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 /// Takes note of a failed call, and of the ledger rows that it puts back to wait.
 pub(super) fn failed(part: Part, doing: &'static str, rows: usize, error: &dyn Display) {
     let now = Instant::now();
+    let cause = error.to_string();
     let rows = rows as u64;
     let mut outages = lock();
     let (say, told) = match outages.get_mut(&(part, doing)) {
-        Some(outage) => (outage.failed(now, rows), (outage.calls, outage.rows)),
+        Some(outage) => (
+            outage.failed(now, rows, &cause),
+            (outage.calls, outage.rows),
+        ),
         None => {
-            outages.insert((part, doing), Outage::begin(now, rows));
+            outages.insert((part, doing), Outage::begin(now, rows, &cause));
             (Say::Begun, (1, rows))
         }
     };
@@ -211,9 +229,9 @@ mod tests {
     #[test]
     fn outage_is_one_line_a_minute_and_one_at_its_end() {
         let now = Instant::now();
-        let mut outage = Outage::begin(now, 5);
+        let mut outage = Outage::begin(now, 5, "locked");
         let said: Vec<_> = (1..=130)
-            .map(|second| outage.failed(after(now, second), 1))
+            .map(|second| outage.failed(after(now, second), 1, "locked"))
             .filter(|say| *say != Say::Nothing)
             .collect();
         assert_eq!(said, [Say::Still; 2]);
@@ -225,19 +243,29 @@ mod tests {
     #[test]
     fn calls_that_fail_by_turns_are_one_outage() {
         let now = Instant::now();
-        let mut outage = Outage::begin(now, 0);
+        let mut outage = Outage::begin(now, 0, "locked");
         assert_eq!(outage.worked(after(now, 1)), Say::Ended);
         for second in (2..50).step_by(2) {
-            assert_eq!(outage.failed(after(now, second), 0), Say::Nothing);
+            assert_eq!(outage.failed(after(now, second), 0, "locked"), Say::Nothing);
             assert_eq!(outage.worked(after(now, second + 1)), Say::Nothing);
         }
-        assert_eq!(outage.failed(after(now, 100), 0), Say::Begun);
+        assert_eq!(outage.failed(after(now, 100), 0, "locked"), Say::Begun);
     }
 
     #[test]
     fn outage_without_a_failure_for_a_minute_is_over() {
         let now = Instant::now();
-        let mut outage = Outage::begin(now, 0);
-        assert_eq!(outage.failed(after(now, 61), 0), Say::Begun);
+        let mut outage = Outage::begin(now, 0, "locked");
+        assert_eq!(outage.failed(after(now, 61), 0, "locked"), Say::Begun);
+    }
+
+    #[test]
+    fn another_cause_is_named_and_many_are_not() {
+        let now = Instant::now();
+        let mut outage = Outage::begin(now, 0, "locked");
+        assert_eq!(outage.failed(now, 0, "disk full"), Say::Still);
+        assert_eq!(outage.failed(now, 0, "disk full"), Say::Nothing);
+        let said = (0..100).filter(|n| outage.failed(now, 0, &n.to_string()) == Say::Still);
+        assert_eq!(said.count(), 3);
     }
 }

@@ -78,7 +78,7 @@ fn duplicates_and_reordered_events_count_once_and_the_newest_wins() {
     publisher.publish_as("once", LIKES, like.to_string());
     publisher.publish_as("once", LIKES, like.to_string());
     publisher.publish_as("another name", LIKES, like.to_string());
-    // The same event id with other content: what was recorded first stays.
+    // The same event id with other content: what was recorded first stays, and the others are kept apart.
     taken(&service, 1, 0);
     let mut altered = like.clone();
     altered["behavior"] = json!("unlike");
@@ -93,7 +93,7 @@ fn duplicates_and_reordered_events_count_once_and_the_newest_wins() {
     publisher.publish(LIKES, event(2, 1, "like", NOON).to_string());
     publisher.publish(LIKES, event(3, 1, "unlike", NOON).to_string());
     publisher.publish(LIKES, event(3, 1, "like", TWO).to_string());
-    taken(&service, 6, 0);
+    taken(&service, 6, 2);
 
     let states = stored_states(service.database());
     assert!(states[&(1, 1)] && !states[&(2, 1)] && states[&(3, 1)]);
@@ -118,7 +118,7 @@ fn duplicates_and_reordered_events_count_once_and_the_newest_wins() {
     for event in events {
         publisher.publish(LIKES, event);
     }
-    taken(&service, 206, 0);
+    taken(&service, 206, 2);
     let states = stored_states(service.database());
     for (pair, liked) in &expected {
         assert_eq!(states.get(pair), Some(liked), "{pair:?}");
@@ -379,4 +379,64 @@ fn changed_counts_are_announced_once_for_each_batch() {
         );
     }
     service.stop();
+}
+
+/// The columns of the read models, which a forged event must not change.
+fn read_models(service: &Service) -> Vec<Vec<crate::support::database::Value>> {
+    let database = service.database();
+    let mut rows = database.rows("SELECT user_id, video_id, version FROM video_likes");
+    rows.extend(database.rows("SELECT user_id, comment_id, version FROM comment_likes"));
+    rows.extend(database.rows("SELECT resource_id, like_count FROM like_counts"));
+    rows.sort();
+    rows
+}
+
+#[test]
+fn ids_used_twice_are_quarantined_and_the_first_stands() {
+    let stack = Stack::start();
+    let service = stack.setup().start();
+    let client = service.client();
+    let publisher = Publisher::of(&stack.nats);
+    let liked = client.like(1, 1);
+    taken(&service, 1, 0);
+    let before = read_models(&service);
+    let version = chrono::Utc::now().timestamp_micros();
+
+    // All that a message can claim about an event that is completed, one of our own.
+    let mut forged = event(1, 1, "unlike", NOON);
+    forged["event_id"] = json!(liked.event_id);
+    forged["source"] = json!("likewise-api");
+    forged["version"] = json!(version);
+    let mut of_another = forged.clone();
+    of_another["user_id"] = json!(2);
+    of_another["behavior"] = json!("like");
+    let mut of_a_comment = of_another.clone();
+    of_a_comment["resource_type"] = json!("comment");
+    let mut seen = forged.clone();
+    seen["behavior"] = json!("view");
+    for message in [&forged, &of_another, &of_a_comment, &seen] {
+        publisher.publish(LIKES, message.to_string());
+    }
+    // Two under one id that nobody has used: the first of them stands.
+    let first = event(3, 3, "like", NOON);
+    let mut second = first.clone();
+    second["user_id"] = json!(4);
+    publisher.publish(LIKES, first.to_string());
+    publisher.publish(LIKES, second.to_string());
+    publisher.publish(LIKES, first.to_string());
+    taken(&service, 2, 5);
+
+    let reasons = service
+        .database()
+        .texts("SELECT DISTINCT reason FROM quarantined_events");
+    assert_eq!(reasons.len(), 1);
+    assert!(
+        reasons[0].contains("event id belongs to another event"),
+        "{reasons:?}"
+    );
+    let after = read_models(&service);
+    assert_eq!(after.len(), before.len() + 2, "{after:?}");
+    assert!(before.iter().all(|row| after.contains(row)), "{after:?}");
+    assert!(client.read(1, 1).liked && client.read(3, 3).liked && !client.read(4, 3).liked);
+    everything_holds(&service);
 }

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use likewise::domain::{Action, BehaviorEvent, BehaviorType, Mark, Pair, Source, Version};
 use likewise::store::Settled;
 use rand::RngExt;
+use uuid::Uuid;
 
 use super::Broken;
 use super::process::{Asker, Durable, Id, Memory, Record, Request, ToCache};
@@ -193,7 +194,12 @@ impl World {
     /// Another service publishes: something new, new or old or ahead of its time; the same again; or
     /// something else under an id that it has used before.
     pub fn publish_foreign(&mut self) {
-        let event = if !self.published.is_empty() && self.rng.random_bool(0.3) {
+        let event = if let Some(event_id) = self.draw_used_id() {
+            BehaviorEvent {
+                event_id,
+                ..self.draw_foreign()
+            }
+        } else if !self.published.is_empty() && self.rng.random_bool(0.3) {
             let n = self.rng.random_range(0..self.published.len());
             let published = self.published[n].clone();
             if self.rng.random_bool(0.5) {
@@ -217,6 +223,16 @@ impl World {
             self.acknowledged.insert(event.event_id);
         }
         self.published.push(event);
+    }
+
+    /// Now and then, the id of an event that is recorded, perhaps of one of our own.
+    fn draw_used_id(&mut self) -> Option<Uuid> {
+        let used = self.database.behaviors.len();
+        if used == 0 || self.rng.random_bool(0.9) {
+            return None;
+        }
+        let place = self.rng.random_range(0..used);
+        self.database.behaviors.keys().nth(place).copied()
     }
 
     fn draw_foreign(&mut self) -> BehaviorEvent {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use likewise::domain::{
-    Action, BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Mark, Pair, Resource, Source, Status,
+    Action, BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Mark, Pair, Resource, Status,
 };
-use likewise::store::{FailedAttempt, Lease, Settled, StoreError};
+use likewise::store::{FailedAttempt, Lease, Recorded, Settled, StoreError};
 use uuid::Uuid;
 
 use super::Broken;
@@ -58,6 +58,22 @@ fn due(row: &Row, now: DateTime<Utc>) -> bool {
     row.next_attempt_at.is_some_and(|at| at <= now)
 }
 
+/// `SAME` in store/statements: whoever sent it, and wherever in the stream.
+fn is_same(one: &BehaviorEvent, other: &BehaviorEvent) -> bool {
+    let content = |event: &BehaviorEvent| {
+        let BehaviorEvent {
+            user_id,
+            resource,
+            behavior,
+            version,
+            occurred_at,
+            ..
+        } = *event;
+        (user_id, resource, behavior, version, occurred_at)
+    };
+    content(one) == content(other)
+}
+
 fn event_of(row: &LedgerRow) -> (Pair, Mark) {
     let pair = Pair {
         resource: row.resource,
@@ -67,12 +83,12 @@ fn event_of(row: &LedgerRow) -> (Pair, Mark) {
 }
 
 impl Database {
-    /// `record_on`: what is there already stays as it is.
+    /// `record_on`: what is there already stays as it is, and other content under its id is refused.
     pub fn record(
         &mut self,
         events: &[&BehaviorEvent],
         lease: Lease,
-    ) -> Result<Vec<LedgerRow>, StoreError> {
+    ) -> Result<Recorded, StoreError> {
         let recording = |event: &&&BehaviorEvent| {
             self.banes.get(&event.event_id) == Some(&Bane::Recording)
                 && !self.behaviors.contains_key(&event.event_id)
@@ -80,43 +96,33 @@ impl Database {
         if events.iter().any(|event| recording(&event)) {
             return Err(StoreError::Refused("a behavior".into()));
         }
-        for event in events {
-            let recorded = self.behaviors.entry(event.event_id);
-            let recorded = recorded.or_insert_with(|| (*event).clone());
-            // `misnamed` in store/statements: what was recorded first stands.
-            if recorded.action().is_some()
-                && let Some(row) = LedgerRow::born(event, lease.max_retries)
-            {
+        let mut recorded = Recorded::default();
+        for (place, event) in events.iter().enumerate() {
+            let first = self.behaviors.entry(event.event_id);
+            let first = first.or_insert_with(|| (*event).clone());
+            if !is_same(first, event) {
+                recorded.conflicts.push(place);
+            } else if let Some(row) = LedgerRow::born(event, lease.max_retries) {
                 self.ledger.entry(event.event_id).or_insert(Row {
-                    row,
+                    row: row.clone(),
                     status: Status::Pending,
                     next_attempt_at: Some(lease.until()),
                     error: None,
                 });
+                recorded.rows.push(row);
             }
         }
-        let (ours, foreign): (Vec<_>, Vec<_>) =
-            events.iter().partition(|event| event.source == Source::Api);
-        let born = ours
-            .into_iter()
-            .filter_map(|event| LedgerRow::born(event, lease.max_retries));
-        // `unclaimed` in store/statements.rs.
-        let ids: BTreeSet<Uuid> = foreign.iter().map(|event| event.event_id).collect();
-        let unclaimed = ids
-            .iter()
-            .filter_map(|id| self.ledger.get(id))
-            .filter(|row| row.status == Status::Pending && row.row.fencing_token == 1)
-            .map(|row| row.row.clone());
-        Ok(born.chain(unclaimed).collect())
+        Ok(recorded)
     }
 
     /// `sync_on`: the count is locked, so that nobody else is between the fold and the commit.
     pub fn sync(&mut self, rows: &[LedgerRow]) -> Result<Result<Settled, StoreError>, Broken> {
         // `complete`, and `completed` for the rows that it finds closed: only what is completed has an
-        // effect.
+        // effect, and only if the ledger says the same.
         let completes = |row: &LedgerRow| {
             self.ledger.get(&row.event_id).is_some_and(|found| {
-                held(found, row.fencing_token) || found.status == Status::Completed
+                (held(found, row.fencing_token) || found.status == Status::Completed)
+                    && found.row.is_of_one_content_with(row)
             })
         };
         let effective: Vec<&LedgerRow> = rows.iter().filter(|row| completes(row)).collect();

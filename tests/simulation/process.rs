@@ -133,7 +133,8 @@ pub struct Record {
 pub struct Recording {
     pub batch: Vec<Record>,
     pub parts: Bisection,
-    pub failures: Vec<Option<NotRecorded>>,
+    /// What each parcel is answered: why it failed, or the positions of its conflicting events.
+    pub answers: Vec<Result<Vec<usize>, NotRecorded>>,
     pub rows: Vec<LedgerRow>,
     pub answered: bool,
 }

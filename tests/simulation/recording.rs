@@ -161,7 +161,7 @@ impl World {
         let batch: Vec<_> = memory.to_record.drain(..most).collect();
         memory.recording = Some(Recording {
             parts: Bisection::of(batch.len()),
-            failures: vec![None; batch.len()],
+            answers: vec![Ok(Vec::new()); batch.len()],
             rows: Vec::new(),
             answered: false,
             batch,
@@ -176,28 +176,39 @@ impl World {
         if let Some(part) = recording.parts.next_part() {
             let parcels = recording.batch[part.clone()].iter();
             let events: Vec<&BehaviorEvent> = parcels.flat_map(|parcel| &parcel.events).collect();
-            let mut rows: Vec<&BehaviorEvent> = events;
-            rows.sort_by_key(|event| event.event_id);
             let lease = self.lease();
             let outcome = self.transaction();
             let recorded = match outcome {
                 Outcome::NotCommitted(error) => Err(error),
-                Outcome::Committed => self.database.record(&rows, lease),
-                Outcome::AnswerLost(error) => self.database.record(&rows, lease).and(Err(error)),
+                Outcome::Committed => self.database.record(&events, lease),
+                Outcome::AnswerLost(error) => self.database.record(&events, lease).and(Err(error)),
             };
             match recorded {
-                Ok(rows) => recording.rows.extend(rows),
+                Ok(recorded) => {
+                    recording.rows.extend(recorded.rows);
+                    let places = part.flat_map(|parcel| {
+                        let events = recording.batch[parcel].events.len();
+                        (0..events).map(move |place| (parcel, place))
+                    });
+                    let places: Vec<_> = places.collect();
+                    for conflict in recorded.conflicts {
+                        let (parcel, place) = places[conflict];
+                        if let Ok(answer) = &mut recording.answers[parcel] {
+                            answer.push(place);
+                        }
+                    }
+                }
                 Err(error) if error.may_be_of_one_row() && recording.parts.halve(&part) => {}
                 Err(error) => {
                     self.note_value(&error);
-                    recording.failures[part].fill(Some(not_recorded(&error)));
+                    recording.answers[part].fill(Err(not_recorded(&error)));
                 }
             }
             self.memory(p).recording = Some(recording);
         } else if !recording.answered {
             recording.answered = true;
-            for (parcel, failure) in recording.batch.iter().zip(&recording.failures) {
-                self.answer(p, parcel.asker, failure.as_ref());
+            for (parcel, answer) in recording.batch.iter().zip(&recording.answers) {
+                self.answer(p, parcel.asker, answer);
             }
             self.memory(p).recording = Some(recording);
         } else if !self.faults || self.rng.random_bool(0.95) {
@@ -206,29 +217,42 @@ impl World {
         // Else the sync publisher has no room, and the rows stay in the ledger.
     }
 
-    fn answer(&mut self, p: usize, asker: Asker, failure: Option<&NotRecorded>) {
+    fn answer(&mut self, p: usize, asker: Asker, answer: &Result<Vec<usize>, NotRecorded>) {
         let memory = self.memory(p);
         match asker {
             Asker::Request(id) => {
                 if let Some(request) = memory.requests.get_mut(&id) {
-                    request.durable = if failure.is_none() {
+                    request.durable = if answer.is_ok() {
                         Durable::Reached
                     } else {
                         Durable::Nowhere
                     };
                     let event_id = request.event.event_id;
-                    if failure.is_none() {
+                    if answer.is_ok() {
                         self.acknowledged.insert(event_id);
                     }
                 }
             }
             Asker::Delivery(id) => {
-                if let Some(delivery) = memory.deliveries.get_mut(&id) {
-                    delivery.stage = match failure {
-                        None => Stage::Recorded,
-                        Some(NotRecorded::Unavailable(_)) => Stage::Unavailable,
-                        Some(NotRecorded::Refused(_)) => Stage::Refused,
-                    };
+                let Some(delivery) = memory.deliveries.get_mut(&id) else {
+                    return;
+                };
+                delivery.stage = match answer {
+                    Ok(_) => Stage::Recorded,
+                    Err(NotRecorded::Unavailable(_)) => Stage::Unavailable,
+                    Err(NotRecorded::Refused(_)) => Stage::Refused,
+                };
+                let Ok(conflicts) = answer else {
+                    return;
+                };
+                let mut messages = Vec::new();
+                for place in conflicts.iter().rev() {
+                    messages.push(delivery.messages.remove(*place));
+                }
+                if !messages.is_empty() {
+                    let stage = Stage::ToQuarantine;
+                    let id = memory.new_id();
+                    memory.deliveries.insert(id, Delivery { messages, stage });
                 }
             }
         }

@@ -8,7 +8,7 @@ use likewise::domain::{
     Action, BehaviorEvent, BehaviorType, LedgerRow, Pair, Resource, ResourceType, Source, UserId,
     Version,
 };
-use likewise::store::{self, Lease, Store, StoreError, StoreFuture, StoreOptions};
+use likewise::store::{self, Lease, Recorded, Store, StoreError, StoreFuture, StoreOptions};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use tempfile::TempDir;
@@ -92,10 +92,18 @@ impl Bench {
     /// Records events; their ledger rows are under a lease of a minute from now.
     #[track_caller]
     pub fn record(&self, events: &[BehaviorEvent]) -> Vec<LedgerRow> {
+        let Recorded { rows, conflicts } = self.try_record(events);
+        assert_eq!(conflicts, [0; 0], "conflicting events");
+        rows
+    }
+
+    /// As [`record`](Self::record), with the events that conflict.
+    #[track_caller]
+    pub fn try_record(&self, events: &[BehaviorEvent]) -> Recorded {
         let events: Vec<_> = events.iter().collect();
         let runtime = &self.runtime;
         match runtime.block_on(self.store.record(&events, lease_at(Utc::now()))) {
-            Ok(rows) => rows,
+            Ok(recorded) => recorded,
             Err(error) => panic!("{error}"),
         }
     }

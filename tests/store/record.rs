@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use likewise::domain::{Action, BehaviorEvent, BehaviorType, LedgerRow, Resource, Source};
+use likewise::store::Recorded;
 use rand::seq::SliceRandom;
 
 use super::bench::{Bench, MAX_RETRIES, comment, foreign, later, lease_at, like, own};
@@ -12,6 +13,9 @@ use crate::support::seed;
 on_every_database!(
     again_changes_nothing,
     of_other_content_the_first_stands,
+    whatever_differs_conflicts,
+    the_same_from_elsewhere_is_no_conflict,
+    what_the_ledger_says_has_the_effect,
     an_id_that_stands_for_a_view_takes_no_like,
     a_thousand_with_any_text,
     several_recorders_of_the_same_events,
@@ -56,25 +60,116 @@ fn sizes(behaviors: i64, ledger: i64) -> [(&'static str, i64); 2] {
 }
 
 fn of_other_content_the_first_stands(bench: &Bench) {
-    let first = foreign(1, Resource::video(7), BehaviorType::Like, 17, "legacy");
-    let other = BehaviorEvent {
-        event_id: first.event_id,
-        ..foreign(2, comment(8), BehaviorType::Unlike, 99, "another")
-    };
+    let first = foreign(1, Resource::video(7), BehaviorType::Like, 17, "feed");
     let born = [LedgerRow::born(&first, MAX_RETRIES).expect("a like event")];
-    let other = [other];
-    assert_eq!(bench.record(&[first]), born);
-    assert_eq!(bench.record(&other), born);
-    // A worker has it: it is not handed out again.
+    let other = [BehaviorEvent {
+        event_id: first.event_id,
+        ..own(2, comment(8), Action::Unlike, 99)
+    }];
+    assert_eq!(bench.record(&[first.clone()]), born);
+    let refused = Recorded {
+        rows: Vec::new(),
+        conflicts: vec![0],
+    };
+    // While the first is pending, claimed and completed.
+    assert_eq!(bench.try_record(&other), refused);
     let claimed = bench.ask(|store| store.claim(lease_at(later()), 10)).rows;
     assert_eq!(claimed.len(), 1);
-    assert_eq!(bench.record(&other), []);
+    assert_eq!(bench.try_record(&other), refused);
     bench.sync(&claimed);
-    assert_eq!(bench.record(&other), []);
+    assert_eq!(bench.try_record(&other), refused);
+    assert_eq!(bench.record(&[first]), born);
     bench.verified();
 }
 
-/// In one batch or in two, a like under the id of a view is the view again, and no like event.
+/// Each single thing that two events under one id can differ in, in one batch and in two.
+fn whatever_differs_conflicts(bench: &Bench) {
+    type Change = fn(&mut BehaviorEvent);
+    let changes: [Change; 7] = [
+        |event| event.user_id += 1,
+        |event| event.resource.id += 1,
+        |event| event.resource = comment(event.resource.id),
+        |event| event.behavior = BehaviorType::Unlike,
+        |event| event.behavior = BehaviorType::View,
+        |event| event.version.0 += 1,
+        |event| event.occurred_at += TimeDelta::microseconds(1),
+    ];
+    let video = Resource::video(7);
+    let mut user_id = 0;
+    for behavior in [BehaviorType::Like, BehaviorType::Share] {
+        for change in changes {
+            let mut next = || {
+                user_id += 10;
+                foreign(user_id, video, behavior, 17, "feed")
+            };
+            let (first, neighbour) = (next(), next());
+            let mut other = first.clone();
+            change(&mut other);
+            let together = [
+                other.clone(),
+                first.clone(),
+                neighbour.clone(),
+                first.clone(),
+            ];
+            bench.record(&[first.clone()]);
+            assert_eq!(bench.try_record(&together).conflicts, [0], "{other:?}");
+            let (first, neighbour) = (next(), next());
+            let mut other = first.clone();
+            change(&mut other);
+            let together = [first.clone(), neighbour, other, first];
+            assert_eq!(bench.try_record(&together).conflicts, [2]);
+        }
+    }
+}
+
+/// Who sends an event, and where it is in the stream, is no part of its content.
+fn the_same_from_elsewhere_is_no_conflict(bench: &Bench) {
+    let first = own(1, Resource::video(7), Action::Like, 17);
+    let again = BehaviorEvent {
+        source: Source::Foreign("feed".into()),
+        stream_sequence: Some(99),
+        ..first.clone()
+    };
+    let rows = bench.record(&[first]);
+    assert_eq!(rows, bench.record(&[again]));
+    bench.sync(&rows);
+    // The events of the Go services get another version from each place in the stream.
+    let legacy = foreign(2, Resource::video(7), BehaviorType::Like, 17, "legacy");
+    let rows = bench.record(&[legacy.clone()]);
+    bench.sync(&rows);
+    let mut again = legacy;
+    again.version.0 += 5;
+    bench.sync(&bench.record(&[again]));
+    bench.verified();
+}
+
+/// A worker that holds something else than the ledger says changes nothing.
+fn what_the_ledger_says_has_the_effect(bench: &Bench) {
+    let rows = bench.record(&[like(1, 7), like(2, 7)]);
+    let mut forged = rows.clone();
+    forged[0].action = Action::Unlike;
+    forged[1].user_id = 99;
+    forged[1].resource = comment(3);
+    bench.sync(&forged);
+    assert_eq!(
+        bench.database().number("SELECT COUNT(*) FROM video_likes"),
+        0
+    );
+    bench.sync(&rows);
+    for row in &mut forged {
+        row.version.0 += 1;
+    }
+    bench.sync(&forged);
+    assert_eq!(
+        bench
+            .database()
+            .number("SELECT COUNT(*) FROM comment_likes"),
+        0
+    );
+    bench.verified();
+}
+
+/// In one batch or in two, a like under the id of a view is refused, and is no like event.
 fn an_id_that_stands_for_a_view_takes_no_like(bench: &Bench) {
     let video = Resource::video(7);
     for user_id in 1..=2 {
@@ -84,14 +179,14 @@ fn an_id_that_stands_for_a_view_takes_no_like(bench: &Bench) {
             ..view.clone()
         };
         let other = foreign(9, video, BehaviorType::Like, 16 + user_id, "another");
-        let rows = if user_id == 1 {
-            bench.record(&[view, like, other])
+        let recorded = if user_id == 1 {
+            bench.try_record(&[view, like, other])
         } else {
             bench.record(&[view]);
-            bench.record(&[like, other])
+            bench.try_record(&[other, like])
         };
-        assert_eq!(rows.len(), 1);
-        bench.sync(&rows);
+        assert_eq!((recorded.rows.len(), recorded.conflicts), (1, vec![1]));
+        bench.sync(&recorded.rows);
     }
     assert_eq!(bench.database().sizes()[..2], sizes(4, 2));
     bench.verified();

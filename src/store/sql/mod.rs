@@ -32,7 +32,7 @@ pub(super) mod prelude {
 
     pub(in crate::store) use crate::domain::{
         Begun, BehaviorEvent, Claim, Fold, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount,
-        Mark, Pair, Priority, Resource, ResourceType, Source, Status, UserId, Version,
+        Mark, Pair, Priority, Resource, ResourceType, Status, UserId, Version,
     };
     pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, known};
     pub(in crate::store) use crate::store::connection::{
@@ -71,6 +71,6 @@ pub(super) mod prelude {
     pub(in crate::store) use crate::store::statements::{LEDGER, Statement, Statements};
     pub(in crate::store) use crate::store::{
         Check, Claimed, FailedAttempt, Found, Lease, Maintenance, Operations, QuarantinedEvent,
-        Settled, Store, StoreFuture, StoreOptions, Verification,
+        Recorded, Settled, Store, StoreFuture, StoreOptions, Verification,
     };
 }

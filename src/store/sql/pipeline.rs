@@ -82,10 +82,11 @@ macro_rules! sql_store {
                 connection: &mut $connection,
                 events: &[&BehaviorEvent],
                 lease: Lease,
-            ) -> Result<Vec<LedgerRow>, StoreError> {
+            ) -> Result<Recorded, StoreError> {
                 let mut rows: Vec<_> = events
                     .iter()
-                    .map(|event| {
+                    .enumerate()
+                    .map(|(place, event)| {
                         (
                             id_text(event.event_id),
                             event.user_id,
@@ -96,54 +97,52 @@ macro_rules! sql_store {
                             event.source.name(),
                             time_text(event.occurred_at),
                             event.stream_sequence,
+                            place,
                         )
                     })
                     .collect();
                 // In one order everywhere: of two workers that are given the same messages, one waits
-                // for the other, and neither for its own tail.
+                // for the other, and neither for its own tail. Of one id, the first in the batch comes first.
                 rows.sort_by(|one, other| one.0.cmp(&other.0));
-                let mut params = [
+                let params = [
                     Param::rows(&rows),
                     Param::time(lease.now),
                     Param::time(lease.until()),
                     Param::Number(lease.max_retries.into()),
                 ];
-                Self::execute(connection, &self.statements.insert_behaviors, &params).await?;
-                let born = |event: &&BehaviorEvent| LedgerRow::born(event, lease.max_retries);
-                if events.iter().all(|event| event.action().is_none()) {
-                    return Ok(Vec::new());
+                let recorded =
+                    Self::affect(connection, &self.statements.insert_behaviors, &params).await?;
+                let likes = events.iter().filter(|event| event.action().is_some());
+                let likes = likes.count();
+                // An id may have been used before if fewer rows are new than were sent. Where the database
+                // also counts the rows that were there already, the ledger tells: it takes only like events
+                // that equal their behavior.
+                let mut is_used = if $dialect.counts_only_new_rows() {
+                    recorded < events.len()
+                } else {
+                    likes < events.len()
+                };
+                if likes > 0 {
+                    let listed =
+                        Self::affect(connection, &self.statements.insert_ledger, &params).await?;
+                    is_used |= listed < likes;
                 }
-                // An event of our own has a fresh id. One from elsewhere may have come before, with
-                // other content: then the first one stands.
-                let foreign: Vec<_> = events
+                let mut conflicts = BTreeSet::new();
+                if is_used {
+                    let found: Vec<TotalRow> =
+                        Self::load(connection, &self.statements.conflicts, &params[..1]).await?;
+                    conflicts.extend(found.iter().map(|row| row.total as usize));
+                }
+                let rows = events
                     .iter()
-                    .filter(|event| event.source != Source::Api && event.action().is_some())
-                    .map(|event| (id_text(event.event_id),))
+                    .enumerate()
+                    .filter(|(place, _)| !conflicts.contains(place))
+                    .filter_map(|(_, event)| LedgerRow::born(event, lease.max_retries))
                     .collect();
-                if !foreign.is_empty() {
-                    let ids = [Param::rows(&foreign)];
-                    let misnamed: Vec<TotalRow> =
-                        Self::load(connection, &self.statements.misnamed, &ids).await?;
-                    if !misnamed.is_empty() {
-                        rows.retain(|row| misnamed.iter().all(|first| first.label != row.0));
-                        params[0] = Param::rows(&rows);
-                    }
-                }
-                Self::execute(connection, &self.statements.insert_ledger, &params).await?;
-                let mut ledger: Vec<_> = events
-                    .iter()
-                    .filter(|event| event.source == Source::Api)
-                    .filter_map(born)
-                    .collect();
-                if !foreign.is_empty() {
-                    let params = [Param::rows(&foreign)];
-                    let rows: Vec<EventRow> =
-                        Self::load(connection, &self.statements.unclaimed, &params).await?;
-                    for row in rows {
-                        ledger.push(row.ledger_row()?.1);
-                    }
-                }
-                Ok(ledger)
+                Ok(Recorded {
+                    rows,
+                    conflicts: conflicts.into_iter().collect(),
+                })
             }
 
             async fn sync_on(
@@ -193,11 +192,21 @@ macro_rules! sql_store {
             ) -> Result<Vec<&'a LedgerRow>, StoreError> {
                 let held: Vec<_> = rows
                     .iter()
-                    .map(|row| (id_text(row.event_id), row.fencing_token))
+                    .map(|row| {
+                        (
+                            id_text(row.event_id),
+                            row.fencing_token,
+                            row.user_id,
+                            row.resource.resource_type.as_str(),
+                            row.resource.id,
+                            row.action.as_str(),
+                            row.version,
+                        )
+                    })
                     .collect();
                 let params = [Param::rows(&held), Param::time(now)];
                 let done = Self::affect(connection, &self.statements.complete, &params).await?;
-                let ids: BTreeSet<_> = held.into_iter().map(|(id, _)| (id,)).collect();
+                let ids: BTreeSet<_> = held.into_iter().map(|row| (row.0,)).collect();
                 if done == ids.len() {
                     return Ok(rows.iter().collect());
                 }
@@ -205,9 +214,16 @@ macro_rules! sql_store {
                 let found: Vec<EventRow> =
                     Self::load(connection, &self.statements.completed, &[Param::rows(&ids)])
                         .await?;
-                let completed: BTreeSet<&str> = found.iter().map(EventRow::id).collect();
-                let is_completed =
-                    |row: &&LedgerRow| completed.contains(id_text(row.event_id).as_str());
+                // Only what the ledger says has an effect, whatever the message said that brought the row.
+                let mut completed = BTreeMap::new();
+                for row in &found {
+                    let (_, row) = row.ledger_row()?;
+                    completed.insert(row.event_id, row);
+                }
+                let is_completed = |row: &&LedgerRow| {
+                    let listed = completed.get(&row.event_id);
+                    listed.is_some_and(|listed| listed.is_of_one_content_with(row))
+                };
                 Ok(rows.iter().filter(is_completed).collect())
             }
 
@@ -552,7 +568,7 @@ macro_rules! sql_store {
                 &'a self,
                 events: &'a [&'a BehaviorEvent],
                 lease: Lease,
-            ) -> StoreFuture<'a, Vec<LedgerRow>> {
+            ) -> StoreFuture<'a, Recorded> {
                 transact!(self, $begin, |connection| self
                     .record_on(connection, events, lease))
             }

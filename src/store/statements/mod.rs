@@ -53,10 +53,9 @@ pub(super) struct Statements {
     pub(super) insert_behaviors: Statement,
     /// Parameters: rows of [`BEHAVIOR`], now, the end of the lease, the most retries.
     pub(super) insert_ledger: Statement,
-    /// The ledger rows of these events that nobody has claimed yet. Parameters: rows `(event_id)`.
-    pub(super) unclaimed: Statement,
-    /// The ids under which a behavior is recorded that is no like event. Parameters: rows `(event_id)`.
-    pub(super) misnamed: Statement,
+    /// The places of the events that do not equal the behavior recorded under their id. Parameters: rows of
+    /// [`BEHAVIOR`].
+    pub(super) conflicts: Statement,
     /// Reads counts. Parameters: rows `(resource_type, resource_id)`.
     pub(super) counts: Statement,
     /// As `counts`, and locks them until the transaction ends.
@@ -65,7 +64,8 @@ pub(super) struct Statements {
     pub(super) insert_counts: Statement,
     /// Parameters: rows `(resource_type, resource_id, like_count, revision)`, now.
     pub(super) write_counts: Statement,
-    /// Parameters: rows `(event_id, token)`, now.
+    /// Completes rows that this worker holds and that say what it holds of them. Parameters: rows of [`HELD_ROW`],
+    /// now.
     pub(super) complete: Statement,
     /// The ledger rows of these events that are completed. Parameters: rows `(event_id)`.
     pub(super) completed: Statement,
@@ -146,7 +146,7 @@ pub(super) struct LikesStatements {
 }
 
 /// The columns of a recorded behavior.
-const BEHAVIOR: [Column; 9] = [
+const BEHAVIOR: [Column; 10] = [
     Word("event_id"),
     Number("user_id"),
     Word("resource_type"),
@@ -156,6 +156,25 @@ const BEHAVIOR: [Column; 9] = [
     Text("source"),
     Time("behavior_time"),
     Number("stream_sequence"),
+    Number("place"),
+];
+
+/// Matches an event `r` that equals the recorded behavior `b`. The events of the Go services have no version
+/// of their own: theirs is made of their place in the stream, which is another each time.
+const SAME: &str = "b.user_id = r.user_id AND b.resource_type = r.resource_type \
+    AND b.resource_id = r.resource_id AND b.behavior_type = r.behavior_type \
+    AND b.behavior_time = r.behavior_time \
+    AND (b.version = r.version OR (b.source = 'legacy' AND r.source = 'legacy'))";
+
+/// The columns of a ledger row that a worker holds, with what it says.
+const HELD_ROW: [Column; 7] = [
+    Word("event_id"),
+    Number("token"),
+    Number("user_id"),
+    Word("resource_type"),
+    Number("resource_id"),
+    Word("action_type"),
+    Number("version"),
 ];
 
 /// The columns of a message in quarantine, its bytes spelled in hexadecimal.
@@ -213,25 +232,19 @@ impl Statements {
                 "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, \
                  action_type, status, version, retry_count, max_retries, priority, \
                  next_attempt_at, lease_until, fencing_token, created_at, updated_at) \
-                 SELECT r.event_id, CONCAT(r.resource_type, '_like'), r.resource_type, \
-                 r.resource_id, r.user_id, r.behavior_type, 'pending', r.version, 0, $4, 0, \
+                 SELECT b.event_id, CONCAT(b.resource_type, '_like'), b.resource_type, \
+                 b.resource_id, b.user_id, b.behavior_type, 'pending', b.version, 0, $4, 0, \
                  {lease_end}, {lease_end}, 1, {now}, {now} FROM {behavior} \
-                 WHERE r.behavior_type IN ('like', 'unlike') {}",
+                 {join} user_behaviors b ON b.event_id = r.event_id AND {SAME} \
+                 WHERE b.behavior_type IN ('like', 'unlike') {}",
                 d.on_conflict("sync_events", &["id"], &[])
             )
             .into(),
-            unclaimed: format!(
-                "SELECT {LEDGER_COLUMNS} FROM {event} {join} sync_events e ON e.id = r.event_id \
-                 WHERE e.status = 'pending' AND e.fencing_token = 1"
+            conflicts: format!(
+                "SELECT r.event_id AS label, r.place AS total FROM {behavior} \
+                 {join} user_behaviors b ON b.event_id = r.event_id WHERE NOT ({SAME})"
             )
             .into(),
-            misnamed: total(
-                "b.event_id",
-                &format!(
-                    "{event} {join} user_behaviors b ON b.event_id = r.event_id \
-                     WHERE b.behavior_type NOT IN ('like', 'unlike') GROUP BY b.event_id"
-                ),
-            ),
             completed: format!(
                 "SELECT {LEDGER_COLUMNS} FROM {event} {join} sync_events e ON e.id = r.event_id \
                  WHERE e.status = 'completed'"
@@ -277,8 +290,8 @@ impl Statements {
             complete: d
                 .update(
                     "sync_events",
-                    &held,
-                    HELD,
+                    &d.rows("$1", &HELD_ROW),
+                    &format!("{HELD} AND {HELD_CONTENT}"),
                     &[
                         ("status", "'completed'"),
                         ("processed_at", &now),
@@ -480,6 +493,10 @@ impl Statements {
 /// Matches ledger rows that this worker still holds: nobody has claimed them since, and they are open.
 const HELD: &str = "e.id = r.event_id AND e.fencing_token = r.token \
     AND e.status IN ('pending', 'processing')";
+
+/// Matches ledger rows that say what the batch says of them.
+const HELD_CONTENT: &str = "e.user_id = r.user_id AND e.resource_type = r.resource_type \
+    AND e.resource_id = r.resource_id AND e.action_type = r.action_type AND e.version = r.version";
 
 impl LikesStatements {
     /// Behaviors that the read models show: like events that are completed. One without a ledger row has
