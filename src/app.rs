@@ -292,15 +292,9 @@ async fn open_broker(settings: &Settings) -> Result<Option<Arc<Broker>>, AppErro
     };
     let broker = Broker::connect(options).await?;
     broker.wait_until_connected(BROKER_WAIT).await;
-    match broker.check().await {
-        Ok(()) => {}
-        Err(NatsError::Unavailable(error)) => PartFailed {
-            part: Part::Broker,
-            doing: "connecting to NATS; likes go to the database until it is there",
-            error: &error,
-        }
-        .emit(),
-        Err(error) => return Err(error.into()),
+    // The check logs what keeps the stream from being used; likes go to the database until it can be.
+    if let Err(error @ (NatsError::TooOld { .. } | NatsError::Unusable(_))) = broker.check().await {
+        return Err(error.into());
     }
     Ok(Some(Arc::new(broker)))
 }
@@ -450,7 +444,7 @@ impl Actors {
         let gone = Arc::new(PartsGone::default());
         let health_monitor = settings.role.is_api().then(|| {
             starter.start(HealthMonitor::NAME, |vitals| {
-                HealthMonitor::new(parts.probe(), Arc::clone(&gone), vitals)
+                HealthMonitor::new(parts.probe(), reader.clone(), Arc::clone(&gone), vitals)
             })
         });
         Self {

@@ -89,6 +89,10 @@ pub struct PartReport {
     /// Why not, in words that everybody may read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What an operator should know of it all the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub warnings: Vec<String>,
 }
 
 /// Whether a part answers.
@@ -107,16 +111,39 @@ impl PartReport {
             None => PartState::Up,
             Some(_) => PartState::Down,
         };
-        Self { kind, state, error }
+        Self {
+            kind,
+            state,
+            error,
+            warnings: Vec::new(),
+        }
     }
 
     fn of_broker(broker: &Broker) -> Self {
         let error = match (broker.is_connected(), broker.is_ready()) {
             (false, _) => Some("not connected".to_owned()),
-            (true, false) => Some("connected, but its stream is not in order".to_owned()),
+            (true, false) => Some(
+                broker
+                    .misconfigured()
+                    .unwrap_or_else(|| "connected, but its stream is not in order".to_owned()),
+            ),
             (true, true) => None,
         };
-        Self::new("NATS", error)
+        let differences = broker.differences().into_iter();
+        Self {
+            warnings: differences
+                .map(|one| format!("{one}; see /admin/stream"))
+                .collect(),
+            ..Self::new("NATS", error)
+        }
+    }
+}
+
+impl PartReport {
+    /// Whether it answers.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.state == PartState::Up
     }
 }
 
@@ -124,6 +151,24 @@ impl PartReport {
 pub type PartReports = BTreeMap<&'static str, PartReport>;
 
 impl Probe {
+    /// As [`look`](Self::look), and asks the database whether acknowledged events are in quarantine.
+    pub async fn report(&self) -> PartReports {
+        let mut parts = self.look().await;
+        if let Some(database) = parts.get_mut(Part::Database.as_str())
+            && database.is_up()
+            && let Ok(Ok(found)) =
+                tokio::time::timeout(PING_TIMEOUT, self.store.acknowledged_in_quarantine(1)).await
+            && !found.holds()
+        {
+            database.warnings.push(format!(
+                "{} acknowledged events are in quarantine, so their likes have no effect; see \
+                 /admin/quarantine?resolved=false",
+                found.differences
+            ));
+        }
+        parts
+    }
+
     /// Asks all parts at once; takes two seconds at the most.
     pub async fn look(&self) -> PartReports {
         let (database, cache) = tokio::join!(

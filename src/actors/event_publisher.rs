@@ -9,8 +9,8 @@ use futures_util::future::join_all;
 
 use super::kit::{Batcher, Parcel, Vitals, spawn_batch, spawn_work, supervise_batching};
 use crate::messages::{NotPublished, Publish};
-use crate::nats::{Broker, NatsError};
-use crate::telemetry::{BatchPublished, BrokerReady, Part, PartFailed};
+use crate::nats::{Broker, NatsError, publish_error};
+use crate::telemetry::BatchPublished;
 
 /// How the event publisher works.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,7 @@ impl EventPublisher {
             serde_json::json!({
                 "connected": broker.as_ref().is_some_and(|broker| broker.is_connected()),
                 "ready": broker.as_ref().is_some_and(|broker| broker.is_ready()),
+                "stream_differences": broker.as_ref().map(|broker| broker.differences()),
             })
         });
         Self {
@@ -98,7 +99,7 @@ impl Publishing {
             let acknowledgement = sent?.await;
             acknowledgement
                 .map(drop)
-                .map_err(|error| NatsError::Unavailable(error.to_string()))
+                .map_err(|error| publish_error(&error))
         }));
         let mut published = 0;
         let mut failed = None;
@@ -117,8 +118,12 @@ impl Publishing {
         }
         self.vitals.progress(published);
         BatchPublished { events: published }.emit();
+        if published > 0 {
+            self.broker.publish_succeeded();
+        }
         if let Some(error) = failed {
-            self.failed("publishing events", &error);
+            self.vitals.failed(&error);
+            self.broker.publish_failed(&error);
         }
     }
 
@@ -136,27 +141,10 @@ impl Publishing {
         self.broker.publish(&parcel.body.event).await
     }
 
+    /// Checks the stream when that is due. The broker logs what it finds.
     async fn check(&self) {
-        if self.broker.is_ready() || !self.broker.is_connected() {
-            return;
+        if let Err(error) = self.broker.check_if_due().await {
+            self.vitals.failed(&error);
         }
-        match self.broker.check().await {
-            Ok(()) => BrokerReady.emit(),
-            Err(error) => self.failed("checking the stream", &error),
-        }
-    }
-
-    fn failed(&self, doing: &'static str, error: &NatsError) {
-        // Once per outage: what fails while it is known to be out of order is no news.
-        if self.broker.is_ready() || doing != "publishing events" {
-            self.vitals.failed(error);
-            PartFailed {
-                part: Part::Broker,
-                doing,
-                error,
-            }
-            .emit();
-        }
-        self.broker.suspect();
     }
 }

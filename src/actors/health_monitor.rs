@@ -6,7 +6,9 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 
 use super::kit::{Provoke, Turn, Vitals, spawn_work};
-use crate::health::{PartsGone, Probe};
+use crate::health::{PartState, PartsGone, Probe};
+use crate::store::Reader;
+use crate::telemetry::Part;
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -14,6 +16,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// The actor.
 pub struct HealthMonitor {
     probe: Probe,
+    reader: Reader,
     gone: Arc<PartsGone>,
     vitals: Arc<Vitals>,
     turn: Turn,
@@ -23,9 +26,9 @@ impl HealthMonitor {
     /// Its name in the registry.
     pub const NAME: &'static str = "health_monitor";
 
-    /// A monitor that keeps `gone` up to date.
+    /// A monitor that keeps `gone` up to date, and tells this reader when the database answers.
     #[must_use]
-    pub fn new(probe: Probe, gone: Arc<PartsGone>, vitals: Arc<Vitals>) -> Self {
+    pub fn new(probe: Probe, reader: Reader, gone: Arc<PartsGone>, vitals: Arc<Vitals>) -> Self {
         let watched = Arc::clone(&gone);
         vitals.set_details(move || {
             let two = watched.two();
@@ -37,6 +40,7 @@ impl HealthMonitor {
         });
         Self {
             probe,
+            reader,
             gone,
             vitals,
             turn: Turn::default(),
@@ -49,10 +53,16 @@ impl HealthMonitor {
             return;
         };
         let (probe, gone) = (self.probe.clone(), Arc::clone(&self.gone));
+        let reader = self.reader.clone();
         let vitals = Arc::clone(&self.vitals);
         spawn_work(Arc::clone(&self.vitals), async move {
             let _turn = turn;
-            gone.note(&probe.look().await);
+            let parts = probe.look().await;
+            gone.note(&parts);
+            let database = parts.get(Part::Database.as_str());
+            if database.is_some_and(|database| database.state == PartState::Up) {
+                reader.answers();
+            }
             vitals.progress(1);
         });
     }

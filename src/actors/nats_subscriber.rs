@@ -17,9 +17,10 @@ use tokio::sync::Semaphore;
 use super::behavior_recorder::BehaviorRecorder;
 use super::cache_writer::{CacheWriter, take_back};
 use super::kit::{Mailbox, Provoke, Turn, Vitals, spawn_work};
-use crate::domain::{Backoff, BehaviorEvent, LedgerRow, Source};
+use crate::domain::version::wall_clock;
+use crate::domain::{Backoff, BehaviorEvent, LedgerRow, Origin, Source, Version};
 use crate::messages::{NotRecorded, Record};
-use crate::nats::{Broker, NatsError, decode};
+use crate::nats::{Broker, Incoming, NatsError, decode};
 use crate::store::{QuarantinedEvent, Store};
 use crate::telemetry::{EventsQuarantined, MessagesTaken, Part, PartFailed, PullStalled};
 
@@ -87,6 +88,7 @@ impl NatsSubscriber {
                         "pulling": subscription.pulling.is_taken(),
                         "in_work": subscription.in_work.load(Ordering::Relaxed),
                         "pending": subscription.pending.load(Ordering::Relaxed),
+                        "stream_differences": subscription.broker.differences(),
                     })
                 },
             )
@@ -110,12 +112,30 @@ impl NatsSubscriber {
     }
 }
 
+impl NatsSubscriber {
+    /// Compares the stream with the configuration while it is in order; otherwise pulling does.
+    fn compare_stream(&self) {
+        let subscription = Arc::clone(&self.subscription);
+        if !subscription.broker.is_ready() {
+            return;
+        }
+        spawn_work(Arc::clone(&self.subscription.vitals), async move {
+            if let Err(error) = subscription.broker.check_if_due().await {
+                subscription.vitals.failed(&error);
+            }
+        });
+    }
+}
+
 impl Actor for NatsSubscriber {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
         self.keep_pulling();
-        context.run_interval(Duration::from_secs(1), |actor, _| actor.keep_pulling());
+        context.run_interval(Duration::from_secs(1), |actor, _| {
+            actor.keep_pulling();
+            actor.compare_stream();
+        });
     }
 }
 
@@ -204,9 +224,17 @@ impl Subscription {
 
     /// Pulls with one handle on the consumer until something is wrong with it.
     async fn pull(self: &Arc<Self>) -> Result<(), NatsError> {
-        // Checks the server as well, and makes the stream if this worker is the first to come.
-        if !self.broker.is_ready() {
-            self.broker.check().await?;
+        // Checks the server as well, and creates the stream if this worker is the first to come.
+        if !self.broker.is_ready()
+            && let Err(error) = self.broker.check().await
+        {
+            // The check has logged it, once for each cause.
+            self.vitals.failed(&error);
+            // What the stream holds is taken even while its settings keep likes from being published.
+            if !matches!(error, NatsError::Misconfigured { .. }) {
+                tokio::time::sleep(self.options.pause).await;
+                return Ok(());
+            }
         }
         let consumer = self.broker.consumer().await;
         // The stream may be gone; where nobody publishes, nobody else would notice.
@@ -278,7 +306,12 @@ impl Subscription {
             };
             redelivered += usize::from(info.delivered > 1);
             self.pending.store(info.pending, Ordering::Relaxed);
-            match decode(&message.payload, info.stream_sequence) {
+            let incoming = Incoming {
+                subject: message.subject.as_str(),
+                body: &message.payload,
+                sequence: info.stream_sequence,
+            };
+            match decode(&incoming, latest_clock(&info)) {
                 Ok(event) => {
                     events.push(event);
                     recordable.push(message);
@@ -419,8 +452,11 @@ impl Subscription {
         };
         let kept = self.store.quarantine(&events).await;
         if kept.is_ok() {
+            let is_accepted =
+                |event: &&QuarantinedEvent| Origin::of(&event.subject) == Origin::Accepted;
             EventsQuarantined {
                 events: events.len(),
+                accepted: events.iter().filter(is_accepted).count(),
                 reason: &first.reason,
             }
             .emit();
@@ -456,6 +492,13 @@ impl Subscription {
         self.vitals.failed(&error);
         PartFailed { part, doing, error }.emit();
     }
+}
+
+/// The clock that a foreign event's time is judged by: the later of this process's and the NATS server's when
+/// it stored the message, so that neither alone can refuse an event for being behind.
+fn latest_clock(info: &async_nats::jetstream::message::Info<'_>) -> Version {
+    let stored = info.published.unix_timestamp_nanos() / 1_000;
+    wall_clock().max(Version(i64::try_from(stored).unwrap_or(0)))
 }
 
 /// The start of a text, as much as a column takes, and without what a database does not.

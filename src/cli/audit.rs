@@ -10,6 +10,7 @@ use super::Failure;
 use super::maintenance::{Bar, drop_own_caches, parts};
 use crate::config::Settings;
 use crate::maintenance::{Audit, AuditOptions, AuditReport};
+use crate::store::Finding;
 
 /// How many differences are shown.
 const SHOWN: usize = 20;
@@ -116,7 +117,18 @@ pub(super) fn print(out: &mut impl Write, report: &AuditReport) -> std::io::Resu
     if report.found() > SHOWN as u64 {
         writeln!(out, "  ... and {} more", report.found() - SHOWN as u64)?;
     }
-    if !report.repair {
+    let quarantined = report
+        .findings
+        .get(&Finding::AcknowledgedEventInQuarantine)
+        .map_or(0, |tally| tally.found);
+    if quarantined > 0 {
+        writeln!(
+            out,
+            "{quarantined} acknowledged events are in quarantine; no repair publishes them: see \
+             `likewise events quarantine --open`"
+        )?;
+    }
+    if !report.repair && report.found() > quarantined {
         writeln!(
             out,
             "nothing was changed; `likewise audit --repair` mends it"

@@ -8,6 +8,7 @@ mod migrate;
 mod prune;
 mod rebuild;
 mod serve;
+mod stream;
 mod token;
 mod verify;
 mod verify_cache;
@@ -55,6 +56,9 @@ enum Command {
     /// Look at what became of events, and try again, discard or mend what failed
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Compare the NATS stream with the settings, and change it
+    #[command(subcommand)]
+    Stream(stream::StreamCommand),
     /// Make tokens for services
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -113,6 +117,7 @@ impl Cli {
             Command::Audit(arguments) => audit::run(settings()?, arguments).await,
             Command::Rebuild(arguments) => rebuild::run(settings()?, arguments).await,
             Command::Prune(arguments) => prune::run(settings()?, arguments).await,
+            Command::Stream(command) => stream::run(settings()?, command).await,
             Command::Token(command) => token::run(&command),
             Command::Verify(arguments) => verify::run(settings()?, arguments).await,
         }

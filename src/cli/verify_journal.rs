@@ -144,6 +144,7 @@ impl Told {
             self.acknowledged.len(),
         );
         let mut wrong = check("each pair is as it was last asked for", self.pairs.len());
+        let mut missing = Vec::new();
         for ids in self.acknowledged.chunks(AT_ONCE) {
             let found = store.journaled(ids).await?;
             for id in ids {
@@ -153,6 +154,9 @@ impl Told {
                     continue;
                 };
                 let status = one.status.as_deref().unwrap_or("no ledger row");
+                if one.behaviors == 0 {
+                    missing.push(*id);
+                }
                 if one.behaviors == 0 || status != "completed" {
                     let found = format!("{} behaviors, {status}", one.behaviors);
                     note(
@@ -175,6 +179,7 @@ impl Told {
                 }
             }
         }
+        explain(&mut lost, store, &missing).await?;
         // The ids are unique to the database, but in the answers too: each request has an event of its own.
         let different: BTreeSet<_> = self.acknowledged.iter().collect();
         let repeated = self.acknowledged.len() - different.len();
@@ -227,6 +232,24 @@ impl Told {
         }
         Ok([lost, doubled, wrong])
     }
+}
+
+/// Says of the examples of lost events which are in quarantine, and why.
+async fn explain(lost: &mut Check, store: &dyn Store, missing: &[Uuid]) -> Result<(), Failure> {
+    let shown = missing.iter().take(lost.examples.len());
+    let shown: Vec<_> = shown.copied().collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    for (id, found) in store.quarantined_events(&shown).await? {
+        let subject = format!("event {id}");
+        for example in &mut lost.examples {
+            if example.subject == subject {
+                example.found.clone_from(&found);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn note(check: &mut Check, examples: usize, subject: String, expected: &str, found: &str) {

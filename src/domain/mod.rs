@@ -11,6 +11,8 @@ pub mod idempotency;
 pub mod in_flight;
 pub mod job;
 pub mod ledger;
+pub mod origin;
+pub mod outage;
 pub mod version;
 
 pub use backoff::Backoff;
@@ -26,4 +28,6 @@ pub use idempotency::{Begun, Identity, KeptRequest, KeyedRequest};
 pub use in_flight::{Flight, InFlight};
 pub use job::{JobKind, JobState};
 pub use ledger::{Claim, FailureKind, LedgerRow, Priority, Status, Step, Verdict};
+pub use origin::Origin;
+pub use outage::Outage;
 pub use version::{HybridClock, Version};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{TimeDelta, Utc};
 
 use super::cache_audit::CacheAudit;
+use super::report::EXAMPLES;
 use super::{AuditReport, MaintenanceError, Parts, Progress};
 use crate::domain::ResourceType;
 use crate::store::{Chunk, Discrepancy, Finding, Pass, Position, Subject};
@@ -124,12 +125,16 @@ impl Audit {
         }))
     }
 
-    /// What it found, once there is no step left.
+    /// What it found, once there is no step left. Events in quarantine are found here: they stay there until
+    /// an operator resolves them, and no repair may publish them by itself.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn finish(mut self) -> Result<AuditReport, MaintenanceError> {
         self.report.overdue_rows = self.parts.store.overdue(Utc::now() - OVERDUE).await?;
+        let quarantine = self.parts.store.acknowledged_in_quarantine(EXAMPLES);
+        self.report
+            .add_check(Finding::AcknowledgedEventInQuarantine, quarantine.await?);
         self.report.finished_at = Utc::now();
         Ok(self.report)
     }

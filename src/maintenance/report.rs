@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::store::{Discrepancy, Finding, Sizes};
+use crate::store::{Check, Discrepancy, Finding, Sizes};
 
 /// How many discrepancies a report shows.
-const EXAMPLES: usize = 100;
+pub(super) const EXAMPLES: usize = 100;
 
 /// How often something was found, and how often it was put right.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -100,6 +100,23 @@ impl AuditReport {
                 });
             }
         }
+    }
+
+    /// Adds what a check of the database counted.
+    pub(super) fn add_check(&mut self, finding: Finding, check: Check) {
+        let found = u64::try_from(check.differences).unwrap_or(0);
+        if found == 0 {
+            return;
+        }
+        self.findings.entry(finding).or_default().found += found;
+        let room = EXAMPLES.saturating_sub(self.examples.len());
+        let examples = check.examples.into_iter().take(room);
+        self.examples.extend(examples.map(|one| Example {
+            finding,
+            subject: one.subject,
+            expected: one.expected,
+            found: one.found,
+        }));
     }
 
     pub(super) fn mend<'a>(&mut self, mended: impl Iterator<Item = &'a Discrepancy>) {

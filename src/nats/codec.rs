@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::BEHAVIORS;
-use crate::domain::version::wall_clock;
+use crate::domain::origin::{ACCEPTED, BEHAVIORS, Origin};
 use crate::domain::{
     BehaviorEvent, BehaviorType, HybridClock, InvalidBehavior, Resource, ResourceType, Source,
     Version,
@@ -31,9 +30,20 @@ pub enum Undecodable {
     /// It names ids that nobody can have.
     #[error(transparent)]
     Invalid(#[from] InvalidBehavior),
-    /// It comes from the future.
+    /// A foreign event is dated too far ahead.
     #[error("it is dated {0}, more than five minutes ahead of this server's clock")]
     FromTheFuture(String),
+}
+
+/// A message of the stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Incoming<'a> {
+    /// The subject it arrived on.
+    pub subject: &'a str,
+    /// Its body.
+    pub body: &'a [u8],
+    /// Its place in the stream, which orders what the Go services date to the same second.
+    pub sequence: u64,
 }
 
 /// An event on the wire.
@@ -82,13 +92,17 @@ struct Legacy {
 /// The source noted for events of the Go services, which do not name themselves.
 const LEGACY_SOURCE: &str = "legacy";
 
-/// The subject of an event.
+/// The source noted for foreign events that claim to be Likewise's own.
+const UNVERIFIED_API: &str = "unverified:likewise-api";
+
+/// The subject of an event. Its tree follows from the event's source.
 #[must_use]
 pub fn subject(event: &BehaviorEvent) -> String {
-    format!(
-        "{BEHAVIORS}.{}.{}",
-        event.resource.resource_type, event.behavior
-    )
+    let tree = match event.source {
+        Source::Api => ACCEPTED,
+        Source::Foreign(_) => BEHAVIORS,
+    };
+    format!("{tree}.{}.{}", event.resource.resource_type, event.behavior)
 }
 
 /// The body of an event.
@@ -112,16 +126,14 @@ pub fn encode(event: &BehaviorEvent) -> Bytes {
     )
 }
 
-/// Reads an event. `sequence` is the message's place in the stream, which orders what the Go services
-/// date to the same second.
+/// Reads an event. The subject decides whose it is, whatever the body claims: an event on an accepted
+/// subject is Likewise's own and is taken whatever its time, because it was acknowledged to a user. A foreign
+/// event must not be dated more than five minutes after `now`.
 ///
 /// # Errors
-/// If it is none, with the reason for whoever published it.
-pub fn decode(body: &[u8], sequence: u64) -> Result<BehaviorEvent, Undecodable> {
-    decode_at(body, sequence, wall_clock())
-}
-
-fn decode_at(body: &[u8], sequence: u64, now: Version) -> Result<BehaviorEvent, Undecodable> {
+/// If the message is no event, with the reason for its publisher.
+pub fn decode(message: &Incoming<'_>, now: Version) -> Result<BehaviorEvent, Undecodable> {
+    let Incoming { body, sequence, .. } = *message;
     if body.len() > MAX_PAYLOAD {
         return Err(Undecodable::TooLarge(body.len()));
     }
@@ -132,10 +144,11 @@ fn decode_at(body: &[u8], sequence: u64, now: Version) -> Result<BehaviorEvent, 
             "it is another kind of value".to_owned(),
         ));
     };
-    let event = if object.contains_key("resource_type") || object.contains_key("behavior") {
-        current(json, sequence)?
-    } else {
-        legacy(json, sequence)?
+    let origin = Origin::of(message.subject);
+    let is_legacy = !object.contains_key("resource_type") && !object.contains_key("behavior");
+    let event = match origin {
+        Origin::Foreign if is_legacy => legacy(json, sequence)?,
+        _ => current(json, sequence, origin)?,
     };
     if event.version <= Version::NEVER {
         return Err(Undecodable::Field(format!(
@@ -144,22 +157,28 @@ fn decode_at(body: &[u8], sequence: u64, now: Version) -> Result<BehaviorEvent, 
         )));
     }
     let latest = event.version.max(Version::at(event.occurred_at));
-    if HybridClock::is_too_far_ahead(latest, now) {
+    if origin == Origin::Foreign && HybridClock::is_too_far_ahead(latest, now) {
         return Err(Undecodable::FromTheFuture(latest.moment().to_rfc3339()));
     }
     Ok(event.validated()?)
 }
 
-fn current(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
+fn current(json: Value, sequence: u64, origin: Origin) -> Result<BehaviorEvent, Undecodable> {
     let given: Given = serde_path_to_error::deserialize(json)
         .map_err(|error| Undecodable::Field(error.to_string()))?;
-    let source = given.source.unwrap_or_default();
-    if source.len() > Source::MAX_LENGTH || source.contains('\0') {
-        return Err(Undecodable::Field(format!(
-            "source must be text of at most {} bytes",
-            Source::MAX_LENGTH
-        )));
-    }
+    let source = match origin {
+        Origin::Accepted => Source::Api,
+        Origin::Foreign => foreign_source(given.source.unwrap_or_default())?,
+    };
+    let version = match (given.version, origin) {
+        (Some(version), _) => version,
+        (None, Origin::Foreign) => Version::at(given.occurred_at),
+        (None, Origin::Accepted) => {
+            return Err(Undecodable::Field(
+                "version is missing, which every event on this subject has".to_owned(),
+            ));
+        }
+    };
     Ok(BehaviorEvent {
         event_id: given.event_id,
         user_id: given.user_id,
@@ -168,18 +187,26 @@ fn current(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
             id: given.resource_id,
         },
         behavior: given.behavior,
-        version: given
-            .version
-            .unwrap_or_else(|| Version::at(given.occurred_at)),
+        version,
         occurred_at: given.occurred_at,
-        // Only events that drew their version here are known to come with one content for one id.
-        source: if source == Source::API && given.version.is_some() {
-            Source::Api
-        } else {
-            Source::Foreign(source)
-        },
+        source,
         stream_sequence: Some(sequence),
     })
+}
+
+/// The source of a foreign event. A name is only a claim: Likewise's own is not taken from a body.
+fn foreign_source(name: String) -> Result<Source, Undecodable> {
+    if name.len() > Source::MAX_LENGTH || name.contains('\0') {
+        return Err(Undecodable::Field(format!(
+            "source must be text of at most {} bytes",
+            Source::MAX_LENGTH
+        )));
+    }
+    Ok(Source::Foreign(if name == Source::API {
+        UNVERIFIED_API.to_owned()
+    } else {
+        name
+    }))
 }
 
 fn legacy(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
@@ -276,9 +303,21 @@ mod tests {
     use super::*;
 
     const NOW: Version = Version(1_790_000_000_000_000);
+    const FOREIGN: &str = "likewise.behaviors.comment.share";
+    const OWN: &str = "likewise.accepted.comment.share";
+    const AN_HOUR: i64 = 3_600_000_000;
+
+    fn decode_on(subject: &str, body: &[u8], sequence: u64) -> Result<BehaviorEvent, Undecodable> {
+        let message = Incoming {
+            subject,
+            body,
+            sequence,
+        };
+        decode(&message, NOW)
+    }
 
     fn read(body: &Value) -> Result<BehaviorEvent, Undecodable> {
-        decode_at(body.to_string().as_bytes(), 42, NOW)
+        decode_on(FOREIGN, body.to_string().as_bytes(), 42)
     }
 
     fn valid() -> Value {
@@ -299,22 +338,66 @@ mod tests {
         body
     }
 
-    #[test]
-    fn an_event_of_our_own_comes_back_as_it_was_sent() {
-        let event = BehaviorEvent::accepted(
+    fn accepted(version: Version) -> BehaviorEvent {
+        BehaviorEvent::accepted(
             Uuid::now_v7(),
             7,
             Resource::video(9),
             BehaviorType::Like,
-            Version(NOW.0 + 3),
+            version,
         )
-        .expect("valid");
-        assert_eq!(subject(&event), "likewise.behaviors.video.like");
+        .expect("valid")
+    }
+
+    #[test]
+    fn an_event_of_our_own_comes_back_as_it_was_sent() {
+        let event = accepted(Version(NOW.0 + 3));
+        assert_eq!(subject(&event), "likewise.accepted.video.like");
         let arrived = BehaviorEvent {
             stream_sequence: Some(42),
             ..event.clone()
         };
-        assert_eq!(decode_at(&encode(&event), 42, NOW), Ok(arrived));
+        assert_eq!(decode_on(OWN, &encode(&event), 42), Ok(arrived));
+    }
+
+    #[test]
+    fn accepted_events_are_never_refused_for_their_time() {
+        let ahead = accepted(Version(NOW.0 + AN_HOUR));
+        let decoded = decode_on(OWN, &encode(&ahead), 42).expect("ours");
+        assert_eq!(
+            (decoded.version, decoded.source),
+            (ahead.version, Source::Api)
+        );
+        assert!(matches!(
+            decode_on(FOREIGN, &encode(&ahead), 42),
+            Err(Undecodable::FromTheFuture(_))
+        ));
+    }
+
+    #[test]
+    fn the_subject_and_not_the_body_says_who_publishes() {
+        let claimed = decode_on(FOREIGN, &encode(&accepted(NOW)), 42).expect("valid");
+        assert_eq!(claimed.source, Source::Foreign(UNVERIFIED_API.to_owned()));
+        assert_eq!(subject(&claimed), "likewise.behaviors.video.like");
+        let versioned = with("version", json!(NOW.0)).to_string();
+        let ours = decode_on(OWN, versioned.as_bytes(), 42).expect("valid");
+        assert_eq!(ours.source, Source::Api);
+    }
+
+    #[test]
+    fn only_events_that_likewise_writes_are_read_on_accepted_subjects() {
+        for (body, reason) in [
+            (valid(), "version is missing"),
+            (
+                json!({"user_id": 7, "video_id": 9, "action_type": 1, "timestamp": 1_789_999_000}),
+                "missing field",
+            ),
+        ] {
+            let refused = decode_on(OWN, body.to_string().as_bytes(), 42)
+                .expect_err("not ours")
+                .to_string();
+            assert!(refused.contains(reason), "{refused}");
+        }
     }
 
     #[test]
@@ -362,11 +445,11 @@ mod tests {
         let large = read(&with("source", json!("s".repeat(MAX_PAYLOAD))));
         assert!(matches!(large, Err(Undecodable::TooLarge(_))));
         assert!(matches!(
-            decode_at(b"{\"user_id\": ", 1, NOW),
+            decode_on(FOREIGN, b"{\"user_id\": ", 1),
             Err(Undecodable::NotJson(_))
         ));
         assert!(matches!(
-            decode_at(&[0xff, 0xfe], 1, NOW),
+            decode_on(FOREIGN, &[0xff, 0xfe], 1),
             Err(Undecodable::NotJson(_))
         ));
     }
@@ -402,7 +485,7 @@ mod tests {
             })
         };
         let id = |body: &Value, sequence| {
-            decode_at(body.to_string().as_bytes(), sequence, NOW)
+            decode_on(FOREIGN, body.to_string().as_bytes(), sequence)
                 .expect("valid")
                 .event_id
         };

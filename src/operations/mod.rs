@@ -21,7 +21,7 @@ use crate::actors::cache_writer::{CacheWriter, take_back};
 use crate::actors::kit::Mailbox;
 use crate::domain::LedgerRow;
 use crate::maintenance::{MaintenanceError, Parts, PruneOptions};
-use crate::nats::Broker;
+use crate::nats::{Broker, StreamReport};
 use crate::store::{LedgerEntry, LedgerFilter, LedgerHealth, Store, StoreError};
 
 /// Where operators come to.
@@ -81,6 +81,20 @@ impl Desk {
     ) -> Result<Vec<LedgerEntry>, OperationError> {
         check(filter)?;
         Ok(self.store().search(filter, after, limit).await?)
+    }
+
+    /// The settings of the stream and its consumer, configured and current.
+    ///
+    /// # Errors
+    /// If there is no NATS, or it does not answer.
+    pub async fn stream(&self) -> Result<StreamReport, OperationError> {
+        let Some(broker) = self.broker() else {
+            return Err(OperationError::NotFound(
+                "this process has no NATS (LIKEWISE_NATS_URL)".to_owned(),
+            ));
+        };
+        let report = broker.inspect().await;
+        report.map_err(|error| OperationError::Unavailable(error.to_string()))
     }
 
     fn store(&self) -> &dyn Store {

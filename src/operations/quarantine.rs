@@ -7,7 +7,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Desk, OperationError};
-use crate::nats::decode;
+use crate::domain::Origin;
+use crate::domain::version::wall_clock;
+use crate::nats::{Incoming, decode, original_id};
 use crate::store::QuarantineEntry;
 use crate::telemetry::OperatorIntervened;
 
@@ -81,11 +83,13 @@ impl Desk {
         Ok(self.quarantine_entry(id).await?.into())
     }
 
-    /// Publishes a message as the event that it is by now, or that `mended` makes of it. Answers the event's
-    /// id.
+    /// Publishes a message as the event that it is by now, or that `mended` makes of it, on the subjects that it
+    /// came from: an acknowledged event stays acknowledged and keeps its id, a foreign one stays foreign. Returns
+    /// the event's id.
     ///
     /// # Errors
-    /// If it still is no event, was resolved before, or there is no broker; then nothing has changed.
+    /// If it still is no event, would be another acknowledged event, was resolved before, or there is no broker;
+    /// then nothing has changed.
     pub async fn republish(
         &self,
         id: Uuid,
@@ -93,11 +97,28 @@ impl Desk {
         operator: &str,
     ) -> Result<Uuid, OperationError> {
         let entry = self.open_entry(id).await?;
-        let payload = mended.map_or(entry.event.payload, |json| json.to_string().into_bytes());
-        let sequence = u64::try_from(entry.event.stream_sequence).unwrap_or_default();
-        let event = decode(&payload, sequence).map_err(|reason| {
+        let payload = mended.map_or_else(
+            || entry.event.payload.clone(),
+            |json| json.to_string().into_bytes(),
+        );
+        let incoming = Incoming {
+            subject: &entry.event.subject,
+            body: &payload,
+            sequence: u64::try_from(entry.event.stream_sequence).unwrap_or_default(),
+        };
+        let event = decode(&incoming, wall_clock()).map_err(|reason| {
             OperationError::Invalid(format!("the message is no event: {reason}"))
         })?;
+        let original = entry.event.message_id.as_deref().and_then(original_id);
+        if let Some(original) = original
+            && Origin::of(incoming.subject) == Origin::Accepted
+            && original != event.event_id
+        {
+            return Err(OperationError::Invalid(format!(
+                "the message is the acknowledged event {original}, so its event_id cannot become {}",
+                event.event_id
+            )));
+        }
         let Some(broker) = self.broker() else {
             return Err(OperationError::Unavailable(
                 "there is no NATS to publish to (LIKEWISE_NATS_URL)".to_owned(),

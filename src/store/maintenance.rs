@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::StoreFuture;
+use super::{Check, StoreFuture};
 use crate::domain::{Pair, Resource, ResourceType, UserId};
 
 /// One walk of an audit through a table.
@@ -72,17 +72,20 @@ pub enum Finding {
     WrongCount,
     /// A cache entry that says what the database does not.
     StaleCacheEntry,
+    /// An acknowledged event in quarantine, so that it has no effect.
+    AcknowledgedEventInQuarantine,
 }
 
 impl Finding {
     /// Every finding.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::MissingLedgerRow,
         Self::MissingBehavior,
         Self::BrokenLedgerRow,
         Self::WrongLike,
         Self::WrongCount,
         Self::StaleCacheEntry,
+        Self::AcknowledgedEventInQuarantine,
     ];
 
     /// The word for it in JSON and metrics.
@@ -95,6 +98,7 @@ impl Finding {
             Self::WrongLike => "wrong_like",
             Self::WrongCount => "wrong_count",
             Self::StaleCacheEntry => "stale_cache_entry",
+            Self::AcknowledgedEventInQuarantine => "acknowledged_event_in_quarantine",
         }
     }
 }
@@ -202,6 +206,16 @@ pub struct Journaled {
 pub trait Maintenance: Send + Sync {
     /// What there is under each of these event ids.
     fn journaled<'a>(&'a self, ids: &'a [Uuid]) -> StoreFuture<'a, BTreeMap<Uuid, Journaled>>;
+
+    /// Acknowledged events in quarantine that nobody has resolved: they have no effect. Counts all of them and
+    /// shows so many. The index makes it cheap.
+    fn acknowledged_in_quarantine(&self, examples: usize) -> StoreFuture<'_, Check>;
+
+    /// Which of these events are or were in quarantine, by their id, and why.
+    fn quarantined_events<'a>(
+        &'a self,
+        ids: &'a [Uuid],
+    ) -> StoreFuture<'a, BTreeMap<String, String>>;
 
     /// How large the tables are.
     fn sizes(&self) -> StoreFuture<'_, Sizes>;

@@ -58,7 +58,7 @@ const CONDITIONS: usize = 8;
 /// Asks the server for the conditions that the last statement has raised: the error, and warnings and notes before
 /// and after it.
 async fn conditions(connection: &mut AsyncMysqlConnection) -> QueryResult<Vec<Diagnostic>> {
-    let mut found = vec!["SELECT 0 AS errno, '' AS state, '' AS text".to_owned()];
+    let mut selects = Vec::new();
     for n in 1..=CONDITIONS {
         let get = format!(
             "GET DIAGNOSTICS CONDITION {n} @likewise_errno_{n} = MYSQL_ERRNO, \
@@ -68,14 +68,18 @@ async fn conditions(connection: &mut AsyncMysqlConnection) -> QueryResult<Vec<Di
         if connection.batch_execute(&get).await.is_err() {
             break;
         }
-        found.push(format!(
-            "SELECT CAST(@likewise_errno_{n} AS SIGNED), CAST(@likewise_state_{n} AS CHAR), \
-             CAST(@likewise_text_{n} AS CHAR)"
+        selects.push(format!(
+            "SELECT CAST(COALESCE(@likewise_errno_{n}, 0) AS SIGNED) AS errno, \
+             CAST(COALESCE(@likewise_state_{n}, '') AS CHAR) AS state, \
+             CAST(COALESCE(@likewise_text_{n}, '') AS CHAR) AS text"
         ));
     }
-    let mut found: Vec<Diagnostic> =
-        RunQueryDsl::load(sql_query(found.join(" UNION ALL ")), connection).await?;
-    found.remove(0);
+    // Fails if the connection is gone.
+    connection.batch_execute("DO 0").await?;
+    let mut found = Vec::new();
+    for select in selects {
+        found.push(RunQueryDsl::get_result(sql_query(select), connection).await?);
+    }
     Ok(found)
 }
 

@@ -4,11 +4,11 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use super::metrics::{
-    AcceptedLabels, ActionLabels, ActorLabels, JobLabels, METRICS, OutcomeLabels, PartLabels,
-    ProblemLabels,
+    AcceptedLabels, ActionLabels, ActorLabels, JobLabels, METRICS, OriginLabels, OutcomeLabels,
+    PartLabels, ProblemLabels,
 };
 use super::outages;
-use crate::domain::{FailureKind, Status, Step};
+use crate::domain::{FailureKind, Origin, Status, Step};
 use crate::messages::Durability;
 
 /// The parts that Likewise depends on, as logs and metrics name them.
@@ -182,6 +182,84 @@ impl BrokerReady {
     }
 }
 
+/// Something that Likewise does with NATS failed.
+pub struct BrokerFailed<'a> {
+    /// What was being done.
+    pub doing: &'static str,
+    /// Why it failed.
+    pub error: &'a dyn Display,
+    /// Whether the outage has not had this cause before.
+    pub is_news: bool,
+}
+
+impl BrokerFailed<'_> {
+    /// Counts it, and logs each cause once in an outage.
+    pub fn emit(self) {
+        METRICS
+            .part_failures
+            .get_or_create(&PartLabels {
+                part: Part::Broker.as_str(),
+            })
+            .inc();
+        if self.is_news {
+            log::warn!(target: "likewise::nats", "{} failed: {}", self.doing, self.error);
+        }
+    }
+}
+
+/// What had failed with NATS works again.
+pub struct BrokerRecovered {
+    /// What works again.
+    pub doing: &'static str,
+    /// How long it did not.
+    pub lasted: Duration,
+    /// How often it failed.
+    pub failures: u64,
+}
+
+impl BrokerRecovered {
+    /// Logs it.
+    pub fn emit(self) {
+        log::info!(
+            target: "likewise::nats",
+            "{} works again after {:.1?} and {} failures", self.doing, self.lasted, self.failures
+        );
+    }
+}
+
+/// The settings of the stream and its consumer were compared with the configured ones.
+pub struct StreamCompared<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// What differs, in words.
+    pub differences: &'a [String],
+    /// How many of the differences would lose acknowledged likes.
+    pub errors: usize,
+    /// Whether the differences are others than before.
+    pub changed: bool,
+}
+
+impl StreamCompared<'_> {
+    /// Notes how many settings differ, and logs the differences when they change.
+    pub fn emit(self) {
+        METRICS.stream_compared(self.differences.len() - self.errors, self.errors);
+        // The check itself logs errors, as the reason why nothing is published.
+        if !self.changed || self.errors > 0 {
+            return;
+        }
+        if self.differences.is_empty() {
+            log::info!(target: "likewise::nats", "stream {} is as configured", self.stream);
+        } else {
+            log::warn!(
+                target: "likewise::nats",
+                "stream {} differs from the configuration and was not changed: {}; see \
+                 `likewise stream show`, and `likewise stream apply` to change it",
+                self.stream, self.differences.join("; ")
+            );
+        }
+    }
+}
+
 /// A batch of events was acknowledged by JetStream.
 pub struct BatchPublished {
     /// How many.
@@ -211,10 +289,12 @@ impl MessagesTaken {
     }
 }
 
-/// Messages that are no events were put into quarantine.
+/// Messages were put into quarantine.
 pub struct EventsQuarantined<'a> {
     /// How many.
     pub events: usize,
+    /// How many of them are events that Likewise acknowledged.
+    pub accepted: usize,
     /// The reason of the first.
     pub reason: &'a str,
 }
@@ -222,12 +302,31 @@ pub struct EventsQuarantined<'a> {
 impl EventsQuarantined<'_> {
     /// Counts and logs it.
     pub fn emit(self) {
-        METRICS.events_quarantined.inc_by(self.events as u64);
-        log::warn!(
-            target: "likewise::subscriber",
-            "{} messages put into quarantine, the first because {}; see `likewise events quarantine`",
-            self.events, self.reason
-        );
+        for (origin, events) in [
+            (Origin::Accepted, self.accepted),
+            (Origin::Foreign, self.events - self.accepted),
+        ] {
+            METRICS
+                .events_quarantined
+                .get_or_create(&OriginLabels {
+                    origin: origin.as_str(),
+                })
+                .inc_by(events as u64);
+        }
+        if self.accepted > 0 {
+            log::error!(
+                target: "likewise::subscriber",
+                "{} acknowledged events put into quarantine, so their likes have no effect; the first \
+                 reason is: {}; see `likewise events quarantine --open`",
+                self.accepted, self.reason
+            );
+        } else {
+            log::warn!(
+                target: "likewise::subscriber",
+                "{} messages put into quarantine, the first because {}; see `likewise events quarantine`",
+                self.events, self.reason
+            );
+        }
     }
 }
 

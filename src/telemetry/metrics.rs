@@ -68,6 +68,18 @@ pub(super) struct PartLabels {
     pub(super) part: &'static str,
 }
 
+/// Who may write the subject that a message arrived on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OriginLabels {
+    pub(super) origin: &'static str,
+}
+
+/// What a difference means.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SeverityLabels {
+    pub(super) severity: &'static str,
+}
+
 pub(super) struct Metrics {
     registry: Registry,
     pub(super) likes_accepted: Family<AcceptedLabels, Counter>,
@@ -77,7 +89,8 @@ pub(super) struct Metrics {
     pub(super) events_published: Counter,
     pub(super) messages_taken: Counter,
     pub(super) messages_redelivered: Counter,
-    pub(super) events_quarantined: Counter,
+    pub(super) events_quarantined: Family<OriginLabels, Counter>,
+    stream_differences: Family<SeverityLabels, Gauge>,
     pub(super) pulls_stalled: Counter,
     pub(super) behaviors_recorded: Counter,
     pub(super) record_seconds: Histogram,
@@ -112,7 +125,8 @@ impl Metrics {
             events_published: Counter::default(),
             messages_taken: Counter::default(),
             messages_redelivered: Counter::default(),
-            events_quarantined: Counter::default(),
+            events_quarantined: Family::default(),
+            stream_differences: Family::default(),
             pulls_stalled: Counter::default(),
             behaviors_recorded: Counter::default(),
             record_seconds: latency(),
@@ -170,11 +184,6 @@ impl Metrics {
                 &metrics.messages_redelivered,
             ),
             (
-                "events_quarantined",
-                "Messages put into quarantine",
-                &metrics.events_quarantined,
-            ),
-            (
                 "pulls_stalled",
                 "Pulls that gave no sign of life and were begun anew",
                 &metrics.pulls_stalled,
@@ -182,6 +191,17 @@ impl Metrics {
         ] {
             registry.register(name, help, counter.clone());
         }
+        registry.register(
+            "events_quarantined",
+            "Messages put into quarantine, by who may write their subject: accepted ones are \
+             acknowledged events",
+            metrics.events_quarantined.clone(),
+        );
+        registry.register(
+            "stream_differences",
+            "Settings of the stream and its consumer that differ from the configured ones, by severity",
+            metrics.stream_differences.clone(),
+        );
         registry.register(
             "behaviors_recorded",
             "Behaviors committed to user_behaviors",
@@ -275,6 +295,15 @@ impl Metrics {
             gauge.set(i64::try_from(*found).unwrap_or(i64::MAX));
         }
         self.audit_ended.set(chrono::Utc::now().timestamp());
+    }
+
+    /// Notes how many settings of the stream differ.
+    pub(super) fn stream_compared(&self, warnings: usize, errors: usize) {
+        for (severity, differences) in [("warning", warnings), ("error", errors)] {
+            let labels = SeverityLabels { severity };
+            let gauge = self.stream_differences.get_or_create(&labels);
+            gauge.set(i64::try_from(differences).unwrap_or(i64::MAX));
+        }
     }
 
     /// Notes whether a part is away.

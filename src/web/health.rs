@@ -56,7 +56,7 @@ pub(super) struct Readiness {
 
 impl Health {
     async fn readiness(&self) -> Readiness {
-        let parts = self.probe.look().await;
+        let parts = self.probe.report().await;
         let actors: BTreeMap<_, _> = self
             .registry
             .report()

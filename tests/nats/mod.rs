@@ -1,8 +1,12 @@
 //! Events of other services on a real NATS, and what becomes of the stream.
 
+mod accepted;
 mod foreign;
+mod permissions;
 mod roles;
+mod room;
 mod server;
+mod settings;
 mod stream;
 
 use async_nats::jetstream::{self, Context};
@@ -22,13 +26,18 @@ pub struct Publisher {
 
 impl Publisher {
     pub fn of(nats: &Server) -> Self {
+        Self::at(&nats.url())
+    }
+
+    #[track_caller]
+    fn at(url: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("a runtime");
         let client = runtime
-            .block_on(async_nats::connect(nats.url()))
+            .block_on(async_nats::connect(url))
             .expect("a connection");
         let stream = {
             let _entered = runtime.enter();
@@ -78,3 +87,9 @@ pub fn event(user: i64, video: i64, behavior: &str, at: &str) -> Value {
 }
 
 pub const LIKES: &str = "likewise.behaviors.video.like";
+
+/// Where the events travel that Likewise acknowledged.
+const ACCEPTED: &str = "likewise.accepted.video.like";
+
+/// What the stream takes, and the workers from it.
+const SUBJECTS: [&str; 2] = ["likewise.accepted.>", "likewise.behaviors.>"];

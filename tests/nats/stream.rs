@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
 use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, StorageType};
 
-use super::{LIKES, Publisher, event};
+use super::{LIKES, Publisher, SUBJECTS, event};
 use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::service::Service;
 use crate::support::stack::Stack;
@@ -33,7 +33,7 @@ fn stream_and_consumer_are_as_they_must_be() {
             .await
             .expect("the stream");
         let config = stream.info().await.expect("an answer").config.clone();
-        assert_eq!(config.subjects, ["likewise.behaviors.>"]);
+        assert_eq!(config.subjects, SUBJECTS);
         assert_eq!(config.retention, RetentionPolicy::Limits);
         assert_eq!(config.storage, StorageType::File);
         assert_eq!(config.discard, DiscardPolicy::New);
@@ -48,7 +48,7 @@ fn stream_and_consumer_are_as_they_must_be() {
         let info = consumer.info().await.expect("an answer");
         assert_eq!(info.config.ack_policy, AckPolicy::Explicit);
         assert_eq!(info.config.max_deliver, -1);
-        assert_eq!(info.config.filter_subject, "likewise.behaviors.>");
+        assert_eq!(info.config.filter_subjects, SUBJECTS);
         assert_eq!(info.config.ack_wait.as_secs(), 30);
         assert_eq!(info.config.max_ack_pending, 20_000);
     });

@@ -65,6 +65,35 @@ impl Server {
         server
     }
 
+    /// Starts a NATS server with this configuration file, besides its address and its folder.
+    #[track_caller]
+    pub fn nats_with(config: &str) -> Self {
+        let mut server = Self::start(Kind::Nats);
+        server.stop();
+        server.configure(config);
+        server.run();
+        server
+    }
+
+    /// Gives NATS another configuration file, from its next start on.
+    #[track_caller]
+    pub fn configure(&self, config: &str) {
+        assert_eq!(self.kind, Kind::Nats, "only NATS has a configuration file");
+        fs::write(self.config(), config).expect("a file in the temporary folder");
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("config")
+    }
+
+    /// Where it is for this user.
+    #[track_caller]
+    pub fn url_for(&self, user: &str, password: &str) -> String {
+        let url = self.url();
+        let (scheme, host) = url.split_once("://").expect("a URL");
+        format!("{scheme}://{user}:{password}@{host}")
+    }
+
     /// Its kind.
     pub const fn kind(&self) -> Kind {
         self.kind
@@ -220,6 +249,9 @@ impl Server {
             }
             Kind::Nats => {
                 let mut command = Command::new(program("LIKEWISE_TEST_NATS_SERVER"));
+                if self.config().exists() {
+                    command.arg("--config").arg(self.config());
+                }
                 command.args([
                     "--addr",
                     "127.0.0.1",

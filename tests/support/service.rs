@@ -350,6 +350,11 @@ impl Service {
         &self.setup
     }
 
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.process.stderr).expect("standard error is text")
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);

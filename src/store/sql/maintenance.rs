@@ -266,6 +266,34 @@ macro_rules! sql_maintenance {
                 })
             }
 
+            fn acknowledged_in_quarantine(&self, examples: usize) -> StoreFuture<'_, Check> {
+                within!(&self.readers, self.timeout, |connection| async {
+                    let found = self
+                        .quarantine_check_on(connection, 0, examples.max(1))
+                        .await?;
+                    Ok(Check {
+                        checked: found.differences,
+                        ..found
+                    })
+                })
+            }
+
+            fn quarantined_events<'a>(
+                &'a self,
+                ids: &'a [uuid::Uuid],
+            ) -> StoreFuture<'a, BTreeMap<String, String>> {
+                within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
+                    let ids: Vec<_> = ids.iter().map(|id| (id_text(*id),)).collect();
+                    let statement = &self.statements.maintenance.quarantined_events;
+                    let rows: Vec<DifferenceRow> =
+                        Self::load(connection, statement, &[Param::rows(&ids)]).await?;
+                    Ok(rows
+                        .into_iter()
+                        .map(|row| (row.subject, row.found))
+                        .collect())
+                })
+            }
+
             fn sizes(&self) -> StoreFuture<'_, Sizes> {
                 within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
                     let s = &self.statements;

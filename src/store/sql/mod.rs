@@ -62,8 +62,9 @@ pub(super) mod prelude {
         MomentRow, QuarantineEntryRow, intervention_columns,
     };
     pub(in crate::store) use crate::store::rows::{
-        CountRow, EventRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,
-        claim_columns, history_columns, id_text, page_params, resource_rows, time_text, word,
+        CountRow, DifferenceRow, EventRow, PairRow, Param, QuarantinedRow, Query, StateRow,
+        TotalRow, claim_columns, history_columns, id_text, page_params, resource_rows, time_text,
+        word,
     };
     pub(in crate::store) use crate::store::sql::{
         sql_idempotency, sql_lists, sql_maintenance, sql_operations, sql_server, sql_store,

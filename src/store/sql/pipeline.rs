@@ -493,6 +493,23 @@ macro_rules! sql_store {
                 Ok(())
             }
 
+            /// Whether no acknowledged event is in quarantine, of so many messages that are or were.
+            async fn quarantine_check_on(
+                &self,
+                connection: &mut $connection,
+                checked: i64,
+                examples: usize,
+            ) -> Result<Check, StoreError> {
+                let most = [Param::limit(examples)];
+                let found =
+                    Self::load(connection, &self.statements.verify_quarantine, &most).await?;
+                Ok(Check::new(
+                    "no acknowledged event is in quarantine",
+                    checked,
+                    vec![found],
+                ))
+            }
+
             async fn verify_on(
                 &self,
                 connection: &mut $connection,
@@ -515,6 +532,11 @@ macro_rules! sql_store {
                         vec![Self::load(connection, &s.verify_open, &most).await?],
                     ),
                 ];
+                let checked = Self::total(connection, &s.quarantine_rows).await?;
+                checks.push(
+                    self.quarantine_check_on(connection, checked, examples)
+                        .await?,
+                );
                 let mut liked = BTreeMap::new();
                 for resource_type in ResourceType::ALL {
                     let likes = s.likes(resource_type);

@@ -10,6 +10,8 @@ use crate::store::statements::LikesStatements;
 pub(in crate::store) struct MaintenanceStatements {
     /// What there is under event ids. Parameters: rows `(event_id)`.
     pub(in crate::store) journaled: Statement,
+    /// Which of these events are in quarantine, and why. Parameters: rows `(event_id)`.
+    pub(in crate::store) quarantined_events: Statement,
     /// How many behaviors there are.
     pub(in crate::store) behaviors: Statement,
     /// How many counts there are.
@@ -93,6 +95,12 @@ impl MaintenanceStatements {
                  COUNT(DISTINCT e.id) AS ledger_rows, MAX(e.status) AS status FROM {ids} \
                  LEFT JOIN user_behaviors b ON b.event_id = r.event_id \
                  LEFT JOIN sync_events e ON e.id = r.event_id GROUP BY r.event_id"
+            )
+            .into(),
+            quarantined_events: format!(
+                "SELECT r.event_id AS subject, 'recorded' AS expected, \
+                 CONCAT('in quarantine: ', q.reason) AS found, COUNT(*) OVER () AS total \
+                 FROM {ids} {join} quarantined_events q ON q.message_id LIKE CONCAT(r.event_id, '%')"
             )
             .into(),
             behaviors: total("'behaviors'", "user_behaviors"),

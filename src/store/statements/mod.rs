@@ -4,6 +4,7 @@
 //! see [`Dialect::rows`](super::dialect::Dialect::rows).
 
 use crate::domain::ResourceType;
+use crate::domain::origin::ACCEPTED;
 mod idempotency;
 mod lists;
 mod maintenance;
@@ -110,6 +111,10 @@ pub(super) struct Statements {
     pub(super) verify_unfounded: Statement,
     /// Ledger rows that have not come to their end. Parameters: the most differences to show.
     pub(super) verify_open: Statement,
+    /// Acknowledged events in quarantine that nobody has resolved. Parameters: the most differences to show.
+    pub(super) verify_quarantine: Statement,
+    /// How many messages are or were in quarantine.
+    pub(super) quarantine_rows: Statement,
     /// Those of what operators see and do.
     pub(super) operations: OperationsStatements,
     /// Those of audits, repairs and retention.
@@ -465,6 +470,17 @@ impl Statements {
                 "sync_events e WHERE e.status NOT IN ('completed', 'dead') \
                  OR e.processed_at IS NULL OR (e.status = 'dead' AND e.error_message IS NULL)",
             ),
+            verify_quarantine: differences(
+                "CONCAT('event ', COALESCE(q.message_id, q.id))",
+                "'recorded'",
+                "CONCAT('in quarantine: ', q.reason)",
+                // Each database has an index for exactly this condition.
+                &format!(
+                    "quarantined_events q WHERE q.resolved_at IS NULL AND q.subject LIKE '{ACCEPTED}.%' \
+                     ORDER BY q.created_at"
+                ),
+            ),
+            quarantine_rows: total("'quarantine'", "quarantined_events"),
             operations: OperationsStatements::new(d),
             maintenance: MaintenanceStatements::new(d),
             idempotency: IdempotencyStatements::new(d),

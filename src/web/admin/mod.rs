@@ -6,6 +6,7 @@ mod faults;
 mod jobs;
 mod ledger;
 mod quarantine;
+mod stream;
 
 use std::future::{Ready, ready};
 
@@ -41,6 +42,7 @@ use super::{Context, Problem, only_get, only_post};
         quarantine::show,
         quarantine::republish,
         quarantine::discard,
+        stream::show,
         faults::panic,
     )
 )]
@@ -87,6 +89,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 "/quarantine/{id}/discard",
                 web::post().to(quarantine::discard),
             ))
+            .service(only_get("/stream", web::get().to(stream::show)))
             .service(only_post(
                 "/faults/panic/{actor}",
                 web::post().to(faults::panic),

@@ -1,0 +1,1 @@
+DROP INDEX quarantined_events_unresolved ON quarantined_events;

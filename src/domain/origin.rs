@@ -1,0 +1,55 @@
+//! Who published an event: the subject that it travels on says so, never the event itself.
+
+/// Subjects of the events that Likewise acknowledged: `likewise.accepted.<resource_type>.<behavior>`. Only
+/// Likewise may publish here.
+pub const ACCEPTED: &str = "likewise.accepted";
+
+/// Subjects of other services' behaviors: `likewise.behaviors.<resource_type>.<behavior>`.
+pub const BEHAVIORS: &str = "likewise.behaviors";
+
+/// Who may write a subject, and so whether a message on it is an event that Likewise acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Only Likewise: the event was acknowledged to a user.
+    Accepted,
+    /// Any service that publishes behaviors.
+    Foreign,
+}
+
+impl Origin {
+    /// Returns the origin of a message that arrived on this subject.
+    #[must_use]
+    pub fn of(subject: &str) -> Self {
+        match subject.strip_prefix(ACCEPTED) {
+            Some(rest) if rest.starts_with('.') => Self::Accepted,
+            _ => Self::Foreign,
+        }
+    }
+
+    /// The word for it in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_accepted_tree_is_our_own() {
+        assert_eq!(Origin::of("likewise.accepted.video.like"), Origin::Accepted);
+        for subject in [
+            "likewise.acceptedly.video.like",
+            "likewise.accepted",
+            "likewise.behaviors.video.like",
+            "",
+        ] {
+            assert_eq!(Origin::of(subject), Origin::Foreign, "{subject}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The permissions that the documentation recommends, on a real server: Likewise can do what it must, and a
+//! foreign publisher cannot pass its events off as acknowledged.
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+
+use super::{ACCEPTED, LIKES, event};
+use crate::support::servers::Server;
+use crate::support::service::Setup;
+use crate::support::{PATIENCE, runtime, until};
+
+const RECOMMENDED: &str = include_str!("../../docs/nats-permissions.conf");
+
+/// The recommended configuration, with passwords in place of the variables.
+fn server() -> Server {
+    let config = RECOMMENDED
+        .replace("$LIKEWISE_NATS_PASSWORD", "\"ours\"")
+        .replace("$FEED_NATS_PASSWORD", "\"theirs\"");
+    Server::nats_with(&config)
+}
+
+#[test]
+fn foreign_publishers_are_refused_on_accepted_subjects() {
+    let nats = server();
+    let setup = Setup::new().set("LIKEWISE_NATS_URL", nats.url_for("likewise", "ours"));
+    let service = setup.start();
+    assert_eq!(service.client().like(1, 1).durability, "broker");
+    let feed = runtime();
+    let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let options =
+        async_nats::ConnectOptions::with_user_and_password("feed".into(), "theirs".into())
+            .event_callback(move |event| {
+                let said = said.clone();
+                async move { drop(said.send(event.to_string())) }
+            });
+    feed.block_on(async {
+        let client = options.connect(nats.url()).await.expect("a connection");
+        let stream = jetstream::new(client.clone());
+        let publish = async |subject: &str, user: i64| {
+            let body = event(user, 1, "like", "2026-01-02T12:00:00Z").to_string();
+            let sent = stream.publish(subject.to_owned(), body.into()).await;
+            sent.expect("it is sent")
+        };
+        publish(LIKES, 2).await.await.expect("an acknowledgement");
+        for subject in [
+            ACCEPTED,
+            "$JS.API.STREAM.DELETE.LIKEWISE",
+            "$JS.API.STREAM.UPDATE.LIKEWISE",
+        ] {
+            // It would be answered after the time-out only; the server says at once that it refuses.
+            drop(publish(subject, 3).await);
+            client.flush().await.expect("the server has it");
+            let refused = async {
+                while let Some(event) = heard.recv().await {
+                    if event.to_lowercase().contains("permissions violation") {
+                        return event;
+                    }
+                }
+                String::new()
+            };
+            let refused = tokio::time::timeout(Duration::from_secs(30), refused).await;
+            let refused = refused.expect("a refusal");
+            assert!(refused.contains(subject), "{refused}");
+        }
+    });
+    let database = service.database();
+    until("the foreign like to be recorded", PATIENCE, || {
+        let users = database.rows("SELECT user_id, source FROM user_behaviors ORDER BY user_id");
+        (users
+            == [
+                vec![1.into(), "likewise-api".into()],
+                vec![2.into(), "feed".into()],
+            ])
+        .then_some(())
+        .ok_or(format!("{users:?}"))
+    });
+    for arguments in [["stream", "show"], ["stream", "apply"]] {
+        let ran = service.setup().run(&arguments);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(
+            ran.stdout.contains("every setting is as configured"),
+            "{ran:?}"
+        );
+    }
+    service.stop().verify(30).holds();
+}

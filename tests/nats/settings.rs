@@ -1,0 +1,401 @@
+//! The stream's settings: whoever starts changes nothing in a stream that is there and says what differs, and
+//! an operator changes it without losing acknowledged likes.
+
+use std::collections::BTreeSet;
+
+use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info};
+use chrono::Utc;
+use serde_json::{Value, json};
+
+use super::{LIKES, Publisher, SUBJECTS, event};
+use crate::support::checks::{pipeline_drains, stored_once};
+use crate::support::service::{Ran, Service, Setup};
+use crate::support::stack::Stack;
+use crate::support::{PATIENCE, until};
+
+const STREAM: &str = "LIKEWISE";
+const CONSUMER: &str = "likewise-workers";
+const AGE: &str = "LIKEWISE_NATS_MAX_AGE_SECONDS";
+
+#[track_caller]
+fn info(publisher: &Publisher) -> Info {
+    publisher.runtime.block_on(async {
+        let stream = publisher.stream.get_stream(STREAM).await;
+        stream.expect("the stream").cached_info().clone()
+    })
+}
+
+fn api(setup: Setup) -> Service {
+    setup.start_as(&["serve", "--role", "api"])
+}
+
+fn worker(setup: Setup) -> Service {
+    setup.start_as(&["serve", "--role", "worker"])
+}
+
+fn broker(service: &Service) -> Value {
+    service.client().get("/readyz").json()["parts"]["broker"].clone()
+}
+
+#[track_caller]
+fn apply(setup: &Setup, flags: &[&str]) -> Ran {
+    setup.run(&[&["stream", "apply"], flags].concat())
+}
+
+/// Waits until a like goes through the stream; answers the ids of all likes that it took.
+#[track_caller]
+fn published_again(service: &Service, user: i64) -> Vec<String> {
+    let mut ids = Vec::new();
+    until("likes to go through the stream", PATIENCE, || {
+        let accepted = service.client().like(user, 1);
+        ids.push(accepted.event_id.clone());
+        (accepted.durability == "broker")
+            .then_some(())
+            .ok_or(format!("{accepted:?}"))
+    });
+    ids
+}
+
+#[test]
+fn process_with_a_shorter_age_deletes_nothing() {
+    let stack = Stack::start();
+    let first = api(stack.setup());
+    let ids: Vec<_> = (1..=5)
+        .map(|user| first.client().like(user, 1).event_id)
+        .collect();
+    let publisher = Publisher::of(&stack.nats);
+    let before = info(&publisher);
+
+    let second = api(stack.setup().set(AGE, 1));
+    // Long enough for the server to have deleted what it keeps for a second.
+    until("the likes to be older than the other age", PATIENCE, || {
+        let age = Utc::now().timestamp() - before.state.last_timestamp.unix_timestamp();
+        (age > 3).then_some(()).ok_or(age)
+    });
+    let after = info(&publisher);
+    assert_eq!(after.state.messages, 5);
+    assert_eq!(after.config, before.config);
+
+    let sentence = "stream max_age_seconds is 604800, configured is 1";
+    let report = broker(&second);
+    assert_eq!(report["state"], "up");
+    assert!(
+        report["warnings"][0].to_string().contains(sentence),
+        "{report:#}"
+    );
+    assert_eq!(
+        second.log().matches(sentence).count(),
+        1,
+        "{}",
+        second.log()
+    );
+    assert_eq!(broker(&first).get("warnings"), None);
+    let details = second.client().actor("event_publisher").details;
+    assert!(
+        details["stream_differences"].to_string().contains(sentence),
+        "{details:#}"
+    );
+    let shown = second.client().get("/admin/stream").json();
+    assert_eq!(shown["state"], "differs");
+    assert_eq!(shown["holds"]["unacknowledged"], 5);
+    let differing: Vec<_> = shown["settings"]
+        .as_array()
+        .expect("settings")
+        .iter()
+        .filter(|setting| !setting["difference"].is_null())
+        .cloned()
+        .collect();
+    assert_eq!(
+        differing,
+        [
+            json!({"owner": "stream", "name": "max_age_seconds", "configured": 1,
+                   "current": 604_800, "difference": "warning"}),
+            json!({"owner": "stream", "name": "duplicate_window_seconds", "configured": 1,
+                   "current": 120, "difference": "warning"}),
+        ]
+    );
+    let metric = "likewise_stream_differences{severity=\"warning\"} 2";
+    assert!(second.client().get("/metrics").text.contains(metric));
+
+    let worker = worker(stack.setup().on(first.database()));
+    until("the likes to be recorded", PATIENCE, || {
+        let recorded = "SELECT COUNT(*) FROM sync_events WHERE status = 'completed'";
+        let recorded = first.database().number(recorded);
+        (recorded == 5).then_some(()).ok_or(recorded)
+    });
+    stored_once(first.database(), ids.iter().map(String::as_str));
+    worker.setup().verify(30).holds();
+}
+
+#[test]
+fn apply_refuses_what_would_lose_unacknowledged_events() {
+    const MIB: i64 = 1 << 20;
+    let stack = Stack::start();
+    let first = api(stack.setup());
+    first.client().like(1, 1);
+    let publisher = Publisher::of(&stack.nats);
+    // Foreign and no events, but large.
+    for _ in 0..2 {
+        publisher.publish(LIKES, vec![b' '; 900 << 10]);
+    }
+    let before = info(&publisher);
+    for (setting, value, reason) in [
+        (
+            AGE,
+            1,
+            "max_age_seconds: the oldest of 3 unacknowledged messages is",
+        ),
+        (
+            "LIKEWISE_NATS_MAX_BYTES",
+            MIB,
+            "max_bytes: the stream holds 18",
+        ),
+    ] {
+        let setup = stack.setup().set(setting, value);
+        for flags in [&[][..], &["--dry-run"]] {
+            let refused = apply(&setup, flags);
+            assert_ne!(refused.code, Some(0), "{refused:?}");
+            assert!(refused.stdout.contains(reason), "{refused:?}");
+            assert!(
+                refused.stdout.ends_with("nothing was changed\n"),
+                "{refused:?}"
+            );
+        }
+        assert_eq!(info(&publisher).config, before.config);
+    }
+
+    // An age that leaves them time is applied, once it is not only tried.
+    let hour = stack.setup().set(AGE, 3_600);
+    let tried = apply(&hour, &["--dry-run"]);
+    assert_eq!(tried.code, Some(0), "{tried:?}");
+    assert!(
+        tried
+            .stdout
+            .contains("stream max_age_seconds: 604800 -> 3600"),
+        "{tried:?}"
+    );
+    assert_eq!(info(&publisher).config, before.config);
+    let applied = apply(&hour, &[]);
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    let after = info(&publisher);
+    assert_eq!(after.config.max_age.as_secs(), 3_600);
+    assert_eq!(after.state.messages, 3);
+    let again = apply(&hour, &[]);
+    assert!(
+        again.stdout.contains("every setting is as configured"),
+        "{again:?}"
+    );
+    // The process that runs learns of it.
+    until("the other process to say what differs", PATIENCE, || {
+        let report = broker(&first);
+        let said = report["warnings"][0].to_string();
+        said.contains("max_age_seconds is 3600, configured is 604800")
+            .then_some(())
+            .ok_or(report.to_string())
+    });
+}
+
+#[test]
+fn show_prints_both_sides() {
+    let stack = Stack::start();
+    let setup = stack.setup();
+    let absent = setup.run(&["stream", "show"]);
+    assert_eq!(absent.code, Some(0), "{absent:?}");
+    assert!(absent.stdout.contains("is absent"), "{absent:?}");
+    let created = apply(&setup, &[]);
+    assert_eq!(created.code, Some(0), "{created:?}");
+    let other = stack.setup().set(AGE, 60);
+    let shown = other.run(&["stream", "show"]);
+    let row = shown
+        .stdout
+        .lines()
+        .find(|line| line.contains("max_age_seconds"))
+        .expect("a row");
+    let cells: Vec<_> = row
+        .split(['│', '┆'])
+        .map(str::trim)
+        .filter(|cell| !cell.is_empty())
+        .collect();
+    assert_eq!(
+        cells,
+        ["stream", "max_age_seconds", "60", "604800", "warning"]
+    );
+    let shown = other.run(&["stream", "show", "--json"]);
+    let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
+    assert_eq!(shown["state"], "differs");
+    let without = Setup::new().run(&["stream", "show"]);
+    assert_ne!(without.code, Some(0), "{without:?}");
+    assert!(without.stderr.contains("LIKEWISE_NATS_URL"), "{without:?}");
+}
+
+#[test]
+fn processes_that_start_at_once_create_one_stream() {
+    let stack = Stack::start();
+    // Even if they are configured otherwise.
+    let services: Vec<_> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..4)
+            .map(|n| scope.spawn(move || n))
+            .map(|n| n.join().expect("a number"))
+            .map(|n| {
+                let setup = stack.setup().set(AGE, 1_000 + n % 2);
+                scope.spawn(move || setup.start())
+            })
+            .collect();
+        starts
+            .into_iter()
+            .map(|start| start.join().expect("it starts"))
+            .collect()
+    });
+    for (user, service) in (1..).zip(&services) {
+        assert_eq!(service.client().like(user, 1).durability, "broker");
+        assert_eq!(broker(service)["state"], "up");
+    }
+    let ages: BTreeSet<_> = services
+        .iter()
+        .map(|service| service.client().get("/admin/stream").json()["state"].to_string())
+        .collect();
+    assert_eq!(ages.len(), 2, "one half differs: {ages:?}");
+}
+
+/// A stream from before acknowledged events had subjects of their own, with a message in it.
+fn old_stream(publisher: &Publisher) {
+    publisher.runtime.block_on(async {
+        let config = Config {
+            name: STREAM.to_owned(),
+            subjects: vec!["likewise.behaviors.>".to_owned()],
+            discard: DiscardPolicy::New,
+            ..Config::default()
+        };
+        let stream = publisher.stream.create_stream(config).await;
+        let stream = stream.expect("a stream");
+        let consumer = stream.create_consumer(pull::Config {
+            durable_name: Some(CONSUMER.to_owned()),
+            ack_policy: AckPolicy::Explicit,
+            filter_subject: "likewise.behaviors.>".to_owned(),
+            ..pull::Config::default()
+        });
+        consumer.await.expect("a consumer");
+    });
+    publisher.publish(
+        LIKES,
+        event(70, 1, "like", "2026-01-02T12:00:00Z").to_string(),
+    );
+}
+
+#[test]
+fn stream_without_the_accepted_subjects_sends_likes_to_the_database() {
+    let stack = Stack::start();
+    let publisher = Publisher::of(&stack.nats);
+    old_stream(&publisher);
+    let before = info(&publisher);
+    let service = stack.setup().start();
+    let client = service.client();
+    let mut ids = vec![client.like(1, 1)]
+        .into_iter()
+        .map(|one| {
+            assert_eq!(one.durability, "database");
+            one.event_id
+        })
+        .collect::<Vec<_>>();
+    let report = broker(&service);
+    assert_eq!(report["state"], "down");
+    let error = report["error"].as_str().expect("an error");
+    assert!(error.contains("likewise stream apply"), "{error}");
+    assert!(error.contains("likewise.accepted.>"), "{error}");
+    // What others publish is taken all the same.
+    until("the foreign like to show", PATIENCE, || {
+        let read = client.read(70, 1);
+        read.liked.then_some(()).ok_or(format!("{read:?}"))
+    });
+    // Several checks are one line.
+    until("some checks", PATIENCE, || {
+        let errors = client.actor("event_publisher").errors;
+        (errors >= 4).then_some(()).ok_or(errors)
+    });
+    let log = service.log();
+    assert_eq!(
+        log.matches("cannot carry acknowledged likes").count(),
+        1,
+        "{log}"
+    );
+    assert_eq!(info(&publisher).config, before.config, "nothing is changed");
+
+    let applied = apply(service.setup(), &[]);
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    assert_eq!(info(&publisher).config.subjects, SUBJECTS);
+    ids.extend(published_again(&service, 2));
+    until("the recovery to be logged", PATIENCE, || {
+        let log = service.log();
+        log.contains("checking the stream works again")
+            .then_some(())
+            .ok_or(log)
+    });
+    pipeline_drains(&service);
+    stored_once(service.database(), ids.iter().map(String::as_str));
+    service.stop().verify(30).holds();
+}
+
+#[test]
+fn apply_redelivers_what_a_wrong_filter_passed_over() {
+    let stack = Stack::start();
+    let service = stack.setup().start();
+    let client = service.client();
+    assert_eq!(client.like(1, 1).durability, "broker");
+    pipeline_drains(&service);
+    // Somebody narrows the filter while likes arrive.
+    let publisher = Publisher::of(&stack.nats);
+    publisher.runtime.block_on(async {
+        let consumer: PullConsumer = publisher
+            .stream
+            .get_consumer_from_stream(CONSUMER, STREAM)
+            .await
+            .expect("the consumer");
+        let config = pull::Config {
+            durable_name: Some(CONSUMER.to_owned()),
+            filter_subject: "likewise.behaviors.>".to_owned(),
+            filter_subjects: Vec::new(),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: consumer.cached_info().config.ack_wait,
+            max_deliver: -1,
+            max_ack_pending: 20_000,
+            ..pull::Config::default()
+        };
+        let updated = publisher.stream.update_consumer_on_stream(config, STREAM);
+        updated.await.expect("an update");
+    });
+    let mut ids: Vec<_> = (2..=4).map(|user| client.like(user, 1).event_id).collect();
+    publisher.publish(
+        LIKES,
+        event(70, 1, "like", "2026-01-02T12:00:00Z").to_string(),
+    );
+    until("the foreign like to be taken", PATIENCE, || {
+        let read = client.read(70, 1);
+        read.liked.then_some(()).ok_or(format!("{read:?}"))
+    });
+    let verified = service.setup().run(&["verify", "--wait", "1"]);
+    assert_ne!(verified.code, Some(0), "{verified:?}");
+    assert!(
+        verified.stderr.contains("likewise.accepted.>"),
+        "{verified:?}"
+    );
+    until("likes to go to the database instead", PATIENCE, || {
+        let accepted = client.like(5, 1);
+        ids.push(accepted.event_id);
+        (accepted.durability == "database")
+            .then_some(())
+            .ok_or(accepted.durability)
+    });
+
+    let tried = apply(service.setup(), &["--dry-run"]);
+    assert!(
+        tried.stdout.contains("delivers again from message 1"),
+        "{tried:?}"
+    );
+    let applied = apply(service.setup(), &[]);
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    ids.extend(published_again(&service, 6));
+    pipeline_drains(&service);
+    stored_once(service.database(), ids.iter().map(String::as_str));
+    service.stop().verify(30).holds();
+}
