@@ -15,6 +15,7 @@ use actix_web::dev::AppConfig;
 use actix_web::middleware::{Condition, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::web::{Data, PayloadConfig};
+use futures_util::future::LocalBoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -35,9 +36,9 @@ use crate::maintenance;
 use crate::messages::Settle;
 use crate::nats::{Broker, NatsError};
 use crate::operations::{Desk, Runner};
-use crate::store::{self, Reader, Settled, Store, StoreError};
+use crate::store::{self, Gate, Reader, Settled, Store, StoreError};
 use crate::telemetry::{
-    Migrated, Part, PartFailed, ServiceStarted, ShutdownEnded, ShutdownStarted,
+    Part, PartFailed, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed,
 };
 use crate::web::auth::{Auth, AuthError};
 use crate::web::paced::PacedStream;
@@ -87,19 +88,24 @@ pub struct App {
     actors: Actors,
     signals: Signals,
     draining: Arc<AtomicBool>,
+    /// Notified when the database turns out to be unusable after the start.
+    unusable: Arc<Notify>,
     drain_timeout: Duration,
 }
 
 impl App {
     /// Brings the tables up to date, starts the actors and listens.
     ///
+    /// Waits three seconds for the database, and goes on without it: then the tables are brought up to date
+    /// once it is there, and until then nothing uses it.
+    ///
     /// # Errors
-    /// If the settings do not allow it, or a part that it cannot do without is not there.
+    /// If the settings do not allow it, the database refuses the connection, or a migration fails.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
         settings.closed_by_default()?;
         let auth = Arc::new(Auth::load(&settings.auth)?);
         let signals = Signals::new().map_err(AppError::Signals)?;
-        let store = open_store(&settings).await?;
+        let (store, starting) = open_store(&settings).await?;
         let cache = open_cache(&settings)?;
         let broker = open_broker(&settings).await?;
         let registry = Registry::new(settings.stall_after);
@@ -109,8 +115,25 @@ impl App {
             broker: broker.clone(),
         };
         let actors = Actors::start(&settings, &parts, &registry);
-        if settings.role.is_worker() {
-            settle_recent(&parts, &actors).await;
+        let unusable = Arc::new(Notify::new());
+        let settling = settings
+            .role
+            .is_worker()
+            .then(|| settle_recent(Arc::clone(&store), actors.cache_writer.clone()));
+        match starting.migrating {
+            None => settling.unwrap_or_else(|| Box::pin(ready(()))).await,
+            Some(migrating) => {
+                let unusable = Arc::clone(&unusable);
+                actix::spawn(async move {
+                    match migrating.await {
+                        Ok(()) => settling.unwrap_or_else(|| Box::pin(ready(()))).await,
+                        Err(error) => {
+                            StartFailed { error: &error }.emit();
+                            unusable.notify_one();
+                        }
+                    }
+                });
+            }
         }
         let clock = Arc::new(HybridClock::default());
         let likes = Likes {
@@ -130,6 +153,8 @@ impl App {
             probe: parts.probe(),
             registry: registry.clone(),
             draining: Arc::clone(&draining),
+            gate: starting.gate,
+            role: settings.role,
         };
         let desk = desk(&settings, &parts, &actors.cache_writer);
         let context = web::Context::new(&settings, registry, health, auth);
@@ -210,6 +235,7 @@ impl App {
             actors,
             signals,
             draining,
+            unusable,
             drain_timeout: settings.drain_timeout,
         })
     }
@@ -230,6 +256,7 @@ impl App {
             actors,
             mut signals,
             draining,
+            unusable,
             drain_timeout,
             ..
         } = self;
@@ -237,6 +264,7 @@ impl App {
         let (reason, code) = tokio::select! {
             reason = signals.next() => (reason, 0),
             () = actors.given_up.notified() => ("an actor was given up", 1),
+            () = unusable.notified() => ("the database cannot be used", 1),
         };
         ShutdownStarted { reason }.emit();
         let started = Instant::now();
@@ -260,17 +288,39 @@ impl App {
     }
 }
 
-async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, AppError> {
-    let unusable = |source| AppError::Store {
-        url: settings.store.url_without_password(),
+/// How long the start waits for the database and its tables before it goes on without them.
+const STORE_WAIT: Duration = Duration::from_secs(3);
+
+/// What a start still waits for.
+struct Starting {
+    /// Closed until the tables are up to date.
+    gate: Arc<Gate>,
+    /// Brings them up to date; `None` once they are.
+    migrating: Option<LocalBoxFuture<'static, Result<(), AppError>>>,
+}
+
+async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, Starting), AppError> {
+    let url = settings.store.url_without_password();
+    let unusable = move |source| AppError::Store {
+        url: url.clone(),
         source,
     };
-    let migrations = store::migrate(&settings.store).await.map_err(unusable)?;
-    Migrated {
-        migrations: &migrations,
-    }
-    .emit();
-    store::connect(&settings.store).await.map_err(unusable)
+    let gate = Arc::new(Gate::closed());
+    let store = store::open(&settings.store, Arc::clone(&gate)).map_err(&unusable)?;
+    let (options, closed) = (settings.store.clone(), Arc::clone(&gate));
+    let mut migrating: LocalBoxFuture<'static, Result<(), AppError>> = Box::pin(async move {
+        store::migrate_when_reachable(&options, &closed)
+            .await
+            .map_err(unusable)
+    });
+    let migrating = match tokio::time::timeout(STORE_WAIT, &mut migrating).await {
+        Ok(outcome) => {
+            outcome?;
+            None
+        }
+        Err(_) => Some(migrating),
+    };
+    Ok((store, Starting { gate, migrating }))
 }
 
 fn open_cache(settings: &Settings) -> Result<Arc<dyn Cache>, AppError> {
@@ -304,28 +354,33 @@ const RECENT: usize = 20_000;
 
 /// Tells the cache what the database holds of the pairs that were recorded last: a worker that was
 /// killed between a commit and its settlement told it nothing.
-async fn settle_recent(parts: &Parts, actors: &Actors) {
-    let settle = async {
-        let pairs = parts.store.recent_pairs(RECENT).await?;
-        let found = parts.store.find(&pairs).await?;
-        Ok::<_, StoreError>(Settled {
-            states: found.states,
-            counts: found.counts,
-            changed: Vec::new(),
-        })
-    };
-    match settle.await {
-        Ok(settled) => {
-            // The cache writer answers for itself if the cache cannot be reached.
-            let _ = actors.cache_writer.ask_or_wait(Settle { settled }).await;
+fn settle_recent(
+    store: Arc<dyn Store>,
+    cache_writer: Mailbox<CacheWriter>,
+) -> LocalBoxFuture<'static, ()> {
+    Box::pin(async move {
+        let settle = async {
+            let pairs = store.recent_pairs(RECENT).await?;
+            let found = store.find(&pairs).await?;
+            Ok::<_, StoreError>(Settled {
+                states: found.states,
+                counts: found.counts,
+                changed: Vec::new(),
+            })
+        };
+        match settle.await {
+            Ok(settled) => {
+                // The cache writer answers for itself if the cache cannot be reached.
+                let _ = cache_writer.ask_or_wait(Settle { settled }).await;
+            }
+            Err(error) => PartFailed {
+                part: Part::Database,
+                doing: "settling what was recorded last",
+                error: &error,
+            }
+            .emit(),
         }
-        Err(error) => PartFailed {
-            part: Part::Database,
-            doing: "settling what was recorded last",
-            error: &error,
-        }
-        .emit(),
-    }
+    })
 }
 
 /// The parts that the actors work with.

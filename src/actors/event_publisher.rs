@@ -121,9 +121,10 @@ impl Publishing {
         if published > 0 {
             self.broker.publish_succeeded();
         }
-        if let Some(error) = failed {
+        if let Some(error) = failed
+            && self.broker.publish_failed(&error)
+        {
             self.vitals.failed(&error);
-            self.broker.publish_failed(&error);
         }
     }
 

@@ -9,7 +9,6 @@ use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 use super::kit::{Provoke, Turn, Vitals, spawn_work};
 use crate::config::UpkeepOptions;
 use crate::operations::Runner;
-use crate::store::StoreError;
 use crate::telemetry::{Part, PartFailed};
 
 /// How often it looks for jobs.
@@ -121,11 +120,7 @@ impl Round {
             Ok(None) => {}
             Err(error) => {
                 self.vitals.failed(&error);
-                let known = matches!(
-                    &error,
-                    crate::operations::OperationError::Store(StoreError::Away)
-                );
-                if !known {
+                if error.is_news() {
                     PartFailed {
                         part: Part::Database,
                         doing: "running jobs",

@@ -35,7 +35,7 @@ pub(super) async fn run(settings: Settings, arguments: AuditArgs) -> Result<Exit
         ..AuditOptions::new(arguments.repair)
     };
     let parts = parts(&settings).await?;
-    let mut audit = Audit::begin(parts.clone(), options).await?;
+    let mut audit = Audit::begin(parts.clone(), options, None).await?;
     let bar = Bar::start();
     while let Some(progress) = audit.step().await? {
         bar.show(progress);

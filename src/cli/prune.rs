@@ -41,7 +41,7 @@ pub(super) async fn run(settings: Settings, arguments: PruneArgs) -> Result<Exit
         )?;
         return Ok(ExitCode::FAILURE);
     }
-    let mut prune = Prune::begin(parts(&settings).await?, options);
+    let mut prune = Prune::begin(parts(&settings).await?, options, None);
     let bar = Bar::start();
     while let Some(progress) = prune.step().await? {
         bar.show(progress);

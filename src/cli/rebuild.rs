@@ -40,7 +40,7 @@ pub(super) async fn run(settings: Settings, arguments: RebuildArgs) -> Result<Ex
 }
 
 async fn rebuild_read_models(parts: Parts) -> Result<(), Failure> {
-    let mut rebuild = read_models(parts).await?;
+    let mut rebuild = read_models(parts, None).await?;
     let bar = Bar::start();
     while let Some(progress) = rebuild.step().await? {
         bar.show(progress);

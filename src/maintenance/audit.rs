@@ -2,9 +2,10 @@
 //! the live pipeline, and mends what is wrong if it is told to.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::cache_audit::CacheAudit;
 use super::report::EXAMPLES;
@@ -22,19 +23,16 @@ pub struct AuditOptions {
     /// How long something must last to count: a state of the live pipeline passes. With none, everything
     /// counts at once.
     pub patience: Duration,
-    /// For each second of work, how many it rests.
-    pub rest: f64,
 }
 
 impl AuditOptions {
-    /// An audit that goes on without rest.
+    /// An audit in chunks of 5,000 rows, which judges what has lasted for three seconds.
     #[must_use]
     pub const fn new(repair: bool) -> Self {
         Self {
             repair,
             chunk: 5_000,
             patience: Duration::from_secs(3),
-            rest: 0.0,
         }
     }
 }
@@ -45,34 +43,60 @@ const MOST_SUSPECTS: usize = 10_000;
 /// How much is mended in one transaction.
 const MENDED_AT_ONCE: usize = 500;
 
+/// How many likes a resource is taken to have.
+const LIKES_PER_COUNT: usize = 10;
+
+/// By how much a chunk shrinks that took too long.
+const SHRINK_BY: usize = 4;
+
+/// After how many chunks suspects are looked at again, so that an audit which is cut off need not go far back.
+const MOST_CHUNKS: usize = 20;
+
 /// For how long a row must have been due to be overdue.
 const OVERDUE: TimeDelta = TimeDelta::minutes(5);
 
-/// An audit under way.
-pub struct Audit {
-    parts: Parts,
-    options: AuditOptions,
+/// How far an audit has come: with this, another process goes on with it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditState {
+    /// What it still walks through, the current table first.
     passes: VecDeque<Pass>,
+    /// The last row of the current table that it has looked at.
     position: Option<Position>,
-    suspects: Vec<(Chunk, Vec<Discrepancy>)>,
-    cache: Option<CacheAudit>,
     done: u64,
     total: u64,
     report: AuditReport,
 }
 
+/// An audit under way.
+pub struct Audit {
+    parts: Parts,
+    options: AuditOptions,
+    state: AuditState,
+    /// The state when there were no suspects last: what came after is looked at again by whoever goes on.
+    kept: AuditState,
+    suspects: Vec<(Chunk, Vec<Discrepancy>)>,
+    /// How many chunks have been looked at since the first of the suspects.
+    chunks_since: usize,
+    cache: Option<CacheAudit>,
+}
+
 impl Audit {
-    /// An audit of everything. Behaviors and ledger come first, because the read models follow from them,
-    /// and the counts from those.
+    /// An audit of everything, from its beginning or from where another has come. Behaviors and ledger come
+    /// first, because the read models follow from them, and the counts from those. The cache comes last, and
+    /// always as a whole.
     ///
     /// # Errors
-    /// If the database cannot be asked how large it is.
-    pub async fn begin(parts: Parts, options: AuditOptions) -> Result<Self, MaintenanceError> {
+    /// If the database does not answer.
+    pub async fn begin(
+        parts: Parts,
+        options: AuditOptions,
+        from: Option<AuditState>,
+    ) -> Result<Self, MaintenanceError> {
         let mut passes = vec![Pass::Behaviors, Pass::Ledger];
         passes.extend(ResourceType::ALL.map(Pass::Likes));
         passes.extend(ResourceType::ALL.map(Pass::Counts));
         let cache = parts.cache.clone().map(CacheAudit::new);
-        Self::of(parts, options, passes, cache).await
+        Self::of(parts, options, passes, cache, from).await
     }
 
     /// An audit of these passes.
@@ -81,47 +105,67 @@ impl Audit {
         options: AuditOptions,
         passes: Vec<Pass>,
         cache: Option<CacheAudit>,
+        from: Option<AuditState>,
     ) -> Result<Self, MaintenanceError> {
-        let sizes = parts.store.sizes().await?;
-        let rows = |pass: &Pass| match pass {
-            Pass::Behaviors | Pass::Likes(_) => sizes.behaviors,
-            Pass::Ledger => sizes.ledger_rows,
-            Pass::Counts(_) => sizes.counts,
+        let state = match from {
+            Some(state) => state,
+            None => {
+                let sizes = parts.store.sizes().await?;
+                let rows = |pass: &Pass| match pass {
+                    Pass::Behaviors | Pass::Likes(_) => sizes.behaviors,
+                    Pass::Ledger => sizes.ledger_rows,
+                    Pass::Counts(_) => sizes.counts,
+                };
+                let total = passes.iter().map(rows).sum::<i64>();
+                AuditState {
+                    passes: passes.into(),
+                    position: None,
+                    done: 0,
+                    total: u64::try_from(total).unwrap_or(0),
+                    report: AuditReport::new(options.repair),
+                }
+            }
         };
-        let total = passes.iter().map(rows).sum::<i64>();
         Ok(Self {
             parts,
             options,
-            passes: passes.into(),
-            position: None,
+            kept: state.clone(),
+            state,
             suspects: Vec::new(),
+            chunks_since: 0,
             cache,
-            done: 0,
-            total: u64::try_from(total).unwrap_or(0),
-            report: AuditReport::new(options.repair, sizes),
         })
+    }
+
+    /// How far it has come, for whoever goes on with it.
+    #[must_use]
+    pub const fn checkpoint(&self) -> &AuditState {
+        &self.kept
+    }
+
+    /// Looks at fewer rows at once from here on, because a chunk took too long; answers how many.
+    pub fn shrink(&mut self) -> usize {
+        self.options.chunk = (self.options.chunk / SHRINK_BY).max(1);
+        self.options.chunk
     }
 
     /// Looks at the next chunk; `None` if there is none left.
     ///
     /// # Errors
-    /// If the database or the cache fails; the same chunk comes again with the next step.
+    /// If the database or the cache fails; the next step goes on where nothing was in doubt.
     pub async fn step(&mut self) -> Result<Option<Progress>, MaintenanceError> {
-        let started = Instant::now();
-        let stage = match self.passes.front().copied() {
-            Some(pass) => self.step_table(pass).await?,
-            None => match self.step_cache().await? {
-                Some(stage) => stage,
-                None => return Ok(None),
-            },
+        let stepped = match self.state.passes.front().copied() {
+            Some(pass) => self.step_table(pass).await.map(Some),
+            None => self.step_cache().await,
         };
-        if self.options.rest > 0.0 {
-            tokio::time::sleep(started.elapsed().mul_f64(self.options.rest)).await;
+        if stepped.is_err() && !self.state.passes.is_empty() {
+            self.state = self.kept.clone();
+            self.suspects.clear();
         }
-        Ok(Some(Progress {
+        Ok(stepped?.map(|stage| Progress {
             stage,
-            done: self.done,
-            total: self.total.max(self.done),
+            done: self.state.done,
+            total: self.state.total.max(self.state.done),
         }))
     }
 
@@ -131,32 +175,51 @@ impl Audit {
     /// # Errors
     /// If the database fails.
     pub async fn finish(mut self) -> Result<AuditReport, MaintenanceError> {
-        self.report.overdue_rows = self.parts.store.overdue(Utc::now() - OVERDUE).await?;
-        let quarantine = self.parts.store.acknowledged_in_quarantine(EXAMPLES);
-        self.report
-            .add_check(Finding::AcknowledgedEventInQuarantine, quarantine.await?);
-        self.report.finished_at = Utc::now();
-        Ok(self.report)
+        let store = &self.parts.store;
+        let report = &mut self.state.report;
+        report.overdue_rows = store.overdue(Utc::now() - OVERDUE).await?;
+        let quarantine = store.acknowledged_in_quarantine(EXAMPLES).await?;
+        report.add_check(Finding::AcknowledgedEventInQuarantine, quarantine);
+        report.finished_at = Utc::now();
+        Ok(self.state.report)
     }
 
     async fn step_table(&mut self, pass: Pass) -> Result<&'static str, MaintenanceError> {
-        let after = self.position.clone().unwrap_or_else(|| pass.start());
+        let after = self.state.position.clone();
+        let after = after.unwrap_or_else(|| pass.start());
         let store = &self.parts.store;
-        let chunk = store.chunk(pass, after, self.options.chunk).await?;
+        // Behind each count are the rows that it counts.
+        let rows = match pass {
+            Pass::Counts(_) => (self.options.chunk / LIKES_PER_COUNT).max(1),
+            _ => self.options.chunk,
+        };
+        let chunk = store.chunk(pass, after, rows).await?;
         let found = store.inspect(&chunk).await?;
         let until = chunk.until.clone();
+        let checked = &mut self.state.report.checked;
+        match pass {
+            Pass::Behaviors => checked.behaviors += chunk.rows,
+            Pass::Ledger => checked.ledger_rows += chunk.rows,
+            Pass::Counts(_) => checked.counts += chunk.rows,
+            Pass::Likes(_) => {}
+        }
         if !found.is_empty() {
             self.suspects.push((chunk, found));
         }
+        self.chunks_since += usize::from(!self.suspects.is_empty());
         let gathered: usize = self.suspects.iter().map(|(_, found)| found.len()).sum();
-        if until.is_none() || gathered >= MOST_SUSPECTS {
+        if until.is_none() || gathered >= MOST_SUSPECTS || self.chunks_since >= MOST_CHUNKS {
             self.judge_suspects().await?;
+            self.chunks_since = 0;
         }
-        self.done = (self.done + self.options.chunk as u64).min(self.total);
+        self.state.done += rows as u64;
         if until.is_none() {
-            self.passes.pop_front();
+            self.state.passes.pop_front();
         }
-        self.position = until;
+        self.state.position = until;
+        if self.suspects.is_empty() {
+            self.kept = self.state.clone();
+        }
         Ok(match pass {
             Pass::Behaviors => "behaviors",
             Pass::Ledger => "ledger",
@@ -176,7 +239,7 @@ impl Audit {
                 let now = self.parts.store.inspect(&chunk).await?;
                 found.retain(|one| now.contains(one));
             }
-            self.report.add(&found);
+            self.state.report.add(&found);
             if self.options.repair && !found.is_empty() {
                 self.mend(&chunk, &found).await?;
             }
@@ -200,7 +263,7 @@ impl Audit {
         let mended = found
             .iter()
             .filter(|one| !left.contains(&(one.finding, one.subject.clone())));
-        self.report.mend(mended);
+        self.state.report.mend(mended);
         Ok(())
     }
 
@@ -212,8 +275,8 @@ impl Audit {
         let Some(stale) = step else {
             return Ok(None);
         };
-        self.report.cache_entries = Some(cache.entries());
-        self.report.add(&stale);
+        self.state.report.cache_entries = Some(cache.entries());
+        self.state.report.add(&stale);
         if self.options.repair && !stale.is_empty() {
             let resources: Vec<_> = stale
                 .iter()
@@ -223,7 +286,7 @@ impl Audit {
                 })
                 .collect();
             self.parts.drop_entries(&resources).await?;
-            self.report.mend(stale.iter());
+            self.state.report.mend(stale.iter());
         }
         Ok(Some("cache"))
     }

@@ -9,8 +9,8 @@ mod report;
 
 use std::sync::Arc;
 
-pub use audit::{Audit, AuditOptions};
-pub use prune::{Prune, PruneOptions};
+pub use audit::{Audit, AuditOptions, AuditState};
+pub use prune::{Prune, PruneOptions, PruneState};
 pub use rebuild::{CacheRebuild, read_models};
 pub use report::{AuditReport, Example, Tally};
 

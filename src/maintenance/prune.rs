@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde::{Deserialize, Serialize};
 
 use super::{MaintenanceError, Parts, Progress};
 use crate::store::{ArchivedBehavior, is_storable};
@@ -23,6 +24,17 @@ pub struct PruneOptions {
     pub archive: Option<PathBuf>,
 }
 
+/// How far pruning has come: with this, another process goes on with it.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct PruneState {
+    /// The last behavior that was looked at.
+    position: i64,
+    /// The behaviors have all been looked at.
+    behaviors_done: bool,
+    ledger_rows: u64,
+    behaviors: u64,
+}
+
 /// How many rows go in one transaction, or are looked at for it.
 const AT_ONCE: usize = 1_000;
 
@@ -32,37 +44,41 @@ pub struct Prune {
     options: PruneOptions,
     ledger_before: Option<DateTime<Utc>>,
     behaviors_before: Option<DateTime<Utc>>,
-    position: i64,
-    ledger_rows: u64,
-    behaviors: u64,
+    state: PruneState,
 }
 
 impl Prune {
-    /// Begins; ages are counted from now.
+    /// Begins, or goes on from where another has come; ages are counted from now.
     #[must_use]
-    pub fn begin(parts: Parts, options: PruneOptions) -> Self {
+    pub fn begin(parts: Parts, options: PruneOptions, from: Option<PruneState>) -> Self {
         let now = Utc::now();
+        let state = from.unwrap_or_default();
+        let behaviors_before = so_long_before(now, options.behaviors_after);
         Self {
             ledger_before: so_long_before(now, options.ledger_after),
-            behaviors_before: so_long_before(now, options.behaviors_after),
+            behaviors_before: behaviors_before.filter(|_| !state.behaviors_done),
             parts,
             options,
-            position: 0,
-            ledger_rows: 0,
-            behaviors: 0,
+            state,
         }
+    }
+
+    /// How far it has come, for whoever goes on with it.
+    #[must_use]
+    pub const fn state(&self) -> &PruneState {
+        &self.state
     }
 
     /// How many ledger rows have gone.
     #[must_use]
     pub const fn ledger_rows(&self) -> u64 {
-        self.ledger_rows
+        self.state.ledger_rows
     }
 
     /// How many behaviors have gone.
     #[must_use]
     pub const fn behaviors(&self) -> u64 {
-        self.behaviors
+        self.state.behaviors
     }
 
     /// Prunes the next batch; `None` if there is none left.
@@ -74,7 +90,7 @@ impl Prune {
             let prunable = self
                 .parts
                 .store
-                .prunable(before, self.position, AT_ONCE)
+                .prunable(before, self.state.position, AT_ONCE)
                 .await?;
             if !prunable.behaviors.is_empty() {
                 if let Some(path) = &self.options.archive {
@@ -89,17 +105,20 @@ impl Prune {
                     .store
                     .prune_behaviors(&prunable.behaviors)
                     .await?;
-                self.behaviors += prunable.behaviors.len() as u64;
+                self.state.behaviors += prunable.behaviors.len() as u64;
             }
             match prunable.position {
-                Some(position) => self.position = position,
-                None => self.behaviors_before = None,
+                Some(position) => self.state.position = position,
+                None => {
+                    self.behaviors_before = None;
+                    self.state.behaviors_done = true;
+                }
             }
             return Ok(Some(self.progress("behaviors")));
         }
         if let Some(before) = self.ledger_before {
             let pruned = self.parts.store.prune_ledger(before, AT_ONCE).await?;
-            self.ledger_rows += pruned as u64;
+            self.state.ledger_rows += pruned as u64;
             if pruned < AT_ONCE {
                 self.ledger_before = None;
             }
@@ -109,7 +128,7 @@ impl Prune {
     }
 
     const fn progress(&self, stage: &'static str) -> Progress {
-        let done = self.behaviors + self.ledger_rows;
+        let done = self.state.behaviors + self.state.ledger_rows;
         Progress {
             stage,
             done,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::audit::{Audit, AuditOptions};
+use super::audit::{Audit, AuditOptions, AuditState};
 use super::{MaintenanceError, Parts, Progress};
 use crate::domain::ResourceType;
 use crate::store::Pass;
@@ -12,11 +12,15 @@ use crate::store::Pass;
 ///
 /// It is an audit that mends at once whatever is not what the behaviors add up to: so a rebuild of what
 /// is in order writes nothing, and each transaction leaves counts that equal their rows. The counts come
-/// first and last: first, so that they start from the rows that are there.
+/// first and last: first, so that they start from the rows that are there. It begins anew, or goes on from
+/// where another has come.
 ///
 /// # Errors
-/// If the database cannot be asked how large it is.
-pub async fn read_models(parts: Parts) -> Result<Audit, MaintenanceError> {
+/// If the database does not answer.
+pub async fn read_models(
+    parts: Parts,
+    from: Option<AuditState>,
+) -> Result<Audit, MaintenanceError> {
     let options = AuditOptions {
         patience: Duration::ZERO,
         ..AuditOptions::new(true)
@@ -26,7 +30,7 @@ pub async fn read_models(parts: Parts) -> Result<Audit, MaintenanceError> {
     passes.extend([Pass::Ledger, Pass::Behaviors]);
     passes.extend(ResourceType::ALL.map(Pass::Likes));
     passes.extend(counts);
-    Audit::of(parts, options, passes, None).await
+    Audit::of(parts, options, passes, None, from).await
 }
 
 /// How many entries are dropped in one step.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::store::{Check, Discrepancy, Finding, Sizes};
 
@@ -11,7 +11,7 @@ use crate::store::{Check, Discrepancy, Finding, Sizes};
 pub(super) const EXAMPLES: usize = 100;
 
 /// How often something was found, and how often it was put right.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Places where the data was not as promised.
     pub found: u64,
@@ -20,7 +20,7 @@ pub struct Tally {
 }
 
 /// One place where the data was not as promised.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Example {
     /// In which way.
     pub finding: Finding,
@@ -33,7 +33,7 @@ pub struct Example {
 }
 
 /// What an audit found.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuditReport {
     /// Whether it was to mend what it finds.
     pub repair: bool,
@@ -41,7 +41,7 @@ pub struct AuditReport {
     pub started_at: DateTime<Utc>,
     /// When it ended.
     pub finished_at: DateTime<Utc>,
-    /// How large the tables were.
+    /// How many rows it has looked at.
     pub checked: Sizes,
     /// How many cache entries it looked at; `None` if no cache can be reached from where it ran.
     pub cache_entries: Option<u64>,
@@ -56,13 +56,13 @@ pub struct AuditReport {
 impl AuditReport {
     /// An empty one.
     #[must_use]
-    pub(super) fn new(repair: bool, checked: Sizes) -> Self {
+    pub(super) fn new(repair: bool) -> Self {
         let now = Utc::now();
         Self {
             repair,
             started_at: now,
             finished_at: now,
-            checked,
+            checked: Sizes::default(),
             cache_entries: None,
             findings: BTreeMap::new(),
             examples: Vec::new(),

@@ -202,13 +202,16 @@ impl Broker {
     }
 
     /// Notes that an event could not be published: nothing is published until the stream is checked again.
-    pub fn publish_failed(&self, error: &NatsError) {
-        // While the stream is known to be out of order, the check has named the cause already.
-        if self.is_ready() {
+    /// Returns whether that is a failure of its own: while the stream is known to be out of order, the check has
+    /// named the cause already.
+    pub fn publish_failed(&self, error: &NatsError) -> bool {
+        let was_ready = self.is_ready();
+        if was_ready {
             self.publishing_fails.store(true, Ordering::Relaxed);
             self.failed(Doing::Publishing, error);
         }
         self.suspect();
+        was_ready
     }
 
     /// Notes that events were acknowledged.

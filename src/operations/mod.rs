@@ -22,7 +22,7 @@ use crate::actors::kit::Mailbox;
 use crate::domain::LedgerRow;
 use crate::maintenance::{MaintenanceError, Parts, PruneOptions};
 use crate::nats::{Broker, StreamReport};
-use crate::store::{LedgerEntry, LedgerFilter, LedgerHealth, Store, StoreError};
+use crate::store::{LedgerFilter, LedgerHealth, LedgerPage, Store, StoreError};
 
 /// Where operators come to.
 #[derive(Clone)]
@@ -55,9 +55,32 @@ pub enum OperationError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It has failed too often.
+    #[error("{0}")]
+    GivenUp(String),
     /// Maintenance failed.
     #[error(transparent)]
     Maintenance(#[from] MaintenanceError),
+}
+
+impl OperationError {
+    /// The database's part in it.
+    #[must_use]
+    pub const fn of_store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) | Self::Maintenance(MaintenanceError::Store(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether it is news: that the database is away has been said when it went.
+    #[must_use]
+    pub const fn is_news(&self) -> bool {
+        match self.of_store() {
+            Some(error) => error.is_news(),
+            None => true,
+        }
+    }
 }
 
 impl Desk {
@@ -78,7 +101,7 @@ impl Desk {
         filter: &LedgerFilter,
         after: Option<(DateTime<Utc>, String)>,
         limit: usize,
-    ) -> Result<Vec<LedgerEntry>, OperationError> {
+    ) -> Result<LedgerPage, OperationError> {
         check(filter)?;
         Ok(self.store().search(filter, after, limit).await?)
     }

@@ -7,18 +7,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::jobs::Spec;
 use super::{Desk, OperationError, RebuildTarget};
 use crate::config::UpkeepOptions;
 use crate::domain::idempotency::KEPT_FOR;
-use crate::domain::{JobKind, JobState, Priority};
+use crate::domain::{FailureKind, JobKind, JobState, Priority};
 use crate::maintenance::{
-    Audit, AuditOptions, CacheRebuild, Progress, Prune, PruneOptions, read_models,
+    Audit, AuditOptions, AuditState, CacheRebuild, MaintenanceError, Progress, Prune, PruneOptions,
+    PruneState, read_models,
 };
-use crate::store::{Intervention, InterventionKind, Job, JobReport};
-use crate::telemetry::{AuditEnded, JobEnded, OperatorIntervened};
+use crate::store::{Intervention, InterventionKind, Job, JobReport, StoreError};
+use crate::telemetry::{AuditEnded, JobEnded, OperatorIntervened, Part, PartFailed};
 
 /// How long a job is its runner's own at first, and after each step on rows.
 const LEASE: TimeDelta = TimeDelta::seconds(10);
@@ -47,6 +49,164 @@ pub enum Ended {
     Lost,
     /// The runner was told to stop; the next one goes on.
     Stopped,
+}
+
+/// Where a job is: `jobs.position`. The next worker goes on from there.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Place {
+    /// How often in a row the current step has failed.
+    tries: u32,
+    /// How far an audit has come, or a rebuild of the read models.
+    audit: Option<AuditState>,
+    /// Of a rebuild whose read models are done: how many rows it has rewritten, from how many behaviors.
+    rebuilt: Option<(i64, i64)>,
+    /// How far pruning has come.
+    prune: Option<PruneState>,
+}
+
+/// Where a job is; at its beginning if that cannot be read.
+fn place(job: &Job) -> Place {
+    let position = job.position.as_deref().unwrap_or_default();
+    serde_json::from_str(position).unwrap_or_default()
+}
+
+/// How often in a row a step may fail before its job does.
+const MOST_TRIES: u32 = 5;
+
+/// How long a job waits before it takes a step again that has failed once; twice as long after each more.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The steps of one job: what is reported of them, and how often the current one has failed.
+struct Steps<'a> {
+    runner: &'a Runner,
+    job: &'a Job,
+    progress: Progress,
+    changed: i64,
+    tries: u32,
+}
+
+impl<'a> Steps<'a> {
+    const fn of(runner: &'a Runner, job: &'a Job, tries: u32) -> Self {
+        Self {
+            runner,
+            job,
+            progress: Progress {
+                stage: "",
+                done: job.done.unsigned_abs(),
+                total: match job.total {
+                    Some(total) => total.unsigned_abs(),
+                    None => 0,
+                },
+            },
+            changed: job.changed,
+            tries,
+        }
+    }
+
+    /// Reports a step, and rests as long as it took. Answers how the job ended, if it is not to be gone on
+    /// with.
+    async fn done(
+        &mut self,
+        progress: Progress,
+        changed: i64,
+        place: &Place,
+        started: Instant,
+    ) -> Result<Option<Ended>, OperationError> {
+        (self.progress, self.changed, self.tries) = (progress, changed, 0);
+        if !self.runner.hurried {
+            self.runner.rest(started.elapsed().mul_f64(REST)).await;
+        }
+        self.report(place, None).await
+    }
+
+    /// Reports that a step has failed, and waits before it is taken again. Answers how the job ended, if it is
+    /// not to be gone on with.
+    ///
+    /// # Errors
+    /// If the database is away, so that the next worker goes on; or if the step has failed too often.
+    async fn failed(
+        &mut self,
+        error: MaintenanceError,
+        chunk: Option<usize>,
+        place: &Place,
+    ) -> Result<Option<Ended>, OperationError> {
+        let passes = match &error {
+            MaintenanceError::Store(StoreError::TimedOut(_)) => true,
+            MaintenanceError::Store(error) => {
+                error.was_answered() && error.kind() != FailureKind::Invalid
+            }
+            MaintenanceError::Cache(_) | MaintenanceError::Broker(_) => true,
+            MaintenanceError::Archive { .. } => false,
+        };
+        if !passes {
+            return Err(error.into());
+        }
+        self.tries += 1;
+        let stage = match self.progress.stage {
+            "" => "its first step".to_owned(),
+            stage => format!("a step through the {stage}"),
+        };
+        if self.tries >= MOST_TRIES {
+            return Err(OperationError::GivenUp(format!(
+                "{stage} failed {MOST_TRIES} times in a row, and the job was given up: {error}"
+            )));
+        }
+        let fewer = chunk.map_or_else(String::new, |chunk| format!(", with {chunk} rows at once"));
+        let message = format!(
+            "{stage} failed, and is tried again{fewer} ({} of {MOST_TRIES} times): {error}",
+            self.tries
+        );
+        PartFailed {
+            part: Part::Database,
+            doing: "a step of a job",
+            error: &message,
+        }
+        .emit();
+        // A report that the database does not take shows that it is away: the next worker goes on.
+        if let Some(ended) = self.report(place, Some(message)).await? {
+            return Ok(Some(ended));
+        }
+        self.runner.rest(PAUSE * 2_u32.pow(self.tries - 1)).await;
+        self.report_if_stopped(place).await
+    }
+
+    async fn report_if_stopped(&self, place: &Place) -> Result<Option<Ended>, OperationError> {
+        match self.runner.stopped.load(Ordering::Relaxed) {
+            true => self.report(place, None).await,
+            false => Ok(None),
+        }
+    }
+
+    /// Writes down where the job is, which prolongs the lease.
+    async fn report(
+        &self,
+        place: &Place,
+        error_message: Option<String>,
+    ) -> Result<Option<Ended>, OperationError> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let stopped = self.runner.stopped.load(Ordering::Relaxed);
+        let place = Place {
+            tries: self.tries,
+            ..place.clone()
+        };
+        let now = Utc::now();
+        let report = JobReport {
+            total: Some(number(self.progress.total)),
+            done: number(self.progress.done),
+            changed: self.changed,
+            error_message,
+            // A job that is let go is anybody's at once.
+            lease_until: Some(if stopped { now } else { now + LONG_LEASE }),
+            position: Some(json!(place).to_string()),
+            ..JobReport::default()
+        };
+        let store = self.runner.desk.store();
+        if !store.report_job(self.job, &report, now).await? {
+            return Ok(Some(Ended::Lost));
+        }
+        Ok(stopped.then_some(Ended::Stopped))
+    }
 }
 
 /// Runs jobs.
@@ -108,19 +268,18 @@ impl Runner {
             });
             self.desk.schedule(JobKind::Audit, spec, slot).await?;
         }
+        // It comes also when nothing is pruned by age: it deletes old keys and jobs.
         let PruneOptions {
             ledger_after,
             behaviors_after,
             ..
         } = upkeep.prune;
-        if ledger_after.is_some() || behaviors_after.is_some() {
-            let spec = json!(Spec::Prune {
-                ledger_after: ledger_after.map(|age| age.as_secs()),
-                behaviors_after: behaviors_after.map(|age| age.as_secs()),
-            });
-            let slot = format!("prune/{}", now / 86_400);
-            self.desk.schedule(JobKind::Prune, spec, slot).await?;
-        }
+        let spec = json!(Spec::Prune {
+            ledger_after: ledger_after.map(|age| age.as_secs()),
+            behaviors_after: behaviors_after.map(|age| age.as_secs()),
+        });
+        let slot = format!("prune/{}", now / 86_400);
+        self.desk.schedule(JobKind::Prune, spec, slot).await?;
         Ok(())
     }
 
@@ -149,10 +308,12 @@ impl Runner {
         let ended = match outcome {
             Ok(ended) => ended,
             // The database may be back soon, and then the job is gone on with.
-            Err(OperationError::Store(error))
-                if error.kind() != crate::domain::FailureKind::Invalid =>
+            Err(error)
+                if error
+                    .of_store()
+                    .is_some_and(|error| error.kind() != crate::domain::FailureKind::Invalid) =>
             {
-                return Err(error.into());
+                return Err(error);
             }
             Err(error) => {
                 let report = JobReport {
@@ -284,16 +445,23 @@ impl Runner {
         repair: bool,
         observe: &mut dyn FnMut(Progress),
     ) -> Result<Ended, OperationError> {
-        let options = AuditOptions {
-            rest: if self.hurried { 0.0 } else { REST },
-            ..AuditOptions::new(repair)
-        };
-        let mut audit = Audit::begin(self.desk.parts.clone(), options).await?;
-        while let Some(progress) = audit.step().await? {
-            observe(progress);
-            if let Some(ended) = self.go_on(job, progress, 0).await? {
-                return Ok(ended);
+        let place: Place = place(job);
+        let mut steps = Steps::of(self, job, place.tries);
+        let options = AuditOptions::new(repair);
+        let parts = self.desk.parts.clone();
+        let mut audit = loop {
+            match Audit::begin(parts.clone(), options, place.audit.clone()).await {
+                Ok(audit) => break audit,
+                Err(error) => {
+                    if let Some(ended) = steps.failed(error, None, &place).await? {
+                        return Ok(ended);
+                    }
+                }
             }
+        };
+        let walked = self.walk(&mut audit, &mut steps, &place, observe).await?;
+        if let Some(ended) = walked {
+            return Ok(ended);
         }
         let report = audit.finish().await?;
         AuditEnded {
@@ -317,27 +485,49 @@ impl Runner {
         what: RebuildTarget,
         observe: &mut dyn FnMut(Progress),
     ) -> Result<Ended, OperationError> {
-        let mut rewritten = 0;
-        let mut behaviors = 0;
-        if what != RebuildTarget::Cache {
-            let mut rebuild = read_models(self.desk.parts.clone()).await?;
-            while let Some(progress) = rebuild.step().await? {
-                observe(progress);
-                if let Some(ended) = self.go_on(job, progress, 0).await? {
-                    return Ok(ended);
+        let mut place: Place = place(job);
+        let mut steps = Steps::of(self, job, place.tries);
+        let parts = self.desk.parts.clone();
+        if what != RebuildTarget::Cache && place.rebuilt.is_none() {
+            let mut rebuild = loop {
+                match read_models(parts.clone(), place.audit.clone()).await {
+                    Ok(rebuild) => break rebuild,
+                    Err(error) => {
+                        if let Some(ended) = steps.failed(error, None, &place).await? {
+                            return Ok(ended);
+                        }
+                    }
                 }
+            };
+            let walked = self.walk(&mut rebuild, &mut steps, &place, observe).await?;
+            if let Some(ended) = walked {
+                return Ok(ended);
             }
             let report = rebuild.finish().await?;
-            rewritten = i64::try_from(report.mended()).unwrap_or(i64::MAX);
-            behaviors = report.checked.behaviors;
+            let rewritten = i64::try_from(report.mended()).unwrap_or(i64::MAX);
+            place = Place {
+                rebuilt: Some((rewritten, report.checked.behaviors)),
+                ..Place::default()
+            };
         }
+        let (rewritten, behaviors) = place.rebuilt.unwrap_or_default();
         let mut entries = 0;
         if what != RebuildTarget::ReadModels {
-            let mut rebuild = CacheRebuild::begin(self.desk.parts.clone());
-            while let Some(progress) = rebuild.step().await? {
+            let mut rebuild = CacheRebuild::begin(parts);
+            loop {
+                let started = Instant::now();
+                let progress = match rebuild.step().await {
+                    Ok(Some(progress)) => progress,
+                    Ok(None) => break,
+                    Err(error) => match steps.failed(error, None, &place).await? {
+                        Some(ended) => return Ok(ended),
+                        None => continue,
+                    },
+                };
                 observe(progress);
                 entries = progress.done;
-                if let Some(ended) = self.go_on(job, progress, rewritten).await? {
+                let ended = steps.done(progress, rewritten, &place, started).await?;
+                if let Some(ended) = ended {
                     return Ok(ended);
                 }
             }
@@ -357,11 +547,30 @@ impl Runner {
         observe: &mut dyn FnMut(Progress),
     ) -> Result<Ended, OperationError> {
         self.desk.check_behaviors_age(options.behaviors_after)?;
-        let mut prune = Prune::begin(self.desk.parts.clone(), options);
-        while let Some(progress) = prune.step().await? {
+        let place: Place = place(job);
+        let mut steps = Steps::of(self, job, place.tries);
+        let mut prune = Prune::begin(self.desk.parts.clone(), options, place.prune);
+        loop {
+            let started = Instant::now();
+            let here = Place {
+                prune: Some(*prune.state()),
+                ..Place::default()
+            };
+            let progress = match prune.step().await {
+                Ok(Some(progress)) => progress,
+                Ok(None) => break,
+                Err(error) => match steps.failed(error, None, &here).await? {
+                    Some(ended) => return Ok(ended),
+                    None => continue,
+                },
+            };
             observe(progress);
             let pruned = i64::try_from(progress.done).unwrap_or(i64::MAX);
-            if let Some(ended) = self.go_on(job, progress, pruned).await? {
+            let here = Place {
+                prune: Some(*prune.state()),
+                ..Place::default()
+            };
+            if let Some(ended) = steps.done(progress, pruned, &here, started).await? {
                 return Ok(ended);
             }
         }
@@ -375,28 +584,48 @@ impl Runner {
         self.finish(job, pruned, pruned, result).await
     }
 
-    /// Reports a step, which prolongs the lease. Answers how it ended, if the job is not to be gone on with.
-    async fn go_on(
+    /// Takes an audit or a rebuild to its end. Answers how it ended, if that was before.
+    async fn walk(
         &self,
-        job: &Job,
-        progress: Progress,
-        changed: i64,
+        audit: &mut Audit,
+        steps: &mut Steps<'_>,
+        place: &Place,
+        observe: &mut dyn FnMut(Progress),
     ) -> Result<Option<Ended>, OperationError> {
-        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let stopped = self.stopped.load(Ordering::Relaxed);
-        let now = Utc::now();
-        let report = JobReport {
-            total: Some(number(progress.total)),
-            done: number(progress.done),
-            changed,
-            // A job that is let go is anybody's at once.
-            lease_until: Some(if stopped { now } else { now + LONG_LEASE }),
-            ..JobReport::default()
-        };
-        if !self.desk.store().report_job(job, &report, now).await? {
-            return Ok(Some(Ended::Lost));
+        loop {
+            let started = Instant::now();
+            let stepped = audit.step().await;
+            let here = Place {
+                audit: Some(audit.checkpoint().clone()),
+                ..place.clone()
+            };
+            let ended = match stepped {
+                Ok(Some(progress)) => {
+                    observe(progress);
+                    steps.done(progress, 0, &here, started).await?
+                }
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    let chunk = audit.shrink();
+                    steps.failed(error, Some(chunk), &here).await?
+                }
+            };
+            if ended.is_some() {
+                return Ok(ended);
+            }
         }
-        Ok(stopped.then_some(Ended::Stopped))
+    }
+
+    /// Rests, unless it is told to stop.
+    async fn rest(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while !self.stopped.load(Ordering::Relaxed) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(Duration::from_millis(200))).await;
+        }
     }
 
     async fn finish(

@@ -4,6 +4,7 @@
 //!
 //! diesel's errors carry no code, so each driver file implements [`Explain`], which finds it out.
 
+use diesel::QueryResult;
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
 
 use super::error::StoreError;
@@ -13,6 +14,17 @@ pub(super) trait Explain {
     /// Classifies the error by the code that the database gave with it. Called before anything else runs on
     /// the connection.
     fn explain(&mut self, error: DieselError) -> impl Future<Output = StoreError> + Send;
+}
+
+/// What was done on a connection, with its error classified.
+pub(super) async fn explained<T>(
+    connection: &mut impl Explain,
+    done: QueryResult<T>,
+) -> Result<T, StoreError> {
+    match done {
+        Ok(done) => Ok(done),
+        Err(error) => Err(connection.explain(error).await),
+    }
 }
 
 /// An error that leaves a transaction: the closure's own, or diesel's of `BEGIN` and `COMMIT`.

@@ -11,6 +11,7 @@ use tokio::time::error::Elapsed;
 
 use super::codes::Explain;
 use super::error::StoreError;
+use super::migrate::Gate;
 use crate::domain::{Backoff, Breaker, BreakerPolicy, Change, FailureKind};
 use crate::telemetry::{Part, PartAway, PartBack};
 
@@ -23,8 +24,8 @@ pub(super) const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take to make a job with its snapshot.
 pub(super) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long an audit may read in one chunk.
-pub(super) const INSPECT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How many times as long as another call one chunk of an audit may take.
+pub(super) const INSPECT_TIMEOUTS: u32 = 4;
 
 /// A pool that gives up on a connection which cannot be had in time.
 pub(super) fn pool<M: Manager>(
@@ -86,6 +87,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Lender<M: Manager> {
     pool: Pool<M>,
     condition: Arc<Condition>,
+    gate: Arc<Gate>,
     /// Lends even while the database counts as away, to find out.
     asks_always: bool,
     /// Whether work may be given up half-way.
@@ -96,10 +98,11 @@ impl<M> Lender<M>
 where
     M: Manager<Error: Display, Type: SimpleAsyncConnection + Explain + Send>,
 {
-    pub(super) fn new(pool: Pool<M>, condition: &Arc<Condition>) -> Self {
+    pub(super) fn new(pool: Pool<M>, condition: &Arc<Condition>, gate: &Arc<Gate>) -> Self {
         Self {
             pool,
             condition: Arc::clone(condition),
+            gate: Arc::clone(gate),
             asks_always: false,
             gives_up: true,
         }
@@ -129,6 +132,7 @@ where
         Self {
             pool: self.pool.clone(),
             condition: Arc::clone(&self.condition),
+            gate: Arc::clone(&self.gate),
             asks_always: true,
             gives_up: self.gives_up,
         }
@@ -138,6 +142,7 @@ where
     /// together. While the database counts as away, only one caller at a time gets that far, and only if
     /// the connection accepts a write.
     pub(super) async fn lend(&self, timeout: Duration) -> Result<Object<M>, StoreError> {
+        self.gate.pass()?;
         let is_trial = {
             let mut breaker = lock(&self.condition.breaker);
             if !self.asks_always && !breaker.admit(Instant::now()) {

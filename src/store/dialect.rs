@@ -1,5 +1,7 @@
 //! Everything that differs between databases: the one place to look when another is added.
 
+use crate::domain::Priority;
+
 /// A column of a batch that is bound as one JSON array of arrays.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Column {
@@ -44,6 +46,29 @@ pub(super) trait Dialect: Send + Sync {
 
     /// This parameter, read as a moment.
     fn time(&self, param: &str) -> String;
+
+    /// The database's own clock, so many seconds from now.
+    fn clock(&self, seconds: i64) -> String;
+
+    /// The open rows of the ledger, as `e`, found through the index of due rows.
+    fn open_rows(&self) -> String;
+
+    /// The column of the ledger that an index finds failed and dead rows by: it has their status.
+    fn failure_status(&self) -> &'static str;
+
+    /// Conditions on a ledger row `e` under each of which an index has the rows in the order of `created_at`;
+    /// together they are all rows.
+    fn walks(&self) -> &'static [&'static str];
+
+    /// The condition of those of the [`walks`](Self::walks) that completed rows are in.
+    fn walk_of_completed(&self) -> &'static str;
+
+    /// What keeps the database from merging a derived table into the query around it.
+    fn fence(&self) -> &'static str;
+
+    /// About how many rows a table has, by the database's own statistics: a row `(label, total)`. Costs the
+    /// same whatever the table's size. A total of zero or less stands for an unknown number.
+    fn estimate(&self, table: &str) -> String;
 
     /// What follows a query whose rows of this alias the transaction goes on to change.
     fn for_update(&self, alias: &str) -> String;
@@ -102,6 +127,44 @@ impl Dialect for Sqlite {
 
     fn time(&self, param: &str) -> String {
         param.to_owned()
+    }
+
+    fn clock(&self, seconds: i64) -> String {
+        format!("strftime('%Y-%m-%d %H:%M:%f', 'now', '{seconds} seconds')")
+    }
+
+    fn open_rows(&self) -> String {
+        "(SELECT * FROM sync_events INDEXED BY sync_events_due_by_priority \
+         WHERE next_attempt_at IS NOT NULL) AS e"
+            .to_owned()
+    }
+
+    fn failure_status(&self) -> &'static str {
+        "e.status"
+    }
+
+    fn walks(&self) -> &'static [&'static str] {
+        &["true"]
+    }
+
+    fn walk_of_completed(&self) -> &'static str {
+        "true"
+    }
+
+    fn fence(&self) -> &'static str {
+        " LIMIT -1"
+    }
+
+    // SQLite counts no rows. An id is given to each behavior, so the ids tell about how many there were.
+    fn estimate(&self, table: &str) -> String {
+        let total = match table {
+            "like_counts" => "0",
+            _ => {
+                "COALESCE((SELECT MAX(user_behavior_id) FROM user_behaviors) \
+                 - (SELECT MIN(user_behavior_id) FROM user_behaviors) + 1, 0)"
+            }
+        };
+        format!("SELECT '{table}' AS label, {total} AS total")
     }
 
     // One writer at a time, with the write lock taken at BEGIN IMMEDIATE: no row needs its own.
@@ -174,6 +237,41 @@ impl Dialect for Postgres {
 
     fn time(&self, param: &str) -> String {
         format!("{param}::timestamp")
+    }
+
+    // Without the fence, PostgreSQL may read rows by their age and hope to meet open ones soon.
+    fn open_rows(&self) -> String {
+        format!(
+            "(SELECT * FROM sync_events WHERE next_attempt_at IS NOT NULL{}) AS e",
+            self.fence()
+        )
+    }
+
+    fn failure_status(&self) -> &'static str {
+        "e.status"
+    }
+
+    fn walks(&self) -> &'static [&'static str] {
+        &["true"]
+    }
+
+    fn walk_of_completed(&self) -> &'static str {
+        "true"
+    }
+
+    fn fence(&self) -> &'static str {
+        " OFFSET 0"
+    }
+
+    fn estimate(&self, table: &str) -> String {
+        format!(
+            "SELECT '{table}' AS label, reltuples::bigint AS total FROM pg_class \
+             WHERE oid = '{table}'::regclass"
+        )
+    }
+
+    fn clock(&self, seconds: i64) -> String {
+        format!("(clock_timestamp() AT TIME ZONE 'UTC' + INTERVAL '{seconds} seconds')")
     }
 
     fn for_update(&self, alias: &str) -> String {
@@ -252,6 +350,49 @@ impl Dialect for Mysql {
 
     fn time(&self, param: &str) -> String {
         format!("CAST({param} AS DATETIME(6))")
+    }
+
+    fn open_rows(&self) -> String {
+        // The index begins with the priority, of which there are few.
+        let priorities = join(&Priority::DESCENDING, |priority| {
+            priority.as_number().to_string()
+        });
+        format!(
+            "(SELECT * FROM sync_events FORCE INDEX (sync_events_due_by_priority) \
+             WHERE priority IN ({priorities}) AND next_attempt_at IS NOT NULL) AS e"
+        )
+    }
+
+    fn failure_status(&self) -> &'static str {
+        "e.failure_status"
+    }
+
+    fn walks(&self) -> &'static [&'static str] {
+        &[
+            "e.failure_status IS NULL",
+            "e.failure_status = 'failed'",
+            "e.failure_status = 'dead'",
+        ]
+    }
+
+    fn walk_of_completed(&self) -> &'static str {
+        "e.failure_status IS NULL"
+    }
+
+    fn fence(&self) -> &'static str {
+        ""
+    }
+
+    fn estimate(&self, table: &str) -> String {
+        format!(
+            "SELECT '{table}' AS label, CAST(COALESCE(MAX(table_rows), 0) AS SIGNED) AS total \
+             FROM information_schema.tables \
+             WHERE table_schema = DATABASE() AND table_name = '{table}'"
+        )
+    }
+
+    fn clock(&self, seconds: i64) -> String {
+        format!("(UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND)")
     }
 
     // MariaDB knows no FOR UPDATE OF; a batch has no rows to lock.

@@ -1,5 +1,9 @@
 //! What can go wrong with the database, and whether trying again may mend it.
 
+use diesel::ConnectionError;
+use diesel::result::Error as DieselError;
+
+use super::codes::{Meaning, known};
 use crate::domain::FailureKind;
 
 /// Why the database did not do what it was asked.
@@ -43,8 +47,17 @@ pub enum StoreError {
         reason: String,
     },
     /// The tables could not be brought up to date.
-    #[error("the tables could not be brought up to date: {0}")]
+    #[error(
+        "the tables could not be brought up to date: {0}; mend the cause and start again: what has been \
+         migrated stays, and the rest follows"
+    )]
     Migration(String),
+    /// The URL, the credentials or the server are wrong: waiting changes nothing.
+    #[error("the database refuses the connection: {0}; check LIKEWISE_DATABASE_URL")]
+    Misconfigured(String),
+    /// The process does not use the database yet.
+    #[error("the database is not in use yet: {0}")]
+    NotReady(String),
 }
 
 impl StoreError {
@@ -52,7 +65,9 @@ impl StoreError {
     #[must_use]
     pub const fn kind(&self) -> FailureKind {
         match self {
-            Self::Refused(_) | Self::Unreadable { .. } | Self::Url(_) => FailureKind::Invalid,
+            Self::Refused(_) | Self::Unreadable { .. } | Self::Url(_) | Self::Misconfigured(_) => {
+                FailureKind::Invalid
+            }
             Self::Failed(_) => FailureKind::Rejected,
             Self::Unavailable(_)
             | Self::Away
@@ -60,6 +75,7 @@ impl StoreError {
             | Self::Busy(_)
             | Self::ReadOnly(_)
             | Self::Unusable(_)
+            | Self::NotReady(_)
             | Self::Migration(_) => FailureKind::Infrastructure,
         }
     }
@@ -67,7 +83,7 @@ impl StoreError {
     /// Whether it is news: that the database is away has been said when it went.
     #[must_use]
     pub const fn is_news(&self) -> bool {
-        !matches!(self, Self::Away)
+        !matches!(self, Self::Away | Self::NotReady(_))
     }
 
     /// Whether it shows that the database can be worked with. One that is read-only cannot.
@@ -75,7 +91,11 @@ impl StoreError {
     pub const fn was_answered(&self) -> bool {
         !matches!(
             self,
-            Self::Unavailable(_) | Self::TimedOut(_) | Self::ReadOnly(_) | Self::Away
+            Self::Unavailable(_)
+                | Self::TimedOut(_)
+                | Self::ReadOnly(_)
+                | Self::Away
+                | Self::NotReady(_)
         )
     }
 
@@ -93,5 +113,45 @@ impl StoreError {
     #[must_use]
     pub const fn may_be_of_one_row(&self) -> bool {
         !matches!(self.kind(), FailureKind::Infrastructure)
+    }
+}
+
+impl From<ConnectionError> for StoreError {
+    /// Tells a wrong URL or wrong credentials from a server that cannot be reached. The drivers give no code
+    /// while a connection is made, so the server's words decide.
+    fn from(error: ConnectionError) -> Self {
+        const REFUSALS: [&str; 7] = [
+            "access denied",
+            "unknown database",
+            "password authentication failed",
+            "no pg_hba.conf entry",
+            "invalid connection string",
+            "invalid configuration",
+            "does not exist",
+        ];
+        let text = match &error {
+            ConnectionError::InvalidCString(_) | ConnectionError::InvalidConnectionUrl(_) => {
+                return Self::Misconfigured(error.to_string());
+            }
+            ConnectionError::CouldntSetupConfiguration(DieselError::DatabaseError(_, info)) => {
+                info.message().to_owned()
+            }
+            error => error.to_string(),
+        };
+        let lower = text.to_lowercase();
+        if REFUSALS.iter().any(|refusal| lower.contains(refusal)) {
+            return Self::Misconfigured(text);
+        }
+        let error = match error {
+            ConnectionError::CouldntSetupConfiguration(error) => {
+                known(error).unwrap_or_else(|info| Meaning::of_sqlite(info.message()).error(&text))
+            }
+            _ => return Self::Unavailable(text),
+        };
+        match error {
+            busy @ Self::Busy(_) => busy,
+            error if !error.was_answered() => error,
+            _ => Self::Unavailable(text),
+        }
     }
 }

@@ -18,7 +18,8 @@ pub enum Pass {
     Behaviors,
     /// Through the ledger, by event id: each row has its behavior and is in a state that can be.
     Ledger,
-    /// Through a read model and its events, by user: each pair is what its events add up to.
+    /// Through a read model and its events, by user: each pair is what its events add up to, and its resource
+    /// has a count.
     Likes(ResourceType),
     /// Through the counts, by resource: each is the number of liked rows.
     Counts(ResourceType),
@@ -54,6 +55,8 @@ pub struct Chunk {
     pub after: Position,
     /// With which row it ends; `None` for the end of the table.
     pub until: Option<Position>,
+    /// How many behaviors, ledger rows or counts it has; zero for likes, which the behaviors stand for.
+    pub rows: i64,
 }
 
 /// The ways in which the data can be wrong.
@@ -146,8 +149,8 @@ pub struct Mended {
     pub resources: Vec<Resource>,
 }
 
-/// How large the tables are that an audit walks through, in rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// How many rows of each table an audit walks through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
     /// `user_behaviors`.
     pub behaviors: i64,
@@ -217,7 +220,7 @@ pub trait Maintenance: Send + Sync {
         ids: &'a [Uuid],
     ) -> StoreFuture<'a, BTreeMap<String, String>>;
 
-    /// How large the tables are.
+    /// About how large the tables are, by the database's own statistics; zero if it has none.
     fn sizes(&self) -> StoreFuture<'_, Sizes>;
 
     /// The part of a pass that begins after this position and has about so many rows.

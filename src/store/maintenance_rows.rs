@@ -170,9 +170,11 @@ impl CountFindingRow {
                 id: self.resource_id,
             }),
             expected: format!("{} likes", self.expected),
-            found: self
-                .found
-                .map_or_else(|| "no count".to_owned(), |found| format!("{found} likes")),
+            found: match self.found {
+                None => "no count".to_owned(),
+                Some(..0) => "a count below zero".to_owned(),
+                Some(found) => format!("{found} likes"),
+            },
         }
     }
 }

@@ -12,6 +12,7 @@ mod idempotency_rows;
 mod lists;
 mod maintenance;
 mod maintenance_rows;
+mod migrate;
 mod mysql;
 mod operations;
 mod operations_rows;
@@ -40,12 +41,14 @@ pub use maintenance::{
     ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Mended, Pass, Position,
     Prunable, Sizes, Subject,
 };
+pub use migrate::{Gate, Waiting};
 pub use operations::{
     BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
-    JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, NewJob,
-    Operations, QuarantineEntry, is_storable,
+    JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, LedgerPage,
+    NewJob, Operations, QuarantineEntry, is_storable,
 };
 pub use reader::Reader;
+pub use statements::Sample;
 pub use verify::{Check, Difference, Verification};
 
 use crate::domain::{
@@ -222,6 +225,10 @@ pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
     /// differences each.
     fn verify(&self, examples: usize) -> StoreFuture<'_, Verification>;
 
+    /// The statements whose cost must not follow the size of the tables, each with a name, spelled out so that
+    /// the database can explain how it carries them out.
+    fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)>;
+
     /// The name of the database's kind, for people.
     fn kind(&self) -> &'static str;
 }
@@ -238,28 +245,68 @@ pub struct StoreOptions {
     pub timeout: Duration,
 }
 
-/// Connects to the database that the URL names. Its tables must be there: see [`migrate`].
+/// Connects to the database that the URL names. Its tables must be up to date: see [`migrate`].
 ///
 /// # Errors
-/// If the URL names no database that Likewise runs on, or there is none.
+/// If the URL names no database that Likewise runs on, there is none, or its tables lack a migration.
 pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
-    match scheme(&options.url)? {
-        Scheme::Sqlite(path) => Ok(Arc::new(sqlite::connect(path, options)?)),
-        Scheme::Mysql => Ok(Arc::new(mysql::connect(options).await?)),
-        Scheme::Postgres => Ok(Arc::new(postgres::connect(options).await?)),
+    if let Scheme::Sqlite(path) = scheme(&options.url)? {
+        sqlite::check(path)?;
     }
+    let lacking = target(options)?.pending().await?;
+    if let Some(first) = lacking.first() {
+        return Err(StoreError::Migration(format!(
+            "the tables lack {} migrations of this version, the first is {first}; run `likewise migrate`",
+            lacking.len()
+        )));
+    }
+    let store = open(options, Arc::new(Gate::opened()))?;
+    store.ping().await?;
+    Ok(store)
 }
 
-/// Brings the database's tables up to date; answers the names of the migrations that this ran.
+/// A store that connects when it is used, and that nobody can use before the gate is open.
+///
+/// # Errors
+/// If the URL names no database that Likewise runs on.
+pub fn open(options: &StoreOptions, gate: Arc<Gate>) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match scheme(&options.url)? {
+        Scheme::Sqlite(path) => Arc::new(sqlite::open(path, options, gate)?),
+        Scheme::Mysql => Arc::new(mysql::open(options, gate)?),
+        Scheme::Postgres => Arc::new(postgres::open(options, gate)?),
+    })
+}
+
+/// Brings the database's tables up to date; answers the names of the migrations that this ran. Waits while
+/// another process migrates.
 ///
 /// # Errors
 /// If the URL names no database that Likewise runs on, or the database cannot be reached or migrated.
 pub async fn migrate(options: &StoreOptions) -> Result<Vec<String>, StoreError> {
-    match scheme(&options.url)? {
-        Scheme::Sqlite(path) => sqlite::migrate(path, options.timeout).await,
-        Scheme::Mysql => mysql::migrate(options).await,
-        Scheme::Postgres => postgres::migrate(options).await,
-    }
+    let target = target(options)?;
+    migrate::run(target.as_ref(), &options.url_without_password(), None).await
+}
+
+/// As [`migrate`], and waits for a database that cannot be reached. Opens the gate once the tables are up to
+/// date.
+///
+/// # Errors
+/// If the URL or the credentials are wrong, or a migration fails.
+pub async fn migrate_when_reachable(options: &StoreOptions, gate: &Gate) -> Result<(), StoreError> {
+    let target = target(options)?;
+    let url = options.url_without_password();
+    migrate::run(target.as_ref(), &url, Some(gate)).await?;
+    gate.open();
+    Ok(())
+}
+
+fn target(options: &StoreOptions) -> Result<Box<dyn migrate::Target>, StoreError> {
+    let (url, timeout) = (&options.url, options.timeout);
+    Ok(match scheme(url)? {
+        Scheme::Sqlite(path) => Box::new(sqlite::Migrations::of(path, timeout)),
+        Scheme::Mysql => Box::new(mysql::Migrations::of(url, timeout)),
+        Scheme::Postgres => Box::new(postgres::Migrations::of(url, timeout)),
+    })
 }
 
 enum Scheme<'a> {

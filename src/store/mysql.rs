@@ -2,8 +2,7 @@
 
 use diesel::sql_types::{BigInt, Text};
 use diesel::{ConnectionError, QueryResult, sql_query};
-use diesel_async::{AsyncMigrationHarness, AsyncMysqlConnection};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel_async::AsyncMysqlConnection;
 
 use super::dialect::Mysql;
 use super::sql::prelude::*;
@@ -12,9 +11,17 @@ use super::sql::prelude::*;
 /// it is noted as done: every migration must find what it has done before in order.
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
 
-/// Held while migrating, so that processes which start together do not both do it. It goes with the
-/// connection.
-const MIGRATION_LOCK: &str = "SELECT GET_LOCK('likewise_migrations', 120)";
+/// Of the lease of migrations.
+const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_lease (\
+    name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+    holder VARCHAR(255) NOT NULL, epoch BIGINT NOT NULL, expires_at DATETIME(6) NOT NULL\
+    ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4";
+
+/// A migration waits for the locks of running transactions as long as it takes.
+const MIGRATING: [&str; 2] = [
+    "SET SESSION lock_wait_timeout = 31536000",
+    "SET SESSION innodb_lock_wait_timeout = 31536000",
+];
 
 /// Connects; `lock_wait` bounds how long a statement waits for a row or a table that is locked.
 async fn establish(
@@ -31,6 +38,17 @@ async fn establish(
         &format!("SET SESSION innodb_lock_wait_timeout = {seconds}"),
         &format!("SET SESSION lock_wait_timeout = {seconds}"),
     ];
+    establish_with(url, &session).await
+}
+
+async fn establish_to_migrate(url: &str) -> Result<AsyncMysqlConnection, ConnectionError> {
+    establish_with(url, &MIGRATING).await
+}
+
+async fn establish_with(
+    url: &str,
+    session: &[&str],
+) -> Result<AsyncMysqlConnection, ConnectionError> {
     let mut connection = AsyncMysqlConnection::establish(url).await?;
     for statement in session {
         connection
@@ -118,4 +136,8 @@ sql_store!(
     "MySQL"
 );
 
-sql_server!(MysqlStore);
+sql_server!(MysqlStore, AsyncMysqlConnection);
+
+type Blocking = AsyncConnectionWrapper<AsyncMysqlConnection>;
+
+sql_migrations!(AsyncMysqlConnection, Mysql, connect_to_migrate, false);

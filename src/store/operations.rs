@@ -102,16 +102,54 @@ pub struct LedgerEntry {
     pub processed_at: Option<DateTime<Utc>>,
 }
 
+/// A page of ledger rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerPage {
+    /// The rows, newest first.
+    pub entries: Vec<LedgerEntry>,
+    /// Where the next page begins: after the row of this moment and id. It is there whenever older rows may
+    /// match, also on a page with few rows or none.
+    pub next: Option<(DateTime<Utc>, String)>,
+}
+
+impl LedgerPage {
+    /// A page of at most `limit` rows, out of the first `limit + 1` of each way through the ledger; `end` is
+    /// where they stopped looking, if not at the end of the ledger.
+    #[must_use]
+    pub(super) fn of(
+        mut entries: Vec<LedgerEntry>,
+        end: Option<(DateTime<Utc>, String)>,
+        limit: usize,
+    ) -> Self {
+        entries.sort_by(|one, other| {
+            (other.created_at, &other.event_id).cmp(&(one.created_at, &one.event_id))
+        });
+        if entries.len() <= limit {
+            return Self { entries, next: end };
+        }
+        entries.truncate(limit);
+        let last = entries.last();
+        Self {
+            next: last.map(|last| (last.created_at, last.event_id.clone())),
+            entries,
+        }
+    }
+}
+
 /// The ledger at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LedgerHealth {
-    /// Rows of each status.
+    /// Rows of each status. Without `completed` if nothing is known of their number.
     pub rows: BTreeMap<Status, i64>,
+    /// Whether the number of completed rows is an estimate of the database: beyond 10,000 rows, counting them
+    /// would take too long.
+    pub completed_is_estimate: bool,
     /// Open rows that are due.
     pub due: i64,
     /// When the oldest open row was recorded.
     pub oldest_open_at: Option<DateTime<Utc>>,
-    /// The most frequent errors of failed and dead rows, with how many rows have each.
+    /// The most frequent errors of the last 10,000 failed and the last 10,000 dead rows, with how many rows have
+    /// each.
     pub errors: Vec<ErrorCount>,
 }
 
@@ -246,6 +284,9 @@ pub struct Job {
     /// The claim that a worker holds; one with an older token changes nothing.
     #[serde(skip)]
     pub fencing_token: i64,
+    /// Where the worker is, for the next one to go on from.
+    #[serde(skip)]
+    pub position: Option<String>,
 }
 
 /// What a worker reports of the job that it holds.
@@ -265,6 +306,8 @@ pub struct JobReport {
     pub error_message: Option<String>,
     /// Until when the worker goes on holding it.
     pub lease_until: Option<DateTime<Utc>>,
+    /// Where it is; absent if it is where it was.
+    pub position: Option<String>,
 }
 
 /// What one step of a job on a snapshot did.
@@ -296,13 +339,14 @@ pub trait Operations: Send + Sync {
     /// The ledger at a glance.
     fn ledger_health(&self, now: DateTime<Utc>) -> StoreFuture<'_, LedgerHealth>;
 
-    /// Ledger rows, newest first, after the one of this moment and id.
+    /// Ledger rows, newest first, after the one of this moment and id. Where no index leads to the rows that
+    /// match, it looks at 10,000 rows and answers where the next search goes on.
     fn search<'a>(
         &'a self,
         filter: &'a LedgerFilter,
         after: Option<(DateTime<Utc>, String)>,
         limit: usize,
-    ) -> StoreFuture<'a, Vec<LedgerEntry>>;
+    ) -> StoreFuture<'a, LedgerPage>;
 
     /// All that is known of an event.
     fn event_record<'a>(&'a self, event_id: &'a str) -> StoreFuture<'a, EventRecord>;

@@ -1,6 +1,6 @@
 //! Rows of what operators see.
 
-use chrono::NaiveDateTime;
+use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use serde_json::Value;
@@ -37,6 +37,21 @@ pub(super) fn intervention_columns<'a>(
         reason,
         &intervention.operator,
     )
+}
+
+/// A place among ledger rows.
+#[derive(Debug, QueryableByName)]
+pub(super) struct PlaceRow {
+    #[diesel(sql_type = Timestamp)]
+    created_at: NaiveDateTime,
+    #[diesel(sql_type = Text)]
+    id: String,
+}
+
+impl PlaceRow {
+    pub(super) fn place(self) -> (DateTime<Utc>, String) {
+        (self.created_at.and_utc(), self.id)
+    }
 }
 
 /// A row of `sync_events`.
@@ -253,6 +268,7 @@ impl JobRow {
             changed: self.changed,
             error_message: self.error_message,
             fencing_token: self.fencing_token,
+            position: self.position,
             created_at: self.created_at.and_utc(),
             updated_at: self.updated_at.and_utc(),
             finished_at: self.finished_at.map(|time| time.and_utc()),

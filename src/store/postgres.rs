@@ -3,8 +3,7 @@
 use std::str::FromStr;
 
 use diesel::ConnectionError;
-use diesel_async::{AsyncMigrationHarness, AsyncPgConnection};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel_async::AsyncPgConnection;
 use tokio::net::UnixStream;
 use tokio_postgres::config::{Host, SslMode, SslNegotiation};
 use tokio_postgres::{Config, NoTls};
@@ -15,12 +14,28 @@ use super::sql::prelude::*;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// Held while migrating, so that processes which start together do not both do it. It goes with the
-/// connection.
-const MIGRATION_LOCK: &str = "SELECT pg_advisory_lock(7310579606148477295)";
+/// Of the lease of migrations.
+const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_lease (\
+    name TEXT COLLATE \"C\" NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL, \
+    expires_at TIMESTAMP(6) NOT NULL)";
 
-/// Connects, with a [`Tap`] on the connection; `lock_wait` bounds how long a statement waits for a lock.
+/// A migration waits for the locks of running transactions as long as it takes.
+const MIGRATING: &str = "SET TIME ZONE 'UTC'; SET lock_timeout = 0; SET statement_timeout = 0; \
+    SET idle_in_transaction_session_timeout = 0";
+
+/// Connects; `lock_wait` bounds how long a statement waits for a lock.
 async fn establish(url: &str, lock_wait: Duration) -> Result<AsyncPgConnection, ConnectionError> {
+    let lock_wait = lock_wait.as_millis();
+    let session = format!("SET TIME ZONE 'UTC'; SET lock_timeout = {lock_wait}");
+    establish_with(url, &session).await
+}
+
+async fn establish_to_migrate(url: &str) -> Result<AsyncPgConnection, ConnectionError> {
+    establish_with(url, MIGRATING).await
+}
+
+/// Connects, with a [`Tap`] on the connection.
+async fn establish_with(url: &str, session: &str) -> Result<AsyncPgConnection, ConnectionError> {
     let invalid =
         |error: tokio_postgres::Error| ConnectionError::InvalidConnectionUrl(error.to_string());
     let config = tokio_postgres::Config::from_str(url).map_err(invalid)?;
@@ -28,10 +43,7 @@ async fn establish(url: &str, lock_wait: Duration) -> Result<AsyncPgConnection, 
     let mut connection = connect_tapped(config, &last).await?;
     connection.set_instrumentation(last);
     connection
-        .batch_execute(&format!(
-            "SET TIME ZONE 'UTC'; SET lock_timeout = {}",
-            lock_wait.as_millis()
-        ))
+        .batch_execute(session)
         .await
         .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
@@ -85,4 +97,8 @@ sql_store!(
     "PostgreSQL"
 );
 
-sql_server!(PostgresStore);
+sql_server!(PostgresStore, AsyncPgConnection);
+
+type Blocking = AsyncConnectionWrapper<AsyncPgConnection>;
+
+sql_migrations!(AsyncPgConnection, Postgres, connect_to_migrate, true);

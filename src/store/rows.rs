@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::QuarantinedEvent;
 use super::error::StoreError;
 use super::lists::Below;
+use super::migrate::MigrationLease;
 use super::statements::Statement;
 use crate::domain::{
     Action, Claim, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType, Status, Step, Version,
@@ -33,7 +34,12 @@ impl Param {
 
     /// The most rows of an answer.
     pub(super) fn limit(rows: usize) -> Self {
-        Self::Number(i64::try_from(rows).unwrap_or(i64::MAX))
+        Self::Number(Self::count(rows))
+    }
+
+    /// A number of rows, as the database counts them.
+    pub(super) fn count(rows: usize) -> i64 {
+        i64::try_from(rows).unwrap_or(i64::MAX)
     }
 
     /// A batch: an array of arrays, the parameter of `Dialect::rows`.
@@ -53,6 +59,25 @@ pub(super) fn time_text(moment: DateTime<Utc>) -> String {
 pub(super) struct Query<'a> {
     pub(super) statement: &'a Statement,
     pub(super) params: &'a [Param],
+}
+
+impl Query<'_> {
+    /// The statement with its parameters in the text, to be explained.
+    pub(super) fn spelled(&self) -> String {
+        let mut sql = String::new();
+        for (text, param) in &self.statement.pieces {
+            sql.push_str(text);
+            match &self.params[*param] {
+                Param::Number(number) => sql.push_str(&number.to_string()),
+                Param::Text(text) => {
+                    sql.push('\'');
+                    sql.push_str(&text.replace('\'', "''"));
+                    sql.push('\'');
+                }
+            }
+        }
+        sql + &self.statement.tail
+    }
 }
 
 impl<DB> QueryFragment<DB> for Query<'_>
@@ -81,6 +106,32 @@ impl QueryId for Query<'_> {
 
 impl DieselQuery for Query<'_> {
     type SqlType = Untyped;
+}
+
+/// The row of `schema_lease`.
+#[derive(Debug, QueryableByName)]
+pub(super) struct LeaseRow {
+    #[diesel(sql_type = Text)]
+    holder: String,
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+}
+
+impl LeaseRow {
+    pub(super) fn lease(self) -> MigrationLease {
+        MigrationLease {
+            holder: self.holder,
+            epoch: self.epoch,
+        }
+    }
+}
+
+/// Which lease.
+pub(super) fn lease_params(lease: &MigrationLease) -> [Param; 2] {
+    [
+        Param::Text(lease.holder.clone()),
+        Param::Number(lease.epoch),
+    ]
 }
 
 /// A pair of `video_likes` or `comment_likes`.

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, ConnectionError, SqliteConnection};
+use diesel::{ConnectionError, SqliteConnection};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::dialect::Sqlite;
 use super::sql::prelude::*;
@@ -14,14 +13,28 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 type Async = SyncConnectionWrapper<SqliteConnection>;
 
-/// Connects to a file that is there.
-pub(super) fn connect(path: &str, options: &StoreOptions) -> Result<SqliteStore, StoreError> {
-    if !Path::new(path).exists() {
-        return Err(StoreError::Unavailable(format!(
-            "there is no file '{path}'; `likewise serve` and `likewise migrate` make one, in the \
-             folder that they run in"
-        )));
+/// Of the lease of migrations.
+const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_lease (\
+    name TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL, \
+    expires_at TIMESTAMP NOT NULL) WITHOUT ROWID";
+
+/// Fails if there is no such file: to connect to it would make one.
+pub(super) fn check(path: &str) -> Result<(), StoreError> {
+    if Path::new(path).exists() {
+        return Ok(());
     }
+    Err(StoreError::Unavailable(format!(
+        "there is no file '{path}'; `likewise serve` and `likewise migrate` make one, in the \
+         folder that they run in"
+    )))
+}
+
+/// A store that opens the file when it is used, once the gate is open.
+pub(super) fn open(
+    path: &str,
+    options: &StoreOptions,
+    gate: Arc<Gate>,
+) -> Result<SqliteStore, StoreError> {
     let lock_wait = lock_wait(options.timeout);
     let connections = |size| {
         let mut config = ManagerConfig::default();
@@ -29,7 +42,7 @@ pub(super) fn connect(path: &str, options: &StoreOptions) -> Result<SqliteStore,
         config.custom_setup = Box::new(move |path| {
             let path = path.to_owned();
             Box::pin(async move {
-                let open = tokio::task::spawn_blocking(move || open(&path, lock_wait));
+                let open = tokio::task::spawn_blocking(move || open_file(&path, lock_wait));
                 let connection = open
                     .await
                     .map_err(|error| ConnectionError::BadConnection(error.to_string()))??;
@@ -44,28 +57,31 @@ pub(super) fn connect(path: &str, options: &StoreOptions) -> Result<SqliteStore,
     };
     let readers = connections(options.max_connections)?;
     // One writer: of two transactions that meet half-way one would fail, so that they queue here.
-    Ok(SqliteStore::new(readers, connections(1)?, options.timeout))
+    let writer = connections(1)?;
+    Ok(SqliteStore::new(readers, writer, options.timeout, gate))
 }
 
-/// Brings the file's tables up to date, and makes it if it is not there; answers the names of the migrations that this ran.
-pub(super) async fn migrate(path: &str, timeout: Duration) -> Result<Vec<String>, StoreError> {
+/// How long a migration waits for another process to release the file, before it looks again.
+const MIGRATION_LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// Opens the file to migrate it, and makes it if it is not there.
+async fn connect_to_migrate(path: &str) -> Result<Async, StoreError> {
     let path = path.to_owned();
-    let migrate = tokio::task::spawn_blocking(move || {
-        let mut connection = open(&path, lock_wait(timeout)).map_err(|error| {
-            StoreError::Unavailable(format!("cannot open the file '{path}': {error}"))
-        })?;
-        connection
-            .run_pending_migrations(MIGRATIONS)
-            .map(|ran| ran.iter().map(ToString::to_string).collect())
-            .map_err(|error| StoreError::Migration(error.to_string()))
-    });
-    migrate
-        .await
-        .map_err(|error| StoreError::Migration(error.to_string()))?
+    let opened =
+        tokio::task::spawn_blocking(move || (open_file(&path, MIGRATION_LOCK_WAIT), path)).await;
+    let (opened, path) = opened.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    match opened {
+        Ok(connection) => Ok(SyncConnectionWrapper::new(connection)),
+        Err(error) => Err(match StoreError::from(error) {
+            // Another process is turning WAL mode on.
+            busy @ StoreError::Busy(_) => busy,
+            error => StoreError::Misconfigured(format!("cannot open the file '{path}': {error}")),
+        }),
+    }
 }
 
 /// Opens the file; `lock_wait` bounds how long one connection waits for another process to release it.
-fn open(path: &str, lock_wait: Duration) -> Result<SqliteConnection, ConnectionError> {
+fn open_file(path: &str, lock_wait: Duration) -> Result<SqliteConnection, ConnectionError> {
     let mut connection = SqliteConnection::establish(path)?;
     // Readers and the writer pass each other in WAL mode; FULL flushes each commit to the disk before
     // it is answered, which the group commit shares out among the likes of a batch.
@@ -87,3 +103,7 @@ impl Explain for Async {
 }
 
 sql_store!(SqliteStore, Async, Sqlite, immediate_transaction, "SQLite");
+
+type Blocking = AsyncConnectionWrapper<Async>;
+
+sql_migrations!(Async, Sqlite, connect_to_migrate, true);

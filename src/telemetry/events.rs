@@ -59,18 +59,69 @@ impl ServiceStarted<'_> {
     }
 }
 
-/// Tables were brought up to date.
+/// A migration has been run.
 pub struct Migrated<'a> {
-    /// The migrations that were run, in order.
-    pub migrations: &'a [String],
+    /// Its name.
+    pub migration: &'a str,
 }
 
 impl Migrated<'_> {
-    /// Logs it, if there were any.
+    /// Logs it.
     pub fn emit(self) {
-        for migration in self.migrations {
-            log::info!(target: "likewise", "migrated: {migration}");
-        }
+        log::info!(target: "likewise", "migrated: {}", self.migration);
+    }
+}
+
+/// The database turned out to be unusable after the service has begun to listen.
+pub struct StartFailed<'a> {
+    /// Why.
+    pub error: &'a dyn Display,
+}
+
+impl StartFailed<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::error!(target: "likewise", "{}", self.error);
+    }
+}
+
+/// The process waits before it can migrate.
+pub struct MigrationAwaited<'a> {
+    /// For what.
+    pub reason: &'a str,
+}
+
+impl MigrationAwaited<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::warn!(
+            target: "likewise",
+            "waiting to bring the tables up to date: {}", self.reason
+        );
+    }
+}
+
+/// The process waits for a database that it has not reached yet.
+pub struct DatabaseAwaited<'a> {
+    /// Which, without its password.
+    pub url: &'a str,
+    /// Why it could not be reached.
+    pub reason: &'a str,
+}
+
+impl DatabaseAwaited<'_> {
+    /// Counts and logs it.
+    pub fn emit(self) {
+        METRICS
+            .part_failures
+            .get_or_create(&PartLabels {
+                part: Part::Database.as_str(),
+            })
+            .inc();
+        log::warn!(
+            target: "likewise",
+            "waiting for the database {}: {}", self.url, self.reason
+        );
     }
 }
 

@@ -12,7 +12,9 @@ use utoipa::{OpenApi, ToSchema};
 use super::auth::Caller;
 use super::{Context, Problem};
 use crate::actors::kit::{Registry, State};
+use crate::config::Role;
 use crate::health::{PartReport, PartReports, Probe, can_accept};
+use crate::store::{Gate, Waiting};
 use crate::telemetry::{self, Failing};
 
 /// How the service is.
@@ -35,6 +37,10 @@ pub struct Health {
     pub registry: Registry,
     /// Set when the service shuts down.
     pub draining: Arc<AtomicBool>,
+    /// Closed until the tables are up to date.
+    pub gate: Arc<Gate>,
+    /// What this process does.
+    pub role: Role,
 }
 
 /// Whether a like sent now can be made durable, and why not.
@@ -44,6 +50,9 @@ pub(super) struct Readiness {
     ready: bool,
     /// Whether the service is shutting down.
     draining: bool,
+    /// What the start still waits for: `database` or `migrations`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_for: Option<&'static str>,
     /// How each part that is configured is, by its name.
     #[schema(value_type = BTreeMap<String, PartReport>)]
     parts: PartReports,
@@ -55,6 +64,17 @@ pub(super) struct Readiness {
 }
 
 impl Health {
+    /// Whether the process can do its part while the gate is closed: an api whose database is away accepts
+    /// likes through NATS, but one that waits for migrations leaves the likes to its predecessors, and a worker
+    /// has nothing to work on.
+    fn has_started(&self) -> bool {
+        match self.gate.waiting() {
+            None => true,
+            Some(Waiting::ForDatabase(_)) => !self.role.is_worker(),
+            Some(Waiting::ForMigrations(_)) => false,
+        }
+    }
+
     async fn readiness(&self) -> Readiness {
         let parts = self.probe.report().await;
         let actors: BTreeMap<_, _> = self
@@ -66,8 +86,15 @@ impl Health {
         let draining = self.draining.load(Ordering::Relaxed);
         let working = |state: &State| matches!(state, State::Running | State::Restarting);
         Readiness {
-            ready: !draining && can_accept(&parts) && actors.values().all(working),
+            ready: !draining
+                && self.has_started()
+                && can_accept(&parts)
+                && actors.values().all(working),
             draining,
+            waiting_for: self.gate.waiting().map(|waiting| match waiting {
+                Waiting::ForDatabase(_) => "database",
+                Waiting::ForMigrations(_) => "migrations",
+            }),
             parts,
             failing: telemetry::failing(),
             actors,

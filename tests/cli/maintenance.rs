@@ -11,6 +11,7 @@ use crate::support::crowd::Crowd;
 use crate::support::seed;
 use crate::support::servers::Kind;
 use crate::support::service::Setup;
+use crate::support::{PATIENCE, until};
 
 const CROWD: Crowd = Crowd {
     first_user: 1,
@@ -147,4 +148,42 @@ fn pruning_archives_before_it_deletes_and_breaks_no_promise() {
     service.client().like(1, 7);
     pipeline_drains(&service);
     service.stop().verify(5).holds();
+}
+
+#[test]
+fn zero_days_of_retention_keep_ledger_rows_and_no_old_keys_or_jobs() {
+    let setup = Setup::new().set("LIKEWISE_RETENTION_LEDGER_DAYS", 0);
+    let service = setup.start();
+    service.client().like(1, 7);
+    pipeline_drains(&service);
+    let setup = service.stop();
+    let database = setup.database();
+    let old = "'2020-01-01 00:00:00.000000'";
+    database.execute(&[
+        "DELETE FROM jobs",
+        &format!("UPDATE sync_events SET created_at = {old}"),
+        &format!(
+            "INSERT INTO jobs (id, kind, state, spec, requested_by, done, changed, fencing_token, \
+             created_at, updated_at, finished_at) VALUES ('old', 'audit', 'completed', '{{}}', 'ann', \
+             0, 0, 1, {old}, {old}, {old})"
+        ),
+        &format!(
+            "INSERT INTO idempotency_keys (id, caller, idempotency_key, fingerprint, event_id, \
+             version, holder, lease_until, created_at) VALUES ('old', 'ann', 'key', 'f', 'e', 1, 'h', \
+             {old}, {old})"
+        ),
+    ]);
+    let service = setup.start();
+    let database = service.database();
+    until("the old key and the old job to go", PATIENCE, || {
+        let left = database.number(
+            "SELECT (SELECT COUNT(*) FROM jobs WHERE id = 'old') \
+             + (SELECT COUNT(*) FROM idempotency_keys)",
+        );
+        match left {
+            0 => Ok(()),
+            left => Err(format!("{left} left")),
+        }
+    });
+    assert_eq!(database.number("SELECT COUNT(*) FROM sync_events"), 1);
 }

@@ -72,6 +72,21 @@ impl Bench {
         &self.database
     }
 
+    /// The store itself.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    /// Something that the store knows without its database.
+    pub fn with<T>(&self, ask: impl FnOnce(&dyn Store) -> T) -> T {
+        ask(self.store.as_ref())
+    }
+
+    /// Runs work on the store's runtime.
+    pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
     /// What the store answers, or why it does not.
     pub fn attempt<'a, T>(
         &'a self,

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use chrono::{TimeDelta, Utc};
 use likewise::domain::{Action, BehaviorEvent, BehaviorType, Resource, ResourceType};
-use likewise::store::{Discrepancy, Finding, Mended, Pass};
+use likewise::domain::{JobKind, JobState};
+use likewise::maintenance::{Audit, AuditOptions, AuditState, Parts, PruneOptions};
+use likewise::operations::{Desk, Ended, Runner};
+use likewise::store::{Discrepancy, Finding, Job, Mended, NewJob, Pass};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
@@ -21,6 +24,9 @@ on_every_database!(
     a_repair_beside_the_live_pipeline_never_makes_a_state_wrong,
     pruned_ledger_rows_are_missed_by_nobody,
     pruned_behaviors_leave_what_the_read_models_stand_on,
+    repair_leaves_no_count_below_zero,
+    audit_resumes_where_it_stopped,
+    stopped_audit_job_is_resumed_by_the_next_worker,
 );
 
 const PASSES: [Pass; 6] = [
@@ -403,4 +409,203 @@ fn pruned_behaviors_leave_what_the_read_models_stand_on(bench: &Bench) {
     bench.sync(&open);
     assert_eq!(audit(bench, 20), []);
     bench.verified();
+}
+
+fn repair_leaves_no_count_below_zero(bench: &Bench) {
+    let likes: Vec<_> = (1..=3).map(|user| like(user, 7)).collect();
+    complete(bench, &likes);
+    // A like that no event explains, and a count that has lost all: together they were worth minus one.
+    bench.database().execute(&[
+        "INSERT INTO video_likes (user_id, video_id, version, created_at) \
+         VALUES (99, 7, 5, '2026-01-01 00:00:00')",
+        "UPDATE like_counts SET like_count = 0",
+    ]);
+    let found = inspect(bench, Pass::Likes(ResourceType::Video), 100);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    mend(bench, &found);
+    let count = || {
+        bench
+            .database()
+            .number("SELECT like_count FROM like_counts")
+    };
+    assert_eq!(count(), 3);
+    // What was below zero before is called so, without a number of likes that cannot be.
+    bench
+        .database()
+        .execute(&["UPDATE like_counts SET like_count = -1"]);
+    let found = inspect(bench, Pass::Counts(ResourceType::Video), 100);
+    assert_eq!(found[0].found, "a count below zero");
+    mend(bench, &found);
+    assert_eq!(count(), 3);
+    bench.verified();
+}
+
+fn parts(bench: &Bench) -> Parts {
+    Parts {
+        store: bench.store(),
+        cache: None,
+        broker: None,
+    }
+}
+
+/// So many completed likes, each of a user of its own.
+fn of_users(bench: &Bench, users: i64) {
+    let likes: Vec<_> = (1..=users).map(|user| like(user, user % 10 + 1)).collect();
+    complete(bench, &likes);
+}
+
+fn audit_resumes_where_it_stopped(bench: &Bench) {
+    of_users(bench, 200);
+    let options = AuditOptions {
+        chunk: 20,
+        patience: std::time::Duration::ZERO,
+        ..AuditOptions::new(false)
+    };
+    let audit = bench.wait(async {
+        let begun = Audit::begin(parts(bench), options, None).await;
+        let mut audit = begun.expect("an audit");
+        for _ in 0..5 {
+            audit.step().await.expect("a step").expect("more to do");
+        }
+        audit
+    });
+    let kept = serde_json::to_string(audit.checkpoint()).expect("JSON");
+    drop(audit);
+    // What the first has passed is not looked at again; what was to come is.
+    bench.database().execute(&[
+        "DELETE FROM sync_events WHERE user_id IN (1, 150)",
+        "INSERT INTO retention (pruned_table, pruned_before) \
+         VALUES ('sync_events', '2020-01-01 00:00:00')",
+    ]);
+    let report = bench.wait(async {
+        let state: AuditState = serde_json::from_str(&kept).expect("a state");
+        let begun = Audit::begin(parts(bench), options, Some(state)).await;
+        let mut audit = begun.expect("an audit");
+        while audit.step().await.expect("a step").is_some() {}
+        audit.finish().await.expect("a report")
+    });
+    let found = report.findings[&Finding::MissingLedgerRow].found;
+    assert_eq!((report.found(), found), (1, 1), "{report:#?}");
+    assert_eq!(report.checked.behaviors, 200, "{report:#?}");
+    assert_eq!(report.checked.ledger_rows, 198, "{report:#?}");
+}
+
+fn runner(bench: &Bench) -> Runner {
+    Runner::hurried(Desk {
+        parts: parts(bench),
+        cache_writer: None,
+        prune: PruneOptions::default(),
+        stream_max_age: None,
+    })
+}
+
+fn audit_job(bench: &Bench) -> Job {
+    let job = NewJob {
+        kind: JobKind::Audit,
+        spec: serde_json::json!({"repair": false}),
+        requested_by: "ann".to_owned(),
+        slot: None,
+        now: now(),
+    };
+    bench
+        .ask(|store| store.create_job(&job, None))
+        .expect("a job")
+}
+
+fn job(bench: &Bench, id: &str) -> Job {
+    bench.ask(|store| store.job(id)).expect("the job")
+}
+
+fn stopped_audit_job_is_resumed_by_the_next_worker(bench: &Bench) {
+    of_users(bench, 50);
+    let id = audit_job(bench).id;
+    // The first worker stops after two steps: behaviors and ledger are done.
+    let first = runner(bench);
+    let mut steps = 0;
+    let ended = bench.wait(first.run_next(Some(&id), &mut |_| {
+        steps += 1;
+        if steps == 2 {
+            first.stop();
+        }
+    }));
+    assert_eq!(ended.expect("a run"), Some(Ended::Stopped));
+    let stopped = job(bench, &id);
+    assert_eq!(stopped.state, JobState::Running);
+    assert!(stopped.position.is_some());
+    let mut stages = Vec::new();
+    let next = runner(bench);
+    let ended = bench.wait(next.run_next(Some(&id), &mut |progress| {
+        stages.push(progress.stage);
+    }));
+    assert_eq!(ended.expect("a run"), Some(Ended::Finished));
+    assert_eq!(stages, ["read models", "read models", "counts", "counts"]);
+    let result = job(bench, &id).result.expect("a report");
+    assert_eq!(result["checked"]["behaviors"], 50, "{result:#}");
+    assert_eq!(result["checked"]["ledger_rows"], 50, "{result:#}");
+}
+
+/// A table that stays locked: the step is taken again with fewer rows, and not for ever.
+#[test]
+fn audit_step_that_times_out_shrinks_and_gives_up() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use crate::support::servers::Kind;
+    use crate::support::{PATIENCE, until};
+
+    let bench = Bench::new(Some(Kind::Postgres));
+    of_users(&bench, 50);
+    let hurried = Bench::within(bench.database(), std::time::Duration::from_millis(250));
+    let run = |id: String| {
+        let (database, hurried) = (bench.database().clone(), &hurried);
+        let locked = Arc::new(AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let held = scope.spawn({
+                let locked = Arc::clone(&locked);
+                move || {
+                    let held = database.hold_rows(
+                        "LOCK TABLE comment_likes IN ACCESS EXCLUSIVE MODE; SELECT id FROM jobs LIMIT 0",
+                    );
+                    locked.store(true, Ordering::Release);
+                    while locked.load(Ordering::Acquire) {
+                        std::thread::sleep(std::time::Duration::from_millis(10));
+                    }
+                    drop(held);
+                }
+            });
+            until("the lock", PATIENCE, || {
+                match locked.load(Ordering::Acquire) {
+                    true => Ok(()),
+                    false => Err("not yet"),
+                }
+            });
+            let watch = scope.spawn({
+                let (bench, locked, id) =
+                    (Bench::on(bench.database()), Arc::clone(&locked), id.clone());
+                move || {
+                    let seen = until("the job to say what it does", PATIENCE, || {
+                        let job = job(&bench, &id);
+                        job.error_message.ok_or("nothing")
+                    });
+                    (seen, locked)
+                }
+            });
+            let ended = hurried.wait(runner(hurried).run_next(Some(&id), &mut |_| {}));
+            let (seen, locked) = watch.join().expect("a message");
+            locked.store(false, Ordering::Release);
+            held.join().expect("the lock");
+            (ended.expect("a run"), seen)
+        })
+    };
+    let id = audit_job(&bench).id;
+    let (ended, seen) = run(id.clone());
+    assert_eq!(ended, Some(Ended::Finished));
+    assert!(seen.contains("with 1250 rows at once (1 of "), "{seen}");
+    let job = job(&bench, &id);
+    assert_eq!(job.state, JobState::Failed, "{job:#?}");
+    let error = job.error_message.expect("a reason");
+    assert!(error.contains("was given up"), "{error}");
+    // Nobody takes it again.
+    let again = bench.wait(runner(&bench).run_next(Some(&id), &mut |_| {}));
+    assert_eq!(again.expect("a look"), None);
 }

@@ -20,6 +20,7 @@ macro_rules! on_every_database {
 }
 
 mod bench;
+mod bulk;
 mod connections;
 mod idempotency;
 mod ledger;
@@ -27,6 +28,7 @@ mod lists;
 mod maintenance;
 mod migrations;
 mod operations;
+mod plans;
 mod quarantine;
 mod reading;
 mod record;

@@ -66,7 +66,7 @@ fn of_other_content_the_first_stands(bench: &Bench) {
         event_id: first.event_id,
         ..own(2, comment(8), Action::Unlike, 99)
     }];
-    assert_eq!(bench.record(&[first.clone()]), born);
+    assert_eq!(bench.record(std::slice::from_ref(&first)), born);
     let refused = Recorded {
         rows: Vec::new(),
         conflicts: vec![0],
@@ -111,7 +111,7 @@ fn whatever_differs_conflicts(bench: &Bench) {
                 neighbour.clone(),
                 first.clone(),
             ];
-            bench.record(&[first.clone()]);
+            bench.record(std::slice::from_ref(&first));
             assert_eq!(bench.try_record(&together).conflicts, [0], "{other:?}");
             let (first, neighbour) = (next(), next());
             let mut other = first.clone();
@@ -135,7 +135,7 @@ fn the_same_from_elsewhere_is_no_conflict(bench: &Bench) {
     bench.sync(&rows);
     // The events of the Go services get another version from each place in the stream.
     let legacy = foreign(2, Resource::video(7), BehaviorType::Like, 17, "legacy");
-    let rows = bench.record(&[legacy.clone()]);
+    let rows = bench.record(std::slice::from_ref(&legacy));
     bench.sync(&rows);
     let mut again = legacy;
     again.version.0 += 5;

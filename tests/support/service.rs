@@ -234,6 +234,11 @@ impl Process {
         self.child.id()
     }
 
+    /// What it has logged so far.
+    pub fn logged(&self) -> String {
+        fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
     /// Sends a signal. One that comes too late is no failure.
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process(Pid::from_child(&self.child), signal);

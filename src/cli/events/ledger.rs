@@ -82,6 +82,9 @@ pub(in crate::cli) struct ShowArgs {
     json: bool,
 }
 
+/// How many pages a search looks through for rows that match.
+const MOST_PAGES: usize = 100;
+
 /// How much of an error the table shows, in characters.
 const SHOWN: usize = 60;
 
@@ -97,7 +100,11 @@ pub(super) async fn summary(desk: &Desk, arguments: &SummaryArgs) -> Result<Exit
     table.set_header(["status", "rows"]);
     for status in Status::ALL {
         let rows = health.rows.get(&status).copied().unwrap_or_default();
-        table.add_row([status.as_str().to_owned(), rows.to_string()]);
+        let rows = match status == Status::Completed && health.completed_is_estimate {
+            true => format!("about {rows}"),
+            false => rows.to_string(),
+        };
+        table.add_row([status.as_str().to_owned(), rows]);
     }
     if let Some(column) = table.column_mut(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -120,7 +127,28 @@ pub(super) async fn summary(desk: &Desk, arguments: &SummaryArgs) -> Result<Exit
 
 pub(super) async fn search(desk: &Desk, arguments: SearchArgs) -> Result<ExitCode, Failure> {
     let filter = arguments.filter.filter();
-    let events = desk.search(&filter, None, arguments.limit).await?;
+    // A page may end before it is full, where no index leads to the rows that match.
+    let mut events = Vec::new();
+    let mut after = None;
+    for _ in 0..MOST_PAGES {
+        let left = arguments.limit - events.len();
+        let page = desk.search(&filter, after.take(), left).await?;
+        events.extend(page.entries);
+        after = page.next;
+        if after.is_none() || events.len() >= arguments.limit {
+            break;
+        }
+    }
+    // Standard output may be read by a program.
+    if let Some((moment, _)) = after.filter(|_| events.len() < arguments.limit) {
+        writeln!(
+            std::io::stderr(),
+            "looked at the last {} rows, down to {}; look further back with --until, or name a status, a \
+             user or a time",
+            MOST_PAGES * 10_000,
+            moment.format("%FT%TZ")
+        )?;
+    }
     if arguments.json {
         print_json(&events)?;
         return Ok(ExitCode::SUCCESS);

@@ -4,6 +4,11 @@
 macro_rules! sql_maintenance {
     ($store:ident, $connection:ty, $begin:ident) => {
         impl $store {
+            /// How long one chunk of an audit may take.
+            fn inspect_timeout(&self) -> Duration {
+                self.timeout * INSPECT_TIMEOUTS
+            }
+
             async fn inspect_on(
                 &self,
                 connection: &mut $connection,
@@ -25,9 +30,15 @@ macro_rules! sql_maintenance {
                         let statement = &s.likes(resource_type).audit_likes;
                         let rows: Vec<LikeFindingRow> =
                             Self::load(connection, statement, &params).await?;
+                        // By user, because no index has all rows of a resource, liked or not.
+                        let statement = &s.likes(resource_type).audit_uncounted;
+                        let uncounted: Vec<CountFindingRow> =
+                            Self::load(connection, statement, &params).await?;
+                        let uncounted = uncounted.iter().map(|row| row.discrepancy(resource_type));
                         Ok(rows
                             .into_iter()
                             .map(|row| row.discrepancy(resource_type))
+                            .chain(uncounted)
                             .collect())
                     }
                     Pass::Counts(resource_type) => {
@@ -170,8 +181,14 @@ macro_rules! sql_maintenance {
                         Self::execute(connection, statement, &[Param::rows(&strays)]).await?;
                     }
                 }
+                // A count that is wrong already may not be changed by a difference: it could fall below zero.
+                let mut recount = recount.clone();
+                recount.extend(changes.iter().filter_map(|(resource, change)| {
+                    let count = counts.get(resource).map_or(0, |count| count.like_count);
+                    (count + change < 0).then_some(*resource)
+                }));
                 // Where the rows are counted, the changes are in them already.
-                for (resource, likes) in self.count_likes_on(connection, recount).await? {
+                for (resource, likes) in self.count_likes_on(connection, &recount).await? {
                     let count = counts.get(&resource).map_or(0, |count| count.like_count);
                     changes.insert(resource, likes - count);
                     rows += usize::from(likes != count);
@@ -257,7 +274,7 @@ macro_rules! sql_maintenance {
                 &'a self,
                 ids: &'a [uuid::Uuid],
             ) -> StoreFuture<'a, BTreeMap<uuid::Uuid, Journaled>> {
-                within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
+                within!(&self.readers, self.inspect_timeout(), |connection| async {
                     let ids: Vec<_> = ids.iter().map(|id| (id_text(*id),)).collect();
                     let statement = &self.statements.maintenance.journaled;
                     let rows: Vec<JournaledRow> =
@@ -267,7 +284,8 @@ macro_rules! sql_maintenance {
             }
 
             fn acknowledged_in_quarantine(&self, examples: usize) -> StoreFuture<'_, Check> {
-                within!(&self.readers, self.timeout, |connection| async {
+                // `/readyz` asks as often as it is asked, which must not decide about the readers' breaker.
+                within!(&self.prober, self.timeout, |connection| async {
                     let found = self
                         .quarantine_check_on(connection, 0, examples.max(1))
                         .await?;
@@ -282,7 +300,7 @@ macro_rules! sql_maintenance {
                 &'a self,
                 ids: &'a [uuid::Uuid],
             ) -> StoreFuture<'a, BTreeMap<String, String>> {
-                within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
+                within!(&self.readers, self.inspect_timeout(), |connection| async {
                     let ids: Vec<_> = ids.iter().map(|id| (id_text(*id),)).collect();
                     let statement = &self.statements.maintenance.quarantined_events;
                     let rows: Vec<DifferenceRow> =
@@ -295,18 +313,24 @@ macro_rules! sql_maintenance {
             }
 
             fn sizes(&self) -> StoreFuture<'_, Sizes> {
-                within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
-                    let s = &self.statements;
+                within!(&self.readers, self.inspect_timeout(), |connection| async {
+                    let mut sizes = [0; 3];
+                    for (size, statement) in
+                        sizes.iter_mut().zip(&self.statements.maintenance.sizes)
+                    {
+                        *size = Self::total(connection, statement).await?.max(0);
+                    }
+                    let [behaviors, ledger_rows, counts] = sizes;
                     Ok(Sizes {
-                        behaviors: Self::total(connection, &s.maintenance.behaviors).await?,
-                        ledger_rows: Self::total(connection, &s.ledger_rows).await?,
-                        counts: Self::total(connection, &s.maintenance.counts).await?,
+                        behaviors,
+                        ledger_rows,
+                        counts,
                     })
                 })
             }
 
             fn chunk(&self, pass: Pass, after: Position, rows: usize) -> StoreFuture<'_, Chunk> {
-                within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
+                within!(&self.readers, self.inspect_timeout(), |connection| async {
                     let s = &self.statements.maintenance;
                     let mut params = vec![position_param(&after), Param::limit(rows)];
                     let statement = match pass {
@@ -328,12 +352,33 @@ macro_rules! sql_maintenance {
                             .next()
                             .map(|row| Position::Number(row.bound))
                     };
-                    Ok(Chunk { pass, after, until })
+                    let mut chunk = Chunk {
+                        pass,
+                        after,
+                        until,
+                        rows: 0,
+                    };
+                    let mut params = Vec::from(chunk_params(&chunk));
+                    let between = match pass {
+                        Pass::Behaviors => Some(&s.behaviors_between),
+                        Pass::Ledger => Some(&s.ledger_between),
+                        Pass::Counts(resource_type) => {
+                            params.push(Param::Text(resource_type.as_str().to_owned()));
+                            Some(&s.counts_between)
+                        }
+                        Pass::Likes(_) => None,
+                    };
+                    if let Some(statement) = between {
+                        let rows: Vec<TotalRow> =
+                            Self::load(connection, statement, &params).await?;
+                        chunk.rows = rows.iter().map(|row| row.total).sum();
+                    }
+                    Ok(chunk)
                 })
             }
 
             fn inspect<'a>(&'a self, chunk: &'a Chunk) -> StoreFuture<'a, Vec<Discrepancy>> {
-                within!(&self.readers, INSPECT_TIMEOUT, |connection| self
+                within!(&self.readers, self.inspect_timeout(), |connection| self
                     .inspect_on(connection, chunk))
             }
 
@@ -382,7 +427,7 @@ macro_rules! sql_maintenance {
                 after: i64,
                 limit: usize,
             ) -> StoreFuture<'_, Prunable> {
-                within!(&self.readers, INSPECT_TIMEOUT, |connection| async {
+                within!(&self.readers, self.inspect_timeout(), |connection| async {
                     let s = &self.statements.maintenance;
                     let params = [Param::Number(after), Param::limit(limit)];
                     let bound: Vec<BoundRow> =

@@ -4,6 +4,7 @@
 mod idempotency;
 mod lists;
 mod maintenance;
+mod migrations;
 mod operations;
 mod pipeline;
 mod server;
@@ -11,6 +12,7 @@ mod server;
 pub(super) use idempotency::sql_idempotency;
 pub(super) use lists::sql_lists;
 pub(super) use maintenance::sql_maintenance;
+pub(super) use migrations::sql_migrations;
 pub(super) use operations::sql_operations;
 pub(super) use pipeline::sql_store;
 pub(super) use server::sql_server;
@@ -18,11 +20,14 @@ pub(super) use server::sql_server;
 /// What the macro's code and the files that use it need.
 pub(super) mod prelude {
     pub(in crate::store) use std::collections::{BTreeMap, BTreeSet};
+    pub(in crate::store) use std::sync::Arc;
     pub(in crate::store) use std::time::Duration;
 
     pub(in crate::store) use chrono::{DateTime, Utc};
     pub(in crate::store) use deadpool::managed::Pool;
-    pub(in crate::store) use diesel::QueryableByName;
+    pub(in crate::store) use diesel::migration::{Migration, MigrationSource};
+    pub(in crate::store) use diesel::{Connection, QueryableByName};
+    pub(in crate::store) use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
     pub(in crate::store) use diesel_async::pooled_connection::{
         AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
     };
@@ -30,13 +35,17 @@ pub(super) mod prelude {
         AsyncConnection, AsyncConnectionCore, RunQueryDsl, SimpleAsyncConnection,
     };
 
+    pub(in crate::store) use diesel_migrations::{
+        EmbeddedMigrations, MigrationHarness, embed_migrations,
+    };
+
     pub(in crate::store) use crate::domain::{
         Begun, BehaviorEvent, Claim, Fold, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount,
         Mark, Pair, Priority, Resource, ResourceType, Status, UserId, Version,
     };
-    pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, known};
+    pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
     pub(in crate::store) use crate::store::connection::{
-        Condition, INSPECT_TIMEOUT, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT,
+        Condition, INSPECT_TIMEOUTS, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT,
         in_transaction, lock_wait, pool, transact, within,
     };
     pub(in crate::store) use crate::store::dialect::Dialect;
@@ -52,26 +61,32 @@ pub(super) mod prelude {
         BehaviorRow, BoundRow, CountFindingRow, EventFindingRow, IdRow, JournaledRow,
         LikeFindingRow, LikesRow, chunk_params, position_param, restored_columns,
     };
+    pub(in crate::store) use crate::store::migrate::{
+        Gate, LeaseLost, LeaseStatements, MigrationLease, Target, lost, migration_error,
+    };
     pub(in crate::store) use crate::store::operations::{
         BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
-        JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, NewJob,
-        QuarantineEntry,
+        JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, LedgerPage,
+        NewJob, QuarantineEntry,
     };
     pub(in crate::store) use crate::store::operations_rows::{
         BehaviorEntryRow, ErrorRow, HistoryRow, JobRow, LedgerEntryRow, MOST_ERRORS, MOST_HISTORY,
-        MomentRow, QuarantineEntryRow, intervention_columns,
+        MomentRow, PlaceRow, QuarantineEntryRow, intervention_columns,
     };
     pub(in crate::store) use crate::store::rows::{
-        CountRow, DifferenceRow, EventRow, PairRow, Param, QuarantinedRow, Query, StateRow,
-        TotalRow, claim_columns, history_columns, id_text, page_params, resource_rows, time_text,
-        word,
+        CountRow, DifferenceRow, EventRow, LeaseRow, PairRow, Param, QuarantinedRow, Query,
+        StateRow, TotalRow, claim_columns, history_columns, id_text, lease_params, page_params,
+        resource_rows, time_text, word,
     };
     pub(in crate::store) use crate::store::sql::{
-        sql_idempotency, sql_lists, sql_maintenance, sql_operations, sql_server, sql_store,
+        sql_idempotency, sql_lists, sql_maintenance, sql_migrations, sql_operations, sql_server,
+        sql_store,
     };
-    pub(in crate::store) use crate::store::statements::{LEDGER, Statement, Statements};
+    pub(in crate::store) use crate::store::statements::{
+        COUNTED_EXACTLY, LEDGER, Statement, Statements,
+    };
     pub(in crate::store) use crate::store::{
         Check, Claimed, FailedAttempt, Found, Lease, Maintenance, Operations, QuarantinedEvent,
-        Recorded, Settled, Store, StoreFuture, StoreOptions, Verification,
+        Recorded, Sample, Settled, Store, StoreFuture, StoreOptions, Verification,
     };
 }

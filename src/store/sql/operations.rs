@@ -287,6 +287,7 @@ macro_rules! sql_operations {
                     text(report.result.as_ref().map(ToString::to_string)),
                     text(report.error_message.clone()),
                     Param::time(report.lease_until.unwrap_or(now)),
+                    text(report.position.clone()),
                 ];
                 let statement = &self.statements.operations.report_job;
                 Self::execute(connection, statement, &params).await?;
@@ -367,8 +368,19 @@ macro_rules! sql_operations {
             fn ledger_health(&self, now: DateTime<Utc>) -> StoreFuture<'_, LedgerHealth> {
                 within!(&self.readers, SEARCH_TIMEOUT, |connection| async {
                     let s = &self.statements.operations;
-                    let summary = (&self.statements.summary, &[][..]);
-                    let rows = Self::totals(connection, summary).await?;
+                    let mut rows: BTreeMap<Status, i64> =
+                        Self::totals(connection, (&s.open_by_status, &[][..])).await?;
+                    rows.retain(|_, total| *total > 0);
+                    let few = Self::total(connection, &s.few_rows).await?;
+                    let is_estimate = few > Param::count(COUNTED_EXACTLY);
+                    let all = match is_estimate {
+                        true => Self::total(connection, &s.about_rows).await?,
+                        false => few,
+                    };
+                    let completed = all - rows.values().sum::<i64>();
+                    if completed > 0 {
+                        rows.insert(Status::Completed, completed);
+                    }
                     let due: Vec<TotalRow> =
                         Self::load(connection, &s.due_rows, &[Param::time(now)]).await?;
                     let oldest =
@@ -378,6 +390,7 @@ macro_rules! sql_operations {
                     let errors: Vec<ErrorRow> = Self::load(connection, &s.errors, &most).await?;
                     Ok(LedgerHealth {
                         rows,
+                        completed_is_estimate: is_estimate,
                         due: due.iter().map(|row| row.total).sum(),
                         oldest_open_at: oldest.map(|time| time.and_utc()),
                         errors: errors.into_iter().map(ErrorCount::from).collect(),
@@ -390,15 +403,33 @@ macro_rules! sql_operations {
                 filter: &'a LedgerFilter,
                 after: Option<(DateTime<Utc>, String)>,
                 limit: usize,
-            ) -> StoreFuture<'a, Vec<LedgerEntry>> {
+            ) -> StoreFuture<'a, LedgerPage> {
                 within!(&self.readers, SEARCH_TIMEOUT, |connection| async {
-                    let after = after.map(|(moment, id)| (time_text(moment), id));
-                    let after = after.as_ref().map(|(moment, id)| (&**moment, &**id));
                     let s = &self.statements.operations;
-                    let (statement, params) = s.search(filter, after, limit);
-                    let rows: Vec<LedgerEntryRow> =
-                        Self::load(connection, &statement, &params).await?;
-                    Ok(rows.into_iter().map(LedgerEntry::from).collect())
+                    let text =
+                        |place: &(DateTime<Utc>, String)| (time_text(place.0), place.1.clone());
+                    let after = after.as_ref().map(text);
+                    let after = after.as_ref().map(|(moment, id)| (&**moment, &**id));
+                    let ways = s.ways(filter);
+                    let mut end: Option<(DateTime<Utc>, String)> = None;
+                    for way in ways.iter().filter(|way| way.windowed) {
+                        let (statement, params) = s.window_end(way, filter, after);
+                        let last =
+                            Self::first(connection, &statement, &params, PlaceRow::place).await?;
+                        // Each way has been looked through down to the newest of the ends.
+                        end = end.max(last);
+                    }
+                    let down_to = end.as_ref().map(text);
+                    let down_to = down_to.as_ref().map(|(moment, id)| (&**moment, &**id));
+                    let mut entries = Vec::new();
+                    for way in &ways {
+                        let (statement, params) =
+                            s.search(way, filter, (after, down_to), limit + 1);
+                        let rows: Vec<LedgerEntryRow> =
+                            Self::load(connection, &statement, &params).await?;
+                        entries.extend(rows.into_iter().map(LedgerEntry::from));
+                    }
+                    Ok(LedgerPage::of(entries, end, limit))
                 })
             }
 

@@ -19,11 +19,12 @@ macro_rules! sql_store {
                 readers: Pool<AsyncDieselConnectionManager<$connection>>,
                 writers: Pool<AsyncDieselConnectionManager<$connection>>,
                 timeout: Duration,
+                gate: Arc<Gate>,
             ) -> Self {
                 let condition = Condition::new();
                 let lender = |pool| match $dialect.in_process() {
-                    true => Lender::new(pool, &condition).never_giving_up(),
-                    false => Lender::new(pool, &condition),
+                    true => Lender::new(pool, &condition, &gate).never_giving_up(),
+                    false => Lender::new(pool, &condition, &gate),
                 };
                 let readers = lender(readers);
                 Self {
@@ -49,10 +50,8 @@ macro_rules! sql_store {
                 statement: &Statement,
                 params: &[Param],
             ) -> Result<usize, StoreError> {
-                match RunQueryDsl::execute(Query { statement, params }, connection).await {
-                    Ok(rows) => Ok(rows),
-                    Err(error) => Err(connection.explain(error).await),
-                }
+                let done = RunQueryDsl::execute(Query { statement, params }, connection).await;
+                explained(connection, done).await
             }
 
             async fn load<T>(
@@ -63,10 +62,8 @@ macro_rules! sql_store {
             where
                 T: QueryableByName<<$connection as AsyncConnectionCore>::Backend> + Send + 'static,
             {
-                match RunQueryDsl::load(Query { statement, params }, connection).await {
-                    Ok(rows) => Ok(rows),
-                    Err(error) => Err(connection.explain(error).await),
-                }
+                let loaded = RunQueryDsl::load(Query { statement, params }, connection).await;
+                explained(connection, loaded).await
             }
 
             async fn total(
@@ -707,6 +704,10 @@ macro_rules! sql_store {
                         Ok::<_, Raised>(self.verify_on(connection, examples).await?)
                     })
                 })
+            }
+
+            fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)> {
+                self.statements.bounded(sample)
             }
 
             fn kind(&self) -> &'static str {

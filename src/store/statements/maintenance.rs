@@ -10,12 +10,16 @@ use crate::store::statements::LikesStatements;
 pub(in crate::store) struct MaintenanceStatements {
     /// What there is under event ids. Parameters: rows `(event_id)`.
     pub(in crate::store) journaled: Statement,
+    /// About how many rows `user_behaviors`, `sync_events` and `like_counts` have.
+    pub(in crate::store) sizes: [Statement; 3],
+    /// How many behaviors a chunk has. Parameters: the user before, the last user.
+    pub(in crate::store) behaviors_between: Statement,
+    /// How many ledger rows a chunk has. Parameters: the id before, the last id.
+    pub(in crate::store) ledger_between: Statement,
+    /// How many counts a chunk has. Parameters: the resource before, the last one, the type.
+    pub(in crate::store) counts_between: Statement,
     /// Which of these events are in quarantine, and why. Parameters: rows `(event_id)`.
     pub(in crate::store) quarantined_events: Statement,
-    /// How many behaviors there are.
-    pub(in crate::store) behaviors: Statement,
-    /// How many counts there are.
-    pub(in crate::store) counts: Statement,
     /// The user some rows further on. Parameters: the user before, how many rows.
     pub(in crate::store) user_bound: Statement,
     /// The event id some rows further on. Parameters: the id before, how many rows.
@@ -61,6 +65,8 @@ pub(in crate::store) struct LikesMaintenance {
     pub(in crate::store) audit_likes: Statement,
     /// Counts that are not the number of liked rows. Parameters: the resource before, the last one.
     pub(in crate::store) audit_counts: Statement,
+    /// Resources without a count that users have liked or unliked. Parameters: the user before, the last user.
+    pub(in crate::store) audit_uncounted: Statement,
     /// What the events of pairs add up to. Parameters: rows `(resource_id, user_id)`.
     pub(in crate::store) fold: Statement,
     /// Parameters: rows `(resource_id, user_id)`.
@@ -78,6 +84,11 @@ const BROKEN: &str = "(e.status IN ('pending', 'processing', 'failed') AND e.nex
     AND (e.next_attempt_at IS NOT NULL OR e.processed_at IS NULL)) \
     OR (e.status = 'dead' AND e.error_message IS NULL) \
     OR e.status NOT IN ('pending', 'processing', 'failed', 'completed', 'dead')";
+
+/// Counts the rows of a chunk.
+fn between(rows: &str) -> Statement {
+    total("'rows'", rows)
+}
 
 impl MaintenanceStatements {
     pub(in crate::store) fn new(d: &dyn Dialect) -> Self {
@@ -97,14 +108,19 @@ impl MaintenanceStatements {
                  LEFT JOIN sync_events e ON e.id = r.event_id GROUP BY r.event_id"
             )
             .into(),
+            sizes: ["user_behaviors", "sync_events", "like_counts"]
+                .map(|table| d.estimate(table).into()),
+            behaviors_between: between("user_behaviors WHERE user_id > $1 AND user_id <= $2"),
+            ledger_between: between("sync_events WHERE id > $1 AND id <= $2"),
+            counts_between: between(
+                "like_counts WHERE resource_type = $3 AND resource_id > $1 AND resource_id <= $2",
+            ),
             quarantined_events: format!(
                 "SELECT r.event_id AS subject, 'recorded' AS expected, \
                  CONCAT('in quarantine: ', q.reason) AS found, COUNT(*) OVER () AS total \
                  FROM {ids} {join} quarantined_events q ON q.message_id LIKE CONCAT(r.event_id, '%')"
             )
             .into(),
-            behaviors: total("'behaviors'", "user_behaviors"),
-            counts: total("'counts'", "like_counts"),
             user_bound: "SELECT user_id AS bound FROM user_behaviors WHERE user_id > $1 \
                  ORDER BY user_id LIMIT 1 OFFSET $2"
                 .to_owned()
@@ -207,7 +223,7 @@ impl MaintenanceStatements {
             .into(),
             overdue: total(
                 "'overdue'",
-                &format!("sync_events WHERE next_attempt_at < {}", d.time("$1")),
+                &format!("{} WHERE e.next_attempt_at < {}", d.open_rows(), d.time("$1")),
             ),
             note_pruned: format!(
                 "INSERT INTO retention (pruned_table, pruned_before) \
@@ -228,8 +244,9 @@ impl MaintenanceStatements {
             )
             .into(),
             prunable_ledger: format!(
-                "SELECT e.id AS bound FROM sync_events e WHERE e.created_at < {} \
+                "SELECT e.id AS bound FROM sync_events e WHERE {} AND e.created_at < {} \
                  AND e.status = 'completed' ORDER BY e.created_at LIMIT $2{}",
+                d.walk_of_completed(),
                 d.time("$1"),
                 d.skip_locked("e")
             )
@@ -312,12 +329,18 @@ impl LikesMaintenance {
                  FROM {table} WHERE deleted_at IS NULL AND {id} > $1 AND {id} <= $2 GROUP BY {id}) l \
                  ON l.resource_id = c.resource_id WHERE c.resource_type = '{word}' \
                  AND c.resource_id > $1 AND c.resource_id <= $2 \
-                 AND c.like_count <> COALESCE(l.likes, 0) \
-                 UNION ALL SELECT l.{id}, {}, NULL FROM {table} l LEFT JOIN like_counts c \
-                 ON c.resource_type = '{word}' AND c.resource_id = l.{id} \
-                 WHERE l.{id} > $1 AND l.{id} <= $2 AND c.resource_id IS NULL GROUP BY l.{id}",
-                d.number("COALESCE(l.likes, 0)"),
-                d.number("SUM(CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END)")
+                 AND c.like_count <> COALESCE(l.likes, 0)",
+                d.number("COALESCE(l.likes, 0)")
+            )
+            .into(),
+            audit_uncounted: format!(
+                "SELECT l.{id} AS resource_id, {} AS expected, {} AS found FROM {table} l \
+                 LEFT JOIN like_counts c ON c.resource_type = '{word}' AND c.resource_id = l.{id} \
+                 WHERE l.user_id > $1 AND l.user_id <= $2 AND c.resource_id IS NULL GROUP BY l.{id}",
+                d.number(&format!(
+                    "(SELECT COUNT(*) FROM {table} x WHERE x.{id} = l.{id} AND x.deleted_at IS NULL)"
+                )),
+                d.number("NULL")
             )
             .into(),
             fold: format!(

@@ -5,15 +5,17 @@
 
 use crate::domain::ResourceType;
 use crate::domain::origin::ACCEPTED;
+mod bounded;
 mod idempotency;
 mod lists;
 mod maintenance;
 mod operations;
 
+pub use bounded::Sample;
 pub(super) use idempotency::IdempotencyStatements;
 pub(super) use lists::ListsStatements;
 pub(super) use maintenance::{LEDGER, MaintenanceStatements};
-pub(super) use operations::OperationsStatements;
+pub(super) use operations::{COUNTED_EXACTLY, OperationsStatements};
 
 use self::maintenance::UNLISTED;
 use crate::store::dialect::Column::{self, Number, Text, Time, Word};
@@ -439,7 +441,7 @@ impl Statements {
                 "(SELECT b.event_id FROM user_behaviors b \
                  LEFT JOIN sync_events e ON e.id = b.event_id LIMIT 1) AS one",
             ),
-            open_rows: total("'open'", "sync_events WHERE next_attempt_at IS NOT NULL"),
+            open_rows: total("'open'", &d.open_rows()),
             summary: total("status", "sync_events GROUP BY status"),
             like_behaviors: total(
                 "'behaviors'",

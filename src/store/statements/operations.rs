@@ -1,11 +1,49 @@
 //! The statements of what operators see and do.
 
 use super::{LEDGER_COLUMNS, Statement, total};
-use crate::domain::JobKind;
+use crate::domain::{JobKind, Status};
 use crate::store::dialect::Column::{Text, Word};
 use crate::store::dialect::Dialect;
 use crate::store::operations::{JOB_LIMIT, LedgerFilter};
 use crate::store::rows::Param;
+
+/// A place among ledger rows in the order of their time: `created_at` and the id.
+pub(in crate::store) type Place<'a> = (&'a str, &'a str);
+
+/// How many rows are counted exactly; beyond that, their number is an estimate.
+pub(in crate::store) const COUNTED_EXACTLY: usize = 10_000;
+
+/// How many of the last failed rows, and of the last dead ones, a summary looks at for their errors.
+const ERRORS_LOOKED_AT: usize = 10_000;
+
+/// How many rows one page of a search looks at where no index leads to those that match.
+const WINDOW: usize = 10_000;
+
+/// The statuses that have an index.
+const FAILURES: [&str; 2] = ["failed", "dead"];
+
+/// Matches the rows of a status that has an index. The status is part of the text, because a partial index
+/// serves no parameter.
+fn is_failure(d: &dyn Dialect, status: &str) -> String {
+    format!("{} = '{status}'", d.failure_status())
+}
+
+/// A way through the ledger.
+pub(in crate::store) struct Way {
+    rows: Rows,
+    /// Whether it may pass many rows that do not match, so that a page looks at a window only.
+    pub(in crate::store) windowed: bool,
+}
+
+/// The rows that a way passes.
+enum Rows {
+    /// Those that this condition matches, in the order of an index.
+    Ledger(String),
+    /// The open ones.
+    Open,
+    /// The events of the filter's user.
+    OfUser,
+}
 
 /// The statements of what operators see and do, for one dialect.
 pub(in crate::store) struct OperationsStatements {
@@ -14,7 +52,13 @@ pub(in crate::store) struct OperationsStatements {
     pub(in crate::store) due_rows: Statement,
     /// When the oldest open row was recorded.
     pub(in crate::store) oldest_open: Statement,
-    /// The most frequent errors. Parameters: the most errors.
+    /// How many rows of each status there are, but for completed ones.
+    pub(in crate::store) open_by_status: Statement,
+    /// How many rows there are, up to one more than [`COUNTED_EXACTLY`].
+    pub(in crate::store) few_rows: Statement,
+    /// About how many rows there are.
+    pub(in crate::store) about_rows: Statement,
+    /// The most frequent errors of the last failed and dead rows. Parameters: the most errors.
     pub(in crate::store) errors: Statement,
     /// A ledger row. Parameters: its id.
     pub(in crate::store) ledger_entry: Statement,
@@ -57,7 +101,7 @@ pub(in crate::store) struct OperationsStatements {
     /// Moves a job on. Parameters: its id, now, done, changed, position, state, the end of the lease.
     pub(in crate::store) move_job: Statement,
     /// Reports of a job. Parameters: its id, now, total, done, changed, state, result, error, the end of the
-    /// lease.
+    /// lease, the position.
     pub(in crate::store) report_job: Statement,
     /// Ends a job. Parameters: its id, now.
     pub(in crate::store) cancel_job: Statement,
@@ -89,6 +133,7 @@ impl OperationsStatements {
     pub(in crate::store) fn new(d: &'static dyn Dialect) -> Self {
         let join = d.join();
         let now = d.time("$2");
+        let open = d.open_rows();
         let ids = d.rows("$1", &[Word("event_id")]);
         let job = format!("SELECT {JOB_COLUMNS} FROM jobs j WHERE j.id = $1");
         let jobs = |condition: &str| -> Statement {
@@ -108,17 +153,36 @@ impl OperationsStatements {
             dialect: d,
             due_rows: total(
                 "'due'",
-                &format!("sync_events WHERE next_attempt_at <= {}", d.time("$1")),
+                &format!("{open} WHERE e.next_attempt_at <= {}", d.time("$1")),
             ),
-            oldest_open: "SELECT MIN(created_at) AS moment FROM sync_events \
-                 WHERE next_attempt_at IS NOT NULL"
-                .to_owned()
-                .into(),
-            errors: "SELECT COALESCE(error_message, '') AS label, COUNT(*) AS total \
-                 FROM sync_events WHERE status IN ('failed', 'dead') \
-                 GROUP BY COALESCE(error_message, '') ORDER BY COUNT(*) DESC LIMIT $1"
-                .to_owned()
-                .into(),
+            oldest_open: format!("SELECT MIN(e.created_at) AS moment FROM {open}").into(),
+            open_by_status: format!(
+                "SELECT e.status AS label, COUNT(*) AS total FROM {open} \
+                 WHERE e.status IN ('pending', 'processing') GROUP BY e.status{}",
+                FAILURES.map(|status| format!(
+                    " UNION ALL SELECT '{status}', COUNT(*) FROM sync_events e WHERE {}",
+                    is_failure(d, status)
+                )).concat()
+            )
+            .into(),
+            few_rows: total(
+                "'rows'",
+                &format!(
+                    "(SELECT 1 AS one FROM sync_events LIMIT {}) AS few",
+                    COUNTED_EXACTLY + 1
+                ),
+            ),
+            about_rows: d.estimate("sync_events").into(),
+            errors: format!(
+                "SELECT COALESCE(u.error_message, '') AS label, COUNT(*) AS total FROM ({}) AS u \
+                 GROUP BY COALESCE(u.error_message, '') ORDER BY COUNT(*) DESC LIMIT $1",
+                FAILURES.map(|status| format!(
+                    "SELECT * FROM (SELECT e.error_message FROM sync_events e WHERE {} \
+                     ORDER BY e.created_at DESC, e.id DESC LIMIT {ERRORS_LOOKED_AT}) AS {status}_rows",
+                    is_failure(d, status)
+                )).join(" UNION ALL ")
+            )
+            .into(),
             ledger_entry: format!("SELECT {ENTRY_COLUMNS} FROM sync_events e WHERE e.id = $1")
                 .into(),
             behavior: "SELECT user_id, resource_type, resource_id, behavior_type, version, source, \
@@ -241,11 +305,12 @@ impl OperationsStatements {
             report_job: format!(
                 "UPDATE jobs SET updated_at = {now}, total = NULLIF($3, -1), done = $4, changed = $5, \
                  state = $6, result = {}, error_message = {}, lease_until = {}, \
-                 finished_at = CASE WHEN $6 IN ('queued', 'running') THEN NULL ELSE {now} END \
+                 position = COALESCE({}, position), finished_at = CASE WHEN $6 IN ('queued', 'running') THEN NULL ELSE {now} END \
                  WHERE id = $1",
                 optional("$7"),
                 optional("$8"),
-                d.time("$9")
+                d.time("$9"),
+                optional("$10")
             )
             .into(),
             cancel_job: format!(
@@ -274,30 +339,101 @@ impl OperationsStatements {
         }
     }
 
-    /// Ledger rows that a filter matches, newest first. Parameters of its own: those of `after`, the most
-    /// rows.
+    /// The ways through the ledger that together pass all rows which a filter matches.
+    pub(in crate::store) fn ways(&self, filter: &LedgerFilter) -> Vec<Way> {
+        let d = self.dialect;
+        let narrow = filter.resource_type.is_some()
+            || filter.resource_id.is_some()
+            || filter.error.is_some();
+        match filter.status {
+            Some(status @ (Status::Failed | Status::Dead)) => vec![Way {
+                rows: Rows::Ledger(is_failure(d, status.as_str())),
+                windowed: narrow || filter.user_id.is_some(),
+            }],
+            Some(Status::Pending | Status::Processing) => vec![Way {
+                rows: Rows::Open,
+                windowed: false,
+            }],
+            _ if filter.user_id.is_some() => vec![Way {
+                rows: Rows::OfUser,
+                windowed: false,
+            }],
+            Some(Status::Completed) => vec![Way {
+                rows: Rows::Ledger(d.walk_of_completed().to_owned()),
+                windowed: true,
+            }],
+            None => d
+                .walks()
+                .iter()
+                .map(|walk| Way {
+                    rows: Rows::Ledger((*walk).to_owned()),
+                    windowed: narrow,
+                })
+                .collect(),
+        }
+    }
+
+    /// The last row of the window that one page of a search looks at, if there are more rows than that.
+    pub(in crate::store) fn window_end(
+        &self,
+        way: &Way,
+        filter: &LedgerFilter,
+        after: Option<Place<'_>>,
+    ) -> (Statement, Vec<Param>) {
+        let d = self.dialect;
+        let mut conditions = Conditions::default();
+        conditions.times(d, filter);
+        conditions.below(d, after);
+        let from = self.from(way, filter, &mut conditions);
+        let sql = format!(
+            "SELECT e.created_at, e.id FROM {from} WHERE {} \
+             ORDER BY e.created_at DESC, e.id DESC LIMIT 1 OFFSET {WINDOW}",
+            conditions.sql()
+        );
+        (sql.into(), conditions.params)
+    }
+
+    /// Ledger rows of one way that a filter matches, newest first, below one place and down to another.
     pub(in crate::store) fn search(
         &self,
+        way: &Way,
         filter: &LedgerFilter,
-        after: Option<(&str, &str)>,
+        (after, end): (Option<Place<'_>>, Option<Place<'_>>),
         limit: usize,
     ) -> (Statement, Vec<Param>) {
-        let mut conditions = Conditions::of(self.dialect, filter);
-        if let Some((moment, id)) = after {
-            let moment = conditions.text(moment.to_owned());
-            let moment = self.dialect.time(&moment);
-            let id = conditions.text(id.to_owned());
-            conditions.and(format!(
-                "(e.created_at < {moment} OR (e.created_at = {moment} AND e.id < {id}))"
-            ));
-        }
+        let d = self.dialect;
+        let mut conditions = Conditions::of(d, filter);
+        conditions.below(d, after);
+        conditions.down_to(d, end);
+        let from = self.from(way, filter, &mut conditions);
         let limit = conditions.param(Param::limit(limit));
         let sql = format!(
-            "SELECT {ENTRY_COLUMNS} FROM sync_events e WHERE {} \
+            "SELECT {ENTRY_COLUMNS} FROM {from} WHERE {} \
              ORDER BY e.created_at DESC, e.id DESC LIMIT {limit}",
             conditions.sql()
         );
         (sql.into(), conditions.params)
+    }
+
+    /// What a way reads from.
+    fn from(&self, way: &Way, filter: &LedgerFilter, conditions: &mut Conditions) -> String {
+        let d = self.dialect;
+        match &way.rows {
+            Rows::Ledger(condition) => {
+                conditions.and(condition.clone());
+                "sync_events e".to_owned()
+            }
+            Rows::Open => d.open_rows(),
+            Rows::OfUser => {
+                let (join, fence) = (d.join(), d.fence());
+                let user_id = conditions.param(Param::Number(filter.user_id.unwrap_or_default()));
+                format!(
+                    "(SELECT s.* FROM (SELECT b.event_id FROM user_behaviors b \
+                     WHERE b.user_id = {user_id}{fence}) AS r \
+                     {join} sync_events s ON s.id = r.event_id{fence}) AS e"
+                )
+            }
+        }
     }
 
     /// How many rows of each status a job would take.
@@ -306,11 +442,10 @@ impl OperationsStatements {
         kind: JobKind,
         filter: &LedgerFilter,
     ) -> (Statement, Vec<Param>) {
-        let conditions = Conditions::of_job(self.dialect, kind, filter);
+        let mut conditions = Conditions::of(self.dialect, filter);
+        let rows = self.job_rows("e.status", kind, &mut conditions);
         let sql = format!(
-            "SELECT e.status AS label, COUNT(*) AS total FROM sync_events e WHERE {} \
-             GROUP BY e.status",
-            conditions.sql()
+            "SELECT u.status AS label, COUNT(*) AS total FROM ({rows}) AS u GROUP BY u.status"
         );
         (sql.into(), conditions.params)
     }
@@ -322,15 +457,35 @@ impl OperationsStatements {
         kind: JobKind,
         filter: &LedgerFilter,
     ) -> (Statement, Vec<Param>) {
-        let mut conditions = Conditions::of_job(self.dialect, kind, filter);
+        let mut conditions = Conditions::of(self.dialect, filter);
+        let rows = self.job_rows("e.id", kind, &mut conditions);
         let job = conditions.text(job_id.to_owned());
         let limit = conditions.param(Param::limit(JOB_LIMIT + 1));
         let sql = format!(
-            "INSERT INTO job_events (job_id, event_id) SELECT {job}, e.id FROM sync_events e \
-             WHERE {} LIMIT {limit}",
-            conditions.sql()
+            "INSERT INTO job_events (job_id, event_id) SELECT {job}, u.id FROM ({rows}) AS u \
+             LIMIT {limit}"
         );
         (sql.into(), conditions.params)
+    }
+
+    /// A column of the rows that match and that a job of this kind can do something to: failed and dead ones,
+    /// and open ones for a discard. Their number bounds what this costs.
+    fn job_rows(&self, column: &str, kind: JobKind, conditions: &mut Conditions) -> String {
+        let d = self.dialect;
+        let matching = conditions.sql();
+        let mut ways = FAILURES
+            .map(|status| {
+                let failure = is_failure(d, status);
+                format!("SELECT {column} FROM sync_events e WHERE {failure} AND {matching}")
+            })
+            .to_vec();
+        if kind != JobKind::Retry {
+            ways.push(format!(
+                "SELECT {column} FROM {} WHERE e.status IN ('pending', 'processing') AND {matching}",
+                d.open_rows()
+            ));
+        }
+        ways.join(" UNION ALL ")
     }
 
     /// Messages in quarantine, newest first.
@@ -395,21 +550,10 @@ impl Conditions {
             conditions.and(format!("e.resource_id = {resource_id}"));
         }
         if let Some(user_id) = filter.user_id {
-            // The index of the behaviors finds a user's events; the ledger has none.
             let user_id = conditions.param(Param::Number(user_id));
-            conditions.and(format!(
-                "e.user_id = {user_id} AND e.id IN (SELECT b.event_id FROM user_behaviors b \
-                 WHERE b.user_id = {user_id})"
-            ));
+            conditions.and(format!("e.user_id = {user_id}"));
         }
-        if let Some(since) = filter.since {
-            let since = conditions.param(Param::time(since));
-            conditions.and(format!("e.created_at >= {}", d.time(&since)));
-        }
-        if let Some(until) = filter.until {
-            let until = conditions.param(Param::time(until));
-            conditions.and(format!("e.created_at < {}", d.time(&until)));
-        }
+        conditions.times(d, filter);
         if let Some(error) = &filter.error {
             let error = conditions.text(contains(error));
             conditions.and(format!(
@@ -419,14 +563,41 @@ impl Conditions {
         conditions
     }
 
-    /// As [`of`](Self::of), of those rows that a job of this kind can do something to.
-    fn of_job(d: &dyn Dialect, kind: JobKind, filter: &LedgerFilter) -> Self {
-        let mut conditions = Self::of(d, filter);
-        conditions.and(match kind {
-            JobKind::Retry => "e.status IN ('failed', 'dead')".to_owned(),
-            _ => "e.status IN ('pending', 'processing', 'failed', 'dead')".to_owned(),
-        });
-        conditions
+    /// What a filter says of the time.
+    fn times(&mut self, d: &dyn Dialect, filter: &LedgerFilter) {
+        if let Some(since) = filter.since {
+            let since = self.param(Param::time(since));
+            self.and(format!("e.created_at >= {}", d.time(&since)));
+        }
+        if let Some(until) = filter.until {
+            let until = self.param(Param::time(until));
+            self.and(format!("e.created_at < {}", d.time(&until)));
+        }
+    }
+
+    /// Rows older than this place. The first comparison is there for the index.
+    fn below(&mut self, d: &dyn Dialect, place: Option<Place<'_>>) {
+        if let Some((moment, id)) = place {
+            let (moment, id) = self.place(d, (moment, id));
+            self.and(format!(
+                "e.created_at <= {moment} AND (e.created_at < {moment} OR e.id < {id})"
+            ));
+        }
+    }
+
+    /// Rows no older than this place. The first comparison is there for the index.
+    fn down_to(&mut self, d: &dyn Dialect, place: Option<Place<'_>>) {
+        if let Some((moment, id)) = place {
+            let (moment, id) = self.place(d, (moment, id));
+            self.and(format!(
+                "e.created_at >= {moment} AND (e.created_at > {moment} OR e.id >= {id})"
+            ));
+        }
+    }
+
+    fn place(&mut self, d: &dyn Dialect, (moment, id): Place<'_>) -> (String, String) {
+        let moment = self.text(moment.to_owned());
+        (d.time(&moment), self.text(id.to_owned()))
     }
 
     fn and(&mut self, condition: String) {

@@ -182,6 +182,21 @@ mod tests {
     }
 
     #[test]
+    fn a_short_admin_token_is_refused() {
+        let load = |text: String| ServiceTokens::load(None, Some(&Secret::new(text)));
+        let refused = load("x".repeat(ADMIN_TOKEN_BYTES - 1));
+        let Err(error @ AuthError::WeakAdminToken) = refused else {
+            panic!("it was accepted");
+        };
+        let error = error.to_string();
+        for said in ["LIKEWISE_ADMIN_TOKEN", "16 bytes", "openssl rand -hex 32"] {
+            assert!(error.contains(said), "{error}");
+        }
+        let accepted = load("x".repeat(ADMIN_TOKEN_BYTES)).expect("long enough");
+        assert!(accepted.any_admin());
+    }
+
+    #[test]
     fn what_cannot_be_right_in_the_file_is_refused_without_quoting_it() {
         let pasted = "lkw_0123456789";
         for (text, said) in [

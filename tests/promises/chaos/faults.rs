@@ -180,7 +180,7 @@ impl World {
         self.away.push(fault.target());
         match fault {
             Fault::Kill(Target::Process(n)) => {
-                self.end_process(n, |service| service.kill());
+                self.end_process(n, Service::kill);
             }
             Fault::Suspend(Target::Process(n)) => self.signal(n, Signal::STOP),
             // With a part gone it may not be able to drain everything; then the ledger keeps the rest.

@@ -1,0 +1,2 @@
+-- Only MySQL needs a step of its own here.
+SELECT 1;

@@ -1,0 +1,151 @@
+//! The statements whose cost must not follow the size of the tables, spelled out to be explained.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Statement, Statements};
+use crate::domain::{JobKind, Priority, ResourceType, Status};
+use crate::store::operations::LedgerFilter;
+use crate::store::rows::{Param, Query, time_text};
+
+/// Where in the tables the statements are to look.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Now.
+    pub now: DateTime<Utc>,
+    /// A place among the ledger rows by time.
+    pub place: (DateTime<Utc>, String),
+    /// A user with a few events.
+    pub user_id: i64,
+    /// A chunk of users or resources.
+    pub numbers: (i64, i64),
+    /// A chunk of event ids.
+    pub ids: (String, String),
+}
+
+impl Statements {
+    /// Each of them with a name.
+    pub(in crate::store) fn bounded(&self, sample: &Sample) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        let mut add = |name: &str, statement: &Statement, params: &[Param]| {
+            all.push((name.to_owned(), Query { statement, params }.spelled()));
+        };
+        let (o, m) = (&self.operations, &self.maintenance);
+        let now = || Param::time(sample.now);
+        add("open rows", &self.open_rows, &[]);
+        add("summary: due", &o.due_rows, &[now()]);
+        add("summary: oldest open", &o.oldest_open, &[]);
+        add("summary: by status", &o.open_by_status, &[]);
+        add("summary: errors", &o.errors, &[Param::limit(10)]);
+        add("overdue", &m.overdue, &[now()]);
+        for priority in Priority::DESCENDING {
+            let params = [
+                now(),
+                Param::limit(500),
+                Param::Number(priority.as_number()),
+            ];
+            add(&format!("claim: {priority:?}"), &self.due, &params);
+        }
+        let any = LedgerFilter::default;
+        let of = |status| LedgerFilter {
+            status: Some(status),
+            ..any()
+        };
+        let mut filters = Status::ALL
+            .map(|status| (status.to_string(), of(status)))
+            .to_vec();
+        filters.extend([
+            ("all".to_owned(), any()),
+            (
+                "user".to_owned(),
+                LedgerFilter {
+                    user_id: Some(sample.user_id),
+                    ..any()
+                },
+            ),
+            (
+                "resource".to_owned(),
+                LedgerFilter {
+                    resource_type: Some(ResourceType::Video),
+                    resource_id: Some(sample.numbers.0),
+                    ..any()
+                },
+            ),
+            (
+                "time".to_owned(),
+                LedgerFilter {
+                    since: Some(sample.now - TimeDelta::hours(1)),
+                    until: Some(sample.now),
+                    ..any()
+                },
+            ),
+            (
+                "error".to_owned(),
+                LedgerFilter {
+                    error: Some("lock".to_owned()),
+                    ..of(Status::Dead)
+                },
+            ),
+        ]);
+        let place = time_text(sample.place.0);
+        let place = (place.as_str(), sample.place.1.as_str());
+        let below = time_text(sample.place.0 + TimeDelta::milliseconds(2));
+        let below = (below.as_str(), sample.place.1.as_str());
+        for (name, filter) in &filters {
+            for (number, way) in o.ways(filter).iter().enumerate() {
+                let down_to = way.windowed.then_some(place);
+                if way.windowed {
+                    let (statement, params) = o.window_end(way, filter, None);
+                    add(&format!("window: {name} {number}"), &statement, &params);
+                }
+                let (statement, params) = o.search(way, filter, (None, down_to), 50);
+                add(&format!("search: {name} {number}"), &statement, &params);
+                let (statement, params) = o.search(way, filter, (Some(below), down_to), 50);
+                add(
+                    &format!("search below: {name} {number}"),
+                    &statement,
+                    &params,
+                );
+            }
+        }
+        for kind in [JobKind::Retry, JobKind::Discard] {
+            let (statement, params) = o.count_matching(kind, &any());
+            add(&format!("dry run: {kind}"), &statement, &params);
+            let (statement, params) = o.snapshot("a job", kind, &any());
+            add(&format!("snapshot: {kind}"), &statement, &params);
+        }
+        let (after, until) = sample.numbers;
+        let numbers = || vec![Param::Number(after), Param::Number(until)];
+        let ids = || {
+            let (after, until) = &sample.ids;
+            [Param::Text(after.clone()), Param::Text(until.clone())]
+        };
+        let rows = || Param::limit(100);
+        add(
+            "audit: users",
+            &m.user_bound,
+            &[Param::Number(after), rows()],
+        );
+        add(
+            "audit: ids",
+            &m.ledger_bound,
+            &[Param::Text(sample.ids.0.clone()), rows()],
+        );
+        add("audit: behaviors between", &m.behaviors_between, &numbers());
+        add("audit: ledger between", &m.ledger_between, &ids());
+        add("audit: behaviors", &m.audit_behaviors, &numbers());
+        add("audit: ledger", &m.audit_ledger, &ids());
+        let video = m.likes(ResourceType::Video);
+        add("audit: likes", &video.audit_likes, &numbers());
+        add("audit: uncounted", &video.audit_uncounted, &numbers());
+        add("audit: counts", &video.audit_counts, &numbers());
+        let mut counts = numbers();
+        counts.push(Param::Text(ResourceType::Video.as_str().to_owned()));
+        add("audit: counts between", &m.counts_between, &counts);
+        add(
+            "prune: ledger",
+            &m.prunable_ledger,
+            &[Param::time(sample.place.0), Param::limit(100)],
+        );
+        all
+    }
+}

@@ -1,0 +1,92 @@
+//! A process that starts while its database is away waits for it, and is ready as soon as it is there.
+
+use crate::support::checks::ledger_closes;
+use crate::support::database::Database;
+use crate::support::servers::{Kind, Server};
+use crate::support::service::{Service, Setup};
+use crate::support::stack::Stack;
+use crate::support::{PATIENCE, until};
+
+fn ready(service: &Service) -> bool {
+    service.client().get("/readyz").status == 200
+}
+
+fn becomes_ready(service: &Service) {
+    until("the process to be ready", PATIENCE, || {
+        let answer = service.client().get("/readyz");
+        match answer.status {
+            200 => Ok(()),
+            _ => Err(format!("{answer:?}")),
+        }
+    });
+}
+
+#[test]
+fn api_and_worker_started_without_their_database_recover() {
+    for kind in [Kind::MariaDb, Kind::Postgres] {
+        let stack = Stack::start();
+        let mut server = Server::start(kind);
+        let database = Database::first_of(&server);
+        server.kill();
+        let setup = stack.setup().on(&database);
+        let api = setup.beside().start_as(&["serve", "--role", "api"]);
+        let worker = setup.start_as(&["serve", "--role", "worker"]);
+
+        assert_eq!(worker.client().get("/healthz").status, 200);
+        let answer = worker.client().get("/readyz");
+        assert_eq!(answer.status, 503, "{answer:?}");
+        let said = answer.json();
+        assert_eq!(said["parts"]["database"]["state"], "down", "{said:#}");
+        assert_eq!(said["waiting_for"], "database", "{said:#}");
+        // One dependency is gone: likes are accepted all the same.
+        assert!(ready(&api));
+        for video in 1..=20 {
+            assert_eq!(api.client().like(1, video).durability, "broker");
+        }
+
+        server.run();
+        becomes_ready(&worker);
+        becomes_ready(&api);
+        ledger_closes(&database);
+        until("the likes to arrive", PATIENCE, || {
+            let liked = "SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL";
+            match database.number(liked) {
+                20 => Ok(()),
+                liked => Err(format!("{liked} likes")),
+            }
+        });
+        for service in [&api, &worker] {
+            let logged = service.log();
+            let said = logged.matches("waiting for the database").count();
+            assert_eq!(said, 1, "{logged}");
+        }
+        drop(api);
+        worker.stop().verify(60).holds();
+    }
+}
+
+#[test]
+fn wrong_credentials_end_the_start_at_once() {
+    for kind in [Kind::MariaDb, Kind::Postgres] {
+        let database = Database::hosted(kind);
+        let (scheme, rest) = database.url().split_once("://").map_or_else(
+            || panic!("a URL without a scheme"),
+            |(scheme, rest)| (scheme.to_owned(), rest.to_owned()),
+        );
+        let (_, host) = rest.rsplit_once('@').expect("a user");
+        let (host, _) = host.rsplit_once('/').expect("a database");
+        for url in [
+            format!("{scheme}://nobody:wrong@{host}/likewise"),
+            format!("{scheme}://likewise@{host}/no_such_database"),
+        ] {
+            let setup = Setup::new().set("LIKEWISE_DATABASE_URL", &url);
+            let ran = setup.run(&["serve"]);
+            assert_eq!(ran.code, Some(1), "{url}: {ran:?}");
+            assert!(
+                ran.stderr.contains("LIKEWISE_DATABASE_URL"),
+                "{url}: {ran:?}"
+            );
+            assert!(!ran.stderr.contains("wrong@"), "{ran:?}");
+        }
+    }
+}
