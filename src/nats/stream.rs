@@ -313,17 +313,24 @@ impl Broker {
     /// # Errors
     /// If NATS does not answer, or the consumer passes over subjects that it should take.
     pub async fn backlog(&self) -> Result<u64, NatsError> {
-        let Some(info) = self.consumer_info().await? else {
+        let found = self.find().await?;
+        let Some(consumer) = &found.consumer else {
             return Ok(0);
         };
-        let passed_over = newly_filtered(&info["config"]);
+        let passed_over = newly_filtered(&consumer["config"]);
         if !passed_over.is_empty() {
             return Err(self.misconfiguration(&[format!(
                 "its consumer {CONSUMER} takes nothing from {}",
                 passed_over.join(", ")
             )]));
         }
-        Ok(backlog_of(&info))
+        // The server counts a message as pending a moment after it has acknowledged it to the publisher.
+        let stream = found.stream.as_ref().map(|info| &info["state"]);
+        let is_behind = stream.is_some_and(|state| {
+            number(&state["messages"]) > 0
+                && number(&state["last_seq"]) > number(&consumer["delivered"]["stream_seq"])
+        });
+        Ok(backlog_of(consumer).max(is_behind.into()))
     }
 
     fn report(&self, found: &Found, holds: Option<Holds>) -> StreamReport {
@@ -378,7 +385,6 @@ impl Broker {
             return Ok(None);
         };
         let state = &stream["state"];
-        let number = |value: &Value| value.as_u64().unwrap_or(0);
         let messages = number(&state["messages"]);
         let oldest_at = moment(&state["first_ts"]).filter(|_| messages > 0);
         let (unacknowledged, oldest_unacknowledged_at) = match &found.consumer {
@@ -410,7 +416,6 @@ impl Broker {
         let Some(consumer) = &found.consumer else {
             return Ok(None);
         };
-        let number = |value: &Value| value.as_u64().unwrap_or(0);
         let delivered = number(&consumer["delivered"]["stream_seq"]);
         let mut first = None;
         for subject in newly_filtered(&consumer["config"]) {
@@ -608,8 +613,11 @@ fn overlaid<'a>(config: &Value, changes: impl Iterator<Item = &'a Setting>) -> V
 }
 
 fn backlog_of(consumer: &Value) -> u64 {
-    let number = |field: &str| consumer[field].as_u64().unwrap_or(0);
-    number("num_pending") + number("num_ack_pending")
+    number(&consumer["num_pending"]) + number(&consumer["num_ack_pending"])
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
 }
 
 fn moment(value: &Value) -> Option<DateTime<Utc>> {
