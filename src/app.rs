@@ -114,6 +114,10 @@ impl App {
             cache: Arc::clone(&cache),
             broker: broker.clone(),
         };
+        let clock = Arc::new(HybridClock::default());
+        if starting.migrating.is_none() {
+            learn(&clock, store.as_ref()).await;
+        }
         let actors = Actors::start(&settings, &parts, &registry);
         let unusable = Arc::new(Notify::new());
         let settling = settings
@@ -124,9 +128,13 @@ impl App {
             None => settling.unwrap_or_else(|| Box::pin(ready(()))).await,
             Some(migrating) => {
                 let unusable = Arc::clone(&unusable);
+                let (clock, store) = (Arc::clone(&clock), Arc::clone(&store));
                 actix::spawn(async move {
                     match migrating.await {
-                        Ok(()) => settling.unwrap_or_else(|| Box::pin(ready(()))).await,
+                        Ok(()) => {
+                            learn(&clock, store.as_ref()).await;
+                            settling.unwrap_or_else(|| Box::pin(ready(()))).await;
+                        }
                         Err(error) => {
                             StartFailed { error: &error }.emit();
                             unusable.notify_one();
@@ -135,7 +143,6 @@ impl App {
                 });
             }
         }
-        let clock = Arc::new(HybridClock::default());
         let likes = Likes {
             clock,
             in_flight: Arc::default(),
@@ -349,6 +356,27 @@ async fn open_broker(settings: &Settings) -> Result<Option<Arc<Broker>>, AppErro
     Ok(Some(Arc::new(broker)))
 }
 
+/// How many of the last recorded behaviors a starting process learns their newest version from.
+const LEARN_FROM: usize = 1_000;
+
+/// Measures the database's clock, and draws no version below those recorded last if this process's clock is a
+/// little behind.
+async fn learn(clock: &HybridClock, store: &dyn Store) {
+    let newest = async {
+        store.measure_clock().await?;
+        store.newest_version(LEARN_FROM).await
+    };
+    match newest.await {
+        Ok(newest) => clock.observe(newest),
+        Err(error) => PartFailed {
+            part: Part::Database,
+            doing: "reading the newest version",
+            error: &error,
+        }
+        .emit(),
+    }
+}
+
 /// How many of the last recorded like events a starting worker tells the cache of again.
 const RECENT: usize = 20_000;
 
@@ -425,7 +453,7 @@ struct Actors {
     reader: Reader,
     retry_scheduler: Option<Mailbox<RetryScheduler>>,
     /// Kept, for an actor that nobody can reach stops.
-    _health_monitor: Option<Mailbox<HealthMonitor>>,
+    _health_monitor: Mailbox<HealthMonitor>,
     gone: Arc<PartsGone>,
     job_runner: Option<Mailbox<JobRunner>>,
     given_up: Arc<Notify>,
@@ -497,10 +525,8 @@ impl Actors {
             })
         });
         let gone = Arc::new(PartsGone::default());
-        let health_monitor = settings.role.is_api().then(|| {
-            starter.start(HealthMonitor::NAME, |vitals| {
-                HealthMonitor::new(parts.probe(), reader.clone(), Arc::clone(&gone), vitals)
-            })
+        let health_monitor = starter.start(HealthMonitor::NAME, |vitals| {
+            HealthMonitor::new(parts.probe(), reader.clone(), Arc::clone(&gone), vitals)
         });
         Self {
             publisher,

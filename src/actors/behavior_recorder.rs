@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Context, Handler};
-use chrono::Utc;
 
 use super::failures::bisect;
 use super::kit::{Batcher, Mailbox, Parcel, Vitals, spawn_batch, supervise_batching};
@@ -101,7 +100,7 @@ impl Recording {
                 part.iter().flat_map(|parcel| &parcel.body.events).collect();
             let started = Instant::now();
             let lease = Lease {
-                now: Utc::now(),
+                now: self.store.now(),
                 duration: self.options.lease,
                 max_retries: self.options.max_retries,
             };

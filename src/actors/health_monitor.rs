@@ -1,14 +1,16 @@
-//! Looks at the parts again and again, so that a like is refused at once while two of them are gone.
+//! Looks at the parts again and again, so that a like is refused at once while two of them are gone, and
+//! measures how far the process's clock is from the database's.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 
 use super::kit::{Provoke, Turn, Vitals, spawn_work};
+use crate::domain::ClockWatch;
 use crate::health::{PartState, PartsGone, Probe};
 use crate::store::Reader;
-use crate::telemetry::Part;
+use crate::telemetry::{ClockMeasured, Part};
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -19,6 +21,7 @@ pub struct HealthMonitor {
     reader: Reader,
     gone: Arc<PartsGone>,
     vitals: Arc<Vitals>,
+    clock: Arc<Mutex<ClockWatch>>,
     turn: Turn,
 }
 
@@ -30,12 +33,14 @@ impl HealthMonitor {
     #[must_use]
     pub fn new(probe: Probe, reader: Reader, gone: Arc<PartsGone>, vitals: Arc<Vitals>) -> Self {
         let watched = Arc::clone(&gone);
+        let store = Arc::clone(&probe.store);
         vitals.set_details(move || {
             let two = watched.two();
             let two = two.map(|(one, other)| [one.as_str(), other.as_str()]);
             serde_json::json!({
                 "interval_ms": INTERVAL.as_millis() as u64,
                 "refusing_likes_without": two,
+                "clock_skew_ms": store.clock_skew().map(|skew| skew.num_milliseconds()),
             })
         });
         Self {
@@ -43,6 +48,7 @@ impl HealthMonitor {
             reader,
             gone,
             vitals,
+            clock: Arc::default(),
             turn: Turn::default(),
         }
     }
@@ -54,7 +60,7 @@ impl HealthMonitor {
         };
         let (probe, gone) = (self.probe.clone(), Arc::clone(&self.gone));
         let reader = self.reader.clone();
-        let vitals = Arc::clone(&self.vitals);
+        let (vitals, clock) = (Arc::clone(&self.vitals), Arc::clone(&self.clock));
         spawn_work(Arc::clone(&self.vitals), async move {
             let _turn = turn;
             let parts = probe.look().await;
@@ -62,6 +68,17 @@ impl HealthMonitor {
             let database = parts.get(Part::Database.as_str());
             if database.is_some_and(|database| database.state == PartState::Up) {
                 reader.answers();
+            }
+            // A database that does not answer is the look's to report.
+            if probe.store.measure_clock().await.is_ok()
+                && let Some(skew) = probe.store.clock_skew()
+            {
+                let mut clock = clock.lock().unwrap_or_else(PoisonError::into_inner);
+                ClockMeasured {
+                    skew,
+                    news: clock.note(skew),
+                }
+                .emit();
             }
             vitals.progress(1);
         });

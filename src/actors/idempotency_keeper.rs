@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Context, Handler};
-use chrono::Utc;
 
 use super::kit::{Batcher, Parcel, Vitals, spawn_batch, supervise_batching};
 use crate::messages::{Begin, End, NotKept};
@@ -97,7 +96,7 @@ impl Keeping {
             .iter()
             .map(|parcel| parcel.body.request.clone())
             .collect();
-        let now = Utc::now();
+        let now = self.store.now();
         let begun = self
             .store
             .begin_requests(&requests, now, now + self.lease)
@@ -123,7 +122,7 @@ impl Keeping {
             .iter()
             .map(|parcel| parcel.body.ended.clone())
             .collect();
-        let kept = self.store.end_requests(&ended, Utc::now()).await;
+        let kept = self.store.end_requests(&ended, self.store.now()).await;
         let kept = kept.map_err(|error| self.failed("keeping answers of requests", &error));
         if kept.is_ok() {
             self.vitals.progress(batch.len());

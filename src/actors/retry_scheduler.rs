@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
-use chrono::Utc;
 use futures_util::FutureExt;
 
 use super::cache_writer::{CacheWriter, take_back};
@@ -145,7 +144,7 @@ impl Round {
                 break;
             };
             let lease = Lease {
-                now: Utc::now(),
+                now: self.store.now(),
                 duration: self.options.lease,
                 // A claimed row keeps the bound it was born with.
                 max_retries: 0,
@@ -214,7 +213,7 @@ impl Round {
                 return synced.is_ok();
             }
             let lease = Lease {
-                now: Utc::now(),
+                now: self.store.now(),
                 ..claimed
             };
             // Soon again after a failure: others take the rows when the lease has run out.

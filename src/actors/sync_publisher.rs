@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Context, Handler};
-use chrono::Utc;
 
 use super::cache_writer::{CacheWriter, take_back};
 use super::failures::bisect;
@@ -108,7 +107,7 @@ impl Syncing {
             .collect();
         let outcome = bisect(&rows, async |part: &[LedgerRow]| {
             let started = Instant::now();
-            let settled = self.store.sync(part, Utc::now()).await?;
+            let settled = self.store.sync(part, self.store.now()).await?;
             self.vitals.progress(part.len());
             PartWorked {
                 part: Part::Database,
@@ -188,7 +187,7 @@ impl Syncing {
     /// Writes failed attempts down, and tries that again for as long as the infrastructure fails: an attempt
     /// that is not written down would count as abandoned by its worker.
     async fn fail(&self, rows: &[LedgerRow], error: &StoreError) {
-        let now = Utc::now();
+        let now = self.store.now();
         let attempts: Vec<_> = rows
             .iter()
             .map(|row| FailedAttempt {

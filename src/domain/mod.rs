@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod behavior;
 pub mod bisection;
 pub mod breaker;
+pub mod database_clock;
 pub mod entry;
 pub mod entry_view;
 pub mod fold;
@@ -21,6 +22,7 @@ pub use behavior::{
 };
 pub use bisection::Bisection;
 pub use breaker::{Breaker, BreakerPolicy, Change};
+pub use database_clock::{ClockNews, ClockWatch, DatabaseClock};
 pub use entry::{Applied, Entry, LikeCount, Reading};
 pub use entry_view::{Contradiction, Doubt, EntryView, PairView, Truth};
 pub use fold::{Fold, Mark, Pair};

@@ -177,7 +177,7 @@ impl Audit {
     pub async fn finish(mut self) -> Result<AuditReport, MaintenanceError> {
         let store = &self.parts.store;
         let report = &mut self.state.report;
-        report.overdue_rows = store.overdue(Utc::now() - OVERDUE).await?;
+        report.overdue_rows = store.overdue(store.now() - OVERDUE).await?;
         let quarantine = store.acknowledged_in_quarantine(EXAMPLES).await?;
         report.add_check(Finding::AcknowledgedEventInQuarantine, quarantine);
         report.finished_at = Utc::now();
@@ -249,7 +249,7 @@ impl Audit {
 
     async fn mend(&mut self, chunk: &Chunk, found: &[Discrepancy]) -> Result<(), MaintenanceError> {
         for some in found.chunks(MENDED_AT_ONCE) {
-            let mended = self.parts.store.mend(some, Utc::now()).await?;
+            let mended = self.parts.store.mend(some, self.parts.store.now()).await?;
             self.parts.drop_entries(&mended.resources).await?;
         }
         let left: BTreeSet<(Finding, Subject)> = self

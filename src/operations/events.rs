@@ -1,6 +1,5 @@
 //! One event: tried again, or discarded.
 
-use chrono::Utc;
 use uuid::Uuid;
 
 use super::{Desk, OperationError};
@@ -52,7 +51,7 @@ impl Desk {
             action,
             operator: operator.to_owned(),
             priority: Priority::Urgent,
-            now: Utc::now(),
+            now: self.store().now(),
         };
         let rows = self
             .store()

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -140,7 +139,7 @@ impl Desk {
             spec: json!(spec),
             requested_by: operator.to_owned(),
             slot: None,
-            now: Utc::now(),
+            now: self.store().now(),
         };
         let created = self.store().create_job(&job, filter).await;
         let job = created.map_err(|error| match error {
@@ -278,7 +277,7 @@ impl Desk {
             spec,
             requested_by: "the schedule".to_owned(),
             slot: Some(slot),
-            now: Utc::now(),
+            now: self.store().now(),
         };
         self.store().create_job(&job, None).await?;
         Ok(())
@@ -310,7 +309,7 @@ impl Desk {
     /// # Errors
     /// If it is not there, or has ended by itself.
     pub async fn cancel_job(&self, id: &str) -> Result<Job, OperationError> {
-        let now = Utc::now();
+        let now = self.store().now();
         let job = self.store().cancel_job(&job_id(id)?, now).await?;
         let job = job.ok_or_else(|| no_such_job(id))?;
         if job.state != crate::domain::JobState::Cancelled {

@@ -89,7 +89,7 @@ impl Desk {
     /// # Errors
     /// If the database fails.
     pub async fn ledger_health(&self) -> Result<LedgerHealth, OperationError> {
-        Ok(self.store().ledger_health(Utc::now()).await?)
+        Ok(self.store().ledger_health(self.store().now()).await?)
     }
 
     /// Ledger rows, newest first, after the one of this moment and id.

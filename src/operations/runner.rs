@@ -190,7 +190,7 @@ impl<'a> Steps<'a> {
             tries: self.tries,
             ..place.clone()
         };
-        let now = Utc::now();
+        let now = self.runner.desk.store().now();
         let report = JobReport {
             total: Some(number(self.progress.total)),
             done: number(self.progress.done),
@@ -293,7 +293,7 @@ impl Runner {
         id: Option<&str>,
         observe: &mut dyn FnMut(Progress),
     ) -> Result<Option<Ended>, OperationError> {
-        let now = Utc::now();
+        let now = self.desk.store().now();
         let claimed = self
             .desk
             .store()
@@ -390,15 +390,20 @@ impl Runner {
             total: job.total,
             done: job.done,
             changed: job.changed,
-            lease_until: Some(Utc::now() + LEASE),
+            lease_until: Some(self.desk.store().now() + LEASE),
             ..JobReport::default()
         };
-        if !self.desk.store().report_job(job, &held, Utc::now()).await? {
+        if !self
+            .desk
+            .store()
+            .report_job(job, &held, self.desk.store().now())
+            .await?
+        {
             return Ok(Ended::Lost);
         }
         loop {
             let started = Instant::now();
-            let now = Utc::now();
+            let now = self.desk.store().now();
             let intervention = Intervention {
                 action: action.clone(),
                 operator: job.requested_by.clone(),
@@ -647,7 +652,7 @@ impl Runner {
     }
 
     async fn report(&self, job: &Job, report: &JobReport) -> Result<Ended, OperationError> {
-        let now: DateTime<Utc> = Utc::now();
+        let now: DateTime<Utc> = self.desk.store().now();
         Ok(
             match self.desk.store().report_job(job, report, now).await? {
                 true => Ended::Finished,

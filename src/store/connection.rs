@@ -249,12 +249,12 @@ where
         }
     }
 
-    /// Takes note of how it went with a transaction that writes.
-    pub(super) fn wrote<T>(&self, outcome: &Result<T, StoreError>) {
+    /// Takes note of how it went with a transaction that writes, by the clock that leases go by.
+    pub(super) fn wrote<T>(&self, outcome: &Result<T, StoreError>, now: DateTime<Utc>) {
         if let Err(error) = outcome
             && error.kind() == FailureKind::Infrastructure
         {
-            *lock(&self.condition.impaired_at) = Some(Utc::now());
+            *lock(&self.condition.impaired_at) = Some(now);
         }
     }
 
@@ -329,7 +329,9 @@ macro_rules! transact {
                     outcome => break outcome,
                 }
             };
-            $store.writers.wrote(&outcome);
+            $store
+                .writers
+                .wrote(&outcome, $crate::store::Store::now($store));
             outcome
         })
     };

@@ -33,6 +33,10 @@ pub(super) trait Dialect: Send + Sync {
         false
     }
 
+    /// The database's time as an integer, in microseconds since 1970; `None` if the database has no clock of
+    /// its own.
+    fn clock_micros(&self) -> Option<&'static str>;
+
     /// Whether an insert that leaves existing rows as they are counts only the rows that are new.
     fn counts_only_new_rows(&self) -> bool {
         true
@@ -112,6 +116,10 @@ pub(super) struct Sqlite;
 impl Dialect for Sqlite {
     fn in_process(&self) -> bool {
         true
+    }
+
+    fn clock_micros(&self) -> Option<&'static str> {
+        None
     }
 
     fn rows(&self, param: &str, columns: &[Column]) -> String {
@@ -219,6 +227,10 @@ impl Dialect for Sqlite {
 pub(super) struct Postgres;
 
 impl Dialect for Postgres {
+    fn clock_micros(&self) -> Option<&'static str> {
+        Some("(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint")
+    }
+
     fn rows(&self, param: &str, columns: &[Column]) -> String {
         let columns = spell(columns, |index, column| {
             let (name, cast) = match column {
@@ -324,6 +336,10 @@ impl Dialect for Postgres {
 pub(super) struct Mysql;
 
 impl Dialect for Mysql {
+    fn clock_micros(&self) -> Option<&'static str> {
+        Some("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))")
+    }
+
     // The client asks for the rows that were found, and so for those that `ON DUPLICATE KEY UPDATE` meets.
     fn counts_only_new_rows(&self) -> bool {
         false

@@ -31,7 +31,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 pub use error::StoreError;
@@ -53,7 +53,7 @@ pub use verify::{Check, Difference, Verification};
 
 use crate::domain::{
     BehaviorEvent, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType, Status, UserId,
-    Verdict,
+    Verdict, Version,
 };
 
 /// What every method of [`Store`] answers with.
@@ -166,6 +166,19 @@ pub struct Found {
 pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
     /// Answers if the database does.
     fn ping(&self) -> StoreFuture<'_, ()>;
+
+    /// Returns the database's time as this process knows it: the time for leases and for when rows are due.
+    fn now(&self) -> DateTime<Utc>;
+
+    /// Returns how far this process's wall clock is ahead of the database's, negative if behind; `None` if the
+    /// database runs in this process, or has not been asked yet.
+    fn clock_skew(&self) -> Option<TimeDelta>;
+
+    /// Measures the database's clock, for [`now`](Self::now) and [`clock_skew`](Self::clock_skew).
+    fn measure_clock(&self) -> StoreFuture<'_, ()>;
+
+    /// Returns the newest version among the behaviors recorded last, at most `limit` of them.
+    fn newest_version(&self, limit: usize) -> StoreFuture<'_, Version>;
 
     /// Appends behaviors, and for each like event its ledger row, `pending` under the lease, in one
     /// transaction. An event that was recorded before stays as it is; an event of other content under its id

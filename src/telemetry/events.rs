@@ -3,12 +3,14 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 use super::metrics::{
     AcceptedLabels, ActionLabels, ActorLabels, JobLabels, METRICS, OriginLabels, OutcomeLabels,
     PartLabels, ProblemLabels,
 };
 use super::outages;
-use crate::domain::{FailureKind, Origin, Status, Step};
+use crate::domain::{ClockNews, FailureKind, Origin, Status, Step};
 use crate::messages::Durability;
 
 /// The parts that Likewise depends on, as logs and metrics name them.
@@ -395,6 +397,36 @@ impl PullStalled {
             target: "likewise::subscriber",
             "a pull was silent for {:?} and is begun anew", self.silent
         );
+    }
+}
+
+/// This process's clock was compared with the database's.
+pub struct ClockMeasured {
+    /// How far it is ahead of the database's; negative if behind.
+    pub skew: TimeDelta,
+    /// What is new about that.
+    pub news: Option<ClockNews>,
+}
+
+impl ClockMeasured {
+    /// Notes the skew, and logs it if it is news.
+    pub fn emit(self) {
+        let seconds = self.skew.num_milliseconds() as f64 / 1_000.0;
+        METRICS.clock_skew.set(seconds);
+        let Some(news) = self.news else {
+            return;
+        };
+        match news {
+            ClockNews::Off => log::warn!(
+                target: "likewise::health",
+                "this process's clock is off: skew_seconds={seconds:+.3} from the database's; \
+                 set one of them right, for example with NTP"
+            ),
+            ClockNews::Right => log::info!(
+                target: "likewise::health",
+                "this process's clock agrees with the database's again: skew_seconds={seconds:+.3}"
+            ),
+        }
     }
 }
 

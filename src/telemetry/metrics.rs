@@ -1,6 +1,7 @@
 //! The metrics, as `GET /metrics` shows them. Times are in seconds.
 
 use std::sync::LazyLock;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -106,6 +107,7 @@ pub(super) struct Metrics {
     pub(super) outages: Family<OutageLabels, Gauge>,
     pub(super) interventions: Family<ActionLabels, Counter>,
     pub(super) jobs_ended: Family<JobLabels, Counter>,
+    pub(super) clock_skew: Gauge<f64, AtomicU64>,
     audit_findings: Family<FindingLabels, Gauge>,
     audit_ended: Gauge,
 }
@@ -142,6 +144,7 @@ impl Metrics {
             outages: Family::default(),
             interventions: Family::default(),
             jobs_ended: Family::default(),
+            clock_skew: Gauge::default(),
             audit_findings: Family::default(),
             audit_ended: Gauge::default(),
         };
@@ -269,6 +272,12 @@ impl Metrics {
             "jobs_ended",
             "Jobs that this process has brought to their end",
             metrics.jobs_ended.clone(),
+        );
+        registry.register_with_unit(
+            "clock_skew",
+            "How far this process's clock is ahead of the database's; 0 with SQLite, which has none",
+            Unit::Seconds,
+            metrics.clock_skew.clone(),
         );
         registry.register(
             "audit_findings",

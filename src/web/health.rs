@@ -50,6 +50,9 @@ pub(super) struct Readiness {
     ready: bool,
     /// Whether the service is shutting down.
     draining: bool,
+    /// How far this process's clock is ahead of the database's, in milliseconds; negative if behind, `null` if
+    /// the database runs in the process or has not answered yet.
+    clock_skew_ms: Option<i64>,
     /// What the start still waits for: `database` or `migrations`.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting_for: Option<&'static str>,
@@ -83,6 +86,7 @@ impl Health {
             .into_iter()
             .map(|actor| (actor.name, actor.state))
             .collect();
+        let skew = self.probe.store.clock_skew();
         let draining = self.draining.load(Ordering::Relaxed);
         let working = |state: &State| matches!(state, State::Running | State::Restarting);
         Readiness {
@@ -91,6 +95,7 @@ impl Health {
                 && can_accept(&parts)
                 && actors.values().all(working),
             draining,
+            clock_skew_ms: skew.map(|skew| skew.num_milliseconds()),
             waiting_for: self.gate.waiting().map(|waiting| match waiting {
                 Waiting::ForDatabase(_) => "database",
                 Waiting::ForMigrations(_) => "migrations",

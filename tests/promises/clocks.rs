@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::nats::{LIKES, Publisher, event};
 use crate::support::checks::{everything_holds, ledger_closes, stored_counts, stored_states};
 use crate::support::clock::Clock;
+use crate::support::database::Database;
 use crate::support::http::Client;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
@@ -85,8 +86,17 @@ fn versions_return_on_mariadb_redis_and_nats() {
 
 #[test]
 fn request_wins_over_the_future_that_its_pair_holds() {
+    request_wins_over_the_future(Setup::new());
+}
+
+#[test]
+fn request_wins_over_the_future_on_postgres_redis_and_nats() {
+    request_wins_over_the_future(Setup::on_parts(Kind::Postgres));
+}
+
+fn request_wins_over_the_future(setup: Setup) {
     let clock = Clock::new();
-    let service = Setup::new().with_clock(&clock).start();
+    let service = setup.with_clock(&clock).start();
     let client = service.client();
     clock.set(TimeDelta::hours(1));
     client.like(1, 1);
@@ -184,4 +194,97 @@ fn request_wins_over_a_foreign_event_while_redis_is_away() {
             .ok_or(format!("{read:?}"))
     });
     all_are_taken_back(&service);
+}
+
+/// How far a process says that its clock is ahead of the database's, in seconds.
+fn skew(client: &Client) -> f64 {
+    let report = client.get("/readyz").json();
+    let skew = report["clock_skew_ms"].as_i64();
+    skew.unwrap_or_else(|| panic!("no skew: {report:#}")) as f64 / 1_000.0
+}
+
+fn log_lines(service: &Service, text: &str) -> usize {
+    let log = service.setup().folder().join("stderr.0");
+    let log = std::fs::read_to_string(log).expect("a log");
+    log.lines().filter(|line| line.contains(text)).count()
+}
+
+fn skew_is_shown(kind: Kind) {
+    let clock = Clock::new();
+    let setup = Setup::on_parts(kind).with_clock(&clock);
+    let service = setup.start_as(&["serve", "--role", "worker"]);
+    let client = service.client();
+    let comes_to = |expected: f64| {
+        until("the skew to be measured", PATIENCE, || {
+            let skew = skew(&client);
+            ((skew - expected).abs() < 0.9).then_some(()).ok_or(skew)
+        });
+    };
+    let looks = |more: u64| {
+        let before = client.actor("health_monitor").processed;
+        until("more looks", PATIENCE, || {
+            let looks = client.actor("health_monitor").processed;
+            (looks >= before + more).then_some(()).ok_or(looks)
+        });
+    };
+    comes_to(0.0);
+    assert_eq!(log_lines(&service, "clock is off"), 0);
+    clock.set(TimeDelta::hours(-1));
+    comes_to(-3_600.0);
+    looks(3);
+    assert_eq!(log_lines(&service, "clock is off"), 1);
+    let details = client.actor("health_monitor").details;
+    let shown = details["clock_skew_ms"].as_i64().expect("a skew");
+    assert!((-3_601_000..-3_599_000).contains(&shown), "{details}");
+    let metrics = client.get("/metrics").text;
+    assert!(
+        metrics.contains("likewise_clock_skew_seconds -3"),
+        "{metrics}"
+    );
+    clock.set(TimeDelta::zero());
+    comes_to(0.0);
+    looks(3);
+    assert_eq!(log_lines(&service, "clock is off"), 1);
+    assert_eq!(log_lines(&service, "agrees with the database's again"), 1);
+}
+
+#[test]
+fn clock_skew_is_shown_on_mariadb() {
+    skew_is_shown(Kind::MariaDb);
+}
+
+#[test]
+fn clock_skew_is_shown_on_postgres() {
+    skew_is_shown(Kind::Postgres);
+}
+
+#[test]
+fn leases_follow_the_clock_of_the_database() {
+    let clock = Clock::new();
+    let setup = Setup::new().on(&Database::hosted(Kind::MariaDb));
+    let setup = setup.set("LIKEWISE_LEASE_SECONDS", 5);
+    let service = setup.with_clock(&clock).start();
+    let client = service.client();
+    client.like(1, 1);
+    stored(&service, (1, 1), true);
+    // The recorder can write, and the sync publisher cannot.
+    let held = service.database().hold_rows("SELECT * FROM like_counts");
+    for (user, hours) in [(2, 1), (3, -1)] {
+        clock.set(TimeDelta::hours(hours));
+        client.like(user, 1);
+        let left = service.database().number(&format!(
+            "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM sync_events \
+             WHERE user_id = {user}"
+        ));
+        assert!((-60..=5).contains(&left), "{left} seconds");
+    }
+    let setup = service.kill();
+    drop(held);
+    clock.set(TimeDelta::zero());
+    // The next process goes on as soon as the leases have run out, whatever the clock was.
+    let service = setup.start();
+    for user in 1..=3 {
+        stored(&service, (user, 1), true);
+    }
+    everything_holds(&service);
 }

@@ -128,9 +128,10 @@ fn services_that_start_at_once_on_a_new_database_are_all_ready() {
 }
 
 /// Waits until a process says that it waits for this holder of the lease.
-fn waits_for(process: &Process, holder: &str) {
+fn waits_for(process: &mut Process, holder: &str) {
     let said = format!("{holder} holds the migration lease");
     until("the process to wait for the lease", PATIENCE, || {
+        assert_eq!(process.exit_status(), None, "{}", process.logged());
         let logged = process.logged();
         match logged.contains(&said) {
             true => Ok(()),
@@ -153,7 +154,7 @@ fn held_lease_delays_migrations_until_it_expires() {
              VALUES ('migrations', 'somebody', 7, '2037-01-01 00:00:00')",
         ]);
         let mut process = setup.launch(&["migrate"]);
-        waits_for(&process, "somebody");
+        waits_for(&mut process, "somebody");
         assert_eq!(process.exit_status(), None);
         database.execute(&["UPDATE schema_lease SET expires_at = '2026-01-01 00:00:00'"]);
         let ran = process.finish();
@@ -231,8 +232,9 @@ fn migration_waits_for_locks_longer_than_the_service_does() {
     until("the migration to wait for seven seconds", PATIENCE, || {
         let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
             AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > INTERVAL '7 seconds'";
+        assert_eq!(process.exit_status(), None, "{}", process.logged());
         match database.number(waiting) {
-            0 => Err(format!("{:?}", process.exit_status())),
+            0 => Err("it does not"),
             _ => Ok(()),
         }
     });

@@ -2,15 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{TimeDelta, Utc};
 use likewise::domain::{Action, BehaviorType, Resource, ResourceType, Status, Version};
 
 use super::bench::{Bench, comment, foreign, later, lease_at, own, pair};
+use crate::support::database::Database;
 
 on_every_database!(
     what_is_not_there_is_not_mentioned,
     pages_of_likes_follow_one_another,
     the_pairs_recorded_last,
     how_the_ledger_stands,
+    the_newest_version_is_found,
+    the_clock_of_a_server_is_measured,
 );
 
 fn what_is_not_there_is_not_mentioned(bench: &Bench) {
@@ -126,4 +130,28 @@ fn how_the_ledger_stands(bench: &Bench) {
         (open(), summary()),
         (2, expected.map(|status| (status, 1)).into())
     );
+}
+
+fn the_newest_version_is_found(bench: &Bench) {
+    let newest = |limit| bench.ask(|store| store.newest_version(limit));
+    assert_eq!(newest(10), Version::NEVER);
+    for version in [5, 900, 17] {
+        bench.record(&[own(version, Resource::video(1), Action::Like, version)]);
+    }
+    assert_eq!(newest(10), Version(900));
+    assert_eq!(newest(1), Version(17));
+}
+
+fn the_clock_of_a_server_is_measured(bench: &Bench) {
+    bench.ask(|store| store.measure_clock());
+    let skew = bench.ask(|store| Box::pin(async { Ok(store.clock_skew()) }));
+    let now = bench.ask(|store| Box::pin(async { Ok(store.now()) }));
+    let is_sqlite = matches!(bench.database(), Database::Sqlite(_));
+    assert_eq!(skew.is_none(), is_sqlite);
+    // One machine, one clock.
+    assert!(
+        skew.is_none_or(|skew| skew.abs() < TimeDelta::seconds(2)),
+        "{skew:?}"
+    );
+    assert!((now - Utc::now()).abs() < TimeDelta::seconds(5), "{now}");
 }

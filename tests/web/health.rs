@@ -27,6 +27,7 @@ fn readyz_says_what_is_up() {
         json!({
             "ready": true,
             "draining": false,
+            "clock_skew_ms": null,
             "parts": {
                 "cache": {"kind": "in-process", "state": "up"},
                 "database": {"kind": "SQLite", "state": "up"}

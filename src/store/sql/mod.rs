@@ -21,9 +21,9 @@ pub(super) use server::sql_server;
 pub(super) mod prelude {
     pub(in crate::store) use std::collections::{BTreeMap, BTreeSet};
     pub(in crate::store) use std::sync::Arc;
-    pub(in crate::store) use std::time::Duration;
+    pub(in crate::store) use std::time::{Duration, Instant};
 
-    pub(in crate::store) use chrono::{DateTime, Utc};
+    pub(in crate::store) use chrono::{DateTime, TimeDelta, Utc};
     pub(in crate::store) use deadpool::managed::Pool;
     pub(in crate::store) use diesel::migration::{Migration, MigrationSource};
     pub(in crate::store) use diesel::{Connection, QueryableByName};
@@ -40,8 +40,9 @@ pub(super) mod prelude {
     };
 
     pub(in crate::store) use crate::domain::{
-        Begun, BehaviorEvent, Claim, Fold, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount,
-        Mark, Pair, Priority, Resource, ResourceType, Status, UserId, Version,
+        Begun, BehaviorEvent, Claim, DatabaseClock, Fold, JobKind, JobState, KeyedRequest,
+        LedgerRow, LikeCount, Mark, Pair, Priority, Resource, ResourceType, Status, UserId,
+        Version,
     };
     pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
     pub(in crate::store) use crate::store::connection::{

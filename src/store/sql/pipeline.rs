@@ -10,6 +10,7 @@ macro_rules! sql_store {
             writers: Lender<AsyncDieselConnectionManager<$connection>>,
             prober: Lender<AsyncDieselConnectionManager<$connection>>,
             statements: Statements,
+            clock: DatabaseClock,
             timeout: Duration,
         }
 
@@ -32,6 +33,7 @@ macro_rules! sql_store {
                     readers,
                     writers: lender(writers),
                     statements: Statements::new(&$dialect),
+                    clock: DatabaseClock::default(),
                     timeout,
                 }
             }
@@ -580,6 +582,37 @@ macro_rules! sql_store {
                         self.prober.close();
                     }
                     pinged
+                })
+            }
+
+            fn now(&self) -> DateTime<Utc> {
+                self.clock.now()
+            }
+
+            fn clock_skew(&self) -> Option<TimeDelta> {
+                self.clock.skew()
+            }
+
+            fn measure_clock(&self) -> StoreFuture<'_, ()> {
+                let Some(statement) = &self.statements.clock else {
+                    return Box::pin(async { Ok(()) });
+                };
+                within!(&self.prober, self.timeout, |connection| async {
+                    let (wall, asked) = (Utc::now(), Instant::now());
+                    let micros = Self::total(connection, statement).await?;
+                    if let Some(database) = DateTime::from_timestamp_micros(micros) {
+                        self.clock.note(database, wall, asked, Instant::now());
+                    }
+                    Ok(())
+                })
+            }
+
+            fn newest_version(&self, limit: usize) -> StoreFuture<'_, Version> {
+                within!(&self.readers, self.timeout, |connection| async {
+                    let params = [Param::limit(limit)];
+                    let statement = &self.statements.newest_version;
+                    let rows: Vec<TotalRow> = Self::load(connection, statement, &params).await?;
+                    Ok(Version(rows.iter().map(|row| row.total).sum()))
                 })
             }
 

@@ -70,6 +70,10 @@ pub(super) struct Statements {
     /// Completes rows that this worker holds and that say what it holds of them. Parameters: rows of [`HELD_ROW`],
     /// now.
     pub(super) complete: Statement,
+    /// The database's time, in microseconds since 1970; `None` if the database runs in the process.
+    pub(super) clock: Option<Statement>,
+    /// The newest version of the last behaviors. Parameters: the most rows.
+    pub(super) newest_version: Statement,
     /// The ledger rows of these events that are completed. Parameters: rows `(event_id)`.
     pub(super) completed: Statement,
     /// Parameters: rows `(event_id, token, next_status, step, counted, due_at, error)`, now.
@@ -250,6 +254,15 @@ impl Statements {
             conflicts: format!(
                 "SELECT r.event_id AS label, r.place AS total FROM {behavior} \
                  {join} user_behaviors b ON b.event_id = r.event_id WHERE NOT ({SAME})"
+            )
+            .into(),
+            clock: d
+                .clock_micros()
+                .map(|clock| format!("SELECT 'clock' AS label, {clock} AS total").into()),
+            newest_version: format!(
+                "SELECT 'newest' AS label, {} AS total FROM (SELECT version FROM user_behaviors \
+                 ORDER BY user_behavior_id DESC LIMIT $1) AS last",
+                d.number("COALESCE(MAX(last.version), 0)")
             )
             .into(),
             completed: format!(

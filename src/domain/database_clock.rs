@@ -1,0 +1,156 @@
+//! The database's time, by which leases and due times are judged.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// What this process knows of the database's clock.
+///
+/// Leases and due times are written by one process and read by another, whose wall clocks may differ by hours.
+/// All of them therefore use the database's time. Between two measurements it runs on with this process's
+/// monotonic clock, so that a step of the wall clock changes nothing.
+#[derive(Debug, Default)]
+pub struct DatabaseClock(Mutex<Option<Measured>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    /// The database's time at `at`.
+    time: DateTime<Utc>,
+    at: Instant,
+    skew: TimeDelta,
+}
+
+impl DatabaseClock {
+    /// A round trip that takes longer tells too little.
+    pub const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
+
+    /// Returns the database's time, or this process's wall clock if the database's was never measured.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.measured()
+            .map_or_else(Utc::now, |measured| measured.time + measured.at.elapsed())
+    }
+
+    /// Returns how far this process's wall clock was ahead of the database's at the last measurement;
+    /// negative if behind, `None` if it was never measured.
+    #[must_use]
+    pub fn skew(&self) -> Option<TimeDelta> {
+        self.measured().map(|measured| measured.skew)
+    }
+
+    /// Takes note of a measurement: the database answered `database` to a question that was asked at `asked`,
+    /// when the wall clock showed `wall`, and was answered at `answered`. The answer counts for the middle of
+    /// the round trip.
+    pub fn note(
+        &self,
+        database: DateTime<Utc>,
+        wall: DateTime<Utc>,
+        asked: Instant,
+        answered: Instant,
+    ) {
+        let round_trip = answered.duration_since(asked);
+        if round_trip > Self::LONGEST_ROUND_TRIP {
+            return;
+        }
+        let half = round_trip / 2;
+        *self.lock() = Some(Measured {
+            time: database,
+            at: asked + half,
+            skew: wall + half - database,
+        });
+    }
+
+    fn measured(&self) -> Option<Measured> {
+        *self.lock()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Measured>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Decides when a clock's skew is news: once when it becomes large, and once when it is small again.
+#[derive(Debug, Default)]
+pub struct ClockWatch {
+    is_off: bool,
+}
+
+/// What has become of a clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockNews {
+    /// Its skew is large now.
+    Off,
+    /// Its skew is small again.
+    Right,
+}
+
+impl ClockWatch {
+    /// A larger skew is reported.
+    pub const LARGE: TimeDelta = TimeDelta::seconds(1);
+
+    /// Takes note of a skew; returns what is new about it.
+    pub fn note(&mut self, skew: TimeDelta) -> Option<ClockNews> {
+        // One that wavers about the limit is reported once.
+        let limit = if self.is_off {
+            Self::LARGE / 2
+        } else {
+            Self::LARGE
+        };
+        let is_off = skew.abs() > limit;
+        if std::mem::replace(&mut self.is_off, is_off) == is_off {
+            return None;
+        }
+        Some(if is_off {
+            ClockNews::Off
+        } else {
+            ClockNews::Right
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noted(round_trip: Duration) -> (DatabaseClock, DateTime<Utc>) {
+        let clock = DatabaseClock::default();
+        let database = Utc::now() - TimeDelta::hours(1);
+        let answered = Instant::now();
+        let asked = answered
+            .checked_sub(round_trip)
+            .expect("a machine that has run");
+        clock.note(database, database + TimeDelta::hours(2), asked, answered);
+        (clock, database)
+    }
+
+    #[test]
+    fn answer_counts_for_the_middle_of_the_round_trip() {
+        let (clock, database) = noted(Duration::from_millis(200));
+        let skew = TimeDelta::hours(2) + TimeDelta::milliseconds(100);
+        assert_eq!(clock.skew(), Some(skew));
+        let since = clock.now() - database;
+        assert!(since >= TimeDelta::milliseconds(100), "{since}");
+        assert!(since < TimeDelta::minutes(30), "{since}");
+    }
+
+    #[test]
+    fn large_skew_is_news_once_and_its_end_once() {
+        let mut watch = ClockWatch::default();
+        let mut noted = Vec::new();
+        for milliseconds in [0, 999, -1_001, -9_000, 1_001, 990, 1_001, 499, 1, 1_001] {
+            noted.extend(watch.note(TimeDelta::milliseconds(milliseconds)));
+        }
+        assert_eq!(noted, [ClockNews::Off, ClockNews::Right, ClockNews::Off]);
+    }
+
+    #[test]
+    fn slow_answers_are_ignored() {
+        let (clock, database) = noted(Duration::from_secs(2));
+        assert_eq!(clock.skew(), None);
+        assert!(
+            clock.now() - database >= TimeDelta::hours(1),
+            "the wall clock"
+        );
+    }
+}
