@@ -2,7 +2,6 @@
 
 use std::future::ready;
 use std::net::{SocketAddr, TcpListener};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,13 +30,13 @@ use crate::actors::{
 use crate::cache::{Cache, CacheError, MemoryCache, RedisCache};
 use crate::config::{ConfigError, Settings};
 use crate::domain::HybridClock;
-use crate::health::{Outages, PartsGone, Probe};
-use crate::likes::Likes;
+use crate::health::{PartsGone, Probe};
+use crate::likes::{Likes, Lookups};
 use crate::maintenance;
 use crate::messages::Settle;
 use crate::nats::{Broker, NatsError};
 use crate::operations::{Desk, Runner};
-use crate::store::{self, Gate, Settled, Store, StoreError};
+use crate::store::{self, Gate, Reader, Settled, Store, StoreError};
 use crate::telemetry::{
     Part, PartFailed, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed,
 };
@@ -114,7 +113,6 @@ impl App {
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
             broker: broker.clone(),
-            outages: Arc::default(),
         };
         let clock = Arc::new(HybridClock::default());
         if starting.migrating.is_none() {
@@ -149,7 +147,8 @@ impl App {
             clock,
             in_flight: Arc::default(),
             cache: Arc::clone(&cache),
-            store: Arc::clone(&store),
+            reader: actors.reader.clone(),
+            lookups: Arc::new(Lookups::new(settings.mailbox_capacity, LOOKUP_WAIT)),
             cache_writer: actors.cache_writer.clone(),
             publisher: actors.publisher.clone(),
             recorder: actors.recorder.clone(),
@@ -255,8 +254,9 @@ impl App {
     }
 
     /// Serves until a signal or a part given up ends it, then stops in order: no new requests, no new
-    /// claims, and then each actor finishes its work before the next one in the flow.
-    pub async fn run_until_signal(self) -> ExitCode {
+    /// claims, and then each actor finishes its work before the next one in the flow. Answers the exit code of
+    /// the process, which is to end at once: other threads may still be in the middle of a call.
+    pub async fn run_until_signal(self) -> u8 {
         let Self {
             server,
             handle,
@@ -269,9 +269,9 @@ impl App {
         } = self;
         let serving = actix::spawn(server);
         let (reason, code) = tokio::select! {
-            reason = signals.next() => (reason, ExitCode::SUCCESS),
-            () = actors.given_up.notified() => ("an actor was given up", ExitCode::FAILURE),
-            () = unusable.notified() => ("the database cannot be used", ExitCode::FAILURE),
+            reason = signals.next() => (reason, 0),
+            () = actors.given_up.notified() => ("an actor was given up", 1),
+            () = unusable.notified() => ("the database cannot be used", 1),
         };
         ShutdownStarted { reason }.emit();
         let started = Instant::now();
@@ -336,6 +336,9 @@ fn open_cache(settings: &Settings) -> Result<Arc<dyn Cache>, AppError> {
         None => Arc::new(MemoryCache::new(settings.cache_pairs)),
     })
 }
+
+/// How long a read waits for room among the others; one that gets none is told that the service is overloaded.
+const LOOKUP_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the start waits for NATS; without it, likes are recorded directly until it comes.
 const BROKER_WAIT: Duration = Duration::from_secs(3);
@@ -413,7 +416,6 @@ struct Parts {
     store: Arc<dyn Store>,
     cache: Arc<dyn Cache>,
     broker: Option<Arc<Broker>>,
-    outages: Arc<Outages>,
 }
 
 impl Parts {
@@ -422,7 +424,6 @@ impl Parts {
             store: Arc::clone(&self.store),
             cache: Arc::clone(&self.cache),
             broker: self.broker.clone(),
-            outages: Arc::clone(&self.outages),
         }
     }
 }
@@ -449,6 +450,7 @@ struct Actors {
     keeper: Option<Mailbox<IdempotencyKeeper>>,
     sync_publisher: Mailbox<SyncPublisher>,
     cache_writer: Mailbox<CacheWriter>,
+    reader: Reader,
     retry_scheduler: Option<Mailbox<RetryScheduler>>,
     /// Kept, for an actor that nobody can reach stops.
     _health_monitor: Mailbox<HealthMonitor>,
@@ -468,8 +470,10 @@ impl Actors {
         };
         let store = || Arc::clone(&parts.store);
         let broker = parts.broker.as_ref();
+        let reader = Reader::new(store(), settings.read_for);
         let cache_writer = starter.start(CacheWriter::NAME, |vitals| {
-            CacheWriter::new(Arc::clone(&parts.cache), store(), settings.cache, vitals)
+            let cache = Arc::clone(&parts.cache);
+            CacheWriter::new(cache, reader.clone(), settings.cache, vitals)
         });
         let sync_publisher = starter.start(SyncPublisher::NAME, |vitals| {
             let (cache_writer, broker) = (cache_writer.clone(), broker.cloned());
@@ -522,7 +526,7 @@ impl Actors {
         });
         let gone = Arc::new(PartsGone::default());
         let health_monitor = starter.start(HealthMonitor::NAME, |vitals| {
-            HealthMonitor::new(parts.probe(), Arc::clone(&gone), vitals)
+            HealthMonitor::new(parts.probe(), reader.clone(), Arc::clone(&gone), vitals)
         });
         Self {
             publisher,
@@ -531,6 +535,7 @@ impl Actors {
             keeper,
             sync_publisher,
             cache_writer,
+            reader,
             retry_scheduler,
             _health_monitor: health_monitor,
             gone,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::cache::{Cache, CacheError};
 use crate::nats::Broker;
 use crate::store::{Store, StoreError};
-use crate::telemetry::{Part, PartFailed};
+use crate::telemetry::{Part, PartFailed, PartWorked};
 
 /// How long a part may take to answer before it counts as down.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,33 +25,6 @@ pub struct Probe {
     pub cache: Arc<dyn Cache>,
     /// The broker, if there is one.
     pub broker: Option<Arc<Broker>>,
-    /// Shared by all who look, so that an outage is logged once.
-    pub outages: Arc<Outages>,
-}
-
-/// Which outages have been logged.
-#[derive(Debug, Default)]
-pub struct Outages {
-    database: AtomicBool,
-    cache: AtomicBool,
-}
-
-impl Outages {
-    /// Logs an outage when it begins. What others have logged before is no news.
-    fn note(logged: &AtomicBool, part: Part, doing: &'static str, failure: Option<&Failure>) {
-        let Some(failure) = failure else {
-            logged.store(false, Ordering::Relaxed);
-            return;
-        };
-        if failure.is_news && !logged.swap(true, Ordering::Relaxed) {
-            PartFailed {
-                part,
-                doing,
-                error: &failure.cause,
-            }
-            .emit();
-        }
-    }
 }
 
 /// Why a part did not answer.
@@ -64,15 +37,34 @@ struct Failure {
 }
 
 impl Failure {
+    /// Logs an outage when it begins and when it ends. What others have logged before is no news.
+    fn note(part: Part, doing: &'static str, failure: Option<&Self>) {
+        match failure {
+            None => PartWorked { part, doing }.emit(),
+            Some(failure) if failure.is_news => PartFailed {
+                part,
+                doing,
+                error: &failure.cause,
+            }
+            .emit(),
+            Some(_) => {}
+        }
+    }
+
     fn of<T, E: ToString>(
         answer: Result<Result<T, E>, tokio::time::error::Elapsed>,
         is_news: impl FnOnce(&E) -> bool,
+        is_read_only: impl FnOnce(&E) -> bool,
     ) -> Option<Self> {
         match answer {
             Ok(Ok(_)) => None,
             Ok(Err(error)) => Some(Self {
                 cause: error.to_string(),
-                public: "it fails, and the log says why".to_owned(),
+                public: if is_read_only(&error) {
+                    "it is read-only".to_owned()
+                } else {
+                    "it fails, and the log says why".to_owned()
+                },
                 is_news: is_news(&error),
             }),
             Err(_) => {
@@ -183,16 +175,16 @@ impl Probe {
             tokio::time::timeout(PING_TIMEOUT, self.store.ping()),
             tokio::time::timeout(PING_TIMEOUT, self.cache.ping()),
         );
-        let database = Failure::of(database, StoreError::is_news);
-        let cache = Failure::of(cache, |error| !matches!(error, CacheError::Away));
-        let Outages {
-            database: database_logged,
-            cache: cache_logged,
-        } = &*self.outages;
-        let (doing, failure) = ("checking the database", database.as_ref());
-        Outages::note(database_logged, Part::Database, doing, failure);
-        let (doing, failure) = ("checking the cache", cache.as_ref());
-        Outages::note(cache_logged, Part::Cache, doing, failure);
+        let database = Failure::of(database, StoreError::is_news, |error| {
+            matches!(error, StoreError::ReadOnly(_))
+        });
+        let cache = Failure::of(
+            cache,
+            |error| !matches!(error, CacheError::Away),
+            |error| matches!(error, CacheError::ReadOnly(_)),
+        );
+        Failure::note(Part::Database, "checking the database", database.as_ref());
+        Failure::note(Part::Cache, "checking the cache", cache.as_ref());
         let report =
             |kind, failure: Option<Failure>| PartReport::new(kind, failure.map(|why| why.public));
         let mut parts = BTreeMap::from([

@@ -13,7 +13,10 @@ use super::sync_publisher::SyncPublisher;
 use crate::domain::{BehaviorEvent, FailureKind, LedgerRow};
 use crate::messages::{NotRecorded, Record, Sync};
 use crate::store::{Lease, Store};
-use crate::telemetry::{BatchRecorded, Part, PartFailed, RowsLeft};
+use crate::telemetry::{BatchRecorded, Part, PartFailed, PartWorked, RowsLeft};
+
+/// What the log calls recording.
+const RECORDING: &str = "recording behaviors";
 
 /// How long recorded rows wait for room in the sync publisher's mailbox.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -103,6 +106,11 @@ impl Recording {
             };
             let recorded = self.store.record(&events, lease).await?;
             self.vitals.progress(events.len());
+            PartWorked {
+                part: Part::Database,
+                doing: RECORDING,
+            }
+            .emit();
             BatchRecorded {
                 behaviors: events.len(),
                 took: started.elapsed(),
@@ -118,15 +126,17 @@ impl Recording {
             if error.is_news() {
                 PartFailed {
                     part: Part::Database,
-                    doing: "recording behaviors",
+                    doing: RECORDING,
                     error: &error,
                 }
                 .emit();
             }
             let reason = error.to_string();
             answers[part].fill(Err(match error.kind() {
-                FailureKind::Transient => NotRecorded::Unavailable(reason),
-                FailureKind::Permanent => NotRecorded::Refused(reason),
+                FailureKind::Infrastructure | FailureKind::Rejected => {
+                    NotRecorded::Unavailable(reason)
+                }
+                FailureKind::Invalid => NotRecorded::Refused(reason),
             }));
         }
         for (part, recorded) in &outcome.done {

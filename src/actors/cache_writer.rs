@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{AsyncContext, Context, Handler};
 use futures_util::future::join_all;
@@ -14,8 +14,15 @@ use super::kit::{
 use crate::cache::{Cache, CacheError, Filling, Incarnation, Settlement};
 use crate::domain::{Applied, LedgerRow, LikeCount, Mark, Pair, Reading, Resource};
 use crate::messages::{Apply, ApplyOutcome, Forget, Known, Lookup, Settle};
-use crate::store::{Found, Store, StoreError};
-use crate::telemetry::{CacheHealed, Part, PartFailed};
+use crate::store::{Found, Reader, StoreError};
+use crate::telemetry::{CacheHealed, Part, PartFailed, PartWorked};
+
+/// What the log calls a look into the database.
+const LOOKING: &str = "looking for what the cache does not know";
+
+/// What the log calls an applied event, a settlement and the like.
+const APPLYING: &str = "applying events to the cache";
+const SETTLING: &str = "settling the cache";
 
 /// How often the database is looked into for one answer while the cache keeps changing.
 const LOOKS: usize = 4;
@@ -29,9 +36,6 @@ pub struct CacheOptions {
     pub lanes: usize,
     /// How often it is seen whether the cache must be put right.
     pub heal_every: Duration,
-    /// How long a look into the database may keep an answer waiting, and how long none is taken after one
-    /// that failed.
-    pub look_for: Duration,
 }
 
 /// The actor.
@@ -48,11 +52,11 @@ impl CacheWriter {
     /// Its name in the registry.
     pub const NAME: &'static str = "cache_writer";
 
-    /// A writer of this cache, which looks into this store for what the cache does not know.
+    /// A writer of this cache, which asks this reader for what the cache does not know.
     #[must_use]
     pub fn new(
         cache: Arc<dyn Cache>,
-        store: Arc<dyn Store>,
+        reader: Reader,
         options: CacheOptions,
         vitals: Arc<Vitals>,
     ) -> Self {
@@ -66,11 +70,9 @@ impl CacheWriter {
         Self {
             writing: Writing {
                 cache,
-                store,
+                reader,
                 vitals,
                 owed,
-                look_for: options.look_for,
-                blind_until: Arc::default(),
             },
             heal_every: options.heal_every,
             applies: Batcher::new(options.largest_batch, options.lanes),
@@ -271,11 +273,8 @@ impl Owed {
 struct Writing {
     owed: Arc<Mutex<Owed>>,
     cache: Arc<dyn Cache>,
-    store: Arc<dyn Store>,
+    reader: Reader,
     vitals: Arc<Vitals>,
-    look_for: Duration,
-    /// Until when no look is taken into the database, after one that failed.
-    blind_until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Writing {
@@ -289,6 +288,7 @@ impl Writing {
         match self.cache.apply(&events).await {
             Ok(applied) => {
                 self.vitals.progress(events.len());
+                cache_worked(APPLYING);
                 for (parcel, applied) in batch.into_iter().zip(applied) {
                     if applied.needs_fill() {
                         missing.push(Missing::Applied(parcel, Some(applied)));
@@ -302,7 +302,7 @@ impl Writing {
                 if !matches!(error, CacheError::Away) {
                     self.owe(events.iter().map(|(pair, _)| pair.resource));
                 }
-                self.cache_failed("applying events to the cache", &error);
+                self.cache_failed(APPLYING, &error);
                 // The database may still hold a newer event of the pair, above which the request is to win.
                 let unwritten = |parcel| Missing::Applied(parcel, None);
                 missing.extend(batch.into_iter().map(unwritten));
@@ -330,7 +330,7 @@ impl Writing {
 
     async fn settle(&self, batch: Vec<Parcel<Settle>>) {
         // What comes from a commit shows that the database answers again.
-        *self.lock_blind_until() = None;
+        self.reader.answers();
         let mut settlements: BTreeMap<Resource, Settlement> = BTreeMap::new();
         let mut pairs = 0;
         for parcel in &batch {
@@ -351,10 +351,13 @@ impl Writing {
             }
         }
         match self.cache.settle(&settlements).await {
-            Ok(()) => self.vitals.progress(pairs),
+            Ok(()) => {
+                self.vitals.progress(pairs);
+                cache_worked(SETTLING);
+            }
             Err(error) => {
                 self.owe(settlements.keys().copied());
-                self.cache_failed("settling the cache", &error);
+                self.cache_failed(SETTLING, &error);
             }
         }
         for parcel in batch {
@@ -411,33 +414,25 @@ impl Writing {
         again
     }
 
-    /// Looks into the database, but does not keep whoever asked waiting for one that hangs: the look itself
-    /// goes on to its end, because its connection must not be let go in the middle. For a while after a
-    /// failure nobody waits at all, so that a dead database does not fill the mailbox.
+    /// Looks into the database.
     async fn find(&self, pairs: BTreeSet<Pair>) -> Option<Found> {
-        if self
-            .lock_blind_until()
-            .is_some_and(|until| Instant::now() < until)
-        {
-            return None;
+        let find = self
+            .reader
+            .read(|store| Box::pin(async move { store.find(&pairs).await }));
+        match find.await {
+            Ok(found) => {
+                PartWorked {
+                    part: Part::Database,
+                    doing: LOOKING,
+                }
+                .emit();
+                Some(found)
+            }
+            Err(error) => {
+                self.database_failed(&error);
+                None
+            }
         }
-        let store = Arc::clone(&self.store);
-        let look = actix::spawn(async move { store.find(&pairs).await });
-        let error = match tokio::time::timeout(self.look_for, look).await {
-            Ok(Ok(Ok(found))) => return Some(found),
-            Ok(Ok(Err(error))) => error,
-            Ok(Err(panicked)) => StoreError::Unavailable(panicked.to_string()),
-            Err(_) => StoreError::TimedOut(self.look_for),
-        };
-        *self.lock_blind_until() = Some(Instant::now() + self.look_for);
-        self.database_failed(&error);
-        None
-    }
-
-    fn lock_blind_until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.blind_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lives of the entries to fill, as of before the database is read. A cache that cannot be
@@ -532,11 +527,16 @@ impl Writing {
         }
         PartFailed {
             part: Part::Database,
-            doing: "looking for what the cache does not know",
+            doing: LOOKING,
             error,
         }
         .emit();
     }
+}
+
+fn cache_worked(doing: &'static str) {
+    let part = Part::Cache;
+    PartWorked { part, doing }.emit();
 }
 
 /// What is known of an event without the database.

@@ -61,15 +61,21 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_transient_failure_does_not_split_the_batch() {
-        let batch: Vec<u32> = (0..20).collect();
-        let attempts = RefCell::new(0);
-        let bisected = bisect(&batch, async |_: &[u32]| {
-            *attempts.borrow_mut() += 1;
-            Err::<(), _>(StoreError::Busy("deadlock".into()))
-        })
-        .await;
-        assert_eq!(bisected.failed.len(), 1);
-        assert_eq!(attempts.into_inner(), 1);
+    async fn infrastructure_failure_does_not_split_the_batch() {
+        for error in [
+            StoreError::Busy("deadlock".into()),
+            StoreError::ReadOnly("--read-only".into()),
+            StoreError::Unusable("disk full".into()),
+        ] {
+            let batch: Vec<u32> = (0..20).collect();
+            let attempts = RefCell::new(0);
+            let bisected = bisect(&batch, async |_: &[u32]| {
+                *attempts.borrow_mut() += 1;
+                Err::<(), _>(error.clone())
+            })
+            .await;
+            assert_eq!(bisected.failed.len(), 1);
+            assert_eq!(attempts.into_inner(), 1);
+        }
     }
 }

@@ -8,8 +8,9 @@ use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 
 use super::kit::{Provoke, Turn, Vitals, spawn_work};
 use crate::domain::ClockWatch;
-use crate::health::{PartsGone, Probe};
-use crate::telemetry::ClockMeasured;
+use crate::health::{PartState, PartsGone, Probe};
+use crate::store::Reader;
+use crate::telemetry::{ClockMeasured, Part};
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -17,6 +18,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// The actor.
 pub struct HealthMonitor {
     probe: Probe,
+    reader: Reader,
     gone: Arc<PartsGone>,
     vitals: Arc<Vitals>,
     clock: Arc<Mutex<ClockWatch>>,
@@ -27,9 +29,9 @@ impl HealthMonitor {
     /// Its name in the registry.
     pub const NAME: &'static str = "health_monitor";
 
-    /// A monitor that keeps `gone` up to date.
+    /// A monitor that keeps `gone` up to date, and tells this reader when the database answers.
     #[must_use]
-    pub fn new(probe: Probe, gone: Arc<PartsGone>, vitals: Arc<Vitals>) -> Self {
+    pub fn new(probe: Probe, reader: Reader, gone: Arc<PartsGone>, vitals: Arc<Vitals>) -> Self {
         let watched = Arc::clone(&gone);
         let store = Arc::clone(&probe.store);
         vitals.set_details(move || {
@@ -43,6 +45,7 @@ impl HealthMonitor {
         });
         Self {
             probe,
+            reader,
             gone,
             vitals,
             clock: Arc::default(),
@@ -56,10 +59,16 @@ impl HealthMonitor {
             return;
         };
         let (probe, gone) = (self.probe.clone(), Arc::clone(&self.gone));
+        let reader = self.reader.clone();
         let (vitals, clock) = (Arc::clone(&self.vitals), Arc::clone(&self.clock));
         spawn_work(Arc::clone(&self.vitals), async move {
             let _turn = turn;
-            gone.note(&probe.look().await);
+            let parts = probe.look().await;
+            gone.note(&parts);
+            let database = parts.get(Part::Database.as_str());
+            if database.is_some_and(|database| database.state == PartState::Up) {
+                reader.answers();
+            }
             // A database that does not answer is the look's to report.
             if probe.store.measure_clock().await.is_ok()
                 && let Some(skew) = probe.store.clock_skew()

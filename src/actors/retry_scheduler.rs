@@ -6,13 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
+use futures_util::FutureExt;
 
 use super::cache_writer::{CacheWriter, take_back};
-use super::kit::{Mailbox, Provoke, Turn, Vitals, spawn_work};
+use super::kit::{Answer, Mailbox, Provoke, Turn, Vitals, spawn_work};
 use super::sync_publisher::SyncPublisher;
+use crate::domain::LedgerRow;
 use crate::messages::Sync;
 use crate::store::{Claimed, Lease, Store};
-use crate::telemetry::{Part, PartFailed, RowsClaimed};
+use crate::telemetry::{Part, PartFailed, PartWorked, RowsClaimed};
+
+/// What the log calls a claim.
+const CLAIMING: &str = "claiming due ledger rows";
 
 /// How the retry scheduler works.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +138,7 @@ struct Round {
 impl Round {
     /// Claims until nothing is due or the sync publisher has no room. The room is taken before the
     /// claim, so that no row is held under a lease that nobody works on.
-    async fn claim(&self) {
+    async fn claim(self: &Arc<Self>) {
         loop {
             let Ok(slot) = self.sync_publisher.reserve(self.options.largest_claim) else {
                 break;
@@ -151,7 +156,7 @@ impl Round {
                     if error.is_news() {
                         PartFailed {
                             part: Part::Database,
-                            doing: "claiming due ledger rows",
+                            doing: CLAIMING,
                             error: &error,
                         }
                         .emit();
@@ -159,6 +164,11 @@ impl Round {
                     break;
                 }
             };
+            PartWorked {
+                part: Part::Database,
+                doing: CLAIMING,
+            }
+            .emit();
             let Claimed { rows, dead } = claimed;
             let taken = rows.len() + dead.len();
             if taken == 0 {
@@ -175,11 +185,45 @@ impl Round {
                 continue;
             }
             let full = taken == self.options.largest_claim;
-            let synced = slot.ask(Sync { rows });
-            if !full || synced.await.is_err() || self.stopped.load(Ordering::Relaxed) {
+            let synced = slot.ask(Sync { rows: rows.clone() });
+            let holding = Arc::clone(self).hold(rows, synced, lease);
+            if !full {
+                spawn_work(Arc::clone(&self.vitals), holding.map(drop));
+                break;
+            }
+            if !holding.await || self.stopped.load(Ordering::Relaxed) {
                 break;
             }
         }
         self.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Renews the lease on claimed rows until the sync publisher is done with them, so that only a worker
+    /// that died or hangs loses them: an attempt may have to wait for its turn, and for locks. Answers whether
+    /// the sync publisher has answered.
+    async fn hold(
+        self: Arc<Self>,
+        rows: Vec<LedgerRow>,
+        mut synced: Answer<()>,
+        claimed: Lease,
+    ) -> bool {
+        let mut wait = claimed.renew_every();
+        loop {
+            if let Ok(synced) = tokio::time::timeout(wait, &mut synced).await {
+                return synced.is_ok();
+            }
+            let lease = Lease {
+                now: self.store.now(),
+                ..claimed
+            };
+            // Soon again after a failure: others take the rows when the lease has run out.
+            wait = match self.store.renew(&rows, lease).await {
+                Ok(()) => claimed.renew_every(),
+                Err(error) => {
+                    self.vitals.failed(&error);
+                    claimed.renew_every() / 5
+                }
+            };
+        }
     }
 }

@@ -1,19 +1,30 @@
 //! Brings read models, counts and ledger up to recorded like events, many in one transaction, and then
 //! settles the cache and announces the counts that changed.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Context, Handler};
 
 use super::cache_writer::{CacheWriter, take_back};
 use super::failures::bisect;
-use super::kit::{Batcher, Mailbox, Parcel, Vitals, spawn_batch, supervise_batching};
-use crate::domain::{Backoff, LedgerRow, Verdict};
+use super::kit::{Batcher, Mailbox, Parcel, Vitals, spawn_batch, spawn_work, supervise_batching};
+use crate::domain::{Backoff, FailureKind, LedgerRow, Verdict};
 use crate::messages::{Settle, Sync};
 use crate::nats::Broker;
 use crate::store::{FailedAttempt, Settled, Store, StoreError};
-use crate::telemetry::{AttemptsFailed, BatchSynced, Part, PartFailed};
+use crate::telemetry::{AttemptsFailed, BatchSynced, Part, PartFailed, PartWorked};
+
+/// What the log calls it.
+const WRITING_DOWN: &str = "writing down failed attempts";
+
+/// The waits between the tries to write failed attempts down.
+const WRITE_DOWN: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    cap: Duration::from_secs(1),
+};
 
 /// How the sync publisher works.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +109,11 @@ impl Syncing {
             let started = Instant::now();
             let settled = self.store.sync(part, self.store.now()).await?;
             self.vitals.progress(part.len());
+            PartWorked {
+                part: Part::Database,
+                doing: AttemptsFailed::SYNCING,
+            }
+            .emit();
             BatchSynced {
                 rows: part.len(),
                 counts_changed: settled.changed.len(),
@@ -108,15 +124,35 @@ impl Syncing {
         })
         .await;
 
+        // One cause is written down in one transaction, and is one line of the log.
+        let mut causes: BTreeMap<String, (StoreError, Vec<LedgerRow>)> = BTreeMap::new();
         for (part, error) in outcome.failed {
-            self.fail(&rows[part], &error).await;
+            let cause = causes.entry(error.to_string());
+            let (_, failed) = cause.or_insert_with(|| (error, Vec::new()));
+            failed.extend_from_slice(&rows[part]);
         }
-        for (_, settled) in outcome.done {
+        if causes.is_empty() {
+            self.tell(outcome.done).await;
+            answer(batch);
+            return;
+        }
+        // Beside the next batch, for it may take as long as the database is away. Until then whoever has
+        // claimed the rows renews their lease.
+        let failing = self.clone();
+        spawn_work(Arc::clone(&self.vitals), async move {
+            for (error, failed) in causes.values() {
+                failing.fail(failed, error).await;
+            }
+            answer(batch);
+        });
+        self.tell(outcome.done).await;
+    }
+
+    /// Tells cache and listeners what was committed.
+    async fn tell(&self, done: Vec<(Range<usize>, Settled)>) {
+        for (_, settled) in done {
             self.announce(&settled).await;
             self.settle(settled).await;
-        }
-        for parcel in batch {
-            parcel.reply.send(());
         }
     }
 
@@ -148,8 +184,8 @@ impl Syncing {
         }
     }
 
-    /// Writes failed attempts down. If the database cannot take even that, the rows keep their lease,
-    /// and the retry scheduler claims them once it has run out.
+    /// Writes failed attempts down, and tries that again for as long as the infrastructure fails: an attempt
+    /// that is not written down would count as abandoned by its worker.
     async fn fail(&self, rows: &[LedgerRow], error: &StoreError) {
         let now = self.store.now();
         let attempts: Vec<_> = rows
@@ -158,8 +194,7 @@ impl Syncing {
                 row: row.clone(),
                 verdict: Verdict::after_failure(
                     error.kind(),
-                    row.retry_count,
-                    row.max_retries,
+                    row,
                     now,
                     &self.options.backoff,
                     rand::random(),
@@ -172,25 +207,43 @@ impl Syncing {
             AttemptsFailed {
                 first: first.row.event_id,
                 rows: attempts.len(),
-                status: first.verdict.status(),
+                step: first.verdict.step(),
                 kind: error.kind(),
                 error,
             }
             .emit();
         }
-        if let Err(error) = self.store.fail(&attempts, now).await {
-            PartFailed {
-                part: Part::Database,
-                doing: "writing down failed attempts",
-                error: &error,
+        let mut tries = 0;
+        while let Err(error) = self.store.fail(&attempts, now).await {
+            if error.is_news() {
+                PartFailed {
+                    part: Part::Database,
+                    doing: WRITING_DOWN,
+                    error: &error,
+                }
+                .emit();
             }
-            .emit();
-            return;
+            if error.kind() != FailureKind::Infrastructure {
+                return;
+            }
+            tries += 1;
+            tokio::time::sleep(WRITE_DOWN.draw(tries)).await;
         }
+        PartWorked {
+            part: Part::Database,
+            doing: WRITING_DOWN,
+        }
+        .emit();
         let dead = attempts
             .iter()
             .filter(|attempt| attempt.verdict == Verdict::Dead)
             .map(|attempt| &attempt.row);
         take_back(&self.cache_writer, dead).await;
+    }
+}
+
+fn answer(batch: Vec<Parcel<Sync>>) {
+    for parcel in batch {
+        parcel.reply.send(());
     }
 }

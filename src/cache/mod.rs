@@ -26,6 +26,9 @@ pub enum CacheError {
     /// It could not be reached, or did not answer in time.
     #[error("the cache cannot be reached: {0}")]
     Unavailable(String),
+    /// It accepts no writes: it is a replica now.
+    #[error("the cache is read-only: {0}")]
+    ReadOnly(String),
     /// It could not be reached before, and has not been heard of since.
     #[error("the cache is away")]
     Away,
@@ -67,7 +70,7 @@ pub struct Scanned {
 
 /// The cache. Answers come in the order of what was asked.
 pub trait Cache: Send + Sync {
-    /// Answers if the cache does.
+    /// Answers if the cache accepts writes.
     fn ping(&self) -> CacheFuture<'_, ()>;
 
     /// What is known of each pair.
@@ -103,7 +106,8 @@ pub trait Cache: Send + Sync {
     /// Drops every entry.
     fn clear(&self) -> CacheFuture<'_, ()>;
 
-    /// Whether the cache was started again since this was last asked, perhaps with older data.
+    /// Whether the cache was started again or could not be written since this was last asked, and so may
+    /// have come back with older data.
     fn restarted(&self) -> CacheFuture<'_, bool>;
 
     /// The name of the cache's kind, for people.

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value};
+use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value};
 
 use super::redis_entry::{self, count_text};
 use super::{Cache, CacheError, CacheFuture, Filling, Incarnation, Scanned, Settlement};
@@ -30,14 +30,18 @@ pub struct RedisOptions {
 
 /// The cache on Redis 6.2 or newer.
 pub struct RedisCache {
-    connection: ConnectionManager,
+    client: Client,
+    config: ConnectionManagerConfig,
+    /// Replaced when the server is found read-only: a new connection looks the name up anew.
+    manager: Mutex<ConnectionManager>,
     script: Script,
     time_to_live: String,
     pairs_per_resource: String,
     /// The run of the server that was last seen: another one may have come back with older data.
     run: Mutex<Option<String>>,
-    /// Set when a call found nobody there, so that not every call waits for the same time-out; until
-    /// [`Cache::restarted`], which is asked again and again, gets an answer.
+    /// Set when a call found nobody there, so that not every call waits for the same time-out, or a server
+    /// that accepts no writes, whose data may be old; until [`Cache::restarted`], which is asked again and
+    /// again, can write.
     away: AtomicBool,
 }
 
@@ -58,16 +62,19 @@ impl RedisCache {
     pub fn new(options: &RedisOptions) -> Result<Self, CacheError> {
         let unusable =
             |error: RedisError| CacheError::Unavailable(format!("LIKEWISE_REDIS_URL: {error}"));
-        let client = redis::Client::open(options.url.as_str()).map_err(unusable)?;
+        let client = Client::open(options.url.as_str()).map_err(unusable)?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(options.timeout))
             .set_response_timeout(Some(options.timeout))
             .set_number_of_retries(1)
             .set_min_delay(Duration::from_millis(50))
             .set_max_delay(Duration::from_millis(500));
+        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())
+            .map_err(unusable)?;
         Ok(Self {
-            connection: ConnectionManager::new_lazy_with_config(client, config)
-                .map_err(unusable)?,
+            client,
+            config,
+            manager: Mutex::new(manager),
             script: Script::new(include_str!("rule.lua")),
             time_to_live: options.time_to_live.as_secs().max(1).to_string(),
             pairs_per_resource: options.pairs_per_resource.to_string(),
@@ -112,12 +119,33 @@ impl RedisCache {
         if self.away.load(Ordering::Relaxed) {
             return Err(CacheError::Away);
         }
-        Ok(self.connection.clone())
+        Ok(self.lock_manager().clone())
+    }
+
+    fn lock_manager(&self) -> MutexGuard<'_, ConnectionManager> {
+        self.manager.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a server that accepts no writes. Its data may be older than what was written, so when it
+    /// accepts them again, it counts as another one.
+    fn demoted(&self) {
+        self.away.store(true, Ordering::Relaxed);
+        *self.known_run() = Some(String::new());
+        let manager =
+            ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone());
+        // It was made like this before: only the URL could be wrong.
+        if let Ok(manager) = manager {
+            *self.lock_manager() = manager;
+        }
     }
 
     /// Takes note of a server that is away.
     fn heard<T>(&self, outcome: Result<T, RedisError>) -> Result<T, CacheError> {
         outcome.map_err(|error| {
+            if is_read_only(&error) {
+                self.demoted();
+                return CacheError::ReadOnly(error.to_string());
+            }
             if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() {
                 self.away.store(true, Ordering::Relaxed);
             }
@@ -158,19 +186,21 @@ impl RedisCache {
         self.heard(scanned)
     }
 
+    /// Tries a write; answers the run of the server that accepted it.
     async fn current_run(&self) -> Result<String, CacheError> {
-        let mut connection = self.connection.clone();
-        let info: String = redis::cmd("INFO")
-            .arg("server")
-            .query_async(&mut connection)
-            .await?;
+        let mut connection = self.lock_manager().clone();
+        let mut probe = Pipeline::with_capacity(2);
+        probe.add_command(write_probe()).ignore();
+        probe.cmd("INFO").arg("server");
+        let probed = probe.query_async(&mut connection).await;
+        let (info,): (String,) = self.heard(probed)?;
         self.away.store(false, Ordering::Relaxed);
         let run = info.lines().find_map(|line| line.strip_prefix("run_id:"));
         run.map(|run| run.trim().to_owned())
             .ok_or_else(|| CacheError::Unavailable("the server does not name its run".into()))
     }
 
-    fn known_run(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+    fn known_run(&self) -> MutexGuard<'_, Option<String>> {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -184,9 +214,9 @@ impl From<RedisError> for CacheError {
 impl Cache for RedisCache {
     fn ping(&self) -> CacheFuture<'_, ()> {
         Box::pin(async move {
-            let mut connection = self.connection.clone();
-            let _: String = redis::cmd("PING").query_async(&mut connection).await?;
-            Ok(())
+            let mut connection = self.lock_manager().clone();
+            let probed = write_probe().query_async(&mut connection).await;
+            self.heard(probed)
         })
     }
 
@@ -357,6 +387,25 @@ impl Cache for RedisCache {
     fn kind(&self) -> &'static str {
         "Redis"
     }
+}
+
+/// A write that leaves nothing behind for long. A read would succeed on a replica.
+fn write_probe() -> Cmd {
+    let mut probe = redis::cmd("SET");
+    probe
+        .arg(format!("{PREFIX}{{probe}}"))
+        .arg(1)
+        .arg("PX")
+        .arg(1_000);
+    probe
+}
+
+/// Whether the server accepts no writes: it is a replica now, or one that has lost its master.
+fn is_read_only(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
+    )
 }
 
 /// Where a resource's entry is.

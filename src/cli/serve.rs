@@ -30,5 +30,7 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
          curl {admin}http://{address}/admin/actors\n\n\
          Ctrl-C drains what is under way and stops.\n"
     );
-    Ok(app.run_until_signal().await)
+    let code = app.run_until_signal().await;
+    // The log has said that it is over. A thread that waits for a locked file would keep the process.
+    std::process::exit(code.into());
 }

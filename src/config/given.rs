@@ -19,7 +19,7 @@ use crate::cache::RedisOptions;
 use crate::domain::Backoff;
 use crate::maintenance::PruneOptions;
 use crate::nats::NatsOptions;
-use crate::store::StoreOptions;
+use crate::store::{Lease, StoreOptions};
 use crate::web::auth::AuthMode;
 
 /// Settings as flags, environment or file give them; what is absent is left to the next of these.
@@ -363,8 +363,8 @@ impl Given {
         let lease = Duration::from_secs(in_range(
             "LIKEWISE_LEASE_SECONDS",
             self.lease_seconds.unwrap_or(15),
-            1..=3_600,
-            "between 1 and 3600",
+            2..=3_600,
+            "between 2 and 3600",
         )?);
         let batch_size = in_range(
             "LIKEWISE_BATCH_SIZE",
@@ -378,12 +378,22 @@ impl Given {
             1..=1_000_000,
             "between 1 and 1000000",
         )?;
-        let database_timeout = Duration::from_secs(in_range(
-            "LIKEWISE_DATABASE_TIMEOUT_SECONDS",
-            self.database_timeout_seconds.unwrap_or(10),
-            1..=600,
-            "between 1 and 600",
-        )?);
+        let longest_attempt = Lease::longest_attempt(lease);
+        let database_timeout = match self.database_timeout_seconds {
+            None => longest_attempt.min(Duration::from_secs(10)),
+            Some(seconds) => Duration::from_secs(in_range(
+                "LIKEWISE_DATABASE_TIMEOUT_SECONDS",
+                seconds,
+                1..=600,
+                "between 1 and 600",
+            )?),
+        };
+        if database_timeout > longest_attempt {
+            return Err(ConfigError::ShortLease {
+                lease,
+                timeout: database_timeout,
+            });
+        }
         let nats_replicas = in_range(
             "LIKEWISE_NATS_REPLICAS",
             self.nats_replicas.unwrap_or(1),
@@ -482,8 +492,8 @@ impl Given {
                 largest_batch: 256,
                 lanes: 2,
                 heal_every: Duration::from_secs(1),
-                look_for: Duration::from_secs(2),
             },
+            read_for: Duration::from_secs(2),
             cache_pairs: in_range(
                 "LIKEWISE_CACHE_PAIRS",
                 self.cache_pairs.unwrap_or(1_000_000),

@@ -96,6 +96,17 @@ pub enum ConfigError {
         /// What it is.
         found: String,
     },
+    /// A lease could run out during an attempt.
+    #[error(
+        "LIKEWISE_LEASE_SECONDS must be at least one and a half times LIKEWISE_DATABASE_TIMEOUT_SECONDS, got {lease:?} \
+         and {timeout:?}: a lease must outlast the longest attempt on a ledger row; raise the one or lower the other"
+    )]
+    ShortLease {
+        /// How long a worker holds ledger rows.
+        lease: Duration,
+        /// How long one attempt may take.
+        timeout: Duration,
+    },
     /// It would listen where others can reach it, without knowing who they are.
     #[error(
         "refusing to listen on {0}: no authentication is configured, so anyone who can reach it could \
@@ -149,6 +160,9 @@ pub struct Settings {
     pub retry: RetryOptions,
     /// How the cache writer works.
     pub cache: CacheOptions,
+    /// How long a read of the database may keep a request waiting, and how long none is tried after one that
+    /// found the database away.
+    pub read_for: Duration,
     /// The most pairs that the in-process cache holds.
     pub cache_pairs: usize,
     /// What is done from time to time.
@@ -279,6 +293,26 @@ mod tests {
         };
         let settings = given.settle(Path::new("absent.toml")).expect("valid");
         assert!(settings.closed_by_default().is_ok());
+    }
+
+    #[test]
+    fn lease_must_outlast_the_longest_attempt() {
+        let refused = with_file(
+            "lease_seconds = 14\ndatabase_timeout_seconds = 10",
+            Given::default(),
+        );
+        let error = refused.expect_err("too short").to_string();
+        assert!(error.contains("got 14s and 10s"), "{error}");
+        let settings = with_file(
+            "lease_seconds = 15\ndatabase_timeout_seconds = 10",
+            Given::default(),
+        );
+        assert!(settings.is_ok());
+        // Where only the lease is given, the time-out follows it.
+        let settings = with_file("lease_seconds = 3", Given::default()).expect("valid");
+        assert_eq!(settings.store.timeout, Duration::from_secs(2));
+        let settings = with_file("lease_seconds = 60", Given::default()).expect("valid");
+        assert_eq!(settings.store.timeout, Duration::from_secs(10));
     }
 
     #[test]

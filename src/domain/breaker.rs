@@ -64,6 +64,25 @@ impl Breaker {
         true
     }
 
+    /// Whether it is open.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Takes note of an answer that does not close an open breaker.
+    pub const fn answered(&mut self) {
+        if self.open.is_none() {
+            self.failures = 0;
+        }
+    }
+
+    /// Opens it at once, after a failure that leaves no doubt.
+    pub fn trip(&mut self, now: Instant) -> Change {
+        self.failures = self.policy.failures.saturating_sub(1);
+        self.failed(now)
+    }
+
     /// Takes note that somebody got an answer.
     pub fn succeeded(&mut self, now: Instant) -> Change {
         self.failures = 0;
@@ -137,6 +156,17 @@ mod tests {
         assert!(!breaker.admit(after(now, 1.9)));
         // The first never came back.
         assert!(breaker.admit(after(now, 2.0)));
+    }
+
+    #[test]
+    fn trip_opens_at_once_and_an_answer_does_not_close() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(POLICY);
+        assert_eq!(breaker.trip(now), Change::Opened);
+        breaker.answered();
+        assert!(breaker.is_open());
+        assert!(!breaker.admit(now));
+        assert_eq!(breaker.succeeded(now), Change::Closed(Duration::ZERO));
     }
 
     #[test]

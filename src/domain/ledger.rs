@@ -107,6 +107,8 @@ impl Priority {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
+    /// An attempt failed because of the infrastructure, which does not count.
+    Waiting,
     /// An attempt failed, and another was to follow.
     Failed,
     /// An attempt failed, and it was the last.
@@ -123,7 +125,8 @@ pub enum Step {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
+        Self::Waiting,
         Self::Failed,
         Self::Dead,
         Self::Abandoned,
@@ -136,6 +139,7 @@ impl Step {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Waiting => "waiting",
             Self::Failed => "failed",
             Self::Dead => "dead",
             Self::Abandoned => "abandoned",
@@ -205,48 +209,74 @@ impl LedgerRow {
     }
 }
 
-/// Whether another attempt can mend a failure.
+/// What a failed attempt says about the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// It may pass: a lost connection, a deadlock, a full disk.
-    Transient,
-    /// It will not: the database refuses this very row.
-    Permanent,
+    /// Nothing: the database was away, busy, locked, read-only, full or half migrated. Never ends a row.
+    Infrastructure,
+    /// The database rejected the event, or failed in a way that nobody knows. Another attempt may succeed, so
+    /// the row ends after `max_retries`.
+    Rejected,
+    /// The data can never be stored. Ends the row at once.
+    Invalid,
 }
 
 /// What becomes of a row after a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// `failed`, to be tried again at this time.
+    /// `failed` until this time, because of the infrastructure. Not counted in `retry_count`.
+    Wait(DateTime<Utc>),
+    /// `failed` until this time, because of the event. Counted in `retry_count`.
     Retry(DateTime<Utc>),
     /// `dead`.
     Dead,
 }
 
 impl Verdict {
-    /// Judges a row that has failed `retry_count` times before, and now once more.
+    /// Judges a row after a failed attempt. The back-off grows with the failures of the event, or, for an
+    /// infrastructure failure, with the number of claims, which the fencing token counts.
     #[must_use]
     pub fn after_failure(
         kind: FailureKind,
-        retry_count: i32,
-        max_retries: i32,
+        row: &LedgerRow,
         now: DateTime<Utc>,
         backoff: &Backoff,
         draw: f64,
     ) -> Self {
-        let failed = retry_count.saturating_add(1);
-        if kind == FailureKind::Permanent || failed > max_retries {
-            return Self::Dead;
+        let after = |attempts| now + backoff.wait(attempts, draw);
+        let failed = row.retry_count.saturating_add(1);
+        match kind {
+            FailureKind::Infrastructure => {
+                Self::Wait(after(u32::try_from(row.fencing_token).unwrap_or(u32::MAX)))
+            }
+            FailureKind::Rejected if failed <= row.max_retries => {
+                Self::Retry(after(u32::try_from(failed).unwrap_or(1)))
+            }
+            FailureKind::Rejected | FailureKind::Invalid => Self::Dead,
         }
-        let attempts = u32::try_from(failed).unwrap_or(1);
-        Self::Retry(now + backoff.wait(attempts, draw))
+    }
+
+    /// Whether the failure counts in `retry_count`.
+    #[must_use]
+    pub const fn is_counted(&self) -> bool {
+        !matches!(self, Self::Wait(_))
+    }
+
+    /// How the event's history names the failure.
+    #[must_use]
+    pub const fn step(&self) -> Step {
+        match self {
+            Self::Wait(_) => Step::Waiting,
+            Self::Retry(_) => Step::Failed,
+            Self::Dead => Step::Dead,
+        }
     }
 
     /// The status that the row takes.
     #[must_use]
     pub const fn status(&self) -> Status {
         match self {
-            Self::Retry(_) => Status::Failed,
+            Self::Wait(_) | Self::Retry(_) => Status::Failed,
             Self::Dead => Status::Dead,
         }
     }
@@ -255,7 +285,7 @@ impl Verdict {
     #[must_use]
     pub const fn next_attempt_at(&self) -> Option<DateTime<Utc>> {
         match self {
-            Self::Retry(at) => Some(*at),
+            Self::Wait(at) | Self::Retry(at) => Some(*at),
             Self::Dead => None,
         }
     }
@@ -277,12 +307,13 @@ impl Claim {
     pub const ABANDONED: &'static str =
         "the lease ran out: the worker crashed, hung or lost the database during the attempt";
 
-    /// Claims a row that was found due with this status. One that was `processing` was abandoned in
-    /// the middle of an attempt, which therefore has failed: a row that kills its workers ends dead.
+    /// Claims a row that was found due with this status. One that was `processing` was abandoned in the
+    /// middle of an attempt. That counts as a failure of the event, so a row that kills its workers ends
+    /// dead; except if the database was `away`, so that a living worker could not renew its lease.
     #[must_use]
-    pub fn of(found: Status, mut row: LedgerRow) -> Self {
+    pub fn of(found: Status, mut row: LedgerRow, away: bool) -> Self {
         row.fencing_token += 1;
-        let abandoned = found == Status::Processing;
+        let abandoned = found == Status::Processing && !away;
         if abandoned {
             row.retry_count += 1;
         }
@@ -311,29 +342,56 @@ mod tests {
     };
 
     fn judge(kind: FailureKind, retry_count: i32) -> Verdict {
-        Verdict::after_failure(kind, retry_count, 5, DateTime::UNIX_EPOCH, &BACKOFF, 1.0)
+        let row = row(retry_count);
+        Verdict::after_failure(kind, &row, DateTime::UNIX_EPOCH, &BACKOFF, 1.0)
     }
 
     #[test]
-    fn a_row_is_tried_again_max_retries_times_and_then_dead() {
+    fn rejected_row_is_dead_after_max_retries() {
         let verdicts: Vec<_> = (0..=5)
-            .map(|n| judge(FailureKind::Transient, n).status())
+            .map(|n| judge(FailureKind::Rejected, n).status())
             .collect();
         assert_eq!(verdicts[..5], [Status::Failed; 5]);
         assert_eq!(verdicts[5], Status::Dead);
     }
 
     #[test]
-    fn an_error_that_no_retry_can_mend_kills_at_once() {
-        assert_eq!(judge(FailureKind::Permanent, 0), Verdict::Dead);
+    fn invalid_row_is_dead_at_once() {
+        assert_eq!(judge(FailureKind::Invalid, 0), Verdict::Dead);
     }
 
     #[test]
-    fn each_failure_waits_longer() {
+    fn infrastructure_failure_never_ends_a_row_and_is_not_counted() {
+        for retry_count in [0, 5, i32::MAX] {
+            let verdict = judge(FailureKind::Infrastructure, retry_count);
+            assert_eq!(verdict.status(), Status::Failed);
+            assert!(!verdict.is_counted());
+        }
+        assert!(judge(FailureKind::Rejected, 0).is_counted());
+        assert!(judge(FailureKind::Invalid, 0).is_counted());
+    }
+
+    #[test]
+    fn backoff_grows_with_each_failure_of_the_event() {
         assert_eq!(
-            judge(FailureKind::Transient, 2).next_attempt_at(),
+            judge(FailureKind::Rejected, 2).next_attempt_at(),
             Some(DateTime::UNIX_EPOCH + Duration::from_secs(4))
         );
+    }
+
+    #[test]
+    fn backoff_of_a_waiting_row_grows_with_each_claim_up_to_the_cap() {
+        let waits = [1, 2, 3, 10, i64::MAX].map(|fencing_token| {
+            let row = LedgerRow {
+                fencing_token,
+                ..row(0)
+            };
+            let kind = FailureKind::Infrastructure;
+            Verdict::after_failure(kind, &row, DateTime::UNIX_EPOCH, &BACKOFF, 1.0)
+                .next_attempt_at()
+                .map(|at| at.timestamp())
+        });
+        assert_eq!(waits, [1, 2, 4, 60, 60].map(Some));
     }
 
     fn row(retry_count: i32) -> LedgerRow {
@@ -352,20 +410,27 @@ mod tests {
     #[test]
     fn a_claim_raises_the_fencing_token() {
         for status in [Status::Pending, Status::Processing, Status::Failed] {
-            assert_eq!(Claim::of(status, row(0)).row.fencing_token, 4);
+            assert_eq!(Claim::of(status, row(0), false).row.fencing_token, 4);
         }
     }
 
     #[test]
     fn an_abandoned_attempt_counts_as_failed_and_the_last_one_kills() {
         let retries = |status, count| {
-            let claim = Claim::of(status, row(count));
+            let claim = Claim::of(status, row(count), false);
             (claim.row.retry_count, claim.status)
         };
         assert_eq!(retries(Status::Pending, 0), (0, Status::Processing));
         assert_eq!(retries(Status::Failed, 5), (5, Status::Processing));
         assert_eq!(retries(Status::Processing, 4), (5, Status::Processing));
         assert_eq!(retries(Status::Processing, 5), (6, Status::Dead));
+    }
+
+    #[test]
+    fn lease_that_expired_while_the_database_was_away_is_not_counted() {
+        let claim = Claim::of(Status::Processing, row(5), true);
+        let claimed = (claim.row.retry_count, claim.status, claim.error);
+        assert_eq!(claimed, (5, Status::Processing, None));
     }
 
     #[test]

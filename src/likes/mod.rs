@@ -13,12 +13,12 @@ use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher, IdempotencyKe
 use crate::cache::Cache;
 use crate::domain::{HybridClock, InFlight};
 use crate::health::PartsGone;
-use crate::store::Store;
+use crate::store::Reader;
 
 pub use accept::{Accepted, Asked, NotAccepted};
 pub use lists::{Liked, Listed, Page, Place};
 pub use once::{Attempt, Keyed, NotOnce, Once};
-pub use read::{Like, NotRead};
+pub use read::{Like, Lookups, NotRead};
 
 /// The cheap handle in front of the pipeline.
 #[derive(Clone)]
@@ -29,8 +29,10 @@ pub struct Likes {
     pub in_flight: Arc<InFlight>,
     /// Read directly; written only through the cache writer.
     pub cache: Arc<dyn Cache>,
-    /// Read for lists; all else goes through the actors.
-    pub store: Arc<dyn Store>,
+    /// Reads lists; all else goes through the actors.
+    pub reader: Reader,
+    /// Room for what reads may ask the cache writer for.
+    pub lookups: Arc<Lookups>,
     /// Takes what the cache should hold.
     pub cache_writer: Mailbox<CacheWriter>,
     /// Takes what must be durable, if there is a broker.

@@ -1,10 +1,13 @@
 //! Reading likes: from the cache, and from the database what the cache cannot tell.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Likes;
+use crate::actors::CacheWriter;
 use crate::actors::kit::Refused;
 use crate::domain::{FailureKind, Pair, Reading, Resource, UserId};
 use crate::messages::{Known, Lookup};
@@ -41,8 +44,8 @@ impl From<StoreError> for NotRead {
     /// Logs what the answer does not say.
     fn from(error: StoreError) -> Self {
         match error.kind() {
-            FailureKind::Permanent => Self::Internal(error.to_string()),
-            FailureKind::Transient => {
+            FailureKind::Invalid => Self::Internal(error.to_string()),
+            FailureKind::Infrastructure | FailureKind::Rejected => {
                 if error.is_news() {
                     PartFailed {
                         part: Part::Database,
@@ -53,6 +56,39 @@ impl From<StoreError> for NotRead {
                 }
                 Self::Unavailable
             }
+        }
+    }
+}
+
+/// Room for look-ups: half of the cache writer's mailbox, so that reads cannot keep likes out of it. A page
+/// of a hundred items on each of some hundred connections is more than that at once, but no overload: they
+/// wait for their turn.
+#[derive(Debug)]
+pub struct Lookups {
+    room: Semaphore,
+    capacity: usize,
+    wait: Duration,
+}
+
+impl Lookups {
+    /// Room in a mailbox of this capacity, which is waited for so long.
+    #[must_use]
+    pub fn new(mailbox_capacity: usize, wait: Duration) -> Self {
+        let capacity = (mailbox_capacity / 2).max(1);
+        Self {
+            room: Semaphore::new(capacity),
+            capacity,
+            wait,
+        }
+    }
+
+    /// Waits for room for so many look-ups. What does not fit in all of it takes all of it.
+    async fn reserve(&self, pairs: usize) -> Result<SemaphorePermit<'_>, NotRead> {
+        let pairs = u32::try_from(pairs.min(self.capacity)).unwrap_or(u32::MAX);
+        let room = self.room.acquire_many(pairs);
+        match tokio::time::timeout(self.wait, room).await {
+            Ok(Ok(room)) => Ok(room),
+            _ => Err(NotRead::Overloaded(Refused::Full(CacheWriter::NAME))),
         }
     }
 }
@@ -95,13 +131,17 @@ impl Likes {
     /// Asks for what the cache does not know, each pair once.
     async fn look_up(&self, pairs: &[Pair], readings: &mut [Reading]) -> Result<(), NotRead> {
         let mut missing: BTreeMap<Pair, Option<Known>> = BTreeMap::new();
-        let mut asked = Vec::new();
         for (pair, reading) in pairs.iter().zip(readings.iter()) {
-            if like(reading).is_none() && missing.insert(*pair, None).is_none() {
-                let known = self.cache_writer.ask(Lookup { pair: *pair });
-                let known = known.map_err(NotRead::Overloaded)?;
-                asked.push(async move { Ok::<_, NotRead>((*pair, known.await.ok().flatten())) });
+            if like(reading).is_none() {
+                missing.insert(*pair, None);
             }
+        }
+        let _room = self.lookups.reserve(missing.len()).await?;
+        let mut asked = Vec::with_capacity(missing.len());
+        for pair in missing.keys().copied() {
+            let known = self.cache_writer.ask(Lookup { pair });
+            let known = known.map_err(NotRead::Overloaded)?;
+            asked.push(async move { Ok::<_, NotRead>((pair, known.await.ok().flatten())) });
         }
         missing.extend(try_join_all(asked).await?);
         for (pair, reading) in pairs.iter().zip(readings.iter_mut()) {

@@ -134,7 +134,7 @@ impl<'a> Steps<'a> {
         let passes = match &error {
             MaintenanceError::Store(StoreError::TimedOut(_)) => true,
             MaintenanceError::Store(error) => {
-                error.was_answered() && error.kind() == FailureKind::Transient
+                error.was_answered() && error.kind() != FailureKind::Invalid
             }
             MaintenanceError::Cache(_) | MaintenanceError::Broker(_) => true,
             MaintenanceError::Archive { .. } => false,
@@ -311,7 +311,7 @@ impl Runner {
             Err(error)
                 if error
                     .of_store()
-                    .is_some_and(|error| error.kind() == crate::domain::FailureKind::Transient) =>
+                    .is_some_and(|error| error.kind() != crate::domain::FailureKind::Invalid) =>
             {
                 return Err(error);
             }

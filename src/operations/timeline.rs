@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Desk, OperationError};
+use crate::domain::Step;
 use crate::store::{EventRecord, HistoryEntry, LedgerEntry};
 
 /// What happened to one event.
@@ -89,9 +90,10 @@ impl Moment {
 
 impl From<HistoryEntry> for Moment {
     fn from(entry: HistoryEntry) -> Self {
-        let by_hand = entry.operator.is_some();
+        // An operator's step is no attempt, and an infrastructure failure is not counted as one.
+        let is_counted = entry.operator.is_none() && entry.step != Step::Waiting.as_str();
         Self {
-            attempt: (!by_hand).then_some(entry.retry_count),
+            attempt: is_counted.then_some(entry.retry_count),
             fencing_token: Some(entry.fencing_token),
             error_message: entry.error_message,
             operator: entry.operator,

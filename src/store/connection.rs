@@ -4,12 +4,15 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use deadpool::managed::{Manager, Object, Pool, PoolError, TimeoutType};
+use diesel_async::SimpleAsyncConnection;
 use tokio::time::error::Elapsed;
 
+use super::codes::Explain;
 use super::error::StoreError;
 use super::migrate::Gate;
-use crate::domain::{Backoff, Breaker, BreakerPolicy, Change};
+use crate::domain::{Backoff, Breaker, BreakerPolicy, Change, FailureKind};
 use crate::telemetry::{Part, PartAway, PartBack};
 
 /// How long `verify` may read: it looks at everything.
@@ -40,6 +43,12 @@ pub(super) fn pool<M: Manager>(
         .map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
+/// How long a statement may wait for a lock: half of what one call may take, so that the server answers with
+/// its code before the call is given up. A second at least, which is as finely as MySQL counts.
+pub(super) fn lock_wait(timeout: Duration) -> Duration {
+    (timeout / 2).clamp(Duration::from_secs(1), Duration::from_secs(5))
+}
+
 /// When the database counts as away.
 const BREAKER: BreakerPolicy = BreakerPolicy {
     failures: 3,
@@ -47,27 +56,52 @@ const BREAKER: BreakerPolicy = BreakerPolicy {
     open_for_at_most: Duration::from_secs(2),
 };
 
-/// The breaker that all connections to one database share.
-pub(super) fn breaker() -> Arc<Mutex<Breaker>> {
-    Arc::new(Mutex::new(Breaker::new(BREAKER)))
+/// A write that changes no row: it shows whether the database accepts writes, and costs as much as a ping. A
+/// read would succeed on a replica.
+const PROBE: &str = "DELETE FROM retention WHERE 1 = 0";
+
+/// What all connections to one database share.
+pub(super) struct Condition {
+    breaker: Mutex<Breaker>,
+    /// Connections that are older belong to a server that was read-only.
+    stale_before: Mutex<Option<Instant>>,
+    /// When a write last failed because of the infrastructure.
+    impaired_at: Mutex<Option<DateTime<Utc>>>,
+}
+
+impl Condition {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            breaker: Mutex::new(Breaker::new(BREAKER)),
+            stale_before: Mutex::default(),
+            impaired_at: Mutex::default(),
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Lends connections while the database is there.
 pub(super) struct Lender<M: Manager> {
     pool: Pool<M>,
-    breaker: Arc<Mutex<Breaker>>,
+    condition: Arc<Condition>,
     gate: Arc<Gate>,
-    /// Asks even while the database counts as away, to find out.
+    /// Lends even while the database counts as away, to find out.
     asks_always: bool,
     /// Whether work may be given up half-way.
     gives_up: bool,
 }
 
-impl<M: Manager<Error: Display>> Lender<M> {
-    pub(super) fn new(pool: Pool<M>, breaker: &Arc<Mutex<Breaker>>, gate: &Arc<Gate>) -> Self {
+impl<M> Lender<M>
+where
+    M: Manager<Error: Display, Type: SimpleAsyncConnection + Explain + Send>,
+{
+    pub(super) fn new(pool: Pool<M>, condition: &Arc<Condition>, gate: &Arc<Gate>) -> Self {
         Self {
             pool,
-            breaker: Arc::clone(breaker),
+            condition: Arc::clone(condition),
             gate: Arc::clone(gate),
             asks_always: false,
             gives_up: true,
@@ -97,7 +131,7 @@ impl<M: Manager<Error: Display>> Lender<M> {
     pub(super) fn asking_always(&self) -> Self {
         Self {
             pool: self.pool.clone(),
-            breaker: Arc::clone(&self.breaker),
+            condition: Arc::clone(&self.condition),
             gate: Arc::clone(&self.gate),
             asks_always: true,
             gives_up: self.gives_up,
@@ -105,57 +139,128 @@ impl<M: Manager<Error: Display>> Lender<M> {
     }
 
     /// Lends a connection. To wait for one, to try it and to make another takes no longer than this all
-    /// together.
+    /// together. While the database counts as away, only one caller at a time gets that far, and only if
+    /// the connection accepts a write.
     pub(super) async fn lend(&self, timeout: Duration) -> Result<Object<M>, StoreError> {
         self.gate.pass()?;
-        if !self.asks_always && !self.lock_breaker().admit(Instant::now()) {
-            return Err(StoreError::Away);
-        }
-        match tokio::time::timeout(timeout, self.pool.get()).await {
-            Ok(Ok(connection)) => Ok(connection),
+        let is_trial = {
+            let mut breaker = lock(&self.condition.breaker);
+            if !self.asks_always && !breaker.admit(Instant::now()) {
+                return Err(StoreError::Away);
+            }
+            breaker.is_open() && !self.asks_always
+        };
+        let mut connection = match tokio::time::timeout(timeout, self.take()).await {
+            Ok(Ok(connection)) => connection,
             // That all connections are lent does not say that the database is away.
-            Ok(Err(PoolError::Timeout(TimeoutType::Wait))) => Err(StoreError::TimedOut(timeout)),
-            Ok(Err(PoolError::Timeout(_))) => {
-                self.failed();
-                Err(StoreError::TimedOut(timeout))
+            Ok(Err(PoolError::Timeout(TimeoutType::Wait))) | Err(_) => {
+                return Err(StoreError::TimedOut(timeout));
             }
-            Err(_) => Err(StoreError::TimedOut(timeout)),
             Ok(Err(error)) => {
-                self.failed();
-                Err(StoreError::Unavailable(error.to_string()))
+                let error = match error {
+                    PoolError::Timeout(_) => StoreError::TimedOut(timeout),
+                    error => StoreError::Unavailable(error.to_string()),
+                };
+                self.heard(&Err::<(), _>(error.clone()));
+                return Err(error);
             }
+        };
+        if is_trial {
+            let probed = self.bounded(timeout, self.probe(&mut connection)).await;
+            let probed = probed.unwrap_or(Err(StoreError::TimedOut(timeout)));
+            self.heard(&probed);
+            if let Err(error) = probed
+                && !error.was_answered()
+            {
+                drop(Object::take(connection));
+                return Err(error);
+            }
+            self.close();
+        }
+        Ok(connection)
+    }
+
+    /// Takes a connection from the pool, but none to a server that was found read-only.
+    async fn take(&self) -> Result<Object<M>, PoolError<M::Error>> {
+        loop {
+            let connection = self.pool.get().await?;
+            let stale_before = *lock(&self.condition.stale_before);
+            if stale_before.is_none_or(|before| Object::metrics(&connection).created > before) {
+                return Ok(connection);
+            }
+            drop(Object::take(connection));
         }
     }
 
-    /// Takes note of how it went with a connection.
-    pub(super) fn heard<T>(&self, outcome: &Result<T, StoreError>) {
-        match outcome {
-            Err(StoreError::NotReady(_)) => {}
-            Err(error) if !error.was_answered() => self.failed(),
-            _ => {
-                let change = self.lock_breaker().succeeded(Instant::now());
-                if let Change::Closed(away_for) = change {
-                    PartBack {
-                        part: Part::Database,
-                        away_for,
-                    }
-                    .emit();
-                }
-            }
+    /// Tries a write on a lent connection.
+    ///
+    /// # Errors
+    /// If the database accepts none. One that is only busy accepts writes.
+    pub(super) async fn probe(&self, connection: &mut M::Type) -> Result<(), StoreError> {
+        match connection.batch_execute(PROBE).await {
+            Ok(()) => Ok(()),
+            Err(error) => match connection.explain(error).await {
+                StoreError::Busy(_) => Ok(()),
+                error => Err(error),
+            },
         }
     }
 
-    fn failed(&self) {
-        if self.lock_breaker().failed(Instant::now()) == Change::Opened {
-            PartAway {
+    /// Takes note that the database accepts writes: it no longer counts as away.
+    pub(super) fn close(&self) {
+        let change = lock(&self.condition.breaker).succeeded(Instant::now());
+        if let Change::Closed(away_for) = change {
+            PartBack {
                 part: Part::Database,
+                away_for,
             }
             .emit();
         }
     }
 
-    fn lock_breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes note of how it went with a connection. A success does not show that a database which was found
+    /// read-only accepts writes again: see [`close`](Self::close).
+    pub(super) fn heard<T>(&self, outcome: &Result<T, StoreError>) {
+        let now = Instant::now();
+        let change = match outcome {
+            Err(error) if error.was_answered() => {
+                lock(&self.condition.breaker).answered();
+                return;
+            }
+            Ok(_) => {
+                lock(&self.condition.breaker).answered();
+                return;
+            }
+            Err(StoreError::ReadOnly(_)) => {
+                *lock(&self.condition.stale_before) = Some(now);
+                self.pool.retain(|_, _| false);
+                lock(&self.condition.breaker).trip(now)
+            }
+            Err(_) => lock(&self.condition.breaker).failed(now),
+        };
+        if let Err(error) = outcome
+            && change == Change::Opened
+        {
+            PartAway {
+                part: Part::Database,
+                error,
+            }
+            .emit();
+        }
+    }
+
+    /// Takes note of how it went with a transaction that writes, by the clock that leases go by.
+    pub(super) fn wrote<T>(&self, outcome: &Result<T, StoreError>, now: DateTime<Utc>) {
+        if let Err(error) = outcome
+            && error.kind() == FailureKind::Infrastructure
+        {
+            *lock(&self.condition.impaired_at) = Some(now);
+        }
+    }
+
+    /// When a write last failed because of the infrastructure, as far as this process knows.
+    pub(super) fn impaired_at(&self) -> Option<DateTime<Utc>> {
+        *lock(&self.condition.impaired_at)
     }
 }
 
@@ -170,39 +275,69 @@ macro_rules! within {
                 $work.await
             };
             let outcome = $lender.bounded($timeout, work).await;
-            let outcome = outcome.unwrap_or_else(|_| {
+            let outcome = outcome.unwrap_or(Err(StoreError::TimedOut($timeout)));
+            if let Err(error) = &outcome
+                && error.ends_connection()
+            {
                 drop(deadpool::managed::Object::take(lent));
-                Err(StoreError::TimedOut($timeout))
-            });
+            }
             $lender.heard(&outcome);
             outcome
         })
     };
 }
 
+/// Runs `$work` in a transaction on this connection.
+macro_rules! in_transaction {
+    ($begin:ident, $connection:ident, $work:expr) => {{
+        let outcome = $connection
+            .$begin(async |$connection| Ok::<_, Raised>($work.await?))
+            .await;
+        match outcome {
+            Ok(done) => Ok(done),
+            Err(raised) => Err(raised.explained_by($connection).await),
+        }
+    }};
+}
+
 /// Runs `$work` in a transaction that writes, and again if a deadlock, a lost connection or the like ended
-/// it. Every such transaction may run twice: what it finds done already it leaves as it is.
+/// it, all together within the store's timeout. Every such transaction may run twice: what it finds done
+/// already it leaves as it is.
 macro_rules! transact {
     ($store:ident, $begin:ident, |$connection:ident| $work:expr) => {
         Box::pin(async move {
             let mut attempts = 0;
-            loop {
-                let outcome = within!(&$store.writers, $store.timeout, |$connection| async {
-                    $connection.$begin(async |$connection| $work.await).await
+            let deadline = std::time::Instant::now() + $store.timeout;
+            let outcome = loop {
+                let left = deadline.saturating_duration_since(std::time::Instant::now());
+                let outcome = within!(&$store.writers, left, |$connection| async {
+                    in_transaction!($begin, $connection, $work)
                 })
                 .await;
                 attempts += 1;
+                let wait = $crate::store::connection::BACKOFF.draw(attempts);
                 match outcome {
-                    Err(error) if $crate::store::connection::worth_another(&error, attempts) => {
-                        tokio::time::sleep($crate::store::connection::BACKOFF.draw(attempts)).await;
+                    Err(error)
+                        if $crate::store::connection::worth_another(&error, attempts)
+                            && std::time::Instant::now() + wait < deadline =>
+                    {
+                        tokio::time::sleep(wait).await;
                     }
-                    outcome => return outcome,
+                    Err(StoreError::TimedOut(_)) => {
+                        break Err(StoreError::TimedOut($store.timeout));
+                    }
+                    outcome => break outcome,
                 }
-            }
+            };
+            $store
+                .writers
+                .wrote(&outcome, $crate::store::Store::now($store));
+            outcome
         })
     };
 }
 
+pub(super) use in_transaction;
 pub(super) use transact;
 pub(super) use within;
 

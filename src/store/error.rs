@@ -1,12 +1,13 @@
 //! What can go wrong with the database, and whether trying again may mend it.
 
 use diesel::ConnectionError;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::result::Error as DieselError;
 
+use super::codes::{Meaning, known};
 use crate::domain::FailureKind;
 
 /// Why the database did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The URL names no database that Likewise runs on.
     #[error(
@@ -25,6 +26,12 @@ pub enum StoreError {
     /// It was too busy, or chose this transaction to end a deadlock.
     #[error("the database was busy: {0}")]
     Busy(String),
+    /// It accepts no writes: it is a replica, or was made read-only.
+    #[error("the database is read-only: {0}")]
+    ReadOnly(String),
+    /// It is there, but full, broken, half migrated or without permissions.
+    #[error("the database is not in working order: {0}")]
+    Unusable(String),
     /// It answered with an error that may be this data's, or may pass.
     #[error("the database answered with an error: {0}")]
     Failed(String),
@@ -54,20 +61,22 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether another attempt may mend it.
+    /// What it says about the event that met it.
     #[must_use]
     pub const fn kind(&self) -> FailureKind {
         match self {
             Self::Refused(_) | Self::Unreadable { .. } | Self::Url(_) | Self::Misconfigured(_) => {
-                FailureKind::Permanent
+                FailureKind::Invalid
             }
+            Self::Failed(_) => FailureKind::Rejected,
             Self::Unavailable(_)
             | Self::Away
             | Self::TimedOut(_)
             | Self::Busy(_)
-            | Self::Failed(_)
+            | Self::ReadOnly(_)
+            | Self::Unusable(_)
             | Self::NotReady(_)
-            | Self::Migration(_) => FailureKind::Transient,
+            | Self::Migration(_) => FailureKind::Infrastructure,
         }
     }
 
@@ -77,46 +86,33 @@ impl StoreError {
         !matches!(self, Self::Away | Self::NotReady(_))
     }
 
-    /// Whether it shows that the database can be spoken to.
+    /// Whether it shows that the database can be worked with. One that is read-only cannot.
     #[must_use]
     pub const fn was_answered(&self) -> bool {
         !matches!(
             self,
-            Self::Unavailable(_) | Self::TimedOut(_) | Self::Away | Self::NotReady(_)
+            Self::Unavailable(_)
+                | Self::TimedOut(_)
+                | Self::ReadOnly(_)
+                | Self::Away
+                | Self::NotReady(_)
         )
     }
 
-    /// Whether it may be the error of one row of a batch, without which the others would go through: a
-    /// trigger of the product's own, say, refuses in words that nobody knows.
+    /// Whether the connection that met it is not to be used again. A new one has fresh statements, and may
+    /// reach another server.
+    #[must_use]
+    pub(super) const fn ends_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::TimedOut(_) | Self::ReadOnly(_) | Self::Unusable(_)
+        )
+    }
+
+    /// Whether it may be the error of one row of a batch, without which the others would go through.
     #[must_use]
     pub const fn may_be_of_one_row(&self) -> bool {
-        matches!(self, Self::Failed(_)) || matches!(self.kind(), FailureKind::Permanent)
-    }
-}
-
-impl From<DieselError> for StoreError {
-    fn from(error: DieselError) -> Self {
-        match &error {
-            DieselError::DatabaseError(kind, info) => match kind {
-                DatabaseErrorKind::SerializationFailure => Self::Busy(info.message().to_owned()),
-                DatabaseErrorKind::ClosedConnection
-                | DatabaseErrorKind::UnableToSendCommand
-                | DatabaseErrorKind::ReadOnlyTransaction => {
-                    Self::Unavailable(info.message().to_owned())
-                }
-                DatabaseErrorKind::UniqueViolation
-                | DatabaseErrorKind::ForeignKeyViolation
-                | DatabaseErrorKind::NotNullViolation
-                | DatabaseErrorKind::CheckViolation => Self::Refused(info.message().to_owned()),
-                _ => Self::from_message(info.message()),
-            },
-            DieselError::DeserializationError(reason) => Self::Unreadable {
-                table: "the answer",
-                reason: reason.to_string(),
-            },
-            DieselError::SerializationError(reason) => Self::Refused(reason.to_string()),
-            _ => Self::Unavailable(error.to_string()),
-        }
+        !matches!(self.kind(), FailureKind::Infrastructure)
     }
 }
 
@@ -146,51 +142,16 @@ impl From<ConnectionError> for StoreError {
         if REFUSALS.iter().any(|refusal| lower.contains(refusal)) {
             return Self::Misconfigured(text);
         }
+        let error = match error {
+            ConnectionError::CouldntSetupConfiguration(error) => {
+                known(error).unwrap_or_else(|info| Meaning::of_sqlite(info.message()).error(&text))
+            }
+            _ => return Self::Unavailable(text),
+        };
         match error {
-            ConnectionError::CouldntSetupConfiguration(error) => match Self::from(error) {
-                busy @ Self::Busy(_) => busy,
-                error if !error.was_answered() => error,
-                _ => Self::Unavailable(text),
-            },
+            busy @ Self::Busy(_) => busy,
+            error if !error.was_answered() => error,
             _ => Self::Unavailable(text),
         }
-    }
-}
-
-impl StoreError {
-    /// What the drivers leave unsorted: only the text tells.
-    fn from_message(message: &str) -> Self {
-        const CROWDS: [&str; 5] = ["locked", "busy", "deadlock", "lock wait", "lock timeout"];
-        const REFUSALS: [&str; 8] = [
-            "too long",
-            "out of range",
-            "constraint",
-            "cannot be null",
-            "datatype mismatch",
-            "incorrect",
-            "invalid input",
-            "unsupported unicode",
-        ];
-        const ABSENCES: [&str; 8] = [
-            "input/output error",
-            "driver error",
-            "connection",
-            "terminating",
-            "shutdown",
-            "shutting down",
-            "starting up",
-            "gone away",
-        ];
-        let lower = message.to_lowercase();
-        if CROWDS.iter().any(|crowd| lower.contains(crowd)) {
-            return Self::Busy(message.to_owned());
-        }
-        if REFUSALS.iter().any(|refusal| lower.contains(refusal)) {
-            return Self::Refused(message.to_owned());
-        }
-        if ABSENCES.iter().any(|absence| lower.contains(absence)) {
-            return Self::Unavailable(message.to_owned());
-        }
-        Self::Failed(message.to_owned())
     }
 }

@@ -3,6 +3,7 @@
 //! Actors, readers and the command line call [`Store`]; [`connect`] picks the database from its URL.
 //! Statements are written once in `statements.rs`; what differs between databases is in `dialect.rs`.
 
+mod codes;
 mod connection;
 mod dialect;
 mod error;
@@ -16,6 +17,8 @@ mod mysql;
 mod operations;
 mod operations_rows;
 mod postgres;
+mod postgres_tap;
+mod reader;
 mod rows;
 mod sql;
 mod sqlite;
@@ -44,6 +47,7 @@ pub use operations::{
     JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, LedgerPage,
     NewJob, Operations, QuarantineEntry, is_storable,
 };
+pub use reader::Reader;
 pub use statements::Sample;
 pub use verify::{Check, Difference, Verification};
 
@@ -71,6 +75,21 @@ impl Lease {
     #[must_use]
     pub fn until(&self) -> DateTime<Utc> {
         self.now + self.duration
+    }
+
+    /// How often it is renewed while its worker lives, so that it outlasts an attempt: see
+    /// [`longest_attempt`](Self::longest_attempt).
+    #[must_use]
+    pub fn renew_every(&self) -> Duration {
+        self.duration / 3
+    }
+
+    /// The longest that one attempt may take under a lease of this duration. While its transaction has the
+    /// rows locked, nobody can renew their lease, which was renewed a third of its duration before at the
+    /// latest.
+    #[must_use]
+    pub fn longest_attempt(duration: Duration) -> Duration {
+        duration * 2 / 3
     }
 }
 
@@ -179,9 +198,14 @@ pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
     -> StoreFuture<'a, ()>;
 
     /// Claims up to `limit` rows that are due, the more urgent first: those that wait for their next
-    /// attempt, and those whose lease has run out. An abandoned attempt counts as a failed one; rows
-    /// that may not be tried again are closed as dead instead.
+    /// attempt, and those whose lease has run out. An abandoned attempt counts as a failed one, except if
+    /// the lease ran out while writes failed because of the infrastructure; rows that may not be tried again
+    /// are closed as dead instead.
     fn claim(&self, lease: Lease, limit: usize) -> StoreFuture<'_, Claimed>;
+
+    /// Renews the lease on those of these rows that this worker still holds, but not on rows that a
+    /// transaction has locked.
+    fn renew<'a>(&'a self, rows: &'a [LedgerRow], lease: Lease) -> StoreFuture<'a, ()>;
 
     /// What the database holds of these pairs and of their resources' counts.
     fn find<'a>(&'a self, pairs: &'a BTreeSet<Pair>) -> StoreFuture<'a, Found>;

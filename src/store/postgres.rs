@@ -1,9 +1,15 @@
 //! PostgreSQL 14 or newer.
 
+use std::str::FromStr;
+
 use diesel::ConnectionError;
 use diesel_async::AsyncPgConnection;
+use tokio::net::UnixStream;
+use tokio_postgres::config::{Host, SslMode, SslNegotiation};
+use tokio_postgres::{Config, NoTls};
 
 use super::dialect::Postgres;
+use super::postgres_tap::{LastSqlState, Tap, Tapping};
 use super::sql::prelude::*;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -13,28 +19,74 @@ const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_lease (\
     name TEXT COLLATE \"C\" NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL, \
     expires_at TIMESTAMP(6) NOT NULL)";
 
-/// A transaction that waits for a lock gives up before the pool does.
-const SESSION: &str = "SET TIME ZONE 'UTC'; SET lock_timeout = '5s'";
-
 /// A migration waits for the locks of running transactions as long as it takes.
 const MIGRATING: &str = "SET TIME ZONE 'UTC'; SET lock_timeout = 0; SET statement_timeout = 0; \
     SET idle_in_transaction_session_timeout = 0";
 
-async fn establish(url: &str) -> Result<AsyncPgConnection, ConnectionError> {
-    establish_with(url, SESSION).await
+/// Connects; `lock_wait` bounds how long a statement waits for a lock.
+async fn establish(url: &str, lock_wait: Duration) -> Result<AsyncPgConnection, ConnectionError> {
+    let lock_wait = lock_wait.as_millis();
+    let session = format!("SET TIME ZONE 'UTC'; SET lock_timeout = {lock_wait}");
+    establish_with(url, &session).await
 }
 
 async fn establish_to_migrate(url: &str) -> Result<AsyncPgConnection, ConnectionError> {
     establish_with(url, MIGRATING).await
 }
 
+/// Connects, with a [`Tap`] on the connection.
 async fn establish_with(url: &str, session: &str) -> Result<AsyncPgConnection, ConnectionError> {
-    let mut connection = AsyncPgConnection::establish(url).await?;
+    let invalid =
+        |error: tokio_postgres::Error| ConnectionError::InvalidConnectionUrl(error.to_string());
+    let config = tokio_postgres::Config::from_str(url).map_err(invalid)?;
+    let last = LastSqlState::default();
+    let mut connection = connect_tapped(config, &last).await?;
+    connection.set_instrumentation(last);
     connection
         .batch_execute(session)
         .await
         .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
+}
+
+async fn connect_tapped(
+    mut config: Config,
+    last: &LastSqlState,
+) -> Result<AsyncPgConnection, ConnectionError> {
+    let bad = |error: tokio_postgres::Error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        ConnectionError::BadConnection(cause.unwrap_or_else(|| error.to_string()))
+    };
+    if config.get_ssl_mode() == SslMode::Require {
+        return Err(ConnectionError::BadConnection(
+            "sslmode=require is not supported: Likewise speaks no TLS to PostgreSQL".to_owned(),
+        ));
+    }
+    if let [Host::Unix(folder)] = config.get_hosts() {
+        let port = config.get_ports().first().copied().unwrap_or(5432);
+        let socket = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await;
+        let socket = socket.map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+        let tap = Tap::new(socket, last.clone());
+        let (client, connection) = config.connect_raw(tap, NoTls).await.map_err(bad)?;
+        // It ends with the client, which is told of its errors.
+        tokio::spawn(connection);
+        return AsyncPgConnection::try_from(client).await;
+    }
+    // What this says is that the stream is wrapped at once, without asking the server for TLS first.
+    config
+        .ssl_mode(SslMode::Require)
+        .ssl_negotiation(SslNegotiation::Direct);
+    let connecting = config.connect(Tapping(last.clone()));
+    let (client, connection) = connecting.await.map_err(bad)?;
+    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+}
+
+impl Explain for AsyncPgConnection {
+    async fn explain(&mut self, error: diesel::result::Error) -> StoreError {
+        let last = self.instrumentation().downcast_ref::<LastSqlState>();
+        let sqlstate = last.and_then(LastSqlState::take).unwrap_or_default();
+        known(error).unwrap_or_else(|info| Meaning::of_postgres(&sqlstate).error(info.message()))
+    }
 }
 
 sql_store!(

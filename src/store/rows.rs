@@ -274,12 +274,24 @@ pub(super) struct EventRow {
     max_retries: i32,
     #[diesel(sql_type = BigInt)]
     fencing_token: i64,
+    #[diesel(sql_type = Nullable<Timestamp>)]
+    next_attempt_at: Option<NaiveDateTime>,
 }
 
 impl EventRow {
     /// Its id, as it is stored.
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// When it is due: at the end of its lease, if a worker has one.
+    pub(super) fn next_attempt_at(&self) -> Option<DateTime<Utc>> {
+        self.next_attempt_at.map(|at| at.and_utc())
+    }
+
+    /// Its id and its token, which a statement takes to change it for whoever holds that.
+    pub(super) fn claimed_as(&self) -> (&str, i64) {
+        (&self.id, self.fencing_token)
     }
 
     pub(super) fn ledger_row(&self) -> Result<(Status, LedgerRow), StoreError> {

@@ -11,9 +11,6 @@ use super::sql::prelude::*;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-/// How long one connection waits for another process to release the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
 type Async = SyncConnectionWrapper<SqliteConnection>;
 
 /// Of the lease of migrations.
@@ -38,13 +35,14 @@ pub(super) fn open(
     options: &StoreOptions,
     gate: Arc<Gate>,
 ) -> Result<SqliteStore, StoreError> {
+    let lock_wait = lock_wait(options.timeout);
     let connections = |size| {
         let mut config = ManagerConfig::default();
         config.recycling_method = RecyclingMethod::Fast;
-        config.custom_setup = Box::new(|path| {
+        config.custom_setup = Box::new(move |path| {
             let path = path.to_owned();
             Box::pin(async move {
-                let open = tokio::task::spawn_blocking(move || open_file(&path));
+                let open = tokio::task::spawn_blocking(move || open_file(&path, lock_wait));
                 let connection = open
                     .await
                     .map_err(|error| ConnectionError::BadConnection(error.to_string()))??;
@@ -63,10 +61,14 @@ pub(super) fn open(
     Ok(SqliteStore::new(readers, writer, options.timeout, gate))
 }
 
+/// How long a migration waits for another process to release the file, before it looks again.
+const MIGRATION_LOCK_WAIT: Duration = Duration::from_secs(5);
+
 /// Opens the file to migrate it, and makes it if it is not there.
 async fn connect_to_migrate(path: &str) -> Result<Async, StoreError> {
     let path = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || (open_file(&path), path)).await;
+    let opened =
+        tokio::task::spawn_blocking(move || (open_file(&path, MIGRATION_LOCK_WAIT), path)).await;
     let (opened, path) = opened.map_err(|error| StoreError::Unavailable(error.to_string()))?;
     match opened {
         Ok(connection) => Ok(SyncConnectionWrapper::new(connection)),
@@ -78,7 +80,8 @@ async fn connect_to_migrate(path: &str) -> Result<Async, StoreError> {
     }
 }
 
-fn open_file(path: &str) -> Result<SqliteConnection, ConnectionError> {
+/// Opens the file; `lock_wait` bounds how long one connection waits for another process to release it.
+fn open_file(path: &str, lock_wait: Duration) -> Result<SqliteConnection, ConnectionError> {
     let mut connection = SqliteConnection::establish(path)?;
     // Readers and the writer pass each other in WAL mode; FULL flushes each commit to the disk before
     // it is answered, which the group commit shares out among the likes of a batch.
@@ -87,10 +90,16 @@ fn open_file(path: &str) -> Result<SqliteConnection, ConnectionError> {
             "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
              PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536; \
              PRAGMA wal_autocheckpoint = 4000;",
-            BUSY_TIMEOUT.as_millis()
+            lock_wait.as_millis()
         ))
         .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
+}
+
+impl Explain for Async {
+    async fn explain(&mut self, error: diesel::result::Error) -> StoreError {
+        known(error).unwrap_or_else(|info| Meaning::of_sqlite(info.message()).error(info.message()))
+    }
 }
 
 sql_store!(SqliteStore, Async, Sqlite, immediate_transaction, "SQLite");

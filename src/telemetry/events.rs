@@ -9,11 +9,12 @@ use super::metrics::{
     AcceptedLabels, ActionLabels, ActorLabels, JobLabels, METRICS, OriginLabels, OutcomeLabels,
     PartLabels, ProblemLabels,
 };
-use crate::domain::{ClockNews, FailureKind, Origin, Status};
+use super::outages;
+use crate::domain::{ClockNews, FailureKind, Origin, Status, Step};
 use crate::messages::Durability;
 
 /// The parts that Likewise depends on, as logs and metrics name them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// The store.
     Database,
@@ -507,37 +508,44 @@ impl BatchSynced {
     }
 }
 
-/// Attempts on ledger rows failed.
+/// Attempts on ledger rows failed for one cause.
 pub struct AttemptsFailed<'a> {
     /// The first row's event id, of how many.
     pub first: uuid::Uuid,
     /// How many rows.
     pub rows: usize,
     /// What becomes of the first row.
-    pub status: Status,
-    /// Whether another attempt may mend it.
+    pub step: Step,
+    /// What it says about the events.
     pub kind: FailureKind,
     /// Why.
     pub error: &'a dyn Display,
 }
 
 impl AttemptsFailed<'_> {
-    /// Counts and logs it.
+    /// What the log calls an attempt.
+    pub const SYNCING: &'static str = "syncing ledger rows";
+
+    /// Counts and logs it. What is the infrastructure's fault is logged once for an outage.
     pub fn emit(self) {
         METRICS
             .attempts_failed
             .get_or_create(&OutcomeLabels {
-                outcome: self.status.as_str(),
+                outcome: self.step.as_str(),
             })
             .inc_by(self.rows as u64);
+        let cause = match self.kind {
+            FailureKind::Infrastructure => {
+                outages::failed(Part::Database, Self::SYNCING, self.rows, self.error);
+                return;
+            }
+            FailureKind::Rejected => "rejected",
+            FailureKind::Invalid => "invalid",
+        };
         log::warn!(
             target: "likewise::sync",
-            "{} of {} rows (the first is {}): {}: {}",
-            match self.kind {
-                FailureKind::Transient => "transient failure",
-                FailureKind::Permanent => "permanent failure",
-            },
-            self.rows, self.first, self.status, self.error
+            "{} rows are {}: {cause}: {}; first_event={}",
+            self.rows, self.step.as_str(), self.error, self.first
         );
     }
 }
@@ -694,7 +702,7 @@ pub struct PartFailed<'a> {
 }
 
 impl PartFailed<'_> {
-    /// Counts and logs it.
+    /// Counts it, and logs it once for an outage: see [`outages`](super::outages).
     pub fn emit(self) {
         METRICS
             .part_failures
@@ -702,23 +710,40 @@ impl PartFailed<'_> {
                 part: self.part.as_str(),
             })
             .inc();
-        log::warn!(target: "likewise", "{} failed: {}", self.doing, self.error);
+        outages::failed(self.part, self.doing, 0, self.error);
+    }
+}
+
+/// A call to a part succeeded, of a kind that [`PartFailed`] reports when it fails.
+pub struct PartWorked {
+    /// Which part.
+    pub part: Part,
+    /// What was being done.
+    pub doing: &'static str,
+}
+
+impl PartWorked {
+    /// Ends the outage, if there is one.
+    pub fn emit(self) {
+        outages::worked(self.part, self.doing);
     }
 }
 
 /// A part has failed several times in a row, and is left alone for a moment at a time.
-pub struct PartAway {
+pub struct PartAway<'a> {
     /// Which part.
     pub part: Part,
+    /// Why.
+    pub error: &'a dyn Display,
 }
 
-impl PartAway {
+impl PartAway<'_> {
     /// Counts and logs it.
     pub fn emit(self) {
         METRICS.part_away(self.part.as_str(), true);
         log::warn!(
             target: "likewise",
-            "the {} is away; it is tried again every moment", self.part.as_str()
+            "the {} is away and is tried again every moment: {}", self.part.as_str(), self.error
         );
     }
 }

@@ -56,6 +56,13 @@ pub(super) struct FindingLabels {
     pub(super) finding: &'static str,
 }
 
+/// What fails, and on which part.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OutageLabels {
+    pub(super) part: &'static str,
+    pub(super) doing: &'static str,
+}
+
 /// A part that Likewise depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct PartLabels {
@@ -97,6 +104,7 @@ pub(super) struct Metrics {
     pub(super) restarts: Family<ActorLabels, Counter>,
     pub(super) part_failures: Family<PartLabels, Counter>,
     pub(super) parts_away: Family<PartLabels, Gauge>,
+    pub(super) outages: Family<OutageLabels, Gauge>,
     pub(super) interventions: Family<ActionLabels, Counter>,
     pub(super) jobs_ended: Family<JobLabels, Counter>,
     pub(super) clock_skew: Gauge<f64, AtomicU64>,
@@ -133,6 +141,7 @@ impl Metrics {
             restarts: Family::default(),
             part_failures: Family::default(),
             parts_away: Family::default(),
+            outages: Family::default(),
             interventions: Family::default(),
             jobs_ended: Family::default(),
             clock_skew: Gauge::default(),
@@ -248,6 +257,11 @@ impl Metrics {
             "part_away",
             "Whether a part has failed several times in a row and is left alone for a moment: 1 or 0",
             metrics.parts_away.clone(),
+        );
+        registry.register(
+            "failing",
+            "Whether the last calls of a kind have failed: 1 or 0",
+            metrics.outages.clone(),
         );
         registry.register(
             "operator_interventions",

@@ -3,9 +3,11 @@
 
 mod events;
 mod metrics;
+mod outages;
 
 pub use events::*;
 pub use metrics::exposition;
+pub use outages::{Failing, failing};
 
 /// Starts logging to standard error; `RUST_LOG` chooses what is shown (default: `info`).
 pub fn init_logging() {

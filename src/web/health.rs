@@ -15,7 +15,7 @@ use crate::actors::kit::{Registry, State};
 use crate::config::Role;
 use crate::health::{PartReport, PartReports, Probe, can_accept};
 use crate::store::{Gate, Waiting};
-use crate::telemetry;
+use crate::telemetry::{self, Failing};
 
 /// How the service is.
 #[derive(OpenApi)]
@@ -59,6 +59,8 @@ pub(super) struct Readiness {
     /// How each part that is configured is, by its name.
     #[schema(value_type = BTreeMap<String, PartReport>)]
     parts: PartReports,
+    /// What fails now, call after call. Ledger rows that wait for it are tried again until they succeed.
+    failing: Vec<Failing>,
     /// What each actor is up to, by its name.
     #[schema(value_type = BTreeMap<String, State>)]
     actors: BTreeMap<&'static str, State>,
@@ -99,6 +101,7 @@ impl Health {
                 Waiting::ForMigrations(_) => "migrations",
             }),
             parts,
+            failing: telemetry::failing(),
             actors,
         }
     }

@@ -331,7 +331,7 @@ impl From<OperationError> for Problem {
             OperationError::Conflict(detail) => Self::conflict(detail),
             OperationError::Invalid(detail) => Self::unprocessable(detail),
             OperationError::Unavailable(detail) => Self::unavailable(detail),
-            OperationError::Store(error) if error.kind() == FailureKind::Permanent => {
+            OperationError::Store(error) if error.kind() == FailureKind::Invalid => {
                 Self::internal(error.to_string())
             }
             error => Self::unavailable(error.to_string()),

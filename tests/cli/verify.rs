@@ -175,7 +175,7 @@ fn each_kind_of_difference_is_found_and_named() {
 
 #[test]
 fn it_waits_for_the_ledger_to_close() {
-    let service = Setup::new().set("LIKEWISE_LEASE_SECONDS", 2).start();
+    let service = Setup::new().set("LIKEWISE_LEASE_SECONDS", 3).start();
     service.client().like(1, 1);
     pipeline_drains(&service);
     let setup = service.kill();

@@ -154,7 +154,7 @@ fn panic_too_often(actor: &str, setup: Setup) {
     let mut rng = seed::rng(actor);
     let mut service = setup
         .set("LIKEWISE_FAULT_INJECTION", true)
-        .set("LIKEWISE_LEASE_SECONDS", 1)
+        .set("LIKEWISE_LEASE_SECONDS", 3)
         .start();
     let client = service.client();
     let crowd = Crowd {

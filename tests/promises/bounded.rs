@@ -28,7 +28,7 @@ struct Flood {
 fn a_full_pipeline_refuses_and_changes_nothing() {
     let service = Setup::new()
         .set("LIKEWISE_MAILBOX_CAPACITY", CAPACITY)
-        .set("LIKEWISE_LEASE_SECONDS", 1)
+        .set("LIKEWISE_LEASE_SECONDS", 3)
         .start();
     let mut total = Flood::default();
     let mut memory = Vec::new();

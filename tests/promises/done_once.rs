@@ -160,7 +160,7 @@ fn requests_with_one_key_at_the_same_time_are_one_event() {
 #[test]
 fn a_request_that_a_crash_interrupted_is_done_once() {
     let mut rng = seed::rng("a_request_that_a_crash_interrupted_is_done_once");
-    let mut setup = Setup::on_parts(Kind::Postgres).set("LIKEWISE_LEASE_SECONDS", 1);
+    let mut setup = Setup::on_parts(Kind::Postgres).set("LIKEWISE_LEASE_SECONDS", 3);
     let requests: Vec<(i64, String)> = (1..=160).map(|n| (n, format!("key {n}"))).collect();
     let mut answered: Vec<Option<String>> = vec![None; requests.len()];
     for round in 0..4 {

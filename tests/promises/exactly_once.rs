@@ -298,7 +298,7 @@ fn several_workers_on_postgres_do_each_event_once() {
 fn several_workers_do_each_event_once(setup: Setup) {
     let mut rng = seed::rng("several_workers");
     // A lease so short that they take rows from each other.
-    let first = setup.set("LIKEWISE_LEASE_SECONDS", 1).start();
+    let first = setup.set("LIKEWISE_LEASE_SECONDS", 3).start();
     let second = first.setup().beside().start();
     let crowd = |first_user| Crowd {
         first_user,

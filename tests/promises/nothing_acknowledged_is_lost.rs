@@ -34,7 +34,7 @@ fn kill_9_in_the_middle_of_a_load_loses_nothing_on_mariadb_redis_and_nats() {
 
 fn kill_9_loses_nothing(setup: Setup, rounds: usize) {
     let mut rng = seed::rng("kill_9");
-    let mut setup = setup.set("LIKEWISE_LEASE_SECONDS", 1);
+    let mut setup = setup.set("LIKEWISE_LEASE_SECONDS", 3);
     let mut diary = Diary::default();
     for round in 0..rounds {
         if round % 2 == 0 {
@@ -83,7 +83,7 @@ fn kill_9_loses_nothing(setup: Setup, rounds: usize) {
 fn an_api_loses_nothing_while_its_workers_come_and_go() {
     let mut rng = seed::rng("workers_come_and_go");
     let role = |setup: Setup, role| setup.set("LIKEWISE_ROLE", role);
-    let parts = Setup::on_parts(Kind::MariaDb).set("LIKEWISE_LEASE_SECONDS", 1);
+    let parts = Setup::on_parts(Kind::MariaDb).set("LIKEWISE_LEASE_SECONDS", 3);
     let worker = || role(parts.beside(), "worker");
     let api = role(parts.beside(), "api").start();
     let (mut first, mut second) = (worker().start(), worker().start());

@@ -49,7 +49,7 @@ pub struct Database {
 }
 
 /// `HELD` in store/statements.rs: nobody has claimed the row since, and it is open.
-fn held(row: &Row, token: i64) -> bool {
+pub fn held(row: &Row, token: i64) -> bool {
     row.row.fencing_token == token && matches!(row.status, Status::Pending | Status::Processing)
 }
 
@@ -184,7 +184,7 @@ impl Database {
             }
             self.change(id, token, |row| {
                 row.status = attempt.verdict.status();
-                row.row.retry_count += 1;
+                row.row.retry_count += i32::from(attempt.verdict.is_counted());
                 row.error = Some(attempt.error.clone());
                 row.next_attempt_at = attempt.verdict.next_attempt_at();
             })?;
@@ -210,7 +210,7 @@ impl Database {
         let mut claims = Vec::new();
         for found in found {
             let (id, token) = (found.row.event_id, found.row.fencing_token);
-            let claim = Claim::of(found.status, found.row);
+            let claim = Claim::of(found.status, found.row, false);
             self.change(id, token, |row| {
                 row.status = claim.status;
                 row.row = claim.row.clone();

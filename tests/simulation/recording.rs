@@ -286,7 +286,9 @@ impl World {
 
 fn not_recorded(error: &StoreError) -> NotRecorded {
     match error.kind() {
-        FailureKind::Transient => NotRecorded::Unavailable(error.to_string()),
-        FailureKind::Permanent => NotRecorded::Refused(error.to_string()),
+        FailureKind::Infrastructure | FailureKind::Rejected => {
+            NotRecorded::Unavailable(error.to_string())
+        }
+        FailureKind::Invalid => NotRecorded::Refused(error.to_string()),
     }
 }

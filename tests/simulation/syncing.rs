@@ -7,7 +7,7 @@ use likewise::store::{FailedAttempt, StoreError};
 use rand::RngExt;
 
 use super::Broken;
-use super::database::Bane;
+use super::database::{Bane, held};
 use super::process::{Syncing, ToCache, pair_of, resources};
 use super::world::{Outcome, World};
 
@@ -69,7 +69,9 @@ impl World {
             self.memory(p).syncing = Some(syncing);
         } else if let Some((part, error)) = syncing.failed.pop() {
             self.note_value(&error);
-            self.write_failure(p, &syncing.rows[part], &error)?;
+            if !self.write_failure(p, &syncing.rows[part.clone()], &error)? {
+                syncing.failed.push((part, error));
+            }
             self.memory(p).syncing = Some(syncing);
         } else {
             let settlements = syncing.done.into_iter().map(ToCache::Settle);
@@ -78,12 +80,13 @@ impl World {
         Ok(())
     }
 
+    /// Answers whether it is over with; what the infrastructure keeps from being written is tried again.
     fn write_failure(
         &mut self,
         p: usize,
         rows: &[LedgerRow],
         error: &StoreError,
-    ) -> Result<(), Broken> {
+    ) -> Result<bool, Broken> {
         let now = self.now;
         let attempts: Vec<_> = rows
             .iter()
@@ -91,8 +94,7 @@ impl World {
                 row: row.clone(),
                 verdict: Verdict::after_failure(
                     error.kind(),
-                    row.retry_count,
-                    row.max_retries,
+                    row,
                     now,
                     &RETRY,
                     self.rng.random_range(0.0..1.0),
@@ -101,11 +103,14 @@ impl World {
             })
             .collect();
         let outcome = self.transaction();
-        if matches!(outcome, Outcome::NotCommitted(_)) {
-            return Ok(());
+        match &outcome {
+            Outcome::NotCommitted(error) => {
+                return Ok(error.kind() != FailureKind::Infrastructure);
+            }
+            Outcome::Committed | Outcome::AnswerLost(_) => {}
         }
         self.database.fail(&attempts)?;
-        if error.kind() == FailureKind::Permanent {
+        if error.kind() == FailureKind::Invalid {
             self.is_not_tried_again(rows)?;
         }
         let dead = attempts
@@ -114,15 +119,15 @@ impl World {
         for row in dead.map(|attempt| &attempt.row) {
             self.forget_dead(p, row, &outcome);
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// What was refused for good is closed, or another worker has claimed it meanwhile.
+    /// What was refused for good is closed, or nobody holds it under this token any more: another worker has
+    /// claimed it, or it was in the batch twice and has failed for another reason before.
     fn is_not_tried_again(&self, rows: &[LedgerRow]) -> Result<(), Broken> {
         for row in rows {
             if let Some(found) = self.database.ledger.get(&row.event_id)
-                && found.status.is_open()
-                && found.row.fencing_token == row.fencing_token
+                && held(found, row.fencing_token)
             {
                 return Err(Broken::new(format!(
                     "refused for good, but open: {found:?}"

@@ -42,10 +42,10 @@ fn a_server_that_comes_back_is_found_again(kind: Kind) {
         let error = bench
             .attempt(|store| store.ping())
             .expect_err("no database");
-        assert_eq!(error.kind(), FailureKind::Transient, "{error}");
+        assert_eq!(error.kind(), FailureKind::Infrastructure, "{error}");
         let error = bench.attempt(|store| store.sync(&rows, chrono::Utc::now()));
         let error = error.expect_err("no database");
-        assert_eq!(error.kind(), FailureKind::Transient, "{error}");
+        assert_eq!(error.kind(), FailureKind::Infrastructure, "{error}");
     }
     server.run();
     // It is left alone for a moment, and then found again.
@@ -96,7 +96,7 @@ fn a_server_that_hangs_is_given_up_and_found_again() {
         let started = Instant::now();
         let error = bench.attempt(|store| store.sync(&rows, chrono::Utc::now()));
         let error = error.expect_err("no answer");
-        assert_eq!(error.kind(), FailureKind::Transient, "{error}");
+        assert_eq!(error.kind(), FailureKind::Infrastructure, "{error}");
         assert!(started.elapsed() < 10 * timeout, "{:?}", started.elapsed());
         server.resume();
         until("the database to take it", PATIENCE, || {

@@ -5,7 +5,7 @@ use std::thread::ScopedJoinHandle;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use likewise::domain::{LedgerRow, Verdict};
-use likewise::store::FailedAttempt;
+use likewise::store::{FailedAttempt, Lease};
 
 use super::bench::{Bench, MAX_RETRIES, later, lease_at, like, now};
 use crate::support::database::{Database, Value};
@@ -19,6 +19,7 @@ on_every_database!(
     a_claim_passes_by_what_another_worker_is_busy_with,
     a_failed_attempt_is_written_down,
     a_failure_under_an_old_token_changes_nothing,
+    renewed_lease_is_not_claimed,
 );
 
 #[track_caller]
@@ -307,4 +308,25 @@ fn a_failure_under_an_old_token_changes_nothing(bench: &Bench) {
     assert_eq!(bench.database().rows(everything), before);
     assert_eq!(steps(bench), []);
     bench.verified();
+}
+
+fn renewed_lease_is_not_claimed(bench: &Bench) {
+    bench.record(&[like(1, 7), like(2, 7)]);
+    let lease = lease_at(later());
+    let held = bench.ask(|store| store.claim(lease, 10)).rows;
+    assert_eq!(held.len(), 2);
+    let at = |now| Lease { now, ..lease };
+    let (soon, afterwards) = (
+        lease.until() - TimeDelta::seconds(1),
+        lease.until() + TimeDelta::seconds(1),
+    );
+    bench.ask(|store| store.renew(&held, at(soon)));
+    let claim_at = |now| claim(bench, now, 10);
+    assert_eq!(claim_at(afterwards), []);
+    let claimed = claim_at(at(soon).until() + TimeDelta::seconds(1));
+    assert_eq!(claimed.len(), 2);
+    // Whoever has lost the rows renews nothing.
+    let end = at(soon).until() + TimeDelta::minutes(10);
+    bench.ask(|store| store.renew(&held, at(end)));
+    assert_eq!(claim_at(end).len(), 2);
 }

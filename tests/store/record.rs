@@ -290,7 +290,7 @@ fn nothing_is_half_written(bench: &Bench) {
         let error = recorded.expect_err("a refusal");
         assert_eq!(
             error.kind(),
-            likewise::domain::FailureKind::Permanent,
+            likewise::domain::FailureKind::Invalid,
             "{error}"
         );
     }

@@ -207,6 +207,12 @@ impl Database {
     /// Keeps everybody else from writing until the answer is dropped.
     #[track_caller]
     pub fn hold_writes(&self) -> HeldWrites {
+        self.hold_tables(&TABLES)
+    }
+
+    /// Keeps everybody else from writing to these tables until the answer is dropped; on SQLite, to any.
+    #[track_caller]
+    pub fn hold_tables(&self, tables: &[&str]) -> HeldWrites {
         match self {
             Self::Sqlite(path) => {
                 let mut connection = open(path);
@@ -216,8 +222,7 @@ impl Database {
                 HeldWrites::Sqlite(connection)
             }
             Self::MariaDb(Hosted { url, .. }) => {
-                let tables = TABLES.map(|table| format!("{table} READ"));
-                let lock = format!("LOCK TABLES {}", tables.join(", "));
+                let lock = format!("LOCK TABLES {} READ", tables.join(" READ, "));
                 let runtime = runtime();
                 let connection = runtime.block_on(async {
                     let mut connection = mysql(url).await;
@@ -228,7 +233,7 @@ impl Database {
                 HeldWrites::MariaDb(connection, runtime)
             }
             Self::Postgres(Hosted { url, .. }) => {
-                let tables = TABLES.join(", ");
+                let tables = tables.join(", ");
                 let lock = format!("BEGIN; LOCK TABLE {tables} IN EXCLUSIVE MODE");
                 let runtime = runtime();
                 let connection = runtime.block_on(async {
@@ -267,6 +272,17 @@ impl Database {
 
     /// From now on, refuses every row of `video_likes` for this user: the one bad row of a batch.
     pub fn refuse_likes_of(&self, user: i64, why: &str) {
+        self.refuse_likes_with_code(user, why, "45000", "P0001");
+    }
+
+    /// As [`refuse_likes_of`](Self::refuse_likes_of), as a constraint would. A trigger of SQLite has no code
+    /// to choose.
+    #[track_caller]
+    pub fn constrain_likes_of(&self, user: i64, why: &str) {
+        self.refuse_likes_with_code(user, why, "23000", "23514");
+    }
+
+    fn refuse_likes_with_code(&self, user: i64, why: &str, mysql: &str, postgres: &str) {
         match self {
             Self::Sqlite(_) => self.execute(&[&format!(
                 "CREATE TRIGGER refuse_{user} BEFORE INSERT ON video_likes \
@@ -275,12 +291,12 @@ impl Database {
             Self::MariaDb(_) => self.execute(&[&format!(
                 "CREATE TRIGGER refuse_{user} BEFORE INSERT ON video_likes FOR EACH ROW \
                  IF NEW.user_id = {user} THEN \
-                 SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{why}'; END IF"
+                 SIGNAL SQLSTATE '{mysql}' SET MESSAGE_TEXT = '{why}'; END IF"
             )]),
             Self::Postgres(_) => self.trigger(
                 &format!("refuse_{user}"),
                 &format!("BEFORE INSERT ON video_likes FOR EACH ROW WHEN (NEW.user_id = {user})"),
-                &format!("RAISE EXCEPTION '{why}'; RETURN NEW;"),
+                &format!("RAISE EXCEPTION '{why}' USING ERRCODE = '{postgres}'; RETURN NEW;"),
             ),
         }
     }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod crowd;
 pub mod database;
 pub mod failover;
+pub mod forwarder;
 pub mod gateway;
 pub mod http;
 pub mod interactions;

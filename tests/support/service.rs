@@ -371,6 +371,14 @@ impl Service {
         self.process.wait(within)
     }
 
+    /// The lines that it has logged with this text in them.
+    #[track_caller]
+    pub fn logged(&self, text: &str) -> Vec<String> {
+        let log = fs::read_to_string(&self.process.stderr).expect("standard error is text");
+        let lines = log.lines().filter(|line| line.contains(text));
+        lines.map(str::to_owned).collect()
+    }
+
     /// Its resident memory.
     pub fn memory_kib(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());

@@ -32,6 +32,7 @@ fn readyz_says_what_is_up() {
                 "cache": {"kind": "in-process", "state": "up"},
                 "database": {"kind": "SQLite", "state": "up"}
             },
+            "failing": [],
             "actors": {
                 "behavior_recorder": "running",
                 "cache_writer": "running",

@@ -47,22 +47,20 @@ macro_rules! sql_migrations {
             statement: &Statement,
             params: &[Param],
         ) -> Result<(), StoreError> {
-            RunQueryDsl::execute(Query { statement, params }, connection).await?;
-            Ok(())
+            let done = RunQueryDsl::execute(Query { statement, params }, connection).await;
+            explained(connection, done).await.map(drop)
         }
 
         async fn read_lease(
             connection: &mut $connection,
             statement: &Statement,
         ) -> Result<Option<MigrationLease>, StoreError> {
-            let rows: Vec<LeaseRow> = RunQueryDsl::load(
-                Query {
-                    statement,
-                    params: &[],
-                },
-                connection,
-            )
-            .await?;
+            let query = Query {
+                statement,
+                params: &[],
+            };
+            let rows = RunQueryDsl::load(query, connection).await;
+            let rows: Vec<LeaseRow> = explained(connection, rows).await?;
             Ok(rows.into_iter().next().map(LeaseRow::lease))
         }
 
@@ -88,10 +86,9 @@ macro_rules! sql_migrations {
                             statement: &self.statements.applied,
                             params: &[],
                         };
+                        let applied = RunQueryDsl::load(query, connection).await;
                         let applied: Result<Vec<IdRow>, StoreError> =
-                            RunQueryDsl::load(query, connection)
-                                .await
-                                .map_err(StoreError::from);
+                            explained(connection, applied).await;
                         let applied = match applied {
                             Ok(rows) => rows.into_iter().map(|row| row.bound).collect(),
                             Err(error @ StoreError::Busy(_)) => return Err(error),
@@ -130,6 +127,7 @@ macro_rules! sql_migrations {
                             return Ok(());
                         }
                         let made = connection.batch_execute(LEASE_TABLE).await;
+                        let made = explained(connection, made).await;
                         // Of two processes that make it at once, one may fail: what counts is that it is there.
                         if read_lease(connection, &statements.read).await.is_err() {
                             made?;

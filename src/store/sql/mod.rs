@@ -44,9 +44,10 @@ pub(super) mod prelude {
         LedgerRow, LikeCount, Mark, Pair, Priority, Resource, ResourceType, Status, UserId,
         Version,
     };
+    pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
     pub(in crate::store) use crate::store::connection::{
-        INSPECT_TIMEOUTS, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT, breaker, pool,
-        transact, within,
+        Condition, INSPECT_TIMEOUTS, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT,
+        in_transaction, lock_wait, pool, transact, within,
     };
     pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;

@@ -468,11 +468,11 @@ macro_rules! sql_operations {
                 filter: Option<&'a LedgerFilter>,
             ) -> StoreFuture<'a, Option<Job>> {
                 within!(&self.writers, SNAPSHOT_TIMEOUT, |connection| async {
-                    connection
-                        .$begin(async |connection| {
-                            self.create_job_on(connection, job, filter).await
-                        })
-                        .await
+                    in_transaction!(
+                        $begin,
+                        connection,
+                        self.create_job_on(connection, job, filter)
+                    )
                 })
             }
 

@@ -22,10 +22,10 @@ macro_rules! sql_store {
                 timeout: Duration,
                 gate: Arc<Gate>,
             ) -> Self {
-                let breaker = breaker();
+                let condition = Condition::new();
                 let lender = |pool| match $dialect.in_process() {
-                    true => Lender::new(pool, &breaker, &gate).never_giving_up(),
-                    false => Lender::new(pool, &breaker, &gate),
+                    true => Lender::new(pool, &condition, &gate).never_giving_up(),
+                    false => Lender::new(pool, &condition, &gate),
                 };
                 let readers = lender(readers);
                 Self {
@@ -52,7 +52,8 @@ macro_rules! sql_store {
                 statement: &Statement,
                 params: &[Param],
             ) -> Result<usize, StoreError> {
-                Ok(RunQueryDsl::execute(Query { statement, params }, connection).await?)
+                let done = RunQueryDsl::execute(Query { statement, params }, connection).await;
+                explained(connection, done).await
             }
 
             async fn load<T>(
@@ -63,7 +64,8 @@ macro_rules! sql_store {
             where
                 T: QueryableByName<<$connection as AsyncConnectionCore>::Backend> + Send + 'static,
             {
-                Ok(RunQueryDsl::load(Query { statement, params }, connection).await?)
+                let loaded = RunQueryDsl::load(Query { statement, params }, connection).await;
+                explained(connection, loaded).await
             }
 
             async fn total(
@@ -366,6 +368,8 @@ macro_rules! sql_store {
                             id_text(attempt.row.event_id),
                             attempt.row.fencing_token,
                             attempt.verdict.status().as_str(),
+                            attempt.verdict.step().as_str(),
+                            i32::from(attempt.verdict.is_counted()),
                             attempt.verdict.next_attempt_at().map(time_text),
                             &attempt.error,
                         )
@@ -384,6 +388,15 @@ macro_rules! sql_store {
             ) -> Result<Claimed, StoreError> {
                 let mut claims = Vec::new();
                 let mut unreadable = Vec::new();
+                // Until its worker could renew it again, a lease that ran out says nothing of the worker.
+                let excused_until = self
+                    .writers
+                    .impaired_at()
+                    .map(|impaired| impaired + lease.renew_every());
+                let excuses = |row: &EventRow| {
+                    let lapsed = row.next_attempt_at();
+                    excused_until.is_some_and(|until| lapsed.is_some_and(|lapsed| lapsed <= until))
+                };
                 // Each priority by itself: in the order of the index, so that no more rows are locked
                 // than are taken.
                 for priority in Priority::DESCENDING {
@@ -395,8 +408,9 @@ macro_rules! sql_store {
                     let due: Vec<EventRow> =
                         Self::load(connection, &self.statements.due, &params).await?;
                     for row in &due {
+                        let away = excuses(row);
                         match row.ledger_row() {
-                            Ok((status, row)) => claims.push(Claim::of(status, row)),
+                            Ok((status, row)) => claims.push(Claim::of(status, row, away)),
                             Err(error) => unreadable.push((row.id().to_owned(), error.to_string())),
                         }
                     }
@@ -430,6 +444,32 @@ macro_rules! sql_store {
                     rows: rows.into_iter().map(|claim| claim.row).collect(),
                     dead: dead.into_iter().map(|claim| claim.row).collect(),
                 })
+            }
+
+            async fn renew_on(
+                &self,
+                connection: &mut $connection,
+                rows: &[LedgerRow],
+                lease: Lease,
+            ) -> Result<(), StoreError> {
+                let held: Vec<_> = rows
+                    .iter()
+                    .map(|row| (id_text(row.event_id), row.fencing_token))
+                    .collect();
+                // Rows that an attempt has locked cannot be claimed meanwhile, and must not be waited for.
+                let params = [Param::rows(&held)];
+                let free: Vec<EventRow> =
+                    Self::load(connection, &self.statements.renewable, &params).await?;
+                if free.is_empty() {
+                    return Ok(());
+                }
+                let free: Vec<_> = free.iter().map(EventRow::claimed_as).collect();
+                let params = [
+                    Param::rows(&free),
+                    Param::time(lease.now),
+                    Param::time(lease.until()),
+                ];
+                Self::execute(connection, &self.statements.renew, &params).await
             }
 
             async fn quarantine_on(
@@ -528,10 +568,20 @@ macro_rules! sql_store {
 
         impl Store for $store {
             fn ping(&self) -> StoreFuture<'_, ()> {
-                within!(&self.prober, self.timeout, |connection| async {
-                    Self::total(connection, &self.statements.ping)
-                        .await
-                        .map(drop)
+                Box::pin(async move {
+                    let pinged = within!(&self.prober, self.timeout, |connection| async {
+                        Self::total(connection, &self.statements.ping).await?;
+                        // A file has one writer at a time, whom a probe would wait for.
+                        if $dialect.in_process() {
+                            return Ok(());
+                        }
+                        self.prober.probe(connection).await
+                    })
+                    .await;
+                    if pinged.is_ok() {
+                        self.prober.close();
+                    }
+                    pinged
                 })
             }
 
@@ -596,6 +646,11 @@ macro_rules! sql_store {
             fn claim(&self, lease: Lease, limit: usize) -> StoreFuture<'_, Claimed> {
                 transact!(self, $begin, |connection| self
                     .claim_on(connection, lease, limit))
+            }
+
+            fn renew<'a>(&'a self, rows: &'a [LedgerRow], lease: Lease) -> StoreFuture<'a, ()> {
+                transact!(self, $begin, |connection| self
+                    .renew_on(connection, rows, lease))
             }
 
             fn find<'a>(&'a self, pairs: &'a BTreeSet<Pair>) -> StoreFuture<'a, Found> {
@@ -670,17 +725,17 @@ macro_rules! sql_store {
 
             fn verify(&self, examples: usize) -> StoreFuture<'_, Verification> {
                 within!(&self.readers, VERIFY_TIMEOUT, |connection| async {
-                    if let Some(statement) = $dialect.before_snapshot() {
-                        connection.batch_execute(statement).await?;
+                    if let Some(statement) = $dialect.before_snapshot()
+                        && let Err(error) = connection.batch_execute(statement).await
+                    {
+                        return Err(connection.explain(error).await);
                     }
-                    connection
-                        .transaction(async |connection| {
-                            if let Some(statement) = $dialect.in_snapshot() {
-                                connection.batch_execute(statement).await?;
-                            }
-                            self.verify_on(connection, examples).await
-                        })
-                        .await
+                    in_transaction!(transaction, connection, async {
+                        if let Some(statement) = $dialect.in_snapshot() {
+                            connection.batch_execute(statement).await?;
+                        }
+                        Ok::<_, Raised>(self.verify_on(connection, examples).await?)
+                    })
                 })
             }
 

@@ -9,7 +9,11 @@ macro_rules! sql_server {
             let mut config = ManagerConfig::default();
             // A connection that the server has dropped meanwhile is noticed before it is used.
             config.recycling_method = RecyclingMethod::Verified;
-            config.custom_setup = Box::new(|url| Box::pin(establish(url)));
+            let lock_wait = lock_wait(options.timeout);
+            config.custom_setup = Box::new(move |url| {
+                let url = url.to_owned();
+                Box::pin(async move { establish(&url, lock_wait).await })
+            });
             let manager = AsyncDieselConnectionManager::new_with_config(&options.url, config);
             let connections = pool(manager, options.max_connections, options.timeout)?;
             Ok($store::new(

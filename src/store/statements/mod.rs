@@ -76,7 +76,7 @@ pub(super) struct Statements {
     pub(super) newest_version: Statement,
     /// The ledger rows of these events that are completed. Parameters: rows `(event_id)`.
     pub(super) completed: Statement,
-    /// Parameters: rows `(event_id, token, next_status, due_at, error)`, now.
+    /// Parameters: rows `(event_id, token, next_status, step, counted, due_at, error)`, now.
     pub(super) fail: Statement,
     /// Appends to the events' history what became of the attempts that [`fail`](Self::fail) ends, with the
     /// same parameters, before it.
@@ -88,6 +88,11 @@ pub(super) struct Statements {
     pub(super) due: Statement,
     /// Parameters: rows `(event_id, next_status, attempts, due_at, leased_until, token, error)`, now.
     pub(super) claim: Statement,
+    /// Those of the rows that a worker holds and no transaction has locked, locked. Parameters: rows
+    /// `(event_id, token)`.
+    pub(super) renewable: Statement,
+    /// Parameters: rows `(event_id, token)`, now, the end of the lease.
+    pub(super) renew: Statement,
     /// Closes rows as dead. Parameters: rows `(event_id, error)`, now.
     pub(super) bury: Statement,
     /// The pairs of the last like events. Parameters: the most rows.
@@ -196,7 +201,7 @@ const QUARANTINED: [Column; 6] = [
 const RESOURCE: [Column; 2] = [Word("resource_type"), Number("resource_id")];
 
 const LEDGER_COLUMNS: &str = "e.id, e.user_id, e.resource_type, e.resource_id, e.action_type, \
-    e.status, e.version, e.retry_count, e.max_retries, e.fencing_token";
+    e.status, e.version, e.retry_count, e.max_retries, e.fencing_token, e.next_attempt_at";
 
 impl Statements {
     pub(super) fn new(d: &'static dyn Dialect) -> Self {
@@ -211,12 +216,15 @@ impl Statements {
              {join} like_counts c ON c.resource_type = r.resource_type \
              AND c.resource_id = r.resource_id"
         );
+        let held = d.rows("$1", &[Word("event_id"), Number("token")]);
         let failed = d.rows(
             "$1",
             &[
                 Word("event_id"),
                 Number("token"),
                 Word("next_status"),
+                Word("step"),
+                Number("counted"),
                 Time("due_at"),
                 Text("error"),
             ],
@@ -315,7 +323,7 @@ impl Statements {
                 .into(),
             fail_history: format!(
                 "INSERT INTO sync_event_history (event_id, step, retry_count, fencing_token, \
-                 error_message, created_at) SELECT r.event_id, r.next_status, e.retry_count + 1, \
+                 error_message, created_at) SELECT r.event_id, r.step, e.retry_count + r.counted, \
                  r.token, r.error, {now} FROM {failed} {join} sync_events e ON {HELD}"
             )
             .into(),
@@ -343,7 +351,7 @@ impl Statements {
                     HELD,
                     &[
                         ("status", "r.next_status"),
-                        ("retry_count", "e.retry_count + 1"),
+                        ("retry_count", "e.retry_count + r.counted"),
                         ("error_message", "r.error"),
                         ("next_attempt_at", "r.due_at"),
                         ("lease_until", "NULL"),
@@ -384,6 +392,23 @@ impl Statements {
                         ("error_message", "COALESCE(r.error, e.error_message)"),
                         ("updated_at", &now),
                         ("processed_at", &closed_at),
+                    ],
+                )
+                .into(),
+            renewable: format!(
+                "SELECT {LEDGER_COLUMNS} FROM {held} {join} sync_events e ON {HELD}{}",
+                d.skip_locked("e")
+            )
+            .into(),
+            renew: d
+                .update(
+                    "sync_events",
+                    &held,
+                    HELD,
+                    &[
+                        ("next_attempt_at", &lease_end),
+                        ("lease_until", &lease_end),
+                        ("updated_at", &now),
                     ],
                 )
                 .into(),

@@ -1,0 +1,303 @@
+//! What a database's own error codes mean: errno and SQLSTATE of MySQL, SQLSTATE of PostgreSQL, result codes of
+//! SQLite. A failure is classified by its code and never by words in its message, which servers translate and
+//! triggers choose freely.
+//!
+//! diesel's errors carry no code, so each driver file implements [`Explain`], which finds it out.
+
+use diesel::QueryResult;
+use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
+
+use super::error::StoreError;
+
+/// Finds out what an error of diesel means, on the connection that met it.
+pub(super) trait Explain {
+    /// Classifies the error by the code that the database gave with it. Called before anything else runs on
+    /// the connection.
+    fn explain(&mut self, error: DieselError) -> impl Future<Output = StoreError> + Send;
+}
+
+/// What was done on a connection, with its error classified.
+pub(super) async fn explained<T>(
+    connection: &mut impl Explain,
+    done: QueryResult<T>,
+) -> Result<T, StoreError> {
+    match done {
+        Ok(done) => Ok(done),
+        Err(error) => Err(connection.explain(error).await),
+    }
+}
+
+/// An error that leaves a transaction: the closure's own, or diesel's of `BEGIN` and `COMMIT`.
+#[derive(Debug)]
+pub(super) enum Raised {
+    /// Classified already.
+    Explained(StoreError),
+    /// Not yet.
+    Diesel(DieselError),
+}
+
+impl From<StoreError> for Raised {
+    fn from(error: StoreError) -> Self {
+        Self::Explained(error)
+    }
+}
+
+impl From<DieselError> for Raised {
+    fn from(error: DieselError) -> Self {
+        Self::Diesel(error)
+    }
+}
+
+impl Raised {
+    pub(super) async fn explained_by(self, connection: &mut impl Explain) -> StoreError {
+        match self {
+            Self::Explained(error) => error,
+            Self::Diesel(error) => connection.explain(error).await,
+        }
+    }
+}
+
+/// What a code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// A lock, a deadlock or a time-out: the whole transaction may be tried again.
+    Busy,
+    /// The server accepts no writes.
+    ReadOnly,
+    /// The connection is gone, or the server is.
+    Unavailable,
+    /// The server is there, but full, broken, half migrated or without permissions.
+    Unusable,
+    /// The data can never be stored.
+    Invalid,
+    /// Anything else, such as a trigger of the product.
+    Unknown,
+}
+
+impl Meaning {
+    /// The error with this meaning.
+    pub(super) fn error(self, message: &str) -> StoreError {
+        let message = message.to_owned();
+        match self {
+            Self::Busy => StoreError::Busy(message),
+            Self::ReadOnly => StoreError::ReadOnly(message),
+            Self::Unavailable => StoreError::Unavailable(message),
+            Self::Unusable => StoreError::Unusable(message),
+            Self::Invalid => StoreError::Refused(message),
+            Self::Unknown => StoreError::Failed(message),
+        }
+    }
+
+    /// Of an errno of MySQL or MariaDB and its SQLSTATE.
+    pub(super) fn of_mysql(errno: u16, sqlstate: &str) -> Self {
+        match errno {
+            // Lock wait time-outs, deadlock, record changed, statement time-outs, interrupted, NOWAIT.
+            1205 | 1206 | 1213 | 1020 | 1317 | 1637 | 1969 | 3024 | 3572 => Self::Busy,
+            // --read-only, a read-only transaction, --innodb-read-only.
+            1290 | 1792 | 1836 => Self::ReadOnly,
+            // Too many connections, shutdown, killed, network, access denied at the door.
+            1040
+            | 1044
+            | 1045
+            | 1047
+            | 1049
+            | 1053
+            | 1129
+            | 1130
+            | 1158..=1161
+            | 1184
+            | 1203
+            | 1226
+            | 1927 => Self::Unavailable,
+            // Disk full, storage errors, out of memory, a table that is crashed, full or read-only.
+            1015..=1017
+            | 1021
+            | 1026
+            | 1030
+            | 1034..=1038
+            | 1041
+            | 1114
+            | 1180
+            | 1194
+            | 1195
+            | 1412
+            | 1461
+            | 1615
+            | 1877
+            | 1932 => Self::Unusable,
+            // Too long, out of range, truncated, incorrect, NULL, CHECK.
+            1048 | 1264 | 1265 | 1292 | 1364 | 1366 | 1406 | 3819 | 4025 => Self::Invalid,
+            _ => Self::of_class(sqlstate),
+        }
+    }
+
+    /// Of a SQLSTATE of PostgreSQL.
+    pub(super) fn of_postgres(sqlstate: &str) -> Self {
+        match sqlstate {
+            // Lock not available, object in use, statement cancelled or timed out.
+            "55P03" | "55006" | "57014" => Self::Busy,
+            "25006" => Self::ReadOnly,
+            // Too many connections; idle in transaction; a prepared statement that a pooler has lost.
+            "53300" | "25P03" | "26000" => Self::Unavailable,
+            // A cached plan that no longer fits the table; corrupted data.
+            "0A000" | "XX001" | "XX002" => Self::Unusable,
+            _ => Self::of_class(sqlstate),
+        }
+    }
+
+    /// Of the classes of SQLSTATE, which MySQL and PostgreSQL share.
+    fn of_class(sqlstate: &str) -> Self {
+        match sqlstate.get(..2) {
+            Some("40") => Self::Busy,
+            // Connection; operator intervention, such as a shutdown.
+            Some("08" | "57") => Self::Unavailable,
+            // Resources; system error; no such database, schema, table, column or permission. The text of
+            // the statements is fixed, so that an error in it is never an event's.
+            Some("53" | "58" | "28" | "3D" | "3F" | "42") => Self::Unusable,
+            Some("22" | "23") => Self::Invalid,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Of a result code of SQLite. diesel passes on the text instead of the code. For these codes SQLite has
+    /// one fixed text each (`sqlite3_errstr`), and the library is compiled in, so whole texts are compared.
+    pub(super) fn of_sqlite(text: &str) -> Self {
+        match text {
+            "database is locked"
+            | "database table is locked"
+            | "locking protocol"
+            | "interrupted" => Self::Busy,
+            "attempt to write a readonly database" => Self::ReadOnly,
+            "database or disk is full"
+            | "disk I/O error"
+            | "database disk image is malformed"
+            | "unable to open database file"
+            | "file is not a database"
+            | "out of memory"
+            | "database schema has changed" => Self::Unusable,
+            "string or blob too big" | "datatype mismatch" => Self::Invalid,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// What is known without a code: the kinds that diesel tells apart; otherwise the error's text, whose code is
+/// to be found out.
+pub(super) fn known(
+    error: DieselError,
+) -> Result<StoreError, Box<dyn DatabaseErrorInformation + Send + Sync>> {
+    let (kind, info) = match error {
+        DieselError::DatabaseError(kind, info) => (kind, info),
+        DieselError::DeserializationError(reason) => {
+            return Ok(StoreError::Unreadable {
+                table: "the answer",
+                reason: reason.to_string(),
+            });
+        }
+        DieselError::SerializationError(reason) => {
+            return Ok(StoreError::Refused(reason.to_string()));
+        }
+        error => return Ok(StoreError::Unavailable(error.to_string())),
+    };
+    let meaning = match kind {
+        DatabaseErrorKind::SerializationFailure => Meaning::Busy,
+        DatabaseErrorKind::ReadOnlyTransaction => Meaning::ReadOnly,
+        DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand => {
+            Meaning::Unavailable
+        }
+        DatabaseErrorKind::UniqueViolation
+        | DatabaseErrorKind::ForeignKeyViolation
+        | DatabaseErrorKind::NotNullViolation
+        | DatabaseErrorKind::CheckViolation
+        | DatabaseErrorKind::RestrictViolation
+        | DatabaseErrorKind::ExclusionViolation => Meaning::Invalid,
+        _ => return Err(info),
+    };
+    Ok(meaning.error(info.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::FailureKind;
+
+    fn kind(meaning: Meaning) -> FailureKind {
+        meaning.error("a message").kind()
+    }
+
+    #[test]
+    fn infrastructure_codes_never_count_against_an_event() {
+        let mysql = [
+            (1021, "HY000"), // disk full
+            (1040, "08004"), // too many connections
+            (1053, "08S01"), // shutdown
+            (1142, "42000"), // permission denied
+            (1146, "42S02"), // no such table
+            (1205, "HY000"), // lock wait time-out
+            (1213, "40001"), // deadlock
+            (1290, "HY000"), // --read-only
+            (1792, "25006"), // read-only transaction
+            (1836, "HY000"), // --innodb-read-only
+            (1969, "70100"), // statement time-out of MariaDB
+            (3024, "HY000"), // statement time-out of MySQL
+        ];
+        for (errno, sqlstate) in mysql {
+            let found = kind(Meaning::of_mysql(errno, sqlstate));
+            assert_eq!(found, FailureKind::Infrastructure, "{errno}");
+        }
+        let postgres = [
+            "25006", // read-only transaction
+            "40001", // serialization failure
+            "40P01", // deadlock
+            "42501", // permission denied
+            "42P01", // no such table
+            "53100", // disk full
+            "53300", // too many connections
+            "55P03", // lock not available
+            "57014", // statement time-out
+            "57P01", // shutdown
+            "08006", // connection failure
+        ];
+        for sqlstate in postgres {
+            let found = kind(Meaning::of_postgres(sqlstate));
+            assert_eq!(found, FailureKind::Infrastructure, "{sqlstate}");
+        }
+    }
+
+    #[test]
+    fn data_and_constraint_codes_are_invalid() {
+        for (errno, sqlstate) in [
+            (1406, "22001"),
+            (1264, "22003"),
+            (1062, "23000"),
+            (4025, "23000"),
+        ] {
+            let found = kind(Meaning::of_mysql(errno, sqlstate));
+            assert_eq!(found, FailureKind::Invalid, "{errno}");
+        }
+        for sqlstate in ["22001", "22003", "23505", "23514"] {
+            let found = kind(Meaning::of_postgres(sqlstate));
+            assert_eq!(found, FailureKind::Invalid, "{sqlstate}");
+        }
+    }
+
+    #[test]
+    fn unknown_codes_and_triggers_count_and_do_not_end_a_row_at_once() {
+        assert_eq!(
+            kind(Meaning::of_mysql(1644, "45000")),
+            FailureKind::Rejected
+        );
+        assert_eq!(
+            kind(Meaning::of_mysql(65_000, "ZZ000")),
+            FailureKind::Rejected
+        );
+        for sqlstate in ["P0001", "XX000", "ZZ000", ""] {
+            let found = kind(Meaning::of_postgres(sqlstate));
+            assert_eq!(found, FailureKind::Rejected, "{sqlstate}");
+        }
+        assert_eq!(
+            kind(Meaning::of_sqlite("no likes today")),
+            FailureKind::Rejected
+        );
+    }
+}

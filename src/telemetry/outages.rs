@@ -1,0 +1,271 @@
+//! Outages: calls of one kind that fail one after the other. However many fail, the log says when that begins,
+//! once a minute how it stands, and when it ends.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::events::Part;
+use super::metrics::{METRICS, OutageLabels};
+
+/// How often the log says that an outage goes on. An outage without a failure for so long is over.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+/// Failures this soon after a success belong to the outage before, so that calls which fail and succeed by
+/// turns do not fill the log.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
+
+/// What fails now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Failing {
+    /// The part: `database`, `cache` or `broker`.
+    pub part: &'static str,
+    /// What is being done when it fails.
+    pub doing: &'static str,
+    /// For how many seconds it has been failing.
+    pub seconds: u64,
+    /// How many calls have failed in that time.
+    pub calls: u64,
+    /// How many ledger rows were put back to wait, each counted as often as that happened.
+    pub rows: u64,
+}
+
+/// Calls of one kind.
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    calls: u64,
+    rows: u64,
+    /// When the last call failed.
+    failed_at: Instant,
+    /// When the first call after that succeeded.
+    worked_at: Option<Instant>,
+    /// When the log last said something of it.
+    said_at: Instant,
+    /// Whether the log has said that it began and not that it ended.
+    is_said: bool,
+    /// The causes that the log has named in the last minute.
+    causes: Vec<String>,
+}
+
+/// How many causes of one outage the log names in a minute.
+const CAUSES: usize = 5;
+
+/// What the log says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Say {
+    Nothing,
+    Begun,
+    Still,
+    Ended,
+}
+
+impl Outage {
+    fn begin(now: Instant, rows: u64, cause: &str) -> Self {
+        Self {
+            since: now,
+            calls: 1,
+            rows,
+            failed_at: now,
+            worked_at: None,
+            said_at: now,
+            is_said: true,
+            causes: vec![cause.to_owned()],
+        }
+    }
+
+    /// Takes note of another failure.
+    fn failed(&mut self, now: Instant, rows: u64, cause: &str) -> Say {
+        let quiet = now.saturating_duration_since(self.worked_at.unwrap_or(self.failed_at));
+        let over_after = self.worked_at.map_or(REMIND_EVERY, |_| SETTLED_AFTER);
+        if quiet > over_after {
+            *self = Self::begin(now, rows, cause);
+            return Say::Begun;
+        }
+        self.calls += 1;
+        self.rows += rows;
+        self.failed_at = now;
+        self.worked_at = None;
+        let is_reminder = now.saturating_duration_since(self.said_at) >= REMIND_EVERY;
+        if is_reminder {
+            self.causes.clear();
+        }
+        let is_new = !self.causes.iter().any(|named| named == cause);
+        if !is_reminder && (!is_new || self.causes.len() >= CAUSES) {
+            return Say::Nothing;
+        }
+        self.causes.push(cause.to_owned());
+        self.is_said = true;
+        if is_reminder {
+            self.said_at = now;
+        }
+        Say::Still
+    }
+
+    /// Takes note of a success.
+    fn worked(&mut self, now: Instant) -> Say {
+        if self.worked_at.is_some() {
+            return Say::Nothing;
+        }
+        self.worked_at = Some(now);
+        if !std::mem::take(&mut self.is_said) {
+            return Say::Nothing;
+        }
+        Say::Ended
+    }
+
+    const fn is_over(&self) -> bool {
+        self.worked_at.is_some()
+    }
+}
+
+type Key = (Part, &'static str);
+
+static OUTAGES: Mutex<BTreeMap<Key, Outage>> = Mutex::new(BTreeMap::new());
+
+/// How many outages are not over, so that a success costs nothing while there are none.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Takes note of a failed call, and of the ledger rows that it puts back to wait.
+pub(super) fn failed(part: Part, doing: &'static str, rows: usize, error: &dyn Display) {
+    let now = Instant::now();
+    let cause = error.to_string();
+    let rows = rows as u64;
+    let mut outages = lock();
+    let (say, told) = match outages.get_mut(&(part, doing)) {
+        Some(outage) => (
+            outage.failed(now, rows, &cause),
+            (outage.calls, outage.rows),
+        ),
+        None => {
+            outages.insert((part, doing), Outage::begin(now, rows, &cause));
+            (Say::Begun, (1, rows))
+        }
+    };
+    note(&outages);
+    drop(outages);
+    gauge(part, doing, 1);
+    match say {
+        Say::Begun => log::warn!(target: "likewise", "{doing} failed: {error}"),
+        Say::Still => log::warn!(
+            target: "likewise",
+            "{doing} still fails: {error}; failed_calls={} waiting_rows={}", told.0, told.1
+        ),
+        Say::Nothing | Say::Ended => {
+            log::debug!(target: "likewise", "{doing} failed: {error}");
+        }
+    }
+}
+
+/// Takes note of a call that succeeded.
+pub(super) fn worked(part: Part, doing: &'static str) {
+    if OPEN.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let mut outages = lock();
+    let Some(outage) = outages.get_mut(&(part, doing)) else {
+        return;
+    };
+    let said = outage.worked(Instant::now());
+    let (since, calls, rows) = (outage.since, outage.calls, outage.rows);
+    note(&outages);
+    drop(outages);
+    gauge(part, doing, 0);
+    if said == Say::Ended {
+        log::info!(
+            target: "likewise",
+            "{doing} succeeds again after {:.1?}; failed_calls={calls} waiting_rows={rows}",
+            since.elapsed()
+        );
+    }
+}
+
+/// What fails now, as far as this process knows.
+#[must_use]
+pub fn failing() -> Vec<Failing> {
+    let outages = lock();
+    let current = outages
+        .iter()
+        .filter(|(_, outage)| !outage.is_over() && outage.failed_at.elapsed() < REMIND_EVERY);
+    current
+        .map(|((part, doing), outage)| Failing {
+            part: part.as_str(),
+            doing,
+            seconds: outage.since.elapsed().as_secs(),
+            calls: outage.calls,
+            rows: outage.rows,
+        })
+        .collect()
+}
+
+fn lock() -> MutexGuard<'static, BTreeMap<Key, Outage>> {
+    OUTAGES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn note(outages: &BTreeMap<Key, Outage>) {
+    let open = outages.values().filter(|outage| !outage.is_over()).count();
+    OPEN.store(open, Ordering::Relaxed);
+}
+
+fn gauge(part: Part, doing: &'static str, failing: i64) {
+    let part = part.as_str();
+    let gauge = METRICS.outages.get_or_create(&OutageLabels { part, doing });
+    gauge.set(failing);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(now: Instant, seconds: u64) -> Instant {
+        now + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn outage_is_one_line_a_minute_and_one_at_its_end() {
+        let now = Instant::now();
+        let mut outage = Outage::begin(now, 5, "locked");
+        let said: Vec<_> = (1..=130)
+            .map(|second| outage.failed(after(now, second), 1, "locked"))
+            .filter(|say| *say != Say::Nothing)
+            .collect();
+        assert_eq!(said, [Say::Still; 2]);
+        assert_eq!((outage.calls, outage.rows), (131, 135));
+        assert_eq!(outage.worked(after(now, 131)), Say::Ended);
+        assert_eq!(outage.worked(after(now, 132)), Say::Nothing);
+    }
+
+    #[test]
+    fn calls_that_fail_by_turns_are_one_outage() {
+        let now = Instant::now();
+        let mut outage = Outage::begin(now, 0, "locked");
+        assert_eq!(outage.worked(after(now, 1)), Say::Ended);
+        for second in (2..50).step_by(2) {
+            assert_eq!(outage.failed(after(now, second), 0, "locked"), Say::Nothing);
+            assert_eq!(outage.worked(after(now, second + 1)), Say::Nothing);
+        }
+        assert_eq!(outage.failed(after(now, 100), 0, "locked"), Say::Begun);
+    }
+
+    #[test]
+    fn outage_without_a_failure_for_a_minute_is_over() {
+        let now = Instant::now();
+        let mut outage = Outage::begin(now, 0, "locked");
+        assert_eq!(outage.failed(after(now, 61), 0, "locked"), Say::Begun);
+    }
+
+    #[test]
+    fn another_cause_is_named_and_many_are_not() {
+        let now = Instant::now();
+        let mut outage = Outage::begin(now, 0, "locked");
+        assert_eq!(outage.failed(now, 0, "disk full"), Say::Still);
+        assert_eq!(outage.failed(now, 0, "disk full"), Say::Nothing);
+        let said = (0..100).filter(|n| outage.failed(now, 0, &n.to_string()) == Say::Still);
+        assert_eq!(said.count(), 3);
+    }
+}

@@ -1,0 +1,341 @@
+//! A database or a Redis that fails over turns read-only under its connections. Likes are accepted all the same,
+//! nothing is answered from the one that was left behind, `/readyz` tells, the log stays short, and the service
+//! goes on without a restart.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::checks::{
+    everything_holds, ledger_closes, reads_come_to_equal_the_database, stored_once,
+};
+use crate::support::database::Database;
+use crate::support::forwarder::Forwarder;
+use crate::support::http::Client;
+use crate::support::servers::{Kind, Server};
+use crate::support::service::{Service, Setup, Signal};
+use crate::support::stack::Stack;
+use crate::support::{PATIENCE, until};
+
+const VIDEO: i64 = 7;
+
+/// Reads and likes are answered within this, whatever is away.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Waits until `/readyz` says this of a part; answers the whole of it.
+#[track_caller]
+fn comes_to_be(client: &Client, part: &str, state: &str) -> serde_json::Value {
+    until(&format!("the {part} to be {state}"), PATIENCE, || {
+        let ready = client.get("/readyz").json();
+        if ready["parts"][part]["state"] == state {
+            Ok(ready)
+        } else {
+            Err(ready.to_string())
+        }
+    })
+}
+
+#[test]
+fn mariadb_may_turn_read_only() {
+    database_may_turn_read_only(Kind::MariaDb);
+}
+
+#[test]
+fn postgres_may_turn_read_only() {
+    database_may_turn_read_only(Kind::Postgres);
+}
+
+fn database_may_turn_read_only(kind: Kind) {
+    let server = Server::start(kind);
+    let stack = Stack::start();
+    let service = stack.setup().on(&Database::first_of(&server)).start();
+    let (client, database) = (service.client(), service.database());
+    let mut events: Vec<_> = (1..=5)
+        .map(|user| client.like(user, VIDEO).event_id)
+        .collect();
+    ledger_closes(database);
+    let connections = connections(database);
+
+    server.set_read_only(true);
+    events.extend((100..200).map(|user| client.like(user, VIDEO).event_id));
+    let ready = comes_to_be(&client, "database", "down");
+    assert_eq!(ready["ready"], true, "{ready}");
+    for user in 200..300 {
+        let accepted = client.like(user, VIDEO);
+        assert_eq!(accepted.durability, "broker");
+        events.push(accepted.event_id);
+    }
+    // What the cache knows is answered. What the database alone knows is not: it may be old.
+    assert!(client.read(1, VIDEO).liked);
+    let started = Instant::now();
+    let top = client.get("/v1/videos/top");
+    assert_eq!(top.status, 503, "{}", top.text);
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+    // Whatever is tried meanwhile is no news.
+    let lines = [service.logged("WARN"), service.logged("ERROR")].concat();
+    assert!(lines.len() < 20, "{lines:#?}");
+
+    server.set_read_only(false);
+    comes_to_be(&client, "database", "up");
+    until("the events to come through", PATIENCE, || {
+        match database.number("SELECT COUNT(*) FROM sync_events WHERE status = 'completed'") {
+            205 => Ok(()),
+            completed => Err(format!("{completed} are completed")),
+        }
+    });
+    stored_once(database, events.iter().map(String::as_str));
+    assert_eq!(
+        database.number("SELECT MAX(retry_count) FROM sync_events"),
+        0
+    );
+    let kept: BTreeSet<_> = self::connections(database)
+        .intersection(&connections)
+        .copied()
+        .collect();
+    assert!(
+        kept.is_empty(),
+        "connections that met the read-only server: {kept:?}"
+    );
+    everything_holds(&service);
+}
+
+/// The server's ids of the service's connections, which are there for longer than those of the test.
+fn connections(database: &Database) -> BTreeSet<i64> {
+    let ids = match database {
+        Database::MariaDb(_) => {
+            "SELECT CAST(id AS SIGNED) FROM information_schema.processlist \
+             WHERE user = 'likewise' AND id <> CONNECTION_ID()"
+        }
+        _ => {
+            "SELECT pid::bigint FROM pg_stat_activity \
+             WHERE usename = 'likewise' AND pid <> pg_backend_pid() AND client_addr IS NOT NULL"
+        }
+    };
+    database
+        .rows(ids)
+        .iter()
+        .map(|row| row[0].number())
+        .collect()
+}
+
+#[test]
+fn read_only_database_is_not_asked_once_for_each_like() {
+    let server = Server::start(Kind::MariaDb);
+    let service = Setup::new().on(&Database::first_of(&server)).start();
+    let client = service.client();
+    client.like(1, VIDEO);
+    ledger_closes(service.database());
+    server.set_read_only(true);
+    comes_to_be(&client, "database", "down");
+    let statements = || {
+        let status = "SHOW GLOBAL STATUS LIKE 'Com_insert_select'";
+        service.database().rows(status)[0][1].text().to_owned()
+    };
+    let before = statements();
+    let likes: Vec<_> = (1..=1_000)
+        .map(|user| {
+            json!({"user_id": user, "resource_type": "video", "resource_id": VIDEO, "behavior": "like"})
+        })
+        .collect();
+    let body = json!({ "behaviors": likes }).to_string();
+    let headers = [("content-type", "application/json")];
+    let refused = client.try_send("POST", "/v1/likes", &headers, body.as_bytes());
+    let refused = refused.expect("an answer");
+    assert!(
+        refused.status == 503 || refused.text.contains("unavailable"),
+        "{}",
+        refused.text
+    );
+    assert_eq!(statements(), before);
+    let lines = service.logged("WARN");
+    assert!(lines.len() < 10, "{lines:#?}");
+    server.set_read_only(false);
+    comes_to_be(&client, "database", "up");
+    until("likes to be accepted", PATIENCE, || {
+        match client.try_like("PUT", 2, VIDEO)? {
+            answer if answer.status == 200 => Ok(()),
+            answer => Err(answer.text),
+        }
+    });
+    ledger_closes(service.database());
+    everything_holds(&service);
+}
+
+#[test]
+fn redis_may_be_demoted_and_promoted_again() {
+    let stack = Stack::start();
+    let service = stack.setup().start();
+    let (client, database) = (service.client(), service.database());
+    for user in 1..=5 {
+        client.like(user, VIDEO);
+    }
+    ledger_closes(database);
+    assert_eq!(client.read(1, VIDEO).like_count, Some(5));
+
+    stack.redis.set_read_only(true);
+    comes_to_be(&client, "cache", "down");
+    for user in 1..=5 {
+        let accepted = client.unlike(user, VIDEO);
+        assert!(!accepted.cached, "{accepted:?}");
+    }
+    for user in 6..=100 {
+        client.like(user, VIDEO);
+    }
+    until("the events to be recorded", PATIENCE, || {
+        match database.number("SELECT COUNT(*) FROM sync_events WHERE status = 'completed'") {
+            105 => Ok(()),
+            completed => Err(format!("{completed} are completed")),
+        }
+    });
+    // Not what Redis still says.
+    let read = client.read(1, VIDEO);
+    assert_eq!((read.liked, read.like_count), (false, Some(95)));
+    let lines = service.logged("WARN");
+    assert!(lines.len() < 20, "{lines:#?}");
+
+    stack.redis.set_read_only(false);
+    comes_to_be(&client, "cache", "up");
+    reads_come_to_equal_the_database(&service);
+    until("likes to be cached", PATIENCE, || {
+        match client.like(1, VIDEO) {
+            accepted if accepted.cached => Ok(()),
+            accepted => Err(format!("{accepted:?}")),
+        }
+    });
+    ledger_closes(database);
+    everything_holds(&service);
+}
+
+#[test]
+fn name_of_redis_may_move_to_another_server() {
+    let (old, new) = (Server::start(Kind::Redis), Server::start(Kind::Redis));
+    let address = |server: &Server| -> SocketAddr {
+        let url = server.url();
+        let address = url.strip_prefix("redis://").expect("a URL of Redis");
+        address.parse().expect("an address")
+    };
+    let name = Forwarder::to(address(&old));
+    let setup = Setup::new().set("LIKEWISE_REDIS_URL", format!("redis://{}", name.address()));
+    let service = setup.start();
+    let client = service.client();
+    client.like(1, VIDEO);
+    ledger_closes(service.database());
+    assert_eq!(client.read(1, VIDEO).like_count, Some(1));
+
+    // The connections to the old one stay.
+    old.set_read_only(true);
+    name.point_at(address(&new));
+    until("a like to be in the new cache", PATIENCE, || {
+        match client.like(2, VIDEO) {
+            accepted if accepted.cached => Ok(()),
+            accepted => Err(format!("{accepted:?}")),
+        }
+    });
+    let keys = redis::Client::open(new.url()).expect("a URL");
+    let mut keys = keys.get_connection().expect("a server");
+    let size: i64 = redis::cmd("DBSIZE").query(&mut keys).expect("a number");
+    assert!(size > 0);
+    ledger_closes(service.database());
+    everything_holds(&service);
+}
+
+#[test]
+fn lists_are_refused_soon_while_the_database_hangs() {
+    let server = Server::start(Kind::MariaDb);
+    let service = Setup::new().on(&Database::first_of(&server)).start();
+    let client = service.client();
+    client.like(1, VIDEO);
+    ledger_closes(service.database());
+    server.suspend();
+    for path in ["/v1/videos/top", "/v1/videos/7/likes", "/v1/videos/top"] {
+        let started = Instant::now();
+        let answer = client.send("GET", path, &[("x-user-id", "1")]);
+        assert_eq!(answer.status, 503, "{path}: {}", answer.text);
+        assert!(started.elapsed() < SOON, "{path}: {:?}", started.elapsed());
+    }
+    server.resume();
+    until("the list to be there again", PATIENCE, || {
+        match client.get("/v1/videos/top") {
+            answer if answer.status == 200 => Ok(()),
+            answer => Err(answer.text),
+        }
+    });
+}
+
+#[test]
+fn cold_pages_wait_for_their_turn() {
+    const PAGES: i64 = 16;
+    let service = Setup::new().set("LIKEWISE_MAILBOX_CAPACITY", 250).start();
+    let pages: Vec<_> = (0..PAGES)
+        .map(|page| {
+            let client = service.client();
+            thread::spawn(move || {
+                let items: Vec<_> = (1..=100)
+                    .map(|item| json!({"resource_type": "video", "resource_id": page * 100 + item}))
+                    .collect();
+                let body = json!({ "items": items }).to_string();
+                let headers = [("x-user-id", "1"), ("content-type", "application/json")];
+                client.try_send("POST", "/v1/likes/status", &headers, body.as_bytes())
+            })
+        })
+        .collect();
+    for page in pages {
+        let answer = page.join().expect("a client").expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+}
+
+/// How many seconds the log says that the shutdown took.
+fn logged_duration(service: &Service) -> Option<f64> {
+    let line = service.logged("stopped after").pop()?;
+    let (_, rest) = line.split_once("stopped after ")?;
+    let number: String = rest
+        .chars()
+        .take_while(|c| c.is_ascii_digit() || *c == '.')
+        .collect();
+    let number: f64 = number.parse().ok()?;
+    let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let scale = if unit.starts_with("ms") {
+        1e-3
+    } else if unit.starts_with('µ') {
+        1e-6
+    } else {
+        1.0
+    };
+    Some(number * scale)
+}
+
+#[test]
+fn process_ends_when_its_log_says_so() {
+    let mut service = Setup::new().start();
+    service.client().like(1, VIDEO);
+    ledger_closes(service.database());
+    // Its thread waits for the file for five seconds, which nobody waits for in turn.
+    let held = service.database().hold_writes();
+    let client = service.client();
+    let liking = thread::spawn(move || client.try_like("PUT", 2, VIDEO));
+    until("the like to be under way", PATIENCE, || {
+        match service.client().actor("behavior_recorder").mailbox.depth {
+            0 => Err("nothing"),
+            _ => Ok(()),
+        }
+    });
+    let started = Instant::now();
+    service.signal(Signal::TERM);
+    until("the shutdown to begin", PATIENCE, || {
+        service.logged("shutting down").pop().ok_or("nothing")
+    });
+    service.signal(Signal::TERM);
+    service.wait(PATIENCE);
+    let took = started.elapsed().as_secs_f64();
+    let logged = logged_duration(&service).expect("a duration");
+    assert!(
+        (took - logged).abs() < 2.0,
+        "it took {took} s, and the log says {logged} s"
+    );
+    drop(held);
+    drop(liking.join());
+}

@@ -1,0 +1,133 @@
+//! A database that is locked, full or half migrated ends no acknowledged event, however long it takes; one that
+//! rejects an event does, after `max_retries`.
+
+use crate::support::checks::{everything_holds, ledger_closes};
+use crate::support::database::Database;
+use crate::support::servers::Kind;
+use crate::support::service::Setup;
+use crate::support::{PATIENCE, until};
+
+const VIDEO: i64 = 7;
+const USERS: std::ops::RangeInclusive<i64> = 10..=29;
+
+/// Short time-outs, and no failure of an event is forgiven.
+fn setup(kind: Kind) -> Setup {
+    Setup::new()
+        .on(&Database::hosted(kind))
+        .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 2)
+        .set("LIKEWISE_LEASE_SECONDS", 3)
+        .set("LIKEWISE_MAX_RETRIES", 0)
+}
+
+#[test]
+fn locked_table_ends_no_row_on_mariadb() {
+    locked_table_ends_no_row(setup(Kind::MariaDb));
+}
+
+#[test]
+fn locked_table_ends_no_row_on_postgres() {
+    locked_table_ends_no_row(setup(Kind::Postgres));
+}
+
+fn locked_table_ends_no_row(setup: Setup) {
+    let service = setup.start();
+    let (client, database) = (service.client(), service.database());
+    client.like(1, VIDEO);
+    ledger_closes(database);
+
+    let locked = database.hold_tables(&["video_likes"]);
+    for user in USERS {
+        assert_eq!(client.like(user, VIDEO).durability, "database");
+    }
+    let waiting = || {
+        database.rows(
+            "SELECT status, retry_count, fencing_token FROM sync_events WHERE user_id > 1 \
+             ORDER BY fencing_token",
+        )
+    };
+    until("each row to be tried several times", 3 * PATIENCE, || {
+        let rows = waiting();
+        match rows.first().map(|row| row[2].number()) {
+            Some(token) if token > 3 => Ok(()),
+            _ => Err(format!("{rows:?}")),
+        }
+    });
+    for row in waiting() {
+        assert!(["failed", "processing"].contains(&row[0].text()), "{row:?}");
+        assert_eq!(row[1].number(), 0, "{row:?}");
+    }
+    // The service says so where operators look, and once in its log.
+    let ready = client.get("/readyz").json();
+    let failing = ready["failing"].as_array().expect("a list");
+    let syncing = failing
+        .iter()
+        .find(|failing| failing["doing"] == "syncing ledger rows");
+    let syncing = syncing.unwrap_or_else(|| panic!("{ready}"));
+    assert!(syncing["rows"].as_u64() >= Some(20), "{ready}");
+    let metrics = client.get("/metrics").text;
+    assert!(
+        metrics.contains("likewise_ledger_attempts_failed_total{outcome=\"waiting\"}"),
+        "{metrics}"
+    );
+    let lines = service.logged("syncing ledger rows");
+    assert!((1..=3).contains(&lines.len()), "{lines:#?}");
+
+    drop(locked);
+    until("the rows to complete", 3 * PATIENCE, || {
+        let rows = waiting();
+        let completed = rows.iter().all(|row| row[0].text() == "completed");
+        if completed {
+            Ok(())
+        } else {
+            Err(format!("{rows:?}"))
+        }
+    });
+    let retries = "SELECT SUM(retry_count) FROM sync_events WHERE retry_count <> 0";
+    let steps = "SELECT DISTINCT step FROM sync_event_history";
+    assert_eq!(database.texts(steps), ["waiting"]);
+    let counted = format!("SELECT COUNT(*) FROM ({retries} HAVING COUNT(*) > 0) AS counted");
+    assert_eq!(database.number(&counted), 0);
+    everything_holds(&service);
+}
+
+#[test]
+fn missing_table_ends_no_row() {
+    for kind in [Kind::MariaDb, Kind::Postgres] {
+        let service = setup(kind).start();
+        let (client, database) = (service.client(), service.database());
+        database.execute(&["ALTER TABLE video_likes RENAME TO video_likes_away"]);
+        client.like(2, VIDEO);
+        until("some attempts", PATIENCE, || {
+            let tokens =
+                database.rows("SELECT fencing_token, status, retry_count FROM sync_events");
+            match tokens[0][0].number() {
+                ..3 => Err(format!("{tokens:?}")),
+                _ => Ok(()),
+            }
+        });
+        database.execute(&["ALTER TABLE video_likes_away RENAME TO video_likes"]);
+        ledger_closes(database);
+        let row = database.rows("SELECT status, retry_count FROM sync_events");
+        assert_eq!((row[0][0].text(), row[0][1].number()), ("completed", 0));
+        everything_holds(&service);
+    }
+}
+
+#[test]
+fn event_that_a_trigger_rejects_is_dead_after_max_retries() {
+    for kind in [Kind::MariaDb, Kind::Postgres] {
+        let service = setup(kind).set("LIKEWISE_MAX_RETRIES", 1).start();
+        let (client, database) = (service.client(), service.database());
+        database.refuse_likes_of(2, "lock timeout, connection, shutdown");
+        client.like(1, VIDEO);
+        client.like(2, VIDEO);
+        ledger_closes(database);
+        let rows = database.rows("SELECT status, retry_count FROM sync_events ORDER BY user_id");
+        let ended: Vec<_> = rows
+            .iter()
+            .map(|row| (row[0].text(), row[1].number()))
+            .collect();
+        assert_eq!(ended, [("completed", 0), ("dead", 2)]);
+        everything_holds(&service);
+    }
+}
