@@ -470,7 +470,7 @@ impl Actors {
         };
         let store = || Arc::clone(&parts.store);
         let broker = parts.broker.as_ref();
-        let reader = Reader::new(store(), settings.read_for);
+        let reader = Reader::new(store(), settings.read_timeout);
         let cache_writer = starter.start(CacheWriter::NAME, |vitals| {
             let cache = Arc::clone(&parts.cache);
             CacheWriter::new(cache, reader.clone(), settings.cache, vitals)

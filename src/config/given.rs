@@ -258,6 +258,14 @@ pub struct Given {
         value_name = "SECONDS"
     )]
     pub database_timeout_seconds: Option<u64>,
+    /// How long a request waits for what only the database can tell
+    #[arg(
+        long,
+        env = "LIKEWISE_READ_TIMEOUT_SECONDS",
+        global = true,
+        value_name = "SECONDS"
+    )]
+    pub read_timeout_seconds: Option<u64>,
     /// How often a worker audits the data; 0 for never
     #[arg(
         long,
@@ -350,6 +358,7 @@ impl Given {
             max_retries,
             cache_pairs,
             database_timeout_seconds,
+            read_timeout_seconds,
             audit_interval_seconds,
             audit_repair,
             retention_ledger_days,
@@ -493,7 +502,12 @@ impl Given {
                 lanes: 2,
                 heal_every: Duration::from_secs(1),
             },
-            read_for: Duration::from_secs(2),
+            read_timeout: Duration::from_secs(in_range(
+                "LIKEWISE_READ_TIMEOUT_SECONDS",
+                self.read_timeout_seconds.unwrap_or(2),
+                1..=60,
+                "between 1 and 60",
+            )?),
             cache_pairs: in_range(
                 "LIKEWISE_CACHE_PAIRS",
                 self.cache_pairs.unwrap_or(1_000_000),

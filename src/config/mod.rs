@@ -162,7 +162,7 @@ pub struct Settings {
     pub cache: CacheOptions,
     /// How long a read of the database may keep a request waiting, and how long none is tried after one that
     /// found the database away.
-    pub read_for: Duration,
+    pub read_timeout: Duration,
     /// The most pairs that the in-process cache holds.
     pub cache_pairs: usize,
     /// What is done from time to time.

@@ -11,7 +11,37 @@ use super::{Store, StoreError, StoreFuture};
 pub struct Reader {
     store: Arc<dyn Store>,
     wait: Duration,
-    blind_until: Arc<Mutex<Option<Instant>>>,
+    sight: Arc<Mutex<Sight>>,
+}
+
+/// What is known of the database from the reads so far.
+#[derive(Debug, Default)]
+struct Sight {
+    /// Until when no read is tried.
+    blind_until: Option<Instant>,
+    /// When the database last answered.
+    answered_at: Option<Instant>,
+}
+
+impl Sight {
+    /// Notes that the database answered.
+    fn answered(&mut self, now: Instant) {
+        self.blind_until = None;
+        self.answered_at = Some(now);
+    }
+
+    /// Notes a read that was not answered. If the database has answered others since this one began, it is slow and
+    /// not away.
+    fn failed(&mut self, began: Instant, now: Instant, wait: Duration) {
+        if self.answered_at.is_none_or(|answered| answered < began) {
+            self.blind_until = Some(now + wait);
+        }
+    }
+
+    /// Returns whether no read is tried now.
+    fn is_blind(&self, now: Instant) -> bool {
+        self.blind_until.is_some_and(|until| now < until)
+    }
 }
 
 impl Reader {
@@ -21,7 +51,7 @@ impl Reader {
         Self {
             store,
             wait,
-            blind_until: Arc::default(),
+            sight: Arc::default(),
         }
     }
 
@@ -34,33 +64,63 @@ impl Reader {
         &self,
         read: impl for<'a> FnOnce(&'a dyn Store) -> StoreFuture<'a, T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let now = Instant::now();
-        if self.lock().is_some_and(|until| now < until) {
+        let began = Instant::now();
+        if self.lock().is_blind(began) {
             return Err(StoreError::Away);
         }
         let store = Arc::clone(&self.store);
         let reading = tokio::spawn(async move { read(&*store).await });
         let error = match tokio::time::timeout(self.wait, reading).await {
-            Ok(Ok(Ok(found))) => return Ok(found),
+            Ok(Ok(Ok(found))) => {
+                self.answers();
+                return Ok(found);
+            }
             Ok(Ok(Err(error))) => error,
             Ok(Err(panicked)) => StoreError::Unavailable(panicked.to_string()),
             Err(_) => StoreError::TimedOut(self.wait),
         };
         // That it is known to be away costs no time.
         if !error.was_answered() && error.is_news() {
-            *self.lock() = Some(Instant::now() + self.wait);
+            self.lock().failed(began, Instant::now(), self.wait);
         }
         Err(error)
     }
 
     /// Takes note that the database answers: the next read is tried at once.
     pub fn answers(&self) {
-        *self.lock() = None;
+        self.lock().answered(Instant::now());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.blind_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Sight> {
+        self.sight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAIT: Duration = Duration::from_secs(2);
+
+    #[test]
+    fn database_that_answers_no_read_is_left_alone_for_a_while() {
+        let began = Instant::now();
+        let ended = began + WAIT;
+        let mut sight = Sight::default();
+        sight.answered(began - WAIT);
+        sight.failed(began, ended, WAIT);
+        assert!(sight.is_blind(ended));
+        assert!(!sight.is_blind(ended + WAIT));
+        sight.answered(ended);
+        assert!(!sight.is_blind(ended));
+    }
+
+    #[test]
+    fn slow_read_beside_answered_ones_blinds_nothing() {
+        let began = Instant::now();
+        let mut sight = Sight::default();
+        sight.answered(began + WAIT / 2);
+        sight.failed(began, began + WAIT, WAIT);
+        assert!(!sight.is_blind(began + WAIT));
     }
 }

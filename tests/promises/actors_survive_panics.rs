@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::support::checks::{diary_is_kept, everything_holds, ledger_closes};
+use crate::support::checks::{diary_is_kept, everything_holds, pipeline_drains};
 use crate::support::crowd::{Crowd, Outcome};
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
@@ -109,7 +109,7 @@ fn the_retry_scheduler_keeps_its_schedule_through_a_panic() {
     let service = with_faults().start();
     let (client, database) = (service.client(), service.database());
     client.like(1, 1);
-    ledger_closes(database);
+    pipeline_drains(&service);
     client.provoke("retry_scheduler");
     until("the restart", PATIENCE, || {
         match client.actor("retry_scheduler").restarts {
@@ -121,7 +121,7 @@ fn the_retry_scheduler_keeps_its_schedule_through_a_panic() {
         "UPDATE sync_events SET status = 'processing', processed_at = NULL, \
         next_attempt_at = '2020-01-01 00:00:00', lease_until = '2020-01-01 00:00:00'",
     ]);
-    ledger_closes(database);
+    pipeline_drains(&service);
     let token = "SELECT fencing_token FROM sync_events";
     assert_eq!(database.number(token), 2);
 }

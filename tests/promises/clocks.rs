@@ -4,7 +4,7 @@ use chrono::{SecondsFormat, TimeDelta, Utc};
 use serde_json::json;
 
 use crate::nats::{LIKES, Publisher, event};
-use crate::support::checks::{everything_holds, ledger_closes, stored_counts, stored_states};
+use crate::support::checks::{everything_holds, pipeline_drains, stored_counts, stored_states};
 use crate::support::clock::Clock;
 use crate::support::database::Database;
 use crate::support::http::Client;
@@ -43,7 +43,7 @@ fn stored(service: &Service, pair: (i64, i64), liked: bool) {
             .then_some(())
             .ok_or(format!("{found:?}"))
     });
-    ledger_closes(service.database());
+    pipeline_drains(service);
 }
 
 /// How far the newest version of a user is ahead of the machine's clock, in seconds.

@@ -4,7 +4,7 @@
 use chrono::{NaiveDateTime, TimeDelta, Utc};
 
 use crate::support::checks::{
-    diary_is_kept, everything_holds, ledger_closes, pipeline_drains, reads_equal_database,
+    diary_is_kept, everything_holds, pipeline_drains, reads_equal_database,
 };
 use crate::support::crowd::{Crowd, Diary};
 use crate::support::database::{Database, Value};
@@ -55,7 +55,7 @@ fn a_like_and_an_unlike_are_one_row_each_and_one_state() {
     let liked = client_answer(&answer, 42, 7, true);
     assert_eq!((liked.changed, liked.like_count), (Some(true), Some(1)));
 
-    ledger_closes(database);
+    pipeline_drains(&service);
     assert_eq!(client.read(42, 7), like_of(42, 7, true, 1));
     let id = liked.event_id.as_str();
     assert_eq!(
@@ -126,7 +126,7 @@ fn a_like_and_an_unlike_are_one_row_each_and_one_state() {
     let answer = client.try_like("DELETE", 42, 7).expect("an answer");
     let unliked = client_answer(&answer, 42, 7, false);
     assert_eq!((unliked.changed, unliked.like_count), (Some(true), Some(0)));
-    ledger_closes(database);
+    pipeline_drains(&service);
     assert_eq!(client.read(42, 7), like_of(42, 7, false, 0));
     is_now_in_utc(database, "video_likes", "deleted_at");
     assert_eq!(
@@ -211,14 +211,14 @@ fn an_older_like_that_arrives_late_does_not_come_back() {
     let (client, database) = (service.client(), service.database());
     client.like(42, 7);
     client.unlike(42, 7);
-    ledger_closes(database);
+    pipeline_drains(&service);
     // As if the like had lost its way: its ledger row is open again, and abandoned.
     database.execute(&[
         "UPDATE sync_events SET status = 'pending', processed_at = NULL, \
         next_attempt_at = '2020-01-01 00:00:00', lease_until = '2020-01-01 00:00:00' \
         WHERE action_type = 'like'",
     ]);
-    ledger_closes(database);
+    pipeline_drains(&service);
     let done_twice = "SELECT fencing_token FROM sync_events WHERE action_type = 'like'";
     assert_eq!(database.number(done_twice), 2);
     assert_eq!(
@@ -271,7 +271,7 @@ fn a_lost_claim_closes_no_row(setup: Setup) {
         "UPDATE sync_events SET next_attempt_at = '2020-01-01 00:00:00', \
         lease_until = '2020-01-01 00:00:00' WHERE user_id = 42",
     ]);
-    ledger_closes(database);
+    pipeline_drains(&service);
     assert_eq!(
         database.rows("SELECT status, fencing_token FROM sync_events WHERE user_id = 42"),
         row(&["completed".into(), 3.into()])

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 
 use rand::RngExt;
 
-use crate::support::checks::{everything_holds, ledger_closes, stored_once};
+use crate::support::checks::{everything_holds, pipeline_drains, stored_once};
 use crate::support::seed;
 use crate::support::servers::Kind;
 use crate::support::service::Setup;
@@ -44,7 +44,7 @@ fn each_request_is_one_behavior(setup: Setup) {
             .collect()
     });
     everything_holds(&service);
-    ledger_closes(service.database());
+    pipeline_drains(&service);
     stored_once(service.database(), events.iter().map(String::as_str));
     let behaviors = service
         .database()

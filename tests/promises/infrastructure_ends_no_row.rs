@@ -1,7 +1,7 @@
 //! A database that is locked, full or half migrated ends no acknowledged event, however long it takes; one that
 //! rejects an event does, after `max_retries`.
 
-use crate::support::checks::{everything_holds, ledger_closes};
+use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::database::Database;
 use crate::support::servers::Kind;
 use crate::support::service::Setup;
@@ -33,7 +33,7 @@ fn locked_table_ends_no_row(setup: Setup) {
     let service = setup.start();
     let (client, database) = (service.client(), service.database());
     client.like(1, VIDEO);
-    ledger_closes(database);
+    pipeline_drains(&service);
 
     let locked = database.hold_tables(&["video_likes"]);
     for user in USERS {
@@ -106,7 +106,7 @@ fn missing_table_ends_no_row() {
             }
         });
         database.execute(&["ALTER TABLE video_likes_away RENAME TO video_likes"]);
-        ledger_closes(database);
+        pipeline_drains(&service);
         let row = database.rows("SELECT status, retry_count FROM sync_events");
         assert_eq!((row[0][0].text(), row[0][1].number()), ("completed", 0));
         everything_holds(&service);
@@ -121,7 +121,7 @@ fn event_that_a_trigger_rejects_is_dead_after_max_retries() {
         database.refuse_likes_of(2, "lock timeout, connection, shutdown");
         client.like(1, VIDEO);
         client.like(2, VIDEO);
-        ledger_closes(database);
+        pipeline_drains(&service);
         let rows = database.rows("SELECT status, retry_count FROM sync_events ORDER BY user_id");
         let ended: Vec<_> = rows
             .iter()

@@ -60,7 +60,8 @@ impl Whole {
     }
 
     fn setup(&self) -> Setup {
-        self.stack.setup().on(&Database::first_of(&self.database))
+        let setup = self.stack.setup().on(&Database::first_of(&self.database));
+        setup.set("LIKEWISE_READ_TIMEOUT_SECONDS", 2)
     }
 
     fn server(&mut self, part: Part) -> &mut Server {

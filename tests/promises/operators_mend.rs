@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::checks::{ledger_closes, pipeline_drains};
+use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
 use crate::support::servers::Kind;
@@ -295,7 +295,7 @@ fn a_timeline_tells_every_step_of_a_like() {
     let service = stack.setup().start();
     let (client, database) = (service.client(), service.database());
     client.like(1, 7);
-    ledger_closes(database);
+    pipeline_drains(&service);
     database.execute(&["ALTER TABLE video_likes RENAME TO away"]);
     let accepted = client.like(2, 7);
     let timeline = |id: &str| client.get(&format!("/admin/ledger/events/{id}"));
@@ -318,7 +318,7 @@ fn a_timeline_tells_every_step_of_a_like() {
         &Value::Null,
     );
     assert!([200, 409].contains(&retried.status), "{retried:?}");
-    ledger_closes(database);
+    pipeline_drains(&service);
     let told = timeline(&accepted.event_id).json();
     let steps = steps(&told);
     assert_eq!(

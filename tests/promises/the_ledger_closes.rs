@@ -4,7 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::support::checks::{everything_holds, ledger_closes, open_rows};
+use crate::support::checks::{everything_holds, open_rows, pipeline_drains};
 use crate::support::database::{Database, Value};
 use crate::support::http::Client;
 use crate::support::servers::Kind;
@@ -186,7 +186,7 @@ fn what_is_left_is_finished(setup: Setup) {
         "UPDATE sync_events SET next_attempt_at = '{due}', lease_until = '{due}' \
          WHERE next_attempt_at IS NOT NULL"
     )]);
-    ledger_closes(database);
+    pipeline_drains(&service);
     assert_eq!(client.read(1, VIDEO).like_count, Some(6));
     everything_holds(&service);
 }
@@ -223,7 +223,7 @@ fn failed_attempts_are_tried_again(setup: Setup) {
     let service = setup.start();
     let (client, database) = (service.client(), service.database());
     client.like(1, VIDEO);
-    ledger_closes(database);
+    pipeline_drains(&service);
     take_read_model_away(&service);
     let accepted = client.like(2, VIDEO);
     assert_eq!(accepted.durability, "database");
@@ -249,7 +249,7 @@ fn failed_attempts_are_tried_again(setup: Setup) {
     );
 
     bring_read_model_back(&service);
-    ledger_closes(database);
+    pipeline_drains(&service);
     let row = ledger_of(database, 2);
     assert_eq!((row[0].text(), row[3].text()), ("completed", "closed"));
     assert_eq!(client.read(2, VIDEO).like_count, Some(2));
@@ -261,11 +261,11 @@ fn a_row_that_fails_too_often_is_dead_and_the_cache_forgets_it() {
     let service = Setup::new().set("LIKEWISE_MAX_RETRIES", 0).start();
     let (client, database) = (service.client(), service.database());
     client.like(1, VIDEO);
-    ledger_closes(database);
+    pipeline_drains(&service);
     take_read_model_away(&service);
     client.like(2, VIDEO);
     client.unlike(1, VIDEO);
-    ledger_closes(database);
+    pipeline_drains(&service);
     bring_read_model_back(&service);
     assert_eq!(ledger_of(database, 2), ledger("dead", 1, 1, "closed"));
     let reasons = database.texts("SELECT error_message FROM sync_events WHERE status = 'dead'");
@@ -294,7 +294,7 @@ fn an_event_whose_workers_all_die_is_dead_and_the_cache_forgets_it() {
     let service = Setup::new().start();
     let (client, database) = (service.client(), service.database());
     client.like(1, VIDEO);
-    ledger_closes(database);
+    pipeline_drains(&service);
     // Another worker has it, and the cache shows it as on its way.
     database.claim_for_another_worker(USER);
     client.like(USER, VIDEO);
@@ -305,7 +305,7 @@ fn an_event_whose_workers_all_die_is_dead_and_the_cache_forgets_it() {
          next_attempt_at = '2020-01-01 00:00:00', lease_until = '2020-01-01 00:00:00' \
          WHERE user_id = {USER}"
     )]);
-    ledger_closes(database);
+    pipeline_drains(&service);
     assert_eq!(ledger_of(database, USER)[0].text(), "dead");
     until("the cache to forget what is dead", PATIENCE, || {
         let read = client.read(USER, VIDEO);
@@ -380,7 +380,7 @@ fn a_refused_row_falls_alone(setup: Setup, refuse: fn(&Database, i64, &str)) {
     for like in likes {
         like.join().expect("an accepted like");
     }
-    ledger_closes(database);
+    pipeline_drains(&service);
     assert_eq!(ledger_of(database, BAD), ledger("dead", 1, 1, "closed"));
     let reasons = database.texts("SELECT error_message FROM sync_events WHERE status = 'dead'");
     assert_eq!(reasons.len(), 1);

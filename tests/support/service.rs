@@ -45,6 +45,8 @@ impl Setup {
             clock: None,
         }
         .set("LIKEWISE_HTTP_ADDR", "127.0.0.1:0")
+        // A busy machine is slow, and its database not away. Tests of a database that is away set less.
+        .set("LIKEWISE_READ_TIMEOUT_SECONDS", 30)
     }
 
     /// On a database of its own on the server of this kind, and a Redis and a NATS of its own.
