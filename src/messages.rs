@@ -155,7 +155,10 @@ pub enum NotRecorded {
     /// The database cannot take any now.
     #[error("{0}")]
     Unavailable(String),
-    /// The database refuses one of these.
+    /// The database rejects one of these, and may take it another time.
+    #[error("{0}")]
+    Rejected(String),
+    /// The database can never store one of these.
     #[error("{0}")]
     Refused(String),
 }

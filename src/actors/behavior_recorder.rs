@@ -133,9 +133,8 @@ impl Recording {
             }
             let reason = error.to_string();
             answers[part].fill(Err(match error.kind() {
-                FailureKind::Infrastructure | FailureKind::Rejected => {
-                    NotRecorded::Unavailable(reason)
-                }
+                FailureKind::Infrastructure => NotRecorded::Unavailable(reason),
+                FailureKind::Rejected => NotRecorded::Rejected(reason),
                 FailureKind::Invalid => NotRecorded::Refused(reason),
             }));
         }

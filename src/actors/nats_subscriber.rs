@@ -1,8 +1,9 @@
 //! Takes events from JetStream, ours and other services', hands them to the behavior recorder, and
 //! acknowledges them once they are committed. What is no event goes into quarantine.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
@@ -41,6 +42,8 @@ pub struct SubscriberOptions {
     pub stalled_after: Duration,
     /// How long a message that could not be recorded waits for its next delivery.
     pub redeliver: Backoff,
+    /// How often the database may reject an event and be asked again before the event goes into quarantine.
+    pub max_retries: u32,
     /// How long pulling pauses when messages could not be recorded.
     pub pause: Duration,
 }
@@ -77,6 +80,7 @@ impl NatsSubscriber {
             stopped: AtomicBool::new(false),
             in_work: AtomicUsize::new(0),
             pending: AtomicU64::new(0),
+            rejections: Rejections::default(),
         });
         let watched = Arc::downgrade(&subscription);
         subscription.vitals.set_details(move || {
@@ -202,6 +206,40 @@ struct Subscription {
     stopped: AtomicBool,
     in_work: AtomicUsize,
     pending: AtomicU64,
+    rejections: Rejections,
+}
+
+/// How often the database has rejected messages that are still in the stream. The server's count of deliveries does
+/// not tell: it grows with every outage. As many messages are remembered as may be unacknowledged.
+#[derive(Debug, Default)]
+struct Rejections(Mutex<HashMap<u64, u32>>);
+
+impl Rejections {
+    /// Counts one more; answers how many there are.
+    fn add(&self, message: &Message) -> u32 {
+        let Ok(info) = message.info() else {
+            return 0;
+        };
+        let mut counts = self.lock();
+        let count = counts.entry(info.stream_sequence).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// Forgets messages that leave the stream.
+    fn forget(&self, messages: &[Message]) {
+        let mut counts = self.lock();
+        if counts.is_empty() {
+            return;
+        }
+        for info in messages.iter().flat_map(Message::info) {
+            counts.remove(&info.stream_sequence);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Subscription {
@@ -332,14 +370,14 @@ impl Subscription {
         }
     }
 
-    /// Records a batch. If the database refuses one of its events for good, each goes alone, and the
-    /// refused ones into quarantine.
+    /// Records a batch. If the database takes none of it because of one of its events, each goes alone. One that
+    /// can never be stored goes into quarantine, as does one that was rejected too often.
     async fn record(&self, events: Vec<BehaviorEvent>, messages: Vec<Message>) {
         match self.ask(events.clone()).await {
             Ok(conflicts) if conflicts.is_empty() => self.acknowledge(messages).await,
             Ok(conflicts) => self.part(events, messages, &conflicts).await,
             Err(NotRecorded::Unavailable(_)) => self.redeliver(messages).await,
-            Err(NotRecorded::Refused(_)) => {
+            Err(NotRecorded::Refused(_) | NotRecorded::Rejected(_)) => {
                 let (mut recorded, mut refused, mut later) = (Vec::new(), Vec::new(), Vec::new());
                 let mut without_effect = Vec::new();
                 for (event, message) in events.into_iter().zip(messages) {
@@ -354,6 +392,14 @@ impl Subscription {
                         Err(NotRecorded::Refused(reason)) => {
                             refused.push((message, reason));
                             without_effect.extend(row);
+                        }
+                        Err(NotRecorded::Rejected(reason)) => {
+                            if self.rejections.add(&message) > self.options.max_retries {
+                                refused.push((message, reason));
+                                without_effect.extend(row);
+                            } else {
+                                later.push(message);
+                            }
                         }
                         Err(NotRecorded::Unavailable(_)) => later.push(message),
                     }
@@ -398,6 +444,7 @@ impl Subscription {
     /// Acknowledges, and waits for the server to say that it has heard. An acknowledgement that is lost
     /// costs a redelivery, which the ledger recognises.
     async fn acknowledge(&self, messages: Vec<Message>) {
+        self.rejections.forget(&messages);
         let acknowledged = join_all(messages.iter().map(Message::double_ack)).await;
         self.vitals.progress(
             acknowledged

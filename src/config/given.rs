@@ -387,6 +387,12 @@ impl Given {
             1..=1_000_000,
             "between 1 and 1000000",
         )?;
+        let max_retries = in_range(
+            "LIKEWISE_MAX_RETRIES",
+            self.max_retries.unwrap_or(10),
+            0..=1_000,
+            "between 0 and 1000",
+        )?;
         let longest_attempt = Lease::longest_attempt(lease);
         let database_timeout = match self.database_timeout_seconds {
             None => longest_attempt.min(Duration::from_secs(10)),
@@ -456,6 +462,7 @@ impl Given {
                     base: Duration::from_millis(500),
                     cap: Duration::from_secs(10),
                 },
+                max_retries: max_retries.unsigned_abs(),
                 pause: Duration::from_millis(500),
             },
             store: StoreOptions {
@@ -476,12 +483,7 @@ impl Given {
                 // One at a time, so that batches grow under load; recording and syncing overlap.
                 lanes: 1,
                 lease,
-                max_retries: in_range(
-                    "LIKEWISE_MAX_RETRIES",
-                    self.max_retries.unwrap_or(10),
-                    0..=1_000,
-                    "between 0 and 1000",
-                )?,
+                max_retries,
             },
             sync: SyncOptions {
                 largest_batch: batch_size,

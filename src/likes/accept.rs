@@ -304,7 +304,9 @@ impl Likes {
                 "the event's id belongs to another event".into(),
             )),
             Ok(Err(NotRecorded::Refused(reason))) => Err(NotAccepted::Internal(reason)),
-            Ok(Err(NotRecorded::Unavailable(_))) | Err(_) => Err(NotAccepted::Unavailable),
+            Ok(Err(NotRecorded::Unavailable(_) | NotRecorded::Rejected(_))) | Err(_) => {
+                Err(NotAccepted::Unavailable)
+            }
         }
     }
 }

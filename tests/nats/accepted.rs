@@ -169,6 +169,7 @@ fn quarantined_acknowledged_event_is_lost_until_republished() {
     let service = stack
         .setup()
         .set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0)
+        .set("LIKEWISE_MAX_RETRIES", 1)
         .start();
     let client = service.client();
     service.database().execute(&[&format!(

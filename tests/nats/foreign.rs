@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{LIKES, Publisher, event};
-use crate::support::checks::{everything_holds, ledger_closes, stored_counts, stored_states};
+use crate::support::checks::{
+    everything_holds, ledger_closes, pipeline_drains, stored_counts, stored_states,
+};
 use crate::support::service::Service;
 use crate::support::stack::Stack;
 use crate::support::{PATIENCE, seed, until};
@@ -132,7 +134,7 @@ fn duplicates_and_reordered_events_count_once_and_the_newest_wins() {
 fn a_like_that_the_database_will_not_record_is_kept_in_quarantine_and_taken_back() {
     const REFUSED: i64 = 13;
     let stack = Stack::start();
-    let service = stack.setup().start();
+    let service = stack.setup().set("LIKEWISE_MAX_RETRIES", 1).start();
     let client = service.client();
     service.database().execute(&[&format!(
         "CREATE TRIGGER refuse BEFORE INSERT ON user_behaviors WHEN NEW.user_id = {REFUSED} \
@@ -148,6 +150,35 @@ fn a_like_that_the_database_will_not_record_is_kept_in_quarantine_and_taken_back
             .ok_or(format!("{read:?}"))
     });
     taken(&service, 1, 1);
+}
+
+#[test]
+fn rejected_event_waits_and_holds_up_no_neighbor() {
+    const REJECTED: i64 = 13;
+    let stack = Stack::start();
+    let service = stack.setup().set("LIKEWISE_MAX_RETRIES", 1_000).start();
+    let (client, database) = (service.client(), service.database());
+    database.execute(&[&format!(
+        "CREATE TRIGGER refuse BEFORE INSERT ON user_behaviors WHEN NEW.user_id = {REJECTED} \
+         BEGIN SELECT RAISE(ABORT, 'a constraint of the product'); END"
+    )]);
+    client.like(REJECTED, 7);
+    for user in 1..=5 {
+        client.like(user, 7);
+    }
+    until("the neighbors to be recorded", PATIENCE, || match database
+        .number("SELECT COUNT(*) FROM video_likes")
+    {
+        5 => Ok(()),
+        rows => Err(format!("{rows} likes")),
+    });
+    let quarantined = "SELECT COUNT(*) FROM quarantined_events";
+    assert_eq!(database.number(quarantined), 0);
+    database.execute(&["DROP TRIGGER refuse"]);
+    pipeline_drains(&service);
+    assert_eq!(database.number(quarantined), 0);
+    assert_eq!(client.read(REJECTED, 7).like_count, Some(6));
+    everything_holds(&service);
 }
 
 #[test]

@@ -239,7 +239,10 @@ impl World {
                 };
                 delivery.stage = match answer {
                     Ok(_) => Stage::Recorded,
-                    Err(NotRecorded::Unavailable(_)) => Stage::Unavailable,
+                    // Nothing here is rejected for a while only.
+                    Err(NotRecorded::Unavailable(_) | NotRecorded::Rejected(_)) => {
+                        Stage::Unavailable
+                    }
                     Err(NotRecorded::Refused(_)) => Stage::Refused,
                 };
                 let Ok(conflicts) = answer else {
@@ -286,9 +289,8 @@ impl World {
 
 fn not_recorded(error: &StoreError) -> NotRecorded {
     match error.kind() {
-        FailureKind::Infrastructure | FailureKind::Rejected => {
-            NotRecorded::Unavailable(error.to_string())
-        }
+        FailureKind::Infrastructure => NotRecorded::Unavailable(error.to_string()),
+        FailureKind::Rejected => NotRecorded::Rejected(error.to_string()),
         FailureKind::Invalid => NotRecorded::Refused(error.to_string()),
     }
 }
