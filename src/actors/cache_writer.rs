@@ -155,10 +155,7 @@ pub(crate) async fn take_back(
     let mut answers = Vec::new();
     for row in dead {
         let put_back = Forget {
-            pair: Pair {
-                resource: row.resource,
-                user_id: row.user_id,
-            },
+            pair: row.pair(),
             version: row.version,
         };
         // A cache writer that has stopped does so only in a shutdown, when the cache ends too.

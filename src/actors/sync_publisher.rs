@@ -1,7 +1,7 @@
 //! Brings read models, counts and ledger up to recorded like events, many in one transaction, and then
 //! settles the cache and announces the counts that changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,17 +11,20 @@ use actix::{Context, Handler};
 use super::cache_writer::{CacheWriter, take_back};
 use super::failures::bisect;
 use super::kit::{Batcher, Mailbox, Parcel, Vitals, spawn_batch, spawn_work, supervise_batching};
-use crate::domain::{Backoff, FailureKind, LedgerRow, Verdict};
+use crate::domain::{Backoff, FailureKind, LedgerRow, Pair, Verdict};
 use crate::messages::{Settle, Sync};
 use crate::nats::Broker;
-use crate::store::{FailedAttempt, Settled, Store, StoreError};
+use crate::store::{FailedAttempt, Found, Settled, Store, StoreError};
 use crate::telemetry::{AttemptsFailed, BatchSynced, Part, PartFailed, PartWorked};
 
 /// What the log calls it.
 const WRITING_DOWN: &str = "writing down failed attempts";
 
-/// The waits between the tries to write failed attempts down.
-const WRITE_DOWN: Backoff = Backoff {
+/// What the log calls looking up what a commit has stored.
+const LOOKING_UP: &str = "looking up what is stored after failed attempts";
+
+/// The waits between the tries of what follows a failed attempt.
+const TRY_AGAIN: Backoff = Backoff {
     base: Duration::from_millis(100),
     cap: Duration::from_secs(1),
 };
@@ -213,32 +216,68 @@ impl Syncing {
             }
             .emit();
         }
-        let mut tries = 0;
-        while let Err(error) = self.store.fail(&attempts, now).await {
-            if error.is_news() {
-                PartFailed {
-                    part: Part::Database,
-                    doing: WRITING_DOWN,
-                    error: &error,
-                }
-                .emit();
-            }
-            if error.kind() != FailureKind::Infrastructure {
-                return;
-            }
-            tries += 1;
-            tokio::time::sleep(WRITE_DOWN.draw(tries)).await;
+        let written = self.insist(WRITING_DOWN, async || self.store.fail(&attempts, now).await);
+        if written.await.is_none() {
+            return;
         }
-        PartWorked {
-            part: Part::Database,
-            doing: WRITING_DOWN,
-        }
-        .emit();
         let dead = attempts
             .iter()
             .filter(|attempt| attempt.verdict == Verdict::Dead)
             .map(|attempt| &attempt.row);
         take_back(&self.cache_writer, dead).await;
+        if error.kind() == FailureKind::Infrastructure {
+            self.settle_what_is_stored(rows).await;
+        }
+    }
+
+    /// Settles the cache with what the database holds. A commit whose answer was lost has completed the rows, and
+    /// nobody would settle them again.
+    async fn settle_what_is_stored(&self, rows: &[LedgerRow]) {
+        let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
+        let found = self.insist(LOOKING_UP, async || self.store.find(&pairs).await);
+        if let Some(Found { states, counts }) = found.await {
+            let settled = Settled {
+                states,
+                counts,
+                changed: Vec::new(),
+            };
+            self.settle(settled).await;
+        }
+    }
+
+    /// Calls the database again for as long as the infrastructure fails; `None` if it fails otherwise.
+    async fn insist<T>(
+        &self,
+        doing: &'static str,
+        call: impl AsyncFn() -> Result<T, StoreError>,
+    ) -> Option<T> {
+        let mut tries = 0;
+        loop {
+            let error = match call().await {
+                Ok(done) => {
+                    PartWorked {
+                        part: Part::Database,
+                        doing,
+                    }
+                    .emit();
+                    return Some(done);
+                }
+                Err(error) => error,
+            };
+            if error.is_news() {
+                PartFailed {
+                    part: Part::Database,
+                    doing,
+                    error: &error,
+                }
+                .emit();
+            }
+            if error.kind() != FailureKind::Infrastructure {
+                return None;
+            }
+            tries += 1;
+            tokio::time::sleep(TRY_AGAIN.draw(tries)).await;
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::behavior::{Action, BehaviorEvent, Resource, UnknownWord, UserId};
+use super::fold::Pair;
 use super::version::Version;
 
 /// How far a like event has come: `sync_events.status`.
@@ -199,6 +200,15 @@ impl LedgerRow {
             max_retries,
             fencing_token: Self::FIRST_TOKEN,
         })
+    }
+
+    /// The pair that its event likes or unlikes.
+    #[must_use]
+    pub const fn pair(&self) -> Pair {
+        Pair {
+            resource: self.resource,
+            user_id: self.user_id,
+        }
     }
 
     /// Returns whether the other row asks for the same of the same pair, under the same version.

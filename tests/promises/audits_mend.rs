@@ -144,6 +144,8 @@ fn corrupt_redis(url: &str) -> u64 {
         .arg("likewise:*")
         .query(&mut connection)
         .expect("keys");
+    // No entry, but what the service writes to see that it can.
+    keys.retain(|key| !key.contains("{probe}"));
     keys.sort();
     let mut planted = 0;
     for (n, key) in keys.iter().enumerate() {

@@ -44,6 +44,11 @@ fn kill_9_loses_nothing(setup: Setup, rounds: usize) {
             drop(starting);
         }
         let service = setup.start();
+        // One that was killed while it migrated leaves its lease behind.
+        until("the service to be ready", PATIENCE, || {
+            let answer = service.client().get("/readyz");
+            (answer.status == 200).then_some(()).ok_or(answer.text)
+        });
         let running = CROWD.start(&service, &mut rng);
         running.wait_for(rng.random_range(20..500));
         sleep(Duration::from_micros(rng.random_range(0..20_000)));

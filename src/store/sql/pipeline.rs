@@ -154,17 +154,13 @@ macro_rules! sql_store {
                 let mut counts = self.lock_counts_on(connection, &resources, now).await?;
                 let completed = self.complete_on(connection, rows, now).await?;
 
-                let pair = |row: &LedgerRow| Pair {
-                    resource: row.resource,
-                    user_id: row.user_id,
-                };
-                let pairs: BTreeSet<Pair> = rows.iter().map(pair).collect();
+                let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
                 let mut states = self.states_on(connection, &pairs).await?;
                 let fold = Fold::of(
                     |pair| states.get(pair).copied(),
                     completed
                         .iter()
-                        .map(|row| (pair(row), Mark::new(row.version, row.action))),
+                        .map(|row| (row.pair(), Mark::new(row.version, row.action))),
                 );
 
                 let written = fold.changed.iter().map(|pair| (pair, &fold.states[pair]));

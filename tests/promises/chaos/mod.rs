@@ -74,7 +74,7 @@ struct Chaos {
 fn quick(setup: Setup) -> Setup {
     setup
         .set("LIKEWISE_LEASE_SECONDS", 3)
-        .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 3)
+        .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 2)
         .set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0)
 }
 
