@@ -29,7 +29,7 @@ use crate::actors::{
 };
 use crate::cache::{Cache, CacheError, MemoryCache, RedisCache};
 use crate::config::{ConfigError, Settings};
-use crate::domain::HybridClock;
+use crate::domain::{HybridClock, Version};
 use crate::health::{PartsGone, Probe};
 use crate::likes::{Likes, Lookups};
 use crate::maintenance;
@@ -367,7 +367,7 @@ async fn learn(clock: &HybridClock, store: &dyn Store) {
         store.newest_version(LEARN_FROM).await
     };
     match newest.await {
-        Ok(newest) => clock.observe(newest),
+        Ok(newest) => clock.observe_at(newest, Version::at(store.now())),
         Err(error) => PartFailed {
             part: Part::Database,
             doing: "reading the newest version",

@@ -18,7 +18,6 @@ use tokio::sync::Semaphore;
 use super::behavior_recorder::BehaviorRecorder;
 use super::cache_writer::{CacheWriter, take_back};
 use super::kit::{Mailbox, Provoke, Turn, Vitals, spawn_work};
-use crate::domain::version::wall_clock;
 use crate::domain::{Backoff, BehaviorEvent, LedgerRow, Origin, Source, Version};
 use crate::messages::{NotRecorded, Record};
 use crate::nats::{Broker, Incoming, NatsError, decode};
@@ -349,7 +348,7 @@ impl Subscription {
                 body: &message.payload,
                 sequence: info.stream_sequence,
             };
-            match decode(&incoming, latest_clock(&info)) {
+            match decode(&incoming, self.latest_clock(&info)) {
                 Ok(event) => {
                     events.push(event);
                     recordable.push(message);
@@ -535,17 +534,17 @@ impl Subscription {
         })
     }
 
+    /// The clock that a foreign event's time is judged by: the later of the database's and the NATS server's when
+    /// it stored the message, so that neither alone can refuse an event for being behind.
+    fn latest_clock(&self, info: &async_nats::jetstream::message::Info<'_>) -> Version {
+        let stored = info.published.unix_timestamp_nanos() / 1_000;
+        Version::at(self.store.now()).max(Version(i64::try_from(stored).unwrap_or(0)))
+    }
+
     fn failed(&self, part: Part, doing: &'static str, error: &dyn std::fmt::Display) {
         self.vitals.failed(&error);
         PartFailed { part, doing, error }.emit();
     }
-}
-
-/// The clock that a foreign event's time is judged by: the later of this process's and the NATS server's when
-/// it stored the message, so that neither alone can refuse an event for being behind.
-fn latest_clock(info: &async_nats::jetstream::message::Info<'_>) -> Version {
-    let stored = info.published.unix_timestamp_nanos() / 1_000;
-    wall_clock().max(Version(i64::try_from(stored).unwrap_or(0)))
 }
 
 /// The start of a text, as much as a column takes, and without what a database does not.

@@ -1,7 +1,7 @@
 //! Versions: the order of two events of the same user and resource.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -33,8 +33,9 @@ impl Version {
     }
 }
 
-/// A hybrid logical clock: it follows the wall clock, and neither repeats a version nor runs behind one that
-/// it has observed while the wall clock steps back by less than [`MAX_LEAD`](Self::MAX_LEAD).
+/// A hybrid logical clock: it follows a wall clock, and neither repeats a version nor runs behind one that it
+/// has observed while the wall clock steps back by less than [`MAX_LEAD`](Self::MAX_LEAD). Whoever draws says what the
+/// wall clock shows: the database's, where it has one, so that all processes follow the same.
 #[derive(Debug, Default)]
 pub struct HybridClock {
     last: AtomicI64,
@@ -50,23 +51,13 @@ impl HybridClock {
     /// How far ahead of the wall clock an event from elsewhere may be dated.
     pub const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
 
-    /// Draws the next version: `max(wall clock, last + 1)`, or the wall clock if `last` is further ahead of it
-    /// than [`MAX_LEAD`](Self::MAX_LEAD).
-    pub fn next(&self) -> Version {
-        self.next_at(wall_clock())
-    }
-
-    /// [`next`](Self::next) at a given wall clock.
+    /// Draws the next version: `max(wall, last + 1)`, or `wall` if `last` is further ahead of it than
+    /// [`MAX_LEAD`](Self::MAX_LEAD).
     pub fn next_at(&self, wall: Version) -> Version {
         self.next_of_at(1, wall)
     }
 
     /// Draws `count` versions that follow one another without a gap, and returns the first.
-    pub fn next_of(&self, count: usize) -> Version {
-        self.next_of_at(count, wall_clock())
-    }
-
-    /// [`next_of`](Self::next_of) at a given wall clock.
     pub fn next_of_at(&self, count: usize, wall: Version) -> Version {
         let further = i64::try_from(count).unwrap_or(i64::MAX) - 1;
         let first = |last: i64| {
@@ -87,22 +78,12 @@ impl HybridClock {
 
     /// Draws a version above one that the request's pair already holds, however far ahead that one is. The
     /// clock itself stays where it is, so that no other pair follows into the future.
-    pub fn above(&self, newer: Version) -> Version {
-        self.above_at(newer, wall_clock())
-    }
-
-    /// [`above`](Self::above) at a given wall clock.
     pub fn above_at(&self, newer: Version, wall: Version) -> Version {
         self.next_at(wall).max(Version(newer.0.saturating_add(1)))
     }
 
     /// Takes note of a version drawn elsewhere, so that the next one drawn here is newer. One that is further
     /// ahead than [`MAX_LEAD`](Self::MAX_LEAD) does not move the clock.
-    pub fn observe(&self, seen: Version) {
-        self.observe_at(seen, wall_clock());
-    }
-
-    /// [`observe`](Self::observe) at a given wall clock.
     pub fn observe_at(&self, seen: Version, wall: Version) {
         if !Self::leads(seen, wall, Self::MAX_LEAD) {
             self.last.fetch_max(seen.0, Ordering::Relaxed);
@@ -118,15 +99,6 @@ impl HybridClock {
     pub fn is_too_far_ahead(seen: Version, wall: Version) -> bool {
         Self::leads(seen, wall, Self::MAX_AHEAD)
     }
-}
-
-/// The version of this moment on the wall clock.
-#[must_use]
-pub fn wall_clock() -> Version {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Version(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -203,7 +175,13 @@ mod tests {
         let clock = HybridClock::default();
         let mut drawn: Vec<Version> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..5_000).map(|_| clock.next()).collect::<Vec<_>>()))
+                .map(|_| {
+                    scope.spawn(|| {
+                        (0..5_000)
+                            .map(|_| clock.next_at(Version(1_000_000)))
+                            .collect::<Vec<_>>()
+                    })
+                })
                 .collect();
             threads
                 .into_iter()

@@ -173,7 +173,7 @@ impl Likes {
             };
             // The user acts now, so this request must win over what a clock that runs ahead has dated.
             if let (Some(version), Some(flight)) = (outcome.newer(), &flight) {
-                self.clock.observe(version);
+                self.clock.observe_at(version, self.now());
                 if draft.must_win && !flight.is_followed_by(version) {
                     newer = newer.max(version);
                     draft.identity = None;
@@ -218,7 +218,7 @@ impl Likes {
         } = self.room()?;
         let draw = |newest: Version| match draft.identity {
             Some(identity) => identity.version,
-            None => self.clock.above(newest.max(newer)),
+            None => self.clock.above_at(newest.max(newer), self.now()),
         };
         let flight = asked.pair().map(|pair| self.in_flight.begin(pair, draw));
         let version = match &flight {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::actors::kit::Mailbox;
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher, IdempotencyKeeper};
 use crate::cache::Cache;
-use crate::domain::{HybridClock, InFlight};
+use crate::domain::{HybridClock, InFlight, Version};
 use crate::health::PartsGone;
 use crate::store::Reader;
 
@@ -43,4 +43,12 @@ pub struct Likes {
     pub keeper: Option<Mailbox<IdempotencyKeeper>>,
     /// Which parts are gone.
     pub gone: Arc<PartsGone>,
+}
+
+impl Likes {
+    /// The moment that versions are drawn at: the database's time, which a step of this process's clock does not
+    /// change.
+    fn now(&self) -> Version {
+        Version::at(self.reader.now())
+    }
 }

@@ -90,7 +90,7 @@ impl Likes {
             fingerprint: keyed.fingerprint,
             identity: Identity {
                 event_id: Uuid::now_v7(),
-                version: self.clock.next_of(events.max(1)),
+                version: self.clock.next_of_at(events.max(1), self.now()),
                 resumed: false,
             },
         };

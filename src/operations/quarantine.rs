@@ -7,8 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Desk, OperationError};
-use crate::domain::Origin;
-use crate::domain::version::wall_clock;
+use crate::domain::{Origin, Version};
 use crate::nats::{Incoming, decode, original_id};
 use crate::store::QuarantineEntry;
 use crate::telemetry::OperatorIntervened;
@@ -106,7 +105,7 @@ impl Desk {
             body: &payload,
             sequence: u64::try_from(entry.event.stream_sequence).unwrap_or_default(),
         };
-        let event = decode(&incoming, wall_clock()).map_err(|reason| {
+        let event = decode(&incoming, Version::at(self.store().now())).map_err(|reason| {
             OperationError::Invalid(format!("the message is no event: {reason}"))
         })?;
         let original = entry.event.message_id.as_deref().and_then(original_id);

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+
 use super::{Store, StoreError, StoreFuture};
 
 /// Reads from the database for a bounded time. After a read that found it away none is tried for as long, so that
@@ -84,6 +86,12 @@ impl Reader {
             self.lock().failed(began, Instant::now(), self.wait);
         }
         Err(error)
+    }
+
+    /// Returns the database's time, without asking it.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.store.now()
     }
 
     /// Takes note that the database answers: the next read is tried at once.
