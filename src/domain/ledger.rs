@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -243,6 +244,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The longest wait for the infrastructure: once it works again, rows should follow soon, and a claim takes many of
+    /// them.
+    pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
     /// Judges a row after a failed attempt. The back-off grows with the failures of the event, or, for an
     /// infrastructure failure, with the number of claims, which the fencing token counts.
     #[must_use]
@@ -253,14 +258,19 @@ impl Verdict {
         backoff: &Backoff,
         draw: f64,
     ) -> Self {
-        let after = |attempts| now + backoff.wait(attempts, draw);
         let failed = row.retry_count.saturating_add(1);
         match kind {
             FailureKind::Infrastructure => {
-                Self::Wait(after(u32::try_from(row.fencing_token).unwrap_or(u32::MAX)))
+                let backoff = Backoff {
+                    cap: backoff.cap.min(Self::LONGEST_WAIT),
+                    ..*backoff
+                };
+                let claims = u32::try_from(row.fencing_token).unwrap_or(u32::MAX);
+                Self::Wait(now + backoff.wait(claims, draw))
             }
             FailureKind::Rejected if failed <= row.max_retries => {
-                Self::Retry(after(u32::try_from(failed).unwrap_or(1)))
+                let attempts = u32::try_from(failed).unwrap_or(1);
+                Self::Retry(now + backoff.wait(attempts, draw))
             }
             FailureKind::Rejected | FailureKind::Invalid => Self::Dead,
         }
@@ -342,8 +352,6 @@ impl Claim {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const BACKOFF: Backoff = Backoff {
@@ -401,7 +409,7 @@ mod tests {
                 .next_attempt_at()
                 .map(|at| at.timestamp())
         });
-        assert_eq!(waits, [1, 2, 4, 60, 60].map(Some));
+        assert_eq!(waits, [1, 2, 4, 30, 30].map(Some));
     }
 
     fn row(retry_count: i32) -> LedgerRow {

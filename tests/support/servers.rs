@@ -164,6 +164,15 @@ impl Server {
     /// Suspends it: connections stay, and nothing is answered.
     pub fn suspend(&self) {
         self.signal_all(Signal::STOP);
+        // On a busy machine a thread may go on for a moment.
+        let process = self.process.as_ref().expect("a running server").id();
+        until("the server to be suspended", PATIENCE, || {
+            let mut states = threads(process).into_iter();
+            match states.find(|state| state != "T") {
+                None => Ok(()),
+                Some(state) => Err(state),
+            }
+        });
     }
 
     /// Lets a suspended server go on.
@@ -309,6 +318,23 @@ impl Drop for Server {
         }
         self.kill();
     }
+}
+
+/// The states of a process's threads, in the letters of the kernel.
+fn threads(process: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("a running process");
+    tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("stat")).ok())
+        // After the name, which is in parentheses and may contain anything.
+        .filter_map(|stat| {
+            stat.rsplit_once(") ")?
+                .1
+                .split(' ')
+                .next()
+                .map(str::to_owned)
+        })
+        .collect()
 }
 
 /// The processes that a process has started.

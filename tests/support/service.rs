@@ -130,11 +130,18 @@ impl Setup {
             let printed = fs::read_to_string(&process.stdout).unwrap_or_default();
             address_in(&printed).ok_or(printed)
         });
-        Service {
+        let service = Service {
             process,
             address,
             setup: self,
-        }
+        };
+        // A slow machine may take longer to migrate than the service waits before it listens.
+        until("the tables to be up to date", PATIENCE, || {
+            let answer = service.client().get("/readyz");
+            let waits = answer.json()["waiting_for"] == "migrations";
+            (!waits).then_some(()).ok_or(answer.text)
+        });
+        service
     }
 
     /// Starts the program, whatever comes of it.
