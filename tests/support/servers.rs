@@ -128,7 +128,13 @@ impl Server {
             .stdout(log.try_clone().expect("a log"))
             .stderr(log);
         self.process = Some(command.spawn().expect("the server starts"));
-        until(&format!("{:?} to answer", self.kind), PATIENCE, || {
+        let what = format!("{:?} to answer", self.kind);
+        until(&what, PATIENCE, || {
+            // PostgreSQL does not start before the last process of one that was killed has gone.
+            let ended = self.process.as_mut().map(Child::try_wait);
+            if matches!(ended, Some(Ok(Some(_)))) {
+                self.process = Some(command.spawn().expect("the server starts"));
+            }
             self.answers().map_err(|error| {
                 let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
                 let last: Vec<_> = log.lines().rev().take(10).collect();
