@@ -243,47 +243,6 @@ fn name_of_redis_may_move_to_another_server() {
 }
 
 #[test]
-fn commit_whose_answer_is_lost_is_settled() {
-    let server = Server::start(Kind::MariaDb);
-    let redis = Server::start(Kind::Redis);
-    let database = Database::first_of(&server);
-    let url = database.url();
-    let (_, rest) = url.split_once("127.0.0.1:").expect("a URL with an address");
-    let (port, _) = rest.split_once('/').expect("a URL with a database");
-    let address = SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")));
-    let forwarder = Forwarder::to(address);
-    let through = url.replace(&address.to_string(), &forwarder.address().to_string());
-    // An api records and syncs its likes without NATS, and nothing else commits beside it.
-    let service = Setup::new()
-        .on(&database)
-        .set("LIKEWISE_DATABASE_URL", through)
-        .set("LIKEWISE_REDIS_URL", redis.url())
-        .start_as(&["serve", "--role", "api"]);
-    let client = service.client();
-    client.like(1, VIDEO);
-    pipeline_drains(&service);
-    // The first commit records, the second one brings the read models up to date.
-    forwarder.lose_answer_to_commit(2);
-    client.like(2, VIDEO);
-    until("the answer to be lost", PATIENCE, || {
-        forwarder
-            .has_lost_the_answer()
-            .then_some(())
-            .ok_or("not yet")
-    });
-    pipeline_drains(&service);
-    client.like(3, VIDEO);
-    pipeline_drains(&service);
-    until("the cache to count each like once", PATIENCE, || {
-        let read = client.read(3, VIDEO);
-        (read.like_count == Some(3))
-            .then_some(())
-            .ok_or(format!("{read:?}"))
-    });
-    everything_holds(&service);
-}
-
-#[test]
 fn lists_are_refused_soon_while_the_database_hangs() {
     let server = Server::start(Kind::MariaDb);
     let service = Setup::new()
