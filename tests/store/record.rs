@@ -141,6 +141,22 @@ fn the_same_from_elsewhere_is_no_conflict(bench: &Bench) {
     again.version.0 += 5;
     bench.sync(&bench.record(&[again]));
     bench.verified();
+    // Both in one batch, recorded together or apart: the version of the first has the effect.
+    for (user_id, together) in [(3, true), (4, false)] {
+        let first = foreign(user_id, Resource::video(7), BehaviorType::Like, 17, "legacy");
+        let mut again = first.clone();
+        again.version.0 += 5;
+        let rows = if together {
+            bench.record(&[first, again])
+        } else {
+            let mut rows = bench.record(&[first]);
+            rows.extend(bench.record(&[again]));
+            rows
+        };
+        assert_eq!(rows.len(), 2);
+        bench.sync(&rows);
+    }
+    bench.verified();
 }
 
 /// A worker that holds something else than the ledger says changes nothing.
