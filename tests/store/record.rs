@@ -143,7 +143,13 @@ fn the_same_from_elsewhere_is_no_conflict(bench: &Bench) {
     bench.verified();
     // Both in one batch, recorded together or apart: the version of the first has the effect.
     for (user_id, together) in [(3, true), (4, false)] {
-        let first = foreign(user_id, Resource::video(7), BehaviorType::Like, 17, "legacy");
+        let first = foreign(
+            user_id,
+            Resource::video(7),
+            BehaviorType::Like,
+            17,
+            "legacy",
+        );
         let mut again = first.clone();
         again.version.0 += 5;
         let rows = if together {
