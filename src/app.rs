@@ -1,4 +1,4 @@
-//! Builds the parts, starts the actors and the web server, and stops them in order.
+//! Builds the dependencies, starts the actors and the web server, and stops them in order.
 
 use std::future::ready;
 use std::net::{SocketAddr, TcpListener};
@@ -20,25 +20,26 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::actors::job_runner::StopRunning;
-use crate::actors::kit::{Guardian, GuardianPolicy, Mailbox, Provoke, Registry, Vitals};
+use crate::actors::kit::{
+    ActorStats, InjectPanic, Mailbox, Registry, Supervisor, SupervisorPolicy,
+};
 use crate::actors::nats_subscriber::StopPulling;
 use crate::actors::retry_scheduler::StopClaiming;
 use crate::actors::{
     BehaviorRecorder, CacheWriter, EventPublisher, HealthMonitor, IdempotencyKeeper, JobRunner,
     NatsSubscriber, RetryScheduler, SyncPublisher,
 };
+use crate::admin::{AdminService, Dependencies, Runner};
 use crate::cache::{Cache, CacheError, MemoryCache, RedisCache};
 use crate::config::{ConfigError, Settings};
 use crate::domain::{HybridClock, Version};
-use crate::health::{PartsGone, Probe};
+use crate::health::{DependenciesUnavailable, Probe};
 use crate::likes::{Likes, Lookups};
-use crate::maintenance;
 use crate::messages::Settle;
 use crate::nats::{Broker, NatsError};
-use crate::operations::{Desk, Runner};
 use crate::store::{self, Gate, Reader, Settled, Store, StoreError};
 use crate::telemetry::{
-    Part, PartFailed, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed,
+    Dependency, DependencyFailed, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed,
 };
 use crate::web::auth::{Auth, AuthError};
 use crate::web::paced::PacedStream;
@@ -109,7 +110,7 @@ impl App {
         let cache = open_cache(&settings)?;
         let broker = open_broker(&settings).await?;
         let registry = Registry::new(settings.stall_after);
-        let parts = Parts {
+        let connections = Connections {
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
             broker: broker.clone(),
@@ -118,7 +119,7 @@ impl App {
         if starting.migrating.is_none() {
             learn(&clock, store.as_ref()).await;
         }
-        let actors = Actors::start(&settings, &parts, &registry);
+        let actors = Actors::start(&settings, &connections, &registry);
         let unusable = Arc::new(Notify::new());
         let settling = settings
             .role
@@ -157,13 +158,13 @@ impl App {
         };
         let draining = Arc::new(AtomicBool::new(false));
         let health = Health {
-            probe: parts.probe(),
+            probe: connections.probe(),
             registry: registry.clone(),
             draining: Arc::clone(&draining),
             gate: starting.gate,
             role: settings.role,
         };
-        let desk = desk(&settings, &parts, &actors.cache_writer);
+        let admin = admin(&settings, &connections, &actors.cache_writer);
         let context = web::Context::new(&settings, registry, health, auth);
         let listen = |source| AppError::Listen {
             address: settings.http_addr,
@@ -197,7 +198,7 @@ impl App {
                     })
                     .app_data(Data::new(likes.clone()))
                     .app_data(Data::new(context.clone()))
-                    .app_data(Data::new(desk.clone()))
+                    .app_data(Data::new(admin.clone()))
                     .app_data(PayloadConfig::new(web::BODY_LIMIT))
                     .configure(|config| web::routes(config, role))
                     .into_factory()
@@ -368,8 +369,8 @@ async fn learn(clock: &HybridClock, store: &dyn Store) {
     };
     match newest.await {
         Ok(newest) => clock.observe_at(newest, Version::at(store.now())),
-        Err(error) => PartFailed {
-            part: Part::Database,
+        Err(error) => DependencyFailed {
+            dependency: Dependency::Database,
             doing: "reading the newest version",
             error: &error,
         }
@@ -401,8 +402,8 @@ fn settle_recent(
                 // The cache writer answers for itself if the cache cannot be reached.
                 let _ = cache_writer.ask_or_wait(Settle { settled }).await;
             }
-            Err(error) => PartFailed {
-                part: Part::Database,
+            Err(error) => DependencyFailed {
+                dependency: Dependency::Database,
                 doing: "settling what was recorded last",
                 error: &error,
             }
@@ -411,14 +412,14 @@ fn settle_recent(
     })
 }
 
-/// The parts that the actors work with.
-struct Parts {
+/// What the actors work with.
+struct Connections {
     store: Arc<dyn Store>,
     cache: Arc<dyn Cache>,
     broker: Option<Arc<Broker>>,
 }
 
-impl Parts {
+impl Connections {
     fn probe(&self) -> Probe {
         Probe {
             store: Arc::clone(&self.store),
@@ -429,12 +430,16 @@ impl Parts {
 }
 
 /// Where operators come to.
-fn desk(settings: &Settings, parts: &Parts, cache_writer: &Mailbox<CacheWriter>) -> Desk {
-    Desk {
-        parts: maintenance::Parts {
-            store: Arc::clone(&parts.store),
-            cache: Some(Arc::clone(&parts.cache)),
-            broker: parts.broker.clone(),
+fn admin(
+    settings: &Settings,
+    connections: &Connections,
+    cache_writer: &Mailbox<CacheWriter>,
+) -> AdminService {
+    AdminService {
+        dependencies: Dependencies {
+            store: Arc::clone(&connections.store),
+            cache: Some(Arc::clone(&connections.cache)),
+            broker: connections.broker.clone(),
         },
         cache_writer: Some(cache_writer.clone()),
         prune: settings.upkeep.prune.clone(),
@@ -454,79 +459,78 @@ struct Actors {
     retry_scheduler: Option<Mailbox<RetryScheduler>>,
     /// Kept, for an actor that nobody can reach stops.
     _health_monitor: Mailbox<HealthMonitor>,
-    gone: Arc<PartsGone>,
+    gone: Arc<DependenciesUnavailable>,
     job_runner: Option<Mailbox<JobRunner>>,
     given_up: Arc<Notify>,
 }
 
 impl Actors {
-    fn start(settings: &Settings, parts: &Parts, registry: &Registry) -> Self {
+    fn start(settings: &Settings, connections: &Connections, registry: &Registry) -> Self {
         let given_up = Arc::new(Notify::new());
         let starter = Starter {
-            policy: settings.guardian,
+            policy: settings.supervisor,
             capacity: settings.mailbox_capacity,
             registry,
             given_up: &given_up,
         };
-        let store = || Arc::clone(&parts.store);
-        let broker = parts.broker.as_ref();
+        let store = || Arc::clone(&connections.store);
+        let broker = connections.broker.as_ref();
         let reader = Reader::new(store(), settings.read_timeout);
-        let cache_writer = starter.start(CacheWriter::NAME, |vitals| {
-            let cache = Arc::clone(&parts.cache);
-            CacheWriter::new(cache, reader.clone(), settings.cache, vitals)
+        let cache_writer = starter.start(CacheWriter::NAME, |stats| {
+            let cache = Arc::clone(&connections.cache);
+            CacheWriter::new(cache, reader.clone(), settings.cache, stats)
         });
-        let sync_publisher = starter.start(SyncPublisher::NAME, |vitals| {
+        let sync_publisher = starter.start(SyncPublisher::NAME, |stats| {
             let (cache_writer, broker) = (cache_writer.clone(), broker.cloned());
-            SyncPublisher::new(store(), cache_writer, broker, settings.sync, vitals)
+            SyncPublisher::new(store(), cache_writer, broker, settings.sync, stats)
         });
-        let recorder = starter.start(BehaviorRecorder::NAME, |vitals| {
+        let recorder = starter.start(BehaviorRecorder::NAME, |stats| {
             let sync_publisher = sync_publisher.clone();
-            BehaviorRecorder::new(store(), sync_publisher, settings.recorder, vitals)
+            BehaviorRecorder::new(store(), sync_publisher, settings.recorder, stats)
         });
         let keeper = settings.role.is_api().then(|| {
-            starter.start(IdempotencyKeeper::NAME, |vitals| {
-                IdempotencyKeeper::new(store(), settings.keeper, vitals)
+            starter.start(IdempotencyKeeper::NAME, |stats| {
+                IdempotencyKeeper::new(store(), settings.keeper, stats)
             })
         });
         let publisher = broker.filter(|_| settings.role.is_api()).map(|broker| {
-            starter.start(EventPublisher::NAME, |vitals| {
-                EventPublisher::new(Arc::clone(broker), settings.publisher, vitals)
+            starter.start(EventPublisher::NAME, |stats| {
+                EventPublisher::new(Arc::clone(broker), settings.publisher, stats)
             })
         });
         let subscriber = broker.filter(|_| settings.role.is_worker()).map(|broker| {
-            starter.start(NatsSubscriber::NAME, |vitals| {
+            starter.start(NatsSubscriber::NAME, |stats| {
                 NatsSubscriber::new(
                     Arc::clone(broker),
                     recorder.clone(),
                     cache_writer.clone(),
                     store(),
                     settings.subscriber,
-                    vitals,
+                    stats,
                 )
             })
         });
         let retry_scheduler = settings.role.is_worker().then(|| {
-            starter.start(RetryScheduler::NAME, |vitals| {
+            starter.start(RetryScheduler::NAME, |stats| {
                 let sync_publisher = sync_publisher.clone();
                 let cache_writer = cache_writer.clone();
-                RetryScheduler::new(
-                    store(),
-                    sync_publisher,
-                    cache_writer,
-                    settings.retry,
-                    vitals,
-                )
+                RetryScheduler::new(store(), sync_publisher, cache_writer, settings.retry, stats)
             })
         });
         let job_runner = settings.role.is_worker().then(|| {
-            starter.start(JobRunner::NAME, |vitals| {
-                let runner = Runner::new(desk(settings, parts, &cache_writer));
-                JobRunner::new(runner, settings.upkeep.clone(), vitals)
+            starter.start(JobRunner::NAME, |stats| {
+                let runner = Runner::new(admin(settings, connections, &cache_writer));
+                JobRunner::new(runner, settings.upkeep.clone(), stats)
             })
         });
-        let gone = Arc::new(PartsGone::default());
-        let health_monitor = starter.start(HealthMonitor::NAME, |vitals| {
-            HealthMonitor::new(parts.probe(), reader.clone(), Arc::clone(&gone), vitals)
+        let gone = Arc::new(DependenciesUnavailable::default());
+        let health_monitor = starter.start(HealthMonitor::NAME, |stats| {
+            HealthMonitor::new(
+                connections.probe(),
+                reader.clone(),
+                Arc::clone(&gone),
+                stats,
+            )
         });
         Self {
             publisher,
@@ -578,25 +582,25 @@ impl Actors {
     }
 }
 
-/// Starts actors under guardians, each with a mailbox, known to the registry.
+/// Starts actors under supervisors, each with a mailbox, known to the registry.
 struct Starter<'a> {
-    policy: GuardianPolicy,
+    policy: SupervisorPolicy,
     capacity: usize,
     registry: &'a Registry,
     given_up: &'a Arc<Notify>,
 }
 
 impl Starter<'_> {
-    fn start<A>(&self, name: &'static str, build: impl FnOnce(Arc<Vitals>) -> A) -> Mailbox<A>
+    fn start<A>(&self, name: &'static str, build: impl FnOnce(Arc<ActorStats>) -> A) -> Mailbox<A>
     where
-        A: Supervised + Actor<Context = Context<A>> + Handler<Provoke>,
+        A: Supervised + Actor<Context = Context<A>> + Handler<InjectPanic>,
     {
-        let vitals = self.registry.register(name);
-        let actor = build(Arc::clone(&vitals));
+        let stats = self.registry.register(name);
+        let actor = build(Arc::clone(&stats));
         let given_up = Arc::clone(self.given_up);
-        let addr = Guardian::start(self.policy, Arc::clone(&vitals), given_up, |_| actor);
+        let addr = Supervisor::start(self.policy, Arc::clone(&stats), given_up, |_| actor);
         let mailbox = Mailbox::new(name, addr, self.capacity);
-        vitals.watch_mailbox(mailbox.gauge());
+        stats.watch_mailbox(mailbox.gauge());
         mailbox
     }
 }

@@ -1,4 +1,4 @@
-//! Which of the parts that Likewise depends on answer.
+//! Which of the dependencies that Likewise depends on answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use utoipa::ToSchema;
 use crate::cache::{Cache, CacheError};
 use crate::nats::Broker;
 use crate::store::{Store, StoreError};
-use crate::telemetry::{Part, PartFailed, PartWorked};
+use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
 
-/// How long a part may take to answer before it counts as down.
+/// How long a dependency may take to answer before it counts as down.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks the parts how they are.
+/// Asks the dependencies how they are.
 #[derive(Clone)]
 pub struct Probe {
     /// The database.
@@ -27,9 +27,9 @@ pub struct Probe {
     pub broker: Option<Arc<Broker>>,
 }
 
-/// Why a part did not answer.
+/// Why a dependency did not answer.
 struct Failure {
-    /// In the part's own words, for the log.
+    /// In the dependency's own words, for the log.
     cause: String,
     /// In words that everybody may read: `/readyz` asks nobody who they are.
     public: String,
@@ -38,11 +38,11 @@ struct Failure {
 
 impl Failure {
     /// Logs an outage when it begins and when it ends. What others have logged before is no news.
-    fn note(part: Part, doing: &'static str, failure: Option<&Self>) {
+    fn note(dependency: Dependency, doing: &'static str, failure: Option<&Self>) {
         match failure {
-            None => PartWorked { part, doing }.emit(),
-            Some(failure) if failure.is_news => PartFailed {
-                part,
+            None => DependencyWorked { dependency, doing }.emit(),
+            Some(failure) if failure.is_news => DependencyFailed {
+                dependency,
                 doing,
                 error: &failure.cause,
             }
@@ -79,13 +79,13 @@ impl Failure {
     }
 }
 
-/// How one part is.
+/// How one dependency is.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct PartReport {
+pub struct DependencyReport {
     /// What it is, for people.
     pub kind: &'static str,
     /// Whether it answers.
-    pub state: PartState,
+    pub state: DependencyState,
     /// Why not, in words that everybody may read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -95,21 +95,21 @@ pub struct PartReport {
     pub warnings: Vec<String>,
 }
 
-/// Whether a part answers.
+/// Whether a dependency answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum PartState {
+pub enum DependencyState {
     /// It does.
     Up,
     /// It does not.
     Down,
 }
 
-impl PartReport {
+impl DependencyReport {
     fn new(kind: &'static str, error: Option<String>) -> Self {
         let state = match error {
-            None => PartState::Up,
-            Some(_) => PartState::Down,
+            None => DependencyState::Up,
+            Some(_) => DependencyState::Down,
         };
         Self {
             kind,
@@ -139,22 +139,22 @@ impl PartReport {
     }
 }
 
-impl PartReport {
+impl DependencyReport {
     /// Whether it answers.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.state == PartState::Up
+        self.state == DependencyState::Up
     }
 }
 
-/// How each part that is configured is, by its name.
-pub type PartReports = BTreeMap<&'static str, PartReport>;
+/// How each dependency that is configured is, by its name.
+pub type DependencyReports = BTreeMap<&'static str, DependencyReport>;
 
 impl Probe {
     /// As [`look`](Self::look), and asks the database whether acknowledged events are in quarantine.
-    pub async fn report(&self) -> PartReports {
-        let mut parts = self.look().await;
-        if let Some(database) = parts.get_mut(Part::Database.as_str())
+    pub async fn report(&self) -> DependencyReports {
+        let mut dependencies = self.look().await;
+        if let Some(database) = dependencies.get_mut(Dependency::Database.as_str())
             && database.is_up()
             && let Ok(Ok(found)) =
                 tokio::time::timeout(PING_TIMEOUT, self.store.acknowledged_in_quarantine(1)).await
@@ -166,11 +166,11 @@ impl Probe {
                 found.differences
             ));
         }
-        parts
+        dependencies
     }
 
-    /// Asks all parts at once; takes two seconds at the most.
-    pub async fn look(&self) -> PartReports {
+    /// Asks all dependencies at once; takes two seconds at the most.
+    pub async fn look(&self) -> DependencyReports {
         let (database, cache) = tokio::join!(
             tokio::time::timeout(PING_TIMEOUT, self.store.ping()),
             tokio::time::timeout(PING_TIMEOUT, self.cache.ping()),
@@ -183,62 +183,75 @@ impl Probe {
             |error| !matches!(error, CacheError::Away),
             |error| matches!(error, CacheError::ReadOnly(_)),
         );
-        Failure::note(Part::Database, "checking the database", database.as_ref());
-        Failure::note(Part::Cache, "checking the cache", cache.as_ref());
-        let report =
-            |kind, failure: Option<Failure>| PartReport::new(kind, failure.map(|why| why.public));
-        let mut parts = BTreeMap::from([
-            (Part::Database.as_str(), report(self.store.kind(), database)),
-            (Part::Cache.as_str(), report(self.cache.kind(), cache)),
+        Failure::note(
+            Dependency::Database,
+            "checking the database",
+            database.as_ref(),
+        );
+        Failure::note(Dependency::Cache, "checking the cache", cache.as_ref());
+        let report = |kind, failure: Option<Failure>| {
+            DependencyReport::new(kind, failure.map(|why| why.public))
+        };
+        let mut dependencies = BTreeMap::from([
+            (
+                Dependency::Database.as_str(),
+                report(self.store.kind(), database),
+            ),
+            (Dependency::Cache.as_str(), report(self.cache.kind(), cache)),
         ]);
         if let Some(broker) = &self.broker {
-            parts.insert(Part::Broker.as_str(), PartReport::of_broker(broker));
+            dependencies.insert(
+                Dependency::Broker.as_str(),
+                DependencyReport::of_broker(broker),
+            );
         }
-        parts
+        dependencies
     }
 }
 
-/// Whether a like sent now can be made durable and will come to its end: by promise 6 one part may be gone,
+/// Whether a like sent now can be made durable and will come to its end: by promise 6 one dependency may be gone,
 /// and one of broker and database must be there.
 #[must_use]
-pub fn can_accept(parts: &PartReports) -> bool {
-    let up = |part: Part| {
-        let report = parts.get(part.as_str());
-        report.is_some_and(|report| report.state == PartState::Up)
+pub fn can_accept(dependencies: &DependencyReports) -> bool {
+    let up = |dependency: Dependency| {
+        let report = dependencies.get(dependency.as_str());
+        report.is_some_and(|report| report.state == DependencyState::Up)
     };
-    let down = parts.values().filter(|part| part.state == PartState::Down);
-    down.count() <= 1 && (up(Part::Broker) || up(Part::Database))
+    let down = dependencies
+        .values()
+        .filter(|dependency| dependency.state == DependencyState::Down);
+    down.count() <= 1 && (up(Dependency::Broker) || up(Dependency::Database))
 }
 
-/// Which parts were gone when they were last looked at.
+/// Which dependencies were gone when they were last looked at.
 #[derive(Debug, Default)]
-pub struct PartsGone(AtomicU8);
+pub struct DependenciesUnavailable(AtomicU8);
 
-impl PartsGone {
-    const PARTS: [Part; 3] = [Part::Database, Part::Cache, Part::Broker];
+impl DependenciesUnavailable {
+    const ALL: [Dependency; 3] = [Dependency::Database, Dependency::Cache, Dependency::Broker];
 
     /// Takes note of a look.
-    pub fn note(&self, parts: &PartReports) {
+    pub fn note(&self, dependencies: &DependencyReports) {
         let mut gone = 0;
-        for (bit, part) in Self::PARTS.into_iter().enumerate() {
-            let report = parts.get(part.as_str());
-            if report.is_some_and(|report| report.state == PartState::Down) {
+        for (bit, dependency) in Self::ALL.into_iter().enumerate() {
+            let report = dependencies.get(dependency.as_str());
+            if report.is_some_and(|report| report.state == DependencyState::Down) {
                 gone |= 1 << bit;
             }
         }
         self.0.store(gone, Ordering::Relaxed);
     }
 
-    /// Two parts that are gone, if there are two.
+    /// Two dependencies that are gone, if there are two.
     #[must_use]
-    pub fn two(&self) -> Option<(Part, Part)> {
+    pub fn two(&self) -> Option<(Dependency, Dependency)> {
         let gone = self.0.load(Ordering::Relaxed);
-        let mut parts = Self::PARTS
+        let mut dependencies = Self::ALL
             .into_iter()
             .enumerate()
             .filter(|(bit, _)| gone & (1 << bit) != 0)
-            .map(|(_, part)| part);
-        Some((parts.next()?, parts.next()?))
+            .map(|(_, dependency)| dependency);
+        Some((dependencies.next()?, dependencies.next()?))
     }
 }
 
@@ -246,12 +259,15 @@ impl PartsGone {
 mod tests {
     use super::*;
 
-    fn parts(states: &[(Part, bool)]) -> PartReports {
+    fn dependencies(states: &[(Dependency, bool)]) -> DependencyReports {
         states
             .iter()
-            .map(|(part, up)| {
+            .map(|(dependency, up)| {
                 let error = (!up).then(|| "gone".to_owned());
-                (part.as_str(), PartReport::new("a part", error))
+                (
+                    dependency.as_str(),
+                    DependencyReport::new("a dependency", error),
+                )
             })
             .collect()
     }
@@ -259,13 +275,13 @@ mod tests {
     #[test]
     fn one_part_may_be_gone_and_two_may_not() {
         let of = |database, cache, broker| {
-            parts(&[
-                (Part::Database, database),
-                (Part::Cache, cache),
-                (Part::Broker, broker),
+            dependencies(&[
+                (Dependency::Database, database),
+                (Dependency::Cache, cache),
+                (Dependency::Broker, broker),
             ])
         };
-        let gone = PartsGone::default();
+        let gone = DependenciesUnavailable::default();
         for (all, accepts) in [
             (of(true, true, true), true),
             (of(false, true, true), true),
@@ -280,13 +296,13 @@ mod tests {
             assert_eq!(gone.two().is_none(), accepts, "{all:?}");
         }
         // Without a broker, the database is the only place where a like can be kept.
-        assert!(can_accept(&parts(&[
-            (Part::Database, true),
-            (Part::Cache, false)
+        assert!(can_accept(&dependencies(&[
+            (Dependency::Database, true),
+            (Dependency::Cache, false)
         ])));
-        assert!(!can_accept(&parts(&[
-            (Part::Database, false),
-            (Part::Cache, true)
+        assert!(!can_accept(&dependencies(&[
+            (Dependency::Database, false),
+            (Dependency::Cache, true)
         ])));
     }
 }

@@ -4,6 +4,7 @@
 //! `docs/ARCHITECTURE.md` walks through the rooms.
 
 pub mod actors;
+pub mod admin;
 pub mod app;
 pub mod cache;
 pub mod cli;
@@ -11,10 +12,8 @@ pub mod config;
 pub mod domain;
 pub mod health;
 pub mod likes;
-pub mod maintenance;
 pub mod messages;
 pub mod nats;
-pub mod operations;
 pub mod store;
 pub mod telemetry;
 pub mod web;

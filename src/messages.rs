@@ -4,7 +4,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::actors::kit::Request;
-use crate::domain::{Applied, Begun, BehaviorEvent, KeyedRequest, LedgerRow, Mark, Pair, Version};
+use crate::domain::{
+    Applied, Begun, BehaviorEvent, KeyedRequest, LedgerRow, Pair, Version, VersionedState,
+};
 use crate::store::{Ended, Settled};
 
 /// What an answered like has reached.
@@ -34,7 +36,7 @@ pub struct Apply {
     /// Whose like of what.
     pub pair: Pair,
     /// What the event asks for.
-    pub mark: Mark,
+    pub mark: VersionedState,
 }
 
 /// What came of an [`Apply`].

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use actix::{Context, Handler};
 
 use super::failures::bisect;
-use super::kit::{Batcher, Mailbox, Parcel, Vitals, spawn_batch, supervise_batching};
+use super::kit::{ActorStats, Batcher, Envelope, Mailbox, spawn_batch, supervise_batching};
 use super::sync_publisher::SyncPublisher;
 use crate::domain::{BehaviorEvent, FailureKind, LedgerRow};
 use crate::messages::{NotRecorded, Record, Sync};
 use crate::store::{Lease, Store};
-use crate::telemetry::{BatchRecorded, Part, PartFailed, PartWorked, RowsLeft};
+use crate::telemetry::{BatchRecorded, Dependency, DependencyFailed, DependencyWorked, RowsLeft};
 
 /// What the log calls recording.
 const RECORDING: &str = "recording behaviors";
@@ -37,7 +37,7 @@ pub struct RecorderOptions {
 /// The actor.
 pub struct BehaviorRecorder {
     recording: Recording,
-    batcher: Batcher<Parcel<Record>>,
+    batcher: Batcher<Envelope<Record>>,
 }
 
 impl BehaviorRecorder {
@@ -50,14 +50,14 @@ impl BehaviorRecorder {
         store: Arc<dyn Store>,
         sync_publisher: Mailbox<SyncPublisher>,
         options: RecorderOptions,
-        vitals: Arc<Vitals>,
+        stats: Arc<ActorStats>,
     ) -> Self {
         Self {
             recording: Recording {
                 store,
                 sync_publisher,
                 options,
-                vitals,
+                stats,
             },
             batcher: Batcher::new(options.largest_batch, options.lanes),
         }
@@ -66,7 +66,7 @@ impl BehaviorRecorder {
     fn flush(&mut self, context: &mut Context<Self>) {
         while let Some((batch, lane)) = self.batcher.next_batch() {
             let recording = self.recording.clone();
-            spawn_batch(context, &self.recording.vitals, lane, async move {
+            spawn_batch(context, &self.recording.stats, lane, async move {
                 recording.record(batch).await;
             });
         }
@@ -75,11 +75,11 @@ impl BehaviorRecorder {
 
 supervise_batching!(BehaviorRecorder);
 
-impl Handler<Parcel<Record>> for BehaviorRecorder {
+impl Handler<Envelope<Record>> for BehaviorRecorder {
     type Result = ();
 
-    fn handle(&mut self, parcel: Parcel<Record>, context: &mut Self::Context) {
-        self.batcher.push(parcel);
+    fn handle(&mut self, envelope: Envelope<Record>, context: &mut Self::Context) {
+        self.batcher.push(envelope);
         self.flush(context);
     }
 }
@@ -90,14 +90,16 @@ struct Recording {
     store: Arc<dyn Store>,
     sync_publisher: Mailbox<SyncPublisher>,
     options: RecorderOptions,
-    vitals: Arc<Vitals>,
+    stats: Arc<ActorStats>,
 }
 
 impl Recording {
-    async fn record(&self, batch: Vec<Parcel<Record>>) {
-        let outcome = bisect(&batch, async |part: &[Parcel<Record>]| {
-            let events: Vec<&BehaviorEvent> =
-                part.iter().flat_map(|parcel| &parcel.body.events).collect();
+    async fn record(&self, batch: Vec<Envelope<Record>>) {
+        let outcome = bisect(&batch, async |part: &[Envelope<Record>]| {
+            let events: Vec<&BehaviorEvent> = part
+                .iter()
+                .flat_map(|envelope| &envelope.body.events)
+                .collect();
             let started = Instant::now();
             let lease = Lease {
                 now: self.store.now(),
@@ -105,9 +107,9 @@ impl Recording {
                 max_retries: self.options.max_retries,
             };
             let recorded = self.store.record(&events, lease).await?;
-            self.vitals.progress(events.len());
-            PartWorked {
-                part: Part::Database,
+            self.stats.progress(events.len());
+            DependencyWorked {
+                dependency: Dependency::Database,
                 doing: RECORDING,
             }
             .emit();
@@ -122,10 +124,10 @@ impl Recording {
 
         let mut answers = vec![Ok(Vec::new()); batch.len()];
         for (part, error) in outcome.failed {
-            self.vitals.failed(&error);
+            self.stats.failed(&error);
             if error.is_news() {
-                PartFailed {
-                    part: Part::Database,
+                DependencyFailed {
+                    dependency: Dependency::Database,
                     doing: RECORDING,
                     error: &error,
                 }
@@ -144,9 +146,9 @@ impl Recording {
         // Whoever asked is answered at once; the room is kept until the rows are handed on, so that a
         // sync publisher that cannot keep up slows down what comes in.
         let mut rooms = Vec::with_capacity(batch.len());
-        for (parcel, answer) in batch.into_iter().zip(answers) {
-            parcel.reply.send(answer);
-            rooms.push(parcel.room);
+        for (envelope, answer) in batch.into_iter().zip(answers) {
+            envelope.reply.send(answer);
+            rooms.push(envelope.room);
         }
         for (_, recorded) in outcome.done {
             self.hand_on(recorded.rows).await;
@@ -171,16 +173,16 @@ impl Recording {
 /// sent them.
 fn note_conflicts(
     answers: &mut [Result<Vec<usize>, NotRecorded>],
-    batch: &[Parcel<Record>],
+    batch: &[Envelope<Record>],
     part: Range<usize>,
     conflicts: &[usize],
 ) {
     let mut conflicts = conflicts.iter().copied().peekable();
     let mut first = 0;
-    for parcel in part {
-        let end = first + batch[parcel].body.events.len();
+    for envelope in part {
+        let end = first + batch[envelope].body.events.len();
         while let Some(place) = conflicts.next_if(|place| *place < end) {
-            if let Ok(answer) = &mut answers[parcel] {
+            if let Ok(answer) = &mut answers[envelope] {
                 answer.push(place - first);
             }
         }

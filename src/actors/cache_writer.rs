@@ -9,13 +9,13 @@ use actix::{AsyncContext, Context, Handler};
 use futures_util::future::join_all;
 
 use super::kit::{
-    Batcher, Mailbox, Parcel, Vitals, Weigh, spawn_batch, spawn_work, supervise_batching,
+    ActorStats, Batcher, Envelope, Mailbox, Weigh, spawn_batch, spawn_work, supervise_batching,
 };
 use crate::cache::{Cache, CacheError, Filling, Incarnation, Settlement};
-use crate::domain::{Applied, LedgerRow, LikeCount, Mark, Pair, Reading, Resource};
+use crate::domain::{Applied, LedgerRow, LikeCount, Pair, Reading, Resource, VersionedState};
 use crate::messages::{Apply, ApplyOutcome, Forget, Known, Lookup, Settle};
 use crate::store::{Found, Reader, StoreError};
-use crate::telemetry::{CacheHealed, Part, PartFailed, PartWorked};
+use crate::telemetry::{CacheHealed, Dependency, DependencyFailed, DependencyWorked};
 
 /// What the log calls a look into the database.
 const LOOKING: &str = "looking for what the cache does not know";
@@ -42,9 +42,9 @@ pub struct CacheOptions {
 pub struct CacheWriter {
     writing: Writing,
     heal_every: Duration,
-    applies: Batcher<Parcel<Apply>>,
-    forgets: Batcher<Parcel<Forget>>,
-    settles: Batcher<Parcel<Settle>>,
+    applies: Batcher<Envelope<Apply>>,
+    forgets: Batcher<Envelope<Forget>>,
+    settles: Batcher<Envelope<Settle>>,
     missing: Batcher<Missing>,
 }
 
@@ -58,12 +58,12 @@ impl CacheWriter {
         cache: Arc<dyn Cache>,
         reader: Reader,
         options: CacheOptions,
-        vitals: Arc<Vitals>,
+        stats: Arc<ActorStats>,
     ) -> Self {
         let kind = cache.kind();
         let owed = Arc::new(Mutex::new(Owed::default()));
         let watched = Arc::clone(&owed);
-        vitals.set_details(move || {
+        stats.set_details(move || {
             let owed = watched.lock().unwrap_or_else(PoisonError::into_inner).len();
             serde_json::json!({ "cache": kind, "owed_entries": owed })
         });
@@ -71,7 +71,7 @@ impl CacheWriter {
             writing: Writing {
                 cache,
                 reader,
-                vitals,
+                stats,
                 owed,
             },
             heal_every: options.heal_every,
@@ -90,38 +90,38 @@ impl CacheWriter {
 
     fn heal(&self) {
         let writing = self.writing.clone();
-        let vitals = Arc::clone(&self.writing.vitals);
-        spawn_work(vitals, async move { writing.heal().await });
+        let stats = Arc::clone(&self.writing.stats);
+        spawn_work(stats, async move { writing.heal().await });
     }
 
     fn flush(&mut self, context: &mut Context<Self>) {
-        let vitals = Arc::clone(&self.writing.vitals);
+        let stats = Arc::clone(&self.writing.stats);
         while let Some((batch, lane)) = self.applies.next_batch() {
             let writing = self.writing.clone();
             let addr = context.address();
-            spawn_batch(context, &vitals, lane, async move {
+            spawn_batch(context, &stats, lane, async move {
                 let missing = writing.apply(batch).await;
                 if !missing.is_empty() {
-                    addr.do_send(LookFor(missing));
+                    addr.do_send(LoadMissing(missing));
                 }
             });
         }
         while let Some((batch, lane)) = self.forgets.next_batch() {
             let writing = self.writing.clone();
-            spawn_batch(context, &vitals, lane, async move {
+            spawn_batch(context, &stats, lane, async move {
                 writing.forget(batch).await;
             });
         }
         while let Some((batch, lane)) = self.settles.next_batch() {
             let writing = self.writing.clone();
-            spawn_batch(context, &vitals, lane, async move {
+            spawn_batch(context, &stats, lane, async move {
                 writing.settle(batch).await;
             });
         }
         while let Some((batch, lane)) = self.missing.next_batch() {
             let writing = self.writing.clone();
-            spawn_batch(context, &vitals, lane, async move {
-                writing.look_for(batch).await;
+            spawn_batch(context, &stats, lane, async move {
+                writing.load_missing(batch).await;
             });
         }
     }
@@ -131,11 +131,11 @@ supervise_batching!(CacheWriter, started: schedule);
 
 macro_rules! gathers {
     ($message:ty, $batcher:ident) => {
-        impl Handler<Parcel<$message>> for CacheWriter {
+        impl Handler<Envelope<$message>> for CacheWriter {
             type Result = ();
 
-            fn handle(&mut self, parcel: Parcel<$message>, context: &mut Self::Context) {
-                self.$batcher.push(parcel.into());
+            fn handle(&mut self, envelope: Envelope<$message>, context: &mut Self::Context) {
+                self.$batcher.push(envelope.into());
                 self.flush(context);
             }
         }
@@ -148,7 +148,7 @@ gathers!(Settle, settles);
 gathers!(Lookup, missing);
 
 /// Takes dead events back out of the cache, which would count them as on their way for ever.
-pub(crate) async fn take_back(
+pub(crate) async fn revert(
     cache_writer: &Mailbox<CacheWriter>,
     dead: impl IntoIterator<Item = &LedgerRow>,
 ) {
@@ -167,16 +167,16 @@ pub(crate) async fn take_back(
 /// Something that the cache could not tell and the database may.
 enum Missing {
     /// The rest of the answer to an event that was applied; `None` if the cache could not be written.
-    Applied(Parcel<Apply>, Option<Applied>),
+    Applied(Envelope<Apply>, Option<Applied>),
     /// A reader's question.
-    Asked(Parcel<Lookup>),
+    LikeRequest(Envelope<Lookup>),
 }
 
 impl Missing {
     const fn pair(&self) -> Pair {
         match self {
-            Self::Applied(parcel, _) => parcel.body.pair,
-            Self::Asked(parcel) => parcel.body.pair,
+            Self::Applied(envelope, _) => envelope.body.pair,
+            Self::LikeRequest(envelope) => envelope.body.pair,
         }
     }
 }
@@ -185,12 +185,12 @@ impl Missing {
     /// Answers with what the database holds and what the cache makes of it.
     fn answer(self, found: &Filling, reading: Reading) {
         match self {
-            Self::Applied(parcel, applied) => {
-                let mark = parcel.body.mark;
+            Self::Applied(envelope, applied) => {
+                let mark = envelope.body.mark;
                 // What the database knew before tells whether this event changes anything.
                 let changed = (mark != found.mark)
                     .then_some(mark > found.mark && mark.liked != found.mark.liked);
-                parcel.reply.send(ApplyOutcome {
+                envelope.reply.send(ApplyOutcome {
                     applied: applied.map(|applied| Applied {
                         changed: applied.changed.or(changed),
                         like_count: reading.like_count.or(applied.like_count),
@@ -199,7 +199,7 @@ impl Missing {
                     stored: (found.mark > mark).then_some(found.mark.version),
                 });
             }
-            Self::Asked(parcel) => parcel.reply.send(Some(Known {
+            Self::LikeRequest(envelope) => envelope.reply.send(Some(Known {
                 liked: reading.liked.unwrap_or(found.mark.liked),
                 like_count: reading.like_count.or(Some(found.count.like_count)),
             })),
@@ -207,9 +207,9 @@ impl Missing {
     }
 }
 
-impl From<Parcel<Lookup>> for Missing {
-    fn from(parcel: Parcel<Lookup>) -> Self {
-        Self::Asked(parcel)
+impl From<Envelope<Lookup>> for Missing {
+    fn from(envelope: Envelope<Lookup>) -> Self {
+        Self::LikeRequest(envelope)
     }
 }
 
@@ -219,18 +219,18 @@ impl Weigh for Missing {
     }
 }
 
-/// From a batch of applied events back to the actor: what to look for. The parcels keep the room they
+/// From a batch of applied events back to the actor: what to look for. The envelopes keep the room they
 /// were sent with, so this needs none.
-struct LookFor(Vec<Missing>);
+struct LoadMissing(Vec<Missing>);
 
-impl actix::Message for LookFor {
+impl actix::Message for LoadMissing {
     type Result = ();
 }
 
-impl Handler<LookFor> for CacheWriter {
+impl Handler<LoadMissing> for CacheWriter {
     type Result = ();
 
-    fn handle(&mut self, LookFor(missing): LookFor, context: &mut Self::Context) {
+    fn handle(&mut self, LoadMissing(missing): LoadMissing, context: &mut Self::Context) {
         for item in missing {
             self.missing.push(item);
         }
@@ -271,26 +271,26 @@ struct Writing {
     owed: Arc<Mutex<Owed>>,
     cache: Arc<dyn Cache>,
     reader: Reader,
-    vitals: Arc<Vitals>,
+    stats: Arc<ActorStats>,
 }
 
 impl Writing {
     /// Applies events and answers those that the cache can answer in full; returns the others.
-    async fn apply(&self, batch: Vec<Parcel<Apply>>) -> Vec<Missing> {
+    async fn apply(&self, batch: Vec<Envelope<Apply>>) -> Vec<Missing> {
         let events: Vec<_> = batch
             .iter()
-            .map(|parcel| (parcel.body.pair, parcel.body.mark))
+            .map(|envelope| (envelope.body.pair, envelope.body.mark))
             .collect();
         let mut missing = Vec::new();
         match self.cache.apply(&events).await {
             Ok(applied) => {
-                self.vitals.progress(events.len());
+                self.stats.progress(events.len());
                 cache_worked(APPLYING);
-                for (parcel, applied) in batch.into_iter().zip(applied) {
+                for (envelope, applied) in batch.into_iter().zip(applied) {
                     if applied.needs_fill() {
-                        missing.push(Missing::Applied(parcel, Some(applied)));
+                        missing.push(Missing::Applied(envelope, Some(applied)));
                     } else {
-                        parcel.reply.send(known(Some(applied)));
+                        envelope.reply.send(known(Some(applied)));
                     }
                 }
             }
@@ -301,43 +301,43 @@ impl Writing {
                 }
                 self.cache_failed(APPLYING, &error);
                 // The database may still hold a newer event of the pair, above which the request is to win.
-                let unwritten = |parcel| Missing::Applied(parcel, None);
+                let unwritten = |envelope| Missing::Applied(envelope, None);
                 missing.extend(batch.into_iter().map(unwritten));
             }
         }
         missing
     }
 
-    async fn forget(&self, batch: Vec<Parcel<Forget>>) {
+    async fn forget(&self, batch: Vec<Envelope<Forget>>) {
         let events: Vec<_> = batch
             .iter()
-            .map(|parcel| (parcel.body.pair, parcel.body.version))
+            .map(|envelope| (envelope.body.pair, envelope.body.version))
             .collect();
         match self.cache.forget(&events).await {
-            Ok(()) => self.vitals.progress(events.len()),
+            Ok(()) => self.stats.progress(events.len()),
             Err(error) => {
                 self.owe(events.iter().map(|(pair, _)| pair.resource));
                 self.cache_failed("putting back events in the cache", &error);
             }
         }
-        for parcel in batch {
-            parcel.reply.send(());
+        for envelope in batch {
+            envelope.reply.send(());
         }
     }
 
-    async fn settle(&self, batch: Vec<Parcel<Settle>>) {
+    async fn settle(&self, batch: Vec<Envelope<Settle>>) {
         // What comes from a commit shows that the database answers again.
         self.reader.answers();
         let mut settlements: BTreeMap<Resource, Settlement> = BTreeMap::new();
         let mut pairs = 0;
-        for parcel in &batch {
-            for (pair, mark) in &parcel.body.settled.states {
+        for envelope in &batch {
+            for (pair, mark) in &envelope.body.settled.states {
                 let settlement = settlements.entry(pair.resource).or_default();
                 let newest = settlement.marks.entry(pair.user_id).or_insert(*mark);
                 *newest = mark.max(newest).to_owned();
                 pairs += 1;
             }
-            for (resource, count) in &parcel.body.settled.counts {
+            for (resource, count) in &envelope.body.settled.counts {
                 let settlement = settlements.entry(*resource).or_default();
                 if settlement
                     .count
@@ -349,7 +349,7 @@ impl Writing {
         }
         match self.cache.settle(&settlements).await {
             Ok(()) => {
-                self.vitals.progress(pairs);
+                self.stats.progress(pairs);
                 cache_worked(SETTLING);
             }
             Err(error) => {
@@ -357,13 +357,13 @@ impl Writing {
                 self.cache_failed(SETTLING, &error);
             }
         }
-        for parcel in batch {
-            parcel.reply.send(());
+        for envelope in batch {
+            envelope.reply.send(());
         }
     }
 
     /// Finds in the database what the cache could not tell, keeps it in the cache and answers.
-    async fn look_for(&self, mut batch: Vec<Missing>) {
+    async fn load_missing(&self, mut batch: Vec<Missing>) {
         let mut rounds = 0;
         while !batch.is_empty() {
             rounds += 1;
@@ -388,7 +388,11 @@ impl Writing {
                 Filling {
                     pair,
                     incarnation,
-                    mark: found.states.get(&pair).copied().unwrap_or(Mark::NEVER),
+                    mark: found
+                        .states
+                        .get(&pair)
+                        .copied()
+                        .unwrap_or(VersionedState::NEVER),
                     count: count_in(&found, pair.resource),
                 }
             })
@@ -407,7 +411,7 @@ impl Writing {
                 reading => item.answer(filling, reading.unwrap_or_default()),
             }
         }
-        self.vitals.progress(fillings.len() - again.len());
+        self.stats.progress(fillings.len() - again.len());
         again
     }
 
@@ -418,8 +422,8 @@ impl Writing {
             .read(|store| Box::pin(async move { store.find(&pairs).await }));
         match find.await {
             Ok(found) => {
-                PartWorked {
-                    part: Part::Database,
+                DependencyWorked {
+                    dependency: Dependency::Database,
                     doing: LOOKING,
                 }
                 .emit();
@@ -450,11 +454,13 @@ impl Writing {
         for item in batch {
             let reading = readings.next().unwrap_or_default();
             match item {
-                Missing::Applied(parcel, applied) => parcel.reply.send(known(applied)),
-                Missing::Asked(parcel) => parcel.reply.send(reading.liked.map(|liked| Known {
-                    liked,
-                    like_count: reading.like_count,
-                })),
+                Missing::Applied(envelope, applied) => envelope.reply.send(known(applied)),
+                Missing::LikeRequest(envelope) => {
+                    envelope.reply.send(reading.liked.map(|liked| Known {
+                        liked,
+                        like_count: reading.like_count,
+                    }))
+                }
             }
         }
     }
@@ -508,9 +514,9 @@ impl Writing {
         if matches!(error, CacheError::Away) {
             return;
         }
-        self.vitals.failed(error);
-        PartFailed {
-            part: Part::Cache,
+        self.stats.failed(error);
+        DependencyFailed {
+            dependency: Dependency::Cache,
             doing,
             error,
         }
@@ -518,12 +524,12 @@ impl Writing {
     }
 
     fn database_failed(&self, error: &StoreError) {
-        self.vitals.failed(error);
+        self.stats.failed(error);
         if !error.is_news() {
             return;
         }
-        PartFailed {
-            part: Part::Database,
+        DependencyFailed {
+            dependency: Dependency::Database,
             doing: LOOKING,
             error,
         }
@@ -532,8 +538,8 @@ impl Writing {
 }
 
 fn cache_worked(doing: &'static str) {
-    let part = Part::Cache;
-    PartWorked { part, doing }.emit();
+    let dependency = Dependency::Cache;
+    DependencyWorked { dependency, doing }.emit();
 }
 
 /// What is known of an event without the database.

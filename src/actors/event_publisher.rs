@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::{AsyncContext, Context, Handler};
 use futures_util::future::join_all;
 
-use super::kit::{Batcher, Parcel, Vitals, spawn_batch, spawn_work, supervise_batching};
+use super::kit::{ActorStats, Batcher, Envelope, spawn_batch, spawn_work, supervise_batching};
 use crate::messages::{NotPublished, Publish};
 use crate::nats::{Broker, NatsError, publish_error};
 use crate::telemetry::BatchPublished;
@@ -26,7 +26,7 @@ pub struct PublisherOptions {
 /// The actor.
 pub struct EventPublisher {
     publishing: Publishing,
-    batcher: Batcher<Parcel<Publish>>,
+    batcher: Batcher<Envelope<Publish>>,
     options: PublisherOptions,
 }
 
@@ -36,9 +36,9 @@ impl EventPublisher {
 
     /// A publisher to this broker.
     #[must_use]
-    pub fn new(broker: Arc<Broker>, options: PublisherOptions, vitals: Arc<Vitals>) -> Self {
+    pub fn new(broker: Arc<Broker>, options: PublisherOptions, stats: Arc<ActorStats>) -> Self {
         let watched = Arc::downgrade(&broker);
-        vitals.set_details(move || {
+        stats.set_details(move || {
             let broker = watched.upgrade();
             serde_json::json!({
                 "connected": broker.as_ref().is_some_and(|broker| broker.is_connected()),
@@ -47,7 +47,7 @@ impl EventPublisher {
             })
         });
         Self {
-            publishing: Publishing { broker, vitals },
+            publishing: Publishing { broker, stats },
             batcher: Batcher::new(options.largest_batch, options.lanes),
             options,
         }
@@ -56,15 +56,15 @@ impl EventPublisher {
     fn schedule(&mut self, context: &mut Context<Self>) {
         context.run_interval(self.options.check_every, |actor, _| {
             let publishing = actor.publishing.clone();
-            let vitals = Arc::clone(&actor.publishing.vitals);
-            spawn_work(vitals, async move { publishing.check().await });
+            let stats = Arc::clone(&actor.publishing.stats);
+            spawn_work(stats, async move { publishing.check().await });
         });
     }
 
     fn flush(&mut self, context: &mut Context<Self>) {
         while let Some((batch, lane)) = self.batcher.next_batch() {
             let publishing = self.publishing.clone();
-            spawn_batch(context, &self.publishing.vitals, lane, async move {
+            spawn_batch(context, &self.publishing.stats, lane, async move {
                 publishing.publish(batch).await;
             });
         }
@@ -73,11 +73,11 @@ impl EventPublisher {
 
 supervise_batching!(EventPublisher, started: schedule);
 
-impl Handler<Parcel<Publish>> for EventPublisher {
+impl Handler<Envelope<Publish>> for EventPublisher {
     type Result = ();
 
-    fn handle(&mut self, parcel: Parcel<Publish>, context: &mut Self::Context) {
-        self.batcher.push(parcel);
+    fn handle(&mut self, envelope: Envelope<Publish>, context: &mut Self::Context) {
+        self.batcher.push(envelope);
         self.flush(context);
     }
 }
@@ -86,14 +86,14 @@ impl Handler<Parcel<Publish>> for EventPublisher {
 #[derive(Clone)]
 struct Publishing {
     broker: Arc<Broker>,
-    vitals: Arc<Vitals>,
+    stats: Arc<ActorStats>,
 }
 
 impl Publishing {
-    async fn publish(&self, batch: Vec<Parcel<Publish>>) {
+    async fn publish(&self, batch: Vec<Envelope<Publish>>) {
         let mut acknowledged = Vec::with_capacity(batch.len());
-        for parcel in &batch {
-            acknowledged.push(self.send(parcel).await);
+        for envelope in &batch {
+            acknowledged.push(self.send(envelope).await);
         }
         let outcomes = join_all(acknowledged.into_iter().map(async |sent| {
             let acknowledgement = sent?.await;
@@ -103,8 +103,8 @@ impl Publishing {
         }));
         let mut published = 0;
         let mut failed = None;
-        for (parcel, outcome) in batch.into_iter().zip(outcomes.await) {
-            parcel.reply.send(match outcome {
+        for (envelope, outcome) in batch.into_iter().zip(outcomes.await) {
+            envelope.reply.send(match outcome {
                 Ok(()) => {
                     published += 1;
                     Ok(())
@@ -116,7 +116,7 @@ impl Publishing {
                 }
             });
         }
-        self.vitals.progress(published);
+        self.stats.progress(published);
         BatchPublished { events: published }.emit();
         if published > 0 {
             self.broker.publish_succeeded();
@@ -124,7 +124,7 @@ impl Publishing {
         if let Some(error) = failed
             && self.broker.publish_failed(&error)
         {
-            self.vitals.failed(&error);
+            self.stats.failed(&error);
         }
     }
 
@@ -132,20 +132,20 @@ impl Publishing {
     /// so that nobody waits for a time-out that is bound to come.
     async fn send(
         &self,
-        parcel: &Parcel<Publish>,
+        envelope: &Envelope<Publish>,
     ) -> Result<async_nats::jetstream::context::PublishAckFuture, NatsError> {
         if !self.broker.is_ready() {
             return Err(NatsError::Unavailable(
                 "not connected, or not in order".into(),
             ));
         }
-        self.broker.publish(&parcel.body.event).await
+        self.broker.publish(&envelope.body.event).await
     }
 
     /// Checks the stream when that is due. The broker logs what it finds.
     async fn check(&self) {
         if let Err(error) = self.broker.check_if_due().await {
-            self.vitals.failed(&error);
+            self.stats.failed(&error);
         }
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 
-use super::kit::{Provoke, Turn, Vitals, spawn_work};
+use super::kit::{ActorStats, InjectPanic, Turn, spawn_work};
 use crate::domain::ClockWatch;
-use crate::health::{PartState, PartsGone, Probe};
+use crate::health::{DependenciesUnavailable, DependencyState, Probe};
 use crate::store::Reader;
-use crate::telemetry::{ClockMeasured, Part};
+use crate::telemetry::{ClockMeasured, Dependency};
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -19,8 +19,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 pub struct HealthMonitor {
     probe: Probe,
     reader: Reader,
-    gone: Arc<PartsGone>,
-    vitals: Arc<Vitals>,
+    gone: Arc<DependenciesUnavailable>,
+    stats: Arc<ActorStats>,
     clock: Arc<Mutex<ClockWatch>>,
     turn: Turn,
 }
@@ -31,10 +31,15 @@ impl HealthMonitor {
 
     /// A monitor that keeps `gone` up to date, and tells this reader when the database answers.
     #[must_use]
-    pub fn new(probe: Probe, reader: Reader, gone: Arc<PartsGone>, vitals: Arc<Vitals>) -> Self {
+    pub fn new(
+        probe: Probe,
+        reader: Reader,
+        gone: Arc<DependenciesUnavailable>,
+        stats: Arc<ActorStats>,
+    ) -> Self {
         let watched = Arc::clone(&gone);
         let store = Arc::clone(&probe.store);
-        vitals.set_details(move || {
+        stats.set_details(move || {
             let two = watched.two();
             let two = two.map(|(one, other)| [one.as_str(), other.as_str()]);
             serde_json::json!({
@@ -47,7 +52,7 @@ impl HealthMonitor {
             probe,
             reader,
             gone,
-            vitals,
+            stats,
             clock: Arc::default(),
             turn: Turn::default(),
         }
@@ -60,13 +65,13 @@ impl HealthMonitor {
         };
         let (probe, gone) = (self.probe.clone(), Arc::clone(&self.gone));
         let reader = self.reader.clone();
-        let (vitals, clock) = (Arc::clone(&self.vitals), Arc::clone(&self.clock));
-        spawn_work(Arc::clone(&self.vitals), async move {
+        let (stats, clock) = (Arc::clone(&self.stats), Arc::clone(&self.clock));
+        spawn_work(Arc::clone(&self.stats), async move {
             let _turn = turn;
             let parts = probe.look().await;
             gone.note(&parts);
-            let database = parts.get(Part::Database.as_str());
-            if database.is_some_and(|database| database.state == PartState::Up) {
+            let database = parts.get(Dependency::Database.as_str());
+            if database.is_some_and(|database| database.state == DependencyState::Up) {
                 reader.answers();
             }
             // A database that does not answer is the look's to report.
@@ -80,7 +85,7 @@ impl HealthMonitor {
                 }
                 .emit();
             }
-            vitals.progress(1);
+            stats.progress(1);
         });
     }
 }
@@ -97,10 +102,10 @@ impl Actor for HealthMonitor {
 
 impl Supervised for HealthMonitor {}
 
-impl Handler<Provoke> for HealthMonitor {
+impl Handler<InjectPanic> for HealthMonitor {
     type Result = ();
 
-    fn handle(&mut self, _: Provoke, _: &mut Self::Context) {
+    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
         panic!("provoked by fault injection");
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use actix::{Context, Handler};
 
-use super::kit::{Batcher, Parcel, Vitals, spawn_batch, supervise_batching};
+use super::kit::{ActorStats, Batcher, Envelope, spawn_batch, supervise_batching};
 use crate::messages::{Begin, End, NotKept};
 use crate::store::{Store, StoreError};
-use crate::telemetry::{Part, PartFailed};
+use crate::telemetry::{Dependency, DependencyFailed};
 
 /// How the keeper works.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +22,8 @@ pub struct KeeperOptions {
 /// The actor.
 pub struct IdempotencyKeeper {
     keeping: Keeping,
-    begins: Batcher<Parcel<Begin>>,
-    ends: Batcher<Parcel<End>>,
+    begins: Batcher<Envelope<Begin>>,
+    ends: Batcher<Envelope<End>>,
 }
 
 impl IdempotencyKeeper {
@@ -32,12 +32,12 @@ impl IdempotencyKeeper {
 
     /// A keeper in this store.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, options: KeeperOptions, vitals: Arc<Vitals>) -> Self {
+    pub fn new(store: Arc<dyn Store>, options: KeeperOptions, stats: Arc<ActorStats>) -> Self {
         Self {
             keeping: Keeping {
                 store,
                 lease: options.lease,
-                vitals,
+                stats,
             },
             // One at a time, so that batches grow under load.
             begins: Batcher::new(options.largest_batch, 1),
@@ -46,16 +46,16 @@ impl IdempotencyKeeper {
     }
 
     fn flush(&mut self, context: &mut Context<Self>) {
-        let vitals = Arc::clone(&self.keeping.vitals);
+        let stats = Arc::clone(&self.keeping.stats);
         while let Some((batch, lane)) = self.begins.next_batch() {
             let keeping = self.keeping.clone();
-            spawn_batch(context, &vitals, lane, async move {
+            spawn_batch(context, &stats, lane, async move {
                 keeping.begin(batch).await;
             });
         }
         while let Some((batch, lane)) = self.ends.next_batch() {
             let keeping = self.keeping.clone();
-            spawn_batch(context, &vitals, lane, async move {
+            spawn_batch(context, &stats, lane, async move {
                 keeping.end(batch).await;
             });
         }
@@ -64,20 +64,20 @@ impl IdempotencyKeeper {
 
 supervise_batching!(IdempotencyKeeper);
 
-impl Handler<Parcel<Begin>> for IdempotencyKeeper {
+impl Handler<Envelope<Begin>> for IdempotencyKeeper {
     type Result = ();
 
-    fn handle(&mut self, parcel: Parcel<Begin>, context: &mut Self::Context) {
-        self.begins.push(parcel);
+    fn handle(&mut self, envelope: Envelope<Begin>, context: &mut Self::Context) {
+        self.begins.push(envelope);
         self.flush(context);
     }
 }
 
-impl Handler<Parcel<End>> for IdempotencyKeeper {
+impl Handler<Envelope<End>> for IdempotencyKeeper {
     type Result = ();
 
-    fn handle(&mut self, parcel: Parcel<End>, context: &mut Self::Context) {
-        self.ends.push(parcel);
+    fn handle(&mut self, envelope: Envelope<End>, context: &mut Self::Context) {
+        self.ends.push(envelope);
         self.flush(context);
     }
 }
@@ -87,14 +87,14 @@ impl Handler<Parcel<End>> for IdempotencyKeeper {
 struct Keeping {
     store: Arc<dyn Store>,
     lease: Duration,
-    vitals: Arc<Vitals>,
+    stats: Arc<ActorStats>,
 }
 
 impl Keeping {
-    async fn begin(&self, batch: Vec<Parcel<Begin>>) {
+    async fn begin(&self, batch: Vec<Envelope<Begin>>) {
         let requests: Vec<_> = batch
             .iter()
-            .map(|parcel| parcel.body.request.clone())
+            .map(|envelope| envelope.body.request.clone())
             .collect();
         let now = self.store.now();
         let begun = self
@@ -103,40 +103,40 @@ impl Keeping {
             .await;
         match begun {
             Ok(begun) => {
-                self.vitals.progress(batch.len());
-                for (parcel, begun) in batch.into_iter().zip(begun) {
-                    parcel.reply.send(Ok(begun));
+                self.stats.progress(batch.len());
+                for (envelope, begun) in batch.into_iter().zip(begun) {
+                    envelope.reply.send(Ok(begun));
                 }
             }
             Err(error) => {
                 let failure = self.failed("looking up idempotency keys", &error);
-                for parcel in batch {
-                    parcel.reply.send(Err(failure.clone()));
+                for envelope in batch {
+                    envelope.reply.send(Err(failure.clone()));
                 }
             }
         }
     }
 
-    async fn end(&self, batch: Vec<Parcel<End>>) {
+    async fn end(&self, batch: Vec<Envelope<End>>) {
         let ended: Vec<_> = batch
             .iter()
-            .map(|parcel| parcel.body.ended.clone())
+            .map(|envelope| envelope.body.ended.clone())
             .collect();
         let kept = self.store.end_requests(&ended, self.store.now()).await;
         let kept = kept.map_err(|error| self.failed("keeping answers of requests", &error));
         if kept.is_ok() {
-            self.vitals.progress(batch.len());
+            self.stats.progress(batch.len());
         }
-        for parcel in batch {
-            parcel.reply.send(kept.clone());
+        for envelope in batch {
+            envelope.reply.send(kept.clone());
         }
     }
 
     fn failed(&self, doing: &'static str, error: &StoreError) -> NotKept {
-        self.vitals.failed(error);
+        self.stats.failed(error);
         if error.is_news() {
-            PartFailed {
-                part: Part::Database,
+            DependencyFailed {
+                dependency: Dependency::Database,
                 doing,
                 error,
             }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 
-use super::kit::{Provoke, Turn, Vitals, spawn_work};
+use super::kit::{ActorStats, InjectPanic, Turn, spawn_work};
+use crate::admin::Runner;
 use crate::config::UpkeepOptions;
-use crate::operations::Runner;
-use crate::telemetry::{Part, PartFailed};
+use crate::telemetry::{Dependency, DependencyFailed};
 
 /// How often it looks for jobs.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -25,16 +25,16 @@ impl JobRunner {
 
     /// An actor that has jobs run by this runner.
     #[must_use]
-    pub fn new(runner: Runner, upkeep: UpkeepOptions, vitals: Arc<Vitals>) -> Self {
+    pub fn new(runner: Runner, upkeep: UpkeepOptions, stats: Arc<ActorStats>) -> Self {
         let round = Arc::new(Round {
             runner,
             upkeep,
-            vitals,
+            stats,
             turn: Turn::default(),
             stopped: AtomicBool::new(false),
         });
         let watched = Arc::downgrade(&round);
-        round.vitals.set_details(move || {
+        round.stats.set_details(move || {
             let current = watched.upgrade().and_then(|round| round.runner.current());
             serde_json::json!({ "job": current })
         });
@@ -50,7 +50,7 @@ impl JobRunner {
             return;
         };
         let round = Arc::clone(&self.round);
-        spawn_work(Arc::clone(&self.round.vitals), async move {
+        spawn_work(Arc::clone(&self.round.stats), async move {
             let _turn = turn;
             round.run().await;
         });
@@ -68,10 +68,10 @@ impl Actor for JobRunner {
 
 impl Supervised for JobRunner {}
 
-impl Handler<Provoke> for JobRunner {
+impl Handler<InjectPanic> for JobRunner {
     type Result = ();
 
-    fn handle(&mut self, _: Provoke, _: &mut Self::Context) {
+    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
         panic!("provoked by fault injection");
     }
 }
@@ -104,7 +104,7 @@ impl Handler<StopRunning> for JobRunner {
 struct Round {
     runner: Runner,
     upkeep: UpkeepOptions,
-    vitals: Arc<Vitals>,
+    stats: Arc<ActorStats>,
     turn: Turn,
     stopped: AtomicBool,
 }
@@ -116,13 +116,13 @@ impl Round {
             self.runner.run_next(None, &mut |_| {}).await
         };
         match run.await {
-            Ok(Some(_)) => self.vitals.progress(1),
+            Ok(Some(_)) => self.stats.progress(1),
             Ok(None) => {}
             Err(error) => {
-                self.vitals.failed(&error);
+                self.stats.failed(&error);
                 if error.is_news() {
-                    PartFailed {
-                        part: Part::Database,
+                    DependencyFailed {
+                        dependency: Dependency::Database,
                         doing: "running jobs",
                         error: &error,
                     }

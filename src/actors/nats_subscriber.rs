@@ -16,13 +16,15 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
 use super::behavior_recorder::BehaviorRecorder;
-use super::cache_writer::{CacheWriter, take_back};
-use super::kit::{Mailbox, Provoke, Turn, Vitals, spawn_work};
+use super::cache_writer::{CacheWriter, revert};
+use super::kit::{ActorStats, InjectPanic, Mailbox, Turn, spawn_work};
 use crate::domain::{Backoff, BehaviorEvent, LedgerRow, Origin, Source, Version};
 use crate::messages::{NotRecorded, Record};
 use crate::nats::{Broker, Incoming, NatsError, decode};
 use crate::store::{QuarantinedEvent, Store};
-use crate::telemetry::{EventsQuarantined, MessagesTaken, Part, PartFailed, PullStalled};
+use crate::telemetry::{
+    Dependency, DependencyFailed, EventsQuarantined, MessagesTaken, PullStalled,
+};
 
 /// Why an event is quarantined whose id belongs to another one.
 const ID_USED_BEFORE: &str =
@@ -65,7 +67,7 @@ impl NatsSubscriber {
         cache_writer: Mailbox<CacheWriter>,
         store: Arc<dyn Store>,
         options: SubscriberOptions,
-        vitals: Arc<Vitals>,
+        stats: Arc<ActorStats>,
     ) -> Self {
         let subscription = Arc::new(Subscription {
             broker,
@@ -73,7 +75,7 @@ impl NatsSubscriber {
             cache_writer,
             store,
             options,
-            vitals,
+            stats,
             lanes: Semaphore::new(options.lanes),
             pulling: Turn::default(),
             stopped: AtomicBool::new(false),
@@ -82,7 +84,7 @@ impl NatsSubscriber {
             rejections: Rejections::default(),
         });
         let watched = Arc::downgrade(&subscription);
-        subscription.vitals.set_details(move || {
+        subscription.stats.set_details(move || {
             watched.upgrade().map_or_else(
                 || serde_json::json!({}),
                 |subscription| {
@@ -108,7 +110,7 @@ impl NatsSubscriber {
         let Some(turn) = subscription.pulling.take() else {
             return;
         };
-        spawn_work(Arc::clone(&self.subscription.vitals), async move {
+        spawn_work(Arc::clone(&self.subscription.stats), async move {
             let _turn = turn;
             subscription.pull_until_stopped().await;
         });
@@ -122,9 +124,9 @@ impl NatsSubscriber {
         if !subscription.broker.is_ready() {
             return;
         }
-        spawn_work(Arc::clone(&self.subscription.vitals), async move {
+        spawn_work(Arc::clone(&self.subscription.stats), async move {
             if let Err(error) = subscription.broker.check_if_due().await {
-                subscription.vitals.failed(&error);
+                subscription.stats.failed(&error);
             }
         });
     }
@@ -144,10 +146,10 @@ impl Actor for NatsSubscriber {
 
 impl Supervised for NatsSubscriber {}
 
-impl Handler<Provoke> for NatsSubscriber {
+impl Handler<InjectPanic> for NatsSubscriber {
     type Result = ();
 
-    fn handle(&mut self, _: Provoke, _: &mut Self::Context) {
+    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
         panic!("provoked by fault injection");
     }
 }
@@ -199,7 +201,7 @@ struct Subscription {
     cache_writer: Mailbox<CacheWriter>,
     store: Arc<dyn Store>,
     options: SubscriberOptions,
-    vitals: Arc<Vitals>,
+    stats: Arc<ActorStats>,
     lanes: Semaphore,
     pulling: Turn,
     stopped: AtomicBool,
@@ -250,7 +252,7 @@ impl Subscription {
                 Err(error) => {
                     // Once per outage: an outage is one piece of news.
                     if failures == 0 {
-                        self.failed(Part::Broker, "pulling from the stream", &error);
+                        self.failed(Dependency::Broker, "pulling from the stream", &error);
                     }
                     failures += 1;
                     tokio::time::sleep(self.options.pause).await;
@@ -266,7 +268,7 @@ impl Subscription {
             && let Err(error) = self.broker.check().await
         {
             // The check has logged it, once for each cause.
-            self.vitals.failed(&error);
+            self.stats.failed(&error);
             // What the stream holds is taken even while its settings keep likes from being published.
             if !matches!(error, NatsError::Misconfigured { .. }) {
                 tokio::time::sleep(self.options.pause).await;
@@ -323,7 +325,7 @@ impl Subscription {
             return;
         };
         lane.forget();
-        spawn_work(Arc::clone(&self.vitals), async move {
+        spawn_work(Arc::clone(&self.stats), async move {
             let _lane = ReturnLane(&this.lanes);
             let _in_work = in_work;
             this.work(messages).await;
@@ -405,7 +407,7 @@ impl Subscription {
                 }
                 self.acknowledge(recorded).await;
                 self.quarantine(refused).await;
-                take_back(&self.cache_writer, &without_effect).await;
+                revert(&self.cache_writer, &without_effect).await;
                 self.redeliver(later).await;
             }
         }
@@ -427,7 +429,7 @@ impl Subscription {
         }
         self.acknowledge(recorded).await;
         self.quarantine(refused).await;
-        take_back(&self.cache_writer, &without_effect).await;
+        revert(&self.cache_writer, &without_effect).await;
     }
 
     async fn ask(&self, events: Vec<BehaviorEvent>) -> Result<Vec<usize>, NotRecorded> {
@@ -445,14 +447,14 @@ impl Subscription {
     async fn acknowledge(&self, messages: Vec<Message>) {
         self.rejections.forget(&messages);
         let acknowledged = join_all(messages.iter().map(Message::double_ack)).await;
-        self.vitals.progress(
+        self.stats.progress(
             acknowledged
                 .iter()
                 .filter(|outcome| outcome.is_ok())
                 .count(),
         );
         if let Some(Err(error)) = acknowledged.into_iter().find(Result::is_err) {
-            self.failed(Part::Broker, "acknowledging messages", &error);
+            self.failed(Dependency::Broker, "acknowledging messages", &error);
         }
     }
 
@@ -473,7 +475,7 @@ impl Subscription {
         }))
         .await;
         if let Some(Err(error)) = outcomes.into_iter().find(Result::is_err) {
-            self.failed(Part::Broker, "asking for redelivery", &error);
+            self.failed(Dependency::Broker, "asking for redelivery", &error);
         }
         tokio::time::sleep(self.options.pause).await;
     }
@@ -511,7 +513,11 @@ impl Subscription {
         match kept {
             Ok(()) => self.acknowledge(messages).await,
             Err(error) => {
-                self.failed(Part::Database, "keeping messages in quarantine", &error);
+                self.failed(
+                    Dependency::Database,
+                    "keeping messages in quarantine",
+                    &error,
+                );
                 self.redeliver(messages).await;
             }
         }
@@ -541,9 +547,14 @@ impl Subscription {
         Version::at(self.store.now()).max(Version(i64::try_from(stored).unwrap_or(0)))
     }
 
-    fn failed(&self, part: Part, doing: &'static str, error: &dyn std::fmt::Display) {
-        self.vitals.failed(&error);
-        PartFailed { part, doing, error }.emit();
+    fn failed(&self, dependency: Dependency, doing: &'static str, error: &dyn std::fmt::Display) {
+        self.stats.failed(&error);
+        DependencyFailed {
+            dependency,
+            doing,
+            error,
+        }
+        .emit();
     }
 }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 use futures_util::FutureExt;
 
-use super::cache_writer::{CacheWriter, take_back};
-use super::kit::{Answer, Mailbox, Provoke, Turn, Vitals, spawn_work};
+use super::cache_writer::{CacheWriter, revert};
+use super::kit::{ActorStats, Answer, InjectPanic, Mailbox, Turn, spawn_work};
 use super::sync_publisher::SyncPublisher;
 use crate::domain::LedgerRow;
 use crate::messages::Sync;
 use crate::store::{Claimed, Lease, Store};
-use crate::telemetry::{Part, PartFailed, PartWorked, RowsClaimed};
+use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked, RowsClaimed};
 
 /// What the log calls a claim.
 const CLAIMING: &str = "claiming due ledger rows";
@@ -47,20 +47,20 @@ impl RetryScheduler {
         sync_publisher: Mailbox<SyncPublisher>,
         cache_writer: Mailbox<CacheWriter>,
         options: RetryOptions,
-        vitals: Arc<Vitals>,
+        stats: Arc<ActorStats>,
     ) -> Self {
         let round = Arc::new(Round {
             store,
             sync_publisher,
             cache_writer,
             options,
-            vitals,
+            stats,
             turn: Turn::default(),
             stopped: AtomicBool::new(false),
             rounds: AtomicU64::new(0),
         });
         let watched = Arc::downgrade(&round);
-        round.vitals.set_details(move || {
+        round.stats.set_details(move || {
             let rounds = watched
                 .upgrade()
                 .map_or(0, |round| round.rounds.load(Ordering::Relaxed));
@@ -81,7 +81,7 @@ impl RetryScheduler {
             return;
         };
         let round = Arc::clone(&self.round);
-        spawn_work(Arc::clone(&self.round.vitals), async move {
+        spawn_work(Arc::clone(&self.round.stats), async move {
             let _turn = turn;
             round.claim().await;
         });
@@ -99,10 +99,10 @@ impl Actor for RetryScheduler {
 
 impl Supervised for RetryScheduler {}
 
-impl Handler<Provoke> for RetryScheduler {
+impl Handler<InjectPanic> for RetryScheduler {
     type Result = ();
 
-    fn handle(&mut self, _: Provoke, _: &mut Self::Context) {
+    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
         panic!("provoked by fault injection");
     }
 }
@@ -129,7 +129,7 @@ struct Round {
     sync_publisher: Mailbox<SyncPublisher>,
     cache_writer: Mailbox<CacheWriter>,
     options: RetryOptions,
-    vitals: Arc<Vitals>,
+    stats: Arc<ActorStats>,
     turn: Turn,
     stopped: AtomicBool,
     rounds: AtomicU64,
@@ -152,10 +152,10 @@ impl Round {
             let claimed = match self.store.claim(lease, self.options.largest_claim).await {
                 Ok(claimed) => claimed,
                 Err(error) => {
-                    self.vitals.failed(&error);
+                    self.stats.failed(&error);
                     if error.is_news() {
-                        PartFailed {
-                            part: Part::Database,
+                        DependencyFailed {
+                            dependency: Dependency::Database,
                             doing: CLAIMING,
                             error: &error,
                         }
@@ -164,8 +164,8 @@ impl Round {
                     break;
                 }
             };
-            PartWorked {
-                part: Part::Database,
+            DependencyWorked {
+                dependency: Dependency::Database,
                 doing: CLAIMING,
             }
             .emit();
@@ -174,13 +174,13 @@ impl Round {
             if taken == 0 {
                 break;
             }
-            self.vitals.progress(taken);
+            self.stats.progress(taken);
             RowsClaimed {
                 rows: rows.len(),
                 dead: dead.len(),
             }
             .emit();
-            take_back(&self.cache_writer, &dead).await;
+            revert(&self.cache_writer, &dead).await;
             if rows.is_empty() {
                 continue;
             }
@@ -188,7 +188,7 @@ impl Round {
             let synced = slot.ask(Sync { rows: rows.clone() });
             let holding = Arc::clone(self).hold(rows, synced, lease);
             if !full {
-                spawn_work(Arc::clone(&self.vitals), holding.map(drop));
+                spawn_work(Arc::clone(&self.stats), holding.map(drop));
                 break;
             }
             if !holding.await || self.stopped.load(Ordering::Relaxed) {
@@ -220,7 +220,7 @@ impl Round {
             wait = match self.store.renew(&rows, lease).await {
                 Ok(()) => claimed.renew_every(),
                 Err(error) => {
-                    self.vitals.failed(&error);
+                    self.stats.failed(&error);
                     claimed.renew_every() / 5
                 }
             };

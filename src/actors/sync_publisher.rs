@@ -8,14 +8,18 @@ use std::time::{Duration, Instant};
 
 use actix::{Context, Handler};
 
-use super::cache_writer::{CacheWriter, take_back};
+use super::cache_writer::{CacheWriter, revert};
 use super::failures::bisect;
-use super::kit::{Batcher, Mailbox, Parcel, Vitals, spawn_batch, spawn_work, supervise_batching};
+use super::kit::{
+    ActorStats, Batcher, Envelope, Mailbox, spawn_batch, spawn_work, supervise_batching,
+};
 use crate::domain::{Backoff, FailureKind, LedgerRow, Pair, Verdict};
 use crate::messages::{Settle, Sync};
 use crate::nats::Broker;
 use crate::store::{FailedAttempt, Found, Settled, Store, StoreError};
-use crate::telemetry::{AttemptsFailed, BatchSynced, Part, PartFailed, PartWorked};
+use crate::telemetry::{
+    AttemptsFailed, BatchSynced, Dependency, DependencyFailed, DependencyWorked,
+};
 
 /// What the log calls it.
 const WRITING_DOWN: &str = "writing down failed attempts";
@@ -43,7 +47,7 @@ pub struct SyncOptions {
 /// The actor.
 pub struct SyncPublisher {
     syncing: Syncing,
-    batcher: Batcher<Parcel<Sync>>,
+    batcher: Batcher<Envelope<Sync>>,
 }
 
 impl SyncPublisher {
@@ -57,7 +61,7 @@ impl SyncPublisher {
         cache_writer: Mailbox<CacheWriter>,
         broker: Option<Arc<Broker>>,
         options: SyncOptions,
-        vitals: Arc<Vitals>,
+        stats: Arc<ActorStats>,
     ) -> Self {
         Self {
             syncing: Syncing {
@@ -65,7 +69,7 @@ impl SyncPublisher {
                 cache_writer,
                 broker,
                 options,
-                vitals,
+                stats,
             },
             batcher: Batcher::new(options.largest_batch, options.lanes),
         }
@@ -74,7 +78,7 @@ impl SyncPublisher {
     fn flush(&mut self, context: &mut Context<Self>) {
         while let Some((batch, lane)) = self.batcher.next_batch() {
             let syncing = self.syncing.clone();
-            spawn_batch(context, &self.syncing.vitals, lane, async move {
+            spawn_batch(context, &self.syncing.stats, lane, async move {
                 syncing.sync(batch).await;
             });
         }
@@ -83,11 +87,11 @@ impl SyncPublisher {
 
 supervise_batching!(SyncPublisher);
 
-impl Handler<Parcel<Sync>> for SyncPublisher {
+impl Handler<Envelope<Sync>> for SyncPublisher {
     type Result = ();
 
-    fn handle(&mut self, parcel: Parcel<Sync>, context: &mut Self::Context) {
-        self.batcher.push(parcel);
+    fn handle(&mut self, envelope: Envelope<Sync>, context: &mut Self::Context) {
+        self.batcher.push(envelope);
         self.flush(context);
     }
 }
@@ -99,21 +103,21 @@ struct Syncing {
     cache_writer: Mailbox<CacheWriter>,
     broker: Option<Arc<Broker>>,
     options: SyncOptions,
-    vitals: Arc<Vitals>,
+    stats: Arc<ActorStats>,
 }
 
 impl Syncing {
-    async fn sync(&self, mut batch: Vec<Parcel<Sync>>) {
+    async fn sync(&self, mut batch: Vec<Envelope<Sync>>) {
         let rows: Vec<LedgerRow> = batch
             .iter_mut()
-            .flat_map(|parcel| std::mem::take(&mut parcel.body.rows))
+            .flat_map(|envelope| std::mem::take(&mut envelope.body.rows))
             .collect();
         let outcome = bisect(&rows, async |part: &[LedgerRow]| {
             let started = Instant::now();
             let settled = self.store.sync(part, self.store.now()).await?;
-            self.vitals.progress(part.len());
-            PartWorked {
-                part: Part::Database,
+            self.stats.progress(part.len());
+            DependencyWorked {
+                dependency: Dependency::Database,
                 doing: AttemptsFailed::SYNCING,
             }
             .emit();
@@ -142,7 +146,7 @@ impl Syncing {
         // Beside the next batch, for it may take as long as the database is away. Until then whoever has
         // claimed the rows renews their lease.
         let failing = self.clone();
-        spawn_work(Arc::clone(&self.vitals), async move {
+        spawn_work(Arc::clone(&self.stats), async move {
             for (error, failed) in causes.values() {
                 failing.fail(failed, error).await;
             }
@@ -168,8 +172,8 @@ impl Syncing {
             if let Some(count) = settled.counts.get(resource)
                 && let Err(error) = broker.announce(*resource, *count).await
             {
-                PartFailed {
-                    part: Part::Broker,
+                DependencyFailed {
+                    dependency: Dependency::Broker,
                     doing: "announcing counts",
                     error: &error,
                 }
@@ -205,7 +209,7 @@ impl Syncing {
                 error: error.to_string(),
             })
             .collect();
-        self.vitals.failed(error);
+        self.stats.failed(error);
         if let Some(first) = attempts.first() {
             AttemptsFailed {
                 first: first.row.event_id,
@@ -224,7 +228,7 @@ impl Syncing {
             .iter()
             .filter(|attempt| attempt.verdict == Verdict::Dead)
             .map(|attempt| &attempt.row);
-        take_back(&self.cache_writer, dead).await;
+        revert(&self.cache_writer, dead).await;
         if error.kind() == FailureKind::Infrastructure {
             self.settle_what_is_stored(rows).await;
         }
@@ -255,8 +259,8 @@ impl Syncing {
         loop {
             let error = match call().await {
                 Ok(done) => {
-                    PartWorked {
-                        part: Part::Database,
+                    DependencyWorked {
+                        dependency: Dependency::Database,
                         doing,
                     }
                     .emit();
@@ -265,8 +269,8 @@ impl Syncing {
                 Err(error) => error,
             };
             if error.is_news() {
-                PartFailed {
-                    part: Part::Database,
+                DependencyFailed {
+                    dependency: Dependency::Database,
                     doing,
                     error: &error,
                 }
@@ -281,8 +285,8 @@ impl Syncing {
     }
 }
 
-fn answer(batch: Vec<Parcel<Sync>>) {
-    for parcel in batch {
-        parcel.reply.send(());
+fn answer(batch: Vec<Envelope<Sync>>) {
+    for envelope in batch {
+        envelope.reply.send(());
     }
 }

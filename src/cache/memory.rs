@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use lru::LruCache;
 
 use super::{Cache, CacheFuture, Filling, Incarnation, Scanned, Settlement};
-use crate::domain::{Applied, Entry, EntryView, Mark, Pair, Reading, Resource, Version};
+use crate::domain::{Applied, Entry, EntryView, Pair, Reading, Resource, Version, VersionedState};
 
 const SHARDS: usize = 16;
 
@@ -120,9 +120,9 @@ impl Cache for MemoryCache {
         Box::pin(async move { Ok(pairs.iter().map(|pair| self.read_pair(pair)).collect()) })
     }
 
-    fn apply<'a>(&'a self, events: &'a [(Pair, Mark)]) -> CacheFuture<'a, Vec<Applied>> {
+    fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>> {
         Box::pin(async move {
-            let apply = |(pair, mark): &(Pair, Mark)| {
+            let apply = |(pair, mark): &(Pair, VersionedState)| {
                 self.with_entry(pair.resource, |entry| entry.apply(pair.user_id, *mark))
             };
             Ok(events.iter().map(apply).collect())
@@ -254,7 +254,7 @@ mod tests {
                 user_id: 1,
             },
             incarnation,
-            mark: Mark {
+            mark: VersionedState {
                 version: Version(1),
                 liked: true,
             },
@@ -299,7 +299,7 @@ mod tests {
         let resource = Resource::video(7);
         for user_id in 1..5_000 {
             let pair = Pair { resource, user_id };
-            let mark = Mark {
+            let mark = VersionedState {
                 version: Version(1),
                 liked: true,
             };

@@ -14,7 +14,7 @@ pub use self::redis::{RedisCache, RedisOptions};
 pub use memory::MemoryCache;
 
 use crate::domain::{
-    Applied, EntryView, LikeCount, Mark, Pair, Reading, Resource, UserId, Version,
+    Applied, EntryView, LikeCount, Pair, Reading, Resource, UserId, Version, VersionedState,
 };
 
 /// What every method of [`Cache`] answers with.
@@ -41,7 +41,7 @@ pub type Incarnation = u64;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settlement {
     /// The states of the pairs that the commit touched.
-    pub marks: BTreeMap<UserId, Mark>,
+    pub marks: BTreeMap<UserId, VersionedState>,
     /// The like count.
     pub count: Option<LikeCount>,
 }
@@ -54,7 +54,7 @@ pub struct Filling {
     /// The life of the entry that was found wanting, before the database was read.
     pub incarnation: Incarnation,
     /// The pair's state in the database.
-    pub mark: Mark,
+    pub mark: VersionedState,
     /// The resource's like count in the database.
     pub count: LikeCount,
 }
@@ -77,7 +77,7 @@ pub trait Cache: Send + Sync {
     fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>>;
 
     /// Takes in accepted events.
-    fn apply<'a>(&'a self, events: &'a [(Pair, Mark)]) -> CacheFuture<'a, Vec<Applied>>;
+    fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>>;
 
     /// Takes in what the database holds after a commit.
     fn settle<'a>(&'a self, settlements: &'a BTreeMap<Resource, Settlement>)

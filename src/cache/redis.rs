@@ -13,7 +13,7 @@ use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKin
 
 use super::redis_entry::{self, count_text};
 use super::{Cache, CacheError, CacheFuture, Filling, Incarnation, Scanned, Settlement};
-use crate::domain::{Applied, EntryView, Mark, Pair, Reading, Resource, Version};
+use crate::domain::{Applied, EntryView, Pair, Reading, Resource, Version, VersionedState};
 
 /// How to reach Redis, and how much it may hold.
 #[derive(Debug, Clone)]
@@ -240,7 +240,7 @@ impl Cache for RedisCache {
         })
     }
 
-    fn apply<'a>(&'a self, events: &'a [(Pair, Mark)]) -> CacheFuture<'a, Vec<Applied>> {
+    fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>> {
         Box::pin(async move {
             let mut calls = Pipeline::with_capacity(events.len());
             for (pair, mark) in events {

@@ -1,6 +1,6 @@
 //! An entry as `rule.lua` spells it in the fields of a hash.
 
-use crate::domain::{EntryView, LikeCount, Mark, PairView, Version};
+use crate::domain::{EntryView, LikeCount, PairView, Version, VersionedState};
 
 /// A count, as the field `n` spells it.
 pub(super) fn count_text(count: LikeCount) -> String {
@@ -65,13 +65,13 @@ fn read_pair(text: &str) -> Option<PairView> {
     Some(PairView { current, settled })
 }
 
-fn read_mark(version: &str, liked: &str) -> Option<Mark> {
+fn read_mark(version: &str, liked: &str) -> Option<VersionedState> {
     let liked = match liked {
         "1" => true,
         "0" => false,
         _ => return None,
     };
-    Some(Mark {
+    Some(VersionedState {
         version: Version(version.parse().ok()?),
         liked,
     })

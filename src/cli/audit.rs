@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::Failure;
-use super::maintenance::{Bar, drop_own_caches, parts};
+use super::dependencies::{Bar, dependencies, drop_own_caches};
+use crate::admin::{Audit, AuditOptions, AuditReport};
 use crate::config::Settings;
-use crate::maintenance::{Audit, AuditOptions, AuditReport};
 use crate::store::Finding;
 
 /// How many differences are shown.
@@ -34,8 +34,8 @@ pub(super) async fn run(settings: Settings, arguments: AuditArgs) -> Result<Exit
         chunk: arguments.chunk as usize,
         ..AuditOptions::new(arguments.repair)
     };
-    let parts = parts(&settings).await?;
-    let mut audit = Audit::begin(parts.clone(), options, None).await?;
+    let dependencies = dependencies(&settings).await?;
+    let mut audit = Audit::begin(dependencies.clone(), options, None).await?;
     let bar = Bar::start();
     while let Some(progress) = audit.step().await? {
         bar.show(progress);
@@ -52,8 +52,8 @@ pub(super) async fn run(settings: Settings, arguments: AuditArgs) -> Result<Exit
     if report.mended() > 0 {
         let mut quiet = std::io::sink();
         match arguments.json {
-            true => drop_own_caches(&parts, &mut quiet).await?,
-            false => drop_own_caches(&parts, &mut out).await?,
+            true => drop_own_caches(&dependencies, &mut quiet).await?,
+            false => drop_own_caches(&dependencies, &mut out).await?,
         }
     }
     Ok(if report.in_order() {

@@ -1,9 +1,9 @@
 //! The command line: one file for each subcommand.
 
 mod audit;
+mod dependencies;
 mod events;
 pub mod load;
-mod maintenance;
 mod migrate;
 mod prune;
 mod rebuild;
@@ -19,12 +19,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::admin::AdminError;
 use crate::app::AppError;
 use crate::cache::CacheError;
 use crate::config::{self, ConfigError, Given};
-use crate::maintenance::MaintenanceError;
 use crate::nats::NatsError;
-use crate::operations::OperationError;
 use crate::store::StoreError;
 
 /// Likewise, an event-driven like service
@@ -76,11 +75,9 @@ enum Failure {
     #[error(transparent)]
     Broker(#[from] NatsError),
     #[error(transparent)]
-    Maintenance(#[from] MaintenanceError),
-    #[error(transparent)]
     Journal(#[from] verify_journal::JournalError),
     #[error(transparent)]
-    Operation(#[from] OperationError),
+    Admin(#[from] AdminError),
     #[error(transparent)]
     App(#[from] AppError),
     #[error(transparent)]

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::Failure;
-use super::maintenance::{Bar, parts};
+use super::dependencies::{Bar, dependencies};
+use crate::admin::{Prune, PruneOptions};
 use crate::config::Settings;
-use crate::maintenance::{Prune, PruneOptions};
 
 /// Arguments of `likewise prune`.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub(super) async fn run(settings: Settings, arguments: PruneArgs) -> Result<Exit
         )?;
         return Ok(ExitCode::FAILURE);
     }
-    let mut prune = Prune::begin(parts(&settings).await?, options, None);
+    let mut prune = Prune::begin(dependencies(&settings).await?, options, None);
     let bar = Bar::start();
     while let Some(progress) = prune.step().await? {
         bar.show(progress);

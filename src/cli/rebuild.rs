@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 
 use super::Failure;
-use super::maintenance::{Bar, drop_own_caches, parts};
+use super::dependencies::{Bar, dependencies, drop_own_caches};
+use crate::admin::{CacheRebuild, Dependencies, read_models};
 use crate::config::Settings;
-use crate::maintenance::{CacheRebuild, Parts, read_models};
 
 /// Arguments of `likewise rebuild`.
 #[derive(Debug, clap::Args)]
@@ -27,20 +27,20 @@ enum What {
 }
 
 pub(super) async fn run(settings: Settings, arguments: RebuildArgs) -> Result<ExitCode, Failure> {
-    let parts = parts(&settings).await?;
+    let dependencies = dependencies(&settings).await?;
     let wanted = |what| arguments.what.is_none_or(|wanted| wanted == what);
     if wanted(What::ReadModels) {
-        rebuild_read_models(parts.clone()).await?;
+        rebuild_read_models(dependencies.clone()).await?;
     }
     // Rows that were changed behind a cache in a service's own process make it wrong.
-    if wanted(What::Cache) || parts.cache.is_none() {
-        rebuild_cache(parts).await?;
+    if wanted(What::Cache) || dependencies.cache.is_none() {
+        rebuild_cache(dependencies).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn rebuild_read_models(parts: Parts) -> Result<(), Failure> {
-    let mut rebuild = read_models(parts, None).await?;
+async fn rebuild_read_models(dependencies: Dependencies) -> Result<(), Failure> {
+    let mut rebuild = read_models(dependencies, None).await?;
     let bar = Bar::start();
     while let Some(progress) = rebuild.step().await? {
         bar.show(progress);
@@ -57,12 +57,12 @@ async fn rebuild_read_models(parts: Parts) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn rebuild_cache(parts: Parts) -> Result<(), Failure> {
+async fn rebuild_cache(dependencies: Dependencies) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    if parts.cache.is_none() {
-        return drop_own_caches(&parts, &mut out).await;
+    if dependencies.cache.is_none() {
+        return drop_own_caches(&dependencies, &mut out).await;
     }
-    let mut rebuild = CacheRebuild::begin(parts);
+    let mut rebuild = CacheRebuild::begin(dependencies);
     let bar = Bar::start();
     let mut entries = 0;
     while let Some(progress) = rebuild.step().await? {

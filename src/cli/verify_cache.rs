@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use crate::cache::Cache;
-use crate::domain::{LikeCount, Mark, Pair, Reading, Resource, ResourceType};
+use crate::domain::{LikeCount, Pair, Reading, Resource, ResourceType, VersionedState};
 use crate::store::{Check, Difference, Store};
 
 /// How many pairs are compared in one round trip.
@@ -39,7 +39,7 @@ pub(super) async fn compare(
                 break;
             };
             after = (last.user_id, last.resource.id);
-            let states: BTreeMap<Pair, Mark> = page.into_iter().collect();
+            let states: BTreeMap<Pair, VersionedState> = page.into_iter().collect();
             check.checked += states.len() as i64;
             let lasting = lasting_differences(cache, store, &states).await?;
             check.differences += lasting.len() as i64;
@@ -53,7 +53,7 @@ pub(super) async fn compare(
 async fn lasting_differences(
     cache: &dyn Cache,
     store: &dyn Store,
-    states: &BTreeMap<Pair, Mark>,
+    states: &BTreeMap<Pair, VersionedState>,
 ) -> Result<Vec<Difference>, Failure> {
     let started = Instant::now();
     let mut pairs: Vec<Pair> = states.keys().copied().collect();
@@ -65,7 +65,11 @@ async fn lasting_differences(
             .iter()
             .zip(readings)
             .filter_map(|(pair, reading)| {
-                let mark = found.states.get(pair).copied().unwrap_or(Mark::NEVER);
+                let mark = found
+                    .states
+                    .get(pair)
+                    .copied()
+                    .unwrap_or(VersionedState::NEVER);
                 let difference =
                     difference(*pair, mark, count(&found.counts, pair.resource), reading);
                 difference.map(|difference| (*pair, difference))
@@ -86,7 +90,12 @@ fn count(counts: &BTreeMap<Resource, LikeCount>, resource: Resource) -> i64 {
     counts.get(&resource).map_or(0, |count| count.like_count)
 }
 
-fn difference(pair: Pair, mark: Mark, like_count: i64, reading: Reading) -> Option<Difference> {
+fn difference(
+    pair: Pair,
+    mark: VersionedState,
+    like_count: i64,
+    reading: Reading,
+) -> Option<Difference> {
     let liked = reading.liked.unwrap_or(mark.liked);
     let shown = reading.like_count.unwrap_or(like_count);
     (liked != mark.liked || shown != like_count).then(|| Difference {

@@ -11,13 +11,13 @@ use crate::actors::behavior_recorder::RecorderOptions;
 use crate::actors::cache_writer::CacheOptions;
 use crate::actors::event_publisher::PublisherOptions;
 use crate::actors::idempotency_keeper::KeeperOptions;
-use crate::actors::kit::GuardianPolicy;
+use crate::actors::kit::SupervisorPolicy;
 use crate::actors::nats_subscriber::SubscriberOptions;
 use crate::actors::retry_scheduler::RetryOptions;
 use crate::actors::sync_publisher::SyncOptions;
+use crate::admin::PruneOptions;
 use crate::cache::RedisOptions;
 use crate::domain::Backoff;
-use crate::maintenance::PruneOptions;
 use crate::nats::NatsOptions;
 use crate::store::{Lease, StoreOptions};
 use crate::web::auth::AuthMode;
@@ -533,7 +533,7 @@ impl Given {
                     archive: self.retention_archive,
                 },
             },
-            guardian: GuardianPolicy::default(),
+            supervisor: SupervisorPolicy::default(),
             stall_after: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(20),
             fault_injection: self.fault_injection.unwrap_or(false),

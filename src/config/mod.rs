@@ -17,12 +17,12 @@ use crate::actors::behavior_recorder::RecorderOptions;
 use crate::actors::cache_writer::CacheOptions;
 use crate::actors::event_publisher::PublisherOptions;
 use crate::actors::idempotency_keeper::KeeperOptions;
-use crate::actors::kit::GuardianPolicy;
+use crate::actors::kit::SupervisorPolicy;
 use crate::actors::nats_subscriber::SubscriberOptions;
 use crate::actors::retry_scheduler::RetryOptions;
 use crate::actors::sync_publisher::SyncOptions;
+use crate::admin::PruneOptions;
 use crate::cache::RedisOptions;
-use crate::maintenance::PruneOptions;
 use crate::nats::NatsOptions;
 use crate::store::StoreOptions;
 use crate::web::WebOptions;
@@ -168,7 +168,7 @@ pub struct Settings {
     /// What is done from time to time.
     pub upkeep: UpkeepOptions,
     /// When actors are restarted.
-    pub guardian: GuardianPolicy,
+    pub supervisor: SupervisorPolicy,
     /// After how long without progress an actor with work is called stuck.
     pub stall_after: Duration,
     /// How long a shutdown may take to drain.

@@ -11,7 +11,7 @@ use foldhash::fast::RandomState;
 
 use super::behavior::UserId;
 use super::entry_view::{EntryView, PairView};
-use super::fold::Mark;
+use super::fold::VersionedState;
 use super::version::Version;
 
 /// A like count as the database holds it.
@@ -48,14 +48,14 @@ impl LikeCount {
 /// What the cache holds of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Held {
-    current: Mark,
+    current: VersionedState,
     /// What the database is known to hold; `None` while nobody has looked.
-    settled: Option<Mark>,
+    settled: Option<VersionedState>,
 }
 
 impl Held {
     /// A pair of which only the database's state is known.
-    const fn settled(mark: Mark) -> Self {
+    const fn settled(mark: VersionedState) -> Self {
         Self {
             current: mark,
             settled: Some(mark),
@@ -63,7 +63,7 @@ impl Held {
     }
 
     /// The pair once this state of the database's is taken in.
-    fn taking(self, mark: Mark) -> Self {
+    fn taking(self, mark: VersionedState) -> Self {
         Self {
             current: self.current.max(mark),
             settled: Some(self.settled.map_or(mark, |settled| settled.max(mark))),
@@ -203,9 +203,12 @@ impl Entry {
     }
 
     /// Takes an accepted event in: it wins if it is newer than what is held.
-    pub fn apply(&mut self, user_id: UserId, mark: Mark) -> Applied {
+    pub fn apply(&mut self, user_id: UserId, mark: VersionedState) -> Applied {
         let held = self.pairs.get(&user_id).copied();
-        let held = held.or_else(|| self.complete.then_some(Held::settled(Mark::NEVER)));
+        let held = held.or_else(|| {
+            self.complete
+                .then_some(Held::settled(VersionedState::NEVER))
+        });
         let (changed, newer) = match held {
             None => {
                 self.put(
@@ -246,7 +249,7 @@ impl Entry {
     /// reader may just be about to fill in what it read before this commit.
     pub fn settle(
         &mut self,
-        marks: impl IntoIterator<Item = (UserId, Mark)>,
+        marks: impl IntoIterator<Item = (UserId, VersionedState)>,
         count: Option<LikeCount>,
         incarnation: u64,
     ) {
@@ -272,7 +275,7 @@ impl Entry {
     pub fn fill(
         &mut self,
         incarnation: u64,
-        marks: impl IntoIterator<Item = (UserId, Mark)>,
+        marks: impl IntoIterator<Item = (UserId, VersionedState)>,
         count: LikeCount,
     ) -> bool {
         if incarnation != self.incarnation {
@@ -361,12 +364,12 @@ mod tests {
     /// The database, as the entry sees it.
     #[derive(Default)]
     struct Database {
-        states: BTreeMap<UserId, Mark>,
+        states: BTreeMap<UserId, VersionedState>,
         count: Option<LikeCount>,
     }
 
     impl Database {
-        fn commit(&mut self, events: &[(UserId, Mark)]) -> Vec<(UserId, Mark)> {
+        fn commit(&mut self, events: &[(UserId, VersionedState)]) -> Vec<(UserId, VersionedState)> {
             let pair = |user_id| Pair {
                 resource: RESOURCE,
                 user_id,
@@ -389,8 +392,11 @@ mod tests {
                 .collect()
         }
 
-        fn mark(&self, user_id: UserId) -> Mark {
-            self.states.get(&user_id).copied().unwrap_or(Mark::NEVER)
+        fn mark(&self, user_id: UserId) -> VersionedState {
+            self.states
+                .get(&user_id)
+                .copied()
+                .unwrap_or(VersionedState::NEVER)
         }
 
         fn count(&self) -> LikeCount {
@@ -437,9 +443,9 @@ mod tests {
         database: Database,
         lives: u64,
         clock: i64,
-        waiting: Vec<(UserId, Mark)>,
-        settlements: Vec<(Vec<(UserId, Mark)>, LikeCount)>,
-        answers: Vec<(u64, UserId, Mark, LikeCount)>,
+        waiting: Vec<(UserId, VersionedState)>,
+        settlements: Vec<(Vec<(UserId, VersionedState)>, LikeCount)>,
+        answers: Vec<(u64, UserId, VersionedState, LikeCount)>,
     }
 
     impl World {
@@ -455,9 +461,9 @@ mod tests {
             }
         }
 
-        fn event(&mut self, liked: bool) -> Mark {
+        fn event(&mut self, liked: bool) -> VersionedState {
             self.clock += 1;
-            Mark {
+            VersionedState {
                 version: Version(self.clock),
                 liked,
             }
@@ -563,8 +569,8 @@ mod tests {
         }
     }
 
-    fn at(version: i64, liked: bool) -> Mark {
-        Mark {
+    fn at(version: i64, liked: bool) -> VersionedState {
+        VersionedState {
             version: Version(version),
             liked,
         }
@@ -665,7 +671,7 @@ mod tests {
     fn a_complete_entry_takes_in_what_settles_below_an_event_that_is_forgotten_later() {
         let mut entry = Entry::new(1);
         entry.apply(2, at(10, true));
-        assert!(entry.fill(1, [(1, Mark::NEVER)], LikeCount::NEVER));
+        assert!(entry.fill(1, [(1, VersionedState::NEVER)], LikeCount::NEVER));
         let count = LikeCount {
             like_count: 1,
             revision: 1,

@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 
 use super::behavior::UserId;
 use super::entry::LikeCount;
-use super::fold::Mark;
+use super::fold::VersionedState;
 
 /// What an entry holds of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PairView {
     /// What requests have asked for.
-    pub current: Mark,
+    pub current: VersionedState,
     /// What the database is known to hold; `None` while nobody has looked.
-    pub settled: Option<Mark>,
+    pub settled: Option<VersionedState>,
 }
 
 /// What an entry holds.
@@ -42,7 +42,7 @@ pub struct Truth {
     /// The count; `None` if there is none.
     pub count: Option<LikeCount>,
     /// The states of the entry's pairs, as far as there are any.
-    pub states: BTreeMap<UserId, Mark>,
+    pub states: BTreeMap<UserId, VersionedState>,
 }
 
 /// What speaks against an entry.
@@ -152,7 +152,7 @@ impl EntryView {
                 .pairs
                 .values()
                 .filter_map(|pair| pair.settled)
-                .map(Mark::weight)
+                .map(VersionedState::weight)
                 .sum();
             if liked != count.like_count && self.unknown == 0 {
                 doubts.push(Doubt::Lags {
@@ -170,8 +170,12 @@ impl EntryView {
     }
 
     fn doubt_pair(&self, user_id: UserId, pair: PairView, truth: &Truth, doubts: &mut Vec<Doubt>) {
-        let stored = truth.states.get(&user_id).copied().unwrap_or(Mark::NEVER);
-        let lags = |found: Mark| Doubt::Lags {
+        let stored = truth
+            .states
+            .get(&user_id)
+            .copied()
+            .unwrap_or(VersionedState::NEVER);
+        let lags = |found: VersionedState| Doubt::Lags {
             contradiction: Contradiction {
                 expected: describe(user_id, stored),
                 found: describe(user_id, found),
@@ -196,7 +200,7 @@ impl EntryView {
     }
 }
 
-fn describe(user_id: UserId, mark: Mark) -> String {
+fn describe(user_id: UserId, mark: VersionedState) -> String {
     let state = if mark.liked { "liked" } else { "not liked" };
     format!("user {user_id}: {state}, version {}", mark.version.0)
 }
@@ -210,8 +214,8 @@ mod tests {
     use super::*;
     use crate::domain::Version;
 
-    fn mark(version: i64, liked: bool) -> Mark {
-        Mark {
+    fn mark(version: i64, liked: bool) -> VersionedState {
+        VersionedState {
             version: Version(version),
             liked,
         }
@@ -253,7 +257,12 @@ mod tests {
             .collect()
     }
 
-    fn set(view: &mut EntryView, user_id: UserId, current: Mark, settled: Option<Mark>) {
+    fn set(
+        view: &mut EntryView,
+        user_id: UserId,
+        current: VersionedState,
+        settled: Option<VersionedState>,
+    ) {
         view.pairs.insert(user_id, PairView { current, settled });
     }
 

@@ -20,14 +20,14 @@ pub struct Pair {
 /// Marks are totally ordered: by version, and between equal versions an unlike is the newer, so that
 /// every process picks the same winner whatever order it sees them in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Mark {
+pub struct VersionedState {
     /// The version of the newest event.
     pub version: Version,
     /// Whether the pair is liked.
     pub liked: bool,
 }
 
-impl Mark {
+impl VersionedState {
     /// The state of a pair that no event has touched.
     pub const NEVER: Self = Self {
         version: Version::NEVER,
@@ -50,7 +50,7 @@ impl Mark {
     }
 }
 
-impl Ord for Mark {
+impl Ord for VersionedState {
     fn cmp(&self, other: &Self) -> Ordering {
         self.version
             .cmp(&other.version)
@@ -58,7 +58,7 @@ impl Ord for Mark {
     }
 }
 
-impl PartialOrd for Mark {
+impl PartialOrd for VersionedState {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
@@ -68,7 +68,7 @@ impl PartialOrd for Mark {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fold {
     /// The state of every pair that the events touch, whether they change it or not.
-    pub states: BTreeMap<Pair, Mark>,
+    pub states: BTreeMap<Pair, VersionedState>,
     /// The pairs whose stored state is older than the events': those to write.
     pub changed: Vec<Pair>,
     /// How much each touched resource's like count changes; zero where it does not.
@@ -80,10 +80,10 @@ impl Fold {
     /// the same events give the same fold.
     #[must_use]
     pub fn of(
-        stored: impl Fn(&Pair) -> Option<Mark>,
-        events: impl IntoIterator<Item = (Pair, Mark)>,
+        stored: impl Fn(&Pair) -> Option<VersionedState>,
+        events: impl IntoIterator<Item = (Pair, VersionedState)>,
     ) -> Self {
-        let mut newest: BTreeMap<Pair, Mark> = BTreeMap::new();
+        let mut newest: BTreeMap<Pair, VersionedState> = BTreeMap::new();
         for (pair, mark) in events {
             newest
                 .entry(pair)
@@ -92,7 +92,7 @@ impl Fold {
         }
         let mut fold = Self::default();
         for (pair, mark) in newest {
-            let before = stored(&pair).unwrap_or(Mark::NEVER);
+            let before = stored(&pair).unwrap_or(VersionedState::NEVER);
             let after = mark.max(before);
             if after > before {
                 fold.changed.push(pair);
@@ -113,24 +113,26 @@ mod tests {
 
     use super::*;
 
-    fn event() -> impl Strategy<Value = (Pair, Mark)> {
+    fn event() -> impl Strategy<Value = (Pair, VersionedState)> {
         (1i64..4, 1i64..4, 1i64..30, any::<bool>()).prop_map(|(user_id, video, version, liked)| {
             let pair = Pair {
                 resource: Resource::video(video),
                 user_id,
             };
             let version = Version(version);
-            (pair, Mark { version, liked })
+            (pair, VersionedState { version, liked })
         })
     }
 
-    fn history() -> impl Strategy<Value = Vec<(Pair, Mark)>> {
+    fn history() -> impl Strategy<Value = Vec<(Pair, VersionedState)>> {
         prop::collection::vec(event(), 0..40)
     }
 
     /// Applies batches one after the other, as the store does.
-    fn store(batches: &[&[(Pair, Mark)]]) -> (HashMap<Pair, Mark>, HashMap<Resource, i64>) {
-        let mut states: HashMap<Pair, Mark> = HashMap::new();
+    fn store(
+        batches: &[&[(Pair, VersionedState)]],
+    ) -> (HashMap<Pair, VersionedState>, HashMap<Resource, i64>) {
+        let mut states: HashMap<Pair, VersionedState> = HashMap::new();
         let mut counts: HashMap<Resource, i64> = HashMap::new();
         for batch in batches {
             let fold = Fold::of(|pair| states.get(pair).copied(), batch.iter().copied());
@@ -177,9 +179,9 @@ mod tests {
 
     #[test]
     fn between_equal_versions_the_unlike_wins() {
-        let like = Mark::new(Version(5), Action::Like);
-        let unlike = Mark::new(Version(5), Action::Unlike);
+        let like = VersionedState::new(Version(5), Action::Like);
+        let unlike = VersionedState::new(Version(5), Action::Unlike);
         assert!(unlike > like);
-        assert!(like > Mark::NEVER);
+        assert!(like > VersionedState::NEVER);
     }
 }

@@ -25,7 +25,7 @@ pub use breaker::{Breaker, BreakerPolicy, Change};
 pub use database_clock::{ClockNews, ClockWatch, DatabaseClock};
 pub use entry::{Applied, Entry, LikeCount, Reading};
 pub use entry_view::{Contradiction, Doubt, EntryView, PairView, Truth};
-pub use fold::{Fold, Mark, Pair};
+pub use fold::{Fold, Pair, VersionedState};
 pub use idempotency::{Begun, Identity, KeptRequest, KeyedRequest};
 pub use in_flight::{Flight, InFlight};
 pub use job::{JobKind, JobState};

@@ -11,11 +11,11 @@ use super::Likes;
 use crate::actors::kit::{Answer, Refused, Slot};
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::domain::{
-    BehaviorEvent, BehaviorType, Flight, Identity, InvalidBehavior, Mark, Pair, Resource, UserId,
-    Version,
+    BehaviorEvent, BehaviorType, Flight, Identity, InvalidBehavior, Pair, Resource, UserId,
+    Version, VersionedState,
 };
 use crate::messages::{Apply, ApplyOutcome, Durability, Forget, NotRecorded, Publish, Record};
-use crate::telemetry::{LikeAccepted, Part};
+use crate::telemetry::{Dependency, LikeAccepted};
 
 /// An accepted behavior.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +52,7 @@ pub enum NotAccepted {
     Overtaken(DateTime<Utc>),
     /// Two of the parts that it goes through are gone.
     #[error("{} and {} cannot be reached; nothing was changed", .0.as_str(), .1.as_str())]
-    PartsGone(Part, Part),
+    DependenciesUnavailable(Dependency, Dependency),
     /// The database refuses it, which no valid like should meet.
     #[error("{0}")]
     Internal(String),
@@ -63,7 +63,7 @@ const DRAWS: usize = 5;
 
 /// A behavior that somebody asks to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct LikeRequest {
     /// Who does it.
     pub user_id: UserId,
     /// To what.
@@ -72,7 +72,7 @@ pub struct Asked {
     pub behavior: BehaviorType,
 }
 
-impl Asked {
+impl LikeRequest {
     /// The pair that it is about, if it is a like or unlike.
     fn pair(&self) -> Option<Pair> {
         let pair = Pair {
@@ -90,7 +90,7 @@ impl Likes {
     /// If it is not valid, or cannot be made durable now; then the cache is as before.
     pub async fn accept(
         &self,
-        asked: Asked,
+        asked: LikeRequest,
         identity: Option<Identity>,
     ) -> Result<Accepted, NotAccepted> {
         let accepted = self.accept_all(vec![asked], identity).await.pop();
@@ -101,7 +101,7 @@ impl Likes {
     /// the last one wins. `identity` is what the events of a request with a key are made with.
     pub async fn accept_all(
         &self,
-        asked: Vec<Asked>,
+        asked: Vec<LikeRequest>,
         identity: Option<Identity>,
     ) -> Vec<Result<Accepted, NotAccepted>> {
         let likes = self.clone();
@@ -208,7 +208,7 @@ impl Likes {
     fn send(&self, draft: &Draft, newer: Version) -> Result<Sent, NotAccepted> {
         // With two parts gone a like might be kept, but not come to its end: nothing is half done.
         if let Some((one, other)) = self.gone.two() {
-            return Err(NotAccepted::PartsGone(one, other));
+            return Err(NotAccepted::DependenciesUnavailable(one, other));
         }
         let asked = draft.asked;
         let Room {
@@ -237,7 +237,7 @@ impl Likes {
         let applied = event.action().zip(asked.pair()).map(|(action, pair)| {
             apply.ask(Apply {
                 pair,
-                mark: Mark::new(version, action),
+                mark: VersionedState::new(version, action),
             })
         });
         Ok(Sent {
@@ -313,7 +313,7 @@ impl Likes {
 
 /// A behavior to be sent.
 struct Draft {
-    asked: Asked,
+    asked: LikeRequest,
     /// What the event of a request with a key is made with. Without it, the event gets a new id and a version
     /// when it is sent.
     identity: Option<Identity>,

@@ -12,10 +12,10 @@ use crate::actors::kit::Mailbox;
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher, IdempotencyKeeper};
 use crate::cache::Cache;
 use crate::domain::{HybridClock, InFlight, Version};
-use crate::health::PartsGone;
+use crate::health::DependenciesUnavailable;
 use crate::store::Reader;
 
-pub use accept::{Accepted, Asked, NotAccepted};
+pub use accept::{Accepted, LikeRequest, NotAccepted};
 pub use lists::{Liked, Listed, Page, Place};
 pub use once::{Attempt, Keyed, NotOnce, Once};
 pub use read::{Like, Lookups, NotRead};
@@ -42,7 +42,7 @@ pub struct Likes {
     /// Keeps which requests were answered; on an api.
     pub keeper: Option<Mailbox<IdempotencyKeeper>>,
     /// Which parts are gone.
-    pub gone: Arc<PartsGone>,
+    pub gone: Arc<DependenciesUnavailable>,
 }
 
 impl Likes {

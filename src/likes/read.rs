@@ -12,7 +12,7 @@ use crate::actors::kit::Refused;
 use crate::domain::{FailureKind, Pair, Reading, Resource, UserId};
 use crate::messages::{Known, Lookup};
 use crate::store::StoreError;
-use crate::telemetry::{Part, PartFailed};
+use crate::telemetry::{Dependency, DependencyFailed};
 
 /// Whether a user likes a resource, and how many do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +47,8 @@ impl From<StoreError> for NotRead {
             FailureKind::Invalid => Self::Internal(error.to_string()),
             FailureKind::Infrastructure | FailureKind::Rejected => {
                 if error.is_news() {
-                    PartFailed {
-                        part: Part::Database,
+                    DependencyFailed {
+                        dependency: Dependency::Database,
                         doing: "reading likes from the database",
                         error: &error,
                     }

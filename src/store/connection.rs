@@ -13,7 +13,7 @@ use super::codes::Explain;
 use super::error::StoreError;
 use super::migrate::Gate;
 use crate::domain::{Backoff, Breaker, BreakerPolicy, Change, FailureKind};
-use crate::telemetry::{Part, PartAway, PartBack};
+use crate::telemetry::{Dependency, DependencyAway, DependencyBack};
 
 /// How long `verify` may read: it looks at everything.
 pub(super) const VERIFY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -210,8 +210,8 @@ where
     pub(super) fn close(&self) {
         let change = lock(&self.condition.breaker).succeeded(Instant::now());
         if let Change::Closed(away_for) = change {
-            PartBack {
-                part: Part::Database,
+            DependencyBack {
+                dependency: Dependency::Database,
                 away_for,
             }
             .emit();
@@ -241,8 +241,8 @@ where
         if let Err(error) = outcome
             && change == Change::Opened
         {
-            PartAway {
-                part: Part::Database,
+            DependencyAway {
+                dependency: Dependency::Database,
                 error,
             }
             .emit();

@@ -52,8 +52,8 @@ pub use statements::Sample;
 pub use verify::{Check, Difference, Verification};
 
 use crate::domain::{
-    BehaviorEvent, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType, Status, UserId,
-    Verdict, Version,
+    BehaviorEvent, LedgerRow, LikeCount, Pair, Resource, ResourceType, Status, UserId, Verdict,
+    Version, VersionedState,
 };
 
 /// What every method of [`Store`] answers with.
@@ -107,7 +107,7 @@ pub struct Recorded {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settled {
     /// The state of every pair of the batch.
-    pub states: BTreeMap<Pair, Mark>,
+    pub states: BTreeMap<Pair, VersionedState>,
     /// The like count of every resource of the batch.
     pub counts: BTreeMap<Resource, LikeCount>,
     /// The resources whose count this batch has changed.
@@ -157,7 +157,7 @@ pub struct QuarantinedEvent {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
     /// The pairs that have a row.
-    pub states: BTreeMap<Pair, Mark>,
+    pub states: BTreeMap<Pair, VersionedState>,
     /// The resources that have a count.
     pub counts: BTreeMap<Resource, LikeCount>,
 }
@@ -220,7 +220,7 @@ pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
         resource_type: ResourceType,
         after: (UserId, i64),
         limit: usize,
-    ) -> StoreFuture<'_, Vec<(Pair, Mark)>>;
+    ) -> StoreFuture<'_, Vec<(Pair, VersionedState)>>;
 
     /// Keeps messages that are no events; those that are kept already stay as they are.
     fn quarantine<'a>(&'a self, events: &'a [QuarantinedEvent]) -> StoreFuture<'a, ()>;

@@ -8,7 +8,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{QuarantinedEvent, StoreFuture};
-use crate::domain::{JobKind, JobState, LedgerRow, Mark, Priority, ResourceType, Status, UserId};
+use crate::domain::{
+    JobKind, JobState, LedgerRow, Priority, ResourceType, Status, UserId, VersionedState,
+};
 
 /// Which ledger rows; what is absent does not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -212,7 +214,7 @@ pub struct EventRecord {
     /// What happened to it, the first thing first.
     pub history: Vec<HistoryEntry>,
     /// What the read model holds of its pair.
-    pub read_model: Option<Mark>,
+    pub read_model: Option<VersionedState>,
 }
 
 /// What an operator does to ledger rows.

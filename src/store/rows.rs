@@ -16,7 +16,8 @@ use super::lists::Below;
 use super::migrate::MigrationLease;
 use super::statements::Statement;
 use crate::domain::{
-    Action, Claim, LedgerRow, LikeCount, Mark, Pair, Resource, ResourceType, Status, Step, Version,
+    Action, Claim, LedgerRow, LikeCount, Pair, Resource, ResourceType, Status, Step, Version,
+    VersionedState,
 };
 
 /// One parameter of a [`Query`].
@@ -148,7 +149,7 @@ pub(super) struct StateRow {
 }
 
 impl StateRow {
-    pub(super) fn state(&self, resource_type: ResourceType) -> (Pair, Mark) {
+    pub(super) fn state(&self, resource_type: ResourceType) -> (Pair, VersionedState) {
         let pair = Pair {
             resource: Resource {
                 resource_type,
@@ -156,7 +157,7 @@ impl StateRow {
             },
             user_id: self.user_id,
         };
-        let mark = Mark {
+        let mark = VersionedState {
             version: Version(self.version),
             liked: self.liked == 1,
         };

@@ -15,7 +15,7 @@ use crate::messages::Durability;
 
 /// The parts that Likewise depends on, as logs and metrics name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum Dependency {
     /// The store.
     Database,
     /// The cache.
@@ -24,7 +24,7 @@ pub enum Part {
     Broker,
 }
 
-impl Part {
+impl Dependency {
     /// Its name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -117,7 +117,7 @@ impl DatabaseAwaited<'_> {
         METRICS
             .part_failures
             .get_or_create(&PartLabels {
-                part: Part::Database.as_str(),
+                part: Dependency::Database.as_str(),
             })
             .inc();
         log::warn!(
@@ -251,7 +251,7 @@ impl BrokerFailed<'_> {
         METRICS
             .part_failures
             .get_or_create(&PartLabels {
-                part: Part::Broker.as_str(),
+                part: Dependency::Broker.as_str(),
             })
             .inc();
         if self.is_news {
@@ -536,7 +536,7 @@ impl AttemptsFailed<'_> {
             .inc_by(self.rows as u64);
         let cause = match self.kind {
             FailureKind::Infrastructure => {
-                outages::failed(Part::Database, Self::SYNCING, self.rows, self.error);
+                outages::failed(Dependency::Database, Self::SYNCING, self.rows, self.error);
                 return;
             }
             FailureKind::Rejected => "rejected",
@@ -691,78 +691,78 @@ impl AuditEnded {
     }
 }
 
-/// A call to a part failed.
-pub struct PartFailed<'a> {
-    /// Which part.
-    pub part: Part,
+/// A call to a dependency failed.
+pub struct DependencyFailed<'a> {
+    /// Which one.
+    pub dependency: Dependency,
     /// What was being done.
     pub doing: &'static str,
     /// Why it failed.
     pub error: &'a dyn Display,
 }
 
-impl PartFailed<'_> {
+impl DependencyFailed<'_> {
     /// Counts it, and logs it once for an outage: see [`outages`](super::outages).
     pub fn emit(self) {
         METRICS
             .part_failures
             .get_or_create(&PartLabels {
-                part: self.part.as_str(),
+                part: self.dependency.as_str(),
             })
             .inc();
-        outages::failed(self.part, self.doing, 0, self.error);
+        outages::failed(self.dependency, self.doing, 0, self.error);
     }
 }
 
-/// A call to a part succeeded, of a kind that [`PartFailed`] reports when it fails.
-pub struct PartWorked {
-    /// Which part.
-    pub part: Part,
+/// A call to a dependency succeeded, of a kind that [`DependencyFailed`] reports when it fails.
+pub struct DependencyWorked {
+    /// Which one.
+    pub dependency: Dependency,
     /// What was being done.
     pub doing: &'static str,
 }
 
-impl PartWorked {
+impl DependencyWorked {
     /// Ends the outage, if there is one.
     pub fn emit(self) {
-        outages::worked(self.part, self.doing);
+        outages::worked(self.dependency, self.doing);
     }
 }
 
-/// A part has failed several times in a row, and is left alone for a moment at a time.
-pub struct PartAway<'a> {
-    /// Which part.
-    pub part: Part,
+/// a dependency has failed several times in a row, and is left alone for a moment at a time.
+pub struct DependencyAway<'a> {
+    /// Which one.
+    pub dependency: Dependency,
     /// Why.
     pub error: &'a dyn Display,
 }
 
-impl PartAway<'_> {
+impl DependencyAway<'_> {
     /// Counts and logs it.
     pub fn emit(self) {
-        METRICS.part_away(self.part.as_str(), true);
+        METRICS.part_away(self.dependency.as_str(), true);
         log::warn!(
             target: "likewise",
-            "the {} is away and is tried again every moment: {}", self.part.as_str(), self.error
+            "the {} is away and is tried again every moment: {}", self.dependency.as_str(), self.error
         );
     }
 }
 
-/// A part that was away answers again.
-pub struct PartBack {
-    /// Which part.
-    pub part: Part,
+/// a dependency that was away answers again.
+pub struct DependencyBack {
+    /// Which one.
+    pub dependency: Dependency,
     /// How long it was away.
     pub away_for: Duration,
 }
 
-impl PartBack {
+impl DependencyBack {
     /// Counts and logs it.
     pub fn emit(self) {
-        METRICS.part_away(self.part.as_str(), false);
+        METRICS.part_away(self.dependency.as_str(), false);
         log::info!(
             target: "likewise",
-            "the {} is back after {:?}", self.part.as_str(), self.away_for
+            "the {} is back after {:?}", self.dependency.as_str(), self.away_for
         );
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::events::Part;
+use super::events::Dependency;
 use super::metrics::{METRICS, OutageLabels};
 
 /// How often the log says that an outage goes on. An outage without a failure for so long is over.
@@ -23,8 +23,8 @@ const SETTLED_AFTER: Duration = Duration::from_secs(10);
 /// What fails now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Failing {
-    /// The part: `database`, `cache` or `broker`.
-    pub part: &'static str,
+    /// The dependency: `database`, `cache` or `broker`.
+    pub dependency: &'static str,
     /// What is being done when it fails.
     pub doing: &'static str,
     /// For how many seconds it has been failing.
@@ -124,7 +124,7 @@ impl Outage {
     }
 }
 
-type Key = (Part, &'static str);
+type Key = (Dependency, &'static str);
 
 static OUTAGES: Mutex<BTreeMap<Key, Outage>> = Mutex::new(BTreeMap::new());
 
@@ -132,24 +132,29 @@ static OUTAGES: Mutex<BTreeMap<Key, Outage>> = Mutex::new(BTreeMap::new());
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 /// Takes note of a failed call, and of the ledger rows that it puts back to wait.
-pub(super) fn failed(part: Part, doing: &'static str, rows: usize, error: &dyn Display) {
+pub(super) fn failed(
+    dependency: Dependency,
+    doing: &'static str,
+    rows: usize,
+    error: &dyn Display,
+) {
     let now = Instant::now();
     let cause = error.to_string();
     let rows = rows as u64;
     let mut outages = lock();
-    let (say, told) = match outages.get_mut(&(part, doing)) {
+    let (say, told) = match outages.get_mut(&(dependency, doing)) {
         Some(outage) => (
             outage.failed(now, rows, &cause),
             (outage.calls, outage.rows),
         ),
         None => {
-            outages.insert((part, doing), Outage::begin(now, rows, &cause));
+            outages.insert((dependency, doing), Outage::begin(now, rows, &cause));
             (Say::Begun, (1, rows))
         }
     };
     note(&outages);
     drop(outages);
-    gauge(part, doing, 1);
+    gauge(dependency, doing, 1);
     match say {
         Say::Begun => log::warn!(target: "likewise", "{doing} failed: {error}"),
         Say::Still => log::warn!(
@@ -163,19 +168,19 @@ pub(super) fn failed(part: Part, doing: &'static str, rows: usize, error: &dyn D
 }
 
 /// Takes note of a call that succeeded.
-pub(super) fn worked(part: Part, doing: &'static str) {
+pub(super) fn worked(dependency: Dependency, doing: &'static str) {
     if OPEN.load(Ordering::Relaxed) == 0 {
         return;
     }
     let mut outages = lock();
-    let Some(outage) = outages.get_mut(&(part, doing)) else {
+    let Some(outage) = outages.get_mut(&(dependency, doing)) else {
         return;
     };
     let said = outage.worked(Instant::now());
     let (since, calls, rows) = (outage.since, outage.calls, outage.rows);
     note(&outages);
     drop(outages);
-    gauge(part, doing, 0);
+    gauge(dependency, doing, 0);
     if said == Say::Ended {
         log::info!(
             target: "likewise",
@@ -193,8 +198,8 @@ pub fn failing() -> Vec<Failing> {
         .iter()
         .filter(|(_, outage)| !outage.is_over() && outage.failed_at.elapsed() < REMIND_EVERY);
     current
-        .map(|((part, doing), outage)| Failing {
-            part: part.as_str(),
+        .map(|((dependency, doing), outage)| Failing {
+            dependency: dependency.as_str(),
             doing,
             seconds: outage.since.elapsed().as_secs(),
             calls: outage.calls,
@@ -212,9 +217,12 @@ fn note(outages: &BTreeMap<Key, Outage>) {
     OPEN.store(open, Ordering::Relaxed);
 }
 
-fn gauge(part: Part, doing: &'static str, failing: i64) {
-    let part = part.as_str();
-    let gauge = METRICS.outages.get_or_create(&OutageLabels { part, doing });
+fn gauge(dependency: Dependency, doing: &'static str, failing: i64) {
+    let dependency = dependency.as_str();
+    let gauge = METRICS.outages.get_or_create(&OutageLabels {
+        part: dependency,
+        doing,
+    });
     gauge.set(failing);
 }
 

@@ -13,7 +13,7 @@ use super::auth::Caller;
 use super::{Context, Problem};
 use crate::actors::kit::{Registry, State};
 use crate::config::Role;
-use crate::health::{PartReport, PartReports, Probe, can_accept};
+use crate::health::{DependencyReport, DependencyReports, Probe, can_accept};
 use crate::store::{Gate, Waiting};
 use crate::telemetry::{self, Failing};
 
@@ -57,8 +57,8 @@ pub(super) struct Readiness {
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting_for: Option<&'static str>,
     /// How each part that is configured is, by its name.
-    #[schema(value_type = BTreeMap<String, PartReport>)]
-    parts: PartReports,
+    #[schema(value_type = BTreeMap<String, DependencyReport>)]
+    parts: DependencyReports,
     /// What fails now, call after call. Ledger rows that wait for it are tried again until they succeed.
     failing: Vec<Failing>,
     /// What each actor is up to, by its name.

@@ -59,7 +59,7 @@ pub struct WebOptions {
 pub struct Context {
     /// How the actors are doing.
     pub registry: Registry,
-    /// Asked whether the service is ready.
+    /// LikeRequest whether the service is ready.
     pub health: health::Health,
     /// Knows who calls.
     pub auth: Arc<Auth>,

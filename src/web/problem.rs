@@ -9,9 +9,9 @@ use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::admin::AdminError;
 use crate::domain::FailureKind;
 use crate::likes::{NotAccepted, NotRead};
-use crate::operations::OperationError;
 use crate::telemetry::ProblemAnswered;
 
 /// A problem.
@@ -316,7 +316,7 @@ impl From<NotAccepted> for Problem {
             NotAccepted::Unavailable => Self::unavailable(format!(
                 "{error}; try again shortly, which is safe even if this one arrives all the same"
             )),
-            NotAccepted::Overtaken(_) | NotAccepted::PartsGone(..) => {
+            NotAccepted::Overtaken(_) | NotAccepted::DependenciesUnavailable(..) => {
                 Self::unavailable(error.to_string())
             }
             NotAccepted::Internal(cause) => Self::internal(cause),
@@ -324,14 +324,14 @@ impl From<NotAccepted> for Problem {
     }
 }
 
-impl From<OperationError> for Problem {
-    fn from(error: OperationError) -> Self {
+impl From<AdminError> for Problem {
+    fn from(error: AdminError) -> Self {
         match error {
-            OperationError::NotFound(detail) => Self::absent(detail),
-            OperationError::Conflict(detail) => Self::conflict(detail),
-            OperationError::Invalid(detail) => Self::unprocessable(detail),
-            OperationError::Unavailable(detail) => Self::unavailable(detail),
-            OperationError::Store(error) if error.kind() == FailureKind::Invalid => {
+            AdminError::NotFound(detail) => Self::absent(detail),
+            AdminError::Conflict(detail) => Self::conflict(detail),
+            AdminError::Invalid(detail) => Self::unprocessable(detail),
+            AdminError::Unavailable(detail) => Self::unavailable(detail),
+            AdminError::Store(error) if error.kind() == FailureKind::Invalid => {
                 Self::internal(error.to_string())
             }
             error => Self::unavailable(error.to_string()),

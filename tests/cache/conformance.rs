@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use likewise::cache::{Cache, Settlement};
-use likewise::domain::{Applied, LikeCount, Mark, Pair, Reading, Resource, Version};
+use likewise::domain::{Applied, LikeCount, Pair, Reading, Resource, Version, VersionedState};
 
 use super::{OnRedis, One, PLENTY, VIDEO, count, in_process, known, mark, run};
 
@@ -81,7 +81,8 @@ async fn what_nobody_told_it_is_unknown(cache: &dyn Cache) {
 
 async fn the_newest_event_wins(cache: &dyn Cache) {
     let one = One(cache);
-    one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+    one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+        .await;
     let applied = |changed, newer: Option<i64>, like_count| Applied {
         changed,
         newer: newer.map(Version),
@@ -103,7 +104,8 @@ async fn the_newest_event_wins(cache: &dyn Cache) {
 
 async fn an_unlike_wins_a_tie(cache: &dyn Cache) {
     let one = One(cache);
-    one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+    one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+        .await;
     one.apply(VIDEO, 1, mark(10, true)).await;
     let unliked = one.apply(VIDEO, 1, mark(10, false)).await;
     assert_eq!((unliked.changed, unliked.newer), (Some(true), None));
@@ -159,7 +161,8 @@ async fn settlements_may_come_late_and_in_any_order(cache: &dyn Cache) {
 
 async fn a_resource_that_nobody_liked_is_known_in_full(cache: &dyn Cache) {
     let one = One(cache);
-    one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+    one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+        .await;
     assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
     assert_eq!(one.read(VIDEO, 99).await, known(false, 0));
     one.settle(VIDEO, &[(50, mark(10, true))], Some(count(1, 1)))
@@ -177,7 +180,7 @@ async fn what_was_read_before_a_change_is_not_filled_in(cache: &dyn Cache) {
     // A commit goes by while a reader is on the way back from the database.
     one.settle(VIDEO, &[(1, mark(10, true))], Some(count(1, 1)))
         .await;
-    let filled = one.fill(life, VIDEO, 1, Mark::NEVER, LikeCount::NEVER);
+    let filled = one.fill(life, VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER);
     assert_eq!(filled.await, None);
     assert_eq!(one.read(VIDEO, 1).await, Reading::default());
     // So does the loss of the entry.
@@ -186,7 +189,7 @@ async fn what_was_read_before_a_change_is_not_filled_in(cache: &dyn Cache) {
     let filled = one.fill(life, VIDEO, 1, mark(10, true), count(1, 1));
     assert_eq!(filled.await, None);
     assert_ne!(one.open(VIDEO).await, life, "another life");
-    let filled = one.fill(u64::MAX, VIDEO, 1, Mark::NEVER, LikeCount::NEVER);
+    let filled = one.fill(u64::MAX, VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER);
     assert_eq!(filled.await, None);
     assert_eq!(one.read(VIDEO, 1).await, Reading::default());
 }
@@ -213,7 +216,8 @@ async fn an_event_that_was_not_durable_is_put_back(cache: &dyn Cache) {
 async fn a_settlement_of_thousands_of_pairs_arrives_in_full(cache: &dyn Cache) {
     const USERS: i64 = 3_333;
     let one = One(cache);
-    one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+    one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+        .await;
     let events: Vec<_> = (1..=USERS)
         .map(|user_id| {
             (

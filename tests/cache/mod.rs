@@ -13,7 +13,9 @@ use std::time::Duration;
 use likewise::cache::{
     Cache, Filling, Incarnation, MemoryCache, RedisCache, RedisOptions, Settlement,
 };
-use likewise::domain::{Applied, LikeCount, Mark, Pair, Reading, Resource, UserId, Version};
+use likewise::domain::{
+    Applied, LikeCount, Pair, Reading, Resource, UserId, Version, VersionedState,
+};
 use redis::Commands;
 use tokio::runtime::Runtime;
 
@@ -84,8 +86,8 @@ fn run<T>(work: impl Future<Output = T>) -> T {
     RUNTIME.with(|runtime| runtime.block_on(work))
 }
 
-const fn mark(version: i64, liked: bool) -> Mark {
-    Mark {
+const fn mark(version: i64, liked: bool) -> VersionedState {
+    VersionedState {
         version: Version(version),
         liked,
     }
@@ -114,12 +116,17 @@ impl One<'_> {
         read.expect("an answer")[0]
     }
 
-    async fn apply(&self, resource: Resource, user_id: UserId, mark: Mark) -> Applied {
+    async fn apply(&self, resource: Resource, user_id: UserId, mark: VersionedState) -> Applied {
         let applied = self.0.apply(&[(Pair { resource, user_id }, mark)]).await;
         applied.expect("an answer")[0]
     }
 
-    async fn settle(&self, resource: Resource, marks: &[(UserId, Mark)], count: Option<LikeCount>) {
+    async fn settle(
+        &self,
+        resource: Resource,
+        marks: &[(UserId, VersionedState)],
+        count: Option<LikeCount>,
+    ) {
         let settlement = Settlement {
             marks: marks.iter().copied().collect(),
             count,
@@ -137,7 +144,7 @@ impl One<'_> {
         incarnation: Incarnation,
         resource: Resource,
         user_id: UserId,
-        mark: Mark,
+        mark: VersionedState,
         count: LikeCount,
     ) -> Option<Reading> {
         let filling = Filling {
@@ -150,7 +157,13 @@ impl One<'_> {
     }
 
     /// Opens and fills, as a reader does whom nobody disturbs.
-    async fn learn(&self, resource: Resource, user_id: UserId, mark: Mark, count: LikeCount) {
+    async fn learn(
+        &self,
+        resource: Resource,
+        user_id: UserId,
+        mark: VersionedState,
+        count: LikeCount,
+    ) {
         let life = self.open(resource).await;
         let filled = self.fill(life, resource, user_id, mark, count).await;
         assert!(filled.is_some(), "nothing has changed since it was opened");

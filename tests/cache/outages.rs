@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use likewise::cache::Cache;
-use likewise::domain::{LikeCount, Mark, Pair, Reading, Resource, ResourceType};
+use likewise::domain::{LikeCount, Pair, Reading, Resource, ResourceType, VersionedState};
 
 use super::{OnRedis, One, TIMEOUT, VIDEO, count, known, mark, run};
 use crate::support::PATIENCE;
@@ -17,7 +17,8 @@ fn a_server_that_lost_the_script_is_told_it_again() {
     let on_redis = OnRedis::start();
     run(async {
         let one = One(&on_redis.cache);
-        one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+        one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+            .await;
         let mut connection = on_redis.connection();
         let _: () = redis::cmd("SCRIPT")
             .arg("FLUSH")
@@ -158,7 +159,8 @@ fn every_command_is_about_one_key_with_a_hash_tag() {
                 })
                 .collect();
             for resource in &resources {
-                one.learn(*resource, 1, Mark::NEVER, LikeCount::NEVER).await;
+                one.learn(*resource, 1, VersionedState::NEVER, LikeCount::NEVER)
+                    .await;
                 one.apply(*resource, 1, mark(10, true)).await;
                 one.settle(*resource, &[(1, mark(10, true))], Some(count(1, 1)))
                     .await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use likewise::cache::Cache;
-use likewise::domain::{LikeCount, Mark, Reading, Resource};
+use likewise::domain::{LikeCount, Reading, Resource, VersionedState};
 use redis::Commands;
 
 use super::{OnRedis, One, VIDEO, cache_on, count, in_process, mark, run};
@@ -30,7 +30,8 @@ fn a_resource_that_everybody_likes_is_never_guessed_on_redis() {
 async fn never_guessed(cache: &dyn Cache) {
     const USERS: i64 = 60;
     let one = One(cache);
-    one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+    one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+        .await;
     for user in 1..=USERS {
         let event = mark(user, true);
         one.apply(VIDEO, user, event).await;
@@ -61,7 +62,8 @@ fn what_is_on_its_way_is_never_trimmed() {
     run(async {
         for cache in [&in_process(LIMIT) as &dyn Cache, &on_redis.cache] {
             let one = One(cache);
-            one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+            one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+                .await;
             // As long as the pair of the first reader fits in, everything is known.
             for user in 1..=40 {
                 one.apply(VIDEO, user, mark(user, true)).await;
@@ -81,7 +83,8 @@ fn an_entry_far_above_a_lowered_limit_is_brought_down() {
     run(async {
         const USERS: i64 = 9_500;
         let one = One(&on_redis.cache);
-        one.learn(VIDEO, 1, Mark::NEVER, LikeCount::NEVER).await;
+        one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+            .await;
         let marks: Vec<_> = (1..=USERS).map(|user| (user, mark(user, true))).collect();
         one.settle(VIDEO, &marks, Some(count(USERS, 1))).await;
         let one = One(&lowered);
@@ -117,8 +120,13 @@ fn an_entry_that_redis_lost_is_unknown() {
         run(async {
             let one = One(&on_redis.cache);
             one.learn(VIDEO, 1, mark(5, true), count(1, 1)).await;
-            one.learn(Resource::video(8), 1, Mark::NEVER, LikeCount::NEVER)
-                .await;
+            one.learn(
+                Resource::video(8),
+                1,
+                VersionedState::NEVER,
+                LikeCount::NEVER,
+            )
+            .await;
         });
     };
     let mut connection = on_redis.connection();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use likewise::cache::{Cache, Filling, Settlement};
-use likewise::domain::{LikeCount, Mark, Pair, Resource, Version};
+use likewise::domain::{LikeCount, Pair, Resource, Version, VersionedState};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
@@ -52,9 +52,9 @@ fn draw_pair(rng: &mut SmallRng) -> Pair {
 }
 
 /// Few versions, so that they meet.
-fn draw_mark(rng: &mut SmallRng) -> Mark {
+fn draw_mark(rng: &mut SmallRng) -> VersionedState {
     if rng.random_bool(0.15) {
-        return Mark::NEVER;
+        return VersionedState::NEVER;
     }
     mark(rng.random_range(1..=12), rng.random_bool(0.5))
 }
@@ -166,7 +166,7 @@ impl Twins<'_> {
                 let filling = |incarnation| Filling {
                     pair: Pair { resource, ..pair },
                     incarnation,
-                    mark: Mark::NEVER,
+                    mark: VersionedState::NEVER,
                     count: LikeCount::NEVER,
                 };
                 let (mark, count) = (draw_mark(rng), draw_count(rng));

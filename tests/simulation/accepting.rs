@@ -1,7 +1,9 @@
 //! Requests and other services' publishers: what `likes/accept.rs` and the event publisher do.
 
 use chrono::TimeDelta;
-use likewise::domain::{Action, BehaviorEvent, BehaviorType, Mark, Pair, Source, Version};
+use likewise::domain::{
+    Action, BehaviorEvent, BehaviorType, Pair, Source, Version, VersionedState,
+};
 use likewise::store::Settled;
 use rand::RngExt;
 use uuid::Uuid;
@@ -87,7 +89,7 @@ impl World {
         let run = self.cache.run;
         let memory = self.memory(p);
         let id = memory.new_id();
-        let mark = Mark::new(version, action);
+        let mark = VersionedState::new(version, action);
         memory.to_cache.push(ToCache::Apply(id, pair, mark));
         let request = Request {
             pair,

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use likewise::domain::{Applied, Entry, LikeCount, Mark, Pair, Reading, Resource, Version};
+use likewise::domain::{
+    Applied, Entry, LikeCount, Pair, Reading, Resource, Version, VersionedState,
+};
 use likewise::store::Settled;
 
 #[derive(Default)]
@@ -46,7 +48,7 @@ impl Cache {
         entry.map_or_else(Reading::default, |entry| entry.read(pair.user_id))
     }
 
-    pub fn apply(&mut self, pair: Pair, mark: Mark) -> Applied {
+    pub fn apply(&mut self, pair: Pair, mark: VersionedState) -> Applied {
         self.entry(pair.resource).apply(pair.user_id, mark)
     }
 
@@ -74,7 +76,7 @@ impl Cache {
         self.entry(resource).incarnation()
     }
 
-    pub fn fill(&mut self, pair: Pair, life: u64, mark: Mark, count: LikeCount) -> bool {
+    pub fn fill(&mut self, pair: Pair, life: u64, mark: VersionedState, count: LikeCount) -> bool {
         let entry = self.entries.get_mut(&pair.resource);
         entry.is_some_and(|entry| entry.fill(life, [(pair.user_id, mark)], count))
     }

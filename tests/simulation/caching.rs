@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use likewise::domain::{Applied, Mark, Pair, Resource, Status};
+use likewise::domain::{Applied, Pair, Resource, Status, VersionedState};
 use likewise::messages::ApplyOutcome;
 use likewise::store::Settled;
 
@@ -32,7 +32,7 @@ impl World {
                 let told = applied.filter(|_| call == Call::Done);
                 let in_full = told.is_some_and(|applied| !applied.needs_fill());
                 if !in_full {
-                    self.look_for(p, pair, Some((id, mark, told)));
+                    self.load_missing(p, pair, Some((id, mark, told)));
                 }
                 // Sent and not answered, it may yet be applied, also after it was put back. To a cache that
                 // is known to be away, nothing is sent.
@@ -84,11 +84,16 @@ impl World {
         let pair = self.draw_pair();
         let reading = self.cache.read(&pair);
         if !self.cache_up || reading.liked.is_none() || reading.like_count.is_none() {
-            self.look_for(p, pair, None);
+            self.load_missing(p, pair, None);
         }
     }
 
-    pub fn look_for(&mut self, p: usize, pair: Pair, asker: Option<(Id, Mark, Option<Applied>)>) {
+    pub fn load_missing(
+        &mut self,
+        p: usize,
+        pair: Pair,
+        asker: Option<(Id, VersionedState, Option<Applied>)>,
+    ) {
         self.memory(p).looks.push(Look {
             pair,
             asker,
@@ -127,7 +132,7 @@ impl World {
     }
 
     /// Answers the request that a look was for, with the state that the database holds.
-    fn answer_apply(&mut self, p: usize, look: Look, found: Option<Mark>) {
+    fn answer_apply(&mut self, p: usize, look: Look, found: Option<VersionedState>) {
         let Some((id, mark, applied)) = look.asker else {
             return;
         };

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use likewise::domain::{
-    Action, BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Mark, Pair, Resource, Status,
+    Action, BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Pair, Resource, Status,
+    VersionedState,
 };
 use likewise::store::{FailedAttempt, Lease, Recorded, Settled, StoreError};
 use uuid::Uuid;
@@ -38,7 +39,7 @@ pub struct Row {
 pub struct Database {
     pub behaviors: BTreeMap<Uuid, BehaviorEvent>,
     pub ledger: BTreeMap<Uuid, Row>,
-    pub states: BTreeMap<Pair, Mark>,
+    pub states: BTreeMap<Pair, VersionedState>,
     pub counts: BTreeMap<Resource, LikeCount>,
     pub quarantine: BTreeSet<Uuid>,
     pub banes: BTreeMap<Uuid, Bane>,
@@ -74,12 +75,12 @@ fn is_same(one: &BehaviorEvent, other: &BehaviorEvent) -> bool {
     content(one) == content(other)
 }
 
-fn event_of(row: &LedgerRow) -> (Pair, Mark) {
+fn event_of(row: &LedgerRow) -> (Pair, VersionedState) {
     let pair = Pair {
         resource: row.resource,
         user_id: row.user_id,
     };
-    (pair, Mark::new(row.version, row.action))
+    (pair, VersionedState::new(row.version, row.action))
 }
 
 impl Database {
@@ -231,8 +232,11 @@ impl Database {
         self.ledger.values().any(|row| due(row, now))
     }
 
-    pub fn mark(&self, pair: &Pair) -> Mark {
-        self.states.get(pair).copied().unwrap_or(Mark::NEVER)
+    pub fn mark(&self, pair: &Pair) -> VersionedState {
+        self.states
+            .get(pair)
+            .copied()
+            .unwrap_or(VersionedState::NEVER)
     }
 
     pub fn count(&self, resource: Resource) -> LikeCount {
@@ -314,7 +318,7 @@ impl Database {
                     resource: event.resource,
                     user_id: event.user_id,
                 };
-                completed.push((pair, Mark::new(event.version, action)));
+                completed.push((pair, VersionedState::new(event.version, action)));
             }
         }
         for id in self.ledger.keys() {

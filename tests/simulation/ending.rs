@@ -74,7 +74,7 @@ impl World {
 
         // What is known after everybody has read everything.
         for pair in self.all_pairs() {
-            self.look_for(0, pair, None);
+            self.load_missing(0, pair, None);
         }
         self.come_to_rest()?;
         self.cache_is_right(true)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use likewise::domain::{
     Action, Applied, BehaviorEvent, Bisection, Flight, HybridClock, InFlight, LedgerRow, LikeCount,
-    Mark, Pair, Resource, Version,
+    Pair, Resource, Version, VersionedState,
 };
 use likewise::messages::{ApplyOutcome, NotRecorded};
 use likewise::store::{Settled, StoreError};
@@ -109,7 +109,7 @@ pub struct Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
     /// The recorder has it.
-    Asked,
+    LikeRequest,
     Recorded,
     Unavailable,
     Refused,
@@ -133,7 +133,7 @@ pub struct Record {
 pub struct Recording {
     pub batch: Vec<Record>,
     pub parts: Bisection,
-    /// What each parcel is answered: why it failed, or the positions of its conflicting events.
+    /// What each envelope is answered: why it failed, or the positions of its conflicting events.
     pub answers: Vec<Result<Vec<usize>, NotRecorded>>,
     pub rows: Vec<LedgerRow>,
     pub answered: bool,
@@ -149,7 +149,7 @@ pub struct Syncing {
 
 #[derive(Debug, Clone)]
 pub enum ToCache {
-    Apply(Id, Pair, Mark),
+    Apply(Id, Pair, VersionedState),
     Settle(Settled),
     Forget(Pair, Version),
 }
@@ -159,7 +159,7 @@ pub enum ToCache {
 pub struct Look {
     pub pair: Pair,
     /// The request whose answer needs it, with its version and what the cache has said.
-    pub asker: Option<(Id, Mark, Option<Applied>)>,
+    pub asker: Option<(Id, VersionedState, Option<Applied>)>,
     pub rounds: usize,
     pub seen: Seen,
 }
@@ -169,7 +169,7 @@ pub enum Seen {
     Nothing,
     Life(u64),
     Count(u64, LikeCount),
-    All(u64, LikeCount, Mark),
+    All(u64, LikeCount, VersionedState),
 }
 
 /// The resources of rows.

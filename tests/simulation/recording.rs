@@ -22,7 +22,7 @@ const REDELIVER: Backoff = Backoff {
 
 impl Delivery {
     pub fn is_answered(&self) -> bool {
-        self.stage != Stage::Asked
+        self.stage != Stage::LikeRequest
     }
 }
 
@@ -75,7 +75,7 @@ impl World {
         let id = memory.new_id();
         let delivery = Delivery {
             messages,
-            stage: Stage::Asked,
+            stage: Stage::LikeRequest,
         };
         memory.deliveries.insert(id, delivery);
         memory.to_record.push(Record {
@@ -90,7 +90,7 @@ impl World {
             return Ok(());
         };
         match delivery.stage {
-            Stage::Asked => {}
+            Stage::LikeRequest => {}
             Stage::Recorded => {
                 for message in &delivery.messages {
                     // A lost acknowledgement costs a redelivery.
@@ -174,8 +174,9 @@ impl World {
             return;
         };
         if let Some(part) = recording.parts.next_part() {
-            let parcels = recording.batch[part.clone()].iter();
-            let events: Vec<&BehaviorEvent> = parcels.flat_map(|parcel| &parcel.events).collect();
+            let envelopes = recording.batch[part.clone()].iter();
+            let events: Vec<&BehaviorEvent> =
+                envelopes.flat_map(|envelope| &envelope.events).collect();
             let lease = self.lease();
             let outcome = self.transaction();
             let recorded = match outcome {
@@ -186,14 +187,14 @@ impl World {
             match recorded {
                 Ok(recorded) => {
                     recording.rows.extend(recorded.rows);
-                    let places = part.flat_map(|parcel| {
-                        let events = recording.batch[parcel].events.len();
-                        (0..events).map(move |place| (parcel, place))
+                    let places = part.flat_map(|envelope| {
+                        let events = recording.batch[envelope].events.len();
+                        (0..events).map(move |place| (envelope, place))
                     });
                     let places: Vec<_> = places.collect();
                     for conflict in recorded.conflicts {
-                        let (parcel, place) = places[conflict];
-                        if let Ok(answer) = &mut recording.answers[parcel] {
+                        let (envelope, place) = places[conflict];
+                        if let Ok(answer) = &mut recording.answers[envelope] {
                             answer.push(place);
                         }
                     }
@@ -207,8 +208,8 @@ impl World {
             self.memory(p).recording = Some(recording);
         } else if !recording.answered {
             recording.answered = true;
-            for (parcel, answer) in recording.batch.iter().zip(&recording.answers) {
-                self.answer(p, parcel.asker, answer);
+            for (envelope, answer) in recording.batch.iter().zip(&recording.answers) {
+                self.answer(p, envelope.asker, answer);
             }
             self.memory(p).recording = Some(recording);
         } else if !self.faults || self.rng.random_bool(0.95) {

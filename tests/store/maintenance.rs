@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{TimeDelta, Utc};
+use likewise::admin::{AdminService, Ended, Runner};
+use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies, PruneOptions};
 use likewise::domain::{Action, BehaviorEvent, BehaviorType, Resource, ResourceType};
 use likewise::domain::{JobKind, JobState};
-use likewise::maintenance::{Audit, AuditOptions, AuditState, Parts, PruneOptions};
-use likewise::operations::{Desk, Ended, Runner};
 use likewise::store::{Discrepancy, Finding, Job, Mended, NewJob, Pass};
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -440,8 +440,8 @@ fn repair_leaves_no_count_below_zero(bench: &Bench) {
     bench.verified();
 }
 
-fn parts(bench: &Bench) -> Parts {
-    Parts {
+fn dependencies(bench: &Bench) -> Dependencies {
+    Dependencies {
         store: bench.store(),
         cache: None,
         broker: None,
@@ -462,7 +462,7 @@ fn audit_resumes_where_it_stopped(bench: &Bench) {
         ..AuditOptions::new(false)
     };
     let audit = bench.wait(async {
-        let begun = Audit::begin(parts(bench), options, None).await;
+        let begun = Audit::begin(dependencies(bench), options, None).await;
         let mut audit = begun.expect("an audit");
         for _ in 0..5 {
             audit.step().await.expect("a step").expect("more to do");
@@ -479,7 +479,7 @@ fn audit_resumes_where_it_stopped(bench: &Bench) {
     ]);
     let report = bench.wait(async {
         let state: AuditState = serde_json::from_str(&kept).expect("a state");
-        let begun = Audit::begin(parts(bench), options, Some(state)).await;
+        let begun = Audit::begin(dependencies(bench), options, Some(state)).await;
         let mut audit = begun.expect("an audit");
         while audit.step().await.expect("a step").is_some() {}
         audit.finish().await.expect("a report")
@@ -491,8 +491,8 @@ fn audit_resumes_where_it_stopped(bench: &Bench) {
 }
 
 fn runner(bench: &Bench) -> Runner {
-    Runner::hurried(Desk {
-        parts: parts(bench),
+    Runner::hurried(AdminService {
+        dependencies: dependencies(bench),
         cache_writer: None,
         prune: PruneOptions::default(),
         stream_max_age: None,

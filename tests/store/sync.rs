@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::Utc;
-use likewise::domain::{Action, BehaviorEvent, LedgerRow, Mark, Pair, Resource, Verdict};
+use likewise::domain::{Action, BehaviorEvent, LedgerRow, Pair, Resource, Verdict, VersionedState};
 use likewise::store::FailedAttempt;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -23,10 +23,10 @@ on_every_database!(
 );
 
 /// What the events add up to.
-fn model(events: &[BehaviorEvent]) -> BTreeMap<Pair, Mark> {
+fn model(events: &[BehaviorEvent]) -> BTreeMap<Pair, VersionedState> {
     let mut states = BTreeMap::new();
     for event in events {
-        let mark = Mark::new(event.version, event.action().expect("a like event"));
+        let mark = VersionedState::new(event.version, event.action().expect("a like event"));
         let state = states
             .entry(pair(event.user_id, event.resource))
             .or_insert(mark);

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::guardian::spawn_work;
-use super::mailbox::{Parcel, Request};
-use super::registry::Vitals;
+use super::mailbox::{Envelope, Request};
+use super::registry::ActorStats;
+use super::supervisor::spawn_work;
 
 /// Tells an actor that a lane is free, or that something was added to what waits.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl<A: Actor<Context = Context<A>> + Handler<Flush>> Drop for Flight<A> {
 /// Runs the work of one batch beside the actor, and has the actor flush again once it is done.
 pub fn spawn_batch<A: Actor<Context = Context<A>> + Handler<Flush>>(
     context: &Context<A>,
-    vitals: &Arc<Vitals>,
+    stats: &Arc<ActorStats>,
     lane: Lane,
     work: impl Future<Output = ()> + 'static,
 ) {
@@ -44,7 +44,7 @@ pub fn spawn_batch<A: Actor<Context = Context<A>> + Handler<Flush>>(
         lane: Some(lane),
         addr: context.address(),
     };
-    spawn_work(Arc::clone(vitals), async move {
+    spawn_work(Arc::clone(stats), async move {
         work.await;
         drop(flight);
     });
@@ -79,10 +79,10 @@ macro_rules! supervise_batching {
             }
         }
 
-        impl actix::Handler<$crate::actors::kit::Provoke> for $actor {
+        impl actix::Handler<$crate::actors::kit::InjectPanic> for $actor {
             type Result = ();
 
-            fn handle(&mut self, _: $crate::actors::kit::Provoke, _: &mut Self::Context) {
+            fn handle(&mut self, _: $crate::actors::kit::InjectPanic, _: &mut Self::Context) {
                 panic!("provoked by fault injection");
             }
         }
@@ -97,7 +97,7 @@ pub trait Weigh {
     fn weight(&self) -> usize;
 }
 
-impl<M: Request> Weigh for Parcel<M> {
+impl<M: Request> Weigh for Envelope<M> {
     fn weight(&self) -> usize {
         self.body.weight()
     }
@@ -110,7 +110,7 @@ pub struct Lane {
 }
 
 /// Gathers what waits into batches of bounded weight, of which a bounded number is in flight. How much
-/// can wait is bounded by the mailbox, whose room each parcel keeps.
+/// can wait is bounded by the mailbox, whose room each envelope keeps.
 #[derive(Debug)]
 pub struct Batcher<T> {
     waiting: VecDeque<T>,

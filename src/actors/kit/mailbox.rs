@@ -1,8 +1,8 @@
 //! A bounded mailbox in front of an actor.
 //!
 //! Actix bounds each sender, not the mailbox, and a clone of an address is a new sender. Here every
-//! parcel carries a permit instead, so that the bound holds however often the mailbox is cloned, and
-//! the parcel keeps it until its work is done: the depth counts what waits and what is being worked
+//! envelope carries a permit instead, so that the bound holds however often the mailbox is cloned, and
+//! the envelope keeps it until its work is done: the depth counts what waits and what is being worked
 //! on. Used by everything that sends a message to an actor.
 
 use std::collections::VecDeque;
@@ -45,7 +45,7 @@ pub struct Closed;
 
 /// A message on its way, with the room it takes and the way back.
 #[derive(Debug)]
-pub struct Parcel<M: Request> {
+pub struct Envelope<M: Request> {
     /// The message.
     pub body: M,
     /// Where the answer goes.
@@ -54,11 +54,11 @@ pub struct Parcel<M: Request> {
     pub room: Room,
 }
 
-impl<M: Request> actix::Message for Parcel<M> {
+impl<M: Request> actix::Message for Envelope<M> {
     type Result = ();
 }
 
-/// The way back of a parcel. Whoever asked may have gone away; then the answer is dropped.
+/// The way back of a envelope. Whoever asked may have gone away; then the answer is dropped.
 #[derive(Debug)]
 pub struct Reply<R>(Option<oneshot::Sender<R>>);
 
@@ -94,8 +94,8 @@ pub struct Gauge {
     idle: Notify,
 }
 
-/// When each parcel arrived, oldest first. A slot is cleared when its parcel is done, and leaves once
-/// it is the oldest, so the front is always the arrival of the oldest parcel that is not done.
+/// When each envelope arrived, oldest first. A slot is cleared when its envelope is done, and leaves once
+/// it is the oldest, so the front is always the arrival of the oldest envelope that is not done.
 #[derive(Debug, Default)]
 struct Waiting {
     arrivals: VecDeque<Option<Instant>>,
@@ -125,7 +125,7 @@ impl Gauge {
         self.capacity - self.permits.available_permits()
     }
 
-    /// How long the oldest parcel has been there; `None` if there is none.
+    /// How long the oldest envelope has been there; `None` if there is none.
     #[must_use]
     pub fn oldest(&self) -> Option<Duration> {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,7 +161,7 @@ impl Gauge {
     }
 }
 
-/// Weight taken of a mailbox, with or without a parcel in it. Dropping it gives the weight back, and
+/// Weight taken of a mailbox, with or without a envelope in it. Dropping it gives the weight back, and
 /// tells who waits for the mailbox to be idle.
 #[derive(Debug)]
 struct Share {
@@ -178,7 +178,7 @@ impl Drop for Share {
     }
 }
 
-/// The room that one parcel takes in a mailbox. Dropping it gives the room back.
+/// The room that one envelope takes in a mailbox. Dropping it gives the room back.
 #[derive(Debug)]
 pub struct Room {
     share: Share,
@@ -222,7 +222,7 @@ impl<A: Actor> Mailbox<A> {
         &self.gauge
     }
 
-    /// The actor's bare address, for what carries no work: the guardian's own signals.
+    /// The actor's bare address, for what carries no work: the supervisor's own signals.
     #[must_use]
     pub const fn addr(&self) -> &Addr<A> {
         &self.addr
@@ -260,8 +260,8 @@ impl<A: Actor> Mailbox<A> {
     /// If there is not, or the actor has stopped.
     pub fn ask<M: Request>(&self, body: M) -> Result<Answer<M::Reply>, Refused>
     where
-        A: Handler<Parcel<M>>,
-        A::Context: ToEnvelope<A, Parcel<M>>,
+        A: Handler<Envelope<M>>,
+        A::Context: ToEnvelope<A, Envelope<M>>,
     {
         Ok(self.reserve(body.weight())?.ask(body))
     }
@@ -272,8 +272,8 @@ impl<A: Actor> Mailbox<A> {
     /// If the actor has stopped.
     pub async fn ask_or_wait<M: Request>(&self, body: M) -> Result<Answer<M::Reply>, Refused>
     where
-        A: Handler<Parcel<M>>,
-        A::Context: ToEnvelope<A, Parcel<M>>,
+        A: Handler<Envelope<M>>,
+        A::Context: ToEnvelope<A, Envelope<M>>,
     {
         Ok(self.reserve_or_wait(body.weight()).await?.ask(body))
     }
@@ -307,12 +307,12 @@ impl<A: Actor> Slot<A> {
     /// Sends the message. From here on it is the actor's, whether or not the answer is awaited.
     pub fn ask<M: Request>(self, body: M) -> Answer<M::Reply>
     where
-        A: Handler<Parcel<M>>,
-        A::Context: ToEnvelope<A, Parcel<M>>,
+        A: Handler<Envelope<M>>,
+        A::Context: ToEnvelope<A, Envelope<M>>,
     {
         let (sender, receiver) = oneshot::channel();
         let ticket = self.share.gauge.arrive();
-        self.addr.do_send(Parcel {
+        self.addr.do_send(Envelope {
             body,
             reply: Reply(Some(sender)),
             room: Room {
@@ -342,17 +342,17 @@ mod tests {
 
     /// Keeps what it is sent until it is told to finish.
     #[derive(Default)]
-    struct Slow(Vec<Parcel<Work>>);
+    struct Slow(Vec<Envelope<Work>>);
 
     impl Actor for Slow {
         type Context = Context<Self>;
     }
 
-    impl Handler<Parcel<Work>> for Slow {
+    impl Handler<Envelope<Work>> for Slow {
         type Result = ();
 
-        fn handle(&mut self, parcel: Parcel<Work>, _: &mut Self::Context) {
-            self.0.push(parcel);
+        fn handle(&mut self, envelope: Envelope<Work>, _: &mut Self::Context) {
+            self.0.push(envelope);
         }
     }
 
@@ -367,9 +367,9 @@ mod tests {
 
         fn handle(&mut self, _: Finish, _: &mut Self::Context) -> usize {
             let done = self.0.len();
-            for parcel in self.0.drain(..) {
-                let answer = parcel.body.0;
-                parcel.reply.send(answer);
+            for envelope in self.0.drain(..) {
+                let answer = envelope.body.0;
+                envelope.reply.send(answer);
             }
             done
         }

@@ -40,8 +40,8 @@ impl State {
 
 type Details = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 
-/// The vital signs of one actor, written by it and its guardian.
-pub struct Vitals {
+/// The vital signs of one actor, written by it and its supervisor.
+pub struct ActorStats {
     name: &'static str,
     state: AtomicU8,
     processed: AtomicU64,
@@ -55,7 +55,7 @@ pub struct Vitals {
     provoke: RwLock<Option<Box<dyn Fn() + Send + Sync>>>,
 }
 
-impl Vitals {
+impl ActorStats {
     fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -196,7 +196,7 @@ pub struct MailboxReport {
 /// Every actor of this process, in the order of the flow.
 #[derive(Clone)]
 pub struct Registry {
-    actors: Arc<RwLock<Vec<Arc<Vitals>>>>,
+    actors: Arc<RwLock<Vec<Arc<ActorStats>>>>,
     stall_after: Duration,
 }
 
@@ -212,10 +212,10 @@ impl Registry {
 
     /// Adds an actor.
     #[must_use]
-    pub fn register(&self, name: &'static str) -> Arc<Vitals> {
-        let vitals = Arc::new(Vitals::new(name));
-        write(&self.actors).push(Arc::clone(&vitals));
-        vitals
+    pub fn register(&self, name: &'static str) -> Arc<ActorStats> {
+        let stats = Arc::new(ActorStats::new(name));
+        write(&self.actors).push(Arc::clone(&stats));
+        stats
     }
 
     /// How each actor is doing.
@@ -224,7 +224,7 @@ impl Registry {
         let actors = read(&self.actors);
         actors
             .iter()
-            .map(|vitals| vitals.report(self.stall_after))
+            .map(|stats| stats.report(self.stall_after))
             .collect()
     }
 
@@ -232,10 +232,10 @@ impl Registry {
     #[must_use]
     pub fn provoke(&self, name: &str) -> bool {
         let actors = read(&self.actors);
-        let Some(vitals) = actors.iter().find(|vitals| vitals.name == name) else {
+        let Some(stats) = actors.iter().find(|stats| stats.name == name) else {
             return false;
         };
-        let provoke = read(&vitals.provoke);
+        let provoke = read(&stats.provoke);
         if let Some(provoke) = provoke.as_ref() {
             provoke();
         }

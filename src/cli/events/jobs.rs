@@ -9,8 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::ledger::FilterArgs;
 use super::{EventId, Failure, operator, print_json};
+use crate::admin::{AdminError, AdminService, Counted, Ended, JobAnswer, JobRequest, Runner};
 use crate::domain::JobKind;
-use crate::operations::{Counted, Desk, Ended, JobAnswer, JobRequest, OperationError, Runner};
 use crate::store::{Job, LedgerFilter};
 
 /// What `retry` and `discard` have in common.
@@ -78,32 +78,35 @@ enum JobsCommand {
     },
 }
 
-pub(super) async fn retry(desk: Desk, arguments: RetryArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn retry(admin: AdminService, arguments: RetryArgs) -> Result<ExitCode, Failure> {
     let operator = operator();
     if let Some(event_id) = arguments.rows.event_id {
-        let entry = desk.retry(event_id, &operator).await?;
+        let entry = admin.retry(event_id, &operator).await?;
         let mut out = std::io::stdout().lock();
         writeln!(out, "{} is tried again by the next worker", entry.event_id)?;
         return Ok(ExitCode::SUCCESS);
     }
-    all(desk, JobKind::Retry, arguments.rows, None).await
+    all(admin, JobKind::Retry, arguments.rows, None).await
 }
 
-pub(super) async fn discard(desk: Desk, arguments: DiscardArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn discard(
+    admin: AdminService,
+    arguments: DiscardArgs,
+) -> Result<ExitCode, Failure> {
     let operator = operator();
     let reason = arguments.reason;
     if let Some(event_id) = arguments.rows.event_id {
-        let entry = desk.discard(event_id, &reason, &operator).await?;
+        let entry = admin.discard(event_id, &reason, &operator).await?;
         let mut out = std::io::stdout().lock();
         writeln!(out, "{} is {}", entry.event_id, entry.status)?;
         return Ok(ExitCode::SUCCESS);
     }
-    all(desk, JobKind::Discard, arguments.rows, Some(reason)).await
+    all(admin, JobKind::Discard, arguments.rows, Some(reason)).await
 }
 
 /// Everything that the filter matches: counted, asked about, and then done here, as a job.
 async fn all(
-    desk: Desk,
+    admin: AdminService,
     kind: JobKind,
     arguments: RowsArgs,
     reason: Option<String>,
@@ -121,7 +124,7 @@ async fn all(
         behaviors_days: None,
     };
     let filter = arguments.filter.filter();
-    let counted = desk.request_job(request(true, &filter), &operator).await?;
+    let counted = admin.request_job(request(true, &filter), &operator).await?;
     let JobAnswer::Counted(Counted { total, rows, .. }) = counted else {
         unreachable!("a dry run makes no job");
     };
@@ -138,7 +141,9 @@ async fn all(
         writeln!(out, "nothing was changed")?;
         return Ok(ExitCode::FAILURE);
     }
-    let created = desk.request_job(request(false, &filter), &operator).await?;
+    let created = admin
+        .request_job(request(false, &filter), &operator)
+        .await?;
     let JobAnswer::Created(job) = created else {
         unreachable!("this is no dry run");
     };
@@ -147,8 +152,8 @@ async fn all(
         "job {}: Ctrl-C leaves it to a worker, `likewise events jobs cancel` ends it",
         job.id
     )?;
-    follow(&desk, &job).await?;
-    let job = desk.job(&job.id).await?;
+    follow(&admin, &job).await?;
+    let job = admin.job(&job.id).await?;
     writeln!(
         out,
         "job {} is {}: {} of {} rows passed, {} changed",
@@ -163,7 +168,7 @@ async fn all(
 
 fn confirmed(kind: JobKind) -> Result<bool, Failure> {
     if !stdin().is_terminal() {
-        return Err(Failure::Operation(OperationError::Invalid(
+        return Err(Failure::Admin(AdminError::Invalid(
             "there is no terminal to ask on; say --yes".to_owned(),
         )));
     }
@@ -176,7 +181,7 @@ fn confirmed(kind: JobKind) -> Result<bool, Failure> {
 }
 
 /// Runs the job here unless a worker was faster, and shows how far it is until it has ended.
-async fn follow(desk: &Desk, job: &Job) -> Result<(), Failure> {
+async fn follow(admin: &AdminService, job: &Job) -> Result<(), Failure> {
     const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
     let bar = if stderr().is_terminal() {
         let style = ProgressStyle::with_template(
@@ -187,7 +192,7 @@ async fn follow(desk: &Desk, job: &Job) -> Result<(), Failure> {
     } else {
         ProgressBar::hidden()
     };
-    let runner = Runner::hurried(desk.clone());
+    let runner = Runner::hurried(admin.clone());
     loop {
         let shown = bar.clone();
         let ended = runner
@@ -198,7 +203,7 @@ async fn follow(desk: &Desk, job: &Job) -> Result<(), Failure> {
         if ended == Some(Ended::Finished) {
             break;
         }
-        let now = desk.job(&job.id).await?;
+        let now = admin.job(&job.id).await?;
         bar.set_position(now.done.unsigned_abs());
         if !now.state.is_open() {
             break;
@@ -209,12 +214,12 @@ async fn follow(desk: &Desk, job: &Job) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) async fn jobs(desk: &Desk, arguments: JobsArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn jobs(admin: &AdminService, arguments: JobsArgs) -> Result<ExitCode, Failure> {
     let command = arguments.command.unwrap_or(JobsCommand::List { limit: 20 });
     let (jobs, one) = match command {
-        JobsCommand::List { limit } => (desk.jobs(None, limit).await?, false),
-        JobsCommand::Show { id } => (vec![desk.job(&id).await?], true),
-        JobsCommand::Cancel { id } => (vec![desk.cancel_job(&id).await?], true),
+        JobsCommand::List { limit } => (admin.jobs(None, limit).await?, false),
+        JobsCommand::Show { id } => (vec![admin.job(&id).await?], true),
+        JobsCommand::Cancel { id } => (vec![admin.cancel_job(&id).await?], true),
     };
     match (arguments.json, jobs.first()) {
         (true, Some(job)) if one => print_json(job)?,

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{EventId, Failure, print_json};
+use crate::admin::{AdminService, Moment, Shows};
 use crate::domain::{ResourceType, Status};
-use crate::operations::{Desk, Moment, Shows};
 use crate::store::LedgerFilter;
 
 /// Arguments of `likewise events summary`.
@@ -88,8 +88,11 @@ const MOST_PAGES: usize = 100;
 /// How much of an error the table shows, in characters.
 const SHOWN: usize = 60;
 
-pub(super) async fn summary(desk: &Desk, arguments: &SummaryArgs) -> Result<ExitCode, Failure> {
-    let health = desk.ledger_health().await?;
+pub(super) async fn summary(
+    admin: &AdminService,
+    arguments: &SummaryArgs,
+) -> Result<ExitCode, Failure> {
+    let health = admin.ledger_health().await?;
     if arguments.json {
         print_json(&health)?;
         return Ok(ExitCode::SUCCESS);
@@ -125,14 +128,17 @@ pub(super) async fn summary(desk: &Desk, arguments: &SummaryArgs) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn search(desk: &Desk, arguments: SearchArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn search(
+    admin: &AdminService,
+    arguments: SearchArgs,
+) -> Result<ExitCode, Failure> {
     let filter = arguments.filter.filter();
     // A page may end before it is full, where no index leads to the rows that match.
     let mut events = Vec::new();
     let mut after = None;
     for _ in 0..MOST_PAGES {
         let left = arguments.limit - events.len();
-        let page = desk.search(&filter, after.take(), left).await?;
+        let page = admin.search(&filter, after.take(), left).await?;
         events.extend(page.entries);
         after = page.next;
         if after.is_none() || events.len() >= arguments.limit {
@@ -180,8 +186,8 @@ pub(super) async fn search(desk: &Desk, arguments: SearchArgs) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn show(desk: &Desk, arguments: &ShowArgs) -> Result<ExitCode, Failure> {
-    let timeline = desk.timeline(arguments.event_id).await?;
+pub(super) async fn show(admin: &AdminService, arguments: &ShowArgs) -> Result<ExitCode, Failure> {
+    let timeline = admin.timeline(arguments.event_id).await?;
     if arguments.json {
         print_json(&timeline)?;
         return Ok(ExitCode::SUCCESS);
@@ -223,7 +229,7 @@ pub(super) async fn show(desk: &Desk, arguments: &ShowArgs) -> Result<ExitCode, 
 
 /// What there is to say of a moment.
 fn told(moment: &Moment) -> String {
-    let parts = [
+    let dependencies = [
         moment.source.as_ref().map(|source| format!("by {source}")),
         moment
             .stream_sequence
@@ -232,5 +238,9 @@ fn told(moment: &Moment) -> String {
         moment.operator.as_ref().map(|name| format!("by {name}")),
         moment.error_message.clone(),
     ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    dependencies
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(", ")
 }

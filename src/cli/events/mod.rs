@@ -10,9 +10,9 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use super::Failure;
-use super::maintenance::parts;
+use super::dependencies::dependencies;
+use crate::admin::AdminService;
 use crate::config::Settings;
-use crate::operations::Desk;
 
 /// Arguments of `likewise events`.
 #[derive(Debug, Subcommand)]
@@ -34,21 +34,21 @@ pub(super) enum EventsCommand {
 }
 
 pub(super) async fn run(settings: Settings, command: EventsCommand) -> Result<ExitCode, Failure> {
-    let desk = desk(&settings).await?;
+    let admin = admin(&settings).await?;
     match command {
-        EventsCommand::Summary(arguments) => ledger::summary(&desk, &arguments).await,
-        EventsCommand::Search(arguments) => ledger::search(&desk, *arguments).await,
-        EventsCommand::Show(arguments) => ledger::show(&desk, &arguments).await,
-        EventsCommand::Retry(arguments) => jobs::retry(desk, *arguments).await,
-        EventsCommand::Discard(arguments) => jobs::discard(desk, *arguments).await,
-        EventsCommand::Jobs(arguments) => jobs::jobs(&desk, arguments).await,
-        EventsCommand::Quarantine(arguments) => quarantine::run(&desk, arguments).await,
+        EventsCommand::Summary(arguments) => ledger::summary(&admin, &arguments).await,
+        EventsCommand::Search(arguments) => ledger::search(&admin, *arguments).await,
+        EventsCommand::Show(arguments) => ledger::show(&admin, &arguments).await,
+        EventsCommand::Retry(arguments) => jobs::retry(admin, *arguments).await,
+        EventsCommand::Discard(arguments) => jobs::discard(admin, *arguments).await,
+        EventsCommand::Jobs(arguments) => jobs::jobs(&admin, arguments).await,
+        EventsCommand::Quarantine(arguments) => quarantine::run(&admin, arguments).await,
     }
 }
 
-async fn desk(settings: &Settings) -> Result<Desk, Failure> {
-    Ok(Desk {
-        parts: parts(settings).await?,
+async fn admin(settings: &Settings) -> Result<AdminService, Failure> {
+    Ok(AdminService {
+        dependencies: dependencies(settings).await?,
         cache_writer: None,
         prune: settings.upkeep.prune.clone(),
         stream_max_age: settings.nats.as_ref().map(|nats| nats.max_age),

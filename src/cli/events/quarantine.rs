@@ -9,7 +9,7 @@ use comfy_table::{Table, presets};
 use uuid::Uuid;
 
 use super::{Failure, operator, print_json};
-use crate::operations::{Desk, OperationError, QuarantinedMessage};
+use crate::admin::{AdminError, AdminService, QuarantinedMessage};
 
 /// Arguments of `likewise events quarantine`.
 #[derive(Debug, clap::Args)]
@@ -61,21 +61,24 @@ enum QuarantineCommand {
 /// How much of a payload the table shows, in characters.
 const SHOWN: usize = 60;
 
-pub(super) async fn run(desk: &Desk, arguments: QuarantineArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    admin: &AdminService,
+    arguments: QuarantineArgs,
+) -> Result<ExitCode, Failure> {
     let command = arguments
         .command
         .unwrap_or(QuarantineCommand::List(arguments.list));
     match command {
-        QuarantineCommand::List(arguments) => list(desk, &arguments).await?,
-        QuarantineCommand::Show { id } => print_json(&desk.quarantined(id).await?)?,
+        QuarantineCommand::List(arguments) => list(admin, &arguments).await?,
+        QuarantineCommand::Show { id } => print_json(&admin.quarantined(id).await?)?,
         QuarantineCommand::Republish { id, payload } => {
             let mended = payload.map(|path| mended(&path)).transpose()?;
-            let event_id = desk.republish(id, mended.as_ref(), &operator()).await?;
+            let event_id = admin.republish(id, mended.as_ref(), &operator()).await?;
             let mut out = std::io::stdout().lock();
             writeln!(out, "published as event {event_id}")?;
         }
         QuarantineCommand::Discard { id } => {
-            desk.discard_quarantined(id, &operator()).await?;
+            admin.discard_quarantined(id, &operator()).await?;
             let mut out = std::io::stdout().lock();
             writeln!(out, "{id} is discarded")?;
         }
@@ -85,7 +88,7 @@ pub(super) async fn run(desk: &Desk, arguments: QuarantineArgs) -> Result<ExitCo
 
 fn mended(path: &std::path::Path) -> Result<serde_json::Value, Failure> {
     let wrong = |reason: String| {
-        Failure::Operation(OperationError::Invalid(format!(
+        Failure::Admin(AdminError::Invalid(format!(
             "cannot read {}: {reason}",
             path.display()
         )))
@@ -94,9 +97,9 @@ fn mended(path: &std::path::Path) -> Result<serde_json::Value, Failure> {
     serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
 }
 
-async fn list(desk: &Desk, arguments: &ListArgs) -> Result<(), Failure> {
+async fn list(admin: &AdminService, arguments: &ListArgs) -> Result<(), Failure> {
     let resolved = arguments.open.then_some(false);
-    let messages = desk.quarantine(resolved, None, arguments.limit).await?;
+    let messages = admin.quarantine(resolved, None, arguments.limit).await?;
     if arguments.json {
         return print_json(&messages);
     }

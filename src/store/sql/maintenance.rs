@@ -155,7 +155,7 @@ macro_rules! sql_maintenance {
                 let folded = self.folds_on(connection, pairs).await?;
                 let mut rows = 0;
                 let mut changes: BTreeMap<Resource, i64> = BTreeMap::new();
-                let weight = |mark: Option<&Mark>| mark.map_or(0, |mark| mark.weight());
+                let weight = |mark: Option<&VersionedState>| mark.map_or(0, |mark| mark.weight());
                 let differing: Vec<&Pair> = pairs
                     .iter()
                     .filter(|pair| stored.get(pair) != folded.get(pair))
@@ -202,7 +202,7 @@ macro_rules! sql_maintenance {
                 &self,
                 connection: &mut $connection,
                 pairs: &BTreeSet<Pair>,
-            ) -> Result<BTreeMap<Pair, Mark>, StoreError> {
+            ) -> Result<BTreeMap<Pair, VersionedState>, StoreError> {
                 let mut folds = BTreeMap::new();
                 for resource_type in ResourceType::ALL {
                     let statement = &self.statements.maintenance.likes(resource_type).fold;

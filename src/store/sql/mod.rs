@@ -41,8 +41,8 @@ pub(super) mod prelude {
 
     pub(in crate::store) use crate::domain::{
         Begun, BehaviorEvent, Claim, DatabaseClock, Fold, JobKind, JobState, KeyedRequest,
-        LedgerRow, LikeCount, Mark, Pair, Priority, Resource, ResourceType, Status, UserId,
-        Version,
+        LedgerRow, LikeCount, Pair, Priority, Resource, ResourceType, Status, UserId, Version,
+        VersionedState,
     };
     pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
     pub(in crate::store) use crate::store::connection::{

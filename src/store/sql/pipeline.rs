@@ -160,7 +160,7 @@ macro_rules! sql_store {
                     |pair| states.get(pair).copied(),
                     completed
                         .iter()
-                        .map(|row| (row.pair(), Mark::new(row.version, row.action))),
+                        .map(|row| (row.pair(), VersionedState::new(row.version, row.action))),
                 );
 
                 let written = fold.changed.iter().map(|pair| (pair, &fold.states[pair]));
@@ -254,7 +254,7 @@ macro_rules! sql_store {
             async fn write_states_on<'a>(
                 &self,
                 connection: &mut $connection,
-                states: impl Iterator<Item = (&'a Pair, &'a Mark)>,
+                states: impl Iterator<Item = (&'a Pair, &'a VersionedState)>,
             ) -> Result<usize, StoreError> {
                 let mut written: BTreeMap<ResourceType, Vec<_>> = BTreeMap::new();
                 for (pair, mark) in states {
@@ -322,7 +322,7 @@ macro_rules! sql_store {
                 &self,
                 connection: &mut $connection,
                 pairs: &BTreeSet<Pair>,
-            ) -> Result<BTreeMap<Pair, Mark>, StoreError> {
+            ) -> Result<BTreeMap<Pair, VersionedState>, StoreError> {
                 let mut states = BTreeMap::new();
                 for resource_type in ResourceType::ALL {
                     let statement = &self.statements.likes(resource_type).states;
@@ -338,7 +338,7 @@ macro_rules! sql_store {
                 statement: &Statement,
                 pairs: &BTreeSet<Pair>,
                 resource_type: ResourceType,
-            ) -> Result<Vec<(Pair, Mark)>, StoreError> {
+            ) -> Result<Vec<(Pair, VersionedState)>, StoreError> {
                 let wanted: Vec<_> = pairs
                     .iter()
                     .filter(|pair| pair.resource.resource_type == resource_type)
@@ -427,7 +427,7 @@ macro_rules! sql_store {
                 // A row that nobody can work on must not keep the others from being claimed.
                 if !unreadable.is_empty() {
                     let params = [Param::rows(&unreadable), Param::time(lease.now)];
-                    Self::execute(connection, &self.statements.bury, &params).await?;
+                    Self::execute(connection, &self.statements.mark_dead, &params).await?;
                 }
                 let abandoned: Vec<_> = claims.iter().filter_map(history_columns).collect();
                 if !abandoned.is_empty() {
@@ -677,7 +677,7 @@ macro_rules! sql_store {
                 resource_type: ResourceType,
                 (user_id, resource_id): (UserId, i64),
                 limit: usize,
-            ) -> StoreFuture<'_, Vec<(Pair, Mark)>> {
+            ) -> StoreFuture<'_, Vec<(Pair, VersionedState)>> {
                 within!(&self.readers, self.timeout, |connection| async {
                     let params = [
                         Param::Number(user_id),

@@ -94,7 +94,7 @@ pub(super) struct Statements {
     /// Parameters: rows `(event_id, token)`, now, the end of the lease.
     pub(super) renew: Statement,
     /// Closes rows as dead. Parameters: rows `(event_id, error)`, now.
-    pub(super) bury: Statement,
+    pub(super) mark_dead: Statement,
     /// The pairs of the last like events. Parameters: the most rows.
     pub(super) recent_pairs: Statement,
     /// Keeps messages. Parameters: rows of [`QUARANTINED`], now.
@@ -412,7 +412,7 @@ impl Statements {
                     ],
                 )
                 .into(),
-            bury: d
+            mark_dead: d
                 .update(
                     "sync_events",
                     &d.rows("$1", &[Word("event_id"), Text("error")]),

@@ -9,7 +9,7 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 use super::envelope::Envelope;
 use crate::domain::{BehaviorType, Resource, ResourceType};
-use crate::likes::{Asked, Likes};
+use crate::likes::{LikeRequest, Likes};
 use crate::web::Problem;
 use crate::web::auth::Caller;
 use crate::web::extract::{Bytes, User, json as read, positive};
@@ -123,7 +123,7 @@ pub(in crate::web) async fn like(
     Bytes(bytes): Bytes,
 ) -> Result<HttpResponse, Problem> {
     let action: LikeAction = read(&bytes)?;
-    let asked = Asked {
+    let asked = LikeRequest {
         user_id,
         resource: action.resource()?,
         behavior: action.behavior()?,

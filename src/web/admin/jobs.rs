@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Operator, OperatorHeader};
+use crate::admin::{AdminService, Counted, JobAnswer, JobRequest};
 use crate::domain::JobKind;
-use crate::operations::{Counted, Desk, JobAnswer, JobRequest};
 use crate::store::Job;
 use crate::web::Problem;
 use crate::web::cursor;
@@ -38,11 +38,11 @@ use crate::web::extract::{Body, query};
     )
 )]
 pub(super) async fn create(
-    desk: Data<Desk>,
+    admin: Data<AdminService>,
     operator: Operator,
     Body(request): Body<JobRequest>,
 ) -> Result<HttpResponse, Problem> {
-    Ok(match desk.request_job(request, &operator.0).await? {
+    Ok(match admin.request_job(request, &operator.0).await? {
         JobAnswer::Created(job) => HttpResponse::Created()
             .insert_header(("Location", format!("/admin/jobs/{}", job.id)))
             .json(job),
@@ -76,10 +76,13 @@ pub(super) struct Jobs {
     params(Which),
     responses((status = 200, body = Jobs), (status = 400))
 )]
-pub(super) async fn list(desk: Data<Desk>, request: HttpRequest) -> Result<Json<Jobs>, Problem> {
+pub(super) async fn list(
+    admin: Data<AdminService>,
+    request: HttpRequest,
+) -> Result<Json<Jobs>, Problem> {
     let which: Which = query(&request)?;
     let limit = cursor::limit(which.limit, 20, 500)?;
-    let jobs = desk.jobs(which.kind, limit).await?;
+    let jobs = admin.jobs(which.kind, limit).await?;
     Ok(Json(Jobs { jobs }))
 }
 
@@ -92,8 +95,11 @@ pub(super) async fn list(desk: Data<Desk>, request: HttpRequest) -> Result<Json<
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, body = Job), (status = 404))
 )]
-pub(super) async fn show(desk: Data<Desk>, id: Path<String>) -> Result<Json<Job>, Problem> {
-    Ok(Json(desk.job(&id).await?))
+pub(super) async fn show(
+    admin: Data<AdminService>,
+    id: Path<String>,
+) -> Result<Json<Job>, Problem> {
+    Ok(Json(admin.job(&id).await?))
 }
 
 /// Ends a job. What it has done stays done.
@@ -106,11 +112,11 @@ pub(super) async fn show(desk: Data<Desk>, id: Path<String>) -> Result<Json<Job>
     responses((status = 200, body = Job), (status = 400), (status = 404), (status = 409))
 )]
 pub(super) async fn cancel(
-    desk: Data<Desk>,
+    admin: Data<AdminService>,
     id: Path<String>,
     _: Operator,
 ) -> Result<Json<Job>, Problem> {
-    Ok(Json(desk.cancel_job(&id).await?))
+    Ok(Json(admin.cancel_job(&id).await?))
 }
 
 /// What audits have found.
@@ -130,9 +136,9 @@ pub(super) struct Audits {
     operation_id = "show_audit",
     responses((status = 200, body = Audits))
 )]
-pub(super) async fn audit(desk: Data<Desk>) -> Result<Json<Audits>, Problem> {
+pub(super) async fn audit(admin: Data<AdminService>) -> Result<Json<Audits>, Problem> {
     const RECENT: usize = 20;
-    let jobs = desk.jobs(Some(JobKind::Audit), RECENT).await?;
+    let jobs = admin.jobs(Some(JobKind::Audit), RECENT).await?;
     let current = jobs.iter().find(|job| job.state.is_open()).cloned();
     let last = jobs.into_iter().find(|job| job.result.is_some());
     Ok(Json(Audits { last, current }))

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Operator, OperatorHeader, event_id};
+use crate::admin::{AdminService, Timeline};
 use crate::domain::{ResourceType, Status};
-use crate::operations::{Desk, Timeline};
 use crate::store::{LedgerEntry, LedgerFilter, LedgerHealth};
 use crate::web::Problem;
 use crate::web::cursor::{self, After};
@@ -22,8 +22,8 @@ use crate::web::extract::{Body, query};
     operation_id = "show_ledger",
     responses((status = 200, body = LedgerHealth))
 )]
-pub(super) async fn summary(desk: Data<Desk>) -> Result<Json<LedgerHealth>, Problem> {
-    Ok(Json(desk.ledger_health().await?))
+pub(super) async fn summary(admin: Data<AdminService>) -> Result<Json<LedgerHealth>, Problem> {
+    Ok(Json(admin.ledger_health().await?))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -71,7 +71,10 @@ pub(super) struct Found {
     params(Search),
     responses((status = 200, body = Found), (status = 400), (status = 422))
 )]
-pub(super) async fn search(desk: Data<Desk>, request: HttpRequest) -> Result<Json<Found>, Problem> {
+pub(super) async fn search(
+    admin: Data<AdminService>,
+    request: HttpRequest,
+) -> Result<Json<Found>, Problem> {
     let search: Search = query(&request)?;
     let limit = cursor::limit(search.limit, 50, 500)?;
     let after: Option<After> = cursor::read(search.cursor.as_deref())?;
@@ -84,7 +87,7 @@ pub(super) async fn search(desk: Data<Desk>, request: HttpRequest) -> Result<Jso
         until: search.until,
         error: search.error,
     };
-    let page = desk.search(&filter, after.map(Into::into), limit).await?;
+    let page = admin.search(&filter, after.map(Into::into), limit).await?;
     let next_cursor = match page.next {
         Some((at, id)) => Some(cursor::write(&After {
             at,
@@ -109,10 +112,10 @@ pub(super) async fn search(desk: Data<Desk>, request: HttpRequest) -> Result<Jso
     responses((status = 200, body = Timeline), (status = 400), (status = 404))
 )]
 pub(super) async fn timeline(
-    desk: Data<Desk>,
+    admin: Data<AdminService>,
     id: Path<String>,
 ) -> Result<Json<Timeline>, Problem> {
-    Ok(Json(desk.timeline(event_id(&id)?).await?))
+    Ok(Json(admin.timeline(event_id(&id)?).await?))
 }
 
 /// Has a failed or dead event tried again at once, with all its attempts before it.
@@ -125,11 +128,11 @@ pub(super) async fn timeline(
     responses((status = 200, body = LedgerEntry), (status = 400), (status = 404), (status = 409))
 )]
 pub(super) async fn retry(
-    desk: Data<Desk>,
+    admin: Data<AdminService>,
     id: Path<String>,
     operator: Operator,
 ) -> Result<Json<LedgerEntry>, Problem> {
-    Ok(Json(desk.retry(event_id(&id)?, &operator.0).await?))
+    Ok(Json(admin.retry(event_id(&id)?, &operator.0).await?))
 }
 
 /// Why something is discarded.
@@ -158,11 +161,11 @@ pub(super) struct Reason {
     )
 )]
 pub(super) async fn discard(
-    desk: Data<Desk>,
+    admin: Data<AdminService>,
     id: Path<String>,
     operator: Operator,
     Body(body): Body<Reason>,
 ) -> Result<Json<LedgerEntry>, Problem> {
     let id = event_id(&id)?;
-    Ok(Json(desk.discard(id, &body.reason, &operator.0).await?))
+    Ok(Json(admin.discard(id, &body.reason, &operator.0).await?))
 }

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{Operator, OperatorHeader};
-use crate::operations::{Desk, QuarantinedMessage};
+use crate::admin::{AdminService, QuarantinedMessage};
 use crate::web::Problem;
 use crate::web::cursor::{self, After};
 use crate::web::extract::{OptionalBody, query};
@@ -45,13 +45,13 @@ pub(super) struct Messages {
     responses((status = 200, body = Messages), (status = 400))
 )]
 pub(super) async fn list(
-    desk: Data<Desk>,
+    admin: Data<AdminService>,
     request: HttpRequest,
 ) -> Result<Json<Messages>, Problem> {
     let which: Which = query(&request)?;
     let limit = cursor::limit(which.limit, 20, 100)?;
     let after: Option<After> = cursor::read(which.cursor.as_deref())?;
-    let mut messages = desk
+    let mut messages = admin
         .quarantine(which.resolved, after.map(Into::into), limit + 1)
         .await?;
     let more = messages.len() > limit;
@@ -83,10 +83,10 @@ fn message_id(id: &str) -> Result<Uuid, Problem> {
     responses((status = 200, body = QuarantinedMessage), (status = 404))
 )]
 pub(super) async fn show(
-    desk: Data<Desk>,
+    admin: Data<AdminService>,
     id: Path<String>,
 ) -> Result<Json<QuarantinedMessage>, Problem> {
-    Ok(Json(desk.quarantined(message_id(&id)?).await?))
+    Ok(Json(admin.quarantined(message_id(&id)?).await?))
 }
 
 /// A message put right.
@@ -121,13 +121,13 @@ pub(super) struct Republished {
     )
 )]
 pub(super) async fn republish(
-    desk: Data<Desk>,
+    admin: Data<AdminService>,
     id: Path<String>,
     operator: Operator,
     OptionalBody(body): OptionalBody<Mended>,
 ) -> Result<Json<Republished>, Problem> {
     let payload = body.unwrap_or_default().payload;
-    let event_id = desk
+    let event_id = admin
         .republish(message_id(&id)?, payload.as_ref(), &operator.0)
         .await?;
     Ok(Json(Republished { event_id }))
@@ -148,10 +148,10 @@ pub(super) async fn republish(
     )
 )]
 pub(super) async fn discard(
-    desk: Data<Desk>,
+    admin: Data<AdminService>,
     id: Path<String>,
     operator: Operator,
 ) -> Result<Json<QuarantinedMessage>, Problem> {
     let id = message_id(&id)?;
-    Ok(Json(desk.discard_quarantined(id, &operator.0).await?))
+    Ok(Json(admin.discard_quarantined(id, &operator.0).await?))
 }

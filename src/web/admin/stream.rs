@@ -2,8 +2,8 @@
 
 use actix_web::web::{Data, Json};
 
+use crate::admin::AdminService;
 use crate::nats::StreamReport;
-use crate::operations::Desk;
 use crate::web::Problem;
 
 /// The settings of the stream and its consumer, configured and current, and what the stream holds.
@@ -19,6 +19,6 @@ use crate::web::Problem;
         (status = 404, description = "This process has no NATS")
     )
 )]
-pub(super) async fn show(desk: Data<Desk>) -> Result<Json<StreamReport>, Problem> {
-    Ok(Json(desk.stream().await?))
+pub(super) async fn show(admin: Data<AdminService>) -> Result<Json<StreamReport>, Problem> {
+    Ok(Json(admin.stream().await?))
 }

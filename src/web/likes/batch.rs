@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::{BehaviorType, Resource, ResourceType, UserId};
-use crate::likes::{Accepted, Asked, Likes, NotAccepted};
+use crate::likes::{Accepted, LikeRequest, Likes, NotAccepted};
 use crate::messages::Durability;
 use crate::web::Problem;
 use crate::web::auth::Caller;
@@ -134,7 +134,7 @@ pub(in crate::web) async fn batch(
     .await
 }
 
-fn asked(item: Value) -> Result<Asked, Problem> {
+fn asked(item: Value) -> Result<LikeRequest, Problem> {
     let item: BehaviorItem = serde_json::from_value(item)
         .map_err(|error| Problem::invalid_behavior(&error.to_string()))?;
     for (name, id) in [("user_id", item.user_id), ("resource_id", item.resource_id)] {
@@ -144,7 +144,7 @@ fn asked(item: Value) -> Result<Asked, Problem> {
             )));
         }
     }
-    Ok(Asked {
+    Ok(LikeRequest {
         user_id: item.user_id,
         resource: Resource {
             resource_type: item.resource_type,
@@ -157,7 +157,7 @@ fn asked(item: Value) -> Result<Asked, Problem> {
 /// The answer: what was read, with what became of it. If nothing was accepted for a reason that may pass,
 /// that is the answer to the whole request.
 fn settled(
-    read: Vec<Result<Asked, Problem>>,
+    read: Vec<Result<LikeRequest, Problem>>,
     accepted: Vec<Result<Accepted, NotAccepted>>,
 ) -> Result<Settled<BatchBody>, Problem> {
     let mut outcomes = accepted.into_iter();
@@ -201,7 +201,7 @@ fn settled(
     }
 }
 
-fn accepted_item(asked: Asked, accepted: Accepted) -> AcceptedItem {
+fn accepted_item(asked: LikeRequest, accepted: Accepted) -> AcceptedItem {
     AcceptedItem {
         status: 200,
         event_id: accepted.event_id,

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::{BehaviorType, ResourceType, UserId};
-use crate::likes::{Accepted, Asked, Likes};
+use crate::likes::{Accepted, LikeRequest, Likes};
 use crate::messages::Durability;
 use crate::web::Problem;
 use crate::web::auth::Caller;
@@ -39,7 +39,7 @@ pub(in crate::web) struct AcceptedBody {
 
 impl AcceptedBody {
     /// The answer to who asked for this.
-    pub(in crate::web) fn of(asked: Asked, accepted: Accepted) -> Self {
+    pub(in crate::web) fn of(asked: LikeRequest, accepted: Accepted) -> Self {
         Self {
             event_id: accepted.event_id,
             resource_type: asked.resource.resource_type,
@@ -87,7 +87,7 @@ pub(in crate::web) async fn like(
     key: IdempotencyKey,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Asked {
+    let asked = LikeRequest {
         user_id,
         resource,
         behavior: BehaviorType::Like,
@@ -113,7 +113,7 @@ pub(in crate::web) async fn unlike(
     key: IdempotencyKey,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Asked {
+    let asked = LikeRequest {
         user_id,
         resource,
         behavior: BehaviorType::Unlike,
@@ -123,7 +123,7 @@ pub(in crate::web) async fn unlike(
 
 async fn accept(
     likes: &Data<Likes>,
-    asked: Asked,
+    asked: LikeRequest,
     key: IdempotencyKey,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Desk, OperationError};
+use super::{AdminError, AdminService};
 use crate::domain::Step;
 use crate::store::{EventRecord, HistoryEntry, LedgerEntry};
 
@@ -102,12 +102,12 @@ impl From<HistoryEntry> for Moment {
     }
 }
 
-impl Desk {
+impl AdminService {
     /// What happened to an event.
     ///
     /// # Errors
     /// If the database does not know it.
-    pub async fn timeline(&self, event_id: Uuid) -> Result<Timeline, OperationError> {
+    pub async fn timeline(&self, event_id: Uuid) -> Result<Timeline, AdminError> {
         let id = event_id.hyphenated().to_string();
         let record = self.store().event_record(&id).await?;
         if record.behavior.is_none() && record.ledger.is_none() {

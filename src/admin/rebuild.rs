@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::audit::{Audit, AuditOptions, AuditState};
-use super::{MaintenanceError, Parts, Progress};
+use super::{AdminError, Dependencies, Progress};
 use crate::domain::ResourceType;
 use crate::store::Pass;
 
@@ -18,9 +18,9 @@ use crate::store::Pass;
 /// # Errors
 /// If the database does not answer.
 pub async fn read_models(
-    parts: Parts,
+    dependencies: Dependencies,
     from: Option<AuditState>,
-) -> Result<Audit, MaintenanceError> {
+) -> Result<Audit, AdminError> {
     let options = AuditOptions {
         patience: Duration::ZERO,
         ..AuditOptions::new(true)
@@ -30,7 +30,7 @@ pub async fn read_models(
     passes.extend([Pass::Ledger, Pass::Behaviors]);
     passes.extend(ResourceType::ALL.map(Pass::Likes));
     passes.extend(counts);
-    Audit::of(parts, options, passes, None, from).await
+    Audit::of(dependencies, options, passes, None, from).await
 }
 
 /// How many entries are dropped in one step.
@@ -38,7 +38,7 @@ const ENTRIES_PER_STEP: usize = 1_000;
 
 /// A rebuild of the cache: each entry is dropped, and built from the database for its next reader.
 pub struct CacheRebuild {
-    parts: Parts,
+    dependencies: Dependencies,
     cursor: Option<u64>,
     ended: bool,
     dropped: u64,
@@ -47,10 +47,10 @@ pub struct CacheRebuild {
 impl CacheRebuild {
     /// Begins.
     #[must_use]
-    pub fn begin(parts: Parts) -> Self {
+    pub fn begin(dependencies: Dependencies) -> Self {
         Self {
-            ended: parts.cache.is_none(),
-            parts,
+            ended: dependencies.cache.is_none(),
+            dependencies,
             cursor: None,
             dropped: 0,
         }
@@ -60,13 +60,13 @@ impl CacheRebuild {
     ///
     /// # Errors
     /// If the cache fails; the same entries come again with the next step.
-    pub async fn step(&mut self) -> Result<Option<Progress>, MaintenanceError> {
-        let Some(cache) = self.parts.cache.as_ref().filter(|_| !self.ended) else {
+    pub async fn step(&mut self) -> Result<Option<Progress>, AdminError> {
+        let Some(cache) = self.dependencies.cache.as_ref().filter(|_| !self.ended) else {
             return Ok(None);
         };
         let cursor = self.cursor.unwrap_or_default();
         let scanned = cache.scan(cursor, ENTRIES_PER_STEP).await?;
-        self.parts.drop_entries(&scanned.resources).await?;
+        self.dependencies.drop_entries(&scanned.resources).await?;
         self.dropped += scanned.resources.len() as u64;
         self.ended = scanned.cursor.is_none();
         self.cursor = scanned.cursor;

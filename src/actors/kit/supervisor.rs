@@ -1,8 +1,8 @@
 //! Keeps an actor alive through panics.
 //!
 //! Actix restarts a supervised actor that stops, but not one that panics: its queued messages are lost
-//! and its address is dead for good. The guardian polls the actor's context itself, catches the panic,
-//! waits out a back-off and restarts it with its mailbox intact. See `docs/adr/0002-guardian.md`.
+//! and its address is dead for good. The supervisor polls the actor's context itself, catches the panic,
+//! waits out a back-off and restarts it with its mailbox intact. See `docs/adr/0002-supervisor.md`.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -19,13 +19,13 @@ use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
-use super::registry::{State, Vitals};
+use super::registry::{ActorStats, State};
 use crate::domain::Backoff;
 use crate::telemetry;
 
-/// When the guardian restarts an actor, and when it gives up.
+/// When the supervisor restarts an actor, and when it gives up.
 #[derive(Debug, Clone, Copy)]
-pub struct GuardianPolicy {
+pub struct SupervisorPolicy {
     /// The wait before a restart, by how many there were within the window.
     pub backoff: Backoff,
     /// How many panics within the window it survives.
@@ -34,7 +34,7 @@ pub struct GuardianPolicy {
     pub window: Duration,
 }
 
-impl Default for GuardianPolicy {
+impl Default for SupervisorPolicy {
     fn default() -> Self {
         Self {
             backoff: Backoff {
@@ -49,45 +49,45 @@ impl Default for GuardianPolicy {
 
 /// Makes an actor panic while it handles this message. Sent only where fault injection is enabled.
 #[derive(Debug)]
-pub struct Provoke;
+pub struct InjectPanic;
 
-impl Message for Provoke {
+impl Message for InjectPanic {
     type Result = ();
 }
 
 /// Polls one actor for as long as it lives.
-pub struct Guardian<A: Supervised + Actor<Context = Context<A>>> {
+pub struct Supervisor<A: Supervised + Actor<Context = Context<A>>> {
     actor: Pin<Box<ContextFut<A, Context<A>>>>,
     nap: Option<Pin<Box<Sleep>>>,
     panics: VecDeque<Instant>,
-    policy: GuardianPolicy,
-    vitals: Arc<Vitals>,
+    policy: SupervisorPolicy,
+    stats: Arc<ActorStats>,
     given_up: Arc<Notify>,
 }
 
-impl<A: Supervised + Actor<Context = Context<A>>> Guardian<A> {
-    /// Starts an actor on this thread, under a guardian. `given_up` is notified if it panics too
+impl<A: Supervised + Actor<Context = Context<A>>> Supervisor<A> {
+    /// Starts an actor on this thread, under a supervisor. `given_up` is notified if it panics too
     /// often: then its address is closed, and the process should be restarted.
     pub fn start(
-        policy: GuardianPolicy,
-        vitals: Arc<Vitals>,
+        policy: SupervisorPolicy,
+        stats: Arc<ActorStats>,
         given_up: Arc<Notify>,
         build: impl FnOnce(&mut Context<A>) -> A,
     ) -> Addr<A>
     where
-        A: Handler<Provoke>,
+        A: Handler<InjectPanic>,
     {
         let mut context = Context::new();
         let actor = build(&mut context);
         let addr = context.address();
         let provoked = addr.clone();
-        vitals.set_provoke(move || provoked.do_send(Provoke));
+        stats.set_provoke(move || provoked.do_send(InjectPanic));
         actix::spawn(Self {
             actor: Box::pin(context.into_future(actor)),
             nap: None,
             panics: VecDeque::new(),
             policy,
-            vitals,
+            stats,
             given_up,
         });
         addr
@@ -112,20 +112,20 @@ impl<A: Supervised + Actor<Context = Context<A>>> Guardian<A> {
     fn restart(&mut self) -> bool {
         let restarted = self.actor.restart();
         if restarted {
-            self.vitals.restarted();
+            self.stats.restarted();
             telemetry::ActorRestarted {
-                actor: self.vitals.name(),
-                restarts: self.vitals.restarts(),
+                actor: self.stats.name(),
+                restarts: self.stats.restarts(),
             }
             .emit();
         } else {
-            self.vitals.set_state(State::Stopped);
+            self.stats.set_state(State::Stopped);
         }
         restarted
     }
 }
 
-impl<A: Supervised + Actor<Context = Context<A>>> Future for Guardian<A> {
+impl<A: Supervised + Actor<Context = Context<A>>> Future for Supervisor<A> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<()> {
@@ -148,11 +148,11 @@ impl<A: Supervised + Actor<Context = Context<A>>> Future for Guardian<A> {
                     }
                 }
                 Err(payload) => {
-                    note_panic(&this.vitals, payload.as_ref());
+                    note_panic(&this.stats, payload.as_ref());
                     let Some(wait) = this.judge() else {
-                        this.vitals.set_state(State::Failed);
+                        this.stats.set_state(State::Failed);
                         telemetry::ActorGivenUp {
-                            actor: this.vitals.name(),
+                            actor: this.stats.name(),
                             panics: this.panics.len(),
                             window: this.policy.window,
                         }
@@ -160,7 +160,7 @@ impl<A: Supervised + Actor<Context = Context<A>>> Future for Guardian<A> {
                         this.given_up.notify_one();
                         return Poll::Ready(());
                     };
-                    this.vitals.set_state(State::Restarting);
+                    this.stats.set_state(State::Restarting);
                     this.nap = Some(Box::pin(tokio::time::sleep(wait)));
                 }
             }
@@ -170,23 +170,23 @@ impl<A: Supervised + Actor<Context = Context<A>>> Future for Guardian<A> {
 
 /// Runs an actor's asynchronous work beside it, so that a restart of the actor does not cut it off
 /// half-way, and notes a panic in it, which would otherwise be lost without a word.
-pub fn spawn_work(vitals: Arc<Vitals>, work: impl Future<Output = ()> + 'static) {
+pub fn spawn_work(stats: Arc<ActorStats>, work: impl Future<Output = ()> + 'static) {
     actix::spawn(async move {
         if let Err(payload) = AssertUnwindSafe(work).catch_unwind().await {
-            note_panic(&vitals, payload.as_ref());
+            note_panic(&stats, payload.as_ref());
         }
     });
 }
 
-fn note_panic(vitals: &Vitals, payload: &(dyn Any + Send)) {
+fn note_panic(stats: &ActorStats, payload: &(dyn Any + Send)) {
     let message = payload
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("without a message");
-    vitals.panicked(message);
+    stats.panicked(message);
     telemetry::ActorPanicked {
-        actor: vitals.name(),
+        actor: stats.name(),
         message,
     }
     .emit();

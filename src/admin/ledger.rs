@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Desk, OperationError};
+use super::{AdminError, AdminService};
 use crate::domain::Priority;
 use crate::store::{Intervention, InterventionKind, LedgerEntry};
 use crate::telemetry::OperatorIntervened;
@@ -10,16 +10,12 @@ use crate::telemetry::OperatorIntervened;
 /// The longest reason, in characters.
 const LONGEST_REASON: usize = 500;
 
-impl Desk {
+impl AdminService {
     /// Has an event tried again at once, with all its attempts before it.
     ///
     /// # Errors
     /// If it is not there, or is neither failed nor dead.
-    pub async fn retry(
-        &self,
-        event_id: Uuid,
-        operator: &str,
-    ) -> Result<LedgerEntry, OperationError> {
+    pub async fn retry(&self, event_id: Uuid, operator: &str) -> Result<LedgerEntry, AdminError> {
         self.intervene(event_id, InterventionKind::Retry, operator)
             .await
     }
@@ -33,7 +29,7 @@ impl Desk {
         event_id: Uuid,
         reason: &str,
         operator: &str,
-    ) -> Result<LedgerEntry, OperationError> {
+    ) -> Result<LedgerEntry, AdminError> {
         let reason = checked_reason(Some(reason))?;
         self.intervene(event_id, InterventionKind::Discard(reason), operator)
             .await
@@ -44,7 +40,7 @@ impl Desk {
         event_id: Uuid,
         action: InterventionKind,
         operator: &str,
-    ) -> Result<LedgerEntry, OperationError> {
+    ) -> Result<LedgerEntry, AdminError> {
         let id = event_id.hyphenated().to_string();
         let discards = matches!(action, InterventionKind::Discard(_));
         let intervention = Intervention {
@@ -62,7 +58,7 @@ impl Desk {
             return Err(self.no_such_event(&id).await);
         };
         if rows.is_empty() {
-            return Err(OperationError::Conflict(format!(
+            return Err(AdminError::Conflict(format!(
                 "event {id} is {}; {}",
                 entry.status,
                 match (discards, entry.status.as_str()) {
@@ -86,7 +82,7 @@ impl Desk {
     }
 
     /// What to say of an event that the database does not know.
-    pub(super) async fn no_such_event(&self, id: &str) -> OperationError {
+    pub(super) async fn no_such_event(&self, id: &str) -> AdminError {
         let waiting = match self.broker() {
             Some(broker) => match broker.backlog().await {
                 Ok(0) => "; nothing waits in the stream".to_owned(),
@@ -97,16 +93,16 @@ impl Desk {
             },
             None => String::new(),
         };
-        OperationError::NotFound(format!("no event {id} has been recorded{waiting}"))
+        AdminError::NotFound(format!("no event {id} has been recorded{waiting}"))
     }
 }
 
 /// The reason to discard something, which must be given.
-pub(super) fn checked_reason(reason: Option<&str>) -> Result<String, OperationError> {
+pub(super) fn checked_reason(reason: Option<&str>) -> Result<String, AdminError> {
     let reason = reason.map(str::trim).unwrap_or_default();
     let length = reason.chars().count();
     if length == 0 || length > LONGEST_REASON || reason.contains('\0') {
-        return Err(OperationError::Invalid(format!(
+        return Err(AdminError::Invalid(format!(
             "'reason' must say in 1 to {LONGEST_REASON} characters why it is discarded"
         )));
     }

@@ -11,16 +11,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::jobs::Spec;
-use super::{Desk, OperationError, RebuildTarget};
+use super::{
+    AdminError, AdminService, Audit, AuditOptions, AuditState, CacheRebuild, Progress, Prune,
+    PruneOptions, PruneState, RebuildTarget, read_models,
+};
 use crate::config::UpkeepOptions;
 use crate::domain::idempotency::KEPT_FOR;
 use crate::domain::{FailureKind, JobKind, JobState, Priority};
-use crate::maintenance::{
-    Audit, AuditOptions, AuditState, CacheRebuild, MaintenanceError, Progress, Prune, PruneOptions,
-    PruneState, read_models,
-};
 use crate::store::{Intervention, InterventionKind, Job, JobReport, StoreError};
-use crate::telemetry::{AuditEnded, JobEnded, OperatorIntervened, Part, PartFailed};
+use crate::telemetry::{AuditEnded, Dependency, DependencyFailed, JobEnded, OperatorIntervened};
 
 /// How long a job is its runner's own at first, and after each step on rows.
 const LEASE: TimeDelta = TimeDelta::seconds(10);
@@ -112,7 +111,7 @@ impl<'a> Steps<'a> {
         changed: i64,
         place: &Place,
         started: Instant,
-    ) -> Result<Option<Ended>, OperationError> {
+    ) -> Result<Option<Ended>, AdminError> {
         (self.progress, self.changed, self.tries) = (progress, changed, 0);
         if !self.runner.hurried {
             self.runner.rest(started.elapsed().mul_f64(REST)).await;
@@ -127,20 +126,20 @@ impl<'a> Steps<'a> {
     /// If the database is away, so that the next worker goes on; or if the step has failed too often.
     async fn failed(
         &mut self,
-        error: MaintenanceError,
+        error: AdminError,
         chunk: Option<usize>,
         place: &Place,
-    ) -> Result<Option<Ended>, OperationError> {
+    ) -> Result<Option<Ended>, AdminError> {
         let passes = match &error {
-            MaintenanceError::Store(StoreError::TimedOut(_)) => true,
-            MaintenanceError::Store(error) => {
+            AdminError::Store(StoreError::TimedOut(_)) => true,
+            AdminError::Store(error) => {
                 error.was_answered() && error.kind() != FailureKind::Invalid
             }
-            MaintenanceError::Cache(_) | MaintenanceError::Broker(_) => true,
-            MaintenanceError::Archive { .. } => false,
+            AdminError::Cache(_) | AdminError::Broker(_) => true,
+            _ => false,
         };
         if !passes {
-            return Err(error.into());
+            return Err(error);
         }
         self.tries += 1;
         let stage = match self.progress.stage {
@@ -148,7 +147,7 @@ impl<'a> Steps<'a> {
             stage => format!("a step through the {stage}"),
         };
         if self.tries >= MOST_TRIES {
-            return Err(OperationError::GivenUp(format!(
+            return Err(AdminError::GivenUp(format!(
                 "{stage} failed {MOST_TRIES} times in a row, and the job was given up: {error}"
             )));
         }
@@ -157,8 +156,8 @@ impl<'a> Steps<'a> {
             "{stage} failed, and is tried again{fewer} ({} of {MOST_TRIES} times): {error}",
             self.tries
         );
-        PartFailed {
-            part: Part::Database,
+        DependencyFailed {
+            dependency: Dependency::Database,
             doing: "a step of a job",
             error: &message,
         }
@@ -171,7 +170,7 @@ impl<'a> Steps<'a> {
         self.report_if_stopped(place).await
     }
 
-    async fn report_if_stopped(&self, place: &Place) -> Result<Option<Ended>, OperationError> {
+    async fn report_if_stopped(&self, place: &Place) -> Result<Option<Ended>, AdminError> {
         match self.runner.stopped.load(Ordering::Relaxed) {
             true => self.report(place, None).await,
             false => Ok(None),
@@ -183,14 +182,14 @@ impl<'a> Steps<'a> {
         &self,
         place: &Place,
         error_message: Option<String>,
-    ) -> Result<Option<Ended>, OperationError> {
+    ) -> Result<Option<Ended>, AdminError> {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let stopped = self.runner.stopped.load(Ordering::Relaxed);
         let place = Place {
             tries: self.tries,
             ..place.clone()
         };
-        let now = self.runner.desk.store().now();
+        let now = self.runner.admin.store().now();
         let report = JobReport {
             total: Some(number(self.progress.total)),
             done: number(self.progress.done),
@@ -201,7 +200,7 @@ impl<'a> Steps<'a> {
             position: Some(json!(place).to_string()),
             ..JobReport::default()
         };
-        let store = self.runner.desk.store();
+        let store = self.runner.admin.store();
         if !store.report_job(self.job, &report, now).await? {
             return Ok(Some(Ended::Lost));
         }
@@ -211,7 +210,7 @@ impl<'a> Steps<'a> {
 
 /// Runs jobs.
 pub struct Runner {
-    desk: Desk,
+    admin: AdminService,
     stopped: AtomicBool,
     current: Mutex<Option<String>>,
     /// Whether jobs are done as fast as they go, which a command line is for.
@@ -221,9 +220,9 @@ pub struct Runner {
 impl Runner {
     /// A runner of a service, which leaves time for likes.
     #[must_use]
-    pub const fn new(desk: Desk) -> Self {
+    pub const fn new(admin: AdminService) -> Self {
         Self {
-            desk,
+            admin,
             stopped: AtomicBool::new(false),
             current: Mutex::new(None),
             hurried: false,
@@ -232,10 +231,10 @@ impl Runner {
 
     /// A runner of a command line, for whoever waits for it.
     #[must_use]
-    pub fn hurried(desk: Desk) -> Self {
+    pub fn hurried(admin: AdminService) -> Self {
         Self {
             hurried: true,
-            ..Self::new(desk)
+            ..Self::new(admin)
         }
     }
 
@@ -259,14 +258,14 @@ impl Runner {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn schedule(&self, upkeep: &UpkeepOptions) -> Result<(), OperationError> {
+    pub async fn schedule(&self, upkeep: &UpkeepOptions) -> Result<(), AdminError> {
         let now = Utc::now().timestamp().unsigned_abs();
         if let Some(every) = upkeep.audit_every {
             let slot = format!("audit/{}/{}", every.as_secs(), now / every.as_secs().max(1));
             let spec = json!(Spec::Audit {
                 repair: upkeep.audit_repair
             });
-            self.desk.schedule(JobKind::Audit, spec, slot).await?;
+            self.admin.schedule(JobKind::Audit, spec, slot).await?;
         }
         // It comes also when nothing is pruned by age: it deletes old keys and jobs.
         let PruneOptions {
@@ -279,7 +278,7 @@ impl Runner {
             behaviors_after: behaviors_after.map(|age| age.as_secs()),
         });
         let slot = format!("prune/{}", now / 86_400);
-        self.desk.schedule(JobKind::Prune, spec, slot).await?;
+        self.admin.schedule(JobKind::Prune, spec, slot).await?;
         Ok(())
     }
 
@@ -292,10 +291,10 @@ impl Runner {
         &self,
         id: Option<&str>,
         observe: &mut dyn FnMut(Progress),
-    ) -> Result<Option<Ended>, OperationError> {
-        let now = self.desk.store().now();
+    ) -> Result<Option<Ended>, AdminError> {
+        let now = self.admin.store().now();
         let claimed = self
-            .desk
+            .admin
             .store()
             .claim_job(id, now, now + LONG_LEASE)
             .await?;
@@ -329,7 +328,7 @@ impl Runner {
             }
         };
         if ended == Ended::Finished
-            && let Some(job) = self.desk.store().job(&job.id).await?
+            && let Some(job) = self.admin.store().job(&job.id).await?
         {
             JobEnded {
                 id: &job.id,
@@ -344,13 +343,9 @@ impl Runner {
         Ok(Some(ended))
     }
 
-    async fn run(
-        &self,
-        job: &Job,
-        observe: &mut dyn FnMut(Progress),
-    ) -> Result<Ended, OperationError> {
+    async fn run(&self, job: &Job, observe: &mut dyn FnMut(Progress)) -> Result<Ended, AdminError> {
         let spec: Spec = serde_json::from_value(job.spec.clone())
-            .map_err(|error| OperationError::Invalid(format!("the job cannot be read: {error}")))?;
+            .map_err(|error| AdminError::Invalid(format!("the job cannot be read: {error}")))?;
         match spec {
             Spec::Rows {
                 per_second, reason, ..
@@ -364,7 +359,7 @@ impl Runner {
                 let options = PruneOptions {
                     ledger_after: ledger_after.map(Duration::from_secs),
                     behaviors_after: behaviors_after.map(Duration::from_secs),
-                    archive: self.desk.prune.archive.clone(),
+                    archive: self.admin.prune.archive.clone(),
                 };
                 self.run_prune(job, options, observe).await
             }
@@ -377,7 +372,7 @@ impl Runner {
         per_second: u32,
         reason: Option<String>,
         observe: &mut dyn FnMut(Progress),
-    ) -> Result<Ended, OperationError> {
+    ) -> Result<Ended, AdminError> {
         let discards = job.kind == JobKind::Discard;
         let action = match reason {
             Some(reason) if discards => InterventionKind::Discard(reason),
@@ -390,20 +385,20 @@ impl Runner {
             total: job.total,
             done: job.done,
             changed: job.changed,
-            lease_until: Some(self.desk.store().now() + LEASE),
+            lease_until: Some(self.admin.store().now() + LEASE),
             ..JobReport::default()
         };
         if !self
-            .desk
+            .admin
             .store()
-            .report_job(job, &held, self.desk.store().now())
+            .report_job(job, &held, self.admin.store().now())
             .await?
         {
             return Ok(Ended::Lost);
         }
         loop {
             let started = Instant::now();
-            let now = self.desk.store().now();
+            let now = self.admin.store().now();
             let intervention = Intervention {
                 action: action.clone(),
                 operator: job.requested_by.clone(),
@@ -411,7 +406,7 @@ impl Runner {
                 now,
             };
             let step = self
-                .desk
+                .admin
                 .store()
                 .step_job(job, &intervention, limit, now + LEASE)
                 .await?;
@@ -425,7 +420,7 @@ impl Runner {
             }
             .emit();
             if discards {
-                self.desk.forget(&step.changed).await?;
+                self.admin.forget(&step.changed).await?;
             }
             done += i64::try_from(step.passed).unwrap_or(0);
             observe(Progress {
@@ -449,13 +444,13 @@ impl Runner {
         job: &Job,
         repair: bool,
         observe: &mut dyn FnMut(Progress),
-    ) -> Result<Ended, OperationError> {
+    ) -> Result<Ended, AdminError> {
         let place: Place = place(job);
         let mut steps = Steps::of(self, job, place.tries);
         let options = AuditOptions::new(repair);
-        let parts = self.desk.parts.clone();
+        let dependencies = self.admin.dependencies.clone();
         let mut audit = loop {
-            match Audit::begin(parts.clone(), options, place.audit.clone()).await {
+            match Audit::begin(dependencies.clone(), options, place.audit.clone()).await {
                 Ok(audit) => break audit,
                 Err(error) => {
                     if let Some(ended) = steps.failed(error, None, &place).await? {
@@ -489,13 +484,13 @@ impl Runner {
         job: &Job,
         what: RebuildTarget,
         observe: &mut dyn FnMut(Progress),
-    ) -> Result<Ended, OperationError> {
+    ) -> Result<Ended, AdminError> {
         let mut place: Place = place(job);
         let mut steps = Steps::of(self, job, place.tries);
-        let parts = self.desk.parts.clone();
+        let dependencies = self.admin.dependencies.clone();
         if what != RebuildTarget::Cache && place.rebuilt.is_none() {
             let mut rebuild = loop {
-                match read_models(parts.clone(), place.audit.clone()).await {
+                match read_models(dependencies.clone(), place.audit.clone()).await {
                     Ok(rebuild) => break rebuild,
                     Err(error) => {
                         if let Some(ended) = steps.failed(error, None, &place).await? {
@@ -518,7 +513,7 @@ impl Runner {
         let (rewritten, behaviors) = place.rebuilt.unwrap_or_default();
         let mut entries = 0;
         if what != RebuildTarget::ReadModels {
-            let mut rebuild = CacheRebuild::begin(parts);
+            let mut rebuild = CacheRebuild::begin(dependencies);
             loop {
                 let started = Instant::now();
                 let progress = match rebuild.step().await {
@@ -550,11 +545,11 @@ impl Runner {
         job: &Job,
         options: PruneOptions,
         observe: &mut dyn FnMut(Progress),
-    ) -> Result<Ended, OperationError> {
-        self.desk.check_behaviors_age(options.behaviors_after)?;
+    ) -> Result<Ended, AdminError> {
+        self.admin.check_behaviors_age(options.behaviors_after)?;
         let place: Place = place(job);
         let mut steps = Steps::of(self, job, place.tries);
-        let mut prune = Prune::begin(self.desk.parts.clone(), options, place.prune);
+        let mut prune = Prune::begin(self.admin.dependencies.clone(), options, place.prune);
         loop {
             let started = Instant::now();
             let here = Place {
@@ -580,9 +575,9 @@ impl Runner {
             }
         }
         let old = Utc::now() - KEPT;
-        while self.desk.store().prune_jobs(old, 10).await? > 0 {}
+        while self.admin.store().prune_jobs(old, 10).await? > 0 {}
         let forgotten = Utc::now() - KEPT_FOR;
-        while self.desk.store().prune_requests(forgotten, 1_000).await? > 0 {}
+        while self.admin.store().prune_requests(forgotten, 1_000).await? > 0 {}
         let (ledger_rows, behaviors) = (prune.ledger_rows(), prune.behaviors());
         let pruned = i64::try_from(ledger_rows + behaviors).unwrap_or(i64::MAX);
         let result = json!({"ledger_rows": ledger_rows, "behaviors": behaviors});
@@ -596,7 +591,7 @@ impl Runner {
         steps: &mut Steps<'_>,
         place: &Place,
         observe: &mut dyn FnMut(Progress),
-    ) -> Result<Option<Ended>, OperationError> {
+    ) -> Result<Option<Ended>, AdminError> {
         loop {
             let started = Instant::now();
             let stepped = audit.step().await;
@@ -639,7 +634,7 @@ impl Runner {
         done: i64,
         changed: i64,
         result: serde_json::Value,
-    ) -> Result<Ended, OperationError> {
+    ) -> Result<Ended, AdminError> {
         let report = JobReport {
             total: Some(done),
             done,
@@ -651,10 +646,10 @@ impl Runner {
         self.report(job, &report).await
     }
 
-    async fn report(&self, job: &Job, report: &JobReport) -> Result<Ended, OperationError> {
-        let now: DateTime<Utc> = self.desk.store().now();
+    async fn report(&self, job: &Job, report: &JobReport) -> Result<Ended, AdminError> {
+        let now: DateTime<Utc> = self.admin.store().now();
         Ok(
-            match self.desk.store().report_job(job, report, now).await? {
+            match self.admin.store().report_job(job, report, now).await? {
                 true => Ended::Finished,
                 false => Ended::Lost,
             },

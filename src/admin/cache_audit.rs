@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::audit::AuditOptions;
-use super::{MaintenanceError, Parts};
+use super::{AdminError, Dependencies};
 use crate::cache::Cache;
 use crate::domain::{Contradiction, Doubt, EntryView, Pair, Resource, Truth, UserId};
 use crate::store::{Discrepancy, Finding, Subject};
@@ -51,9 +51,9 @@ impl CacheAudit {
     /// Looks at some entries: those that are wrong; `None` after the last.
     pub(super) async fn step(
         &mut self,
-        parts: &Parts,
+        dependencies: &Dependencies,
         options: &AuditOptions,
-    ) -> Result<Option<Vec<Discrepancy>>, MaintenanceError> {
+    ) -> Result<Option<Vec<Discrepancy>>, AdminError> {
         if self.ended {
             return Ok(None);
         }
@@ -64,7 +64,7 @@ impl CacheAudit {
         let mut stale = Vec::new();
         let mut suspects = Vec::new();
         for some in resources.chunks(ENTRIES_AT_ONCE) {
-            for (resource, doubts) in self.doubts(parts, some).await? {
+            for (resource, doubts) in self.doubts(dependencies, some).await? {
                 self.entries += 1;
                 if let Some(Doubt::Wrong(contradiction)) = doubts.first() {
                     stale.push(discrepancy(resource, contradiction));
@@ -83,7 +83,7 @@ impl CacheAudit {
                 }
             }
         }
-        stale.extend(self.lasting(parts, options, suspects).await?);
+        stale.extend(self.lasting(dependencies, options, suspects).await?);
         self.ended = scanned.cursor.is_none();
         self.cursor = scanned.cursor;
         Ok(Some(stale))
@@ -92,16 +92,16 @@ impl CacheAudit {
     /// What speaks against each entry that is there.
     async fn doubts(
         &self,
-        parts: &Parts,
+        dependencies: &Dependencies,
         resources: &[Resource],
-    ) -> Result<Vec<(Resource, Vec<Doubt>)>, MaintenanceError> {
+    ) -> Result<Vec<(Resource, Vec<Doubt>)>, AdminError> {
         let views = self.cache.inspect(resources).await?;
         let entries: Vec<(Resource, EntryView)> = resources
             .iter()
             .zip(views)
             .filter_map(|(resource, view)| Some((*resource, view?)))
             .collect();
-        let truths = truths(parts, &entries).await?;
+        let truths = truths(dependencies, &entries).await?;
         Ok(entries
             .into_iter()
             .map(|(resource, view)| {
@@ -115,24 +115,27 @@ impl CacheAudit {
     /// explain it.
     async fn lasting(
         &self,
-        parts: &Parts,
+        dependencies: &Dependencies,
         options: &AuditOptions,
         suspects: Vec<Suspect>,
-    ) -> Result<Vec<Discrepancy>, MaintenanceError> {
+    ) -> Result<Vec<Discrepancy>, AdminError> {
         let mut stale = Vec::new();
         if suspects.is_empty() {
             return Ok(stale);
         }
-        let streaming = match &parts.broker {
+        let streaming = match &dependencies.broker {
             Some(broker) => broker.backlog().await? > 0,
             None => false,
         };
         tokio::time::sleep(options.patience).await;
         for some in suspects.chunks(ENTRIES_AT_ONCE) {
             let resources: Vec<_> = some.iter().map(|suspect| suspect.resource).collect();
-            let doubts: BTreeMap<_, _> =
-                self.doubts(parts, &resources).await?.into_iter().collect();
-            let open = open_pairs(parts, some).await?;
+            let doubts: BTreeMap<_, _> = self
+                .doubts(dependencies, &resources)
+                .await?
+                .into_iter()
+                .collect();
+            let open = open_pairs(dependencies, some).await?;
             for suspect in some {
                 let Some(doubts) = doubts.get(&suspect.resource) else {
                     continue;
@@ -162,9 +165,9 @@ impl CacheAudit {
 }
 
 async fn open_pairs(
-    parts: &Parts,
+    dependencies: &Dependencies,
     suspects: &[Suspect],
-) -> Result<BTreeSet<Pair>, MaintenanceError> {
+) -> Result<BTreeSet<Pair>, AdminError> {
     let pairs: Vec<Pair> = suspects
         .iter()
         .flat_map(|suspect| {
@@ -177,16 +180,16 @@ async fn open_pairs(
         .collect();
     let mut open = BTreeSet::new();
     for some in pairs.chunks(PAIRS_AT_ONCE) {
-        open.extend(parts.store.open_pairs(some).await?);
+        open.extend(dependencies.store.open_pairs(some).await?);
     }
     Ok(open)
 }
 
 /// What the database holds of the pairs of these entries.
 async fn truths(
-    parts: &Parts,
+    dependencies: &Dependencies,
     entries: &[(Resource, EntryView)],
-) -> Result<BTreeMap<Resource, Truth>, MaintenanceError> {
+) -> Result<BTreeMap<Resource, Truth>, AdminError> {
     let mut truths: BTreeMap<Resource, Truth> = entries
         .iter()
         .map(|(resource, _)| (*resource, Truth::default()))
@@ -203,7 +206,10 @@ async fn truths(
         })
         .collect();
     for some in pairs.chunks(PAIRS_AT_ONCE) {
-        let found = parts.store.find(&some.iter().copied().collect()).await?;
+        let found = dependencies
+            .store
+            .find(&some.iter().copied().collect())
+            .await?;
         for (pair, mark) in found.states {
             if let Some(truth) = truths.get_mut(&pair.resource) {
                 truth.states.insert(pair.user_id, mark);

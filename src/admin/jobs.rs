@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::events::checked_reason;
-use super::{Desk, OperationError, check};
+use super::ledger::checked_reason;
+use super::{AdminError, AdminService, check};
 use crate::domain::{JobKind, Status};
 use crate::store::{Job, LedgerFilter, NewJob};
 use crate::telemetry::JobCreated;
@@ -105,7 +105,7 @@ pub struct Counted {
     pub rows: BTreeMap<Status, i64>,
 }
 
-impl Desk {
+impl AdminService {
     /// Makes a job, or counts what it would take.
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl Desk {
         &self,
         request: JobRequest,
         operator: &str,
-    ) -> Result<JobAnswer, OperationError> {
+    ) -> Result<JobAnswer, AdminError> {
         let spec = self.spec(&request)?;
         let filter = match &spec {
             Spec::Rows { filter, .. } => Some(filter),
@@ -122,7 +122,7 @@ impl Desk {
         };
         if request.dry_run {
             let Some(filter) = filter else {
-                return Err(OperationError::Invalid(format!(
+                return Err(AdminError::Invalid(format!(
                     "a job of kind {} has no dry run; an audit without 'repair' changes nothing",
                     request.kind
                 )));
@@ -143,13 +143,11 @@ impl Desk {
         };
         let created = self.store().create_job(&job, filter).await;
         let job = created.map_err(|error| match error {
-            crate::store::StoreError::Refused(reason) => OperationError::Invalid(reason),
+            crate::store::StoreError::Refused(reason) => AdminError::Invalid(reason),
             error => error.into(),
         })?;
         let Some(job) = job else {
-            return Err(OperationError::Conflict(
-                "the job is there already".to_owned(),
-            ));
+            return Err(AdminError::Conflict("the job is there already".to_owned()));
         };
         JobCreated {
             id: &job.id,
@@ -161,8 +159,8 @@ impl Desk {
         Ok(JobAnswer::Created(Box::new(job)))
     }
 
-    fn spec(&self, request: &JobRequest) -> Result<Spec, OperationError> {
-        let invalid = |reason: &str| Err(OperationError::Invalid(reason.to_owned()));
+    fn spec(&self, request: &JobRequest) -> Result<Spec, AdminError> {
+        let invalid = |reason: &str| Err(AdminError::Invalid(reason.to_owned()));
         let of_rows = matches!(request.kind, JobKind::Retry | JobKind::Discard);
         let stray = [
             ("filter", request.filter.is_some() && !of_rows),
@@ -222,19 +220,19 @@ impl Desk {
         }
     }
 
-    fn prune_spec(&self, request: &JobRequest) -> Result<Spec, OperationError> {
+    fn prune_spec(&self, request: &JobRequest) -> Result<Spec, AdminError> {
         let seconds = |days: Option<u32>| days.map(|days| u64::from(days) * DAY);
         let (ledger_after, behaviors_after) = (
             seconds(request.ledger_days),
             seconds(request.behaviors_days),
         );
         if [ledger_after, behaviors_after].contains(&Some(0)) {
-            return Err(OperationError::Invalid(
+            return Err(AdminError::Invalid(
                 "'ledger_days' and 'behaviors_days' must be 1 or more".to_owned(),
             ));
         }
         if ledger_after.is_none() && behaviors_after.is_none() {
-            return Err(OperationError::Invalid(
+            return Err(AdminError::Invalid(
                 "say 'ledger_days', 'behaviors_days' or both".to_owned(),
             ));
         }
@@ -249,11 +247,11 @@ impl Desk {
     ///
     /// # Errors
     /// If behaviors would go that are younger than what the stream keeps.
-    pub fn check_behaviors_age(&self, age: Option<Duration>) -> Result<(), OperationError> {
+    pub fn check_behaviors_age(&self, age: Option<Duration>) -> Result<(), AdminError> {
         if let (Some(age), Some(kept)) = (age, self.stream_max_age)
             && age < kept
         {
-            return Err(OperationError::Invalid(format!(
+            return Err(AdminError::Invalid(format!(
                 "behaviors must be kept for {} days at least: for so long the stream may deliver an \
                  event again (LIKEWISE_NATS_MAX_AGE_SECONDS)",
                 kept.as_secs().div_ceil(DAY)
@@ -271,7 +269,7 @@ impl Desk {
         kind: JobKind,
         spec: Value,
         slot: String,
-    ) -> Result<(), OperationError> {
+    ) -> Result<(), AdminError> {
         let job = NewJob {
             kind,
             spec,
@@ -287,7 +285,7 @@ impl Desk {
     ///
     /// # Errors
     /// If it is not there.
-    pub async fn job(&self, id: &str) -> Result<Job, OperationError> {
+    pub async fn job(&self, id: &str) -> Result<Job, AdminError> {
         let job = self.store().job(&job_id(id)?).await?;
         job.ok_or_else(|| no_such_job(id))
     }
@@ -296,11 +294,7 @@ impl Desk {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn jobs(
-        &self,
-        kind: Option<JobKind>,
-        limit: usize,
-    ) -> Result<Vec<Job>, OperationError> {
+    pub async fn jobs(&self, kind: Option<JobKind>, limit: usize) -> Result<Vec<Job>, AdminError> {
         Ok(self.store().jobs(kind, limit).await?)
     }
 
@@ -308,12 +302,12 @@ impl Desk {
     ///
     /// # Errors
     /// If it is not there, or has ended by itself.
-    pub async fn cancel_job(&self, id: &str) -> Result<Job, OperationError> {
+    pub async fn cancel_job(&self, id: &str) -> Result<Job, AdminError> {
         let now = self.store().now();
         let job = self.store().cancel_job(&job_id(id)?, now).await?;
         let job = job.ok_or_else(|| no_such_job(id))?;
         if job.state != crate::domain::JobState::Cancelled {
-            return Err(OperationError::Conflict(format!(
+            return Err(AdminError::Conflict(format!(
                 "job {id} is {} and cannot be cancelled any more",
                 job.state.as_str()
             )));
@@ -323,11 +317,11 @@ impl Desk {
 }
 
 /// An id as the database has it. Other text names no job, and not every database would compare with it.
-fn job_id(id: &str) -> Result<String, OperationError> {
+fn job_id(id: &str) -> Result<String, AdminError> {
     let id = Uuid::parse_str(id).map_err(|_| no_such_job(id))?;
     Ok(id.hyphenated().to_string())
 }
 
-fn no_such_job(id: &str) -> OperationError {
-    OperationError::NotFound(format!("there is no job {id:.40}"))
+fn no_such_job(id: &str) -> AdminError {
+    AdminError::NotFound(format!("there is no job {id:.40}"))
 }

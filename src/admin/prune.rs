@@ -10,7 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
-use super::{MaintenanceError, Parts, Progress};
+use super::{AdminError, Dependencies, Progress};
 use crate::store::{ArchivedBehavior, is_storable};
 
 /// What goes, and at what age.
@@ -40,7 +40,7 @@ const AT_ONCE: usize = 1_000;
 
 /// Pruning under way.
 pub struct Prune {
-    parts: Parts,
+    dependencies: Dependencies,
     options: PruneOptions,
     ledger_before: Option<DateTime<Utc>>,
     behaviors_before: Option<DateTime<Utc>>,
@@ -50,14 +50,18 @@ pub struct Prune {
 impl Prune {
     /// Begins, or goes on from where another has come; ages are counted from now.
     #[must_use]
-    pub fn begin(parts: Parts, options: PruneOptions, from: Option<PruneState>) -> Self {
+    pub fn begin(
+        dependencies: Dependencies,
+        options: PruneOptions,
+        from: Option<PruneState>,
+    ) -> Self {
         let now = Utc::now();
         let state = from.unwrap_or_default();
         let behaviors_before = so_long_before(now, options.behaviors_after);
         Self {
             ledger_before: so_long_before(now, options.ledger_after),
             behaviors_before: behaviors_before.filter(|_| !state.behaviors_done),
-            parts,
+            dependencies,
             options,
             state,
         }
@@ -85,23 +89,21 @@ impl Prune {
     ///
     /// # Errors
     /// If the database fails or the archive cannot be written; nothing is deleted that is not archived.
-    pub async fn step(&mut self) -> Result<Option<Progress>, MaintenanceError> {
+    pub async fn step(&mut self) -> Result<Option<Progress>, AdminError> {
         if let Some(before) = self.behaviors_before {
             let prunable = self
-                .parts
+                .dependencies
                 .store
                 .prunable(before, self.state.position, AT_ONCE)
                 .await?;
             if !prunable.behaviors.is_empty() {
                 if let Some(path) = &self.options.archive {
-                    archive(path, &prunable.behaviors).map_err(|source| {
-                        MaintenanceError::Archive {
-                            path: path.display().to_string(),
-                            source,
-                        }
+                    archive(path, &prunable.behaviors).map_err(|source| AdminError::Archive {
+                        path: path.display().to_string(),
+                        source,
                     })?;
                 }
-                self.parts
+                self.dependencies
                     .store
                     .prune_behaviors(&prunable.behaviors)
                     .await?;
@@ -117,7 +119,11 @@ impl Prune {
             return Ok(Some(self.progress("behaviors")));
         }
         if let Some(before) = self.ledger_before {
-            let pruned = self.parts.store.prune_ledger(before, AT_ONCE).await?;
+            let pruned = self
+                .dependencies
+                .store
+                .prune_ledger(before, AT_ONCE)
+                .await?;
             self.state.ledger_rows += pruned as u64;
             if pruned < AT_ONCE {
                 self.ledger_before = None;

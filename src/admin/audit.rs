@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cache_audit::CacheAudit;
 use super::report::EXAMPLES;
-use super::{AuditReport, MaintenanceError, Parts, Progress};
+use super::{AdminError, AuditReport, Dependencies, Progress};
 use crate::domain::ResourceType;
 use crate::store::{Chunk, Discrepancy, Finding, Pass, Position, Subject};
 
@@ -69,7 +69,7 @@ pub struct AuditState {
 
 /// An audit under way.
 pub struct Audit {
-    parts: Parts,
+    dependencies: Dependencies,
     options: AuditOptions,
     state: AuditState,
     /// The state when there were no suspects last: what came after is looked at again by whoever goes on.
@@ -88,29 +88,29 @@ impl Audit {
     /// # Errors
     /// If the database does not answer.
     pub async fn begin(
-        parts: Parts,
+        dependencies: Dependencies,
         options: AuditOptions,
         from: Option<AuditState>,
-    ) -> Result<Self, MaintenanceError> {
+    ) -> Result<Self, AdminError> {
         let mut passes = vec![Pass::Behaviors, Pass::Ledger];
         passes.extend(ResourceType::ALL.map(Pass::Likes));
         passes.extend(ResourceType::ALL.map(Pass::Counts));
-        let cache = parts.cache.clone().map(CacheAudit::new);
-        Self::of(parts, options, passes, cache, from).await
+        let cache = dependencies.cache.clone().map(CacheAudit::new);
+        Self::of(dependencies, options, passes, cache, from).await
     }
 
     /// An audit of these passes.
     pub(super) async fn of(
-        parts: Parts,
+        dependencies: Dependencies,
         options: AuditOptions,
         passes: Vec<Pass>,
         cache: Option<CacheAudit>,
         from: Option<AuditState>,
-    ) -> Result<Self, MaintenanceError> {
+    ) -> Result<Self, AdminError> {
         let state = match from {
             Some(state) => state,
             None => {
-                let sizes = parts.store.sizes().await?;
+                let sizes = dependencies.store.sizes().await?;
                 let rows = |pass: &Pass| match pass {
                     Pass::Behaviors | Pass::Likes(_) => sizes.behaviors,
                     Pass::Ledger => sizes.ledger_rows,
@@ -127,7 +127,7 @@ impl Audit {
             }
         };
         Ok(Self {
-            parts,
+            dependencies,
             options,
             kept: state.clone(),
             state,
@@ -153,7 +153,7 @@ impl Audit {
     ///
     /// # Errors
     /// If the database or the cache fails; the next step goes on where nothing was in doubt.
-    pub async fn step(&mut self) -> Result<Option<Progress>, MaintenanceError> {
+    pub async fn step(&mut self) -> Result<Option<Progress>, AdminError> {
         let stepped = match self.state.passes.front().copied() {
             Some(pass) => self.step_table(pass).await.map(Some),
             None => self.step_cache().await,
@@ -174,8 +174,8 @@ impl Audit {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn finish(mut self) -> Result<AuditReport, MaintenanceError> {
-        let store = &self.parts.store;
+    pub async fn finish(mut self) -> Result<AuditReport, AdminError> {
+        let store = &self.dependencies.store;
         let report = &mut self.state.report;
         report.overdue_rows = store.overdue(store.now() - OVERDUE).await?;
         let quarantine = store.acknowledged_in_quarantine(EXAMPLES).await?;
@@ -184,10 +184,10 @@ impl Audit {
         Ok(self.state.report)
     }
 
-    async fn step_table(&mut self, pass: Pass) -> Result<&'static str, MaintenanceError> {
+    async fn step_table(&mut self, pass: Pass) -> Result<&'static str, AdminError> {
         let after = self.state.position.clone();
         let after = after.unwrap_or_else(|| pass.start());
-        let store = &self.parts.store;
+        let store = &self.dependencies.store;
         // Behind each count are the rows that it counts.
         let rows = match pass {
             Pass::Counts(_) => (self.options.chunk / LIKES_PER_COUNT).max(1),
@@ -229,14 +229,14 @@ impl Audit {
     }
 
     /// Looks again at what was found, and takes what has lasted.
-    async fn judge_suspects(&mut self) -> Result<(), MaintenanceError> {
+    async fn judge_suspects(&mut self) -> Result<(), AdminError> {
         let patience = self.options.patience;
         if !self.suspects.is_empty() && !patience.is_zero() {
             tokio::time::sleep(patience).await;
         }
         while let Some((chunk, mut found)) = self.suspects.pop() {
             if !patience.is_zero() {
-                let now = self.parts.store.inspect(&chunk).await?;
+                let now = self.dependencies.store.inspect(&chunk).await?;
                 found.retain(|one| now.contains(one));
             }
             self.state.report.add(&found);
@@ -247,13 +247,17 @@ impl Audit {
         Ok(())
     }
 
-    async fn mend(&mut self, chunk: &Chunk, found: &[Discrepancy]) -> Result<(), MaintenanceError> {
+    async fn mend(&mut self, chunk: &Chunk, found: &[Discrepancy]) -> Result<(), AdminError> {
         for some in found.chunks(MENDED_AT_ONCE) {
-            let mended = self.parts.store.mend(some, self.parts.store.now()).await?;
-            self.parts.drop_entries(&mended.resources).await?;
+            let mended = self
+                .dependencies
+                .store
+                .mend(some, self.dependencies.store.now())
+                .await?;
+            self.dependencies.drop_entries(&mended.resources).await?;
         }
         let left: BTreeSet<(Finding, Subject)> = self
-            .parts
+            .dependencies
             .store
             .inspect(chunk)
             .await?
@@ -267,11 +271,11 @@ impl Audit {
         Ok(())
     }
 
-    async fn step_cache(&mut self) -> Result<Option<&'static str>, MaintenanceError> {
+    async fn step_cache(&mut self) -> Result<Option<&'static str>, AdminError> {
         let Some(cache) = &mut self.cache else {
             return Ok(None);
         };
-        let step = cache.step(&self.parts, &self.options).await?;
+        let step = cache.step(&self.dependencies, &self.options).await?;
         let Some(stale) = step else {
             return Ok(None);
         };
@@ -285,7 +289,7 @@ impl Audit {
                     _ => None,
                 })
                 .collect();
-            self.parts.drop_entries(&resources).await?;
+            self.dependencies.drop_entries(&resources).await?;
             self.state.report.mend(stale.iter());
         }
         Ok(Some("cache"))

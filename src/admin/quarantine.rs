@@ -6,7 +6,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Desk, OperationError};
+use super::{AdminError, AdminService};
 use crate::domain::{Origin, Version};
 use crate::nats::{Incoming, decode, original_id};
 use crate::store::QuarantineEntry;
@@ -58,7 +58,7 @@ impl From<QuarantineEntry> for QuarantinedMessage {
     }
 }
 
-impl Desk {
+impl AdminService {
     /// Messages in quarantine, newest first, after the one of this moment and id; only those that are
     /// resolved or not, if it is said which.
     ///
@@ -69,7 +69,7 @@ impl Desk {
         resolved: Option<bool>,
         after: Option<(DateTime<Utc>, String)>,
         limit: usize,
-    ) -> Result<Vec<QuarantinedMessage>, OperationError> {
+    ) -> Result<Vec<QuarantinedMessage>, AdminError> {
         let entries = self.store().quarantine_entries(resolved, after, limit);
         Ok(entries.await?.into_iter().map(Into::into).collect())
     }
@@ -78,7 +78,7 @@ impl Desk {
     ///
     /// # Errors
     /// If it is not there.
-    pub async fn quarantined(&self, id: Uuid) -> Result<QuarantinedMessage, OperationError> {
+    pub async fn quarantined(&self, id: Uuid) -> Result<QuarantinedMessage, AdminError> {
         Ok(self.quarantine_entry(id).await?.into())
     }
 
@@ -94,7 +94,7 @@ impl Desk {
         id: Uuid,
         mended: Option<&Value>,
         operator: &str,
-    ) -> Result<Uuid, OperationError> {
+    ) -> Result<Uuid, AdminError> {
         let entry = self.open_entry(id).await?;
         let payload = mended.map_or_else(
             || entry.event.payload.clone(),
@@ -105,21 +105,20 @@ impl Desk {
             body: &payload,
             sequence: u64::try_from(entry.event.stream_sequence).unwrap_or_default(),
         };
-        let event = decode(&incoming, Version::at(self.store().now())).map_err(|reason| {
-            OperationError::Invalid(format!("the message is no event: {reason}"))
-        })?;
+        let event = decode(&incoming, Version::at(self.store().now()))
+            .map_err(|reason| AdminError::Invalid(format!("the message is no event: {reason}")))?;
         let original = entry.event.message_id.as_deref().and_then(original_id);
         if let Some(original) = original
             && Origin::of(incoming.subject) == Origin::Accepted
             && original != event.event_id
         {
-            return Err(OperationError::Invalid(format!(
+            return Err(AdminError::Invalid(format!(
                 "the message is the acknowledged event {original}, so its event_id cannot become {}",
                 event.event_id
             )));
         }
         let Some(broker) = self.broker() else {
-            return Err(OperationError::Unavailable(
+            return Err(AdminError::Unavailable(
                 "there is no NATS to publish to (LIKEWISE_NATS_URL)".to_owned(),
             ));
         };
@@ -127,7 +126,7 @@ impl Desk {
         broker
             .republish(&event, id)
             .await
-            .map_err(|error| OperationError::Unavailable(error.to_string()))?;
+            .map_err(|error| AdminError::Unavailable(error.to_string()))?;
         self.resolve(id, "republished", operator).await?;
         Ok(event.event_id)
     }
@@ -140,21 +139,21 @@ impl Desk {
         &self,
         id: Uuid,
         operator: &str,
-    ) -> Result<QuarantinedMessage, OperationError> {
+    ) -> Result<QuarantinedMessage, AdminError> {
         self.open_entry(id).await?;
         self.resolve(id, "discarded", operator).await?;
         self.quarantined(id).await
     }
 
-    async fn quarantine_entry(&self, id: Uuid) -> Result<QuarantineEntry, OperationError> {
+    async fn quarantine_entry(&self, id: Uuid) -> Result<QuarantineEntry, AdminError> {
         let text = id.hyphenated().to_string();
         let entry = self.store().quarantine_entry(&text).await?;
         entry.ok_or_else(|| {
-            OperationError::NotFound(format!("no message in quarantine has the id {id}"))
+            AdminError::NotFound(format!("no message in quarantine has the id {id}"))
         })
     }
 
-    async fn open_entry(&self, id: Uuid) -> Result<QuarantineEntry, OperationError> {
+    async fn open_entry(&self, id: Uuid) -> Result<QuarantineEntry, AdminError> {
         let entry = self.quarantine_entry(id).await?;
         match &entry.resolution {
             None => Ok(entry),
@@ -167,7 +166,7 @@ impl Desk {
         id: Uuid,
         resolution: &'static str,
         operator: &str,
-    ) -> Result<(), OperationError> {
+    ) -> Result<(), AdminError> {
         let text = id.hyphenated().to_string();
         let resolved = self
             .store()
@@ -186,6 +185,6 @@ impl Desk {
     }
 }
 
-fn already(id: Uuid, resolution: &str) -> OperationError {
-    OperationError::Conflict(format!("message {id} was {resolution} before"))
+fn already(id: Uuid, resolution: &str) -> AdminError {
+    AdminError::Conflict(format!("message {id} was {resolution} before"))
 }

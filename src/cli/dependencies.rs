@@ -1,4 +1,4 @@
-//! What `audit`, `rebuild` and `prune` have in common: their parts and their progress bar.
+//! What `audit`, `rebuild` and `prune` have in common: their dependencies and their progress bar.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
+use crate::admin::RebuildTarget;
+use crate::admin::{Dependencies, Progress};
 use crate::cache::{Cache, RedisCache};
 use crate::config::Settings;
 use crate::domain::JobKind;
-use crate::maintenance::{Parts, Progress};
 use crate::nats::Broker;
-use crate::operations::RebuildTarget;
 use crate::store::{self, NewJob};
 
-/// The parts that the settings name. A cache in the service's own process cannot be reached from here.
-pub(super) async fn parts(settings: &Settings) -> Result<Parts, Failure> {
+/// The dependencies that the settings name. A cache in the service's own process cannot be reached from here.
+pub(super) async fn dependencies(settings: &Settings) -> Result<Dependencies, Failure> {
     let cache = match &settings.redis {
         Some(options) => Some(Arc::new(RedisCache::new(options)?) as Arc<dyn Cache>),
         None => None,
@@ -30,7 +30,7 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, Failure> {
         }
         None => None,
     };
-    Ok(Parts {
+    Ok(Dependencies {
         store: store::connect(&settings.store).await?,
         cache,
         broker,
@@ -39,8 +39,11 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, Failure> {
 
 /// Has running services drop what they hold in caches of their own, after rows were changed behind them: as a
 /// job, which the next worker runs. On Redis the entries have been dropped already.
-pub(super) async fn drop_own_caches(parts: &Parts, out: &mut impl Write) -> Result<(), Failure> {
-    if parts.cache.is_some() {
+pub(super) async fn drop_own_caches(
+    dependencies: &Dependencies,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    if dependencies.cache.is_some() {
         return Ok(());
     }
     let job = NewJob {
@@ -50,7 +53,7 @@ pub(super) async fn drop_own_caches(parts: &Parts, out: &mut impl Write) -> Resu
         slot: None,
         now: Utc::now(),
     };
-    if let Some(job) = parts.store.create_job(&job, None).await? {
+    if let Some(job) = dependencies.store.create_job(&job, None).await? {
         writeln!(
             out,
             "a running service drops the cache in its own process now (job {})",

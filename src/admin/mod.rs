@@ -1,9 +1,14 @@
 //! What operators do, without HTTP: looking into the ledger, mending events, jobs, and quarantine. Called by
 //! `web/admin/`, by the command line and by the job runner.
 
-mod events;
+mod audit;
+mod cache_audit;
 mod jobs;
+mod ledger;
+mod prune;
 mod quarantine;
+mod rebuild;
+mod report;
 mod runner;
 mod timeline;
 
@@ -12,23 +17,65 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub use audit::{Audit, AuditOptions, AuditState};
 pub use jobs::{Counted, JobAnswer, JobRequest, RebuildTarget};
+pub use prune::{Prune, PruneOptions, PruneState};
 pub use quarantine::QuarantinedMessage;
+pub use rebuild::{CacheRebuild, read_models};
+pub use report::{AuditReport, Example, Tally};
 pub use runner::{Ended, Runner};
 pub use timeline::{Moment, ReadModel, Shows, Timeline};
 
-use crate::actors::cache_writer::{CacheWriter, take_back};
+use crate::actors::cache_writer::{CacheWriter, revert};
 use crate::actors::kit::Mailbox;
+use crate::cache::{Cache, CacheError};
 use crate::domain::LedgerRow;
-use crate::maintenance::{MaintenanceError, Parts, PruneOptions};
-use crate::nats::{Broker, StreamReport};
+use crate::nats::{Broker, NatsError, StreamReport};
 use crate::store::{LedgerFilter, LedgerHealth, LedgerPage, Store, StoreError};
 
-/// Where operators come to.
+/// What operators work on.
 #[derive(Clone)]
-pub struct Desk {
+pub struct Dependencies {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The cache, if it can be reached from this process.
+    pub cache: Option<Arc<dyn Cache>>,
+    /// The broker, if there is one: what waits in its stream is not in the database yet.
+    pub broker: Option<Arc<Broker>>,
+}
+
+/// How far a piece of maintenance has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What it is doing.
+    pub stage: &'static str,
+    /// Rows looked at so far, of all stages.
+    pub done: u64,
+    /// Rows that there were to look at when it began, of all stages.
+    pub total: u64,
+}
+
+impl Dependencies {
+    /// Drops what the cache holds of these resources, to be built anew from the database.
+    pub(crate) async fn drop_entries(
+        &self,
+        resources: &[crate::domain::Resource],
+    ) -> Result<(), CacheError> {
+        const AT_ONCE: usize = 1_000;
+        if let Some(cache) = &self.cache {
+            for some in resources.chunks(AT_ONCE) {
+                cache.drop_entries(some).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What operators do with the ledger, jobs and quarantine.
+#[derive(Clone)]
+pub struct AdminService {
     /// The database, the cache and the broker.
-    pub parts: Parts,
+    pub dependencies: Dependencies,
     /// The writer of the cache, where this process has one.
     pub cache_writer: Option<Mailbox<CacheWriter>>,
     /// What is pruned by default, and where to.
@@ -39,7 +86,7 @@ pub struct Desk {
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
-pub enum OperationError {
+pub enum AdminError {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
@@ -58,17 +105,28 @@ pub enum OperationError {
     /// It has failed too often.
     #[error("{0}")]
     GivenUp(String),
-    /// Maintenance failed.
+    /// The cache failed.
     #[error(transparent)]
-    Maintenance(#[from] MaintenanceError),
+    Cache(#[from] CacheError),
+    /// The broker failed.
+    #[error(transparent)]
+    Broker(#[from] NatsError),
+    /// The archive could not be written.
+    #[error("cannot write the archive {path}: {source}")]
+    Archive {
+        /// Its path.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
-impl OperationError {
+impl AdminError {
     /// The database's part in it.
     #[must_use]
     pub const fn of_store(&self) -> Option<&StoreError> {
         match self {
-            Self::Store(error) | Self::Maintenance(MaintenanceError::Store(error)) => Some(error),
+            Self::Store(error) => Some(error),
             _ => None,
         }
     }
@@ -83,12 +141,12 @@ impl OperationError {
     }
 }
 
-impl Desk {
+impl AdminService {
     /// The ledger at a glance.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn ledger_health(&self) -> Result<LedgerHealth, OperationError> {
+    pub async fn ledger_health(&self) -> Result<LedgerHealth, AdminError> {
         Ok(self.store().ledger_health(self.store().now()).await?)
     }
 
@@ -101,7 +159,7 @@ impl Desk {
         filter: &LedgerFilter,
         after: Option<(DateTime<Utc>, String)>,
         limit: usize,
-    ) -> Result<LedgerPage, OperationError> {
+    ) -> Result<LedgerPage, AdminError> {
         check(filter)?;
         Ok(self.store().search(filter, after, limit).await?)
     }
@@ -110,34 +168,34 @@ impl Desk {
     ///
     /// # Errors
     /// If there is no NATS, or it does not answer.
-    pub async fn stream(&self) -> Result<StreamReport, OperationError> {
+    pub async fn stream(&self) -> Result<StreamReport, AdminError> {
         let Some(broker) = self.broker() else {
-            return Err(OperationError::NotFound(
+            return Err(AdminError::NotFound(
                 "this process has no NATS (LIKEWISE_NATS_URL)".to_owned(),
             ));
         };
         let report = broker.inspect().await;
-        report.map_err(|error| OperationError::Unavailable(error.to_string()))
+        report.map_err(|error| AdminError::Unavailable(error.to_string()))
     }
 
     fn store(&self) -> &dyn Store {
-        self.parts.store.as_ref()
+        self.dependencies.store.as_ref()
     }
 
     fn broker(&self) -> Option<&Arc<Broker>> {
-        self.parts.broker.as_ref()
+        self.dependencies.broker.as_ref()
     }
 
     /// Takes discarded events back out of the cache, which would count them as on their way for ever.
-    async fn forget(&self, rows: &[LedgerRow]) -> Result<(), OperationError> {
+    async fn forget(&self, rows: &[LedgerRow]) -> Result<(), AdminError> {
         match &self.cache_writer {
-            Some(cache_writer) => take_back(cache_writer, rows).await,
+            Some(cache_writer) => revert(cache_writer, rows).await,
             None => {
                 let resources: Vec<_> = rows.iter().map(|row| row.resource).collect();
-                self.parts
+                self.dependencies
                     .drop_entries(&resources)
                     .await
-                    .map_err(MaintenanceError::from)?;
+                    .map_err(AdminError::from)?;
             }
         }
         Ok(())
@@ -145,7 +203,7 @@ impl Desk {
 }
 
 /// Refuses a filter that not every database understands.
-fn check(filter: &LedgerFilter) -> Result<(), OperationError> {
-    let refused = |reason: &str| OperationError::Invalid(reason.to_owned());
+fn check(filter: &LedgerFilter) -> Result<(), AdminError> {
+    let refused = |reason: &str| AdminError::Invalid(reason.to_owned());
     filter.check().map_err(refused)
 }
