@@ -170,7 +170,7 @@ fn code_fences_close() {
 }
 
 #[test]
-fn links_lead_to_files_and_headings_that_exist() {
+fn links_point_to_existing_files_and_headings() {
     let anchors: BTreeMap<_, _> = DOCUMENTS
         .iter()
         .map(|document| (document.path.clone(), document.anchors()))
@@ -257,7 +257,7 @@ fn documents_in_comments(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn documents_that_comments_name_exist() {
+fn documents_named_in_comments_exist() {
     let mut missing = Vec::new();
     for path in FILES.iter() {
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -275,7 +275,7 @@ fn documents_that_comments_name_exist() {
 }
 
 #[test]
-fn files_that_are_named_exist() {
+fn named_files_exist() {
     let count = std::cell::Cell::new(0);
     none("files that do not exist", |document| {
         let folder = document.path.parent().expect("a folder");
@@ -336,7 +336,7 @@ fn runs(code: &str) -> Vec<&str> {
 }
 
 #[test]
-fn commands_that_are_named_exist() {
+fn named_commands_exist() {
     let setup = Setup::new();
     let mut known: BTreeMap<Vec<String>, Option<String>> = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -375,7 +375,7 @@ fn commands_that_are_named_exist() {
 }
 
 #[test]
-fn subcommands_of_scripts_that_are_named_exist() {
+fn named_subcommands_of_scripts_exist() {
     none("subcommands that scripts do not have", |document| {
         let mut wrong = Vec::new();
         for (number, code) in document.code() {
@@ -417,7 +417,7 @@ fn settings_in(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn settings_that_are_named_exist_and_those_that_exist_are_named() {
+fn documented_settings_are_exactly_the_existing_ones() {
     let mut used = BTreeSet::new();
     for path in FILES.iter() {
         let is_code = ["src", "tests", "scripts", "benches"]
@@ -451,7 +451,7 @@ fn settings_that_are_named_exist_and_those_that_exist_are_named() {
 }
 
 #[test]
-fn the_licence_that_is_declared_is_there() {
+fn declared_license_exists() {
     let read = |name: &str| fs::read_to_string(Path::new(ROOT).join(name)).expect("a file");
     assert!(read("Cargo.toml").contains("license = \"Apache-2.0\""));
     assert!(read("LICENSE").contains("Apache License"));

@@ -96,7 +96,7 @@ fn steady(answer: &str) -> String {
 }
 
 #[test]
-fn each_answer_of_the_tour_is_real() {
+fn documented_tour_answers_are_real() {
     let text = std::fs::read_to_string(TOUR).expect("docs/API.md");
     let mut written = String::new();
     let mut differences = Vec::new();
