@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::support::database::Database;
+use crate::support::matrix::Backends;
 use crate::support::runtime;
 use crate::support::servers::Kind;
 
@@ -148,6 +149,13 @@ impl Bench {
     pub fn verified(&self) {
         let verification = self.ask(|store| store.verify(3));
         assert!(verification.holds(), "{verification:#?}");
+    }
+}
+
+impl From<Backends> for Bench {
+    #[track_caller]
+    fn from(backends: Backends) -> Self {
+        Self::new(backends.database)
     }
 }
 
