@@ -24,16 +24,22 @@ macro_rules! matrix {
     (@tests $by:tt $list:tt $($test:ident),+) => {
         $( matrix!(@test $by $list $test); )+
     };
-    (@test ($($by:tt)?) [$($backends:ident),+] $test:ident) => {
+    (@test $by:tt [$($backends:ident),+] $test:ident) => {
         mod $test {
             $(
                 #[test]
                 fn $backends() {
                     let backends = $crate::support::matrix::Backends::named(stringify!($backends));
-                    super::$test($($by)? backends.into());
+                    matrix!(@call $by super::$test, backends);
                 }
             )+
         }
+    };
+    (@call () $test:path, $backends:ident) => {
+        $test($backends.into())
+    };
+    (@call (&) $test:path, $backends:ident) => {
+        $test(&$backends.into())
     };
 }
 
