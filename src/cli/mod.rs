@@ -5,6 +5,7 @@ mod dependencies;
 mod events;
 pub mod load;
 mod migrate;
+mod output;
 mod prune;
 mod rebuild;
 mod serve;
