@@ -1,34 +1,10 @@
 //! The typed messages between actors, in the order of the flow.
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
 use crate::actors::kit::Request;
 use crate::domain::{
     Applied, Begun, BehaviorEvent, KeyedRequest, LedgerRow, Pair, Version, VersionedState,
 };
 use crate::store::{Ended, Settled};
-
-/// What an answered like has reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// JetStream has acknowledged it.
-    Broker,
-    /// It is committed to the ledger.
-    Database,
-}
-
-impl Durability {
-    /// The word for it in JSON and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Broker => "broker",
-            Self::Database => "database",
-        }
-    }
-}
 
 /// To the cache writer: an accepted event.
 #[derive(Debug, Clone, Copy)]

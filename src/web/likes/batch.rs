@@ -7,9 +7,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{BehaviorType, Resource, ResourceType, UserId};
+use crate::domain::{BehaviorType, Durability, Resource, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes, NotAccepted};
-use crate::messages::Durability;
 use crate::web::Problem;
 use crate::web::auth::Caller;
 use crate::web::extract::{AnyUser, Bytes, json};

@@ -6,9 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{BehaviorType, ResourceType, UserId};
+use crate::domain::{BehaviorType, Durability, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes};
-use crate::messages::Durability;
 use crate::web::Problem;
 use crate::web::auth::Caller;
 use crate::web::extract::{Liked, User, whole};
