@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn impossible_age_has_no_cutoff() {
+    fn age_beyond_any_row_prunes_nothing() {
         let now = Utc::now();
         let day = Duration::from_secs(86_400);
         assert_eq!(cutoff(now, None), None);
