@@ -130,7 +130,7 @@ async fn open_broker(settings: &Settings) -> Result<Option<Broker>, NatsError> {
 
 /// Whether an event is still on its way: in the stream, or in the ledger. The stream first, for what
 /// leaves it is in the ledger by then.
-async fn still_open(store: &dyn Store, broker: Option<&Broker>) -> Result<bool, Failure> {
+async fn still_open(store: &Store, broker: Option<&Broker>) -> Result<bool, Failure> {
     if let Some(broker) = broker
         && broker.backlog().await? > 0
     {

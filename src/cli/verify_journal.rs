@@ -126,7 +126,7 @@ impl Told {
     /// in a state that nobody asked for last.
     pub(super) async fn compare(
         &self,
-        store: &dyn Store,
+        store: &Store,
         examples: usize,
     ) -> Result<[Check; 3], Failure> {
         let check = |promise: &str, checked: usize| Check {
@@ -235,7 +235,7 @@ impl Told {
 }
 
 /// Says of the examples of lost events which are in quarantine, and why.
-async fn explain(lost: &mut Check, store: &dyn Store, missing: &[Uuid]) -> Result<(), Failure> {
+async fn explain(lost: &mut Check, store: &Store, missing: &[Uuid]) -> Result<(), Failure> {
     let shown = missing.iter().take(lost.examples.len());
     let shown: Vec<_> = shown.copied().collect();
     if shown.is_empty() {
