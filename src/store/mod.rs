@@ -44,8 +44,8 @@ use uuid::Uuid;
 
 pub use error::StoreError;
 pub use gate::{Gate, Waiting};
-pub use idempotency::{Ended, IdempotencyKeys};
-pub use lists::{Below, Lists};
+pub use idempotency::{IdempotencyKeys, StoredResponse};
+pub use lists::{Cursor, Lists};
 pub use maintenance::{
     ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Mended, Pass, Position,
     Prunable, Sizes, Subject,

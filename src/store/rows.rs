@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::QuarantinedEvent;
 use super::error::StoreError;
-use super::lists::Below;
+use super::lists::Cursor;
 use super::migrate::MigrationLease;
 pub(super) use super::session::{Param, Query, TotalRow, time_text};
 use crate::domain::{
@@ -283,7 +283,7 @@ pub(super) fn id_text(id: Uuid) -> String {
 }
 
 /// The parameters of a page of likes.
-pub(super) fn page_params(key: i64, below: Below, limit: usize) -> [Param; 4] {
+pub(super) fn page_params(key: i64, below: Cursor, limit: usize) -> [Param; 4] {
     [
         Param::Number(key),
         Param::Number(below.version.0),
