@@ -47,8 +47,8 @@ pub use gate::{Gate, Waiting};
 pub use idempotency::{IdempotencyKeys, StoredResponse};
 pub use lists::{Cursor, Lists};
 pub use maintenance::{
-    ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Mended, Pass, Position,
-    Prunable, Sizes, Subject,
+    ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Pass, Position,
+    Prunable, Repaired, Sizes, Subject,
 };
 
 pub use operations::{
