@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,18 +11,8 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
 use super::{AdminError, Dependencies, Progress};
+use crate::config::PruneOptions;
 use crate::store::{ArchivedBehavior, is_storable};
-
-/// What goes, and at what age.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PruneOptions {
-    /// Completed ledger rows that were recorded so long ago; none if absent.
-    pub ledger_after: Option<Duration>,
-    /// Behaviors that were recorded so long ago and that no promise needs; none if absent.
-    pub behaviors_after: Option<Duration>,
-    /// The file that behaviors are appended to before they are deleted: gzip, one JSON object a line.
-    pub archive: Option<PathBuf>,
-}
 
 /// How far pruning has come: with this, another process goes on with it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]

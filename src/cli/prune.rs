@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::Failure;
 use super::dependencies::{Bar, dependencies};
-use crate::admin::{Prune, PruneOptions};
-use crate::config::Settings;
+use crate::admin::Prune;
+use crate::config::{PruneOptions, Settings};
 
 /// Arguments of `likewise prune`.
 #[derive(Debug, clap::Args)]
