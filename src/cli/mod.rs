@@ -4,6 +4,7 @@ mod audit;
 mod dependencies;
 mod events;
 mod migrate;
+mod output;
 mod prune;
 mod rebuild;
 mod serve;
