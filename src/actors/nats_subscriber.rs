@@ -47,7 +47,7 @@ impl NatsSubscriber {
         broker: Arc<Broker>,
         recorder: Mailbox<BehaviorRecorder>,
         cache_writer: Mailbox<CacheWriter>,
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         options: SubscriberOptions,
         stats: Arc<ActorStats>,
     ) -> Self {
@@ -181,7 +181,7 @@ struct Subscription {
     broker: Arc<Broker>,
     recorder: Mailbox<BehaviorRecorder>,
     cache_writer: Mailbox<CacheWriter>,
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     options: SubscriberOptions,
     stats: Arc<ActorStats>,
     lanes: Semaphore,
