@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use likewise::config::StoreOptions;
 use likewise::domain::{
     Action, BehaviorEvent, BehaviorType, LedgerRow, Pair, Resource, ResourceType, Source, UserId,
     Version,
 };
-use likewise::store::{self, Lease, Recorded, Store, StoreError, StoreOptions};
+use likewise::store::{self, Lease, Recorded, Store, StoreError};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use tempfile::TempDir;

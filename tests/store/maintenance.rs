@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use chrono::{TimeDelta, Utc};
 use likewise::admin::{AdminService, JobExit, Runner};
-use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies, PruneOptions};
+use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies};
+use likewise::config::PruneOptions;
 use likewise::domain::{Action, BehaviorEvent, BehaviorType, Resource, ResourceType};
 use likewise::domain::{JobKind, JobState};
 use likewise::store::{Discrepancy, Finding, Job, NewJob, Pass, Repaired};
