@@ -1,10 +1,12 @@
 //! The only place that names a metric or writes a log line. Everything else makes one of the events of
 //! [`events`] and calls its `emit`, which does both together.
 
+mod dependency;
 mod events;
 mod metrics;
 mod outages;
 
+pub use dependency::Dependency;
 pub use events::*;
 pub use metrics::exposition;
 pub use outages::{Failing, failing};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::events::Dependency;
+use super::dependency::Dependency;
 use super::metrics::{METRICS, OutageLabels};
 
 /// How often the log says that an outage goes on. An outage without a failure for so long is over.
