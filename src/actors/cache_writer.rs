@@ -459,7 +459,7 @@ impl Writing {
                     envelope.reply.send(reading.liked.map(|liked| Known {
                         liked,
                         like_count: reading.like_count,
-                    }))
+                    }));
                 }
             }
         }
