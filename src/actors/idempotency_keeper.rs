@@ -32,7 +32,7 @@ impl IdempotencyKeeper {
 
     /// A keeper in this store.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, options: KeeperOptions, stats: Arc<ActorStats>) -> Self {
+    pub fn new(store: Arc<Store>, options: KeeperOptions, stats: Arc<ActorStats>) -> Self {
         Self {
             keeping: Keeping {
                 store,
@@ -85,7 +85,7 @@ impl Handler<Envelope<End>> for IdempotencyKeeper {
 /// What the keeper does with a batch, without actix.
 #[derive(Clone)]
 struct Keeping {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     lease: Duration,
     stats: Arc<ActorStats>,
 }
