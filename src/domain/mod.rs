@@ -1,4 +1,4 @@
-//! The rules of Likewise: pure, without I/O and without actix. Everything else calls them.
+//! The rules of Likewise: pure, without I/O and without actix. All other rooms call them.
 
 pub mod backoff;
 pub mod behavior;

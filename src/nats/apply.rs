@@ -10,19 +10,19 @@ use super::jetstream::{Found, number};
 use super::refusals::refusals;
 use super::settings::{Owner, Setting, newly_filtered};
 
-/// What `stream apply` did, or would do.
+/// The result of `stream apply`, or of its dry run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Applied {
-    /// Whether nothing was changed, as asked.
+    /// Whether this was a dry run.
     pub dry_run: bool,
     /// Whether the stream or its consumer is created.
     pub creates: bool,
     /// The settings that change.
     pub changes: Vec<Setting>,
-    /// Why they do not. Nothing is changed if there is a reason.
+    /// The reasons to refuse. If there is one, nothing changes.
     pub refusals: Vec<String>,
-    /// The message of the stream from which a new consumer delivers again, if the one there has passed over
-    /// messages that it should have taken. Events that arrive twice count once.
+    /// The stream sequence at which a new consumer starts, if the existing one skipped messages of required subjects. Events
+    /// that arrive twice count once.
     pub redelivers_from: Option<u64>,
 }
 
@@ -69,7 +69,7 @@ impl Broker {
         match found.consumer_config() {
             None => drop(self.create_consumer().await?),
             Some(_) if replaced || applied.redelivers_from.is_some() => {
-                // From the beginning if it acknowledged by itself: what was taken may not be recorded.
+                // From the beginning if the consumer did not need acknowledgements: taken messages may not be recorded.
                 let from = applied.redelivers_from.filter(|_| !replaced);
                 self.replace_consumer(from).await?;
             }
@@ -82,8 +82,7 @@ impl Broker {
         Ok(applied)
     }
 
-    /// The first message of a subject that the consumer's filter left out while it went by, from which it must
-    /// deliver again; `None` if there is none.
+    /// Returns the sequence of the first message that the consumer's filter skipped; `None` if it skipped none.
     async fn passed_over(&self, found: &Found) -> Result<Option<u64>, NatsError> {
         let Some(consumer) = &found.consumer else {
             return Ok(None);
@@ -103,7 +102,7 @@ impl Broker {
     }
 }
 
-/// The server's settings with these changes, and everything else as it is.
+/// Returns the server's settings with these changes.
 fn overlaid<'a>(config: &Value, changes: impl Iterator<Item = &'a Setting>) -> Value {
     let mut config = config.clone();
     for change in changes {

@@ -20,8 +20,8 @@ const CHECKING: &str = "checking the stream";
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
 
 impl Broker {
-    /// Checks the server, and compares the stream and its consumer with the configured settings. Creates them if
-    /// they are absent; changes nothing that is there.
+    /// Checks the server, and compares the stream and its consumer with the configuration. Creates missing ones; never changes
+    /// existing ones.
     ///
     /// # Errors
     /// If the server is too old, does not answer, refuses to create them, or has them with settings that would
@@ -44,7 +44,7 @@ impl Broker {
                     BrokerReady.emit();
                 }
             }
-            // A server that is slow to describe a stream may still take events; publishing tells.
+            // A server that is slow to describe a stream may still accept events; publishing shows it.
             Err(NatsError::Unavailable(_)) if was_ready => {}
             Err(error) => {
                 self.suspect();
@@ -59,8 +59,8 @@ impl Broker {
         checked.map(drop)
     }
 
-    /// As [`check`](Self::check), if it is time to: while the stream is not in order, and every ten seconds.
-    /// Failures are logged once per cause.
+    /// Runs [`check`](Self::check) if it is due: while the stream is not in order, and every ten seconds. Logs each cause of a
+    /// failure once.
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -76,13 +76,13 @@ impl Broker {
         self.check().await
     }
 
-    /// The differences that the last check found, each in words.
+    /// Returns descriptions of the differences that the last check found.
     #[must_use]
     pub fn differences(&self) -> Vec<String> {
         self.last_check().differences.clone()
     }
 
-    /// Why nothing is published, if the stream's settings are the reason.
+    /// Returns the reason why nothing is published, if it lies in the stream's settings.
     #[must_use]
     pub fn misconfigured(&self) -> Option<String> {
         self.last_check().error.clone()
@@ -94,7 +94,7 @@ impl Broker {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what a comparison found. Logs the differences when they change.
+    /// Stores the result of a comparison. Logs the differences when they change.
     fn compared(&self, report: &StreamReport) {
         let differences: Vec<_> = report.differences().map(Setting::sentence).collect();
         let errors = report.errors();

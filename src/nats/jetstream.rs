@@ -33,7 +33,7 @@ impl Found {
 }
 
 impl Broker {
-    /// The durable consumer, which is created if it is absent.
+    /// Returns the durable consumer. Creates it if it is missing.
     ///
     /// # Errors
     /// If NATS does not answer or refuses.
@@ -67,7 +67,7 @@ impl Broker {
         self.ask_for(&subject, ErrorCode::CONSUMER_NOT_FOUND).await
     }
 
-    /// The first message with this place in the stream or a later one, on these subjects.
+    /// Returns the first message on these subjects at or after this sequence.
     pub(super) async fn message_after(
         &self,
         sequence: u64,
@@ -81,7 +81,7 @@ impl Broker {
         Ok(found.map(|answer| answer["message"].clone()))
     }
 
-    /// Creates the stream. Of two processes at once one creates it, and the other finds it.
+    /// Creates the stream. If two processes do so at once, one creates it and the other finds it.
     pub(super) async fn create_stream(&self) -> Result<Value, NatsError> {
         let name = &self.options.stream;
         let subject = format!("STREAM.CREATE.{name}");
@@ -95,7 +95,7 @@ impl Broker {
         }
     }
 
-    /// Creates the consumer. Of two processes at once one creates it, and the other finds it.
+    /// Creates the consumer. If two processes do so at once, one creates it and the other finds it.
     pub(super) async fn create_consumer(&self) -> Result<Value, NatsError> {
         let config = json_of(&consumer_config(self).into_consumer_config());
         match self.write_consumer("create", &config).await? {
@@ -109,7 +109,7 @@ impl Broker {
         }
     }
 
-    /// Creates the consumer anew, to deliver from this place in the stream, or everything.
+    /// Replaces the consumer with one that starts at this sequence, or at the beginning.
     pub(super) async fn replace_consumer(&self, from: Option<u64>) -> Result<(), NatsError> {
         let name = &self.options.stream;
         let path = format!("CONSUMER.DELETE.{name}.{CONSUMER}");
@@ -121,13 +121,13 @@ impl Broker {
             deliver_policy,
             ..consumer_config(self)
         };
-        // A worker that was faster has created one that delivers everything, which takes longer only.
+        // A worker may have created one that delivers everything, which only takes longer.
         self.write_consumer("create", &json_of(&config.into_consumer_config()))
             .await
             .map(drop)
     }
 
-    /// Creates or updates the consumer; `None` if there is another under its name already.
+    /// Creates or updates the consumer; `None` if its name is taken.
     pub(super) async fn write_consumer(
         &self,
         action: &str,
@@ -140,20 +140,20 @@ impl Broker {
             .await
     }
 
-    /// The stream as it is configured.
+    /// Returns the configured stream.
     pub(super) fn stream_config(&self) -> Config {
         let longest = Duration::from_secs(120);
         Config {
             name: self.options.stream.clone(),
             subjects: our_subjects(),
             description: Some("behaviors on their way to the database, from Likewise".to_owned()),
-            // Not a work queue: on several replicas that kind loses messages at max_deliver.
+            // Not work-queue retention: on several replicas it loses messages at max_deliver.
             retention: RetentionPolicy::Limits,
             storage: StorageType::File,
             num_replicas: self.options.replicas,
             max_age: self.options.max_age,
             max_bytes: self.options.max_bytes,
-            // A full stream refuses, so that the publisher learns of it; it drops nothing.
+            // A full stream refuses new messages and drops none, so the publisher notices.
             discard: DiscardPolicy::New,
             duplicate_window: match self.options.max_age {
                 Duration::ZERO => longest,
@@ -172,7 +172,7 @@ impl Broker {
         answer.ok_or_else(|| NatsError::Unavailable(format!("{path} was not answered")))
     }
 
-    /// Asks JetStream's API; `None` if it answers with this error.
+    /// Sends a request to JetStream's API; `None` if it returns this error.
     async fn request(
         &self,
         path: &str,
@@ -208,7 +208,7 @@ impl Broker {
                 self.options.replicas
             ),
             code if code.0 < 10_010 && error.code() >= 500 => {
-                // The cluster has no leader at the moment, say.
+                // For example, the cluster has no leader.
                 return NatsError::Unavailable(format!("{path}: {error}"));
             }
             _ => "likes go to the database until then".to_owned(),
@@ -227,7 +227,7 @@ pub(super) fn consumer_config(broker: &Broker) -> pull::Config {
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
         ack_wait: broker.options.redeliver_after,
-        // For ever: what cannot be taken is quarantined, and then acknowledged.
+        // Unlimited: invalid messages are quarantined and then acknowledged.
         max_deliver: -1,
         filter_subjects: our_subjects(),
         max_ack_pending: broker.options.max_ack_pending,

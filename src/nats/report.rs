@@ -10,13 +10,13 @@ use super::refusals::Holds;
 use super::settings::{Owner, Setting, Severity, compare, newly_filtered};
 use super::{CONSUMER, NatsError};
 
-/// How the stream and its consumer are.
+/// The state of the stream and its consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamState {
-    /// There is no such stream, or no consumer: the next process that checks creates it.
+    /// The stream or the consumer is missing: the next check of a process creates it.
     Absent,
-    /// Every setting is as configured.
+    /// Every setting matches the configuration.
     AsConfigured,
     /// Limits differ.
     Differs,
@@ -31,11 +31,11 @@ pub struct StreamReport {
     pub stream: String,
     /// The consumer's name.
     pub consumer: &'static str,
-    /// What the comparison says.
+    /// The result of the comparison.
     pub state: StreamState,
     /// Each setting, side by side.
     pub settings: Vec<Setting>,
-    /// What the stream holds; null if there is none.
+    /// The stream's content; null if there is no stream.
     pub holds: Option<Holds>,
 }
 
@@ -66,10 +66,10 @@ impl Broker {
         Ok(self.report(&found, holds))
     }
 
-    /// How many messages the workers have still to acknowledge; none if there is no consumer yet.
+    /// Returns the number of unacknowledged messages; zero if there is no consumer yet.
     ///
     /// # Errors
-    /// If NATS does not answer, or the consumer passes over subjects that it should take.
+    /// If NATS does not answer, or the consumer skips required subjects.
     pub async fn backlog(&self) -> Result<u64, NatsError> {
         let found = self.find().await?;
         let Some(consumer) = &found.consumer else {
@@ -82,7 +82,7 @@ impl Broker {
                 passed_over.join(", ")
             )]));
         }
-        // The server counts a message as pending a moment after it has acknowledged it to the publisher.
+        // The server counts a message as pending shortly after it acknowledges it to the publisher.
         let stream = found.stream.as_ref().map(|info| &info["state"]);
         let is_behind = stream.is_some_and(|state| {
             number(&state["messages"]) > 0
@@ -120,7 +120,7 @@ impl Broker {
         }
     }
 
-    /// What the stream holds, and how old its oldest unacknowledged message is.
+    /// Returns the stream's content, and the age of its oldest unacknowledged message.
     pub(super) async fn holds(&self, found: &Found) -> Result<Option<Holds>, NatsError> {
         let Some(stream) = &found.stream else {
             return Ok(None);

@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::support::database::Database;
+use crate::support::matrix::Backends;
 use crate::support::runtime;
 use crate::support::servers::Kind;
 
@@ -152,6 +153,13 @@ impl Bench {
     pub fn verified(&self) {
         let verification = self.ask(|store| store.verify(3));
         assert!(verification.holds(), "{verification:#?}");
+    }
+}
+
+impl From<Backends> for Bench {
+    #[track_caller]
+    fn from(backends: Backends) -> Self {
+        Self::new(backends.database)
     }
 }
 

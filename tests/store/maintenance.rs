@@ -16,7 +16,7 @@ use rand::rngs::SmallRng;
 use super::bench::{Bench, comment, foreign, history, like, now, own};
 use crate::support::seed;
 
-on_every_database!(
+matrix!(&[sqlite, mariadb, postgres]:
     consistent_data_is_left_unchanged,
     each_corruption_is_found_and_repaired,
     repaired_like_and_count_commit_together,
