@@ -11,7 +11,6 @@ use crate::actors::behavior_recorder::RecorderOptions;
 use crate::actors::cache_writer::CacheOptions;
 use crate::actors::event_publisher::PublisherOptions;
 use crate::actors::idempotency_keeper::KeeperOptions;
-use crate::actors::kit::SupervisorPolicy;
 use crate::actors::nats_subscriber::SubscriberOptions;
 use crate::actors::retry_scheduler::RetryOptions;
 use crate::actors::sync_publisher::SyncOptions;
@@ -533,7 +532,6 @@ impl Given {
                     archive: self.retention_archive,
                 },
             },
-            supervisor: SupervisorPolicy::default(),
             stall_after: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(20),
             fault_injection: self.fault_injection.unwrap_or(false),

@@ -17,7 +17,6 @@ use crate::actors::behavior_recorder::RecorderOptions;
 use crate::actors::cache_writer::CacheOptions;
 use crate::actors::event_publisher::PublisherOptions;
 use crate::actors::idempotency_keeper::KeeperOptions;
-use crate::actors::kit::SupervisorPolicy;
 use crate::actors::nats_subscriber::SubscriberOptions;
 use crate::actors::retry_scheduler::RetryOptions;
 use crate::actors::sync_publisher::SyncOptions;
@@ -167,8 +166,6 @@ pub struct Settings {
     pub cache_pairs: usize,
     /// What is done from time to time.
     pub upkeep: UpkeepOptions,
-    /// When actors are restarted.
-    pub supervisor: SupervisorPolicy,
     /// After how long without progress an actor with work is called stuck.
     pub stall_after: Duration,
     /// How long a shutdown may take to drain.
