@@ -1,34 +1,11 @@
 //! The typed messages between actors, in the order of the flow.
 
 use actor_kit::Request;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::domain::{
-    Applied, Begun, BehaviorEvent, KeyedRequest, LedgerRow, Pair, Version, VersionedState,
+    Applied, BehaviorEvent, KeyedRequest, LedgerRow, Pair, Started, Version, VersionedState,
 };
-use crate::store::{Ended, Settled};
-
-/// What an answered like has reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// JetStream has acknowledged it.
-    Broker,
-    /// It is committed to the ledger.
-    Database,
-}
-
-impl Durability {
-    /// The word for it in JSON and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Broker => "broker",
-            Self::Database => "database",
-        }
-    }
-}
+use crate::store::{Settled, StoredResponse};
 
 /// To the cache writer: an accepted event.
 #[derive(Debug, Clone, Copy)]
@@ -118,14 +95,14 @@ pub struct Begin {
 pub struct NotKept(pub String);
 
 impl Request for Begin {
-    type Reply = Result<Begun, NotKept>;
+    type Reply = Result<Started, NotKept>;
 }
 
 /// To the idempotency keeper: a request was worked on.
 #[derive(Debug, Clone)]
 pub struct End {
     /// Which, and what was answered.
-    pub ended: Ended,
+    pub response: StoredResponse,
 }
 
 impl Request for End {
@@ -133,7 +110,7 @@ impl Request for End {
 
     /// By the kilobytes of the answer, so that a batch of long ones is bounded too.
     fn weight(&self) -> usize {
-        1 + self.ended.answer.as_ref().map_or(0, String::len) / 4096
+        1 + self.response.answer.as_ref().map_or(0, String::len) / 4096
     }
 }
 

@@ -70,7 +70,7 @@ impl BatchActor<End> for IdempotencyKeeper {
     async fn run(self: Arc<Self>, batch: Vec<Envelope<End>>) {
         let ended: Vec<_> = batch
             .iter()
-            .map(|envelope| envelope.body.ended.clone())
+            .map(|envelope| envelope.body.response.clone())
             .collect();
         let kept = self.store.end_requests(&ended, self.store.now()).await;
         let kept = kept.map_err(|error| self.failed("keeping answers of requests", &error));

@@ -23,7 +23,7 @@ pub use prune::{Prune, PruneOptions, PruneState};
 pub use quarantine::QuarantinedMessage;
 pub use rebuild::{CacheRebuild, read_models};
 pub use report::{AuditReport, Example, Tally};
-pub use runner::{Ended, Runner};
+pub use runner::{JobExit, Runner};
 pub use timeline::{Moment, ReadModel, Shows, Timeline};
 
 use actor_kit::Mailbox;

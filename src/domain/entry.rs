@@ -12,38 +12,8 @@ use foldhash::fast::RandomState;
 use super::behavior::UserId;
 use super::entry_view::{EntryView, PairView};
 use super::fold::VersionedState;
+use super::like_count::LikeCount;
 use super::version::Version;
-
-/// A like count as the database holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LikeCount {
-    /// How many users like the resource.
-    pub like_count: i64,
-    /// Which change of the count this is: a higher revision is the newer count. Zero says that the
-    /// database has no row for the resource, so that nobody ever liked it.
-    pub revision: i64,
-}
-
-impl LikeCount {
-    /// The count of a resource that the database knows nothing of.
-    pub const NEVER: Self = Self {
-        like_count: 0,
-        revision: 0,
-    };
-
-    /// The count once so many likes more, or fewer, are in the read model; `None` if there is nothing to
-    /// write. A resource's first events make its first revision, even if they add up to nothing.
-    #[must_use]
-    pub const fn after(self, change: i64) -> Option<Self> {
-        if change == 0 && self.revision > 0 {
-            return None;
-        }
-        Some(Self {
-            like_count: self.like_count + change,
-            revision: self.revision + 1,
-        })
-    }
-}
 
 /// What the cache holds of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::behavior::UserId;
-use super::entry::LikeCount;
 use super::fold::VersionedState;
+use super::like_count::LikeCount;
 
 /// What an entry holds of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

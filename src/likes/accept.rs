@@ -11,10 +11,10 @@ use uuid::Uuid;
 use super::Likes;
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::domain::{
-    BehaviorEvent, BehaviorType, Flight, Identity, InvalidBehavior, Pair, Resource, UserId,
-    Version, VersionedState,
+    BehaviorEvent, BehaviorType, Durability, Flight, Identity, InvalidBehavior, Pair, Resource,
+    UserId, Version, VersionedState,
 };
-use crate::messages::{Apply, ApplyOutcome, Durability, Forget, NotRecorded, Publish, Record};
+use crate::messages::{Apply, ApplyOutcome, Forget, NotRecorded, Publish, Record};
 use crate::telemetry::{Dependency, LikeAccepted};
 
 /// An accepted behavior.

@@ -3,7 +3,7 @@
 use super::Likes;
 use super::read::NotRead;
 use crate::domain::{Resource, ResourceType, UserId, Version};
-use crate::store::Below;
+use crate::store::Cursor;
 
 /// A like in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,14 +61,14 @@ pub struct Place {
 
 impl Place {
     /// Where the likes of one type that come after this place begin.
-    fn below(self, resource_type: ResourceType) -> Below {
+    fn cursor(self, resource_type: ResourceType) -> Cursor {
         let (version, id) = match resource_type.cmp(&self.resource.resource_type) {
             std::cmp::Ordering::Equal => (self.version.0, self.resource.id),
             // A higher type of this version has had its turn; a lower one has it still to come.
             std::cmp::Ordering::Greater => (self.version.0, 0),
             std::cmp::Ordering::Less => (self.version.0.saturating_add(1), 0),
         };
-        Below {
+        Cursor {
             version: Version(version),
             id,
         }
@@ -83,13 +83,13 @@ impl Likes {
     pub async fn likers(
         &self,
         resource: Resource,
-        after: Option<Below>,
+        after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page<Listed>, NotRead> {
-        let below = after.unwrap_or(Below::TOP);
+        let after = after.unwrap_or(Cursor::START);
         let likes = self
             .reader
-            .read(move |store| store.likers(resource, below, limit + 1))
+            .read(move |store| store.likers(resource, after, limit + 1))
             .await?;
         Ok(Page::of(likes.into_iter().map(listed).collect(), limit))
     }
@@ -112,8 +112,8 @@ impl Likes {
                     if resource_type.is_some_and(|only| only != each) {
                         continue;
                     }
-                    let below = after.map_or(Below::TOP, |after| after.below(each));
-                    let page = store.liked_by(user_id, each, below, limit + 1).await?;
+                    let after = after.map_or(Cursor::START, |after| after.cursor(each));
+                    let page = store.liked_by(user_id, each, after, limit + 1).await?;
                     likes.extend(page.into_iter().map(listed));
                 }
                 Ok(likes)
@@ -201,8 +201,8 @@ mod tests {
                 resource: *resource,
             };
             let is_after = |(version, resource): &&(Version, Resource)| {
-                let below = place.below(resource.resource_type);
-                (*version, resource.id) < (below.version, below.id)
+                let cursor = place.cursor(resource.resource_type);
+                (*version, resource.id) < (cursor.version, cursor.id)
             };
             let after: Vec<_> = all.iter().filter(is_after).collect();
             let expected: Vec<_> = all[index + 1..].iter().collect();

@@ -35,8 +35,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 pub use error::StoreError;
-pub use idempotency::{Ended, IdempotencyKeys};
-pub use lists::{Below, Lists};
+pub use idempotency::{IdempotencyKeys, StoredResponse};
+pub use lists::{Cursor, Lists};
 pub use maintenance::{
     ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Mended, Pass, Position,
     Prunable, Sizes, Subject,

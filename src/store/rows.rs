@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::QuarantinedEvent;
 use super::error::StoreError;
-use super::lists::Below;
+use super::lists::Cursor;
 use super::migrate::MigrationLease;
 use super::statements::Statement;
 use crate::domain::{
@@ -377,7 +377,7 @@ pub(super) fn id_text(id: Uuid) -> String {
 }
 
 /// The parameters of a page of likes.
-pub(super) fn page_params(key: i64, below: Below, limit: usize) -> [Param; 4] {
+pub(super) fn page_params(key: i64, below: Cursor, limit: usize) -> [Param; 4] {
     [
         Param::Number(key),
         Param::Number(below.version.0),

@@ -10,8 +10,7 @@ use super::metrics::{
     PartLabels, ProblemLabels,
 };
 use super::outages;
-use crate::domain::{ClockNews, FailureKind, Origin, Status, Step};
-use crate::messages::Durability;
+use crate::domain::{ClockNews, Durability, FailureKind, Origin, Status, Step};
 
 /// The parts that Likewise depends on, as logs and metrics name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -68,7 +68,7 @@ impl FromRequest for IdempotencyKey {
 }
 
 /// What a handler answers with 200.
-pub(super) struct Settled<T> {
+pub(super) struct KeyedResponse<T> {
     /// The answer.
     pub(super) body: T,
     /// Whether it stands for as long as the key is known; if not, the request may be made again.
@@ -88,7 +88,7 @@ impl IdempotencyKey {
     where
         T: Serialize + 'static,
         W: FnOnce(Option<Identity>) -> F + 'static,
-        F: Future<Output = Result<Settled<T>, Problem>> + 'static,
+        F: Future<Output = Result<KeyedResponse<T>, Problem>> + 'static,
     {
         let Some(Key { key, method, path }) = self.0 else {
             let settled = work(None).await?;
@@ -102,7 +102,7 @@ impl IdempotencyKey {
         };
         let work = move |identity| async move {
             let answer = match work(Some(identity)).await {
-                Ok(Settled { body, is_final }) => written(&body).map(|json| (json, is_final)),
+                Ok(KeyedResponse { body, is_final }) => written(&body).map(|json| (json, is_final)),
                 Err(problem) => Err(problem),
             };
             let keep = answer.as_ref().ok().filter(|(_, is_final)| *is_final);

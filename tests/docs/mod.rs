@@ -1,26 +1,28 @@
-//! What the documentation names is there: fences that close, links, headings, files, commands and settings.
+//! Everything that the documentation names exists: links, headings, files, commands, settings, metrics, tests and
+//! problem codes. Code fences close.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::LazyLock;
 
 use crate::support::service::Setup;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A line of a document, and what of it is code.
+/// A line of a document.
 struct Line {
     number: usize,
     text: String,
-    /// The info string of the fence that it is in, if it is in one.
+    /// The info string of the enclosing fence; `None` in prose.
     fence: Option<String>,
 }
 
 struct Document {
     path: PathBuf,
     lines: Vec<Line>,
-    /// What is wrong with its fences.
+    /// Errors in its fences.
     unbalanced: Vec<String>,
 }
 
@@ -66,7 +68,7 @@ impl Document {
         self.lines.iter().filter(|line| line.fence.is_none())
     }
 
-    /// Code in a line's text, and the lines of commands, each with the line's number.
+    /// Inline code and command lines, each with its line number.
     fn code(&self) -> Vec<(usize, String)> {
         let mut code = Vec::new();
         for line in &self.lines {
@@ -86,7 +88,7 @@ impl Document {
         code
     }
 
-    /// The anchors of its headings, as GitHub makes them.
+    /// The anchors that GitHub generates for its headings.
     fn anchors(&self) -> BTreeSet<String> {
         let headings = self.prose().filter(|line| line.text.starts_with('#'));
         headings
@@ -94,7 +96,7 @@ impl Document {
             .collect()
     }
 
-    /// Each link to a place that is no other site's.
+    /// The links within the repository.
     fn links(&self) -> Vec<(usize, String)> {
         let mut links = Vec::new();
         for line in self.prose() {
@@ -118,7 +120,7 @@ fn anchor(heading: &str) -> String {
     kept.collect::<String>().to_lowercase()
 }
 
-/// The files of the repository, without what is built and git's own.
+/// The files of the repository, without build output and git's files.
 static FILES: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
     let mut files = Vec::new();
     let mut folders = vec![PathBuf::from(ROOT)];
@@ -148,7 +150,7 @@ static DOCUMENTS: LazyLock<Vec<Document>> = LazyLock::new(|| {
     documents
 });
 
-/// Collects what a look at each document has found, and fails if that is anything.
+/// Fails if `look` finds an error in any document.
 #[track_caller]
 fn none(what: &str, look: impl Fn(&Document) -> Vec<String>) {
     let found: Vec<_> = DOCUMENTS
@@ -170,7 +172,7 @@ fn code_fences_close() {
 }
 
 #[test]
-fn links_lead_to_files_and_headings_that_exist() {
+fn links_have_targets() {
     let anchors: BTreeMap<_, _> = DOCUMENTS
         .iter()
         .map(|document| (document.path.clone(), document.anchors()))
@@ -204,13 +206,13 @@ fn links_lead_to_files_and_headings_that_exist() {
     });
 }
 
-/// Folders that a path in the documentation may begin in, beside that of the document.
+/// The folders that paths in the documentation are relative to, besides the document's own.
 const BASES: [&str; 3] = ["", "src", "tests"];
 
-/// The endings of files that a name without a folder must be one of in the repository.
+/// The extensions that make a word without a folder a file name.
 const ENDINGS: [&str; 7] = [".rs", ".lua", ".cnf", ".conf", ".yaml", ".sh", ".md"];
 
-/// A word of code, if it is a path in the repository: without what comes before and after it.
+/// The path in the repository that a word names, without punctuation around it.
 fn path_in(word: &str) -> Option<&str> {
     let word = word.trim_matches(|c: char| "\"'(),;:".contains(c));
     let word = word.trim_end_matches('.');
@@ -247,7 +249,7 @@ fn exists(word: &str, folder: &Path) -> bool {
             .any(|path| path.file_name().is_some_and(|name| name == word))
 }
 
-/// The documents that the comments of programs and settings name.
+/// The documents that a source or settings file names in its comments.
 fn documents_in_comments(text: &str) -> Vec<String> {
     let words = text.split(|c: char| c.is_whitespace() || "\"'`(),;:".contains(c));
     let named = words
@@ -257,7 +259,7 @@ fn documents_in_comments(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn documents_that_comments_name_exist() {
+fn documents_named_in_comments_exist() {
     let mut missing = Vec::new();
     for path in FILES.iter() {
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -275,7 +277,7 @@ fn documents_that_comments_name_exist() {
 }
 
 #[test]
-fn files_that_are_named_exist() {
+fn named_files_exist() {
     let count = std::cell::Cell::new(0);
     none("files that do not exist", |document| {
         let folder = document.path.parent().expect("a folder");
@@ -299,7 +301,7 @@ fn files_that_are_named_exist() {
     assert!(count.get() > 50, "{} files", count.get());
 }
 
-/// Words of a command line up to the first that is no plain word, and the flags among all.
+/// The subcommands of a command line (its leading plain words) and its flags.
 fn command_line(rest: &str) -> (Vec<&str>, Vec<&str>) {
     let end = rest
         .find(['|', ';', '&', '>', '#', '('])
@@ -320,7 +322,7 @@ fn command_line(rest: &str) -> (Vec<&str>, Vec<&str>) {
     )
 }
 
-/// What stands after each `likewise` that is run.
+/// The arguments of each invocation of `likewise`.
 fn runs(code: &str) -> Vec<&str> {
     let mut runs = Vec::new();
     let mut rest = code;
@@ -336,7 +338,7 @@ fn runs(code: &str) -> Vec<&str> {
 }
 
 #[test]
-fn commands_that_are_named_exist() {
+fn named_commands_exist() {
     let setup = Setup::new();
     let mut known: BTreeMap<Vec<String>, Option<String>> = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -375,7 +377,7 @@ fn commands_that_are_named_exist() {
 }
 
 #[test]
-fn subcommands_of_scripts_that_are_named_exist() {
+fn named_subcommands_of_scripts_exist() {
     none("subcommands that scripts do not have", |document| {
         let mut wrong = Vec::new();
         for (number, code) in document.code() {
@@ -402,7 +404,7 @@ fn subcommands_of_scripts_that_are_named_exist() {
     });
 }
 
-/// The settings that a text names.
+/// The settings named in a text.
 fn settings_in(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for part in text.split("LIKEWISE_").skip(1) {
@@ -417,7 +419,7 @@ fn settings_in(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn settings_that_are_named_exist_and_those_that_exist_are_named() {
+fn settings_are_documented_and_exist() {
     let mut used = BTreeSet::new();
     for path in FILES.iter() {
         let is_code = ["src", "tests", "scripts", "benches"]
@@ -444,14 +446,139 @@ fn settings_that_are_named_exist_and_those_that_exist_are_named() {
         .flat_map(settings_in)
         .collect::<BTreeSet<_>>();
     assert!(known.len() > 30, "{known:?}");
-    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).expect("README.md");
-    let named = settings_in(&readme);
+    let table = Path::new(ROOT).join("docs/configuration.md");
+    let named = settings_in(&fs::read_to_string(table).expect("docs/configuration.md"));
     let missing: Vec<_> = known.difference(&named).collect();
-    assert!(missing.is_empty(), "README.md does not name {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "docs/configuration.md does not name {missing:?}"
+    );
+}
+
+/// The suffixes that the exposition adds to the name under which a metric is registered.
+const METRIC_SUFFIXES: [&str; 3] = ["_total", "_seconds", ""];
+
+#[test]
+fn named_metrics_exist() {
+    let source = Path::new(ROOT).join("src/telemetry/metrics.rs");
+    let source = fs::read_to_string(source).expect("src/telemetry/metrics.rs");
+    let registered = |name: &str| {
+        METRIC_SUFFIXES
+            .iter()
+            .filter_map(|suffix| name.strip_suffix(suffix))
+            .any(|name| source.contains(&format!("\"{name}\"")))
+    };
+    let count = std::cell::Cell::new(0);
+    none("metrics that do not exist", |document| {
+        let mut missing = Vec::new();
+        for (number, code) in document.code() {
+            let Some(name) = code.strip_prefix("likewise_") else {
+                continue;
+            };
+            count.set(count.get() + 1);
+            if !registered(name) {
+                missing.push(format!("line {number}: likewise_{name}"));
+            }
+        }
+        missing
+    });
+    assert!(count.get() > 5, "{} metrics", count.get());
+}
+
+/// The names of the tests in this binary.
+fn tests() -> String {
+    let binary = std::env::current_exe().expect("the path of this binary");
+    let listed = Command::new(binary).arg("--list").output();
+    String::from_utf8(listed.expect("a list of tests").stdout).expect("names in UTF-8")
 }
 
 #[test]
-fn the_licence_that_is_declared_is_there() {
+fn named_tests_exist() {
+    let tests = tests();
+    let count = std::cell::Cell::new(0);
+    none("tests that do not exist", |document| {
+        let mut missing = Vec::new();
+        for (number, code) in document.code() {
+            for rest in code.split("cargo test ").skip(1) {
+                let word = rest.split_whitespace().next().unwrap_or_default();
+                if word.is_empty() || word.starts_with('-') {
+                    continue;
+                }
+                count.set(count.get() + 1);
+                if !tests.contains(word) {
+                    missing.push(format!("line {number}: cargo test {word}"));
+                }
+            }
+        }
+        missing
+    });
+    assert!(count.get() > 3, "{} tests", count.get());
+}
+
+/// The rows of a table, as the trimmed texts of their cells.
+fn table_rows(document: &Document) -> impl Iterator<Item = (usize, Vec<&str>)> {
+    document.prose().filter_map(|line| {
+        let row = line.text.strip_prefix('|')?.strip_suffix('|')?;
+        Some((line.number, row.split(" | ").map(str::trim).collect()))
+    })
+}
+
+#[test]
+fn named_problem_codes_exist() {
+    let mut text = String::new();
+    for path in FILES.iter() {
+        if path.starts_with(Path::new(ROOT).join("src/web")) {
+            text += &fs::read_to_string(path).unwrap_or_default();
+        }
+    }
+    let count = std::cell::Cell::new(0);
+    none("problem codes that do not exist", |document| {
+        let mut missing = Vec::new();
+        for (number, cells) in table_rows(document) {
+            let [status, codes, ..] = cells[..] else {
+                continue;
+            };
+            if status.len() != 3 || status.parse::<u16>().is_err() {
+                continue;
+            }
+            for code in codes.split('`').skip(1).step_by(2) {
+                count.set(count.get() + 1);
+                if !text.contains(&format!("\"{code}\"")) {
+                    missing.push(format!("line {number}: {code}"));
+                }
+            }
+        }
+        missing
+    });
+    assert!(count.get() > 10, "{} codes", count.get());
+}
+
+#[test]
+fn every_decision_is_in_the_index() {
+    let folder = Path::new(ROOT).join("docs/adr");
+    let index = fs::read_to_string(folder.join("README.md")).expect("the index of decisions");
+    let listed = |name: &str, title: &str| {
+        let row = format!("| [{}]({name}) | {title} |", &name[..4]);
+        index.lines().any(|line| line == row)
+    };
+    let mut missing = Vec::new();
+    for document in DOCUMENTS.iter() {
+        let name = document.path.file_name().unwrap_or_default();
+        let name = name.to_string_lossy().into_owned();
+        if document.path.parent() != Some(&folder) || name == "README.md" {
+            continue;
+        }
+        let heading = &document.lines.first().expect("a heading").text;
+        let title = heading.split_once(": ").map_or("", |(_, title)| title);
+        if !listed(&name, title) {
+            missing.push(name);
+        }
+    }
+    assert!(missing.is_empty(), "docs/adr/README.md lacks {missing:?}");
+}
+
+#[test]
+fn declared_licence_exists() {
     let read = |name: &str| fs::read_to_string(Path::new(ROOT).join(name)).expect("a file");
     assert!(read("Cargo.toml").contains("license = \"Apache-2.0\""));
     assert!(read("LICENSE").contains("Apache License"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use likewise::domain::{Action, Resource, ResourceType, Version};
-use likewise::store::Below;
+use likewise::store::Cursor;
 
 use super::bench::{Bench, comment, own};
 
@@ -47,7 +47,7 @@ fn likers_and_likes_come_newest_first_page_after_page(bench: &Bench) {
 
     let likers = |id| {
         pages(|last| {
-            let below = last.map_or(Below::TOP, |(user_id, version)| Below {
+            let below = last.map_or(Cursor::START, |(user_id, version)| Cursor {
                 version: Version(*version),
                 id: *user_id,
             });
@@ -66,7 +66,7 @@ fn likers_and_likes_come_newest_first_page_after_page(bench: &Bench) {
 
     let liked_by = |user, resource_type| {
         pages(|last| {
-            let below = last.map_or(Below::TOP, |(id, version)| Below {
+            let below = last.map_or(Cursor::START, |(id, version)| Cursor {
                 version: Version(*version),
                 id: *id,
             });

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{TimeDelta, Utc};
-use likewise::admin::{AdminService, Ended, Runner};
+use likewise::admin::{AdminService, JobExit, Runner};
 use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies, PruneOptions};
 use likewise::domain::{Action, BehaviorEvent, BehaviorType, Resource, ResourceType};
 use likewise::domain::{JobKind, JobState};
@@ -528,7 +528,7 @@ fn stopped_audit_job_is_resumed_by_the_next_worker(bench: &Bench) {
             first.stop();
         }
     }));
-    assert_eq!(ended.expect("a run"), Some(Ended::Stopped));
+    assert_eq!(ended.expect("a run"), Some(JobExit::Stopped));
     let stopped = job(bench, &id);
     assert_eq!(stopped.state, JobState::Running);
     assert!(stopped.position.is_some());
@@ -537,7 +537,7 @@ fn stopped_audit_job_is_resumed_by_the_next_worker(bench: &Bench) {
     let ended = bench.wait(next.run_next(Some(&id), &mut |progress| {
         stages.push(progress.stage);
     }));
-    assert_eq!(ended.expect("a run"), Some(Ended::Finished));
+    assert_eq!(ended.expect("a run"), Some(JobExit::Finished));
     assert_eq!(stages, ["read models", "read models", "counts", "counts"]);
     let result = job(bench, &id).result.expect("a report");
     assert_eq!(result["checked"]["behaviors"], 50, "{result:#}");
@@ -599,7 +599,7 @@ fn audit_step_that_times_out_shrinks_and_gives_up() {
     };
     let id = audit_job(&bench).id;
     let (ended, seen) = run(id.clone());
-    assert_eq!(ended, Some(Ended::Finished));
+    assert_eq!(ended, Some(JobExit::Finished));
     assert!(seen.contains("with 1250 rows at once (1 of "), "{seen}");
     let job = job(&bench, &id);
     assert_eq!(job.state, JobState::Failed, "{job:#?}");

@@ -1,6 +1,7 @@
-//! The tour of docs/API.md, request by request: what it says is answered is what is answered.
+//! The requests in README.md and docs/API.md get the documented answers.
 //!
-//! `LIKEWISE_TOUR=write cargo test tour` writes the answers of today into it.
+//! A block of `sh` that ends with `cargo run` starts a service, and the blocks of `console` after it are sent there.
+//! `LIKEWISE_TOUR=write cargo test tour` writes the current answers into the documents.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,25 +11,22 @@ use crate::support::checks::pipeline_drains;
 use crate::support::say;
 use crate::support::service::{Service, Setup};
 
-const TOUR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/API.md");
-
-/// Where the tour says that the service listens.
+/// The address of the service in the documents.
 const ADDRESS: &str = "127.0.0.1:8080";
 
-/// The service that a part of the tour starts: what is run before that, and the settings.
-fn started(block: &[&str]) -> Service {
+/// Starts the service of a block, after running the commands before it; `None` if the block starts none.
+fn started(block: &[&str]) -> Option<Service> {
     let (last, before) = block.split_last().expect("a command");
+    let settings = last.strip_suffix("cargo run")?;
     let mut setup = Setup::new();
     if !before.is_empty() {
         shell(&before.join("\n"), setup.folder());
     }
-    let settings = last.strip_suffix("cargo run");
-    let settings = settings.unwrap_or_else(|| panic!("a block of sh ends with cargo run: {last}"));
     for setting in settings.split_whitespace() {
         let (name, value) = setting.split_once('=').expect("a setting");
         setup = setup.set(name, value);
     }
-    setup.start()
+    Some(setup.start())
 }
 
 fn shell(script: &str, folder: &Path) -> String {
@@ -42,7 +40,7 @@ fn shell(script: &str, folder: &Path) -> String {
     String::from_utf8_lossy(&ran.stdout).replace('\r', "")
 }
 
-/// The answer to a command, once the database has followed what came before it.
+/// The answer to a command, once the database has caught up with the commands before it.
 fn answer(service: &Service, variables: &[String], command: &str) -> String {
     pipeline_drains(service);
     let script = format!("{}\n{command}", variables.join("\n"));
@@ -52,8 +50,8 @@ fn answer(service: &Service, variables: &[String], command: &str) -> String {
         .to_owned()
 }
 
-/// An answer without what differs each time: ids, moments, cursors, the seconds until a limit is whole, and
-/// the order of headers.
+/// An answer without the parts that vary: ids, times, cursors, seconds until a limit resets, and the order of
+/// headers.
 fn steady(answer: &str) -> String {
     static VARYING: LazyLock<Vec<(&str, usize)>> = LazyLock::new(|| {
         vec![
@@ -96,8 +94,20 @@ fn steady(answer: &str) -> String {
 }
 
 #[test]
-fn each_answer_of_the_tour_is_real() {
-    let text = std::fs::read_to_string(TOUR).expect("docs/API.md");
+fn requests_of_the_api_document_work() {
+    answers_are_as_documented("docs/API.md", 30);
+}
+
+#[test]
+fn requests_of_the_readme_work() {
+    answers_are_as_documented("README.md", 5);
+}
+
+/// Sends the requests of a document, at least `least` of them, and compares the answers.
+#[track_caller]
+fn answers_are_as_documented(document: &str, least: usize) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    let text = std::fs::read_to_string(&path).expect("a document");
     let mut written = String::new();
     let mut differences = Vec::new();
     let mut requests = 0;
@@ -115,12 +125,12 @@ fn each_answer_of_the_tour_is_real() {
                 }
                 written += "```\n";
                 variables.clear();
-                service = Some(started(&block));
+                service = started(&block);
             }
             "```console" => {
                 let service = service
                     .as_ref()
-                    .expect("a service before the first request");
+                    .unwrap_or_else(|| panic!("{document}: a request before a service starts"));
                 while let Some(first) = lines.next_if(|line| line.starts_with("$ ")) {
                     let mut command = first.strip_prefix("$ ").expect("a prompt").to_owned();
                     while command.matches('\'').count() % 2 == 1 {
@@ -148,7 +158,7 @@ fn each_answer_of_the_tour_is_real() {
                     let expected = expected.join("\n");
                     if steady(&expected) != steady(&found) {
                         differences.push(format!(
-                            "$ {command}\n  the tour says:\n{expected}\n  the answer is:\n{found}"
+                            "$ {command}\n  documented:\n{expected}\n  actual:\n{found}"
                         ));
                     }
                 }
@@ -157,10 +167,10 @@ fn each_answer_of_the_tour_is_real() {
         }
     }
     if std::env::var("LIKEWISE_TOUR").as_deref() == Ok("write") {
-        std::fs::write(TOUR, written).expect("docs/API.md");
-        say(format_args!("wrote {requests} answers"));
+        std::fs::write(&path, written).expect("a document");
+        say(format_args!("{document}: wrote {requests} answers"));
         return;
     }
-    assert!(requests > 30, "{requests} requests");
+    assert!(requests >= least, "{document}: {requests} requests");
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
 }

@@ -167,7 +167,7 @@ impl CacheWriter {
                     envelope.reply.send(reading.liked.map(|liked| Known {
                         liked,
                         like_count: reading.like_count,
-                    }))
+                    }));
                 }
             }
         }

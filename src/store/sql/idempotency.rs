@@ -10,7 +10,7 @@ macro_rules! sql_idempotency {
                 requests: &[KeyedRequest],
                 now: DateTime<Utc>,
                 lease_until: DateTime<Utc>,
-            ) -> Result<Vec<Begun>, StoreError> {
+            ) -> Result<Vec<Started>, StoreError> {
                 let s = &self.statements.idempotency;
                 let mut rows: Vec<_> = requests
                     .iter()
@@ -48,10 +48,10 @@ macro_rules! sql_idempotency {
                 for request in requests {
                     let Some(found) = kept.get_mut(&request.id) else {
                         // It was pruned in between: as good as a key that lapses at once.
-                        begun.push(Begun::InProgress);
+                        begun.push(Started::InProgress);
                         continue;
                     };
-                    let (outcome, is_taken) = found.begin(request, now, lease_until);
+                    let (outcome, is_taken) = found.start(request, now, lease_until);
                     begun.push(outcome);
                     if is_taken {
                         taken.push((
@@ -74,7 +74,7 @@ macro_rules! sql_idempotency {
             async fn end_requests_on(
                 &self,
                 connection: &mut $connection,
-                ended: &[Ended],
+                ended: &[StoredResponse],
                 now: DateTime<Utc>,
             ) -> Result<(), StoreError> {
                 let mut rows: Vec<_> = ended
@@ -109,7 +109,7 @@ macro_rules! sql_idempotency {
                 requests: &'a [KeyedRequest],
                 now: DateTime<Utc>,
                 lease_until: DateTime<Utc>,
-            ) -> StoreFuture<'a, Vec<Begun>> {
+            ) -> StoreFuture<'a, Vec<Started>> {
                 transact!(self, $begin, |connection| self.begin_requests_on(
                     connection,
                     requests,
@@ -120,7 +120,7 @@ macro_rules! sql_idempotency {
 
             fn end_requests<'a>(
                 &'a self,
-                ended: &'a [Ended],
+                ended: &'a [StoredResponse],
                 now: DateTime<Utc>,
             ) -> StoreFuture<'a, ()> {
                 transact!(self, $begin, |connection| self

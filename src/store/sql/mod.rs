@@ -40,8 +40,8 @@ pub(super) mod prelude {
     };
 
     pub(in crate::store) use crate::domain::{
-        Begun, BehaviorEvent, Claim, DatabaseClock, Fold, JobKind, JobState, KeyedRequest,
-        LedgerRow, LikeCount, Pair, Priority, Resource, ResourceType, Status, UserId, Version,
+        BehaviorEvent, Claim, DatabaseClock, Fold, JobKind, JobState, KeyedRequest, LedgerRow,
+        LikeCount, Pair, Priority, Resource, ResourceType, Started, Status, UserId, Version,
         VersionedState,
     };
     pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
@@ -51,9 +51,9 @@ pub(super) mod prelude {
     };
     pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
-    pub(in crate::store) use crate::store::idempotency::{Ended, IdempotencyKeys};
+    pub(in crate::store) use crate::store::idempotency::{IdempotencyKeys, StoredResponse};
     pub(in crate::store) use crate::store::idempotency_rows::KeptRow;
-    pub(in crate::store) use crate::store::lists::{Below, Lists};
+    pub(in crate::store) use crate::store::lists::{Cursor, Lists};
     pub(in crate::store) use crate::store::maintenance::{
         ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Mended, Pass, Position, Prunable,
         Sizes, Subject,

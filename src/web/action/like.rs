@@ -13,7 +13,7 @@ use crate::likes::{LikeRequest, Likes};
 use crate::web::Problem;
 use crate::web::auth::Caller;
 use crate::web::extract::{Bytes, User, json as read, positive};
-use crate::web::idempotency::{IdempotencyKey, KeyHeader, Settled};
+use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::likes::AcceptedBody;
 
 /// What is liked or unliked: one of the two ids. Ids and action come as numbers or as text; an id that is 0,
@@ -132,7 +132,7 @@ pub(in crate::web) async fn like(
     let pipeline = Data::clone(&likes);
     key.answer(&likes, (caller, &bytes), 1, move |identity| async move {
         let accepted = pipeline.accept(asked, identity).await?;
-        Ok(Settled {
+        Ok(KeyedResponse {
             body: Envelope::of(AcceptedBody::of(asked, accepted)),
             is_final: true,
         })

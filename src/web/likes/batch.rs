@@ -7,13 +7,12 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{BehaviorType, Resource, ResourceType, UserId};
+use crate::domain::{BehaviorType, Durability, Resource, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes, NotAccepted};
-use crate::messages::Durability;
 use crate::web::Problem;
 use crate::web::auth::Caller;
 use crate::web::extract::{AnyUser, Bytes, json};
-use crate::web::idempotency::{IdempotencyKey, KeyHeader, Settled};
+use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::problem::ProblemBody;
 
 /// The most behaviors of one request.
@@ -159,7 +158,7 @@ fn asked(item: Value) -> Result<LikeRequest, Problem> {
 fn settled(
     read: Vec<Result<LikeRequest, Problem>>,
     accepted: Vec<Result<Accepted, NotAccepted>>,
-) -> Result<Settled<BatchBody>, Problem> {
+) -> Result<KeyedResponse<BatchBody>, Problem> {
     let mut outcomes = accepted.into_iter();
     let mut results = Vec::with_capacity(read.len());
     let mut passing = None;
@@ -190,7 +189,7 @@ fn settled(
     let is_final = passing.is_none();
     match passing {
         Some(problem) if count == 0 => Err(problem),
-        _ => Ok(Settled {
+        _ => Ok(KeyedResponse {
             body: BatchBody {
                 accepted: count,
                 refused: results.len() - count,

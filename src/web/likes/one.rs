@@ -6,13 +6,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{BehaviorType, ResourceType, UserId};
+use crate::domain::{BehaviorType, Durability, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes};
-use crate::messages::Durability;
 use crate::web::Problem;
 use crate::web::auth::Caller;
 use crate::web::extract::{Liked, User, whole};
-use crate::web::idempotency::{IdempotencyKey, KeyHeader, Settled};
+use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 
 /// The answer to `PUT` and `DELETE`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -132,7 +131,7 @@ async fn accept(
     let pipeline = Data::clone(likes);
     key.answer(likes, (caller, &body), 1, move |identity| async move {
         let accepted = pipeline.accept(asked, identity).await?;
-        Ok(Settled {
+        Ok(KeyedResponse {
             body: AcceptedBody::of(asked, accepted),
             is_final: true,
         })
