@@ -38,8 +38,8 @@ pub use error::StoreError;
 pub use idempotency::{IdempotencyKeys, StoredResponse};
 pub use lists::{Cursor, Lists};
 pub use maintenance::{
-    ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Mended, Pass, Position,
-    Prunable, Sizes, Subject,
+    ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Pass, Position,
+    Prunable, Repaired, Sizes, Subject,
 };
 pub use migrate::{Gate, Waiting};
 pub use operations::{

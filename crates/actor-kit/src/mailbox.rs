@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn bound_holds_for_all_clones_together() {
+    async fn cloned_mailboxes_share_one_capacity() {
         let Bench { mailbox, .. } = Bench::new(4);
         let taken = (0..100)
             .filter(|_| mailbox.clone().ask(Work(1)).is_ok())
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn bound_counts_weight_and_running_work() {
+    async fn capacity_counts_weight_and_work_in_progress() {
         let bench = Bench::new(10);
         assert!(bench.mailbox.ask(Work(8)).is_ok());
         assert!(bench.mailbox.ask(Work(3)).is_err());
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn oldest_is_the_oldest_envelope_in_work() {
+    async fn oldest_wait_is_that_of_the_oldest_open_envelope() {
         let bench = Bench::new(10);
         assert_eq!(bench.mailbox.gauge().oldest(), None);
         let first = bench.mailbox.ask(Work(1)).expect("room");
@@ -422,14 +422,14 @@ mod tests {
     }
 
     #[actix::test]
-    async fn dropping_the_answer_does_not_cancel_the_work() {
+    async fn dropped_caller_does_not_cancel_the_work() {
         let bench = Bench::new(10);
         drop(bench.mailbox.ask(Work(1)).expect("room"));
         bench.finish(1).await;
     }
 
     #[actix::test]
-    async fn dropping_a_slot_returns_its_room() {
+    async fn unused_reservation_leaves_the_mailbox_idle() {
         let Bench { mailbox, .. } = Bench::new(10);
         let slot = mailbox.reserve(10).expect("room");
         let idle = mailbox.gauge().idle();
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn waiting_for_room_ends_when_room_is_free() {
+    async fn waiting_for_capacity_ends_when_it_is_free() {
         let bench = Bench::new(1);
         let first = bench.mailbox.ask(Work(1)).expect("room");
         let (second, ()) = tokio::join!(bench.mailbox.ask_or_wait(Work(1)), bench.finish(1));

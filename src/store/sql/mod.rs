@@ -55,8 +55,8 @@ pub(super) mod prelude {
     pub(in crate::store) use crate::store::idempotency_rows::KeptRow;
     pub(in crate::store) use crate::store::lists::{Cursor, Lists};
     pub(in crate::store) use crate::store::maintenance::{
-        ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Mended, Pass, Position, Prunable,
-        Sizes, Subject,
+        ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Pass, Position, Prunable,
+        Repaired, Sizes, Subject,
     };
     pub(in crate::store) use crate::store::maintenance_rows::{
         BehaviorRow, BoundRow, CountFindingRow, EventFindingRow, IdRow, JournaledRow,
