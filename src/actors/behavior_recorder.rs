@@ -34,7 +34,7 @@ pub struct RecorderOptions {
 
 /// The actor.
 pub struct BehaviorRecorder {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     sync_publisher: Mailbox<SyncPublisher>,
     options: RecorderOptions,
     context: Context<Self>,
@@ -98,7 +98,7 @@ impl BehaviorRecorder {
     /// Returns a recorder that hands ledger rows to this sync publisher.
     #[must_use]
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         sync_publisher: Mailbox<SyncPublisher>,
         options: RecorderOptions,
         context: Context<Self>,

@@ -20,7 +20,7 @@ pub struct KeeperOptions {
 
 /// The actor.
 pub struct IdempotencyKeeper {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     options: KeeperOptions,
     context: Context<Self>,
 }
@@ -86,7 +86,7 @@ impl BatchActor<End> for IdempotencyKeeper {
 impl IdempotencyKeeper {
     /// Returns a keeper that stores keys in this store.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, options: KeeperOptions, context: Context<Self>) -> Self {
+    pub fn new(store: Arc<Store>, options: KeeperOptions, context: Context<Self>) -> Self {
         Self {
             store,
             options,

@@ -51,7 +51,7 @@ pub struct NatsSubscriber {
     broker: Arc<Broker>,
     recorder: Mailbox<BehaviorRecorder>,
     cache_writer: Mailbox<CacheWriter>,
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     options: SubscriberOptions,
     lanes: Arc<Semaphore>,
     /// The number of messages in work.
@@ -99,7 +99,7 @@ impl NatsSubscriber {
         broker: Arc<Broker>,
         recorder: Mailbox<BehaviorRecorder>,
         cache_writer: Mailbox<CacheWriter>,
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         options: SubscriberOptions,
         context: Context<Self>,
     ) -> Self {

@@ -32,7 +32,7 @@ pub struct RetryOptions {
 
 /// The actor.
 pub struct RetryScheduler {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     sync_publisher: Mailbox<SyncPublisher>,
     cache_writer: Mailbox<CacheWriter>,
     options: RetryOptions,
@@ -68,7 +68,7 @@ impl RetryScheduler {
     /// writer.
     #[must_use]
     pub const fn new(
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         sync_publisher: Mailbox<SyncPublisher>,
         cache_writer: Mailbox<CacheWriter>,
         options: RetryOptions,

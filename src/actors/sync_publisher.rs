@@ -41,7 +41,7 @@ pub struct SyncOptions {
 
 /// The actor.
 pub struct SyncPublisher {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     cache_writer: Mailbox<CacheWriter>,
     broker: Option<Arc<Broker>>,
     options: SyncOptions,
@@ -98,7 +98,7 @@ impl SyncPublisher {
     /// Returns a sync publisher that settles through this cache writer, and announces through this broker.
     #[must_use]
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         cache_writer: Mailbox<CacheWriter>,
         broker: Option<Arc<Broker>>,
         options: SyncOptions,

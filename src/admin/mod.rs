@@ -38,7 +38,7 @@ use crate::store::{LedgerFilter, LedgerHealth, LedgerPage, Store, StoreError};
 #[derive(Clone)]
 pub struct Dependencies {
     /// The database.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Store>,
     /// The cache, if it can be reached from this process.
     pub cache: Option<Arc<dyn Cache>>,
     /// The broker, if there is one: what waits in its stream is not in the database yet.
@@ -179,7 +179,7 @@ impl AdminService {
         report.map_err(|error| AdminError::Unavailable(error.to_string()))
     }
 
-    fn store(&self) -> &dyn Store {
+    fn store(&self) -> &Store {
         self.dependencies.store.as_ref()
     }
 

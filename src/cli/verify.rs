@@ -125,7 +125,7 @@ pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<Exi
 
 /// Whether the stream or the ledger still holds a pending event. The stream is asked first: an event that
 /// leaves it is in the ledger already.
-async fn still_open(store: &dyn Store, broker: Option<&Broker>) -> Result<bool, Failure> {
+async fn still_open(store: &Store, broker: Option<&Broker>) -> Result<bool, Failure> {
     if let Some(broker) = broker
         && broker.backlog().await? > 0
     {

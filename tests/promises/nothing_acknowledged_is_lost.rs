@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use crate::support::checks::{diary_is_kept, everything_holds, open_rows, pipeline_drains};
+use crate::support::checks::{
+    diary_is_kept, everything_holds, everything_holds_after_a_kill, open_rows, pipeline_drains,
+};
 use crate::support::crowd::{Crowd, Diary, Outcome};
 use crate::support::database::Database;
 use crate::support::http::TIMEOUT;
@@ -69,7 +71,7 @@ fn kill_9_loses_nothing(setup: Setup, rounds: usize) {
         diary.extend(heard);
     }
     let service = setup.start();
-    everything_holds(&service);
+    everything_holds_after_a_kill(&service, &diary);
     diary_is_kept(service.database(), &diary);
 
     let sent = diary.acknowledged().len() + diary.not_acknowledged().len();

@@ -40,7 +40,7 @@ impl<A: Actor> Host<A> {
         });
     }
 
-    fn enqueue<M: Request>(&mut self, items: impl IntoIterator<Item = A::Item>, own: Addr<Self>)
+    fn enqueue<M: Request>(&mut self, items: impl IntoIterator<Item = A::Item>, own: &Addr<Self>)
     where
         A: BatchActor<M>,
     {
@@ -60,7 +60,7 @@ impl<A: Actor> Host<A> {
                 batcher.push(item);
             }
         }
-        queue.flush(&self.actor, &self.context, &own);
+        queue.flush(&self.actor, &self.context, own);
     }
 
     fn position<M: Request>(&self) -> Option<usize> {
@@ -96,7 +96,7 @@ impl<A: BatchActor<M>, M: Request> Handler<Envelope<M>> for Host<A> {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<M>, own: &mut Self::Context) {
-        self.enqueue::<M>([envelope.into()], own.address());
+        self.enqueue::<M>([envelope.into()], &own.address());
     }
 }
 
@@ -114,7 +114,7 @@ impl<A: BatchActor<M>, M: Request> Handler<Requeue<A, M>> for Host<A> {
     type Result = ();
 
     fn handle(&mut self, Requeue(items): Requeue<A, M>, own: &mut Self::Context) {
-        self.enqueue::<M>(items, own.address());
+        self.enqueue::<M>(items, &own.address());
     }
 }
 

@@ -76,9 +76,11 @@ impl Starter {
     }
 }
 
+type HostFuture<A> = ContextFut<Host<A>, actix::Context<Host<A>>>;
+
 /// Polls one actor for as long as it lives.
 struct Supervisor<A: Actor> {
-    host: Pin<Box<ContextFut<Host<A>, actix::Context<Host<A>>>>>,
+    host: Pin<Box<HostFuture<A>>>,
     wait: Option<Pin<Box<Sleep>>>,
     panics: VecDeque<Instant>,
     policy: SupervisorPolicy,

@@ -128,7 +128,7 @@ impl CacheWriter {
     async fn find(&self, pairs: BTreeSet<Pair>) -> Option<Found> {
         let find = self
             .reader
-            .read(|store| Box::pin(async move { store.find(&pairs).await }));
+            .read(|store| async move { store.find(&pairs).await });
         match find.await {
             Ok(found) => {
                 database_worked(LOADING);

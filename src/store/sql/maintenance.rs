@@ -387,7 +387,7 @@ macro_rules! sql_maintenance {
                 found: &'a [Discrepancy],
                 now: DateTime<Utc>,
             ) -> StoreFuture<'a, Repaired> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .repair_on(connection, found, now))
             }
 
@@ -417,7 +417,7 @@ macro_rules! sql_maintenance {
             }
 
             fn prune_ledger(&self, before: DateTime<Utc>, limit: usize) -> StoreFuture<'_, usize> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .prune_ledger_on(connection, before, limit))
             }
 
@@ -454,7 +454,7 @@ macro_rules! sql_maintenance {
                 &'a self,
                 behaviors: &'a [ArchivedBehavior],
             ) -> StoreFuture<'a, ()> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .prune_behaviors_on(connection, behaviors))
             }
         }
