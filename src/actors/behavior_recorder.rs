@@ -8,6 +8,7 @@ use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope, Mailbox};
 
 use super::failures::{bisect, database_failed, database_worked};
 use super::sync_publisher::SyncPublisher;
+use crate::config::RecorderOptions;
 use crate::domain::{BehaviorEvent, FailureKind, LedgerRow};
 use crate::messages::{NotRecorded, Record, Sync};
 use crate::store::{Lease, Recorded, Store, StoreError};
@@ -18,19 +19,6 @@ const RECORDING: &str = "recording behaviors";
 
 /// How long recorded rows wait for room in the sync publisher's mailbox.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// How the recorder works.
-#[derive(Debug, Clone, Copy)]
-pub struct RecorderOptions {
-    /// The most events in one transaction.
-    pub largest_batch: usize,
-    /// How many transactions may be in flight.
-    pub lanes: usize,
-    /// How long new ledger rows are this process's own.
-    pub lease: Duration,
-    /// How many failed attempts a ledger row may have before it is dead.
-    pub max_retries: i32,
-}
 
 /// The actor.
 pub struct BehaviorRecorder {

@@ -8,12 +8,12 @@ mod repair;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope, Mailbox, Schedule};
 use futures_util::future::join_all;
 
 use crate::cache::{Cache, CacheError, Settlement};
+use crate::config::CacheOptions;
 use crate::domain::Resource;
 use crate::messages::{Apply, ApplyOutcome, Forget, Lookup, Settle};
 use crate::store::Reader;
@@ -24,17 +24,6 @@ use repair::DirtyEntries;
 /// The actions' names in logs.
 const APPLYING: &str = "applying events to the cache";
 const SETTLING: &str = "settling the cache";
-
-/// How the cache writer works.
-#[derive(Debug, Clone, Copy)]
-pub struct CacheOptions {
-    /// The most messages in one round trip to the cache, and the most pairs in one look into the database.
-    pub largest_batch: usize,
-    /// How many round trips of each kind may be in flight.
-    pub lanes: usize,
-    /// How often it is seen whether the cache must be put right.
-    pub heal_every: Duration,
-}
 
 /// The actor.
 pub struct CacheWriter {

@@ -1,22 +1,13 @@
 //! Keeps which requests came with an `Idempotency-Key` and what was answered, many in one transaction.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope};
 
 use super::failures::database_failed;
+use crate::config::KeeperOptions;
 use crate::messages::{Begin, End, NotKept};
 use crate::store::{Store, StoreError};
-
-/// How the keeper works.
-#[derive(Debug, Clone, Copy)]
-pub struct KeeperOptions {
-    /// The most requests in one transaction.
-    pub largest_batch: usize,
-    /// How long a request is left to whoever works on it.
-    pub lease: Duration,
-}
 
 /// The actor.
 pub struct IdempotencyKeeper {

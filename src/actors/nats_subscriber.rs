@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use super::behavior_recorder::BehaviorRecorder;
 use super::cache_writer::CacheWriter;
-use crate::domain::Backoff;
+use crate::config::SubscriberOptions;
 use crate::nats::{Broker, NatsError};
 use crate::store::Store;
 use crate::telemetry::{Dependency, DependencyFailed, PullStalled};
@@ -26,25 +26,6 @@ use deliveries::Rejections;
 
 /// The time between two comparisons of the stream with the configuration, and before dead pulling resumes.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// How the subscriber works.
-#[derive(Debug, Clone, Copy)]
-pub struct SubscriberOptions {
-    /// The most messages in one pull, and in one batch.
-    pub largest_batch: usize,
-    /// How many batches may be in work.
-    pub lanes: usize,
-    /// How long one pull waits for messages.
-    pub pull_for: Duration,
-    /// How long a pull may stay silent beyond that before it is restarted.
-    pub stalled_after: Duration,
-    /// How long a message that could not be recorded waits for its next delivery.
-    pub redeliver: Backoff,
-    /// How often the database may reject an event and be asked again before the event goes into quarantine.
-    pub max_retries: u32,
-    /// How long pulling pauses when messages could not be recorded.
-    pub pause: Duration,
-}
 
 /// The actor.
 pub struct NatsSubscriber {

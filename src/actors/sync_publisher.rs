@@ -10,6 +10,7 @@ use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope, Mailbox};
 
 use super::cache_writer::{CacheWriter, revert};
 use super::failures::{bisect, database_failed, database_worked};
+use crate::config::SyncOptions;
 use crate::domain::{Backoff, FailureKind, LedgerRow, Pair, Verdict};
 use crate::messages::{Settle, Sync};
 use crate::nats::Broker;
@@ -27,17 +28,6 @@ const TRY_AGAIN: Backoff = Backoff {
     base: Duration::from_millis(100),
     cap: Duration::from_secs(1),
 };
-
-/// How the sync publisher works.
-#[derive(Debug, Clone, Copy)]
-pub struct SyncOptions {
-    /// The most ledger rows in one transaction.
-    pub largest_batch: usize,
-    /// How many transactions may be in flight.
-    pub lanes: usize,
-    /// When a failed attempt is followed by another.
-    pub backoff: Backoff,
-}
 
 /// The actor.
 pub struct SyncPublisher {

@@ -42,6 +42,7 @@ use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::{AsyncMysqlConnection, AsyncPgConnection};
 use uuid::Uuid;
 
+pub use crate::domain::Lease;
 pub use error::StoreError;
 pub use gate::{Gate, Waiting};
 pub use idempotency::{IdempotencyKeys, StoredResponse};
@@ -62,46 +63,13 @@ pub use statements::Sample;
 pub use verify::{Check, Difference, Verification};
 
 use self::pool::{Condition, Pools, read, transact};
+use crate::config::StoreOptions;
 use crate::domain::{
     DatabaseClock, LedgerRow, LikeCount, Pair, Resource, Status, Verdict, VersionedState,
 };
 
 /// What every method of [`Store`] answers with.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-/// How a worker holds the rows it works on.
-#[derive(Debug, Clone, Copy)]
-pub struct Lease {
-    /// Now, as the worker sees it.
-    pub now: DateTime<Utc>,
-    /// How long the rows are its own.
-    pub duration: Duration,
-    /// How many failed attempts a new row may have before it is dead.
-    pub max_retries: i32,
-}
-
-impl Lease {
-    /// When it ends.
-    #[must_use]
-    pub fn until(&self) -> DateTime<Utc> {
-        self.now + self.duration
-    }
-
-    /// How often it is renewed while its worker lives, so that it outlasts an attempt: see
-    /// [`longest_attempt`](Self::longest_attempt).
-    #[must_use]
-    pub fn renew_every(&self) -> Duration {
-        self.duration / 3
-    }
-
-    /// The longest that one attempt may take under a lease of this duration. While its transaction has the
-    /// rows locked, nobody can renew their lease, which was renewed a third of its duration before at the
-    /// latest.
-    #[must_use]
-    pub fn longest_attempt(duration: Duration) -> Duration {
-        duration * 2 / 3
-    }
-}
 
 /// What the read models hold after a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -289,18 +257,6 @@ pub trait OldStore: Operations + Maintenance + Lists + IdempotencyKeys {
     fn kind(&self) -> &'static str;
 }
 
-/// How to reach a database.
-#[derive(Debug, Clone)]
-pub struct StoreOptions {
-    /// Where it is: `sqlite://FILE`, `mysql://USER:PASSWORD@HOST:PORT/DATABASE` or
-    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
-    pub url: String,
-    /// The most connections held for reading.
-    pub max_connections: usize,
-    /// How long one call may take before it is given up and its connection dropped.
-    pub timeout: Duration,
-}
-
 /// Connects to the database that the URL names. Its tables must be up to date: see [`migrate`].
 ///
 /// # Errors
@@ -382,22 +338,5 @@ fn scheme(url: &str) -> Result<Scheme<'_>, StoreError> {
                 .map_or(url, |(scheme, _)| scheme)
                 .to_owned(),
         )),
-    }
-}
-
-impl StoreOptions {
-    /// The URL as it may be shown: without the password.
-    #[must_use]
-    pub fn url_without_password(&self) -> String {
-        let Some((scheme, rest)) = self.url.split_once("://") else {
-            return self.url.clone();
-        };
-        match rest.rsplit_once('@') {
-            Some((credentials, host)) => {
-                let user = credentials.split(':').next().unwrap_or_default();
-                format!("{scheme}://{user}@{host}")
-            }
-            None => self.url.clone(),
-        }
     }
 }
