@@ -1,0 +1,32 @@
+//! Actors that panic.
+
+use std::time::Duration;
+
+use crate::telemetry::metrics::{ActorLabels, METRICS};
+
+/// Counts and logs what supervisors report of their actors.
+pub struct ActorEvents;
+
+impl actor_kit::Observer for ActorEvents {
+    /// The panic hook has logged the panic itself.
+    fn panicked(&self, actor: &'static str, message: &str) {
+        METRICS.panics.get_or_create(&ActorLabels { actor }).inc();
+        log::debug!(target: "likewise::actors", "{actor} panicked: {message}");
+    }
+
+    fn restarted(&self, actor: &'static str, restarts: u64) {
+        METRICS.restarts.get_or_create(&ActorLabels { actor }).inc();
+        log::warn!(
+            target: "likewise::actors",
+            "{actor} restarted (restart {restarts}); its queued messages are intact"
+        );
+    }
+
+    fn given_up(&self, actor: &'static str, panics: usize, window: Duration) {
+        log::error!(
+            target: "likewise::actors",
+            "{actor} panicked {panics} times within {window:?} and is given up; the service stops, so that \
+             its process manager can restart it"
+        );
+    }
+}
