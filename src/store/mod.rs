@@ -4,8 +4,11 @@
 //! Each operation has a file that is named after it, with its SQL; `session.rs` tells how such a file is made, and
 //! `dialect.rs` what differs between databases.
 
+mod audit;
 mod codes;
+mod comparisons;
 mod dialect;
+mod discrepancy;
 mod error;
 mod gate;
 mod idempotency;
@@ -23,6 +26,7 @@ mod postgres_tap;
 mod reader;
 mod reads;
 mod record;
+mod retention;
 mod rows;
 mod schema;
 mod session;
@@ -43,14 +47,13 @@ use diesel_async::{AsyncMysqlConnection, AsyncPgConnection};
 use uuid::Uuid;
 
 pub use crate::domain::Lease;
+pub use audit::{Chunk, Pass, Position, Sizes};
+pub use discrepancy::{Discrepancy, Finding, Subject};
 pub use error::StoreError;
 pub use gate::{Gate, Waiting};
 pub use idempotency::{IdempotencyKeys, StoredResponse};
 pub use lists::{Cursor, Lists};
-pub use maintenance::{
-    ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Pass, Position,
-    Prunable, Repaired, Sizes, Subject,
-};
+pub use maintenance::{Maintenance, Repaired};
 
 pub use operations::{
     BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
@@ -59,9 +62,11 @@ pub use operations::{
 };
 pub use reader::Reader;
 pub use record::Recorded;
+pub use retention::{ArchivedBehavior, Prunable};
 pub use statements::Sample;
-pub use verify::{Check, Difference, Verification};
+pub use verify::{Check, Difference, Journaled, Verification};
 
+use self::dialect::Dialect;
 use self::pool::{Condition, Pools, read, transact};
 use crate::config::StoreOptions;
 use crate::domain::{
@@ -169,6 +174,24 @@ impl Store {
         self.clock.now()
     }
 
+    /// Returns the statements whose cost must not follow the size of the tables, each with a name, with their
+    /// parameters in the text, for the database to explain.
+    #[must_use]
+    pub fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)> {
+        let mut all = self.old.bounded_statements(sample);
+        all.extend(audit::bounded(self.dialect(), sample));
+        all.push(retention::bounded(self.dialect(), sample));
+        all
+    }
+
+    fn dialect(&self) -> &'static dyn Dialect {
+        match &self.backend {
+            Backend::Sqlite(_) => &dialect::Sqlite,
+            Backend::Mysql(_) => &dialect::Mysql,
+            Backend::Postgres(_) => &dialect::Postgres,
+        }
+    }
+
     /// What all connections share.
     fn condition(&self) -> &Condition {
         match &self.backend {
@@ -244,10 +267,6 @@ pub trait OldStore: Operations + Maintenance + Lists + IdempotencyKeys {
 
     /// How many ledger rows have each status. A status that no row has is absent.
     fn ledger_summary(&self) -> StoreFuture<'_, BTreeMap<Status, i64>>;
-
-    /// Checks the promises that the data can show, all on one snapshot, with at most `examples`
-    /// differences each.
-    fn verify(&self, examples: usize) -> StoreFuture<'_, Verification>;
 
     /// The statements whose cost must not follow the size of the tables, each with a name, spelled out so that
     /// the database can explain how it carries them out.
