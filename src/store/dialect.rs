@@ -116,12 +116,6 @@ pub(super) trait Dialect: Send + Sync {
     /// These bytes, spelled in hexadecimal.
     fn hex(&self, bytes: &str) -> String;
 
-    /// What makes the next transaction read from one snapshot, said before it begins.
-    fn before_snapshot(&self) -> Option<&'static str>;
-
-    /// What makes a transaction read from one snapshot, said as it begins.
-    fn in_snapshot(&self) -> Option<&'static str>;
-
     /// Changes the rows of a table, under the alias `e`, that match a row of the batch `rows`.
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
         let set = join(set, |(column, value)| format!("{column} = {value}"));
@@ -214,15 +208,6 @@ impl Dialect for Sqlite {
     fn hex(&self, bytes: &str) -> String {
         format!("hex({bytes})")
     }
-
-    // A deferred transaction in WAL mode reads from one snapshot anyway.
-    fn before_snapshot(&self) -> Option<&'static str> {
-        None
-    }
-
-    fn in_snapshot(&self) -> Option<&'static str> {
-        None
-    }
 }
 
 /// PostgreSQL 14 or newer.
@@ -299,14 +284,6 @@ impl Dialect for Postgres {
 
     fn hex(&self, bytes: &str) -> String {
         format!("encode({bytes}, 'hex')")
-    }
-
-    fn before_snapshot(&self) -> Option<&'static str> {
-        None
-    }
-
-    fn in_snapshot(&self) -> Option<&'static str> {
-        Some("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     }
 }
 
@@ -428,14 +405,6 @@ impl Dialect for Mysql {
 
     fn hex(&self, bytes: &str) -> String {
         format!("HEX({bytes})")
-    }
-
-    fn before_snapshot(&self) -> Option<&'static str> {
-        Some("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-    }
-
-    fn in_snapshot(&self) -> Option<&'static str> {
-        None
     }
 
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {

@@ -43,20 +43,13 @@ pub(super) mod prelude {
         ResourceType, Started, Status, UserId, Version, VersionedState,
     };
     pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
-    pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
     pub(in crate::store) use crate::store::gate::Gate;
     pub(in crate::store) use crate::store::idempotency::{IdempotencyKeys, StoredResponse};
     pub(in crate::store) use crate::store::idempotency_rows::KeptRow;
     pub(in crate::store) use crate::store::lists::{Cursor, Lists};
-    pub(in crate::store) use crate::store::maintenance::{
-        ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Pass, Position, Prunable,
-        Repaired, Sizes, Subject,
-    };
-    pub(in crate::store) use crate::store::maintenance_rows::{
-        BehaviorRow, BoundRow, CountFindingRow, EventFindingRow, IdRow, JournaledRow,
-        LikeFindingRow, LikesRow, chunk_params, position_param, restored_columns,
-    };
+    pub(in crate::store) use crate::store::maintenance::Repaired;
+    pub(in crate::store) use crate::store::maintenance_rows::{IdRow, LikesRow, restored_columns};
     pub(in crate::store) use crate::store::migrate::{
         LeaseLost, LeaseStatements, MigrationLease, Target, lost, migration_error,
     };
@@ -70,24 +63,21 @@ pub(super) mod prelude {
         MomentRow, PlaceRow, QuarantineEntryRow, intervention_columns,
     };
     pub(in crate::store) use crate::store::pool::{
-        INSPECT_TIMEOUTS, Pool, Pools, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT,
-        connections, lock_wait, old_in_transaction, old_transact, within,
+        Pool, Pools, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, connections, lock_wait, old_in_transaction,
+        old_transact, within,
     };
     pub(in crate::store) use crate::store::read_models::{CountRow, StateRow};
-    pub(in crate::store) use crate::store::reads::PairRow;
     pub(in crate::store) use crate::store::rows::{
-        DifferenceRow, EventRow, LeaseRow, Param, QuarantinedRow, Query, TotalRow, id_text,
-        lease_params, page_params, time_text, word,
+        EventRow, LeaseRow, Param, QuarantinedRow, Query, TotalRow, id_text, lease_params,
+        page_params, time_text, word,
     };
     pub(in crate::store) use crate::store::sql::{
         sql_idempotency, sql_lists, sql_maintenance, sql_migrations, sql_operations, sql_server,
         sql_store,
     };
-    pub(in crate::store) use crate::store::statements::{
-        COUNTED_EXACTLY, LEDGER, Statement, Statements,
-    };
+    pub(in crate::store) use crate::store::statements::{COUNTED_EXACTLY, Statement, Statements};
     pub(in crate::store) use crate::store::{
-        Check, Maintenance, OldStore, Operations, QuarantinedEvent, Sample, StoreFuture,
-        StoreOptions, Verification,
+        Discrepancy, Finding, Maintenance, OldStore, Operations, QuarantinedEvent, Sample,
+        StoreFuture, StoreOptions, Subject,
     };
 }
