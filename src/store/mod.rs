@@ -11,11 +11,10 @@ mod dialect;
 mod discrepancy;
 mod error;
 mod gate;
+mod history;
 mod idempotency;
 mod idempotency_rows;
 mod lists;
-mod maintenance;
-mod maintenance_rows;
 mod migrate;
 mod mysql;
 mod operations;
@@ -23,9 +22,11 @@ mod operations_rows;
 mod pool;
 mod postgres;
 mod postgres_tap;
+mod read_models;
 mod reader;
 mod reads;
 mod record;
+mod repair;
 mod retention;
 mod rows;
 mod schema;
@@ -53,7 +54,6 @@ pub use error::StoreError;
 pub use gate::{Gate, Waiting};
 pub use idempotency::{IdempotencyKeys, StoredResponse};
 pub use lists::{Cursor, Lists};
-pub use maintenance::{Maintenance, Repaired};
 
 pub use operations::{
     BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
@@ -62,6 +62,7 @@ pub use operations::{
 };
 pub use reader::Reader;
 pub use record::Recorded;
+pub use repair::Repaired;
 pub use retention::{ArchivedBehavior, Prunable};
 pub use statements::Sample;
 pub use verify::{Check, Difference, Journaled, Verification};
@@ -217,7 +218,7 @@ impl std::ops::Deref for Store {
 }
 
 /// The operations that have not moved into files of their own yet: see `session.rs` for how to move one.
-pub trait OldStore: Operations + Maintenance + Lists + IdempotencyKeys {
+pub trait OldStore: Operations + Lists + IdempotencyKeys {
     /// Answers if the database does.
     fn ping(&self) -> StoreFuture<'_, ()>;
 

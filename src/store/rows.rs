@@ -15,6 +15,13 @@ use crate::domain::{
     VersionedState,
 };
 
+/// An event id.
+#[derive(Debug, QueryableByName)]
+pub(super) struct IdRow {
+    #[diesel(sql_type = Text)]
+    pub(super) bound: String,
+}
+
 /// The row of `schema_lease`.
 #[derive(Debug, QueryableByName)]
 pub(super) struct LeaseRow {

@@ -3,7 +3,6 @@
 
 mod idempotency;
 mod lists;
-mod maintenance;
 mod migrations;
 mod operations;
 mod pipeline;
@@ -11,7 +10,6 @@ mod server;
 
 pub(super) use idempotency::sql_idempotency;
 pub(super) use lists::sql_lists;
-pub(super) use maintenance::sql_maintenance;
 pub(super) use migrations::sql_migrations;
 pub(super) use operations::sql_operations;
 pub(super) use pipeline::sql_store;
@@ -49,8 +47,6 @@ pub(super) mod prelude {
     pub(in crate::store) use crate::store::idempotency::{IdempotencyKeys, StoredResponse};
     pub(in crate::store) use crate::store::idempotency_rows::KeptRow;
     pub(in crate::store) use crate::store::lists::{Cursor, Lists};
-    pub(in crate::store) use crate::store::maintenance::Repaired;
-    pub(in crate::store) use crate::store::maintenance_rows::{IdRow, LikesRow, restored_columns};
     pub(in crate::store) use crate::store::migrate::{
         LeaseLost, LeaseStatements, MigrationLease, Target, lost, migration_error,
     };
@@ -68,17 +64,16 @@ pub(super) mod prelude {
         old_transact, within,
     };
     pub(in crate::store) use crate::store::rows::{
-        CountRow, EventRow, LeaseRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,
-        claim_columns, history_columns, id_text, lease_params, page_params, resource_rows,
-        time_text, word,
+        CountRow, EventRow, IdRow, LeaseRow, PairRow, Param, QuarantinedRow, Query, StateRow,
+        TotalRow, claim_columns, history_columns, id_text, lease_params, page_params,
+        resource_rows, time_text, word,
     };
     pub(in crate::store) use crate::store::sql::{
-        sql_idempotency, sql_lists, sql_maintenance, sql_migrations, sql_operations, sql_server,
-        sql_store,
+        sql_idempotency, sql_lists, sql_migrations, sql_operations, sql_server, sql_store,
     };
     pub(in crate::store) use crate::store::statements::{COUNTED_EXACTLY, Statement, Statements};
     pub(in crate::store) use crate::store::{
-        Claimed, Discrepancy, FailedAttempt, Finding, Found, Lease, Maintenance, OldStore,
-        Operations, QuarantinedEvent, Sample, Settled, StoreFuture, StoreOptions, Subject,
+        Claimed, FailedAttempt, Found, Lease, OldStore, Operations, QuarantinedEvent, Sample,
+        Settled, StoreFuture, StoreOptions,
     };
 }

@@ -418,7 +418,6 @@ macro_rules! sql_store {
         }
 
         sql_operations!($store, $connection, $begin);
-        sql_maintenance!($store, $connection, $begin);
         sql_lists!($store, $connection);
         sql_idempotency!($store, $connection, $begin);
 
