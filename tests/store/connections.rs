@@ -25,14 +25,14 @@ fn store_reconnects_after_a_restart(kind: Kind) {
     rows.extend(bench.record(&[like(2, 7)]));
     server.stop();
     server.run();
-    bench.ask(|store| store.ping());
+    bench.ask(likewise::store::Store::ping);
     bench.sync(&rows);
 
     // While it is away, every call says so, soon, and as what may pass.
     server.kill();
     for _ in 0..2 {
         let error = bench
-            .attempt(|store| store.ping())
+            .attempt(likewise::store::Store::ping)
             .expect_err("no database");
         assert_eq!(error.kind(), FailureKind::Infrastructure, "{error}");
         let error = bench.attempt(|store| store.sync(&rows, chrono::Utc::now()));
