@@ -56,6 +56,12 @@ impl CacheRebuild {
         }
     }
 
+    /// The number of entries dropped so far.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Drops the next entries; `None` if there are none left.
     ///
     /// # Errors
