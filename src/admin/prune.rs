@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_age_that_no_row_can_have_prunes_nothing() {
+    fn age_beyond_any_row_prunes_nothing() {
         let now = Utc::now();
         let day = Duration::from_secs(86_400);
         assert_eq!(so_long_before(now, None), None);

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
+use harness::journal::Journal;
 use serde::Serialize;
 
-use super::verify_journal::Told;
-use super::{Failure, verify_cache};
+use super::{Failure, verify_cache, verify_journal};
 use crate::cache::RedisCache;
 use crate::config::Settings;
 use crate::domain::Status;
@@ -52,32 +52,36 @@ struct Report {
     verification: Verification,
 }
 
-/// What the journal says.
+/// The numbers of the journal.
 #[derive(Serialize)]
 struct Journaled {
     acknowledged: usize,
     refused: usize,
     unknown: usize,
-    /// Pairs whose last request was not acknowledged, so that they may be in either state.
+    /// Pairs that may be in either state, because their last request was not acknowledged.
     ambiguous_pairs: usize,
-    /// Whether the last line was cut off.
+    /// Whether the last line is incomplete.
     torn: bool,
 }
 
 impl Journaled {
-    fn of(told: &Told) -> Self {
+    fn of(journal: &Journal) -> Self {
         Self {
-            acknowledged: told.acknowledged(),
-            refused: told.refused,
-            unknown: told.unknown,
-            ambiguous_pairs: told.ambiguous(),
-            torn: told.torn,
+            acknowledged: journal.acknowledged.len(),
+            refused: journal.refused,
+            unknown: journal.unknown,
+            ambiguous_pairs: journal.ambiguous(),
+            torn: journal.torn,
         }
     }
 }
 
 pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<ExitCode, Failure> {
-    let told = arguments.journal.as_deref().map(Told::read).transpose()?;
+    let journal = arguments
+        .journal
+        .as_deref()
+        .map(Journal::read)
+        .transpose()?;
     let store = store::connect(&settings.store).await?;
     let started = Instant::now();
     let longest = Duration::from_secs(arguments.wait);
@@ -94,12 +98,12 @@ pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<Exi
             .checks
             .push(verify_cache::compare(&cache, store.as_ref(), most, EXAMPLES).await?);
     }
-    if let Some(told) = &told {
-        let checks = told.compare(store.as_ref(), EXAMPLES).await?;
+    if let Some(journal) = &journal {
+        let checks = verify_journal::compare(journal, store.as_ref(), EXAMPLES).await?;
         verification.checks.extend(checks);
     }
     let report = Report {
-        journal: told.as_ref().map(Journaled::of),
+        journal: journal.as_ref().map(Journaled::of),
         holds: verification.holds(),
         waited_seconds: waited.as_secs_f64(),
         ledger: store.ledger_summary().await?,

@@ -186,7 +186,7 @@ mod tests {
     /// The likes of every type, and the place after which a page of all of them begins: the pages of the
     /// types hold together exactly what comes after it.
     #[test]
-    fn after_a_place_each_type_goes_on_where_the_list_of_all_does() {
+    fn merged_list_resumes_each_type_at_the_cursor() {
         let mut all = Vec::new();
         for resource_type in ResourceType::ALL {
             for (version, id) in [(5, 1), (5, 2), (4, 9), (6, 1), (4, i64::MAX)] {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_says_whether_there_is_more() {
+    fn page_reports_whether_more_follow() {
         assert_eq!(Page::of(vec![1, 2, 3], 2).last(), Some(&2));
         assert_eq!(Page::of(vec![1, 2], 2).last(), None);
         assert_eq!(Page::of(Vec::<i32>::new(), 2).last(), None);

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_codes_and_triggers_count_and_do_not_end_a_row_at_once() {
+    fn unknown_codes_and_triggers_count_as_rejections() {
         assert_eq!(
             kind(Meaning::of_mysql(1644, "45000")),
             FailureKind::Rejected

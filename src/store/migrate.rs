@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn closed_gate_says_what_is_waited_for() {
+    fn closed_gate_names_what_it_waits_for() {
         let gate = Gate::closed();
         gate.wait_for(Waiting::ForDatabase("connection refused".to_owned()));
         let error = gate.pass().expect_err("a closed gate");

@@ -111,7 +111,7 @@ mod tests {
     const WAIT: Duration = Duration::from_secs(2);
 
     #[test]
-    fn database_that_answers_no_read_is_left_alone_for_a_while() {
+    fn unresponsive_database_is_not_read_for_a_while() {
         let began = Instant::now();
         let ended = began + WAIT;
         let mut sight = Sight::default();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_read_beside_answered_ones_blinds_nothing() {
+    fn one_slow_read_does_not_stop_other_reads() {
         let began = Instant::now();
         let mut sight = Sight::default();
         sight.answered(began + WAIT / 2);

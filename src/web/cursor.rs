@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_comes_back_as_what_it_was_written_for_and_nothing_else_is_one() {
+    fn cursor_round_trips_and_anything_else_is_rejected() {
         let after = After {
             at: DateTime::UNIX_EPOCH,
             id: Uuid::max(),

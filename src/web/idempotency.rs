@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn different_parts_have_different_hashes() {
+    fn request_parts_change_the_hash() {
         assert_eq!(hash(&[b"a", b"b"]), hash(&[b"a", b"b"]));
         assert_ne!(hash(&[b"ab", b""]), hash(&[b"a", b"b"]));
         assert_ne!(hash(&[b"", b"ab"]), hash(&[b"ab", b""]));

@@ -11,10 +11,10 @@ use uuid::Uuid;
 use super::bench::Bench;
 
 on_every_database!(
-    one_attempt_works_on_a_request_and_its_answer_stands_for_a_day,
-    a_request_that_lapses_is_taken_with_the_events_it_had,
+    one_attempt_runs_and_its_answer_is_kept_for_a_day,
+    lapsed_request_is_taken_over_with_its_events,
     each_request_of_a_batch_has_its_own_answer,
-    old_requests_are_forgotten,
+    old_requests_are_deleted,
 );
 
 const LEASE: Duration = Duration::from_secs(15);
@@ -54,7 +54,7 @@ fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).expect("a moment")
 }
 
-fn one_attempt_works_on_a_request_and_its_answer_stands_for_a_day(bench: &Bench) {
+fn one_attempt_runs_and_its_answer_is_kept_for_a_day(bench: &Bench) {
     let now = now();
     let first = request("a", "f");
     assert_eq!(
@@ -90,7 +90,7 @@ fn one_attempt_works_on_a_request_and_its_answer_stands_for_a_day(bench: &Bench)
     );
 }
 
-fn a_request_that_lapses_is_taken_with_the_events_it_had(bench: &Bench) {
+fn lapsed_request_is_taken_over_with_its_events(bench: &Bench) {
     let now = now();
     let first = request("a", "f");
     begin_one(bench, &first, now);
@@ -151,7 +151,7 @@ fn each_request_of_a_batch_has_its_own_answer(bench: &Bench) {
     assert_eq!(begin(bench, &[], now), []);
 }
 
-fn old_requests_are_forgotten(bench: &Bench) {
+fn old_requests_are_deleted(bench: &Bench) {
     let now = now();
     let requests: Vec<_> = ["a", "b", "c"].map(|id| request(id, "f")).into();
     begin(bench, &requests, now);

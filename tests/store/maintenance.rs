@@ -16,17 +16,17 @@ use super::bench::{Bench, comment, foreign, history, like, now, own};
 use crate::support::seed;
 
 on_every_database!(
-    what_is_in_order_is_left_alone,
-    each_corruption_is_found_and_mended,
-    a_mended_like_and_its_count_are_committed_together,
-    random_corruptions_are_all_mended,
-    read_models_and_ledger_come_back_from_the_behaviors_alone,
-    a_repair_beside_the_live_pipeline_never_makes_a_state_wrong,
-    pruned_ledger_rows_are_missed_by_nobody,
-    pruned_behaviors_leave_what_the_read_models_stand_on,
+    consistent_data_is_left_unchanged,
+    each_corruption_is_found_and_repaired,
+    repaired_like_and_count_commit_together,
+    random_corruptions_are_all_repaired,
+    read_models_and_ledger_are_rebuilt_from_behaviors,
+    repair_beside_live_traffic_never_corrupts_a_state,
+    pruned_ledger_rows_are_not_missed,
+    pruned_behaviors_keep_the_read_models_valid,
     repair_leaves_no_count_below_zero,
     audit_resumes_where_it_stopped,
-    stopped_audit_job_is_resumed_by_the_next_worker,
+    stopped_audit_job_resumes_on_the_next_worker,
 );
 
 const PASSES: [Pass; 6] = [
@@ -81,8 +81,8 @@ fn complete(bench: &Bench, events: &[BehaviorEvent]) {
     bench.sync(&rows);
 }
 
-fn what_is_in_order_is_left_alone(bench: &Bench) {
-    let mut rng = seed::rng("what_is_in_order_is_left_alone");
+fn consistent_data_is_left_unchanged(bench: &Bench) {
+    let mut rng = seed::rng("consistent_data_is_left_unchanged");
     complete(bench, &history(300, &mut rng));
     // On its way, and behaviors that are no likes.
     bench.record(&[like(99, 7)]);
@@ -159,7 +159,7 @@ const PLANTED: [(&str, Finding); 14] = [
     ),
 ];
 
-fn each_corruption_is_found_and_mended(bench: &Bench) {
+fn each_corruption_is_found_and_repaired(bench: &Bench) {
     let video = Resource::video(7);
     complete(
         bench,
@@ -192,7 +192,7 @@ fn each_corruption_is_found_and_mended(bench: &Bench) {
 }
 
 /// Counts that equal their rows still do so after each repair, without another that counts anew.
-fn a_mended_like_and_its_count_are_committed_together(bench: &Bench) {
+fn repaired_like_and_count_commit_together(bench: &Bench) {
     let video = Resource::video(7);
     complete(
         bench,
@@ -239,8 +239,8 @@ fn corrupt(bench: &Bench, rng: &mut SmallRng) {
     bench.database().execute(&[&statement]);
 }
 
-fn random_corruptions_are_all_mended(bench: &Bench) {
-    let mut rng = seed::rng("random_corruptions_are_all_mended");
+fn random_corruptions_are_all_repaired(bench: &Bench) {
+    let mut rng = seed::rng("random_corruptions_are_all_repaired");
     complete(bench, &history(400, &mut rng));
     for round in 0..4 {
         for _ in 0..15 {
@@ -253,8 +253,8 @@ fn random_corruptions_are_all_mended(bench: &Bench) {
     }
 }
 
-fn read_models_and_ledger_come_back_from_the_behaviors_alone(bench: &Bench) {
-    let mut rng = seed::rng("read_models_and_ledger_come_back_from_the_behaviors_alone");
+fn read_models_and_ledger_are_rebuilt_from_behaviors(bench: &Bench) {
+    let mut rng = seed::rng("read_models_and_ledger_are_rebuilt_from_behaviors");
     complete(bench, &history(400, &mut rng));
     let state = |table: &str| {
         bench
@@ -274,10 +274,10 @@ fn read_models_and_ledger_come_back_from_the_behaviors_alone(bench: &Bench) {
     bench.verified();
 }
 
-fn a_repair_beside_the_live_pipeline_never_makes_a_state_wrong(bench: &Bench) {
+fn repair_beside_live_traffic_never_corrupts_a_state(bench: &Bench) {
     let events = history(
         600,
-        &mut seed::rng("a_repair_beside_the_live_pipeline_never_makes_a_state_wrong"),
+        &mut seed::rng("repair_beside_live_traffic_never_corrupts_a_state"),
     );
     let database = bench.database();
     std::thread::scope(|scope| {
@@ -293,7 +293,7 @@ fn a_repair_beside_the_live_pipeline_never_makes_a_state_wrong(bench: &Bench) {
             })
             .collect();
         // Every pair and every count over and over, whether it looks wrong or not.
-        let mut rng = seed::rng("a_repair_beside_the_live_pipeline_never_makes_a_state_wrong");
+        let mut rng = seed::rng("repair_beside_live_traffic_never_corrupts_a_state");
         while workers.iter().any(|worker| !worker.is_finished()) {
             let mut suspects = Vec::new();
             for _ in 0..10 {
@@ -336,13 +336,10 @@ fn suspect(finding: Finding, subject: likewise::store::Subject) -> Discrepancy {
 
 const OLD: &str = "'2020-01-01 00:00:00'";
 
-fn pruned_ledger_rows_are_missed_by_nobody(bench: &Bench) {
+fn pruned_ledger_rows_are_not_missed(bench: &Bench) {
     complete(
         bench,
-        &history(
-            50,
-            &mut seed::rng("pruned_ledger_rows_are_missed_by_nobody"),
-        ),
+        &history(50, &mut seed::rng("pruned_ledger_rows_are_not_missed")),
     );
     bench.record(&[like(99, 7)]);
     bench.database().execute(&[
@@ -377,8 +374,8 @@ fn pruned_ledger_rows_are_missed_by_nobody(bench: &Bench) {
     );
 }
 
-fn pruned_behaviors_leave_what_the_read_models_stand_on(bench: &Bench) {
-    let mut rng = seed::rng("pruned_behaviors_leave_what_the_read_models_stand_on");
+fn pruned_behaviors_keep_the_read_models_valid(bench: &Bench) {
+    let mut rng = seed::rng("pruned_behaviors_keep_the_read_models_valid");
     complete(bench, &history(300, &mut rng));
     let video = Resource::video(1);
     bench.record(&[foreign(1, video, BehaviorType::View, 5, "feed")]);
@@ -516,7 +513,7 @@ fn job(bench: &Bench, id: &str) -> Job {
     bench.ask(|store| store.job(id)).expect("the job")
 }
 
-fn stopped_audit_job_is_resumed_by_the_next_worker(bench: &Bench) {
+fn stopped_audit_job_resumes_on_the_next_worker(bench: &Bench) {
     of_users(bench, 50);
     let id = audit_job(bench).id;
     // The first worker stops after two steps: behaviors and ledger are done.

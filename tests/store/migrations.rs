@@ -41,7 +41,7 @@ fn each_database_has_the_same_tables_and_columns() {
 }
 
 #[test]
-fn migrating_again_runs_nothing() {
+fn second_migration_runs_nothing() {
     for kind in KINDS {
         let bench = Bench::new(kind);
         bench.record(&[super::bench::like(1, 1)]);
@@ -52,7 +52,7 @@ fn migrating_again_runs_nothing() {
 }
 
 #[test]
-fn processes_that_migrate_at_once_all_succeed() {
+fn concurrent_migrations_all_succeed() {
     for kind in [Kind::MariaDb, Kind::Postgres] {
         let setup = Setup::new().on(&Database::hosted(kind));
         let processes = [(); 3].map(|()| setup.launch(&["migrate"]));
@@ -69,7 +69,7 @@ fn processes_that_migrate_at_once_all_succeed() {
 
 /// Where each statement is committed on its own, it may be done and not noted.
 #[test]
-fn a_migration_that_was_killed_before_it_was_noted_is_run_again() {
+fn migration_killed_before_its_record_runs_again() {
     let bench = Bench::new(Some(Kind::MariaDb));
     let (database, noted) = (bench.database(), "__diesel_schema_migrations");
     let all = database.number(&format!("SELECT COUNT(*) FROM {noted}"));
@@ -100,7 +100,7 @@ fn setups() -> [Setup; 3] {
 }
 
 #[test]
-fn services_that_start_at_once_on_a_new_database_are_all_ready() {
+fn concurrent_starts_on_a_new_database_become_ready() {
     for setup in setups() {
         let others = [(); 3].map(|()| setup.beside());
         let database = setup.database().clone();
@@ -176,7 +176,7 @@ const NOTED: &str =
     "SELECT COUNT(*) FROM __diesel_schema_migrations WHERE version = '20261125000047'";
 
 #[test]
-fn migrator_killed_in_a_statement_is_succeeded_by_another() {
+fn killed_migrator_is_replaced_by_another() {
     let setup = Setup::new().on(&Database::hosted(Kind::MariaDb));
     assert_eq!(setup.run(&["migrate"]).code, Some(0));
     let database = setup.database();
@@ -219,7 +219,7 @@ fn migrator_killed_in_a_statement_is_succeeded_by_another() {
 }
 
 #[test]
-fn migration_waits_for_locks_longer_than_the_service_does() {
+fn migration_waits_longer_for_locks_than_the_service() {
     let setup = Setup::new().on(&Database::hosted(Kind::Postgres));
     assert_eq!(setup.run(&["migrate"]).code, Some(0));
     let database = setup.database();
@@ -245,7 +245,7 @@ fn migration_waits_for_locks_longer_than_the_service_does() {
 }
 
 #[test]
-fn older_version_starts_beside_a_newer_one() {
+fn older_release_starts_beside_a_newer_one() {
     for setup in setups() {
         assert_eq!(setup.run(&["migrate"]).code, Some(0));
         let database = setup.database();
@@ -263,7 +263,7 @@ fn older_version_starts_beside_a_newer_one() {
 }
 
 #[test]
-fn tables_that_lack_a_migration_are_refused() {
+fn tables_that_lack_a_migration_are_rejected() {
     let setup = Setup::new();
     assert_eq!(setup.run(&["migrate"]).code, Some(0));
     forget_last_migration(setup.database());

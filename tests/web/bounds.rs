@@ -42,7 +42,7 @@ fn trickle(service: &Service, start: &str, rest: &str) -> (Option<RawAnswer>, Du
 }
 
 #[test]
-fn a_client_that_trickles_is_cut_off_and_stores_nothing() {
+fn slow_client_is_disconnected_and_stores_nothing() {
     let service = Setup::new().start();
     let head = format!("PUT {PATH} HTTP/1.1\r\nHost: localhost\r\nX-User-Id: 42\r\n");
     let cases = [
@@ -96,7 +96,7 @@ fn a_client_that_trickles_is_cut_off_and_stores_nothing() {
 }
 
 #[test]
-fn what_is_too_long_is_refused() {
+fn oversized_requests_are_rejected() {
     let service = Setup::new().start();
     let client = service.client();
     let long = |bytes| "x".repeat(bytes);
@@ -145,7 +145,7 @@ fn what_is_too_long_is_refused() {
 }
 
 #[test]
-fn a_request_is_answered_in_time_and_the_like_that_it_began_comes_to_its_end() {
+fn timed_out_request_still_finishes_its_like() {
     let service = Setup::new()
         .set("LIKEWISE_REQUEST_TIMEOUT_SECONDS", 1)
         .start();
@@ -175,7 +175,7 @@ fn a_request_is_answered_in_time_and_the_like_that_it_began_comes_to_its_end() {
 }
 
 #[test]
-fn a_client_that_pauses_or_waits_for_long_keeps_its_connection() {
+fn pausing_client_keeps_its_connection() {
     const PAUSE: Duration = Duration::from_millis(1_500);
     const REQUESTS: usize = 5;
     let service = Setup::new().start();

@@ -679,7 +679,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_bound_where_the_text_names_them_and_as_often() {
+    fn parameters_bind_at_each_place_the_text_names() {
         let statement = Statement::from("a $2 b $1 c '$[0]' $2 d".to_owned());
         let pieces: Vec<_> = statement
             .pieces

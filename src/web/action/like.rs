@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_and_actions_come_in_every_form_that_clients_send() {
+    fn every_client_form_of_ids_and_actions_is_read() {
         let video = (Resource::video(7), BehaviorType::Like);
         for text in [
             r#"{"video_id": 7, "action_type": "1"}"#,

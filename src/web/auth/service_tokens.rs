@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_found_by_its_hash_alone() {
+    fn token_is_found_by_its_hash() {
         let text = entry("feed", "lkw_a", "\"likes:read\"")
             + &entry("ops", "lkw_b", "\"admin:read\", \"admin:operate\"");
         let tokens = ServiceTokens::parse(&text).expect("valid");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_admin_token_is_refused() {
+    fn short_admin_token_is_rejected() {
         let load = |text: String| ServiceTokens::load(None, Some(&Secret::new(text)));
         let refused = load("x".repeat(ADMIN_TOKEN_BYTES - 1));
         let Err(error @ AuthError::WeakAdminToken) = refused else {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_right_in_the_file_is_refused_without_quoting_it() {
+    fn invalid_token_file_is_rejected_without_quoting_it() {
         let pasted = "lkw_0123456789";
         for (text, said) in [
             (entry("admin", "a", "\"likes:read\""), "must not be 'admin'"),

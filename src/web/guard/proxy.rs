@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_shows_by_its_headers_or_its_version() {
+    fn proxy_is_detected_by_headers_or_http_version() {
         for header in [
             "forwarded",
             "via",

@@ -35,13 +35,13 @@ const JOURNAL: &str = "journal.ndjson";
 const WAIT: &str = "360";
 
 #[test]
-fn faults_on_mariadb_redis_nats_api_and_workers_lose_and_double_nothing() {
+fn random_faults_lose_and_double_nothing_on_mariadb_stack() {
     let rng = seed::rng("chaos on mariadb");
     Chaos::on_parts(Kind::MariaDb, rng).run(Duration::from_secs(25));
 }
 
 #[test]
-fn faults_on_the_embedded_service_lose_and_double_nothing() {
+fn random_faults_lose_and_double_nothing_embedded() {
     let rng = seed::rng("chaos embedded");
     Chaos::embedded(rng).run(Duration::from_secs(12));
 }
@@ -49,7 +49,7 @@ fn faults_on_the_embedded_service_lose_and_double_nothing() {
 /// What `scripts/chaos` runs.
 #[test]
 #[ignore = "for as long as LIKEWISE_CHAOS_SECONDS says; see scripts/chaos"]
-fn faults_for_as_long_as_asked_lose_and_double_nothing() {
+fn random_faults_for_a_given_time() {
     let variable = |name: &str| std::env::var(name).ok();
     let seconds =
         variable("LIKEWISE_CHAOS_SECONDS").map_or(600, |text| text.parse().expect("a number"));
@@ -273,14 +273,14 @@ fn summary(json: &str) -> String {
 }
 
 #[test]
-fn nats_away_under_a_steady_load_leaves_nothing_behind() {
+fn nats_outage_under_load_leaves_no_backlog() {
     outage(Duration::from_secs(8));
 }
 
 /// What `scripts/chaos --outage` runs.
 #[test]
 #[ignore = "for as long as LIKEWISE_OUTAGE_SECONDS says; see scripts/chaos"]
-fn nats_away_for_as_long_as_asked_leaves_nothing_behind() {
+fn nats_outage_for_a_given_time() {
     let seconds = std::env::var("LIKEWISE_OUTAGE_SECONDS").ok();
     let seconds = seconds.map_or(60, |text| text.parse().expect("a number"));
     outage(Duration::from_secs(seconds));

@@ -1,5 +1,5 @@
-//! Reads recorded interactions: lines of `user_id,video_id`, plain or gzip. `load` goes through the file twice,
-//! once to check and count it, once to send it, so that memory stays flat however long the file is.
+//! Reads files of recorded interactions: lines of `user_id,video_id`, plain or gzip. `load` reads a file twice,
+//! first to check and count it, then to send it, so that memory use does not depend on the file's length.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::interaction::{Interaction, is_header, parse};
+use crate::interaction::{Interaction, is_header, parse};
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Two numbers and a comma need 39. A file without line ends must not be read into memory whole.
+/// Two numbers and a comma need 39. The bound keeps a file without line ends out of memory.
 const LONGEST_LINE_BYTES: u64 = 256;
 
 /// Why a file of interactions cannot be used.
@@ -23,33 +23,33 @@ pub enum InteractionsError {
     Open {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: io::Error,
     },
     /// A pipe or a directory.
     #[error("{path} is not a regular file; it is read twice, so save it to one first", path = path.display())]
     NotAFile {
-        /// What was given.
+        /// The path.
         path: PathBuf,
     },
-    /// The file breaks off: a read error, or damaged gzip data.
+    /// A read error, or damaged gzip data.
     #[error("cannot read {path} beyond line {line}: {reason}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// The line near which it broke off, from 1.
+        /// The last line that was read, from 1.
         line: u64,
-        /// What the system or the decompressor said.
+        /// The error of the system or of the decompressor.
         reason: io::Error,
     },
-    /// A line that is no interaction.
+    /// A line is not an interaction.
     #[error("{path}, line {line}: expected `user_id,video_id`, two whole numbers above 0, found `{found}`", path = path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: u64,
-        /// What stands there, shortened.
+        /// The line, truncated.
         found: String,
     },
     /// No interaction at all.
@@ -72,7 +72,7 @@ pub struct Interactions {
 }
 
 impl Interactions {
-    /// Opens a file; gzip is known by the name's `.gz` or by the first bytes.
+    /// Opens a file. Gzip is detected by the extension `.gz` or by the first bytes.
     ///
     /// # Errors
     /// When the file cannot be opened, read, or is not a regular file.
@@ -102,10 +102,10 @@ impl Interactions {
         Ok(Self::new(path.to_owned(), lines))
     }
 
-    /// Goes through the whole file and counts its interactions.
+    /// Reads the whole file and counts its interactions.
     ///
     /// # Errors
-    /// The first thing that is wrong with the file, an empty one included.
+    /// The first error in the file; [`InteractionsError::Empty`] if it holds none.
     pub fn count(path: &Path) -> Result<u64, InteractionsError> {
         let count = Self::open(path)?.try_fold(0, |count, line| line.map(|_| count + 1))?;
         if count == 0 {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_read_with_or_without_a_header() {
+    fn header_line_is_optional() {
         let both = Ok(vec![(1, 2), (3, 4)]);
         assert_eq!(read(b"user_id,video_id\n1,2\n3,4\n"), both);
         assert_eq!(read(b"1,2\n3,4"), both);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_named_with_file_number_and_what_was_expected() {
+    fn error_names_file_line_and_expected_format() {
         for text in [
             "user_id,video_id\n1,2\n\n3,x\n",
             "user_id,video_id\r\n1,2\r\n\r\n3,x",
@@ -247,19 +247,19 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_tolerated_on_the_first_line_only() {
+    fn header_is_accepted_on_the_first_line_only() {
         assert!(read(b"1,2\nuser_id,video_id\n").is_err());
         assert!(read(b"user_id,video_id\nuser_id,video_id\n1,2\n").is_err());
     }
 
     #[test]
-    fn a_long_bad_line_is_shortened() {
+    fn long_invalid_line_is_truncated_in_the_error() {
         let message = read("é".repeat(5_000).as_bytes()).expect_err("no interaction");
         assert!(message.chars().count() < 200, "{message}");
     }
 
     #[test]
-    fn gzip_is_known_by_its_first_bytes_whatever_the_name() {
+    fn gzip_is_detected_by_magic_bytes() {
         for name in ["likes.csv.gz", "likes.csv"] {
             let (_folder, path) = saved(name, &gzip("user_id,video_id\n1,2\n3,4\n"));
             assert_eq!(Interactions::count(&path).expect(name), 2);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_that_breaks_off_is_an_error_and_not_a_short_file() {
+    fn truncated_gzip_is_an_error() {
         let whole = gzip(
             &(1..5_000)
                 .map(|id| format!("{id},{id}\n"))
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_promises_gzip_is_held_to_it() {
+    fn plain_text_named_gz_is_an_error() {
         let (_folder, path) = saved("likes.csv.gz", b"1,2\n");
         assert!(matches!(
             Interactions::count(&path),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_interactions_is_an_error() {
+    fn file_without_interactions_is_an_error() {
         let (_folder, path) = saved("likes.csv", b"user_id,video_id\n");
         assert!(matches!(
             Interactions::count(&path),

@@ -1,4 +1,4 @@
-//! The progress bar of a load, on a terminal. `load` shows it while `drive` runs.
+//! The progress bar of a load on a terminal. `load` shows it while `drive` runs.
 
 use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use super::client::Outcome;
-use super::drive::Observer;
-use super::request::Request;
+use crate::client::Outcome;
+use crate::drive::Observer;
+use crate::request::Request;
 
-/// Shown until it is dropped.
-pub(super) struct Progress {
+/// A progress bar that is shown until it is dropped.
+pub(crate) struct Progress {
     bar: ProgressBar,
     failures: Arc<AtomicU64>,
 }
 
 impl Progress {
-    /// A bar on standard error, or nothing if that is no terminal.
-    pub(super) fn start(lines: u64, unlike_ratio: f64) -> Option<Self> {
+    /// Shows a bar on standard error; `None` if that is not a terminal.
+    pub(crate) fn start(lines: u64, unlike_ratio: f64) -> Option<Self> {
         if !stderr().is_terminal() {
             return None;
         }

@@ -1,7 +1,9 @@
-//! A process under measurement. It lives no longer than its value, nor than the thread that has started it.
+//! A child process whose CPU time and memory are measured, on Linux. The benchmark starts its servers with it.
+//! The process is killed when its [`Process`] is dropped or when the thread that started it ends.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
@@ -9,107 +11,163 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::failure::Failure;
-
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Lines of a process's log that are shown when it fails.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// The number of log lines that an error shows.
 const LINES_SHOWN: usize = 20;
 
-pub(crate) struct Process {
+/// Why a process could not be started, awaited or measured.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// A system call failed.
+    #[error("{doing}: {reason}")]
+    Io {
+        /// The operation.
+        doing: &'static str,
+        /// The system's error.
+        reason: io::Error,
+    },
+    /// The process did not log the awaited text in time.
+    #[error("{name} did not start within {limit:?}; its log ends with:\n{log}")]
+    NotStarted {
+        /// The process.
+        name: &'static str,
+        /// The time limit.
+        limit: Duration,
+        /// The end of its log.
+        log: String,
+    },
+    /// The process ended before it logged the awaited text.
+    #[error("{name} ended ({status}); its log ends with:\n{log}")]
+    Ended {
+        /// The process.
+        name: &'static str,
+        /// Its exit status.
+        status: ExitStatus,
+        /// The end of its log.
+        log: String,
+    },
+    /// A file in `/proc` is missing or has an unexpected form.
+    #[error("cannot read {}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        reason: String,
+    },
+}
+
+/// A running child process that logs to a file.
+#[derive(Debug)]
+pub struct Process {
     name: &'static str,
     child: Child,
     log: PathBuf,
 }
 
-/// What a process has used up.
+/// The resources that a process has used since its start.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Usage {
-    /// On all its threads, in user and kernel mode.
-    pub(crate) cpu: Duration,
-    /// The most memory it has had resident, in bytes.
-    pub(crate) peak_memory: u64,
+pub struct Usage {
+    /// CPU time of all threads, in user and kernel mode.
+    pub cpu: Duration,
+    /// Peak resident memory, in bytes.
+    pub peak_memory: u64,
 }
 
 impl Process {
-    /// Starts a program in a folder, where it also logs.
-    pub(crate) fn start(
+    /// Starts a program in a folder. Its standard error goes to the file `{name}.log` there.
+    ///
+    /// # Errors
+    /// [`ProcessError::Io`].
+    pub fn start(
         name: &'static str,
         command: &mut Command,
         folder: &Path,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ProcessError> {
         let log = folder.join(format!("{name}.log"));
-        let file = File::create(&log).map_err(Failure::doing("making a log file"))?;
+        let file = File::create(&log).map_err(doing("making a log file"))?;
         let child = command
             .current_dir(folder)
             .stderr(file)
             .spawn()
-            .map_err(Failure::doing("starting a process"))?;
+            .map_err(doing("starting a process"))?;
         Ok(Self { name, child, log })
     }
 
-    pub(crate) const fn name(&self) -> &'static str {
+    /// The name given at its start.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Waits until it logs this text; answers the rest of that line.
-    pub(crate) async fn logged(
-        &mut self,
-        text: &str,
-        patience: Duration,
-    ) -> Result<String, Failure> {
+    /// Waits until it logs `text` and returns the rest of that line.
+    ///
+    /// # Errors
+    /// [`ProcessError::NotStarted`] after `limit`, [`ProcessError::Ended`] if the process ends first.
+    pub async fn logged(&mut self, text: &str, limit: Duration) -> Result<String, ProcessError> {
         let started = Instant::now();
         loop {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
-            // Only whole lines: the last one may still be being written.
+            // Only whole lines: the process may still be writing the last one.
             let whole = log.rfind('\n').map_or("", |end| &log[..end]);
             if let Some((_, rest)) = whole.lines().find_map(|line| line.split_once(text)) {
                 return Ok(rest.to_owned());
             }
             if let Some(status) = self.ended()? {
-                return Err(Failure::Ended {
+                return Err(ProcessError::Ended {
                     name: self.name,
                     status,
-                    said: self.last_lines(),
+                    log: self.last_lines(),
                 });
             }
-            if started.elapsed() > patience {
-                return Err(Failure::NotStarted {
+            if started.elapsed() > limit {
+                return Err(ProcessError::NotStarted {
                     name: self.name,
-                    patience,
-                    said: self.last_lines(),
+                    limit,
+                    log: self.last_lines(),
                 });
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Waits until it has ended of its own accord.
-    pub(crate) async fn finished(&mut self) -> Result<ExitStatus, Failure> {
+    /// Waits until the process ends.
+    ///
+    /// # Errors
+    /// [`ProcessError::Io`].
+    pub async fn finished(&mut self) -> Result<ExitStatus, ProcessError> {
         loop {
             if let Some(status) = self.ended()? {
                 return Ok(status);
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    fn ended(&mut self) -> Result<Option<ExitStatus>, Failure> {
+    fn ended(&mut self) -> Result<Option<ExitStatus>, ProcessError> {
         self.child
             .try_wait()
-            .map_err(Failure::doing("waiting for a process"))
+            .map_err(doing("waiting for a process"))
     }
 
-    /// The end of what it has logged.
-    pub(crate) fn last_lines(&self) -> String {
+    /// The last lines of its log.
+    #[must_use]
+    pub fn last_lines(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")
     }
 
-    /// What it has used so far. It must not have ended.
-    pub(crate) fn usage(&self) -> Result<Usage, Failure> {
+    /// Returns the resources it has used so far.
+    ///
+    /// # Errors
+    /// [`ProcessError::Unreadable`] if it has ended.
+    pub fn usage(&self) -> Result<Usage, ProcessError> {
         usage(self.child.id())
     }
+}
+
+fn doing(doing: &'static str) -> impl Fn(io::Error) -> ProcessError {
+    move |reason| ProcessError::Io { doing, reason }
 }
 
 impl Drop for Process {
@@ -120,19 +178,22 @@ impl Drop for Process {
     }
 }
 
-/// What a process and those that it has started have used so far. It must not have ended.
-pub(crate) fn usage(id: u32) -> Result<Usage, Failure> {
+/// Returns the resources that a process and its children have used so far.
+///
+/// # Errors
+/// [`ProcessError::Unreadable`] if it has ended.
+pub fn usage(id: u32) -> Result<Usage, ProcessError> {
     let read = |file: &str| {
         let path = PathBuf::from(format!("/proc/{id}/{file}"));
         match fs::read_to_string(&path) {
             Ok(text) => Ok((path, text)),
-            Err(error) => Err(Failure::Unreadable {
+            Err(error) => Err(ProcessError::Unreadable {
                 path,
                 reason: error.to_string(),
             }),
         }
     };
-    let unreadable = |path, reason: &str| Failure::Unreadable {
+    let unreadable = |path, reason: &str| ProcessError::Unreadable {
         path,
         reason: reason.to_owned(),
     };
@@ -150,7 +211,7 @@ pub(crate) fn usage(id: u32) -> Result<Usage, Failure> {
         .split_ascii_whitespace()
         .filter_map(|id| id.parse().ok())
     {
-        // One that has just ended is not missed.
+        // A child may have ended since it was listed.
         if let Ok(part) = usage(child) {
             whole.cpu += part.cpu;
             whole.peak_memory += part.peak_memory;
@@ -159,9 +220,9 @@ pub(crate) fn usage(id: u32) -> Result<Usage, Failure> {
     Ok(whole)
 }
 
-/// A program without input and, unless told otherwise, without output. It is killed with the thread that
-/// starts it, where the system has a tool for that: no drop runs when the benchmark itself is killed.
-pub(crate) fn program(path: impl AsRef<OsStr>) -> Command {
+/// Builds a command without standard input and output. Where `setpriv` is available, the process is killed with
+/// the thread that starts it: when the parent is killed, it runs no `Drop`.
+pub fn program(path: impl AsRef<OsStr>) -> Command {
     static BOUND: LazyLock<bool> = LazyLock::new(|| {
         let help = Command::new("setpriv").arg("--help").output();
         help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--pdeathsig"))
@@ -184,7 +245,7 @@ fn cpu(stat: &str) -> Option<Duration> {
         printed
             .ok()
             .and_then(|printed| String::from_utf8_lossy(&printed.stdout).trim().parse().ok())
-            // Linux has shown this to programs since 2.6, whatever it ticks at itself.
+            // The value that Linux reports to programs since 2.6.
             .unwrap_or(100)
     });
     // The second field, the name in brackets, may itself hold spaces and brackets.

@@ -1,5 +1,5 @@
-//! Drives a load: hands requests from one shared source to a fixed number of connections and adds up what
-//! becomes of them. `load` calls it with the lines of a file, the benchmarks with requests of their own.
+//! Sends requests from one iterator over a fixed number of connections, and counts their outcomes. `load` calls
+//! [`drive`] with the lines of a file, the benchmark with requests of its own. It runs on the caller's task.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -15,23 +15,22 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::client::{Client, Failure, Outcome};
-use super::request::{Request, Target};
-use super::schedule::Schedule;
-use super::summary::Summary;
+use crate::client::{Client, Failure, Outcome};
+use crate::request::{Request, Target};
+use crate::schedule::Schedule;
+use crate::summary::Summary;
 
-/// Likes that a connection remembers for its unlikes; beyond that, a new one takes the place of an old one.
+/// The number of likes that a connection keeps for later unlikes. Beyond it, a new one replaces an old one.
 const REMEMBERED_LIKES: usize = 1_024;
-/// How long a connection waits after a failed attempt to connect: twice as long each time, between these. A
-/// server that is down thus costs neither a busy loop nor the whole load within a moment.
+/// The pause after a failed attempt to connect. It doubles with each attempt, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// The runtime's timer wakes up to this much late.
 const TIMER_STEP: Duration = Duration::from_millis(1);
 
-/// Sees every request with its outcome and the body of its answer, in the order in which they end.
+/// Receives every request with its outcome and the body of its answer, in the order of the outcomes.
 pub trait Observer {
-    /// Called before the connection takes its next request, so it must not block.
+    /// Called before the connection takes its next request. It must not block.
     fn answered(&self, request: &Request, outcome: &Outcome, body: &[u8]);
 }
 
@@ -42,26 +41,26 @@ pub struct Options<'a> {
     pub target: Target,
     /// Connections, each with one request in flight.
     pub concurrency: u16,
-    /// Requests a second, likes and unlikes together, on a fixed schedule; without it, as fast as they are
-    /// answered.
+    /// Requests a second on a fixed schedule, likes and unlikes together. `None` sends each request as soon
+    /// as a connection is free.
     pub rate: Option<NonZeroU32>,
-    /// Chance of an unlike after an accepted like, 0 to 1. It takes back a like that the same connection has
-    /// seen accepted, and comes on top of the requests given.
+    /// Probability of an unlike after an accepted like, 0 to 1. It reverts a like that was accepted on the same
+    /// connection. Unlikes are sent in addition to the requests given.
     pub unlike_ratio: f64,
-    /// Seed of the draws for unlikes.
+    /// Seed of the random draws for unlikes.
     pub seed: u64,
-    /// Time until a request without a whole answer has failed, connecting included.
+    /// The time limit for each request's whole answer, connecting included.
     pub timeout: Duration,
     /// Whether the requests of one user and video are sent one after another.
     pub in_order: bool,
-    /// Told of every outcome.
+    /// Receives every outcome.
     pub observer: Option<&'a dyn Observer>,
-    /// No request is sent after this turns true; those in flight are awaited.
+    /// Once true, no further request is sent. Requests in flight are awaited.
     pub stop: Option<watch::Receiver<bool>>,
 }
 
 impl Options<'_> {
-    /// As fast as it goes, without unlikes, ten seconds for an answer.
+    /// No rate, no unlikes, a timeout of ten seconds.
     #[must_use]
     pub fn new(target: Target, concurrency: u16) -> Self {
         Self {
@@ -78,8 +77,8 @@ impl Options<'_> {
     }
 }
 
-/// Sends the requests and returns when each has an outcome. No more than `concurrency` are in flight, and none
-/// is taken from `requests` before a connection is free for it.
+/// Sends the requests and returns when each has an outcome. At most `concurrency` are in flight. A request is
+/// taken from `requests` only when a connection is free.
 pub async fn drive(requests: impl IntoIterator<Item = Request>, options: Options<'_>) -> Summary {
     let opening = (0..options.concurrency).map(|_| Client::open(&options.target, options.timeout));
     let clients = join_all(opening).await;
@@ -109,23 +108,23 @@ pub async fn drive(requests: impl IntoIterator<Item = Request>, options: Options
     summary
 }
 
-/// What the connections of one load share. They run on one task, so a borrow never meets another as long as
-/// none is held across an await.
+/// State shared by the connections of one load. They run on one task, so that borrows cannot conflict unless one
+/// is held across an await.
 struct Load<'a, R> {
     requests: RefCell<R>,
     schedule: Option<RefCell<Schedule>>,
     summary: RefCell<Summary>,
-    /// The users and videos that a request is in flight for, if they are kept in order.
+    /// The pairs of user and video with a request in flight, if `in_order` is set.
     busy: RefCell<HashSet<(i64, i64)>>,
     freed: Notify,
     options: &'a Options<'a>,
 }
 
 impl<R: Iterator<Item = Request>> Load<'_, R> {
-    /// One connection's share: takes requests until there are no more.
+    /// Sends requests on one connection until there are none left.
     async fn work(&self, mut client: Client<'_>, mut random: SmallRng) {
         let unlike_ratio = self.options.unlike_ratio;
-        let mut liked = LikedEarlier::default();
+        let mut liked = AcceptedLikes::default();
         let mut pause = FIRST_PAUSE;
         while let Some(request) = self.take() {
             let Some(outcome) = self.perform(&mut client, &request).await else {
@@ -164,9 +163,9 @@ impl<R: Iterator<Item = Request>> Load<'_, R> {
         self.requests.borrow_mut().next()
     }
 
-    /// Sends a request when it is due; `None` if the load was stopped before.
+    /// Sends a request when it is due; `None` if the load was stopped first.
     async fn perform(&self, client: &mut Client<'_>, request: &Request) -> Option<Outcome> {
-        let _turn = self.turn(request).await;
+        let _lock = self.lock_pair(request).await;
         let due = self.wait_until_due().await?;
         let outcome = client.send(request).await;
         self.summary
@@ -178,8 +177,8 @@ impl<R: Iterator<Item = Request>> Load<'_, R> {
         Some(outcome)
     }
 
-    /// Waits until no other connection sends for the same user and video, if that is asked for.
-    async fn turn(&self, request: &Request) -> Option<Turn<'_>> {
+    /// Waits until no other connection has a request of the same pair in flight, if `in_order` is set.
+    async fn lock_pair(&self, request: &Request) -> Option<PairLock<'_>> {
         if !self.options.in_order {
             return None;
         }
@@ -187,14 +186,14 @@ impl<R: Iterator<Item = Request>> Load<'_, R> {
         while !self.busy.borrow_mut().insert(pair) {
             self.freed.notified().await;
         }
-        Some(Turn {
+        Some(PairLock {
             pair,
             busy: &self.busy,
             freed: &self.freed,
         })
     }
 
-    /// Waits for the request's slot and returns the moment from which its latency counts.
+    /// Waits for the request's slot and returns the time from which its latency is measured.
     async fn wait_until_due(&self) -> Option<Instant> {
         let now = Instant::now();
         let Some(schedule) = &self.schedule else {
@@ -204,8 +203,8 @@ impl<R: Iterator<Item = Request>> Load<'_, R> {
         if due <= now {
             return (!self.is_stopped()).then_some(due);
         }
-        // The timer rounds up to its step. Aiming one step early keeps that out of the latency; a request that
-        // does go out before its slot is measured from when it went.
+        // The timer rounds up to its step. Waking one step early excludes that from the latency. A request sent
+        // before its slot is measured from when it was sent.
         tokio::select! {
             () = sleep_until(due - TIMER_STEP) => Some(due.min(Instant::now())),
             () = self.stopped() => None,
@@ -225,32 +224,32 @@ impl<R: Iterator<Item = Request>> Load<'_, R> {
         {
             return;
         }
-        // Nobody is left who could stop it.
+        // The sender is gone, so that nothing can stop the load.
         std::future::pending::<()>().await;
     }
 }
 
-/// A user's and video's turn, until it is dropped.
-struct Turn<'a> {
+/// Exclusive use of a pair of user and video, until it is dropped.
+struct PairLock<'a> {
     pair: (i64, i64),
     busy: &'a RefCell<HashSet<(i64, i64)>>,
     freed: &'a Notify,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for PairLock<'_> {
     fn drop(&mut self) {
         self.busy.borrow_mut().remove(&self.pair);
         self.freed.notify_waiters();
     }
 }
 
-/// The accepted likes that a connection can take back, a bounded number of them.
+/// A bounded number of accepted likes that a connection can revert.
 #[derive(Default)]
-struct LikedEarlier {
+struct AcceptedLikes {
     likes: Vec<Request>,
 }
 
-impl LikedEarlier {
+impl AcceptedLikes {
     fn remember(&mut self, like: Request, random: &mut SmallRng) {
         if self.likes.len() < REMEMBERED_LIKES {
             self.likes.push(like);
@@ -259,7 +258,7 @@ impl LikedEarlier {
         }
     }
 
-    /// Takes one out, so that no like is taken back twice.
+    /// Removes one at random, so that no like is reverted twice.
     fn draw(&mut self, random: &mut SmallRng) -> Option<Request> {
         if self.likes.is_empty() {
             return None;
@@ -273,8 +272,8 @@ impl LikedEarlier {
 
 #[cfg(test)]
 mod tests {
-    use super::super::interaction::Interaction;
     use super::*;
+    use crate::interaction::Interaction;
 
     fn like(user_id: i64) -> Request {
         let target: Target = "http://localhost".parse().expect("valid");
@@ -286,9 +285,9 @@ mod tests {
     }
 
     #[test]
-    fn a_like_is_taken_back_at_most_once() {
+    fn each_like_is_reverted_at_most_once() {
         let mut random = SmallRng::seed_from_u64(1);
-        let mut liked = LikedEarlier::default();
+        let mut liked = AcceptedLikes::default();
         for user_id in 1..=100 {
             liked.remember(like(user_id), &mut random);
         }
@@ -300,9 +299,9 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_for_likes_is_bounded_and_keeps_the_latest() {
+    fn accepted_likes_are_bounded_and_keep_the_latest() {
         let mut random = SmallRng::seed_from_u64(1);
-        let mut liked = LikedEarlier::default();
+        let mut liked = AcceptedLikes::default();
         let last = 5 * REMEMBERED_LIKES as i64;
         for user_id in 1..=last {
             liked.remember(like(user_id), &mut random);

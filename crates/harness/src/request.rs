@@ -1,5 +1,4 @@
-//! One request of a load, and the server it goes to. `load` builds both from the command line and the file;
-//! the client sends them.
+//! A request, and the server that it is sent to. `load` and the benchmark build them; the client sends them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,25 +7,25 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 use hyper::{Method, Uri};
 
-use super::interaction::Interaction;
+use crate::interaction::Interaction;
 
-/// A request, sent in the name of a user.
+/// A request on behalf of a user.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// `PUT` counts as a like, `DELETE` as an unlike.
     pub method: Method,
-    /// The whole path, as it stands in the request line.
+    /// The whole path, with the target's prefix.
     pub path: Uri,
     /// Sent as `X-User-Id`.
     pub user_id: i64,
-    /// The video that the path names, if it is that of a like.
+    /// The video, if this is a like or an unlike.
     pub video_id: Option<i64>,
-    /// The body, which is JSON; empty if there is none.
+    /// The JSON body; empty for a request without one.
     pub body: Bytes,
 }
 
 impl Request {
-    /// The like of a recorded interaction.
+    /// The request that likes a video.
     #[must_use]
     pub fn like(target: &Target, interaction: Interaction) -> Self {
         let path = format!("{}/v1/videos/{}/like", target.prefix, interaction.video_id);
@@ -39,10 +38,10 @@ impl Request {
         }
     }
 
-    /// Any request to a path below the server's prefix.
+    /// A request to any path below the target's prefix.
     ///
     /// # Panics
-    /// If the path is none.
+    /// If `path` is not a valid path.
     #[must_use]
     pub fn to(target: &Target, method: Method, path: &str, user_id: i64, body: Bytes) -> Self {
         let path = format!("{}{path}", target.prefix);
@@ -55,9 +54,9 @@ impl Request {
         }
     }
 
-    /// The unlike of what this like has liked.
+    /// The unlike that reverts this like.
     #[must_use]
-    pub(super) fn into_unlike(self) -> Self {
+    pub(crate) fn into_unlike(self) -> Self {
         Self {
             method: Method::DELETE,
             ..self
@@ -65,14 +64,14 @@ impl Request {
     }
 }
 
-/// The server a load goes to: `http://host[:port][/prefix]`.
+/// The server that requests are sent to: `http://host[:port][/prefix]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
     /// The `Host` header, rendered once for all requests.
-    pub(super) authority: HeaderValue,
-    /// What stands before `/v1` in every path, without a slash at its end.
+    pub(crate) authority: HeaderValue,
+    /// Precedes `/v1` in every path; without a trailing slash.
     prefix: String,
 }
 
@@ -112,13 +111,13 @@ impl FromStr for Target {
     }
 }
 
-/// Why a URL names no server that a load can go to.
+/// Why a URL is not a valid target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTarget {
-    /// Not of the one form that is understood.
+    /// It does not have the supported form.
     #[error("expected http://host[:port][/prefix], without user or query")]
     Form,
-    /// The load speaks plain HTTP only.
+    /// It is an `https` URL; only plain HTTP is supported.
     #[error(
         "https is not supported; send the load past the proxy that ends TLS, to its http:// address"
     )]
@@ -135,7 +134,7 @@ mod tests {
     };
 
     #[test]
-    fn a_like_goes_to_its_video_below_the_prefix_of_the_url() {
+    fn like_path_starts_with_the_prefix_of_the_url() {
         for (url, path) in [
             ("http://localhost:8080", "/v1/videos/17407/like"),
             ("http://localhost:8080/", "/v1/videos/17407/like"),
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unlike_takes_back_the_same_path_for_the_same_user() {
+    fn unlike_has_the_path_and_user_of_its_like() {
         let target: Target = "http://localhost".parse().expect("valid");
         let like = Request::like(&target, INTERACTION);
         let unlike = like.clone().into_unlike();
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_gives_host_and_port_as_the_resolver_wants_them() {
+    fn target_host_and_port_suit_the_resolver() {
         for (url, host, port) in [
             ("http://127.0.0.1:8080", "127.0.0.1", 8080),
             ("http://likes.example", "likes.example", 80),
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_cannot_be_sent_to_is_refused() {
+    fn unsupported_url_is_rejected() {
         for url in [
             "localhost:8080",
             "/v1",

@@ -1,4 +1,4 @@
-//! One recorded interaction, as it stands on a line of a file. `interactions` reads the lines.
+//! One recorded interaction and its text form `user_id,video_id`. `interactions` reads files of them.
 
 /// A user who liked a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +23,8 @@ fn bare(field: &[u8]) -> &[u8] {
         .unwrap_or(field)
 }
 
-/// The interaction on a line: two whole numbers above 0.
-pub(super) fn parse(line: &[u8]) -> Option<Interaction> {
+/// Parses a line: two integers above 0.
+pub(crate) fn parse(line: &[u8]) -> Option<Interaction> {
     let (user, video) = fields(line)?;
     Some(Interaction {
         user_id: parse_id(user)?,
@@ -37,8 +37,9 @@ fn parse_id(digits: &[u8]) -> Option<i64> {
     (id > 0).then_some(id)
 }
 
-/// Two names. A damaged first line of data must not pass as a header, so a name has to look like one.
-pub(super) fn is_header(line: &[u8]) -> bool {
+/// Whether a line is a header: two fields that look like column names. A damaged line of data must not pass as
+/// one.
+pub(crate) fn is_header(line: &[u8]) -> bool {
     let is_name = |field: &[u8]| {
         field.first().is_some_and(u8::is_ascii_alphabetic)
             && field
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_two_whole_numbers_above_zero_are_an_interaction() {
+    fn interaction_is_two_positive_integers() {
         let interaction = Interaction {
             user_id: 16_872,
             video_id: 17_407,
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_data_does_not_pass_as_a_header() {
+    fn damaged_data_is_not_accepted_as_a_header() {
         assert!(is_header(b"user_id,video_id\n"));
         assert!(is_header(b"\"User ID\",\"Item ID\"\n"));
         for line in ["1,x", "-1,-2", "1.5,2.5", "user_id", "a,b,c", ",", "1,2"] {

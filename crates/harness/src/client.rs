@@ -1,5 +1,6 @@
-//! One keep-alive HTTP/1 connection that sends one request at a time. `drive` holds as many as the load's
-//! concurrency. A connection is polled by whoever waits for its answer, so it needs no task of its own.
+//! An HTTP/1.1 client over one keep-alive connection, with one request in flight. [`drive`](crate::drive)
+//! holds one for each unit of concurrency; the benchmark also reads metrics with it. The caller that awaits an
+//! answer polls the connection, so that it needs no task of its own.
 
 use std::error::Error;
 use std::fmt;
@@ -18,34 +19,34 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::request::{Request, Target};
+use crate::request::{Request, Target};
 
 const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
-const NOTHING: HeaderValue = HeaderValue::from_static("0");
+const ZERO: HeaderValue = HeaderValue::from_static("0");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// What became of a request: the 2xx status that accepted it, or why it failed.
+/// The outcome of a request: its 2xx status, or why it failed.
 pub type Outcome = Result<StatusCode, Failure>;
 
 /// Why a request was not accepted. Failures of one kind are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Failure {
-    /// The server answered, and not with 2xx.
+    /// The server answered with a status other than 2xx.
     #[error("HTTP {0}")]
     Status(StatusCode),
-    /// No connection, or no whole answer, within the time-out.
+    /// The whole answer did not arrive within the timeout, connecting included.
     #[error("timed out")]
     TimedOut,
     /// No connection could be made.
     #[error("cannot connect: {0}")]
     Connect(Cause),
-    /// The connection broke while the answer was awaited: the request may have been carried out.
+    /// The connection failed before the whole answer. The server may have executed the request.
     #[error("connection broke before the whole answer: {0}")]
     Broken(Cause),
-    /// The server closed the connection while the answer was awaited: the request may have been carried out.
+    /// The server closed the connection before the whole answer. It may have executed the request.
     #[error("connection closed before the whole answer")]
     Closed,
-    /// What came back is not HTTP/1.
+    /// The answer is not HTTP/1.
     #[error("answer is not HTTP/1")]
     Malformed,
 }
@@ -91,18 +92,18 @@ impl From<hyper::Error> for Failure {
     }
 }
 
-/// Connects once and hangs up, to learn whether the server is there at all.
-pub(super) async fn probe(target: &Target, patience: Duration) -> io::Result<()> {
-    match timeout(patience, connect(target)).await {
+/// Checks that the server accepts connections: connects once and closes the connection.
+pub(crate) async fn probe(target: &Target, limit: Duration) -> io::Result<()> {
+    match timeout(limit, connect(target)).await {
         Ok(connected) => connected.map(drop),
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
-/// A place in the load: sends requests one after another, and connects anew when the connection is gone.
-pub(super) struct Client<'a> {
+/// Sends requests one after another, and reconnects when the connection is closed.
+pub struct Client<'a> {
     target: &'a Target,
-    patience: Duration,
+    timeout: Duration,
     // None before the first connection and after a failure.
     link: Option<Link>,
     /// The body of the last whole answer.
@@ -110,27 +111,31 @@ pub(super) struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// Connects ahead of the first request, so that connecting is no part of its latency. A connection that
-    /// cannot be made now is tried again, and counted, with that request.
-    pub(super) async fn open(target: &'a Target, patience: Duration) -> Self {
-        let link = timeout(patience, Link::open(target)).await;
+    /// Connects before the first request, so that the latency of that request excludes connecting. If this
+    /// fails, the first request connects and reports the failure. `limit` bounds each request, connecting
+    /// included.
+    pub async fn open(target: &'a Target, limit: Duration) -> Self {
+        let link = timeout(limit, Link::open(target)).await;
         Self {
             target,
-            patience,
+            timeout: limit,
             link: link.ok().and_then(Result::ok),
             body: Vec::new(),
         }
     }
 
-    /// The body of the last answer; empty if there was none.
-    pub(super) fn body(&self) -> &[u8] {
+    /// The body of the last whole answer; empty if the last request failed without one.
+    pub fn body(&self) -> &[u8] {
         &self.body
     }
 
     /// Sends a request and reads the whole answer.
-    pub(super) async fn send(&mut self, request: &Request) -> Outcome {
+    ///
+    /// # Errors
+    /// When no whole answer arrives, or its status is not 2xx.
+    pub async fn send(&mut self, request: &Request) -> Outcome {
         self.body.clear();
-        let status = timeout(self.patience, self.exchange(request))
+        let status = timeout(self.timeout, self.exchange(request))
             .await
             .unwrap_or(Err(Failure::TimedOut))?;
         if status.is_success() {
@@ -141,10 +146,10 @@ impl<'a> Client<'a> {
     }
 
     async fn exchange(&mut self, request: &Request) -> Outcome {
-        // Taken out and only put back after a whole answer: a failure or a time-out drops the connection, and
-        // no later request can be given an answer that is not its own.
+        // The connection is put back only after a whole answer. A failure or a timeout drops it, so that no
+        // later request receives the answer of an earlier one.
         let mut kept = self.link.take();
-        // Servers close connections that idle: that is no failure of the request that comes next.
+        // Servers close idle connections. That is not a failure of the next request.
         if let Some(link) = &mut kept
             && !link.is_ready().await
         {
@@ -171,7 +176,7 @@ fn render(request: &Request, target: &Target) -> hyper::Request<Full<Bytes>> {
     headers.insert(HOST, target.authority.clone());
     headers.insert(USER_ID, request.user_id.into());
     if request.method == Method::PUT {
-        headers.insert(CONTENT_LENGTH, NOTHING);
+        headers.insert(CONTENT_LENGTH, ZERO);
     }
     if !request.body.is_empty() {
         headers.insert(CONTENT_TYPE, JSON);
@@ -245,8 +250,7 @@ impl Link {
     }
 }
 
-/// Waits for something that only comes about while the connection is polled; `None` if the connection ends
-/// without it.
+/// Awaits `answer` while polling the connection; `None` if the connection ends first.
 async fn while_polling<T>(
     connection: &mut Connection<TokioIo<TcpStream>, Full<Bytes>>,
     closed: &mut bool,
@@ -254,7 +258,7 @@ async fn while_polling<T>(
 ) -> Option<T> {
     let mut answer = pin!(answer);
     poll_fn(|context| {
-        // The connection's own error also reaches the answer, which knows better what it means.
+        // The connection's error also reaches the answer, which gives it a more precise kind.
         *closed = *closed || Pin::new(&mut *connection).poll(context).is_ready();
         match answer.as_mut().poll(context) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
@@ -270,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_of_one_cause_are_one_kind_and_keep_what_the_system_said() {
+    fn failures_of_one_cause_are_equal_and_keep_the_os_message() {
         let refused = || Failure::Connect(Cause::from(&io::Error::from_raw_os_error(111)));
         assert_eq!(refused(), refused());
         assert!(refused().to_string().contains("(os error 111)"));

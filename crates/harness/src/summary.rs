@@ -1,4 +1,4 @@
-//! What became of a load. `drive` adds every outcome up, the report and the benchmarks read the sums.
+//! The counted outcomes of a load. `drive` adds each outcome; the report and the benchmark read the sums.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,33 +6,33 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use hyper::Method;
 
-use super::client::{Failure, Outcome};
-use super::request::Request;
+use crate::client::{Failure, Outcome};
+use crate::request::Request;
 
 const LONGEST_LATENCY_MICROSECONDS: u64 = 3_600_000_000;
 
-/// What became of a load.
+/// The counted outcomes of a load.
 #[derive(Debug, Clone)]
 pub struct Summary {
     /// Requests answered with 2xx.
     pub accepted: u64,
     /// Requests that failed, by kind.
     pub failures: BTreeMap<Failure, u64>,
-    /// `PUT` requests sent, whatever became of them.
+    /// `PUT` requests sent, accepted or not.
     pub likes: u64,
-    /// `DELETE` requests sent, whatever became of them.
+    /// `DELETE` requests sent, accepted or not.
     pub unlikes: u64,
-    /// From the first moment a request could be sent to the last outcome.
+    /// From the start, with connections open, to the last outcome.
     pub elapsed: Duration,
-    /// Microseconds from the moment a request was due to the end of its answer, of accepted requests. With a
-    /// rate, due means its slot in the schedule; without, the moment a connection was free for it.
+    /// Microseconds from when a request was due to the end of its answer, for accepted requests. With a rate, a
+    /// request is due at its slot in the schedule; without, when a connection is free.
     pub latency: Histogram<u64>,
-    /// Whether the load was stopped before its end.
+    /// Whether the load was stopped early.
     pub interrupted: bool,
 }
 
 impl Summary {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             accepted: 0,
             failures: BTreeMap::new(),
@@ -57,7 +57,7 @@ impl Summary {
         self.accepted + self.failed()
     }
 
-    pub(super) fn add(&mut self, request: &Request, outcome: &Outcome, latency: Duration) {
+    pub(crate) fn add(&mut self, request: &Request, outcome: &Outcome, latency: Duration) {
         if request.method == Method::PUT {
             self.likes += 1;
         } else if request.method == Method::DELETE {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn every_request_is_counted_once_and_a_failed_one_has_no_latency() {
+    fn requests_are_counted_once_and_failures_have_no_latency() {
         let mut summary = Summary::new();
         let (ok, busy) = (StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE);
         summary.add(&request(Method::PUT), &Ok(ok), Duration::from_millis(3));

@@ -1,18 +1,21 @@
-//! Where the figures are from.
+//! Describes the machine that the figures of a benchmark come from.
 
 use std::fs;
 
 use serde::Serialize;
 
-#[derive(Serialize)]
-pub(crate) struct Machine {
+/// Cores, CPU model and kernel.
+#[derive(Debug, Serialize)]
+pub struct Machine {
     cores: usize,
     cpu: String,
     kernel: String,
 }
 
 impl Machine {
-    pub(crate) fn this() -> Self {
+    /// Describes this machine, from `/proc`.
+    #[must_use]
+    pub fn this() -> Self {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let cpu = cpus
             .lines()

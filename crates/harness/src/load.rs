@@ -1,17 +1,5 @@
-//! `likewise load`: sends recorded interactions to a running server as real HTTP requests, and says how
-//! many it took and how long they waited. `main` calls [`run`]; the benchmarks call [`drive`] with
-//! requests of their own. Both expect a Tokio runtime, and need no more than a current-thread one.
-
-mod client;
-mod drive;
-mod interaction;
-mod interactions;
-pub mod journal;
-mod progress;
-mod report;
-mod request;
-mod schedule;
-mod summary;
+//! `likewise load`: sends recorded interactions to a running server as HTTP requests, and reports how many
+//! the server accepted and how long the answers took. The command line calls [`run`].
 
 use std::io::{self, Write};
 use std::num::NonZeroU32;
@@ -22,18 +10,15 @@ use std::time::Duration;
 use clap::Args;
 use tokio::sync::watch;
 
-pub use client::{Cause, Failure, Outcome};
-pub use drive::{Observer, Options, drive};
-pub use interaction::Interaction;
-pub use interactions::{Interactions, InteractionsError};
-pub use request::{InvalidTarget, Request, Target};
-pub use summary::Summary;
+use crate::client::{Outcome, probe};
+use crate::drive::{Observer, Options, drive};
+use crate::interactions::{Interactions, InteractionsError};
+use crate::journal::JournalWriter;
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::request::{Request, Target};
 
-use journal::Journal;
-use progress::Progress;
-use report::Report;
-
-/// What a shell expects of a program that Ctrl-C has ended: 128 + SIGINT.
+/// Exit code of a program that Ctrl-C ended: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
 /// Send recorded likes to a running server and measure its answers.
@@ -92,8 +77,8 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a number of seconds above 0".to_owned())
 }
 
-/// Why a load could not be run to its end. Requests that failed are no such error: they are counted in the
-/// [`Summary`].
+/// Why a load could not run to its end. Failed requests are counted in the report; they are not such an
+/// error.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file of interactions is missing, unreadable, empty or malformed.
@@ -103,9 +88,9 @@ pub enum LoadError {
     /// No connection could be made before the first request.
     #[error("cannot reach {target}: {reason}; is `likewise serve` running there?")]
     Unreachable {
-        /// Where the load was to go.
+        /// The server.
         target: Target,
-        /// What the connection attempt met.
+        /// The error of the connection attempt.
         reason: io::Error,
     },
 
@@ -138,9 +123,7 @@ pub async fn run(args: LoadArgs) -> Result<ExitCode, LoadError> {
         target: args.url.clone(),
         reason,
     };
-    client::probe(&args.url, args.timeout)
-        .await
-        .map_err(unreachable)?;
+    probe(&args.url, args.timeout).await.map_err(unreachable)?;
 
     // 32 bits are random enough here, short to type again and exact in every JSON reader.
     let seed = args
@@ -151,7 +134,7 @@ pub async fn run(args: LoadArgs) -> Result<ExitCode, LoadError> {
         reason,
     };
     let journal = match &args.journal {
-        Some(path) => Some(Journal::create(path).map_err(unwritable)?),
+        Some(path) => Some(JournalWriter::create(path).map_err(unwritable)?),
         None => None,
     };
     let progress = Progress::start(lines, args.unlike_ratio);
@@ -214,10 +197,10 @@ pub async fn run(args: LoadArgs) -> Result<ExitCode, LoadError> {
     })
 }
 
-/// Who watches a load.
+/// Passes each outcome to the progress bar and to the journal.
 struct Observers<'a> {
     progress: Option<&'a Progress>,
-    journal: Option<&'a Journal>,
+    journal: Option<&'a JournalWriter>,
 }
 
 impl Observer for Observers<'_> {
@@ -236,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ratio_outside_zero_to_one_is_refused() {
+    fn ratio_outside_zero_to_one_is_rejected() {
         assert_eq!(parse_ratio("0.25"), Ok(0.25));
         for text in ["-0.1", "1.01", "NaN", "half"] {
             assert!(parse_ratio(text).is_err(), "{text}");
@@ -244,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_is_above_zero_and_may_be_a_fraction() {
+    fn timeout_must_be_positive_and_may_be_fractional() {
         assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
         for text in ["0", "-1", "inf", "NaN", "soon"] {
             assert!(parse_seconds(text).is_err(), "{text}");

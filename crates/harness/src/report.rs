@@ -1,4 +1,4 @@
-//! The result of a load, as a table for people or as JSON for programs. `load` prints one of them at its end.
+//! The result of a load, as a table or as JSON. `load` prints one of them at its end.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use super::summary::Summary;
+use crate::summary::Summary;
 
-/// What is printed: the [`Summary`] in units that people read.
+/// The [`Summary`] in the units of the output.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(crate) struct Report {
     sent: u64,
     accepted: u64,
     failed: u64,
@@ -18,7 +18,7 @@ pub(super) struct Report {
     unlikes: u64,
     seconds: f64,
     rate_per_second: f64,
-    /// Absent when nothing was accepted: there is no latency then.
+    /// `None` if no request was accepted.
     latency_ms: Option<Latency>,
     failures: BTreeMap<String, u64>,
     seed: u64,
@@ -33,7 +33,7 @@ struct Latency {
 }
 
 impl Report {
-    pub(super) fn new(summary: &Summary, seed: u64) -> Self {
+    pub(crate) fn new(summary: &Summary, seed: u64) -> Self {
         let seconds = summary.elapsed.as_secs_f64();
         let rate_per_second = if seconds > 0.0 {
             summary.sent() as f64 / seconds
@@ -65,14 +65,14 @@ impl Report {
         }
     }
 
-    /// One JSON object and a line end.
-    pub(super) fn write_json(&self, output: &mut impl Write) -> io::Result<()> {
+    /// Writes one JSON object and a newline.
+    pub(crate) fn write_json(&self, output: &mut impl Write) -> io::Result<()> {
         serde_json::to_writer(&mut *output, self)?;
         writeln!(output)
     }
 
-    /// A table, and a second one of the failures by kind if there are any.
-    pub(super) fn write_table(&self, output: &mut impl Write) -> io::Result<()> {
+    /// Writes a table, and a second one with the failures by kind if there are any.
+    pub(crate) fn write_table(&self, output: &mut impl Write) -> io::Result<()> {
         let latency = |value: fn(&Latency) -> f64| {
             self.latency_ms.as_ref().map_or_else(
                 || "-".to_owned(),
@@ -130,9 +130,9 @@ mod tests {
 
     use hyper::{Method, StatusCode, Uri};
 
-    use super::super::client::{Failure, Outcome};
-    use super::super::request::Request;
     use super::*;
+    use crate::client::{Failure, Outcome};
+    use crate::request::Request;
 
     fn report(outcomes: &[Outcome]) -> Report {
         let mut summary = Summary::new();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn json_and_table_say_the_same() {
+    fn json_and_table_show_the_same_figures() {
         let report = report(&[
             Ok(StatusCode::OK),
             Err(Failure::Status(StatusCode::SERVICE_UNAVAILABLE)),
@@ -181,13 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn without_an_accepted_request_there_is_no_latency() {
+    fn latency_is_null_without_accepted_requests() {
         let report = report(&[Err(Failure::TimedOut)]);
         assert!(printed(|output| report.write_json(output)).contains("\"latency_ms\":null"));
     }
 
     #[test]
-    fn without_a_failure_there_is_no_second_table() {
+    fn failure_table_is_shown_only_after_failures() {
         let report = report(&[Ok(StatusCode::OK)]);
         assert!(!printed(|output| report.write_table(output)).contains("failures by kind"));
     }

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A fixed timetable: slot `i` is due at `start + i / rate`, whatever has become of the slots before it. A
-/// server that stalls therefore meets the requests that it kept waiting, and their wait is counted.
+/// A fixed schedule: slot `i` is due at `start + i / rate`, independent of the outcomes before it. When the server
+/// stalls, the delayed requests count their wait as latency (no coordinated omission).
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     start: Instant,
     rate: NonZeroU32,
     taken: u64,
 }
 
 impl Schedule {
-    pub(super) fn new(start: Instant, rate: NonZeroU32) -> Self {
+    pub(crate) fn new(start: Instant, rate: NonZeroU32) -> Self {
         Self {
             start,
             rate,
@@ -23,10 +23,10 @@ impl Schedule {
         }
     }
 
-    /// The moment of the next slot, which lies in the past when the load is behind.
-    pub(super) fn next_due(&mut self) -> Instant {
+    /// Takes the next slot and returns its time, which is in the past when the load is behind.
+    pub(crate) fn next_due(&mut self) -> Instant {
         let rate = u64::from(self.rate.get());
-        // Seconds and their fraction apart: exact, and no product that could overflow.
+        // Seconds and their fraction apart: exact and free of overflow.
         let seconds = self.taken / rate;
         let nanoseconds = (self.taken % rate) * 1_000_000_000 / rate;
         self.taken += 1;
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_evenly_spaced_from_the_start() {
+    fn slots_are_evenly_spaced() {
         let expected: Vec<_> = (0..9)
             .map(|slot| Duration::from_millis(slot * 250))
             .collect();
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_does_not_divide_a_second_does_not_drift() {
+    fn schedule_does_not_drift_at_odd_rates() {
         let offsets = offsets(7_777, 7_777 * 3 + 1);
         assert_eq!(offsets.last(), Some(&Duration::from_secs(3)));
     }
