@@ -20,7 +20,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Probe {
     /// The database.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Store>,
     /// The cache.
     pub cache: Arc<dyn Cache>,
     /// The broker, if there is one.

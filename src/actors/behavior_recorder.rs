@@ -10,6 +10,7 @@ use actix::{Context, Handler};
 use super::failures::bisect;
 use super::kit::{ActorStats, Batcher, Envelope, Mailbox, spawn_batch, supervise_batching};
 use super::sync_publisher::SyncPublisher;
+use crate::config::RecorderOptions;
 use crate::domain::{BehaviorEvent, FailureKind, LedgerRow};
 use crate::messages::{NotRecorded, Record, Sync};
 use crate::store::{Lease, Store};
@@ -20,19 +21,6 @@ const RECORDING: &str = "recording behaviors";
 
 /// How long recorded rows wait for room in the sync publisher's mailbox.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// How the recorder works.
-#[derive(Debug, Clone, Copy)]
-pub struct RecorderOptions {
-    /// The most events in one transaction.
-    pub largest_batch: usize,
-    /// How many transactions may be in flight.
-    pub lanes: usize,
-    /// How long new ledger rows are this process's own.
-    pub lease: Duration,
-    /// How many failed attempts a ledger row may have before it is dead.
-    pub max_retries: i32,
-}
 
 /// The actor.
 pub struct BehaviorRecorder {
@@ -47,7 +35,7 @@ impl BehaviorRecorder {
     /// A recorder that hands on to this sync publisher.
     #[must_use]
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         sync_publisher: Mailbox<SyncPublisher>,
         options: RecorderOptions,
         stats: Arc<ActorStats>,
@@ -87,7 +75,7 @@ impl Handler<Envelope<Record>> for BehaviorRecorder {
 /// What the recorder does with a batch, without actix.
 #[derive(Clone)]
 struct Recording {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     sync_publisher: Mailbox<SyncPublisher>,
     options: RecorderOptions,
     stats: Arc<ActorStats>,

@@ -13,6 +13,7 @@ use super::failures::bisect;
 use super::kit::{
     ActorStats, Batcher, Envelope, Mailbox, spawn_batch, spawn_work, supervise_batching,
 };
+use crate::config::SyncOptions;
 use crate::domain::{Backoff, FailureKind, LedgerRow, Pair, Verdict};
 use crate::messages::{Settle, Sync};
 use crate::nats::Broker;
@@ -33,17 +34,6 @@ const TRY_AGAIN: Backoff = Backoff {
     cap: Duration::from_secs(1),
 };
 
-/// How the sync publisher works.
-#[derive(Debug, Clone, Copy)]
-pub struct SyncOptions {
-    /// The most ledger rows in one transaction.
-    pub largest_batch: usize,
-    /// How many transactions may be in flight.
-    pub lanes: usize,
-    /// When a failed attempt is followed by another.
-    pub backoff: Backoff,
-}
-
 /// The actor.
 pub struct SyncPublisher {
     syncing: Syncing,
@@ -57,7 +47,7 @@ impl SyncPublisher {
     /// A sync publisher that settles through this cache writer, and announces through this broker.
     #[must_use]
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         cache_writer: Mailbox<CacheWriter>,
         broker: Option<Arc<Broker>>,
         options: SyncOptions,
@@ -99,7 +89,7 @@ impl Handler<Envelope<Sync>> for SyncPublisher {
 /// What the sync publisher does with a batch, without actix.
 #[derive(Clone)]
 struct Syncing {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     cache_writer: Mailbox<CacheWriter>,
     broker: Option<Arc<Broker>>,
     options: SyncOptions,

@@ -10,9 +10,9 @@ use super::held_job::{HeldJob, Interrupted, JobPosition, Steps};
 use super::jobs::Spec;
 use super::runner::JobExit;
 use super::{
-    AdminError, Audit, AuditOptions, CacheRebuild, Progress, Prune, PruneOptions, RebuildTarget,
-    read_models,
+    AdminError, Audit, AuditOptions, CacheRebuild, Progress, Prune, RebuildTarget, read_models,
 };
+use crate::config::PruneOptions;
 use crate::domain::idempotency::KEPT_FOR;
 use crate::domain::{JobKind, Priority};
 use crate::store::{Intervention, InterventionKind, JobReport};

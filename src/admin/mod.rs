@@ -21,7 +21,7 @@ use chrono::{DateTime, Utc};
 
 pub use audit::{Audit, AuditOptions, AuditState};
 pub use jobs::{Counted, JobAnswer, JobRequest, RebuildTarget};
-pub use prune::{Prune, PruneOptions, PruneState};
+pub use prune::{Prune, PruneState};
 pub use quarantine::QuarantinedMessage;
 pub use rebuild::{CacheRebuild, read_models};
 pub use report::{AuditReport, Example, Tally};
@@ -31,6 +31,7 @@ pub use timeline::{Moment, ReadModel, Shows, Timeline};
 use crate::actors::cache_writer::CacheWriter;
 use crate::actors::kit::Mailbox;
 use crate::cache::{Cache, CacheError};
+use crate::config::PruneOptions;
 use crate::nats::{Broker, NatsError, StreamReport};
 use crate::store::{LedgerFilter, LedgerHealth, LedgerPage, Store, StoreError};
 
@@ -38,7 +39,7 @@ use crate::store::{LedgerFilter, LedgerHealth, LedgerPage, Store, StoreError};
 #[derive(Clone)]
 pub struct Dependencies {
     /// The database.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Store>,
     /// The cache, if this process can reach it.
     pub cache: Option<Arc<dyn Cache>>,
     /// The broker, if there is one: messages in its stream may not be in the database yet.
@@ -179,7 +180,7 @@ impl AdminService {
         report.map_err(|error| AdminError::Unavailable(error.to_string()))
     }
 
-    fn store(&self) -> &dyn Store {
+    fn store(&self) -> &Store {
         self.dependencies.store.as_ref()
     }
 

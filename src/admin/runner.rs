@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::held_job::{HeldJob, Interrupted, LEASE};
 use super::jobs::Spec;
-use super::{AdminError, AdminService, Progress, PruneOptions};
-use crate::config::UpkeepOptions;
+use super::{AdminError, AdminService, Progress};
+use crate::config::{PruneOptions, UpkeepOptions};
 use crate::domain::{FailureKind, JobKind, JobState};
 use crate::store::JobReport;
 use crate::telemetry::JobEnded;

@@ -16,7 +16,7 @@ const BATCH: usize = 2_000;
 /// twice, and pairs in a state that was not requested last.
 pub(super) async fn compare(
     journal: &Journal,
-    store: &dyn Store,
+    store: &Store,
     examples: usize,
 ) -> Result<[Check; 3], Failure> {
     let check = |promise: &str, checked: usize| Check {
@@ -136,7 +136,7 @@ const fn stored(pair: &journal::Pair) -> Pair {
 }
 
 /// Adds the reason to the examples of lost events that are in quarantine.
-async fn explain(lost: &mut Check, store: &dyn Store, missing: &[Uuid]) -> Result<(), Failure> {
+async fn explain(lost: &mut Check, store: &Store, missing: &[Uuid]) -> Result<(), Failure> {
     let shown = missing.iter().take(lost.examples.len());
     let shown: Vec<_> = shown.copied().collect();
     if shown.is_empty() {

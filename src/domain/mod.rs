@@ -1,4 +1,4 @@
-//! The rules of Likewise: pure, without I/O and without actix. Everything else calls them.
+//! The rules of Likewise: pure, without I/O and without actix. All other rooms call them.
 
 pub mod backoff;
 pub mod behavior;
@@ -12,10 +12,10 @@ pub mod fold;
 pub mod idempotency;
 pub mod in_flight;
 pub mod job;
+pub mod lease;
 pub mod ledger;
 pub mod like_count;
 pub mod origin;
-pub mod outage;
 pub mod version;
 
 pub use backoff::Backoff;
@@ -32,8 +32,8 @@ pub use fold::{Fold, Pair, VersionedState};
 pub use idempotency::{Identity, KeyedRequest, Started, StoredRequest};
 pub use in_flight::{Flight, InFlight};
 pub use job::{JobKind, JobState};
+pub use lease::Lease;
 pub use ledger::{Claim, FailureKind, LedgerRow, Priority, Status, Step, Verdict};
 pub use like_count::LikeCount;
 pub use origin::Origin;
-pub use outage::Outage;
 pub use version::{HybridClock, Version};

@@ -89,7 +89,7 @@ impl Likes {
         let after = after.unwrap_or(Cursor::START);
         let likes = self
             .reader
-            .read(move |store| store.likers(resource, after, limit + 1))
+            .read(move |store| async move { store.likers(resource, after, limit + 1).await })
             .await?;
         Ok(Page::of(likes.into_iter().map(listed).collect(), limit))
     }
@@ -105,19 +105,17 @@ impl Likes {
         after: Option<Place>,
         limit: usize,
     ) -> Result<Page<Listed>, NotRead> {
-        let read = self.reader.read(move |store| {
-            Box::pin(async move {
-                let mut likes = Vec::new();
-                for each in ResourceType::ALL {
-                    if resource_type.is_some_and(|only| only != each) {
-                        continue;
-                    }
-                    let after = after.map_or(Cursor::START, |after| after.cursor(each));
-                    let page = store.liked_by(user_id, each, after, limit + 1).await?;
-                    likes.extend(page.into_iter().map(listed));
+        let read = self.reader.read(move |store| async move {
+            let mut likes = Vec::new();
+            for each in ResourceType::ALL {
+                if resource_type.is_some_and(|only| only != each) {
+                    continue;
                 }
-                Ok(likes)
-            })
+                let after = after.map_or(Cursor::START, |after| after.cursor(each));
+                let page = store.liked_by(user_id, each, after, limit + 1).await?;
+                likes.extend(page.into_iter().map(listed));
+            }
+            Ok(likes)
         });
         let mut likes: Vec<Listed> = read.await?;
         likes.sort_by_key(|like| std::cmp::Reverse((like.version, like.resource)));
@@ -135,12 +133,10 @@ impl Likes {
         passed: usize,
         limit: usize,
     ) -> Result<(Vec<Listed>, i64), NotRead> {
-        let read = self.reader.read(move |store| {
-            Box::pin(async move {
-                let page = store.liked_by_from(user_id, resource_type, passed, limit);
-                let page = page.await?;
-                Ok((page, store.liked_total(user_id, resource_type).await?))
-            })
+        let read = self.reader.read(move |store| async move {
+            let page = store.liked_by_from(user_id, resource_type, passed, limit);
+            let page = page.await?;
+            Ok((page, store.liked_total(user_id, resource_type).await?))
         });
         let (page, total) = read.await?;
         Ok((page.into_iter().map(listed).collect(), total))
@@ -161,7 +157,9 @@ impl Likes {
         });
         let most = self
             .reader
-            .read(move |store| store.most_liked(resource_type, below, limit + 1))
+            .read(
+                move |store| async move { store.most_liked(resource_type, below, limit + 1).await },
+            )
             .await?;
         let liked = most.into_iter().map(|(resource, count)| Liked {
             resource,

@@ -23,11 +23,17 @@ impl Column {
     }
 }
 
+/// The number of dialects.
+pub(super) const DIALECTS: usize = 3;
+
 /// How one database says what the others say in other words.
 ///
 /// A batch travels as a single parameter, a JSON array of arrays, that the database turns into rows:
 /// one statement text for any number of rows, so it is prepared once, and no limit on placeholders.
 pub(super) trait Dialect: Send + Sync {
+    /// The dialect's own number, below [`DIALECTS`].
+    fn slot(&self) -> usize;
+
     /// Whether the database runs in this process, so that it cannot fail to answer.
     fn in_process(&self) -> bool {
         false
@@ -96,12 +102,6 @@ pub(super) trait Dialect: Send + Sync {
     /// These bytes, spelled in hexadecimal.
     fn hex(&self, bytes: &str) -> String;
 
-    /// What makes the next transaction read from one snapshot, said before it begins.
-    fn before_snapshot(&self) -> Option<&'static str>;
-
-    /// What makes a transaction read from one snapshot, said as it begins.
-    fn in_snapshot(&self) -> Option<&'static str>;
-
     /// Changes the rows of a table, under the alias `e`, that match a row of the batch `rows`.
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String;
 
@@ -114,6 +114,10 @@ pub(super) trait Dialect: Send + Sync {
 pub(super) struct Sqlite;
 
 impl Dialect for Sqlite {
+    fn slot(&self) -> usize {
+        0
+    }
+
     fn in_process(&self) -> bool {
         true
     }
@@ -205,14 +209,6 @@ impl Dialect for Sqlite {
     }
 
     // A deferred transaction in WAL mode reads from one snapshot anyway.
-    fn before_snapshot(&self) -> Option<&'static str> {
-        None
-    }
-
-    fn in_snapshot(&self) -> Option<&'static str> {
-        None
-    }
-
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
         update_from(table, rows, on, set)
     }
@@ -227,6 +223,10 @@ impl Dialect for Sqlite {
 pub(super) struct Postgres;
 
 impl Dialect for Postgres {
+    fn slot(&self) -> usize {
+        1
+    }
+
     fn clock_micros(&self) -> Option<&'static str> {
         Some("(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint")
     }
@@ -314,14 +314,6 @@ impl Dialect for Postgres {
         format!("encode({bytes}, 'hex')")
     }
 
-    fn before_snapshot(&self) -> Option<&'static str> {
-        None
-    }
-
-    fn in_snapshot(&self) -> Option<&'static str> {
-        Some("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-    }
-
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
         update_from(table, rows, on, set)
     }
@@ -336,6 +328,10 @@ impl Dialect for Postgres {
 pub(super) struct Mysql;
 
 impl Dialect for Mysql {
+    fn slot(&self) -> usize {
+        2
+    }
+
     fn clock_micros(&self) -> Option<&'static str> {
         Some("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))")
     }
@@ -445,14 +441,6 @@ impl Dialect for Mysql {
 
     fn hex(&self, bytes: &str) -> String {
         format!("HEX({bytes})")
-    }
-
-    fn before_snapshot(&self) -> Option<&'static str> {
-        Some("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-    }
-
-    fn in_snapshot(&self) -> Option<&'static str> {
-        None
     }
 
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {

@@ -1,12 +1,16 @@
-//! The database: behaviors, ledger and read models behind one trait, whatever runs beneath.
+//! The database: behaviors, ledger and read models behind one boundary, whatever runs beneath.
 //!
 //! Actors, readers and the command line call [`Store`]; [`connect`] picks the database from its URL.
-//! Statements are written once in `statements.rs`; what differs between databases is in `dialect.rs`.
+//! Each operation has a file that is named after it, with its SQL; `session.rs` tells how such a file is made, and
+//! `dialect.rs` what differs between databases.
 
+mod audit;
 mod codes;
-mod connection;
+mod comparisons;
 mod dialect;
+mod discrepancy;
 mod error;
+mod gate;
 mod idempotency;
 mod idempotency_rows;
 mod lists;
@@ -16,10 +20,16 @@ mod migrate;
 mod mysql;
 mod operations;
 mod operations_rows;
+mod pool;
 mod postgres;
 mod postgres_tap;
 mod reader;
+mod reads;
+mod record;
+mod retention;
 mod rows;
+mod schema;
+mod session;
 mod sql;
 mod sqlite;
 mod statements;
@@ -32,76 +42,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use diesel_async::pooled_connection::AsyncDieselConnectionManager;
+use diesel_async::{AsyncMysqlConnection, AsyncPgConnection};
 use uuid::Uuid;
 
+pub use crate::domain::Lease;
+pub use audit::{Chunk, Pass, Position, Sizes};
+pub use discrepancy::{Discrepancy, Finding, Subject};
 pub use error::StoreError;
+pub use gate::{Gate, Waiting};
 pub use idempotency::{IdempotencyKeys, StoredResponse};
 pub use lists::{Cursor, Lists};
-pub use maintenance::{
-    ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Mended, Pass, Position,
-    Prunable, Sizes, Subject,
-};
-pub use migrate::{Gate, Waiting};
+pub use maintenance::{Maintenance, Repaired};
+
 pub use operations::{
     BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
     JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, LedgerPage,
     NewJob, Operations, QuarantineEntry, is_storable,
 };
 pub use reader::Reader;
+pub use record::Recorded;
+pub use retention::{ArchivedBehavior, Prunable};
 pub use statements::Sample;
-pub use verify::{Check, Difference, Verification};
+pub use verify::{Check, Difference, Journaled, Verification};
 
+use self::dialect::Dialect;
+use self::pool::{Condition, Pools, read, transact};
+use crate::config::StoreOptions;
 use crate::domain::{
-    BehaviorEvent, LedgerRow, LikeCount, Pair, Resource, ResourceType, Status, UserId, Verdict,
-    Version, VersionedState,
+    DatabaseClock, LedgerRow, LikeCount, Pair, Resource, Status, Verdict, VersionedState,
 };
 
 /// What every method of [`Store`] answers with.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-/// How a worker holds the rows it works on.
-#[derive(Debug, Clone, Copy)]
-pub struct Lease {
-    /// Now, as the worker sees it.
-    pub now: DateTime<Utc>,
-    /// How long the rows are its own.
-    pub duration: Duration,
-    /// How many failed attempts a new row may have before it is dead.
-    pub max_retries: i32,
-}
-
-impl Lease {
-    /// When it ends.
-    #[must_use]
-    pub fn until(&self) -> DateTime<Utc> {
-        self.now + self.duration
-    }
-
-    /// How often it is renewed while its worker lives, so that it outlasts an attempt: see
-    /// [`longest_attempt`](Self::longest_attempt).
-    #[must_use]
-    pub fn renew_every(&self) -> Duration {
-        self.duration / 3
-    }
-
-    /// The longest that one attempt may take under a lease of this duration. While its transaction has the
-    /// rows locked, nobody can renew their lease, which was renewed a third of its duration before at the
-    /// latest.
-    #[must_use]
-    pub fn longest_attempt(duration: Duration) -> Duration {
-        duration * 2 / 3
-    }
-}
-
-/// What came of recording a batch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recorded {
-    /// The ledger rows of the batch's like events, for the sync publisher.
-    pub rows: Vec<LedgerRow>,
-    /// The positions in the batch of the events whose id belongs to an event of other content, which was
-    /// recorded before or comes earlier in the batch.
-    pub conflicts: Vec<usize>,
-}
 
 /// What the read models hold after a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -163,7 +136,88 @@ pub struct Found {
 }
 
 /// The database.
-pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
+pub struct Store {
+    backend: Backend,
+    clock: Arc<DatabaseClock>,
+    timeout: Duration,
+    old: Box<dyn OldStore>,
+}
+
+/// The pools of the database that is in use.
+enum Backend {
+    Sqlite(Pools<AsyncDieselConnectionManager<sqlite::Async>>),
+    Mysql(Pools<AsyncDieselConnectionManager<AsyncMysqlConnection>>),
+    Postgres(Pools<AsyncDieselConnectionManager<AsyncPgConnection>>),
+}
+
+impl Store {
+    fn new(backend: Backend, timeout: Duration) -> Self {
+        let clock = Arc::default();
+        let old: Box<dyn OldStore> = match &backend {
+            Backend::Sqlite(pools) => Box::new(sqlite::SqliteStore::new(pools, &clock, timeout)),
+            Backend::Mysql(pools) => Box::new(mysql::MysqlStore::new(pools, &clock, timeout)),
+            Backend::Postgres(pools) => {
+                Box::new(postgres::PostgresStore::new(pools, &clock, timeout))
+            }
+        };
+        Self {
+            backend,
+            clock,
+            timeout,
+            old,
+        }
+    }
+
+    /// Returns the database's time as this process knows it: the time for leases and for when rows are due.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Returns the statements whose cost must not follow the size of the tables, each with a name, with their
+    /// parameters in the text, for the database to explain.
+    #[must_use]
+    pub fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)> {
+        let mut all = self.old.bounded_statements(sample);
+        all.extend(audit::bounded(self.dialect(), sample));
+        all.push(retention::bounded(self.dialect(), sample));
+        all
+    }
+
+    fn dialect(&self) -> &'static dyn Dialect {
+        match &self.backend {
+            Backend::Sqlite(_) => &dialect::Sqlite,
+            Backend::Mysql(_) => &dialect::Mysql,
+            Backend::Postgres(_) => &dialect::Postgres,
+        }
+    }
+
+    /// What all connections share.
+    fn condition(&self) -> &Condition {
+        match &self.backend {
+            Backend::Sqlite(pools) => &pools.condition,
+            Backend::Mysql(pools) => &pools.condition,
+            Backend::Postgres(pools) => &pools.condition,
+        }
+    }
+
+    /// Takes note of how it went with a transaction that writes.
+    fn wrote<T>(&self, outcome: &Result<T, StoreError>) {
+        self.condition().wrote(outcome, self.now());
+    }
+}
+
+/// Operations that have not moved into files of their own yet.
+impl std::ops::Deref for Store {
+    type Target = dyn OldStore;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.old
+    }
+}
+
+/// The operations that have not moved into files of their own yet: see `session.rs` for how to move one.
+pub trait OldStore: Operations + Maintenance + Lists + IdempotencyKeys {
     /// Answers if the database does.
     fn ping(&self) -> StoreFuture<'_, ()>;
 
@@ -176,18 +230,6 @@ pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
 
     /// Measures the database's clock, for [`now`](Self::now) and [`clock_skew`](Self::clock_skew).
     fn measure_clock(&self) -> StoreFuture<'_, ()>;
-
-    /// Returns the newest version among the behaviors recorded last, at most `limit` of them.
-    fn newest_version(&self, limit: usize) -> StoreFuture<'_, Version>;
-
-    /// Appends behaviors, and for each like event its ledger row, `pending` under the lease, in one
-    /// transaction. An event that was recorded before stays as it is; an event of other content under its id
-    /// is not recorded.
-    fn record<'a>(
-        &'a self,
-        events: &'a [&'a BehaviorEvent],
-        lease: Lease,
-    ) -> StoreFuture<'a, Recorded>;
 
     /// Brings read models and counts up to these like events and completes their ledger rows, in one
     /// transaction. Rows that another worker has claimed since keep their status and have no effect yet.
@@ -214,14 +256,6 @@ pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
     /// worker which died may not have told the cache of.
     fn recent_pairs(&self, limit: usize) -> StoreFuture<'_, BTreeSet<Pair>>;
 
-    /// Pairs of one resource type, liked or not, in the order of (user, resource), after this one.
-    fn likes_after(
-        &self,
-        resource_type: ResourceType,
-        after: (UserId, i64),
-        limit: usize,
-    ) -> StoreFuture<'_, Vec<(Pair, VersionedState)>>;
-
     /// Keeps messages that are no events; those that are kept already stay as they are.
     fn quarantine<'a>(&'a self, events: &'a [QuarantinedEvent]) -> StoreFuture<'a, ()>;
 
@@ -234,10 +268,6 @@ pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
     /// How many ledger rows have each status. A status that no row has is absent.
     fn ledger_summary(&self) -> StoreFuture<'_, BTreeMap<Status, i64>>;
 
-    /// Checks the promises that the data can show, all on one snapshot, with at most `examples`
-    /// differences each.
-    fn verify(&self, examples: usize) -> StoreFuture<'_, Verification>;
-
     /// The statements whose cost must not follow the size of the tables, each with a name, spelled out so that
     /// the database can explain how it carries them out.
     fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)>;
@@ -246,23 +276,11 @@ pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
     fn kind(&self) -> &'static str;
 }
 
-/// How to reach a database.
-#[derive(Debug, Clone)]
-pub struct StoreOptions {
-    /// Where it is: `sqlite://FILE`, `mysql://USER:PASSWORD@HOST:PORT/DATABASE` or
-    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
-    pub url: String,
-    /// The most connections held for reading.
-    pub max_connections: usize,
-    /// How long one call may take before it is given up and its connection dropped.
-    pub timeout: Duration,
-}
-
 /// Connects to the database that the URL names. Its tables must be up to date: see [`migrate`].
 ///
 /// # Errors
 /// If the URL names no database that Likewise runs on, there is none, or its tables lack a migration.
-pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn connect(options: &StoreOptions) -> Result<Arc<Store>, StoreError> {
     if let Scheme::Sqlite(path) = scheme(&options.url)? {
         sqlite::check(path)?;
     }
@@ -273,7 +291,7 @@ pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>, StoreErro
             lacking.len()
         )));
     }
-    let store = open(options, Arc::new(Gate::opened()))?;
+    let store = open(options, &Arc::new(Gate::opened()))?;
     store.ping().await?;
     Ok(store)
 }
@@ -282,12 +300,13 @@ pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>, StoreErro
 ///
 /// # Errors
 /// If the URL names no database that Likewise runs on.
-pub fn open(options: &StoreOptions, gate: Arc<Gate>) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(match scheme(&options.url)? {
-        Scheme::Sqlite(path) => Arc::new(sqlite::open(path, options, gate)?),
-        Scheme::Mysql => Arc::new(mysql::open(options, gate)?),
-        Scheme::Postgres => Arc::new(postgres::open(options, gate)?),
-    })
+pub fn open(options: &StoreOptions, gate: &Arc<Gate>) -> Result<Arc<Store>, StoreError> {
+    let backend = match scheme(&options.url)? {
+        Scheme::Sqlite(path) => Backend::Sqlite(sqlite::open(path, options, gate)?),
+        Scheme::Mysql => Backend::Mysql(mysql::open(options, gate)?),
+        Scheme::Postgres => Backend::Postgres(postgres::open(options, gate)?),
+    };
+    Ok(Arc::new(Store::new(backend, options.timeout)))
 }
 
 /// Brings the database's tables up to date; answers the names of the migrations that this ran. Waits while
@@ -338,22 +357,5 @@ fn scheme(url: &str) -> Result<Scheme<'_>, StoreError> {
                 .map_or(url, |(scheme, _)| scheme)
                 .to_owned(),
         )),
-    }
-}
-
-impl StoreOptions {
-    /// The URL as it may be shown: without the password.
-    #[must_use]
-    pub fn url_without_password(&self) -> String {
-        let Some((scheme, rest)) = self.url.split_once("://") else {
-            return self.url.clone();
-        };
-        match rest.rsplit_once('@') {
-            Some((credentials, host)) => {
-                let user = credentials.split(':').next().unwrap_or_default();
-                format!("{scheme}://{user}@{host}")
-            }
-            None => self.url.clone(),
-        }
     }
 }

@@ -1,21 +1,22 @@
-//! `inspect` and `mend`: what is wrong is found, in chunks of any size, and put right beside the live
+//! `inspect` and `repair`: what is wrong is found, in chunks of any size, and put right beside the live
 //! pipeline. `prune_*`: what goes, and that no promise goes with it.
 
 use std::collections::BTreeMap;
 
 use chrono::{TimeDelta, Utc};
 use likewise::admin::{AdminService, JobExit, Runner};
-use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies, PruneOptions};
+use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies};
+use likewise::config::PruneOptions;
 use likewise::domain::{Action, BehaviorEvent, BehaviorType, Resource, ResourceType};
 use likewise::domain::{JobKind, JobState};
-use likewise::store::{Discrepancy, Finding, Job, Mended, NewJob, Pass};
+use likewise::store::{Discrepancy, Finding, Job, NewJob, Pass, Repaired};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::bench::{Bench, comment, foreign, history, like, now, own};
 use crate::support::seed;
 
-on_every_database!(
+matrix!(&[sqlite, mariadb, postgres]:
     consistent_data_is_left_unchanged,
     each_corruption_is_found_and_repaired,
     repaired_like_and_count_commit_together,
@@ -52,8 +53,8 @@ fn inspect(bench: &Bench, pass: Pass, rows: usize) -> Vec<Discrepancy> {
     }
 }
 
-fn mend(bench: &Bench, found: &[Discrepancy]) -> Mended {
-    bench.ask(|store| store.mend(found, now()))
+fn repair(bench: &Bench, found: &[Discrepancy]) -> Repaired {
+    bench.ask(|store| store.repair(found, now()))
 }
 
 /// Mends pass by pass, as an audit does; answers what was found.
@@ -61,7 +62,7 @@ fn audit(bench: &Bench, rows: usize) -> Vec<Discrepancy> {
     let mut all = Vec::new();
     for pass in PASSES {
         let found = inspect(bench, pass, rows);
-        mend(bench, &found);
+        repair(bench, &found);
         all.extend(found);
     }
     all
@@ -208,8 +209,8 @@ fn repaired_like_and_count_commit_together(bench: &Bench) {
     let counts = Pass::Counts(ResourceType::Video);
     assert_eq!(inspect(bench, counts, 10), []);
     let found = inspect(bench, Pass::Likes(ResourceType::Video), 10);
-    let mended = mend(bench, &found);
-    assert_eq!((mended.rows, mended.resources), (1, vec![video]));
+    let repaired = repair(bench, &found);
+    assert_eq!((repaired.rows, repaired.resources), (1, vec![video]));
     assert_eq!(inspect(bench, counts, 10), []);
     bench.verified();
 }
@@ -314,8 +315,8 @@ fn repair_beside_live_traffic_never_corrupts_a_state(bench: &Bench) {
                     likewise::store::Subject::Resource(resource),
                 ));
             }
-            let mended = mend(bench, &suspects);
-            assert_eq!(mended.rows, 0, "nothing was wrong");
+            let repaired = repair(bench, &suspects);
+            assert_eq!(repaired.rows, 0, "nothing was wrong");
         }
         for worker in workers {
             worker.join().expect("a worker");
@@ -419,7 +420,7 @@ fn repair_leaves_no_count_below_zero(bench: &Bench) {
     ]);
     let found = inspect(bench, Pass::Likes(ResourceType::Video), 100);
     assert_eq!(found.len(), 1, "{found:#?}");
-    mend(bench, &found);
+    repair(bench, &found);
     let count = || {
         bench
             .database()
@@ -432,7 +433,7 @@ fn repair_leaves_no_count_below_zero(bench: &Bench) {
         .execute(&["UPDATE like_counts SET like_count = -1"]);
     let found = inspect(bench, Pass::Counts(ResourceType::Video), 100);
     assert_eq!(found[0].found, "a count below zero");
-    mend(bench, &found);
+    repair(bench, &found);
     assert_eq!(count(), 3);
     bench.verified();
 }
@@ -455,7 +456,7 @@ fn audit_resumes_where_it_stopped(bench: &Bench) {
     of_users(bench, 200);
     let options = AuditOptions {
         chunk: 20,
-        patience: std::time::Duration::ZERO,
+        grace_period: std::time::Duration::ZERO,
         ..AuditOptions::new(false)
     };
     let audit = bench.wait(async {

@@ -8,10 +8,11 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use super::ledger::FilterArgs;
-use super::{Bar, Failure, operator, print_json, print_line, table};
+use super::{Failure, operator, print_json, print_line};
 use crate::admin::{
     AdminError, AdminService, Counted, JobAnswer, JobExit, JobRequest, Progress, Runner,
 };
+use crate::cli::output::{progress_bar, show, table};
 use crate::domain::JobKind;
 use crate::store::Job;
 
@@ -178,26 +179,31 @@ fn confirmed(kind: JobKind) -> Result<bool, Failure> {
 /// Runs the job here unless a worker was faster, and shows its progress until it has ended.
 async fn follow(admin: &AdminService, job: &Job) -> Result<(), Failure> {
     const LOOK_EVERY: Duration = Duration::from_millis(250);
-    let bar = Bar::start();
+    let bar = progress_bar();
     let runner = Runner::hurried(admin.clone());
     loop {
         let exit = runner
-            .run_next(Some(&job.id), &mut |progress| bar.show(progress))
+            .run_next(Some(&job.id), &mut |progress| show(&bar, progress))
             .await?;
         if exit == Some(JobExit::Finished) {
-            return Ok(());
+            break;
         }
         let now = admin.job(&job.id).await?;
-        bar.show(Progress {
-            stage: "events",
-            done: now.done.unsigned_abs(),
-            total: now.total.unwrap_or_default().unsigned_abs(),
-        });
+        show(
+            &bar,
+            Progress {
+                stage: "events",
+                done: now.done.unsigned_abs(),
+                total: now.total.unwrap_or_default().unsigned_abs(),
+            },
+        );
         if !now.state.is_open() {
-            return Ok(());
+            break;
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    bar.finish_and_clear();
+    Ok(())
 }
 
 pub(super) async fn jobs(admin: &AdminService, arguments: JobsArgs) -> Result<ExitCode, Failure> {

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Failure, print_json, print_line, table};
+use super::{Failure, print_json, print_line};
 use crate::admin::{AdminService, Moment, Shows};
+use crate::cli::output::table;
 use crate::domain::{ResourceType, Status};
 use crate::store::LedgerFilter;
 

@@ -9,10 +9,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use comfy_table::{CellAlignment, Table, presets};
 
 use super::Failure;
-use super::dependencies::{Bar, dependencies};
+use super::dependencies::dependencies;
+use super::output::write_json;
 use crate::admin::AdminService;
 use crate::config::Settings;
 
@@ -77,23 +77,8 @@ fn print_line(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A table with these headings; numbers, in the columns `right`, are aligned right.
-fn table<const COLUMNS: usize>(header: [&str; COLUMNS], right: &[usize]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED);
-    table.set_header(header);
-    for column in right {
-        if let Some(column) = table.column_mut(*column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
 /// Prints JSON for programs.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value).map_err(std::io::Error::from)?;
-    writeln!(out)?;
+    write_json(&mut std::io::stdout().lock(), value)?;
     Ok(())
 }

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use uuid::Uuid;
 
-use super::{Failure, operator, print_json, print_line, table};
+use super::{Failure, operator, print_json, print_line};
 use crate::admin::{AdminError, AdminService, QuarantinedMessage};
+use crate::cli::output::table;
 
 /// Arguments of `likewise events quarantine`.
 #[derive(Debug, clap::Args)]

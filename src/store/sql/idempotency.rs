@@ -110,7 +110,7 @@ macro_rules! sql_idempotency {
                 now: DateTime<Utc>,
                 lease_until: DateTime<Utc>,
             ) -> StoreFuture<'a, Vec<Started>> {
-                transact!(self, $begin, |connection| self.begin_requests_on(
+                old_transact!(self, $begin, |connection| self.begin_requests_on(
                     connection,
                     requests,
                     now,
@@ -123,7 +123,7 @@ macro_rules! sql_idempotency {
                 ended: &'a [StoredResponse],
                 now: DateTime<Utc>,
             ) -> StoreFuture<'a, ()> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .end_requests_on(connection, ended, now))
             }
 
@@ -132,7 +132,7 @@ macro_rules! sql_idempotency {
                 before: DateTime<Utc>,
                 limit: usize,
             ) -> StoreFuture<'_, usize> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .prune_requests_on(connection, before, limit))
             }
         }

@@ -24,7 +24,6 @@ pub(super) mod prelude {
     pub(in crate::store) use std::time::{Duration, Instant};
 
     pub(in crate::store) use chrono::{DateTime, TimeDelta, Utc};
-    pub(in crate::store) use deadpool::managed::Pool;
     pub(in crate::store) use diesel::migration::{Migration, MigrationSource};
     pub(in crate::store) use diesel::{Connection, QueryableByName};
     pub(in crate::store) use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
@@ -40,30 +39,20 @@ pub(super) mod prelude {
     };
 
     pub(in crate::store) use crate::domain::{
-        BehaviorEvent, Claim, DatabaseClock, Fold, JobKind, JobState, KeyedRequest, LedgerRow,
-        LikeCount, Pair, Priority, Resource, ResourceType, Started, Status, UserId, Version,
-        VersionedState,
+        Claim, DatabaseClock, Fold, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount, Pair,
+        Priority, Resource, ResourceType, Started, Status, UserId, Version, VersionedState,
     };
     pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
-    pub(in crate::store) use crate::store::connection::{
-        Condition, INSPECT_TIMEOUTS, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT,
-        in_transaction, lock_wait, pool, transact, within,
-    };
     pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
+    pub(in crate::store) use crate::store::gate::Gate;
     pub(in crate::store) use crate::store::idempotency::{IdempotencyKeys, StoredResponse};
     pub(in crate::store) use crate::store::idempotency_rows::KeptRow;
     pub(in crate::store) use crate::store::lists::{Cursor, Lists};
-    pub(in crate::store) use crate::store::maintenance::{
-        ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Mended, Pass, Position, Prunable,
-        Sizes, Subject,
-    };
-    pub(in crate::store) use crate::store::maintenance_rows::{
-        BehaviorRow, BoundRow, CountFindingRow, EventFindingRow, IdRow, JournaledRow,
-        LikeFindingRow, LikesRow, chunk_params, position_param, restored_columns,
-    };
+    pub(in crate::store) use crate::store::maintenance::Repaired;
+    pub(in crate::store) use crate::store::maintenance_rows::{IdRow, LikesRow, restored_columns};
     pub(in crate::store) use crate::store::migrate::{
-        Gate, LeaseLost, LeaseStatements, MigrationLease, Target, lost, migration_error,
+        LeaseLost, LeaseStatements, MigrationLease, Target, lost, migration_error,
     };
     pub(in crate::store) use crate::store::operations::{
         BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
@@ -74,20 +63,22 @@ pub(super) mod prelude {
         BehaviorEntryRow, ErrorRow, HistoryRow, JobRow, LedgerEntryRow, MOST_ERRORS, MOST_HISTORY,
         MomentRow, PlaceRow, QuarantineEntryRow, intervention_columns,
     };
+    pub(in crate::store) use crate::store::pool::{
+        Pool, Pools, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, connections, lock_wait, old_in_transaction,
+        old_transact, within,
+    };
     pub(in crate::store) use crate::store::rows::{
-        CountRow, DifferenceRow, EventRow, LeaseRow, PairRow, Param, QuarantinedRow, Query,
-        StateRow, TotalRow, claim_columns, history_columns, id_text, lease_params, page_params,
-        resource_rows, time_text, word,
+        CountRow, EventRow, LeaseRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,
+        claim_columns, history_columns, id_text, lease_params, page_params, resource_rows,
+        time_text, word,
     };
     pub(in crate::store) use crate::store::sql::{
         sql_idempotency, sql_lists, sql_maintenance, sql_migrations, sql_operations, sql_server,
         sql_store,
     };
-    pub(in crate::store) use crate::store::statements::{
-        COUNTED_EXACTLY, LEDGER, Statement, Statements,
-    };
+    pub(in crate::store) use crate::store::statements::{COUNTED_EXACTLY, Statement, Statements};
     pub(in crate::store) use crate::store::{
-        Check, Claimed, FailedAttempt, Found, Lease, Maintenance, Operations, QuarantinedEvent,
-        Recorded, Sample, Settled, Store, StoreFuture, StoreOptions, Verification,
+        Claimed, Discrepancy, FailedAttempt, Finding, Found, Lease, Maintenance, OldStore,
+        Operations, QuarantinedEvent, Sample, Settled, StoreFuture, StoreOptions, Subject,
     };
 }
