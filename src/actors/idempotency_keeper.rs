@@ -91,7 +91,7 @@ impl Keeping {
         let now = self.store.now();
         let begun = self
             .store
-            .begin_requests(&requests, now, now + self.lease)
+            .start_requests(&requests, now, now + self.lease)
             .await;
         match begun {
             Ok(begun) => {
@@ -114,7 +114,7 @@ impl Keeping {
             .iter()
             .map(|envelope| envelope.body.response.clone())
             .collect();
-        let kept = self.store.end_requests(&ended, self.store.now()).await;
+        let kept = self.store.store_responses(&ended, self.store.now()).await;
         let kept = kept.map_err(|error| self.failed("keeping answers of requests", &error));
         if kept.is_ok() {
             self.stats.progress(batch.len());

@@ -11,28 +11,34 @@ mod dialect;
 mod discrepancy;
 mod error;
 mod gate;
+mod history;
 mod idempotency;
-mod idempotency_rows;
+mod interventions;
+mod job_claims;
+mod jobs;
+mod ledger;
+mod ledger_filter;
 mod lists;
 mod maintenance;
 mod maintenance_rows;
 mod migrate;
 mod mysql;
-mod operations;
-mod operations_rows;
 mod pool;
 mod postgres;
 mod postgres_tap;
+mod quarantine;
 mod reader;
 mod reads;
 mod record;
 mod retention;
 mod rows;
 mod schema;
+mod search;
 mod session;
 mod sql;
 mod sqlite;
 mod statements;
+mod time;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,18 +57,20 @@ pub use audit::{Chunk, Pass, Position, Sizes};
 pub use discrepancy::{Discrepancy, Finding, Subject};
 pub use error::StoreError;
 pub use gate::{Gate, Waiting};
-pub use idempotency::{IdempotencyKeys, StoredResponse};
-pub use lists::{Cursor, Lists};
+pub use history::{BehaviorEntry, EventRecord, HistoryEntry};
+pub use idempotency::StoredResponse;
+pub use interventions::{Intervention, InterventionKind};
+pub use job_claims::{JobReport, JobStep};
+pub use jobs::{JOB_LIMIT, Job, NewJob};
+pub use ledger::{ErrorCount, LedgerEntry, LedgerHealth};
+pub use ledger_filter::{LedgerFilter, is_storable};
+pub use lists::Cursor;
 pub use maintenance::{Maintenance, Repaired};
-
-pub use operations::{
-    BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
-    JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, LedgerPage,
-    NewJob, Operations, QuarantineEntry, is_storable,
-};
+pub use quarantine::{QuarantineEntry, QuarantinedEvent};
 pub use reader::Reader;
 pub use record::Recorded;
 pub use retention::{ArchivedBehavior, Prunable};
+pub use search::LedgerPage;
 pub use statements::Sample;
 pub use verify::{Check, Difference, Journaled, Verification};
 
@@ -105,25 +113,6 @@ pub struct FailedAttempt {
     pub verdict: Verdict,
     /// Why it failed.
     pub error: String,
-}
-
-/// A message that is no event, kept with the reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuarantinedEvent {
-    /// Its identity: the same message is quarantined once.
-    pub id: Uuid,
-    /// Its place in the stream.
-    pub stream_sequence: i64,
-    /// The subject it was published on.
-    pub subject: String,
-    /// Its header `Nats-Msg-Id`.
-    pub message_id: Option<String>,
-    /// Why it is no event.
-    pub reason: String,
-    /// Its bytes.
-    pub payload: Vec<u8>,
-    /// When it was put here.
-    pub created_at: DateTime<Utc>,
 }
 
 /// What the database holds of some pairs and resources. What it does not mention it does not have.
@@ -179,8 +168,12 @@ impl Store {
     #[must_use]
     pub fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)> {
         let mut all = self.old.bounded_statements(sample);
-        all.extend(audit::bounded(self.dialect(), sample));
-        all.push(retention::bounded(self.dialect(), sample));
+        let d = self.dialect();
+        all.extend(ledger::bounded(d, sample));
+        all.extend(search::bounded(d, sample));
+        all.extend(jobs::bounded(d));
+        all.extend(audit::bounded(d, sample));
+        all.push(retention::bounded(d, sample));
         all
     }
 
@@ -217,7 +210,7 @@ impl std::ops::Deref for Store {
 }
 
 /// The operations that have not moved into files of their own yet: see `session.rs` for how to move one.
-pub trait OldStore: Operations + Maintenance + Lists + IdempotencyKeys {
+pub trait OldStore: Maintenance {
     /// Answers if the database does.
     fn ping(&self) -> StoreFuture<'_, ()>;
 
@@ -255,18 +248,6 @@ pub trait OldStore: Operations + Maintenance + Lists + IdempotencyKeys {
     /// The pairs of the like events that were recorded last, at most `limit` of them: those that a
     /// worker which died may not have told the cache of.
     fn recent_pairs(&self, limit: usize) -> StoreFuture<'_, BTreeSet<Pair>>;
-
-    /// Keeps messages that are no events; those that are kept already stay as they are.
-    fn quarantine<'a>(&'a self, events: &'a [QuarantinedEvent]) -> StoreFuture<'a, ()>;
-
-    /// The messages that were quarantined last, newest first.
-    fn quarantined(&self, limit: usize) -> StoreFuture<'_, Vec<QuarantinedEvent>>;
-
-    /// How many ledger rows have not come to their end.
-    fn open_rows(&self) -> StoreFuture<'_, i64>;
-
-    /// How many ledger rows have each status. A status that no row has is absent.
-    fn ledger_summary(&self) -> StoreFuture<'_, BTreeMap<Status, i64>>;
 
     /// The statements whose cost must not follow the size of the tables, each with a name, spelled out so that
     /// the database can explain how it carries them out.

@@ -1,19 +1,13 @@
 //! The store over SQL, written once. Diesel's types differ for each backend, so the code is in macros
 //! that are checked for each of them; what they say differently is asked of the dialect.
 
-mod idempotency;
-mod lists;
 mod maintenance;
 mod migrations;
-mod operations;
 mod pipeline;
 mod server;
 
-pub(super) use idempotency::sql_idempotency;
-pub(super) use lists::sql_lists;
 pub(super) use maintenance::sql_maintenance;
 pub(super) use migrations::sql_migrations;
-pub(super) use operations::sql_operations;
 pub(super) use pipeline::sql_store;
 pub(super) use server::sql_server;
 
@@ -39,46 +33,31 @@ pub(super) mod prelude {
     };
 
     pub(in crate::store) use crate::domain::{
-        Claim, DatabaseClock, Fold, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount, Pair,
-        Priority, Resource, ResourceType, Started, Status, UserId, Version, VersionedState,
+        Claim, DatabaseClock, Fold, LedgerRow, LikeCount, Pair, Priority, Resource, ResourceType,
+        Status, Version, VersionedState,
     };
     pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
     pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
     pub(in crate::store) use crate::store::gate::Gate;
-    pub(in crate::store) use crate::store::idempotency::{IdempotencyKeys, StoredResponse};
-    pub(in crate::store) use crate::store::idempotency_rows::KeptRow;
-    pub(in crate::store) use crate::store::lists::{Cursor, Lists};
     pub(in crate::store) use crate::store::maintenance::Repaired;
     pub(in crate::store) use crate::store::maintenance_rows::{IdRow, LikesRow, restored_columns};
     pub(in crate::store) use crate::store::migrate::{
         LeaseLost, LeaseStatements, MigrationLease, Target, lost, migration_error,
     };
-    pub(in crate::store) use crate::store::operations::{
-        BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
-        JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, LedgerPage,
-        NewJob, QuarantineEntry,
-    };
-    pub(in crate::store) use crate::store::operations_rows::{
-        BehaviorEntryRow, ErrorRow, HistoryRow, JobRow, LedgerEntryRow, MOST_ERRORS, MOST_HISTORY,
-        MomentRow, PlaceRow, QuarantineEntryRow, intervention_columns,
-    };
     pub(in crate::store) use crate::store::pool::{
-        Pool, Pools, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, connections, lock_wait, old_in_transaction,
-        old_transact, within,
+        Pool, Pools, connections, lock_wait, old_in_transaction, old_transact, within,
     };
     pub(in crate::store) use crate::store::rows::{
-        CountRow, EventRow, LeaseRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,
-        claim_columns, history_columns, id_text, lease_params, page_params, resource_rows,
-        time_text, word,
+        CountRow, EventRow, LeaseRow, PairRow, Param, Query, StateRow, TotalRow, claim_columns,
+        history_columns, id_text, lease_params, resource_rows, time_text, word,
     };
     pub(in crate::store) use crate::store::sql::{
-        sql_idempotency, sql_lists, sql_maintenance, sql_migrations, sql_operations, sql_server,
-        sql_store,
+        sql_maintenance, sql_migrations, sql_server, sql_store,
     };
-    pub(in crate::store) use crate::store::statements::{COUNTED_EXACTLY, Statement, Statements};
+    pub(in crate::store) use crate::store::statements::{Statement, Statements};
     pub(in crate::store) use crate::store::{
-        Claimed, Discrepancy, FailedAttempt, Finding, Found, Lease, Maintenance, OldStore,
-        Operations, QuarantinedEvent, Sample, Settled, StoreFuture, StoreOptions, Subject,
+        Claimed, Discrepancy, FailedAttempt, Finding, Found, Lease, Maintenance, OldStore, Sample,
+        Settled, StoreFuture, StoreOptions, Subject,
     };
 }

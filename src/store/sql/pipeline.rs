@@ -395,32 +395,9 @@ macro_rules! sql_store {
                 ];
                 Self::execute(connection, &self.statements.renew, &params).await
             }
-
-            async fn quarantine_on(
-                &self,
-                connection: &mut $connection,
-                events: &[QuarantinedEvent],
-            ) -> Result<(), StoreError> {
-                for event in events {
-                    let row = (
-                        id_text(event.id),
-                        event.stream_sequence,
-                        &event.subject,
-                        &event.message_id,
-                        &event.reason,
-                        hex::encode(&event.payload),
-                    );
-                    let params = [Param::rows(&[row]), Param::time(event.created_at)];
-                    Self::execute(connection, &self.statements.quarantine, &params).await?;
-                }
-                Ok(())
-            }
         }
 
-        sql_operations!($store, $connection, $begin);
         sql_maintenance!($store, $connection, $begin);
-        sql_lists!($store, $connection);
-        sql_idempotency!($store, $connection, $begin);
 
         impl OldStore for $store {
             fn ping(&self) -> StoreFuture<'_, ()> {
@@ -510,36 +487,6 @@ macro_rules! sql_store {
                     let rows: Vec<PairRow> =
                         Self::load(connection, statement, &[Param::limit(limit)]).await?;
                     rows.iter().map(PairRow::pair).collect()
-                })
-            }
-
-            fn quarantine<'a>(&'a self, events: &'a [QuarantinedEvent]) -> StoreFuture<'a, ()> {
-                old_transact!(self, $begin, |connection| self
-                    .quarantine_on(connection, events))
-            }
-
-            fn quarantined(&self, limit: usize) -> StoreFuture<'_, Vec<QuarantinedEvent>> {
-                within!(&self.readers, self.timeout, |connection| async {
-                    let statement = &self.statements.quarantined;
-                    let rows: Vec<QuarantinedRow> =
-                        Self::load(connection, statement, &[Param::limit(limit)]).await?;
-                    rows.into_iter().map(QuarantinedRow::event).collect()
-                })
-            }
-
-            fn open_rows(&self) -> StoreFuture<'_, i64> {
-                within!(&self.readers, self.timeout, |connection| async {
-                    Self::total(connection, &self.statements.open_rows).await
-                })
-            }
-
-            fn ledger_summary(&self) -> StoreFuture<'_, BTreeMap<Status, i64>> {
-                within!(&self.readers, self.timeout, |connection| async {
-                    let rows: Vec<TotalRow> =
-                        Self::load(connection, &self.statements.summary, &[]).await?;
-                    rows.iter()
-                        .map(|row| Ok((word(&row.label, "sync_events")?, row.total)))
-                        .collect()
                 })
             }
 

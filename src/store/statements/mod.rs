@@ -5,16 +5,10 @@
 
 use crate::domain::ResourceType;
 mod bounded;
-mod idempotency;
-mod lists;
 mod maintenance;
-mod operations;
 
 pub use bounded::Sample;
-pub(super) use idempotency::IdempotencyStatements;
-pub(super) use lists::ListsStatements;
 pub(super) use maintenance::MaintenanceStatements;
-pub(super) use operations::{COUNTED_EXACTLY, OperationsStatements};
 
 use crate::store::dialect::Column::{self, Number, Text, Time, Word};
 use crate::store::dialect::Dialect;
@@ -59,24 +53,11 @@ pub(super) struct Statements {
     pub(super) mark_dead: Statement,
     /// The pairs of the last like events. Parameters: the most rows.
     pub(super) recent_pairs: Statement,
-    /// Keeps messages. Parameters: rows of [`QUARANTINED`], now.
-    pub(super) quarantine: Statement,
-    /// The messages kept last. Parameters: the most rows.
-    pub(super) quarantined: Statement,
     /// Looks into the tables that a like is recorded in, which only a database in working order has.
     pub(super) ping: Statement,
-    /// How many ledger rows have not come to their end: all those that will be due some time.
-    pub(super) open_rows: Statement,
-    /// How many ledger rows have each status.
-    pub(super) summary: Statement,
-    /// Those of what operators see and do.
-    pub(super) operations: OperationsStatements,
     /// Those of audits, repairs and retention.
     pub(super) maintenance: MaintenanceStatements,
-    /// Those of requests that are done once.
-    pub(super) idempotency: IdempotencyStatements,
     likes: Vec<LikesStatements>,
-    lists: Vec<ListsStatements>,
 }
 
 /// The statements over one resource type's read model, which is a table of its own.
@@ -96,16 +77,6 @@ const HELD_ROW: [Column; 7] = [
     Number("resource_id"),
     Word("action_type"),
     Number("version"),
-];
-
-/// The columns of a message in quarantine, its bytes spelled in hexadecimal.
-const QUARANTINED: [Column; 6] = [
-    Word("event_id"),
-    Number("sequence"),
-    Text("topic"),
-    Text("message_id"),
-    Text("reason"),
-    Text("payload"),
 ];
 
 const RESOURCE: [Column; 2] = [Word("resource_type"), Number("resource_id")];
@@ -308,39 +279,15 @@ impl Statements {
                  ORDER BY user_behavior_id DESC LIMIT $1"
                 .to_owned()
                 .into(),
-            quarantine: format!(
-                "INSERT INTO quarantined_events (id, stream_sequence, subject, message_id, reason, \
-                 payload, created_at) SELECT r.event_id, r.sequence, r.topic, r.message_id, \
-                 r.reason, {}, {now} FROM {} WHERE true {}",
-                d.unhex("r.payload"),
-                d.rows("$1", &QUARANTINED),
-                d.on_conflict("quarantined_events", &["id"], &[])
-            )
-            .into(),
-            quarantined: format!(
-                "SELECT id, stream_sequence, subject, message_id, reason, {} AS payload, \
-                 created_at FROM quarantined_events ORDER BY created_at DESC, \
-                 stream_sequence DESC LIMIT $1",
-                d.hex("payload")
-            )
-            .into(),
             ping: total(
                 "'ping'",
                 "(SELECT b.event_id FROM user_behaviors b \
                  LEFT JOIN sync_events e ON e.id = b.event_id LIMIT 1) AS one",
             ),
-            open_rows: total("'open'", &d.open_rows()),
-            summary: total("status", "sync_events GROUP BY status"),
-            operations: OperationsStatements::new(d),
             maintenance: MaintenanceStatements::new(d),
-            idempotency: IdempotencyStatements::new(d),
             likes: ResourceType::ALL
                 .into_iter()
                 .map(|resource_type| LikesStatements::new(d, resource_type))
-                .collect(),
-            lists: ResourceType::ALL
-                .into_iter()
-                .map(|resource_type| ListsStatements::new(d, resource_type))
                 .collect(),
         }
     }
@@ -348,11 +295,6 @@ impl Statements {
     /// The statements over one resource type's read model.
     pub(super) fn likes(&self, resource_type: ResourceType) -> &LikesStatements {
         &self.likes[resource_type as usize]
-    }
-
-    /// The statements over one resource type's lists.
-    pub(super) fn lists(&self, resource_type: ResourceType) -> &ListsStatements {
-        &self.lists[resource_type as usize]
     }
 }
 
