@@ -17,6 +17,7 @@ mod timeline;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actor_kit::Mailbox;
 use chrono::{DateTime, Utc};
 
 pub use audit::{Audit, AuditOptions, AuditState};
@@ -29,7 +30,6 @@ pub use runner::{JobExit, Runner};
 pub use timeline::{Moment, ReadModel, Shows, Timeline};
 
 use crate::actors::cache_writer::CacheWriter;
-use crate::actors::kit::Mailbox;
 use crate::cache::{Cache, CacheError};
 use crate::config::PruneOptions;
 use crate::nats::{Broker, NatsError, StreamReport};

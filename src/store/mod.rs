@@ -50,7 +50,6 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::{AsyncMysqlConnection, AsyncPgConnection};
-use uuid::Uuid;
 
 pub use crate::domain::Lease;
 pub use audit::{Chunk, Pass, Position, Sizes};
@@ -77,9 +76,7 @@ pub use verify::{Check, Difference, Journaled, Verification};
 use self::dialect::Dialect;
 use self::pool::{Condition, Pools, read, transact};
 use crate::config::StoreOptions;
-use crate::domain::{
-    DatabaseClock, LedgerRow, LikeCount, Pair, Resource, Status, Verdict, VersionedState,
-};
+use crate::domain::{DatabaseClock, LedgerRow, LikeCount, Pair, Resource, Verdict, VersionedState};
 
 /// What every method of [`Store`] answers with.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

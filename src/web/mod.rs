@@ -24,6 +24,7 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actor_kit::Registry;
 
 pub use bounds::bound;
 pub use cors::{cors, is_origin};
@@ -35,7 +36,6 @@ use self::auth::Auth;
 use self::guard::{Guard, HostName};
 use self::limits::{LimitOptions, Limits};
 
-use crate::actors::kit::Registry;
 use crate::config::{Role, Settings};
 
 /// The largest body that a request may have, in bytes: room for the most behaviors that it may have.

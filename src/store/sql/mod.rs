@@ -34,7 +34,7 @@ pub(super) mod prelude {
 
     pub(in crate::store) use crate::domain::{
         Claim, DatabaseClock, Fold, LedgerRow, LikeCount, Pair, Priority, Resource, ResourceType,
-        Status, Version, VersionedState,
+        Status, VersionedState,
     };
     pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
     pub(in crate::store) use crate::store::dialect::Dialect;
@@ -50,7 +50,7 @@ pub(super) mod prelude {
     };
     pub(in crate::store) use crate::store::rows::{
         CountRow, EventRow, LeaseRow, PairRow, Param, Query, StateRow, TotalRow, claim_columns,
-        history_columns, id_text, lease_params, resource_rows, time_text, word,
+        history_columns, id_text, lease_params, resource_rows, time_text,
     };
     pub(in crate::store) use crate::store::sql::{
         sql_maintenance, sql_migrations, sql_server, sql_store,

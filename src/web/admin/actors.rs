@@ -1,10 +1,10 @@
 //! `GET /admin/actors`: how every actor is doing.
 
 use actix_web::web::{Data, Json};
+use actor_kit::ActorReport;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::actors::kit::ActorReport;
 use crate::web::Context;
 
 /// Every actor of this process.

@@ -24,7 +24,7 @@ pub(super) async fn panic(
     if !context.fault_injection {
         return Err(Problem::not_found());
     }
-    if !context.registry.provoke(&actor) {
+    if !context.registry.inject_panic(&actor) {
         return Err(Problem::unknown_actor(&actor));
     }
     Ok(HttpResponse::Accepted().finish())
