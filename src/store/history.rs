@@ -1,179 +1,46 @@
-//! The history of an event, and everything else the database knows of it. Interventions, claims and repairs append
-//! to it; operators read it.
+//! The history of events: each step of each attempt. Claims, operators and repairs append to it.
 
-use chrono::{DateTime, NaiveDateTime, Utc};
-use diesel::prelude::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
-use serde::Serialize;
+use chrono::{DateTime, Utc};
 
-use super::dialect::Column::{Number, Text as AnyText, Word};
+use super::dialect::Column::{Number, Text, Word};
 use super::error::StoreError;
-use super::ledger::{ENTRY_COLUMNS, LedgerEntry};
-use super::rows::StateRow;
-use super::schema::likes_table;
-use super::session::{LikesSql, Param, Session, Sql};
-use super::time::InUtc;
-use super::{Store, read};
-use crate::domain::{ResourceType, UserId, VersionedState};
+use super::session::{Param, Session, Sql};
+use crate::domain::Step;
 
-/// A row of `user_behaviors`, as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, QueryableByName)]
-pub struct BehaviorEntry {
-    /// The user.
-    #[diesel(sql_type = BigInt)]
-    pub user_id: UserId,
-    /// The kind of resource.
-    #[diesel(sql_type = Text)]
-    pub resource_type: String,
-    /// The resource's id.
-    #[diesel(sql_type = BigInt)]
-    pub resource_id: i64,
-    /// The type of behavior.
-    #[diesel(sql_type = Text, column_name = behavior_type)]
-    pub behavior: String,
-    /// Its place among the events of the pair.
-    #[diesel(sql_type = BigInt)]
-    pub version: i64,
-    /// Its source.
-    #[diesel(sql_type = Text)]
-    pub source: String,
-    /// When it happened.
-    #[diesel(sql_type = Timestamp, deserialize_as = InUtc<NaiveDateTime>)]
-    pub behavior_time: DateTime<Utc>,
-    /// Its sequence in the stream, if it came through one.
-    #[diesel(sql_type = Nullable<BigInt>)]
-    pub stream_sequence: Option<i64>,
-    /// When it was recorded.
-    #[diesel(sql_type = Timestamp, deserialize_as = InUtc<NaiveDateTime>)]
-    pub created_at: DateTime<Utc>,
-}
+/// An entry: the event's id, the step, its failed attempts, its fencing token, the error, and the operator.
+pub(super) type Entry<'a> = (String, Step, i32, i64, Option<&'a str>, Option<&'a str>);
 
-/// An entry in an event's history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, QueryableByName)]
-pub struct HistoryEntry {
-    /// The step: a word of [`Step`](crate::domain::Step).
-    #[diesel(sql_type = Text)]
-    pub step: String,
-    /// Failed attempts by then.
-    #[diesel(sql_type = Integer)]
-    pub retry_count: i32,
-    /// The fencing token of the claim.
-    #[diesel(sql_type = BigInt)]
-    pub fencing_token: i64,
-    /// The error or the reason.
-    #[diesel(sql_type = Nullable<Text>)]
-    pub error_message: Option<String>,
-    /// The operator, if an operator did it.
-    #[diesel(sql_type = Nullable<Text>)]
-    pub operator: Option<String>,
-    /// When it happened.
-    #[diesel(sql_type = Timestamp, deserialize_as = InUtc<NaiveDateTime>)]
-    pub created_at: DateTime<Utc>,
-}
-
-/// Everything that the database knows of one event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventRecord {
-    /// Its behavior.
-    pub behavior: Option<BehaviorEntry>,
-    /// Its ledger row.
-    pub ledger: Option<LedgerEntry>,
-    /// Its history, oldest entry first.
-    pub history: Vec<HistoryEntry>,
-    /// The state of its pair in the read model.
-    pub read_model: Option<VersionedState>,
-}
-
-impl Store {
-    /// Returns everything that the database knows of an event.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub async fn event_record(&self, event_id: &str) -> Result<EventRecord, StoreError> {
-        read!(self, self.timeout, |session| event_record(
-            session, event_id
-        ))
-    }
-}
-
-/// The most entries of an event's history that are read.
-const MOST_HISTORY: usize = 1_000;
-
-async fn event_record<S: Session>(
+/// Appends entries.
+pub(super) async fn append<S: Session>(
     session: &mut S,
-    event_id: &str,
-) -> Result<EventRecord, StoreError> {
-    let d = session.dialect();
-    let params = [Param::Text(event_id.to_owned()), Param::limit(MOST_HISTORY)];
-    let behaviors: Vec<BehaviorEntry> = session.load(BEHAVIOR.on(d), &params[..1]).await?;
-    let behavior = behaviors.into_iter().next();
-    let ledger: Vec<LedgerEntry> = session.load(LEDGER_ROW.on(d), &params[..1]).await?;
-    let ledger = ledger.into_iter().next();
-    let history = session.load(HISTORY.on(d), &params).await?;
-    let pair = match (&behavior, &ledger) {
-        (Some(one), _) => Some((&one.resource_type, one.resource_id, one.user_id)),
-        (None, Some(one)) => Some((&one.resource_type, one.resource_id, one.user_id)),
-        (None, None) => None,
-    };
-    let mut read_model = None;
-    if let Some((resource_type, resource_id, user_id)) = pair
-        && let Ok(resource_type) = resource_type.parse::<ResourceType>()
-    {
-        let params = [Param::Number(resource_id), Param::Number(user_id)];
-        let statement = STATE.on(d, resource_type);
-        let states: Vec<StateRow> = session.load(statement, &params).await?;
-        read_model = states.first().map(|row| row.state(resource_type).1);
+    entries: &[Entry<'_>],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    if entries.is_empty() {
+        return Ok(());
     }
-    Ok(EventRecord {
-        behavior,
-        ledger,
-        history,
-        read_model,
-    })
+    let rows: Vec<_> = entries
+        .iter()
+        .map(|(id, step, retries, token, error, operator)| {
+            (id, step.as_str(), retries, token, error, operator)
+        })
+        .collect();
+    let params = [Param::rows(&rows), Param::time(now)];
+    let statement = APPEND.on(session.dialect());
+    session.execute(statement, &params).await.map(drop)
 }
 
-/// Parameters: the event's id.
-static BEHAVIOR: Sql = Sql::new(|_| {
-    "SELECT user_id, resource_type, resource_id, behavior_type, version, source, behavior_time, \
-     stream_sequence, created_at FROM user_behaviors WHERE event_id = $1"
-        .to_owned()
-});
-
-/// Parameters: the event's id.
-static LEDGER_ROW: Sql =
-    Sql::new(|_| format!("SELECT {ENTRY_COLUMNS} FROM sync_events e WHERE e.id = $1"));
-
-/// Parameters: the event's id, the most entries.
-static HISTORY: Sql = Sql::new(|_| {
-    "SELECT step, retry_count, fencing_token, error_message, operator, created_at \
-     FROM sync_event_history WHERE event_id = $1 ORDER BY history_id LIMIT $2"
-        .to_owned()
-});
-
-/// The state of a pair. Parameters: the resource, the user.
-static STATE: LikesSql = LikesSql::new(|d, resource_type| {
-    let (table, id) = likes_table(resource_type);
-    let liked = d.number("CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END");
-    format!(
-        "SELECT l.user_id, l.{id} AS resource_id, l.version, {liked} AS liked FROM {table} l \
-         WHERE l.{id} = $1 AND l.user_id = $2"
-    )
-});
-
-/// Appends entries. Parameters: rows `(event_id, step, retry_count, token, error, operator)`, now.
-pub(super) static APPEND: Sql = Sql::new(|d| {
-    let rows = d.rows(
-        "$1",
-        &[
-            Word("event_id"),
-            Word("step"),
-            Number("retry_count"),
-            Number("token"),
-            AnyText("error"),
-            AnyText("operator"),
-        ],
-    );
-    let now = d.time("$2");
+/// Parameters: rows `(event_id, step, retry_count, token, error, operator)`, now.
+static APPEND: Sql = Sql::new(|d| {
+    let columns = [
+        Word("event_id"),
+        Word("step"),
+        Number("retry_count"),
+        Number("token"),
+        Text("error"),
+        Text("operator"),
+    ];
+    let (rows, now) = (d.rows("$1", &columns), d.time("$2"));
     format!(
         "INSERT INTO sync_event_history (event_id, step, retry_count, fencing_token, \
          error_message, operator, created_at) SELECT r.event_id, r.step, r.retry_count, \

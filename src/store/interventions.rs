@@ -3,7 +3,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::dialect::Column::{Text as AnyText, Word};
+use super::claim::MARK_DEAD;
+use super::dialect::Column::Word;
 use super::error::StoreError;
 use super::history;
 use super::rows::{EventRow, id_text};
@@ -70,21 +71,20 @@ pub(super) async fn intervene<S: Session>(
     if rows.is_empty() {
         return Ok(rows);
     }
-    let entries: Vec<_> = rows
+    let entries: Vec<history::Entry<'_>> = rows
         .iter()
         .map(|row| {
             (
                 id_text(row.event_id),
-                step.as_str(),
+                step,
                 row.retry_count,
                 row.fencing_token,
-                reason,
-                &intervention.operator,
+                reason.map(String::as_str),
+                Some(intervention.operator.as_str()),
             )
         })
         .collect();
-    let params = [Param::rows(&entries), now()];
-    session.execute(history::APPEND.on(d), &params).await?;
+    history::append(session, &entries, intervention.now).await?;
     let error = reason.map(|reason| format!("discarded by {}: {reason}", intervention.operator));
     let changed: Vec<_> = rows
         .iter()
@@ -94,7 +94,7 @@ pub(super) async fn intervene<S: Session>(
     let params = [Param::rows(&changed), now(), priority];
     let change = match intervention.action {
         InterventionKind::Retry => RETRY.on(d),
-        InterventionKind::Discard(_) => DISCARD.on(d),
+        InterventionKind::Discard(_) => MARK_DEAD.on(d),
     };
     session.execute(change, &params).await?;
     Ok(rows)
@@ -138,25 +138,6 @@ static RETRY: Sql = Sql::new(|d| {
             ("fencing_token", "e.fencing_token + 1"),
             ("updated_at", &now),
             ("processed_at", "NULL"),
-        ],
-    )
-});
-
-/// Closes rows as dead. Parameters: rows `(event_id, error)`, now.
-pub(super) static DISCARD: Sql = Sql::new(|d| {
-    let now = d.time("$2");
-    d.update(
-        "sync_events",
-        &d.rows("$1", &[Word("event_id"), AnyText("error")]),
-        "e.id = r.event_id",
-        &[
-            ("status", "'dead'"),
-            ("error_message", "r.error"),
-            ("next_attempt_at", "NULL"),
-            ("lease_until", "NULL"),
-            ("fencing_token", "e.fencing_token + 1"),
-            ("updated_at", &now),
-            ("processed_at", &now),
         ],
     )
 });

@@ -5,7 +5,7 @@
 
 use super::dialect::Dialect;
 use super::error::StoreError;
-use super::rows::{CountRow, StateRow};
+use super::read_models::{CountRow, StateRow};
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session};
 use super::{Store, read};

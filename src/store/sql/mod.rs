@@ -15,9 +15,9 @@ pub(super) use server::sql_server;
 pub(super) mod prelude {
     pub(in crate::store) use std::collections::{BTreeMap, BTreeSet};
     pub(in crate::store) use std::sync::Arc;
-    pub(in crate::store) use std::time::{Duration, Instant};
+    pub(in crate::store) use std::time::Duration;
 
-    pub(in crate::store) use chrono::{DateTime, TimeDelta, Utc};
+    pub(in crate::store) use chrono::{DateTime, Utc};
     pub(in crate::store) use diesel::migration::{Migration, MigrationSource};
     pub(in crate::store) use diesel::{Connection, QueryableByName};
     pub(in crate::store) use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
@@ -33,11 +33,9 @@ pub(super) mod prelude {
     };
 
     pub(in crate::store) use crate::domain::{
-        Claim, DatabaseClock, Fold, LedgerRow, LikeCount, Pair, Priority, Resource, ResourceType,
-        Status, VersionedState,
+        DatabaseClock, LikeCount, Pair, Resource, ResourceType, VersionedState,
     };
     pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
-    pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
     pub(in crate::store) use crate::store::gate::Gate;
     pub(in crate::store) use crate::store::maintenance::Repaired;
@@ -49,15 +47,13 @@ pub(super) mod prelude {
         Pool, Pools, connections, lock_wait, old_in_transaction, old_transact, within,
     };
     pub(in crate::store) use crate::store::rows::{
-        CountRow, EventRow, LeaseRow, PairRow, Param, Query, StateRow, TotalRow, claim_columns,
-        history_columns, id_text, lease_params, resource_rows, time_text,
+        EventRow, LeaseRow, Param, Query, id_text, lease_params, time_text,
     };
     pub(in crate::store) use crate::store::sql::{
         sql_maintenance, sql_migrations, sql_server, sql_store,
     };
     pub(in crate::store) use crate::store::statements::{Statement, Statements};
     pub(in crate::store) use crate::store::{
-        Claimed, Discrepancy, FailedAttempt, Finding, Found, Lease, Maintenance, OldStore, Sample,
-        Settled, StoreFuture, StoreOptions, Subject,
+        Discrepancy, Finding, Maintenance, OldStore, StoreFuture, StoreOptions, Subject,
     };
 }
