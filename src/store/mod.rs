@@ -24,8 +24,6 @@ mod jobs;
 mod ledger;
 mod ledger_filter;
 mod lists;
-mod maintenance;
-mod maintenance_rows;
 mod migrate;
 mod mysql;
 mod pool;
@@ -36,6 +34,7 @@ mod read_models;
 mod reader;
 mod reads;
 mod record;
+mod repair;
 mod retention;
 mod rows;
 mod schema;
@@ -43,7 +42,6 @@ mod search;
 mod session;
 mod sql;
 mod sqlite;
-mod statements;
 mod sync;
 mod time;
 mod verify;
@@ -53,7 +51,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::{AsyncMysqlConnection, AsyncPgConnection};
 
@@ -73,11 +70,11 @@ pub use jobs::{JOB_LIMIT, Job, NewJob};
 pub use ledger::{ErrorCount, LedgerEntry, LedgerHealth};
 pub use ledger_filter::{LedgerFilter, is_storable};
 pub use lists::Cursor;
-pub use maintenance::{Maintenance, Repaired};
 pub use quarantine::{QuarantineEntry, QuarantinedEvent};
 pub use reader::Reader;
 pub use reads::Found;
 pub use record::Recorded;
+pub use repair::Repaired;
 pub use retention::{ArchivedBehavior, Prunable};
 pub use search::LedgerPage;
 pub use sync::Settled;
@@ -96,7 +93,6 @@ pub struct Store {
     backend: Backend,
     clock: Arc<DatabaseClock>,
     timeout: Duration,
-    old: Box<dyn OldStore>,
 }
 
 /// The pools of the database that is in use.
@@ -108,19 +104,10 @@ enum Backend {
 
 impl Store {
     fn new(backend: Backend, timeout: Duration) -> Self {
-        let clock = Arc::default();
-        let old: Box<dyn OldStore> = match &backend {
-            Backend::Sqlite(pools) => Box::new(sqlite::SqliteStore::new(pools, &clock, timeout)),
-            Backend::Mysql(pools) => Box::new(mysql::MysqlStore::new(pools, &clock, timeout)),
-            Backend::Postgres(pools) => {
-                Box::new(postgres::PostgresStore::new(pools, &clock, timeout))
-            }
-        };
         Self {
             backend,
-            clock,
+            clock: Arc::default(),
             timeout,
-            old,
         }
     }
 
@@ -155,21 +142,6 @@ impl Store {
     fn wrote<T>(&self, outcome: &Result<T, StoreError>) {
         self.condition().wrote(outcome, self.now());
     }
-}
-
-/// Operations that have not moved into files of their own yet.
-impl std::ops::Deref for Store {
-    type Target = dyn OldStore;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.old
-    }
-}
-
-/// The operations that have not moved into files of their own yet: see `session.rs` for how to move one.
-pub trait OldStore: Maintenance {
-    /// Returns the database's time as this process knows it: the time for leases and for when rows are due.
-    fn now(&self) -> DateTime<Utc>;
 }
 
 /// Connects to the database that the URL names. Its tables must be up to date: see [`migrate`].

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::error::StoreError;
 use super::migrate::MigrationLease;
-pub(super) use super::session::{Param, Query, time_text};
+use super::session::Param;
 use crate::domain::{Action, LedgerRow, Resource, Status, Version};
 
 /// The row of `schema_lease`.

@@ -1,23 +1,18 @@
 //! The store over SQL, written once. Diesel's types differ for each backend, so the code is in macros
 //! that are checked for each of them; what they say differently is asked of the dialect.
 
-mod maintenance;
 mod migrations;
-mod pipeline;
 mod server;
 
-pub(super) use maintenance::sql_maintenance;
 pub(super) use migrations::sql_migrations;
-pub(super) use pipeline::sql_store;
 pub(super) use server::sql_server;
 
 /// What the macro's code and the files that use it need.
 pub(super) mod prelude {
-    pub(in crate::store) use std::collections::{BTreeMap, BTreeSet};
+    pub(in crate::store) use std::collections::BTreeSet;
     pub(in crate::store) use std::sync::Arc;
     pub(in crate::store) use std::time::Duration;
 
-    pub(in crate::store) use chrono::{DateTime, Utc};
     pub(in crate::store) use diesel::migration::{Migration, MigrationSource};
     pub(in crate::store) use diesel::{Connection, QueryableByName};
     pub(in crate::store) use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
@@ -32,28 +27,15 @@ pub(super) mod prelude {
         EmbeddedMigrations, MigrationHarness, embed_migrations,
     };
 
-    pub(in crate::store) use crate::domain::{
-        DatabaseClock, LikeCount, Pair, Resource, ResourceType, VersionedState,
-    };
-    pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
+    pub(in crate::store) use crate::store::codes::{Explain, Meaning, explained, known};
     pub(in crate::store) use crate::store::error::StoreError;
     pub(in crate::store) use crate::store::gate::Gate;
-    pub(in crate::store) use crate::store::maintenance::Repaired;
-    pub(in crate::store) use crate::store::maintenance_rows::{IdRow, LikesRow, restored_columns};
     pub(in crate::store) use crate::store::migrate::{
         LeaseLost, LeaseStatements, MigrationLease, Target, lost, migration_error,
     };
-    pub(in crate::store) use crate::store::pool::{
-        Pool, Pools, connections, lock_wait, old_in_transaction, old_transact, within,
-    };
-    pub(in crate::store) use crate::store::rows::{
-        EventRow, LeaseRow, Param, Query, id_text, lease_params, time_text,
-    };
-    pub(in crate::store) use crate::store::sql::{
-        sql_maintenance, sql_migrations, sql_server, sql_store,
-    };
-    pub(in crate::store) use crate::store::statements::{Statement, Statements};
-    pub(in crate::store) use crate::store::{
-        Discrepancy, Finding, Maintenance, OldStore, StoreFuture, StoreOptions, Subject,
-    };
+    pub(in crate::store) use crate::store::pool::{Pools, connections, lock_wait};
+    pub(in crate::store) use crate::store::rows::{LeaseRow, lease_params};
+    pub(in crate::store) use crate::store::session::{IdRow, Param, Query, Statement};
+    pub(in crate::store) use crate::store::sql::{sql_migrations, sql_server};
+    pub(in crate::store) use crate::store::{StoreFuture, StoreOptions};
 }
