@@ -34,7 +34,7 @@ impl BatchActor<Begin> for IdempotencyKeeper {
             .collect();
         let now = self.store.now();
         let lease = now + self.options.lease;
-        match self.store.begin_requests(&requests, now, lease).await {
+        match self.store.start_requests(&requests, now, lease).await {
             Ok(begun) => {
                 self.context.progress(batch.len());
                 for (envelope, begun) in batch.into_iter().zip(begun) {
@@ -63,7 +63,7 @@ impl BatchActor<End> for IdempotencyKeeper {
             .iter()
             .map(|envelope| envelope.body.response.clone())
             .collect();
-        let kept = self.store.end_requests(&ended, self.store.now()).await;
+        let kept = self.store.store_responses(&ended, self.store.now()).await;
         let kept = kept.map_err(|error| self.failed("keeping answers of requests", &error));
         if kept.is_ok() {
             self.context.progress(batch.len());

@@ -1,4 +1,4 @@
-//! Jobs: asked for, looked at, ended.
+//! Creates, lists and cancels jobs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use uuid::Uuid;
 
 use super::ledger::checked_reason;
 use super::{AdminError, AdminService, check};
-use crate::domain::{JobKind, Status};
-use crate::store::{Job, LedgerFilter, NewJob};
+use crate::domain::{JobKind, JobState, Status};
+use crate::store::{Job, LedgerFilter, NewJob, StoreError};
 use crate::telemetry::JobCreated;
 
-/// How many rows a job passes in a second unless it is told otherwise, and the most that it may.
+/// The default and the largest number of rows that a job takes in a second.
 const PER_SECOND: u32 = 1_000;
 const MOST_PER_SECOND: u32 = 20_000;
 
 const DAY: u64 = 86_400;
 
-/// What an operator asks for.
+/// A request for a job.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobRequest {
@@ -52,7 +52,7 @@ pub struct JobRequest {
     pub behaviors_days: Option<u32>,
 }
 
-/// What a rebuild makes anew.
+/// What a rebuild rebuilds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RebuildTarget {
@@ -64,7 +64,7 @@ pub enum RebuildTarget {
     All,
 }
 
-/// How a job does what it does: `jobs.spec`.
+/// The parameters of a job: `jobs.spec`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Spec {
@@ -85,16 +85,16 @@ pub(super) enum Spec {
     },
 }
 
-/// What an operator gets.
+/// The answer to a request for a job.
 #[derive(Debug, Clone)]
 pub enum JobAnswer {
-    /// What a dry run counted.
+    /// Of a dry run.
     Counted(Counted),
     /// The job.
     Created(Box<Job>),
 }
 
-/// What a dry run counted.
+/// The rows that a dry run counted.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Counted {
     /// Always true.
@@ -106,10 +106,10 @@ pub struct Counted {
 }
 
 impl AdminService {
-    /// Makes a job, or counts what it would take.
+    /// Creates a job, or counts the rows that it would take.
     ///
     /// # Errors
-    /// If what is asked for makes no sense or matches too much, or the database fails.
+    /// If the request is invalid, its filter matches too many rows, or the database fails.
     pub async fn request_job(
         &self,
         request: JobRequest,
@@ -143,7 +143,7 @@ impl AdminService {
         };
         let created = self.store().create_job(&job, filter).await;
         let job = created.map_err(|error| match error {
-            crate::store::StoreError::Refused(reason) => AdminError::Invalid(reason),
+            StoreError::Refused(reason) => AdminError::Invalid(reason),
             error => error.into(),
         })?;
         let Some(job) = job else {
@@ -160,34 +160,28 @@ impl AdminService {
     }
 
     fn spec(&self, request: &JobRequest) -> Result<Spec, AdminError> {
+        use JobKind::{Audit, Discard, Prune, Rebuild, Retry};
         let invalid = |reason: &str| Err(AdminError::Invalid(reason.to_owned()));
-        let of_rows = matches!(request.kind, JobKind::Retry | JobKind::Discard);
-        let stray = [
-            ("filter", request.filter.is_some() && !of_rows),
-            ("per_second", request.per_second.is_some() && !of_rows),
+        let fields: [(&str, bool, &[JobKind]); 7] = [
+            ("filter", request.filter.is_some(), &[Retry, Discard]),
             (
-                "reason",
-                request.reason.is_some() && request.kind != JobKind::Discard,
+                "per_second",
+                request.per_second.is_some(),
+                &[Retry, Discard],
             ),
-            ("repair", request.repair && request.kind != JobKind::Audit),
-            (
-                "what",
-                request.what.is_some() && request.kind != JobKind::Rebuild,
-            ),
-            (
-                "ledger_days",
-                request.ledger_days.is_some() && request.kind != JobKind::Prune,
-            ),
-            (
-                "behaviors_days",
-                request.behaviors_days.is_some() && request.kind != JobKind::Prune,
-            ),
+            ("reason", request.reason.is_some(), &[Discard]),
+            ("repair", request.repair, &[Audit]),
+            ("what", request.what.is_some(), &[Rebuild]),
+            ("ledger_days", request.ledger_days.is_some(), &[Prune]),
+            ("behaviors_days", request.behaviors_days.is_some(), &[Prune]),
         ];
-        if let Some((field, _)) = stray.iter().find(|(_, stray)| *stray) {
+        let stray =
+            |(_, given, kinds): &&(_, bool, &[JobKind])| *given && !kinds.contains(&request.kind);
+        if let Some((field, ..)) = fields.iter().find(stray) {
             return invalid(&format!("a job of kind {} has no '{field}'", request.kind));
         }
         match request.kind {
-            JobKind::Retry | JobKind::Discard => {
+            Retry | Discard => {
                 let filter = request.filter.clone().unwrap_or_default();
                 check(&filter)?;
                 if filter == LedgerFilter::default() {
@@ -201,7 +195,7 @@ impl AdminService {
                     return invalid(&format!("'per_second' must be from 1 to {MOST_PER_SECOND}"));
                 }
                 let reason = match (request.kind, request.dry_run) {
-                    (JobKind::Discard, false) => Some(checked_reason(request.reason.as_deref())?),
+                    (Discard, false) => Some(checked_reason(request.reason.as_deref())?),
                     _ => None,
                 };
                 Ok(Spec::Rows {
@@ -210,22 +204,20 @@ impl AdminService {
                     reason,
                 })
             }
-            JobKind::Audit => Ok(Spec::Audit {
+            Audit => Ok(Spec::Audit {
                 repair: request.repair,
             }),
-            JobKind::Rebuild => Ok(Spec::Rebuild {
+            Rebuild => Ok(Spec::Rebuild {
                 what: request.what.unwrap_or(RebuildTarget::All),
             }),
-            JobKind::Prune => self.prune_spec(request),
+            Prune => self.prune_spec(request),
         }
     }
 
     fn prune_spec(&self, request: &JobRequest) -> Result<Spec, AdminError> {
         let seconds = |days: Option<u32>| days.map(|days| u64::from(days) * DAY);
-        let (ledger_after, behaviors_after) = (
-            seconds(request.ledger_days),
-            seconds(request.behaviors_days),
-        );
+        let ledger_after = seconds(request.ledger_days);
+        let behaviors_after = seconds(request.behaviors_days);
         if [ledger_after, behaviors_after].contains(&Some(0)) {
             return Err(AdminError::Invalid(
                 "'ledger_days' and 'behaviors_days' must be 1 or more".to_owned(),
@@ -243,10 +235,10 @@ impl AdminService {
         })
     }
 
-    /// A behavior that may still be delivered again must be there, to be recognised.
+    /// Checks the age at which behaviors are pruned: a redelivered event must find its behavior.
     ///
     /// # Errors
-    /// If behaviors would go that are younger than what the stream keeps.
+    /// If the stream keeps messages for longer.
     pub fn check_behaviors_age(&self, age: Option<Duration>) -> Result<(), AdminError> {
         if let (Some(age), Some(kept)) = (age, self.stream_max_age)
             && age < kept
@@ -260,7 +252,7 @@ impl AdminService {
         Ok(())
     }
 
-    /// Makes the job of a slot, unless it is there.
+    /// Creates the job of a slot, unless it exists.
     ///
     /// # Errors
     /// If the database fails.
@@ -281,16 +273,16 @@ impl AdminService {
         Ok(())
     }
 
-    /// A job.
+    /// Returns a job.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it does not exist, or the database fails.
     pub async fn job(&self, id: &str) -> Result<Job, AdminError> {
         let job = self.store().job(&job_id(id)?).await?;
         job.ok_or_else(|| no_such_job(id))
     }
 
-    /// The last jobs, newest first.
+    /// Returns the last jobs, newest first; of one kind, if it is given.
     ///
     /// # Errors
     /// If the database fails.
@@ -298,15 +290,15 @@ impl AdminService {
         Ok(self.store().jobs(kind, limit).await?)
     }
 
-    /// Ends a job: nothing more is changed by it.
+    /// Cancels a job: it changes nothing from then on.
     ///
     /// # Errors
-    /// If it is not there, or has ended by itself.
+    /// If it does not exist or has ended, or the database fails.
     pub async fn cancel_job(&self, id: &str) -> Result<Job, AdminError> {
         let now = self.store().now();
         let job = self.store().cancel_job(&job_id(id)?, now).await?;
         let job = job.ok_or_else(|| no_such_job(id))?;
-        if job.state != crate::domain::JobState::Cancelled {
+        if job.state != JobState::Cancelled {
             return Err(AdminError::Conflict(format!(
                 "job {id} is {} and cannot be cancelled any more",
                 job.state.as_str()
@@ -316,7 +308,7 @@ impl AdminService {
     }
 }
 
-/// An id as the database has it. Other text names no job, and not every database would compare with it.
+/// Returns an id as the database stores it. Not every database compares ids with any text.
 fn job_id(id: &str) -> Result<String, AdminError> {
     let id = Uuid::parse_str(id).map_err(|_| no_such_job(id))?;
     Ok(id.hyphenated().to_string())

@@ -1,9 +1,10 @@
-//! One event: tried again, or discarded.
+//! Retries or discards one event.
 
 use uuid::Uuid;
 
 use super::{AdminError, AdminService};
-use crate::domain::Priority;
+use crate::actors::cache_writer::revert;
+use crate::domain::{LedgerRow, Priority};
 use crate::store::{Intervention, InterventionKind, LedgerEntry};
 use crate::telemetry::OperatorIntervened;
 
@@ -11,10 +12,10 @@ use crate::telemetry::OperatorIntervened;
 const LONGEST_REASON: usize = 500;
 
 impl AdminService {
-    /// Has an event tried again at once, with all its attempts before it.
+    /// Retries an event at once, with all its attempts.
     ///
     /// # Errors
-    /// If it is not there, or is neither failed nor dead.
+    /// If the event does not exist, or is neither failed nor dead.
     pub async fn retry(&self, event_id: Uuid, operator: &str) -> Result<LedgerEntry, AdminError> {
         self.intervene(event_id, InterventionKind::Retry, operator)
             .await
@@ -23,7 +24,7 @@ impl AdminService {
     /// Closes an event as dead, for this reason.
     ///
     /// # Errors
-    /// If it is not there, is completed, or a worker has it right now.
+    /// If the event does not exist, is completed, or a worker holds it.
     pub async fn discard(
         &self,
         event_id: Uuid,
@@ -42,7 +43,6 @@ impl AdminService {
         operator: &str,
     ) -> Result<LedgerEntry, AdminError> {
         let id = event_id.hyphenated().to_string();
-        let discards = matches!(action, InterventionKind::Discard(_));
         let intervention = Intervention {
             action,
             operator: operator.to_owned(),
@@ -61,27 +61,45 @@ impl AdminService {
             return Err(AdminError::Conflict(format!(
                 "event {id} is {}; {}",
                 entry.status,
-                match (discards, entry.status.as_str()) {
+                match (&intervention.action, entry.status.as_str()) {
                     (_, "completed") =>
                         "what is completed can be neither tried again nor discarded",
-                    (true, _) => "a worker has it right now; ask again when its lease has run out",
-                    (false, _) => "it is tried without being asked for",
+                    (InterventionKind::Discard(_), _) =>
+                        "a worker has it right now; ask again when its lease has run out",
+                    (InterventionKind::Retry, _) => "it is tried without being asked for",
                 }
             )));
         }
+        self.intervened(&intervention, &rows).await?;
+        Ok(entry)
+    }
+
+    /// Logs an intervention in these rows, and takes discarded events out of the cache, which would count
+    /// them as pending for ever.
+    pub(super) async fn intervened(
+        &self,
+        intervention: &Intervention,
+        rows: &[LedgerRow],
+    ) -> Result<(), AdminError> {
+        let discards = matches!(intervention.action, InterventionKind::Discard(_));
         OperatorIntervened {
-            operator,
+            operator: &intervention.operator,
             action: if discards { "discarded" } else { "retried" },
             rows: rows.len(),
         }
         .emit();
-        if discards {
-            self.forget(&rows).await?;
+        match &self.cache_writer {
+            _ if !discards => {}
+            Some(cache_writer) => revert(cache_writer, rows).await,
+            None => {
+                let resources: Vec<_> = rows.iter().map(|row| row.resource).collect();
+                self.dependencies.drop_entries(&resources).await?;
+            }
         }
-        Ok(entry)
+        Ok(())
     }
 
-    /// What to say of an event that the database does not know.
+    /// The error for an event that is not in the database: it may still be in the stream.
     pub(super) async fn no_such_event(&self, id: &str) -> AdminError {
         let waiting = match self.broker() {
             Some(broker) => match broker.backlog().await {
@@ -97,7 +115,7 @@ impl AdminService {
     }
 }
 
-/// The reason to discard something, which must be given.
+/// Returns the reason for a discard, which is required.
 pub(super) fn checked_reason(reason: Option<&str>) -> Result<String, AdminError> {
     let reason = reason.map(str::trim).unwrap_or_default();
     let length = reason.chars().count();

@@ -1,8 +1,10 @@
-//! What operators do, without HTTP: looking into the ledger, mending events, jobs, and quarantine. Called by
-//! `web/admin/`, by the command line and by the job runner.
+//! The operators' use cases: ledger, event timeline, retry and discard, quarantine, and jobs (audit, rebuild,
+//! prune). Called by `web/admin/`, by the command line and by the job runner; knows nothing of HTTP.
 
 mod audit;
 mod cache_audit;
+mod held_job;
+mod job_kinds;
 mod jobs;
 mod ledger;
 mod prune;
@@ -15,6 +17,7 @@ mod timeline;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actor_kit::Mailbox;
 use chrono::{DateTime, Utc};
 
 pub use audit::{Audit, AuditOptions, AuditState};
@@ -26,39 +29,36 @@ pub use report::{AuditReport, Example, Tally};
 pub use runner::{JobExit, Runner};
 pub use timeline::{Moment, ReadModel, Shows, Timeline};
 
-use actor_kit::Mailbox;
-
-use crate::actors::cache_writer::{CacheWriter, revert};
+use crate::actors::cache_writer::CacheWriter;
 use crate::cache::{Cache, CacheError};
 use crate::config::PruneOptions;
-use crate::domain::LedgerRow;
 use crate::nats::{Broker, NatsError, StreamReport};
 use crate::store::{LedgerFilter, LedgerHealth, LedgerPage, Store, StoreError};
 
-/// What operators work on.
+/// The services that operators' work uses.
 #[derive(Clone)]
 pub struct Dependencies {
     /// The database.
     pub store: Arc<Store>,
-    /// The cache, if it can be reached from this process.
+    /// The cache, if this process can reach it.
     pub cache: Option<Arc<dyn Cache>>,
-    /// The broker, if there is one: what waits in its stream is not in the database yet.
+    /// The broker, if there is one: messages in its stream may not be in the database yet.
     pub broker: Option<Arc<Broker>>,
 }
 
-/// How far a piece of maintenance has come.
+/// The progress of an audit, a rebuild or pruning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What it is doing.
+    /// What it reads now.
     pub stage: &'static str,
-    /// Rows looked at so far, of all stages.
+    /// Rows read so far, in all stages.
     pub done: u64,
-    /// Rows that there were to look at when it began, of all stages.
+    /// Rows to read when it began, in all stages.
     pub total: u64,
 }
 
 impl Dependencies {
-    /// Drops what the cache holds of these resources, to be built anew from the database.
+    /// Drops the cache entries of these resources; their next reader builds them from the database.
     pub(crate) async fn drop_entries(
         &self,
         resources: &[crate::domain::Resource],
@@ -73,38 +73,38 @@ impl Dependencies {
     }
 }
 
-/// What operators do with the ledger, jobs and quarantine.
+/// The operators' use cases.
 #[derive(Clone)]
 pub struct AdminService {
-    /// The database, the cache and the broker.
+    /// Database, cache and broker.
     pub dependencies: Dependencies,
-    /// The writer of the cache, where this process has one.
+    /// The cache writer, if this process runs one.
     pub cache_writer: Option<Mailbox<CacheWriter>>,
-    /// What is pruned by default, and where to.
+    /// The default ages for pruning, and the archive.
     pub prune: PruneOptions,
-    /// For how long at least a behavior is kept: what waits in the stream may come again.
+    /// The shortest age at which behaviors may be pruned: the stream may redeliver younger ones.
     pub stream_max_age: Option<Duration>,
 }
 
-/// Why something was not done.
+/// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// There is no such thing.
+    /// The event, job or message does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// It is in a state in which this cannot be done.
+    /// Its state does not allow this.
     #[error("{0}")]
     Conflict(String),
-    /// What is asked for makes no sense.
+    /// The request is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// A part that is needed is not there.
+    /// A dependency is missing or does not answer.
     #[error("{0}")]
     Unavailable(String),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It has failed too often.
+    /// A step failed too often.
     #[error("{0}")]
     GivenUp(String),
     /// The cache failed.
@@ -118,13 +118,13 @@ pub enum AdminError {
     Archive {
         /// Its path.
         path: String,
-        /// Why.
+        /// The error.
         source: std::io::Error,
     },
 }
 
 impl AdminError {
-    /// The database's part in it.
+    /// Returns the database's error, if it is one.
     #[must_use]
     pub const fn of_store(&self) -> Option<&StoreError> {
         match self {
@@ -133,7 +133,7 @@ impl AdminError {
         }
     }
 
-    /// Whether it is news: that the database is away has been said when it went.
+    /// Whether the error is worth a log line: an unreachable database is logged once, when it goes away.
     #[must_use]
     pub const fn is_news(&self) -> bool {
         match self.of_store() {
@@ -144,7 +144,7 @@ impl AdminError {
 }
 
 impl AdminService {
-    /// The ledger at a glance.
+    /// Returns a summary of the ledger.
     ///
     /// # Errors
     /// If the database fails.
@@ -152,10 +152,10 @@ impl AdminService {
         Ok(self.store().ledger_health(self.store().now()).await?)
     }
 
-    /// Ledger rows, newest first, after the one of this moment and id.
+    /// Returns ledger rows, newest first, that follow the row of this time and id.
     ///
     /// # Errors
-    /// If no row can be as the filter says, or the database fails.
+    /// If the filter is invalid, or the database fails.
     pub async fn search(
         &self,
         filter: &LedgerFilter,
@@ -166,10 +166,10 @@ impl AdminService {
         Ok(self.store().search(filter, after, limit).await?)
     }
 
-    /// The settings of the stream and its consumer, configured and current.
+    /// Returns the settings of the stream and its consumer, configured and current.
     ///
     /// # Errors
-    /// If there is no NATS, or it does not answer.
+    /// If NATS is not configured or does not answer.
     pub async fn stream(&self) -> Result<StreamReport, AdminError> {
         let Some(broker) = self.broker() else {
             return Err(AdminError::NotFound(
@@ -187,25 +187,10 @@ impl AdminService {
     fn broker(&self) -> Option<&Arc<Broker>> {
         self.dependencies.broker.as_ref()
     }
-
-    /// Takes discarded events back out of the cache, which would count them as on their way for ever.
-    async fn forget(&self, rows: &[LedgerRow]) -> Result<(), AdminError> {
-        match &self.cache_writer {
-            Some(cache_writer) => revert(cache_writer, rows).await,
-            None => {
-                let resources: Vec<_> = rows.iter().map(|row| row.resource).collect();
-                self.dependencies
-                    .drop_entries(&resources)
-                    .await
-                    .map_err(AdminError::from)?;
-            }
-        }
-        Ok(())
-    }
 }
 
-/// Refuses a filter that not every database understands.
+/// Rejects a filter that not every database accepts.
 fn check(filter: &LedgerFilter) -> Result<(), AdminError> {
-    let refused = |reason: &str| AdminError::Invalid(reason.to_owned());
-    filter.check().map_err(refused)
+    let invalid = |reason: &str| AdminError::Invalid(reason.to_owned());
+    filter.check().map_err(invalid)
 }

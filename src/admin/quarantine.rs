@@ -1,4 +1,4 @@
-//! Messages in quarantine: looked at, published again after mending, or discarded.
+//! Lists, republishes and discards messages in quarantine.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -23,19 +23,19 @@ pub struct QuarantinedMessage {
     pub subject: String,
     /// Its header `Nats-Msg-Id`.
     pub message_id: Option<String>,
-    /// Why it is no event.
+    /// Why it could not be decoded.
     pub reason: String,
     /// When it was put into quarantine.
     pub created_at: DateTime<Utc>,
-    /// Its bytes as text, with what is no UTF-8 replaced.
+    /// Its bytes as text, with invalid UTF-8 replaced.
     pub payload: String,
     /// Its bytes in hexadecimal.
     pub payload_hex: String,
-    /// `republished` or `discarded`, once it is.
+    /// `republished` or `discarded`, once it is resolved.
     pub resolution: Option<String>,
-    /// Who did it.
+    /// The operator who resolved it.
     pub resolved_by: Option<String>,
-    /// When.
+    /// When it was resolved.
     pub resolved_at: Option<DateTime<Utc>>,
 }
 
@@ -59,8 +59,8 @@ impl From<QuarantineEntry> for QuarantinedMessage {
 }
 
 impl AdminService {
-    /// Messages in quarantine, newest first, after the one of this moment and id; only those that are
-    /// resolved or not, if it is said which.
+    /// Returns messages in quarantine, newest first, that follow the message of this time and id; only the
+    /// resolved or only the unresolved ones, if `resolved` is given.
     ///
     /// # Errors
     /// If the database fails.
@@ -74,21 +74,21 @@ impl AdminService {
         Ok(entries.await?.into_iter().map(Into::into).collect())
     }
 
-    /// A message in quarantine.
+    /// Returns a message in quarantine.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it does not exist, or the database fails.
     pub async fn quarantined(&self, id: Uuid) -> Result<QuarantinedMessage, AdminError> {
         Ok(self.quarantine_entry(id).await?.into())
     }
 
-    /// Publishes a message as the event that it is by now, or that `mended` makes of it, on the subjects that it
-    /// came from: an acknowledged event stays acknowledged and keeps its id, a foreign one stays foreign. Returns
-    /// the event's id.
+    /// Publishes a message again as an event, with the body `mended` if it is given, on the subjects that it came
+    /// from: an acknowledged event stays acknowledged and keeps its id, a foreign one stays foreign. Returns the
+    /// event's id.
     ///
     /// # Errors
-    /// If it still is no event, would be another acknowledged event, was resolved before, or there is no broker;
-    /// then nothing has changed.
+    /// If the message still cannot be decoded, would take the id of another acknowledged event, or was resolved
+    /// before, or if there is no broker. Nothing changes then.
     pub async fn republish(
         &self,
         id: Uuid,
@@ -122,7 +122,7 @@ impl AdminService {
                 "there is no NATS to publish to (LIKEWISE_NATS_URL)".to_owned(),
             ));
         };
-        // Published before it is noted: if that fails the message is published again, as the same event.
+        // Published before it is resolved: if resolving fails, the operator publishes the same event again.
         broker
             .republish(&event, id)
             .await
@@ -131,10 +131,10 @@ impl AdminService {
         Ok(event.event_id)
     }
 
-    /// Notes that nothing will come of a message. It is kept for the record.
+    /// Discards a message. The database keeps it for the record.
     ///
     /// # Errors
-    /// If it is not there or was resolved before.
+    /// If it does not exist or was resolved before, or the database fails.
     pub async fn discard_quarantined(
         &self,
         id: Uuid,

@@ -56,6 +56,12 @@ impl CacheRebuild {
         }
     }
 
+    /// Returns the number of entries dropped so far.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Drops the next entries. Returns `None` after the last ones.
     ///
     /// # Errors

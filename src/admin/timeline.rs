@@ -1,4 +1,4 @@
-//! Where is my like? What happened to one event, step by step.
+//! The timeline of one event: acceptance, recording, attempts, interventions, completion.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -9,67 +9,67 @@ use super::{AdminError, AdminService};
 use crate::domain::Step;
 use crate::store::{EventRecord, HistoryEntry, LedgerEntry};
 
-/// What happened to one event.
+/// The timeline of one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Timeline {
     /// The event's id.
     pub event_id: String,
-    /// Its ledger row; absent for a behavior that is no like event, and for one that was pruned.
+    /// Its ledger row; absent if the behavior is not a like event, or the row was pruned.
     pub ledger: Option<LedgerEntry>,
-    /// What happened, the first thing first.
+    /// Its steps, oldest first.
     pub timeline: Vec<Moment>,
-    /// What the read model holds of the user and the resource now.
+    /// The current state of the user and the resource in the read model.
     pub read_model: Option<ReadModel>,
 }
 
-/// One thing that happened.
+/// One step in a timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Moment {
-    /// When; absent if it was not written down.
+    /// When it happened; absent if that is not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<DateTime<Utc>>,
-    /// What.
+    /// The step.
     pub step: String,
-    /// Where it came from, if it is `accepted`.
+    /// The source of the event, if the step is `accepted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Its place in the stream, if it is `published`.
+    /// Its sequence in the stream, if the step is `published`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_sequence: Option<i64>,
-    /// Which attempt it was, if it is one.
+    /// The number of the attempt, if the step is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
-    /// The claim that it happened under.
+    /// The fencing token of the claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fencing_token: Option<i64>,
-    /// Why.
+    /// The error or the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
-    /// Who did it.
+    /// The operator, if an operator did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
 }
 
-/// What a read model holds of a pair.
+/// The state of a pair in a read model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ReadModel {
     /// Whether the user likes the resource.
     pub liked: bool,
-    /// The version of the event that says so.
+    /// The version of the event that set this state.
     pub version: i64,
-    /// How that event stands to this one.
+    /// Whether that event is this one.
     pub shows: Shows,
 }
 
-/// How the event that a read model shows stands to the one that was asked for.
+/// Which event a read model shows, in relation to the event of the timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Shows {
-    /// It is this one, or one of the same version.
+    /// This event, or one of the same version.
     This,
-    /// It is newer: this one is superseded.
+    /// A newer event: this one is superseded.
     Newer,
-    /// It is older: this one has had no effect yet.
+    /// An older event: this one has had no effect yet.
     Older,
 }
 
@@ -90,7 +90,7 @@ impl Moment {
 
 impl From<HistoryEntry> for Moment {
     fn from(entry: HistoryEntry) -> Self {
-        // An operator's step is no attempt, and an infrastructure failure is not counted as one.
+        // Neither interventions nor infrastructure failures count as attempts.
         let is_counted = entry.operator.is_none() && entry.step != Step::Waiting.as_str();
         Self {
             attempt: is_counted.then_some(entry.retry_count),
@@ -103,10 +103,10 @@ impl From<HistoryEntry> for Moment {
 }
 
 impl AdminService {
-    /// What happened to an event.
+    /// Returns the timeline of an event.
     ///
     /// # Errors
-    /// If the database does not know it.
+    /// If the event is not recorded, or the database fails.
     pub async fn timeline(&self, event_id: Uuid) -> Result<Timeline, AdminError> {
         let id = event_id.hyphenated().to_string();
         let record = self.store().event_record(&id).await?;
@@ -156,10 +156,10 @@ fn timeline(event_id: String, record: EventRecord) -> Timeline {
         event_id,
         ledger,
         timeline,
-        read_model: read_model.zip(version).map(|(mark, version)| ReadModel {
-            liked: mark.liked,
-            version: mark.version.0,
-            shows: match mark.version.0.cmp(&version) {
+        read_model: read_model.zip(version).map(|(state, version)| ReadModel {
+            liked: state.liked,
+            version: state.version.0,
+            shows: match state.version.0.cmp(&version) {
                 std::cmp::Ordering::Equal => Shows::This,
                 std::cmp::Ordering::Greater => Shows::Newer,
                 std::cmp::Ordering::Less => Shows::Older,

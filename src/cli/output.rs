@@ -37,9 +37,7 @@ pub(super) async fn with_progress(
     let ended = loop {
         match step().await {
             Ok(Some(progress)) => {
-                bar.set_length(progress.total);
-                bar.set_position(progress.done);
-                bar.set_message(progress.stage);
+                show(&bar, progress);
                 last = Some(progress);
             }
             Ok(None) => break Ok(last),
@@ -50,7 +48,15 @@ pub(super) async fn with_progress(
     ended
 }
 
-fn progress_bar() -> ProgressBar {
+/// Shows progress on a bar.
+pub(super) fn show(bar: &ProgressBar, progress: Progress) {
+    bar.set_length(progress.total);
+    bar.set_position(progress.done);
+    bar.set_message(progress.stage);
+}
+
+/// A progress bar on standard error, hidden unless that is a terminal.
+pub(super) fn progress_bar() -> ProgressBar {
     if !stderr().is_terminal() {
         return ProgressBar::hidden();
     }

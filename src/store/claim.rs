@@ -214,7 +214,7 @@ static CLAIM: Sql = Sql::new(|d| {
 });
 
 /// Closes rows as dead. Parameters: rows `(event_id, error)`, now.
-static MARK_DEAD: Sql = Sql::new(|d| {
+pub(super) static MARK_DEAD: Sql = Sql::new(|d| {
     let (rows, now) = (
         d.rows("$1", &[Word("event_id"), Text("error")]),
         d.time("$2"),

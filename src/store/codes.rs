@@ -27,36 +27,6 @@ pub(super) async fn explained<T>(
     }
 }
 
-/// An error that leaves a transaction: the closure's own, or diesel's of `BEGIN` and `COMMIT`.
-#[derive(Debug)]
-pub(super) enum Raised {
-    /// Classified already.
-    Explained(StoreError),
-    /// Not yet.
-    Diesel(DieselError),
-}
-
-impl From<StoreError> for Raised {
-    fn from(error: StoreError) -> Self {
-        Self::Explained(error)
-    }
-}
-
-impl From<DieselError> for Raised {
-    fn from(error: DieselError) -> Self {
-        Self::Diesel(error)
-    }
-}
-
-impl Raised {
-    pub(super) async fn explained_by(self, connection: &mut impl Explain) -> StoreError {
-        match self {
-            Self::Explained(error) => error,
-            Self::Diesel(error) => connection.explain(error).await,
-        }
-    }
-}
-
 /// What a code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {

@@ -11,7 +11,7 @@ use super::StoreFuture;
 use super::dialect::Dialect;
 use super::error::StoreError;
 use super::gate::{Gate, Waiting};
-use super::statements::Statement;
+use super::session::Statement;
 use crate::telemetry::{DatabaseAwaited, Migrated, MigrationAwaited};
 
 /// How long a lease lasts unless its holder renews it, in seconds.
@@ -60,7 +60,7 @@ impl LeaseStatements {
         let (now, end) = (d.clock(0), d.clock(LEASE_SECONDS));
         let held = "name = 'migrations' AND holder = $1 AND epoch = $2";
         Self {
-            applied: "SELECT version AS bound FROM __diesel_schema_migrations"
+            applied: "SELECT version AS id FROM __diesel_schema_migrations"
                 .to_owned()
                 .into(),
             seed: format!(

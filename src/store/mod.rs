@@ -5,6 +5,7 @@
 //! `dialect.rs` what differs between databases.
 
 mod audit;
+mod bounded;
 mod claim;
 mod clock;
 mod codes;
@@ -12,19 +13,23 @@ mod comparisons;
 mod dialect;
 mod discrepancy;
 mod error;
+mod event_record;
 mod fail;
 mod gate;
 mod history;
 mod idempotency;
-mod idempotency_rows;
+mod interventions;
+mod job_claims;
+mod jobs;
+mod ledger;
+mod ledger_filter;
 mod lists;
 mod migrate;
 mod mysql;
-mod operations;
-mod operations_rows;
 mod pool;
 mod postgres;
 mod postgres_tap;
+mod quarantine;
 mod read_models;
 mod reader;
 mod reads;
@@ -33,81 +38,61 @@ mod repair;
 mod retention;
 mod rows;
 mod schema;
+mod search;
 mod session;
 mod sql;
 mod sqlite;
-mod statements;
 mod sync;
+mod time;
 mod verify;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::{AsyncMysqlConnection, AsyncPgConnection};
-use uuid::Uuid;
 
 pub use crate::domain::Lease;
 pub use audit::{Chunk, Pass, Position, Sizes};
+pub use bounded::Sample;
 pub use claim::Claimed;
 pub use discrepancy::{Discrepancy, Finding, Subject};
 pub use error::StoreError;
+pub use event_record::{BehaviorEntry, EventRecord, HistoryEntry};
 pub use fail::FailedAttempt;
 pub use gate::{Gate, Waiting};
-pub use idempotency::{IdempotencyKeys, StoredResponse};
-pub use lists::{Cursor, Lists};
-
-pub use operations::{
-    BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
-    JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, LedgerPage,
-    NewJob, Operations, QuarantineEntry, is_storable,
-};
+pub use idempotency::StoredResponse;
+pub use interventions::{Intervention, InterventionKind};
+pub use job_claims::{JobReport, JobStep};
+pub use jobs::{JOB_LIMIT, Job, NewJob};
+pub use ledger::{ErrorCount, LedgerEntry, LedgerHealth};
+pub use ledger_filter::{LedgerFilter, is_storable};
+pub use lists::Cursor;
+pub use quarantine::{QuarantineEntry, QuarantinedEvent};
 pub use reader::Reader;
 pub use reads::Found;
 pub use record::Recorded;
 pub use repair::Repaired;
 pub use retention::{ArchivedBehavior, Prunable};
-pub use statements::Sample;
+pub use search::LedgerPage;
 pub use sync::Settled;
 pub use verify::{Check, Difference, Journaled, Verification};
 
 use self::dialect::Dialect;
 use self::pool::{Condition, Pools, read, transact};
 use crate::config::StoreOptions;
-use crate::domain::{DatabaseClock, Status};
+use crate::domain::DatabaseClock;
 
 /// What every method of [`Store`] answers with.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-/// A message that is no event, kept with the reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuarantinedEvent {
-    /// Its identity: the same message is quarantined once.
-    pub id: Uuid,
-    /// Its place in the stream.
-    pub stream_sequence: i64,
-    /// The subject it was published on.
-    pub subject: String,
-    /// Its header `Nats-Msg-Id`.
-    pub message_id: Option<String>,
-    /// Why it is no event.
-    pub reason: String,
-    /// Its bytes.
-    pub payload: Vec<u8>,
-    /// When it was put here.
-    pub created_at: DateTime<Utc>,
-}
 
 /// The database.
 pub struct Store {
     backend: Backend,
     clock: Arc<DatabaseClock>,
     timeout: Duration,
-    old: Box<dyn OldStore>,
 }
 
 /// The pools of the database that is in use.
@@ -119,19 +104,10 @@ enum Backend {
 
 impl Store {
     fn new(backend: Backend, timeout: Duration) -> Self {
-        let clock = Arc::default();
-        let old: Box<dyn OldStore> = match &backend {
-            Backend::Sqlite(pools) => Box::new(sqlite::SqliteStore::new(pools, &clock, timeout)),
-            Backend::Mysql(pools) => Box::new(mysql::MysqlStore::new(pools, &clock, timeout)),
-            Backend::Postgres(pools) => {
-                Box::new(postgres::PostgresStore::new(pools, &clock, timeout))
-            }
-        };
         Self {
             backend,
-            clock,
+            clock: Arc::default(),
             timeout,
-            old,
         }
     }
 
@@ -153,16 +129,6 @@ impl Store {
         }
     }
 
-    /// Returns the statements whose cost must not follow the size of the tables, each with a name, with their
-    /// parameters in the text, for the database to explain.
-    #[must_use]
-    pub fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)> {
-        let mut all = self.old.bounded_statements(sample);
-        all.extend(audit::bounded(self.dialect(), sample));
-        all.push(retention::bounded(self.dialect(), sample));
-        all
-    }
-
     /// What all connections share.
     fn condition(&self) -> &Condition {
         match &self.backend {
@@ -176,37 +142,6 @@ impl Store {
     fn wrote<T>(&self, outcome: &Result<T, StoreError>) {
         self.condition().wrote(outcome, self.now());
     }
-}
-
-/// Operations that have not moved into files of their own yet.
-impl std::ops::Deref for Store {
-    type Target = dyn OldStore;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.old
-    }
-}
-
-/// The operations that have not moved into files of their own yet: see `session.rs` for how to move one.
-pub trait OldStore: Operations + Lists + IdempotencyKeys {
-    /// Returns the database's time as this process knows it: the time for leases and for when rows are due.
-    fn now(&self) -> DateTime<Utc>;
-
-    /// Keeps messages that are no events; those that are kept already stay as they are.
-    fn quarantine<'a>(&'a self, events: &'a [QuarantinedEvent]) -> StoreFuture<'a, ()>;
-
-    /// The messages that were quarantined last, newest first.
-    fn quarantined(&self, limit: usize) -> StoreFuture<'_, Vec<QuarantinedEvent>>;
-
-    /// How many ledger rows have not come to their end.
-    fn open_rows(&self) -> StoreFuture<'_, i64>;
-
-    /// How many ledger rows have each status. A status that no row has is absent.
-    fn ledger_summary(&self) -> StoreFuture<'_, BTreeMap<Status, i64>>;
-
-    /// The statements whose cost must not follow the size of the tables, each with a name, spelled out so that
-    /// the database can explain how it carries them out.
-    fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)>;
 }
 
 /// Connects to the database that the URL names. Its tables must be up to date: see [`migrate`].

@@ -142,8 +142,6 @@ async fn begin(connection: &mut AsyncMysqlConnection, mode: Mode) -> QueryResult
 
 session!(AsyncMysqlConnection, Mysql, begin);
 
-sql_store!(MysqlStore, AsyncMysqlConnection, Mysql, transaction);
-
 sql_server!(AsyncMysqlConnection);
 
 type Blocking = AsyncConnectionWrapper<AsyncMysqlConnection>;

@@ -315,29 +315,6 @@ where
     }
 }
 
-/// Runs `$work` on a connection that `$pool` lends. One that does not answer in time is dropped: it may
-/// be in the middle of a transaction, and must not go back to the pool like that.
-macro_rules! within {
-    ($pool:expr, $timeout:expr, |$connection:ident| $work:expr) => {
-        Box::pin(async move {
-            let mut lent = $pool.lend($timeout).await?;
-            let work = async {
-                let $connection = &mut *lent;
-                $work.await
-            };
-            let outcome = $pool.bounded($timeout, work).await;
-            let outcome = outcome.unwrap_or(Err(StoreError::TimedOut($timeout)));
-            if let Err(error) = &outcome
-                && error.ends_connection()
-            {
-                drop(deadpool::managed::Object::take(lent));
-            }
-            $pool.heard(&outcome);
-            outcome
-        })
-    };
-}
-
 /// Runs `$work` on a connection of the store that reads: `read!(self, timeout, |session| thing(session, ...))`.
 macro_rules! read {
     ($store:expr, $timeout:expr, |$session:ident| $work:expr) => {
@@ -446,70 +423,15 @@ impl Attempts {
     }
 }
 
-/// Runs `$work` in a transaction on this connection.
-macro_rules! old_in_transaction {
-    ($begin:ident, $connection:ident, $work:expr) => {{
-        let outcome = $connection
-            .$begin(async |$connection| Ok::<_, Raised>($work.await?))
-            .await;
-        match outcome {
-            Ok(done) => Ok(done),
-            Err(raised) => Err(raised.explained_by($connection).await),
-        }
-    }};
-}
-
-/// Runs `$work` in a transaction that writes, and again if a deadlock, a lost connection or the like ended
-/// it, all together within the store's timeout. Every such transaction may run twice: what it finds done
-/// already it leaves as it is.
-macro_rules! old_transact {
-    ($store:ident, $begin:ident, |$connection:ident| $work:expr) => {
-        Box::pin(async move {
-            let mut attempts = 0;
-            let deadline = std::time::Instant::now() + $store.timeout;
-            let outcome = loop {
-                let left = deadline.saturating_duration_since(std::time::Instant::now());
-                let outcome = within!(&$store.writers, left, |$connection| async {
-                    old_in_transaction!($begin, $connection, $work)
-                })
-                .await;
-                attempts += 1;
-                let wait = $crate::store::pool::BACKOFF.draw(attempts);
-                match outcome {
-                    Err(error)
-                        if $crate::store::pool::worth_another(&error, attempts)
-                            && std::time::Instant::now() + wait < deadline =>
-                    {
-                        tokio::time::sleep(wait).await;
-                    }
-                    Err(StoreError::TimedOut(_)) => {
-                        break Err(StoreError::TimedOut($store.timeout));
-                    }
-                    outcome => break outcome,
-                }
-            };
-            $store
-                .writers
-                .condition
-                .wrote(&outcome, $crate::store::OldStore::now($store));
-            outcome
-        })
-    };
-}
-
-pub(super) use old_in_transaction;
-pub(super) use old_transact;
-pub(super) use within;
-
 /// The waits between the attempts of one transaction.
-pub(super) const BACKOFF: Backoff = Backoff {
+const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(20),
     cap: Duration::from_millis(200),
 };
 
 /// Whether a transaction that failed so often is tried again at once. One that ran out of time is not:
 /// whoever waits for it has waited long enough.
-pub(super) fn worth_another(error: &StoreError, attempts: u32) -> bool {
+fn worth_another(error: &StoreError, attempts: u32) -> bool {
     let passing = matches!(error, StoreError::Busy(_) | StoreError::Unavailable(_));
     passing && attempts < 4
 }

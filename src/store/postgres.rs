@@ -106,8 +106,6 @@ async fn begin(connection: &mut AsyncPgConnection, mode: Mode) -> QueryResult<()
 
 session!(AsyncPgConnection, Postgres, begin);
 
-sql_store!(PostgresStore, AsyncPgConnection, Postgres, transaction);
-
 sql_server!(AsyncPgConnection);
 
 type Blocking = AsyncConnectionWrapper<AsyncPgConnection>;

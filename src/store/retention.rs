@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::dialect::Column::Word;
 use super::dialect::Dialect;
 use super::error::StoreError;
-use super::session::{Param, Session, Sql};
+use super::session::{IdRow, Param, Session, Sql};
 use super::{Sample, Store, read, transact};
 use crate::domain::UserId;
 
@@ -166,13 +166,6 @@ pub(super) fn bounded(d: &'static dyn Dialect, sample: &Sample) -> (String, Stri
     let params = [Param::time(sample.place.0), Param::limit(100)];
     let statement = PRUNABLE_LEDGER.on(d).spelled(&params);
     ("prune: ledger".to_owned(), statement)
-}
-
-/// An event id.
-#[derive(Debug, QueryableByName)]
-struct IdRow {
-    #[diesel(sql_type = Text)]
-    id: String,
 }
 
 /// Records the time before which a table is pruned; the time never decreases. Parameters: rows `(table)`, the

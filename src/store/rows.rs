@@ -5,19 +5,10 @@ use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use uuid::Uuid;
 
-use super::QuarantinedEvent;
 use super::error::StoreError;
-use super::lists::Cursor;
 use super::migrate::MigrationLease;
-pub(super) use super::session::{Param, Query, TotalRow, time_text};
+use super::session::Param;
 use crate::domain::{Action, LedgerRow, Resource, Status, Version};
-
-/// An event id.
-#[derive(Debug, QueryableByName)]
-pub(super) struct IdRow {
-    #[diesel(sql_type = Text)]
-    pub(super) bound: String,
-}
 
 /// The row of `schema_lease`.
 #[derive(Debug, QueryableByName)]
@@ -43,43 +34,6 @@ pub(super) fn lease_params(lease: &MigrationLease) -> [Param; 2] {
         Param::Text(lease.holder.clone()),
         Param::Number(lease.epoch),
     ]
-}
-
-/// A row of `quarantined_events`.
-#[derive(Debug, QueryableByName)]
-pub(super) struct QuarantinedRow {
-    #[diesel(sql_type = Text)]
-    id: String,
-    #[diesel(sql_type = BigInt)]
-    stream_sequence: i64,
-    #[diesel(sql_type = Text)]
-    subject: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    message_id: Option<String>,
-    #[diesel(sql_type = Text)]
-    reason: String,
-    #[diesel(sql_type = Text)]
-    payload: String,
-    #[diesel(sql_type = Timestamp)]
-    created_at: NaiveDateTime,
-}
-
-impl QuarantinedRow {
-    pub(super) fn event(self) -> Result<QuarantinedEvent, StoreError> {
-        let unreadable = |reason: String| StoreError::Unreadable {
-            table: "quarantined_events",
-            reason,
-        };
-        Ok(QuarantinedEvent {
-            id: Uuid::parse_str(&self.id).map_err(|error| unreadable(error.to_string()))?,
-            stream_sequence: self.stream_sequence,
-            subject: self.subject,
-            message_id: self.message_id,
-            reason: self.reason,
-            payload: hex::decode(&self.payload).map_err(|error| unreadable(error.to_string()))?,
-            created_at: self.created_at.and_utc(),
-        })
-    }
 }
 
 /// What a worker needs of a row of `sync_events`.
@@ -150,16 +104,6 @@ impl EventRow {
 /// An event id as it is stored: text on every database, so that operators can read it.
 pub(super) fn id_text(id: Uuid) -> String {
     id.hyphenated().to_string()
-}
-
-/// The parameters of a page of likes.
-pub(super) fn page_params(key: i64, below: Cursor, limit: usize) -> [Param; 4] {
-    [
-        Param::Number(key),
-        Param::Number(below.version.0),
-        Param::Number(below.id),
-        Param::limit(limit),
-    ]
 }
 
 /// Reads a word that only this program writes.

@@ -341,6 +341,13 @@ pub(super) struct TotalRow {
     pub(super) total: i64,
 }
 
+/// An id: of an event, a job or a request.
+#[derive(Debug, diesel::QueryableByName)]
+pub(super) struct IdRow {
+    #[diesel(sql_type = Text)]
+    pub(super) id: String,
+}
+
 /// A statement with its parameters. The text never changes, so that it is prepared only once.
 pub(super) struct Query<'a> {
     pub(super) statement: &'a Statement,

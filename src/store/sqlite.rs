@@ -118,8 +118,6 @@ async fn begin(connection: &mut Async, mode: Mode) -> QueryResult<()> {
 
 session!(Async, Sqlite, begin);
 
-sql_store!(SqliteStore, Async, Sqlite, immediate_transaction);
-
 type Blocking = AsyncConnectionWrapper<Async>;
 
 sql_migrations!(Async, Sqlite, connect_to_migrate, true);

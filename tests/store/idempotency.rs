@@ -34,7 +34,7 @@ fn request(id: &str, fingerprint: &str) -> KeyedRequest {
 }
 
 fn begin(bench: &Bench, requests: &[KeyedRequest], now: DateTime<Utc>) -> Vec<Started> {
-    bench.ask(|store| store.begin_requests(requests, now, now + LEASE))
+    bench.ask(|store| store.start_requests(requests, now, now + LEASE))
 }
 
 fn begin_one(bench: &Bench, request: &KeyedRequest, now: DateTime<Utc>) -> Started {
@@ -47,7 +47,7 @@ fn end(bench: &Bench, request: &KeyedRequest, answer: Option<&str>, now: DateTim
         holder: request.identity.event_id,
         answer: answer.map(str::to_owned),
     }];
-    bench.ask(|store| store.end_requests(&ended, now));
+    bench.ask(|store| store.store_responses(&ended, now));
 }
 
 fn now() -> DateTime<Utc> {

@@ -1,23 +1,26 @@
 //! `likewise events retry`, `discard` and `jobs`.
 
-use std::io::{IsTerminal, Write, stderr, stdin};
+use std::io::{IsTerminal, Write, stdin};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Subcommand;
-use comfy_table::{CellAlignment, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
+use uuid::Uuid;
 
 use super::ledger::FilterArgs;
-use super::{EventId, Failure, operator, print_json};
-use crate::admin::{AdminError, AdminService, Counted, JobAnswer, JobExit, JobRequest, Runner};
+use super::{Failure, operator, print_json, print_line};
+use crate::admin::{
+    AdminError, AdminService, Counted, JobAnswer, JobExit, JobRequest, Progress, Runner,
+};
+use crate::cli::output::{progress_bar, show, table};
 use crate::domain::JobKind;
-use crate::store::{Job, LedgerFilter};
+use crate::store::Job;
 
-/// What `retry` and `discard` have in common.
+/// The arguments that `retry` and `discard` share.
 #[derive(Debug, clap::Args)]
 pub(super) struct RowsArgs {
     /// One event; without it, a filter says which
-    event_id: Option<EventId>,
+    event_id: Option<Uuid>,
     #[command(flatten)]
     filter: FilterArgs,
     /// How many rows to pass in a second
@@ -78,91 +81,84 @@ enum JobsCommand {
     },
 }
 
-pub(super) async fn retry(admin: AdminService, arguments: RetryArgs) -> Result<ExitCode, Failure> {
-    let operator = operator();
+pub(super) async fn retry(admin: &AdminService, arguments: RetryArgs) -> Result<ExitCode, Failure> {
     if let Some(event_id) = arguments.rows.event_id {
-        let entry = admin.retry(event_id, &operator).await?;
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{} is tried again by the next worker", entry.event_id)?;
+        let entry = admin.retry(event_id, &operator()).await?;
+        print_line(format_args!(
+            "{} is tried again by the next worker",
+            entry.event_id
+        ))?;
         return Ok(ExitCode::SUCCESS);
     }
-    all(admin, JobKind::Retry, arguments.rows, None).await
+    run_job(admin, JobKind::Retry, arguments.rows, None).await
 }
 
 pub(super) async fn discard(
-    admin: AdminService,
+    admin: &AdminService,
     arguments: DiscardArgs,
 ) -> Result<ExitCode, Failure> {
-    let operator = operator();
     let reason = arguments.reason;
     if let Some(event_id) = arguments.rows.event_id {
-        let entry = admin.discard(event_id, &reason, &operator).await?;
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{} is {}", entry.event_id, entry.status)?;
+        let entry = admin.discard(event_id, &reason, &operator()).await?;
+        print_line(format_args!("{} is {}", entry.event_id, entry.status))?;
         return Ok(ExitCode::SUCCESS);
     }
-    all(admin, JobKind::Discard, arguments.rows, Some(reason)).await
+    run_job(admin, JobKind::Discard, arguments.rows, Some(reason)).await
 }
 
-/// Everything that the filter matches: counted, asked about, and then done here, as a job.
-async fn all(
-    admin: AdminService,
+/// Counts the rows that the filter matches, asks for a confirmation, and changes them in a job.
+async fn run_job(
+    admin: &AdminService,
     kind: JobKind,
     arguments: RowsArgs,
     reason: Option<String>,
 ) -> Result<ExitCode, Failure> {
     let operator = operator();
-    let request = |dry_run, filter: &LedgerFilter| JobRequest {
+    let mut request = JobRequest {
         kind,
-        filter: Some(filter.clone()),
-        reason: reason.clone().filter(|_| kind == JobKind::Discard),
+        filter: Some(arguments.filter.filter()),
+        reason,
         per_second: Some(arguments.per_second),
-        dry_run,
+        dry_run: true,
         repair: false,
         what: None,
         ledger_days: None,
         behaviors_days: None,
     };
-    let filter = arguments.filter.filter();
-    let counted = admin.request_job(request(true, &filter), &operator).await?;
+    let counted = admin.request_job(request.clone(), &operator).await?;
     let JobAnswer::Counted(Counted { total, rows, .. }) = counted else {
-        unreachable!("a dry run makes no job");
+        unreachable!("a dry run creates no job");
     };
     let of_each: Vec<_> = rows
         .iter()
         .map(|(status, rows)| format!("{rows} {status}"))
         .collect();
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{total} rows match: {}", of_each.join(", "))?;
+    print_line(format_args!("{total} rows match: {}", of_each.join(", ")))?;
     if arguments.dry_run || total == 0 {
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.yes && !confirmed(kind)? {
-        writeln!(out, "nothing was changed")?;
+        print_line(format_args!("nothing was changed"))?;
         return Ok(ExitCode::FAILURE);
     }
-    let created = admin
-        .request_job(request(false, &filter), &operator)
-        .await?;
-    let JobAnswer::Created(job) = created else {
-        unreachable!("this is no dry run");
+    request.dry_run = false;
+    let JobAnswer::Created(job) = admin.request_job(request, &operator).await? else {
+        unreachable!("only a dry run counts");
     };
-    writeln!(
-        out,
+    print_line(format_args!(
         "job {}: Ctrl-C leaves it to a worker, `likewise events jobs cancel` ends it",
         job.id
-    )?;
-    follow(&admin, &job).await?;
+    ))?;
+    follow(admin, &job).await?;
     let job = admin.job(&job.id).await?;
-    writeln!(
-        out,
+    print_line(format_args!(
         "job {} is {}: {} of {} rows passed, {} changed",
         job.id,
         job.state.as_str(),
         job.done,
         job.total.unwrap_or(job.done),
         job.changed
-    )?;
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -180,31 +176,27 @@ fn confirmed(kind: JobKind) -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Runs the job here unless a worker was faster, and shows how far it is until it has ended.
+/// Runs the job here unless a worker was faster, and shows its progress until it has ended.
 async fn follow(admin: &AdminService, job: &Job) -> Result<(), Failure> {
-    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
-    let bar = if stderr().is_terminal() {
-        let style = ProgressStyle::with_template(
-            "{wide_bar} {human_pos} of {human_len} rows · {per_sec} · {eta} left",
-        )
-        .expect("a constant template is valid");
-        ProgressBar::new(job.total.unwrap_or(0).unsigned_abs()).with_style(style)
-    } else {
-        ProgressBar::hidden()
-    };
+    const LOOK_EVERY: Duration = Duration::from_millis(250);
+    let bar = progress_bar();
     let runner = Runner::hurried(admin.clone());
     loop {
-        let shown = bar.clone();
-        let ended = runner
-            .run_next(Some(&job.id), &mut |progress| {
-                shown.set_position(progress.done);
-            })
+        let exit = runner
+            .run_next(Some(&job.id), &mut |progress| show(&bar, progress))
             .await?;
-        if ended == Some(JobExit::Finished) {
+        if exit == Some(JobExit::Finished) {
             break;
         }
         let now = admin.job(&job.id).await?;
-        bar.set_position(now.done.unsigned_abs());
+        show(
+            &bar,
+            Progress {
+                stage: "events",
+                done: now.done.unsigned_abs(),
+                total: now.total.unwrap_or_default().unsigned_abs(),
+            },
+        );
         if !now.state.is_open() {
             break;
         }
@@ -230,16 +222,13 @@ pub(super) async fn jobs(admin: &AdminService, arguments: JobsArgs) -> Result<Ex
 }
 
 fn print(jobs: &[Job]) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
     if jobs.is_empty() {
-        writeln!(out, "there are no jobs")?;
-        return Ok(());
+        return print_line(format_args!("there are no jobs"));
     }
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED);
-    table.set_header([
+    let header = [
         "made", "job", "kind", "state", "done", "of", "changed", "for", "error",
-    ]);
+    ];
+    let mut table = table(header, &[4, 5, 6]);
     for job in jobs {
         table.add_row([
             job.created_at.format("%F %T").to_string(),
@@ -254,11 +243,5 @@ fn print(jobs: &[Job]) -> Result<(), Failure> {
             job.error_message.clone().unwrap_or_default(),
         ]);
     }
-    for column in 4..=6 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    writeln!(out, "{table}")?;
-    Ok(())
+    print_line(format_args!("{table}"))
 }

@@ -4,10 +4,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
-use comfy_table::{CellAlignment, Table, presets};
+use uuid::Uuid;
 
-use super::{EventId, Failure, print_json};
+use super::{Failure, print_json, print_line};
 use crate::admin::{AdminService, Moment, Shows};
+use crate::cli::output::table;
 use crate::domain::{ResourceType, Status};
 use crate::store::LedgerFilter;
 
@@ -19,7 +20,7 @@ pub(in crate::cli) struct SummaryArgs {
     json: bool,
 }
 
-/// Which ledger rows.
+/// A filter for ledger rows.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct FilterArgs {
     /// pending, processing, completed, failed or dead
@@ -76,16 +77,16 @@ pub(in crate::cli) struct SearchArgs {
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ShowArgs {
     /// The event's id
-    event_id: EventId,
+    event_id: Uuid,
     /// Print one JSON object instead
     #[arg(long)]
     json: bool,
 }
 
-/// How many pages a search looks through for rows that match.
+/// The most pages that a search reads to find rows that match.
 const MOST_PAGES: usize = 100;
 
-/// How much of an error the table shows, in characters.
+/// The most characters of an error that the table shows.
 const SHOWN: usize = 60;
 
 pub(super) async fn summary(
@@ -98,9 +99,7 @@ pub(super) async fn summary(
         return Ok(ExitCode::SUCCESS);
     }
     let mut out = std::io::stdout().lock();
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["status", "rows"]);
+    let mut table = table(["status", "rows"], &[1]);
     for status in Status::ALL {
         let rows = health.rows.get(&status).copied().unwrap_or_default();
         let rows = match status == Status::Completed && health.completed_is_estimate {
@@ -108,9 +107,6 @@ pub(super) async fn summary(
             false => rows.to_string(),
         };
         table.add_row([status.as_str().to_owned(), rows]);
-    }
-    if let Some(column) = table.column_mut(1) {
-        column.set_cell_alignment(CellAlignment::Right);
     }
     writeln!(out, "{table}")?;
     match health.oldest_open_at {
@@ -133,7 +129,7 @@ pub(super) async fn search(
     arguments: SearchArgs,
 ) -> Result<ExitCode, Failure> {
     let filter = arguments.filter.filter();
-    // A page may end before it is full, where no index leads to the rows that match.
+    // A page may end before it is full if no index finds the rows that match.
     let mut events = Vec::new();
     let mut after = None;
     for _ in 0..MOST_PAGES {
@@ -159,16 +155,14 @@ pub(super) async fn search(
         print_json(&events)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut out = std::io::stdout().lock();
     if events.is_empty() {
-        writeln!(out, "no ledger row matches")?;
+        print_line(format_args!("no ledger row matches"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED);
-    table.set_header([
+    let header = [
         "recorded", "event", "user", "action", "resource", "status", "failed", "error",
-    ]);
+    ];
+    let mut table = table(header, &[]);
     for event in &events {
         let error = event.error_message.as_deref().unwrap_or_default();
         table.add_row([
@@ -182,7 +176,7 @@ pub(super) async fn search(
             error.chars().take(SHOWN).collect(),
         ]);
     }
-    writeln!(out, "{table}")?;
+    print_line(format_args!("{table}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -204,7 +198,7 @@ pub(super) async fn show(admin: &AdminService, arguments: &ShowArgs) -> Result<E
         let at = moment
             .at
             .map_or_else(String::new, |at| at.format("%F %T%.6f").to_string());
-        writeln!(out, "{at:26}  {:9}  {}", moment.step, told(moment))?;
+        writeln!(out, "{at:26}  {:9}  {}", moment.step, details(moment))?;
     }
     if let Some(ledger) = &timeline.ledger
         && let Some(due) = ledger.next_attempt_at
@@ -227,9 +221,9 @@ pub(super) async fn show(admin: &AdminService, arguments: &ShowArgs) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// What there is to say of a moment.
-fn told(moment: &Moment) -> String {
-    let dependencies = [
+/// The details of a step.
+fn details(moment: &Moment) -> String {
+    let details = [
         moment.source.as_ref().map(|source| format!("by {source}")),
         moment
             .stream_sequence
@@ -238,9 +232,5 @@ fn told(moment: &Moment) -> String {
         moment.operator.as_ref().map(|name| format!("by {name}")),
         moment.error_message.clone(),
     ];
-    dependencies
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(", ")
+    details.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

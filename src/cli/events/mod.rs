@@ -1,16 +1,18 @@
-//! `likewise events`: what became of events, and what can be done about them.
+//! `likewise events`: shows the ledger and quarantine, and retries or discards events. Thin: the use cases are in
+//! `admin/`.
 
 mod jobs;
 mod ledger;
 mod quarantine;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use uuid::Uuid;
 
 use super::Failure;
 use super::dependencies::dependencies;
+use super::output::write_json;
 use crate::admin::AdminService;
 use crate::config::Settings;
 
@@ -39,8 +41,8 @@ pub(super) async fn run(settings: Settings, command: EventsCommand) -> Result<Ex
         EventsCommand::Summary(arguments) => ledger::summary(&admin, &arguments).await,
         EventsCommand::Search(arguments) => ledger::search(&admin, *arguments).await,
         EventsCommand::Show(arguments) => ledger::show(&admin, &arguments).await,
-        EventsCommand::Retry(arguments) => jobs::retry(admin, *arguments).await,
-        EventsCommand::Discard(arguments) => jobs::discard(admin, *arguments).await,
+        EventsCommand::Retry(arguments) => jobs::retry(&admin, *arguments).await,
+        EventsCommand::Discard(arguments) => jobs::discard(&admin, *arguments).await,
         EventsCommand::Jobs(arguments) => jobs::jobs(&admin, arguments).await,
         EventsCommand::Quarantine(arguments) => quarantine::run(&admin, arguments).await,
     }
@@ -55,7 +57,7 @@ async fn admin(settings: &Settings) -> Result<AdminService, Failure> {
     })
 }
 
-/// Who sits at this command line, for the record.
+/// The name of this command line's user, for the record.
 fn operator() -> String {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = variable("USER").or_else(|| variable("LOGNAME"));
@@ -69,14 +71,14 @@ fn operator() -> String {
     }
 }
 
-/// Prints JSON for programs.
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value).map_err(std::io::Error::from)?;
-    writeln!(out)?;
+/// Prints a line.
+fn print_line(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{line}")?;
     Ok(())
 }
 
-/// An event id, as an argument.
-type EventId = Uuid;
+/// Prints JSON for programs.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    write_json(&mut std::io::stdout().lock(), value)?;
+    Ok(())
+}

@@ -1,15 +1,14 @@
-//! `likewise events quarantine`: messages from the stream that are no events.
+//! `likewise events quarantine`: lists, republishes and discards messages that could not be decoded.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use comfy_table::{Table, presets};
 use uuid::Uuid;
 
-use super::{Failure, operator, print_json};
+use super::{Failure, operator, print_json, print_line};
 use crate::admin::{AdminError, AdminService, QuarantinedMessage};
+use crate::cli::output::table;
 
 /// Arguments of `likewise events quarantine`.
 #[derive(Debug, clap::Args)]
@@ -58,7 +57,7 @@ enum QuarantineCommand {
     },
 }
 
-/// How much of a payload the table shows, in characters.
+/// The most characters of a payload that the table shows.
 const SHOWN: usize = 60;
 
 pub(super) async fn run(
@@ -74,13 +73,11 @@ pub(super) async fn run(
         QuarantineCommand::Republish { id, payload } => {
             let mended = payload.map(|path| mended(&path)).transpose()?;
             let event_id = admin.republish(id, mended.as_ref(), &operator()).await?;
-            let mut out = std::io::stdout().lock();
-            writeln!(out, "published as event {event_id}")?;
+            print_line(format_args!("published as event {event_id}"))?;
         }
         QuarantineCommand::Discard { id } => {
             admin.discard_quarantined(id, &operator()).await?;
-            let mut out = std::io::stdout().lock();
-            writeln!(out, "{id} is discarded")?;
+            print_line(format_args!("{id} is discarded"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -103,16 +100,13 @@ async fn list(admin: &AdminService, arguments: &ListArgs) -> Result<(), Failure>
     if arguments.json {
         return print_json(&messages);
     }
-    let mut out = std::io::stdout().lock();
     if messages.is_empty() {
-        writeln!(out, "no message is in quarantine")?;
-        return Ok(());
+        return print_line(format_args!("no message is in quarantine"));
     }
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED);
-    table.set_header([
+    let header = [
         "at", "id", "sequence", "subject", "reason", "payload", "now",
-    ]);
+    ];
+    let mut table = table(header, &[]);
     for message in &messages {
         table.add_row([
             message.created_at.format("%F %T").to_string(),
@@ -127,8 +121,7 @@ async fn list(admin: &AdminService, arguments: &ListArgs) -> Result<(), Failure>
                 .unwrap_or_else(|| "open".to_owned()),
         ]);
     }
-    writeln!(out, "{table}")?;
-    Ok(())
+    print_line(format_args!("{table}"))
 }
 
 fn shown(message: &QuarantinedMessage) -> String {

@@ -90,7 +90,7 @@ macro_rules! sql_migrations {
                         let applied: Result<Vec<IdRow>, StoreError> =
                             explained(connection, applied).await;
                         let applied = match applied {
-                            Ok(rows) => rows.into_iter().map(|row| row.bound).collect(),
+                            Ok(rows) => rows.into_iter().map(|row| row.id).collect(),
                             Err(error @ StoreError::Busy(_)) => return Err(error),
                             Err(error) if !error.was_answered() => return Err(error),
                             // The table is not there: nothing has been migrated.

@@ -1,0 +1,243 @@
+//! A job under this worker's lease: reports each step, which renews the lease, repeats a step that failed,
+//! and notices that the job is lost or the runner stopped. The steps themselves are in `job_kinds`.
+
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::runner::{JobExit, Runner};
+use super::{AdminError, AuditState, Progress, PruneState};
+use crate::domain::{FailureKind, JobState};
+use crate::store::{Job, JobReport, StoreError};
+use crate::telemetry::{Dependency, DependencyFailed};
+
+/// How long a job is leased by a claim and by each step of an audit, a rebuild or pruning.
+pub(super) const LEASE: TimeDelta = TimeDelta::seconds(120);
+
+/// How long a job of the service rests, for each second of work.
+const REST: f64 = 1.0;
+
+/// How often in a row a step may fail before its job fails.
+const MOST_TRIES: u32 = 5;
+
+/// The pause before a failed step is repeated; it doubles with each further failure.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Where a job is: `jobs.position`. The next worker resumes from there.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct JobPosition {
+    /// How often in a row the current step has failed.
+    tries: u32,
+    /// The position of an audit, or of a rebuild of the read models.
+    pub(super) audit: Option<AuditState>,
+    /// After a rebuild of the read models: the number of rows rewritten, and of behaviors read.
+    pub(super) rebuilt: Option<(i64, i64)>,
+    /// The position of pruning.
+    pub(super) prune: Option<PruneState>,
+}
+
+/// Why a job does not go on here.
+pub(super) enum Interrupted {
+    /// It is lost or stopped.
+    Exit(JobExit),
+    /// It failed.
+    Failed(AdminError),
+}
+
+impl<E: Into<AdminError>> From<E> for Interrupted {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Work that a job does in bounded steps.
+pub(super) trait Steps {
+    /// Does the next step; `None` if there is none left. A step that failed is repeated by the next call.
+    async fn step(&mut self) -> Result<Option<Progress>, AdminError>;
+
+    /// Writes down where the work is.
+    fn save(&self, position: &mut JobPosition);
+
+    /// The number of rows changed so far; `None` if the steps do not change any.
+    fn changed(&self) -> Option<i64> {
+        None
+    }
+
+    /// Makes the following steps smaller after one that failed. Returns the new number of rows in a step, if
+    /// it varies.
+    fn shrink(&mut self) -> Option<usize> {
+        None
+    }
+}
+
+/// A job that this worker has claimed.
+pub(super) struct HeldJob<'a> {
+    pub(super) runner: &'a Runner,
+    pub(super) job: &'a Job,
+    pub(super) position: JobPosition,
+    pub(super) changed: i64,
+    progress: Progress,
+    observe: &'a mut dyn FnMut(Progress),
+}
+
+impl<'a> HeldJob<'a> {
+    /// Resumes the job at its position; at its beginning if that cannot be read.
+    pub(super) fn new(
+        runner: &'a Runner,
+        job: &'a Job,
+        observe: &'a mut dyn FnMut(Progress),
+    ) -> Self {
+        let position = job.position.as_deref().unwrap_or_default();
+        Self {
+            runner,
+            job,
+            position: serde_json::from_str(position).unwrap_or_default(),
+            changed: job.changed,
+            progress: Progress {
+                stage: "",
+                done: job.done.unsigned_abs(),
+                total: job.total.unwrap_or_default().unsigned_abs(),
+            },
+            observe,
+        }
+    }
+
+    /// Shows the progress to whoever waits for the job.
+    pub(super) fn show(&mut self, progress: Progress) {
+        (self.observe)(progress);
+        self.progress = progress;
+    }
+
+    /// Does all steps of the work.
+    pub(super) async fn work(&mut self, work: &mut impl Steps) -> Result<(), Interrupted> {
+        loop {
+            let started = Instant::now();
+            let stepped = work.step().await;
+            work.save(&mut self.position);
+            match stepped {
+                Ok(None) => return Ok(()),
+                Ok(Some(progress)) => {
+                    self.show(progress);
+                    self.changed = work.changed().unwrap_or(self.changed);
+                    self.position.tries = 0;
+                    if !self.runner.hurried {
+                        self.runner.rest(started.elapsed().mul_f64(REST)).await;
+                    }
+                    self.report(None).await?;
+                }
+                Err(error) => self.failed(error, work.shrink()).await?,
+            }
+        }
+    }
+
+    /// Calls `begin` until it succeeds; a failure counts as one of a step.
+    pub(super) async fn begin<T, F>(&mut self, begin: impl Fn() -> F) -> Result<T, Interrupted>
+    where
+        F: Future<Output = Result<T, AdminError>>,
+    {
+        loop {
+            match begin().await {
+                Ok(begun) => return Ok(begun),
+                Err(error) => self.failed(error, None).await?,
+            }
+        }
+    }
+
+    /// Reports that a step failed, and waits before it is repeated.
+    ///
+    /// # Errors
+    /// If the database is away, so that the next worker resumes; or if the step has failed too often.
+    async fn failed(&mut self, error: AdminError, rows: Option<usize>) -> Result<(), Interrupted> {
+        let may_pass = match &error {
+            AdminError::Store(StoreError::TimedOut(_)) => true,
+            AdminError::Store(error) => {
+                error.was_answered() && error.kind() != FailureKind::Invalid
+            }
+            AdminError::Cache(_) | AdminError::Broker(_) => true,
+            _ => false,
+        };
+        if !may_pass {
+            return Err(error.into());
+        }
+        self.position.tries += 1;
+        let tries = self.position.tries;
+        let stage = match self.progress.stage {
+            "" => "its first step".to_owned(),
+            stage => format!("a step through the {stage}"),
+        };
+        if tries >= MOST_TRIES {
+            let message = format!(
+                "{stage} failed {MOST_TRIES} times in a row, and the job was given up: {error}"
+            );
+            return Err(AdminError::GivenUp(message).into());
+        }
+        let fewer = rows.map_or_else(String::new, |rows| format!(", with {rows} rows at once"));
+        let message = format!(
+            "{stage} failed, and is tried again{fewer} ({tries} of {MOST_TRIES} times): {error}"
+        );
+        DependencyFailed {
+            dependency: Dependency::Database,
+            doing: "a step of a job",
+            error: &message,
+        }
+        .emit();
+        // The database is away if it does not accept this report either: the next worker resumes.
+        self.report(Some(message)).await?;
+        self.runner.rest(PAUSE * 2_u32.pow(tries - 1)).await;
+        if self.runner.is_stopped() {
+            self.report(None).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down where the job is, which renews the lease; or ends the lease if the runner is stopped.
+    async fn report(&self, error_message: Option<String>) -> Result<(), Interrupted> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let stopped = self.runner.is_stopped();
+        let now = self.runner.admin.store().now();
+        let report = JobReport {
+            total: Some(number(self.progress.total)),
+            done: number(self.progress.done),
+            changed: self.changed,
+            error_message,
+            lease_until: Some(if stopped { now } else { now + LEASE }),
+            position: Some(json!(self.position).to_string()),
+            ..JobReport::default()
+        };
+        self.write(&report).await?;
+        match stopped {
+            true => Err(Interrupted::Exit(JobExit::Stopped)),
+            false => Ok(()),
+        }
+    }
+
+    /// Completes the job with its result.
+    pub(super) async fn complete(
+        &self,
+        done: i64,
+        changed: i64,
+        result: serde_json::Value,
+    ) -> Result<(), Interrupted> {
+        let completed = JobReport {
+            total: Some(done),
+            done,
+            changed,
+            state: Some(JobState::Completed),
+            result: Some(result),
+            ..JobReport::default()
+        };
+        self.write(&completed).await
+    }
+
+    /// Writes a report, unless the job is lost.
+    pub(super) async fn write(&self, report: &JobReport) -> Result<(), Interrupted> {
+        let store = self.runner.admin.store();
+        match store.report_job(self.job, report, store.now()).await? {
+            true => Ok(()),
+            false => Err(Interrupted::Exit(JobExit::Lost)),
+        }
+    }
+}

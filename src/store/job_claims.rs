@@ -1,0 +1,278 @@
+//! Work on jobs: a worker claims a job under a lease, takes steps through its snapshot, and reports. The runner
+//! (`admin/runner.rs`) calls it.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::dialect::Column::Word;
+use super::dialect::Dialect;
+use super::error::StoreError;
+use super::interventions::{Intervention, intervene};
+use super::jobs::{JOB_COLUMNS, Job, LOCK, first};
+use super::rows::id_text;
+use super::session::{IdRow, Param, Session, Sql};
+use super::{Store, transact};
+use crate::domain::{JobState, LedgerRow};
+
+/// A worker's report on the job that it holds.
+#[derive(Debug, Clone, Default)]
+pub struct JobReport {
+    /// The number of rows to do.
+    pub total: Option<i64>,
+    /// The number of rows done.
+    pub done: i64,
+    /// The number of those that were changed.
+    pub changed: i64,
+    /// The new state; `running` if absent.
+    pub state: Option<JobState>,
+    /// The result.
+    pub result: Option<Value>,
+    /// Why it failed.
+    pub error_message: Option<String>,
+    /// The new end of the lease.
+    pub lease_until: Option<DateTime<Utc>>,
+    /// The new position; unchanged if absent.
+    pub position: Option<String>,
+}
+
+/// The outcome of one step of a job on a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobStep {
+    /// The number of rows of the snapshot that it passed.
+    pub passed: usize,
+    /// The rows that it changed, as they were before.
+    pub changed: Vec<LedgerRow>,
+    /// Whether the job is completed.
+    pub finished: bool,
+}
+
+impl Store {
+    /// Claims the given job, or the oldest unclaimed one, until the lease ends.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn claim_job(
+        &self,
+        id: Option<&str>,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Job>, StoreError> {
+        transact!(self, |session| claim(session, id, now, until))
+    }
+
+    /// Intervenes in the next `limit` rows of a job's snapshot, and extends the lease. Returns `None` if this
+    /// worker no longer holds the job.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn step_job(
+        &self,
+        job: &Job,
+        intervention: &Intervention,
+        limit: usize,
+        until: DateTime<Utc>,
+    ) -> Result<Option<JobStep>, StoreError> {
+        transact!(self, |session| step(
+            session,
+            job,
+            intervention,
+            limit,
+            until
+        ))
+    }
+
+    /// Stores a report on a job. Returns whether this worker still holds the job.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn report_job(
+        &self,
+        job: &Job,
+        report: &JobReport,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        transact!(self, |session| self::report(session, job, report, now))
+    }
+}
+
+async fn claim<S: Session>(
+    session: &mut S,
+    id: Option<&str>,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<Option<Job>, StoreError> {
+    let d = session.dialect();
+    let free = match id {
+        None => first(session, OLDEST_FREE.on(d), &[Param::time(now)]).await?,
+        Some(id) => {
+            let params = [Param::time(now), Param::Text(id.to_owned())];
+            first(session, FREE.on(d), &params).await?
+        }
+    };
+    let Some(mut job) = free else {
+        return Ok(None);
+    };
+    let params = [
+        Param::Text(job.id.clone()),
+        Param::time(now),
+        Param::time(until),
+    ];
+    session.execute(CLAIM.on(d), &params).await?;
+    job.state = JobState::Running;
+    job.fencing_token += 1;
+    Ok(Some(job))
+}
+
+/// The jobs `j` that no worker holds. Parameters: now.
+fn free_jobs(d: &dyn Dialect) -> String {
+    format!(
+        "SELECT {JOB_COLUMNS} FROM jobs j WHERE j.finished_at IS NULL \
+         AND (j.lease_until IS NULL OR j.lease_until <= {})",
+        d.time("$1")
+    )
+}
+
+/// Parameters: now.
+static OLDEST_FREE: Sql = Sql::new(|d| {
+    let (jobs, lock) = (free_jobs(d), d.skip_locked("j"));
+    format!("{jobs} ORDER BY j.created_at LIMIT 1{lock}")
+});
+
+/// Parameters: now, the job's id.
+static FREE: Sql = Sql::new(|d| format!("{} AND j.id = $2{}", free_jobs(d), d.for_update("j")));
+
+/// Parameters: the job's id, now, the end of the lease.
+static CLAIM: Sql = Sql::new(|d| {
+    let (now, until) = (d.time("$2"), d.time("$3"));
+    format!(
+        "UPDATE jobs SET state = 'running', fencing_token = fencing_token + 1, \
+         updated_at = {now}, lease_until = {until} WHERE id = $1"
+    )
+});
+
+/// Locks a job. Returns its current row, if this worker still holds it.
+async fn held<S: Session>(session: &mut S, job: &Job) -> Result<Option<Job>, StoreError> {
+    let key = [Param::Text(job.id.clone())];
+    let now = first(session, LOCK.on(session.dialect()), &key).await?;
+    Ok(now.filter(|now| now.state == JobState::Running && now.fencing_token == job.fencing_token))
+}
+
+async fn step<S: Session>(
+    session: &mut S,
+    job: &Job,
+    intervention: &Intervention,
+    limit: usize,
+    until: DateTime<Utc>,
+) -> Result<Option<JobStep>, StoreError> {
+    let d = session.dialect();
+    let Some(now) = held(session, job).await? else {
+        return Ok(None);
+    };
+    let position = now.position.unwrap_or_default();
+    let id = || Param::Text(job.id.clone());
+    let params = [id(), Param::Text(position.clone()), Param::limit(limit)];
+    let next: Vec<IdRow> = session.load(NEXT_EVENTS.on(d), &params).await?;
+    let ids: Vec<String> = next.into_iter().map(|row| row.id).collect();
+    let changed = intervene(session, &ids, intervention).await?;
+    let touched: BTreeSet<String> = changed.iter().map(|row| id_text(row.event_id)).collect();
+    let outcome = |id| match touched.contains(id) {
+        true => "changed",
+        false => "skipped",
+    };
+    let outcomes: Vec<_> = ids.iter().map(|id| (&job.id, id, outcome(id))).collect();
+    if !outcomes.is_empty() {
+        let params = [Param::rows(&outcomes)];
+        session.execute(SET_OUTCOMES.on(d), &params).await?;
+    }
+    let finished = ids.len() < limit;
+    let state = match finished {
+        true => JobState::Completed,
+        false => JobState::Running,
+    };
+    let params = [
+        id(),
+        Param::time(intervention.now),
+        Param::limit(ids.len()),
+        Param::limit(changed.len()),
+        Param::Text(ids.last().unwrap_or(&position).clone()),
+        Param::Text(state.as_str().to_owned()),
+        Param::time(until),
+    ];
+    session.execute(ADVANCE.on(d), &params).await?;
+    Ok(Some(JobStep {
+        passed: ids.len(),
+        changed,
+        finished,
+    }))
+}
+
+/// Parameters: the job's id, the last event of the previous step, the most events.
+static NEXT_EVENTS: Sql = Sql::new(|_| {
+    "SELECT event_id AS id FROM job_events WHERE job_id = $1 \
+     AND event_id > $2 ORDER BY event_id LIMIT $3"
+        .to_owned()
+});
+
+/// Parameters: rows `(job_id, event_id, outcome)`.
+static SET_OUTCOMES: Sql = Sql::new(|d| {
+    d.update(
+        "job_events",
+        &d.rows("$1", &[Word("job_id"), Word("event_id"), Word("outcome")]),
+        "e.job_id = r.job_id AND e.event_id = r.event_id",
+        &[("outcome", "r.outcome")],
+    )
+});
+
+/// Parameters: the job's id, now, rows done and changed, the position, the state, the end of the lease.
+static ADVANCE: Sql = Sql::new(|d| {
+    let (now, until) = (d.time("$2"), d.time("$7"));
+    format!(
+        "UPDATE jobs SET updated_at = {now}, done = done + $3, changed = changed + $4, \
+         position = $5, state = $6, lease_until = {until}, \
+         finished_at = CASE WHEN $6 = 'running' THEN NULL ELSE {now} END WHERE id = $1"
+    )
+});
+
+async fn report<S: Session>(
+    session: &mut S,
+    job: &Job,
+    report: &JobReport,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    if held(session, job).await?.is_none() {
+        return Ok(false);
+    }
+    let text = |text: Option<String>| Param::Text(text.unwrap_or_default());
+    let state = report.state.unwrap_or(JobState::Running);
+    let params = [
+        Param::Text(job.id.clone()),
+        Param::time(now),
+        Param::Number(report.total.unwrap_or(-1)),
+        Param::Number(report.done),
+        Param::Number(report.changed),
+        Param::Text(state.as_str().to_owned()),
+        text(report.result.as_ref().map(ToString::to_string)),
+        text(report.error_message.clone()),
+        Param::time(report.lease_until.unwrap_or(now)),
+        text(report.position.clone()),
+    ];
+    session
+        .execute(REPORT.on(session.dialect()), &params)
+        .await?;
+    Ok(true)
+}
+
+/// Parameters: the job's id, now, total, done, changed, state, result, error, the end of the lease, the position.
+/// An empty text or a total of -1 stands for an absent value.
+static REPORT: Sql = Sql::new(|d| {
+    let (now, until) = (d.time("$2"), d.time("$9"));
+    format!(
+        "UPDATE jobs SET updated_at = {now}, total = NULLIF($3, -1), done = $4, changed = $5, \
+         state = $6, result = NULLIF($7, ''), error_message = NULLIF($8, ''), \
+         lease_until = {until}, position = COALESCE(NULLIF($10, ''), position), \
+         finished_at = CASE WHEN $6 IN ('queued', 'running') THEN NULL ELSE {now} END \
+         WHERE id = $1"
+    )
+});

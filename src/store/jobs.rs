@@ -1,0 +1,453 @@
+//! Jobs: operators (`admin/jobs.rs`) create them, with a snapshot of rows, list, cancel and prune them. Workers' side
+//! is in `job_claims.rs`.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use diesel::prelude::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::dialect::Column::{Text as AnyText, Word};
+use super::dialect::Dialect;
+use super::error::StoreError;
+use super::ledger::by_status;
+use super::ledger_filter::{Conditions, FAILURES, LedgerFilter, is_failure};
+use super::pool::{SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, in_transaction, on};
+use super::rows::{id_text, word};
+use super::session::{IdRow, Param, Session, Sql, Statement};
+use super::{Store, read, transact};
+use crate::domain::{JobKind, JobState, Status};
+
+/// The most rows of one job.
+pub const JOB_LIMIT: usize = 1_000_000;
+
+/// A job to be created.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Its kind.
+    pub kind: JobKind,
+    /// Its parameters.
+    pub spec: Value,
+    /// Who requests it.
+    pub requested_by: String,
+    /// Its slot: at most one job has the same.
+    pub slot: Option<String>,
+    /// Now.
+    pub now: DateTime<Utc>,
+}
+
+/// A row of `jobs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Job {
+    /// Its id.
+    pub id: String,
+    /// What it does.
+    pub kind: JobKind,
+    /// How far it has come.
+    pub state: JobState,
+    /// How it does it.
+    pub spec: Value,
+    /// Who asked for it.
+    pub requested_by: String,
+    /// How many rows there are to do, if that is known.
+    pub total: Option<i64>,
+    /// How many are done.
+    pub done: i64,
+    /// How many of those were changed.
+    pub changed: i64,
+    /// What came of it.
+    pub result: Option<Value>,
+    /// Why it could not be done.
+    pub error_message: Option<String>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it last moved.
+    pub updated_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// The claim of a worker; a worker with an older token changes nothing.
+    #[serde(skip)]
+    pub fencing_token: i64,
+    /// The position from which the next worker resumes.
+    #[serde(skip)]
+    pub position: Option<String>,
+}
+
+impl Store {
+    /// Returns how many rows of each status a job of this kind would take.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn count_matching(
+        &self,
+        kind: JobKind,
+        filter: &LedgerFilter,
+    ) -> Result<BTreeMap<Status, i64>, StoreError> {
+        let (statement, params) = matching(self.dialect(), kind, filter);
+        read!(self, SEARCH_TIMEOUT, |session| by_status(
+            session, &statement, &params
+        ))
+    }
+
+    /// Creates a job; with a filter, on a snapshot of the rows that match it now. Returns `None` if a job has the
+    /// same slot.
+    ///
+    /// # Errors
+    /// If the filter matches more than [`JOB_LIMIT`] rows, or the database cannot be reached.
+    pub async fn create_job(
+        &self,
+        job: &NewJob,
+        filter: Option<&LedgerFilter>,
+    ) -> Result<Option<Job>, StoreError> {
+        // Not repeated: a snapshot may take as long as its time-out.
+        on!(self, writers, SNAPSHOT_TIMEOUT, |session| {
+            in_transaction(session, async |session| create(session, job, filter).await)
+        })
+    }
+
+    /// Returns a job.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn job(&self, id: &str) -> Result<Option<Job>, StoreError> {
+        let key = [Param::Text(id.to_owned())];
+        read!(self, self.timeout, |session| first(
+            session,
+            JOB.on(session.dialect()),
+            &key
+        ))
+    }
+
+    /// Returns the last jobs, newest first; of one kind, if it is given.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn jobs(&self, kind: Option<JobKind>, limit: usize) -> Result<Vec<Job>, StoreError> {
+        read!(self, self.timeout, |session| list(session, kind, limit))
+    }
+
+    /// Cancels a job if it has not ended: it changes nothing from then on. Returns the job.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn cancel_job(
+        &self,
+        id: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Job>, StoreError> {
+        transact!(self, |session| cancel(session, id, now))
+    }
+
+    /// Deletes up to `limit` jobs that ended before this time. Returns their number.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn prune_jobs(
+        &self,
+        before: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        transact!(self, |session| prune(session, before, limit))
+    }
+}
+
+/// A row of `jobs`.
+#[derive(Debug, QueryableByName)]
+struct JobRow {
+    #[diesel(sql_type = Text)]
+    id: String,
+    #[diesel(sql_type = Text)]
+    kind: String,
+    #[diesel(sql_type = Text)]
+    state: String,
+    #[diesel(sql_type = Text)]
+    spec: String,
+    #[diesel(sql_type = Text)]
+    requested_by: String,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    total: Option<i64>,
+    #[diesel(sql_type = BigInt)]
+    done: i64,
+    #[diesel(sql_type = BigInt)]
+    changed: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    position: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    result: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    error_message: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    fencing_token: i64,
+    #[diesel(sql_type = Timestamp)]
+    created_at: NaiveDateTime,
+    #[diesel(sql_type = Timestamp)]
+    updated_at: NaiveDateTime,
+    #[diesel(sql_type = Nullable<Timestamp>)]
+    finished_at: Option<NaiveDateTime>,
+}
+
+impl JobRow {
+    fn job(self) -> Result<Job, StoreError> {
+        const TABLE: &str = "jobs";
+        let json = |text: &str| -> Result<Value, StoreError> {
+            serde_json::from_str(text).map_err(|error| StoreError::Unreadable {
+                table: TABLE,
+                reason: error.to_string(),
+            })
+        };
+        Ok(Job {
+            kind: word(&self.kind, TABLE)?,
+            state: word(&self.state, TABLE)?,
+            spec: json(&self.spec)?,
+            result: self.result.as_deref().map(json).transpose()?,
+            id: self.id,
+            requested_by: self.requested_by,
+            total: self.total,
+            done: self.done,
+            changed: self.changed,
+            error_message: self.error_message,
+            fencing_token: self.fencing_token,
+            position: self.position,
+            created_at: self.created_at.and_utc(),
+            updated_at: self.updated_at.and_utc(),
+            finished_at: self.finished_at.map(|time| time.and_utc()),
+        })
+    }
+}
+
+pub(super) async fn first<S: Session>(
+    session: &mut S,
+    statement: &Statement,
+    params: &[Param],
+) -> Result<Option<Job>, StoreError> {
+    let rows: Vec<JobRow> = session.load(statement, params).await?;
+    rows.into_iter().next().map(JobRow::job).transpose()
+}
+
+/// The columns of [`JobRow`], from a row `j`.
+pub(super) const JOB_COLUMNS: &str = "j.id, j.kind, j.state, j.spec, j.requested_by, j.total, j.done, \
+    j.changed, j.position, j.result, j.error_message, j.fencing_token, j.created_at, \
+    j.updated_at, j.finished_at";
+
+/// Parameters: the job's id.
+static JOB: Sql = Sql::new(|_| format!("SELECT {JOB_COLUMNS} FROM jobs j WHERE j.id = $1"));
+
+/// As [`JOB`], and locks it until the transaction ends.
+pub(super) static LOCK: Sql = Sql::new(|d| {
+    let lock = d.for_update("j");
+    format!("SELECT {JOB_COLUMNS} FROM jobs j WHERE j.id = $1{lock}")
+});
+
+async fn list<S: Session>(
+    session: &mut S,
+    kind: Option<JobKind>,
+    limit: usize,
+) -> Result<Vec<Job>, StoreError> {
+    let mut conditions = Conditions::default();
+    if let Some(kind) = kind {
+        let kind = conditions.text(kind.as_str().to_owned());
+        conditions.and(format!("j.kind = {kind}"));
+    }
+    let limit = conditions.param(Param::limit(limit));
+    let statement = Statement::from(format!(
+        "SELECT {JOB_COLUMNS} FROM jobs j WHERE {} \
+         ORDER BY j.created_at DESC, j.id DESC LIMIT {limit}",
+        conditions.sql()
+    ));
+    let rows: Vec<JobRow> = session.load(&statement, &conditions.params).await?;
+    rows.into_iter().map(JobRow::job).collect()
+}
+
+async fn create<S: Session>(
+    session: &mut S,
+    job: &NewJob,
+    filter: Option<&LedgerFilter>,
+) -> Result<Option<Job>, StoreError> {
+    let d = session.dialect();
+    let id = id_text(Uuid::now_v7());
+    let row = (
+        &id,
+        job.kind.as_str(),
+        job.spec.to_string(),
+        &job.requested_by,
+        &job.slot,
+    );
+    let params = [Param::rows(&[row]), Param::time(job.now)];
+    session.execute(INSERT.on(d), &params).await?;
+    let key = [Param::Text(id.clone())];
+    let created = first(session, JOB.on(d), &key).await?;
+    let (Some(mut created), Some(filter)) = (created.clone(), filter) else {
+        return Ok(created);
+    };
+    let (statement, params) = snapshot(d, &id, job.kind, filter);
+    session.execute(&statement, &params).await?;
+    let total = session.total(SNAPSHOT_SIZE.on(d), &key).await?;
+    if total > Param::count(JOB_LIMIT) {
+        return Err(StoreError::Refused(format!(
+            "the filter matches more than {JOB_LIMIT} rows, the most that one job takes"
+        )));
+    }
+    let params = [Param::Text(id), Param::Number(total)];
+    session.execute(SET_TOTAL.on(d), &params).await?;
+    created.total = Some(total);
+    Ok(Some(created))
+}
+
+/// Parameters: rows `(id, kind, spec, requested_by, slot)`, now.
+static INSERT: Sql = Sql::new(|d| {
+    let rows = d.rows(
+        "$1",
+        &[
+            Word("id"),
+            Word("job_kind"),
+            AnyText("spec"),
+            AnyText("requested_by"),
+            Word("slot"),
+        ],
+    );
+    let (now, keep) = (d.time("$2"), d.on_conflict("jobs", &["slot"], &[]));
+    format!(
+        "INSERT INTO jobs (id, kind, state, spec, requested_by, slot, done, changed, \
+         fencing_token, created_at, updated_at) SELECT r.id, r.job_kind, 'queued', r.spec, \
+         r.requested_by, r.slot, 0, 0, 0, {now}, {now} FROM {rows} WHERE true {keep}"
+    )
+});
+
+/// Inserts a job's snapshot: one row more than a job can take, if there are so many.
+fn snapshot(
+    d: &dyn Dialect,
+    job_id: &str,
+    kind: JobKind,
+    filter: &LedgerFilter,
+) -> (Statement, Vec<Param>) {
+    let mut conditions = Conditions::of(d, filter);
+    let rows = rows(d, "e.id", kind, &conditions);
+    let job = conditions.text(job_id.to_owned());
+    let limit = conditions.param(Param::limit(JOB_LIMIT + 1));
+    let sql = format!(
+        "INSERT INTO job_events (job_id, event_id) SELECT {job}, u.id FROM ({rows}) AS u \
+         LIMIT {limit}"
+    );
+    (sql.into(), conditions.params)
+}
+
+/// The number of rows of each status that a job would take.
+fn matching(d: &dyn Dialect, kind: JobKind, filter: &LedgerFilter) -> (Statement, Vec<Param>) {
+    let conditions = Conditions::of(d, filter);
+    let rows = rows(d, "e.status", kind, &conditions);
+    let sql =
+        format!("SELECT u.status AS label, COUNT(*) AS total FROM ({rows}) AS u GROUP BY u.status");
+    (sql.into(), conditions.params)
+}
+
+/// A column of the matching rows that a job of this kind can change: failed and dead ones, and open ones for a
+/// discard. Their number bounds the cost.
+fn rows(d: &dyn Dialect, column: &str, kind: JobKind, conditions: &Conditions) -> String {
+    let matching = conditions.sql();
+    let mut selects = FAILURES
+        .map(|status| {
+            let failure = is_failure(d, status);
+            format!("SELECT {column} FROM sync_events e WHERE {failure} AND {matching}")
+        })
+        .to_vec();
+    if kind != JobKind::Retry {
+        selects.push(format!(
+            "SELECT {column} FROM {} WHERE e.status IN ('pending', 'processing') AND {matching}",
+            d.open_rows()
+        ));
+    }
+    selects.join(" UNION ALL ")
+}
+
+/// Parameters: the job's id.
+static SNAPSHOT_SIZE: Sql = Sql::new(|_| {
+    "SELECT 'snapshot' AS label, COUNT(*) AS total FROM job_events WHERE job_id = $1".to_owned()
+});
+
+/// Parameters: the job's id, the size of its snapshot.
+static SET_TOTAL: Sql = Sql::new(|_| "UPDATE jobs SET total = $2 WHERE id = $1".to_owned());
+
+async fn cancel<S: Session>(
+    session: &mut S,
+    id: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<Job>, StoreError> {
+    let d = session.dialect();
+    let params = [Param::Text(id.to_owned()), Param::time(now)];
+    let mut job = first(session, LOCK.on(d), &params).await?;
+    if let Some(job) = job.as_mut().filter(|job| job.state.is_open()) {
+        session.execute(CANCEL.on(d), &params).await?;
+        job.state = JobState::Cancelled;
+        job.finished_at = Some(now);
+    }
+    Ok(job)
+}
+
+/// Parameters: the job's id, now.
+static CANCEL: Sql = Sql::new(|d| {
+    let now = d.time("$2");
+    format!(
+        "UPDATE jobs SET state = 'cancelled', updated_at = {now}, finished_at = {now}, \
+         lease_until = NULL WHERE id = $1"
+    )
+});
+
+async fn prune<S: Session>(
+    session: &mut S,
+    before: DateTime<Utc>,
+    limit: usize,
+) -> Result<usize, StoreError> {
+    let d = session.dialect();
+    let params = [Param::time(before), Param::limit(limit)];
+    let jobs: Vec<IdRow> = session.load(PRUNABLE.on(d), &params).await?;
+    let ids: Vec<_> = jobs.iter().map(|row| (&row.id,)).collect();
+    if !ids.is_empty() {
+        let ids = [Param::rows(&ids)];
+        session.execute(DELETE_EVENTS.on(d), &ids).await?;
+        session.execute(DELETE.on(d), &ids).await?;
+    }
+    Ok(ids.len())
+}
+
+/// Locks jobs that ended. Parameters: the time before which they ended, the most jobs.
+static PRUNABLE: Sql = Sql::new(|d| {
+    let (before, lock) = (d.time("$1"), d.skip_locked("j"));
+    format!(
+        "SELECT j.id FROM jobs j WHERE j.finished_at < {before} \
+         ORDER BY j.finished_at LIMIT $2{lock}"
+    )
+});
+
+/// Parameters: rows `(job_id)`.
+static DELETE_EVENTS: Sql = Sql::new(|d| {
+    let ids = d.rows("$1", &[Word("job_id")]);
+    d.delete("job_events", &ids, &[("job_id", "r.job_id")])
+});
+
+/// Parameters: rows `(job_id)`.
+static DELETE: Sql = Sql::new(|d| {
+    let ids = d.rows("$1", &[Word("job_id")]);
+    d.delete("jobs", &ids, &[("id", "r.job_id")])
+});
+
+/// Returns the statements whose cost must not follow the size of the tables, each with a name.
+pub(super) fn bounded(d: &dyn Dialect) -> Vec<(String, String)> {
+    let filter = LedgerFilter::default();
+    let kinds = [JobKind::Retry, JobKind::Discard];
+    kinds
+        .iter()
+        .flat_map(|kind| {
+            let (count, params) = matching(d, *kind, &filter);
+            let counted = count.spelled(&params);
+            let (insert, params) = snapshot(d, "a job", *kind, &filter);
+            [
+                (format!("dry run: {kind}"), counted),
+                (format!("snapshot: {kind}"), insert.spelled(&params)),
+            ]
+        })
+        .collect()
+}

@@ -1,0 +1,153 @@
+//! Filters for ledger rows, and their conditions in SQL. Used by `search.rs` and, for jobs on rows, by `jobs.rs`.
+
+use chrono::{DateTime, Datelike, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::dialect::Dialect;
+use super::session::Param;
+use crate::domain::{ResourceType, Status, UserId};
+
+/// A filter for ledger rows; an absent field matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerFilter {
+    /// Their status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// The kind of resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource_type: Option<ResourceType>,
+    /// The resource's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource_id: Option<i64>,
+    /// Whose like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    pub user_id: Option<UserId>,
+    /// Recorded at this moment or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+    /// Recorded before this moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    /// A part of the error message, in small or capital letters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Whether every database can store this time.
+#[must_use]
+pub fn is_storable(time: DateTime<Utc>) -> bool {
+    (1..=9_999).contains(&time.year())
+}
+
+impl LedgerFilter {
+    /// Checks that every database accepts the filter. Returns the reason if one does not.
+    ///
+    /// # Errors
+    /// If a time or a text is one that a database rejects.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let mut times = self.since.into_iter().chain(self.until);
+        if !times.all(is_storable) {
+            return Err("'since' and 'until' must be in the years 1 to 9999");
+        }
+        let error = self.error.as_deref().unwrap_or_default();
+        if error.contains('\0') {
+            return Err("'error' must be text without NUL");
+        }
+        Ok(())
+    }
+}
+
+/// The statuses of failures, which an index finds.
+pub(super) const FAILURES: [Status; 2] = [Status::Failed, Status::Dead];
+
+/// Matches the rows of a status that an index finds. The status is part of the text: a partial index serves no
+/// parameter.
+pub(super) fn is_failure(d: &dyn Dialect, status: Status) -> String {
+    format!("{} = '{status}'", d.failure_status())
+}
+
+/// Conditions that all must hold, and their parameters.
+#[derive(Default)]
+pub(super) struct Conditions {
+    all: Vec<String>,
+    pub(super) params: Vec<Param>,
+}
+
+impl Conditions {
+    /// The conditions of a filter on ledger rows `e`.
+    pub(super) fn of(d: &dyn Dialect, filter: &LedgerFilter) -> Self {
+        let mut conditions = Self::default();
+        let mut equal = |column: &str, value: Option<Param>| {
+            if let Some(value) = value {
+                let value = conditions.param(value);
+                conditions.and(format!("e.{column} = {value}"));
+            }
+        };
+        let word = |word: &str| Param::Text(word.to_owned());
+        equal("status", filter.status.map(|status| word(status.as_str())));
+        let resource_type = filter.resource_type.map(|of| word(of.as_str()));
+        equal("resource_type", resource_type);
+        equal("resource_id", filter.resource_id.map(Param::Number));
+        equal("user_id", filter.user_id.map(Param::Number));
+        conditions.times(d, filter);
+        if let Some(error) = &filter.error {
+            let error = conditions.text(contains(error));
+            conditions.and(format!(
+                "LOWER(COALESCE(e.error_message, '')) LIKE {error} ESCAPE '!'"
+            ));
+        }
+        conditions
+    }
+
+    /// Adds the time range of a filter.
+    pub(super) fn times(&mut self, d: &dyn Dialect, filter: &LedgerFilter) {
+        if let Some(since) = filter.since {
+            let since = self.param(Param::time(since));
+            self.and(format!("e.created_at >= {}", d.time(&since)));
+        }
+        if let Some(until) = filter.until {
+            let until = self.param(Param::time(until));
+            self.and(format!("e.created_at < {}", d.time(&until)));
+        }
+    }
+
+    /// Adds a condition.
+    pub(super) fn and(&mut self, condition: String) {
+        self.all.push(condition);
+    }
+
+    /// Adds a parameter. Returns its name.
+    pub(super) fn param(&mut self, param: Param) -> String {
+        self.params.push(param);
+        format!("${}", self.params.len())
+    }
+
+    /// Adds a text as a parameter. Returns its name.
+    pub(super) fn text(&mut self, text: String) -> String {
+        self.param(Param::Text(text))
+    }
+
+    /// Returns the conditions as SQL.
+    pub(super) fn sql(&self) -> String {
+        if self.all.is_empty() {
+            return "true".to_owned();
+        }
+        self.all.join(" AND ")
+    }
+}
+
+/// A pattern of `LIKE` for text that contains this one.
+fn contains(text: &str) -> String {
+    let mut pattern = "%".to_owned();
+    for c in text.to_lowercase().chars() {
+        if matches!(c, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}

@@ -1,0 +1,300 @@
+//! Quarantine: messages that could not be decoded, and how operators resolved them. The subscriber writes it;
+//! operators (`admin/quarantine.rs`) list and resolve.
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use diesel::prelude::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use uuid::Uuid;
+
+use super::dialect::Column::{Number, Text as AnyText, Word};
+use super::dialect::Dialect;
+use super::error::StoreError;
+use super::ledger_filter::Conditions;
+use super::rows::id_text;
+use super::session::{Param, Session, Sql, Statement};
+use super::{Store, read, transact};
+
+/// A message that could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantinedEvent {
+    /// Its identity: the same message is quarantined once.
+    pub id: Uuid,
+    /// Its sequence in the stream.
+    pub stream_sequence: i64,
+    /// The subject it was published on.
+    pub subject: String,
+    /// Its header `Nats-Msg-Id`.
+    pub message_id: Option<String>,
+    /// Why it could not be decoded.
+    pub reason: String,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+    /// When it was quarantined.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A message in quarantine, and its resolution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantineEntry {
+    /// The message.
+    pub event: QuarantinedEvent,
+    /// `republished` or `discarded`, once it is resolved.
+    pub resolution: Option<String>,
+    /// The operator who resolved it.
+    pub resolved_by: Option<String>,
+    /// When it was resolved.
+    pub resolved_at: Option<DateTime<Utc>>,
+}
+
+impl Store {
+    /// Quarantines messages. A message that is in quarantine already stays as it is.
+    ///
+    /// # Errors
+    /// If the database cannot be reached, or refuses the data.
+    pub async fn quarantine(&self, events: &[QuarantinedEvent]) -> Result<(), StoreError> {
+        transact!(self, |session| quarantine(session, events))
+    }
+
+    /// Returns the last messages in quarantine, newest first.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn quarantined(&self, limit: usize) -> Result<Vec<QuarantinedEvent>, StoreError> {
+        let params = [Param::limit(limit)];
+        let entries = read!(self, self.timeout, |session| load(
+            session,
+            LAST.on(session.dialect()),
+            &params
+        ))?;
+        Ok(entries.into_iter().map(|entry| entry.event).collect())
+    }
+
+    /// Returns up to `limit` messages in quarantine, newest first, that follow the message of this time and id;
+    /// only the resolved or only the unresolved ones, if `resolved` is given.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn quarantine_entries(
+        &self,
+        resolved: Option<bool>,
+        after: Option<(DateTime<Utc>, String)>,
+        limit: usize,
+    ) -> Result<Vec<QuarantineEntry>, StoreError> {
+        let (statement, params) = page(self.dialect(), resolved, after, limit);
+        read!(self, self.timeout, |session| load(
+            session, &statement, &params
+        ))
+    }
+
+    /// Returns a message in quarantine.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn quarantine_entry(&self, id: &str) -> Result<Option<QuarantineEntry>, StoreError> {
+        let key = [Param::Text(id.to_owned())];
+        let entries = read!(self, self.timeout, |session| load(
+            session,
+            ENTRY.on(session.dialect()),
+            &key
+        ))?;
+        Ok(entries.into_iter().next())
+    }
+
+    /// Resolves a message. Returns whether it was unresolved before.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn resolve_quarantined(
+        &self,
+        id: &str,
+        resolution: &str,
+        operator: &str,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        transact!(self, |session| resolve(
+            session,
+            (id, resolution, operator),
+            now
+        ))
+    }
+}
+
+async fn quarantine<S: Session>(
+    session: &mut S,
+    events: &[QuarantinedEvent],
+) -> Result<(), StoreError> {
+    let insert = INSERT.on(session.dialect());
+    for event in events {
+        let row = (
+            id_text(event.id),
+            event.stream_sequence,
+            &event.subject,
+            &event.message_id,
+            &event.reason,
+            hex::encode(&event.payload),
+        );
+        let params = [Param::rows(&[row]), Param::time(event.created_at)];
+        session.execute(insert, &params).await?;
+    }
+    Ok(())
+}
+
+/// Parameters: rows `(event_id, sequence, topic, message_id, reason, payload)`, the payload in hexadecimal; now.
+static INSERT: Sql = Sql::new(|d| {
+    let rows = d.rows(
+        "$1",
+        &[
+            Word("event_id"),
+            Number("sequence"),
+            AnyText("topic"),
+            AnyText("message_id"),
+            AnyText("reason"),
+            AnyText("payload"),
+        ],
+    );
+    let (payload, now) = (d.unhex("r.payload"), d.time("$2"));
+    let keep = d.on_conflict("quarantined_events", &["id"], &[]);
+    format!(
+        "INSERT INTO quarantined_events (id, stream_sequence, subject, message_id, reason, \
+         payload, created_at) SELECT r.event_id, r.sequence, r.topic, r.message_id, \
+         r.reason, {payload}, {now} FROM {rows} WHERE true {keep}"
+    )
+});
+
+/// Loads messages in quarantine.
+async fn load<S: Session>(
+    session: &mut S,
+    statement: &Statement,
+    params: &[Param],
+) -> Result<Vec<QuarantineEntry>, StoreError> {
+    let rows: Vec<QuarantineRow> = session.load(statement, params).await?;
+    rows.into_iter().map(QuarantineRow::entry).collect()
+}
+
+/// A row of `quarantined_events`.
+#[derive(Debug, QueryableByName)]
+struct QuarantineRow {
+    #[diesel(sql_type = Text)]
+    id: String,
+    #[diesel(sql_type = BigInt)]
+    stream_sequence: i64,
+    #[diesel(sql_type = Text)]
+    subject: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    message_id: Option<String>,
+    #[diesel(sql_type = Text)]
+    reason: String,
+    #[diesel(sql_type = Text)]
+    payload: String,
+    #[diesel(sql_type = Timestamp)]
+    created_at: NaiveDateTime,
+    #[diesel(sql_type = Nullable<Text>)]
+    resolution: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    resolved_by: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamp>)]
+    resolved_at: Option<NaiveDateTime>,
+}
+
+impl QuarantineRow {
+    fn entry(self) -> Result<QuarantineEntry, StoreError> {
+        let unreadable = |reason: String| StoreError::Unreadable {
+            table: "quarantined_events",
+            reason,
+        };
+        let event = QuarantinedEvent {
+            id: Uuid::parse_str(&self.id).map_err(|error| unreadable(error.to_string()))?,
+            stream_sequence: self.stream_sequence,
+            subject: self.subject,
+            message_id: self.message_id,
+            reason: self.reason,
+            payload: hex::decode(&self.payload).map_err(|error| unreadable(error.to_string()))?,
+            created_at: self.created_at.and_utc(),
+        };
+        Ok(QuarantineEntry {
+            event,
+            resolution: self.resolution,
+            resolved_by: self.resolved_by,
+            resolved_at: self.resolved_at.map(|time| time.and_utc()),
+        })
+    }
+}
+
+/// The messages, without a condition.
+fn messages(d: &dyn Dialect) -> String {
+    format!(
+        "SELECT q.id, q.stream_sequence, q.subject, q.message_id, q.reason, {} AS payload, \
+         q.created_at, q.resolution, q.resolved_by, q.resolved_at FROM quarantined_events q",
+        d.hex("q.payload")
+    )
+}
+
+/// Parameters: the most rows.
+static LAST: Sql = Sql::new(|d| {
+    let messages = messages(d);
+    format!("{messages} ORDER BY q.created_at DESC, q.stream_sequence DESC LIMIT $1")
+});
+
+/// Parameters: the id.
+static ENTRY: Sql = Sql::new(|d| format!("{} WHERE q.id = $1", messages(d)));
+
+/// As [`ENTRY`], and locks the message until the transaction ends.
+static LOCK: Sql = Sql::new(|d| format!("{} WHERE q.id = $1{}", messages(d), d.for_update("q")));
+
+/// A page of messages, newest first.
+fn page(
+    d: &dyn Dialect,
+    resolved: Option<bool>,
+    after: Option<(DateTime<Utc>, String)>,
+    limit: usize,
+) -> (Statement, Vec<Param>) {
+    let mut conditions = Conditions::default();
+    if let Some(resolved) = resolved {
+        let not = if resolved { "NOT " } else { "" };
+        conditions.and(format!("q.resolved_at IS {not}NULL"));
+    }
+    if let Some((time, id)) = after {
+        let time = conditions.param(Param::time(time));
+        let (time, id) = (d.time(&time), conditions.text(id));
+        conditions.and(format!(
+            "(q.created_at < {time} OR (q.created_at = {time} AND q.id < {id}))"
+        ));
+    }
+    let limit = conditions.param(Param::limit(limit));
+    let sql = format!(
+        "{} WHERE {} ORDER BY q.created_at DESC, q.id DESC LIMIT {limit}",
+        messages(d),
+        conditions.sql()
+    );
+    (sql.into(), conditions.params)
+}
+
+async fn resolve<S: Session>(
+    session: &mut S,
+    (id, resolution, operator): (&str, &str, &str),
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let d = session.dialect();
+    let key = [Param::Text(id.to_owned())];
+    let entries = load(session, LOCK.on(d), &key).await?;
+    let is_open = entries.iter().any(|entry| entry.resolution.is_none());
+    if is_open {
+        let params = [
+            Param::Text(id.to_owned()),
+            Param::time(now),
+            Param::Text(resolution.to_owned()),
+            Param::Text(operator.to_owned()),
+        ];
+        session.execute(RESOLVE.on(d), &params).await?;
+    }
+    Ok(is_open)
+}
+
+/// Parameters: the id, now, the resolution, the operator.
+static RESOLVE: Sql = Sql::new(|d| {
+    let now = d.time("$2");
+    format!(
+        "UPDATE quarantined_events SET resolved_at = {now}, resolution = $3, \
+         resolved_by = $4 WHERE id = $1"
+    )
+});
