@@ -42,7 +42,7 @@ fn trickle(service: &Service, start: &str, rest: &str) -> (Option<RawAnswer>, Du
 }
 
 #[test]
-fn a_client_that_trickles_is_cut_off_and_stores_nothing() {
+fn slow_clients_are_cut_off() {
     let service = Setup::new().start();
     let head = format!("PUT {PATH} HTTP/1.1\r\nHost: localhost\r\nX-User-Id: 42\r\n");
     let cases = [
@@ -96,7 +96,7 @@ fn a_client_that_trickles_is_cut_off_and_stores_nothing() {
 }
 
 #[test]
-fn what_is_too_long_is_refused() {
+fn oversized_requests_are_refused() {
     let service = Setup::new().start();
     let client = service.client();
     let long = |bytes| "x".repeat(bytes);
@@ -145,7 +145,7 @@ fn what_is_too_long_is_refused() {
 }
 
 #[test]
-fn a_request_is_answered_in_time_and_the_like_that_it_began_comes_to_its_end() {
+fn timed_out_like_still_takes_effect() {
     let service = Setup::new()
         .set("LIKEWISE_REQUEST_TIMEOUT_SECONDS", 1)
         .start();
@@ -175,7 +175,21 @@ fn a_request_is_answered_in_time_and_the_like_that_it_began_comes_to_its_end() {
 }
 
 #[test]
-fn a_client_that_pauses_or_waits_for_long_keeps_its_connection() {
+fn client_that_takes_no_answer_is_cut_off() {
+    // More than the socket buffers of both sides hold.
+    const REQUESTS: usize = 30;
+    let service = Setup::new().start();
+    let file = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut raw = Raw::connect(service.address());
+    raw.send(file.repeat(REQUESTS).as_bytes());
+    thread::sleep(Duration::from_secs(20));
+    let answer = raw.answer().expect("the first answers");
+    let answers = answer.body.matches("HTTP/1.1 200 OK").count() + 1;
+    assert!(answers < REQUESTS, "{answers} answers");
+}
+
+#[test]
+fn pausing_client_keeps_its_connection() {
     const PAUSE: Duration = Duration::from_millis(1_500);
     const REQUESTS: usize = 5;
     let service = Setup::new().start();
