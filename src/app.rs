@@ -307,14 +307,14 @@ struct Starting {
     migrating: Option<LocalBoxFuture<'static, Result<(), AppError>>>,
 }
 
-async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, Starting), AppError> {
+async fn open_store(settings: &Settings) -> Result<(Arc<Store>, Starting), AppError> {
     let url = settings.store.url_without_password();
     let unusable = move |source| AppError::Store {
         url: url.clone(),
         source,
     };
     let gate = Arc::new(Gate::closed());
-    let store = store::open(&settings.store, Arc::clone(&gate)).map_err(&unusable)?;
+    let store = store::open(&settings.store, &gate).map_err(&unusable)?;
     let (options, closed) = (settings.store.clone(), Arc::clone(&gate));
     let mut migrating: LocalBoxFuture<'static, Result<(), AppError>> = Box::pin(async move {
         store::migrate_when_reachable(&options, &closed)
@@ -362,7 +362,7 @@ const LEARN_FROM: usize = 1_000;
 
 /// Measures the database's clock, and draws no version below those recorded last if this process's clock is a
 /// little behind.
-async fn learn(clock: &HybridClock, store: &dyn Store) {
+async fn learn(clock: &HybridClock, store: &Store) {
     let newest = async {
         store.measure_clock().await?;
         store.newest_version(LEARN_FROM).await
@@ -384,7 +384,7 @@ const RECENT: usize = 20_000;
 /// Tells the cache what the database holds of the pairs that were recorded last: a worker that was
 /// killed between a commit and its settlement told it nothing.
 fn settle_recent(
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     cache_writer: Mailbox<CacheWriter>,
 ) -> LocalBoxFuture<'static, ()> {
     Box::pin(async move {
@@ -414,7 +414,7 @@ fn settle_recent(
 
 /// What the actors work with.
 struct Connections {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     cache: Arc<dyn Cache>,
     broker: Option<Arc<Broker>>,
 }

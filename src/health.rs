@@ -20,7 +20,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Probe {
     /// The database.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Store>,
     /// The cache.
     pub cache: Arc<dyn Cache>,
     /// The broker, if there is one.
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn one_part_may_be_gone_and_two_may_not() {
+    fn ready_with_one_dependency_down_and_not_with_two() {
         let of = |database, cache, broker| {
             dependencies(&[
                 (Dependency::Database, database),

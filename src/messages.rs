@@ -2,9 +2,9 @@
 
 use crate::actors::kit::Request;
 use crate::domain::{
-    Applied, Begun, BehaviorEvent, KeyedRequest, LedgerRow, Pair, Version, VersionedState,
+    Applied, BehaviorEvent, KeyedRequest, LedgerRow, Pair, Started, Version, VersionedState,
 };
-use crate::store::{Ended, Settled};
+use crate::store::{Settled, StoredResponse};
 
 /// To the cache writer: an accepted event.
 #[derive(Debug, Clone, Copy)]
@@ -85,14 +85,14 @@ pub struct Begin {
 pub struct NotKept(pub String);
 
 impl Request for Begin {
-    type Reply = Result<Begun, NotKept>;
+    type Reply = Result<Started, NotKept>;
 }
 
 /// To the idempotency keeper: a request was worked on.
 #[derive(Debug, Clone)]
 pub struct End {
     /// Which, and what was answered.
-    pub ended: Ended,
+    pub response: StoredResponse,
 }
 
 impl Request for End {
@@ -100,7 +100,7 @@ impl Request for End {
 
     /// By the kilobytes of the answer, so that a batch of long ones is bounded too.
     fn weight(&self) -> usize {
-        1 + self.ended.answer.as_ref().map_or(0, String::len) / 4096
+        1 + self.response.answer.as_ref().map_or(0, String::len) / 4096
     }
 }
 

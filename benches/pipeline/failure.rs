@@ -1,11 +1,10 @@
-//! Why the benchmark has no result.
+//! Why a benchmark fails.
 
 use std::io;
-use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::time::Duration;
 
-use likewise::cli::load::InteractionsError;
+use harness::InteractionsError;
+use harness::process::ProcessError;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -18,19 +17,11 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Interactions(#[from] InteractionsError),
 
-    #[error("{name} did not start within {patience:?}; it said:\n{said}")]
-    NotStarted {
-        name: &'static str,
-        patience: Duration,
-        said: String,
-    },
+    #[error(transparent)]
+    Process(#[from] ProcessError),
 
-    #[error("{name} has ended ({status}); it said:\n{said}")]
-    Ended {
-        name: &'static str,
-        status: ExitStatus,
-        said: String,
-    },
+    #[error("cannot read the metrics: {0}")]
+    Metrics(harness::Failure),
 
     #[error("{failed} of {sent} requests failed: {kinds}")]
     Requests {
@@ -42,15 +33,18 @@ pub(crate) enum Failure {
     #[error("the measurement took longer than {0:?}")]
     TooLong(Duration),
 
-    #[error("what {path} holds cannot be read: {reason}")]
-    Unreadable { path: PathBuf, reason: String },
+    #[error("the address `{0}` is not one that requests can be sent to")]
+    Address(String),
+
+    #[error("`likewise verify` printed no report; its log ends with:\n{0}")]
+    NoReport(String),
 
     #[error("the promises do not hold on the data:\n{0}")]
     Unkept(String),
 }
 
 impl Failure {
-    /// Names what an I/O error has kept from being done.
+    /// Adds the failed operation to an I/O error.
     pub(crate) fn doing(doing: &'static str) -> impl Fn(io::Error) -> Self {
         move |reason| Self::Io { doing, reason }
     }

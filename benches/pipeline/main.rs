@@ -13,9 +13,7 @@
 mod failure;
 mod hello;
 mod likes;
-mod machine;
 mod measure;
-mod process;
 mod reads;
 mod report;
 // The servers that the tests start for themselves.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use likewise::cli::load::{Observer, Options, Outcome, Request, Summary, drive};
+use harness::process::{self, Usage};
+use harness::{Observer, Options, Outcome, Request, Summary, drive};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::failure::Failure;
 use crate::likes::Likes;
-use crate::process::{self, Usage};
 use crate::service::Service;
 
 /// What to measure a service with.

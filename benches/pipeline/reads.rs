@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
-use hyper::Method;
-use likewise::cli::load::{Interaction, Request, Target};
+use harness::{Interaction, Method, Request, Target};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};

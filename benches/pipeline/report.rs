@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
+use harness::machine::Machine;
 use serde::Serialize;
 
 use crate::likes::Likes;
-use crate::machine::Machine;
 use crate::measure::Measured;
 use crate::reads::Reads;
 

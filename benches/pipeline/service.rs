@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use likewise::cli::load::Target;
+use bytes::Bytes;
+use harness::process::{Process, program};
+use harness::{Client, Method, Request, Target};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
 use crate::hello::LISTENING;
-use crate::process::{Process, program};
 use crate::servers::{Kind, Server};
 
-const START_PATIENCE: Duration = Duration::from_secs(30);
-const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 pub(crate) struct Service {
     pub(crate) target: Target,
@@ -42,7 +43,7 @@ impl Service {
         let mut command = program(this);
         command.arg("--serve-hello");
         let mut hello = Process::start("hello", &mut command, folder.path())?;
-        let (target, _) = listening(&mut hello).await?;
+        let target = listening(&mut hello).await?;
         Ok(Self {
             target,
             processes: vec![hello],
@@ -93,7 +94,7 @@ impl Service {
             ledger: Some(Ledger {
                 likewise,
                 settings,
-                address: recording,
+                worker: recording,
                 folder: folder.path().to_owned(),
             }),
             roles,
@@ -116,19 +117,19 @@ impl Service {
         let started = launch(&ledger.likewise, &ledger.settings, self.roles, path).await?;
         let (processes, (recording, target)) = started;
         self.processes = processes;
-        ledger.address = recording;
+        ledger.worker = recording;
         self.target = target;
         Ok(())
     }
 }
 
-/// A process for each role: they, the address of the first, and where the last one takes requests.
+/// Starts a process for each role. Returns them, the address of the first and that of the last.
 async fn launch(
     likewise: &Path,
     settings: &[(&'static str, String)],
     roles: &[&'static str],
     folder: &Path,
-) -> Result<(Vec<Process>, (String, Target)), Failure> {
+) -> Result<(Vec<Process>, (Target, Target)), Failure> {
     let mut processes = Vec::new();
     let mut addresses = Vec::new();
     for role in roles {
@@ -141,9 +142,9 @@ async fn launch(
         addresses.push(listening(&mut process).await?);
         processes.push(process);
     }
-    let (_, recording) = addresses[0].clone();
-    let (target, _) = addresses.remove(addresses.len() - 1);
-    Ok((processes, (recording, target)))
+    let last = addresses.remove(addresses.len() - 1);
+    let first = addresses.into_iter().next().unwrap_or(last.clone());
+    Ok((processes, (first, last)))
 }
 
 /// Has Redis keep no log on its disk: what is lost of a cache is built anew from the database.
@@ -186,11 +187,12 @@ impl Parts {
     }
 }
 
-/// The way of Likewise's events, seen from outside.
+/// Observes the ledger of a running service from outside.
 pub(crate) struct Ledger {
     likewise: PathBuf,
     settings: Vec<(&'static str, String)>,
-    address: String,
+    /// The process that records events.
+    worker: Target,
     folder: PathBuf,
 }
 
@@ -201,22 +203,21 @@ pub(crate) struct Verified {
 }
 
 impl Ledger {
-    /// Waits until the service has counted so many ledger rows as completed since its start.
+    /// Waits until the service has completed this number of ledger rows since its start.
     pub(crate) async fn completed(&self, rows: u64) -> Result<(), Failure> {
-        while self.completed_now()? < rows {
-            sleep(LOOK_EVERY).await;
-        }
-        Ok(())
-    }
-
-    fn completed_now(&self) -> Result<u64, Failure> {
         const METRIC: &str = "likewise_ledger_rows_completed_total ";
-        let answer =
-            get(&self.address, "/metrics").map_err(Failure::doing("reading the metrics"))?;
-        Ok(answer
-            .lines()
-            .find_map(|line| line.strip_prefix(METRIC)?.trim().parse().ok())
-            .unwrap_or_default())
+        let request = Request::to(&self.worker, Method::GET, "/metrics", 0, Bytes::new());
+        let mut client = Client::open(&self.worker, ANSWER_TIMEOUT).await;
+        loop {
+            client.send(&request).await.map_err(Failure::Metrics)?;
+            let metrics = String::from_utf8_lossy(client.body());
+            let mut lines = metrics.lines();
+            let completed = lines.find_map(|line| line.strip_prefix(METRIC)?.trim().parse().ok());
+            if completed.unwrap_or(0) >= rows {
+                return Ok(());
+            }
+            sleep(POLL_INTERVAL).await;
+        }
     }
 
     /// Waits for the ledger to close, and fails unless every promise holds on the data.
@@ -238,11 +239,7 @@ impl Ledger {
         let status = verify.finished().await?;
         let printed = fs::read_to_string(&path).unwrap_or_default();
         let Ok(report) = serde_json::from_str::<Report>(&printed) else {
-            return Err(Failure::Ended {
-                name: verify.name(),
-                status,
-                said: verify.last_lines(),
-            });
+            return Err(Failure::NoReport(verify.last_lines()));
         };
         if !status.success() || !report.holds {
             return Err(Failure::Unkept(printed));
@@ -275,26 +272,9 @@ fn with_settings(likewise: &Path, settings: &[(&'static str, String)]) -> Comman
     command
 }
 
-async fn listening(server: &mut Process) -> Result<(Target, String), Failure> {
-    let said = server.logged(LISTENING, START_PATIENCE).await?;
-    let address = said.split([',', ' ']).next().unwrap_or_default().to_owned();
+async fn listening(server: &mut Process) -> Result<Target, Failure> {
+    let rest = server.logged(LISTENING, START_TIMEOUT).await?;
+    let address = rest.split([',', ' ']).next().unwrap_or_default();
     let target = format!("http://{address}").parse();
-    let target = target.map_err(|error| Failure::Unreadable {
-        path: address.clone().into(),
-        reason: format!("{error}"),
-    })?;
-    Ok((target, address))
-}
-
-/// Blocks this thread, which is done with the load when it asks.
-fn get(address: &str, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    target.map_err(|_| Failure::Address(address.to_owned()))
 }

@@ -47,7 +47,7 @@ impl BehaviorRecorder {
     /// A recorder that hands on to this sync publisher.
     #[must_use]
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         sync_publisher: Mailbox<SyncPublisher>,
         options: RecorderOptions,
         stats: Arc<ActorStats>,
@@ -87,7 +87,7 @@ impl Handler<Envelope<Record>> for BehaviorRecorder {
 /// What the recorder does with a batch, without actix.
 #[derive(Clone)]
 struct Recording {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     sync_publisher: Mailbox<SyncPublisher>,
     options: RecorderOptions,
     stats: Arc<ActorStats>,

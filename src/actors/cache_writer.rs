@@ -419,7 +419,7 @@ impl Writing {
     async fn find(&self, pairs: BTreeSet<Pair>) -> Option<Found> {
         let find = self
             .reader
-            .read(|store| Box::pin(async move { store.find(&pairs).await }));
+            .read(|store| async move { store.find(&pairs).await });
         match find.await {
             Ok(found) => {
                 DependencyWorked {
@@ -459,7 +459,7 @@ impl Writing {
                     envelope.reply.send(reading.liked.map(|liked| Known {
                         liked,
                         like_count: reading.like_count,
-                    }))
+                    }));
                 }
             }
         }

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[actix::test]
-    async fn what_is_refused_stands_alone_and_its_neighbours_go_through() {
+    async fn rejected_item_is_isolated_and_the_rest_succeeds() {
         let batch: Vec<u32> = (0..20).collect();
         let done = RefCell::new(Vec::new());
         let bisected = bisect(&batch, async |part: &[u32]| {

@@ -32,7 +32,7 @@ impl IdempotencyKeeper {
 
     /// A keeper in this store.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, options: KeeperOptions, stats: Arc<ActorStats>) -> Self {
+    pub fn new(store: Arc<Store>, options: KeeperOptions, stats: Arc<ActorStats>) -> Self {
         Self {
             keeping: Keeping {
                 store,
@@ -85,7 +85,7 @@ impl Handler<Envelope<End>> for IdempotencyKeeper {
 /// What the keeper does with a batch, without actix.
 #[derive(Clone)]
 struct Keeping {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     lease: Duration,
     stats: Arc<ActorStats>,
 }
@@ -120,7 +120,7 @@ impl Keeping {
     async fn end(&self, batch: Vec<Envelope<End>>) {
         let ended: Vec<_> = batch
             .iter()
-            .map(|envelope| envelope.body.ended.clone())
+            .map(|envelope| envelope.body.response.clone())
             .collect();
         let kept = self.store.end_requests(&ended, self.store.now()).await;
         let kept = kept.map_err(|error| self.failed("keeping answers of requests", &error));

@@ -65,7 +65,7 @@ impl NatsSubscriber {
         broker: Arc<Broker>,
         recorder: Mailbox<BehaviorRecorder>,
         cache_writer: Mailbox<CacheWriter>,
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         options: SubscriberOptions,
         stats: Arc<ActorStats>,
     ) -> Self {
@@ -199,7 +199,7 @@ struct Subscription {
     broker: Arc<Broker>,
     recorder: Mailbox<BehaviorRecorder>,
     cache_writer: Mailbox<CacheWriter>,
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     options: SubscriberOptions,
     stats: Arc<ActorStats>,
     lanes: Semaphore,

@@ -43,7 +43,7 @@ impl RetryScheduler {
     /// writer.
     #[must_use]
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         sync_publisher: Mailbox<SyncPublisher>,
         cache_writer: Mailbox<CacheWriter>,
         options: RetryOptions,
@@ -125,7 +125,7 @@ impl Handler<StopClaiming> for RetryScheduler {
 
 /// What the scheduler does at each tick, without actix.
 struct Round {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     sync_publisher: Mailbox<SyncPublisher>,
     cache_writer: Mailbox<CacheWriter>,
     options: RetryOptions,

@@ -57,7 +57,7 @@ impl SyncPublisher {
     /// A sync publisher that settles through this cache writer, and announces through this broker.
     #[must_use]
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         cache_writer: Mailbox<CacheWriter>,
         broker: Option<Arc<Broker>>,
         options: SyncOptions,
@@ -99,7 +99,7 @@ impl Handler<Envelope<Sync>> for SyncPublisher {
 /// What the sync publisher does with a batch, without actix.
 #[derive(Clone)]
 struct Syncing {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     cache_writer: Mailbox<CacheWriter>,
     broker: Option<Arc<Broker>>,
     options: SyncOptions,

@@ -1,5 +1,6 @@
-//! The audit: walks through behaviors, ledger, read models, counts and cache in bounded chunks, beside
-//! the live pipeline, and mends what is wrong if it is told to.
+//! The audit: compares behaviors, ledger, read models, counts and cache in bounded chunks while the service
+//! runs, and repairs what differs if asked to. Run by the job runner and by `likewise audit`; a rebuild is an
+//! audit that repairs at once (`rebuild.rs`).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -13,77 +14,77 @@ use super::{AdminError, AuditReport, Dependencies, Progress};
 use crate::domain::ResourceType;
 use crate::store::{Chunk, Discrepancy, Finding, Pass, Position, Subject};
 
-/// How an audit goes about it.
+/// How an audit works.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditOptions {
-    /// Whether it mends what it finds.
+    /// Whether it repairs what it finds.
     pub repair: bool,
-    /// About how many rows it looks at in one chunk.
+    /// The number of rows in one chunk, approximately.
     pub chunk: usize,
-    /// How long something must last to count: a state of the live pipeline passes. With none, everything
-    /// counts at once.
-    pub patience: Duration,
+    /// How long a discrepancy must last to be reported: the live pipeline causes short ones. Zero reports all.
+    pub grace_period: Duration,
 }
 
 impl AuditOptions {
-    /// An audit in chunks of 5,000 rows, which judges what has lasted for three seconds.
+    /// Chunks of 5,000 rows and a grace period of three seconds.
     #[must_use]
     pub const fn new(repair: bool) -> Self {
         Self {
             repair,
             chunk: 5_000,
-            patience: Duration::from_secs(3),
+            grace_period: Duration::from_secs(3),
         }
     }
 }
 
-/// How many suspects are gathered before they are looked at again.
-const MOST_SUSPECTS: usize = 10_000;
+/// The number of suspects after which they are compared again.
+const MAX_SUSPECTS: usize = 10_000;
 
-/// How much is mended in one transaction.
-const MENDED_AT_ONCE: usize = 500;
+/// The number of discrepancies that one transaction repairs.
+const REPAIR_BATCH: usize = 500;
 
-/// How many likes a resource is taken to have.
+/// The assumed number of likes behind each count.
 const LIKES_PER_COUNT: usize = 10;
 
-/// By how much a chunk shrinks that took too long.
+/// The factor by which chunks shrink after a timeout.
 const SHRINK_BY: usize = 4;
 
-/// After how many chunks suspects are looked at again, so that an audit which is cut off need not go far back.
-const MOST_CHUNKS: usize = 20;
+/// The number of chunks after which suspects are compared again. It limits how far back an interrupted audit
+/// resumes.
+const MAX_CHUNKS: usize = 20;
 
-/// For how long a row must have been due to be overdue.
+/// How long an open row must have been due to be overdue.
 const OVERDUE: TimeDelta = TimeDelta::minutes(5);
 
-/// How far an audit has come: with this, another process goes on with it.
+/// The progress of an audit. Another process resumes from it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuditState {
-    /// What it still walks through, the current table first.
+    /// The remaining passes, the current one first.
     passes: VecDeque<Pass>,
-    /// The last row of the current table that it has looked at.
+    /// The last compared row of the current pass.
     position: Option<Position>,
     done: u64,
     total: u64,
     report: AuditReport,
 }
 
-/// An audit under way.
+/// An audit in progress.
 pub struct Audit {
     dependencies: Dependencies,
     options: AuditOptions,
     state: AuditState,
-    /// The state when there were no suspects last: what came after is looked at again by whoever goes on.
-    kept: AuditState,
+    /// The latest state without suspects. A resumed audit compares everything after it again.
+    checkpoint: AuditState,
     suspects: Vec<(Chunk, Vec<Discrepancy>)>,
-    /// How many chunks have been looked at since the first of the suspects.
+    /// The number of chunks since the first suspect.
     chunks_since: usize,
     cache: Option<CacheAudit>,
 }
 
 impl Audit {
-    /// An audit of everything, from its beginning or from where another has come. Behaviors and ledger come
-    /// first, because the read models follow from them, and the counts from those. The cache comes last, and
-    /// always as a whole.
+    /// Starts an audit of all tables and the cache, or resumes one. Behaviors and ledger come first, because
+    /// the read models follow from them, and the counts from those. The cache comes last, and always from its
+    /// beginning.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -95,12 +96,12 @@ impl Audit {
         let mut passes = vec![Pass::Behaviors, Pass::Ledger];
         passes.extend(ResourceType::ALL.map(Pass::Likes));
         passes.extend(ResourceType::ALL.map(Pass::Counts));
-        let cache = dependencies.cache.clone().map(CacheAudit::new);
-        Self::of(dependencies, options, passes, cache, from).await
+        let cache = CacheAudit::new(&dependencies);
+        Self::with_passes(dependencies, options, passes, cache, from).await
     }
 
-    /// An audit of these passes.
-    pub(super) async fn of(
+    /// Starts or resumes an audit of these passes.
+    pub(super) async fn with_passes(
         dependencies: Dependencies,
         options: AuditOptions,
         passes: Vec<Pass>,
@@ -129,7 +130,7 @@ impl Audit {
         Ok(Self {
             dependencies,
             options,
-            kept: state.clone(),
+            checkpoint: state.clone(),
             state,
             suspects: Vec::new(),
             chunks_since: 0,
@@ -137,29 +138,29 @@ impl Audit {
         })
     }
 
-    /// How far it has come, for whoever goes on with it.
+    /// The state from which another process can resume.
     #[must_use]
     pub const fn checkpoint(&self) -> &AuditState {
-        &self.kept
+        &self.checkpoint
     }
 
-    /// Looks at fewer rows at once from here on, because a chunk took too long; answers how many.
+    /// Shrinks the following chunks after a timeout. Returns their number of rows.
     pub fn shrink(&mut self) -> usize {
         self.options.chunk = (self.options.chunk / SHRINK_BY).max(1);
         self.options.chunk
     }
 
-    /// Looks at the next chunk; `None` if there is none left.
+    /// Compares the next chunk. Returns `None` after the last one.
     ///
     /// # Errors
-    /// If the database or the cache fails; the next step goes on where nothing was in doubt.
+    /// If the database or the cache fails. The next step resumes at the checkpoint.
     pub async fn step(&mut self) -> Result<Option<Progress>, AdminError> {
         let stepped = match self.state.passes.front().copied() {
             Some(pass) => self.step_table(pass).await.map(Some),
             None => self.step_cache().await,
         };
         if stepped.is_err() && !self.state.passes.is_empty() {
-            self.state = self.kept.clone();
+            self.state = self.checkpoint.clone();
             self.suspects.clear();
         }
         Ok(stepped?.map(|stage| Progress {
@@ -169,8 +170,8 @@ impl Audit {
         }))
     }
 
-    /// What it found, once there is no step left. Events in quarantine are found here: they stay there until
-    /// an operator resolves them, and no repair may publish them by itself.
+    /// Adds overdue rows and acknowledged events in quarantine, and returns the report. No repair publishes
+    /// events from quarantine: an operator resolves them.
     ///
     /// # Errors
     /// If the database fails.
@@ -188,7 +189,6 @@ impl Audit {
         let after = self.state.position.clone();
         let after = after.unwrap_or_else(|| pass.start());
         let store = &self.dependencies.store;
-        // Behind each count are the rows that it counts.
         let rows = match pass {
             Pass::Counts(_) => (self.options.chunk / LIKES_PER_COUNT).max(1),
             _ => self.options.chunk,
@@ -207,9 +207,9 @@ impl Audit {
             self.suspects.push((chunk, found));
         }
         self.chunks_since += usize::from(!self.suspects.is_empty());
-        let gathered: usize = self.suspects.iter().map(|(_, found)| found.len()).sum();
-        if until.is_none() || gathered >= MOST_SUSPECTS || self.chunks_since >= MOST_CHUNKS {
-            self.judge_suspects().await?;
+        let suspects: usize = self.suspects.iter().map(|(_, found)| found.len()).sum();
+        if until.is_none() || suspects >= MAX_SUSPECTS || self.chunks_since >= MAX_CHUNKS {
+            self.recheck_suspects().await?;
             self.chunks_since = 0;
         }
         self.state.done += rows as u64;
@@ -218,7 +218,7 @@ impl Audit {
         }
         self.state.position = until;
         if self.suspects.is_empty() {
-            self.kept = self.state.clone();
+            self.checkpoint = self.state.clone();
         }
         Ok(match pass {
             Pass::Behaviors => "behaviors",
@@ -228,46 +228,38 @@ impl Audit {
         })
     }
 
-    /// Looks again at what was found, and takes what has lasted.
-    async fn judge_suspects(&mut self) -> Result<(), AdminError> {
-        let patience = self.options.patience;
-        if !self.suspects.is_empty() && !patience.is_zero() {
-            tokio::time::sleep(patience).await;
+    /// Compares suspects again, and reports and repairs those that still differ.
+    async fn recheck_suspects(&mut self) -> Result<(), AdminError> {
+        let grace_period = self.options.grace_period;
+        if !self.suspects.is_empty() && !grace_period.is_zero() {
+            tokio::time::sleep(grace_period).await;
         }
         while let Some((chunk, mut found)) = self.suspects.pop() {
-            if !patience.is_zero() {
+            if !grace_period.is_zero() {
                 let now = self.dependencies.store.inspect(&chunk).await?;
                 found.retain(|one| now.contains(one));
             }
             self.state.report.add(&found);
             if self.options.repair && !found.is_empty() {
-                self.mend(&chunk, &found).await?;
+                self.repair(&chunk, &found).await?;
             }
         }
         Ok(())
     }
 
-    async fn mend(&mut self, chunk: &Chunk, found: &[Discrepancy]) -> Result<(), AdminError> {
-        for some in found.chunks(MENDED_AT_ONCE) {
-            let mended = self
-                .dependencies
-                .store
-                .mend(some, self.dependencies.store.now())
-                .await?;
-            self.dependencies.drop_entries(&mended.resources).await?;
+    async fn repair(&mut self, chunk: &Chunk, found: &[Discrepancy]) -> Result<(), AdminError> {
+        let store = &self.dependencies.store;
+        for some in found.chunks(REPAIR_BATCH) {
+            let repaired = store.repair(some, store.now()).await?;
+            self.dependencies.drop_entries(&repaired.resources).await?;
         }
-        let left: BTreeSet<(Finding, Subject)> = self
-            .dependencies
-            .store
-            .inspect(chunk)
-            .await?
+        let left = store.inspect(chunk).await?;
+        let left: BTreeSet<(Finding, &Subject)> =
+            left.iter().map(|one| (one.finding, &one.subject)).collect();
+        let repaired = found
             .iter()
-            .map(|one| (one.finding, one.subject.clone()))
-            .collect();
-        let mended = found
-            .iter()
-            .filter(|one| !left.contains(&(one.finding, one.subject.clone())));
-        self.state.report.mend(mended);
+            .filter(|one| !left.contains(&(one.finding, &one.subject)));
+        self.state.report.add_repaired(repaired);
         Ok(())
     }
 
@@ -275,8 +267,7 @@ impl Audit {
         let Some(cache) = &mut self.cache else {
             return Ok(None);
         };
-        let step = cache.step(&self.dependencies, &self.options).await?;
-        let Some(stale) = step else {
+        let Some(stale) = cache.step(self.options.grace_period).await? else {
             return Ok(None);
         };
         self.state.report.cache_entries = Some(cache.entries());
@@ -290,7 +281,7 @@ impl Audit {
                 })
                 .collect();
             self.dependencies.drop_entries(&resources).await?;
-            self.state.report.mend(stale.iter());
+            self.state.report.add_repaired(stale.iter());
         }
         Ok(Some("cache"))
     }

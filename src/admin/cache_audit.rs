@@ -1,58 +1,60 @@
-//! The audit's walk through the cache.
+//! The audit's last pass: compares each cache entry with the database. Called by `audit.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::audit::AuditOptions;
 use super::{AdminError, Dependencies};
 use crate::cache::Cache;
 use crate::domain::{Contradiction, Doubt, EntryView, Pair, Resource, Truth, UserId};
 use crate::store::{Discrepancy, Finding, Subject};
 
-/// How many entries are laid open in one round trip.
-const ENTRIES_AT_ONCE: usize = 64;
+/// The number of entries read in one round trip.
+const ENTRIES_PER_READ: usize = 64;
 
-/// How many pairs are looked up in one query.
-const PAIRS_AT_ONCE: usize = 5_000;
+/// The number of pairs in one query.
+const PAIRS_PER_QUERY: usize = 5_000;
 
-/// How many entries are asked for in one step.
+/// The number of entries compared in one step.
 const ENTRIES_PER_STEP: usize = 1_000;
 
-/// A walk under way.
+/// A comparison of the cache in progress.
 pub(super) struct CacheAudit {
+    dependencies: Dependencies,
     cache: Arc<dyn Cache>,
     cursor: Option<u64>,
-    /// The last step has been taken.
+    /// Whether the last step was taken.
     ended: bool,
     entries: u64,
 }
 
-/// An entry that lags behind, with what it said.
+/// An entry that differs from the database, which a pending event may explain.
 struct Suspect {
     resource: Resource,
     lags: Vec<(Contradiction, Option<UserId>)>,
 }
 
 impl CacheAudit {
-    pub(super) fn new(cache: Arc<dyn Cache>) -> Self {
-        Self {
-            cache,
+    /// Returns `None` if this process cannot reach the cache.
+    pub(super) fn new(dependencies: &Dependencies) -> Option<Self> {
+        Some(Self {
+            cache: dependencies.cache.clone()?,
+            dependencies: dependencies.clone(),
             cursor: None,
             ended: false,
             entries: 0,
-        }
+        })
     }
 
-    /// How many entries it has looked at.
+    /// The number of entries compared so far.
     pub(super) const fn entries(&self) -> u64 {
         self.entries
     }
 
-    /// Looks at some entries: those that are wrong; `None` after the last.
+    /// Compares the next entries and returns the stale ones, or `None` after the last step.
     pub(super) async fn step(
         &mut self,
-        dependencies: &Dependencies,
-        options: &AuditOptions,
+        grace_period: Duration,
     ) -> Result<Option<Vec<Discrepancy>>, AdminError> {
         if self.ended {
             return Ok(None);
@@ -63,8 +65,8 @@ impl CacheAudit {
         let resources: Vec<_> = resources.into_iter().collect();
         let mut stale = Vec::new();
         let mut suspects = Vec::new();
-        for some in resources.chunks(ENTRIES_AT_ONCE) {
-            for (resource, doubts) in self.doubts(dependencies, some).await? {
+        for some in resources.chunks(ENTRIES_PER_READ) {
+            for (resource, doubts) in self.doubts(some).await? {
                 self.entries += 1;
                 if let Some(Doubt::Wrong(contradiction)) = doubts.first() {
                     stale.push(discrepancy(resource, contradiction));
@@ -83,16 +85,15 @@ impl CacheAudit {
                 }
             }
         }
-        stale.extend(self.lasting(dependencies, options, suspects).await?);
+        stale.extend(self.still_stale(suspects, grace_period).await?);
         self.ended = scanned.cursor.is_none();
         self.cursor = scanned.cursor;
         Ok(Some(stale))
     }
 
-    /// What speaks against each entry that is there.
+    /// The contradictions between each existing entry and the database.
     async fn doubts(
         &self,
-        dependencies: &Dependencies,
         resources: &[Resource],
     ) -> Result<Vec<(Resource, Vec<Doubt>)>, AdminError> {
         let views = self.cache.inspect(resources).await?;
@@ -101,7 +102,7 @@ impl CacheAudit {
             .zip(views)
             .filter_map(|(resource, view)| Some((*resource, view?)))
             .collect();
-        let truths = truths(dependencies, &entries).await?;
+        let truths = self.truths(&entries).await?;
         Ok(entries
             .into_iter()
             .map(|(resource, view)| {
@@ -111,46 +112,33 @@ impl CacheAudit {
             .collect())
     }
 
-    /// Which suspects still say the same a while later, although nothing is on its way that would
-    /// explain it.
-    async fn lasting(
+    /// The suspects that still differ after the grace period, without a pending event that explains it.
+    async fn still_stale(
         &self,
-        dependencies: &Dependencies,
-        options: &AuditOptions,
         suspects: Vec<Suspect>,
+        grace_period: Duration,
     ) -> Result<Vec<Discrepancy>, AdminError> {
         let mut stale = Vec::new();
         if suspects.is_empty() {
             return Ok(stale);
         }
-        let streaming = match &dependencies.broker {
+        let streaming = match &self.dependencies.broker {
             Some(broker) => broker.backlog().await? > 0,
             None => false,
         };
-        tokio::time::sleep(options.patience).await;
-        for some in suspects.chunks(ENTRIES_AT_ONCE) {
+        tokio::time::sleep(grace_period).await;
+        for some in suspects.chunks(ENTRIES_PER_READ) {
             let resources: Vec<_> = some.iter().map(|suspect| suspect.resource).collect();
-            let doubts: BTreeMap<_, _> = self
-                .doubts(dependencies, &resources)
-                .await?
-                .into_iter()
-                .collect();
-            let open = open_pairs(dependencies, some).await?;
+            let doubts: BTreeMap<_, _> = self.doubts(&resources).await?.into_iter().collect();
+            let open = self.open_pairs(some).await?;
             for suspect in some {
                 let Some(doubts) = doubts.get(&suspect.resource) else {
                     continue;
                 };
-                let explained = |user_id: &Option<UserId>| {
-                    user_id.is_some_and(|user_id| {
-                        streaming
-                            || open.contains(&Pair {
-                                resource: suspect.resource,
-                                user_id,
-                            })
-                    })
-                };
+                let explained =
+                    |user_id: UserId| streaming || open.contains(&pair(suspect.resource, user_id));
                 let lasting = suspect.lags.iter().find(|(before, user_id)| {
-                    !explained(user_id)
+                    !user_id.is_some_and(explained)
                         && doubts
                             .iter()
                             .any(|doubt| doubt.contradiction().found == before.found)
@@ -162,66 +150,60 @@ impl CacheAudit {
         }
         Ok(stale)
     }
-}
 
-async fn open_pairs(
-    dependencies: &Dependencies,
-    suspects: &[Suspect],
-) -> Result<BTreeSet<Pair>, AdminError> {
-    let pairs: Vec<Pair> = suspects
-        .iter()
-        .flat_map(|suspect| {
-            let users = suspect.lags.iter().filter_map(|(_, user_id)| *user_id);
-            users.map(|user_id| Pair {
-                resource: suspect.resource,
-                user_id,
+    /// The suspects' pairs with an open ledger row.
+    async fn open_pairs(&self, suspects: &[Suspect]) -> Result<BTreeSet<Pair>, AdminError> {
+        let pairs: Vec<Pair> = suspects
+            .iter()
+            .flat_map(|suspect| {
+                let users = suspect.lags.iter().filter_map(|(_, user_id)| *user_id);
+                users.map(|user_id| pair(suspect.resource, user_id))
             })
-        })
-        .collect();
-    let mut open = BTreeSet::new();
-    for some in pairs.chunks(PAIRS_AT_ONCE) {
-        open.extend(dependencies.store.open_pairs(some).await?);
+            .collect();
+        let mut open = BTreeSet::new();
+        for some in pairs.chunks(PAIRS_PER_QUERY) {
+            open.extend(self.dependencies.store.open_pairs(some).await?);
+        }
+        Ok(open)
     }
-    Ok(open)
-}
 
-/// What the database holds of the pairs of these entries.
-async fn truths(
-    dependencies: &Dependencies,
-    entries: &[(Resource, EntryView)],
-) -> Result<BTreeMap<Resource, Truth>, AdminError> {
-    let mut truths: BTreeMap<Resource, Truth> = entries
-        .iter()
-        .map(|(resource, _)| (*resource, Truth::default()))
-        .collect();
-    // A resource without pairs has its count looked up too: by a pair that nobody can be.
-    let pairs: Vec<Pair> = entries
-        .iter()
-        .flat_map(|(resource, view)| {
-            let users = view.pairs.keys().copied().chain(std::iter::once(0));
-            users.map(|user_id| Pair {
-                resource: *resource,
-                user_id,
+    /// The states and counts of these entries in the database.
+    async fn truths(
+        &self,
+        entries: &[(Resource, EntryView)],
+    ) -> Result<BTreeMap<Resource, Truth>, AdminError> {
+        let mut truths: BTreeMap<Resource, Truth> = entries
+            .iter()
+            .map(|(resource, _)| (*resource, Truth::default()))
+            .collect();
+        // User 0 does not exist. Its pair makes the query return the count of an entry without pairs.
+        let pairs: Vec<Pair> = entries
+            .iter()
+            .flat_map(|(resource, view)| {
+                let users = view.pairs.keys().copied().chain(std::iter::once(0));
+                users.map(|user_id| pair(*resource, user_id))
             })
-        })
-        .collect();
-    for some in pairs.chunks(PAIRS_AT_ONCE) {
-        let found = dependencies
-            .store
-            .find(&some.iter().copied().collect())
-            .await?;
-        for (pair, mark) in found.states {
-            if let Some(truth) = truths.get_mut(&pair.resource) {
-                truth.states.insert(pair.user_id, mark);
+            .collect();
+        for some in pairs.chunks(PAIRS_PER_QUERY) {
+            let wanted = some.iter().copied().collect();
+            let found = self.dependencies.store.find(&wanted).await?;
+            for (pair, state) in found.states {
+                if let Some(truth) = truths.get_mut(&pair.resource) {
+                    truth.states.insert(pair.user_id, state);
+                }
+            }
+            for (resource, count) in found.counts {
+                if let Some(truth) = truths.get_mut(&resource) {
+                    truth.count = Some(count);
+                }
             }
         }
-        for (resource, count) in found.counts {
-            if let Some(truth) = truths.get_mut(&resource) {
-                truth.count = Some(count);
-            }
-        }
+        Ok(truths)
     }
-    Ok(truths)
+}
+
+const fn pair(resource: Resource, user_id: UserId) -> Pair {
+    Pair { resource, user_id }
 }
 
 fn discrepancy(resource: Resource, contradiction: &Contradiction) -> Discrepancy {

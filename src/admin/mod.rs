@@ -23,7 +23,7 @@ pub use prune::{Prune, PruneOptions, PruneState};
 pub use quarantine::QuarantinedMessage;
 pub use rebuild::{CacheRebuild, read_models};
 pub use report::{AuditReport, Example, Tally};
-pub use runner::{Ended, Runner};
+pub use runner::{JobExit, Runner};
 pub use timeline::{Moment, ReadModel, Shows, Timeline};
 
 use crate::actors::cache_writer::{CacheWriter, revert};
@@ -37,7 +37,7 @@ use crate::store::{LedgerFilter, LedgerHealth, LedgerPage, Store, StoreError};
 #[derive(Clone)]
 pub struct Dependencies {
     /// The database.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Store>,
     /// The cache, if it can be reached from this process.
     pub cache: Option<Arc<dyn Cache>>,
     /// The broker, if there is one: what waits in its stream is not in the database yet.
@@ -178,7 +178,7 @@ impl AdminService {
         report.map_err(|error| AdminError::Unavailable(error.to_string()))
     }
 
-    fn store(&self) -> &dyn Store {
+    fn store(&self) -> &Store {
         self.dependencies.store.as_ref()
     }
 

@@ -1,4 +1,5 @@
-//! Retention: completed ledger rows and old behaviors go by age, in bounded batches.
+//! Retention: deletes completed ledger rows and superseded behaviors by age, in bounded batches. Run by the job
+//! runner and by `likewise prune`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -13,32 +14,32 @@ use serde::{Deserialize, Serialize};
 use super::{AdminError, Dependencies, Progress};
 use crate::store::{ArchivedBehavior, is_storable};
 
-/// What goes, and at what age.
+/// What to delete, and at what age.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PruneOptions {
-    /// Completed ledger rows that were recorded so long ago; none if absent.
+    /// The age at which completed ledger rows are deleted; `None` keeps them.
     pub ledger_after: Option<Duration>,
-    /// Behaviors that were recorded so long ago and that no promise needs; none if absent.
+    /// The age at which behaviors that no read model needs are deleted; `None` keeps them.
     pub behaviors_after: Option<Duration>,
-    /// The file that behaviors are appended to before they are deleted: gzip, one JSON object a line.
+    /// The file to which behaviors are appended before they are deleted: gzip, one JSON object a line.
     pub archive: Option<PathBuf>,
 }
 
-/// How far pruning has come: with this, another process goes on with it.
+/// The progress of a prune. Another process resumes from it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct PruneState {
-    /// The last behavior that was looked at.
+    /// The last examined behavior.
     position: i64,
-    /// The behaviors have all been looked at.
+    /// Whether all behaviors were examined.
     behaviors_done: bool,
     ledger_rows: u64,
     behaviors: u64,
 }
 
-/// How many rows go in one transaction, or are looked at for it.
-const AT_ONCE: usize = 1_000;
+/// The number of rows that one step examines or deletes.
+const BATCH: usize = 1_000;
 
-/// Pruning under way.
+/// A prune in progress.
 pub struct Prune {
     dependencies: Dependencies,
     options: PruneOptions,
@@ -48,7 +49,7 @@ pub struct Prune {
 }
 
 impl Prune {
-    /// Begins, or goes on from where another has come; ages are counted from now.
+    /// Starts or resumes. Ages are measured from now.
     #[must_use]
     pub fn begin(
         dependencies: Dependencies,
@@ -57,9 +58,9 @@ impl Prune {
     ) -> Self {
         let now = Utc::now();
         let state = from.unwrap_or_default();
-        let behaviors_before = so_long_before(now, options.behaviors_after);
+        let behaviors_before = cutoff(now, options.behaviors_after);
         Self {
-            ledger_before: so_long_before(now, options.ledger_after),
+            ledger_before: cutoff(now, options.ledger_after),
             behaviors_before: behaviors_before.filter(|_| !state.behaviors_done),
             dependencies,
             options,
@@ -67,35 +68,32 @@ impl Prune {
         }
     }
 
-    /// How far it has come, for whoever goes on with it.
+    /// The state from which another process can resume.
     #[must_use]
     pub const fn state(&self) -> &PruneState {
         &self.state
     }
 
-    /// How many ledger rows have gone.
+    /// The number of deleted ledger rows.
     #[must_use]
     pub const fn ledger_rows(&self) -> u64 {
         self.state.ledger_rows
     }
 
-    /// How many behaviors have gone.
+    /// The number of deleted behaviors.
     #[must_use]
     pub const fn behaviors(&self) -> u64 {
         self.state.behaviors
     }
 
-    /// Prunes the next batch; `None` if there is none left.
+    /// Deletes the next batch. Returns `None` after the last one.
     ///
     /// # Errors
-    /// If the database fails or the archive cannot be written; nothing is deleted that is not archived.
+    /// If the database fails or the archive cannot be written. A behavior is deleted only after it is archived.
     pub async fn step(&mut self) -> Result<Option<Progress>, AdminError> {
+        let store = &self.dependencies.store;
         if let Some(before) = self.behaviors_before {
-            let prunable = self
-                .dependencies
-                .store
-                .prunable(before, self.state.position, AT_ONCE)
-                .await?;
+            let prunable = store.prunable(before, self.state.position, BATCH).await?;
             if !prunable.behaviors.is_empty() {
                 if let Some(path) = &self.options.archive {
                     archive(path, &prunable.behaviors).map_err(|source| AdminError::Archive {
@@ -103,10 +101,7 @@ impl Prune {
                         source,
                     })?;
                 }
-                self.dependencies
-                    .store
-                    .prune_behaviors(&prunable.behaviors)
-                    .await?;
+                store.prune_behaviors(&prunable.behaviors).await?;
                 self.state.behaviors += prunable.behaviors.len() as u64;
             }
             match prunable.position {
@@ -119,13 +114,9 @@ impl Prune {
             return Ok(Some(self.progress("behaviors")));
         }
         if let Some(before) = self.ledger_before {
-            let pruned = self
-                .dependencies
-                .store
-                .prune_ledger(before, AT_ONCE)
-                .await?;
+            let pruned = store.prune_ledger(before, BATCH).await?;
             self.state.ledger_rows += pruned as u64;
-            if pruned < AT_ONCE {
+            if pruned < BATCH {
                 self.ledger_before = None;
             }
             return Ok(Some(self.progress("ledger")));
@@ -143,15 +134,14 @@ impl Prune {
     }
 }
 
-/// The moment so long ago, before which rows go; `None` if no row can be that old.
-fn so_long_before(now: DateTime<Utc>, age: Option<Duration>) -> Option<DateTime<Utc>> {
+/// The time at this age; `None` if no row can be that old.
+fn cutoff(now: DateTime<Utc>, age: Option<Duration>) -> Option<DateTime<Utc>> {
     let age = TimeDelta::from_std(age?).ok()?;
     let moment = now.checked_sub_signed(age)?;
     is_storable(moment).then_some(moment)
 }
 
-/// Appends behaviors to a file, and has the disk keep them. Each call is a gzip member of its own, which
-/// readers take for one stream.
+/// Appends behaviors to a file and syncs it to disk. Each call appends one gzip member; readers see one stream.
 fn archive(path: &Path, behaviors: &[ArchivedBehavior]) -> io::Result<()> {
     let file: File = OpenOptions::new().create(true).append(true).open(path)?;
     let mut lines = GzEncoder::new(file, Compression::default());
@@ -167,17 +157,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_age_that_no_row_can_have_prunes_nothing() {
+    fn age_beyond_any_row_prunes_nothing() {
         let now = Utc::now();
         let day = Duration::from_secs(86_400);
-        assert_eq!(so_long_before(now, None), None);
-        assert_eq!(
-            so_long_before(now, Some(day)),
-            Some(now - TimeDelta::days(1))
-        );
+        assert_eq!(cutoff(now, None), None);
+        assert_eq!(cutoff(now, Some(day)), Some(now - TimeDelta::days(1)));
         for days in [1_000_000, 100_000_000, u32::MAX] {
-            assert_eq!(so_long_before(now, Some(day * days)), None, "{days}");
+            assert_eq!(cutoff(now, Some(day * days)), None, "{days}");
         }
-        assert_eq!(so_long_before(now, Some(Duration::MAX)), None);
+        assert_eq!(cutoff(now, Some(Duration::MAX)), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Rebuilds: read models and counts from the behaviors, and the cache from those, while serving.
+//! Rebuilds the read models and counts from the behaviors, and the cache from those, while the service runs.
+//! Run by the job runner and by `likewise rebuild`.
 
 use std::time::Duration;
 
@@ -7,13 +8,12 @@ use super::{AdminError, Dependencies, Progress};
 use crate::domain::ResourceType;
 use crate::store::Pass;
 
-/// A rebuild of the read models and counts from `user_behaviors`, which also gives like events back the
-/// ledger rows that they have lost.
+/// Starts or resumes a rebuild of the read models and counts from `user_behaviors`. It also restores missing
+/// ledger rows.
 ///
-/// It is an audit that mends at once whatever is not what the behaviors add up to: so a rebuild of what
-/// is in order writes nothing, and each transaction leaves counts that equal their rows. The counts come
-/// first and last: first, so that they start from the rows that are there. It begins anew, or goes on from
-/// where another has come.
+/// The rebuild is an audit without a grace period that repairs. It writes nothing where the data is correct,
+/// and each transaction leaves counts equal to their rows. Counts come first, so that they equal the existing
+/// rows, and last again.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -22,7 +22,7 @@ pub async fn read_models(
     from: Option<AuditState>,
 ) -> Result<Audit, AdminError> {
     let options = AuditOptions {
-        patience: Duration::ZERO,
+        grace_period: Duration::ZERO,
         ..AuditOptions::new(true)
     };
     let counts = ResourceType::ALL.map(Pass::Counts);
@@ -30,13 +30,13 @@ pub async fn read_models(
     passes.extend([Pass::Ledger, Pass::Behaviors]);
     passes.extend(ResourceType::ALL.map(Pass::Likes));
     passes.extend(counts);
-    Audit::of(dependencies, options, passes, None, from).await
+    Audit::with_passes(dependencies, options, passes, None, from).await
 }
 
-/// How many entries are dropped in one step.
+/// The number of entries dropped in one step.
 const ENTRIES_PER_STEP: usize = 1_000;
 
-/// A rebuild of the cache: each entry is dropped, and built from the database for its next reader.
+/// A rebuild of the cache in progress. It drops each entry; the next read builds it from the database.
 pub struct CacheRebuild {
     dependencies: Dependencies,
     cursor: Option<u64>,
@@ -45,7 +45,7 @@ pub struct CacheRebuild {
 }
 
 impl CacheRebuild {
-    /// Begins.
+    /// Starts at the first entry.
     #[must_use]
     pub fn begin(dependencies: Dependencies) -> Self {
         Self {
@@ -56,10 +56,10 @@ impl CacheRebuild {
         }
     }
 
-    /// Drops the next entries; `None` if there are none left.
+    /// Drops the next entries. Returns `None` after the last ones.
     ///
     /// # Errors
-    /// If the cache fails; the same entries come again with the next step.
+    /// If the cache fails. The next step drops the same entries again.
     pub async fn step(&mut self) -> Result<Option<Progress>, AdminError> {
         let Some(cache) = self.dependencies.cache.as_ref().filter(|_| !self.ended) else {
             return Ok(None);

@@ -1,4 +1,5 @@
-//! What an audit found.
+//! The report of an audit: counts of each finding, and examples. Served by `/admin/audit` and printed by
+//! `likewise audit`.
 
 use std::collections::BTreeMap;
 
@@ -7,54 +8,54 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{Check, Discrepancy, Finding, Sizes};
 
-/// How many discrepancies a report shows.
+/// The number of examples in a report.
 pub(super) const EXAMPLES: usize = 100;
 
-/// How often something was found, and how often it was put right.
+/// The number of discrepancies of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Places where the data was not as promised.
+    /// Discrepancies found.
     pub found: u64,
-    /// Those that are in order now.
+    /// Discrepancies repaired.
     pub mended: u64,
 }
 
-/// One place where the data was not as promised.
+/// One discrepancy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Example {
-    /// In which way.
+    /// Its kind.
     pub finding: Finding,
-    /// Where.
+    /// The event, pair or resource.
     pub subject: String,
-    /// What should have been there.
+    /// The expected value.
     pub expected: String,
-    /// What was.
+    /// The value found.
     pub found: String,
 }
 
-/// What an audit found.
+/// The report of an audit.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuditReport {
-    /// Whether it was to mend what it finds.
+    /// Whether the audit repaired what it found.
     pub repair: bool,
-    /// When it began.
+    /// When the audit started.
     pub started_at: DateTime<Utc>,
-    /// When it ended.
+    /// When the audit ended.
     pub finished_at: DateTime<Utc>,
-    /// How many rows it has looked at.
+    /// The number of compared rows of each table.
     pub checked: Sizes,
-    /// How many cache entries it looked at; `None` if no cache can be reached from where it ran.
+    /// The number of compared cache entries; `None` if the audit could not reach the cache.
     pub cache_entries: Option<u64>,
-    /// How much it found of each kind; what it did not find is absent.
+    /// The discrepancies of each kind; kinds without any are absent.
     pub findings: BTreeMap<Finding, Tally>,
-    /// The first of it.
+    /// The first discrepancies.
     pub examples: Vec<Example>,
-    /// Open ledger rows that have been due for five minutes and more: nobody works on them.
+    /// The number of open ledger rows that have been due for at least five minutes.
     pub overdue_rows: i64,
 }
 
 impl AuditReport {
-    /// An empty one.
+    /// An empty report.
     #[must_use]
     pub(super) fn new(repair: bool) -> Self {
         let now = Utc::now();
@@ -70,19 +71,19 @@ impl AuditReport {
         }
     }
 
-    /// How much it found.
+    /// The number of discrepancies.
     #[must_use]
     pub fn found(&self) -> u64 {
         self.findings.values().map(|tally| tally.found).sum()
     }
 
-    /// How much of that is in order now.
+    /// The number of repaired discrepancies.
     #[must_use]
     pub fn mended(&self) -> u64 {
         self.findings.values().map(|tally| tally.mended).sum()
     }
 
-    /// Whether the data is as promised now.
+    /// Whether every discrepancy was repaired.
     #[must_use]
     pub fn in_order(&self) -> bool {
         self.found() == self.mended()
@@ -102,7 +103,7 @@ impl AuditReport {
         }
     }
 
-    /// Adds what a check of the database counted.
+    /// Adds the differences that a check counted.
     pub(super) fn add_check(&mut self, finding: Finding, check: Check) {
         let found = u64::try_from(check.differences).unwrap_or(0);
         if found == 0 {
@@ -119,8 +120,8 @@ impl AuditReport {
         }));
     }
 
-    pub(super) fn mend<'a>(&mut self, mended: impl Iterator<Item = &'a Discrepancy>) {
-        for one in mended {
+    pub(super) fn add_repaired<'a>(&mut self, repaired: impl Iterator<Item = &'a Discrepancy>) {
+        for one in repaired {
             self.findings.entry(one.finding).or_default().mended += 1;
         }
     }

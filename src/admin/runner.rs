@@ -41,7 +41,7 @@ const KEPT: TimeDelta = TimeDelta::days(30);
 
 /// How a job ended, for its runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum JobExit {
     /// It is done, or cannot be done.
     Finished,
     /// Somebody has cancelled it, or another worker has it.
@@ -111,7 +111,7 @@ impl<'a> Steps<'a> {
         changed: i64,
         place: &Place,
         started: Instant,
-    ) -> Result<Option<Ended>, AdminError> {
+    ) -> Result<Option<JobExit>, AdminError> {
         (self.progress, self.changed, self.tries) = (progress, changed, 0);
         if !self.runner.hurried {
             self.runner.rest(started.elapsed().mul_f64(REST)).await;
@@ -129,7 +129,7 @@ impl<'a> Steps<'a> {
         error: AdminError,
         chunk: Option<usize>,
         place: &Place,
-    ) -> Result<Option<Ended>, AdminError> {
+    ) -> Result<Option<JobExit>, AdminError> {
         let passes = match &error {
             AdminError::Store(StoreError::TimedOut(_)) => true,
             AdminError::Store(error) => {
@@ -170,7 +170,7 @@ impl<'a> Steps<'a> {
         self.report_if_stopped(place).await
     }
 
-    async fn report_if_stopped(&self, place: &Place) -> Result<Option<Ended>, AdminError> {
+    async fn report_if_stopped(&self, place: &Place) -> Result<Option<JobExit>, AdminError> {
         match self.runner.stopped.load(Ordering::Relaxed) {
             true => self.report(place, None).await,
             false => Ok(None),
@@ -182,7 +182,7 @@ impl<'a> Steps<'a> {
         &self,
         place: &Place,
         error_message: Option<String>,
-    ) -> Result<Option<Ended>, AdminError> {
+    ) -> Result<Option<JobExit>, AdminError> {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let stopped = self.runner.stopped.load(Ordering::Relaxed);
         let place = Place {
@@ -202,9 +202,9 @@ impl<'a> Steps<'a> {
         };
         let store = self.runner.admin.store();
         if !store.report_job(self.job, &report, now).await? {
-            return Ok(Some(Ended::Lost));
+            return Ok(Some(JobExit::Lost));
         }
-        Ok(stopped.then_some(Ended::Stopped))
+        Ok(stopped.then_some(JobExit::Stopped))
     }
 }
 
@@ -291,7 +291,7 @@ impl Runner {
         &self,
         id: Option<&str>,
         observe: &mut dyn FnMut(Progress),
-    ) -> Result<Option<Ended>, AdminError> {
+    ) -> Result<Option<JobExit>, AdminError> {
         let now = self.admin.store().now();
         let claimed = self
             .admin
@@ -324,10 +324,10 @@ impl Runner {
                     ..JobReport::default()
                 };
                 self.report(&job, &report).await?;
-                Ended::Finished
+                JobExit::Finished
             }
         };
-        if ended == Ended::Finished
+        if ended == JobExit::Finished
             && let Some(job) = self.admin.store().job(&job.id).await?
         {
             JobEnded {
@@ -343,7 +343,11 @@ impl Runner {
         Ok(Some(ended))
     }
 
-    async fn run(&self, job: &Job, observe: &mut dyn FnMut(Progress)) -> Result<Ended, AdminError> {
+    async fn run(
+        &self,
+        job: &Job,
+        observe: &mut dyn FnMut(Progress),
+    ) -> Result<JobExit, AdminError> {
         let spec: Spec = serde_json::from_value(job.spec.clone())
             .map_err(|error| AdminError::Invalid(format!("the job cannot be read: {error}")))?;
         match spec {
@@ -372,7 +376,7 @@ impl Runner {
         per_second: u32,
         reason: Option<String>,
         observe: &mut dyn FnMut(Progress),
-    ) -> Result<Ended, AdminError> {
+    ) -> Result<JobExit, AdminError> {
         let discards = job.kind == JobKind::Discard;
         let action = match reason {
             Some(reason) if discards => InterventionKind::Discard(reason),
@@ -394,7 +398,7 @@ impl Runner {
             .report_job(job, &held, self.admin.store().now())
             .await?
         {
-            return Ok(Ended::Lost);
+            return Ok(JobExit::Lost);
         }
         loop {
             let started = Instant::now();
@@ -411,7 +415,7 @@ impl Runner {
                 .step_job(job, &intervention, limit, now + LEASE)
                 .await?;
             let Some(step) = step else {
-                return Ok(Ended::Lost);
+                return Ok(JobExit::Lost);
             };
             OperatorIntervened {
                 operator: &job.requested_by,
@@ -429,10 +433,10 @@ impl Runner {
                 total: job.total.unwrap_or(done).unsigned_abs(),
             });
             if step.finished {
-                return Ok(Ended::Finished);
+                return Ok(JobExit::Finished);
             }
             if self.stopped.load(Ordering::Relaxed) {
-                return Ok(Ended::Stopped);
+                return Ok(JobExit::Stopped);
             }
             let share = Duration::from_secs_f64(step.passed as f64 / f64::from(per_second));
             tokio::time::sleep(share.saturating_sub(started.elapsed())).await;
@@ -444,7 +448,7 @@ impl Runner {
         job: &Job,
         repair: bool,
         observe: &mut dyn FnMut(Progress),
-    ) -> Result<Ended, AdminError> {
+    ) -> Result<JobExit, AdminError> {
         let place: Place = place(job);
         let mut steps = Steps::of(self, job, place.tries);
         let options = AuditOptions::new(repair);
@@ -484,7 +488,7 @@ impl Runner {
         job: &Job,
         what: RebuildTarget,
         observe: &mut dyn FnMut(Progress),
-    ) -> Result<Ended, AdminError> {
+    ) -> Result<JobExit, AdminError> {
         let mut place: Place = place(job);
         let mut steps = Steps::of(self, job, place.tries);
         let dependencies = self.admin.dependencies.clone();
@@ -545,7 +549,7 @@ impl Runner {
         job: &Job,
         options: PruneOptions,
         observe: &mut dyn FnMut(Progress),
-    ) -> Result<Ended, AdminError> {
+    ) -> Result<JobExit, AdminError> {
         self.admin.check_behaviors_age(options.behaviors_after)?;
         let place: Place = place(job);
         let mut steps = Steps::of(self, job, place.tries);
@@ -591,7 +595,7 @@ impl Runner {
         steps: &mut Steps<'_>,
         place: &Place,
         observe: &mut dyn FnMut(Progress),
-    ) -> Result<Option<Ended>, AdminError> {
+    ) -> Result<Option<JobExit>, AdminError> {
         loop {
             let started = Instant::now();
             let stepped = audit.step().await;
@@ -634,7 +638,7 @@ impl Runner {
         done: i64,
         changed: i64,
         result: serde_json::Value,
-    ) -> Result<Ended, AdminError> {
+    ) -> Result<JobExit, AdminError> {
         let report = JobReport {
             total: Some(done),
             done,
@@ -646,12 +650,12 @@ impl Runner {
         self.report(job, &report).await
     }
 
-    async fn report(&self, job: &Job, report: &JobReport) -> Result<Ended, AdminError> {
+    async fn report(&self, job: &Job, report: &JobReport) -> Result<JobExit, AdminError> {
         let now: DateTime<Utc> = self.admin.store().now();
         Ok(
             match self.admin.store().report_job(job, report, now).await? {
-                true => Ended::Finished,
-                false => Ended::Lost,
+                true => JobExit::Finished,
+                false => JobExit::Lost,
             },
         )
     }

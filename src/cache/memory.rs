@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn memory_stays_bounded_and_what_was_evicted_is_not_known() {
+    async fn memory_is_bounded_and_evicted_entries_are_unknown() {
         let cache = MemoryCache::new(160);
         for video in 1..=1_000 {
             let opened = cache
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn one_resource_does_not_take_it_all() {
+    async fn one_resource_cannot_fill_the_cache() {
         let cache = MemoryCache::new(16_000);
         let resource = Resource::video(7);
         for user_id in 1..5_000 {

@@ -1,18 +1,17 @@
-//! `likewise audit`: compares behaviors, ledger, read models, counts and cache beside the live service,
-//! and mends what differs if it is told to.
+//! `likewise audit`: compares behaviors, ledger, read models, counts and cache while services run, and repairs
+//! them with `--repair`.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use comfy_table::{CellAlignment, Table, presets};
-
 use super::Failure;
-use super::dependencies::{Bar, dependencies, drop_own_caches};
+use super::dependencies::{dependencies, drop_own_caches};
+use super::output::{table, with_progress, write_json};
 use crate::admin::{Audit, AuditOptions, AuditReport};
 use crate::config::Settings;
 use crate::store::Finding;
 
-/// How many differences are shown.
+/// The number of printed examples.
 const SHOWN: usize = 20;
 
 /// Arguments of `likewise audit`.
@@ -36,23 +35,17 @@ pub(super) async fn run(settings: Settings, arguments: AuditArgs) -> Result<Exit
     };
     let dependencies = dependencies(&settings).await?;
     let mut audit = Audit::begin(dependencies.clone(), options, None).await?;
-    let bar = Bar::start();
-    while let Some(progress) = audit.step().await? {
-        bar.show(progress);
-    }
-    drop(bar);
+    with_progress(async || audit.step().await).await?;
     let report = audit.finish().await?;
     let mut out = std::io::stdout().lock();
     if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from)?;
-        writeln!(out)?;
+        write_json(&mut out, &report)?;
     } else {
         print(&mut out, &report)?;
     }
     if report.mended() > 0 {
-        let mut quiet = std::io::sink();
         match arguments.json {
-            true => drop_own_caches(&dependencies, &mut quiet).await?,
+            true => drop_own_caches(&dependencies, &mut std::io::sink()).await?,
             false => drop_own_caches(&dependencies, &mut out).await?,
         }
     }
@@ -63,8 +56,8 @@ pub(super) async fn run(settings: Settings, arguments: AuditArgs) -> Result<Exit
     })
 }
 
-/// What was found, as a table, and the first of it.
-pub(super) fn print(out: &mut impl Write, report: &AuditReport) -> std::io::Result<()> {
+/// Prints the report: a table of the findings, and examples.
+fn print(out: &mut impl Write, report: &AuditReport) -> std::io::Result<()> {
     let cache = match report.cache_entries {
         Some(entries) => format!("{entries} cache entries"),
         None => "no cache (it is in the service's own process, which audits it)".to_owned(),
@@ -88,20 +81,13 @@ pub(super) fn print(out: &mut impl Write, report: &AuditReport) -> std::io::Resu
     if report.found() == 0 {
         return writeln!(out, "no differences");
     }
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["difference", "found", "mended"]);
+    let mut table = table(["difference", "found", "mended"], &[1, 2]);
     for (finding, tally) in &report.findings {
         table.add_row([
             finding.as_str().to_owned(),
             tally.found.to_string(),
             tally.mended.to_string(),
         ]);
-    }
-    for column in 1..=2 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
     }
     writeln!(out, "{table}")?;
     for example in report.examples.iter().take(SHOWN) {

@@ -1,44 +1,45 @@
-//! What `audit`, `rebuild` and `prune` have in common: their dependencies and their progress bar.
+//! The dependencies of subcommands that work on a running system, and the message to the services that cache
+//! in their own process.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
-use crate::admin::RebuildTarget;
-use crate::admin::{Dependencies, Progress};
+use crate::admin::{Dependencies, RebuildTarget};
 use crate::cache::{Cache, RedisCache};
 use crate::config::Settings;
 use crate::domain::JobKind;
-use crate::nats::Broker;
+use crate::nats::{Broker, NatsError};
 use crate::store::{self, NewJob};
 
-/// The dependencies that the settings name. A cache in the service's own process cannot be reached from here.
+/// The dependencies that the settings name. The cache is Redis: a service's own process cannot be reached.
 pub(super) async fn dependencies(settings: &Settings) -> Result<Dependencies, Failure> {
     let cache = match &settings.redis {
         Some(options) => Some(Arc::new(RedisCache::new(options)?) as Arc<dyn Cache>),
         None => None,
     };
-    let broker = match settings.nats.clone() {
-        Some(options) => {
-            let broker = Broker::connect(options).await?;
-            broker.wait_until_connected(Duration::from_secs(5)).await;
-            Some(Arc::new(broker))
-        }
-        None => None,
-    };
     Ok(Dependencies {
+        broker: connect_broker(settings).await?.map(Arc::new),
         store: store::connect(&settings.store).await?,
         cache,
-        broker,
     })
 }
 
-/// Has running services drop what they hold in caches of their own, after rows were changed behind them: as a
-/// job, which the next worker runs. On Redis the entries have been dropped already.
+/// The broker that the settings name, if any. Waits five seconds at most for its connection.
+pub(super) async fn connect_broker(settings: &Settings) -> Result<Option<Broker>, NatsError> {
+    let Some(options) = settings.nats.clone() else {
+        return Ok(None);
+    };
+    let broker = Broker::connect(options).await?;
+    broker.wait_until_connected(Duration::from_secs(5)).await;
+    Ok(Some(broker))
+}
+
+/// Creates a job that makes a running service drop the cache in its own process, after a subcommand changed
+/// rows. Entries on Redis are dropped already.
 pub(super) async fn drop_own_caches(
     dependencies: &Dependencies,
     out: &mut impl Write,
@@ -61,34 +62,4 @@ pub(super) async fn drop_own_caches(
         )?;
     }
     Ok(())
-}
-
-/// A progress bar on standard error, if that is a terminal.
-pub(super) struct Bar(ProgressBar);
-
-impl Bar {
-    /// A bar that has not moved yet.
-    pub(super) fn start() -> Self {
-        if !stderr().is_terminal() {
-            return Self(ProgressBar::hidden());
-        }
-        let style = ProgressStyle::with_template(
-            "{msg:12} {wide_bar} {human_pos} of {human_len} rows · {per_sec} · {eta} left",
-        )
-        .expect("a constant template is valid");
-        Self(ProgressBar::new(0).with_style(style))
-    }
-
-    /// Shows how far the work has come.
-    pub(super) fn show(&self, progress: Progress) {
-        self.0.set_length(progress.total);
-        self.0.set_position(progress.done);
-        self.0.set_message(progress.stage);
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
 }

@@ -3,8 +3,8 @@
 mod audit;
 mod dependencies;
 mod events;
-pub mod load;
 mod migrate;
+mod output;
 mod prune;
 mod rebuild;
 mod serve;
@@ -18,6 +18,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use harness::journal::JournalError;
+use harness::load::{self, LoadArgs, LoadError};
 
 use crate::admin::AdminError;
 use crate::app::AppError;
@@ -43,7 +45,7 @@ enum Command {
     /// Bring the database's tables up to date
     Migrate,
     /// Send likes from a file to a running service, and measure it
-    Load(Box<load::LoadArgs>),
+    Load(Box<LoadArgs>),
     /// Wait for the ledger to close, then check the promises on the data
     Verify(verify::VerifyArgs),
     /// Compare behaviors, ledger, read models, counts and cache while serving, and mend them
@@ -75,13 +77,13 @@ enum Failure {
     #[error(transparent)]
     Broker(#[from] NatsError),
     #[error(transparent)]
-    Journal(#[from] verify_journal::JournalError),
+    Journal(#[from] JournalError),
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
     App(#[from] AppError),
     #[error(transparent)]
-    Load(#[from] load::LoadError),
+    Load(#[from] LoadError),
     #[error("the system has no randomness to make a token of")]
     NoRandomness,
     #[error("cannot write to standard output: {0}")]

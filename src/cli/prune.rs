@@ -1,4 +1,4 @@
-//! `likewise prune`: what is old enough goes, in bounded batches.
+//! `likewise prune`: deletes completed ledger rows and superseded behaviors by age, in bounded batches.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::Failure;
-use super::dependencies::{Bar, dependencies};
+use super::dependencies::dependencies;
+use super::output::with_progress;
 use crate::admin::{Prune, PruneOptions};
 use crate::config::Settings;
 
@@ -42,11 +43,7 @@ pub(super) async fn run(settings: Settings, arguments: PruneArgs) -> Result<Exit
         return Ok(ExitCode::FAILURE);
     }
     let mut prune = Prune::begin(dependencies(&settings).await?, options, None);
-    let bar = Bar::start();
-    while let Some(progress) = prune.step().await? {
-        bar.show(progress);
-    }
-    drop(bar);
+    with_progress(async || prune.step().await).await?;
     writeln!(
         out,
         "{} ledger rows and {} behaviors are gone",

@@ -1,4 +1,4 @@
-//! `likewise rebuild`: read models, counts and cache anew from the behaviors, while serving.
+//! `likewise rebuild`: rebuilds read models, counts and cache from the behaviors while services run.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 
 use super::Failure;
-use super::dependencies::{Bar, dependencies, drop_own_caches};
+use super::dependencies::{dependencies, drop_own_caches};
+use super::output::with_progress;
 use crate::admin::{CacheRebuild, Dependencies, read_models};
 use crate::config::Settings;
 
@@ -32,7 +33,7 @@ pub(super) async fn run(settings: Settings, arguments: RebuildArgs) -> Result<Ex
     if wanted(What::ReadModels) {
         rebuild_read_models(dependencies.clone()).await?;
     }
-    // Rows that were changed behind a cache in a service's own process make it wrong.
+    // Changed rows make the cache in a service's own process stale.
     if wanted(What::Cache) || dependencies.cache.is_none() {
         rebuild_cache(dependencies).await?;
     }
@@ -41,11 +42,7 @@ pub(super) async fn run(settings: Settings, arguments: RebuildArgs) -> Result<Ex
 
 async fn rebuild_read_models(dependencies: Dependencies) -> Result<(), Failure> {
     let mut rebuild = read_models(dependencies, None).await?;
-    let bar = Bar::start();
-    while let Some(progress) = rebuild.step().await? {
-        bar.show(progress);
-    }
-    drop(bar);
+    with_progress(async || rebuild.step().await).await?;
     let report = rebuild.finish().await?;
     let mut out = std::io::stdout().lock();
     writeln!(
@@ -63,13 +60,8 @@ async fn rebuild_cache(dependencies: Dependencies) -> Result<(), Failure> {
         return drop_own_caches(&dependencies, &mut out).await;
     }
     let mut rebuild = CacheRebuild::begin(dependencies);
-    let bar = Bar::start();
-    let mut entries = 0;
-    while let Some(progress) = rebuild.step().await? {
-        entries = progress.done;
-        bar.show(progress);
-    }
-    drop(bar);
+    let last = with_progress(async || rebuild.step().await).await?;
+    let entries = last.map_or(0, |progress| progress.done);
     writeln!(
         out,
         "{entries} cache entries were dropped; each is built from the database for its next reader"

@@ -1,14 +1,14 @@
-//! `likewise stream`: compares the stream's settings with the configured ones, and changes them on purpose.
+//! `likewise stream`: compares the settings of the stream and its consumer with the configured ones, and applies
+//! them.
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use chrono::Utc;
-use comfy_table::{Table, presets};
-use serde::Serialize;
 
 use super::Failure;
+use super::dependencies::connect_broker;
+use super::output::{table, write_json};
 use crate::config::Settings;
 use crate::nats::{Applied, Broker, NatsError, Setting, Severity, StreamReport, StreamState};
 
@@ -41,7 +41,7 @@ pub(super) async fn run(settings: Settings, command: StreamCommand) -> Result<Ex
         StreamCommand::Show { json } => {
             let report = broker.inspect().await?;
             if json {
-                print_json(&mut out, &report)?;
+                write_json(&mut out, &report)?;
             } else {
                 show(&mut out, &report)?;
             }
@@ -54,7 +54,7 @@ pub(super) async fn run(settings: Settings, command: StreamCommand) -> Result<Ex
         } => {
             let applied = broker.apply(dry_run, fewer_replicas).await?;
             if json {
-                print_json(&mut out, &applied)?;
+                write_json(&mut out, &applied)?;
             } else {
                 print_applied(&mut out, &applied)?;
             }
@@ -68,28 +68,22 @@ pub(super) async fn run(settings: Settings, command: StreamCommand) -> Result<Ex
 }
 
 async fn connect(settings: Settings) -> Result<Broker, Failure> {
-    let Some(options) = settings.nats else {
+    let broker = connect_broker(&settings).await?;
+    let (Some(broker), Some(options)) = (broker, settings.nats) else {
         return Err(NatsError::Unusable("LIKEWISE_NATS_URL is not set".to_owned()).into());
     };
-    let url = options.url_without_password();
-    let broker = Broker::connect(options).await?;
-    broker.wait_until_connected(Duration::from_secs(5)).await;
     if !broker.is_connected() {
+        let url = options.url_without_password();
         return Err(NatsError::Unavailable(format!("no connection to {url}")).into());
     }
     Ok(broker)
 }
 
-fn print_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), Failure> {
-    serde_json::to_writer_pretty(&mut *out, value).map_err(std::io::Error::from)?;
-    writeln!(out)?;
-    Ok(())
-}
-
 fn show(out: &mut impl Write, report: &StreamReport) -> std::io::Result<()> {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["of", "setting", "configured", "current", "difference"]);
+    let mut table = table(
+        ["of", "setting", "configured", "current", "difference"],
+        &[],
+    );
     for setting in &report.settings {
         table.add_row([
             setting.owner.as_str().to_owned(),

@@ -1,4 +1,4 @@
-//! `likewise verify`: waits for the ledger to close, then checks the promises on the data.
+//! `likewise verify`: waits until the ledger has no open rows, then checks the promises on the data.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -6,22 +6,23 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use comfy_table::{CellAlignment, Table, presets};
+use harness::journal::Journal;
 use serde::Serialize;
 
-use super::verify_journal::Told;
-use super::{Failure, verify_cache};
+use super::dependencies::connect_broker;
+use super::output::{table, write_json};
+use super::{Failure, verify_cache, verify_journal};
 use crate::cache::RedisCache;
 use crate::config::Settings;
 use crate::domain::Status;
-use crate::nats::{Broker, NatsError};
+use crate::nats::Broker;
 use crate::store::{self, Store, Verification};
 
-/// How many differences of each kind are shown.
+/// The number of examples of each check.
 const EXAMPLES: usize = 10;
 
-/// How often the ledger is looked at while it is open.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The pause between two looks at an open ledger.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Arguments of `likewise verify`.
 #[derive(Debug, clap::Args)]
@@ -47,43 +48,47 @@ struct Report {
     waited_seconds: f64,
     ledger: BTreeMap<Status, i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    journal: Option<Journaled>,
+    journal: Option<JournalSummary>,
     #[serde(flatten)]
     verification: Verification,
 }
 
-/// What the journal says.
+/// The numbers of the journal.
 #[derive(Serialize)]
-struct Journaled {
+struct JournalSummary {
     acknowledged: usize,
     refused: usize,
     unknown: usize,
-    /// Pairs whose last request was not acknowledged, so that they may be in either state.
+    /// Pairs that may be in either state, because their last request was not acknowledged.
     ambiguous_pairs: usize,
-    /// Whether the last line was cut off.
+    /// Whether the last line is incomplete.
     torn: bool,
 }
 
-impl Journaled {
-    fn of(told: &Told) -> Self {
+impl JournalSummary {
+    fn of(journal: &Journal) -> Self {
         Self {
-            acknowledged: told.acknowledged(),
-            refused: told.refused,
-            unknown: told.unknown,
-            ambiguous_pairs: told.ambiguous(),
-            torn: told.torn,
+            acknowledged: journal.acknowledged.len(),
+            refused: journal.refused,
+            unknown: journal.unknown,
+            ambiguous_pairs: journal.ambiguous(),
+            torn: journal.torn,
         }
     }
 }
 
 pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<ExitCode, Failure> {
-    let told = arguments.journal.as_deref().map(Told::read).transpose()?;
+    let journal = arguments
+        .journal
+        .as_deref()
+        .map(Journal::read)
+        .transpose()?;
     let store = store::connect(&settings.store).await?;
     let started = Instant::now();
     let longest = Duration::from_secs(arguments.wait);
-    let broker = open_broker(&settings).await?;
+    let broker = connect_broker(&settings).await?;
     while still_open(store.as_ref(), broker.as_ref()).await? && started.elapsed() < longest {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     let waited = started.elapsed();
     let mut verification = store.verify(EXAMPLES).await?;
@@ -94,12 +99,12 @@ pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<Exi
             .checks
             .push(verify_cache::compare(&cache, store.as_ref(), most, EXAMPLES).await?);
     }
-    if let Some(told) = &told {
-        let checks = told.compare(store.as_ref(), EXAMPLES).await?;
+    if let Some(journal) = &journal {
+        let checks = verify_journal::compare(journal, store.as_ref(), EXAMPLES).await?;
         verification.checks.extend(checks);
     }
     let report = Report {
-        journal: told.as_ref().map(Journaled::of),
+        journal: journal.as_ref().map(JournalSummary::of),
         holds: verification.holds(),
         waited_seconds: waited.as_secs_f64(),
         ledger: store.ledger_summary().await?,
@@ -107,8 +112,7 @@ pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<Exi
     };
     let mut out = std::io::stdout().lock();
     if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from)?;
-        writeln!(out)?;
+        write_json(&mut out, &report)?;
     } else {
         print(&mut out, &report)?;
     }
@@ -119,18 +123,9 @@ pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<Exi
     })
 }
 
-async fn open_broker(settings: &Settings) -> Result<Option<Broker>, NatsError> {
-    let Some(options) = settings.nats.clone() else {
-        return Ok(None);
-    };
-    let broker = Broker::connect(options).await?;
-    broker.wait_until_connected(Duration::from_secs(5)).await;
-    Ok(Some(broker))
-}
-
-/// Whether an event is still on its way: in the stream, or in the ledger. The stream first, for what
-/// leaves it is in the ledger by then.
-async fn still_open(store: &dyn Store, broker: Option<&Broker>) -> Result<bool, Failure> {
+/// Whether the stream or the ledger still holds a pending event. The stream is asked first: an event that
+/// leaves it is in the ledger already.
+async fn still_open(store: &Store, broker: Option<&Broker>) -> Result<bool, Failure> {
     if let Some(broker) = broker
         && broker.backlog().await? > 0
     {
@@ -140,9 +135,7 @@ async fn still_open(store: &dyn Store, broker: Option<&Broker>) -> Result<bool, 
 }
 
 fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["promise", "checked", "differences", "holds"]);
+    let mut table = table(["promise", "checked", "differences", "holds"], &[1, 2]);
     for check in &report.verification.checks {
         table.add_row([
             check.promise.clone(),
@@ -150,11 +143,6 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
             check.differences.to_string(),
             if check.holds() { "yes" } else { "NO" }.to_owned(),
         ]);
-    }
-    for column in 1..=2 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
     }
     writeln!(out, "{table}")?;
     let ledger: Vec<_> = report

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// difference: it will ask the database. One that does not last is none either.
 pub(super) async fn compare(
     cache: &dyn Cache,
-    store: &dyn Store,
+    store: &Store,
     most: usize,
     examples: usize,
 ) -> Result<Check, Failure> {
@@ -52,7 +52,7 @@ pub(super) async fn compare(
 
 async fn lasting_differences(
     cache: &dyn Cache,
-    store: &dyn Store,
+    store: &Store,
     states: &BTreeMap<Pair, VersionedState>,
 ) -> Result<Vec<Difference>, Failure> {
     let started = Instant::now();

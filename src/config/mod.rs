@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_given_it_listens_on_loopback_with_sqlite() {
+    fn defaults_are_loopback_and_sqlite() {
         let settings = Given::default()
             .settle(Path::new("absent.toml"))
             .expect("defaults");
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_beats_the_file_and_the_file_beats_the_default() {
+    fn flags_override_the_file_and_the_file_overrides_defaults() {
         let given = Given {
             batch_size: Some(7),
             ..Given::default()
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn without_authentication_it_refuses_every_address_but_loopback() {
+    fn without_authentication_only_loopback_is_allowed() {
         for address in ["0.0.0.0:8080", "192.168.1.5:80", "[::]:8080"] {
             let given = Given {
                 http_addr: address.parse().ok(),
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_the_file_does_not_show_a_secret() {
+    fn file_error_does_not_show_a_secret() {
         for line in [
             "jwt_secret = \"hush-hush",
             "jwt_secret = hush-hush",
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn with_sign_in_it_may_listen_anywhere() {
+    fn with_authentication_any_address_is_allowed() {
         let given = Given {
             http_addr: "0.0.0.0:8080".parse().ok(),
             auth_mode: Some(AuthMode::Jwt),
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_the_file_is_named() {
+    fn file_error_names_the_setting() {
         let refused = |text| {
             with_file(text, Given::default())
                 .expect_err("a mistake")

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_does_not_show_itself() {
+    fn debug_output_hides_the_secret() {
         let secret = Secret::new("hush".to_owned());
         assert!(!format!("{secret:?} {:#?}", Some(&secret)).contains("hush"));
         assert_eq!(secret.expose(), "hush");

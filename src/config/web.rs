@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_who_sign_in_are_limited_unless_a_setting_says_otherwise() {
+    fn signed_in_users_are_rate_limited_by_default() {
         let user = |mode, limit: Option<&str>| {
             let given = Given {
                 auth_mode: Some(mode),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_named_with_its_first_mistake() {
+    fn list_error_names_the_first_invalid_item() {
         let refused = |given: Given| given.web().expect_err("a mistake").to_string();
         for bad in [
             "*",

@@ -46,7 +46,7 @@ mod tests {
     };
 
     #[test]
-    fn the_longest_wait_doubles_up_to_the_cap() {
+    fn backoff_ceiling_doubles_up_to_the_cap() {
         let ceilings: Vec<_> = (1..=9).map(|n| BACKOFF.ceiling(n).as_millis()).collect();
         assert_eq!(
             ceilings,
@@ -58,7 +58,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_never_passes_its_ceiling(attempts in 0u32..u32::MAX, draw in 0.0f64..1.0) {
+        fn delay_never_exceeds_its_ceiling(attempts in 0u32..u32::MAX, draw in 0.0f64..1.0) {
             let wait = BACKOFF.wait(attempts, draw);
             prop_assert!(wait <= BACKOFF.ceiling(attempts));
             prop_assert!(wait <= BACKOFF.cap);

@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_is_read_back_as_what_it_was_written_for() {
+    fn every_enum_word_round_trips() {
         for behavior in BehaviorType::ALL {
             assert_eq!(behavior.as_str().parse(), Ok(behavior));
         }
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_are_not_positive_are_refused() {
+    fn non_positive_ids_are_rejected() {
         let event = |user, id| {
             let resource = Resource::video(id);
             let event_id = Uuid::now_v7();

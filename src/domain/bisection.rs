@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_take_the_place_of_their_part_down_to_the_single_item() {
+    fn failed_batch_is_halved_down_to_single_items() {
         let mut bisection = Bisection::of(5);
         let mut tried = Vec::new();
         while let Some(part) = bisection.next_part() {

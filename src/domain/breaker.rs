@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn some_failures_in_a_row_open_it_and_a_success_between_does_not_let_them_add_up() {
+    fn only_consecutive_failures_open_the_breaker() {
         let now = Instant::now();
         let mut breaker = Breaker::new(POLICY);
         for _ in 0..10 {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_one_lets_one_through_at_a_time() {
+    fn open_breaker_admits_one_probe_at_a_time() {
         let now = Instant::now();
         let mut breaker = opened(now);
         assert!(!breaker.admit(after(now, 0.9)));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn it_waits_longer_each_time_up_to_a_bound_and_closes_with_the_first_answer() {
+    fn open_interval_grows_to_a_bound_and_first_success_closes() {
         let now = Instant::now();
         let mut breaker = opened(now);
         for wait in [2.0, 3.0, 3.0] {

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_counts_for_the_middle_of_the_round_trip() {
+    fn answer_is_dated_to_the_middle_of_the_round_trip() {
         let (clock, database) = noted(Duration::from_millis(200));
         let skew = TimeDelta::hours(2) + TimeDelta::milliseconds(100);
         assert_eq!(clock.skew(), Some(skew));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn large_skew_is_news_once_and_its_end_once() {
+    fn skew_is_reported_once_and_its_end_once() {
         let mut watch = ClockWatch::default();
         let mut noted = Vec::new();
         for milliseconds in [0, 999, -1_001, -9_000, 1_001, 990, 1_001, 499, 1, 1_001] {

@@ -321,7 +321,7 @@ mod tests {
     const RESOURCE: Resource = Resource::video(7);
 
     #[test]
-    fn a_count_is_written_when_it_changes_and_at_first() {
+    fn count_is_written_at_first_and_on_change() {
         let count = |like_count, revision| LikeCount {
             like_count,
             revision,
@@ -513,7 +513,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn once_quiet_the_cache_says_what_the_database_says_or_that_it_does_not_know(
+        fn quiescent_entry_equals_database_or_is_unknown(
             steps in prop::collection::vec(step(), 0..60)
         ) {
             let mut world = World::new();
@@ -529,7 +529,7 @@ mod tests {
         }
 
         #[test]
-        fn an_accepted_event_is_read_at_once(user_id in 1i64..5, steps in prop::collection::vec(step(), 0..30), liked: bool) {
+        fn accepted_event_is_visible_at_once(user_id in 1i64..5, steps in prop::collection::vec(step(), 0..30), liked: bool) {
             let mut world = World::new();
             for step in steps {
                 world.take(step);
@@ -553,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_moves_with_the_requests_and_not_again_when_they_settle() {
+    fn count_changes_on_accept_and_not_again_on_settlement() {
         let mut entry = filled(LikeCount::NEVER);
         assert_eq!(entry.apply(1, at(10, true)).like_count, Some(1));
         assert_eq!(entry.apply(2, at(11, true)).like_count, Some(2));
@@ -569,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_event_is_answered_with_the_newer_version() {
+    fn older_event_returns_the_newer_version() {
         let mut entry = filled(LikeCount::NEVER);
         entry.apply(1, at(10, true));
         let applied = entry.apply(1, at(9, false));
@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_entry_does_not_know_is_never_read_as_not_liked() {
+    fn unknown_pair_is_never_read_as_not_liked() {
         let mut entry = filled(LikeCount {
             like_count: 3,
             revision: 9,
@@ -623,7 +623,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_event_leaves_the_entry_as_it_was() {
+    fn forgotten_event_restores_the_entry() {
         let mut entry = filled(LikeCount::NEVER);
         entry.apply(1, at(10, true));
         entry.forget(1, Version(10));
@@ -638,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complete_entry_takes_in_what_settles_below_an_event_that_is_forgotten_later() {
+    fn settlement_below_a_forgotten_event_is_kept() {
         let mut entry = Entry::new(1);
         entry.apply(2, at(10, true));
         assert!(entry.fill(1, [(1, VersionedState::NEVER)], LikeCount::NEVER));
@@ -658,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn trimming_keeps_what_is_in_flight_and_refuses_older_fills() {
+    fn trimming_keeps_in_flight_events_and_rejects_older_fills() {
         let mut entry = filled(LikeCount::NEVER);
         entry.apply(1, at(10, true));
         entry.settle(

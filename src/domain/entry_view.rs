@@ -267,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_says_what_the_database_says_is_not_doubted() {
+    fn consistent_entry_is_accepted() {
         assert_eq!(entry().doubts(&truth()), []);
         assert_eq!(EntryView::default().doubts(&truth()), []);
     }
 
     #[test]
-    fn what_is_ahead_of_the_database_or_says_otherwise_of_the_same_is_wrong_at_once() {
+    fn entry_ahead_of_or_contradicting_the_database_is_wrong() {
         assert_eq!(judge(|view| view.count = Some(count(9, 4))), [true]);
         assert_eq!(judge(|view| view.count = Some(count(1, 5))), [true]);
         let ahead = mark(11, true);
@@ -283,14 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_wrong_at_once() {
+    fn self_contradicting_entry_is_wrong() {
         assert_eq!(judge(|view| view.in_flight = 1), [true]);
         assert_eq!(judge(|view| view.unknown = 1), [true]);
         assert_eq!(judge(|view| view.unreadable = Some("?".to_owned())), [true]);
     }
 
     #[test]
-    fn what_lags_behind_is_wrong_only_later() {
+    fn lagging_entry_is_wrong_only_after_a_delay() {
         assert_eq!(judge(|view| view.count = Some(count(0, 3))), [false]);
         let old = mark(9, false);
         assert_eq!(judge(|view| set(view, 1, old, Some(old))), [false]);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_says_all_pairs_are_here_must_have_them() {
+    fn complete_entry_must_hold_all_pairs() {
         assert!(judge(|view| view.complete = true).is_empty());
         assert_eq!(
             judge(|view| {

@@ -148,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_order_any_duplicates_and_any_batching_give_the_same_states_and_counts(
+        fn fold_is_independent_of_order_duplicates_and_batching(
             (events, shuffled, cut) in history().prop_flat_map(|events| {
                 let twice: Vec<_> = events.iter().chain(&events).copied().collect();
                 let length = twice.len();
@@ -169,7 +169,7 @@ mod tests {
         }
 
         #[test]
-        fn an_older_event_changes_nothing(events in history()) {
+        fn older_event_changes_nothing(events in history()) {
             let (states, _) = store(&[&events]);
             let again = Fold::of(|pair| states.get(pair).copied(), events);
             prop_assert!(again.changed.is_empty());
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn between_equal_versions_the_unlike_wins() {
+    fn unlike_wins_between_equal_versions() {
         let like = VersionedState::new(Version(5), Action::Like);
         let unlike = VersionedState::new(Version(5), Action::Unlike);
         assert!(unlike > like);

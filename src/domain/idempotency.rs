@@ -56,9 +56,9 @@ pub struct KeyedRequest {
     pub identity: Identity,
 }
 
-/// A request as it is kept.
+/// A request as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptRequest {
+pub struct StoredRequest {
     /// The hash of what it asks for.
     pub fingerprint: String,
     /// The id of its first event.
@@ -75,77 +75,39 @@ pub struct KeptRequest {
     pub created_at: DateTime<Utc>,
 }
 
-/// What a kept request means for one that comes with its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It is this very attempt's.
-    Mine,
-    /// Its day is over: the key is free.
-    Expired,
-    /// It asked for something else.
-    Reused,
-    /// It has been answered.
-    Answered,
-    /// Whoever worked on it has given up, or has not been heard of for too long.
-    Lapsed,
-    /// Somebody works on it.
-    InProgress,
-}
-
-impl KeptRequest {
-    /// What it means for this request.
-    #[must_use]
-    pub fn standing(&self, request: &KeyedRequest, now: DateTime<Utc>) -> Standing {
-        if self.holder == request.identity.event_id {
-            Standing::Mine
-        } else if self.created_at + KEPT_FOR <= now {
-            Standing::Expired
-        } else if self.fingerprint != request.fingerprint {
-            Standing::Reused
-        } else if self.answer.is_some() {
-            Standing::Answered
-        } else if self.lease_until <= now {
-            Standing::Lapsed
-        } else {
-            Standing::InProgress
-        }
-    }
-
-    /// Lets this request have it until the lease ends, if it may; answers what becomes of the request, and
-    /// whether this has changed.
-    pub fn begin(
+impl StoredRequest {
+    /// Lets an attempt take the request until `lease_until`, if the key is free for it. Returns how the
+    /// attempt starts, and whether this changed the stored request.
+    pub fn start(
         &mut self,
         request: &KeyedRequest,
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
-    ) -> (Begun, bool) {
-        let Identity {
-            event_id, version, ..
-        } = request.identity;
-        let begun = match self.standing(request, now) {
-            Standing::Mine => Begun::Yours(self.identity()),
-            Standing::Expired => {
-                *self = Self {
-                    fingerprint: request.fingerprint.clone(),
-                    event_id,
-                    version,
-                    holder: event_id,
-                    lease_until,
-                    answer: None,
-                    created_at: now,
-                };
-                return (Begun::Yours(self.identity()), true);
-            }
-            Standing::Lapsed => {
-                self.holder = event_id;
-                self.lease_until = lease_until;
-                return (Begun::Yours(self.identity()), true);
-            }
-            Standing::Reused => Begun::Reused,
-            Standing::InProgress => Begun::InProgress,
-            Standing::Answered => Begun::Answered(self.answer.clone().unwrap_or_default()),
-        };
-        (begun, false)
+    ) -> (Started, bool) {
+        let attempt = request.identity.event_id;
+        if self.holder == attempt {
+            return (Started::Yours(self.identity()), false);
+        }
+        if self.created_at + KEPT_FOR <= now {
+            *self = Self {
+                fingerprint: request.fingerprint.clone(),
+                event_id: attempt,
+                version: request.identity.version,
+                holder: attempt,
+                lease_until,
+                answer: None,
+                created_at: now,
+            };
+        } else if self.fingerprint != request.fingerprint {
+            return (Started::Reused, false);
+        } else if let Some(answer) = &self.answer {
+            return (Started::Answered(answer.clone()), false);
+        } else if now < self.lease_until {
+            return (Started::InProgress, false);
+        } else {
+            (self.holder, self.lease_until) = (attempt, lease_until);
+        }
+        (Started::Yours(self.identity()), true)
     }
 
     /// What its events are made with, by an attempt that has taken it.
@@ -159,16 +121,16 @@ impl KeptRequest {
     }
 }
 
-/// What becomes of a request with a key.
+/// How an attempt at a request with a key starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Begun {
-    /// It is to be done, with this.
+pub enum Started {
+    /// The attempt does the request, with this identity.
     Yours(Identity),
-    /// It was done: this was answered.
+    /// The request was done before, with this response.
     Answered(String),
-    /// Its key was used for something else.
+    /// The key belongs to a different request.
     Reused,
-    /// Somebody works on it.
+    /// Another attempt holds the request.
     InProgress,
 }
 
@@ -214,11 +176,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kept_request_means() {
+    fn started_follows_from_the_stored_request() {
         let now = Utc::now();
         let second = Duration::from_secs(1);
         let mine = request("f");
-        let kept = KeptRequest {
+        let stored = StoredRequest {
             fingerprint: "f".into(),
             event_id: mine.identity.event_id,
             version: Version(17),
@@ -227,28 +189,35 @@ mod tests {
             answer: None,
             created_at: now,
         };
-        assert_eq!(kept.standing(&mine, now), Standing::Mine);
-        assert!(!kept.identity().resumed);
+        let start = |stored: &StoredRequest, request: &KeyedRequest, now: DateTime<Utc>| {
+            let mut stored = stored.clone();
+            let (started, changed) = stored.start(request, now, now + 9 * second);
+            assert_eq!(changed, stored.lease_until == now + 9 * second);
+            (started, stored)
+        };
+        assert_eq!(start(&stored, &mine, now).0, Started::Yours(mine.identity));
         let other = request("f");
-        assert_eq!(kept.standing(&other, now), Standing::InProgress);
-        assert_eq!(kept.standing(&other, now + second), Standing::Lapsed);
-        assert_eq!(kept.standing(&request("g"), now + second), Standing::Reused);
-        assert_eq!(
-            kept.standing(&request("g"), now + KEPT_FOR),
-            Standing::Expired
-        );
-        let answered = KeptRequest {
+        assert_eq!(start(&stored, &other, now).0, Started::InProgress);
+        let different = request("g");
+        let lapsed = now + second;
+        assert_eq!(start(&stored, &different, lapsed).0, Started::Reused);
+        let (started, taken) = start(&stored, &different, now + KEPT_FOR);
+        assert_eq!(started, Started::Yours(different.identity));
+        assert_eq!(taken.holder, taken.event_id);
+        let answered = StoredRequest {
             answer: Some("{}".into()),
-            ..kept.clone()
+            ..stored.clone()
         };
-        assert_eq!(answered.standing(&other, now), Standing::Answered);
-        assert_eq!(answered.standing(&request("g"), now), Standing::Reused);
-        let taken = KeptRequest {
-            holder: other.identity.event_id,
-            ..kept
+        let answer = Started::Answered("{}".into());
+        assert_eq!(start(&answered, &other, lapsed).0, answer);
+        assert_eq!(start(&answered, &different, now).0, Started::Reused);
+        let resumed = Identity {
+            resumed: true,
+            ..mine.identity
         };
-        assert_eq!(taken.standing(&other, now), Standing::Mine);
-        assert!(taken.identity().resumed);
-        assert_eq!(taken.identity().event_id, mine.identity.event_id);
+        let (started, taken) = start(&stored, &other, lapsed);
+        assert_eq!(started, Started::Yours(resumed));
+        assert_eq!(taken.holder, other.identity.event_id);
+        assert_eq!(start(&taken, &other, now).0, Started::Yours(resumed));
     }
 }

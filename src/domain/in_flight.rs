@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn only_later_requests_of_this_process_follow() {
+    fn only_later_local_requests_follow() {
         let in_flight = Arc::default();
         let earlier = begin(&in_flight, 10);
         let later = begin(&in_flight, 20);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn ended_requests_are_known_while_earlier_ones_last() {
+    fn ended_requests_are_kept_while_earlier_ones_run() {
         let in_flight = Arc::default();
         let earlier = begin(&in_flight, 10);
         drop(begin(&in_flight, 20));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_requests_that_have_ended() {
+    fn ended_requests_leave_no_state() {
         let in_flight = Arc::default();
         let mut flights: Vec<_> = (1..100).map(|n| begin(&in_flight, n)).collect();
         flights.reverse();

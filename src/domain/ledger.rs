@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn infrastructure_failure_never_ends_a_row_and_is_not_counted() {
+    fn infrastructure_failure_is_not_counted_and_never_fatal() {
         for retry_count in [0, 5, i32::MAX] {
             let verdict = judge(FailureKind::Infrastructure, retry_count);
             assert_eq!(verdict.status(), Status::Failed);
@@ -426,14 +426,14 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_raises_the_fencing_token() {
+    fn claim_increments_the_fencing_token() {
         for status in [Status::Pending, Status::Processing, Status::Failed] {
             assert_eq!(Claim::of(status, row(0), false).row.fencing_token, 4);
         }
     }
 
     #[test]
-    fn an_abandoned_attempt_counts_as_failed_and_the_last_one_kills() {
+    fn abandoned_attempt_counts_and_the_last_one_is_fatal() {
         let retries = |status, count| {
             let claim = Claim::of(status, row(count), false);
             (claim.row.retry_count, claim.status)
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn lease_that_expired_while_the_database_was_away_is_not_counted() {
+    fn lease_expired_during_an_outage_is_not_counted() {
         let claim = Claim::of(Status::Processing, row(5), true);
         let claimed = (claim.row.retry_count, claim.status, claim.error);
         assert_eq!(claimed, (5, Status::Processing, None));

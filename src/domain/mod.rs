@@ -29,7 +29,7 @@ pub use durability::Durability;
 pub use entry::{Applied, Entry, Reading};
 pub use entry_view::{Contradiction, Doubt, EntryView, PairView, Truth};
 pub use fold::{Fold, Pair, VersionedState};
-pub use idempotency::{Begun, Identity, KeptRequest, KeyedRequest};
+pub use idempotency::{Identity, KeyedRequest, Started, StoredRequest};
 pub use in_flight::{Flight, InFlight};
 pub use job::{JobKind, JobState};
 pub use ledger::{Claim, FailureKind, LedgerRow, Priority, Status, Step, Verdict};

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_accepted_tree_is_our_own() {
+    fn only_the_accepted_subjects_are_our_own() {
         assert_eq!(Origin::of("likewise.accepted.video.like"), Origin::Accepted);
         for subject in [
             "likewise.acceptedly.video.like",

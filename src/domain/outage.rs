@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_cause_is_news_once_in_an_outage() {
+    fn each_cause_is_logged_once_per_outage() {
         let start = Instant::now();
         let mut outage = Outage::default();
         assert_eq!(outage.ended(start), None);
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_of_ever_new_causes_is_logged_a_few_times_only() {
+    fn log_lines_of_an_outage_are_bounded() {
         let now = Instant::now();
         let mut outage = Outage::default();
         let news = (0..1_000).filter(|n| outage.failed(&n.to_string(), now));

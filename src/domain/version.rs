@@ -109,7 +109,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn versions_only_grow_whatever_the_wall_clock_does(walls in prop::collection::vec(0i64..1_000, 1..50)) {
+        fn versions_are_monotonic_under_any_wall_clock(walls in prop::collection::vec(0i64..1_000, 1..50)) {
             let clock = HybridClock::default();
             let mut last = Version::NEVER;
             for wall in walls {
@@ -121,7 +121,7 @@ mod tests {
         }
 
         #[test]
-        fn a_version_drawn_after_observing_another_is_newer(seen in 1i64..1_000_000, wall in 0i64..1_000_000) {
+        fn version_is_newer_than_every_observed_one(seen in 1i64..1_000_000, wall in 0i64..1_000_000) {
             let clock = HybridClock::default();
             clock.observe_at(Version(seen), Version(wall));
             prop_assert!(clock.next_at(Version(wall)) > Version(seen));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_drawn_together_are_nobody_elses() {
+    fn versions_drawn_in_a_block_are_exclusive() {
         let clock = HybridClock::default();
         assert_eq!(clock.next_of_at(3, Version(10)), Version(10));
         assert_eq!(clock.next_at(Version(10)), Version(13));
@@ -140,7 +140,7 @@ mod tests {
     const LEAD: i64 = HybridClock::MAX_LEAD.as_micros() as i64;
 
     #[test]
-    fn versions_return_to_a_wall_clock_that_stepped_back() {
+    fn versions_return_to_a_clock_set_back() {
         const HOUR: i64 = 3_600_000_000;
         let clock = HybridClock::default();
         assert_eq!(clock.next_at(Version(2 * HOUR)), Version(2 * HOUR));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn observed_versions_lead_the_wall_clock_by_a_bound() {
+    fn observed_versions_lead_the_clock_by_a_bound() {
         let clock = HybridClock::default();
         let wall = Version(1_000_000);
         clock.observe_at(Version(wall.0 + LEAD + 1), wall);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_above_the_future_leaves_the_clock_behind() {
+    fn version_beyond_the_bound_does_not_move_the_clock() {
         let clock = HybridClock::default();
         let (wall, future) = (Version(1_000), Version(9_000_000_000));
         assert_eq!(clock.above_at(future, wall), Version(future.0 + 1));

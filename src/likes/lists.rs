@@ -3,7 +3,7 @@
 use super::Likes;
 use super::read::NotRead;
 use crate::domain::{Resource, ResourceType, UserId, Version};
-use crate::store::Below;
+use crate::store::Cursor;
 
 /// A like in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,14 +61,14 @@ pub struct Place {
 
 impl Place {
     /// Where the likes of one type that come after this place begin.
-    fn below(self, resource_type: ResourceType) -> Below {
+    fn cursor(self, resource_type: ResourceType) -> Cursor {
         let (version, id) = match resource_type.cmp(&self.resource.resource_type) {
             std::cmp::Ordering::Equal => (self.version.0, self.resource.id),
             // A higher type of this version has had its turn; a lower one has it still to come.
             std::cmp::Ordering::Greater => (self.version.0, 0),
             std::cmp::Ordering::Less => (self.version.0.saturating_add(1), 0),
         };
-        Below {
+        Cursor {
             version: Version(version),
             id,
         }
@@ -83,13 +83,13 @@ impl Likes {
     pub async fn likers(
         &self,
         resource: Resource,
-        after: Option<Below>,
+        after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page<Listed>, NotRead> {
-        let below = after.unwrap_or(Below::TOP);
+        let after = after.unwrap_or(Cursor::START);
         let likes = self
             .reader
-            .read(move |store| store.likers(resource, below, limit + 1))
+            .read(move |store| async move { store.likers(resource, after, limit + 1).await })
             .await?;
         Ok(Page::of(likes.into_iter().map(listed).collect(), limit))
     }
@@ -105,19 +105,17 @@ impl Likes {
         after: Option<Place>,
         limit: usize,
     ) -> Result<Page<Listed>, NotRead> {
-        let read = self.reader.read(move |store| {
-            Box::pin(async move {
-                let mut likes = Vec::new();
-                for each in ResourceType::ALL {
-                    if resource_type.is_some_and(|only| only != each) {
-                        continue;
-                    }
-                    let below = after.map_or(Below::TOP, |after| after.below(each));
-                    let page = store.liked_by(user_id, each, below, limit + 1).await?;
-                    likes.extend(page.into_iter().map(listed));
+        let read = self.reader.read(move |store| async move {
+            let mut likes = Vec::new();
+            for each in ResourceType::ALL {
+                if resource_type.is_some_and(|only| only != each) {
+                    continue;
                 }
-                Ok(likes)
-            })
+                let after = after.map_or(Cursor::START, |after| after.cursor(each));
+                let page = store.liked_by(user_id, each, after, limit + 1).await?;
+                likes.extend(page.into_iter().map(listed));
+            }
+            Ok(likes)
         });
         let mut likes: Vec<Listed> = read.await?;
         likes.sort_by_key(|like| std::cmp::Reverse((like.version, like.resource)));
@@ -135,12 +133,10 @@ impl Likes {
         passed: usize,
         limit: usize,
     ) -> Result<(Vec<Listed>, i64), NotRead> {
-        let read = self.reader.read(move |store| {
-            Box::pin(async move {
-                let page = store.liked_by_from(user_id, resource_type, passed, limit);
-                let page = page.await?;
-                Ok((page, store.liked_total(user_id, resource_type).await?))
-            })
+        let read = self.reader.read(move |store| async move {
+            let page = store.liked_by_from(user_id, resource_type, passed, limit);
+            let page = page.await?;
+            Ok((page, store.liked_total(user_id, resource_type).await?))
         });
         let (page, total) = read.await?;
         Ok((page.into_iter().map(listed).collect(), total))
@@ -161,7 +157,9 @@ impl Likes {
         });
         let most = self
             .reader
-            .read(move |store| store.most_liked(resource_type, below, limit + 1))
+            .read(
+                move |store| async move { store.most_liked(resource_type, below, limit + 1).await },
+            )
             .await?;
         let liked = most.into_iter().map(|(resource, count)| Liked {
             resource,
@@ -186,7 +184,7 @@ mod tests {
     /// The likes of every type, and the place after which a page of all of them begins: the pages of the
     /// types hold together exactly what comes after it.
     #[test]
-    fn after_a_place_each_type_goes_on_where_the_list_of_all_does() {
+    fn merged_list_resumes_each_type_at_the_cursor() {
         let mut all = Vec::new();
         for resource_type in ResourceType::ALL {
             for (version, id) in [(5, 1), (5, 2), (4, 9), (6, 1), (4, i64::MAX)] {
@@ -201,8 +199,8 @@ mod tests {
                 resource: *resource,
             };
             let is_after = |(version, resource): &&(Version, Resource)| {
-                let below = place.below(resource.resource_type);
-                (*version, resource.id) < (below.version, below.id)
+                let cursor = place.cursor(resource.resource_type);
+                (*version, resource.id) < (cursor.version, cursor.id)
             };
             let after: Vec<_> = all.iter().filter(is_after).collect();
             let expected: Vec<_> = all[index + 1..].iter().collect();
@@ -211,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_says_whether_there_is_more() {
+    fn page_reports_whether_more_follow() {
         assert_eq!(Page::of(vec![1, 2, 3], 2).last(), Some(&2));
         assert_eq!(Page::of(vec![1, 2], 2).last(), None);
         assert_eq!(Page::of(Vec::<i32>::new(), 2).last(), None);

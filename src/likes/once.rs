@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::Likes;
 use crate::actors::kit::Refused;
-use crate::domain::{Begun, Identity, KeyedRequest};
+use crate::domain::{Identity, KeyedRequest, Started};
 use crate::messages::{Begin, End};
-use crate::store::Ended;
+use crate::store::StoredResponse;
 use crate::telemetry::RequestReplayed;
 
 /// How long a request waits for another one with its key that is being worked on.
@@ -122,11 +122,11 @@ impl Likes {
             let begun = keeper.ask(begin).map_err(NotOnce::Overloaded)?.await;
             let begun = begun.map_err(|_| NotOnce::Unavailable)?;
             match begun.map_err(|_| NotOnce::Unavailable)? {
-                Begun::Yours(identity) => return Ok(Ok(identity)),
-                Begun::Answered(answer) => return Ok(Err(answer)),
-                Begun::Reused => return Err(NotOnce::Reused),
-                Begun::InProgress if started.elapsed() < PATIENCE => sleep(LOOK_EVERY).await,
-                Begun::InProgress => return Err(NotOnce::InProgress),
+                Started::Yours(identity) => return Ok(Ok(identity)),
+                Started::Answered(answer) => return Ok(Err(answer)),
+                Started::Reused => return Err(NotOnce::Reused),
+                Started::InProgress if started.elapsed() < PATIENCE => sleep(LOOK_EVERY).await,
+                Started::InProgress => return Err(NotOnce::InProgress),
             }
         }
     }
@@ -134,13 +134,13 @@ impl Likes {
     /// Keeps the answer. If that fails, which the keeper reports, the request lapses: sent again, it is
     /// worked on again, with the same events.
     async fn end(&self, request: KeyedRequest, answer: Option<String>) {
-        let ended = Ended {
+        let response = StoredResponse {
             id: request.id,
             holder: request.identity.event_id,
             answer,
         };
         if let Some(keeper) = &self.keeper
-            && let Ok(kept) = keeper.ask_or_wait(End { ended }).await
+            && let Ok(kept) = keeper.ask_or_wait(End { response }).await
         {
             let _ = kept.await;
         }

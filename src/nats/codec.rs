@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_our_own_comes_back_as_it_was_sent() {
+    fn own_event_round_trips() {
         let event = accepted(Version(NOW.0 + 3));
         assert_eq!(subject(&event), "likewise.accepted.video.like");
         let arrived = BehaviorEvent {
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn accepted_events_are_never_refused_for_their_time() {
+    fn accepted_events_are_not_rejected_for_their_time() {
         let ahead = accepted(Version(NOW.0 + AN_HOUR));
         let decoded = decode_on(OWN, &encode(&ahead), 42).expect("ours");
         assert_eq!(
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_and_not_the_body_says_who_publishes() {
+    fn publisher_is_taken_from_the_subject() {
         let claimed = decode_on(FOREIGN, &encode(&accepted(NOW)), 42).expect("valid");
         assert_eq!(claimed.source, Source::Foreign(UNVERIFIED_API.to_owned()));
         assert_eq!(subject(&claimed), "likewise.behaviors.video.like");
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn only_events_that_likewise_writes_are_read_on_accepted_subjects() {
+    fn accepted_subjects_take_only_our_own_events() {
         for (body, reason) in [
             (valid(), "version is missing"),
             (
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_another_service_takes_its_version_from_its_time() {
+    fn foreign_event_version_is_its_time() {
         let event = read(&valid()).expect("valid");
         assert_eq!(event.behavior, BehaviorType::Share);
         assert_eq!(event.version, Version::at(event.occurred_at));
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_refused_with_a_reason_that_names_the_mistake() {
+    fn undecodable_message_is_rejected_with_a_reason() {
         let late = with("occurred_at", json!("2027-01-01T00:00:00Z"));
         let versioned = with("version", json!(NOW.0 + 400_000_000));
         for (body, reason) in [
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_of_the_go_services_is_understood() {
+    fn go_service_json_is_decoded() {
         let event = |body: Value| read(&body).expect("valid");
         let like = event(json!({
             "user_id": 7, "video_id": 9, "comment_id": 0, "action_type": "1",
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_go_event_has_one_identity_however_often_it_comes() {
+    fn go_event_id_is_stable_across_deliveries() {
         let body = |id: Value| {
             json!({
                 "user_id": 7, "video_id": 9, "action_type": "like", "timestamp": 1_789_999_000, "event_id": id,

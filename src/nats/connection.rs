@@ -351,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_republished_message_names_its_original_event() {
+    fn republished_message_names_its_original_event() {
         let (event, quarantine) = (Uuid::now_v7(), Uuid::now_v7());
         assert_eq!(original_id(&event.to_string()), Some(event));
         let again = format!("{event}{REPUBLISHED}{quarantine}");

@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_spells_otherwise_is_no_difference() {
+    fn server_normalization_is_no_difference() {
         let mut current = configured();
         current["max_msgs"] = json!(-1);
         current["max_msgs_per_subject"] = json!(-1);
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_warnings_and_what_loses_likes_is_an_error() {
+    fn limits_warn_and_settings_that_lose_likes_are_errors() {
         use Severity::{Error, Warning};
         for (field, value, name, severity) in [
             ("max_age", json!(1_500_000_000), "max_age_seconds", Warning),
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_that_filters_our_subjects_away_is_an_error() {
+    fn consumer_filter_that_excludes_our_subjects_is_an_error() {
         let configured = json!({"filter_subjects": our_subjects(), "ack_policy": "explicit"});
         let severity = |current: Value| {
             compare(Owner::Consumer, &configured, Some(&current))
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_include_what_they_stand_for() {
+    fn wildcards_match_their_subjects() {
         for (subject, wanted, included) in [
             (">", "likewise.accepted.>", true),
             ("likewise.*.>", "likewise.accepted.>", true),
@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn no_change_goes_below_what_is_unacknowledged() {
+    fn no_change_drops_unacknowledged_messages() {
         let hour = |hours: i64| json!(hours * 3_600_000_000_000);
         let holds = Holds {
             messages: 5,
@@ -562,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_replicas_need_to_be_asked_for() {
+    fn fewer_replicas_require_confirmation() {
         let (three, one) = (with("num_replicas", json!(3)), configured());
         let holds = Holds::default();
         assert!(refused(&three, &one, &holds, false)[0].contains("--fewer-replicas"));
@@ -571,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn storage_and_work_queues_are_not_changed_in_place() {
+    fn storage_and_retention_are_not_changed_in_place() {
         for (field, value) in [("storage", "memory"), ("retention", "workqueue")] {
             let found = refused(
                 &with(field, json!(value)),

@@ -4,8 +4,8 @@
 //!
 //! diesel's errors carry no code, so each driver file implements [`Explain`], which finds it out.
 
-use diesel::QueryResult;
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
+use diesel::{ConnectionError, QueryResult};
 
 use super::error::StoreError;
 
@@ -216,6 +216,46 @@ pub(super) fn known(
     Ok(meaning.error(info.message()))
 }
 
+impl From<ConnectionError> for StoreError {
+    /// Tells a wrong URL or wrong credentials from a server that cannot be reached. The drivers give no code
+    /// while a connection is made, so the server's words decide.
+    fn from(error: ConnectionError) -> Self {
+        const REFUSALS: [&str; 7] = [
+            "access denied",
+            "unknown database",
+            "password authentication failed",
+            "no pg_hba.conf entry",
+            "invalid connection string",
+            "invalid configuration",
+            "does not exist",
+        ];
+        let text = match &error {
+            ConnectionError::InvalidCString(_) | ConnectionError::InvalidConnectionUrl(_) => {
+                return StoreError::Misconfigured(error.to_string());
+            }
+            ConnectionError::CouldntSetupConfiguration(DieselError::DatabaseError(_, info)) => {
+                info.message().to_owned()
+            }
+            error => error.to_string(),
+        };
+        let lower = text.to_lowercase();
+        if REFUSALS.iter().any(|refusal| lower.contains(refusal)) {
+            return StoreError::Misconfigured(text);
+        }
+        let error = match error {
+            ConnectionError::CouldntSetupConfiguration(error) => {
+                known(error).unwrap_or_else(|info| Meaning::of_sqlite(info.message()).error(&text))
+            }
+            _ => return StoreError::Unavailable(text),
+        };
+        match error {
+            busy @ StoreError::Busy(_) => busy,
+            error if !error.was_answered() => error,
+            _ => StoreError::Unavailable(text),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_codes_and_triggers_count_and_do_not_end_a_row_at_once() {
+    fn unknown_codes_and_triggers_count_as_rejections() {
         assert_eq!(
             kind(Meaning::of_mysql(1644, "45000")),
             FailureKind::Rejected

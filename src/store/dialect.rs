@@ -23,11 +23,17 @@ impl Column {
     }
 }
 
+/// The number of dialects.
+pub(super) const DIALECTS: usize = 3;
+
 /// How one database says what the others say in other words.
 ///
 /// A batch travels as a single parameter, a JSON array of arrays, that the database turns into rows:
 /// one statement text for any number of rows, so it is prepared once, and no limit on placeholders.
 pub(super) trait Dialect: Send + Sync {
+    /// The dialect's own number, below [`DIALECTS`].
+    fn slot(&self) -> usize;
+
     /// Whether the database runs in this process, so that it cannot fail to answer.
     fn in_process(&self) -> bool {
         false
@@ -114,6 +120,10 @@ pub(super) trait Dialect: Send + Sync {
 pub(super) struct Sqlite;
 
 impl Dialect for Sqlite {
+    fn slot(&self) -> usize {
+        0
+    }
+
     fn in_process(&self) -> bool {
         true
     }
@@ -227,6 +237,10 @@ impl Dialect for Sqlite {
 pub(super) struct Postgres;
 
 impl Dialect for Postgres {
+    fn slot(&self) -> usize {
+        1
+    }
+
     fn clock_micros(&self) -> Option<&'static str> {
         Some("(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint")
     }
@@ -336,6 +350,10 @@ impl Dialect for Postgres {
 pub(super) struct Mysql;
 
 impl Dialect for Mysql {
+    fn slot(&self) -> usize {
+        2
+    }
+
     fn clock_micros(&self) -> Option<&'static str> {
         Some("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))")
     }

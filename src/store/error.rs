@@ -1,9 +1,5 @@
 //! What can go wrong with the database, and whether trying again may mend it.
 
-use diesel::ConnectionError;
-use diesel::result::Error as DieselError;
-
-use super::codes::{Meaning, known};
 use crate::domain::FailureKind;
 
 /// Why the database did not do what it was asked.
@@ -113,45 +109,5 @@ impl StoreError {
     #[must_use]
     pub const fn may_be_of_one_row(&self) -> bool {
         !matches!(self.kind(), FailureKind::Infrastructure)
-    }
-}
-
-impl From<ConnectionError> for StoreError {
-    /// Tells a wrong URL or wrong credentials from a server that cannot be reached. The drivers give no code
-    /// while a connection is made, so the server's words decide.
-    fn from(error: ConnectionError) -> Self {
-        const REFUSALS: [&str; 7] = [
-            "access denied",
-            "unknown database",
-            "password authentication failed",
-            "no pg_hba.conf entry",
-            "invalid connection string",
-            "invalid configuration",
-            "does not exist",
-        ];
-        let text = match &error {
-            ConnectionError::InvalidCString(_) | ConnectionError::InvalidConnectionUrl(_) => {
-                return Self::Misconfigured(error.to_string());
-            }
-            ConnectionError::CouldntSetupConfiguration(DieselError::DatabaseError(_, info)) => {
-                info.message().to_owned()
-            }
-            error => error.to_string(),
-        };
-        let lower = text.to_lowercase();
-        if REFUSALS.iter().any(|refusal| lower.contains(refusal)) {
-            return Self::Misconfigured(text);
-        }
-        let error = match error {
-            ConnectionError::CouldntSetupConfiguration(error) => {
-                known(error).unwrap_or_else(|info| Meaning::of_sqlite(info.message()).error(&text))
-            }
-            _ => return Self::Unavailable(text),
-        };
-        match error {
-            busy @ Self::Busy(_) => busy,
-            error if !error.was_answered() => error,
-            _ => Self::Unavailable(text),
-        }
     }
 }

@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::StoreFuture;
-use crate::domain::{Begun, KeyedRequest};
+use crate::domain::{KeyedRequest, Started};
 
 /// A request that was worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub struct StoredResponse {
     /// Its place in the table.
     pub id: String,
     /// The attempt that worked on it.
@@ -26,10 +26,14 @@ pub trait IdempotencyKeys: Send + Sync {
         requests: &'a [KeyedRequest],
         now: DateTime<Utc>,
         lease_until: DateTime<Utc>,
-    ) -> StoreFuture<'a, Vec<Begun>>;
+    ) -> StoreFuture<'a, Vec<Started>>;
 
     /// Keeps the answers of requests; of those that another attempt has taken since, nothing.
-    fn end_requests<'a>(&'a self, ended: &'a [Ended], now: DateTime<Utc>) -> StoreFuture<'a, ()>;
+    fn end_requests<'a>(
+        &'a self,
+        ended: &'a [StoredResponse],
+        now: DateTime<Utc>,
+    ) -> StoreFuture<'a, ()>;
 
     /// Forgets requests that came before this moment, at most `limit` of them; answers how many.
     fn prune_requests(&self, before: DateTime<Utc>, limit: usize) -> StoreFuture<'_, usize>;

@@ -6,7 +6,7 @@ use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 use uuid::Uuid;
 
 use super::error::StoreError;
-use crate::domain::{KeptRequest, Version};
+use crate::domain::{StoredRequest, Version};
 
 /// What is kept of a request.
 #[derive(Debug, QueryableByName)]
@@ -31,14 +31,14 @@ pub(super) struct KeptRow {
 
 impl KeptRow {
     /// Its id, and what is kept of it.
-    pub(super) fn kept(self) -> Result<(String, KeptRequest), StoreError> {
+    pub(super) fn kept(self) -> Result<(String, StoredRequest), StoreError> {
         let uuid = |text: &str| {
             Uuid::parse_str(text).map_err(|error| StoreError::Unreadable {
                 table: "idempotency_keys",
                 reason: format!("'{text}': {error}"),
             })
         };
-        let kept = KeptRequest {
+        let kept = StoredRequest {
             event_id: uuid(&self.event_id)?,
             holder: uuid(&self.holder)?,
             fingerprint: self.fingerprint,

@@ -10,16 +10,16 @@ use crate::domain::{LikeCount, Pair, Resource, ResourceType, UserId, Version};
 /// A place in a list of likes: the version of a like and, between equal ones, the id of what the list is
 /// made of. The page holds what is below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Below {
+pub struct Cursor {
     /// The version.
     pub version: Version,
     /// The user or resource.
     pub id: i64,
 }
 
-impl Below {
+impl Cursor {
     /// Above every like.
-    pub const TOP: Self = Self {
+    pub const START: Self = Self {
         version: Version(i64::MAX),
         id: i64::MAX,
     };
@@ -31,7 +31,7 @@ pub trait Lists: Send + Sync {
     fn likers(
         &self,
         resource: Resource,
-        below: Below,
+        below: Cursor,
         limit: usize,
     ) -> StoreFuture<'_, Vec<(Pair, Version)>>;
 
@@ -40,7 +40,7 @@ pub trait Lists: Send + Sync {
         &self,
         user_id: UserId,
         resource_type: ResourceType,
-        below: Below,
+        below: Cursor,
         limit: usize,
     ) -> StoreFuture<'_, Vec<(Pair, Version)>>;
 

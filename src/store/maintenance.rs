@@ -142,7 +142,7 @@ pub struct Discrepancy {
 
 /// What a repair did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mended {
+pub struct Repaired {
     /// How many rows it wrote or removed.
     pub rows: usize,
     /// The resources whose likes or count it touched: what the cache holds of them may be wrong.
@@ -232,7 +232,11 @@ pub trait Maintenance: Send + Sync {
 
     /// Puts right what is still wrong of these, under the locks that the live pipeline takes too: ledger
     /// and behaviors from each other, read models from the behaviors, counts from the read models.
-    fn mend<'a>(&'a self, found: &'a [Discrepancy], now: DateTime<Utc>) -> StoreFuture<'a, Mended>;
+    fn repair<'a>(
+        &'a self,
+        found: &'a [Discrepancy],
+        now: DateTime<Utc>,
+    ) -> StoreFuture<'a, Repaired>;
 
     /// Which of these pairs have a like event that has not come to its end.
     fn open_pairs<'a>(&'a self, pairs: &'a [Pair]) -> StoreFuture<'a, Vec<Pair>>;

@@ -3,8 +3,6 @@
 //! The lease is a row of `schema_lease`, taken by compare-and-swap and timed by the database's own clock. It
 //! works alike on every database, needs no advisory lock, and outlives no process that was killed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -12,6 +10,7 @@ use uuid::Uuid;
 use super::StoreFuture;
 use super::dialect::Dialect;
 use super::error::StoreError;
+use super::gate::{Gate, Waiting};
 use super::statements::Statement;
 use crate::telemetry::{DatabaseAwaited, Migrated, MigrationAwaited};
 
@@ -30,79 +29,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a migration may fail before the process gives up. A holder that was killed may leave a statement
 /// behind that the server still runs, and the first attempt of its successor can collide with it.
 const ATTEMPTS: u32 = 4;
-
-/// Whether the tables are known to be as this process needs them. Until then no connection is lent.
-#[derive(Debug)]
-pub struct Gate {
-    open: AtomicBool,
-    reason: Mutex<Waiting>,
-}
-
-/// Why a [`Gate`] is still closed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Waiting {
-    /// The database cannot be reached.
-    ForDatabase(String),
-    /// The tables are not up to date yet.
-    ForMigrations(String),
-}
-
-impl Waiting {
-    /// What the process waits for, in words.
-    #[must_use]
-    pub fn reason(&self) -> &str {
-        match self {
-            Self::ForDatabase(reason) | Self::ForMigrations(reason) => reason,
-        }
-    }
-}
-
-impl Gate {
-    /// A closed gate.
-    #[must_use]
-    pub const fn closed() -> Self {
-        Self {
-            open: AtomicBool::new(false),
-            reason: Mutex::new(Waiting::ForMigrations(String::new())),
-        }
-    }
-
-    /// An open gate.
-    #[must_use]
-    pub const fn opened() -> Self {
-        Self {
-            open: AtomicBool::new(true),
-            reason: Mutex::new(Waiting::ForMigrations(String::new())),
-        }
-    }
-
-    /// What is waited for; `None` once the tables are up to date.
-    #[must_use]
-    pub fn waiting(&self) -> Option<Waiting> {
-        (!self.open.load(Ordering::Acquire)).then(|| self.lock_reason().clone())
-    }
-
-    /// Opens it for good.
-    pub fn open(&self) {
-        self.open.store(true, Ordering::Release);
-    }
-
-    /// Fails with what is waited for while the gate is closed.
-    pub(super) fn pass(&self) -> Result<(), StoreError> {
-        match self.waiting() {
-            None => Ok(()),
-            Some(waiting) => Err(StoreError::NotReady(waiting.reason().to_owned())),
-        }
-    }
-
-    fn wait_for(&self, waiting: Waiting) {
-        *self.lock_reason() = waiting;
-    }
-
-    fn lock_reason(&self) -> MutexGuard<'_, Waiting> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A lease that this process holds.
 #[derive(Debug, Clone)]
@@ -310,19 +236,3 @@ pub(super) fn migration_error(
 #[derive(Debug, thiserror::Error)]
 #[error("the migration lease was lost")]
 pub(super) struct LeaseLost;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn closed_gate_says_what_is_waited_for() {
-        let gate = Gate::closed();
-        gate.wait_for(Waiting::ForDatabase("connection refused".to_owned()));
-        let error = gate.pass().expect_err("a closed gate");
-        assert!(error.to_string().contains("connection refused"), "{error}");
-        gate.open();
-        assert!(gate.pass().is_ok());
-        assert_eq!(gate.waiting(), None);
-    }
-}

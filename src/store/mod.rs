@@ -1,12 +1,13 @@
-//! The database: behaviors, ledger and read models behind one trait, whatever runs beneath.
+//! The database: behaviors, ledger and read models behind one boundary, whatever runs beneath.
 //!
 //! Actors, readers and the command line call [`Store`]; [`connect`] picks the database from its URL.
-//! Statements are written once in `statements.rs`; what differs between databases is in `dialect.rs`.
+//! Each operation has a file that is named after it, with its SQL; `session.rs` tells how such a file is made, and
+//! `dialect.rs` what differs between databases.
 
 mod codes;
-mod connection;
 mod dialect;
 mod error;
+mod gate;
 mod idempotency;
 mod idempotency_rows;
 mod lists;
@@ -16,10 +17,15 @@ mod migrate;
 mod mysql;
 mod operations;
 mod operations_rows;
+mod pool;
 mod postgres;
 mod postgres_tap;
 mod reader;
+mod reads;
+mod record;
 mod rows;
+mod schema;
+mod session;
 mod sql;
 mod sqlite;
 mod statements;
@@ -32,28 +38,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use diesel_async::pooled_connection::AsyncDieselConnectionManager;
+use diesel_async::{AsyncMysqlConnection, AsyncPgConnection};
 use uuid::Uuid;
 
 pub use error::StoreError;
-pub use idempotency::{Ended, IdempotencyKeys};
-pub use lists::{Below, Lists};
+pub use gate::{Gate, Waiting};
+pub use idempotency::{IdempotencyKeys, StoredResponse};
+pub use lists::{Cursor, Lists};
 pub use maintenance::{
-    ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Mended, Pass, Position,
-    Prunable, Sizes, Subject,
+    ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Pass, Position,
+    Prunable, Repaired, Sizes, Subject,
 };
-pub use migrate::{Gate, Waiting};
+
 pub use operations::{
     BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
     JOB_LIMIT, Job, JobReport, JobStep, LedgerEntry, LedgerFilter, LedgerHealth, LedgerPage,
     NewJob, Operations, QuarantineEntry, is_storable,
 };
 pub use reader::Reader;
+pub use record::Recorded;
 pub use statements::Sample;
 pub use verify::{Check, Difference, Verification};
 
+use self::pool::{Condition, Pools, read, transact};
 use crate::domain::{
-    BehaviorEvent, LedgerRow, LikeCount, Pair, Resource, ResourceType, Status, UserId, Verdict,
-    Version, VersionedState,
+    DatabaseClock, LedgerRow, LikeCount, Pair, Resource, Status, Verdict, VersionedState,
 };
 
 /// What every method of [`Store`] answers with.
@@ -91,16 +101,6 @@ impl Lease {
     pub fn longest_attempt(duration: Duration) -> Duration {
         duration * 2 / 3
     }
-}
-
-/// What came of recording a batch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recorded {
-    /// The ledger rows of the batch's like events, for the sync publisher.
-    pub rows: Vec<LedgerRow>,
-    /// The positions in the batch of the events whose id belongs to an event of other content, which was
-    /// recorded before or comes earlier in the batch.
-    pub conflicts: Vec<usize>,
 }
 
 /// What the read models hold after a batch.
@@ -163,7 +163,70 @@ pub struct Found {
 }
 
 /// The database.
-pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
+pub struct Store {
+    backend: Backend,
+    clock: Arc<DatabaseClock>,
+    timeout: Duration,
+    old: Box<dyn OldStore>,
+}
+
+/// The pools of the database that is in use.
+enum Backend {
+    Sqlite(Pools<AsyncDieselConnectionManager<sqlite::Async>>),
+    Mysql(Pools<AsyncDieselConnectionManager<AsyncMysqlConnection>>),
+    Postgres(Pools<AsyncDieselConnectionManager<AsyncPgConnection>>),
+}
+
+impl Store {
+    fn new(backend: Backend, timeout: Duration) -> Self {
+        let clock = Arc::default();
+        let old: Box<dyn OldStore> = match &backend {
+            Backend::Sqlite(pools) => Box::new(sqlite::SqliteStore::new(pools, &clock, timeout)),
+            Backend::Mysql(pools) => Box::new(mysql::MysqlStore::new(pools, &clock, timeout)),
+            Backend::Postgres(pools) => {
+                Box::new(postgres::PostgresStore::new(pools, &clock, timeout))
+            }
+        };
+        Self {
+            backend,
+            clock,
+            timeout,
+            old,
+        }
+    }
+
+    /// Returns the database's time as this process knows it: the time for leases and for when rows are due.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// What all connections share.
+    fn condition(&self) -> &Condition {
+        match &self.backend {
+            Backend::Sqlite(pools) => &pools.condition,
+            Backend::Mysql(pools) => &pools.condition,
+            Backend::Postgres(pools) => &pools.condition,
+        }
+    }
+
+    /// Takes note of how it went with a transaction that writes.
+    fn wrote<T>(&self, outcome: &Result<T, StoreError>) {
+        self.condition().wrote(outcome, self.now());
+    }
+}
+
+/// Operations that have not moved into files of their own yet.
+impl std::ops::Deref for Store {
+    type Target = dyn OldStore;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.old
+    }
+}
+
+/// The operations that have not moved into files of their own yet: see `session.rs` for how to move one.
+pub trait OldStore: Operations + Maintenance + Lists + IdempotencyKeys {
     /// Answers if the database does.
     fn ping(&self) -> StoreFuture<'_, ()>;
 
@@ -176,18 +239,6 @@ pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
 
     /// Measures the database's clock, for [`now`](Self::now) and [`clock_skew`](Self::clock_skew).
     fn measure_clock(&self) -> StoreFuture<'_, ()>;
-
-    /// Returns the newest version among the behaviors recorded last, at most `limit` of them.
-    fn newest_version(&self, limit: usize) -> StoreFuture<'_, Version>;
-
-    /// Appends behaviors, and for each like event its ledger row, `pending` under the lease, in one
-    /// transaction. An event that was recorded before stays as it is; an event of other content under its id
-    /// is not recorded.
-    fn record<'a>(
-        &'a self,
-        events: &'a [&'a BehaviorEvent],
-        lease: Lease,
-    ) -> StoreFuture<'a, Recorded>;
 
     /// Brings read models and counts up to these like events and completes their ledger rows, in one
     /// transaction. Rows that another worker has claimed since keep their status and have no effect yet.
@@ -213,14 +264,6 @@ pub trait Store: Operations + Maintenance + Lists + IdempotencyKeys {
     /// The pairs of the like events that were recorded last, at most `limit` of them: those that a
     /// worker which died may not have told the cache of.
     fn recent_pairs(&self, limit: usize) -> StoreFuture<'_, BTreeSet<Pair>>;
-
-    /// Pairs of one resource type, liked or not, in the order of (user, resource), after this one.
-    fn likes_after(
-        &self,
-        resource_type: ResourceType,
-        after: (UserId, i64),
-        limit: usize,
-    ) -> StoreFuture<'_, Vec<(Pair, VersionedState)>>;
 
     /// Keeps messages that are no events; those that are kept already stay as they are.
     fn quarantine<'a>(&'a self, events: &'a [QuarantinedEvent]) -> StoreFuture<'a, ()>;
@@ -262,7 +305,7 @@ pub struct StoreOptions {
 ///
 /// # Errors
 /// If the URL names no database that Likewise runs on, there is none, or its tables lack a migration.
-pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn connect(options: &StoreOptions) -> Result<Arc<Store>, StoreError> {
     if let Scheme::Sqlite(path) = scheme(&options.url)? {
         sqlite::check(path)?;
     }
@@ -273,7 +316,7 @@ pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>, StoreErro
             lacking.len()
         )));
     }
-    let store = open(options, Arc::new(Gate::opened()))?;
+    let store = open(options, &Arc::new(Gate::opened()))?;
     store.ping().await?;
     Ok(store)
 }
@@ -282,12 +325,13 @@ pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>, StoreErro
 ///
 /// # Errors
 /// If the URL names no database that Likewise runs on.
-pub fn open(options: &StoreOptions, gate: Arc<Gate>) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(match scheme(&options.url)? {
-        Scheme::Sqlite(path) => Arc::new(sqlite::open(path, options, gate)?),
-        Scheme::Mysql => Arc::new(mysql::open(options, gate)?),
-        Scheme::Postgres => Arc::new(postgres::open(options, gate)?),
-    })
+pub fn open(options: &StoreOptions, gate: &Arc<Gate>) -> Result<Arc<Store>, StoreError> {
+    let backend = match scheme(&options.url)? {
+        Scheme::Sqlite(path) => Backend::Sqlite(sqlite::open(path, options, gate)?),
+        Scheme::Mysql => Backend::Mysql(mysql::open(options, gate)?),
+        Scheme::Postgres => Backend::Postgres(postgres::open(options, gate)?),
+    };
+    Ok(Arc::new(Store::new(backend, options.timeout)))
 }
 
 /// Brings the database's tables up to date; answers the names of the migrations that this ran. Waits while

@@ -5,6 +5,7 @@ use diesel::{ConnectionError, QueryResult, sql_query};
 use diesel_async::AsyncMysqlConnection;
 
 use super::dialect::Mysql;
+use super::session::{self, Mode, session};
 use super::sql::prelude::*;
 
 /// Here each statement is committed on its own, so that a process may be killed after a migration and before
@@ -22,6 +23,9 @@ const MIGRATING: [&str; 2] = [
     "SET SESSION lock_wait_timeout = 31536000",
     "SET SESSION innodb_lock_wait_timeout = 31536000",
 ];
+
+/// What makes the next transaction read from one snapshot.
+const SNAPSHOT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
 /// Connects; `lock_wait` bounds how long a statement waits for a row or a table that is locked.
 async fn establish(
@@ -128,6 +132,16 @@ impl Explain for AsyncMysqlConnection {
     }
 }
 
+async fn begin(connection: &mut AsyncMysqlConnection, mode: Mode) -> QueryResult<()> {
+    if mode == Mode::Snapshot {
+        // It is of the next transaction.
+        connection.batch_execute(SNAPSHOT).await?;
+    }
+    session::begin(connection).await
+}
+
+session!(AsyncMysqlConnection, Mysql, begin);
+
 sql_store!(
     MysqlStore,
     AsyncMysqlConnection,
@@ -136,7 +150,7 @@ sql_store!(
     "MySQL"
 );
 
-sql_server!(MysqlStore, AsyncMysqlConnection);
+sql_server!(AsyncMysqlConnection);
 
 type Blocking = AsyncConnectionWrapper<AsyncMysqlConnection>;
 

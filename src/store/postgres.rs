@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use diesel::ConnectionError;
+use diesel::{ConnectionError, QueryResult};
 use diesel_async::AsyncPgConnection;
 use tokio::net::UnixStream;
 use tokio_postgres::config::{Host, SslMode, SslNegotiation};
@@ -10,6 +10,7 @@ use tokio_postgres::{Config, NoTls};
 
 use super::dialect::Postgres;
 use super::postgres_tap::{LastSqlState, Tap, Tapping};
+use super::session::{self, Mode, session};
 use super::sql::prelude::*;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -22,6 +23,9 @@ const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_lease (\
 /// A migration waits for the locks of running transactions as long as it takes.
 const MIGRATING: &str = "SET TIME ZONE 'UTC'; SET lock_timeout = 0; SET statement_timeout = 0; \
     SET idle_in_transaction_session_timeout = 0";
+
+/// What makes the transaction that has just begun read from one snapshot.
+const SNAPSHOT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
 /// Connects; `lock_wait` bounds how long a statement waits for a lock.
 async fn establish(url: &str, lock_wait: Duration) -> Result<AsyncPgConnection, ConnectionError> {
@@ -89,6 +93,19 @@ impl Explain for AsyncPgConnection {
     }
 }
 
+async fn begin(connection: &mut AsyncPgConnection, mode: Mode) -> QueryResult<()> {
+    session::begin(connection).await?;
+    if mode == Mode::Snapshot
+        && let Err(error) = connection.batch_execute(SNAPSHOT).await
+    {
+        session::rollback(connection).await?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+session!(AsyncPgConnection, Postgres, begin);
+
 sql_store!(
     PostgresStore,
     AsyncPgConnection,
@@ -97,7 +114,7 @@ sql_store!(
     "PostgreSQL"
 );
 
-sql_server!(PostgresStore, AsyncPgConnection);
+sql_server!(AsyncPgConnection);
 
 type Blocking = AsyncConnectionWrapper<AsyncPgConnection>;
 

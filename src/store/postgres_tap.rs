@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn sqlstate_is_found_however_the_bytes_are_cut() {
+    fn sqlstate_is_found_across_split_reads() {
         let bytes = [
             message(b'Z', b"I"),
             message(b'D', b"E\0\0\0\x0aCnone\0"),

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use super::{Store, StoreError, StoreFuture};
+use super::{Store, StoreError};
 
 /// Reads from the database for a bounded time. After a read that found it away none is tried for as long, so that
 /// requests do not queue behind time-outs. Clones share that.
 #[derive(Clone)]
 pub struct Reader {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     wait: Duration,
     sight: Arc<Mutex<Sight>>,
 }
@@ -49,7 +49,7 @@ impl Sight {
 impl Reader {
     /// A reader that waits for `wait` at the most.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, wait: Duration) -> Self {
+    pub fn new(store: Arc<Store>, wait: Duration) -> Self {
         Self {
             store,
             wait,
@@ -62,16 +62,16 @@ impl Reader {
     ///
     /// # Errors
     /// If the database cannot be read, or not in time.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        read: impl for<'a> FnOnce(&'a dyn Store) -> StoreFuture<'a, T> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    pub async fn read<T, F>(&self, read: impl FnOnce(Arc<Store>) -> F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
         let began = Instant::now();
         if self.lock().is_blind(began) {
             return Err(StoreError::Away);
         }
-        let store = Arc::clone(&self.store);
-        let reading = tokio::spawn(async move { read(&*store).await });
+        let reading = tokio::spawn(read(Arc::clone(&self.store)));
         let error = match tokio::time::timeout(self.wait, reading).await {
             Ok(Ok(Ok(found))) => {
                 self.answers();
@@ -111,7 +111,7 @@ mod tests {
     const WAIT: Duration = Duration::from_secs(2);
 
     #[test]
-    fn database_that_answers_no_read_is_left_alone_for_a_while() {
+    fn unresponsive_database_is_not_read_for_a_while() {
         let began = Instant::now();
         let ended = began + WAIT;
         let mut sight = Sight::default();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_read_beside_answered_ones_blinds_nothing() {
+    fn one_slow_read_does_not_stop_other_reads() {
         let began = Instant::now();
         let mut sight = Sight::default();
         sight.answered(began + WAIT / 2);

@@ -1,113 +1,19 @@
 //! Rows as they come from the database, parameters as they go to it, and the query that carries them.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use diesel::QueryResult;
-use diesel::backend::Backend;
 use diesel::prelude::QueryableByName;
-use diesel::query_builder::{AstPass, Query as DieselQuery, QueryFragment, QueryId};
-use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, HasSqlType, Integer, Nullable, Text, Timestamp, Untyped};
-use serde::Serialize;
+use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use uuid::Uuid;
 
 use super::QuarantinedEvent;
 use super::error::StoreError;
-use super::lists::Below;
+use super::lists::Cursor;
 use super::migrate::MigrationLease;
-use super::statements::Statement;
+pub(super) use super::session::{Param, Query, TotalRow, time_text};
 use crate::domain::{
     Action, Claim, LedgerRow, LikeCount, Pair, Resource, ResourceType, Status, Step, Version,
     VersionedState,
 };
-
-/// One parameter of a [`Query`].
-#[derive(Debug)]
-pub(super) enum Param {
-    Number(i64),
-    Text(String),
-}
-
-impl Param {
-    /// A moment.
-    pub(super) fn time(moment: DateTime<Utc>) -> Self {
-        Self::Text(time_text(moment))
-    }
-
-    /// The most rows of an answer.
-    pub(super) fn limit(rows: usize) -> Self {
-        Self::Number(Self::count(rows))
-    }
-
-    /// A number of rows, as the database counts them.
-    pub(super) fn count(rows: usize) -> i64 {
-        i64::try_from(rows).unwrap_or(i64::MAX)
-    }
-
-    /// A batch: an array of arrays, the parameter of `Dialect::rows`.
-    pub(super) fn rows<T: Serialize>(rows: &[T]) -> Self {
-        Self::Text(serde_json::to_string(rows).unwrap_or_else(|error| {
-            unreachable!("tuples of numbers and text are always JSON: {error}")
-        }))
-    }
-}
-
-/// A moment as every database reads it, in UTC; text of equal length, so that it also sorts as text.
-pub(super) fn time_text(moment: DateTime<Utc>) -> String {
-    moment.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
-}
-
-/// A statement with its parameters. The text never changes, so that it is prepared only once.
-pub(super) struct Query<'a> {
-    pub(super) statement: &'a Statement,
-    pub(super) params: &'a [Param],
-}
-
-impl Query<'_> {
-    /// The statement with its parameters in the text, to be explained.
-    pub(super) fn spelled(&self) -> String {
-        let mut sql = String::new();
-        for (text, param) in &self.statement.pieces {
-            sql.push_str(text);
-            match &self.params[*param] {
-                Param::Number(number) => sql.push_str(&number.to_string()),
-                Param::Text(text) => {
-                    sql.push('\'');
-                    sql.push_str(&text.replace('\'', "''"));
-                    sql.push('\'');
-                }
-            }
-        }
-        sql + &self.statement.tail
-    }
-}
-
-impl<DB> QueryFragment<DB> for Query<'_>
-where
-    DB: Backend + HasSqlType<BigInt> + HasSqlType<Text>,
-    i64: ToSql<BigInt, DB>,
-    String: ToSql<Text, DB>,
-{
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
-        for (text, param) in &self.statement.pieces {
-            out.push_sql(text);
-            match &self.params[*param] {
-                Param::Number(number) => out.push_bind_param::<BigInt, _>(number)?,
-                Param::Text(text) => out.push_bind_param::<Text, _>(text)?,
-            }
-        }
-        out.push_sql(&self.statement.tail);
-        Ok(())
-    }
-}
-
-impl QueryId for Query<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl DieselQuery for Query<'_> {
-    type SqlType = Untyped;
-}
 
 /// The row of `schema_lease`.
 #[derive(Debug, QueryableByName)]
@@ -377,22 +283,13 @@ pub(super) fn id_text(id: Uuid) -> String {
 }
 
 /// The parameters of a page of likes.
-pub(super) fn page_params(key: i64, below: Below, limit: usize) -> [Param; 4] {
+pub(super) fn page_params(key: i64, below: Cursor, limit: usize) -> [Param; 4] {
     [
         Param::Number(key),
         Param::Number(below.version.0),
         Param::Number(below.id),
         Param::limit(limit),
     ]
-}
-
-/// A label and how many there are of it.
-#[derive(Debug, QueryableByName)]
-pub(super) struct TotalRow {
-    #[diesel(sql_type = Text)]
-    pub(super) label: String,
-    #[diesel(sql_type = BigInt)]
-    pub(super) total: i64,
 }
 
 /// A difference that a check has found, and how many of its kind there are.

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use diesel::connection::SimpleConnection;
-use diesel::{ConnectionError, SqliteConnection};
+use diesel::connection::{AnsiTransactionManager, SimpleConnection};
+use diesel::{ConnectionError, QueryResult, SqliteConnection};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
 use super::dialect::Sqlite;
+use super::session::{self, Mode, session};
 use super::sql::prelude::*;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-type Async = SyncConnectionWrapper<SqliteConnection>;
+pub(super) type Async = SyncConnectionWrapper<SqliteConnection>;
 
 /// Of the lease of migrations.
 const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_lease (\
@@ -29,14 +30,14 @@ pub(super) fn check(path: &str) -> Result<(), StoreError> {
     )))
 }
 
-/// A store that opens the file when it is used, once the gate is open.
+/// Pools that open the file when they are used, once the gate is open.
 pub(super) fn open(
     path: &str,
     options: &StoreOptions,
-    gate: Arc<Gate>,
-) -> Result<SqliteStore, StoreError> {
+    gate: &Arc<Gate>,
+) -> Result<Pools<AsyncDieselConnectionManager<Async>>, StoreError> {
     let lock_wait = lock_wait(options.timeout);
-    let connections = |size| {
+    let opened = |size| {
         let mut config = ManagerConfig::default();
         config.recycling_method = RecyclingMethod::Fast;
         config.custom_setup = Box::new(move |path| {
@@ -49,16 +50,16 @@ pub(super) fn open(
                 Ok(SyncConnectionWrapper::new(connection))
             })
         });
-        pool(
+        connections(
             AsyncDieselConnectionManager::new_with_config(path, config),
             size,
             options.timeout,
         )
     };
-    let readers = connections(options.max_connections)?;
+    let readers = opened(options.max_connections)?;
     // One writer: of two transactions that meet half-way one would fail, so that they queue here.
-    let writer = connections(1)?;
-    Ok(SqliteStore::new(readers, writer, options.timeout, gate))
+    let writer = opened(1)?;
+    Ok(Pools::new(readers, writer, gate, false))
 }
 
 /// How long a migration waits for another process to release the file, before it looks again.
@@ -101,6 +102,21 @@ impl Explain for Async {
         known(error).unwrap_or_else(|info| Meaning::of_sqlite(info.message()).error(info.message()))
     }
 }
+
+async fn begin(connection: &mut Async, mode: Mode) -> QueryResult<()> {
+    match mode {
+        Mode::Write => {
+            let begin = |connection: &mut SqliteConnection| {
+                AnsiTransactionManager::begin_transaction_sql(connection, "BEGIN IMMEDIATE")
+            };
+            connection.spawn_blocking(begin).await
+        }
+        // A deferred transaction in WAL mode reads from one snapshot.
+        Mode::Snapshot => session::begin(connection).await,
+    }
+}
+
+session!(Async, Sqlite, begin);
 
 sql_store!(SqliteStore, Async, Sqlite, immediate_transaction, "SQLite");
 

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn outage_is_one_line_a_minute_and_one_at_its_end() {
+    fn outage_logs_once_a_minute_and_at_its_end() {
         let now = Instant::now();
         let mut outage = Outage::begin(now, 5, "locked");
         let said: Vec<_> = (1..=130)
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_fail_by_turns_are_one_outage() {
+    fn alternating_failures_are_one_outage() {
         let now = Instant::now();
         let mut outage = Outage::begin(now, 0, "locked");
         assert_eq!(outage.worked(after(now, 1)), Say::Ended);
@@ -261,14 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn outage_without_a_failure_for_a_minute_is_over() {
+    fn outage_ends_after_a_minute_without_failure() {
         let now = Instant::now();
         let mut outage = Outage::begin(now, 0, "locked");
         assert_eq!(outage.failed(after(now, 61), 0, "locked"), Say::Begun);
     }
 
     #[test]
-    fn another_cause_is_named_and_many_are_not() {
+    fn new_cause_is_named_until_there_are_many() {
         let now = Instant::now();
         let mut outage = Outage::begin(now, 0, "locked");
         assert_eq!(outage.failed(now, 0, "disk full"), Say::Still);

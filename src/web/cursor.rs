@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cursor_round_trips_and_other_text_is_refused() {
+    fn cursor_round_trips_and_anything_else_is_rejected() {
         let after = After {
             at: DateTime::UNIX_EPOCH,
             id: Uuid::max(),

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_positive_decimal_numbers_are_ids() {
+    fn ids_are_positive_decimal_numbers() {
         assert_eq!(positive("7"), Some(7));
         assert_eq!(positive("9223372036854775807"), Some(i64::MAX));
         for bad in [

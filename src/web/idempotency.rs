@@ -68,7 +68,7 @@ impl FromRequest for IdempotencyKey {
 }
 
 /// The successful response of a handler.
-pub(super) struct Answer<T> {
+pub(super) struct KeyedResponse<T> {
     /// The body.
     pub(super) body: T,
     /// Whether to store the response for the key; if not, a repeated request is processed again.
@@ -88,7 +88,7 @@ impl IdempotencyKey {
     where
         T: Serialize + 'static,
         W: FnOnce(Option<Identity>) -> F + 'static,
-        F: Future<Output = Result<Answer<T>, Problem>> + 'static,
+        F: Future<Output = Result<KeyedResponse<T>, Problem>> + 'static,
     {
         let Some(KeyedRoute { key, method, path }) = self.0 else {
             let answer = work(None).await?;
@@ -102,7 +102,9 @@ impl IdempotencyKey {
         };
         let work = move |identity| async move {
             let answer = match work(Some(identity)).await {
-                Ok(Answer { body, is_final }) => serialized(&body).map(|json| (json, is_final)),
+                Ok(KeyedResponse { body, is_final }) => {
+                    serialized(&body).map(|json| (json, is_final))
+                }
                 Err(problem) => Err(problem),
             };
             let keep = answer.as_ref().ok().filter(|(_, is_final)| *is_final);
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn different_parts_have_different_hashes() {
+    fn request_parts_change_the_hash() {
         assert_eq!(hash(&[b"a", b"b"]), hash(&[b"a", b"b"]));
         assert_ne!(hash(&[b"ab", b""]), hash(&[b"a", b"b"]));
         assert_ne!(hash(&[b"", b"ab"]), hash(&[b"ab", b""]));

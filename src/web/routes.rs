@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn every_route_is_documented_and_no_other() {
+    async fn exactly_the_routes_are_documented() {
         const MAP: &str = "/a-route-of-this-test";
         for role in [Role::All, Role::Api, Role::Worker] {
             let map = async |request: HttpRequest| format!("{:#?}", request.resource_map());

@@ -26,19 +26,19 @@ macro_rules! on_both {
 }
 
 on_both! {
-    what_nobody_told_it_is_unknown
-    the_newest_event_wins
-    an_unlike_wins_a_tie
-    the_count_is_the_database_s_and_what_is_on_its_way
-    settlements_may_come_late_and_in_any_order
-    a_resource_that_nobody_liked_is_known_in_full
-    what_was_read_before_a_change_is_not_filled_in
-    an_event_that_was_not_durable_is_put_back
-    a_settlement_of_thousands_of_pairs_arrives_in_full
+    unset_pair_is_unknown
+    newest_event_wins
+    unlike_wins_a_tie
+    count_is_database_count_plus_in_flight
+    settlements_apply_in_any_order
+    unliked_resource_is_known_completely
+    fill_read_before_a_change_is_rejected
+    non_durable_event_is_reverted
+    settlement_of_thousands_of_pairs_is_complete
     batches_answer_in_order
-    nothing_asked_is_nothing_answered
-    what_is_dropped_is_unknown
-    versions_of_today_are_kept_exactly
+    empty_batch_has_empty_answer
+    dropped_entry_is_unknown
+    current_versions_are_stored_exactly
 }
 
 const COMMENT: Resource = Resource {
@@ -46,7 +46,7 @@ const COMMENT: Resource = Resource {
     id: 7,
 };
 
-async fn what_nobody_told_it_is_unknown(cache: &dyn Cache) {
+async fn unset_pair_is_unknown(cache: &dyn Cache) {
     let one = One(cache);
     cache.ping().await.expect("it is there");
     assert_eq!(one.read(VIDEO, 1).await, Reading::default());
@@ -79,7 +79,7 @@ async fn what_nobody_told_it_is_unknown(cache: &dyn Cache) {
     assert_eq!(one.read(VIDEO, 2).await, other);
 }
 
-async fn the_newest_event_wins(cache: &dyn Cache) {
+async fn newest_event_wins(cache: &dyn Cache) {
     let one = One(cache);
     one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
         .await;
@@ -102,7 +102,7 @@ async fn the_newest_event_wins(cache: &dyn Cache) {
     assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
 }
 
-async fn an_unlike_wins_a_tie(cache: &dyn Cache) {
+async fn unlike_wins_a_tie(cache: &dyn Cache) {
     let one = One(cache);
     one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
         .await;
@@ -123,7 +123,7 @@ async fn an_unlike_wins_a_tie(cache: &dyn Cache) {
     assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
 }
 
-async fn the_count_is_the_database_s_and_what_is_on_its_way(cache: &dyn Cache) {
+async fn count_is_database_count_plus_in_flight(cache: &dyn Cache) {
     let one = One(cache);
     one.learn(VIDEO, 1, mark(5, true), count(10, 40)).await;
     one.learn(VIDEO, 2, mark(6, false), count(10, 40)).await;
@@ -147,7 +147,7 @@ async fn the_count_is_the_database_s_and_what_is_on_its_way(cache: &dyn Cache) {
     assert_eq!(one.read(VIDEO, 1).await, known(false, 15));
 }
 
-async fn settlements_may_come_late_and_in_any_order(cache: &dyn Cache) {
+async fn settlements_apply_in_any_order(cache: &dyn Cache) {
     let one = One(cache);
     one.learn(VIDEO, 1, mark(5, true), count(1, 4)).await;
     one.settle(VIDEO, &[(1, mark(30, true))], Some(count(3, 6)))
@@ -159,7 +159,7 @@ async fn settlements_may_come_late_and_in_any_order(cache: &dyn Cache) {
     assert_eq!(late.newer, Some(Version(30)));
 }
 
-async fn a_resource_that_nobody_liked_is_known_in_full(cache: &dyn Cache) {
+async fn unliked_resource_is_known_completely(cache: &dyn Cache) {
     let one = One(cache);
     one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
         .await;
@@ -173,7 +173,7 @@ async fn a_resource_that_nobody_liked_is_known_in_full(cache: &dyn Cache) {
     assert_eq!((applied.changed, applied.like_count), (Some(true), Some(2)));
 }
 
-async fn what_was_read_before_a_change_is_not_filled_in(cache: &dyn Cache) {
+async fn fill_read_before_a_change_is_rejected(cache: &dyn Cache) {
     let one = One(cache);
     let life = one.open(VIDEO).await;
     assert_eq!(one.open(VIDEO).await, life, "nothing has changed");
@@ -194,7 +194,7 @@ async fn what_was_read_before_a_change_is_not_filled_in(cache: &dyn Cache) {
     assert_eq!(one.read(VIDEO, 1).await, Reading::default());
 }
 
-async fn an_event_that_was_not_durable_is_put_back(cache: &dyn Cache) {
+async fn non_durable_event_is_reverted(cache: &dyn Cache) {
     let one = One(cache);
     one.learn(VIDEO, 1, mark(5, true), count(1, 1)).await;
     one.apply(VIDEO, 1, mark(10, false)).await;
@@ -213,7 +213,7 @@ async fn an_event_that_was_not_durable_is_put_back(cache: &dyn Cache) {
     assert_eq!(one.read(COMMENT, 1).await, Reading::default());
 }
 
-async fn a_settlement_of_thousands_of_pairs_arrives_in_full(cache: &dyn Cache) {
+async fn settlement_of_thousands_of_pairs_is_complete(cache: &dyn Cache) {
     const USERS: i64 = 3_333;
     let one = One(cache);
     one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
@@ -282,7 +282,7 @@ async fn batches_answer_in_order(cache: &dyn Cache) {
     assert_eq!(applied[1].newer, Some(Version(12)));
 }
 
-async fn nothing_asked_is_nothing_answered(cache: &dyn Cache) {
+async fn empty_batch_has_empty_answer(cache: &dyn Cache) {
     assert!(cache.read(&[]).await.expect("an answer").is_empty());
     assert!(cache.apply(&[]).await.expect("an answer").is_empty());
     assert!(cache.open(&[]).await.expect("an answer").is_empty());
@@ -294,7 +294,7 @@ async fn nothing_asked_is_nothing_answered(cache: &dyn Cache) {
     assert!(!cache.restarted().await.expect("an answer"));
 }
 
-async fn what_is_dropped_is_unknown(cache: &dyn Cache) {
+async fn dropped_entry_is_unknown(cache: &dyn Cache) {
     let one = One(cache);
     for resource in [VIDEO, COMMENT, Resource::video(8)] {
         one.learn(resource, 1, mark(5, true), count(1, 1)).await;
@@ -309,7 +309,7 @@ async fn what_is_dropped_is_unknown(cache: &dyn Cache) {
     cache.clear().await.expect("nothing is left to clear");
 }
 
-async fn versions_of_today_are_kept_exactly(cache: &dyn Cache) {
+async fn current_versions_are_stored_exactly(cache: &dyn Cache) {
     // Microseconds of the year 2255: Lua would print them with an exponent.
     const LATEST: i64 = (1 << 53) - 2;
     let one = One(cache);

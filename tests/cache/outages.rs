@@ -13,7 +13,7 @@ use crate::support::PATIENCE;
 const BOUND: Duration = Duration::from_secs(30);
 
 #[test]
-fn a_server_that_lost_the_script_is_told_it_again() {
+fn lost_script_is_loaded_again() {
     let on_redis = OnRedis::start();
     run(async {
         let one = One(&on_redis.cache);
@@ -38,7 +38,7 @@ fn a_server_that_lost_the_script_is_told_it_again() {
 }
 
 #[test]
-fn a_restart_is_told_once_and_the_script_survives_it() {
+fn restart_is_reported_once_and_script_is_reloaded() {
     let mut on_redis = OnRedis::start();
     run(async {
         assert!(!on_redis.cache.restarted().await.expect("an answer"));
@@ -57,7 +57,7 @@ fn a_restart_is_told_once_and_the_script_survives_it() {
 }
 
 #[test]
-fn a_redis_that_was_away_at_first_counts_as_started_again() {
+fn redis_down_at_startup_counts_as_restarted() {
     let mut on_redis = OnRedis::start();
     on_redis.server.kill();
     run(async {
@@ -69,7 +69,7 @@ fn a_redis_that_was_away_at_first_counts_as_started_again() {
 }
 
 #[test]
-fn a_redis_that_is_killed_gives_errors_in_bounded_time_and_comes_back() {
+fn killed_redis_fails_in_bounded_time_and_recovers() {
     let mut on_redis = OnRedis::start();
     run(async {
         One(&on_redis.cache)
@@ -86,7 +86,7 @@ fn a_redis_that_is_killed_gives_errors_in_bounded_time_and_comes_back() {
 }
 
 #[test]
-fn a_redis_that_hangs_gives_errors_in_bounded_time_and_comes_back() {
+fn hung_redis_fails_in_bounded_time_and_recovers() {
     let on_redis = OnRedis::start();
     run(async {
         One(&on_redis.cache)
@@ -147,7 +147,7 @@ async fn recovered(cache: &dyn Cache) -> bool {
 }
 
 #[test]
-fn every_command_is_about_one_key_with_a_hash_tag() {
+fn every_command_uses_one_hash_tagged_key() {
     let on_redis = OnRedis::start();
     let seen = commands_during(&on_redis, || {
         run(async {

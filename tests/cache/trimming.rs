@@ -12,13 +12,13 @@ use crate::support::{PATIENCE, until};
 const LIMIT: usize = 8;
 
 #[test]
-fn a_resource_that_everybody_likes_is_never_guessed_in_memory() {
+fn popular_resource_is_never_guessed_in_memory() {
     let cache = in_process(LIMIT);
     run(never_guessed(&cache));
 }
 
 #[test]
-fn a_resource_that_everybody_likes_is_never_guessed_on_redis() {
+fn popular_resource_is_never_guessed_on_redis() {
     let on_redis = OnRedis::with(LIMIT, Duration::from_secs(60));
     run(never_guessed(&on_redis.cache));
     let key = &on_redis.keys()[0];
@@ -57,7 +57,7 @@ async fn never_guessed(cache: &dyn Cache) {
 }
 
 #[test]
-fn what_is_on_its_way_is_never_trimmed() {
+fn in_flight_events_are_never_trimmed() {
     let on_redis = OnRedis::with(LIMIT, Duration::from_secs(60));
     run(async {
         for cache in [&in_process(LIMIT) as &dyn Cache, &on_redis.cache] {
@@ -77,7 +77,7 @@ fn what_is_on_its_way_is_never_trimmed() {
 }
 
 #[test]
-fn an_entry_far_above_a_lowered_limit_is_brought_down() {
+fn entry_is_trimmed_to_a_lowered_limit() {
     let on_redis = OnRedis::start();
     let lowered = cache_on(&on_redis.server, LIMIT, Duration::from_secs(60));
     run(async {
@@ -102,7 +102,7 @@ fn an_entry_far_above_a_lowered_limit_is_brought_down() {
 }
 
 #[test]
-fn an_entry_that_redis_lost_is_unknown() {
+fn entry_lost_by_redis_is_unknown() {
     let on_redis = OnRedis::start();
     let unknown = |what: &str| {
         run(async {

@@ -16,7 +16,7 @@ const USERS: i64 = 4;
 const RESOURCES: i64 = 2;
 
 #[test]
-fn random_histories_lead_to_the_same_answers() {
+fn random_histories_give_equal_answers() {
     let mut rng = seed::rng("twins");
     let on_redis = OnRedis::start();
     for history in 0..HISTORIES {

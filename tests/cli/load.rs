@@ -22,7 +22,7 @@ fn report(ran: &Ran) -> Value {
 }
 
 #[test]
-fn every_line_of_a_file_is_a_like_and_some_are_taken_back() {
+fn load_sends_every_line_and_some_unlikes() {
     const LINES: usize = 2_000;
     let mut rng = seed::rng("load");
     let service = Setup::new().start();
@@ -78,7 +78,7 @@ fn every_line_of_a_file_is_a_like_and_some_are_taken_back() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_named() {
+fn unreachable_server_is_named() {
     let service = Setup::new().start();
     let url = service.url();
     let setup = service.stop();
@@ -92,7 +92,7 @@ fn a_server_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_bad_line_is_named_and_nothing_is_sent() {
+fn invalid_line_is_named_and_nothing_is_sent() {
     let service = Setup::new().start();
     fs::write(
         service.setup().folder().join("likes.csv"),
@@ -115,7 +115,7 @@ fn a_bad_line_is_named_and_nothing_is_sent() {
 }
 
 #[test]
-fn requests_that_fail_are_counted_and_said() {
+fn failed_requests_are_counted_and_reported() {
     let service = Setup::new().start();
     fs::write(service.setup().folder().join("likes.csv"), "1,2\n3,4\n").expect("a file");
     service

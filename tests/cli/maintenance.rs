@@ -21,12 +21,12 @@ const CROWD: Crowd = Crowd {
 };
 
 #[test]
-fn a_rebuild_while_serving_gives_back_what_was_lost_embedded() {
+fn online_rebuild_restores_lost_data_embedded() {
     rebuilt_while_serving(Setup::new());
 }
 
 #[test]
-fn a_rebuild_while_serving_gives_back_what_was_lost_on_mariadb_redis_and_nats() {
+fn online_rebuild_restores_lost_data_on_mariadb_stack() {
     rebuilt_while_serving(Setup::on_parts(Kind::MariaDb));
 }
 
@@ -57,7 +57,7 @@ fn rebuilt_while_serving(setup: Setup) {
 }
 
 #[test]
-fn an_audit_says_what_differs_and_its_exit_code_does_too() {
+fn audit_reports_differences_and_sets_exit_code() {
     let service = Setup::new().start();
     let client = service.client();
     for user in 1..=3 {
@@ -87,7 +87,7 @@ fn an_audit_says_what_differs_and_its_exit_code_does_too() {
 }
 
 #[test]
-fn pruning_archives_before_it_deletes_and_breaks_no_promise() {
+fn prune_archives_before_deleting_and_breaks_no_promise() {
     let service = Setup::new().start();
     let client = service.client();
     for _ in 0..3 {
@@ -151,7 +151,7 @@ fn pruning_archives_before_it_deletes_and_breaks_no_promise() {
 }
 
 #[test]
-fn zero_days_of_retention_keep_ledger_rows_and_no_old_keys_or_jobs() {
+fn zero_retention_keeps_ledger_rows_but_no_old_keys_or_jobs() {
     let setup = Setup::new().set("LIKEWISE_RETENTION_LEDGER_DAYS", 0);
     let service = setup.start();
     service.client().like(1, 7);

@@ -3,7 +3,7 @@
 use crate::support::service::Setup;
 
 #[test]
-fn migrating_twice_is_migrating_once() {
+fn migrate_is_idempotent() {
     let setup = Setup::new();
     let first = setup.run(&["migrate"]);
     assert_eq!(first.code, Some(0), "{first:?}");
@@ -31,7 +31,7 @@ fn migrating_twice_is_migrating_once() {
 }
 
 #[test]
-fn a_database_of_unknown_kind_is_named() {
+fn unknown_database_kind_is_named() {
     let setup = Setup::new().set("LIKEWISE_DATABASE_URL", "oracle://somewhere");
     let ran = setup.run(&["migrate"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
@@ -42,7 +42,7 @@ fn a_database_of_unknown_kind_is_named() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn missing_folder_is_named() {
     let setup = Setup::new().set(
         "LIKEWISE_DATABASE_URL",
         "sqlite://no/such/folder/likewise.db",

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use crate::support::service::Setup;
 
 #[test]
-fn a_port_that_is_taken_is_named() {
+fn occupied_port_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let setup = Setup::new().set("LIKEWISE_HTTP_ADDR", &address);
@@ -18,7 +18,7 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
-fn a_settings_file_that_cannot_be_used_is_named() {
+fn unusable_settings_file_is_named() {
     let setup = Setup::new();
     // A folder of that name cannot be read, whoever asks.
     fs::create_dir(setup.folder().join("likewise.toml")).expect("a folder");
@@ -46,7 +46,7 @@ fn a_settings_file_that_cannot_be_used_is_named() {
 }
 
 #[test]
-fn the_environment_beats_the_file_and_a_flag_beats_both() {
+fn flag_overrides_environment_overrides_file() {
     let capacity = |setup: Setup, flags: &[&str]| {
         let service = setup.start_as(flags);
         service.client().actor("behavior_recorder").mailbox.capacity
@@ -68,7 +68,7 @@ fn the_environment_beats_the_file_and_a_flag_beats_both() {
 }
 
 #[test]
-fn a_setting_out_of_range_is_named() {
+fn out_of_range_setting_is_named() {
     for (variable, value) in [
         ("LIKEWISE_MAILBOX_CAPACITY", "0"),
         ("LIKEWISE_BATCH_SIZE", "0"),
@@ -84,7 +84,7 @@ fn a_setting_out_of_range_is_named() {
 }
 
 #[test]
-fn without_a_subcommand_it_serves_and_by_default_from_a_file_in_its_folder() {
+fn default_command_serves_from_sqlite_in_its_folder() {
     let setup = Setup::new().set("LIKEWISE_DATABASE_URL", "sqlite://likewise.db");
     let service = setup.start_as(&[]);
     service.client().like(1, 1);

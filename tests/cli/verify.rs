@@ -133,7 +133,7 @@ const PLANTED: [Planted; 12] = [
 ];
 
 #[test]
-fn each_kind_of_difference_is_found_and_named() {
+fn every_kind_of_difference_is_reported() {
     let service = Setup::new().start();
     let client = service.client();
     for user in 1..=4 {
@@ -174,7 +174,7 @@ fn each_kind_of_difference_is_found_and_named() {
 }
 
 #[test]
-fn it_waits_for_the_ledger_to_close() {
+fn verify_waits_for_the_ledger_to_close() {
     let service = Setup::new().set("LIKEWISE_LEASE_SECONDS", 3).start();
     service.client().like(1, 1);
     pipeline_drains(&service);
@@ -194,7 +194,7 @@ fn it_waits_for_the_ledger_to_close() {
 }
 
 #[test]
-fn a_database_that_is_not_there_is_named_and_not_made() {
+fn missing_database_is_named_and_not_created() {
     let setup = Setup::new();
     let ran = setup.run(&["verify"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");

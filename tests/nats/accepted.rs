@@ -45,7 +45,7 @@ fn apart(api: &Clock, worker: &Clock) -> (Service, Service) {
 }
 
 #[test]
-fn likes_of_an_api_whose_clock_is_ahead_are_recorded() {
+fn likes_of_an_api_with_a_fast_clock_are_recorded() {
     let clock = Clock::new();
     let (api, worker) = apart(&clock, &Clock::new());
     let client = api.client();
@@ -64,7 +64,7 @@ fn likes_of_an_api_whose_clock_is_ahead_are_recorded() {
 }
 
 #[test]
-fn worker_whose_clock_is_behind_quarantines_no_valid_event() {
+fn worker_with_a_slow_clock_quarantines_no_valid_event() {
     let clock = Clock::new();
     clock.set(TimeDelta::minutes(-10));
     let (api, worker) = apart(&Clock::new(), &clock);
@@ -219,7 +219,7 @@ fn quarantined_acknowledged_event_is_lost_until_republished() {
 }
 
 #[test]
-fn quarantined_acknowledged_event_is_found_on_every_database() {
+fn quarantined_acknowledged_event_is_reported() {
     for kind in [Kind::MariaDb, Kind::Postgres] {
         let service = Setup::on_parts(kind).start();
         let publisher = Publisher::at(&service.setup().setting("LIKEWISE_NATS_URL"));

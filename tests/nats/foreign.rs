@@ -39,7 +39,7 @@ const ONE: &str = "2026-01-02T13:00:00Z";
 const TWO: &str = "2026-01-02T14:00:00Z";
 
 #[test]
-fn foreign_likes_show_even_where_it_was_read_before() {
+fn foreign_likes_are_visible_after_earlier_reads() {
     let stack = Stack::start();
     let service = stack.setup().start();
     let client = service.client();
@@ -70,7 +70,7 @@ fn foreign_likes_show_even_where_it_was_read_before() {
 }
 
 #[test]
-fn duplicates_and_reordered_events_count_once_and_the_newest_wins() {
+fn duplicate_and_reordered_events_count_once() {
     let mut rng = seed::rng("foreign duplicates");
     let stack = Stack::start();
     let service = stack.setup().start_as(&["serve", "--role", "worker"]);
@@ -131,7 +131,7 @@ fn duplicates_and_reordered_events_count_once_and_the_newest_wins() {
 
 /// A constraint of the product's own, say. The like was answered, and shows until it is refused.
 #[test]
-fn a_like_that_the_database_will_not_record_is_kept_in_quarantine_and_taken_back() {
+fn rejected_like_is_quarantined_and_reverted() {
     const REFUSED: i64 = 13;
     let stack = Stack::start();
     let service = stack.setup().set("LIKEWISE_MAX_RETRIES", 1).start();
@@ -153,7 +153,7 @@ fn a_like_that_the_database_will_not_record_is_kept_in_quarantine_and_taken_back
 }
 
 #[test]
-fn rejected_event_waits_and_holds_up_no_neighbor() {
+fn rejected_event_delays_no_other_event() {
     const REJECTED: i64 = 13;
     let stack = Stack::start();
     let service = stack.setup().set("LIKEWISE_MAX_RETRIES", 1_000).start();
@@ -182,7 +182,7 @@ fn rejected_event_waits_and_holds_up_no_neighbor() {
 }
 
 #[test]
-fn what_is_no_event_goes_into_quarantine_with_a_reason() {
+fn undecodable_message_is_quarantined_with_its_reason() {
     let stack = Stack::start();
     let service = stack.setup().start_as(&["serve", "--role", "worker"]);
     let publisher = Publisher::of(&stack.nats);
@@ -272,7 +272,7 @@ fn what_is_no_event_goes_into_quarantine_with_a_reason() {
 }
 
 #[test]
-fn the_json_of_the_go_services_counts_too() {
+fn go_service_events_are_counted() {
     let stack = Stack::start();
     let service = stack.setup().start_as(&["serve", "--role", "worker"]);
     let publisher = Publisher::of(&stack.nats);
@@ -362,7 +362,7 @@ fn the_json_of_the_go_services_counts_too() {
 }
 
 #[test]
-fn changed_counts_are_announced_once_for_each_batch() {
+fn changed_counts_are_published_once_per_batch() {
     const USERS: i64 = 300;
     let stack = Stack::start();
     let publisher = Publisher::of(&stack.nats);
@@ -423,7 +423,7 @@ fn read_models(service: &Service) -> Vec<Vec<crate::support::database::Value>> {
 }
 
 #[test]
-fn ids_used_twice_are_quarantined_and_the_first_stands() {
+fn reused_event_id_is_quarantined_and_the_first_stands() {
     let stack = Stack::start();
     let service = stack.setup().start();
     let client = service.client();

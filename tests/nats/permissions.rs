@@ -21,7 +21,7 @@ fn server() -> Server {
 }
 
 #[test]
-fn foreign_publishers_are_refused_on_accepted_subjects() {
+fn foreign_publishers_cannot_use_accepted_subjects() {
     let nats = server();
     let setup = Setup::new().set("LIKEWISE_NATS_URL", nats.url_for("likewise", "ours"));
     let service = setup.start();

@@ -44,7 +44,7 @@ impl Parted {
 }
 
 #[test]
-fn an_api_and_two_workers_share_the_work() {
+fn api_and_two_workers_share_the_work() {
     let mut rng = seed::rng("roles");
     let Parted {
         api,
@@ -66,7 +66,7 @@ fn an_api_and_two_workers_share_the_work() {
 }
 
 #[test]
-fn each_role_offers_what_it_is_for() {
+fn each_role_serves_its_own_routes() {
     let Parted {
         api,
         workers: [worker, _],

@@ -40,7 +40,7 @@ fn logged(service: &Service, text: &str) {
 }
 
 #[test]
-fn server_with_less_room_than_asked_is_one_clear_error() {
+fn server_with_too_little_storage_is_one_clear_error() {
     const TEN: &str = "jetstream { max_file_store: 10MB }";
     const MORE: &str = "jetstream { max_file_store: 100MB }";
     let mut nats = Server::nats_with(TEN);
@@ -82,7 +82,7 @@ fn server_with_less_room_than_asked_is_one_clear_error() {
 }
 
 #[test]
-fn full_stream_is_one_line_and_likes_go_to_the_database() {
+fn full_stream_logs_once_and_likes_go_to_the_database() {
     let nats = Server::nats_with("");
     let service = Setup::new()
         .set("LIKEWISE_NATS_URL", nats.url())

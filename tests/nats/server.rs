@@ -34,7 +34,7 @@ fn pretend(version: &str) -> String {
 }
 
 #[test]
-fn a_server_before_2_10_is_refused() {
+fn server_before_2_10_is_rejected() {
     for version in ["2.9.25", "1.4.1", "nonsense"] {
         let setup = Setup::new().set("LIKEWISE_NATS_URL", pretend(version));
         let ran = setup.run(&["serve"]);

@@ -58,7 +58,7 @@ fn published_again(service: &Service, user: i64) -> Vec<String> {
 }
 
 #[test]
-fn process_with_a_shorter_age_deletes_nothing() {
+fn shorter_max_age_deletes_nothing() {
     let stack = Stack::start();
     let first = api(stack.setup());
     let ids: Vec<_> = (1..=5)
@@ -129,7 +129,7 @@ fn process_with_a_shorter_age_deletes_nothing() {
 }
 
 #[test]
-fn apply_refuses_what_would_lose_unacknowledged_events() {
+fn apply_refuses_to_lose_unacknowledged_events() {
     const MIB: i64 = 1 << 20;
     let stack = Stack::start();
     let first = api(stack.setup());
@@ -230,7 +230,7 @@ fn show_prints_both_sides() {
 }
 
 #[test]
-fn processes_that_start_at_once_create_one_stream() {
+fn concurrent_starts_create_one_stream() {
     let stack = Stack::start();
     // Even if they are configured otherwise.
     let services: Vec<_> = std::thread::scope(|scope| {
@@ -284,7 +284,7 @@ fn old_stream(publisher: &Publisher) {
 }
 
 #[test]
-fn stream_without_the_accepted_subjects_sends_likes_to_the_database() {
+fn stream_without_accepted_subjects_sends_likes_to_database() {
     let stack = Stack::start();
     let publisher = Publisher::of(&stack.nats);
     old_stream(&publisher);
@@ -337,7 +337,7 @@ fn stream_without_the_accepted_subjects_sends_likes_to_the_database() {
 }
 
 #[test]
-fn apply_redelivers_what_a_wrong_filter_passed_over() {
+fn apply_redelivers_messages_a_wrong_filter_skipped() {
     let stack = Stack::start();
     let service = stack.setup().start();
     let client = service.client();

@@ -16,7 +16,7 @@ use crate::support::{PATIENCE, until};
 const REDELIVERY: Duration = Duration::from_millis(500);
 
 #[test]
-fn stream_and_consumer_are_as_they_must_be() {
+fn stream_and_consumer_have_the_required_settings() {
     let stack = Stack::start();
     let service = stack
         .setup()
@@ -69,7 +69,7 @@ fn stream_and_consumer_are_as_they_must_be() {
 
 /// Else an outage of the database would turn the backlog round as fast as it can.
 #[test]
-fn what_cannot_be_recorded_now_is_delivered_again_later_and_not_at_once() {
+fn unrecordable_event_is_redelivered_after_a_delay() {
     const DELIVERIES: u64 = 5;
     let stack = Stack::start();
     let service = stack.setup().start_as(&["serve", "--role", "worker"]);
@@ -105,7 +105,7 @@ fn what_cannot_be_recorded_now_is_delivered_again_later_and_not_at_once() {
 }
 
 #[test]
-fn likes_go_on_without_their_stream_which_comes_back() {
+fn likes_continue_without_the_stream_until_it_is_recreated() {
     let stack = Stack::start();
     let service = stack.setup().start();
     let publisher = Publisher::of(&stack.nats);
@@ -117,7 +117,7 @@ fn likes_go_on_without_their_stream_which_comes_back() {
 }
 
 #[test]
-fn a_worker_brings_back_a_stream_by_itself() {
+fn worker_recreates_a_deleted_stream() {
     let stack = Stack::start();
     let service = stack.setup().start_as(&["serve", "--role", "worker"]);
     let publisher = Publisher::of(&stack.nats);
@@ -142,7 +142,7 @@ fn a_worker_brings_back_a_stream_by_itself() {
 }
 
 #[test]
-fn a_nats_that_comes_back_empty_is_set_up_again() {
+fn nats_that_returns_empty_is_set_up_again() {
     let mut stack = Stack::start();
     let service = stack.setup().start();
     assert_eq!(service.client().like(1, 1).durability, "broker");

@@ -29,12 +29,12 @@ fn with_faults() -> Setup {
 }
 
 #[test]
-fn a_panic_loses_no_message() {
+fn panic_loses_no_message() {
     panics_lose_no_message(Setup::new(), &ACTORS);
 }
 
 #[test]
-fn a_panic_loses_no_message_on_mariadb_redis_and_nats() {
+fn panic_loses_no_message_on_mariadb_stack() {
     let actors = [&ACTORS[..], &ACTORS_OF_A_BROKER].concat();
     panics_lose_no_message(Setup::on_parts(Kind::MariaDb), &actors);
 }
@@ -105,7 +105,7 @@ fn like_all_at_once(service: &Service, users: std::ops::Range<i64>) {
 }
 
 #[test]
-fn the_retry_scheduler_keeps_its_schedule_through_a_panic() {
+fn retry_scheduler_keeps_its_schedule_through_a_panic() {
     let service = with_faults().start();
     let (client, database) = (service.client(), service.database());
     client.like(1, 1);
@@ -127,12 +127,12 @@ fn the_retry_scheduler_keeps_its_schedule_through_a_panic() {
 }
 
 #[test]
-fn an_actor_that_panics_too_often_ends_the_process_and_loses_nothing() {
+fn repeated_panics_end_the_process_without_loss() {
     each_panics_too_often(&ACTORS, Setup::new);
 }
 
 #[test]
-fn an_actor_of_a_broker_that_panics_too_often_ends_the_process_and_loses_nothing() {
+fn repeated_panics_of_broker_actors_lose_nothing() {
     each_panics_too_often(&ACTORS_OF_A_BROKER, || Setup::on_parts(Kind::MariaDb));
 }
 

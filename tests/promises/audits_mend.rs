@@ -20,12 +20,12 @@ const CROWD: Crowd = Crowd {
 };
 
 #[test]
-fn a_thousand_corruptions_of_every_kind_are_mended_embedded() {
+fn audit_repairs_a_thousand_corruptions_embedded() {
     corrupted_and_mended(Setup::new(), None);
 }
 
 #[test]
-fn a_thousand_corruptions_of_every_kind_are_mended_on_mariadb_and_redis() {
+fn audit_repairs_a_thousand_corruptions_on_mariadb_stack() {
     let setup = Setup::on_parts(Kind::MariaDb).set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0);
     let redis = setup.setting("LIKEWISE_REDIS_URL");
     corrupted_and_mended(setup, Some(&redis));

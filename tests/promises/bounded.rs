@@ -25,7 +25,7 @@ struct Flood {
 }
 
 #[test]
-fn a_full_pipeline_refuses_and_changes_nothing() {
+fn full_pipeline_rejects_and_changes_nothing() {
     let service = Setup::new()
         .set("LIKEWISE_MAILBOX_CAPACITY", CAPACITY)
         .set("LIKEWISE_LEASE_SECONDS", 3)

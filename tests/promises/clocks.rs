@@ -23,7 +23,7 @@ fn seconds_ahead(event_id: &str) -> i64 {
 }
 
 #[test]
-fn tests_step_the_clock_of_a_running_service() {
+fn tests_can_step_the_clock_of_a_service() {
     // Forward only, because the ids of one process never go back, and it draws some at its start.
     let offsets = [-3_600, 0, 3_600].map(TimeDelta::seconds);
     let clock = Clock::new();
@@ -83,22 +83,22 @@ fn versions_return(setup: Setup, stamped: RangeInclusive<i64>) {
 }
 
 #[test]
-fn versions_return_to_a_clock_that_stepped_back() {
+fn versions_return_to_a_clock_set_back() {
     versions_return(Setup::new(), 3_000..=3_700);
 }
 
 #[test]
-fn versions_follow_the_clock_of_the_database() {
+fn versions_follow_the_database_clock() {
     versions_return(Setup::on_parts(Kind::MariaDb), -60..=2);
 }
 
 #[test]
-fn request_wins_over_the_future_that_its_pair_holds() {
+fn request_wins_over_a_future_version() {
     request_wins_over_the_future(Setup::new(), 3);
 }
 
 #[test]
-fn request_wins_over_the_future_on_postgres_redis_and_nats() {
+fn request_wins_over_a_future_version_on_postgres_stack() {
     // In the database's time nothing is dated ahead, so nothing is sent twice.
     request_wins_over_the_future(Setup::on_parts(Kind::Postgres), 2);
 }
@@ -177,7 +177,7 @@ fn all_are_taken_back(service: &Service) {
 }
 
 #[test]
-fn request_wins_over_a_foreign_event_that_the_cache_lacks() {
+fn request_wins_over_an_uncached_foreign_event() {
     let stack = Stack::start();
     let service = stack.setup().start();
     liked_ahead(&service, &stack);
@@ -258,17 +258,17 @@ fn skew_is_shown(kind: Kind) {
 }
 
 #[test]
-fn clock_skew_is_shown_on_mariadb() {
+fn clock_skew_is_reported_on_mariadb() {
     skew_is_shown(Kind::MariaDb);
 }
 
 #[test]
-fn clock_skew_is_shown_on_postgres() {
+fn clock_skew_is_reported_on_postgres() {
     skew_is_shown(Kind::Postgres);
 }
 
 #[test]
-fn leases_follow_the_clock_of_the_database() {
+fn leases_follow_the_database_clock() {
     let clock = Clock::new();
     let setup = Setup::new().on(&Database::hosted(Kind::MariaDb));
     let setup = setup.set("LIKEWISE_LEASE_SECONDS", 5);

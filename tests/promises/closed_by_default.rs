@@ -4,7 +4,7 @@
 use crate::support::service::Setup;
 
 #[test]
-fn it_refuses_to_listen_where_others_can_reach_it() {
+fn unauthenticated_service_listens_on_loopback_only() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:8080"] {
         let setup = Setup::new().set("LIKEWISE_HTTP_ADDR", address);
         let ran = setup.run(&["serve"]);

@@ -12,21 +12,21 @@ use crate::support::service::{Service, Setup};
 use crate::support::{interactions, say, seed};
 
 #[test]
-fn random_likes_and_unlikes_add_up() {
-    random_likes_add_up(Setup::new());
+fn random_likes_add_up() {
+    check_random_likes_add_up(Setup::new());
 }
 
 #[test]
-fn random_likes_and_unlikes_add_up_on_mariadb_redis_and_nats() {
-    random_likes_add_up(Setup::on_parts(Kind::MariaDb));
+fn random_likes_add_up_on_mariadb_stack() {
+    check_random_likes_add_up(Setup::on_parts(Kind::MariaDb));
 }
 
 #[test]
-fn random_likes_and_unlikes_add_up_on_postgres_redis_and_nats() {
-    random_likes_add_up(Setup::on_parts(Kind::Postgres));
+fn random_likes_add_up_on_postgres_stack() {
+    check_random_likes_add_up(Setup::on_parts(Kind::Postgres));
 }
 
-fn random_likes_add_up(setup: Setup) {
+fn check_random_likes_add_up(setup: Setup) {
     let mut rng = seed::rng("random_likes");
     let durability = if setup.has_broker() {
         "broker"
@@ -111,7 +111,7 @@ fn model(diary: &Diary) -> (BTreeMap<Pair, bool>, BTreeMap<i64, i64>) {
 }
 
 #[test]
-fn a_cache_too_small_for_all_of_it_says_the_same() {
+fn undersized_cache_gives_the_same_answers() {
     let mut rng = seed::rng("small_cache");
     let service = Setup::new().set("LIKEWISE_CACHE_PAIRS", 1_000).start();
     let crowd = Crowd {
@@ -132,7 +132,7 @@ fn a_cache_too_small_for_all_of_it_says_the_same() {
 }
 
 #[test]
-fn what_could_not_be_stored_is_put_back() {
+fn unstored_like_is_reverted() {
     const TIMES: usize = 4;
     let mut rng = seed::rng("put_back");
     let service = Setup::new().start();
@@ -176,16 +176,16 @@ fn what_could_not_be_stored_is_put_back() {
 }
 
 #[test]
-fn recorded_likes_add_up_and_the_same_again_changes_nothing() {
-    recorded_likes_add_up(Setup::new());
+fn recorded_likes_add_up() {
+    check_recorded_likes_add_up(Setup::new());
 }
 
 #[test]
-fn recorded_likes_add_up_on_mariadb_redis_and_nats() {
-    recorded_likes_add_up(Setup::on_parts(Kind::MariaDb));
+fn recorded_likes_add_up_on_mariadb_stack() {
+    check_recorded_likes_add_up(Setup::on_parts(Kind::MariaDb));
 }
 
-fn recorded_likes_add_up(setup: Setup) {
+fn check_recorded_likes_add_up(setup: Setup) {
     let mut rng = seed::rng("recorded_likes");
     let pairs = interactions::recorded(&mut rng);
     let liked: BTreeSet<Pair> = pairs.iter().copied().collect();

@@ -47,7 +47,7 @@ fn is_replayed(answer: &Answer, first: &Answer) {
 }
 
 #[test]
-fn the_same_key_gives_the_same_answer_after_a_restart() {
+fn same_key_same_answer_after_a_restart() {
     let service = Setup::new().start();
     let first = send(&service.client(), "PUT", &path(7), 1, "k");
     assert_eq!(first.status, 200, "{first:?}");
@@ -71,7 +71,7 @@ fn the_same_key_gives_the_same_answer_after_a_restart() {
 }
 
 #[test]
-fn the_same_key_gives_the_same_answer_in_another_process() {
+fn same_key_same_answer_in_another_process() {
     let setup = Setup::on_parts(Kind::MariaDb);
     let one = setup.beside().start();
     let other = setup.start();
@@ -102,7 +102,7 @@ fn the_same_key_gives_the_same_answer_in_another_process() {
 }
 
 #[test]
-fn a_key_is_for_one_request_only() {
+fn key_is_bound_to_one_request() {
     let service = Setup::new().start();
     let client = service.client();
     send(&client, "PUT", &path(7), 1, "k");
@@ -131,7 +131,7 @@ fn a_key_is_for_one_request_only() {
 }
 
 #[test]
-fn requests_with_one_key_at_the_same_time_are_one_event() {
+fn concurrent_requests_with_one_key_are_one_event() {
     let service = Setup::on_parts(Kind::MariaDb).start();
     for round in 0..5 {
         let key = format!("key {round}");
@@ -158,8 +158,8 @@ fn requests_with_one_key_at_the_same_time_are_one_event() {
 /// Kills the service while requests with keys are on their way, and sends each of them again until it is
 /// answered: as many events as keys, and who was answered before is answered alike.
 #[test]
-fn a_request_that_a_crash_interrupted_is_done_once() {
-    let mut rng = seed::rng("a_request_that_a_crash_interrupted_is_done_once");
+fn request_interrupted_by_a_crash_is_done_once() {
+    let mut rng = seed::rng("request_interrupted_by_a_crash_is_done_once");
     let mut setup = Setup::on_parts(Kind::Postgres).set("LIKEWISE_LEASE_SECONDS", 3);
     let requests: Vec<(i64, String)> = (1..=160).map(|n| (n, format!("key {n}"))).collect();
     let mut answered: Vec<Option<String>> = vec![None; requests.len()];
@@ -222,7 +222,7 @@ fn a_request_that_a_crash_interrupted_is_done_once() {
 
 /// A request that was taken up again does not undo what its user has done since.
 #[test]
-fn a_request_that_is_taken_up_again_does_not_win_over_what_came_after_it() {
+fn resumed_request_does_not_override_later_ones() {
     let service = Setup::new().start();
     let client = service.client();
     let first = send(&client, "PUT", &path(7), 1, "k").json();
@@ -243,7 +243,7 @@ fn a_request_that_is_taken_up_again_does_not_win_over_what_came_after_it() {
 }
 
 #[test]
-fn without_the_database_a_key_cannot_be_kept_and_a_like_without_one_is_taken() {
+fn without_database_only_likes_without_key_are_accepted() {
     let stack = Stack::start();
     let database = crate::support::servers::Server::start(Kind::MariaDb);
     let mut database = database;

@@ -28,7 +28,7 @@ fn like_of(user_id: i64, resource_id: i64, liked: bool, like_count: i64) -> Like
 }
 
 #[test]
-fn a_like_and_an_unlike_are_one_row_each_and_one_state() {
+fn like_and_unlike_are_two_events_and_one_state() {
     let service = Setup::new().start();
     let (client, database) = (service.client(), service.database());
     assert_eq!(client.read(42, 7), like_of(42, 7, false, 0));
@@ -183,7 +183,7 @@ fn is_now_in_utc(database: &Database, table: &str, column: &str) {
 }
 
 #[test]
-fn a_repeated_wish_changes_nothing_more() {
+fn repeated_like_changes_nothing() {
     let service = Setup::new().start();
     let client = service.client();
     for user in 1..=3 {
@@ -206,7 +206,7 @@ fn a_repeated_wish_changes_nothing_more() {
 }
 
 #[test]
-fn an_older_like_that_arrives_late_does_not_come_back() {
+fn late_older_like_is_ignored() {
     let service = Setup::new().start();
     let (client, database) = (service.client(), service.database());
     client.like(42, 7);
@@ -230,17 +230,17 @@ fn an_older_like_that_arrives_late_does_not_come_back() {
 }
 
 #[test]
-fn a_worker_that_has_lost_its_claim_cannot_close_the_row() {
+fn lost_claim_cannot_close_the_row() {
     a_lost_claim_closes_no_row(Setup::new());
 }
 
 #[test]
-fn a_worker_that_has_lost_its_claim_cannot_close_the_row_on_mariadb_redis_and_nats() {
+fn lost_claim_cannot_close_the_row_on_mariadb_stack() {
     a_lost_claim_closes_no_row(Setup::on_parts(Kind::MariaDb));
 }
 
 #[test]
-fn a_worker_that_has_lost_its_claim_cannot_close_the_row_on_postgres() {
+fn lost_claim_cannot_close_the_row_on_postgres() {
     a_lost_claim_closes_no_row(Setup::new().on(&Database::hosted(Kind::Postgres)));
 }
 
@@ -281,17 +281,17 @@ fn a_lost_claim_closes_no_row(setup: Setup) {
 }
 
 #[test]
-fn several_workers_on_one_database_do_each_event_once() {
+fn several_workers_process_each_event_once() {
     several_workers_do_each_event_once(Setup::new());
 }
 
 #[test]
-fn several_workers_on_mariadb_do_each_event_once() {
+fn several_workers_process_each_event_once_on_mariadb() {
     several_workers_do_each_event_once(Setup::new().on(&Database::hosted(Kind::MariaDb)));
 }
 
 #[test]
-fn several_workers_on_postgres_do_each_event_once() {
+fn several_workers_process_each_event_once_on_postgres() {
     several_workers_do_each_event_once(Setup::new().on(&Database::hosted(Kind::Postgres)));
 }
 

@@ -39,12 +39,12 @@ fn comes_to_be(client: &Client, part: &str, state: &str) -> serde_json::Value {
 }
 
 #[test]
-fn mariadb_may_turn_read_only() {
+fn read_only_database_is_left_on_mariadb() {
     database_may_turn_read_only(Kind::MariaDb);
 }
 
 #[test]
-fn postgres_may_turn_read_only() {
+fn read_only_database_is_left_on_postgres() {
     database_may_turn_read_only(Kind::Postgres);
 }
 
@@ -122,7 +122,7 @@ fn connections(database: &Database) -> BTreeSet<i64> {
 }
 
 #[test]
-fn read_only_database_is_not_asked_once_for_each_like() {
+fn read_only_database_is_not_asked_for_every_like() {
     let server = Server::start(Kind::MariaDb);
     let service = Setup::new().on(&Database::first_of(&server)).start();
     let client = service.client();
@@ -165,7 +165,7 @@ fn read_only_database_is_not_asked_once_for_each_like() {
 }
 
 #[test]
-fn redis_may_be_demoted_and_promoted_again() {
+fn demoted_redis_recovers_after_promotion() {
     let stack = Stack::start();
     let service = stack.setup().start();
     let (client, database) = (service.client(), service.database());
@@ -210,7 +210,7 @@ fn redis_may_be_demoted_and_promoted_again() {
 }
 
 #[test]
-fn name_of_redis_may_move_to_another_server() {
+fn redis_host_may_move_to_another_server() {
     let (old, new) = (Server::start(Kind::Redis), Server::start(Kind::Redis));
     let address = |server: &Server| -> SocketAddr {
         let url = server.url();
@@ -243,7 +243,7 @@ fn name_of_redis_may_move_to_another_server() {
 }
 
 #[test]
-fn lists_are_refused_soon_while_the_database_hangs() {
+fn lists_fail_fast_while_the_database_hangs() {
     let server = Server::start(Kind::MariaDb);
     let service = Setup::new()
         .on(&Database::first_of(&server))
@@ -269,7 +269,7 @@ fn lists_are_refused_soon_while_the_database_hangs() {
 }
 
 #[test]
-fn cold_pages_wait_for_their_turn() {
+fn cold_pages_wait_for_a_permit() {
     const PAGES: i64 = 16;
     let service = Setup::new().set("LIKEWISE_MAILBOX_CAPACITY", 250).start();
     let pages: Vec<_> = (0..PAGES)
@@ -312,7 +312,7 @@ fn logged_duration(service: &Service) -> Option<f64> {
 }
 
 #[test]
-fn process_ends_when_its_log_says_so() {
+fn process_exits_when_the_log_says_so() {
     let mut service = Setup::new().start();
     service.client().like(1, VIDEO);
     pipeline_drains(&service);

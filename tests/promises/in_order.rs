@@ -58,6 +58,6 @@ fn concurrent_requests_of_a_pair_are_one_behavior_each() {
 }
 
 #[test]
-fn concurrent_requests_on_mariadb_redis_and_nats() {
+fn concurrent_requests_of_a_pair_on_mariadb_stack() {
     each_request_is_one_behavior(Setup::on_parts(Kind::MariaDb));
 }

@@ -114,7 +114,7 @@ fn missing_table_ends_no_row() {
 }
 
 #[test]
-fn event_that_a_trigger_rejects_is_dead_after_max_retries() {
+fn event_rejected_by_a_trigger_is_dead_after_max_retries() {
     for kind in [Kind::MariaDb, Kind::Postgres] {
         let service = setup(kind).set("LIKEWISE_MAX_RETRIES", 1).start();
         let (client, database) = (service.client(), service.database());

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use crate::support::checks::{diary_is_kept, everything_holds, open_rows, pipeline_drains};
+use crate::support::checks::{
+    diary_is_kept, everything_holds, everything_holds_after_a_kill, open_rows, pipeline_drains,
+};
 use crate::support::crowd::{Crowd, Diary, Outcome};
 use crate::support::database::Database;
 use crate::support::http::TIMEOUT;
@@ -23,12 +25,12 @@ const CROWD: Crowd = Crowd {
 };
 
 #[test]
-fn kill_9_in_the_middle_of_a_load_loses_nothing() {
+fn kill_9_under_load_loses_nothing() {
     kill_9_loses_nothing(Setup::new(), 8);
 }
 
 #[test]
-fn kill_9_in_the_middle_of_a_load_loses_nothing_on_mariadb_redis_and_nats() {
+fn kill_9_under_load_loses_nothing_on_mariadb_stack() {
     kill_9_loses_nothing(Setup::on_parts(Kind::MariaDb), 5);
 }
 
@@ -69,7 +71,7 @@ fn kill_9_loses_nothing(setup: Setup, rounds: usize) {
         diary.extend(heard);
     }
     let service = setup.start();
-    everything_holds(&service);
+    everything_holds_after_a_kill(&service, &diary);
     diary_is_kept(service.database(), &diary);
 
     let sent = diary.acknowledged().len() + diary.not_acknowledged().len();
@@ -85,7 +87,7 @@ fn kill_9_loses_nothing(setup: Setup, rounds: usize) {
 /// The API in one process and the work in two others, which are killed and stopped in turn while it
 /// goes on accepting.
 #[test]
-fn an_api_loses_nothing_while_its_workers_come_and_go() {
+fn api_loses_nothing_while_workers_come_and_go() {
     let mut rng = seed::rng("workers_come_and_go");
     let role = |setup: Setup, role| setup.set("LIKEWISE_ROLE", role);
     let parts = Setup::on_parts(Kind::MariaDb).set("LIKEWISE_LEASE_SECONDS", 3);
@@ -116,7 +118,7 @@ fn sigint_under_load_drains() {
 }
 
 #[test]
-fn sigint_under_load_drains_on_mariadb_redis_and_nats() {
+fn sigint_under_load_drains_on_mariadb_stack() {
     a_signal_under_load_drains(Setup::on_parts(Kind::MariaDb), Signal::INT);
 }
 
@@ -148,7 +150,7 @@ fn a_signal_under_load_drains(setup: Setup, signal: Signal) {
 }
 
 #[test]
-fn a_like_that_is_under_way_when_the_service_is_told_to_stop_is_answered() {
+fn like_in_flight_at_shutdown_is_answered() {
     let mut service = Setup::new().start();
     let client = service.client();
     client.like(1, 1);
@@ -192,7 +194,7 @@ fn a_like_that_is_under_way_when_the_service_is_told_to_stop_is_answered() {
 }
 
 #[test]
-fn what_was_taken_in_is_finished_before_the_service_ends() {
+fn accepted_events_are_finished_before_shutdown() {
     let mut service = Setup::new().on(&Database::hosted(Kind::MariaDb)).start();
     let client = service.client();
     client.like(1, 1);
@@ -218,7 +220,7 @@ fn what_was_taken_in_is_finished_before_the_service_ends() {
 }
 
 #[test]
-fn a_service_that_is_told_to_stop_in_the_middle_of_a_claim_stops_with_it() {
+fn shutdown_during_a_claim_is_clean() {
     // Less than the twenty seconds after which a drain is given up.
     const SOON: Duration = Duration::from_secs(19);
     let mut service = Setup::new().start();
@@ -247,7 +249,7 @@ fn a_service_that_is_told_to_stop_in_the_middle_of_a_claim_stops_with_it() {
 }
 
 #[test]
-fn a_client_that_hangs_up_leaves_no_like_half_done() {
+fn client_disconnect_leaves_no_partial_like() {
     let service = Setup::new().start();
     let held = service.database().hold_writes();
     for user in 1..=20 {

@@ -108,32 +108,32 @@ impl Part {
 }
 
 #[test]
-fn redis_may_be_killed() {
+fn redis_killed_is_survived() {
     gone_under_load(Part::Redis, Way::Killed);
 }
 
 #[test]
-fn redis_may_hang() {
+fn redis_hung_is_survived() {
     gone_under_load(Part::Redis, Way::Suspended);
 }
 
 #[test]
-fn nats_may_be_killed() {
+fn nats_killed_is_survived() {
     gone_under_load(Part::Nats, Way::Killed);
 }
 
 #[test]
-fn nats_may_hang() {
+fn nats_hung_is_survived() {
     gone_under_load(Part::Nats, Way::Suspended);
 }
 
 #[test]
-fn the_database_may_be_killed() {
+fn database_killed_is_survived() {
     gone_under_load(Part::Database, Way::Killed);
 }
 
 #[test]
-fn the_database_may_hang() {
+fn database_hung_is_survived() {
     gone_under_load(Part::Database, Way::Suspended);
 }
 
@@ -269,7 +269,7 @@ fn all_up(service: &Service) -> Result<(), Value> {
 }
 
 #[test]
-fn without_nats_and_database_likes_are_refused_and_change_nothing() {
+fn without_nats_and_database_likes_are_rejected() {
     let mut whole = Whole::start();
     let service = whole.setup().start();
     let client = service.client();
@@ -309,12 +309,12 @@ fn without_nats_and_database_likes_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn without_redis_and_nats_likes_are_refused_and_nothing_is_half_done() {
+fn without_redis_and_nats_likes_are_rejected() {
     two_gone(&[Part::Redis, Part::Nats]);
 }
 
 #[test]
-fn without_redis_and_database_likes_are_refused_and_nothing_is_half_done() {
+fn without_redis_and_database_likes_are_rejected() {
     two_gone(&[Part::Redis, Part::Database]);
 }
 
@@ -378,7 +378,7 @@ fn refused_without_a_trace(service: &Service) {
 }
 
 #[test]
-fn redis_flushed_in_the_middle_of_a_load_never_contradicts_the_database() {
+fn redis_flush_under_load_never_contradicts_the_database() {
     const ROUNDS: usize = 5;
     let mut rng = seed::rng("flushall");
     let stack = Stack::start();
@@ -401,7 +401,7 @@ fn redis_flushed_in_the_middle_of_a_load_never_contradicts_the_database() {
 }
 
 #[test]
-fn a_redis_that_comes_back_with_older_data_heals_by_itself() {
+fn redis_restored_with_older_data_heals() {
     let mut rng = seed::rng("older data");
     let mut stack = Stack::start();
     let service = stack.setup().start();

@@ -107,12 +107,12 @@ fn history(database: &Database, step: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn exactly_the_snapshot_is_retried_while_new_failures_arrive() {
+fn retry_job_covers_exactly_its_snapshot() {
     snapshot_is_retried(Setup::new());
 }
 
 #[test]
-fn exactly_the_snapshot_is_retried_while_new_failures_arrive_on_mariadb() {
+fn retry_job_covers_exactly_its_snapshot_on_mariadb() {
     snapshot_is_retried(Setup::new().on(&Database::hosted(Kind::MariaDb)));
 }
 
@@ -191,7 +191,7 @@ fn snapshot_is_retried(setup: Setup) {
 }
 
 #[test]
-fn a_cancelled_job_touches_nothing_more() {
+fn cancelled_job_changes_no_more_rows() {
     let service = Setup::new().start();
     let (client, database) = (service.client(), service.database());
     plant_failed(database, 1, 400, "planted");
@@ -223,7 +223,7 @@ fn a_cancelled_job_touches_nothing_more() {
 }
 
 #[test]
-fn a_job_whose_worker_is_killed_is_gone_on_with_and_touches_no_row_twice() {
+fn killed_worker_job_resumes_and_repeats_no_row() {
     const ROWS: i64 = 1_200;
     let service = Setup::new().start();
     let planted = plant_failed(service.database(), 1, ROWS, "planted");
@@ -249,7 +249,7 @@ fn a_job_whose_worker_is_killed_is_gone_on_with_and_touches_no_row_twice() {
 }
 
 #[test]
-fn the_command_line_retries_what_a_filter_matches_and_leaves_the_record() {
+fn cli_retry_by_filter_is_recorded() {
     let setup = Setup::new();
     assert_eq!(setup.run(&["migrate"]).code, Some(0));
     plant_failed(setup.database(), 1, 700, "planted: this");
@@ -290,7 +290,7 @@ fn the_command_line_retries_what_a_filter_matches_and_leaves_the_record() {
 
 /// Where is my like? Through the stream, past a failed attempt, to its end.
 #[test]
-fn a_timeline_tells_every_step_of_a_like() {
+fn timeline_shows_every_step_of_a_like() {
     let stack = Stack::start();
     let service = stack.setup().start();
     let (client, database) = (service.client(), service.database());
@@ -353,7 +353,7 @@ fn a_timeline_tells_every_step_of_a_like() {
 }
 
 #[test]
-fn a_message_in_quarantine_arrives_once_it_is_mended() {
+fn quarantined_message_is_processed_after_repair() {
     let stack = Stack::start();
     let service = stack.setup().start();
     let client = service.client();
@@ -409,7 +409,7 @@ fn publish(stack: &Stack, id: Uuid, body: &Value) {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_and_changes_nothing() {
+fn invalid_operations_are_rejected_without_effect() {
     let service = Setup::new().start();
     let client = service.client();
     client.like(1, 1);

@@ -365,12 +365,12 @@ fn reads_agree(test: &str, setup: Setup, empty_the_cache: impl Fn(Service) -> Se
 }
 
 #[test]
-fn reads_agree_on_the_embedded_default() {
+fn reads_agree_embedded() {
     reads_agree("embedded", Setup::new(), |service| service.stop().start());
 }
 
 #[test]
-fn reads_agree_on_mariadb_redis_and_nats() {
+fn reads_agree_on_mariadb_stack() {
     let setup = Setup::on_parts(Kind::MariaDb);
     let redis = setup.setting("LIKEWISE_REDIS_URL");
     reads_agree("MariaDB, Redis and NATS", setup, |service| {

@@ -22,7 +22,7 @@ fn becomes_ready(service: &Service) {
 }
 
 #[test]
-fn api_and_worker_started_without_their_database_recover() {
+fn api_and_worker_started_without_database_recover() {
     for kind in [Kind::MariaDb, Kind::Postgres] {
         let stack = Stack::start();
         let mut server = Server::start(kind);
@@ -66,7 +66,7 @@ fn api_and_worker_started_without_their_database_recover() {
 }
 
 #[test]
-fn wrong_credentials_end_the_start_at_once() {
+fn wrong_credentials_fail_startup_at_once() {
     for kind in [Kind::MariaDb, Kind::Postgres] {
         let database = Database::hosted(kind);
         let (scheme, rest) = database.url().split_once("://").map_or_else(

@@ -99,17 +99,17 @@ fn rounds_of_retry_scheduler(client: &Client) -> u64 {
 }
 
 #[test]
-fn what_a_dead_worker_left_is_finished_and_what_a_live_one_holds_is_left_alone() {
+fn rows_of_a_dead_worker_are_finished() {
     what_is_left_is_finished(Setup::new());
 }
 
 #[test]
-fn what_a_dead_worker_left_is_finished_on_mariadb_redis_and_nats() {
+fn rows_of_a_dead_worker_are_finished_on_mariadb_stack() {
     what_is_left_is_finished(Setup::on_parts(Kind::MariaDb));
 }
 
 #[test]
-fn what_a_dead_worker_left_is_finished_on_postgres_redis_and_nats() {
+fn rows_of_a_dead_worker_are_finished_on_postgres_stack() {
     what_is_left_is_finished(Setup::on_parts(Kind::Postgres));
 }
 
@@ -213,17 +213,17 @@ fn bring_read_model_back(service: &Service) {
 }
 
 #[test]
-fn a_failed_attempt_says_why_and_is_tried_again() {
+fn failed_attempt_is_explained_and_retried() {
     failed_attempts_are_tried_again(Setup::new());
 }
 
 #[test]
-fn a_failed_attempt_says_why_and_is_tried_again_on_mariadb() {
+fn failed_attempt_is_explained_and_retried_on_mariadb() {
     failed_attempts_are_tried_again(Setup::new().on(&Database::hosted(Kind::MariaDb)));
 }
 
 #[test]
-fn a_failed_attempt_says_why_and_is_tried_again_on_postgres() {
+fn failed_attempt_is_explained_and_retried_on_postgres() {
     failed_attempts_are_tried_again(Setup::new().on(&Database::hosted(Kind::Postgres)));
 }
 
@@ -265,7 +265,7 @@ fn failed_attempts_are_tried_again(setup: Setup) {
 }
 
 #[test]
-fn a_row_that_fails_too_often_is_dead_and_the_cache_forgets_it() {
+fn row_that_fails_too_often_is_dead_and_reverted() {
     let service = Setup::new().set("LIKEWISE_MAX_RETRIES", 0).start();
     let (client, database) = (service.client(), service.database());
     client.like(1, VIDEO);
@@ -297,7 +297,7 @@ fn a_row_that_fails_too_often_is_dead_and_the_cache_forgets_it() {
 }
 
 #[test]
-fn an_event_whose_workers_all_die_is_dead_and_the_cache_forgets_it() {
+fn event_that_kills_its_workers_is_dead_and_reverted() {
     const USER: i64 = 42;
     let service = Setup::new().start();
     let (client, database) = (service.client(), service.database());
@@ -327,23 +327,23 @@ fn an_event_whose_workers_all_die_is_dead_and_the_cache_forgets_it() {
 }
 
 #[test]
-fn one_bad_row_falls_alone() {
+fn bad_row_fails_alone() {
     a_bad_row_falls_alone(Setup::new());
 }
 
 #[test]
-fn one_bad_row_falls_alone_on_mariadb() {
+fn bad_row_fails_alone_on_mariadb() {
     a_bad_row_falls_alone(Setup::new().on(&Database::hosted(Kind::MariaDb)));
 }
 
 #[test]
-fn one_bad_row_falls_alone_on_postgres() {
+fn bad_row_fails_alone_on_postgres() {
     a_bad_row_falls_alone(Setup::new().on(&Database::hosted(Kind::Postgres)));
 }
 
 /// A trigger of the product's own may say anything, so that only more attempts can tell.
 #[test]
-fn a_row_that_a_trigger_rejects_falls_alone() {
+fn row_rejected_by_a_trigger_fails_alone() {
     for database in [Kind::MariaDb, Kind::Postgres] {
         let setup = Setup::new().on(&Database::hosted(database));
         let setup = setup.set("LIKEWISE_MAX_RETRIES", 0);
@@ -414,7 +414,7 @@ fn a_refused_row_falls_alone(setup: Setup, refuse: fn(&Database, i64, &str)) {
 
 /// However many workers there are: who claims a row has it alone, and nobody is early.
 #[test]
-fn twelve_workers_try_a_failing_event_once_an_interval() {
+fn twelve_workers_retry_a_failing_event_once_per_interval() {
     const BAD: i64 = 13;
     const RETRIES: i64 = 3;
     let stack = Stack::start();

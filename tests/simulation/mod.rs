@@ -66,7 +66,7 @@ fn show(seed: u64, last: usize) -> Result<(), Broken> {
 }
 
 #[test]
-fn whatever_happens_in_whatever_order_the_promises_hold() {
+fn promises_hold_under_random_schedules() {
     if let Some(seed) = given("LIKEWISE_SIMULATION_SEED") {
         if let Err(Broken(what)) = show(seed, usize::MAX) {
             panic!("seed {seed}: {what}");

@@ -8,7 +8,7 @@ use likewise::domain::{
     Action, BehaviorEvent, BehaviorType, LedgerRow, Pair, Resource, ResourceType, Source, UserId,
     Version,
 };
-use likewise::store::{self, Lease, Recorded, Store, StoreError, StoreFuture, StoreOptions};
+use likewise::store::{self, Lease, Recorded, Store, StoreError, StoreOptions};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use tempfile::TempDir;
@@ -21,7 +21,7 @@ use crate::support::servers::Kind;
 
 /// A worker: a store with connections of its own. Fields are dropped in this order.
 pub struct Bench {
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     runtime: Runtime,
     database: Database,
     _folder: Option<TempDir>,
@@ -73,12 +73,12 @@ impl Bench {
     }
 
     /// The store itself.
-    pub fn store(&self) -> Arc<dyn Store> {
+    pub fn store(&self) -> Arc<Store> {
         Arc::clone(&self.store)
     }
 
     /// Something that the store knows without its database.
-    pub fn with<T>(&self, ask: impl FnOnce(&dyn Store) -> T) -> T {
+    pub fn with<T>(&self, ask: impl FnOnce(&Store) -> T) -> T {
         ask(self.store.as_ref())
     }
 
@@ -88,16 +88,19 @@ impl Bench {
     }
 
     /// What the store answers, or why it does not.
-    pub fn attempt<'a, T>(
-        &'a self,
-        ask: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>,
-    ) -> Result<T, StoreError> {
+    pub fn attempt<'a, T, F>(&'a self, ask: impl FnOnce(&'a Store) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
         self.runtime.block_on(ask(self.store.as_ref()))
     }
 
     /// What the store answers.
     #[track_caller]
-    pub fn ask<'a, T>(&'a self, ask: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>) -> T {
+    pub fn ask<'a, T, F>(&'a self, ask: impl FnOnce(&'a Store) -> F) -> T
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
         match self.attempt(ask) {
             Ok(answer) => answer,
             Err(error) => panic!("{error}"),

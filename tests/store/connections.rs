@@ -11,12 +11,12 @@ use crate::support::servers::{Kind, Server};
 use crate::support::{PATIENCE, until, wait};
 
 #[test]
-fn mariadb_that_comes_back_is_found_again() {
+fn store_reconnects_after_a_restart_on_mariadb() {
     a_server_that_comes_back_is_found_again(Kind::MariaDb);
 }
 
 #[test]
-fn postgres_that_comes_back_is_found_again() {
+fn store_reconnects_after_a_restart_on_postgres() {
     a_server_that_comes_back_is_found_again(Kind::Postgres);
 }
 
@@ -84,7 +84,7 @@ fn a_server_that_comes_back_is_found_again(kind: Kind) {
 }
 
 #[test]
-fn a_server_that_hangs_is_given_up_and_found_again() {
+fn hung_server_times_out_and_recovers() {
     for kind in [Kind::MariaDb, Kind::Postgres] {
         let server = Server::start(kind);
         let database = Database::first_of(&server);

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use likewise::domain::idempotency::KEPT_FOR;
-use likewise::domain::{Begun, Identity, KeyedRequest, Version};
-use likewise::store::Ended;
+use likewise::domain::{Identity, KeyedRequest, Started, Version};
+use likewise::store::StoredResponse;
 use uuid::Uuid;
 
 use super::bench::Bench;
 
 on_every_database!(
-    one_attempt_works_on_a_request_and_its_answer_stands_for_a_day,
-    a_request_that_lapses_is_taken_with_the_events_it_had,
+    one_attempt_runs_and_its_answer_is_kept_for_a_day,
+    lapsed_request_is_taken_over_with_its_events,
     each_request_of_a_batch_has_its_own_answer,
-    old_requests_are_forgotten,
+    old_requests_are_deleted,
 );
 
 const LEASE: Duration = Duration::from_secs(15);
@@ -33,16 +33,16 @@ fn request(id: &str, fingerprint: &str) -> KeyedRequest {
     }
 }
 
-fn begin(bench: &Bench, requests: &[KeyedRequest], now: DateTime<Utc>) -> Vec<Begun> {
+fn begin(bench: &Bench, requests: &[KeyedRequest], now: DateTime<Utc>) -> Vec<Started> {
     bench.ask(|store| store.begin_requests(requests, now, now + LEASE))
 }
 
-fn begin_one(bench: &Bench, request: &KeyedRequest, now: DateTime<Utc>) -> Begun {
+fn begin_one(bench: &Bench, request: &KeyedRequest, now: DateTime<Utc>) -> Started {
     begin(bench, std::slice::from_ref(request), now).remove(0)
 }
 
 fn end(bench: &Bench, request: &KeyedRequest, answer: Option<&str>, now: DateTime<Utc>) {
-    let ended = [Ended {
+    let ended = [StoredResponse {
         id: request.id.clone(),
         holder: request.identity.event_id,
         answer: answer.map(str::to_owned),
@@ -54,37 +54,43 @@ fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).expect("a moment")
 }
 
-fn one_attempt_works_on_a_request_and_its_answer_stands_for_a_day(bench: &Bench) {
+fn one_attempt_runs_and_its_answer_is_kept_for_a_day(bench: &Bench) {
     let now = now();
     let first = request("a", "f");
-    assert_eq!(begin_one(bench, &first, now), Begun::Yours(first.identity));
+    assert_eq!(
+        begin_one(bench, &first, now),
+        Started::Yours(first.identity)
+    );
     // A transaction may run twice.
-    assert_eq!(begin_one(bench, &first, now), Begun::Yours(first.identity));
+    assert_eq!(
+        begin_one(bench, &first, now),
+        Started::Yours(first.identity)
+    );
     let second = request("a", "f");
-    assert_eq!(begin_one(bench, &second, now), Begun::InProgress);
-    assert_eq!(begin_one(bench, &request("a", "g"), now), Begun::Reused);
+    assert_eq!(begin_one(bench, &second, now), Started::InProgress);
+    assert_eq!(begin_one(bench, &request("a", "g"), now), Started::Reused);
     let answer = r#"{"text":"ä 💙 ' \" \\ \n"}"#;
     end(bench, &first, Some(answer), now);
-    let answered = || Begun::Answered(answer.to_owned());
+    let answered = || Started::Answered(answer.to_owned());
     assert_eq!(begin_one(bench, &second, now), answered());
     assert_eq!(begin_one(bench, &second, now + LEASE * 2), answered());
-    assert_eq!(begin_one(bench, &request("a", "g"), now), Begun::Reused);
+    assert_eq!(begin_one(bench, &request("a", "g"), now), Started::Reused);
     let late = now + KEPT_FOR - Duration::from_micros(1);
     assert_eq!(begin_one(bench, &second, late), answered());
     let other = request("a", "g");
     let day_after = now + KEPT_FOR;
     assert_eq!(
         begin_one(bench, &other, day_after),
-        Begun::Yours(other.identity)
+        Started::Yours(other.identity)
     );
-    assert_eq!(begin_one(bench, &second, day_after), Begun::Reused);
+    assert_eq!(begin_one(bench, &second, day_after), Started::Reused);
     assert_eq!(
         begin_one(bench, &request("a", "g"), day_after),
-        Begun::InProgress
+        Started::InProgress
     );
 }
 
-fn a_request_that_lapses_is_taken_with_the_events_it_had(bench: &Bench) {
+fn lapsed_request_is_taken_over_with_its_events(bench: &Bench) {
     let now = now();
     let first = request("a", "f");
     begin_one(bench, &first, now);
@@ -94,19 +100,19 @@ fn a_request_that_lapses_is_taken_with_the_events_it_had(bench: &Bench) {
     };
     let second = request("a", "f");
     let lapsed = now + LEASE;
-    assert_eq!(begin_one(bench, &second, lapsed), Begun::Yours(resumed));
+    assert_eq!(begin_one(bench, &second, lapsed), Started::Yours(resumed));
     // Whoever had it before has nothing to say any more.
     end(bench, &first, Some("{}"), lapsed);
     assert_eq!(
         begin_one(bench, &request("a", "f"), lapsed),
-        Begun::InProgress
+        Started::InProgress
     );
     // An attempt without an answer leaves it to the next one at once.
     end(bench, &second, None, lapsed);
     let third = request("a", "f");
-    assert_eq!(begin_one(bench, &third, lapsed), Begun::Yours(resumed));
+    assert_eq!(begin_one(bench, &third, lapsed), Started::Yours(resumed));
     end(bench, &third, Some("[]"), lapsed);
-    let answered = Begun::Answered("[]".to_owned());
+    let answered = Started::Answered("[]".to_owned());
     assert_eq!(begin_one(bench, &second, lapsed), answered);
 }
 
@@ -132,20 +138,20 @@ fn each_request_of_a_batch_has_its_own_answer(bench: &Bench) {
         resumed: true,
         ..lapsed.identity
     };
-    assert_eq!(begun[0], Begun::Yours(batch[0].identity));
-    assert_eq!(begun[1], Begun::Answered("known".to_owned()));
+    assert_eq!(begun[0], Started::Yours(batch[0].identity));
+    assert_eq!(begun[1], Started::Answered("known".to_owned()));
     let of_a: Vec<_> = [2, 3]
         .into_iter()
-        .filter(|at| begun[*at] == Begun::Yours(batch[*at].identity))
+        .filter(|at| begun[*at] == Started::Yours(batch[*at].identity))
         .collect();
     assert_eq!(of_a.len(), 1, "{begun:?}");
-    assert!(begun[2..4].contains(&Begun::InProgress));
-    assert_eq!(begun[4], Begun::Reused);
-    assert_eq!(begun[5..], [Begun::Yours(resumed), Begun::InProgress]);
+    assert!(begun[2..4].contains(&Started::InProgress));
+    assert_eq!(begun[4], Started::Reused);
+    assert_eq!(begun[5..], [Started::Yours(resumed), Started::InProgress]);
     assert_eq!(begin(bench, &[], now), []);
 }
 
-fn old_requests_are_forgotten(bench: &Bench) {
+fn old_requests_are_deleted(bench: &Bench) {
     let now = now();
     let requests: Vec<_> = ["a", "b", "c"].map(|id| request(id, "f")).into();
     begin(bench, &requests, now);
@@ -155,5 +161,5 @@ fn old_requests_are_forgotten(bench: &Bench) {
     let prune = || bench.ask(|store| store.prune_requests(before, 2));
     assert_eq!((prune(), prune(), prune()), (2, 1, 0));
     let again = request("d", "f");
-    assert_eq!(begin_one(bench, &again, now), Begun::InProgress);
+    assert_eq!(begin_one(bench, &again, now), Started::InProgress);
 }

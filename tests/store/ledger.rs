@@ -11,14 +11,14 @@ use super::bench::{Bench, MAX_RETRIES, later, lease_at, like, now};
 use crate::support::database::{Database, Value};
 
 on_every_database!(
-    only_what_is_due_is_claimed,
-    the_more_urgent_is_claimed_first,
-    a_row_that_cannot_be_read_keeps_no_other_from_being_claimed,
-    an_abandoned_attempt_counts_and_the_last_one_kills,
-    several_claimers_never_get_the_same_row,
-    a_claim_passes_by_what_another_worker_is_busy_with,
-    a_failed_attempt_is_written_down,
-    a_failure_under_an_old_token_changes_nothing,
+    only_due_rows_are_claimed,
+    most_urgent_row_is_claimed_first,
+    unreadable_row_does_not_block_claims,
+    abandoned_attempt_counts_and_the_last_one_is_fatal,
+    concurrent_claims_never_share_a_row,
+    claim_skips_locked_rows,
+    failed_attempt_is_recorded,
+    failure_with_an_old_token_changes_nothing,
     renewed_lease_is_not_claimed,
 );
 
@@ -32,7 +32,7 @@ fn record(bench: &Bench, rows: i64) -> Vec<LedgerRow> {
     bench.record(&events)
 }
 
-fn only_what_is_due_is_claimed(bench: &Bench) {
+fn only_due_rows_are_claimed(bench: &Bench) {
     let rows = record(bench, 5);
     // The recorder's lease still runs.
     assert_eq!(claim(bench, now(), 10), []);
@@ -57,7 +57,7 @@ fn only_what_is_due_is_claimed(bench: &Bench) {
     assert_eq!(claim(bench, then, 0), []);
 }
 
-fn the_more_urgent_is_claimed_first(bench: &Bench) {
+fn most_urgent_row_is_claimed_first(bench: &Bench) {
     record(bench, 6);
     // The bulk has been due the longest.
     bench.database().execute(&[
@@ -75,7 +75,7 @@ fn the_more_urgent_is_claimed_first(bench: &Bench) {
     assert_eq!(normal, [3, 4, 6], "{users:?}");
 }
 
-fn a_row_that_cannot_be_read_keeps_no_other_from_being_claimed(bench: &Bench) {
+fn unreadable_row_does_not_block_claims(bench: &Bench) {
     record(bench, 5);
     bench.database().execute(&[
         "UPDATE sync_events SET id = 'no event id' WHERE user_id = 1",
@@ -110,7 +110,7 @@ fn steps(bench: &Bench) -> Vec<(String, i64, i64, Option<String>)> {
         .collect()
 }
 
-fn an_abandoned_attempt_counts_and_the_last_one_kills(bench: &Bench) {
+fn abandoned_attempt_counts_and_the_last_one_is_fatal(bench: &Bench) {
     record(bench, 1);
     let mut then = later();
     for retry_count in 0..=MAX_RETRIES {
@@ -155,7 +155,7 @@ fn an_abandoned_attempt_counts_and_the_last_one_kills(bench: &Bench) {
     bench.verified();
 }
 
-fn several_claimers_never_get_the_same_row(bench: &Bench) {
+fn concurrent_claims_never_share_a_row(bench: &Bench) {
     const ROWS: i64 = 240;
     record(bench, ROWS);
     let then = later();
@@ -185,7 +185,7 @@ fn several_claimers_never_get_the_same_row(bench: &Bench) {
     assert_eq!(bench.ask(|store| store.open_rows()), ROWS);
 }
 
-fn a_claim_passes_by_what_another_worker_is_busy_with(bench: &Bench) {
+fn claim_skips_locked_rows(bench: &Bench) {
     // One writer after the other.
     if let Database::Sqlite(_) = bench.database() {
         return;
@@ -211,7 +211,7 @@ fn failed(row: &LedgerRow, verdict: Verdict, error: &str) -> FailedAttempt {
     }
 }
 
-fn a_failed_attempt_is_written_down(bench: &Bench) {
+fn failed_attempt_is_recorded(bench: &Bench) {
     let error = format!("zu spät: 遅すぎる 🕰 \"'\\ $1 ? {}", "ü".repeat(2_000));
     let rows = record(bench, 3);
     let failed_at = now();
@@ -286,7 +286,7 @@ fn a_failed_attempt_is_written_down(bench: &Bench) {
     assert_eq!(row[2].text(), error);
 }
 
-fn a_failure_under_an_old_token_changes_nothing(bench: &Bench) {
+fn failure_with_an_old_token_changes_nothing(bench: &Bench) {
     let old = record(bench, 2);
     let new = claim(bench, later(), 10);
     let everything = "SELECT * FROM sync_events ORDER BY id";

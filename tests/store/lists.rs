@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use likewise::domain::{Action, Resource, ResourceType, Version};
-use likewise::store::Below;
+use likewise::store::Cursor;
 
 use super::bench::{Bench, comment, own};
 
 on_every_database!(
-    likers_and_likes_come_newest_first_page_after_page,
-    the_most_liked_come_first_page_after_page,
+    likers_and_likes_are_paged_newest_first,
+    top_list_is_paged_by_like_count,
 );
 
 /// Every page of a list, until one is empty.
@@ -25,7 +25,7 @@ fn pages<T: Clone>(mut page: impl FnMut(Option<&T>) -> Vec<T>) -> Vec<T> {
     }
 }
 
-fn likers_and_likes_come_newest_first_page_after_page(bench: &Bench) {
+fn likers_and_likes_are_paged_newest_first(bench: &Bench) {
     let mut events = Vec::new();
     for user in 1..=4 {
         for video in [1, 2, i64::MAX] {
@@ -47,7 +47,7 @@ fn likers_and_likes_come_newest_first_page_after_page(bench: &Bench) {
 
     let likers = |id| {
         pages(|last| {
-            let below = last.map_or(Below::TOP, |(user_id, version)| Below {
+            let below = last.map_or(Cursor::START, |(user_id, version)| Cursor {
                 version: Version(*version),
                 id: *user_id,
             });
@@ -66,7 +66,7 @@ fn likers_and_likes_come_newest_first_page_after_page(bench: &Bench) {
 
     let liked_by = |user, resource_type| {
         pages(|last| {
-            let below = last.map_or(Below::TOP, |(id, version)| Below {
+            let below = last.map_or(Cursor::START, |(id, version)| Cursor {
                 version: Version(*version),
                 id: *id,
             });
@@ -98,7 +98,7 @@ fn likers_and_likes_come_newest_first_page_after_page(bench: &Bench) {
     assert_eq!(bench.ask(|store| store.liked_total(9, video)), 0);
 }
 
-fn the_most_liked_come_first_page_after_page(bench: &Bench) {
+fn top_list_is_paged_by_like_count(bench: &Bench) {
     let likes = [(1, 2), (2, 3), (3, 2), (i64::MAX, 1)];
     let mut events = Vec::new();
     for (video, count) in likes {

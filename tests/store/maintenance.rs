@@ -1,14 +1,14 @@
-//! `inspect` and `mend`: what is wrong is found, in chunks of any size, and put right beside the live
+//! `inspect` and `repair`: what is wrong is found, in chunks of any size, and put right beside the live
 //! pipeline. `prune_*`: what goes, and that no promise goes with it.
 
 use std::collections::BTreeMap;
 
 use chrono::{TimeDelta, Utc};
-use likewise::admin::{AdminService, Ended, Runner};
+use likewise::admin::{AdminService, JobExit, Runner};
 use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies, PruneOptions};
 use likewise::domain::{Action, BehaviorEvent, BehaviorType, Resource, ResourceType};
 use likewise::domain::{JobKind, JobState};
-use likewise::store::{Discrepancy, Finding, Job, Mended, NewJob, Pass};
+use likewise::store::{Discrepancy, Finding, Job, NewJob, Pass, Repaired};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
@@ -16,17 +16,17 @@ use super::bench::{Bench, comment, foreign, history, like, now, own};
 use crate::support::seed;
 
 on_every_database!(
-    what_is_in_order_is_left_alone,
-    each_corruption_is_found_and_mended,
-    a_mended_like_and_its_count_are_committed_together,
-    random_corruptions_are_all_mended,
-    read_models_and_ledger_come_back_from_the_behaviors_alone,
-    a_repair_beside_the_live_pipeline_never_makes_a_state_wrong,
-    pruned_ledger_rows_are_missed_by_nobody,
-    pruned_behaviors_leave_what_the_read_models_stand_on,
+    consistent_data_is_left_unchanged,
+    each_corruption_is_found_and_repaired,
+    repaired_like_and_count_commit_together,
+    random_corruptions_are_all_repaired,
+    read_models_and_ledger_are_rebuilt_from_behaviors,
+    repair_beside_live_traffic_never_corrupts_a_state,
+    pruned_ledger_rows_are_not_missed,
+    pruned_behaviors_keep_the_read_models_valid,
     repair_leaves_no_count_below_zero,
     audit_resumes_where_it_stopped,
-    stopped_audit_job_is_resumed_by_the_next_worker,
+    stopped_audit_job_resumes_on_the_next_worker,
 );
 
 const PASSES: [Pass; 6] = [
@@ -52,8 +52,8 @@ fn inspect(bench: &Bench, pass: Pass, rows: usize) -> Vec<Discrepancy> {
     }
 }
 
-fn mend(bench: &Bench, found: &[Discrepancy]) -> Mended {
-    bench.ask(|store| store.mend(found, now()))
+fn repair(bench: &Bench, found: &[Discrepancy]) -> Repaired {
+    bench.ask(|store| store.repair(found, now()))
 }
 
 /// Mends pass by pass, as an audit does; answers what was found.
@@ -61,7 +61,7 @@ fn audit(bench: &Bench, rows: usize) -> Vec<Discrepancy> {
     let mut all = Vec::new();
     for pass in PASSES {
         let found = inspect(bench, pass, rows);
-        mend(bench, &found);
+        repair(bench, &found);
         all.extend(found);
     }
     all
@@ -81,8 +81,8 @@ fn complete(bench: &Bench, events: &[BehaviorEvent]) {
     bench.sync(&rows);
 }
 
-fn what_is_in_order_is_left_alone(bench: &Bench) {
-    let mut rng = seed::rng("what_is_in_order_is_left_alone");
+fn consistent_data_is_left_unchanged(bench: &Bench) {
+    let mut rng = seed::rng("consistent_data_is_left_unchanged");
     complete(bench, &history(300, &mut rng));
     // On its way, and behaviors that are no likes.
     bench.record(&[like(99, 7)]);
@@ -159,7 +159,7 @@ const PLANTED: [(&str, Finding); 14] = [
     ),
 ];
 
-fn each_corruption_is_found_and_mended(bench: &Bench) {
+fn each_corruption_is_found_and_repaired(bench: &Bench) {
     let video = Resource::video(7);
     complete(
         bench,
@@ -192,7 +192,7 @@ fn each_corruption_is_found_and_mended(bench: &Bench) {
 }
 
 /// Counts that equal their rows still do so after each repair, without another that counts anew.
-fn a_mended_like_and_its_count_are_committed_together(bench: &Bench) {
+fn repaired_like_and_count_commit_together(bench: &Bench) {
     let video = Resource::video(7);
     complete(
         bench,
@@ -208,8 +208,8 @@ fn a_mended_like_and_its_count_are_committed_together(bench: &Bench) {
     let counts = Pass::Counts(ResourceType::Video);
     assert_eq!(inspect(bench, counts, 10), []);
     let found = inspect(bench, Pass::Likes(ResourceType::Video), 10);
-    let mended = mend(bench, &found);
-    assert_eq!((mended.rows, mended.resources), (1, vec![video]));
+    let repaired = repair(bench, &found);
+    assert_eq!((repaired.rows, repaired.resources), (1, vec![video]));
     assert_eq!(inspect(bench, counts, 10), []);
     bench.verified();
 }
@@ -239,8 +239,8 @@ fn corrupt(bench: &Bench, rng: &mut SmallRng) {
     bench.database().execute(&[&statement]);
 }
 
-fn random_corruptions_are_all_mended(bench: &Bench) {
-    let mut rng = seed::rng("random_corruptions_are_all_mended");
+fn random_corruptions_are_all_repaired(bench: &Bench) {
+    let mut rng = seed::rng("random_corruptions_are_all_repaired");
     complete(bench, &history(400, &mut rng));
     for round in 0..4 {
         for _ in 0..15 {
@@ -253,8 +253,8 @@ fn random_corruptions_are_all_mended(bench: &Bench) {
     }
 }
 
-fn read_models_and_ledger_come_back_from_the_behaviors_alone(bench: &Bench) {
-    let mut rng = seed::rng("read_models_and_ledger_come_back_from_the_behaviors_alone");
+fn read_models_and_ledger_are_rebuilt_from_behaviors(bench: &Bench) {
+    let mut rng = seed::rng("read_models_and_ledger_are_rebuilt_from_behaviors");
     complete(bench, &history(400, &mut rng));
     let state = |table: &str| {
         bench
@@ -274,10 +274,10 @@ fn read_models_and_ledger_come_back_from_the_behaviors_alone(bench: &Bench) {
     bench.verified();
 }
 
-fn a_repair_beside_the_live_pipeline_never_makes_a_state_wrong(bench: &Bench) {
+fn repair_beside_live_traffic_never_corrupts_a_state(bench: &Bench) {
     let events = history(
         600,
-        &mut seed::rng("a_repair_beside_the_live_pipeline_never_makes_a_state_wrong"),
+        &mut seed::rng("repair_beside_live_traffic_never_corrupts_a_state"),
     );
     let database = bench.database();
     std::thread::scope(|scope| {
@@ -293,7 +293,7 @@ fn a_repair_beside_the_live_pipeline_never_makes_a_state_wrong(bench: &Bench) {
             })
             .collect();
         // Every pair and every count over and over, whether it looks wrong or not.
-        let mut rng = seed::rng("a_repair_beside_the_live_pipeline_never_makes_a_state_wrong");
+        let mut rng = seed::rng("repair_beside_live_traffic_never_corrupts_a_state");
         while workers.iter().any(|worker| !worker.is_finished()) {
             let mut suspects = Vec::new();
             for _ in 0..10 {
@@ -314,8 +314,8 @@ fn a_repair_beside_the_live_pipeline_never_makes_a_state_wrong(bench: &Bench) {
                     likewise::store::Subject::Resource(resource),
                 ));
             }
-            let mended = mend(bench, &suspects);
-            assert_eq!(mended.rows, 0, "nothing was wrong");
+            let repaired = repair(bench, &suspects);
+            assert_eq!(repaired.rows, 0, "nothing was wrong");
         }
         for worker in workers {
             worker.join().expect("a worker");
@@ -336,13 +336,10 @@ fn suspect(finding: Finding, subject: likewise::store::Subject) -> Discrepancy {
 
 const OLD: &str = "'2020-01-01 00:00:00'";
 
-fn pruned_ledger_rows_are_missed_by_nobody(bench: &Bench) {
+fn pruned_ledger_rows_are_not_missed(bench: &Bench) {
     complete(
         bench,
-        &history(
-            50,
-            &mut seed::rng("pruned_ledger_rows_are_missed_by_nobody"),
-        ),
+        &history(50, &mut seed::rng("pruned_ledger_rows_are_not_missed")),
     );
     bench.record(&[like(99, 7)]);
     bench.database().execute(&[
@@ -377,8 +374,8 @@ fn pruned_ledger_rows_are_missed_by_nobody(bench: &Bench) {
     );
 }
 
-fn pruned_behaviors_leave_what_the_read_models_stand_on(bench: &Bench) {
-    let mut rng = seed::rng("pruned_behaviors_leave_what_the_read_models_stand_on");
+fn pruned_behaviors_keep_the_read_models_valid(bench: &Bench) {
+    let mut rng = seed::rng("pruned_behaviors_keep_the_read_models_valid");
     complete(bench, &history(300, &mut rng));
     let video = Resource::video(1);
     bench.record(&[foreign(1, video, BehaviorType::View, 5, "feed")]);
@@ -422,7 +419,7 @@ fn repair_leaves_no_count_below_zero(bench: &Bench) {
     ]);
     let found = inspect(bench, Pass::Likes(ResourceType::Video), 100);
     assert_eq!(found.len(), 1, "{found:#?}");
-    mend(bench, &found);
+    repair(bench, &found);
     let count = || {
         bench
             .database()
@@ -435,7 +432,7 @@ fn repair_leaves_no_count_below_zero(bench: &Bench) {
         .execute(&["UPDATE like_counts SET like_count = -1"]);
     let found = inspect(bench, Pass::Counts(ResourceType::Video), 100);
     assert_eq!(found[0].found, "a count below zero");
-    mend(bench, &found);
+    repair(bench, &found);
     assert_eq!(count(), 3);
     bench.verified();
 }
@@ -458,7 +455,7 @@ fn audit_resumes_where_it_stopped(bench: &Bench) {
     of_users(bench, 200);
     let options = AuditOptions {
         chunk: 20,
-        patience: std::time::Duration::ZERO,
+        grace_period: std::time::Duration::ZERO,
         ..AuditOptions::new(false)
     };
     let audit = bench.wait(async {
@@ -516,7 +513,7 @@ fn job(bench: &Bench, id: &str) -> Job {
     bench.ask(|store| store.job(id)).expect("the job")
 }
 
-fn stopped_audit_job_is_resumed_by_the_next_worker(bench: &Bench) {
+fn stopped_audit_job_resumes_on_the_next_worker(bench: &Bench) {
     of_users(bench, 50);
     let id = audit_job(bench).id;
     // The first worker stops after two steps: behaviors and ledger are done.
@@ -528,7 +525,7 @@ fn stopped_audit_job_is_resumed_by_the_next_worker(bench: &Bench) {
             first.stop();
         }
     }));
-    assert_eq!(ended.expect("a run"), Some(Ended::Stopped));
+    assert_eq!(ended.expect("a run"), Some(JobExit::Stopped));
     let stopped = job(bench, &id);
     assert_eq!(stopped.state, JobState::Running);
     assert!(stopped.position.is_some());
@@ -537,7 +534,7 @@ fn stopped_audit_job_is_resumed_by_the_next_worker(bench: &Bench) {
     let ended = bench.wait(next.run_next(Some(&id), &mut |progress| {
         stages.push(progress.stage);
     }));
-    assert_eq!(ended.expect("a run"), Some(Ended::Finished));
+    assert_eq!(ended.expect("a run"), Some(JobExit::Finished));
     assert_eq!(stages, ["read models", "read models", "counts", "counts"]);
     let result = job(bench, &id).result.expect("a report");
     assert_eq!(result["checked"]["behaviors"], 50, "{result:#}");
@@ -599,7 +596,7 @@ fn audit_step_that_times_out_shrinks_and_gives_up() {
     };
     let id = audit_job(&bench).id;
     let (ended, seen) = run(id.clone());
-    assert_eq!(ended, Some(Ended::Finished));
+    assert_eq!(ended, Some(JobExit::Finished));
     assert!(seen.contains("with 1250 rows at once (1 of "), "{seen}");
     let job = job(&bench, &id);
     assert_eq!(job.state, JobState::Failed, "{job:#?}");

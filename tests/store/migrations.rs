@@ -41,7 +41,7 @@ fn each_database_has_the_same_tables_and_columns() {
 }
 
 #[test]
-fn migrating_again_runs_nothing() {
+fn second_migration_runs_nothing() {
     for kind in KINDS {
         let bench = Bench::new(kind);
         bench.record(&[super::bench::like(1, 1)]);
@@ -52,7 +52,7 @@ fn migrating_again_runs_nothing() {
 }
 
 #[test]
-fn processes_that_migrate_at_once_all_succeed() {
+fn concurrent_migrations_all_succeed() {
     for kind in [Kind::MariaDb, Kind::Postgres] {
         let setup = Setup::new().on(&Database::hosted(kind));
         let processes = [(); 3].map(|()| setup.launch(&["migrate"]));
@@ -69,12 +69,14 @@ fn processes_that_migrate_at_once_all_succeed() {
 
 /// Where each statement is committed on its own, it may be done and not noted.
 #[test]
-fn a_migration_that_was_killed_before_it_was_noted_is_run_again() {
+fn migration_killed_before_its_record_runs_again() {
     let bench = Bench::new(Some(Kind::MariaDb));
     let (database, noted) = (bench.database(), "__diesel_schema_migrations");
     let all = database.number(&format!("SELECT COUNT(*) FROM {noted}"));
     let rows = bench.record(&[super::bench::like(1, 1)]);
-    let before = database.columns();
+    let indexes = "SELECT CONCAT_WS('.', table_name, index_name, seq_in_index, column_name) \
+        FROM information_schema.statistics WHERE table_schema = DATABASE() ORDER BY 1";
+    let before = (database.columns(), database.texts(indexes));
     for left in 0..all {
         let last = all - left;
         database.execute(&[&format!(
@@ -83,10 +85,7 @@ fn a_migration_that_was_killed_before_it_was_noted_is_run_again() {
         let again = wait(store::migrate(&options(database))).expect("migrations");
         assert_eq!(again.len() as i64, last);
     }
-    assert_eq!(database.columns(), before);
-    let indexes = "SELECT COUNT(*) FROM information_schema.statistics \
-        WHERE table_schema = DATABASE() AND index_name LIKE 'sync_events_due%' AND seq_in_index = 1";
-    assert_eq!(database.number(indexes), 1);
+    assert_eq!((database.columns(), database.texts(indexes)), before);
     bench.sync(&rows);
     bench.verified();
 }
@@ -100,7 +99,7 @@ fn setups() -> [Setup; 3] {
 }
 
 #[test]
-fn services_that_start_at_once_on_a_new_database_are_all_ready() {
+fn concurrent_starts_on_a_new_database_become_ready() {
     for setup in setups() {
         let others = [(); 3].map(|()| setup.beside());
         let database = setup.database().clone();
@@ -167,23 +166,27 @@ fn held_lease_delays_migrations_until_it_expires() {
     }
 }
 
-/// Takes the last migration back, but for what it has done: as one that was killed before it was noted.
+/// Deletes the note of the last migration and keeps its table, as if it had been killed before it was noted.
 fn forget_last_migration(database: &Database) {
-    database.execute(&["DELETE FROM __diesel_schema_migrations WHERE version = '20261125000047'"]);
+    database.execute(&["DELETE FROM __diesel_schema_migrations WHERE version = '20261125000007'"]);
 }
 
 const NOTED: &str =
-    "SELECT COUNT(*) FROM __diesel_schema_migrations WHERE version = '20261125000047'";
+    "SELECT COUNT(*) FROM __diesel_schema_migrations WHERE version = '20261125000007'";
+
+/// Reverts the last migration.
+fn revert_last_migration(database: &Database) {
+    forget_last_migration(database);
+    database.execute(&["DROP TABLE idempotency_keys"]);
+}
 
 #[test]
-fn migrator_killed_in_a_statement_is_succeeded_by_another() {
+fn killed_migrator_is_replaced_by_another() {
     let setup = Setup::new().on(&Database::hosted(Kind::MariaDb));
     assert_eq!(setup.run(&["migrate"]).code, Some(0));
     let database = setup.database();
-    forget_last_migration(database);
-    database.execute(&["CREATE INDEX sync_events_created ON sync_events (created_at)"]);
-    // A transaction that has read the table keeps it from being changed.
-    let held = database.hold_rows("SELECT * FROM sync_events");
+    revert_last_migration(database);
+    let held = database.hold_table_name("idempotency_keys");
     let mut killed = setup.launch(&["migrate"]);
     until("the migration to wait for the table", PATIENCE, || {
         let waiting = "SELECT COUNT(*) FROM information_schema.processlist \
@@ -212,22 +215,20 @@ fn migrator_killed_in_a_statement_is_succeeded_by_another() {
     let ran = next.finish();
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(database.number(NOTED), 1);
-    let index = "SELECT COUNT(*) FROM information_schema.statistics \
-        WHERE table_schema = DATABASE() AND index_name = 'sync_events_created'";
-    assert_eq!(database.number(index), 0);
+    assert_eq!(
+        database.number("SELECT COUNT(version) FROM idempotency_keys"),
+        0
+    );
     setup.verify(0).holds();
 }
 
 #[test]
-fn migration_waits_for_locks_longer_than_the_service_does() {
+fn migration_waits_longer_for_locks_than_the_service() {
     let setup = Setup::new().on(&Database::hosted(Kind::Postgres));
     assert_eq!(setup.run(&["migrate"]).code, Some(0));
     let database = setup.database();
-    database.execute(&[
-        "DELETE FROM __diesel_schema_migrations WHERE version = '20261125000045'",
-        "DROP INDEX sync_events_failed",
-    ]);
-    let held = database.hold_writes();
+    revert_last_migration(database);
+    let held = database.hold_table_name("idempotency_keys");
     let mut process = setup.launch(&["migrate"]);
     until("the migration to wait for seven seconds", PATIENCE, || {
         let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
@@ -245,7 +246,7 @@ fn migration_waits_for_locks_longer_than_the_service_does() {
 }
 
 #[test]
-fn older_version_starts_beside_a_newer_one() {
+fn older_release_starts_beside_a_newer_one() {
     for setup in setups() {
         assert_eq!(setup.run(&["migrate"]).code, Some(0));
         let database = setup.database();
@@ -263,7 +264,7 @@ fn older_version_starts_beside_a_newer_one() {
 }
 
 #[test]
-fn tables_that_lack_a_migration_are_refused() {
+fn tables_that_lack_a_migration_are_rejected() {
     let setup = Setup::new();
     assert_eq!(setup.run(&["migrate"]).code, Some(0));
     forget_last_migration(setup.database());
@@ -282,6 +283,6 @@ fn failed_migration_is_named_and_stops_the_start() {
         .execute(&["CREATE TABLE video_likes (nothing BIGINT)"]);
     let ran = setup.run(&["serve"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("000004_create_video_likes"), "{ran:?}");
+    assert!(ran.stderr.contains("000003_create_read_models"), "{ran:?}");
     assert!(ran.stderr.contains("already exists"), "{ran:?}");
 }

@@ -13,14 +13,14 @@ use uuid::Uuid;
 use super::bench::{Bench, MAX_RETRIES, like, now};
 
 on_every_database!(
-    a_search_finds_what_every_part_of_the_filter_asks_for,
-    a_search_goes_on_where_the_page_before_ended,
-    the_record_of_an_event_has_all_that_happened_to_it,
-    a_retry_begins_anew_and_a_discard_ends_it,
-    a_job_takes_its_snapshot_and_nothing_else,
-    a_job_is_one_workers_and_a_cancelled_one_is_nobodys,
-    a_slot_has_one_job,
-    a_message_is_resolved_once,
+    search_applies_every_part_of_the_filter,
+    search_pages_follow_one_another,
+    event_history_is_complete,
+    retry_resets_and_discard_ends_a_row,
+    job_covers_exactly_its_snapshot,
+    job_has_one_worker_and_none_when_cancelled,
+    slot_holds_one_job,
+    quarantined_message_is_resolved_once,
 );
 
 /// Rows of users 1 to `rows`, all of which have failed once.
@@ -50,7 +50,7 @@ fn users(found: &[LedgerEntry]) -> BTreeSet<i64> {
     found.iter().map(|entry| entry.user_id).collect()
 }
 
-fn a_search_finds_what_every_part_of_the_filter_asks_for(bench: &Bench) {
+fn search_applies_every_part_of_the_filter(bench: &Bench) {
     failed(bench, 6, "100% of it: Lock_Wait ü!");
     let done = bench.record(&[like(7, 1), like(8, 2)]);
     bench.sync(&done);
@@ -113,7 +113,7 @@ fn a_search_finds_what_every_part_of_the_filter_asks_for(bench: &Bench) {
     assert_eq!(health.errors[0].rows, 6);
 }
 
-fn a_search_goes_on_where_the_page_before_ended(bench: &Bench) {
+fn search_pages_follow_one_another(bench: &Bench) {
     failed(bench, 25, "why");
     let mut seen = Vec::new();
     let mut after: Option<(DateTime<Utc>, String)> = None;
@@ -139,7 +139,7 @@ fn a_search_goes_on_where_the_page_before_ended(bench: &Bench) {
     assert_eq!(order, newest_first);
 }
 
-fn the_record_of_an_event_has_all_that_happened_to_it(bench: &Bench) {
+fn event_history_is_complete(bench: &Bench) {
     let mut event = like(1, 7);
     event.stream_sequence = Some(42);
     let rows = bench.record(&[event.clone()]);
@@ -187,7 +187,7 @@ fn ids(rows: &[LedgerRow]) -> Vec<String> {
     rows.iter().map(|row| row.event_id.to_string()).collect()
 }
 
-fn a_retry_begins_anew_and_a_discard_ends_it(bench: &Bench) {
+fn retry_resets_and_discard_ends_a_row(bench: &Bench) {
     let rows = failed(bench, 3, "why");
     let done = bench.record(&[like(9, 9)]);
     let all = [ids(&rows), ids(&done)].concat();
@@ -257,7 +257,7 @@ fn soon() -> DateTime<Utc> {
     now() + TimeDelta::seconds(30)
 }
 
-fn a_job_takes_its_snapshot_and_nothing_else(bench: &Bench) {
+fn job_covers_exactly_its_snapshot(bench: &Bench) {
     let rows = failed(bench, 20, "planted");
     let filter = LedgerFilter {
         error: Some("planted".to_owned()),
@@ -318,7 +318,7 @@ fn a_job_takes_its_snapshot_and_nothing_else(bench: &Bench) {
     assert!(bench.ask(|store| store.job(&job.id)).is_none());
 }
 
-fn a_job_is_one_workers_and_a_cancelled_one_is_nobodys(bench: &Bench) {
+fn job_has_one_worker_and_none_when_cancelled(bench: &Bench) {
     failed(bench, 10, "planted");
     let filter = LedgerFilter {
         status: Some(Status::Failed),
@@ -358,7 +358,7 @@ fn a_job_is_one_workers_and_a_cancelled_one_is_nobodys(bench: &Bench) {
     );
 }
 
-fn a_slot_has_one_job(bench: &Bench) {
+fn slot_holds_one_job(bench: &Bench) {
     assert!(make(bench, JobKind::Audit, None, Some("audit/1")).is_some());
     assert!(make(bench, JobKind::Audit, None, Some("audit/1")).is_none());
     assert!(make(bench, JobKind::Audit, None, Some("audit/2")).is_some());
@@ -389,7 +389,7 @@ fn a_slot_has_one_job(bench: &Bench) {
     assert!(job.finished_at.is_some());
 }
 
-fn a_message_is_resolved_once(bench: &Bench) {
+fn quarantined_message_is_resolved_once(bench: &Bench) {
     let message = |n: u128| QuarantinedEvent {
         id: Uuid::from_u128(n),
         stream_sequence: n as i64,

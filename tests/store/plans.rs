@@ -13,8 +13,8 @@ use crate::support::say;
 use crate::support::servers::Kind;
 
 on_every_database!(
-    no_statement_of_operators_scans_a_table,
-    narrow_search_goes_on_window_by_window,
+    admin_statements_scan_no_table,
+    narrow_search_continues_window_by_window,
 );
 
 /// Of which most are completed.
@@ -99,7 +99,7 @@ fn scans(database: &Database, plan: &[String], line: &str) -> bool {
     }
 }
 
-fn no_statement_of_operators_scans_a_table(bench: &Bench) {
+fn admin_statements_scan_no_table(bench: &Bench) {
     let database = bench.database();
     bulk::fill(database, ROWS - 400, 400);
     let sample = sample(bench);
@@ -115,7 +115,7 @@ fn no_statement_of_operators_scans_a_table(bench: &Bench) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn narrow_search_goes_on_window_by_window(bench: &Bench) {
+fn narrow_search_continues_window_by_window(bench: &Bench) {
     let database = bench.database();
     bulk::fill(database, ROWS, 0);
     let health = bench.ask(|store| store.ledger_health(now()));

@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::bench::{Bench, now};
 use crate::support::seed;
 
-on_every_database!(any_bytes_come_back_as_they_were);
+on_every_database!(any_bytes_round_trip);
 
-fn any_bytes_come_back_as_they_were(bench: &Bench) {
+fn any_bytes_round_trip(bench: &Bench) {
     let mut rng = seed::rng("quarantine");
     let mut random = vec![0; 100 * 1024];
     rng.fill(&mut random[..]);

@@ -9,15 +9,15 @@ use super::bench::{Bench, comment, foreign, later, lease_at, own, pair};
 use crate::support::database::Database;
 
 on_every_database!(
-    what_is_not_there_is_not_mentioned,
+    missing_pairs_are_left_out,
     pages_of_likes_follow_one_another,
-    the_pairs_recorded_last,
-    how_the_ledger_stands,
-    the_newest_version_is_found,
-    the_clock_of_a_server_is_measured,
+    recently_recorded_pairs_are_found,
+    ledger_summary_counts_every_status,
+    newest_version_is_found,
+    server_clock_is_measured,
 );
 
-fn what_is_not_there_is_not_mentioned(bench: &Bench) {
+fn missing_pairs_are_left_out(bench: &Bench) {
     bench.ask(|store| store.ping());
     let rows = bench.record(&[
         own(1, Resource::video(7), Action::Like, 17),
@@ -97,7 +97,7 @@ fn pages_of_likes_follow_one_another(bench: &Bench) {
     assert_eq!(comments.len(), 1);
 }
 
-fn the_pairs_recorded_last(bench: &Bench) {
+fn recently_recorded_pairs_are_found(bench: &Bench) {
     let video = Resource::video;
     let event = |user, video| own(user, video, Action::Like, 17);
     bench.record(&[event(1, video(1))]);
@@ -113,7 +113,7 @@ fn the_pairs_recorded_last(bench: &Bench) {
     assert!(last(0).is_empty());
 }
 
-fn how_the_ledger_stands(bench: &Bench) {
+fn ledger_summary_counts_every_status(bench: &Bench) {
     let summary = || bench.ask(|store| store.ledger_summary());
     let open = || bench.ask(|store| store.open_rows());
     assert_eq!((open(), summary()), (0, BTreeMap::new()));
@@ -132,7 +132,7 @@ fn how_the_ledger_stands(bench: &Bench) {
     );
 }
 
-fn the_newest_version_is_found(bench: &Bench) {
+fn newest_version_is_found(bench: &Bench) {
     let newest = |limit| bench.ask(|store| store.newest_version(limit));
     assert_eq!(newest(10), Version::NEVER);
     for version in [5, 900, 17] {
@@ -142,7 +142,7 @@ fn the_newest_version_is_found(bench: &Bench) {
     assert_eq!(newest(1), Version(17));
 }
 
-fn the_clock_of_a_server_is_measured(bench: &Bench) {
+fn server_clock_is_measured(bench: &Bench) {
     bench.ask(|store| store.measure_clock());
     let skew = bench.ask(|store| Box::pin(async { Ok(store.clock_skew()) }));
     let now = bench.ask(|store| Box::pin(async { Ok(store.now()) }));

@@ -11,16 +11,16 @@ use super::bench::{Bench, MAX_RETRIES, comment, foreign, later, lease_at, like, 
 use crate::support::seed;
 
 on_every_database!(
-    again_changes_nothing,
-    of_other_content_the_first_stands,
-    whatever_differs_conflicts,
-    the_same_from_elsewhere_is_no_conflict,
-    what_the_ledger_says_has_the_effect,
-    an_id_that_stands_for_a_view_takes_no_like,
-    a_thousand_with_any_text,
-    several_recorders_of_the_same_events,
-    times_are_timestamps_in_utc,
-    nothing_is_half_written,
+    recording_again_changes_nothing,
+    first_content_of_an_event_id_stands,
+    any_different_field_conflicts,
+    same_event_from_elsewhere_is_no_conflict,
+    ledger_status_decides_the_effect,
+    event_id_of_a_view_takes_no_like,
+    thousand_events_with_any_text_are_recorded,
+    concurrent_recorders_record_events_once,
+    times_are_stored_in_utc,
+    failed_recording_writes_nothing,
 );
 
 fn sorted(mut rows: Vec<LedgerRow>) -> Vec<LedgerRow> {
@@ -28,7 +28,7 @@ fn sorted(mut rows: Vec<LedgerRow>) -> Vec<LedgerRow> {
     rows
 }
 
-fn again_changes_nothing(bench: &Bench) {
+fn recording_again_changes_nothing(bench: &Bench) {
     let video = Resource::video(7);
     let events = [
         like(1, 7),
@@ -59,7 +59,7 @@ fn sizes(behaviors: i64, ledger: i64) -> [(&'static str, i64); 2] {
     [("user_behaviors", behaviors), ("sync_events", ledger)]
 }
 
-fn of_other_content_the_first_stands(bench: &Bench) {
+fn first_content_of_an_event_id_stands(bench: &Bench) {
     let first = foreign(1, Resource::video(7), BehaviorType::Like, 17, "feed");
     let born = [LedgerRow::born(&first, MAX_RETRIES).expect("a like event")];
     let other = [BehaviorEvent {
@@ -83,7 +83,7 @@ fn of_other_content_the_first_stands(bench: &Bench) {
 }
 
 /// Each single thing that two events under one id can differ in, in one batch and in two.
-fn whatever_differs_conflicts(bench: &Bench) {
+fn any_different_field_conflicts(bench: &Bench) {
     type Change = fn(&mut BehaviorEvent);
     let changes: [Change; 7] = [
         |event| event.user_id += 1,
@@ -123,7 +123,7 @@ fn whatever_differs_conflicts(bench: &Bench) {
 }
 
 /// Who sends an event, and where it is in the stream, is no part of its content.
-fn the_same_from_elsewhere_is_no_conflict(bench: &Bench) {
+fn same_event_from_elsewhere_is_no_conflict(bench: &Bench) {
     let first = own(1, Resource::video(7), Action::Like, 17);
     let again = BehaviorEvent {
         source: Source::Foreign("feed".into()),
@@ -166,7 +166,7 @@ fn the_same_from_elsewhere_is_no_conflict(bench: &Bench) {
 }
 
 /// A worker that holds something else than the ledger says changes nothing.
-fn what_the_ledger_says_has_the_effect(bench: &Bench) {
+fn ledger_status_decides_the_effect(bench: &Bench) {
     let rows = bench.record(&[like(1, 7), like(2, 7)]);
     let mut forged = rows.clone();
     forged[0].action = Action::Unlike;
@@ -192,7 +192,7 @@ fn what_the_ledger_says_has_the_effect(bench: &Bench) {
 }
 
 /// In one batch or in two, a like under the id of a view is refused, and is no like event.
-fn an_id_that_stands_for_a_view_takes_no_like(bench: &Bench) {
+fn event_id_of_a_view_takes_no_like(bench: &Bench) {
     let video = Resource::video(7);
     for user_id in 1..=2 {
         let view = foreign(user_id, video, BehaviorType::View, 17, "another");
@@ -214,7 +214,7 @@ fn an_id_that_stands_for_a_view_takes_no_like(bench: &Bench) {
     bench.verified();
 }
 
-fn a_thousand_with_any_text(bench: &Bench) {
+fn thousand_events_with_any_text_are_recorded(bench: &Bench) {
     let source = "源 🙂 \"quoted\" 'too' \\ $1 ? \n\t\u{1} ü";
     let start = Utc::now().timestamp_micros();
     let events: Vec<_> = (1..=1_000)
@@ -240,7 +240,7 @@ fn a_thousand_with_any_text(bench: &Bench) {
 }
 
 /// As workers do to whom the same messages are delivered twice.
-fn several_recorders_of_the_same_events(bench: &Bench) {
+fn concurrent_recorders_record_events_once(bench: &Bench) {
     const WORKERS: usize = 3;
     const ROUNDS: i64 = 4;
     let mut rng = seed::rng("recorders");
@@ -280,7 +280,7 @@ fn several_recorders_of_the_same_events(bench: &Bench) {
     bench.had_no_deadlock();
 }
 
-fn times_are_timestamps_in_utc(bench: &Bench) {
+fn times_are_stored_in_utc(bench: &Bench) {
     bench.record(&[like(1, 7)]);
     for (table, column) in [
         ("sync_events", "created_at"),
@@ -298,7 +298,7 @@ fn times_are_timestamps_in_utc(bench: &Bench) {
     }
 }
 
-fn nothing_is_half_written(bench: &Bench) {
+fn failed_recording_writes_nothing(bench: &Bench) {
     let too_long = BehaviorEvent {
         source: Source::Foreign("x".repeat(300)),
         ..like(2, 7)

@@ -14,12 +14,12 @@ use crate::support::database::Value;
 use crate::support::seed;
 
 on_every_database!(
-    any_order_any_batches_and_any_duplicates,
-    several_workers_over_the_same_pairs,
-    workers_that_meet_on_resources_in_different_orders,
-    a_completion_under_an_old_token_changes_nothing,
-    a_dead_event_has_no_effect_whoever_still_works_on_it,
-    an_unlike_keeps_its_row_and_an_older_like_does_not_come_back,
+    sync_is_independent_of_order_batches_and_duplicates,
+    concurrent_workers_share_pairs_without_deadlock,
+    workers_lock_resources_without_deadlock,
+    completion_with_an_old_token_changes_nothing,
+    dead_event_has_no_effect_on_any_worker,
+    unlike_keeps_its_row_against_older_likes,
 );
 
 /// What the events add up to.
@@ -72,7 +72,7 @@ fn batches(rows: &[LedgerRow], rng: &mut SmallRng) -> Vec<Vec<LedgerRow>> {
     batches
 }
 
-fn any_order_any_batches_and_any_duplicates(bench: &Bench) {
+fn sync_is_independent_of_order_batches_and_duplicates(bench: &Bench) {
     let mut rng = seed::rng("fold");
     let mut events = Vec::new();
     for _ in 0..4 {
@@ -94,7 +94,7 @@ fn any_order_any_batches_and_any_duplicates(bench: &Bench) {
     assert!(bench.sync(&[]).states.is_empty());
 }
 
-fn several_workers_over_the_same_pairs(bench: &Bench) {
+fn concurrent_workers_share_pairs_without_deadlock(bench: &Bench) {
     const WORKERS: usize = 4;
     let mut rng = seed::rng("workers");
     let mut events = Vec::new();
@@ -120,7 +120,7 @@ fn several_workers_over_the_same_pairs(bench: &Bench) {
 }
 
 /// Each worker's own events, on resources that all of them share and that none has a count of yet.
-fn workers_that_meet_on_resources_in_different_orders(bench: &Bench) {
+fn workers_lock_resources_without_deadlock(bench: &Bench) {
     const WORKERS: i64 = 4;
     let mut rng = seed::rng("resources");
     let version = Utc::now().timestamp_micros();
@@ -151,7 +151,7 @@ fn workers_that_meet_on_resources_in_different_orders(bench: &Bench) {
     bench.had_no_deadlock();
 }
 
-fn a_completion_under_an_old_token_changes_nothing(bench: &Bench) {
+fn completion_with_an_old_token_changes_nothing(bench: &Bench) {
     let event = own(1, Resource::video(7), Action::Like, 17);
     let old = bench.record(&[event]);
     let new = bench.ask(|store| store.claim(lease_at(later()), 10)).rows;
@@ -175,7 +175,7 @@ fn a_completion_under_an_old_token_changes_nothing(bench: &Bench) {
 }
 
 /// A worker that hangs while others try in vain, and an event that is delivered again once it is dead.
-fn a_dead_event_has_no_effect_whoever_still_works_on_it(bench: &Bench) {
+fn dead_event_has_no_effect_on_any_worker(bench: &Bench) {
     let video = Resource::video(7);
     let event = own(1, video, Action::Like, 17);
     let neighbour = own(2, video, Action::Like, 18);
@@ -200,7 +200,7 @@ fn a_dead_event_has_no_effect_whoever_still_works_on_it(bench: &Bench) {
     bench.verified();
 }
 
-fn an_unlike_keeps_its_row_and_an_older_like_does_not_come_back(bench: &Bench) {
+fn unlike_keeps_its_row_against_older_likes(bench: &Bench) {
     let video = Resource::video(7);
     let like = bench.record(&[own(1, video, Action::Like, 1_000_000)]);
     let unlike = bench.record(&[own(1, video, Action::Unlike, 2_000_000)]);

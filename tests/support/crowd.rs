@@ -183,6 +183,16 @@ impl Diary {
             .collect()
     }
 
+    /// The videos of requests that were not answered.
+    pub fn unanswered_videos(&self) -> BTreeSet<i64> {
+        let is_unanswered = |wish: &Wish| matches!(wish.outcome, Outcome::Unanswered(_));
+        let pairs = self.0.iter();
+        pairs
+            .filter(|(_, wishes)| wishes.iter().any(is_unanswered))
+            .map(|((_, video), _)| *video)
+            .collect()
+    }
+
     /// The states that a pair may be in now: what was last acknowledged, or one of those wishes after
     /// it of which nobody knows.
     pub fn allowed(wishes: &[Wish]) -> BTreeSet<bool> {

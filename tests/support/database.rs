@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
 
 use diesel::backend::Backend;
 use diesel::connection::SimpleConnection;
@@ -21,7 +22,7 @@ use diesel_async::{AsyncConnection, AsyncMysqlConnection, AsyncPgConnection};
 use tokio::runtime::Runtime;
 
 use super::servers::{Kind, Server};
-use super::{runtime, wait};
+use super::{PATIENCE, runtime, until, wait};
 
 /// Every table.
 pub const TABLES: [&str; 7] = [
@@ -270,6 +271,40 @@ impl Database {
         }
     }
 
+    /// Makes every other connection that creates this table wait until the answer is dropped. The table must
+    /// not exist. SQLite has no such lock.
+    #[track_caller]
+    pub fn hold_table_name(&self, table: &str) -> HeldWrites {
+        let runtime = runtime();
+        match self {
+            Self::Sqlite(_) => panic!("SQLite has no locks on names"),
+            Self::MariaDb(Hosted { url, .. }) => {
+                let create = format!("CREATE TABLE {table} AS SELECT SLEEP(600) AS slept");
+                let mut connection = runtime.block_on(mysql(url));
+                let creating = std::thread::spawn(move || {
+                    // Ends with an error, because it is killed.
+                    let _ = runtime.block_on(connection.batch_execute(&create));
+                });
+                let sleeping = "SELECT id FROM information_schema.processlist \
+                    WHERE db = DATABASE() AND state = 'User sleep'";
+                let id = until("the table to be created", PATIENCE, || {
+                    match self.rows(sleeping).as_slice() {
+                        [row] => Ok(row[0].number()),
+                        rows => Err(format!("{rows:?}")),
+                    }
+                });
+                HeldWrites::Creating(self.clone(), id, Some(creating))
+            }
+            Self::Postgres(Hosted { url, .. }) => {
+                let create = format!("BEGIN; CREATE TABLE {table} (held BIGINT)");
+                let mut connection = runtime.block_on(postgres(url));
+                let created = runtime.block_on(connection.batch_execute(&create));
+                created.expect("the table");
+                HeldWrites::Postgres(connection, runtime)
+            }
+        }
+    }
+
     /// From now on, refuses every row of `video_likes` for this user: the one bad row of a batch.
     pub fn refuse_likes_of(&self, user: i64, why: &str) {
         self.refuse_likes_with_code(user, why, "45000", "P0001");
@@ -385,6 +420,8 @@ pub enum HeldWrites {
     Sqlite(SqliteConnection),
     MariaDb(AsyncMysqlConnection, Runtime),
     Postgres(AsyncPgConnection, Runtime),
+    /// A connection of MariaDB that creates a table, by its id, and its thread.
+    Creating(Database, i64, Option<JoinHandle<()>>),
 }
 
 impl Drop for HeldWrites {
@@ -396,6 +433,12 @@ impl Drop for HeldWrites {
             }
             Self::Postgres(connection, runtime) => {
                 runtime.block_on(connection.batch_execute("ROLLBACK"))
+            }
+            Self::Creating(database, id, creating) => {
+                database.execute(&[&format!("KILL QUERY {id}")]);
+                let ended = creating.take().map_or(Ok(()), JoinHandle::join);
+                assert!(ended.is_ok() || std::thread::panicking(), "{ended:?}");
+                Ok(())
             }
         };
         assert!(

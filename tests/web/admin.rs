@@ -57,7 +57,7 @@ fn actors_are_shown_in_the_order_of_the_flow() {
 }
 
 #[test]
-fn a_mailbox_shows_what_waits_and_for_how_long() {
+fn mailbox_shows_depth_and_oldest_wait() {
     let service = Setup::new().start();
     let client = service.client();
     let held = service.database().hold_writes();
@@ -86,7 +86,7 @@ fn a_mailbox_shows_what_waits_and_for_how_long() {
 }
 
 #[test]
-fn with_an_admin_token_nobody_gets_in_without_it() {
+fn admin_token_is_required_once_configured() {
     let service = Setup::new()
         .set("LIKEWISE_ADMIN_TOKEN", "a secret of operators")
         .set("LIKEWISE_FAULT_INJECTION", true)
@@ -138,7 +138,7 @@ fn with_an_admin_token_nobody_gets_in_without_it() {
 }
 
 #[test]
-fn faults_cannot_be_provoked_unless_that_is_enabled() {
+fn fault_injection_must_be_enabled() {
     let service = Setup::new().start();
     let client = service.client();
     for actor in ["cache_writer", "behavior_recorder", "nobody"] {
@@ -223,7 +223,7 @@ fn odd_requests() -> Vec<(&'static str, String, String)> {
 }
 
 #[test]
-fn no_database_takes_odd_values_for_a_fault_of_its_own() {
+fn unusual_values_are_no_database_failure() {
     for setup in [
         Setup::new(),
         Setup::new().on(&Database::hosted(Kind::MariaDb)),
@@ -244,7 +244,7 @@ fn no_database_takes_odd_values_for_a_fault_of_its_own() {
 }
 
 #[test]
-fn an_operator_is_named_in_printable_characters() {
+fn operator_name_is_printable() {
     let service = Setup::new().start();
     let client = service.client();
     for name in ["a\tb", "\t", "\u{e9}", ""] {
@@ -255,7 +255,7 @@ fn an_operator_is_named_in_printable_characters() {
 }
 
 #[test]
-fn a_job_that_prunes_what_nothing_is_old_enough_for_ends_and_harms_nobody() {
+fn prune_job_without_old_rows_deletes_nothing() {
     let service = Setup::new().start();
     let client = service.client();
     client.like(1, 7);

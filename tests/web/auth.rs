@@ -100,7 +100,7 @@ fn refused(answer: &Answer, status: u16, code: &str, what: &str) {
 }
 
 #[test]
-fn a_token_that_is_no_good_is_refused_and_nothing_is_written() {
+fn invalid_token_is_rejected_and_nothing_is_written() {
     let provider = Provider::new();
     let stranger = Provider::new();
     let service = with_services(with_provider(&provider)).start();
@@ -338,7 +338,7 @@ fn a_token_that_is_no_good_is_refused_and_nothing_is_written() {
 }
 
 #[test]
-fn a_good_token_of_each_algorithm_is_the_user_that_it_names() {
+fn valid_token_of_each_algorithm_names_the_user() {
     let provider = Provider::new();
     let service = with_provider(&provider).start();
     let client = service.client();
@@ -400,7 +400,7 @@ fn a_good_token_of_each_algorithm_is_the_user_that_it_names() {
 }
 
 #[test]
-fn a_token_that_expires_is_refused_from_then_on_even_if_it_was_remembered() {
+fn expired_token_is_rejected_even_if_cached() {
     let service = with_secret().start();
     let client = service.client();
     // Less than the leeway of 30 seconds is left.
@@ -417,7 +417,7 @@ fn a_token_that_expires_is_refused_from_then_on_even_if_it_was_remembered() {
 }
 
 #[test]
-fn a_service_acts_for_the_user_that_it_names_in_both_modes() {
+fn service_acts_for_the_named_user_in_both_modes() {
     for setup in [Setup::new(), with_secret()] {
         let service = with_services(setup.set("LIKEWISE_FAULT_INJECTION", true)).start();
         let client = service.client();
@@ -461,7 +461,7 @@ fn a_service_acts_for_the_user_that_it_names_in_both_modes() {
 }
 
 #[test]
-fn it_does_not_start_with_a_sign_in_that_would_not_be_safe() {
+fn unsafe_sign_in_settings_fail_startup() {
     let base = || Setup::new().set("LIKEWISE_AUTH_MODE", "jwt");
     let aimed = || base().set("LIKEWISE_JWT_AUDIENCE", AUDIENCE);
     let with_file = |variable: &str, text: &str| {
@@ -527,7 +527,7 @@ fn it_does_not_start_with_a_sign_in_that_would_not_be_safe() {
 }
 
 #[test]
-fn a_secret_in_a_file_does_as_well_and_it_may_listen_on_any_address() {
+fn secret_file_allows_any_listen_address() {
     let setup = Setup::new()
         .set("LIKEWISE_HTTP_ADDR", "0.0.0.0:0")
         .set("LIKEWISE_AUTH_MODE", "jwt")
@@ -547,7 +547,7 @@ fn a_secret_in_a_file_does_as_well_and_it_may_listen_on_any_address() {
 }
 
 #[test]
-fn a_token_of_the_command_opens_what_it_was_made_for() {
+fn generated_token_grants_its_scopes() {
     let setup = Setup::new();
     let arguments = [
         "token",

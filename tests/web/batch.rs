@@ -25,7 +25,7 @@ fn behavior(user: i64, resource_type: &str, id: i64, behavior: &str) -> Value {
 }
 
 #[test]
-fn each_behavior_has_a_result_and_a_bad_one_leaves_the_others_alone() {
+fn invalid_behavior_of_a_batch_fails_alone() {
     let service = Setup::new().start();
     let client = service.client();
     let mut text_id = behavior(1, "video", 7, "like");
@@ -78,7 +78,7 @@ fn each_behavior_has_a_result_and_a_bad_one_leaves_the_others_alone() {
 }
 
 #[test]
-fn what_is_no_batch_is_refused_and_changes_nothing() {
+fn invalid_batch_is_rejected_and_changes_nothing() {
     let service = Setup::new().start();
     let client = service.client();
     let good = behavior(1, "video", 7, "like");
@@ -118,7 +118,7 @@ fn what_is_no_batch_is_refused_and_changes_nothing() {
 /// As many as can be, with several of one pair in one request: the last one of each wins, and every one of
 /// them is an event.
 #[test]
-fn the_last_behavior_of_a_pair_wins_in_requests_as_large_as_can_be() {
+fn last_behavior_of_a_pair_wins_in_the_largest_batch() {
     let mut rng = seed::rng("the_last_behavior_of_a_pair_wins");
     for setup in [Setup::new(), Setup::on_parts(Kind::MariaDb)] {
         let service = setup.start();
@@ -152,7 +152,7 @@ fn the_last_behavior_of_a_pair_wins_in_requests_as_large_as_can_be() {
 }
 
 #[test]
-fn only_a_service_that_may_write_for_anybody_may_send_a_batch() {
+fn batch_requires_the_scope_to_write_for_any_user() {
     let service = with_services(with_secret()).start();
     let client = service.client();
     let body = json!({"behaviors": [behavior(1, "video", 7, "like")]}).to_string();

@@ -42,7 +42,7 @@ fn trickle(service: &Service, start: &str, rest: &str) -> (Option<RawAnswer>, Du
 }
 
 #[test]
-fn slow_clients_are_cut_off() {
+fn slow_client_is_disconnected_and_stores_nothing() {
     let service = Setup::new().start();
     let head = format!("PUT {PATH} HTTP/1.1\r\nHost: localhost\r\nX-User-Id: 42\r\n");
     let cases = [
@@ -96,7 +96,7 @@ fn slow_clients_are_cut_off() {
 }
 
 #[test]
-fn oversized_requests_are_refused() {
+fn oversized_requests_are_rejected() {
     let service = Setup::new().start();
     let client = service.client();
     let long = |bytes| "x".repeat(bytes);
@@ -145,7 +145,7 @@ fn oversized_requests_are_refused() {
 }
 
 #[test]
-fn timed_out_like_still_takes_effect() {
+fn timed_out_request_still_finishes_its_like() {
     let service = Setup::new()
         .set("LIKEWISE_REQUEST_TIMEOUT_SECONDS", 1)
         .start();
@@ -175,7 +175,7 @@ fn timed_out_like_still_takes_effect() {
 }
 
 #[test]
-fn client_that_takes_no_answer_is_cut_off() {
+fn client_that_takes_no_answer_is_disconnected() {
     // More than the socket buffers of both sides hold.
     const REQUESTS: usize = 30;
     let service = Setup::new().start();

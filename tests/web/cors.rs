@@ -16,7 +16,7 @@ fn preflight(client: &Client, origin: &str, method: &str, headers: &str) -> Answ
 }
 
 #[test]
-fn without_origins_no_page_may_call() {
+fn no_cross_origin_call_without_configured_origins() {
     let service = Setup::new().start();
     let client = service.client();
     assert_eq!(preflight(&client, ORIGIN, "PUT", "x-user-id").status, 405);
@@ -31,7 +31,7 @@ fn without_origins_no_page_may_call() {
 }
 
 #[test]
-fn pages_of_the_configured_origins_may_call_and_others_may_not() {
+fn only_configured_origins_may_call() {
     let service = Setup::new()
         .set(
             "LIKEWISE_CORS_ORIGINS",

@@ -87,7 +87,7 @@ fn is_untouched(service: &Service) {
 }
 
 #[test]
-fn bodies_that_are_not_json_are_refused() {
+fn non_json_bodies_are_rejected() {
     let service = Setup::new().start();
     let client = service.client();
     for request in WRITES.into_iter().filter(|(_, _, body)| !body.is_empty()) {
@@ -160,7 +160,7 @@ const FOREIGN: [&[(&str, &str)]; 6] = [
 ];
 
 #[test]
-fn pages_of_other_sites_change_nothing() {
+fn cross_site_pages_change_nothing() {
     let setups = [Setup::new(), with_secret()].map(|setup| {
         setup
             .set("LIKEWISE_FAULT_INJECTION", true)
@@ -185,7 +185,7 @@ fn pages_of_other_sites_change_nothing() {
 }
 
 #[test]
-fn pages_of_other_sites_read_no_data_without_sign_in() {
+fn cross_site_pages_read_nothing_without_sign_in() {
     let service = Setup::new().start();
     let client = service.client();
     for headers in FOREIGN {
@@ -212,7 +212,7 @@ fn pages_of_other_sites_read_no_data_without_sign_in() {
 }
 
 #[test]
-fn own_pages_and_those_of_allowed_origins_may_call() {
+fn own_pages_and_allowed_origins_may_call() {
     let service = Setup::new().set("LIKEWISE_CORS_ORIGINS", APP).start();
     let client = service.client();
     let own = service.url();
@@ -246,7 +246,7 @@ fn own_pages_and_those_of_allowed_origins_may_call() {
 }
 
 #[test]
-fn hosts_that_are_not_configured_are_refused() {
+fn unconfigured_hosts_are_rejected() {
     let port = |service: &Service| service.address().port();
     let service = Setup::new().start();
     let client = service.client();
@@ -331,7 +331,7 @@ const PROXIES: [(&str, &str); 6] = [
 ];
 
 #[test]
-fn a_proxy_without_a_token_is_nobody() {
+fn proxy_without_a_token_is_unauthenticated() {
     let setup = Setup::new().set("LIKEWISE_FAULT_INJECTION", true);
     // That its word on addresses is believed makes it no user.
     let service = setup.set("LIKEWISE_TRUSTED_PROXIES", "127.0.0.1").start();
@@ -364,7 +364,7 @@ fn a_proxy_without_a_token_is_nobody() {
 }
 
 #[test]
-fn a_proxy_with_a_token_may_do_what_the_token_allows() {
+fn proxy_with_a_token_has_the_token_scopes() {
     let service = with_services(Setup::new()).start();
     let client = service.client();
     for (token, request, status) in [
@@ -400,7 +400,7 @@ fn behind_a_gateway() -> Service {
 }
 
 #[test]
-fn the_documented_gateway_lets_users_like_as_themselves_alone() {
+fn documented_gateway_binds_likes_to_the_user() {
     let service = behind_a_gateway();
     let gateway = Gateway::before(&service);
     let client = gateway.recommended();
@@ -461,7 +461,7 @@ fn the_documented_gateway_lets_users_like_as_themselves_alone() {
 }
 
 #[test]
-fn a_careless_gateway_opens_nothing() {
+fn careless_gateway_grants_nothing() {
     let service = Setup::new().start();
     let gateway = Gateway::before(&service);
     for client in [gateway.bare(), gateway.telling()] {
@@ -479,7 +479,7 @@ fn a_careless_gateway_opens_nothing() {
 }
 
 #[test]
-fn answers_are_not_sniffed_and_not_cached() {
+fn responses_forbid_sniffing_and_caching() {
     let service = Setup::new()
         .set("LIKEWISE_CORS_ORIGINS", APP)
         .set("LIKEWISE_REQUEST_TIMEOUT_SECONDS", 1)
@@ -548,7 +548,7 @@ fn ask_for_everything(client: &Client) -> Vec<(String, Answer)> {
 }
 
 #[test]
-fn answers_quote_no_database_text_and_the_log_does() {
+fn database_text_is_in_the_log_and_not_in_answers() {
     let service = Setup::new().start();
     let client = service.client();
     const TABLES: [&str; 5] = [
@@ -590,7 +590,7 @@ fn answers_quote_no_database_text_and_the_log_does() {
 }
 
 #[test]
-fn answers_do_not_say_where_a_lost_database_is() {
+fn answers_hide_the_address_of_the_database() {
     let mut server = Server::start(Kind::MariaDb);
     let port = server
         .url()

@@ -7,7 +7,7 @@ use crate::support::service::Setup;
 use crate::support::{PATIENCE, until};
 
 #[test]
-fn healthz_says_that_the_process_answers() {
+fn healthz_reports_liveness() {
     let service = Setup::new().start();
     let answer = service.client().get("/healthz");
     assert_eq!(answer.status, 200);
@@ -18,7 +18,7 @@ fn healthz_says_that_the_process_answers() {
 }
 
 #[test]
-fn readyz_says_what_is_up() {
+fn readyz_lists_dependencies() {
     let service = Setup::new().start();
     let answer = service.client().get("/readyz");
     assert_eq!(answer.status, 200);
@@ -47,7 +47,7 @@ fn readyz_says_what_is_up() {
 }
 
 #[test]
-fn readyz_is_not_ready_while_the_database_cannot_take_a_like() {
+fn readyz_fails_while_the_database_cannot_write() {
     let service = Setup::new().start();
     let (client, database) = (service.client(), service.database());
     assert_eq!(client.get("/readyz").status, 200);
@@ -85,7 +85,7 @@ fn readyz_is_not_ready_while_the_database_cannot_take_a_like() {
 }
 
 #[test]
-fn metrics_count_what_happens() {
+fn metrics_count_likes() {
     let service = Setup::new().set("LIKEWISE_FAULT_INJECTION", true).start();
     let client = service.client();
     for user in 1..=3 {

@@ -47,7 +47,7 @@ fn refused(answer: &Answer, status: u16) {
 }
 
 #[test]
-fn old_clients_like_and_unlike_videos_and_comments_and_list_what_they_like() {
+fn legacy_clients_like_unlike_and_list() {
     let service = Setup::new().start();
     let client = service.client();
     for video in 1..=5 {
@@ -91,7 +91,7 @@ fn old_clients_like_and_unlike_videos_and_comments_and_list_what_they_like() {
 }
 
 #[test]
-fn what_goes_wrong_comes_in_the_envelope_too() {
+fn legacy_errors_use_the_envelope() {
     let service = Setup::new().start();
     let client = service.client();
     for body in [
@@ -122,7 +122,7 @@ fn what_goes_wrong_comes_in_the_envelope_too() {
 }
 
 #[test]
-fn old_clients_sign_in_like_new_ones() {
+fn legacy_clients_sign_in_like_new_ones() {
     let service = with_secret().start();
     let client = service.client();
     let body = json!({"video_id": 7, "action_type": "1"}).to_string();

@@ -29,7 +29,7 @@ fn is_untouched(service: &Service) {
 }
 
 #[test]
-fn a_comment_is_liked_like_a_video_and_apart_from_it() {
+fn comment_likes_are_separate_from_video_likes() {
     let service = Setup::new().start();
     let client = service.client();
     let path = "/v1/comments/7/like";
@@ -53,7 +53,7 @@ fn a_comment_is_liked_like_a_video_and_apart_from_it() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn invalid_ids_are_rejected() {
     let service = Setup::new().start();
     let client = service.client();
     for method in ["PUT", "DELETE", "GET"] {
@@ -95,7 +95,7 @@ fn what_cannot_be_is_refused() {
 }
 
 #[test]
-fn what_is_not_there_is_not_found_and_what_it_cannot_do_is_named() {
+fn unknown_path_is_404_and_wrong_method_is_405() {
     let service = Setup::new().start();
     let client = service.client();
     for path in [
@@ -133,7 +133,7 @@ fn what_is_not_there_is_not_found_and_what_it_cannot_do_is_named() {
 }
 
 #[test]
-fn a_body_is_read_to_its_end_up_to_its_limit() {
+fn body_is_read_to_its_limit() {
     let service = Setup::new().start();
     let client = service.client();
     let too_large = vec![b'x'; 256 * 1024 + 1];
@@ -166,7 +166,7 @@ fn head(header: &str) -> Vec<u8> {
 }
 
 #[test]
-fn half_a_request_stores_nothing() {
+fn incomplete_request_stores_nothing() {
     let service = Setup::new().start();
     let with_length = head("Content-Length: 100");
     let half_body = [&with_length[..], &[b'x'; 50]].concat();
@@ -220,7 +220,7 @@ fn half_a_request_stores_nothing() {
 }
 
 #[test]
-fn what_is_not_http_is_refused() {
+fn non_http_input_is_rejected() {
     let service = Setup::new().start();
     for garbage in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],

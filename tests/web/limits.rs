@@ -19,7 +19,7 @@ fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
 }
 
 #[test]
-fn a_user_who_asks_too_often_is_refused_and_others_are_not() {
+fn rate_limit_applies_to_one_user() {
     let service = Setup::new()
         .set("LIKEWISE_RATE_LIMIT_USER", "3/3000")
         .start();
@@ -65,7 +65,7 @@ fn a_user_who_asks_too_often_is_refused_and_others_are_not() {
 }
 
 #[test]
-fn who_waits_as_told_may_ask_again() {
+fn retry_after_allows_the_next_request() {
     let service = Setup::new().set("LIKEWISE_RATE_LIMIT_USER", "2/2").start();
     let client = service.client();
     let refused = until("a refusal", PATIENCE, || {
@@ -89,7 +89,7 @@ fn who_waits_as_told_may_ask_again() {
 }
 
 #[test]
-fn an_address_is_the_peers_unless_a_trusted_proxy_says_otherwise() {
+fn client_address_is_the_peer_or_from_a_trusted_proxy() {
     let limited = || with_services(Setup::new()).set("LIKEWISE_RATE_LIMIT_ADDRESS", "2/2000");
     // In mode `none` a proxy needs a token.
     let from = |address| {
@@ -128,7 +128,7 @@ fn an_address_is_the_peers_unless_a_trusted_proxy_says_otherwise() {
 }
 
 #[test]
-fn a_service_that_writes_for_anyone_is_not_limited_and_one_that_reads_is() {
+fn only_services_that_write_are_exempt_from_limits() {
     let setup = Setup::new().set("LIKEWISE_RATE_LIMIT_USER", "2/2000");
     let entry = |name: &str, scope: &str| {
         let hash = sha256(&format!("lkw_{name}"));

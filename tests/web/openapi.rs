@@ -43,7 +43,7 @@ fn filled(path: &str) -> String {
 }
 
 #[test]
-fn what_is_documented_is_served_and_no_other_method_is() {
+fn exactly_the_documented_methods_are_served() {
     let service = Setup::new().set("LIKEWISE_FAULT_INJECTION", true).start();
     let client = service.client();
     let operations = operations(&document(&client));
@@ -69,7 +69,7 @@ fn what_is_documented_is_served_and_no_other_method_is() {
 }
 
 #[test]
-fn the_document_is_openapi_3_1_and_its_examples_are_as_their_schemas_say() {
+fn document_is_valid_openapi_with_valid_examples() {
     let setup = Setup::new();
     let service = setup.start();
     let document = document(&service.client());
@@ -82,7 +82,7 @@ fn the_document_is_openapi_3_1_and_its_examples_are_as_their_schemas_say() {
 }
 
 #[test]
-fn a_worker_documents_what_it_serves() {
+fn worker_documents_its_own_routes() {
     let service = Setup::new().start_as(&["serve", "--role", "worker"]);
     let client = service.client();
     let operations = operations(&document(&client));
@@ -96,7 +96,7 @@ fn a_worker_documents_what_it_serves() {
 }
 
 #[test]
-fn the_document_says_who_is_asked_for_what() {
+fn document_names_security_per_route() {
     let security = |setup: Setup| {
         let service = setup.start();
         let client = service.client();
@@ -153,7 +153,7 @@ fn the_document_says_who_is_asked_for_what() {
 }
 
 #[test]
-fn the_page_loads_nothing_from_elsewhere() {
+fn docs_page_loads_nothing_external() {
     let service = Setup::new().start();
     let client = service.client();
     let page = client.get("/docs");

@@ -74,22 +74,22 @@ fn fuzz_open(test: &str, setup: Setup) {
 }
 
 #[test]
-fn without_sign_in_every_answer_is_one_that_is_documented() {
+fn fuzzed_answers_are_documented_embedded() {
     fuzz_open("fuzz_embedded", Setup::new());
 }
 
 #[test]
-fn with_all_parts_every_answer_is_one_that_is_documented() {
+fn fuzzed_answers_are_documented_on_mariadb_stack() {
     fuzz_open("fuzz_mariadb", Setup::on_parts(Kind::MariaDb));
 }
 
 #[test]
-fn on_postgres_every_answer_is_one_that_is_documented() {
+fn fuzzed_answers_are_documented_on_postgres() {
     fuzz_open("fuzz_postgres", Setup::on_parts(Kind::Postgres));
 }
 
 #[test]
-fn with_sign_in_every_answer_is_one_that_is_documented() {
+fn fuzzed_answers_are_documented_with_sign_in() {
     const NOTHING: &Known<'_> = &[];
     let service = with_limits(Setup::new())
         .set("LIKEWISE_AUTH_MODE", "jwt")
@@ -110,7 +110,7 @@ fn with_sign_in_every_answer_is_one_that_is_documented() {
 }
 
 #[test]
-fn who_asks_too_often_is_answered_as_documented() {
+fn fuzzed_answers_are_documented_under_rate_limit() {
     let service = Setup::new()
         .set("LIKEWISE_RATE_LIMIT_USER", "2/3000")
         .set("LIKEWISE_RATE_LIMIT_ADDRESS", "100/3000")

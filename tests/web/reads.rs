@@ -28,7 +28,7 @@ fn videos(count: i64) -> String {
 }
 
 #[test]
-fn what_no_page_can_have_is_refused() {
+fn invalid_status_requests_are_rejected() {
     let service = Setup::new().start();
     let client = service.client();
     let item = |item| json!({ "items": [item] }).to_string();
@@ -91,7 +91,7 @@ fn what_no_page_can_have_is_refused() {
 }
 
 #[test]
-fn what_no_list_can_be_asked_is_refused() {
+fn invalid_list_requests_are_rejected() {
     let service = Setup::new().start();
     let client = service.client();
     for user in 1..=3 {
@@ -172,7 +172,7 @@ fn what_no_list_can_be_asked_is_refused() {
 }
 
 #[test]
-fn signed_in_a_users_likes_are_for_that_user_and_for_services_that_may_read() {
+fn private_likes_need_the_user_or_a_reading_service() {
     let service = with_services(with_secret()).start();
     let client = service.client();
     let token = hs256(SECRET.as_bytes(), &claims(1));
@@ -223,7 +223,7 @@ fn signed_in_a_users_likes_are_for_that_user_and_for_services_that_may_read() {
 }
 
 #[test]
-fn without_the_database_there_are_no_lists_and_a_page_is_never_guessed() {
+fn without_database_lists_fail_and_nothing_is_guessed() {
     let stack = Stack::start();
     let mut database = Server::start(Kind::MariaDb);
     let service = stack.setup().on(&Database::first_of(&database)).start();

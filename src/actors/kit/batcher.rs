@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_batch_gathers_while_one_is_in_flight() {
+    fn next_batch_fills_while_one_is_in_flight() {
         let mut batcher = batcher([1]);
         let (first, lane) = batcher.next_batch().expect("a lone item goes at once");
         assert_eq!(first, [1]);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_bounded_and_keep_the_order() {
+    fn batches_are_bounded_and_keep_order() {
         let mut batcher = batcher([4, 4, 4, 50, 1]);
         let batches: Vec<_> =
             std::iter::from_fn(|| batcher.next_batch().map(|(batch, _)| batch)).collect();

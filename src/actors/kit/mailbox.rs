@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn the_bound_holds_however_often_the_mailbox_is_cloned() {
+    async fn cloned_mailboxes_share_one_capacity() {
         let mailbox = mailbox(4);
         let taken = (0..100)
             .filter(|_| mailbox.clone().ask(Work(1)).is_ok())
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn the_bound_counts_weight_and_work_in_progress() {
+    async fn capacity_counts_weight_and_work_in_progress() {
         let mailbox = mailbox(10);
         assert!(mailbox.ask(Work(8)).is_ok());
         assert!(mailbox.ask(Work(3)).is_err());
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn the_oldest_wait_is_that_of_the_oldest_parcel_not_done() {
+    async fn oldest_wait_is_that_of_the_oldest_open_envelope() {
         let mailbox = mailbox(10);
         assert_eq!(mailbox.gauge().oldest(), None);
         let first = mailbox.ask(Work(1)).expect("room");
@@ -416,14 +416,14 @@ mod tests {
     }
 
     #[actix::test]
-    async fn an_asker_who_goes_away_does_not_cancel_the_work() {
+    async fn dropped_caller_does_not_cancel_the_work() {
         let mailbox = mailbox(10);
         drop(mailbox.ask(Work(1)).expect("room"));
         assert_eq!(mailbox.addr().send(Finish).await, Ok(1));
     }
 
     #[actix::test]
-    async fn room_that_was_taken_and_not_used_leaves_the_mailbox_idle() {
+    async fn unused_reservation_leaves_the_mailbox_idle() {
         let mailbox = mailbox(10);
         let slot = mailbox.reserve(10).expect("room");
         let idle = mailbox.gauge().idle();
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn waiting_for_room_ends_when_there_is_some() {
+    async fn waiting_for_capacity_ends_when_it_is_free() {
         let mailbox = mailbox(1);
         let first = mailbox.ask(Work(1)).expect("room");
         let (second, done) = tokio::join!(mailbox.ask_or_wait(Work(1)), async {

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_is_had_by_one_and_given_back_by_whatever_ends_it() {
+    fn permit_is_exclusive_and_released_on_drop() {
         let turn = Turn::default();
         let taken = turn.take();
         assert!(taken.is_some() && turn.take().is_none() && turn.is_taken());

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::ledger::FilterArgs;
 use super::{EventId, Failure, operator, print_json};
-use crate::admin::{AdminError, AdminService, Counted, Ended, JobAnswer, JobRequest, Runner};
+use crate::admin::{AdminError, AdminService, Counted, JobAnswer, JobExit, JobRequest, Runner};
 use crate::domain::JobKind;
 use crate::store::{Job, LedgerFilter};
 
@@ -200,7 +200,7 @@ async fn follow(admin: &AdminService, job: &Job) -> Result<(), Failure> {
                 shown.set_position(progress.done);
             })
             .await?;
-        if ended == Some(Ended::Finished) {
+        if ended == Some(JobExit::Finished) {
             break;
         }
         let now = admin.job(&job.id).await?;

@@ -10,7 +10,7 @@ macro_rules! sql_idempotency {
                 requests: &[KeyedRequest],
                 now: DateTime<Utc>,
                 lease_until: DateTime<Utc>,
-            ) -> Result<Vec<Begun>, StoreError> {
+            ) -> Result<Vec<Started>, StoreError> {
                 let s = &self.statements.idempotency;
                 let mut rows: Vec<_> = requests
                     .iter()
@@ -48,10 +48,10 @@ macro_rules! sql_idempotency {
                 for request in requests {
                     let Some(found) = kept.get_mut(&request.id) else {
                         // It was pruned in between: as good as a key that lapses at once.
-                        begun.push(Begun::InProgress);
+                        begun.push(Started::InProgress);
                         continue;
                     };
-                    let (outcome, is_taken) = found.begin(request, now, lease_until);
+                    let (outcome, is_taken) = found.start(request, now, lease_until);
                     begun.push(outcome);
                     if is_taken {
                         taken.push((
@@ -74,7 +74,7 @@ macro_rules! sql_idempotency {
             async fn end_requests_on(
                 &self,
                 connection: &mut $connection,
-                ended: &[Ended],
+                ended: &[StoredResponse],
                 now: DateTime<Utc>,
             ) -> Result<(), StoreError> {
                 let mut rows: Vec<_> = ended
@@ -109,8 +109,8 @@ macro_rules! sql_idempotency {
                 requests: &'a [KeyedRequest],
                 now: DateTime<Utc>,
                 lease_until: DateTime<Utc>,
-            ) -> StoreFuture<'a, Vec<Begun>> {
-                transact!(self, $begin, |connection| self.begin_requests_on(
+            ) -> StoreFuture<'a, Vec<Started>> {
+                old_transact!(self, $begin, |connection| self.begin_requests_on(
                     connection,
                     requests,
                     now,
@@ -120,10 +120,10 @@ macro_rules! sql_idempotency {
 
             fn end_requests<'a>(
                 &'a self,
-                ended: &'a [Ended],
+                ended: &'a [StoredResponse],
                 now: DateTime<Utc>,
             ) -> StoreFuture<'a, ()> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .end_requests_on(connection, ended, now))
             }
 
@@ -132,7 +132,7 @@ macro_rules! sql_idempotency {
                 before: DateTime<Utc>,
                 limit: usize,
             ) -> StoreFuture<'_, usize> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .prune_requests_on(connection, before, limit))
             }
         }

@@ -23,7 +23,7 @@ macro_rules! sql_lists {
             fn likers(
                 &self,
                 resource: Resource,
-                below: Below,
+                below: Cursor,
                 limit: usize,
             ) -> StoreFuture<'_, Vec<(Pair, Version)>> {
                 within!(&self.readers, self.timeout, |connection| async {
@@ -37,7 +37,7 @@ macro_rules! sql_lists {
                 &self,
                 user_id: UserId,
                 resource_type: ResourceType,
-                below: Below,
+                below: Cursor,
                 limit: usize,
             ) -> StoreFuture<'_, Vec<(Pair, Version)>> {
                 within!(&self.readers, self.timeout, |connection| async {

@@ -53,12 +53,12 @@ macro_rules! sql_maintenance {
                 }
             }
 
-            async fn mend_on(
+            async fn repair_on(
                 &self,
                 connection: &mut $connection,
                 found: &[Discrepancy],
                 now: DateTime<Utc>,
-            ) -> Result<Mended, StoreError> {
+            ) -> Result<Repaired, StoreError> {
                 let events = |finding| -> Vec<_> {
                     found
                         .iter()
@@ -69,12 +69,12 @@ macro_rules! sql_maintenance {
                         })
                         .collect()
                 };
-                let mut mended = Mended::default();
+                let mut repaired = Repaired::default();
                 let unlisted = events(Finding::MissingLedgerRow);
                 let unfounded = events(Finding::MissingBehavior);
                 let broken = events(Finding::BrokenLedgerRow);
                 let s = &self.statements.maintenance;
-                mended.rows += unlisted.len() + unfounded.len() + broken.len();
+                repaired.rows += unlisted.len() + unfounded.len() + broken.len();
                 if !broken.is_empty() {
                     let params = [Param::rows(&broken), Param::time(now)];
                     Self::execute(connection, &s.mend_ledger, &params).await?;
@@ -122,15 +122,15 @@ macro_rules! sql_maintenance {
                         _ => None,
                     })
                     .collect();
-                mended.rows += self.refold_on(connection, &pairs, &counts, now).await?;
-                mended.resources = pairs
+                repaired.rows += self.refold_on(connection, &pairs, &counts, now).await?;
+                repaired.resources = pairs
                     .iter()
                     .map(|pair| pair.resource)
                     .chain(counts)
                     .collect::<BTreeSet<_>>()
                     .into_iter()
                     .collect();
-                Ok(mended)
+                Ok(repaired)
             }
 
             /// Makes the rows of these pairs what their events add up to, and counts these resources
@@ -382,13 +382,13 @@ macro_rules! sql_maintenance {
                     .inspect_on(connection, chunk))
             }
 
-            fn mend<'a>(
+            fn repair<'a>(
                 &'a self,
                 found: &'a [Discrepancy],
                 now: DateTime<Utc>,
-            ) -> StoreFuture<'a, Mended> {
-                transact!(self, $begin, |connection| self
-                    .mend_on(connection, found, now))
+            ) -> StoreFuture<'a, Repaired> {
+                old_transact!(self, $begin, |connection| self
+                    .repair_on(connection, found, now))
             }
 
             fn open_pairs<'a>(&'a self, pairs: &'a [Pair]) -> StoreFuture<'a, Vec<Pair>> {
@@ -417,7 +417,7 @@ macro_rules! sql_maintenance {
             }
 
             fn prune_ledger(&self, before: DateTime<Utc>, limit: usize) -> StoreFuture<'_, usize> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .prune_ledger_on(connection, before, limit))
             }
 
@@ -454,7 +454,7 @@ macro_rules! sql_maintenance {
                 &'a self,
                 behaviors: &'a [ArchivedBehavior],
             ) -> StoreFuture<'a, ()> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .prune_behaviors_on(connection, behaviors))
             }
         }

@@ -24,7 +24,6 @@ pub(super) mod prelude {
     pub(in crate::store) use std::time::{Duration, Instant};
 
     pub(in crate::store) use chrono::{DateTime, TimeDelta, Utc};
-    pub(in crate::store) use deadpool::managed::Pool;
     pub(in crate::store) use diesel::migration::{Migration, MigrationSource};
     pub(in crate::store) use diesel::{Connection, QueryableByName};
     pub(in crate::store) use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
@@ -40,30 +39,26 @@ pub(super) mod prelude {
     };
 
     pub(in crate::store) use crate::domain::{
-        Begun, BehaviorEvent, Claim, DatabaseClock, Fold, JobKind, JobState, KeyedRequest,
-        LedgerRow, LikeCount, Pair, Priority, Resource, ResourceType, Status, UserId, Version,
-        VersionedState,
+        Claim, DatabaseClock, Fold, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount, Pair,
+        Priority, Resource, ResourceType, Started, Status, UserId, Version, VersionedState,
     };
     pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
-    pub(in crate::store) use crate::store::connection::{
-        Condition, INSPECT_TIMEOUTS, Lender, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT,
-        in_transaction, lock_wait, pool, transact, within,
-    };
     pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
-    pub(in crate::store) use crate::store::idempotency::{Ended, IdempotencyKeys};
+    pub(in crate::store) use crate::store::gate::Gate;
+    pub(in crate::store) use crate::store::idempotency::{IdempotencyKeys, StoredResponse};
     pub(in crate::store) use crate::store::idempotency_rows::KeptRow;
-    pub(in crate::store) use crate::store::lists::{Below, Lists};
+    pub(in crate::store) use crate::store::lists::{Cursor, Lists};
     pub(in crate::store) use crate::store::maintenance::{
-        ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Mended, Pass, Position, Prunable,
-        Sizes, Subject,
+        ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Pass, Position, Prunable,
+        Repaired, Sizes, Subject,
     };
     pub(in crate::store) use crate::store::maintenance_rows::{
         BehaviorRow, BoundRow, CountFindingRow, EventFindingRow, IdRow, JournaledRow,
         LikeFindingRow, LikesRow, chunk_params, position_param, restored_columns,
     };
     pub(in crate::store) use crate::store::migrate::{
-        Gate, LeaseLost, LeaseStatements, MigrationLease, Target, lost, migration_error,
+        LeaseLost, LeaseStatements, MigrationLease, Target, lost, migration_error,
     };
     pub(in crate::store) use crate::store::operations::{
         BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
@@ -73,6 +68,10 @@ pub(super) mod prelude {
     pub(in crate::store) use crate::store::operations_rows::{
         BehaviorEntryRow, ErrorRow, HistoryRow, JobRow, LedgerEntryRow, MOST_ERRORS, MOST_HISTORY,
         MomentRow, PlaceRow, QuarantineEntryRow, intervention_columns,
+    };
+    pub(in crate::store) use crate::store::pool::{
+        INSPECT_TIMEOUTS, Pool, Pools, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT,
+        connections, lock_wait, old_in_transaction, old_transact, within,
     };
     pub(in crate::store) use crate::store::rows::{
         CountRow, DifferenceRow, EventRow, LeaseRow, PairRow, Param, QuarantinedRow, Query,
@@ -87,7 +86,7 @@ pub(super) mod prelude {
         COUNTED_EXACTLY, LEDGER, Statement, Statements,
     };
     pub(in crate::store) use crate::store::{
-        Check, Claimed, FailedAttempt, Found, Lease, Maintenance, Operations, QuarantinedEvent,
-        Recorded, Sample, Settled, Store, StoreFuture, StoreOptions, Verification,
+        Check, Claimed, FailedAttempt, Found, Lease, Maintenance, OldStore, Operations,
+        QuarantinedEvent, Sample, Settled, StoreFuture, StoreOptions, Verification,
     };
 }

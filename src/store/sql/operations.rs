@@ -443,7 +443,7 @@ macro_rules! sql_operations {
                 event_ids: &'a [String],
                 intervention: &'a Intervention,
             ) -> StoreFuture<'a, Vec<LedgerRow>> {
-                transact!(self, $begin, |connection| self.intervene_on(
+                old_transact!(self, $begin, |connection| self.intervene_on(
                     connection,
                     event_ids,
                     intervention
@@ -468,7 +468,7 @@ macro_rules! sql_operations {
                 filter: Option<&'a LedgerFilter>,
             ) -> StoreFuture<'a, Option<Job>> {
                 within!(&self.writers, SNAPSHOT_TIMEOUT, |connection| async {
-                    in_transaction!(
+                    old_in_transaction!(
                         $begin,
                         connection,
                         self.create_job_on(connection, job, filter)
@@ -508,7 +508,7 @@ macro_rules! sql_operations {
                 now: DateTime<Utc>,
                 until: DateTime<Utc>,
             ) -> StoreFuture<'a, Option<Job>> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .claim_job_on(connection, id, now, until))
             }
 
@@ -519,7 +519,7 @@ macro_rules! sql_operations {
                 limit: usize,
                 until: DateTime<Utc>,
             ) -> StoreFuture<'a, Option<JobStep>> {
-                transact!(self, $begin, |connection| self.step_job_on(
+                old_transact!(self, $begin, |connection| self.step_job_on(
                     connection,
                     job,
                     intervention,
@@ -534,7 +534,7 @@ macro_rules! sql_operations {
                 report: &'a JobReport,
                 now: DateTime<Utc>,
             ) -> StoreFuture<'a, bool> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .report_job_on(connection, job, report, now))
             }
 
@@ -543,12 +543,12 @@ macro_rules! sql_operations {
                 id: &'a str,
                 now: DateTime<Utc>,
             ) -> StoreFuture<'a, Option<Job>> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .cancel_job_on(connection, id, now))
             }
 
             fn prune_jobs(&self, before: DateTime<Utc>, limit: usize) -> StoreFuture<'_, usize> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .prune_jobs_on(connection, before, limit))
             }
 
@@ -589,7 +589,7 @@ macro_rules! sql_operations {
                 operator: &'a str,
                 now: DateTime<Utc>,
             ) -> StoreFuture<'a, bool> {
-                transact!(self, $begin, |connection| self.resolve_on(
+                old_transact!(self, $begin, |connection| self.resolve_on(
                     connection,
                     (id, resolution, operator),
                     now

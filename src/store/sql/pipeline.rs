@@ -6,34 +6,28 @@ macro_rules! sql_store {
     ($store:ident, $connection:ty, $dialect:expr, $begin:ident, $kind:literal) => {
         /// The store over this database.
         pub(super) struct $store {
-            readers: Lender<AsyncDieselConnectionManager<$connection>>,
-            writers: Lender<AsyncDieselConnectionManager<$connection>>,
-            prober: Lender<AsyncDieselConnectionManager<$connection>>,
+            readers: Pool<AsyncDieselConnectionManager<$connection>>,
+            writers: Pool<AsyncDieselConnectionManager<$connection>>,
+            prober: Pool<AsyncDieselConnectionManager<$connection>>,
             statements: Statements,
-            clock: DatabaseClock,
+            clock: Arc<DatabaseClock>,
             timeout: Duration,
         }
 
         impl $store {
-            /// A store over these pools, which may be one and the same.
-            fn new(
-                readers: Pool<AsyncDieselConnectionManager<$connection>>,
-                writers: Pool<AsyncDieselConnectionManager<$connection>>,
+            /// A store over these pools.
+            pub(super) fn new(
+                pools: &Pools<AsyncDieselConnectionManager<$connection>>,
+                clock: &Arc<DatabaseClock>,
                 timeout: Duration,
-                gate: Arc<Gate>,
             ) -> Self {
-                let condition = Condition::new();
-                let lender = |pool| match $dialect.in_process() {
-                    true => Lender::new(pool, &condition, &gate).never_giving_up(),
-                    false => Lender::new(pool, &condition, &gate),
-                };
-                let readers = lender(readers);
+                let pools = pools.clone();
                 Self {
-                    prober: readers.asking_always(),
-                    readers,
-                    writers: lender(writers),
+                    prober: pools.prober,
+                    readers: pools.readers,
+                    writers: pools.writers,
                     statements: Statements::new(&$dialect),
-                    clock: DatabaseClock::default(),
+                    clock: Arc::clone(clock),
                     timeout,
                 }
             }
@@ -74,74 +68,6 @@ macro_rules! sql_store {
             ) -> Result<i64, StoreError> {
                 let rows: Vec<TotalRow> = Self::load(connection, statement, &[]).await?;
                 Ok(rows.iter().map(|row| row.total).sum())
-            }
-
-            async fn record_on(
-                &self,
-                connection: &mut $connection,
-                events: &[&BehaviorEvent],
-                lease: Lease,
-            ) -> Result<Recorded, StoreError> {
-                let mut rows: Vec<_> = events
-                    .iter()
-                    .enumerate()
-                    .map(|(place, event)| {
-                        (
-                            id_text(event.event_id),
-                            event.user_id,
-                            event.resource.resource_type.as_str(),
-                            event.resource.id,
-                            event.behavior.as_str(),
-                            event.version,
-                            event.source.name(),
-                            time_text(event.occurred_at),
-                            event.stream_sequence,
-                            place,
-                        )
-                    })
-                    .collect();
-                // In one order everywhere: of two workers that are given the same messages, one waits
-                // for the other, and neither for its own tail. Of one id, the first in the batch comes first.
-                rows.sort_by(|one, other| one.0.cmp(&other.0));
-                let params = [
-                    Param::rows(&rows),
-                    Param::time(lease.now),
-                    Param::time(lease.until()),
-                    Param::Number(lease.max_retries.into()),
-                ];
-                let recorded =
-                    Self::affect(connection, &self.statements.insert_behaviors, &params).await?;
-                let likes = events.iter().filter(|event| event.action().is_some());
-                let likes = likes.count();
-                // An id may have been used before if fewer rows are new than were sent. Where the database
-                // also counts the rows that were there already, the ledger tells: it takes only like events
-                // that equal their behavior.
-                let mut is_used = if $dialect.counts_only_new_rows() {
-                    recorded < events.len()
-                } else {
-                    likes < events.len()
-                };
-                if likes > 0 {
-                    let listed =
-                        Self::affect(connection, &self.statements.insert_ledger, &params).await?;
-                    is_used |= listed < likes;
-                }
-                let mut conflicts = BTreeSet::new();
-                if is_used {
-                    let found: Vec<TotalRow> =
-                        Self::load(connection, &self.statements.conflicts, &params[..1]).await?;
-                    conflicts.extend(found.iter().map(|row| row.total as usize));
-                }
-                let rows = events
-                    .iter()
-                    .enumerate()
-                    .filter(|(place, _)| !conflicts.contains(place))
-                    .filter_map(|(_, event)| LedgerRow::born(event, lease.max_retries))
-                    .collect();
-                Ok(Recorded {
-                    rows,
-                    conflicts: conflicts.into_iter().collect(),
-                })
             }
 
             async fn sync_on(
@@ -388,6 +314,7 @@ macro_rules! sql_store {
                 // Until its worker could renew it again, a lease that ran out says nothing of the worker.
                 let excused_until = self
                     .writers
+                    .condition
                     .impaired_at()
                     .map(|impaired| impaired + lease.renew_every());
                 let excuses = |row: &EventRow| {
@@ -563,7 +490,7 @@ macro_rules! sql_store {
         sql_lists!($store, $connection);
         sql_idempotency!($store, $connection, $begin);
 
-        impl Store for $store {
+        impl OldStore for $store {
             fn ping(&self) -> StoreFuture<'_, ()> {
                 Box::pin(async move {
                     let pinged = within!(&self.prober, self.timeout, |connection| async {
@@ -604,30 +531,12 @@ macro_rules! sql_store {
                 })
             }
 
-            fn newest_version(&self, limit: usize) -> StoreFuture<'_, Version> {
-                within!(&self.readers, self.timeout, |connection| async {
-                    let params = [Param::limit(limit)];
-                    let statement = &self.statements.newest_version;
-                    let rows: Vec<TotalRow> = Self::load(connection, statement, &params).await?;
-                    Ok(Version(rows.iter().map(|row| row.total).sum()))
-                })
-            }
-
-            fn record<'a>(
-                &'a self,
-                events: &'a [&'a BehaviorEvent],
-                lease: Lease,
-            ) -> StoreFuture<'a, Recorded> {
-                transact!(self, $begin, |connection| self
-                    .record_on(connection, events, lease))
-            }
-
             fn sync<'a>(
                 &'a self,
                 rows: &'a [LedgerRow],
                 now: DateTime<Utc>,
             ) -> StoreFuture<'a, Settled> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .sync_on(connection, rows, now))
             }
 
@@ -636,17 +545,17 @@ macro_rules! sql_store {
                 attempts: &'a [FailedAttempt],
                 now: DateTime<Utc>,
             ) -> StoreFuture<'a, ()> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .fail_on(connection, attempts, now))
             }
 
             fn claim(&self, lease: Lease, limit: usize) -> StoreFuture<'_, Claimed> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .claim_on(connection, lease, limit))
             }
 
             fn renew<'a>(&'a self, rows: &'a [LedgerRow], lease: Lease) -> StoreFuture<'a, ()> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .renew_on(connection, rows, lease))
             }
 
@@ -672,26 +581,8 @@ macro_rules! sql_store {
                 })
             }
 
-            fn likes_after(
-                &self,
-                resource_type: ResourceType,
-                (user_id, resource_id): (UserId, i64),
-                limit: usize,
-            ) -> StoreFuture<'_, Vec<(Pair, VersionedState)>> {
-                within!(&self.readers, self.timeout, |connection| async {
-                    let params = [
-                        Param::Number(user_id),
-                        Param::Number(resource_id),
-                        Param::limit(limit),
-                    ];
-                    let statement = &self.statements.likes(resource_type).after;
-                    let rows: Vec<StateRow> = Self::load(connection, statement, &params).await?;
-                    Ok(rows.iter().map(|row| row.state(resource_type)).collect())
-                })
-            }
-
             fn quarantine<'a>(&'a self, events: &'a [QuarantinedEvent]) -> StoreFuture<'a, ()> {
-                transact!(self, $begin, |connection| self
+                old_transact!(self, $begin, |connection| self
                     .quarantine_on(connection, events))
             }
 
@@ -727,7 +618,7 @@ macro_rules! sql_store {
                     {
                         return Err(connection.explain(error).await);
                     }
-                    in_transaction!(transaction, connection, async {
+                    old_in_transaction!(transaction, connection, async {
                         if let Some(statement) = $dialect.in_snapshot() {
                             connection.batch_execute(statement).await?;
                         }

@@ -3,9 +3,12 @@
 /// Defines `open` and `connect_to_migrate` for a database that runs as a server, in a file that says how to
 /// `establish` a connection of the service and `establish_to_migrate` one that may wait for locks.
 macro_rules! sql_server {
-    ($store:ident, $connection:ty) => {
-        /// A store that connects when it is used, once the gate is open.
-        pub(super) fn open(options: &StoreOptions, gate: Arc<Gate>) -> Result<$store, StoreError> {
+    ($connection:ty) => {
+        /// Pools that connect when they are used, once the gate is open.
+        pub(super) fn open(
+            options: &StoreOptions,
+            gate: &Arc<Gate>,
+        ) -> Result<Pools<AsyncDieselConnectionManager<$connection>>, StoreError> {
             let mut config = ManagerConfig::default();
             // A connection that the server has dropped meanwhile is noticed before it is used.
             config.recycling_method = RecyclingMethod::Verified;
@@ -15,13 +18,8 @@ macro_rules! sql_server {
                 Box::pin(async move { establish(&url, lock_wait).await })
             });
             let manager = AsyncDieselConnectionManager::new_with_config(&options.url, config);
-            let connections = pool(manager, options.max_connections, options.timeout)?;
-            Ok($store::new(
-                connections.clone(),
-                connections,
-                options.timeout,
-                gate,
-            ))
+            let connections = connections(manager, options.max_connections, options.timeout)?;
+            Ok(Pools::new(connections.clone(), connections, gate, true))
         }
 
         async fn connect_to_migrate(url: &str) -> Result<$connection, StoreError> {

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{Statement, Statements};
 use crate::domain::{JobKind, Priority, ResourceType, Status};
 use crate::store::operations::LedgerFilter;
-use crate::store::rows::{Param, Query, time_text};
+use crate::store::session::{Param, time_text};
 
 /// Where in the tables the statements are to look.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ impl Statements {
     pub(in crate::store) fn bounded(&self, sample: &Sample) -> Vec<(String, String)> {
         let mut all = Vec::new();
         let mut add = |name: &str, statement: &Statement, params: &[Param]| {
-            all.push((name.to_owned(), Query { statement, params }.spelled()));
+            all.push((name.to_owned(), statement.spelled(params)));
         };
         let (o, m) = (&self.operations, &self.maintenance);
         let now = || Param::time(sample.now);

@@ -1,8 +1,9 @@
 //! The statements of lists. Each page is a range of an index, read backwards.
 
-use super::{LikesStatements, Statement};
+use super::Statement;
 use crate::domain::ResourceType;
 use crate::store::dialect::Dialect;
+use crate::store::schema::likes_table;
 
 /// The statements over the lists of one resource type.
 pub(in crate::store) struct ListsStatements {
@@ -20,7 +21,7 @@ pub(in crate::store) struct ListsStatements {
 
 impl ListsStatements {
     pub(super) fn new(d: &dyn Dialect, resource_type: ResourceType) -> Self {
-        let (table, id) = LikesStatements::table(resource_type);
+        let (table, id) = likes_table(resource_type);
         let columns = format!(
             "SELECT l.user_id, l.{id} AS resource_id, l.version, {} AS liked FROM {table} l \
              WHERE l.deleted_at IS NULL",

@@ -4,6 +4,7 @@ use super::{RESOURCE, Statement, total};
 use crate::domain::ResourceType;
 use crate::store::dialect::Column::{Number, Time, Word};
 use crate::store::dialect::Dialect;
+use crate::store::schema::likes_table;
 use crate::store::statements::LikesStatements;
 
 /// The statements of audits, repairs and retention, for one dialect.
@@ -209,7 +210,7 @@ impl MaintenanceStatements {
                 .into(),
             ledger_rows: format!(
                 "SELECT {} FROM {ids} {join} sync_events e ON e.id = r.event_id",
-                super::LEDGER_COLUMNS
+                crate::store::schema::LEDGER_COLUMNS
             )
             .into(),
             open_pairs: format!(
@@ -295,7 +296,7 @@ pub(super) const UNLISTED: &str = "b.behavior_type IN ('like', 'unlike') AND NOT
 
 impl LikesMaintenance {
     fn new(d: &dyn Dialect, resource_type: ResourceType) -> Self {
-        let (table, id) = LikesStatements::table(resource_type);
+        let (table, id) = likes_table(resource_type);
         let word = resource_type.as_str();
         let join = d.join();
         let action = "CASE WHEN l.deleted_at IS NULL THEN 'like' ELSE 'unlike' END";

@@ -20,45 +20,11 @@ pub(super) use operations::{COUNTED_EXACTLY, OperationsStatements};
 use self::maintenance::UNLISTED;
 use crate::store::dialect::Column::{self, Number, Text, Time, Word};
 use crate::store::dialect::Dialect;
-
-/// One statement: its text, cut at its parameters.
-#[derive(Debug)]
-pub(super) struct Statement {
-    /// Each piece of text with the index of the parameter that follows it.
-    pub(super) pieces: Vec<(String, usize)>,
-    /// The text after the last parameter.
-    pub(super) tail: String,
-}
-
-impl From<String> for Statement {
-    /// Cuts the text at its parameters. A `$` that no digit follows is part of the text.
-    fn from(sql: String) -> Self {
-        let mut pieces = Vec::new();
-        let mut text = String::new();
-        let mut rest = sql.as_str();
-        while let Some((before, after)) = rest.split_once('$') {
-            text.push_str(before);
-            let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-            match after[..digits].parse::<usize>() {
-                Ok(number) => pieces.push((std::mem::take(&mut text), number - 1)),
-                Err(_) => text.push('$'),
-            }
-            rest = &after[digits..];
-        }
-        text.push_str(rest);
-        Self { pieces, tail: text }
-    }
-}
+use crate::store::schema::{LEDGER_COLUMNS, likes_table};
+pub(super) use crate::store::session::Statement;
 
 /// Every statement, for one dialect.
 pub(super) struct Statements {
-    /// Parameters: rows of [`BEHAVIOR`], now.
-    pub(super) insert_behaviors: Statement,
-    /// Parameters: rows of [`BEHAVIOR`], now, the end of the lease, the most retries.
-    pub(super) insert_ledger: Statement,
-    /// The places of the events that do not equal the behavior recorded under their id. Parameters: rows of
-    /// [`BEHAVIOR`].
-    pub(super) conflicts: Statement,
     /// Reads counts. Parameters: rows `(resource_type, resource_id)`.
     pub(super) counts: Statement,
     /// As `counts`, and locks them until the transaction ends.
@@ -72,8 +38,6 @@ pub(super) struct Statements {
     pub(super) complete: Statement,
     /// The database's time, in microseconds since 1970; `None` if the database runs in the process.
     pub(super) clock: Option<Statement>,
-    /// The newest version of the last behaviors. Parameters: the most rows.
-    pub(super) newest_version: Statement,
     /// The ledger rows of these events that are completed. Parameters: rows `(event_id)`.
     pub(super) completed: Statement,
     /// Parameters: rows `(event_id, token, next_status, step, counted, due_at, error)`, now.
@@ -137,9 +101,6 @@ pub(super) struct LikesStatements {
     pub(super) states: Statement,
     /// Writes states. Parameters: rows `(resource_id, user_id, version, liked, happened_at)`.
     pub(super) upsert: Statement,
-    /// Pairs in the order of their key. Parameters: the user and the resource after which to begin, the
-    /// most rows.
-    pub(super) after: Statement,
     /// How many pairs have a row.
     pub(super) rows: Statement,
     /// How many pairs are liked.
@@ -155,27 +116,6 @@ pub(super) struct LikesStatements {
     /// Resources with likes but no count. Parameters: the most differences to show.
     pub(super) verify_uncounted: Statement,
 }
-
-/// The columns of a recorded behavior.
-const BEHAVIOR: [Column; 10] = [
-    Word("event_id"),
-    Number("user_id"),
-    Word("resource_type"),
-    Number("resource_id"),
-    Word("behavior_type"),
-    Number("version"),
-    Text("source"),
-    Time("behavior_time"),
-    Number("stream_sequence"),
-    Number("place"),
-];
-
-/// Matches an event `r` that equals the recorded behavior `b`. The events of the Go services have no version
-/// of their own: theirs is made of their place in the stream, which is another each time.
-const SAME: &str = "b.user_id = r.user_id AND b.resource_type = r.resource_type \
-    AND b.resource_id = r.resource_id AND b.behavior_type = r.behavior_type \
-    AND b.behavior_time = r.behavior_time \
-    AND (b.version = r.version OR (b.source = 'legacy' AND r.source = 'legacy'))";
 
 /// The columns of a ledger row that a worker holds, with what it says.
 const HELD_ROW: [Column; 7] = [
@@ -200,15 +140,11 @@ const QUARANTINED: [Column; 6] = [
 
 const RESOURCE: [Column; 2] = [Word("resource_type"), Number("resource_id")];
 
-const LEDGER_COLUMNS: &str = "e.id, e.user_id, e.resource_type, e.resource_id, e.action_type, \
-    e.status, e.version, e.retry_count, e.max_retries, e.fencing_token, e.next_attempt_at";
-
 impl Statements {
     pub(super) fn new(d: &'static dyn Dialect) -> Self {
         let join = d.join();
         let now = d.time("$2");
         let lease_end = d.time("$3");
-        let behavior = d.rows("$1", &BEHAVIOR);
         let resource = d.rows("$1", &RESOURCE);
         let event = d.rows("$1", &[Word("event_id")]);
         let counts = format!(
@@ -231,40 +167,9 @@ impl Statements {
         );
         let closed_at = format!("CASE WHEN r.next_status = 'dead' THEN {now} END");
         Self {
-            insert_behaviors: format!(
-                "INSERT INTO user_behaviors (event_id, user_id, resource_type, resource_id, \
-                 behavior_type, version, source, behavior_time, stream_sequence, created_at) \
-                 SELECT r.event_id, r.user_id, r.resource_type, r.resource_id, r.behavior_type, \
-                 r.version, r.source, r.behavior_time, r.stream_sequence, {now} FROM {behavior} WHERE true {}",
-                d.on_conflict("user_behaviors", &["event_id"], &[])
-            )
-            .into(),
-            insert_ledger: format!(
-                "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, \
-                 action_type, status, version, retry_count, max_retries, priority, \
-                 next_attempt_at, lease_until, fencing_token, created_at, updated_at) \
-                 SELECT b.event_id, CONCAT(b.resource_type, '_like'), b.resource_type, \
-                 b.resource_id, b.user_id, b.behavior_type, 'pending', b.version, 0, $4, 0, \
-                 {lease_end}, {lease_end}, 1, {now}, {now} FROM {behavior} \
-                 {join} user_behaviors b ON b.event_id = r.event_id AND {SAME} \
-                 WHERE b.behavior_type IN ('like', 'unlike') {}",
-                d.on_conflict("sync_events", &["id"], &[])
-            )
-            .into(),
-            conflicts: format!(
-                "SELECT r.event_id AS label, r.place AS total FROM {behavior} \
-                 {join} user_behaviors b ON b.event_id = r.event_id WHERE NOT ({SAME})"
-            )
-            .into(),
             clock: d
                 .clock_micros()
                 .map(|clock| format!("SELECT 'clock' AS label, {clock} AS total").into()),
-            newest_version: format!(
-                "SELECT 'newest' AS label, {} AS total FROM (SELECT version FROM user_behaviors \
-                 ORDER BY user_behavior_id DESC LIMIT $1) AS last",
-                d.number("COALESCE(MAX(last.version), 0)")
-            )
-            .into(),
             completed: format!(
                 "SELECT {LEDGER_COLUMNS} FROM {event} {join} sync_events e ON e.id = r.event_id \
                  WHERE e.status = 'completed'"
@@ -535,14 +440,6 @@ impl LikesStatements {
     const EFFECTIVE: &str = "b.behavior_type IN ('like', 'unlike') \
         AND COALESCE(e.status, 'completed') = 'completed'";
 
-    /// The read model's table, and the column of the resource's id.
-    const fn table(resource_type: ResourceType) -> (&'static str, &'static str) {
-        match resource_type {
-            ResourceType::Video => ("video_likes", "video_id"),
-            ResourceType::Comment => ("comment_likes", "comment_id"),
-        }
-    }
-
     /// A derived table `n`: the effective events of each pair, the newest with `place` 1; between equal
     /// versions 'unlike' sorts last and wins. `from` provides the behaviors as `b`.
     fn newest(resource_type: ResourceType, from: &str, condition: &str) -> String {
@@ -556,7 +453,7 @@ impl LikesStatements {
     }
 
     fn new(d: &dyn Dialect, resource_type: ResourceType) -> Self {
-        let (table, id) = Self::table(resource_type);
+        let (table, id) = likes_table(resource_type);
         let word = resource_type.as_str();
         let join = d.join();
         let newest = Self::newest(resource_type, "user_behaviors b", "");
@@ -599,13 +496,6 @@ impl LikesStatements {
                         ("version", d.incoming("version")),
                     ]
                 )
-            )
-            .into(),
-            after: format!(
-                "SELECT l.user_id, l.{id} AS resource_id, l.version, {} AS liked FROM {table} l \
-                 WHERE l.user_id > $1 OR (l.user_id = $1 AND l.{id} > $2) \
-                 ORDER BY l.user_id, l.{id} LIMIT $3",
-                d.number("CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END")
             )
             .into(),
             rows: total("'rows'", table),
@@ -672,21 +562,4 @@ fn differences(subject: &str, expected: &str, found: &str, from: &str) -> Statem
          COUNT(*) OVER () AS total FROM {from} LIMIT $1"
     )
     .into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_are_bound_where_the_text_names_them_and_as_often() {
-        let statement = Statement::from("a $2 b $1 c '$[0]' $2 d".to_owned());
-        let pieces: Vec<_> = statement
-            .pieces
-            .iter()
-            .map(|(text, param)| (text.as_str(), *param))
-            .collect();
-        assert_eq!(pieces, [("a ", 1), (" b ", 0), (" c '$[0]' ", 1)]);
-        assert_eq!(statement.tail, " d");
-    }
 }

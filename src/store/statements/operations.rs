@@ -1,11 +1,12 @@
 //! The statements of what operators see and do.
 
-use super::{LEDGER_COLUMNS, Statement, total};
+use super::{Statement, total};
 use crate::domain::{JobKind, Status};
 use crate::store::dialect::Column::{Text, Word};
 use crate::store::dialect::Dialect;
 use crate::store::operations::{JOB_LIMIT, LedgerFilter};
 use crate::store::rows::Param;
+use crate::store::schema::LEDGER_COLUMNS;
 
 /// A place among ledger rows in the order of their time: `created_at` and the id.
 pub(in crate::store) type Place<'a> = (&'a str, &'a str);

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_admin_token_is_refused() {
+    fn short_admin_token_is_rejected() {
         let load = |text: String| ServiceTokens::load(None, Some(&Secret::new(text)));
         let refused = load("x".repeat(ADMIN_TOKEN_BYTES - 1));
         let Err(error @ AuthError::WeakAdminToken) = refused else {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_token_file_is_refused_without_quoting_it() {
+    fn invalid_token_file_is_rejected_without_quoting_it() {
         let pasted = "lkw_0123456789";
         for (text, said) in [
             (entry("admin", "a", "\"likes:read\""), "must not be 'admin'"),

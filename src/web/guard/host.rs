@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_read_with_and_without_a_port() {
+    fn hosts_are_parsed_with_and_without_port() {
         let host = |name, port| Some(Host { name, port });
         for (text, expected) in [
             ("localhost", host("localhost", None)),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_host_has_no_port_and_no_wildcard() {
+    fn configured_host_has_no_port_and_no_wildcard() {
         for good in ["likes.example.com", "192.0.2.7", "::1", "[2001:db8::7]"] {
             assert!(good.parse::<HostName>().is_ok(), "{good}");
         }

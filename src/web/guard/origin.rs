@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_no_page_and_of_own_pages_are_not_foreign() {
+    fn same_origin_and_originless_requests_are_allowed() {
         for (site, origin) in [
             (None, None),
             (Some("none"), None),
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_other_pages_are_foreign() {
+    fn cross_origin_requests_are_foreign() {
         for (site, origin) in [
             (Some("cross-site"), None),
             (Some("same-site"), None),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_port_of_a_scheme_need_not_be_named() {
+    fn default_port_of_a_scheme_is_optional() {
         for (origin, host) in [
             ("https://likes.example.com", "likes.example.com"),
             ("https://likes.example.com", "Likes.example.com:443"),

@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_or_version_reveal_a_proxy() {
+    fn proxy_is_detected_by_headers_or_http_version() {
         for header in [
             "forwarded",
             "via",

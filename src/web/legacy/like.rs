@@ -13,7 +13,7 @@ use crate::likes::{LikeRequest, Likes};
 use crate::web::auth::{Caller, User};
 use crate::web::extract::{Bytes, invalid_body, json as read};
 use crate::web::headers::positive;
-use crate::web::idempotency::{Answer, IdempotencyKey, KeyHeader};
+use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::likes::AcceptedBody;
 use crate::web::problem::Problem;
 
@@ -129,7 +129,7 @@ pub(in crate::web) async fn like(
     let pipeline = Data::clone(&likes);
     key.answer(&likes, (caller, &bytes), 1, move |identity| async move {
         let accepted = pipeline.accept(request, identity).await?;
-        Ok(Answer {
+        Ok(KeyedResponse {
             body: Envelope::of(AcceptedBody::of(request, accepted)),
             is_final: true,
         })
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_and_actions_are_read_as_numbers_and_text() {
+    fn every_client_form_of_ids_and_actions_is_read() {
         let video = (Resource::video(7), BehaviorType::Like);
         for text in [
             r#"{"video_id": 7, "action_type": "1"}"#,

@@ -11,7 +11,7 @@ use crate::domain::{BehaviorType, Durability, Resource, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes, NotAccepted};
 use crate::web::auth::{AnyUser, Caller};
 use crate::web::extract::{Bytes, json};
-use crate::web::idempotency::{Answer, IdempotencyKey, KeyHeader};
+use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::problem::{Code, Problem, ProblemBody};
 
 /// The most behaviors of a batch.
@@ -153,7 +153,7 @@ fn like_request(item: Value) -> Result<LikeRequest, Problem> {
 fn answer(
     requests: Vec<Result<LikeRequest, Problem>>,
     accepted: Vec<Result<Accepted, NotAccepted>>,
-) -> Result<Answer<BatchBody>, Problem> {
+) -> Result<KeyedResponse<BatchBody>, Problem> {
     let mut outcomes = accepted.into_iter();
     let mut results = Vec::with_capacity(requests.len());
     let mut temporary = None;
@@ -184,7 +184,7 @@ fn answer(
     let is_final = temporary.is_none();
     match temporary {
         Some(problem) if count == 0 => Err(problem),
-        _ => Ok(Answer {
+        _ => Ok(KeyedResponse {
             body: BatchBody {
                 accepted: count,
                 refused: results.len() - count,

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::domain::{ResourceType, UserId, Version};
 use crate::likes::Likes;
-use crate::store::Below;
+use crate::store::Cursor;
 use crate::web::auth::PublicReader;
 use crate::web::cursor::{self, LIMIT, MOST, PageQuery};
 use crate::web::extract::{ResourceInPath, query};
@@ -64,7 +64,7 @@ pub(in crate::web) async fn likers(
     let page: PageQuery = query(&request)?;
     let limit = cursor::limit(page.limit, LIMIT, MOST)?;
     let after: Option<AfterLiker> = cursor::read(page.cursor.as_deref())?;
-    let after = after.map(|after| Below {
+    let after = after.map(|after| Cursor {
         version: Version(after.version),
         id: after.user_id,
     });

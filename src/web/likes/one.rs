@@ -10,7 +10,7 @@ use crate::domain::{BehaviorType, Durability, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes};
 use crate::web::auth::{Caller, User};
 use crate::web::extract::{ResourceInPath, read_body};
-use crate::web::idempotency::{Answer, IdempotencyKey, KeyHeader};
+use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::problem::Problem;
 
 /// The response to `PUT` and `DELETE`.
@@ -131,7 +131,7 @@ async fn accept(
     let pipeline = Data::clone(likes);
     key.answer(likes, (caller, &body), 1, move |identity| async move {
         let accepted = pipeline.accept(request, identity).await?;
-        Ok(Answer {
+        Ok(KeyedResponse {
             body: AcceptedBody::of(request, accepted),
             is_final: true,
         })

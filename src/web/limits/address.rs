@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_proxy_names_the_client() {
+    fn only_trusted_proxies_set_the_client_address() {
         let x = |value| [("x-forwarded-for", value)];
         let forwarded = |value| [("forwarded", value)];
         for (peer, headers, expected) in [
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_subnet_counts_as_one_customer() {
+    fn ipv6_subnet_counts_as_one_address() {
         let of = |text: &str| customer(text.parse().expect("an address")).to_string();
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
         assert_ne!(of("2001:db8:1:2::9"), of("2001:db8:1:3::9"));

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_is_limited_on_its_own() {
+    fn each_key_has_its_own_quota() {
         let limiter = Limiter::new("3/3000".parse().expect("a quota"));
         let remaining: Vec<_> = (0..3).map(|_| limiter.check(1).remaining).collect();
         assert_eq!(remaining, [2, 1, 0]);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_with_many_keys() {
+    fn memory_is_bounded_for_any_number_of_keys() {
         let limiter = Limiter::new("1/1000000".parse().expect("a quota"));
         for key in 0..2 * MOST_KEYS {
             limiter.check(key);

@@ -1,0 +1,26 @@
+//! Drives a running Likewise service over HTTP. [`load`] is the subcommand `likewise load`; [`journal`] is the
+//! file that it writes for `likewise verify`; [`drive`], [`generate`] and [`process`] also serve the benchmark.
+//! The crate knows HTTP and files only: no store, no actors.
+
+mod client;
+mod drive;
+pub mod generate;
+mod interaction;
+mod interactions;
+pub mod journal;
+pub mod load;
+pub mod machine;
+pub mod process;
+mod progress;
+mod report;
+mod request;
+mod schedule;
+mod summary;
+
+pub use client::{Cause, Client, Failure, Outcome};
+pub use drive::{Observer, Options, drive};
+pub use hyper::Method;
+pub use interaction::Interaction;
+pub use interactions::{Interactions, InteractionsError};
+pub use request::{InvalidTarget, Request, Target};
+pub use summary::Summary;

@@ -1,8 +1,0 @@
-CREATE TABLE IF NOT EXISTS video_likes (
-    user_id BIGINT NOT NULL,
-    video_id BIGINT NOT NULL,
-    version BIGINT NOT NULL,
-    created_at DATETIME(6) NOT NULL,
-    deleted_at DATETIME(6),
-    PRIMARY KEY (user_id, video_id)
-) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

@@ -1,8 +1,0 @@
-CREATE TABLE IF NOT EXISTS like_counts (
-    resource_type VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    resource_id BIGINT NOT NULL,
-    like_count BIGINT NOT NULL,
-    revision BIGINT NOT NULL,
-    updated_at DATETIME(6) NOT NULL,
-    PRIMARY KEY (resource_type, resource_id)
-) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

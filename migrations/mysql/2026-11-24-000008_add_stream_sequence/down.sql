@@ -1,1 +1,0 @@
-ALTER TABLE user_behaviors DROP COLUMN stream_sequence;

@@ -1,1 +1,0 @@
-DROP INDEX user_behaviors_pair ON user_behaviors;

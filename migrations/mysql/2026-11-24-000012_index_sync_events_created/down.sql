@@ -1,1 +1,0 @@
-DROP INDEX sync_events_created ON sync_events;

@@ -1,1 +1,0 @@
-DROP INDEX video_likes_video ON video_likes;

@@ -1,4 +1,0 @@
-CREATE TABLE IF NOT EXISTS retention (
-    pruned_table VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-    pruned_before DATETIME(6) NOT NULL
-) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

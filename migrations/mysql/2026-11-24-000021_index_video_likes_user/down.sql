@@ -1,1 +1,0 @@
-DROP INDEX video_likes_user ON video_likes;

@@ -1,1 +1,0 @@
-DROP INDEX like_counts_most ON like_counts;

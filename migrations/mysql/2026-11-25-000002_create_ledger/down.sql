@@ -1,0 +1,2 @@
+DROP TABLE IF EXISTS sync_event_history;
+DROP TABLE IF EXISTS sync_events;

@@ -1,1 +1,0 @@
-ALTER TABLE sync_events DROP COLUMN failure_status;

@@ -1,1 +1,0 @@
-CREATE INDEX sync_events_created ON sync_events (created_at);

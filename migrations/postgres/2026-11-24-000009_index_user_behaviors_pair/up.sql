@@ -1,1 +1,0 @@
-CREATE INDEX user_behaviors_pair ON user_behaviors (user_id, resource_type, resource_id, version);

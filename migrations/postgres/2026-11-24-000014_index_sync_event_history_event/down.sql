@@ -1,1 +1,0 @@
-DROP INDEX sync_event_history_event;

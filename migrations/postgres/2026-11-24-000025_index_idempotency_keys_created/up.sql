@@ -1,1 +1,0 @@
-CREATE INDEX idempotency_keys_created ON idempotency_keys (created_at);

@@ -1,0 +1,15 @@
+-- The log of accepted behaviors. Everything else can be rebuilt from it.
+CREATE TABLE user_behaviors (
+    user_behavior_id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    event_id TEXT COLLATE "C" NOT NULL UNIQUE,
+    user_id BIGINT NOT NULL,
+    resource_type TEXT COLLATE "C" NOT NULL,
+    resource_id BIGINT NOT NULL,
+    behavior_type TEXT COLLATE "C" NOT NULL,
+    version BIGINT NOT NULL,
+    source TEXT COLLATE "C" NOT NULL,
+    stream_sequence BIGINT,
+    behavior_time TIMESTAMP(6) NOT NULL,
+    created_at TIMESTAMP(6) NOT NULL
+);
+CREATE INDEX user_behaviors_pair ON user_behaviors (user_id, resource_type, resource_id, version);

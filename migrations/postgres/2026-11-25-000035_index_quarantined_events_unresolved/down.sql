@@ -1,1 +1,0 @@
-DROP INDEX quarantined_events_unresolved;

@@ -1,2 +1,0 @@
--- Only MySQL needs a step of its own here.
-SELECT 1;

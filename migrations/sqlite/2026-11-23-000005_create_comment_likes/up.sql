@@ -1,8 +1,0 @@
-CREATE TABLE comment_likes (
-    user_id BIGINT NOT NULL,
-    comment_id BIGINT NOT NULL,
-    version BIGINT NOT NULL,
-    created_at TIMESTAMP NOT NULL,
-    deleted_at TIMESTAMP,
-    PRIMARY KEY (user_id, comment_id)
-) WITHOUT ROWID;

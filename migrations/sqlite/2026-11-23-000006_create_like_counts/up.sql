@@ -1,8 +1,0 @@
-CREATE TABLE like_counts (
-    resource_type TEXT NOT NULL,
-    resource_id BIGINT NOT NULL,
-    like_count BIGINT NOT NULL,
-    revision BIGINT NOT NULL,
-    updated_at TIMESTAMP NOT NULL,
-    PRIMARY KEY (resource_type, resource_id)
-) WITHOUT ROWID;

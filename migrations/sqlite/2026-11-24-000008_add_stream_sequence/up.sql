@@ -1,1 +1,0 @@
-ALTER TABLE user_behaviors ADD COLUMN stream_sequence BIGINT;

@@ -1,1 +1,0 @@
-DROP INDEX comment_likes_user;

@@ -1,0 +1,2 @@
+DROP TABLE sync_event_history;
+DROP TABLE sync_events;

@@ -1,0 +1,14 @@
+-- The responses to requests with an idempotency key.
+CREATE TABLE idempotency_keys (
+    id TEXT NOT NULL PRIMARY KEY,
+    caller TEXT NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    holder TEXT NOT NULL,
+    lease_until TIMESTAMP NOT NULL,
+    answer TEXT,
+    created_at TIMESTAMP NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX idempotency_keys_created ON idempotency_keys (created_at);

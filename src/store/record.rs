@@ -1,0 +1,165 @@
+//! Recording a batch of behaviors, and the ledger row of each like event. The behavior recorder calls it, and so does
+//! the direct path of a like when there is no NATS.
+
+use std::collections::BTreeSet;
+
+use super::dialect::Column::{self, Number, Text, Time, Word};
+use super::error::StoreError;
+use super::session::{Param, Session, Sql, TotalRow, time_text};
+use super::{Lease, Store, transact};
+use crate::domain::{BehaviorEvent, LedgerRow};
+use crate::store::rows::id_text;
+
+/// The outcome of recording a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// The ledger rows of the batch's like events, for the sync publisher.
+    pub rows: Vec<LedgerRow>,
+    /// The positions in the batch of the events whose id belongs to an event of other content, which was
+    /// recorded before or comes earlier in the batch.
+    pub conflicts: Vec<usize>,
+}
+
+impl Store {
+    /// Appends behaviors, and for each like event its ledger row, `pending` under the lease, in one
+    /// transaction. An event that was recorded before stays as it is; an event of other content under its id
+    /// is not recorded.
+    ///
+    /// # Errors
+    /// If the database cannot be reached, or refuses the data.
+    pub async fn record(
+        &self,
+        events: &[&BehaviorEvent],
+        lease: Lease,
+    ) -> Result<Recorded, StoreError> {
+        transact!(self, |session| record(session, events, lease))
+    }
+}
+
+async fn record<S: Session>(
+    session: &mut S,
+    events: &[&BehaviorEvent],
+    lease: Lease,
+) -> Result<Recorded, StoreError> {
+    let dialect = session.dialect();
+    let mut rows: Vec<_> = events
+        .iter()
+        .enumerate()
+        .map(|(place, event)| {
+            (
+                id_text(event.event_id),
+                event.user_id,
+                event.resource.resource_type.as_str(),
+                event.resource.id,
+                event.behavior.as_str(),
+                event.version,
+                event.source.name(),
+                time_text(event.occurred_at),
+                event.stream_sequence,
+                place,
+            )
+        })
+        .collect();
+    // In one order everywhere: of two workers that are given the same messages, one waits
+    // for the other, and neither for its own tail. Of one id, the first in the batch comes first.
+    rows.sort_by(|one, other| one.0.cmp(&other.0));
+    let params = [
+        Param::rows(&rows),
+        Param::time(lease.now),
+        Param::time(lease.until()),
+        Param::Number(lease.max_retries.into()),
+    ];
+    let recorded = session
+        .execute(INSERT_BEHAVIORS.on(dialect), &params)
+        .await?;
+    let likes = events.iter().filter(|event| event.action().is_some());
+    let likes = likes.count();
+    // An id may have been used before if fewer rows are new than were sent. Where the database
+    // also counts the rows that were there already, the ledger tells: it takes only like events
+    // that equal their behavior.
+    let mut is_used = if dialect.counts_only_new_rows() {
+        recorded < events.len()
+    } else {
+        likes < events.len()
+    };
+    if likes > 0 {
+        let listed = session.execute(INSERT_LEDGER.on(dialect), &params).await?;
+        is_used |= listed < likes;
+    }
+    let mut conflicts = BTreeSet::new();
+    if is_used {
+        let found: Vec<TotalRow> = session.load(CONFLICTS.on(dialect), &params[..1]).await?;
+        conflicts.extend(found.iter().map(|row| row.total as usize));
+    }
+    let rows = events
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| !conflicts.contains(place))
+        .filter_map(|(_, event)| LedgerRow::born(event, lease.max_retries))
+        .collect();
+    Ok(Recorded {
+        rows,
+        conflicts: conflicts.into_iter().collect(),
+    })
+}
+
+/// The columns of a recorded behavior.
+const BEHAVIOR: [Column; 10] = [
+    Word("event_id"),
+    Number("user_id"),
+    Word("resource_type"),
+    Number("resource_id"),
+    Word("behavior_type"),
+    Number("version"),
+    Text("source"),
+    Time("behavior_time"),
+    Number("stream_sequence"),
+    Number("place"),
+];
+
+/// Matches an event `r` that equals the recorded behavior `b`. The events of the Go services have no version
+/// of their own: theirs is made of their place in the stream, which is another each time.
+const SAME: &str = "b.user_id = r.user_id AND b.resource_type = r.resource_type \
+    AND b.resource_id = r.resource_id AND b.behavior_type = r.behavior_type \
+    AND b.behavior_time = r.behavior_time \
+    AND (b.version = r.version OR (b.source = 'legacy' AND r.source = 'legacy'))";
+
+/// Parameters: rows of [`BEHAVIOR`], now.
+static INSERT_BEHAVIORS: Sql = Sql::new(|d| {
+    let (rows, now) = (d.rows("$1", &BEHAVIOR), d.time("$2"));
+    let keep = d.on_conflict("user_behaviors", &["event_id"], &[]);
+    format!(
+        "INSERT INTO user_behaviors (event_id, user_id, resource_type, resource_id, \
+         behavior_type, version, source, behavior_time, stream_sequence, created_at) \
+         SELECT r.event_id, r.user_id, r.resource_type, r.resource_id, r.behavior_type, \
+         r.version, r.source, r.behavior_time, r.stream_sequence, {now} FROM {rows} \
+         WHERE true {keep}"
+    )
+});
+
+/// Parameters: rows of [`BEHAVIOR`], now, the end of the lease, the most retries.
+static INSERT_LEDGER: Sql = Sql::new(|d| {
+    let (rows, join) = (d.rows("$1", &BEHAVIOR), d.join());
+    let (now, lease_end) = (d.time("$2"), d.time("$3"));
+    let keep = d.on_conflict("sync_events", &["id"], &[]);
+    format!(
+        "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, \
+         action_type, status, version, retry_count, max_retries, priority, \
+         next_attempt_at, lease_until, fencing_token, created_at, updated_at) \
+         SELECT b.event_id, CONCAT(b.resource_type, '_like'), b.resource_type, \
+         b.resource_id, b.user_id, b.behavior_type, 'pending', b.version, 0, $4, 0, \
+         {lease_end}, {lease_end}, 1, {now}, {now} FROM {rows} \
+         {join} user_behaviors b ON b.event_id = r.event_id AND {SAME} \
+         WHERE b.behavior_type IN ('like', 'unlike') {keep}"
+    )
+});
+
+/// The places of the events that do not equal the behavior recorded under their id. Parameters: rows of
+/// [`BEHAVIOR`].
+static CONFLICTS: Sql = Sql::new(|d| {
+    let (rows, join) = (d.rows("$1", &BEHAVIOR), d.join());
+    format!(
+        "SELECT r.event_id AS label, r.place AS total FROM {rows} \
+         {join} user_behaviors b ON b.event_id = r.event_id WHERE NOT ({SAME})"
+    )
+});

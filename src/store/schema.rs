@@ -1,0 +1,16 @@
+//! Names of tables and columns that the statements of several files share.
+
+use crate::domain::ResourceType;
+
+/// The columns of a ledger row `e` that a worker needs: see [`EventRow`](super::rows::EventRow).
+pub(super) const LEDGER_COLUMNS: &str = "e.id, e.user_id, e.resource_type, e.resource_id, \
+    e.action_type, e.status, e.version, e.retry_count, e.max_retries, e.fencing_token, \
+    e.next_attempt_at";
+
+/// Returns the read model's table of a resource type, and its column of the resource's id.
+pub(super) const fn likes_table(resource_type: ResourceType) -> (&'static str, &'static str) {
+    match resource_type {
+        ResourceType::Video => ("video_likes", "video_id"),
+        ResourceType::Comment => ("comment_likes", "comment_id"),
+    }
+}

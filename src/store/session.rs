@@ -1,0 +1,393 @@
+//! Sessions: how every file of the store runs its SQL on any of the databases.
+//!
+//! # Adding or moving an operation
+//! An operation lives in the file that is named after what it does; `record.rs` is the model. Such a file holds,
+//! in this order:
+//! 1. `impl Store { pub async fn thing(&self, ...) -> Result<T, StoreError> }`: the documented boundary. It runs
+//!    the function below on a connection: [`read!`](super::read) for what only reads,
+//!    [`transact!`](super::transact) for what writes. Both take the name of the session and the work.
+//! 2. `async fn thing<S: Session>(session: &mut S, ...) -> Result<T, StoreError>`: an ordinary generic function.
+//!    It never names a database: what differs is asked of [`Session::dialect`].
+//! 3. Its SQL. Fixed text is a [`Sql`] (or a [`LikesSql`], for the table of one resource type), rendered once a
+//!    dialect: `static INSERT: Sql = Sql::new(|d| format!("INSERT ... {}", d.on_conflict(...)));`, then
+//!    `session.execute(INSERT.on(session.dialect()), &params)`. Text that depends on a filter is a [`Statement`],
+//!    made on the spot: `Statement::from(format!(...))`.
+//! 4. The row types that it loads: a struct that derives `QueryableByName` is a [`Row`].
+//!
+//! `$1`, `$2` ... stand for parameters, as often as wanted; `d.rows("$1", &COLUMNS)` makes a table named `r` of a
+//! batch that [`Param::rows`] binds.
+//!
+//! To read from one snapshot, begin with [`Mode::Snapshot`] and hand the outcome to [`Session::end`].
+
+use std::sync::OnceLock;
+
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use diesel::backend::Backend;
+use diesel::deserialize::QueryableByName;
+use diesel::mysql::Mysql;
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, Query as DieselQuery, QueryFragment, QueryId};
+use diesel::result::Error as DieselError;
+use diesel::serialize::ToSql;
+use diesel::sql_types::{BigInt, HasSqlType, Text, Untyped};
+use diesel::sqlite::Sqlite;
+use serde::Serialize;
+
+use super::dialect::{DIALECTS, Dialect};
+use super::error::StoreError;
+use crate::domain::ResourceType;
+
+/// A row that every database can be asked for. Derive `QueryableByName` to make one.
+pub(super) trait Row:
+    QueryableByName<Mysql> + QueryableByName<Pg> + QueryableByName<Sqlite> + Send + 'static
+{
+}
+
+impl<T> Row for T where
+    T: QueryableByName<Mysql> + QueryableByName<Pg> + QueryableByName<Sqlite> + Send + 'static
+{
+}
+
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// It writes. On SQLite it takes the write lock at once.
+    Write,
+    /// It reads all of its rows from one snapshot, and writes nothing.
+    Snapshot,
+}
+
+/// A connection to one of the databases. Its errors are explained: classified by the database's own code.
+pub(super) trait Session: Send {
+    /// What this database says in other words than the others.
+    fn dialect(&self) -> &'static dyn Dialect;
+
+    /// Loads the rows of a statement.
+    fn load<T: Row>(
+        &mut self,
+        statement: &Statement,
+        params: &[Param],
+    ) -> impl Future<Output = Result<Vec<T>, StoreError>> + Send;
+
+    /// Executes a statement; returns how many rows the database says it was about.
+    fn execute(
+        &mut self,
+        statement: &Statement,
+        params: &[Param],
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// Executes plain text without parameters.
+    fn batch(&mut self, sql: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Begins a transaction.
+    fn begin(&mut self, mode: Mode) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Commits the transaction.
+    fn commit(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Rolls the transaction back.
+    fn rollback(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Ends the transaction with the outcome of its work: commits a success, rolls back a failure.
+    fn end<T: Send>(
+        &mut self,
+        outcome: Result<T, StoreError>,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send {
+        async move {
+            match outcome {
+                Ok(done) => self.commit().await.map(|()| done),
+                Err(error) => {
+                    self.rollback().await?;
+                    Err(error)
+                }
+            }
+        }
+    }
+
+    /// Loads rows of a [`TotalRow`] and adds up their totals.
+    fn total(
+        &mut self,
+        statement: &Statement,
+        params: &[Param],
+    ) -> impl Future<Output = Result<i64, StoreError>> + Send {
+        async move {
+            let rows: Vec<TotalRow> = self.load(statement, params).await?;
+            Ok(rows.iter().map(|row| row.total).sum())
+        }
+    }
+}
+
+/// Implements [`Session`] for a diesel-async connection that is [`Explain`](super::codes::Explain), in this
+/// dialect; `$begin` is an `async fn(&mut Connection, Mode) -> QueryResult<()>`.
+macro_rules! session {
+    ($connection:ty, $dialect:expr, $begin:path) => {
+        impl $crate::store::session::Session for $connection {
+            fn dialect(&self) -> &'static dyn $crate::store::dialect::Dialect {
+                &$dialect
+            }
+
+            async fn load<T: $crate::store::session::Row>(
+                &mut self,
+                statement: &$crate::store::session::Statement,
+                params: &[$crate::store::session::Param],
+            ) -> Result<Vec<T>, $crate::store::error::StoreError> {
+                let query = $crate::store::session::Query { statement, params };
+                let loaded = diesel_async::RunQueryDsl::load(query, self).await;
+                $crate::store::codes::explained(self, loaded).await
+            }
+
+            async fn execute(
+                &mut self,
+                statement: &$crate::store::session::Statement,
+                params: &[$crate::store::session::Param],
+            ) -> Result<usize, $crate::store::error::StoreError> {
+                let query = $crate::store::session::Query { statement, params };
+                let done = diesel_async::RunQueryDsl::execute(query, self).await;
+                $crate::store::codes::explained(self, done).await
+            }
+
+            async fn batch(&mut self, sql: &str) -> Result<(), $crate::store::error::StoreError> {
+                let done = diesel_async::SimpleAsyncConnection::batch_execute(self, sql).await;
+                $crate::store::codes::explained(self, done).await
+            }
+
+            async fn begin(
+                &mut self,
+                mode: $crate::store::session::Mode,
+            ) -> Result<(), $crate::store::error::StoreError> {
+                let begun = $begin(self, mode).await;
+                $crate::store::codes::explained(self, begun).await
+            }
+
+            async fn commit(&mut self) -> Result<(), $crate::store::error::StoreError> {
+                let done = $crate::store::session::commit(self).await;
+                $crate::store::codes::explained(self, done).await
+            }
+
+            async fn rollback(&mut self) -> Result<(), $crate::store::error::StoreError> {
+                let done = $crate::store::session::rollback(self).await;
+                $crate::store::codes::explained(self, done).await
+            }
+        }
+    };
+}
+
+pub(super) use session;
+
+/// Begins a transaction with `BEGIN`.
+pub(super) async fn begin<C: diesel_async::AsyncConnection>(connection: &mut C) -> QueryResult<()> {
+    <C::TransactionManager as diesel_async::TransactionManager<C>>::begin_transaction(connection)
+        .await
+}
+
+pub(super) async fn commit<C: diesel_async::AsyncConnection>(
+    connection: &mut C,
+) -> QueryResult<()> {
+    <C::TransactionManager as diesel_async::TransactionManager<C>>::commit_transaction(connection)
+        .await
+}
+
+pub(super) async fn rollback<C: diesel_async::AsyncConnection>(
+    connection: &mut C,
+) -> QueryResult<()> {
+    let done = <C::TransactionManager as diesel_async::TransactionManager<C>>::rollback_transaction(
+        connection,
+    );
+    match done.await {
+        // The error that broke the transaction says more.
+        Err(DieselError::BrokenTransactionManager) => Ok(()),
+        done => done,
+    }
+}
+
+/// One parameter of a statement.
+#[derive(Debug)]
+pub(super) enum Param {
+    Number(i64),
+    Text(String),
+}
+
+impl Param {
+    /// A moment.
+    pub(super) fn time(moment: DateTime<Utc>) -> Self {
+        Self::Text(time_text(moment))
+    }
+
+    /// The most rows of an answer.
+    pub(super) fn limit(rows: usize) -> Self {
+        Self::Number(Self::count(rows))
+    }
+
+    /// A number of rows, as the database counts them.
+    pub(super) fn count(rows: usize) -> i64 {
+        i64::try_from(rows).unwrap_or(i64::MAX)
+    }
+
+    /// A batch: an array of arrays, the parameter of `Dialect::rows`.
+    pub(super) fn rows<T: Serialize>(rows: &[T]) -> Self {
+        Self::Text(serde_json::to_string(rows).unwrap_or_else(|error| {
+            unreachable!("tuples of numbers and text are always JSON: {error}")
+        }))
+    }
+}
+
+/// A moment as every database reads it, in UTC; text of equal length, so that it also sorts as text.
+pub(super) fn time_text(moment: DateTime<Utc>) -> String {
+    moment.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
+}
+
+/// One statement: its text, cut at its parameters.
+#[derive(Debug)]
+pub(super) struct Statement {
+    /// Each piece of text with the index of the parameter that follows it.
+    pieces: Vec<(String, usize)>,
+    /// The text after the last parameter.
+    tail: String,
+}
+
+impl From<String> for Statement {
+    /// Cuts the text at its parameters. A `$` that no digit follows is part of the text.
+    fn from(sql: String) -> Self {
+        let mut pieces = Vec::new();
+        let mut text = String::new();
+        let mut rest = sql.as_str();
+        while let Some((before, after)) = rest.split_once('$') {
+            text.push_str(before);
+            let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            match after[..digits].parse::<usize>() {
+                Ok(number) => pieces.push((std::mem::take(&mut text), number - 1)),
+                Err(_) => text.push('$'),
+            }
+            rest = &after[digits..];
+        }
+        text.push_str(rest);
+        Self { pieces, tail: text }
+    }
+}
+
+impl Statement {
+    /// The statement with its parameters in the text, to be explained.
+    pub(super) fn spelled(&self, params: &[Param]) -> String {
+        let mut sql = String::new();
+        for (text, param) in &self.pieces {
+            sql.push_str(text);
+            match &params[*param] {
+                Param::Number(number) => sql.push_str(&number.to_string()),
+                Param::Text(text) => {
+                    sql.push('\'');
+                    sql.push_str(&text.replace('\'', "''"));
+                    sql.push('\'');
+                }
+            }
+        }
+        sql + &self.tail
+    }
+}
+
+/// A statement of fixed text, rendered once for each dialect.
+pub(super) struct Sql {
+    render: fn(&'static dyn Dialect) -> String,
+    rendered: [OnceLock<Statement>; DIALECTS],
+}
+
+impl Sql {
+    /// Makes a statement from the function that writes its text.
+    pub(super) const fn new(render: fn(&'static dyn Dialect) -> String) -> Self {
+        Self {
+            render,
+            rendered: [const { OnceLock::new() }; DIALECTS],
+        }
+    }
+
+    /// Returns the statement in this dialect.
+    pub(super) fn on(&'static self, dialect: &'static dyn Dialect) -> &'static Statement {
+        self.rendered[dialect.slot()].get_or_init(|| (self.render)(dialect).into())
+    }
+}
+
+/// A statement over the read model of one resource type, rendered once for each dialect and type.
+pub(super) struct LikesSql {
+    render: fn(&'static dyn Dialect, ResourceType) -> String,
+    rendered: [[OnceLock<Statement>; ResourceType::ALL.len()]; DIALECTS],
+}
+
+impl LikesSql {
+    /// Makes a statement from the function that writes its text.
+    pub(super) const fn new(render: fn(&'static dyn Dialect, ResourceType) -> String) -> Self {
+        Self {
+            render,
+            rendered: [const { [const { OnceLock::new() }; ResourceType::ALL.len()] }; DIALECTS],
+        }
+    }
+
+    /// Returns the statement over the table of this resource type, in this dialect.
+    pub(super) fn on(
+        &'static self,
+        dialect: &'static dyn Dialect,
+        resource_type: ResourceType,
+    ) -> &'static Statement {
+        self.rendered[dialect.slot()][resource_type as usize]
+            .get_or_init(|| (self.render)(dialect, resource_type).into())
+    }
+}
+
+/// A label and how many there are of it.
+#[derive(Debug, diesel::QueryableByName)]
+pub(super) struct TotalRow {
+    #[diesel(sql_type = Text)]
+    pub(super) label: String,
+    #[diesel(sql_type = BigInt)]
+    pub(super) total: i64,
+}
+
+/// A statement with its parameters. The text never changes, so that it is prepared only once.
+pub(super) struct Query<'a> {
+    pub(super) statement: &'a Statement,
+    pub(super) params: &'a [Param],
+}
+
+impl<DB> QueryFragment<DB> for Query<'_>
+where
+    DB: Backend + HasSqlType<BigInt> + HasSqlType<Text>,
+    i64: ToSql<BigInt, DB>,
+    String: ToSql<Text, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        for (text, param) in &self.statement.pieces {
+            out.push_sql(text);
+            match &self.params[*param] {
+                Param::Number(number) => out.push_bind_param::<BigInt, _>(number)?,
+                Param::Text(text) => out.push_bind_param::<Text, _>(text)?,
+            }
+        }
+        out.push_sql(&self.statement.tail);
+        Ok(())
+    }
+}
+
+impl QueryId for Query<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl DieselQuery for Query<'_> {
+    type SqlType = Untyped;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_bind_at_each_place_the_text_names() {
+        let statement = Statement::from("a $2 b $1 c '$[0]' $2 d".to_owned());
+        let pieces: Vec<_> = statement
+            .pieces
+            .iter()
+            .map(|(text, param)| (text.as_str(), *param))
+            .collect();
+        assert_eq!(pieces, [("a ", 1), (" b ", 0), (" c '$[0]' ", 1)]);
+        assert_eq!(statement.tail, " d");
+    }
+}
