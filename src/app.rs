@@ -468,7 +468,7 @@ impl Actors {
     fn start(settings: &Settings, connections: &Connections, registry: &Registry) -> Self {
         let given_up = Arc::new(Notify::new());
         let starter = Starter {
-            policy: settings.supervisor,
+            policy: SupervisorPolicy::default(),
             capacity: settings.mailbox_capacity,
             registry,
             given_up: &given_up,

@@ -4,6 +4,9 @@
 //!
 //! `LIKEWISE_TEST_SEED=...` repeats what a failed test has drawn; it prints the number.
 
+#[macro_use]
+mod support;
+
 mod cache;
 mod cli;
 mod docs;
@@ -11,5 +14,4 @@ mod nats;
 mod promises;
 mod simulation;
 mod store;
-mod support;
 mod web;

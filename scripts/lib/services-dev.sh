@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# The development set: up, down, status. Sourced by scripts/services, which owns the variables.
+# Starts, stops and reports the development set. Sourced by scripts/services, which sets the variables.
 #
-# Each server <name> has in target/services/dev/: <name>.port (chosen once), <name>.pid (process id and
-# start time, so that a reused id is never taken for the server), <name>.log, and its data <name>/.
+# Each server <name> has these files in target/services/dev/: <name>.port (chosen once), <name>.pid (process id and
+# start time, because process ids are reused), <name>.log, and its data folder <name>/.
 
 SERVERS=(mariadb postgres redis nats)
 declare -A TITLE=([mariadb]=MariaDB [postgres]=PostgreSQL [redis]=Redis [nats]=NATS)
@@ -19,11 +19,11 @@ url() {
 port() { cat "$DEV/$1.port"; }
 pid() { cut -d ' ' -f 1 "$DEV/$1.pid"; }
 
-# Prints when the process started; fails if it is gone or a zombie.
+# Prints the start time of a process; fails if it does not exist or is a zombie.
 start_time() {
   local stat fields
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-  # The program's name may hold spaces and brackets: count from behind it.
+  # The program's name may contain spaces and brackets: count the fields after it.
   read -ra fields <<<"${stat##*) }"
   [[ ${fields[0]} != [ZX] ]] && echo "${fields[19]}"
 }
@@ -34,8 +34,8 @@ is_running() {
     [[ $started && $(start_time "$id") == "$started" ]]
 }
 
-# Below the range from which the kernel serves outgoing connections: there, a client that retries while
-# its server is down will sooner or later be given the server's own port, connect to itself and keep it.
+# Chooses a port below the ephemeral range. Within that range, a client that retries while its server is down may get
+# the server's port as its own, connect to itself and block the port.
 choose_port() {
   local low candidate
   read -r low _ </proc/sys/net/ipv4/ip_local_port_range
@@ -49,20 +49,20 @@ choose_port() {
   done
 }
 
-# From the kernel's own list, because the tools that print it are not everywhere (0A: listening).
+# Reads the kernel's list, because the tools that print it are not always installed (0A: listening).
 port_is_free() {
   local hex
   hex=$(printf '%04X' "$1")
   ! grep -qsE "^ *[0-9]+: [0-9A-F]+:$hex [0-9A-F:]+ 0A " /proc/net/tcp /proc/net/tcp6
 }
 
-# Asks each server in its own protocol, for an open port does not mean that it serves yet: PostgreSQL and
-# Redis accept connections while they recover. Clients of the servers are not needed for it.
+# Probes each server in its own protocol, without client programs. An open port is not enough: PostgreSQL and Redis
+# accept connections while they recover.
 answers() {
   # shellcheck disable=SC2016 # expanded by the inner shell
   timeout 2 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$2" && case $1 in
     mariadb) [[ $(head -c 5 <&3 | od -An -tu1) == *" 10" ]] ;; # the greeting of protocol 10
-    postgres) # start-up message, protocol 3.0: R is the go-ahead, E an error such as "starting up"
+    postgres) # start-up message, protocol 3.0: R means ready, E an error such as "starting up"
       printf "\0\0\0\x29\0\3\0\0user\0likewise\0database\0likewise\0\0" >&3 && [[ $(head -c 1 <&3) == R ]] ;;
     redis) printf "PING\r\n" >&3 && read -r line <&3 && [[ $line == +PONG* ]] ;;
     nats) read -r line <&3 && [[ $line == INFO*"\"jetstream\":true"* ]] ;;
@@ -79,7 +79,7 @@ dev_up() {
   for name in "${SERVERS[@]}"; do
     is_running "$name" || started+=("$name")
   done
-  # All at once, and only then wait for each.
+  # Start all before waiting for any.
   for name in "${started[@]}"; do
     settle_port "$name"
     "start_$name"
@@ -96,7 +96,7 @@ settle_port() {
   local file=$DEV/$1.port
   if [[ -s $file ]]; then
     port_is_free "$(<"$file")" && return
-    echo "${TITLE[$1]}: port $(<"$file") is taken by another process now; choosing a new one" >&2
+    echo "${TITLE[$1]}: another process uses port $(<"$file"); choosing a new one" >&2
   fi
   choose_port >"$file.new"
   mv "$file.new" "$file"
@@ -106,7 +106,7 @@ wait_until_ready() {
   local deadline=$((SECONDS + 60)) log=$DEV/$1.log
   until answers "$1"; do
     is_running "$1" || fail_with_log "${TITLE[$1]} did not start" "$log" \
-      "mend that, or start over without its data: scripts/services down --wipe"
+      "fix that, or start over without its data: scripts/services down --wipe"
     ((SECONDS < deadline)) || fail_with_log \
       "${TITLE[$1]} (process $(pid "$1")) does not answer on port $(port "$1") after 60 seconds" "$log" \
       "wait for it, or stop the set: scripts/services down"
@@ -121,14 +121,14 @@ launch() {
   [[ ! -e $log ]] || mv "$log" "$log.1"
   (
     cd "$folder" || exit
-    # A locale that is set but not installed stops some of them; a session of its own keeps the
-    # terminal's Ctrl-C from them.
+    # Some servers fail if the locale is set but not installed. A new session keeps the terminal's Ctrl-C
+    # from them.
     LC_ALL=C exec setsid "$@" </dev/null >"$log" 2>&1 9>&-
   ) &
   echo "$! $(start_time $! || true)" >"$DEV/$name.pid"
 }
 
-# copy_template <name> <folder>: by renaming, so that a copy which was cut short is never used.
+# copy_template <name> <folder>: copies and renames, so an interrupted copy is never used.
 copy_template() {
   [[ ! -d $2 ]] || return 0
   rm -rf "$2.new"
@@ -138,7 +138,7 @@ copy_template() {
 
 start_mariadb() {
   copy_template mariadb "$DEV/mariadb"
-  # Without a Unix socket, whose path may be no longer than 107 characters.
+  # No Unix socket: its path is limited to 107 characters.
   launch mariadb "$DEV/mariadb" "$(find_program mariadbd)" --no-defaults "${RUN_MARIADBD[@]}" \
     --datadir="$DEV/mariadb" --bind-address=127.0.0.1 --port="$(port mariadb)" --socket= \
     --pid-file=server.pid --skip-name-resolve --character-set-server=utf8mb4 --max-connections=200 \
@@ -149,7 +149,7 @@ start_postgres() {
   local data old
   data=$(postgres_data)
   copy_template postgres "$data"
-  # It takes the zombie of a killed server for a living one, and containers may never reap theirs.
+  # PostgreSQL mistakes the zombie of a killed server for a live one, and containers may never reap zombies.
   if old=$(head -n 1 "$data/postmaster.pid" 2>/dev/null) && ! start_time "$old" >/dev/null; then
     rm "$data/postmaster.pid"
   fi
@@ -169,8 +169,8 @@ start_nats() {
     --jetstream --store_dir "$DEV/nats"
 }
 
-# Where the set's PostgreSQL data is to live: below /tmp if the user it runs as cannot reach this
-# repository, which is so below /root.
+# Prints the folder of PostgreSQL's data: below /tmp if PostgreSQL's user cannot reach this repository, for example
+# below /root.
 postgres_data() {
   local folder
   if ((EUID != 0)) || "${UNPRIVILEGED[@]}" test -x "$DEV"; then
@@ -179,7 +179,7 @@ postgres_data() {
   fi
   folder=$(postgres_fallback)
   mkdir -m 711 "$folder" 2>/dev/null || [[ -d $folder && ! -L $folder && -O $folder ]] ||
-    fail "$folder is in the way: it is not a folder of $(id -un)'s" "remove it"
+    fail "$folder exists and is not a folder of $(id -un)" "remove it"
   echo "$folder/postgres"
 }
 
@@ -199,20 +199,20 @@ dev_down() {
 stop() {
   local id signal=TERM deadline=$((SECONDS + 30))
   id=$(pid "$1")
-  # One that somebody has suspended would never see the signal.
+  # A suspended process does not handle signals.
   kill -CONT "$id" 2>/dev/null || true
-  # To PostgreSQL, TERM means: wait until the last client has gone.
+  # On TERM, PostgreSQL waits for the last client to disconnect.
   [[ $1 != postgres ]] || signal=INT
-  # A TERM while it starts leaves MariaDB hanging for good: neither up nor gone.
+  # A TERM during startup makes MariaDB hang forever.
   if [[ $1 == mariadb ]]; then
     until answers mariadb || ! is_running mariadb || ((SECONDS >= deadline)); do sleep 0.02; done
   fi
   kill "-$signal" "$id" 2>/dev/null || true
   if ! wait_until_gone "$1"; then
-    echo "${TITLE[$1]} has not stopped within 30 seconds: killing it; it recovers at its next start" >&2
+    echo "${TITLE[$1]} did not stop within 30 seconds: killing it; it recovers at its next start" >&2
     kill -KILL "$id" 2>/dev/null || true
     wait_until_gone "$1" || fail "${TITLE[$1]} (process $id) cannot be killed" \
-      "it hangs in the kernel: look at its disk"
+      "it hangs in the kernel: check its disk"
   fi
   echo "${TITLE[$1]} stopped"
 }
@@ -242,7 +242,7 @@ dev_status() {
     elif answers "$name"; then
       state="up    $(url "$name")  (process $(pid "$name"))"
     else
-      state="runs as process $(pid "$name"), but does not answer on port $(port "$name"); log: $DEV/$name.log"
+      state="runs as process $(pid "$name") but does not answer on port $(port "$name"); log: $DEV/$name.log"
       all_up=3
     fi
     printf '%-11s %s\n' "${TITLE[$name]}" "$state"

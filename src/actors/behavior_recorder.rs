@@ -10,6 +10,7 @@ use actix::{Context, Handler};
 use super::failures::bisect;
 use super::kit::{ActorStats, Batcher, Envelope, Mailbox, spawn_batch, supervise_batching};
 use super::sync_publisher::SyncPublisher;
+use crate::config::RecorderOptions;
 use crate::domain::{BehaviorEvent, FailureKind, LedgerRow};
 use crate::messages::{NotRecorded, Record, Sync};
 use crate::store::{Lease, Store};
@@ -20,19 +21,6 @@ const RECORDING: &str = "recording behaviors";
 
 /// How long recorded rows wait for room in the sync publisher's mailbox.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// How the recorder works.
-#[derive(Debug, Clone, Copy)]
-pub struct RecorderOptions {
-    /// The most events in one transaction.
-    pub largest_batch: usize,
-    /// How many transactions may be in flight.
-    pub lanes: usize,
-    /// How long new ledger rows are this process's own.
-    pub lease: Duration,
-    /// How many failed attempts a ledger row may have before it is dead.
-    pub max_retries: i32,
-}
 
 /// The actor.
 pub struct BehaviorRecorder {

@@ -12,6 +12,7 @@ use super::kit::{
     ActorStats, Batcher, Envelope, Mailbox, Weigh, spawn_batch, spawn_work, supervise_batching,
 };
 use crate::cache::{Cache, CacheError, Filling, Incarnation, Settlement};
+use crate::config::CacheOptions;
 use crate::domain::{Applied, LedgerRow, LikeCount, Pair, Reading, Resource, VersionedState};
 use crate::messages::{Apply, ApplyOutcome, Forget, Known, Lookup, Settle};
 use crate::store::{Found, Reader, StoreError};
@@ -26,17 +27,6 @@ const SETTLING: &str = "settling the cache";
 
 /// How often the database is looked into for one answer while the cache keeps changing.
 const LOOKS: usize = 4;
-
-/// How the cache writer works.
-#[derive(Debug, Clone, Copy)]
-pub struct CacheOptions {
-    /// The most messages in one round trip to the cache, and the most pairs in one look into the database.
-    pub largest_batch: usize,
-    /// How many round trips of each kind may be in flight.
-    pub lanes: usize,
-    /// How often it is seen whether the cache must be put right.
-    pub heal_every: Duration,
-}
 
 /// The actor.
 pub struct CacheWriter {

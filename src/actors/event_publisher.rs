@@ -2,26 +2,15 @@
 //! once it is acknowledged.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::{AsyncContext, Context, Handler};
 use futures_util::future::join_all;
 
 use super::kit::{ActorStats, Batcher, Envelope, spawn_batch, spawn_work, supervise_batching};
+use crate::config::PublisherOptions;
 use crate::messages::{NotPublished, Publish};
 use crate::nats::{Broker, NatsError, publish_error};
 use crate::telemetry::BatchPublished;
-
-/// How the event publisher works.
-#[derive(Debug, Clone, Copy)]
-pub struct PublisherOptions {
-    /// The most events published before the first acknowledgement is awaited.
-    pub largest_batch: usize,
-    /// How many such batches may be in flight.
-    pub lanes: usize,
-    /// How often a stream that is not in order is checked again.
-    pub check_every: Duration,
-}
 
 /// The actor.
 pub struct EventPublisher {

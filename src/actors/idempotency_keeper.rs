@@ -6,18 +6,10 @@ use std::time::Duration;
 use actix::{Context, Handler};
 
 use super::kit::{ActorStats, Batcher, Envelope, spawn_batch, supervise_batching};
+use crate::config::KeeperOptions;
 use crate::messages::{Begin, End, NotKept};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Dependency, DependencyFailed};
-
-/// How the keeper works.
-#[derive(Debug, Clone, Copy)]
-pub struct KeeperOptions {
-    /// The most requests in one transaction.
-    pub largest_batch: usize,
-    /// How long a request is left to whoever works on it.
-    pub lease: Duration,
-}
 
 /// The actor.
 pub struct IdempotencyKeeper {

@@ -18,7 +18,8 @@ use tokio::sync::Semaphore;
 use super::behavior_recorder::BehaviorRecorder;
 use super::cache_writer::{CacheWriter, revert};
 use super::kit::{ActorStats, InjectPanic, Mailbox, Turn, spawn_work};
-use crate::domain::{Backoff, BehaviorEvent, LedgerRow, Origin, Source, Version};
+use crate::config::SubscriberOptions;
+use crate::domain::{BehaviorEvent, LedgerRow, Origin, Source, Version};
 use crate::messages::{NotRecorded, Record};
 use crate::nats::{Broker, Incoming, NatsError, decode};
 use crate::store::{QuarantinedEvent, Store};
@@ -29,25 +30,6 @@ use crate::telemetry::{
 /// Why an event is quarantined whose id belongs to another one.
 const ID_USED_BEFORE: &str =
     "its event id belongs to another event, which was recorded first and stands";
-
-/// How the subscriber works.
-#[derive(Debug, Clone, Copy)]
-pub struct SubscriberOptions {
-    /// The most messages in one pull, and in one batch.
-    pub largest_batch: usize,
-    /// How many batches may be in work.
-    pub lanes: usize,
-    /// How long one pull waits for messages.
-    pub pull_for: Duration,
-    /// How long a pull may stay silent beyond that before it is begun anew.
-    pub stalled_after: Duration,
-    /// How long a message that could not be recorded waits for its next delivery.
-    pub redeliver: Backoff,
-    /// How often the database may reject an event and be asked again before the event goes into quarantine.
-    pub max_retries: u32,
-    /// How long pulling pauses when messages could not be recorded.
-    pub pause: Duration,
-}
 
 /// The actor.
 pub struct NatsSubscriber {

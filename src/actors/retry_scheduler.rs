@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 use futures_util::FutureExt;
@@ -11,6 +10,7 @@ use futures_util::FutureExt;
 use super::cache_writer::{CacheWriter, revert};
 use super::kit::{ActorStats, Answer, InjectPanic, Mailbox, Turn, spawn_work};
 use super::sync_publisher::SyncPublisher;
+use crate::config::RetryOptions;
 use crate::domain::LedgerRow;
 use crate::messages::Sync;
 use crate::store::{Claimed, Lease, Store};
@@ -18,17 +18,6 @@ use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked, RowsClaim
 
 /// What the log calls a claim.
 const CLAIMING: &str = "claiming due ledger rows";
-
-/// How the retry scheduler works.
-#[derive(Debug, Clone, Copy)]
-pub struct RetryOptions {
-    /// How often it looks for due rows.
-    pub interval: Duration,
-    /// The most rows in one claim.
-    pub largest_claim: usize,
-    /// How long claimed rows are this process's own.
-    pub lease: Duration,
-}
 
 /// The actor.
 pub struct RetryScheduler {

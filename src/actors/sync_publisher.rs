@@ -13,6 +13,7 @@ use super::failures::bisect;
 use super::kit::{
     ActorStats, Batcher, Envelope, Mailbox, spawn_batch, spawn_work, supervise_batching,
 };
+use crate::config::SyncOptions;
 use crate::domain::{Backoff, FailureKind, LedgerRow, Pair, Verdict};
 use crate::messages::{Settle, Sync};
 use crate::nats::Broker;
@@ -32,17 +33,6 @@ const TRY_AGAIN: Backoff = Backoff {
     base: Duration::from_millis(100),
     cap: Duration::from_secs(1),
 };
-
-/// How the sync publisher works.
-#[derive(Debug, Clone, Copy)]
-pub struct SyncOptions {
-    /// The most ledger rows in one transaction.
-    pub largest_batch: usize,
-    /// How many transactions may be in flight.
-    pub lanes: usize,
-    /// When a failed attempt is followed by another.
-    pub backoff: Backoff,
-}
 
 /// The actor.
 pub struct SyncPublisher {

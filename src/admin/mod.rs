@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 
 pub use audit::{Audit, AuditOptions, AuditState};
 pub use jobs::{Counted, JobAnswer, JobRequest, RebuildTarget};
-pub use prune::{Prune, PruneOptions, PruneState};
+pub use prune::{Prune, PruneState};
 pub use quarantine::QuarantinedMessage;
 pub use rebuild::{CacheRebuild, read_models};
 pub use report::{AuditReport, Example, Tally};
@@ -29,6 +29,7 @@ pub use timeline::{Moment, ReadModel, Shows, Timeline};
 use crate::actors::cache_writer::{CacheWriter, revert};
 use crate::actors::kit::Mailbox;
 use crate::cache::{Cache, CacheError};
+use crate::config::PruneOptions;
 use crate::domain::LedgerRow;
 use crate::nats::{Broker, NatsError, StreamReport};
 use crate::store::{LedgerFilter, LedgerHealth, LedgerPage, Store, StoreError};

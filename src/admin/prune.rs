@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,18 +12,8 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
 use super::{AdminError, Dependencies, Progress};
+use crate::config::PruneOptions;
 use crate::store::{ArchivedBehavior, is_storable};
-
-/// What to delete, and at what age.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PruneOptions {
-    /// The age at which completed ledger rows are deleted; `None` keeps them.
-    pub ledger_after: Option<Duration>,
-    /// The age at which behaviors that no read model needs are deleted; `None` keeps them.
-    pub behaviors_after: Option<Duration>,
-    /// The file to which behaviors are appended before they are deleted: gzip, one JSON object a line.
-    pub archive: Option<PathBuf>,
-}
 
 /// The progress of a prune. Another process resumes from it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]

@@ -13,9 +13,9 @@ use serde_json::json;
 use super::jobs::Spec;
 use super::{
     AdminError, AdminService, Audit, AuditOptions, AuditState, CacheRebuild, Progress, Prune,
-    PruneOptions, PruneState, RebuildTarget, read_models,
+    PruneState, RebuildTarget, read_models,
 };
-use crate::config::UpkeepOptions;
+use crate::config::{PruneOptions, UpkeepOptions};
 use crate::domain::idempotency::KEPT_FOR;
 use crate::domain::{FailureKind, JobKind, JobState, Priority};
 use crate::store::{Intervention, InterventionKind, Job, JobReport, StoreError};

@@ -1,4 +1,4 @@
-//! The in-process cache: the rule itself, under a lock, bounded in pairs.
+//! The in-memory cache: runs the rule of `domain/entry.rs` under a lock, with a bound on its pairs.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use crate::domain::{Applied, Entry, EntryView, Pair, Reading, Resource, Version,
 
 const SHARDS: usize = 16;
 
-/// Entries in this process, least recently used first out.
+/// The entries of this process, with eviction of the least recently used.
 pub struct MemoryCache {
     shards: Vec<Mutex<Shard>>,
     incarnations: AtomicU64,
@@ -30,8 +30,8 @@ struct Shard {
 }
 
 impl MemoryCache {
-    /// A cache of at most `pairs` pairs and resources (about 100 bytes each). One resource takes a tenth of it at
-    /// the most, so that one that everybody likes does not push out all others.
+    /// Creates a cache of at most `pairs` pairs and resources (about 100 bytes each). One resource takes at most a tenth, so
+    /// that a popular one does not evict all others.
     #[must_use]
     pub fn new(pairs: usize) -> Self {
         let shard = || {
@@ -50,7 +50,7 @@ impl MemoryCache {
         }
     }
 
-    /// How many pairs and resources it holds.
+    /// Returns the number of pairs and resources.
     #[must_use]
     pub fn len(&self) -> usize {
         let pairs =
@@ -58,13 +58,13 @@ impl MemoryCache {
         self.shards.iter().map(pairs).sum()
     }
 
-    /// Whether it holds nothing.
+    /// Returns whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Works on a resource's entry, which is made if it is not there, and keeps the bounds.
+    /// Runs `work` on a resource's entry, creating a missing one, and enforces the bounds.
     fn with_entry<T>(&self, resource: Resource, work: impl FnOnce(&mut Entry) -> T) -> T {
         let mut shard = self.shard(resource);
         let Shard { entries, pairs } = &mut *shard;
@@ -72,7 +72,7 @@ impl MemoryCache {
         let entry = entries.get_or_insert_mut(resource, || Entry::new(self.new_life()));
         let result = work(entry);
         if entry.len() > self.limits.pairs_per_resource {
-            // Half of them at once, so that the next pair does not trim again.
+            // Trim half of them, so that the next pair does not trim again.
             entry.trim(self.limits.pairs_per_resource / 2, self.new_life());
         }
         *pairs = *pairs + entry.weight() - before;
@@ -85,7 +85,7 @@ impl MemoryCache {
         result
     }
 
-    /// Works on a resource's entry if there is one.
+    /// Runs `work` on a resource's entry, if it exists.
     fn with_entry_if_any(&self, resource: Resource, work: impl FnOnce(&mut Entry)) {
         let known = self.shard(resource).entries.contains(&resource);
         if known {
@@ -193,7 +193,7 @@ impl Cache for MemoryCache {
         })
     }
 
-    // A shard at a time, whatever the count.
+    // One shard at a time, whatever the count.
     fn scan(&self, cursor: u64, _: usize) -> CacheFuture<'_, Scanned> {
         Box::pin(async move {
             let Some(shard) = self.shards.get(cursor as usize) else {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use self::redis::{RedisCache, RedisOptions};
+pub use self::redis::RedisCache;
 pub use memory::MemoryCache;
 
 use crate::domain::{

@@ -13,20 +13,8 @@ use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKin
 
 use super::redis_entry::{self, count_text};
 use super::{Cache, CacheError, CacheFuture, Filling, Incarnation, Scanned, Settlement};
+use crate::config::RedisOptions;
 use crate::domain::{Applied, EntryView, Pair, Reading, Resource, Version, VersionedState};
-
-/// How to reach Redis, and how much it may hold.
-#[derive(Debug, Clone)]
-pub struct RedisOptions {
-    /// `redis://HOST:PORT/DB`, or `rediss://` for TLS.
-    pub url: String,
-    /// How long one round trip may take.
-    pub timeout: Duration,
-    /// How long an entry lives that nothing changes.
-    pub time_to_live: Duration,
-    /// The most pairs in one entry.
-    pub pairs_per_resource: usize,
-}
 
 /// The cache on Redis 6.2 or newer.
 pub struct RedisCache {

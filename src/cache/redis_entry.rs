@@ -1,13 +1,13 @@
-//! An entry as `rule.lua` spells it in the fields of a hash.
+//! The encoding of an entry in the fields of a Redis hash, as `rule.lua` writes it.
 
 use crate::domain::{EntryView, LikeCount, PairView, Version, VersionedState};
 
-/// A count, as the field `n` spells it.
+/// Parses a count from the field `n`.
 pub(super) fn count_text(count: LikeCount) -> String {
     format!("{}:{}", count.like_count, count.revision)
 }
 
-/// All that the fields of an entry say; what cannot be read is named.
+/// Parses the fields of an entry. Names a field that it cannot parse.
 pub(super) fn view(fields: &[(String, String)]) -> EntryView {
     let mut view = EntryView::default();
     for (name, value) in fields {
@@ -47,7 +47,7 @@ fn read_count(text: &str) -> Option<LikeCount> {
     })
 }
 
-/// `version:liked`, with `:settled_version:settled_liked` or `:-` behind if it is not settled.
+/// Parses `version:liked:settled_version:settled_liked`, or `version:liked:-` if the pair is not settled.
 fn read_pair(text: &str) -> Option<PairView> {
     let parts: Vec<_> = text.split(':').collect();
     let (current, settled) = match parts[..] {

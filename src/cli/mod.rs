@@ -15,6 +15,7 @@ mod verify_cache;
 mod verify_journal;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -24,7 +25,7 @@ use harness::load::{self, LoadArgs, LoadError};
 use crate::admin::AdminError;
 use crate::app::AppError;
 use crate::cache::CacheError;
-use crate::config::{self, ConfigError, Given};
+use crate::config::{self, ConfigError, PartialConfig};
 use crate::nats::NatsError;
 use crate::store::StoreError;
 
@@ -33,7 +34,7 @@ use crate::store::StoreError;
 #[command(version, next_help_heading = "Settings")]
 pub struct Cli {
     #[command(flatten)]
-    settings: Given,
+    settings: PartialConfig,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -105,8 +106,8 @@ impl Cli {
 
     async fn dispatch(self) -> Result<ExitCode, Failure> {
         let settings = || {
-            let given = self.settings.with_secrets_of_the_environment();
-            given.settle(&config::file())
+            let given = self.settings.with_secrets_from_environment();
+            given.load(Path::new(config::FILE))
         };
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve::run(settings()?).await,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::Failure;
 use super::dependencies::dependencies;
 use super::output::with_progress;
-use crate::admin::{Prune, PruneOptions};
-use crate::config::Settings;
+use crate::admin::Prune;
+use crate::config::{PruneOptions, Settings};
 
 /// Arguments of `likewise prune`.
 #[derive(Debug, clap::Args)]

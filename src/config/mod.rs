@@ -1,131 +1,43 @@
-//! Typed settings: built-in defaults < `likewise.toml` < environment < flags.
+//! Typed settings: built-in defaults < `likewise.toml` < environment < flags. `settings.rs` declares each setting
+//! once; one file for each concern completes its options from them. `app.rs` and the command line load [`Settings`]
+//! and hand each room its own options.
 
-mod given;
+mod actors;
+mod auth;
+mod cache;
+mod declare;
+mod error;
+mod file;
+mod nats;
+mod role;
 mod secret;
+mod settings;
+mod store;
+mod upkeep;
 mod web;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
-
-pub use given::Given;
+pub use actors::{
+    CacheOptions, KeeperOptions, PublisherOptions, RecorderOptions, RetryOptions,
+    SubscriberOptions, SyncOptions,
+};
+pub use cache::RedisOptions;
+pub use declare::Setting;
+pub use error::ConfigError;
+pub use file::FILE;
+pub(crate) use file::complaint;
+pub use nats::NatsOptions;
+pub use role::Role;
 pub use secret::Secret;
+pub use settings::PartialConfig;
+pub use store::StoreOptions;
+pub use upkeep::{PruneOptions, UpkeepOptions};
 
-use crate::actors::behavior_recorder::RecorderOptions;
-use crate::actors::cache_writer::CacheOptions;
-use crate::actors::event_publisher::PublisherOptions;
-use crate::actors::idempotency_keeper::KeeperOptions;
-use crate::actors::kit::SupervisorPolicy;
-use crate::actors::nats_subscriber::SubscriberOptions;
-use crate::actors::retry_scheduler::RetryOptions;
-use crate::actors::sync_publisher::SyncOptions;
-use crate::admin::PruneOptions;
-use crate::cache::RedisOptions;
-use crate::nats::NatsOptions;
-use crate::store::StoreOptions;
 use crate::web::WebOptions;
 use crate::web::auth::{AuthMode, AuthOptions};
-
-/// A settings file's name in the working directory, read if it is there.
-pub const FILE: &str = "likewise.toml";
-
-/// What a process does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Both of the others.
-    All,
-    /// Accepts likes and publishes them.
-    Api,
-    /// Takes events from NATS, records them and brings the read models up to them.
-    Worker,
-}
-
-impl Role {
-    /// The word for it in settings and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Api => "api",
-            Self::Worker => "worker",
-        }
-    }
-
-    /// Whether it serves the like API.
-    #[must_use]
-    pub const fn is_api(self) -> bool {
-        matches!(self, Self::All | Self::Api)
-    }
-
-    /// Whether it takes events from NATS and claims due ledger rows.
-    #[must_use]
-    pub const fn is_worker(self) -> bool {
-        matches!(self, Self::All | Self::Worker)
-    }
-}
-
-/// Why the settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The settings file cannot be read.
-    #[error("cannot read {path}: {reason}")]
-    Unreadable {
-        /// The file.
-        path: String,
-        /// Why.
-        reason: String,
-    },
-    /// The settings file says something that no setting is.
-    #[error("{path} is not a valid settings file: {reason}")]
-    Invalid {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A setting is out of range.
-    #[error("{setting} must be {expected}, got {found}")]
-    OutOfRange {
-        /// The setting's environment variable.
-        setting: &'static str,
-        /// What it may be.
-        expected: &'static str,
-        /// What it is.
-        found: String,
-    },
-    /// A lease could run out during an attempt.
-    #[error(
-        "LIKEWISE_LEASE_SECONDS must be at least one and a half times LIKEWISE_DATABASE_TIMEOUT_SECONDS, got {lease:?} \
-         and {timeout:?}: a lease must outlast the longest attempt on a ledger row; raise the one or lower the other"
-    )]
-    ShortLease {
-        /// How long a worker holds ledger rows.
-        lease: Duration,
-        /// How long one attempt may take.
-        timeout: Duration,
-    },
-    /// It would listen where others can reach it, without knowing who they are.
-    #[error(
-        "refusing to listen on {0}: no authentication is configured, so anyone who can reach it could \
-         like in anyone's name; set LIKEWISE_AUTH_MODE=jwt, or listen on a loopback address \
-         (LIKEWISE_HTTP_ADDR=127.0.0.1:8080) and put a gateway that signs users in before it"
-    )]
-    Open(SocketAddr),
-}
-
-/// What a worker does from time to time.
-#[derive(Debug, Clone)]
-pub struct UpkeepOptions {
-    /// How often it audits the data; never if absent.
-    pub audit_every: Option<Duration>,
-    /// Whether such an audit mends what it finds.
-    pub audit_repair: bool,
-    /// What it prunes, once a day.
-    pub prune: PruneOptions,
-}
 
 /// The settings of a process.
 #[derive(Debug, Clone)]
@@ -136,23 +48,23 @@ pub struct Settings {
     pub redis: Option<RedisOptions>,
     /// The broker, if there is one.
     pub nats: Option<NatsOptions>,
-    /// What this process does.
+    /// The role of this process.
     pub role: Role,
     /// How the event publisher works.
     pub publisher: PublisherOptions,
-    /// How the subscriber works.
+    /// How the NATS subscriber works.
     pub subscriber: SubscriberOptions,
-    /// Where to listen.
+    /// The address to listen on.
     pub http_addr: SocketAddr,
     /// How callers sign in.
     pub auth: AuthOptions,
-    /// What requests may come, and how many.
+    /// The limits of the HTTP API, and the hosts and origins that it serves.
     pub web: WebOptions,
-    /// The most events in each actor's mailbox.
+    /// The limit of the events in each actor's mailbox.
     pub mailbox_capacity: usize,
-    /// How idempotency keys are kept.
+    /// How the idempotency keeper works.
     pub keeper: KeeperOptions,
-    /// How the recorder works.
+    /// How the behavior recorder works.
     pub recorder: RecorderOptions,
     /// How the sync publisher works.
     pub sync: SyncOptions,
@@ -160,21 +72,53 @@ pub struct Settings {
     pub retry: RetryOptions,
     /// How the cache writer works.
     pub cache: CacheOptions,
-    /// How long a read of the database may keep a request waiting, and how long none is tried after one that
-    /// found the database away.
+    /// How long a request waits for a read of the database, and how long reads pause after one that found the
+    /// database down.
     pub read_timeout: Duration,
-    /// The most pairs that the in-process cache holds.
+    /// The limit of the pairs in the in-memory cache.
     pub cache_pairs: usize,
-    /// What is done from time to time.
+    /// The automatic audit and pruning of a worker.
     pub upkeep: UpkeepOptions,
-    /// When actors are restarted.
-    pub supervisor: SupervisorPolicy,
-    /// After how long without progress an actor with work is called stuck.
+    /// The time without progress after which an actor with work counts as stuck.
     pub stall_after: Duration,
     /// How long a shutdown may take to drain.
     pub drain_timeout: Duration,
-    /// Whether actors can be made to panic.
+    /// Whether operators can make actors panic.
     pub fault_injection: bool,
+}
+
+impl PartialConfig {
+    /// Completes flags and environment from the settings file at `path`, if there is one, and the defaults.
+    ///
+    /// # Errors
+    /// If the file cannot be used or a setting is out of range.
+    pub fn load(self, path: &Path) -> Result<Settings, ConfigError> {
+        let config = self.or(Self::from_file(path)?);
+        config.check_ranges()?;
+        Ok(Settings {
+            store: StoreOptions::new(&config)?,
+            redis: RedisOptions::new(&config),
+            nats: NatsOptions::new(&config),
+            role: config.role(),
+            publisher: PublisherOptions::default(),
+            subscriber: SubscriberOptions::new(&config),
+            http_addr: config.http_addr(),
+            auth: config.auth(),
+            web: config.web()?,
+            mailbox_capacity: config.mailbox_capacity(),
+            keeper: KeeperOptions::new(&config),
+            recorder: RecorderOptions::new(&config),
+            sync: SyncOptions::new(&config),
+            retry: RetryOptions::new(&config),
+            cache: CacheOptions::default(),
+            read_timeout: Duration::from_secs(config.read_timeout_seconds()),
+            cache_pairs: config.cache_pairs(),
+            upkeep: UpkeepOptions::new(&config),
+            stall_after: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(20),
+            fault_injection: config.fault_injection(),
+        })
+    }
 }
 
 impl Settings {
@@ -190,28 +134,10 @@ impl Settings {
     }
 }
 
-/// What is wrong with a TOML file: the line, its key and the reason. The line itself is not quoted, for
-/// it may hold a secret.
-pub(crate) fn complaint(text: &str, error: &toml::de::Error) -> String {
-    let start = error.span().map_or(0, |span| span.start).min(text.len());
-    let number = text.as_bytes()[..start]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count();
-    let line = text.lines().nth(number).unwrap_or_default();
-    let key = line.split('=').next().unwrap_or_default().trim();
-    let is_key = |text: &str| {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
-        line.contains('=') && text.len() <= 40 && text.bytes().all(plain)
-    };
-    let key = if is_key(key) { key } else { "" };
-    format!("line {} {key}: {}", number + 1, error.message())
-}
-
-/// The settings file that is read if it is there.
-#[must_use]
-pub fn file() -> PathBuf {
-    PathBuf::from(FILE)
+/// The text, unless it is blank: an empty environment variable counts as absent.
+fn not_blank(text: Option<&str>) -> Option<String> {
+    let text = text.filter(|text| !text.trim().is_empty());
+    text.map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -219,18 +145,19 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::web::auth::AuthMode;
 
-    fn with_file(text: &str, given: Given) -> Result<Settings, ConfigError> {
+    fn with_file(text: &str, given: PartialConfig) -> Result<Settings, ConfigError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join(FILE);
         std::fs::write(&path, text).expect("the file is written");
-        given.settle(&path)
+        given.load(&path)
     }
 
     #[test]
     fn defaults_are_loopback_and_sqlite() {
-        let settings = Given::default()
-            .settle(Path::new("absent.toml"))
+        let settings = PartialConfig::default()
+            .load(Path::new("absent.toml"))
             .expect("defaults");
         assert_eq!(settings.http_addr.to_string(), "127.0.0.1:8080");
         assert_eq!(settings.store.url, "sqlite://likewise.db");
@@ -239,9 +166,9 @@ mod tests {
 
     #[test]
     fn flags_override_the_file_and_the_file_overrides_defaults() {
-        let given = Given {
+        let given = PartialConfig {
             batch_size: Some(7),
-            ..Given::default()
+            ..PartialConfig::default()
         };
         let settings = with_file("batch_size = 8\nmax_retries = 3", given).expect("valid");
         assert_eq!(settings.recorder.largest_batch, 7);
@@ -252,11 +179,11 @@ mod tests {
     #[test]
     fn without_authentication_only_loopback_is_allowed() {
         for address in ["0.0.0.0:8080", "192.168.1.5:80", "[::]:8080"] {
-            let given = Given {
+            let given = PartialConfig {
                 http_addr: address.parse().ok(),
-                ..Given::default()
+                ..PartialConfig::default()
             };
-            let settings = given.settle(Path::new("absent.toml")).expect("valid");
+            let settings = given.load(Path::new("absent.toml")).expect("valid");
             let refused = settings.closed_by_default().expect_err("not loopback");
             assert!(
                 refused.to_string().contains("refusing to listen"),
@@ -273,25 +200,28 @@ mod tests {
             "admin_token = [\"hush-hush\"]",
             "jwt_secret_ = \"hush-hush\"",
         ] {
-            let error = with_file(&format!("batch_size = 8\n{line}\n"), Given::default())
-                .expect_err("a mistake")
-                .to_string();
+            let error = with_file(
+                &format!("batch_size = 8\n{line}\n"),
+                PartialConfig::default(),
+            )
+            .expect_err("a mistake")
+            .to_string();
             assert!(error.contains("line 2"), "{error}");
             assert!(!error.contains("hush"), "{error}");
         }
         let text = "jwt_secret = \"hush-hush\"\nadmin_token = \"hush-hush\"";
-        let settings = with_file(text, Given::default()).expect("valid");
+        let settings = with_file(text, PartialConfig::default()).expect("valid");
         assert!(!format!("{settings:?}").contains("hush"));
     }
 
     #[test]
     fn with_authentication_any_address_is_allowed() {
-        let given = Given {
+        let given = PartialConfig {
             http_addr: "0.0.0.0:8080".parse().ok(),
             auth_mode: Some(AuthMode::Jwt),
-            ..Given::default()
+            ..PartialConfig::default()
         };
-        let settings = given.settle(Path::new("absent.toml")).expect("valid");
+        let settings = given.load(Path::new("absent.toml")).expect("valid");
         assert!(settings.closed_by_default().is_ok());
     }
 
@@ -299,26 +229,26 @@ mod tests {
     fn lease_must_outlast_the_longest_attempt() {
         let refused = with_file(
             "lease_seconds = 14\ndatabase_timeout_seconds = 10",
-            Given::default(),
+            PartialConfig::default(),
         );
         let error = refused.expect_err("too short").to_string();
         assert!(error.contains("got 14s and 10s"), "{error}");
         let settings = with_file(
             "lease_seconds = 15\ndatabase_timeout_seconds = 10",
-            Given::default(),
+            PartialConfig::default(),
         );
         assert!(settings.is_ok());
         // Where only the lease is given, the time-out follows it.
-        let settings = with_file("lease_seconds = 3", Given::default()).expect("valid");
+        let settings = with_file("lease_seconds = 3", PartialConfig::default()).expect("valid");
         assert_eq!(settings.store.timeout, Duration::from_secs(2));
-        let settings = with_file("lease_seconds = 60", Given::default()).expect("valid");
+        let settings = with_file("lease_seconds = 60", PartialConfig::default()).expect("valid");
         assert_eq!(settings.store.timeout, Duration::from_secs(10));
     }
 
     #[test]
     fn file_error_names_the_setting() {
         let refused = |text| {
-            with_file(text, Given::default())
+            with_file(text, PartialConfig::default())
                 .expect_err("a mistake")
                 .to_string()
         };

@@ -1,39 +1,15 @@
-//! The settings of the HTTP side: sign-in, limits and what a request may take.
+//! The limits of the HTTP API, and the hosts and origins that it serves.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::given::{Given, given, in_range};
-use super::{ConfigError, Secret};
-use crate::web::auth::{AuthMode, AuthOptions};
+use super::{ConfigError, PartialConfig};
+use crate::web::auth::AuthMode;
 use crate::web::guard::HostName;
 use crate::web::limits::{LimitOptions, Network, Quota};
 use crate::web::{WebOptions, is_origin};
 
-impl Given {
-    /// Takes what is secret from the environment: it has no flags, for everybody on the machine sees
-    /// those.
-    #[must_use]
-    pub fn with_secrets_of_the_environment(mut self) -> Self {
-        self.admin_token = Secret::from_environment("LIKEWISE_ADMIN_TOKEN");
-        self.jwt_secret = Secret::from_environment("LIKEWISE_JWT_SECRET");
-        self
-    }
-
-    pub(super) fn auth(&self) -> AuthOptions {
-        let secret = |secret: &Option<Secret>| secret.clone().filter(|secret| !secret.is_blank());
-        AuthOptions {
-            mode: self.auth_mode.unwrap_or_default(),
-            jwt_secret: secret(&self.jwt_secret),
-            jwt_secret_file: self.jwt_secret_file.clone(),
-            jwt_jwks_file: self.jwt_jwks_file.clone(),
-            jwt_issuer: given(self.jwt_issuer.clone()),
-            jwt_audience: given(self.jwt_audience.clone()),
-            tokens_file: self.tokens_file.clone(),
-            admin_token: secret(&self.admin_token),
-        }
-    }
-
+impl PartialConfig {
     pub(super) fn web(&self) -> Result<WebOptions, ConfigError> {
         let cors_origins: Vec<String> = list(
             "LIKEWISE_CORS_ORIGINS",
@@ -43,38 +19,31 @@ impl Given {
         if let Some(found) = cors_origins.iter().find(|origin| !is_origin(origin)) {
             return Err(wrong("LIKEWISE_CORS_ORIGINS", ORIGINS, found));
         }
-        // Whoever can like in anyone's name, as on loopback, could evade it: it would only slow down
-        // loads.
+        // Without sign-in, a client could evade the limit by naming another user.
         let default = match self.auth_mode.unwrap_or_default() {
             AuthMode::None => "off",
             AuthMode::Jwt => "600/60",
         };
         let user = self.rate_limit_user.as_deref().unwrap_or(default);
-        let address = self.rate_limit_address.as_deref().unwrap_or("off");
+        let address = self.rate_limit_address();
         let hosts = list::<HostName>(
             "LIKEWISE_HTTP_HOSTS",
             self.http_hosts.as_deref(),
             "names or addresses without ports (likes.example.com), with commas between them",
-        )?;
-        let seconds = in_range(
-            "LIKEWISE_REQUEST_TIMEOUT_SECONDS",
-            self.request_timeout_seconds.unwrap_or(15),
-            1..=600,
-            "between 1 and 600",
         )?;
         Ok(WebOptions {
             cors_origins,
             hosts,
             limits: LimitOptions {
                 user: quota("LIKEWISE_RATE_LIMIT_USER", user)?,
-                address: quota("LIKEWISE_RATE_LIMIT_ADDRESS", address)?,
+                address: quota("LIKEWISE_RATE_LIMIT_ADDRESS", &address)?,
                 trusted_proxies: list::<Network>(
                     "LIKEWISE_TRUSTED_PROXIES",
                     self.trusted_proxies.as_deref(),
                     "addresses or networks (10.0.0.0/8), with commas between them",
                 )?,
             },
-            request_timeout: Duration::from_secs(seconds),
+            request_timeout: Duration::from_secs(self.request_timeout_seconds()),
         })
     }
 }
@@ -82,10 +51,10 @@ impl Given {
 const ORIGINS: &str =
     "origins as browsers send them (https://app.example.com), with commas between them";
 
-fn wrong(setting: &'static str, expected: &'static str, found: &str) -> ConfigError {
+fn wrong(setting: &'static str, expected: &str, found: &str) -> ConfigError {
     ConfigError::OutOfRange {
         setting,
-        expected,
+        expected: expected.to_owned(),
         found: found.to_owned(),
     }
 }
@@ -93,7 +62,7 @@ fn wrong(setting: &'static str, expected: &'static str, found: &str) -> ConfigEr
 fn list<T: FromStr>(
     setting: &'static str,
     text: Option<&str>,
-    expected: &'static str,
+    expected: &str,
 ) -> Result<Vec<T>, ConfigError> {
     let words = text.unwrap_or_default().split(',').map(str::trim);
     words
@@ -119,10 +88,10 @@ mod tests {
     #[test]
     fn signed_in_users_are_rate_limited_by_default() {
         let user = |mode, limit: Option<&str>| {
-            let given = Given {
+            let given = PartialConfig {
                 auth_mode: Some(mode),
                 rate_limit_user: limit.map(str::to_owned),
-                ..Given::default()
+                ..PartialConfig::default()
             };
             let options = given.web().expect("valid");
             options.limits.user.map(|quota| quota.to_string())
@@ -135,41 +104,41 @@ mod tests {
 
     #[test]
     fn list_error_names_the_first_invalid_item() {
-        let refused = |given: Given| given.web().expect_err("a mistake").to_string();
+        let refused = |given: PartialConfig| given.web().expect_err("a mistake").to_string();
         for bad in [
             "*",
             "app.example.com",
             "https://app.example.com/",
             "https://*.example.com",
         ] {
-            let given = Given {
+            let given = PartialConfig {
                 cors_origins: Some(format!("https://good.example.com, {bad}")),
-                ..Given::default()
+                ..PartialConfig::default()
             };
             let error = refused(given);
             assert!(error.contains("LIKEWISE_CORS_ORIGINS"), "{error}");
             assert!(error.ends_with(&format!("got {bad}")), "{error}");
         }
         for bad in ["10.0.0.0/33", "proxy", "::1/129"] {
-            let given = Given {
+            let given = PartialConfig {
                 trusted_proxies: Some(format!("127.0.0.1, 10.0.0.0/8, {bad}")),
-                ..Given::default()
+                ..PartialConfig::default()
             };
             assert!(refused(given).ends_with(&format!("got {bad}")));
         }
         for bad in ["*", "likes.example.com:8080", "https://likes.example.com"] {
-            let given = Given {
+            let given = PartialConfig {
                 http_hosts: Some(format!("likes.example.com, 192.0.2.7, {bad}")),
-                ..Given::default()
+                ..PartialConfig::default()
             };
             let error = refused(given);
             assert!(error.contains("LIKEWISE_HTTP_HOSTS"), "{error}");
             assert!(error.ends_with(&format!("got {bad}")), "{error}");
         }
         for bad in ["100", "0/60", "100/0", "-1/2", "1/2/3", "1000001/1"] {
-            let given = Given {
+            let given = PartialConfig {
                 rate_limit_address: Some(bad.to_owned()),
-                ..Given::default()
+                ..PartialConfig::default()
             };
             assert!(refused(given).contains("LIKEWISE_RATE_LIMIT_ADDRESS must be COUNT/SECONDS"));
         }

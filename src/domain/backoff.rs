@@ -1,10 +1,9 @@
-//! How long to wait before the next attempt.
+//! The back-off between attempts. Called by the ledger's rules and by everything that reconnects.
 
 use std::time::Duration;
 
-/// Exponential back-off with full jitter and a cap: a wait drawn evenly from nothing up to
-/// `base * 2^(attempt - 1)`, but never above `cap`. Full jitter keeps many workers from trying again
-/// at the same moment.
+/// Exponential back-off with full jitter and a cap: a random wait between zero and `base * 2^(attempt - 1)`, at most
+/// `cap`. Full jitter prevents many workers from retrying at the same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The longest wait after the first failed attempt.
@@ -14,20 +13,20 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The longest wait after this many failed attempts.
+    /// Returns the longest wait after this many failed attempts.
     #[must_use]
     pub fn ceiling(&self, attempts: u32) -> Duration {
         let doublings = attempts.saturating_sub(1).min(31);
         self.base.saturating_mul(1 << doublings).min(self.cap)
     }
 
-    /// The wait after this many failed attempts, for a `draw` in `0.0..1.0`.
+    /// Returns the wait after this many failed attempts, for a `draw` in `0.0..1.0`.
     #[must_use]
     pub fn wait(&self, attempts: u32, draw: f64) -> Duration {
         self.ceiling(attempts).mul_f64(draw.clamp(0.0, 1.0))
     }
 
-    /// The wait after this many failed attempts, drawn at random.
+    /// Returns a random wait after this many failed attempts.
     #[must_use]
     pub fn draw(&self, attempts: u32) -> Duration {
         self.wait(attempts, rand::random())

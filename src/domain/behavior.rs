@@ -1,4 +1,4 @@
-//! What users do to resources, and the event that says so.
+//! Behaviors of users on resources, and the event that carries one.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,26 +11,26 @@ use uuid::Uuid;
 
 use super::version::Version;
 
-/// A user's id: a positive number that the product in front of Likewise has given out.
+/// A user's id: a positive number that the product assigns.
 pub type UserId = i64;
 
-/// The kinds of resource that can be liked. A new kind is a variant here, and a table in the store.
+/// The types of resource that users can like. A new type needs a variant here and a table in the store.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum ResourceType {
-    /// A video, or whatever the product's main item is.
+    /// A video, or another main item of the product.
     Video,
-    /// A comment below one.
+    /// A comment.
     Comment,
 }
 
 impl ResourceType {
-    /// Every resource type, in the order of its declaration.
+    /// Every resource type, in order of declaration.
     pub const ALL: [Self; 2] = [Self::Video, Self::Comment];
 
-    /// The word for it in SQL, JSON and NATS subjects.
+    /// Returns its name in SQL, JSON and NATS subjects.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,26 +40,26 @@ impl ResourceType {
     }
 }
 
-/// Something a user did to a resource.
+/// An action of a user on a resource.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum BehaviorType {
-    /// The user likes it from now on.
+    /// The user likes the resource.
     Like,
     /// The user takes the like back.
     Unlike,
-    /// The user has seen it.
+    /// The user viewed the resource.
     View,
-    /// The user has shared it.
+    /// The user shared the resource.
     Share,
-    /// The user has commented on it.
+    /// The user commented on the resource.
     Comment,
 }
 
 impl BehaviorType {
-    /// Every behavior type, in the order of its declaration.
+    /// Every behavior type, in order of declaration.
     pub const ALL: [Self; 5] = [
         Self::Like,
         Self::Unlike,
@@ -68,7 +68,7 @@ impl BehaviorType {
         Self::Comment,
     ];
 
-    /// The word for it in SQL, JSON and NATS subjects.
+    /// Returns its name in SQL, JSON and NATS subjects.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ impl BehaviorType {
         }
     }
 
-    /// What it does to the like of the pair; `None` for behaviors that leave it alone.
+    /// Returns the effect on the like of the pair; `None` for other behaviors.
     #[must_use]
     pub const fn action(self) -> Option<Action> {
         match self {
@@ -91,7 +91,7 @@ impl BehaviorType {
     }
 }
 
-/// What a like event asks for.
+/// The effect of a like event.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
@@ -99,24 +99,24 @@ impl BehaviorType {
 pub enum Action {
     /// Like the resource.
     Like,
-    /// Take the like back.
+    /// Unlike the resource.
     Unlike,
 }
 
 impl Action {
-    /// The word for it in SQL and JSON.
+    /// Returns its name in SQL and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.behavior_type().as_str()
     }
 
-    /// Whether the pair is liked once this action has been applied.
+    /// Returns whether the pair is liked after this action.
     #[must_use]
     pub const fn liked(self) -> bool {
         matches!(self, Self::Like)
     }
 
-    /// The behavior that asks for this action.
+    /// Returns the behavior with this effect.
     #[must_use]
     pub const fn behavior_type(self) -> BehaviorType {
         match self {
@@ -126,7 +126,7 @@ impl Action {
     }
 }
 
-/// A word that names none of the values it should.
+/// A word outside the known values of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a known {1}")]
 pub struct UnknownWord(pub String, pub &'static str);
@@ -155,17 +155,17 @@ from_word!(ResourceType, "resource type", ResourceType::ALL);
 from_word!(BehaviorType, "behavior", BehaviorType::ALL);
 from_word!(Action, "action", [Action::Like, Action::Unlike]);
 
-/// What something was done to.
+/// The target of a behavior.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Resource {
-    /// Its kind.
+    /// Its type.
     pub resource_type: ResourceType,
     /// Its id, a positive number.
     pub id: i64,
 }
 
 impl Resource {
-    /// The video with this id.
+    /// Returns the video with this id.
     #[must_use]
     pub const fn video(id: i64) -> Self {
         Self {
@@ -181,23 +181,23 @@ impl fmt::Display for Resource {
     }
 }
 
-/// Who made an event.
+/// The author of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A process of Likewise, which drew the event id and the version itself.
+    /// A process of Likewise, which generated the event id and the version.
     Api,
-    /// Another service, under the name that it gave.
+    /// Another service, under the name that it sent.
     Foreign(String),
 }
 
 impl Source {
-    /// The name stored in `user_behaviors.source` of what Likewise's own API accepted.
+    /// The name in `user_behaviors.source` for events that Likewise's API accepted.
     pub const API: &'static str = "likewise-api";
 
     /// The longest name of a source, in bytes.
     pub const MAX_LENGTH: usize = 64;
 
-    /// The name stored in `user_behaviors.source`.
+    /// Returns the name stored in `user_behaviors.source`.
     #[must_use]
     pub fn name(&self) -> Cow<'static, str> {
         match self {
@@ -207,28 +207,28 @@ impl Source {
     }
 }
 
-/// One behavior as it travels through the pipeline. One that likes or unlikes is a *like event*.
+/// A behavior in the pipeline. A like or unlike is a *like event*.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BehaviorEvent {
-    /// Its identity: the same id twice is the same event.
+    /// Its identity: two events with the same id are the same event.
     pub event_id: Uuid,
-    /// Who did it.
+    /// The acting user.
     pub user_id: UserId,
-    /// What it was done to.
+    /// The target.
     pub resource: Resource,
-    /// What was done.
+    /// The behavior.
     pub behavior: BehaviorType,
-    /// Its place among the events of the same user and resource.
+    /// Its order among the events of the same user and resource.
     pub version: Version,
-    /// When it was done.
+    /// The time of the behavior.
     pub occurred_at: DateTime<Utc>,
-    /// Who says so.
+    /// The author of the event.
     pub source: Source,
-    /// Its place in the stream, if it came through one.
+    /// Its sequence in the stream, if it came through the stream.
     pub stream_sequence: Option<u64>,
 }
 
-/// Why a behavior cannot be taken.
+/// The reason why a behavior is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBehavior {
     /// The user id is not positive.
@@ -240,10 +240,10 @@ pub enum InvalidBehavior {
 }
 
 impl BehaviorEvent {
-    /// The event that this service makes of a request.
+    /// Creates the event of a request that this service accepts.
     ///
     /// # Errors
-    /// If the user or the resource has an id that nobody can have.
+    /// If the id of the user or the resource is not positive.
     pub fn accepted(
         event_id: Uuid,
         user_id: UserId,
@@ -264,7 +264,7 @@ impl BehaviorEvent {
         .validated()
     }
 
-    /// This event, if its ids are ones that a user and a resource can have.
+    /// Returns the event if its ids are valid.
     ///
     /// # Errors
     /// If an id is not positive.
@@ -278,7 +278,7 @@ impl BehaviorEvent {
         Ok(self)
     }
 
-    /// What it does to the like; `None` for behaviors that leave it alone.
+    /// Returns the effect on the like; `None` for other behaviors.
     #[must_use]
     pub const fn action(&self) -> Option<Action> {
         self.behavior.action()

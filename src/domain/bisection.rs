@@ -1,16 +1,16 @@
-//! Halving a batch until what is refused stands alone.
+//! Bisection of a rejected batch, until the rejected item is isolated.
 
 use std::ops::Range;
 
-/// The parts of a batch that are still to be tried, in the order of the batch.
+/// The untried parts of a batch, in the order of the batch.
 #[derive(Debug, Clone)]
 pub struct Bisection {
-    /// The next part is the last: the later half goes below the earlier.
+    /// A stack: the last element is the next part, so the later half is pushed first.
     parts: Vec<Range<usize>>,
 }
 
 impl Bisection {
-    /// The whole of a batch of this length, to be tried at once.
+    /// Creates a bisection whose only part is the whole batch of this length.
     #[must_use]
     pub fn of(length: usize) -> Self {
         Self {
@@ -18,19 +18,18 @@ impl Bisection {
         }
     }
 
-    /// The next part to try, and it is tried no more.
+    /// Removes and returns the next part to try.
     pub fn next_part(&mut self) -> Option<Range<usize>> {
         self.parts.pop()
     }
 
-    /// Whether every part has been tried.
+    /// Returns whether every part has been tried.
     #[must_use]
     pub const fn is_done(&self) -> bool {
         self.parts.is_empty()
     }
 
-    /// Puts the halves of a part that was refused in its place. Answers false for a single item, which
-    /// is what was refused.
+    /// Adds the halves of a rejected part. Returns false for a part of one item, which is the rejected item.
     pub fn halve(&mut self, part: &Range<usize>) -> bool {
         if part.len() < 2 {
             return false;

@@ -1,31 +1,31 @@
-//! The circuit breaker: after some failures in a row nobody is let through for a while, so that a part
-//! which is away costs neither time nor connections; then one at a time, until one succeeds.
+//! The circuit breaker: after several failures in a row it refuses callers for a while, so that a dependency that is
+//! down costs neither time nor connections. Then it admits one caller at a time, until one succeeds.
 
 use std::time::{Duration, Instant};
 
-/// How a breaker judges.
+/// The thresholds of a breaker.
 #[derive(Debug, Clone, Copy)]
 pub struct BreakerPolicy {
-    /// How many failures in a row open it.
+    /// The number of failures in a row that opens it.
     pub failures: u32,
-    /// How long it is open at first; doubled each time that one who is let through fails.
+    /// The first open interval; doubled each time an admitted caller fails.
     pub open_for: Duration,
-    /// How long it is open at the most.
+    /// The longest open interval.
     pub open_for_at_most: Duration,
 }
 
-/// What a failure or a success changed.
+/// The state change that a failure or a success caused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// Nothing.
     None,
-    /// It has opened.
+    /// The breaker opened.
     Opened,
-    /// It has closed, having been open for so long.
+    /// The breaker closed after being open for this long.
     Closed(Duration),
 }
 
-/// A circuit breaker. Time is given to it.
+/// A circuit breaker. The caller supplies the time.
 #[derive(Debug)]
 pub struct Breaker {
     policy: BreakerPolicy,
@@ -41,7 +41,7 @@ struct Open {
 }
 
 impl Breaker {
-    /// A closed one.
+    /// Creates a closed breaker.
     #[must_use]
     pub const fn new(policy: BreakerPolicy) -> Self {
         Self {
@@ -51,8 +51,8 @@ impl Breaker {
         }
     }
 
-    /// Whether one may try now. While it is open, that is one at a time: whoever is let through holds back
-    /// the others for as long as the breaker has been waiting, whatever becomes of them.
+    /// Returns whether a caller may try now. An open breaker admits one caller per open interval, whether or not that
+    /// caller reports its outcome.
     pub fn admit(&mut self, now: Instant) -> bool {
         let Some(open) = &mut self.open else {
             return true;
@@ -64,26 +64,26 @@ impl Breaker {
         true
     }
 
-    /// Whether it is open.
+    /// Returns whether the breaker is open.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Takes note of an answer that does not close an open breaker.
+    /// Records an answer that resets the failures but does not close an open breaker.
     pub const fn answered(&mut self) {
         if self.open.is_none() {
             self.failures = 0;
         }
     }
 
-    /// Opens it at once, after a failure that leaves no doubt.
+    /// Opens the breaker at once, after an unambiguous failure.
     pub fn trip(&mut self, now: Instant) -> Change {
         self.failures = self.policy.failures.saturating_sub(1);
         self.failed(now)
     }
 
-    /// Takes note that somebody got an answer.
+    /// Records a success, which closes the breaker.
     pub fn succeeded(&mut self, now: Instant) -> Change {
         self.failures = 0;
         match self.open.take() {
@@ -92,7 +92,7 @@ impl Breaker {
         }
     }
 
-    /// Takes note that somebody got none.
+    /// Records a failure.
     pub fn failed(&mut self, now: Instant) -> Change {
         self.failures = self.failures.saturating_add(1);
         if let Some(open) = &mut self.open {

@@ -1,28 +1,28 @@
-//! The database's time, by which leases and due times are judged.
+//! The database's time, which determines versions, leases and due times.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// What this process knows of the database's clock.
+/// This process's estimate of the database's clock.
 ///
-/// Leases and due times are written by one process and read by another, whose wall clocks may differ by hours.
-/// All of them therefore use the database's time. Between two measurements it runs on with this process's
-/// monotonic clock, so that a step of the wall clock changes nothing.
+/// One process writes leases and due times and another reads them, and their wall clocks may differ by hours. All
+/// processes therefore use the database's time. Between two measurements this process's monotonic clock advances it, so
+/// a step of the wall clock has no effect.
 #[derive(Debug, Default)]
 pub struct DatabaseClock(Mutex<Option<Measured>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Measured {
-    /// The database's time at `at`.
+    /// Returns the database's time at `at`.
     time: DateTime<Utc>,
     at: Instant,
     skew: TimeDelta,
 }
 
 impl DatabaseClock {
-    /// A round trip that takes longer tells too little.
+    /// The longest round trip of a usable measurement.
     pub const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
 
     /// Returns the database's time, or this process's wall clock if the database's was never measured.
@@ -39,9 +39,8 @@ impl DatabaseClock {
         self.measured().map(|measured| measured.skew)
     }
 
-    /// Takes note of a measurement: the database answered `database` to a question that was asked at `asked`,
-    /// when the wall clock showed `wall`, and was answered at `answered`. The answer counts for the middle of
-    /// the round trip.
+    /// Records a measurement: a query sent at `asked`, when the wall clock showed `wall`, returned the time `database` at
+    /// `answered`. The time applies to the middle of the round trip.
     pub fn note(
         &self,
         database: DateTime<Utc>,
@@ -70,18 +69,18 @@ impl DatabaseClock {
     }
 }
 
-/// Decides when a clock's skew is news: once when it becomes large, and once when it is small again.
+/// Decides when to report a clock's skew: once when it becomes large, and once when it is small again.
 #[derive(Debug, Default)]
 pub struct ClockWatch {
     is_off: bool,
 }
 
-/// What has become of a clock.
+/// A reportable change of a clock's skew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockNews {
-    /// Its skew is large now.
+    /// The skew became large.
     Off,
-    /// Its skew is small again.
+    /// The skew became small again.
     Right,
 }
 
@@ -89,9 +88,9 @@ impl ClockWatch {
     /// A larger skew is reported.
     pub const LARGE: TimeDelta = TimeDelta::seconds(1);
 
-    /// Takes note of a skew; returns what is new about it.
+    /// Records a skew. Returns a change to report, if there is one.
     pub fn note(&mut self, skew: TimeDelta) -> Option<ClockNews> {
-        // One that wavers about the limit is reported once.
+        // The lower second limit prevents repeated reports of a skew near the limit.
         let limit = if self.is_off {
             Self::LARGE / 2
         } else {

@@ -1,9 +1,9 @@
-//! Where an accepted like is durable when its request is answered: answers and metrics name it.
+//! The durability of an accepted like, which responses and metrics report.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Where an accepted like is durable.
+/// The place where an accepted like is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
@@ -14,7 +14,7 @@ pub enum Durability {
 }
 
 impl Durability {
-    /// The word for it in JSON and metrics.
+    /// Returns its name in JSON and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

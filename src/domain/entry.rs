@@ -1,9 +1,9 @@
-//! What the cache holds of one resource, and the newest-wins rule by which it changes.
+//! The cache entry of one resource, and its newest-wins rule.
 //!
-//! The in-process cache runs this code; the Redis script is its twin. The rule keeps, for each pair,
-//! the state that requests have asked for (`current`) beside the state that the database is known to
-//! hold (`settled`). The like count shown is the database's count plus what is still on its way, so a
-//! count neither jumps back while events are in flight nor drifts once they have arrived.
+//! The in-memory cache runs this code; the Redis script `rule.lua` implements the same rule. For each pair the entry keeps
+//! the state that requests asked for (`current`) beside the state that the database is known to hold (`settled`). The
+//! shown like count is the database's count plus the likes in flight, so a count neither jumps back while events are in
+//! flight nor drifts after they arrived.
 
 use std::collections::HashMap;
 
@@ -15,16 +15,16 @@ use super::fold::VersionedState;
 use super::like_count::LikeCount;
 use super::version::Version;
 
-/// What the cache holds of one pair.
+/// The cached state of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Held {
     current: VersionedState,
-    /// What the database is known to hold; `None` while nobody has looked.
+    /// The state that the database is known to hold; `None` if unknown.
     settled: Option<VersionedState>,
 }
 
 impl Held {
-    /// A pair of which only the database's state is known.
+    /// Creates a pair from the database's state.
     const fn settled(mark: VersionedState) -> Self {
         Self {
             current: mark,
@@ -32,7 +32,7 @@ impl Held {
         }
     }
 
-    /// The pair once this state of the database's is taken in.
+    /// Returns the pair after settling this state of the database.
     fn taking(self, mark: VersionedState) -> Self {
         Self {
             current: self.current.max(mark),
@@ -40,60 +40,60 @@ impl Held {
         }
     }
 
-    /// What the pair adds to the database's count while it is on its way.
+    /// Returns the pair's contribution to the likes in flight.
     fn in_flight(&self) -> i64 {
         self.settled
             .map_or(0, |settled| self.current.weight() - settled.weight())
     }
 }
 
-/// What [`Entry::apply`] did.
+/// The result of [`Entry::apply`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
-    /// Whether the pair's state is another now; `None` if the state before is not known.
+    /// Whether the pair's state changed; `None` if the previous state is unknown.
     pub changed: Option<bool>,
-    /// Set if the entry holds a newer event of this pair, and then its version: nothing was changed.
+    /// The version of a newer event of this pair that the entry holds. If set, nothing changed.
     pub newer: Option<Version>,
-    /// The like count as it is now; `None` if it is not known.
+    /// The like count after the event; `None` if unknown.
     pub like_count: Option<i64>,
 }
 
 impl Applied {
-    /// Whether the answer can be had in full only after a [`fill`](Entry::fill).
+    /// Returns whether a complete answer needs a [`fill`](Entry::fill).
     #[must_use]
     pub const fn needs_fill(&self) -> bool {
         self.newer.is_none() && (self.changed.is_none() || self.like_count.is_none())
     }
 }
 
-/// What an entry says of a pair; `None` wherever it does not know. It never guesses.
+/// An entry's answer about a pair; `None` for unknown values. An entry never guesses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reading {
     /// Whether the user likes the resource.
     pub liked: Option<bool>,
-    /// How many users like it.
+    /// The number of users who like it.
     pub like_count: Option<i64>,
 }
 
-/// What the cache holds of one resource.
+/// The cached state of one resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Names this life of the entry. An entry that was evicted, flushed or trimmed and then built
-    /// again has another, so that what was read from the database before cannot be filled in after.
+    /// The name of this lifetime of the entry. An entry that is rebuilt after an eviction, a flush or a trim has a
+    /// different one, so that an older database read cannot fill it.
     incarnation: u64,
     count: Option<LikeCount>,
-    /// Whether every pair that the database holds is here, so that an absent one is not liked.
+    /// Whether every pair of the database is present, so that an absent pair is not liked.
     complete: bool,
-    /// Likes on their way to the database, less unlikes.
+    /// Likes minus unlikes in flight to the database.
     in_flight: i64,
-    /// How many pairs have no `settled` state; while there are any, the count cannot be known.
+    /// The number of pairs without a `settled` state. The count is unknown while this is above zero.
     unknown: usize,
-    // A page asks a hundred entries: the standard hasher would cost more than the lookup.
+    // A page reads a hundred entries: the standard hasher would cost more than the lookup.
     pairs: HashMap<UserId, Held, RandomState>,
 }
 
 impl Entry {
-    /// An entry that knows nothing.
+    /// Creates an empty entry.
     #[must_use]
     pub fn new(incarnation: u64) -> Self {
         Self {
@@ -106,31 +106,31 @@ impl Entry {
         }
     }
 
-    /// Names this life of the entry: see [`fill`](Self::fill).
+    /// Returns the name of this lifetime of the entry: see [`fill`](Self::fill).
     #[must_use]
     pub const fn incarnation(&self) -> u64 {
         self.incarnation
     }
 
-    /// How many pairs it holds.
+    /// Returns the number of pairs.
     #[must_use]
     pub fn len(&self) -> usize {
         self.pairs.len()
     }
 
-    /// What it takes of a cache's bound: its pairs, and one for itself.
+    /// Returns its share of the cache's bound: its pairs plus one.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.pairs.len() + 1
     }
 
-    /// Whether it holds no pair.
+    /// Returns whether it has no pairs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    /// What it says of a pair.
+    /// Returns the state of a pair.
     #[must_use]
     pub fn read(&self, user_id: UserId) -> Reading {
         let liked = match self.pairs.get(&user_id) {
@@ -149,7 +149,7 @@ impl Entry {
         Some(count.like_count + self.in_flight)
     }
 
-    /// All that it holds.
+    /// Returns the whole content.
     #[must_use]
     pub fn view(&self) -> EntryView {
         EntryView {
@@ -172,7 +172,7 @@ impl Entry {
         }
     }
 
-    /// Takes an accepted event in: it wins if it is newer than what is held.
+    /// Applies an accepted event. The event wins if it is newer than the cached state.
     pub fn apply(&mut self, user_id: UserId, mark: VersionedState) -> Applied {
         let held = self.pairs.get(&user_id).copied();
         let held = held.or_else(|| {
@@ -200,7 +200,7 @@ impl Entry {
                 );
                 (Some(mark.liked != held.current.liked), None)
             }
-            // The event itself is here already: the worker was faster than this call.
+            // The entry already has this event: its settlement arrived before this call.
             Some(held) if mark == held.current => (None, None),
             Some(held) => (Some(false), Some(held.current.version)),
         };
@@ -211,12 +211,11 @@ impl Entry {
         }
     }
 
-    /// Takes in what the database holds after a commit: the states of pairs, and the count.
+    /// Applies the database's state after a commit: the states of pairs, and the count.
     ///
-    /// Settlements may come late and out of order. One about something that the entry does not know
-    /// yet could be older than one that went by before the entry was built, so it teaches the entry
-    /// nothing; but it begins another life of the entry, under the name `incarnation`, because a
-    /// reader may just be about to fill in what it read before this commit.
+    /// Settlements may arrive late and out of order. One about an unknown pair or count may be older than another that
+    /// arrived before the entry was built, so the entry ignores its content. It starts a new lifetime, named `incarnation`,
+    /// because a reader may be about to fill the entry with a read from before this commit.
     pub fn settle(
         &mut self,
         marks: impl IntoIterator<Item = (UserId, VersionedState)>,
@@ -225,7 +224,7 @@ impl Entry {
     ) {
         for (user_id, mark) in marks {
             match self.pairs.get(&user_id).copied() {
-                // Of a complete entry, a pair that nobody has looked for was never settled before.
+                // A complete entry lacks only pairs that were never settled.
                 Some(held) if held.settled.is_some() || self.complete || mark >= held.current => {
                     self.put(user_id, held.taking(mark));
                 }
@@ -240,8 +239,7 @@ impl Entry {
         }
     }
 
-    /// Takes in what a reader found in the database, if the entry still is the one that the reader
-    /// found wanting. Answers whether it was.
+    /// Fills the entry from a database read, if `incarnation` is still the current lifetime. Returns whether it was.
     pub fn fill(
         &mut self,
         incarnation: u64,
@@ -265,7 +263,7 @@ impl Entry {
         true
     }
 
-    /// Puts back an event that was applied but could not be made durable.
+    /// Reverts an event that was applied but could not be made durable.
     pub fn forget(&mut self, user_id: UserId, version: Version) {
         let Some(held) = self.pairs.get(&user_id).copied() else {
             return;
@@ -282,8 +280,8 @@ impl Entry {
         }
     }
 
-    /// Drops settled pairs until at most `limit` pairs are left, or only ones in flight. If any had to
-    /// go, another life of the entry begins, under this name.
+    /// Drops settled pairs until at most `limit` pairs or only pairs in flight remain. If it drops any, a new lifetime named
+    /// `incarnation` starts.
     pub fn trim(&mut self, limit: usize, incarnation: u64) {
         let mut surplus = self.pairs.len().saturating_sub(limit);
         if surplus == 0 {

@@ -1,8 +1,8 @@
-//! What a cache entry holds, laid open, and what is wrong with it: the rule by which an audit judges.
+//! The content of a cache entry and its differences from the database: the rule of the cache audit.
 //!
-//! The database only ever moves on, and is read after the entry. So an entry that is ahead of it, or
-//! says something else of the same version, is wrong for certain. One that lags behind may only not
-//! have been told yet: it is wrong if it still lags a while later.
+//! The audit reads the database after the entry, and the database only advances. An entry that is ahead of it, or differs
+//! under the same version, is certainly wrong. An entry that lags may await its settlement: it is wrong if it still lags a
+//! while later.
 
 use std::collections::BTreeMap;
 
@@ -10,66 +10,66 @@ use super::behavior::UserId;
 use super::fold::VersionedState;
 use super::like_count::LikeCount;
 
-/// What an entry holds of one pair.
+/// An entry's state of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PairView {
-    /// What requests have asked for.
+    /// The state that requests asked for.
     pub current: VersionedState,
-    /// What the database is known to hold; `None` while nobody has looked.
+    /// The state that the database is known to hold; `None` if unknown.
     pub settled: Option<VersionedState>,
 }
 
-/// What an entry holds.
+/// The content of an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EntryView {
-    /// The database's count, as far as it is known here.
+    /// The database's count, if the entry knows it.
     pub count: Option<LikeCount>,
-    /// Whether it says that every pair is here.
+    /// Whether the entry claims to contain every pair.
     pub complete: bool,
-    /// How many likes less unlikes it says are on their way.
+    /// The stored number of likes minus unlikes in flight.
     pub in_flight: i64,
-    /// How many pairs it says have no settled state.
+    /// The stored number of pairs without a settled state.
     pub unknown: i64,
     /// The pairs.
     pub pairs: BTreeMap<UserId, PairView>,
-    /// What of it cannot be read at all.
+    /// A part that cannot be parsed.
     pub unreadable: Option<String>,
 }
 
-/// What the database holds of the same resource, read after the entry.
+/// The database's state of the same resource, read after the entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Truth {
     /// The count; `None` if there is none.
     pub count: Option<LikeCount>,
-    /// The states of the entry's pairs, as far as there are any.
+    /// The states of the entry's pairs that the database has.
     pub states: BTreeMap<UserId, VersionedState>,
 }
 
-/// What speaks against an entry.
+/// A difference between an entry and the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doubt {
-    /// It is wrong.
+    /// The entry is wrong.
     Wrong(Contradiction),
-    /// It is wrong if this still holds a while later.
+    /// The entry is wrong if the difference persists.
     Lags {
-        /// What is not as it should be.
+        /// The difference.
         contradiction: Contradiction,
-        /// The pair whose event may still be on its way, if it is about one.
+        /// The pair whose event may be in flight, if the difference concerns one.
         user_id: Option<UserId>,
     },
 }
 
-/// What should be in an entry and what is.
+/// An expected and an actual value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contradiction {
-    /// What should be.
+    /// The expected value.
     pub expected: String,
-    /// What is.
+    /// The actual value.
     pub found: String,
 }
 
 impl Doubt {
-    /// What is not as it should be.
+    /// The difference.
     #[must_use]
     pub const fn contradiction(&self) -> &Contradiction {
         match self {
@@ -79,7 +79,7 @@ impl Doubt {
 }
 
 impl EntryView {
-    /// What speaks against this entry; the certain first.
+    /// Returns the differences from the database, certain ones first.
     #[must_use]
     pub fn doubts(&self, truth: &Truth) -> Vec<Doubt> {
         let mut doubts = self.contradicts_itself();
@@ -185,7 +185,7 @@ impl EntryView {
         if let Some(settled) = pair.settled
             && settled != stored
         {
-            // Equal versions are ordered too, so that one of the two has come later.
+            // States with equal versions are ordered too, so one of the two is later.
             doubts.push(if settled > stored {
                 Doubt::Wrong(Contradiction {
                     expected: describe(user_id, stored),

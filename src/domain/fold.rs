@@ -1,4 +1,4 @@
-//! The fold of events into states and count changes: the newest event of each pair wins.
+//! The fold of events into states and count changes: the newest event of each pair wins. The sync transaction calls it.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::behavior::{Action, Resource, UserId};
 use super::version::Version;
 
-/// A user and a resource: what can be liked or not.
+/// A user and a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pair {
     /// The resource, first, so that pairs sort by resource and workers lock in one order.
@@ -15,10 +15,10 @@ pub struct Pair {
     pub user_id: UserId,
 }
 
-/// The state of a pair as of its newest event.
+/// The state of a pair at its newest event.
 ///
-/// Marks are totally ordered: by version, and between equal versions an unlike is the newer, so that
-/// every process picks the same winner whatever order it sees them in.
+/// States are totally ordered: by version, and between equal versions the unlike is newer. Every process therefore picks
+/// the same winner, in any order of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VersionedState {
     /// The version of the newest event.
@@ -28,13 +28,13 @@ pub struct VersionedState {
 }
 
 impl VersionedState {
-    /// The state of a pair that no event has touched.
+    /// The state of a pair without events.
     pub const NEVER: Self = Self {
         version: Version::NEVER,
         liked: false,
     };
 
-    /// The state that an action at this version asks for.
+    /// Creates the state after an action at this version.
     #[must_use]
     pub const fn new(version: Version, action: Action) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl VersionedState {
         }
     }
 
-    /// One if liked, else nothing: what the pair adds to the like count.
+    /// Returns the pair's contribution to the like count: 1 if liked, otherwise 0.
     #[must_use]
     pub const fn weight(self) -> i64 {
         self.liked as i64
@@ -64,20 +64,19 @@ impl PartialOrd for VersionedState {
     }
 }
 
-/// What a batch of events changes.
+/// The changes that a batch of events makes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fold {
-    /// The state of every pair that the events touch, whether they change it or not.
+    /// The state of every pair of the events, changed or not.
     pub states: BTreeMap<Pair, VersionedState>,
-    /// The pairs whose stored state is older than the events': those to write.
+    /// The pairs to write: their stored state is older than the events.
     pub changed: Vec<Pair>,
-    /// How much each touched resource's like count changes; zero where it does not.
+    /// The change of each resource's like count, zero included.
     pub count_changes: BTreeMap<Resource, i64>,
 }
 
 impl Fold {
-    /// Folds events into the states that are stored now. Any order and any number of duplicates of
-    /// the same events give the same fold.
+    /// Folds events into the stored states. Order and duplicates do not affect the result.
     #[must_use]
     pub fn of(
         stored: impl Fn(&Pair) -> Option<VersionedState>,

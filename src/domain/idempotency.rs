@@ -1,4 +1,4 @@
-//! Requests that are done once: the same `Idempotency-Key` gives the same events and the same answer.
+//! Idempotent requests: the same `Idempotency-Key` gives the same events and the same response.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use uuid::{Builder, Uuid};
 
 use super::version::Version;
 
-/// For how long a key is known.
+/// How long a key is kept.
 pub const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What the events of one request are made with: the id and the version of the first.
+/// The id and version of a request's first event, from which those of the others follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// The first event's id, a UUID v7.
     pub event_id: Uuid,
-    /// The first event's version; those of the others follow it without a gap.
+    /// The first event's version; the versions of the others follow without a gap.
     pub version: Version,
-    /// Whether somebody has worked on this request before, so that its events may be under way.
+    /// Whether an earlier attempt worked on this request, so its events may be in flight.
     pub resumed: bool,
 }
 
 impl Identity {
-    /// What the event at this place of the request is made with. The same for the same request, whoever
-    /// makes it, and again a UUID v7.
+    /// Returns the identity of the event at this position of the request. It is the same in every attempt, and its id is a
+    /// UUID v7.
     #[must_use]
     pub fn nth(&self, place: usize) -> Self {
         if place == 0 {
@@ -41,35 +41,35 @@ impl Identity {
     }
 }
 
-/// A request with a key, as it comes.
+/// A request with a key, as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedRequest {
-    /// Its place in the table: the hash of caller and key.
+    /// Its primary key: the hash of caller and key.
     pub id: String,
-    /// Who sends it.
+    /// The caller.
     pub caller: String,
     /// The key.
     pub key: String,
-    /// The hash of what it asks for.
+    /// The hash of the request's content.
     pub fingerprint: String,
-    /// What its events are made with if nobody has made them yet. The id also names this attempt.
+    /// The identity of its events if no attempt stored one. The id also names this attempt.
     pub identity: Identity,
 }
 
-/// A request as it is stored.
+/// A stored request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRequest {
-    /// The hash of what it asks for.
+    /// The hash of the request's content.
     pub fingerprint: String,
     /// The id of its first event.
     pub event_id: Uuid,
     /// The version of its first event.
     pub version: Version,
-    /// The attempt that works on it, or was the last to do so.
+    /// The current or last attempt.
     pub holder: Uuid,
-    /// Until when that attempt is left alone.
+    /// The end of that attempt's lease.
     pub lease_until: DateTime<Utc>,
-    /// What was answered, once it was.
+    /// The response, once it is stored.
     pub answer: Option<String>,
     /// When the key was first seen.
     pub created_at: DateTime<Utc>,
@@ -110,7 +110,7 @@ impl StoredRequest {
         (Started::Yours(self.identity()), true)
     }
 
-    /// What its events are made with, by an attempt that has taken it.
+    /// Returns the identity of its events for the attempt that took it.
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity {

@@ -1,4 +1,4 @@
-//! The requests of each pair that one process is working on, and the versions that it drew for them.
+//! The requests in flight of each pair in one process, with their versions.
 
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, VecDeque};
@@ -11,12 +11,11 @@ use super::version::Version;
 
 const SHARDS: usize = 64;
 
-/// Puts the requests of one pair within a process in an order: that of their versions.
+/// Orders the concurrent requests of one pair within a process by their versions.
 ///
-/// Two requests of one pair that run at the same time may reach the cache in either order. The later one
-/// wins, and the earlier one then finds a newer version in the cache. That version tells the earlier request
-/// nothing new if this process drew it for the later one: the earlier request keeps its place in the order
-/// and needs no other version. A newer version from anywhere else means that a clock elsewhere runs ahead.
+/// Two concurrent requests of one pair may reach the cache in either order. The later one wins, and the earlier one may
+/// find its version in the cache. If this process drew that version, the earlier request keeps its place in the order and
+/// needs no new version. A newer version from elsewhere means that another clock runs ahead.
 #[derive(Debug)]
 pub struct InFlight {
     shards: Vec<Mutex<Shard>>,
@@ -81,8 +80,8 @@ impl InFlight {
         drawn.is_some_and(|drawn| drawn.iter().any(|drawn| drawn.version == version))
     }
 
-    /// Ends a request. Its version is kept while an earlier request of the pair is in flight, which may yet
-    /// find it in the cache.
+    /// Ends a request. Keeps its version while an earlier request of the pair is in flight, which may still find it in the
+    /// cache.
     fn end(&self, pair: Pair, version: Version) {
         let mut shard = self.shard(pair);
         let MapEntry::Occupied(mut entry) = shard.entry(pair) else {

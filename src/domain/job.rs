@@ -1,4 +1,4 @@
-//! Jobs: work on many rows that operators or the schedule ask for, done by one worker at a time.
+//! Jobs: work on many rows for an operator or the schedule. One worker at a time runs a job.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,35 +8,35 @@ use utoipa::ToSchema;
 
 use super::behavior::UnknownWord;
 
-/// What a job does: `jobs.kind`.
+/// The kind of a job: `jobs.kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobKind {
-    /// Gives failed and dead events another try.
+    /// Retries failed and dead events.
     Retry,
-    /// Closes events that are not completed, as dead.
+    /// Closes events that are not completed as dead.
     Discard,
-    /// Compares the data, and mends it if it is told to.
+    /// Compares the data, and optionally repairs it.
     Audit,
-    /// Makes read models, counts or cache anew.
+    /// Rebuilds read models, counts or cache.
     Rebuild,
-    /// Deletes what is old enough.
+    /// Deletes old rows.
     Prune,
 }
 
-/// How far a job has come: `jobs.state`.
+/// The state of a job: `jobs.state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// Nobody has begun it.
+    /// The job waits for a worker.
     Queued,
-    /// A worker is at it, or was until its lease ran out.
+    /// A worker runs the job, or its lease expired.
     Running,
-    /// It is done.
+    /// The job finished.
     Completed,
-    /// An operator ended it.
+    /// An operator cancelled the job.
     Cancelled,
-    /// It cannot be done.
+    /// The job failed.
     Failed,
 }
 
@@ -50,7 +50,7 @@ impl JobKind {
         Self::Prune,
     ];
 
-    /// The word for it in SQL and JSON.
+    /// Returns its name in SQL and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -73,7 +73,7 @@ impl JobState {
         Self::Failed,
     ];
 
-    /// The word for it in SQL and JSON.
+    /// Returns its name in SQL and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -85,7 +85,7 @@ impl JobState {
         }
     }
 
-    /// Whether there is something left to do.
+    /// Returns whether the job still has work.
     #[must_use]
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Queued | Self::Running)

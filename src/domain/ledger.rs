@@ -1,4 +1,4 @@
-//! The ledger's states and how a row moves between them.
+//! The states of a ledger row and their transitions. The store and the actors call these rules.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,26 +14,26 @@ use super::behavior::{Action, BehaviorEvent, Resource, UnknownWord, UserId};
 use super::fold::Pair;
 use super::version::Version;
 
-/// How far a like event has come: `sync_events.status`.
+/// The status of a like event: `sync_events.status`.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Recorded, and under the recorder's lease on its way to the first attempt.
+    /// Recorded, under the recorder's lease, before its first attempt.
     Pending,
-    /// Claimed by a worker, whose lease and fencing token it carries.
+    /// Claimed by a worker, under its lease and fencing token.
     Processing,
-    /// Its effect is in the read models.
+    /// The read models contain its effect.
     Completed,
     /// An attempt failed; the next is due at `next_attempt_at`.
     Failed,
-    /// No attempt will follow: the error cannot be mended by one, or there were too many.
+    /// No attempt follows: the data is invalid, or the attempts are exhausted.
     Dead,
 }
 
 impl Status {
-    /// Every status, in the order a row may pass them.
+    /// Every status, in the order of a row's life.
     pub const ALL: [Self; 5] = [
         Self::Pending,
         Self::Processing,
@@ -42,7 +42,7 @@ impl Status {
         Self::Dead,
     ];
 
-    /// The word for it in SQL and JSON.
+    /// Returns its name in SQL and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl Status {
         }
     }
 
-    /// Whether the ledger still owes this row an end.
+    /// Returns whether the row still has to be completed or closed.
     #[must_use]
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Pending | Self::Processing | Self::Failed)
@@ -78,23 +78,23 @@ impl FromStr for Status {
     }
 }
 
-/// Which due rows go first: `sync_events.priority`.
+/// The priority of a due row: `sync_events.priority`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// Rows that a job brought back, many at once: they wait for the others.
+    /// Rows that a job retries: they yield to all others.
     Bulk,
-    /// Rows as they come.
+    /// Fresh rows.
     Normal,
-    /// A row that an operator waits for.
+    /// A row that an operator retries and waits for.
     Urgent,
 }
 
 impl Priority {
-    /// Every priority, the most urgent first.
+    /// Every priority, most urgent first.
     pub const DESCENDING: [Self; 3] = [Self::Urgent, Self::Normal, Self::Bulk];
 
-    /// The number for it in SQL: higher goes first.
+    /// Returns its number in SQL: higher numbers are claimed first.
     #[must_use]
     pub const fn as_number(self) -> i64 {
         match self {
@@ -105,23 +105,23 @@ impl Priority {
     }
 }
 
-/// A step in an event's history that its ledger row does not keep: `sync_event_history.step`.
+/// A step of an event's history: `sync_event_history.step`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
-    /// An attempt failed because of the infrastructure, which does not count.
+    /// An attempt failed because of the infrastructure. It does not count.
     Waiting,
-    /// An attempt failed, and another was to follow.
+    /// An attempt failed, and another follows.
     Failed,
-    /// An attempt failed, and it was the last.
+    /// The last attempt failed.
     Dead,
-    /// A worker did not come back from an attempt, and another was to follow.
+    /// A worker abandoned an attempt, and another follows.
     Abandoned,
-    /// An operator asked for it to be tried again.
+    /// An operator retried the event.
     Retried,
-    /// An operator closed it.
+    /// An operator discarded the event.
     Discarded,
-    /// An audit or a rebuild put it back.
+    /// An audit or a rebuild restored the event.
     Restored,
 }
 
@@ -137,7 +137,7 @@ impl Step {
         Self::Restored,
     ];
 
-    /// The word for it in SQL and JSON.
+    /// Returns its name in SQL and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -163,32 +163,32 @@ impl FromStr for Step {
     }
 }
 
-/// What a worker holds of one ledger row while it brings the read models up to it.
+/// A ledger row in the hands of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerRow {
-    /// The event's id, which is the row's.
+    /// The id of the event and of the row.
     pub event_id: Uuid,
-    /// Who liked or unliked.
+    /// The user who liked or unliked.
     pub user_id: UserId,
-    /// What.
+    /// The resource.
     pub resource: Resource,
-    /// Which of the two.
+    /// Like or unlike.
     pub action: Action,
-    /// The event's place among those of the same pair.
+    /// The event's order among the events of the pair.
     pub version: Version,
-    /// How many attempts have failed.
+    /// The number of failed attempts that count.
     pub retry_count: i32,
-    /// How many may fail before the row is dead.
+    /// The number of counted failures before the row is dead.
     pub max_retries: i32,
-    /// The claim that this worker holds; a completion under an older token changes nothing.
+    /// The fencing token of this worker's claim. A completion under an older token changes nothing.
     pub fencing_token: i64,
 }
 
 impl LedgerRow {
-    /// The token of a row that has never been claimed: the recorder's own.
+    /// The token of a row that was never claimed: the recorder's.
     pub const FIRST_TOKEN: i64 = 1;
 
-    /// The row that a like event is born with; `None` for a behavior that is no like event.
+    /// Creates the row of a new like event; `None` for other behaviors.
     #[must_use]
     pub fn born(event: &BehaviorEvent, max_retries: i32) -> Option<Self> {
         Some(Self {
@@ -203,7 +203,7 @@ impl LedgerRow {
         })
     }
 
-    /// The pair that its event likes or unlikes.
+    /// Returns the pair of its event.
     #[must_use]
     pub const fn pair(&self) -> Pair {
         Pair {
@@ -212,7 +212,7 @@ impl LedgerRow {
         }
     }
 
-    /// Returns whether the other row asks for the same of the same pair, under the same version.
+    /// Returns whether the other row has the same pair, action and version.
     #[must_use]
     pub fn is_of_one_content_with(&self, other: &Self) -> bool {
         (self.user_id, self.resource, self.action, self.version)
@@ -220,19 +220,19 @@ impl LedgerRow {
     }
 }
 
-/// What a failed attempt says about the event.
+/// The kind of a failure, which decides whether the row ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// Nothing: the database was away, busy, locked, read-only, full or half migrated. Never ends a row.
+    /// The database was down, busy, locked, read-only, full or partly migrated. Never ends a row.
     Infrastructure,
-    /// The database rejected the event, or failed in a way that nobody knows. Another attempt may succeed, so
-    /// the row ends after `max_retries`.
+    /// The database rejected the event or returned an unknown code. Another attempt may succeed, so the row ends after
+    /// `max_retries`.
     Rejected,
     /// The data can never be stored. Ends the row at once.
     Invalid,
 }
 
-/// What becomes of a row after a failed attempt.
+/// The next state of a row after a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// `failed` until this time, because of the infrastructure. Not counted in `retry_count`.
@@ -244,8 +244,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The longest wait for the infrastructure: once it works again, rows should follow soon, and a claim takes many of
-    /// them.
+    /// The longest back-off after an infrastructure failure. It is short because rows should complete soon after the
+    /// recovery, and one claim takes many of them.
     pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
     /// Judges a row after a failed attempt. The back-off grows with the failures of the event, or, for an
@@ -276,13 +276,13 @@ impl Verdict {
         }
     }
 
-    /// Whether the failure counts in `retry_count`.
+    /// Returns whether the failure counts in `retry_count`.
     #[must_use]
     pub const fn is_counted(&self) -> bool {
         !matches!(self, Self::Wait(_))
     }
 
-    /// How the event's history names the failure.
+    /// Returns the history step of the failure.
     #[must_use]
     pub const fn step(&self) -> Step {
         match self {
@@ -292,7 +292,7 @@ impl Verdict {
         }
     }
 
-    /// The status that the row takes.
+    /// Returns the row's new status.
     #[must_use]
     pub const fn status(&self) -> Status {
         match self {
@@ -301,7 +301,7 @@ impl Verdict {
         }
     }
 
-    /// When the row is due again, if ever.
+    /// Returns when the row is due again, if ever.
     #[must_use]
     pub const fn next_attempt_at(&self) -> Option<DateTime<Utc>> {
         match self {
@@ -311,25 +311,25 @@ impl Verdict {
     }
 }
 
-/// What becomes of a row that is due when a worker claims it.
+/// The result of claiming a due row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// The row, under its new fencing token.
+    /// The row under its new fencing token.
     pub row: LedgerRow,
-    /// `processing`, or `dead` if it may not be tried again.
+    /// `processing`, or `dead` if its attempts are exhausted.
     pub status: Status,
-    /// What is to be noted about the attempt before.
+    /// The history step of the abandoned attempt, if there was one.
     pub error: Option<&'static str>,
 }
 
 impl Claim {
-    /// What is noted of an attempt whose worker never came back.
+    /// The error message of an abandoned attempt.
     pub const ABANDONED: &'static str =
         "the lease ran out: the worker crashed, hung or lost the database during the attempt";
 
-    /// Claims a row that was found due with this status. One that was `processing` was abandoned in the
-    /// middle of an attempt. That counts as a failure of the event, so a row that kills its workers ends
-    /// dead; except if the database was `away`, so that a living worker could not renew its lease.
+    /// Claims a due row with this status. A `processing` row was abandoned during an attempt, which counts as a failure of the
+    /// event, so a row that kills its workers ends dead. It does not count if the database was `away`, because a live worker
+    /// could not renew its lease.
     #[must_use]
     pub fn of(found: Status, mut row: LedgerRow, away: bool) -> Self {
         row.fencing_token += 1;

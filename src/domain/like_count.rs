@@ -4,7 +4,7 @@
 /// A like count as the database holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LikeCount {
-    /// How many users like the resource.
+    /// The number of users who like the resource.
     pub like_count: i64,
     /// The number of changes of the count: a higher revision is the newer count. Zero if the database has no
     /// row for the resource, because no user ever liked it.

@@ -1,4 +1,4 @@
-//! The rules of Likewise: pure, without I/O and without actix. Everything else calls them.
+//! The rules of Likewise: pure, without I/O and without actix. All other rooms call them.
 
 pub mod backoff;
 pub mod behavior;
@@ -12,6 +12,7 @@ pub mod fold;
 pub mod idempotency;
 pub mod in_flight;
 pub mod job;
+pub mod lease;
 pub mod ledger;
 pub mod like_count;
 pub mod origin;
@@ -32,6 +33,7 @@ pub use fold::{Fold, Pair, VersionedState};
 pub use idempotency::{Identity, KeyedRequest, Started, StoredRequest};
 pub use in_flight::{Flight, InFlight};
 pub use job::{JobKind, JobState};
+pub use lease::Lease;
 pub use ledger::{Claim, FailureKind, LedgerRow, Priority, Status, Step, Verdict};
 pub use like_count::LikeCount;
 pub use origin::Origin;

@@ -1,4 +1,4 @@
-//! Who published an event: the subject that it travels on says so, never the event itself.
+//! The origin of an event. Its subject determines the origin, never its body.
 
 /// Subjects of the events that Likewise acknowledged: `likewise.accepted.<resource_type>.<behavior>`. Only
 /// Likewise may publish here.
@@ -7,12 +7,12 @@ pub const ACCEPTED: &str = "likewise.accepted";
 /// Subjects of other services' behaviors: `likewise.behaviors.<resource_type>.<behavior>`.
 pub const BEHAVIORS: &str = "likewise.behaviors";
 
-/// Who may write a subject, and so whether a message on it is an event that Likewise acknowledged.
+/// The origin of a message: only Likewise may write the subjects of events that it acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Only Likewise: the event was acknowledged to a user.
+    /// Likewise, which acknowledged the event to a user.
     Accepted,
-    /// Any service that publishes behaviors.
+    /// Another service.
     Foreign,
 }
 
@@ -26,7 +26,7 @@ impl Origin {
         }
     }
 
-    /// The word for it in metrics.
+    /// Returns its name in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

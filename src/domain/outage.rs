@@ -1,11 +1,11 @@
-//! Something that keeps failing: each cause is news once, until it works again.
+//! An ongoing outage: each cause is logged once, until the recovery.
 
 use std::time::{Duration, Instant};
 
-/// The most causes that one outage remembers. Beyond that, further causes are no news.
+/// The number of causes that one outage remembers. Further causes are not reported.
 const MOST_CAUSES: usize = 8;
 
-/// What keeps failing. The caller supplies the time.
+/// An ongoing outage. The caller supplies the time.
 #[derive(Debug, Default)]
 pub struct Outage {
     since: Option<Instant>,

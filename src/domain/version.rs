@@ -1,4 +1,4 @@
-//! Versions: the order of two events of the same user and resource.
+//! Versions order the events of one user and resource. A hybrid logical clock draws them.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// The order of two events of the same user and resource, as microseconds since the Unix epoch.
+/// The order of events of one user and resource, in microseconds since the Unix epoch.
 ///
-/// Microseconds keep every version below 2^53 until the year 2255, so that Lua, JSON and JavaScript
-/// hold it exactly. Zero is older than every event.
+/// Every version stays below 2^53 until the year 2255, so Lua, JSON and JavaScript represent it exactly. Zero is older than
+/// every event.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -17,38 +17,37 @@ use serde::{Deserialize, Serialize};
 pub struct Version(pub i64);
 
 impl Version {
-    /// Older than every event: the version of a pair that nobody ever liked.
+    /// Older than every event: the version of a pair without events.
     pub const NEVER: Self = Self(0);
 
-    /// The version that stands for this moment.
+    /// Returns the version of this time.
     #[must_use]
     pub fn at(moment: DateTime<Utc>) -> Self {
         Self(moment.timestamp_micros())
     }
 
-    /// The moment that this version stands for; the epoch if it is out of range.
+    /// Returns the time of this version; the epoch if it is out of range.
     #[must_use]
     pub fn moment(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or_default()
     }
 }
 
-/// A hybrid logical clock: it follows a wall clock, and neither repeats a version nor runs behind one that it
-/// has observed while the wall clock steps back by less than [`MAX_LEAD`](Self::MAX_LEAD). Whoever draws says what the
-/// wall clock shows: the database's, where it has one, so that all processes follow the same.
+/// A hybrid logical clock. It follows a wall clock. It neither repeats a version nor draws one below an observed version,
+/// unless the wall clock steps back by more than [`MAX_LEAD`](Self::MAX_LEAD). The caller supplies the wall clock: the
+/// database's time, if it has one, so that all processes follow the same clock.
 #[derive(Debug, Default)]
 pub struct HybridClock {
     last: AtomicI64,
 }
 
 impl HybridClock {
-    /// How far drawn versions may run ahead of the wall clock. A wall clock that steps back by more was ahead
-    /// before: drawing then returns to the wall clock, because versions of the future would lock every pair
-    /// that they touch for as long. The price is that versions of different requests may repeat, which the
-    /// order of states settles.
+    /// The longest lead of drawn versions over the wall clock. If the wall clock steps back by more, drawing returns to the
+    /// wall clock, because versions from the future would lock their pairs until then. Versions of different requests may then
+    /// repeat, and the order of states decides.
     pub const MAX_LEAD: Duration = Duration::from_secs(2);
 
-    /// How far ahead of the wall clock an event from elsewhere may be dated.
+    /// The longest lead of a foreign event's time over the wall clock.
     pub const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
 
     /// Draws the next version: `max(wall, last + 1)`, or `wall` if `last` is further ahead of it than
@@ -57,7 +56,7 @@ impl HybridClock {
         self.next_of_at(1, wall)
     }
 
-    /// Draws `count` versions that follow one another without a gap, and returns the first.
+    /// Draws `count` consecutive versions and returns the first.
     pub fn next_of_at(&self, count: usize, wall: Version) -> Version {
         let further = i64::try_from(count).unwrap_or(i64::MAX) - 1;
         let first = |last: i64| {
@@ -76,14 +75,14 @@ impl HybridClock {
         Version(first(previous))
     }
 
-    /// Draws a version above one that the request's pair already holds, however far ahead that one is. The
-    /// clock itself stays where it is, so that no other pair follows into the future.
+    /// Draws a version above the newer version of a request's pair, however far ahead that one is. The clock does not advance,
+    /// so other pairs do not follow into the future.
     pub fn above_at(&self, newer: Version, wall: Version) -> Version {
         self.next_at(wall).max(Version(newer.0.saturating_add(1)))
     }
 
-    /// Takes note of a version drawn elsewhere, so that the next one drawn here is newer. One that is further
-    /// ahead than [`MAX_LEAD`](Self::MAX_LEAD) does not move the clock.
+    /// Observes a version drawn elsewhere, so that the next one drawn here is newer. A version beyond
+    /// [`MAX_LEAD`](Self::MAX_LEAD) does not advance the clock.
     pub fn observe_at(&self, seen: Version, wall: Version) {
         if !Self::leads(seen, wall, Self::MAX_LEAD) {
             self.last.fetch_max(seen.0, Ordering::Relaxed);
@@ -94,7 +93,7 @@ impl HybridClock {
         version.0.saturating_sub(wall.0) > by.as_micros() as i64
     }
 
-    /// Whether a version lies further in the future than [`MAX_AHEAD`](Self::MAX_AHEAD).
+    /// Returns whether a version is further in the future than [`MAX_AHEAD`](Self::MAX_AHEAD).
     #[must_use]
     pub fn is_too_far_ahead(seen: Version, wall: Version) -> bool {
         Self::leads(seen, wall, Self::MAX_AHEAD)

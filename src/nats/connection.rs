@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use super::codec::{encode, subject};
 use super::stream::Watch;
-use super::{COUNTS, NatsError, NatsOptions};
+use super::{COUNTS, NatsError};
+use crate::config::NatsOptions;
 use crate::domain::{BehaviorEvent, LikeCount, Outage, Resource};
 use crate::telemetry::{BrokerFailed, BrokerRecovered};
 

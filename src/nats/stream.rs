@@ -1,5 +1,5 @@
-//! The stream and its consumer: created if they are absent, compared if they are there, and changed only when
-//! an operator says so.
+//! The stream and its consumer. A process creates missing ones and compares existing ones. Only an operator changes them
+//! (`likewise stream apply`).
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -23,26 +23,26 @@ use super::settings::{
 use super::{CONSUMER, NatsError};
 use crate::telemetry::{BrokerReady, StreamCompared};
 
-/// How often a stream that is in order is compared again.
+/// The interval between comparisons of a stream in order.
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
 
-/// What the last check found.
+/// The result of the last check.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     checked: Option<Instant>,
-    /// Every difference, in words.
+    /// The description of every difference.
     differences: Vec<String>,
-    /// Why nothing is published, if the settings are the reason.
+    /// The reason why nothing is published, if it lies in the settings.
     error: Option<String>,
 }
 
-/// How the stream and its consumer are.
+/// The state of the stream and its consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamState {
-    /// There is no such stream, or no consumer: the next process that checks creates it.
+    /// The stream or the consumer is missing: the next check of a process creates it.
     Absent,
-    /// Every setting is as configured.
+    /// Every setting matches the configuration.
     AsConfigured,
     /// Limits differ.
     Differs,
@@ -57,11 +57,11 @@ pub struct StreamReport {
     pub stream: String,
     /// The consumer's name.
     pub consumer: &'static str,
-    /// What the comparison says.
+    /// The result of the comparison.
     pub state: StreamState,
     /// Each setting, side by side.
     pub settings: Vec<Setting>,
-    /// What the stream holds; null if there is none.
+    /// The stream's content; null if there is no stream.
     pub holds: Option<Holds>,
 }
 
@@ -80,19 +80,19 @@ impl StreamReport {
     }
 }
 
-/// What `stream apply` did, or would do.
+/// The result of `stream apply`, or of its dry run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Applied {
-    /// Whether nothing was changed, as asked.
+    /// Whether this was a dry run.
     pub dry_run: bool,
     /// Whether the stream or its consumer is created.
     pub creates: bool,
     /// The settings that change.
     pub changes: Vec<Setting>,
-    /// Why they do not. Nothing is changed if there is a reason.
+    /// The reasons to refuse. If there is one, nothing changes.
     pub refusals: Vec<String>,
-    /// The message of the stream from which a new consumer delivers again, if the one there has passed over
-    /// messages that it should have taken. Events that arrive twice count once.
+    /// The stream sequence at which a new consumer starts, if the existing one skipped messages of required subjects. Events
+    /// that arrive twice count once.
     pub redelivers_from: Option<u64>,
 }
 
@@ -113,8 +113,8 @@ impl Found {
 }
 
 impl Broker {
-    /// Checks the server, and compares the stream and its consumer with the configured settings. Creates them if
-    /// they are absent; changes nothing that is there.
+    /// Checks the server, and compares the stream and its consumer with the configuration. Creates missing ones; never changes
+    /// existing ones.
     ///
     /// # Errors
     /// If the server is too old, does not answer, refuses to create them, or has them with settings that would
@@ -132,7 +132,7 @@ impl Broker {
                     BrokerReady.emit();
                 }
             }
-            // A server that is slow to describe a stream may still take events; publishing tells.
+            // A server that is slow to describe a stream may still accept events; publishing shows it.
             Err(NatsError::Unavailable(_)) if was_ready => {}
             Err(error) => {
                 self.suspect();
@@ -142,8 +142,8 @@ impl Broker {
         checked.map(drop)
     }
 
-    /// As [`check`](Self::check), if it is time to: while the stream is not in order, and every ten seconds.
-    /// Failures are logged once per cause.
+    /// Runs [`check`](Self::check) if it is due: while the stream is not in order, and every ten seconds. Logs each cause of a
+    /// failure once.
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -159,13 +159,13 @@ impl Broker {
         self.check().await
     }
 
-    /// The differences that the last check found, each in words.
+    /// Returns descriptions of the differences that the last check found.
     #[must_use]
     pub fn differences(&self) -> Vec<String> {
         self.watch().differences.clone()
     }
 
-    /// Why nothing is published, if the stream's settings are the reason.
+    /// Returns the reason why nothing is published, if it lies in the stream's settings.
     #[must_use]
     pub fn misconfigured(&self) -> Option<String> {
         self.watch().error.clone()
@@ -175,7 +175,7 @@ impl Broker {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what a comparison found. Logs the differences when they change.
+    /// Stores the result of a comparison. Logs the differences when they change.
     fn compared(&self, report: &StreamReport) {
         let differences: Vec<_> = report.differences().map(Setting::sentence).collect();
         let errors = report.errors();
@@ -278,7 +278,7 @@ impl Broker {
         match found.consumer_config() {
             None => drop(self.create_consumer().await?),
             Some(_) if replaced || applied.redelivers_from.is_some() => {
-                // From the beginning if it acknowledged by itself: what was taken may not be recorded.
+                // From the beginning if the consumer did not need acknowledgements: taken messages may not be recorded.
                 let from = applied.redelivers_from.filter(|_| !replaced);
                 self.replace_consumer(from).await?;
             }
@@ -291,7 +291,7 @@ impl Broker {
         Ok(applied)
     }
 
-    /// The durable consumer, which is created if it is absent.
+    /// Returns the durable consumer. Creates it if it is missing.
     ///
     /// # Errors
     /// If NATS does not answer or refuses.
@@ -308,10 +308,10 @@ impl Broker {
             .map_err(|error| unavailable(&error))
     }
 
-    /// How many messages the workers have still to acknowledge; none if there is no consumer yet.
+    /// Returns the number of unacknowledged messages; zero if there is no consumer yet.
     ///
     /// # Errors
-    /// If NATS does not answer, or the consumer passes over subjects that it should take.
+    /// If NATS does not answer, or the consumer skips required subjects.
     pub async fn backlog(&self) -> Result<u64, NatsError> {
         let found = self.find().await?;
         let Some(consumer) = &found.consumer else {
@@ -324,7 +324,7 @@ impl Broker {
                 passed_over.join(", ")
             )]));
         }
-        // The server counts a message as pending a moment after it has acknowledged it to the publisher.
+        // The server counts a message as pending shortly after it acknowledges it to the publisher.
         let stream = found.stream.as_ref().map(|info| &info["state"]);
         let is_behind = stream.is_some_and(|state| {
             number(&state["messages"]) > 0
@@ -379,7 +379,7 @@ impl Broker {
         self.ask_for(&subject, ErrorCode::CONSUMER_NOT_FOUND).await
     }
 
-    /// What the stream holds, and how old its oldest unacknowledged message is.
+    /// Returns the stream's content, and the age of its oldest unacknowledged message.
     async fn holds(&self, found: &Found) -> Result<Option<Holds>, NatsError> {
         let Some(stream) = &found.stream else {
             return Ok(None);
@@ -410,8 +410,7 @@ impl Broker {
         }))
     }
 
-    /// The first message of a subject that the consumer's filter left out while it went by, from which it must
-    /// deliver again; `None` if there is none.
+    /// Returns the sequence of the first message that the consumer's filter skipped; `None` if it skipped none.
     async fn passed_over(&self, found: &Found) -> Result<Option<u64>, NatsError> {
         let Some(consumer) = &found.consumer else {
             return Ok(None);
@@ -430,7 +429,7 @@ impl Broker {
         Ok(first)
     }
 
-    /// The first message with this place in the stream or a later one, on these subjects.
+    /// Returns the first message on these subjects at or after this sequence.
     async fn message_after(
         &self,
         sequence: u64,
@@ -444,20 +443,20 @@ impl Broker {
         Ok(found.map(|answer| answer["message"].clone()))
     }
 
-    /// The stream as it is configured.
+    /// Returns the configured stream.
     fn stream_config(&self) -> Config {
         let longest = Duration::from_secs(120);
         Config {
             name: self.options.stream.clone(),
             subjects: our_subjects(),
             description: Some("behaviors on their way to the database, from Likewise".to_owned()),
-            // Not a work queue: on several replicas that kind loses messages at max_deliver.
+            // Not work-queue retention: on several replicas it loses messages at max_deliver.
             retention: RetentionPolicy::Limits,
             storage: StorageType::File,
             num_replicas: self.options.replicas,
             max_age: self.options.max_age,
             max_bytes: self.options.max_bytes,
-            // A full stream refuses, so that the publisher learns of it; it drops nothing.
+            // A full stream refuses new messages and drops none, so the publisher notices.
             discard: DiscardPolicy::New,
             duplicate_window: match self.options.max_age {
                 Duration::ZERO => longest,
@@ -467,7 +466,7 @@ impl Broker {
         }
     }
 
-    /// Creates the stream. Of two processes at once one creates it, and the other finds it.
+    /// Creates the stream. If two processes do so at once, one creates it and the other finds it.
     async fn create_stream(&self) -> Result<Value, NatsError> {
         let name = &self.options.stream;
         let subject = format!("STREAM.CREATE.{name}");
@@ -481,7 +480,7 @@ impl Broker {
         }
     }
 
-    /// Creates the consumer. Of two processes at once one creates it, and the other finds it.
+    /// Creates the consumer. If two processes do so at once, one creates it and the other finds it.
     async fn create_consumer(&self) -> Result<Value, NatsError> {
         let config = json_of(&consumer_config(self).into_consumer_config());
         match self.write_consumer("create", &config).await? {
@@ -495,7 +494,7 @@ impl Broker {
         }
     }
 
-    /// Creates the consumer anew, to deliver from this place in the stream, or everything.
+    /// Replaces the consumer with one that starts at this sequence, or at the beginning.
     async fn replace_consumer(&self, from: Option<u64>) -> Result<(), NatsError> {
         let name = &self.options.stream;
         let path = format!("CONSUMER.DELETE.{name}.{CONSUMER}");
@@ -507,13 +506,13 @@ impl Broker {
             deliver_policy,
             ..consumer_config(self)
         };
-        // A worker that was faster has created one that delivers everything, which takes longer only.
+        // A worker may have created one that delivers everything, which only takes longer.
         self.write_consumer("create", &json_of(&config.into_consumer_config()))
             .await
             .map(drop)
     }
 
-    /// Creates or updates the consumer; `None` if there is another under its name already.
+    /// Creates or updates the consumer; `None` if its name is taken.
     async fn write_consumer(
         &self,
         action: &str,
@@ -535,7 +534,7 @@ impl Broker {
         answer.ok_or_else(|| NatsError::Unavailable(format!("{path} was not answered")))
     }
 
-    /// Asks JetStream's API; `None` if it answers with this error.
+    /// Sends a request to JetStream's API; `None` if it returns this error.
     async fn request(
         &self,
         path: &str,
@@ -571,7 +570,7 @@ impl Broker {
                 self.options.replicas
             ),
             code if code.0 < 10_010 && error.code() >= 500 => {
-                // The cluster has no leader at the moment, say.
+                // For example, the cluster has no leader.
                 return NatsError::Unavailable(format!("{path}: {error}"));
             }
             _ => "likes go to the database until then".to_owned(),
@@ -590,7 +589,7 @@ fn consumer_config(broker: &Broker) -> pull::Config {
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
         ack_wait: broker.options.redeliver_after,
-        // For ever: what cannot be taken is quarantined, and then acknowledged.
+        // Unlimited: invalid messages are quarantined and then acknowledged.
         max_deliver: -1,
         filter_subjects: our_subjects(),
         max_ack_pending: broker.options.max_ack_pending,
@@ -598,7 +597,7 @@ fn consumer_config(broker: &Broker) -> pull::Config {
     }
 }
 
-/// The server's settings with these changes, and everything else as it is.
+/// Returns the server's settings with these changes.
 fn overlaid<'a>(config: &Value, changes: impl Iterator<Item = &'a Setting>) -> Value {
     let mut config = config.clone();
     for change in changes {

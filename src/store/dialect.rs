@@ -102,12 +102,6 @@ pub(super) trait Dialect: Send + Sync {
     /// These bytes, spelled in hexadecimal.
     fn hex(&self, bytes: &str) -> String;
 
-    /// What makes the next transaction read from one snapshot, said before it begins.
-    fn before_snapshot(&self) -> Option<&'static str>;
-
-    /// What makes a transaction read from one snapshot, said as it begins.
-    fn in_snapshot(&self) -> Option<&'static str>;
-
     /// Changes the rows of a table, under the alias `e`, that match a row of the batch `rows`.
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String;
 
@@ -215,14 +209,6 @@ impl Dialect for Sqlite {
     }
 
     // A deferred transaction in WAL mode reads from one snapshot anyway.
-    fn before_snapshot(&self) -> Option<&'static str> {
-        None
-    }
-
-    fn in_snapshot(&self) -> Option<&'static str> {
-        None
-    }
-
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
         update_from(table, rows, on, set)
     }
@@ -326,14 +312,6 @@ impl Dialect for Postgres {
 
     fn hex(&self, bytes: &str) -> String {
         format!("encode({bytes}, 'hex')")
-    }
-
-    fn before_snapshot(&self) -> Option<&'static str> {
-        None
-    }
-
-    fn in_snapshot(&self) -> Option<&'static str> {
-        Some("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     }
 
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
@@ -463,14 +441,6 @@ impl Dialect for Mysql {
 
     fn hex(&self, bytes: &str) -> String {
         format!("HEX({bytes})")
-    }
-
-    fn before_snapshot(&self) -> Option<&'static str> {
-        Some("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-    }
-
-    fn in_snapshot(&self) -> Option<&'static str> {
-        None
     }
 
     fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {

@@ -4,8 +4,11 @@
 //! Each operation has a file that is named after it, with its SQL; `session.rs` tells how such a file is made, and
 //! `dialect.rs` what differs between databases.
 
+mod audit;
 mod codes;
+mod comparisons;
 mod dialect;
+mod discrepancy;
 mod error;
 mod gate;
 mod idempotency;
@@ -23,6 +26,7 @@ mod postgres_tap;
 mod reader;
 mod reads;
 mod record;
+mod retention;
 mod rows;
 mod schema;
 mod session;
@@ -42,14 +46,14 @@ use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::{AsyncMysqlConnection, AsyncPgConnection};
 use uuid::Uuid;
 
+pub use crate::domain::Lease;
+pub use audit::{Chunk, Pass, Position, Sizes};
+pub use discrepancy::{Discrepancy, Finding, Subject};
 pub use error::StoreError;
 pub use gate::{Gate, Waiting};
 pub use idempotency::{IdempotencyKeys, StoredResponse};
 pub use lists::{Cursor, Lists};
-pub use maintenance::{
-    ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Maintenance, Pass, Position,
-    Prunable, Repaired, Sizes, Subject,
-};
+pub use maintenance::{Maintenance, Repaired};
 
 pub use operations::{
     BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
@@ -58,50 +62,19 @@ pub use operations::{
 };
 pub use reader::Reader;
 pub use record::Recorded;
+pub use retention::{ArchivedBehavior, Prunable};
 pub use statements::Sample;
-pub use verify::{Check, Difference, Verification};
+pub use verify::{Check, Difference, Journaled, Verification};
 
+use self::dialect::Dialect;
 use self::pool::{Condition, Pools, read, transact};
+use crate::config::StoreOptions;
 use crate::domain::{
     DatabaseClock, LedgerRow, LikeCount, Pair, Resource, Status, Verdict, VersionedState,
 };
 
 /// What every method of [`Store`] answers with.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-/// How a worker holds the rows it works on.
-#[derive(Debug, Clone, Copy)]
-pub struct Lease {
-    /// Now, as the worker sees it.
-    pub now: DateTime<Utc>,
-    /// How long the rows are its own.
-    pub duration: Duration,
-    /// How many failed attempts a new row may have before it is dead.
-    pub max_retries: i32,
-}
-
-impl Lease {
-    /// When it ends.
-    #[must_use]
-    pub fn until(&self) -> DateTime<Utc> {
-        self.now + self.duration
-    }
-
-    /// How often it is renewed while its worker lives, so that it outlasts an attempt: see
-    /// [`longest_attempt`](Self::longest_attempt).
-    #[must_use]
-    pub fn renew_every(&self) -> Duration {
-        self.duration / 3
-    }
-
-    /// The longest that one attempt may take under a lease of this duration. While its transaction has the
-    /// rows locked, nobody can renew their lease, which was renewed a third of its duration before at the
-    /// latest.
-    #[must_use]
-    pub fn longest_attempt(duration: Duration) -> Duration {
-        duration * 2 / 3
-    }
-}
 
 /// What the read models hold after a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -201,6 +174,24 @@ impl Store {
         self.clock.now()
     }
 
+    /// Returns the statements whose cost must not follow the size of the tables, each with a name, with their
+    /// parameters in the text, for the database to explain.
+    #[must_use]
+    pub fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)> {
+        let mut all = self.old.bounded_statements(sample);
+        all.extend(audit::bounded(self.dialect(), sample));
+        all.push(retention::bounded(self.dialect(), sample));
+        all
+    }
+
+    fn dialect(&self) -> &'static dyn Dialect {
+        match &self.backend {
+            Backend::Sqlite(_) => &dialect::Sqlite,
+            Backend::Mysql(_) => &dialect::Mysql,
+            Backend::Postgres(_) => &dialect::Postgres,
+        }
+    }
+
     /// What all connections share.
     fn condition(&self) -> &Condition {
         match &self.backend {
@@ -277,28 +268,12 @@ pub trait OldStore: Operations + Maintenance + Lists + IdempotencyKeys {
     /// How many ledger rows have each status. A status that no row has is absent.
     fn ledger_summary(&self) -> StoreFuture<'_, BTreeMap<Status, i64>>;
 
-    /// Checks the promises that the data can show, all on one snapshot, with at most `examples`
-    /// differences each.
-    fn verify(&self, examples: usize) -> StoreFuture<'_, Verification>;
-
     /// The statements whose cost must not follow the size of the tables, each with a name, spelled out so that
     /// the database can explain how it carries them out.
     fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)>;
 
     /// The name of the database's kind, for people.
     fn kind(&self) -> &'static str;
-}
-
-/// How to reach a database.
-#[derive(Debug, Clone)]
-pub struct StoreOptions {
-    /// Where it is: `sqlite://FILE`, `mysql://USER:PASSWORD@HOST:PORT/DATABASE` or
-    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
-    pub url: String,
-    /// The most connections held for reading.
-    pub max_connections: usize,
-    /// How long one call may take before it is given up and its connection dropped.
-    pub timeout: Duration,
 }
 
 /// Connects to the database that the URL names. Its tables must be up to date: see [`migrate`].
@@ -382,22 +357,5 @@ fn scheme(url: &str) -> Result<Scheme<'_>, StoreError> {
                 .map_or(url, |(scheme, _)| scheme)
                 .to_owned(),
         )),
-    }
-}
-
-impl StoreOptions {
-    /// The URL as it may be shown: without the password.
-    #[must_use]
-    pub fn url_without_password(&self) -> String {
-        let Some((scheme, rest)) = self.url.split_once("://") else {
-            return self.url.clone();
-        };
-        match rest.rsplit_once('@') {
-            Some((credentials, host)) => {
-                let user = credentials.split(':').next().unwrap_or_default();
-                format!("{scheme}://{user}@{host}")
-            }
-            None => self.url.clone(),
-        }
     }
 }

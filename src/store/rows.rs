@@ -292,19 +292,6 @@ pub(super) fn page_params(key: i64, below: Cursor, limit: usize) -> [Param; 4] {
     ]
 }
 
-/// A difference that a check has found, and how many of its kind there are.
-#[derive(Debug, QueryableByName)]
-pub(super) struct DifferenceRow {
-    #[diesel(sql_type = Text)]
-    pub(super) subject: String,
-    #[diesel(sql_type = Text)]
-    pub(super) expected: String,
-    #[diesel(sql_type = Text)]
-    pub(super) found: String,
-    #[diesel(sql_type = BigInt)]
-    pub(super) total: i64,
-}
-
 /// Reads a word that only this program writes.
 pub(super) fn word<T: std::str::FromStr<Err: ToString>>(
     word: &str,

@@ -1,4 +1,4 @@
-//! The metrics, as `GET /metrics` shows them. Times are in seconds.
+//! The metrics of `GET /metrics`. Times are in seconds.
 
 use std::sync::LazyLock;
 use std::sync::atomic::AtomicU64;
@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-/// Labels of an answered like.
+/// Labels of an accepted like.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct AcceptedLabels {
     pub(super) action: &'static str,
@@ -37,45 +37,45 @@ pub(super) struct OutcomeLabels {
     pub(super) outcome: &'static str,
 }
 
-/// What an operator did.
+/// An operator's intervention.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ActionLabels {
     pub(super) action: &'static str,
 }
 
-/// A job and how it ended.
+/// A job's kind and final state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct JobLabels {
     pub(super) kind: &'static str,
     pub(super) state: &'static str,
 }
 
-/// What an audit found.
+/// A kind of audit finding.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct FindingLabels {
     pub(super) finding: &'static str,
 }
 
-/// What fails, and on which part.
+/// The failing operation, and its dependency.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OutageLabels {
     pub(super) part: &'static str,
     pub(super) doing: &'static str,
 }
 
-/// A part that Likewise depends on.
+/// A dependency.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct PartLabels {
     pub(super) part: &'static str,
 }
 
-/// Who may write the subject that a message arrived on.
+/// The origin of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OriginLabels {
     pub(super) origin: &'static str,
 }
 
-/// What a difference means.
+/// The severity of a difference.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SeverityLabels {
     pub(super) severity: &'static str,
@@ -151,18 +151,18 @@ impl Metrics {
         let mut registry = std::mem::take(&mut metrics.registry);
         registry.register(
             "likes_accepted",
-            "Likes and unlikes answered with 2xx",
+            "Likes and unlikes accepted with 2xx",
             metrics.likes_accepted.clone(),
         );
         registry.register_with_unit(
             "accept",
-            "Time to accept a like, from request to answer",
+            "Time to accept a like, from request to response",
             Unit::Seconds,
             metrics.accept_seconds.clone(),
         );
         registry.register(
             "requests_replayed",
-            "Requests answered with what had been answered before to their Idempotency-Key",
+            "Requests answered with the stored response of their Idempotency-Key",
             metrics.requests_replayed.clone(),
         );
         registry.register(
@@ -183,12 +183,12 @@ impl Metrics {
             ),
             (
                 "messages_redelivered",
-                "Messages taken from the stream that were delivered before",
+                "Messages taken from the stream that had been delivered before",
                 &metrics.messages_redelivered,
             ),
             (
                 "pulls_stalled",
-                "Pulls that gave no sign of life and were begun anew",
+                "Silent pulls that were restarted",
                 &metrics.pulls_stalled,
             ),
         ] {
@@ -229,7 +229,7 @@ impl Metrics {
         );
         registry.register(
             "ledger_attempts_failed",
-            "Failed attempts on ledger rows, by what becomes of the row",
+            "Failed attempts on ledger rows, by the next state of the row",
             metrics.attempts_failed.clone(),
         );
         registry.register(
@@ -250,43 +250,43 @@ impl Metrics {
         );
         registry.register(
             "part_failures",
-            "Failed calls to a part that Likewise depends on",
+            "Failed calls to a dependency",
             metrics.part_failures.clone(),
         );
         registry.register(
             "part_away",
-            "Whether a part has failed several times in a row and is left alone for a moment: 1 or 0",
+            "Whether a dependency failed several times in a row and is not called for a moment: 1 or 0",
             metrics.parts_away.clone(),
         );
         registry.register(
             "failing",
-            "Whether the last calls of a kind have failed: 1 or 0",
+            "Whether the latest calls of a kind failed: 1 or 0",
             metrics.outages.clone(),
         );
         registry.register(
             "operator_interventions",
-            "Rows that operators had tried again, discarded or published again",
+            "Rows that operators retried, discarded or republished",
             metrics.interventions.clone(),
         );
         registry.register(
             "jobs_ended",
-            "Jobs that this process has brought to their end",
+            "Jobs that ended in this process, by kind and state",
             metrics.jobs_ended.clone(),
         );
         registry.register_with_unit(
             "clock_skew",
-            "How far this process's clock is ahead of the database's; 0 with SQLite, which has none",
+            "Lead of this process's clock over the database's; 0 with SQLite, which has no clock",
             Unit::Seconds,
             metrics.clock_skew.clone(),
         );
         registry.register(
             "audit_findings",
-            "What the last audit of this process found, by kind",
+            "Findings of the last audit in this process, by kind",
             metrics.audit_findings.clone(),
         );
         registry.register_with_unit(
             "audit_ended_timestamp",
-            "When the last audit of this process ended, since 1970; 0 if there was none",
+            "End of the last audit in this process, since 1970; 0 if there was none",
             Unit::Seconds,
             metrics.audit_ended.clone(),
         );
@@ -294,7 +294,7 @@ impl Metrics {
         metrics
     }
 
-    /// Notes what an audit found; what it did not find is zero again.
+    /// Sets the findings of an audit, and resets all others to zero.
     pub(super) fn audit_ended(&self, findings: &[(&'static str, u64)]) {
         self.audit_findings.clear();
         for (finding, found) in findings {
@@ -306,7 +306,7 @@ impl Metrics {
         self.audit_ended.set(chrono::Utc::now().timestamp());
     }
 
-    /// Notes how many settings of the stream differ.
+    /// Sets the number of differing stream settings.
     pub(super) fn stream_compared(&self, warnings: usize, errors: usize) {
         for (severity, differences) in [("warning", warnings), ("error", errors)] {
             let labels = SeverityLabels { severity };
@@ -315,14 +315,14 @@ impl Metrics {
         }
     }
 
-    /// Notes whether a part is away.
+    /// Sets whether a dependency is down.
     pub(super) fn part_away(&self, part: &'static str, away: bool) {
         let gauge = self.parts_away.get_or_create(&PartLabels { part });
         gauge.set(i64::from(away));
     }
 }
 
-/// Every metric in the OpenMetrics text format.
+/// Returns every metric in the OpenMetrics text format.
 #[must_use]
 pub fn exposition() -> String {
     let mut text = String::new();

@@ -1,5 +1,5 @@
-//! The only place that names a metric or writes a log line. Everything else makes one of the events of
-//! [`events`] and calls its `emit`, which does both together.
+//! The only room that names a metric or writes a log line. All other rooms create one of the [`events`] and call its
+//! `emit`, which does both.
 
 mod events;
 mod metrics;
@@ -9,7 +9,7 @@ pub use events::*;
 pub use metrics::exposition;
 pub use outages::{Failing, failing};
 
-/// Starts logging to standard error; `RUST_LOG` chooses what is shown (default: `info`).
+/// Starts logging to standard error. `RUST_LOG` sets the filter (default: `info`).
 pub fn init_logging() {
     let filter =
         env_logger::Env::default().default_filter_or("info,actix_server=warn,async_nats=warn");
@@ -18,7 +18,7 @@ pub fn init_logging() {
         .init();
 }
 
-/// Sends panics to the log instead of to bare standard error.
+/// Writes panics to the log.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         log::error!(target: "likewise", "panic: {panic}");

@@ -1,5 +1,5 @@
-//! Outages: calls of one kind that fail one after the other. However many fail, the log says when that begins,
-//! once a minute how it stands, and when it ends.
+//! Outages: successive failures of one kind of call. The log reports the beginning, the state once a minute, and the end,
+//! whatever the number of failures.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -13,25 +13,25 @@ use utoipa::ToSchema;
 use super::events::Dependency;
 use super::metrics::{METRICS, OutageLabels};
 
-/// How often the log says that an outage goes on. An outage without a failure for so long is over.
+/// The interval between log lines during an outage. An outage without a failure for this long is over.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
-/// Failures this soon after a success belong to the outage before, so that calls which fail and succeed by
-/// turns do not fill the log.
+/// Failures this soon after a success belong to the previous outage, so that alternating failures and successes do not
+/// fill the log.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
-/// What fails now.
+/// A current outage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Failing {
     /// The dependency: `database`, `cache` or `broker`.
     pub dependency: &'static str,
-    /// What is being done when it fails.
+    /// The failing operation.
     pub doing: &'static str,
-    /// For how many seconds it has been failing.
+    /// The duration of the outage in seconds.
     pub seconds: u64,
-    /// How many calls have failed in that time.
+    /// The number of failed calls.
     pub calls: u64,
-    /// How many ledger rows were put back to wait, each counted as often as that happened.
+    /// The number of times that a ledger row was put back to wait.
     pub rows: u64,
 }
 
@@ -41,22 +41,22 @@ struct Outage {
     since: Instant,
     calls: u64,
     rows: u64,
-    /// When the last call failed.
+    /// The time of the last failure.
     failed_at: Instant,
-    /// When the first call after that succeeded.
+    /// The time of the first success after it.
     worked_at: Option<Instant>,
-    /// When the log last said something of it.
+    /// The time of the last log line.
     said_at: Instant,
-    /// Whether the log has said that it began and not that it ended.
+    /// Whether the log has reported the beginning but not the end.
     is_said: bool,
-    /// The causes that the log has named in the last minute.
+    /// The causes logged within the last minute.
     causes: Vec<String>,
 }
 
-/// How many causes of one outage the log names in a minute.
+/// The number of causes of one outage that are logged within a minute.
 const CAUSES: usize = 5;
 
-/// What the log says.
+/// A log line about an outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Say {
     Nothing,
@@ -79,7 +79,7 @@ impl Outage {
         }
     }
 
-    /// Takes note of another failure.
+    /// Records a failure.
     fn failed(&mut self, now: Instant, rows: u64, cause: &str) -> Say {
         let quiet = now.saturating_duration_since(self.worked_at.unwrap_or(self.failed_at));
         let over_after = self.worked_at.map_or(REMIND_EVERY, |_| SETTLED_AFTER);
@@ -107,7 +107,7 @@ impl Outage {
         Say::Still
     }
 
-    /// Takes note of a success.
+    /// Records a success.
     fn worked(&mut self, now: Instant) -> Say {
         if self.worked_at.is_some() {
             return Say::Nothing;
@@ -128,10 +128,10 @@ type Key = (Dependency, &'static str);
 
 static OUTAGES: Mutex<BTreeMap<Key, Outage>> = Mutex::new(BTreeMap::new());
 
-/// How many outages are not over, so that a success costs nothing while there are none.
+/// The number of current outages. While it is zero, recording a success costs nothing.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// Takes note of a failed call, and of the ledger rows that it puts back to wait.
+/// Records a failed call, and the number of ledger rows that it puts back to wait.
 pub(super) fn failed(
     dependency: Dependency,
     doing: &'static str,
@@ -167,7 +167,7 @@ pub(super) fn failed(
     }
 }
 
-/// Takes note of a call that succeeded.
+/// Records a successful call.
 pub(super) fn worked(dependency: Dependency, doing: &'static str) {
     if OPEN.load(Ordering::Relaxed) == 0 {
         return;
@@ -190,7 +190,7 @@ pub(super) fn worked(dependency: Dependency, doing: &'static str) {
     }
 }
 
-/// What fails now, as far as this process knows.
+/// Returns the current outages of this process.
 #[must_use]
 pub fn failing() -> Vec<Failing> {
     let outages = lock();

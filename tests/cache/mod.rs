@@ -10,9 +10,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use likewise::cache::{
-    Cache, Filling, Incarnation, MemoryCache, RedisCache, RedisOptions, Settlement,
-};
+use likewise::cache::{Cache, Filling, Incarnation, MemoryCache, RedisCache, Settlement};
+use likewise::config::RedisOptions;
 use likewise::domain::{
     Applied, LikeCount, Pair, Reading, Resource, UserId, Version, VersionedState,
 };

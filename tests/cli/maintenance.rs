@@ -9,7 +9,6 @@ use serde_json::Value;
 use crate::support::checks::{pipeline_drains, reads_come_to_equal_the_database};
 use crate::support::crowd::Crowd;
 use crate::support::seed;
-use crate::support::servers::Kind;
 use crate::support::service::Setup;
 use crate::support::{PATIENCE, until};
 
@@ -20,18 +19,10 @@ const CROWD: Crowd = Crowd {
     videos: 15,
 };
 
-#[test]
-fn online_rebuild_restores_lost_data_embedded() {
-    rebuilt_while_serving(Setup::new());
-}
-
-#[test]
-fn online_rebuild_restores_lost_data_on_mariadb_stack() {
-    rebuilt_while_serving(Setup::on_parts(Kind::MariaDb));
-}
+matrix!([embedded, mariadb_stack]: online_rebuild_restores_lost_data);
 
 /// The read models are lost under load, and come back from `user_behaviors` under load.
-fn rebuilt_while_serving(setup: Setup) {
+fn online_rebuild_restores_lost_data(setup: Setup) {
     let mut rng = seed::rng("rebuild");
     let service = setup.start();
     let running = CROWD.start(&service, &mut rng);

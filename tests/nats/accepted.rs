@@ -218,16 +218,15 @@ fn quarantined_acknowledged_event_is_lost_until_republished() {
     service.stop().verify(30).holds();
 }
 
-#[test]
-fn quarantined_acknowledged_event_is_reported() {
-    for kind in [Kind::MariaDb, Kind::Postgres] {
-        let service = Setup::on_parts(kind).start();
-        let publisher = Publisher::at(&service.setup().setting("LIKEWISE_NATS_URL"));
-        let id = Uuid::now_v7().to_string();
-        publisher.publish(LIKES, "not json");
-        publisher.publish_as(&id, ACCEPTED, "not json");
-        quarantine_holds(&service, 2);
-        reported_as_lost(&service, &id);
-        assert!(lost_by_journal(service.setup(), 1, &id).contains("in quarantine: the body"));
-    }
+matrix!([mariadb_stack, postgres_stack]: quarantined_acknowledged_event_is_reported);
+
+fn quarantined_acknowledged_event_is_reported(setup: Setup) {
+    let service = setup.start();
+    let publisher = Publisher::at(&service.setup().setting("LIKEWISE_NATS_URL"));
+    let id = Uuid::now_v7().to_string();
+    publisher.publish(LIKES, "not json");
+    publisher.publish_as(&id, ACCEPTED, "not json");
+    quarantine_holds(&service, 2);
+    reported_as_lost(&service, &id);
+    assert!(lost_by_journal(service.setup(), 1, &id).contains("in quarantine: the body"));
 }

@@ -28,20 +28,15 @@ fn with_faults() -> Setup {
     Setup::new().set("LIKEWISE_FAULT_INJECTION", true)
 }
 
-#[test]
-fn panic_loses_no_message() {
-    panics_lose_no_message(Setup::new(), &ACTORS);
-}
+matrix!([embedded, mariadb_stack]: panic_loses_no_message);
 
-#[test]
-fn panic_loses_no_message_on_mariadb_stack() {
-    let actors = [&ACTORS[..], &ACTORS_OF_A_BROKER].concat();
-    panics_lose_no_message(Setup::on_parts(Kind::MariaDb), &actors);
-}
-
-fn panics_lose_no_message(setup: Setup, actors: &[&'static str]) {
+fn panic_loses_no_message(setup: Setup) {
     const PANICS: u64 = 5;
     const QUEUED: i64 = 24;
+    let mut actors = ACTORS.to_vec();
+    if setup.has_broker() {
+        actors.extend(ACTORS_OF_A_BROKER);
+    }
     let mut rng = seed::rng("panics");
     // A lease so long that nothing is done twice because of it.
     let service = setup

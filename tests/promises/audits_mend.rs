@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::support::checks::{pipeline_drains, reads_come_to_equal_the_database};
 use crate::support::crowd::Crowd;
 use crate::support::database::Database;
+use crate::support::matrix::Backends;
 use crate::support::seed;
-use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
 
 const CROWD: Crowd = Crowd {
@@ -19,19 +19,15 @@ const CROWD: Crowd = Crowd {
     videos: 40,
 };
 
-#[test]
-fn audit_repairs_a_thousand_corruptions_embedded() {
-    corrupted_and_mended(Setup::new(), None);
-}
+matrix!([embedded, mariadb_stack]: audit_repairs_a_thousand_corruptions);
 
-#[test]
-fn audit_repairs_a_thousand_corruptions_on_mariadb_stack() {
-    let setup = Setup::on_parts(Kind::MariaDb).set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0);
-    let redis = setup.setting("LIKEWISE_REDIS_URL");
-    corrupted_and_mended(setup, Some(&redis));
-}
-
-fn corrupted_and_mended(setup: Setup, redis: Option<&str>) {
+fn audit_repairs_a_thousand_corruptions(backends: Backends) {
+    let mut setup = Setup::from(backends);
+    let mut redis = None;
+    if backends.has_redis_and_nats {
+        setup = setup.set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0);
+        redis = Some(setup.setting("LIKEWISE_REDIS_URL"));
+    }
     let mut rng = seed::rng("audits mend");
     let service = setup.start();
     let running = CROWD.start(&service, &mut rng);
@@ -47,7 +43,7 @@ fn corrupted_and_mended(setup: Setup, redis: Option<&str>) {
 
     let mut planted = corrupt_database(service.database());
     if let Some(redis) = redis {
-        planted.insert("stale_cache_entry", corrupt_redis(redis));
+        planted.insert("stale_cache_entry", corrupt_redis(&redis));
     }
     let all: u64 = planted.values().sum();
     assert!(all >= 1_000, "{planted:?}");

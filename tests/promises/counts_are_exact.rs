@@ -7,26 +7,12 @@ use crate::support::checks::{
     diary_is_kept, everything_holds, reads_equal_database, stored_counts, stored_states,
 };
 use crate::support::crowd::{Crowd, Diary, Outcome, Pair};
-use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
 use crate::support::{interactions, say, seed};
 
-#[test]
-fn random_likes_add_up() {
-    check_random_likes_add_up(Setup::new());
-}
+matrix!([embedded, mariadb_stack, postgres_stack]: random_likes_add_up);
 
-#[test]
-fn random_likes_add_up_on_mariadb_stack() {
-    check_random_likes_add_up(Setup::on_parts(Kind::MariaDb));
-}
-
-#[test]
-fn random_likes_add_up_on_postgres_stack() {
-    check_random_likes_add_up(Setup::on_parts(Kind::Postgres));
-}
-
-fn check_random_likes_add_up(setup: Setup) {
+fn random_likes_add_up(setup: Setup) {
     let mut rng = seed::rng("random_likes");
     let durability = if setup.has_broker() {
         "broker"
@@ -175,17 +161,9 @@ fn unstored_like_is_reverted() {
     diary_is_kept(service.database(), &diary);
 }
 
-#[test]
-fn recorded_likes_add_up() {
-    check_recorded_likes_add_up(Setup::new());
-}
+matrix!([embedded, mariadb_stack]: recorded_likes_add_up);
 
-#[test]
-fn recorded_likes_add_up_on_mariadb_stack() {
-    check_recorded_likes_add_up(Setup::on_parts(Kind::MariaDb));
-}
-
-fn check_recorded_likes_add_up(setup: Setup) {
+fn recorded_likes_add_up(setup: Setup) {
     let mut rng = seed::rng("recorded_likes");
     let pairs = interactions::recorded(&mut rng);
     let liked: BTreeSet<Pair> = pairs.iter().copied().collect();

@@ -9,7 +9,6 @@ use crate::support::checks::{
 use crate::support::crowd::{Crowd, Diary};
 use crate::support::database::{Database, Value};
 use crate::support::http::{Accepted, Answer, Like};
-use crate::support::servers::Kind;
 use crate::support::service::Setup;
 use crate::support::{PATIENCE, seed, until};
 
@@ -229,22 +228,9 @@ fn late_older_like_is_ignored() {
     everything_holds(&service);
 }
 
-#[test]
-fn lost_claim_cannot_close_the_row() {
-    a_lost_claim_closes_no_row(Setup::new());
-}
+matrix!([embedded, mariadb_stack, postgres]: lost_claim_cannot_close_the_row);
 
-#[test]
-fn lost_claim_cannot_close_the_row_on_mariadb_stack() {
-    a_lost_claim_closes_no_row(Setup::on_parts(Kind::MariaDb));
-}
-
-#[test]
-fn lost_claim_cannot_close_the_row_on_postgres() {
-    a_lost_claim_closes_no_row(Setup::new().on(&Database::hosted(Kind::Postgres)));
-}
-
-fn a_lost_claim_closes_no_row(setup: Setup) {
+fn lost_claim_cannot_close_the_row(setup: Setup) {
     let service = setup.start();
     let (client, database) = (service.client(), service.database());
     database.claim_for_another_worker(42);
@@ -280,22 +266,9 @@ fn a_lost_claim_closes_no_row(setup: Setup) {
     everything_holds(&service);
 }
 
-#[test]
-fn several_workers_process_each_event_once() {
-    several_workers_do_each_event_once(Setup::new());
-}
+matrix!([embedded, mariadb, postgres]: several_workers_process_each_event_once);
 
-#[test]
-fn several_workers_process_each_event_once_on_mariadb() {
-    several_workers_do_each_event_once(Setup::new().on(&Database::hosted(Kind::MariaDb)));
-}
-
-#[test]
-fn several_workers_process_each_event_once_on_postgres() {
-    several_workers_do_each_event_once(Setup::new().on(&Database::hosted(Kind::Postgres)));
-}
-
-fn several_workers_do_each_event_once(setup: Setup) {
+fn several_workers_process_each_event_once(setup: Setup) {
     let mut rng = seed::rng("several_workers");
     // A lease so short that they take rows from each other.
     let first = setup.set("LIKEWISE_LEASE_SECONDS", 3).start();

@@ -38,17 +38,9 @@ fn comes_to_be(client: &Client, part: &str, state: &str) -> serde_json::Value {
     })
 }
 
-#[test]
-fn read_only_database_is_left_on_mariadb() {
-    database_may_turn_read_only(Kind::MariaDb);
-}
+matrix!([mariadb, postgres]: read_only_database_is_left);
 
-#[test]
-fn read_only_database_is_left_on_postgres() {
-    database_may_turn_read_only(Kind::Postgres);
-}
-
-fn database_may_turn_read_only(kind: Kind) {
+fn read_only_database_is_left(kind: Kind) {
     let server = Server::start(kind);
     let stack = Stack::start();
     let service = stack.setup().on(&Database::first_of(&server)).start();

@@ -6,14 +6,15 @@ use rand::RngExt;
 
 use crate::support::checks::{everything_holds, pipeline_drains, stored_once};
 use crate::support::seed;
-use crate::support::servers::Kind;
 use crate::support::service::Setup;
 
 const THREADS: usize = 8;
 const ROUNDS: usize = 60;
 
+matrix!([embedded, mariadb_stack]: concurrent_requests_of_a_pair_are_one_behavior_each);
+
 /// Likes and unlikes of one pair, all at once again and again, are one behavior each.
-fn each_request_is_one_behavior(setup: Setup) {
+fn concurrent_requests_of_a_pair_are_one_behavior_each(setup: Setup) {
     let mut rng = seed::rng("in order");
     let service = setup.start();
     let start = Barrier::new(THREADS);
@@ -50,14 +51,4 @@ fn each_request_is_one_behavior(setup: Setup) {
         .database()
         .number("SELECT COUNT(*) FROM user_behaviors");
     assert_eq!(behaviors as usize, THREADS * ROUNDS);
-}
-
-#[test]
-fn concurrent_requests_of_a_pair_are_one_behavior_each() {
-    each_request_is_one_behavior(Setup::new());
-}
-
-#[test]
-fn concurrent_requests_of_a_pair_on_mariadb_stack() {
-    each_request_is_one_behavior(Setup::on_parts(Kind::MariaDb));
 }

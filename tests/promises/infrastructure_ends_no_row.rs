@@ -2,8 +2,6 @@
 //! rejects an event does, after `max_retries`.
 
 use crate::support::checks::{everything_holds, pipeline_drains};
-use crate::support::database::Database;
-use crate::support::servers::Kind;
 use crate::support::service::Setup;
 use crate::support::{PATIENCE, until};
 
@@ -11,26 +9,17 @@ const VIDEO: i64 = 7;
 const USERS: std::ops::RangeInclusive<i64> = 10..=29;
 
 /// Short time-outs, and no failure of an event is forgiven.
-fn setup(kind: Kind) -> Setup {
-    Setup::new()
-        .on(&Database::hosted(kind))
+fn impatient(setup: Setup) -> Setup {
+    setup
         .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 2)
         .set("LIKEWISE_LEASE_SECONDS", 3)
         .set("LIKEWISE_MAX_RETRIES", 0)
 }
 
-#[test]
-fn locked_table_ends_no_row_on_mariadb() {
-    locked_table_ends_no_row(setup(Kind::MariaDb));
-}
-
-#[test]
-fn locked_table_ends_no_row_on_postgres() {
-    locked_table_ends_no_row(setup(Kind::Postgres));
-}
+matrix!([mariadb, postgres]: locked_table_ends_no_row);
 
 fn locked_table_ends_no_row(setup: Setup) {
-    let service = setup.start();
+    let service = impatient(setup).start();
     let (client, database) = (service.client(), service.database());
     client.like(1, VIDEO);
     pipeline_drains(&service);
@@ -90,44 +79,41 @@ fn locked_table_ends_no_row(setup: Setup) {
     everything_holds(&service);
 }
 
-#[test]
-fn missing_table_ends_no_row() {
-    for kind in [Kind::MariaDb, Kind::Postgres] {
-        let service = setup(kind).start();
-        let (client, database) = (service.client(), service.database());
-        database.execute(&["ALTER TABLE video_likes RENAME TO video_likes_away"]);
-        client.like(2, VIDEO);
-        until("some attempts", PATIENCE, || {
-            let tokens =
-                database.rows("SELECT fencing_token, status, retry_count FROM sync_events");
-            match tokens[0][0].number() {
-                ..3 => Err(format!("{tokens:?}")),
-                _ => Ok(()),
-            }
-        });
-        database.execute(&["ALTER TABLE video_likes_away RENAME TO video_likes"]);
-        pipeline_drains(&service);
-        let row = database.rows("SELECT status, retry_count FROM sync_events");
-        assert_eq!((row[0][0].text(), row[0][1].number()), ("completed", 0));
-        everything_holds(&service);
-    }
+matrix!([mariadb, postgres]: missing_table_ends_no_row);
+
+fn missing_table_ends_no_row(setup: Setup) {
+    let service = impatient(setup).start();
+    let (client, database) = (service.client(), service.database());
+    database.execute(&["ALTER TABLE video_likes RENAME TO video_likes_away"]);
+    client.like(2, VIDEO);
+    until("some attempts", PATIENCE, || {
+        let tokens = database.rows("SELECT fencing_token, status, retry_count FROM sync_events");
+        match tokens[0][0].number() {
+            ..3 => Err(format!("{tokens:?}")),
+            _ => Ok(()),
+        }
+    });
+    database.execute(&["ALTER TABLE video_likes_away RENAME TO video_likes"]);
+    pipeline_drains(&service);
+    let row = database.rows("SELECT status, retry_count FROM sync_events");
+    assert_eq!((row[0][0].text(), row[0][1].number()), ("completed", 0));
+    everything_holds(&service);
 }
 
-#[test]
-fn event_rejected_by_a_trigger_is_dead_after_max_retries() {
-    for kind in [Kind::MariaDb, Kind::Postgres] {
-        let service = setup(kind).set("LIKEWISE_MAX_RETRIES", 1).start();
-        let (client, database) = (service.client(), service.database());
-        database.refuse_likes_of(2, "lock timeout, connection, shutdown");
-        client.like(1, VIDEO);
-        client.like(2, VIDEO);
-        pipeline_drains(&service);
-        let rows = database.rows("SELECT status, retry_count FROM sync_events ORDER BY user_id");
-        let ended: Vec<_> = rows
-            .iter()
-            .map(|row| (row[0].text(), row[1].number()))
-            .collect();
-        assert_eq!(ended, [("completed", 0), ("dead", 2)]);
-        everything_holds(&service);
-    }
+matrix!([mariadb, postgres]: event_rejected_by_a_trigger_is_dead_after_max_retries);
+
+fn event_rejected_by_a_trigger_is_dead_after_max_retries(setup: Setup) {
+    let service = impatient(setup).set("LIKEWISE_MAX_RETRIES", 1).start();
+    let (client, database) = (service.client(), service.database());
+    database.refuse_likes_of(2, "lock timeout, connection, shutdown");
+    client.like(1, VIDEO);
+    client.like(2, VIDEO);
+    pipeline_drains(&service);
+    let rows = database.rows("SELECT status, retry_count FROM sync_events ORDER BY user_id");
+    let ended: Vec<_> = rows
+        .iter()
+        .map(|row| (row[0].text(), row[1].number()))
+        .collect();
+    assert_eq!(ended, [("completed", 0), ("dead", 2)]);
+    everything_holds(&service);
 }

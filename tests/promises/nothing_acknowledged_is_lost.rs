@@ -24,17 +24,10 @@ const CROWD: Crowd = Crowd {
     videos: 8,
 };
 
-#[test]
-fn kill_9_under_load_loses_nothing() {
-    kill_9_loses_nothing(Setup::new(), 8);
-}
+matrix!([embedded, mariadb_stack]: kill_9_under_load_loses_nothing);
 
-#[test]
-fn kill_9_under_load_loses_nothing_on_mariadb_stack() {
-    kill_9_loses_nothing(Setup::on_parts(Kind::MariaDb), 5);
-}
-
-fn kill_9_loses_nothing(setup: Setup, rounds: usize) {
+fn kill_9_under_load_loses_nothing(setup: Setup) {
+    let rounds = if setup.has_broker() { 5 } else { 8 };
     let mut rng = seed::rng("kill_9");
     let mut setup = setup.set("LIKEWISE_LEASE_SECONDS", 3);
     let mut diary = Diary::default();
@@ -112,22 +105,18 @@ fn api_loses_nothing_while_workers_come_and_go() {
     }
 }
 
-#[test]
-fn sigint_under_load_drains() {
-    a_signal_under_load_drains(Setup::new(), Signal::INT);
+matrix!([embedded, mariadb_stack]: sigint_under_load_drains);
+matrix!([embedded]: sigterm_under_load_drains);
+
+fn sigint_under_load_drains(setup: Setup) {
+    signal_under_load_drains(setup, Signal::INT);
 }
 
-#[test]
-fn sigint_under_load_drains_on_mariadb_stack() {
-    a_signal_under_load_drains(Setup::on_parts(Kind::MariaDb), Signal::INT);
+fn sigterm_under_load_drains(setup: Setup) {
+    signal_under_load_drains(setup, Signal::TERM);
 }
 
-#[test]
-fn sigterm_under_load_drains() {
-    a_signal_under_load_drains(Setup::new(), Signal::TERM);
-}
-
-fn a_signal_under_load_drains(setup: Setup, signal: Signal) {
+fn signal_under_load_drains(setup: Setup, signal: Signal) {
     let mut rng = seed::rng("signal_under_load");
     let mut service = setup.start();
     let running = CROWD.start(&service, &mut rng);

@@ -9,7 +9,6 @@ use uuid::Uuid;
 use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
-use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
 use crate::support::stack::Stack;
 use crate::support::{PATIENCE, say, until};
@@ -106,17 +105,9 @@ fn history(database: &Database, step: &str) -> BTreeSet<String> {
     different
 }
 
-#[test]
-fn retry_job_covers_exactly_its_snapshot() {
-    snapshot_is_retried(Setup::new());
-}
+matrix!([embedded, mariadb]: retry_job_covers_exactly_its_snapshot);
 
-#[test]
-fn retry_job_covers_exactly_its_snapshot_on_mariadb() {
-    snapshot_is_retried(Setup::new().on(&Database::hosted(Kind::MariaDb)));
-}
-
-fn snapshot_is_retried(setup: Setup) {
+fn retry_job_covers_exactly_its_snapshot(setup: Setup) {
     let rows = failed_rows();
     let service = setup.start();
     let (client, database) = (service.client(), service.database());

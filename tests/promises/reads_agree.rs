@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::support::checks::pipeline_drains;
 use crate::support::http::Client;
+use crate::support::matrix::Backends;
 use crate::support::seed;
-use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
 use crate::support::{PATIENCE, until};
 
@@ -306,9 +306,26 @@ fn equals(service: &Service, model: &Model) {
     service.setup().verify(30).holds();
 }
 
-fn reads_agree(test: &str, setup: Setup, empty_the_cache: impl Fn(Service) -> Service) {
+/// Empties the cache of a service, so that it must look everything up.
+fn empty_the_cache(service: Service) -> Service {
+    if !service.setup().has_broker() {
+        return service.stop().start();
+    }
+    let redis = service.setup().setting("LIKEWISE_REDIS_URL");
+    let client = redis::Client::open(redis).expect("an address");
+    let mut connection = client.get_connection().expect("a connection");
+    let () = redis::cmd("FLUSHALL")
+        .query(&mut connection)
+        .expect("an answer");
+    service
+}
+
+matrix!([embedded, mariadb_stack]: reads_agree);
+
+fn reads_agree(backends: Backends) {
+    let test = backends.name;
     let mut rng = seed::rng(test);
-    let mut service = setup.start();
+    let mut service = Setup::from(backends).start();
     let mut model = Model::new();
     begin(&service.client(), &mut model, &mut rng);
     pipeline_drains(&service);
@@ -362,23 +379,4 @@ fn reads_agree(test: &str, setup: Setup, empty_the_cache: impl Fn(Service) -> Se
         service = empty_the_cache(service);
         equals(&service, &model);
     }
-}
-
-#[test]
-fn reads_agree_embedded() {
-    reads_agree("embedded", Setup::new(), |service| service.stop().start());
-}
-
-#[test]
-fn reads_agree_on_mariadb_stack() {
-    let setup = Setup::on_parts(Kind::MariaDb);
-    let redis = setup.setting("LIKEWISE_REDIS_URL");
-    reads_agree("MariaDB, Redis and NATS", setup, |service| {
-        let client = redis::Client::open(redis.as_str()).expect("an address");
-        let mut connection = client.get_connection().expect("a connection");
-        let () = redis::cmd("FLUSHALL")
-            .query(&mut connection)
-            .expect("an answer");
-        service
-    });
 }

@@ -21,72 +21,70 @@ fn becomes_ready(service: &Service) {
     });
 }
 
-#[test]
-fn api_and_worker_started_without_database_recover() {
-    for kind in [Kind::MariaDb, Kind::Postgres] {
-        let stack = Stack::start();
-        let mut server = Server::start(kind);
-        let database = Database::first_of(&server);
-        server.kill();
-        let setup = stack.setup().on(&database);
-        let api = setup.beside().start_as(&["serve", "--role", "api"]);
-        let worker = setup.start_as(&["serve", "--role", "worker"]);
+matrix!([mariadb, postgres]: api_and_worker_started_without_database_recover);
 
-        assert_eq!(worker.client().get("/healthz").status, 200);
-        let answer = worker.client().get("/readyz");
-        assert_eq!(answer.status, 503, "{answer:?}");
-        let said = answer.json();
-        assert_eq!(said["parts"]["database"]["state"], "down", "{said:#}");
-        assert_eq!(said["waiting_for"], "database", "{said:#}");
-        // One dependency is gone: likes are accepted all the same.
-        assert!(ready(&api));
-        for video in 1..=20 {
-            assert_eq!(api.client().like(1, video).durability, "broker");
-        }
+fn api_and_worker_started_without_database_recover(kind: Kind) {
+    let stack = Stack::start();
+    let mut server = Server::start(kind);
+    let database = Database::first_of(&server);
+    server.kill();
+    let setup = stack.setup().on(&database);
+    let api = setup.beside().start_as(&["serve", "--role", "api"]);
+    let worker = setup.start_as(&["serve", "--role", "worker"]);
 
-        server.run();
-        becomes_ready(&worker);
-        becomes_ready(&api);
-        ledger_closes(&database);
-        until("the likes to arrive", PATIENCE, || {
-            let liked = "SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL";
-            match database.number(liked) {
-                20 => Ok(()),
-                liked => Err(format!("{liked} likes")),
-            }
-        });
-        for service in [&api, &worker] {
-            let logged = service.log();
-            let said = logged.matches("waiting for the database").count();
-            assert_eq!(said, 1, "{logged}");
-        }
-        drop(api);
-        worker.stop().verify(60).holds();
+    assert_eq!(worker.client().get("/healthz").status, 200);
+    let answer = worker.client().get("/readyz");
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let said = answer.json();
+    assert_eq!(said["parts"]["database"]["state"], "down", "{said:#}");
+    assert_eq!(said["waiting_for"], "database", "{said:#}");
+    // One dependency is gone: likes are accepted all the same.
+    assert!(ready(&api));
+    for video in 1..=20 {
+        assert_eq!(api.client().like(1, video).durability, "broker");
     }
+
+    server.run();
+    becomes_ready(&worker);
+    becomes_ready(&api);
+    ledger_closes(&database);
+    until("the likes to arrive", PATIENCE, || {
+        let liked = "SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL";
+        match database.number(liked) {
+            20 => Ok(()),
+            liked => Err(format!("{liked} likes")),
+        }
+    });
+    for service in [&api, &worker] {
+        let logged = service.log();
+        let said = logged.matches("waiting for the database").count();
+        assert_eq!(said, 1, "{logged}");
+    }
+    drop(api);
+    worker.stop().verify(60).holds();
 }
 
-#[test]
-fn wrong_credentials_fail_startup_at_once() {
-    for kind in [Kind::MariaDb, Kind::Postgres] {
-        let database = Database::hosted(kind);
-        let (scheme, rest) = database.url().split_once("://").map_or_else(
-            || panic!("a URL without a scheme"),
-            |(scheme, rest)| (scheme.to_owned(), rest.to_owned()),
+matrix!([mariadb, postgres]: wrong_credentials_fail_startup_at_once);
+
+fn wrong_credentials_fail_startup_at_once(kind: Kind) {
+    let database = Database::hosted(kind);
+    let (scheme, rest) = database.url().split_once("://").map_or_else(
+        || panic!("a URL without a scheme"),
+        |(scheme, rest)| (scheme.to_owned(), rest.to_owned()),
+    );
+    let (_, host) = rest.rsplit_once('@').expect("a user");
+    let (host, _) = host.rsplit_once('/').expect("a database");
+    for url in [
+        format!("{scheme}://nobody:wrong@{host}/likewise"),
+        format!("{scheme}://likewise@{host}/no_such_database"),
+    ] {
+        let setup = Setup::new().set("LIKEWISE_DATABASE_URL", &url);
+        let ran = setup.run(&["serve"]);
+        assert_eq!(ran.code, Some(1), "{url}: {ran:?}");
+        assert!(
+            ran.stderr.contains("LIKEWISE_DATABASE_URL"),
+            "{url}: {ran:?}"
         );
-        let (_, host) = rest.rsplit_once('@').expect("a user");
-        let (host, _) = host.rsplit_once('/').expect("a database");
-        for url in [
-            format!("{scheme}://nobody:wrong@{host}/likewise"),
-            format!("{scheme}://likewise@{host}/no_such_database"),
-        ] {
-            let setup = Setup::new().set("LIKEWISE_DATABASE_URL", &url);
-            let ran = setup.run(&["serve"]);
-            assert_eq!(ran.code, Some(1), "{url}: {ran:?}");
-            assert!(
-                ran.stderr.contains("LIKEWISE_DATABASE_URL"),
-                "{url}: {ran:?}"
-            );
-            assert!(!ran.stderr.contains("wrong@"), "{ran:?}");
-        }
+        assert!(!ran.stderr.contains("wrong@"), "{ran:?}");
     }
 }

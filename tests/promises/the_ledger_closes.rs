@@ -98,22 +98,9 @@ fn rounds_of_retry_scheduler(client: &Client) -> u64 {
     actor.details["rounds"].as_u64().expect("a number")
 }
 
-#[test]
-fn rows_of_a_dead_worker_are_finished() {
-    what_is_left_is_finished(Setup::new());
-}
+matrix!([embedded, mariadb_stack, postgres_stack]: rows_of_a_dead_worker_are_finished);
 
-#[test]
-fn rows_of_a_dead_worker_are_finished_on_mariadb_stack() {
-    what_is_left_is_finished(Setup::on_parts(Kind::MariaDb));
-}
-
-#[test]
-fn rows_of_a_dead_worker_are_finished_on_postgres_stack() {
-    what_is_left_is_finished(Setup::on_parts(Kind::Postgres));
-}
-
-fn what_is_left_is_finished(setup: Setup) {
+fn rows_of_a_dead_worker_are_finished(setup: Setup) {
     let left = |user, status, retry_count, fencing_token, due| Left {
         user,
         status,
@@ -212,22 +199,9 @@ fn bring_read_model_back(service: &Service) {
         .execute(&["ALTER TABLE video_likes_away RENAME TO video_likes"]);
 }
 
-#[test]
-fn failed_attempt_is_explained_and_retried() {
-    failed_attempts_are_tried_again(Setup::new());
-}
+matrix!([embedded, mariadb, postgres]: failed_attempt_is_explained_and_retried);
 
-#[test]
-fn failed_attempt_is_explained_and_retried_on_mariadb() {
-    failed_attempts_are_tried_again(Setup::new().on(&Database::hosted(Kind::MariaDb)));
-}
-
-#[test]
-fn failed_attempt_is_explained_and_retried_on_postgres() {
-    failed_attempts_are_tried_again(Setup::new().on(&Database::hosted(Kind::Postgres)));
-}
-
-fn failed_attempts_are_tried_again(setup: Setup) {
+fn failed_attempt_is_explained_and_retried(setup: Setup) {
     let service = setup.start();
     let (client, database) = (service.client(), service.database());
     client.like(1, VIDEO);
@@ -326,41 +300,26 @@ fn event_that_kills_its_workers_is_dead_and_reverted() {
     everything_holds(&service);
 }
 
-#[test]
-fn bad_row_fails_alone() {
-    a_bad_row_falls_alone(Setup::new());
+matrix!([embedded, mariadb, postgres]: bad_row_fails_alone);
+
+matrix!([mariadb, postgres]: row_rejected_by_a_trigger_fails_alone);
+
+/// The error of a user's trigger says nothing about the cause, so that only more attempts can tell.
+fn row_rejected_by_a_trigger_fails_alone(setup: Setup) {
+    let setup = setup.set("LIKEWISE_MAX_RETRIES", 0);
+    rejected_row_fails_alone(setup, Database::refuse_likes_of);
 }
 
-#[test]
-fn bad_row_fails_alone_on_mariadb() {
-    a_bad_row_falls_alone(Setup::new().on(&Database::hosted(Kind::MariaDb)));
-}
-
-#[test]
-fn bad_row_fails_alone_on_postgres() {
-    a_bad_row_falls_alone(Setup::new().on(&Database::hosted(Kind::Postgres)));
-}
-
-/// A trigger of the product's own may say anything, so that only more attempts can tell.
-#[test]
-fn row_rejected_by_a_trigger_fails_alone() {
-    for database in [Kind::MariaDb, Kind::Postgres] {
-        let setup = Setup::new().on(&Database::hosted(database));
-        let setup = setup.set("LIKEWISE_MAX_RETRIES", 0);
-        a_refused_row_falls_alone(setup, Database::refuse_likes_of);
-    }
-}
-
-fn a_bad_row_falls_alone(setup: Setup) {
+fn bad_row_fails_alone(setup: Setup) {
     // A trigger of SQLite cannot fail as a constraint does.
     let setup = match setup.database() {
         Database::Sqlite(_) => setup.set("LIKEWISE_MAX_RETRIES", 0),
         _ => setup,
     };
-    a_refused_row_falls_alone(setup, Database::constrain_likes_of);
+    rejected_row_fails_alone(setup, Database::constrain_likes_of);
 }
 
-fn a_refused_row_falls_alone(setup: Setup, refuse: fn(&Database, i64, &str)) {
+fn rejected_row_fails_alone(setup: Setup, refuse: fn(&Database, i64, &str)) {
     const BAD: i64 = 13;
     let service = setup.start();
     let (client, database) = (service.client(), service.database());

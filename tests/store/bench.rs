@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use likewise::config::StoreOptions;
 use likewise::domain::{
     Action, BehaviorEvent, BehaviorType, LedgerRow, Pair, Resource, ResourceType, Source, UserId,
     Version,
 };
-use likewise::store::{self, Lease, Recorded, Store, StoreError, StoreOptions};
+use likewise::store::{self, Lease, Recorded, Store, StoreError};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use tempfile::TempDir;
@@ -16,6 +17,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::support::database::Database;
+use crate::support::matrix::Backends;
 use crate::support::runtime;
 use crate::support::servers::Kind;
 
@@ -151,6 +153,13 @@ impl Bench {
     pub fn verified(&self) {
         let verification = self.ask(|store| store.verify(3));
         assert!(verification.holds(), "{verification:#?}");
+    }
+}
+
+impl From<Backends> for Bench {
+    #[track_caller]
+    fn from(backends: Backends) -> Self {
+        Self::new(backends.database)
     }
 }
 

@@ -10,17 +10,9 @@ use crate::support::database::Database;
 use crate::support::servers::{Kind, Server};
 use crate::support::{PATIENCE, until, wait};
 
-#[test]
-fn store_reconnects_after_a_restart_on_mariadb() {
-    a_server_that_comes_back_is_found_again(Kind::MariaDb);
-}
+matrix!([mariadb, postgres]: store_reconnects_after_a_restart);
 
-#[test]
-fn store_reconnects_after_a_restart_on_postgres() {
-    a_server_that_comes_back_is_found_again(Kind::Postgres);
-}
-
-fn a_server_that_comes_back_is_found_again(kind: Kind) {
+fn store_reconnects_after_a_restart(kind: Kind) {
     let mut server = Server::start(kind);
     let database = Database::first_of(&server);
     wait(store::migrate(&options(&database))).expect("migrations");
@@ -83,25 +75,24 @@ fn a_server_that_comes_back_is_found_again(kind: Kind) {
     assert_eq!(bench.database().number(behaviors), 303);
 }
 
-#[test]
-fn hung_server_times_out_and_recovers() {
-    for kind in [Kind::MariaDb, Kind::Postgres] {
-        let server = Server::start(kind);
-        let database = Database::first_of(&server);
-        wait(store::migrate(&options(&database))).expect("migrations");
-        let timeout = Duration::from_secs(1);
-        let bench = Bench::within(&database, timeout);
-        let rows = bench.record(&[like(1, 7)]);
-        server.suspend();
-        let started = Instant::now();
-        let error = bench.attempt(|store| store.sync(&rows, chrono::Utc::now()));
-        let error = error.expect_err("no answer");
-        assert_eq!(error.kind(), FailureKind::Infrastructure, "{error}");
-        assert!(started.elapsed() < 10 * timeout, "{:?}", started.elapsed());
-        server.resume();
-        until("the database to take it", PATIENCE, || {
-            bench.attempt(|store| store.sync(&rows, chrono::Utc::now()))
-        });
-        bench.verified();
-    }
+matrix!([mariadb, postgres]: hung_server_times_out_and_recovers);
+
+fn hung_server_times_out_and_recovers(kind: Kind) {
+    let server = Server::start(kind);
+    let database = Database::first_of(&server);
+    wait(store::migrate(&options(&database))).expect("migrations");
+    let timeout = Duration::from_secs(1);
+    let bench = Bench::within(&database, timeout);
+    let rows = bench.record(&[like(1, 7)]);
+    server.suspend();
+    let started = Instant::now();
+    let error = bench.attempt(|store| store.sync(&rows, chrono::Utc::now()));
+    let error = error.expect_err("no answer");
+    assert_eq!(error.kind(), FailureKind::Infrastructure, "{error}");
+    assert!(started.elapsed() < 10 * timeout, "{:?}", started.elapsed());
+    server.resume();
+    until("the database to take it", PATIENCE, || {
+        bench.attempt(|store| store.sync(&rows, chrono::Utc::now()))
+    });
+    bench.verified();
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::bench::Bench;
 
-on_every_database!(
+matrix!(&[sqlite, mariadb, postgres]:
     one_attempt_runs_and_its_answer_is_kept_for_a_day,
     lapsed_request_is_taken_over_with_its_events,
     each_request_of_a_batch_has_its_own_answer,

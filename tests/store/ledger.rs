@@ -10,7 +10,7 @@ use likewise::store::{FailedAttempt, Lease};
 use super::bench::{Bench, MAX_RETRIES, later, lease_at, like, now};
 use crate::support::database::{Database, Value};
 
-on_every_database!(
+matrix!(&[sqlite, mariadb, postgres]:
     only_due_rows_are_claimed,
     most_urgent_row_is_claimed_first,
     unreadable_row_does_not_block_claims,

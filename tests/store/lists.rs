@@ -7,7 +7,7 @@ use likewise::store::Cursor;
 
 use super::bench::{Bench, comment, own};
 
-on_every_database!(
+matrix!(&[sqlite, mariadb, postgres]:
     likers_and_likes_are_paged_newest_first,
     top_list_is_paged_by_like_count,
 );

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use chrono::{TimeDelta, Utc};
 use likewise::admin::{AdminService, JobExit, Runner};
-use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies, PruneOptions};
+use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies};
+use likewise::config::PruneOptions;
 use likewise::domain::{Action, BehaviorEvent, BehaviorType, Resource, ResourceType};
 use likewise::domain::{JobKind, JobState};
 use likewise::store::{Discrepancy, Finding, Job, NewJob, Pass, Repaired};
@@ -15,7 +16,7 @@ use rand::rngs::SmallRng;
 use super::bench::{Bench, comment, foreign, history, like, now, own};
 use crate::support::seed;
 
-on_every_database!(
+matrix!(&[sqlite, mariadb, postgres]:
     consistent_data_is_left_unchanged,
     each_corruption_is_found_and_repaired,
     repaired_like_and_count_commit_together,

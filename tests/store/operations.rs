@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::bench::{Bench, MAX_RETRIES, like, now};
 
-on_every_database!(
+matrix!(&[sqlite, mariadb, postgres]:
     search_applies_every_part_of_the_filter,
     search_pages_follow_one_another,
     event_history_is_complete,

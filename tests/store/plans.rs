@@ -12,7 +12,7 @@ use crate::support::database::{Database, Value};
 use crate::support::say;
 use crate::support::servers::Kind;
 
-on_every_database!(
+matrix!(&[sqlite, mariadb, postgres]:
     admin_statements_scan_no_table,
     narrow_search_continues_window_by_window,
 );

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::bench::{Bench, now};
 use crate::support::seed;
 
-on_every_database!(any_bytes_round_trip);
+matrix!(&[sqlite, mariadb, postgres]: any_bytes_round_trip);
 
 fn any_bytes_round_trip(bench: &Bench) {
     let mut rng = seed::rng("quarantine");

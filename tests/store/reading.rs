@@ -8,7 +8,7 @@ use likewise::domain::{Action, BehaviorType, Resource, ResourceType, Status, Ver
 use super::bench::{Bench, comment, foreign, later, lease_at, own, pair};
 use crate::support::database::Database;
 
-on_every_database!(
+matrix!(&[sqlite, mariadb, postgres]:
     missing_pairs_are_left_out,
     pages_of_likes_follow_one_another,
     recently_recorded_pairs_are_found,

@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use super::bench::{Bench, MAX_RETRIES, comment, foreign, later, lease_at, like, own};
 use crate::support::seed;
 
-on_every_database!(
+matrix!(&[sqlite, mariadb, postgres]:
     recording_again_changes_nothing,
     first_content_of_an_event_id_stands,
     any_different_field_conflicts,

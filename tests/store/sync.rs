@@ -13,7 +13,7 @@ use super::bench::{Bench, MAX_RETRIES, history, later, lease_at, own, pair};
 use crate::support::database::Value;
 use crate::support::seed;
 
-on_every_database!(
+matrix!(&[sqlite, mariadb, postgres]:
     sync_is_independent_of_order_batches_and_duplicates,
     concurrent_workers_share_pairs_without_deadlock,
     workers_lock_resources_without_deadlock,

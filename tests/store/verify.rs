@@ -4,7 +4,7 @@ use likewise::domain::{Action, Resource};
 
 use super::bench::{Bench, comment, own};
 
-on_every_database!(each_planted_difference_is_found);
+matrix!(&[sqlite, mariadb, postgres]: each_planted_difference_is_found);
 
 const EVENTS: &str = "each like event has one ledger row";
 const LEDGER: &str = "each ledger row is completed or dead";

@@ -1,6 +1,9 @@
 //! What the tests stand on: a service that is started, stopped, killed and started again, its clients,
 //! and plain SQL against its database.
 
+#[macro_use]
+pub mod matrix;
+
 pub mod checks;
 pub mod clock;
 pub mod crowd;

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use crate::support::checks::pipeline_drains;
 use crate::support::http::Client;
+use crate::support::matrix::Backends;
 use crate::support::schemathesis::{Known, fuzz};
-use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
 use crate::support::tokens::{AUDIENCE, SECRET, claims, hs256};
 
@@ -61,9 +61,12 @@ fn fill(service: &Service, client: &Client) -> Vec<(&'static str, &'static str, 
     known
 }
 
+matrix!([embedded, mariadb_stack, postgres_stack]: fuzzed_answers_are_documented);
+
 /// Fuzzes a service without sign-in, with a user and without one.
-fn fuzz_open(test: &str, setup: Setup) {
-    let service = with_limits(setup).start();
+fn fuzzed_answers_are_documented(backends: Backends) {
+    let test = &format!("fuzz_{}", backends.name);
+    let service = with_limits(backends.into()).start();
     let client = service.client();
     let known = fill(&service, &client);
     fuzz(test, &service, &[("X-User-Id", "42")], &known);
@@ -71,21 +74,6 @@ fn fuzz_open(test: &str, setup: Setup) {
     // It has lived through that.
     assert!(client.like(9, 9).liked);
     assert!(client.actors().iter().all(|actor| actor.panics == 0));
-}
-
-#[test]
-fn fuzzed_answers_are_documented_embedded() {
-    fuzz_open("fuzz_embedded", Setup::new());
-}
-
-#[test]
-fn fuzzed_answers_are_documented_on_mariadb_stack() {
-    fuzz_open("fuzz_mariadb", Setup::on_parts(Kind::MariaDb));
-}
-
-#[test]
-fn fuzzed_answers_are_documented_on_postgres() {
-    fuzz_open("fuzz_postgres", Setup::on_parts(Kind::Postgres));
 }
 
 #[test]

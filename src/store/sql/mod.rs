@@ -49,14 +49,8 @@ pub(super) mod prelude {
     pub(in crate::store) use crate::store::idempotency::{IdempotencyKeys, StoredResponse};
     pub(in crate::store) use crate::store::idempotency_rows::KeptRow;
     pub(in crate::store) use crate::store::lists::{Cursor, Lists};
-    pub(in crate::store) use crate::store::maintenance::{
-        ArchivedBehavior, Chunk, Discrepancy, Finding, Journaled, Pass, Position, Prunable,
-        Repaired, Sizes, Subject,
-    };
-    pub(in crate::store) use crate::store::maintenance_rows::{
-        BehaviorRow, BoundRow, CountFindingRow, EventFindingRow, IdRow, JournaledRow,
-        LikeFindingRow, LikesRow, chunk_params, position_param, restored_columns,
-    };
+    pub(in crate::store) use crate::store::maintenance::Repaired;
+    pub(in crate::store) use crate::store::maintenance_rows::{IdRow, LikesRow, restored_columns};
     pub(in crate::store) use crate::store::migrate::{
         LeaseLost, LeaseStatements, MigrationLease, Target, lost, migration_error,
     };
@@ -70,23 +64,21 @@ pub(super) mod prelude {
         MomentRow, PlaceRow, QuarantineEntryRow, intervention_columns,
     };
     pub(in crate::store) use crate::store::pool::{
-        INSPECT_TIMEOUTS, Pool, Pools, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, VERIFY_TIMEOUT,
-        connections, lock_wait, old_in_transaction, old_transact, within,
+        Pool, Pools, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, connections, lock_wait, old_in_transaction,
+        old_transact, within,
     };
     pub(in crate::store) use crate::store::rows::{
-        CountRow, DifferenceRow, EventRow, LeaseRow, PairRow, Param, QuarantinedRow, Query,
-        StateRow, TotalRow, claim_columns, history_columns, id_text, lease_params, page_params,
-        resource_rows, time_text, word,
+        CountRow, EventRow, LeaseRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,
+        claim_columns, history_columns, id_text, lease_params, page_params, resource_rows,
+        time_text, word,
     };
     pub(in crate::store) use crate::store::sql::{
         sql_idempotency, sql_lists, sql_maintenance, sql_migrations, sql_operations, sql_server,
         sql_store,
     };
-    pub(in crate::store) use crate::store::statements::{
-        COUNTED_EXACTLY, LEDGER, Statement, Statements,
-    };
+    pub(in crate::store) use crate::store::statements::{COUNTED_EXACTLY, Statement, Statements};
     pub(in crate::store) use crate::store::{
-        Check, Claimed, FailedAttempt, Found, Lease, Maintenance, OldStore, Operations,
-        QuarantinedEvent, Sample, Settled, StoreFuture, StoreOptions, Verification,
+        Claimed, Discrepancy, FailedAttempt, Finding, Found, Lease, Maintenance, OldStore,
+        Operations, QuarantinedEvent, Sample, Settled, StoreFuture, StoreOptions, Subject,
     };
 }

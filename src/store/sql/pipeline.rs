@@ -415,74 +415,6 @@ macro_rules! sql_store {
                 }
                 Ok(())
             }
-
-            /// Whether no acknowledged event is in quarantine, of so many messages that are or were.
-            async fn quarantine_check_on(
-                &self,
-                connection: &mut $connection,
-                checked: i64,
-                examples: usize,
-            ) -> Result<Check, StoreError> {
-                let most = [Param::limit(examples)];
-                let found =
-                    Self::load(connection, &self.statements.verify_quarantine, &most).await?;
-                Ok(Check::new(
-                    "no acknowledged event is in quarantine",
-                    checked,
-                    vec![found],
-                ))
-            }
-
-            async fn verify_on(
-                &self,
-                connection: &mut $connection,
-                examples: usize,
-            ) -> Result<Verification, StoreError> {
-                let s = &self.statements;
-                let most = [Param::limit(examples)];
-                let mut checks = vec![
-                    Check::new(
-                        "each like event has one ledger row",
-                        Self::total(connection, &s.like_behaviors).await?,
-                        vec![
-                            Self::load(connection, &s.verify_unlisted, &most).await?,
-                            Self::load(connection, &s.verify_unfounded, &most).await?,
-                        ],
-                    ),
-                    Check::new(
-                        "each ledger row is completed or dead",
-                        Self::total(connection, &s.ledger_rows).await?,
-                        vec![Self::load(connection, &s.verify_open, &most).await?],
-                    ),
-                ];
-                let checked = Self::total(connection, &s.quarantine_rows).await?;
-                checks.push(
-                    self.quarantine_check_on(connection, checked, examples)
-                        .await?,
-                );
-                let mut liked = BTreeMap::new();
-                for resource_type in ResourceType::ALL {
-                    let likes = s.likes(resource_type);
-                    liked.insert(resource_type, Self::total(connection, &likes.liked).await?);
-                    checks.push(Check::new(
-                        format!("{resource_type}_likes is the fold of user_behaviors"),
-                        Self::total(connection, &likes.rows).await?,
-                        vec![
-                            Self::load(connection, &likes.verify_fold, &most).await?,
-                            Self::load(connection, &likes.verify_strays, &most).await?,
-                        ],
-                    ));
-                    checks.push(Check::new(
-                        format!("each {resource_type}'s like count is its number of liked rows"),
-                        Self::total(connection, &likes.counted).await?,
-                        vec![
-                            Self::load(connection, &likes.verify_counts, &most).await?,
-                            Self::load(connection, &likes.verify_uncounted, &most).await?,
-                        ],
-                    ));
-                }
-                Ok(Verification { checks, liked })
-            }
         }
 
         sql_operations!($store, $connection, $begin);
@@ -608,22 +540,6 @@ macro_rules! sql_store {
                     rows.iter()
                         .map(|row| Ok((word(&row.label, "sync_events")?, row.total)))
                         .collect()
-                })
-            }
-
-            fn verify(&self, examples: usize) -> StoreFuture<'_, Verification> {
-                within!(&self.readers, VERIFY_TIMEOUT, |connection| async {
-                    if let Some(statement) = $dialect.before_snapshot()
-                        && let Err(error) = connection.batch_execute(statement).await
-                    {
-                        return Err(connection.explain(error).await);
-                    }
-                    old_in_transaction!(transaction, connection, async {
-                        if let Some(statement) = $dialect.in_snapshot() {
-                            connection.batch_execute(statement).await?;
-                        }
-                        Ok::<_, Raised>(self.verify_on(connection, examples).await?)
-                    })
                 })
             }
 

@@ -29,14 +29,13 @@ impl Statements {
         let mut add = |name: &str, statement: &Statement, params: &[Param]| {
             all.push((name.to_owned(), statement.spelled(params)));
         };
-        let (o, m) = (&self.operations, &self.maintenance);
+        let o = &self.operations;
         let now = || Param::time(sample.now);
         add("open rows", &self.open_rows, &[]);
         add("summary: due", &o.due_rows, &[now()]);
         add("summary: oldest open", &o.oldest_open, &[]);
         add("summary: by status", &o.open_by_status, &[]);
         add("summary: errors", &o.errors, &[Param::limit(10)]);
-        add("overdue", &m.overdue, &[now()]);
         for priority in Priority::DESCENDING {
             let params = [
                 now(),
@@ -113,39 +112,6 @@ impl Statements {
             let (statement, params) = o.snapshot("a job", kind, &any());
             add(&format!("snapshot: {kind}"), &statement, &params);
         }
-        let (after, until) = sample.numbers;
-        let numbers = || vec![Param::Number(after), Param::Number(until)];
-        let ids = || {
-            let (after, until) = &sample.ids;
-            [Param::Text(after.clone()), Param::Text(until.clone())]
-        };
-        let rows = || Param::limit(100);
-        add(
-            "audit: users",
-            &m.user_bound,
-            &[Param::Number(after), rows()],
-        );
-        add(
-            "audit: ids",
-            &m.ledger_bound,
-            &[Param::Text(sample.ids.0.clone()), rows()],
-        );
-        add("audit: behaviors between", &m.behaviors_between, &numbers());
-        add("audit: ledger between", &m.ledger_between, &ids());
-        add("audit: behaviors", &m.audit_behaviors, &numbers());
-        add("audit: ledger", &m.audit_ledger, &ids());
-        let video = m.likes(ResourceType::Video);
-        add("audit: likes", &video.audit_likes, &numbers());
-        add("audit: uncounted", &video.audit_uncounted, &numbers());
-        add("audit: counts", &video.audit_counts, &numbers());
-        let mut counts = numbers();
-        counts.push(Param::Text(ResourceType::Video.as_str().to_owned()));
-        add("audit: counts between", &m.counts_between, &counts);
-        add(
-            "prune: ledger",
-            &m.prunable_ledger,
-            &[Param::time(sample.place.0), Param::limit(100)],
-        );
         all
     }
 }

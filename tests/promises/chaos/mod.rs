@@ -17,6 +17,7 @@ use serde_json::Value;
 use self::faults::{Fault, Parts, Target, World};
 use crate::support::checks::only_cache_differs;
 use crate::support::database::Database;
+use crate::support::matrix::Backends;
 use crate::support::servers::{Kind, Port, Server};
 use crate::support::service::{Process, Setup};
 use crate::support::stack::Stack;
@@ -35,16 +36,14 @@ const JOURNAL: &str = "journal.ndjson";
 /// Seconds that `verify` waits for the pipeline: rows that a lock has kept waiting back off for some minutes.
 const WAIT: &str = "360";
 
-#[test]
-fn random_faults_lose_and_double_nothing_on_mariadb_stack() {
-    let rng = seed::rng("chaos on mariadb");
-    Chaos::on_parts(Kind::MariaDb, rng).run(Duration::from_secs(25));
-}
+matrix!([embedded, mariadb_stack]: random_faults_lose_and_double_nothing);
 
-#[test]
-fn random_faults_lose_and_double_nothing_embedded() {
-    let rng = seed::rng("chaos embedded");
-    Chaos::embedded(rng).run(Duration::from_secs(12));
+fn random_faults_lose_and_double_nothing(backends: Backends) {
+    let rng = seed::rng(&format!("chaos {}", backends.name));
+    match backends.database {
+        Some(kind) => Chaos::on_parts(kind, rng).run(Duration::from_secs(25)),
+        None => Chaos::embedded(rng).run(Duration::from_secs(12)),
+    }
 }
 
 /// What `scripts/chaos` runs.

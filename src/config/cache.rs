@@ -1,0 +1,30 @@
+//! How to reach Redis, and the limits of cache entries there.
+
+use std::time::Duration;
+
+use super::PartialConfig;
+
+/// How to reach Redis, and how much it may hold.
+#[derive(Debug, Clone)]
+pub struct RedisOptions {
+    /// `redis://HOST:PORT/DB`, or `rediss://` for TLS.
+    pub url: String,
+    /// How long one round trip may take.
+    pub timeout: Duration,
+    /// The lifetime of an unchanged entry.
+    pub time_to_live: Duration,
+    /// The limit of the pairs in one entry.
+    pub pairs_per_resource: usize,
+}
+
+impl RedisOptions {
+    /// `None` if there is no Redis.
+    pub(super) fn new(config: &PartialConfig) -> Option<Self> {
+        Some(Self {
+            url: super::not_blank(config.redis_url.as_deref())?,
+            timeout: Duration::from_secs(1),
+            time_to_live: Duration::from_secs(config.cache_ttl_seconds().max(1)),
+            pairs_per_resource: 10_000,
+        })
+    }
+}

@@ -1,0 +1,394 @@
+//! Audits: walk the tables in bounded chunks and compare what must agree. Called by `admin/audit.rs`, which
+//! repairs with `repair.rs`.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::QueryableByName;
+use diesel::sql_types::{BigInt, Text};
+use serde::{Deserialize, Serialize};
+
+use super::comparisons::{
+    Scope, broken_ledger_rows, count, missing_behaviors, missing_counts, missing_ledger_rows,
+    stray_likes, wrong_counts, wrong_likes,
+};
+use super::dialect::Column::{Number, Word};
+use super::dialect::Dialect;
+use super::discrepancy::{CountRow, Discrepancy, EventRow, Finding, LikeRow};
+use super::error::StoreError;
+use super::pool::INSPECT_TIMEOUTS;
+use super::rows::PairRow;
+use super::schema::likes_table;
+use super::session::{LikesSql, Param, Session, Sql, Statement};
+use super::{Sample, Store, read};
+use crate::domain::{Pair, Resource, ResourceType};
+
+/// One walk of an audit through a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pass {
+    /// The behaviors, by user: each like event has its ledger row.
+    Behaviors,
+    /// The ledger, by event id: each row has its behavior and a possible state.
+    Ledger,
+    /// A read model and its events, by user: each pair equals the fold of its events, and its resource has a
+    /// count.
+    Likes(ResourceType),
+    /// The counts, by resource: each equals the number of liked rows.
+    Counts(ResourceType),
+}
+
+/// A place in a [`Pass`]: the key of the last compared row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Position {
+    /// A user or a resource.
+    Number(i64),
+    /// An event id, as it is stored.
+    Id(String),
+}
+
+impl Position {
+    fn param(&self) -> Param {
+        match self {
+            Self::Number(number) => Param::Number(*number),
+            Self::Id(id) => Param::Text(id.clone()),
+        }
+    }
+}
+
+impl Pass {
+    /// The position before the first row.
+    #[must_use]
+    pub const fn start(self) -> Position {
+        match self {
+            Self::Ledger => Position::Id(String::new()),
+            _ => Position::Number(i64::MIN),
+        }
+    }
+
+    /// A position that no row comes after.
+    fn end(self) -> Position {
+        match self {
+            // Ids consist of digits, letters and hyphens, which sort before this character.
+            Self::Ledger => Position::Id("~".to_owned()),
+            _ => Position::Number(i64::MAX),
+        }
+    }
+}
+
+/// A part of a pass: the rows after one position, up to and including another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// The pass.
+    pub pass: Pass,
+    /// The position before the first row.
+    pub after: Position,
+    /// The position of the last row; `None` for the end of the table.
+    pub until: Option<Position>,
+    /// The number of behaviors, ledger rows or counts; zero for likes, whose pass follows the behaviors.
+    pub rows: i64,
+}
+
+impl Chunk {
+    /// The parameters of [`Scope::Chunk`].
+    fn bounds(&self) -> [Param; 2] {
+        let until = self.until.clone().unwrap_or_else(|| self.pass.end());
+        [self.after.param(), until.param()]
+    }
+}
+
+/// The number of rows of each table that an audit walks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// `user_behaviors`.
+    pub behaviors: i64,
+    /// `sync_events`.
+    pub ledger_rows: i64,
+    /// `like_counts`.
+    pub counts: i64,
+}
+
+impl Store {
+    /// Returns the approximate sizes of the tables, by the database's own statistics; zero if it has none.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn sizes(&self) -> Result<Sizes, StoreError> {
+        read!(self, self.inspect_timeout(), |session| sizes(session))
+    }
+
+    /// Returns the chunk of a pass after this position, with about this number of rows.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn chunk(
+        &self,
+        pass: Pass,
+        after: Position,
+        rows: usize,
+    ) -> Result<Chunk, StoreError> {
+        read!(self, self.inspect_timeout(), |session| chunk(
+            session, pass, &after, rows
+        ))
+    }
+
+    /// Compares a chunk. The live pipeline causes short discrepancies: compare again to tell them apart.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn inspect(&self, chunk: &Chunk) -> Result<Vec<Discrepancy>, StoreError> {
+        read!(self, self.inspect_timeout(), |session| inspect(
+            session, chunk
+        ))
+    }
+
+    /// Returns those of the pairs that have an open ledger row.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn open_pairs(&self, pairs: &[Pair]) -> Result<Vec<Pair>, StoreError> {
+        read!(self, self.timeout, |session| open_pairs(session, pairs))
+    }
+
+    /// Counts the open ledger rows that were due before this time.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn overdue(&self, before: DateTime<Utc>) -> Result<i64, StoreError> {
+        let params = [Param::time(before)];
+        read!(self, self.timeout, |session| async {
+            session.total(OVERDUE.on(session.dialect()), &params).await
+        })
+    }
+
+    /// How long one chunk of an audit may take.
+    pub(super) fn inspect_timeout(&self) -> std::time::Duration {
+        self.timeout * INSPECT_TIMEOUTS
+    }
+}
+
+async fn sizes<S: Session>(session: &mut S) -> Result<Sizes, StoreError> {
+    let d = session.dialect();
+    let mut sizes = [0; 3];
+    let tables = [&BEHAVIORS_ESTIMATE, &LEDGER_ESTIMATE, &COUNTS_ESTIMATE];
+    for (size, table) in sizes.iter_mut().zip(tables) {
+        *size = session.total(table.on(d), &[]).await?.max(0);
+    }
+    let [behaviors, ledger_rows, counts] = sizes;
+    Ok(Sizes {
+        behaviors,
+        ledger_rows,
+        counts,
+    })
+}
+
+async fn chunk<S: Session>(
+    session: &mut S,
+    pass: Pass,
+    after: &Position,
+    rows: usize,
+) -> Result<Chunk, StoreError> {
+    let d = session.dialect();
+    let (bound, between) = match pass {
+        Pass::Behaviors => (USER_BOUND.on(d), Some(BEHAVIORS_BETWEEN.on(d))),
+        Pass::Ledger => (LEDGER_BOUND.on(d), Some(LEDGER_BETWEEN.on(d))),
+        Pass::Likes(_) => (USER_BOUND.on(d), None),
+        Pass::Counts(of) => (COUNT_BOUND.on(d, of), Some(COUNTS_BETWEEN.on(d, of))),
+    };
+    let params = [after.param(), Param::limit(rows)];
+    let until = if pass == Pass::Ledger {
+        let found: Vec<IdBoundRow> = session.load(bound, &params).await?;
+        found.into_iter().next().map(|row| Position::Id(row.bound))
+    } else {
+        let found: Vec<NumberBoundRow> = session.load(bound, &params).await?;
+        found.first().map(|row| Position::Number(row.bound))
+    };
+    let mut chunk = Chunk {
+        pass,
+        after: after.clone(),
+        until,
+        rows: 0,
+    };
+    if let Some(between) = between {
+        chunk.rows = session.total(between, &chunk.bounds()).await?;
+    }
+    Ok(chunk)
+}
+
+async fn inspect<S: Session>(
+    session: &mut S,
+    chunk: &Chunk,
+) -> Result<Vec<Discrepancy>, StoreError> {
+    let d = session.dialect();
+    let bounds = chunk.bounds();
+    Ok(match chunk.pass {
+        Pass::Behaviors => {
+            let rows = session.load(MISSING_LEDGER_ROWS.on(d), &bounds).await?;
+            EventRow::discrepancies(rows, Finding::MissingLedgerRow).collect()
+        }
+        Pass::Ledger => {
+            let missing = session.load(MISSING_BEHAVIORS.on(d), &bounds).await?;
+            let broken = session.load(BROKEN_LEDGER_ROWS.on(d), &bounds).await?;
+            EventRow::discrepancies(missing, Finding::MissingBehavior)
+                .chain(EventRow::discrepancies(broken, Finding::BrokenLedgerRow))
+                .collect()
+        }
+        Pass::Likes(of) => {
+            let wrong = session.load(WRONG_LIKES.on(d, of), &bounds).await?;
+            let stray = session.load(STRAY_LIKES.on(d, of), &bounds).await?;
+            let uncounted = session.load(MISSING_COUNTS.on(d, of), &bounds).await?;
+            LikeRow::discrepancies(wrong, of)
+                .chain(LikeRow::discrepancies(stray, of))
+                .chain(CountRow::discrepancies(uncounted, of))
+                .collect()
+        }
+        Pass::Counts(of) => {
+            let rows = session.load(WRONG_COUNTS.on(d, of), &bounds).await?;
+            CountRow::discrepancies(rows, of).collect()
+        }
+    })
+}
+
+async fn open_pairs<S: Session>(session: &mut S, pairs: &[Pair]) -> Result<Vec<Pair>, StoreError> {
+    let rows: Vec<_> = pairs
+        .iter()
+        .map(|pair| {
+            let Resource { resource_type, id } = pair.resource;
+            (resource_type.as_str(), id, pair.user_id)
+        })
+        .collect();
+    let statement = OPEN_PAIRS.on(session.dialect());
+    let rows: Vec<PairRow> = session.load(statement, &[Param::rows(&rows)]).await?;
+    rows.iter().map(PairRow::pair).collect()
+}
+
+/// The statements of audits whose cost must not follow the size of the tables: see
+/// [`Store::bounded_statements`].
+pub(super) fn bounded(d: &'static dyn Dialect, sample: &Sample) -> Vec<(String, String)> {
+    let (after, until) = sample.numbers;
+    let users = [Param::Number(after), Param::Number(until)];
+    let (after_id, until_id) = &sample.ids;
+    let ids = [Param::Text(after_id.clone()), Param::Text(until_id.clone())];
+    let next_user = [Param::Number(after), Param::limit(100)];
+    let next_id = [Param::Text(after_id.clone()), Param::limit(100)];
+    let video = ResourceType::Video;
+    let all: [(&str, &Statement, &[Param]); 13] = [
+        ("overdue", OVERDUE.on(d), &[Param::time(sample.now)]),
+        ("audit: users", USER_BOUND.on(d), &next_user),
+        ("audit: ids", LEDGER_BOUND.on(d), &next_id),
+        ("audit: behaviors between", BEHAVIORS_BETWEEN.on(d), &users),
+        ("audit: ledger between", LEDGER_BETWEEN.on(d), &ids),
+        ("audit: counts between", COUNTS_BETWEEN.on(d, video), &users),
+        ("audit: behaviors", MISSING_LEDGER_ROWS.on(d), &users),
+        ("audit: ledger", MISSING_BEHAVIORS.on(d), &ids),
+        ("audit: broken rows", BROKEN_LEDGER_ROWS.on(d), &ids),
+        ("audit: likes", WRONG_LIKES.on(d, video), &users),
+        ("audit: strays", STRAY_LIKES.on(d, video), &users),
+        ("audit: uncounted", MISSING_COUNTS.on(d, video), &users),
+        ("audit: counts", WRONG_COUNTS.on(d, video), &users),
+    ];
+    all.into_iter()
+        .map(|(name, statement, params)| (name.to_owned(), statement.spelled(params)))
+        .collect()
+}
+
+#[derive(QueryableByName)]
+struct NumberBoundRow {
+    #[diesel(sql_type = BigInt)]
+    bound: i64,
+}
+
+#[derive(QueryableByName)]
+struct IdBoundRow {
+    #[diesel(sql_type = Text)]
+    bound: String,
+}
+
+static BEHAVIORS_ESTIMATE: Sql = Sql::new(|d| d.estimate("user_behaviors"));
+static LEDGER_ESTIMATE: Sql = Sql::new(|d| d.estimate("sync_events"));
+static COUNTS_ESTIMATE: Sql = Sql::new(|d| d.estimate("like_counts"));
+
+/// The key of a row further on. Parameters: the key before, the number of rows.
+static USER_BOUND: Sql = Sql::new(|_| {
+    "SELECT user_id AS bound FROM user_behaviors WHERE user_id > $1 \
+     ORDER BY user_id LIMIT 1 OFFSET $2"
+        .to_owned()
+});
+
+/// As [`USER_BOUND`].
+static LEDGER_BOUND: Sql = Sql::new(|_| {
+    "SELECT id AS bound FROM sync_events WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2".to_owned()
+});
+
+/// As [`USER_BOUND`].
+static COUNT_BOUND: LikesSql = LikesSql::new(|_, resource_type| {
+    format!(
+        "SELECT resource_id AS bound FROM like_counts WHERE resource_type = '{resource_type}' \
+         AND resource_id > $1 ORDER BY resource_id LIMIT 1 OFFSET $2"
+    )
+});
+
+/// The number of rows of a chunk. Parameters: its bounds, as for all of the following.
+static BEHAVIORS_BETWEEN: Sql =
+    Sql::new(|_| count("user_behaviors WHERE user_id > $1 AND user_id <= $2"));
+
+static LEDGER_BETWEEN: Sql = Sql::new(|_| count("sync_events WHERE id > $1 AND id <= $2"));
+
+static COUNTS_BETWEEN: LikesSql = LikesSql::new(|_, resource_type| {
+    count(&format!(
+        "like_counts WHERE resource_type = '{resource_type}' \
+         AND resource_id > $1 AND resource_id <= $2"
+    ))
+});
+
+static MISSING_LEDGER_ROWS: Sql =
+    Sql::new(|_| missing_ledger_rows(Scope::Chunk).select("b.event_id"));
+
+static MISSING_BEHAVIORS: Sql =
+    Sql::new(|_| missing_behaviors(Scope::Chunk).select("e.id AS event_id"));
+
+static BROKEN_LEDGER_ROWS: Sql =
+    Sql::new(|_| broken_ledger_rows(Scope::Chunk).select("e.id AS event_id"));
+
+static WRONG_LIKES: LikesSql = LikesSql::new(|_, resource_type| {
+    wrong_likes(resource_type, Scope::Chunk).select("n.user_id, n.resource_id")
+});
+
+static STRAY_LIKES: LikesSql = LikesSql::new(|_, resource_type| {
+    let (_, id) = likes_table(resource_type);
+    stray_likes(resource_type, Scope::Chunk).select(&format!("l.user_id, l.{id} AS resource_id"))
+});
+
+static MISSING_COUNTS: LikesSql = LikesSql::new(|_, resource_type| {
+    let (_, id) = likes_table(resource_type);
+    missing_counts(resource_type, Scope::Chunk).select(&format!("l.{id} AS resource_id"))
+});
+
+static WRONG_COUNTS: LikesSql = LikesSql::new(|_, resource_type| {
+    wrong_counts(resource_type, Scope::Chunk).select("c.resource_id")
+});
+
+/// The pairs with an open ledger row. Parameters: rows `(resource_type, resource_id, user_id)`.
+static OPEN_PAIRS: Sql = Sql::new(|d| {
+    let pairs = [
+        Word("resource_type"),
+        Number("resource_id"),
+        Number("user_id"),
+    ];
+    let (rows, join) = (d.rows("$1", &pairs), d.join());
+    format!(
+        "SELECT DISTINCT b.user_id, b.resource_type, b.resource_id FROM {rows} \
+         {join} user_behaviors b ON b.user_id = r.user_id \
+         AND b.resource_type = r.resource_type AND b.resource_id = r.resource_id \
+         {join} sync_events e ON e.id = b.event_id \
+         WHERE e.status IN ('pending', 'processing', 'failed')"
+    )
+});
+
+/// The number of overdue rows. Parameters: due before.
+static OVERDUE: Sql = Sql::new(|d| {
+    count(&format!(
+        "{} WHERE e.next_attempt_at < {}",
+        d.open_rows(),
+        d.time("$1")
+    ))
+});

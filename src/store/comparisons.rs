@@ -1,0 +1,214 @@
+//! The comparisons that show differences between tables, each written once: `audit.rs` runs them on a chunk,
+//! `verify.rs` on whole tables.
+
+use super::schema::likes_table;
+use crate::domain::ResourceType;
+
+/// The rows that a comparison covers.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Scope {
+    /// All rows.
+    All,
+    /// The rows of a chunk. Parameters: the key before its first row, the key of its last row.
+    Chunk,
+}
+
+impl Scope {
+    /// The condition on a key column, with a trailing `AND`.
+    fn of(self, column: &str) -> String {
+        match self {
+            Self::All => String::new(),
+            Self::Chunk => format!("{column} > $1 AND {column} <= $2 AND"),
+        }
+    }
+}
+
+/// A query for the rows that differ.
+pub(super) struct Comparison {
+    expected: String,
+    found: String,
+    /// The `FROM` clause and the following ones.
+    from: String,
+}
+
+impl Comparison {
+    fn new(expected: impl Into<String>, found: impl Into<String>, from: String) -> Self {
+        Self {
+            expected: expected.into(),
+            found: found.into(),
+            from,
+        }
+    }
+
+    /// Selects all differences, with these columns as their key.
+    pub(super) fn select(&self, key: &str) -> String {
+        let Self {
+            expected,
+            found,
+            from,
+        } = self;
+        format!("SELECT {key}, {expected} AS expected, {found} AS found FROM {from}")
+    }
+
+    /// Selects the first differences, each with the number of all. Parameters: the limit.
+    pub(super) fn examples(&self, subject: &str) -> String {
+        let select = self.select(&format!("COUNT(*) OVER () AS total, {subject} AS subject"));
+        format!("{select} LIMIT $1")
+    }
+}
+
+/// Counts rows.
+pub(super) fn count(from: &str) -> String {
+    format!("SELECT 'rows' AS label, COUNT(*) AS total FROM {from}")
+}
+
+/// Like events that need a ledger row: those recorded after the time of the last pruning.
+const LISTED: &str = "b.behavior_type IN ('like', 'unlike') AND NOT EXISTS (\
+    SELECT 1 FROM retention p WHERE p.pruned_table = 'sync_events' \
+    AND b.created_at < p.pruned_before)";
+
+/// Like events `b` without a ledger row, by user.
+pub(super) fn missing_ledger_rows(scope: Scope) -> Comparison {
+    let bounds = scope.of("b.user_id");
+    let from = format!(
+        "user_behaviors b LEFT JOIN sync_events e ON e.id = b.event_id \
+         WHERE {bounds} e.id IS NULL AND {LISTED}"
+    );
+    Comparison::new("'one ledger row'", "'none'", from)
+}
+
+/// Ledger rows `e` without a behavior, by id.
+pub(super) fn missing_behaviors(scope: Scope) -> Comparison {
+    let bounds = scope.of("e.id");
+    let from = format!(
+        "sync_events e LEFT JOIN user_behaviors b ON b.event_id = e.id \
+         WHERE {bounds} b.event_id IS NULL"
+    );
+    Comparison::new("'a recorded behavior'", "'none'", from)
+}
+
+/// Matches ledger rows `e` in a state that no transition leads to.
+pub(super) const BROKEN: &str = "(e.status IN ('pending', 'processing', 'failed') \
+    AND e.next_attempt_at IS NULL) \
+    OR (e.status IN ('completed', 'dead') \
+    AND (e.next_attempt_at IS NOT NULL OR e.processed_at IS NULL)) \
+    OR (e.status = 'dead' AND e.error_message IS NULL) \
+    OR e.status NOT IN ('pending', 'processing', 'failed', 'completed', 'dead')";
+
+/// Broken ledger rows `e`, by id.
+pub(super) fn broken_ledger_rows(scope: Scope) -> Comparison {
+    Comparison::new(
+        "'due some time while it is open; closed with the time, and the reason if dead'",
+        "CONCAT(e.status, ', due ', \
+         CASE WHEN e.next_attempt_at IS NULL THEN 'never' ELSE 'some time' END, \
+         CASE WHEN e.processed_at IS NULL THEN ', not closed' ELSE ', closed' END)",
+        format!("sync_events e WHERE {} ({BROKEN})", scope.of("e.id")),
+    )
+}
+
+/// Ledger rows `e` that are not closed.
+pub(super) fn open_ledger_rows() -> Comparison {
+    Comparison::new(
+        "'completed or dead, with the time, and the reason if dead'",
+        "CONCAT(e.status, ', failed attempts: ', e.retry_count, ', error: ', \
+         COALESCE(e.error_message, 'none'))",
+        "sync_events e WHERE e.status NOT IN ('completed', 'dead') \
+         OR e.processed_at IS NULL OR (e.status = 'dead' AND e.error_message IS NULL)"
+            .to_owned(),
+    )
+}
+
+/// Matches behaviors `b`, with their ledger row `e`, that the read models show: completed like events. A like
+/// event without a ledger row lost it, or it was pruned.
+const EFFECTIVE: &str = "b.behavior_type IN ('like', 'unlike') \
+    AND COALESCE(e.status, 'completed') = 'completed'";
+
+/// A derived table `n`: the effective events of each pair, the newest with `place` 1. Between equal versions
+/// 'unlike' sorts last and wins. `from` provides the behaviors as `b`.
+pub(super) fn newest(resource_type: ResourceType, from: &str, bounds: &str) -> String {
+    format!(
+        "(SELECT b.user_id, b.resource_id, b.version, b.behavior_type, ROW_NUMBER() OVER \
+         (PARTITION BY b.user_id, b.resource_id ORDER BY b.version DESC, b.behavior_type DESC) \
+         AS place FROM {from} LEFT JOIN sync_events e ON e.id = b.event_id \
+         WHERE {bounds} b.resource_type = '{resource_type}' AND {EFFECTIVE}) n"
+    )
+}
+
+/// The action that a read model row `l` shows.
+const ACTION: &str = "CASE WHEN l.deleted_at IS NULL THEN 'like' ELSE 'unlike' END";
+
+/// Pairs `n` whose read model row is missing or differs from the fold of their events, by user.
+pub(super) fn wrong_likes(resource_type: ResourceType, scope: Scope) -> Comparison {
+    let (table, id) = likes_table(resource_type);
+    let newest = newest(resource_type, "user_behaviors b", &scope.of("b.user_id"));
+    Comparison::new(
+        "CONCAT(n.behavior_type, ' of version ', n.version)",
+        format!(
+            "CASE WHEN l.user_id IS NULL THEN 'no row' \
+             ELSE CONCAT({ACTION}, ' of version ', l.version) END"
+        ),
+        format!(
+            "{newest} LEFT JOIN {table} l ON l.user_id = n.user_id AND l.{id} = n.resource_id \
+             WHERE n.place = 1 AND (l.user_id IS NULL \
+             OR l.version <> n.version OR {ACTION} <> n.behavior_type)"
+        ),
+    )
+}
+
+/// Read model rows `l` without an effective event, by user.
+pub(super) fn stray_likes(resource_type: ResourceType, scope: Scope) -> Comparison {
+    let (table, id) = likes_table(resource_type);
+    let bounds = scope.of("l.user_id");
+    Comparison::new(
+        "'no row'",
+        format!("CONCAT({ACTION}, ' of version ', l.version)"),
+        format!(
+            "{table} l WHERE {bounds} NOT EXISTS (\
+             SELECT 1 FROM user_behaviors b LEFT JOIN sync_events e ON e.id = b.event_id \
+             WHERE b.user_id = l.user_id AND b.resource_type = '{resource_type}' \
+             AND b.resource_id = l.{id} AND {EFFECTIVE})"
+        ),
+    )
+}
+
+/// Counts `c` that differ from the number of liked rows, by resource.
+pub(super) fn wrong_counts(resource_type: ResourceType, scope: Scope) -> Comparison {
+    let (table, id) = likes_table(resource_type);
+    let (of_likes, of_counts) = (scope.of(id), scope.of("c.resource_id"));
+    let found = match scope {
+        Scope::All => "CONCAT(c.like_count, ' likes')",
+        // Audit reports are read by operators, to whom a negative number of likes makes no sense.
+        Scope::Chunk => {
+            "CASE WHEN c.like_count < 0 THEN 'a count below zero' \
+             ELSE CONCAT(c.like_count, ' likes') END"
+        }
+    };
+    Comparison::new(
+        "CONCAT(COALESCE(l.likes, 0), ' likes')",
+        found,
+        format!(
+            "like_counts c LEFT JOIN (SELECT {id} AS resource_id, COUNT(*) AS likes \
+             FROM {table} WHERE {of_likes} deleted_at IS NULL GROUP BY {id}) l \
+             ON l.resource_id = c.resource_id WHERE {of_counts} \
+             c.resource_type = '{resource_type}' AND c.like_count <> COALESCE(l.likes, 0)"
+        ),
+    )
+}
+
+/// Resources without a count that read model rows `l` belong to. By user, because no index has all rows of a
+/// resource, liked or not.
+pub(super) fn missing_counts(resource_type: ResourceType, scope: Scope) -> Comparison {
+    let (table, id) = likes_table(resource_type);
+    let bounds = scope.of("l.user_id");
+    Comparison::new(
+        format!(
+            "CONCAT((SELECT COUNT(*) FROM {table} x WHERE x.{id} = l.{id} \
+             AND x.deleted_at IS NULL), ' likes')"
+        ),
+        "'no count'",
+        format!(
+            "{table} l LEFT JOIN like_counts c ON c.resource_type = '{resource_type}' \
+             AND c.resource_id = l.{id} WHERE {bounds} c.resource_id IS NULL GROUP BY l.{id}"
+        ),
+    )
+}

@@ -1,0 +1,244 @@
+//! Retention: deletes completed ledger rows and superseded behaviors. Called by `admin/prune.rs`.
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use diesel::prelude::QueryableByName;
+use diesel::sql_types::{BigInt, Text, Timestamp};
+use serde::{Serialize, Serializer};
+
+use super::dialect::Column::Word;
+use super::dialect::Dialect;
+use super::error::StoreError;
+use super::session::{Param, Session, Sql};
+use super::{Sample, Store, read, transact};
+use crate::domain::UserId;
+
+/// A behavior as it is archived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, QueryableByName)]
+pub struct ArchivedBehavior {
+    /// Its place in the table.
+    #[diesel(sql_type = BigInt)]
+    pub user_behavior_id: i64,
+    /// The event's id.
+    #[diesel(sql_type = Text)]
+    pub event_id: String,
+    /// The user.
+    #[diesel(sql_type = BigInt)]
+    pub user_id: UserId,
+    /// The type of the resource.
+    #[diesel(sql_type = Text)]
+    pub resource_type: String,
+    /// The resource's id.
+    #[diesel(sql_type = BigInt)]
+    pub resource_id: i64,
+    /// The type of behavior.
+    #[diesel(sql_type = Text)]
+    pub behavior_type: String,
+    /// Its version.
+    #[diesel(sql_type = BigInt)]
+    pub version: i64,
+    /// Its source.
+    #[diesel(sql_type = Text)]
+    pub source: String,
+    /// When it happened, in UTC.
+    #[diesel(sql_type = Timestamp)]
+    #[serde(serialize_with = "in_utc")]
+    pub behavior_time: NaiveDateTime,
+    /// When it was recorded, in UTC.
+    #[diesel(sql_type = Timestamp)]
+    #[serde(serialize_with = "in_utc")]
+    pub created_at: NaiveDateTime,
+}
+
+/// Serializes a stored time with its time zone.
+fn in_utc<S: Serializer>(time: &NaiveDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+    time.and_utc().serialize(serializer)
+}
+
+/// Some behaviors that can be pruned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prunable {
+    /// The behaviors.
+    pub behaviors: Vec<ArchivedBehavior>,
+    /// The last examined row, after which the next call continues; `None` after the last row.
+    pub position: Option<i64>,
+}
+
+impl Store {
+    /// Deletes the oldest completed ledger rows recorded before this time, with their history; `limit` at most.
+    /// Returns their number. From then on, behaviors recorded before it need no ledger row.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn prune_ledger(
+        &self,
+        before: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        transact!(self, |session| prune_ledger(session, before, limit))
+    }
+
+    /// Finds behaviors recorded before this time that no read model needs: behaviors other than likes and
+    /// unlikes, and completed like events that a newer completed one of the same pair supersedes. Examines
+    /// `limit` rows after this position.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn prunable(
+        &self,
+        before: DateTime<Utc>,
+        after: i64,
+        limit: usize,
+    ) -> Result<Prunable, StoreError> {
+        read!(self, self.inspect_timeout(), |session| prunable(
+            session, before, after, limit
+        ))
+    }
+
+    /// Deletes these behaviors with their ledger rows and their history.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn prune_behaviors(&self, behaviors: &[ArchivedBehavior]) -> Result<(), StoreError> {
+        transact!(self, |session| prune_behaviors(session, behaviors))
+    }
+}
+
+async fn prune_ledger<S: Session>(
+    session: &mut S,
+    before: DateTime<Utc>,
+    limit: usize,
+) -> Result<usize, StoreError> {
+    let dialect = session.dialect();
+    let params = [Param::rows(&[("sync_events",)]), Param::time(before)];
+    session.execute(NOTE_PRUNED.on(dialect), &params).await?;
+    let params = [Param::time(before), Param::limit(limit)];
+    let rows: Vec<IdRow> = session.load(PRUNABLE_LEDGER.on(dialect), &params).await?;
+    if !rows.is_empty() {
+        let ids: Vec<_> = rows.iter().map(|row| (&row.id,)).collect();
+        let ids = [Param::rows(&ids)];
+        session.execute(DELETE_HISTORY.on(dialect), &ids).await?;
+        session.execute(DELETE_LEDGER.on(dialect), &ids).await?;
+    }
+    Ok(rows.len())
+}
+
+async fn prunable<S: Session>(
+    session: &mut S,
+    before: DateTime<Utc>,
+    after: i64,
+    limit: usize,
+) -> Result<Prunable, StoreError> {
+    let dialect = session.dialect();
+    let params = [Param::Number(after), Param::limit(limit)];
+    let last = session.total(LAST_EXAMINED.on(dialect), &params).await?;
+    if last <= after {
+        return Ok(Prunable::default());
+    }
+    let params = [
+        Param::Number(after),
+        Param::Number(last),
+        Param::time(before),
+    ];
+    Ok(Prunable {
+        behaviors: session
+            .load(PRUNABLE_BEHAVIORS.on(dialect), &params)
+            .await?,
+        position: Some(last),
+    })
+}
+
+async fn prune_behaviors<S: Session>(
+    session: &mut S,
+    behaviors: &[ArchivedBehavior],
+) -> Result<(), StoreError> {
+    let dialect = session.dialect();
+    let ids: Vec<_> = behaviors.iter().map(|one| (&one.event_id,)).collect();
+    let ids = [Param::rows(&ids)];
+    for statement in [&DELETE_HISTORY, &DELETE_LEDGER, &DELETE_BEHAVIORS] {
+        session.execute(statement.on(dialect), &ids).await?;
+    }
+    Ok(())
+}
+
+/// The statement of retention whose cost must not follow the size of the tables: see
+/// [`Store::bounded_statements`].
+pub(super) fn bounded(d: &'static dyn Dialect, sample: &Sample) -> (String, String) {
+    let params = [Param::time(sample.place.0), Param::limit(100)];
+    let statement = PRUNABLE_LEDGER.on(d).spelled(&params);
+    ("prune: ledger".to_owned(), statement)
+}
+
+/// An event id.
+#[derive(Debug, QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = Text)]
+    id: String,
+}
+
+/// Records the time before which a table is pruned; the time never decreases. Parameters: rows `(table)`, the
+/// time.
+static NOTE_PRUNED: Sql = Sql::new(|d| {
+    let latest = format!(
+        "CASE WHEN {new} > retention.pruned_before THEN {new} ELSE retention.pruned_before END",
+        new = d.incoming("pruned_before")
+    );
+    format!(
+        "INSERT INTO retention (pruned_table, pruned_before) \
+         SELECT r.pruned_table, {} FROM {} WHERE true {}",
+        d.time("$2"),
+        d.rows("$1", &[Word("pruned_table")]),
+        d.on_conflict("retention", &["pruned_table"], &[("pruned_before", latest)])
+    )
+});
+
+/// The oldest completed ledger rows, locked. Parameters: recorded before, the limit.
+static PRUNABLE_LEDGER: Sql = Sql::new(|d| {
+    format!(
+        "SELECT e.id FROM sync_events e WHERE {} AND e.created_at < {} \
+         AND e.status = 'completed' ORDER BY e.created_at LIMIT $2{}",
+        d.walk_of_completed(),
+        d.time("$1"),
+        d.skip_locked("e")
+    )
+});
+
+/// The last row of some rows. Parameters: after which, how many.
+static LAST_EXAMINED: Sql = Sql::new(|d| {
+    format!(
+        "SELECT 'last' AS label, {} AS total FROM (SELECT user_behavior_id FROM user_behaviors \
+         WHERE user_behavior_id > $1 ORDER BY user_behavior_id LIMIT $2) b",
+        d.number("COALESCE(MAX(b.user_behavior_id), 0)")
+    )
+});
+
+/// Behaviors that no read model needs. A newer completed event supersedes; one that is still open may become
+/// dead. Of two equal versions neither supersedes the other, so both stay. Parameters: after which, up to
+/// which, recorded before.
+static PRUNABLE_BEHAVIORS: Sql = Sql::new(|d| {
+    format!(
+        "SELECT b.user_behavior_id, b.event_id, b.user_id, b.resource_type, b.resource_id, \
+         b.behavior_type, b.version, b.source, b.behavior_time, b.created_at \
+         FROM user_behaviors b LEFT JOIN sync_events e \
+         ON e.id = b.event_id WHERE b.user_behavior_id > $1 AND b.user_behavior_id <= $2 \
+         AND b.created_at < {} AND (b.behavior_type NOT IN ('like', 'unlike') \
+         OR (COALESCE(e.status, 'completed') = 'completed' AND EXISTS (\
+         SELECT 1 FROM user_behaviors n LEFT JOIN sync_events f ON f.id = n.event_id \
+         WHERE n.user_id = b.user_id AND n.resource_type = b.resource_type \
+         AND n.resource_id = b.resource_id AND n.version > b.version \
+         AND n.behavior_type IN ('like', 'unlike') \
+         AND COALESCE(f.status, 'completed') = 'completed')))",
+        d.time("$3")
+    )
+});
+
+static DELETE_HISTORY: Sql = Sql::new(|d| delete(d, "sync_event_history", "event_id"));
+
+static DELETE_LEDGER: Sql = Sql::new(|d| delete(d, "sync_events", "id"));
+
+static DELETE_BEHAVIORS: Sql = Sql::new(|d| delete(d, "user_behaviors", "event_id"));
+
+/// Deletes the rows of these events. Parameters: rows `(event_id)`.
+fn delete(d: &dyn Dialect, table: &str, column: &str) -> String {
+    let ids = d.rows("$1", &[Word("event_id")]);
+    d.delete(table, &ids, &[(column, "r.event_id")])
+}
