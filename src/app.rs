@@ -42,7 +42,7 @@ use crate::telemetry::{
     Dependency, DependencyFailed, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed,
 };
 use crate::web::auth::{Auth, AuthError};
-use crate::web::paced::PacedStream;
+use crate::web::slow_clients::{HEAD_TIMEOUT, TimedStream};
 use crate::web::{self, Health};
 
 /// Why the service could not start.
@@ -174,7 +174,7 @@ impl App {
         let origins = settings.web.cors_origins.clone();
         let listener = TcpListener::bind(settings.http_addr).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        // What `HttpServer` does, but with connections that have a pace.
+        // What `HttpServer` does, but with connections that cut off slow clients.
         let builder = Server::build();
         let shutdown = builder.graceful_shutdown_signal();
         let server = builder
@@ -197,9 +197,9 @@ impl App {
                         }
                     })
                     .app_data(Data::new(likes.clone()))
-                    .app_data(Data::new(context.clone()))
+                    .configure(|config| context.register(config))
                     .app_data(Data::new(admin.clone()))
-                    .app_data(PayloadConfig::new(web::BODY_LIMIT))
+                    .app_data(PayloadConfig::new(web::bounds::BODY_LIMIT))
                     .configure(|config| web::routes(config, role))
                     .into_factory()
                     .map_err(|error| {
@@ -213,16 +213,16 @@ impl App {
                         let shutdown = shutdown.clone();
                         async move { shutdown.notified().await }
                     })
-                    .client_request_timeout(web::bounds::HEAD_TIMEOUT)
+                    .client_request_timeout(HEAD_TIMEOUT)
                     .client_disconnect_timeout(Duration::from_secs(1))
                     .local_addr(address)
-                    .on_connect_ext(|stream: &PacedStream, data| {
-                        data.insert(stream.pace());
+                    .on_connect_ext(|stream: &TimedStream, data| {
+                        data.insert(stream.activity());
                     })
                     .h1(map_config(app, |()| AppConfig::default()));
                 fn_service(|stream: TcpStream| {
                     let peer = stream.peer_addr().ok();
-                    ready(Ok((PacedStream::new(stream), peer)))
+                    ready(Ok((TimedStream::new(stream), peer)))
                 })
                 .and_then(http)
             })

@@ -4,8 +4,7 @@ use actix_web::web::{Data, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::actors::kit::ActorReport;
-use crate::web::Context;
+use crate::actors::kit::{ActorReport, Registry};
 
 /// Every actor of this process.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,8 +21,8 @@ pub(super) struct ActorsBody {
     operation_id = "list_actors",
     responses((status = 200, body = ActorsBody))
 )]
-pub(super) async fn list(context: Data<Context>) -> Json<ActorsBody> {
+pub(super) async fn list(registry: Data<Registry>) -> Json<ActorsBody> {
     Json(ActorsBody {
-        actors: context.registry.report(),
+        actors: registry.report(),
     })
 }

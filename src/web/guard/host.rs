@@ -1,19 +1,19 @@
-//! For which host a request is, and whether this service answers for it. A page whose name was made to point
-//! at this machine (DNS rebinding) speaks from its own origin, and only the host gives it away.
+//! The host of a request, and whether this service serves it. After DNS rebinding a page is of the same origin as
+//! this service, and only the host reveals it.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A host with its port, as the header `Host` and an origin have it.
+/// A host and port, as in the header `Host` and in origins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Host<'a> {
-    /// A name or an address; that of IPv6 without its brackets.
+    /// A name or an address, without the brackets of IPv6.
     pub(super) name: &'a str,
     pub(super) port: Option<u16>,
 }
 
 impl<'a> Host<'a> {
-    /// Reads `name`, `name:port`, `[address]` or `[address]:port`; `None` if it is anything else.
+    /// Parses `name`, `name:port`, `[address]` or `[address]:port`.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let (name, rest) = match text.strip_prefix('[') {
             Some(inside) => {
@@ -23,7 +23,7 @@ impl<'a> Host<'a> {
             }
             None => {
                 let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-                // A name that ends with a dot is the same name.
+                // A final dot does not change the name.
                 let name = name.strip_suffix('.').unwrap_or(name);
                 is_name(name).then_some((name, rest))?
             }
@@ -39,8 +39,8 @@ impl<'a> Host<'a> {
         Some(Self { name, port })
     }
 
-    /// Whether it is this machine, whatever a name server says: `localhost` and what ends with `.localhost`
-    /// (RFC 6761), and loopback addresses.
+    /// Whether it is this machine, without DNS: `localhost`, names that end with `.localhost` (RFC 6761), and
+    /// loopback addresses.
     pub(super) fn is_loopback(self) -> bool {
         if let Ok(address) = self.name.parse::<IpAddr>() {
             return address.to_canonical().is_loopback();
@@ -62,7 +62,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(plain)
 }
 
-/// A host that this service answers for: a name or an address, without a port.
+/// A host that this service serves: a name or an address, without a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(String);
 
@@ -88,7 +88,7 @@ impl FromStr for HostName {
     }
 }
 
-/// Whether this service answers for a host.
+/// Whether this service serves a host.
 pub(super) fn is_served(host: Host<'_>, configured: &[HostName]) -> bool {
     host.is_loopback() || configured.iter().any(|served| host.is(served.as_str()))
 }

@@ -1,0 +1,39 @@
+//! How sign-in is configured.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::config::Secret;
+
+/// How users sign in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// They do not: the header `X-User-Id` is believed, on loopback only.
+    #[default]
+    None,
+    /// With a JWT that an identity provider has signed.
+    Jwt,
+}
+
+/// How sign-in is set up.
+#[derive(Debug, Clone, Default)]
+pub struct AuthOptions {
+    /// How users sign in.
+    pub mode: AuthMode,
+    /// The secret that HS256 tokens are signed with.
+    pub jwt_secret: Option<Secret>,
+    /// A file with that secret.
+    pub jwt_secret_file: Option<PathBuf>,
+    /// A file with the public keys of RS256, ES256 and EdDSA tokens.
+    pub jwt_jwks_file: Option<PathBuf>,
+    /// Who must have issued a token, if that is checked.
+    pub jwt_issuer: Option<String>,
+    /// Whom a token must be for.
+    pub jwt_audience: Option<String>,
+    /// A file with the hashes of service tokens.
+    pub tokens_file: Option<PathBuf>,
+    /// A token with every admin scope.
+    pub admin_token: Option<Secret>,
+}
