@@ -12,9 +12,8 @@ use super::guard::Guard;
 use super::health::Health;
 use super::limits::Limits;
 use super::openapi::{self, About, Document};
-use super::options::WebOptions;
 use crate::actors::kit::Registry;
-use crate::config::Settings;
+use crate::config::{Settings, WebOptions};
 
 /// What the routes share.
 #[derive(Clone)]

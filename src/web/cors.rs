@@ -1,8 +1,8 @@
 //! CORS: the web pages that may call from a browser. There are none unless their origins are configured.
 
 use actix_cors::Cors;
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName};
-use actix_web::http::{Method, Uri};
 
 use super::idempotency::REPLAYED;
 use super::limits::{RATE_LIMIT, RATE_LIMIT_POLICY};
@@ -32,19 +32,4 @@ pub fn cors(origins: &[String]) -> Cors {
     origins
         .iter()
         .fold(cors, |cors, origin| cors.allowed_origin(origin))
-}
-
-/// Whether the text is an origin as browsers send it: scheme, host and port.
-#[must_use]
-pub fn is_origin(text: &str) -> bool {
-    let Ok(uri) = text.parse::<Uri>() else {
-        return false;
-    };
-    let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-    // `Uri` adds the path '/', which an origin does not have.
-    let host = uri
-        .host()
-        .is_some_and(|host| !host.is_empty() && !host.contains('*'));
-    let bare = text.matches('/').count() == 2 && !text.contains(['@', '?', '#']);
-    scheme && host && bare && text == text.to_lowercase()
 }

@@ -24,17 +24,15 @@ pub mod limits;
 mod methods;
 mod moment;
 pub mod openapi;
-mod options;
 pub mod problem;
 mod routes;
 pub mod slow_clients;
 
 pub use bounds::bound;
 pub use context::Context;
-pub use cors::{cors, is_origin};
+pub use cors::cors;
 pub use guard::guard;
 pub use health::Health;
 pub use limits::limit;
-pub use options::WebOptions;
 pub use problem::Problem;
 pub use routes::{harden, routes};

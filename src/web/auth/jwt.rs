@@ -8,10 +8,9 @@ use serde_json::Value;
 use super::crypto;
 use super::error::{AuthError, read_file};
 use super::keys::Keys;
-use super::options::AuthOptions;
 use super::service_tokens::Hash;
 use super::verified::{Verified, VerifiedTokens};
-use crate::config::Secret;
+use crate::config::{AuthOptions, Secret};
 use crate::domain::UserId;
 use crate::web::headers::positive;
 

@@ -2,7 +2,6 @@
 //! `docs/adr/0026-pages-and-gateways.md`. The middleware here applies the rules of `host.rs` and `origin.rs` before
 //! rate limits and sign-in.
 
-mod host;
 mod origin;
 pub(super) mod proxy;
 
@@ -14,12 +13,10 @@ use actix_web::http::uri::Authority;
 use actix_web::middleware::Next;
 use actix_web::{HttpRequest, ResponseError};
 
-pub use host::HostName;
-
-use self::host::{Host, is_served};
 use self::origin::Sender;
 use super::app_data::shared;
 use super::problem::{Code, Problem};
+use crate::config::{Host, HostName, is_served};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 

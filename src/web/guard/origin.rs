@@ -1,6 +1,6 @@
 //! Whether a foreign web page sent a request, by the headers that browsers set and pages cannot.
 
-use super::host::Host;
+use crate::config::Host;
 
 /// The headers about the page that sent a request.
 #[derive(Debug, Clone, Copy, Default)]

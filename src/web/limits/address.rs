@@ -1,35 +1,11 @@
 //! The address of the client: the peer's, or the one that a trusted proxy names.
 
-use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::config::Network;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
-use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// An address, or a network such as `10.0.0.0/8`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network(IpNet);
-
-impl Network {
-    fn contains(self, address: IpAddr) -> bool {
-        // A network of IPv6 may hold IPv4 addresses, as RFC 4291 maps them.
-        let mapped = |address: Ipv4Addr| IpAddr::V6(address.to_ipv6_mapped());
-        self.0.contains(&address)
-            || matches!(address, IpAddr::V4(v4) if self.0.contains(&mapped(v4)))
-    }
-}
-
-impl FromStr for Network {
-    type Err = AddrParseError;
-
-    fn from_str(text: &str) -> Result<Self, AddrParseError> {
-        let network = text.parse();
-        let network = network.or_else(|_| text.parse().map(|address: IpAddr| address.into()));
-        network.map(Self)
-    }
-}
 
 /// The address of the client. Only trusted proxies may name it; any other peer is the client. If the two headers
 /// disagree, neither counts: a proxy sets one of them, and may forward the other as the client sent it.

@@ -5,12 +5,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::config::Quota;
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota as Cells, RateLimiter};
-
-use super::quota::Quota;
 
 /// The most keys with a count of their own, of about 60 bytes each. While there are more, all keys share
 /// [`SHARED`] counts, so that a flood of addresses cannot fill the memory.

@@ -3,7 +3,6 @@
 
 mod address;
 mod limiter;
-mod quota;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,14 +14,12 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpRequest, ResponseError};
 
-pub use address::Network;
-pub use quota::Quota;
-
 use self::limiter::{Limiter, Usage};
 use super::app_data::shared;
 use super::auth::{Auth, Caller, Scope, caller};
 use super::headers::named_user;
 use super::problem::{Code, Problem};
+use crate::config::{LimitOptions, Network, Quota};
 use crate::domain::UserId;
 
 /// The header with the remaining requests.
@@ -32,17 +29,6 @@ pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-pol
 
 /// Paths without limits, for monitoring. They are compared as sent, so that no spelling of another path matches.
 pub(super) const FREE: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
-
-/// The configured limits.
-#[derive(Debug, Clone, Default)]
-pub struct LimitOptions {
-    /// Of each user.
-    pub user: Option<Quota>,
-    /// Of each address.
-    pub address: Option<Quota>,
-    /// The proxies whose `Forwarded` and `X-Forwarded-For` name the client.
-    pub trusted_proxies: Vec<Network>,
-}
 
 /// Counts requests. All HTTP workers share it.
 pub struct Limits {

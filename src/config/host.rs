@@ -6,15 +6,15 @@ use std::str::FromStr;
 
 /// A host and port, as in the header `Host` and in origins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Host<'a> {
+pub(crate) struct Host<'a> {
     /// A name or an address, without the brackets of IPv6.
-    pub(super) name: &'a str,
-    pub(super) port: Option<u16>,
+    pub(crate) name: &'a str,
+    pub(crate) port: Option<u16>,
 }
 
 impl<'a> Host<'a> {
     /// Parses `name`, `name:port`, `[address]` or `[address]:port`.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let (name, rest) = match text.strip_prefix('[') {
             Some(inside) => {
                 let (name, rest) = inside.split_once(']')?;
@@ -41,7 +41,7 @@ impl<'a> Host<'a> {
 
     /// Whether it is this machine, without DNS: `localhost`, names that end with `.localhost` (RFC 6761), and
     /// loopback addresses.
-    pub(super) fn is_loopback(self) -> bool {
+    pub(crate) fn is_loopback(self) -> bool {
         if let Ok(address) = self.name.parse::<IpAddr>() {
             return address.to_canonical().is_loopback();
         }
@@ -50,7 +50,7 @@ impl<'a> Host<'a> {
     }
 
     /// Whether both are the same host.
-    pub(super) fn is(self, other: &str) -> bool {
+    pub(crate) fn is(self, other: &str) -> bool {
         let address = |text: &str| text.parse::<IpAddr>().ok();
         self.name.eq_ignore_ascii_case(other)
             || address(self.name).is_some_and(|own| address(other) == Some(own))
@@ -67,7 +67,7 @@ fn is_name(name: &str) -> bool {
 pub struct HostName(String);
 
 impl HostName {
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -89,7 +89,7 @@ impl FromStr for HostName {
 }
 
 /// Whether this service serves a host.
-pub(super) fn is_served(host: Host<'_>, configured: &[HostName]) -> bool {
+pub(crate) fn is_served(host: Host<'_>, configured: &[HostName]) -> bool {
     host.is_loopback() || configured.iter().any(|served| host.is(served.as_str()))
 }
 
