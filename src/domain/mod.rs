@@ -16,7 +16,6 @@ pub mod lease;
 pub mod ledger;
 pub mod like_count;
 pub mod origin;
-pub mod outage;
 pub mod version;
 
 pub use backoff::Backoff;
@@ -37,5 +36,4 @@ pub use lease::Lease;
 pub use ledger::{Claim, FailureKind, LedgerRow, Priority, Status, Step, Verdict};
 pub use like_count::LikeCount;
 pub use origin::Origin;
-pub use outage::Outage;
 pub use version::{HybridClock, Version};

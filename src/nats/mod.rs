@@ -1,14 +1,23 @@
 //! NATS JetStream: the connection, the stream and its consumer, and the events that travel on them.
 
+mod apply;
+mod check;
 mod codec;
 mod connection;
+mod jetstream;
+mod publish;
+mod refusals;
+mod report;
 mod settings;
-mod stream;
+mod subjects;
 
+pub use apply::Applied;
 pub use codec::{Incoming, MAX_PAYLOAD, Undecodable, decode, encode, subject};
-pub use connection::{Broker, original_id, publish_error};
-pub use settings::{Holds, Owner, Setting, Severity};
-pub use stream::{Applied, StreamReport, StreamState};
+pub use connection::Broker;
+pub use publish::{original_id, publish_error};
+pub use refusals::Holds;
+pub use report::{StreamReport, StreamState};
+pub use settings::{Owner, Setting, Severity};
 
 /// Subjects of announced counts: `likewise.counts.<resource_type>.<resource_id>`.
 pub const COUNTS: &str = "likewise.counts";

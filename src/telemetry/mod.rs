@@ -1,10 +1,12 @@
 //! The only room that names a metric or writes a log line. All other rooms create one of the [`events`] and call its
 //! `emit`, which does both.
 
+mod dependency;
 mod events;
 mod metrics;
 mod outages;
 
+pub use dependency::Dependency;
 pub use events::*;
 pub use metrics::exposition;
 pub use outages::{Failing, failing};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::events::Dependency;
+use super::dependency::Dependency;
 use super::metrics::{METRICS, OutageLabels};
 
 /// The interval between log lines during an outage. An outage without a failure for this long is over.

@@ -76,7 +76,7 @@ fn server_with_too_little_storage_is_one_clear_error() {
             .then_some(())
             .ok_or(format!("{accepted:?}"))
     });
-    logged(&service, "checking the stream works again");
+    logged(&service, "checking the stream succeeds again");
     pipeline_drains(&service);
     service.stop().verify(30).holds();
 }
@@ -125,6 +125,6 @@ fn full_stream_logs_once_and_likes_go_to_the_database() {
             .then_some(())
             .ok_or(format!("{accepted:?}"))
     });
-    logged(&service, "publishing events works again");
+    logged(&service, "publishing events succeeds again");
     ledger_closes(service.database());
 }

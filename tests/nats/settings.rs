@@ -327,7 +327,7 @@ fn stream_without_accepted_subjects_sends_likes_to_database() {
     ids.extend(published_again(&service, 2));
     until("the recovery to be logged", PATIENCE, || {
         let log = service.log();
-        log.contains("checking the stream works again")
+        log.contains("checking the stream succeeds again")
             .then_some(())
             .ok_or(log)
     });

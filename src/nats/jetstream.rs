@@ -1,0 +1,253 @@
+//! The requests to JetStream's API: they describe, create and replace the stream and its consumer.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{
+    AckPolicy, DeliverPolicy, IntoConsumerConfig, PullConsumer, pull,
+};
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::{self, ErrorCode};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::connection::Broker;
+use super::subjects::our_subjects;
+use super::{CONSUMER, NatsError};
+
+/// The stream and the consumer as the server describes them.
+pub(super) struct Found {
+    pub(super) stream: Option<Value>,
+    pub(super) consumer: Option<Value>,
+}
+
+impl Found {
+    pub(super) fn stream_config(&self) -> Option<&Value> {
+        self.stream.as_ref().map(|info| &info["config"])
+    }
+
+    pub(super) fn consumer_config(&self) -> Option<&Value> {
+        self.consumer.as_ref().map(|info| &info["config"])
+    }
+}
+
+impl Broker {
+    /// Returns the durable consumer. Creates it if it is missing.
+    ///
+    /// # Errors
+    /// If NATS does not answer or refuses.
+    pub async fn consumer(&self) -> Result<PullConsumer, NatsError> {
+        let unavailable = |error: &dyn std::fmt::Display| {
+            NatsError::Unavailable(format!("consumer {CONSUMER}: {error}"))
+        };
+        if self.consumer_info().await?.is_none() {
+            self.create_consumer().await?;
+        }
+        self.context
+            .get_consumer_from_stream(CONSUMER, &self.options.stream)
+            .await
+            .map_err(|error| unavailable(&error))
+    }
+
+    pub(super) async fn find(&self) -> Result<Found, NatsError> {
+        let name = &self.options.stream;
+        let stream = self
+            .ask_for(&format!("STREAM.INFO.{name}"), ErrorCode::STREAM_NOT_FOUND)
+            .await?;
+        let consumer = match &stream {
+            Some(_) => self.consumer_info().await?,
+            None => None,
+        };
+        Ok(Found { stream, consumer })
+    }
+
+    pub(super) async fn consumer_info(&self) -> Result<Option<Value>, NatsError> {
+        let subject = format!("CONSUMER.INFO.{}.{CONSUMER}", self.options.stream);
+        self.ask_for(&subject, ErrorCode::CONSUMER_NOT_FOUND).await
+    }
+
+    /// Returns the first message on these subjects at or after this sequence.
+    pub(super) async fn message_after(
+        &self,
+        sequence: u64,
+        subject: &str,
+    ) -> Result<Option<Value>, NatsError> {
+        let request = json!({"seq": sequence, "next_by_subj": subject});
+        let path = format!("STREAM.MSG.GET.{}", self.options.stream);
+        let found = self
+            .request(&path, &request, ErrorCode::NO_MESSAGE_FOUND)
+            .await?;
+        Ok(found.map(|answer| answer["message"].clone()))
+    }
+
+    /// Creates the stream. If two processes do so at once, one creates it and the other finds it.
+    pub(super) async fn create_stream(&self) -> Result<Value, NatsError> {
+        let name = &self.options.stream;
+        let subject = format!("STREAM.CREATE.{name}");
+        let config = json_of(&self.stream_config());
+        let created = self
+            .request(&subject, &config, ErrorCode::STREAM_NAME_EXIST)
+            .await?;
+        match created {
+            Some(info) => Ok(info),
+            None => self.ask(&format!("STREAM.INFO.{name}"), &json!({})).await,
+        }
+    }
+
+    /// Creates the consumer. If two processes do so at once, one creates it and the other finds it.
+    pub(super) async fn create_consumer(&self) -> Result<Value, NatsError> {
+        let config = json_of(&consumer_config(self).into_consumer_config());
+        match self.write_consumer("create", &config).await? {
+            Some(info) => Ok(info),
+            None => {
+                let found = self.consumer_info().await?;
+                found.ok_or_else(|| {
+                    NatsError::Unavailable(format!("consumer {CONSUMER} came and went"))
+                })
+            }
+        }
+    }
+
+    /// Replaces the consumer with one that starts at this sequence, or at the beginning.
+    pub(super) async fn replace_consumer(&self, from: Option<u64>) -> Result<(), NatsError> {
+        let name = &self.options.stream;
+        let path = format!("CONSUMER.DELETE.{name}.{CONSUMER}");
+        self.ask(&path, &json!({})).await?;
+        let deliver_policy = from.map_or(DeliverPolicy::All, |start_sequence| {
+            DeliverPolicy::ByStartSequence { start_sequence }
+        });
+        let config = pull::Config {
+            deliver_policy,
+            ..consumer_config(self)
+        };
+        // A worker may have created one that delivers everything, which only takes longer.
+        self.write_consumer("create", &json_of(&config.into_consumer_config()))
+            .await
+            .map(drop)
+    }
+
+    /// Creates or updates the consumer; `None` if its name is taken.
+    pub(super) async fn write_consumer(
+        &self,
+        action: &str,
+        config: &Value,
+    ) -> Result<Option<Value>, NatsError> {
+        let stream = &self.options.stream;
+        let request = json!({"stream_name": stream, "config": config, "action": action});
+        let path = format!("CONSUMER.CREATE.{stream}.{CONSUMER}");
+        self.request(&path, &request, ErrorCode::CONSUMER_ALREADY_EXISTS)
+            .await
+    }
+
+    /// Returns the configured stream.
+    pub(super) fn stream_config(&self) -> Config {
+        let longest = Duration::from_secs(120);
+        Config {
+            name: self.options.stream.clone(),
+            subjects: our_subjects(),
+            description: Some("behaviors on their way to the database, from Likewise".to_owned()),
+            // Not work-queue retention: on several replicas it loses messages at max_deliver.
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
+            num_replicas: self.options.replicas,
+            max_age: self.options.max_age,
+            max_bytes: self.options.max_bytes,
+            // A full stream refuses new messages and drops none, so the publisher notices.
+            discard: DiscardPolicy::New,
+            duplicate_window: match self.options.max_age {
+                Duration::ZERO => longest,
+                max_age => longest.min(max_age),
+            },
+            ..Config::default()
+        }
+    }
+
+    async fn ask_for(&self, path: &str, absent: ErrorCode) -> Result<Option<Value>, NatsError> {
+        self.request(path, &json!({}), absent).await
+    }
+
+    pub(super) async fn ask(&self, path: &str, request: &Value) -> Result<Value, NatsError> {
+        let answer = self.request(path, request, ErrorCode(0)).await?;
+        answer.ok_or_else(|| NatsError::Unavailable(format!("{path} was not answered")))
+    }
+
+    /// Sends a request to JetStream's API; `None` if it returns this error.
+    async fn request(
+        &self,
+        path: &str,
+        request: &Value,
+        none: ErrorCode,
+    ) -> Result<Option<Value>, NatsError> {
+        let answer: Result<Response<Value>, _> =
+            self.context.request(path.to_owned(), request).await;
+        match answer {
+            Ok(Response::Ok(answer)) => Ok(Some(answer)),
+            Ok(Response::Err { error }) if error.error_code() == none => Ok(None),
+            Ok(Response::Err { error }) => Err(self.refused(path, &error)),
+            Err(error) => Err(NatsError::Unavailable(format!("{path}: {error}"))),
+        }
+    }
+
+    fn refused(&self, path: &str, error: &jetstream::Error) -> NatsError {
+        let advice = match error.error_code() {
+            ErrorCode::INSUFFICIENT_RESOURCES
+            | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+            | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED
+            | ErrorCode::STREAM_MAX_BYTES_REQUIRED => format!(
+                "lower LIKEWISE_NATS_MAX_BYTES (now {}), or give the server more storage \
+                 (max_file_store, or the account's limits); likes go to the database until then",
+                self.options.max_bytes
+            ),
+            ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED
+            | ErrorCode::CLUSTER_NO_PEERS
+            | ErrorCode::CLUSTER_REQUIRED => format!(
+                "lower LIKEWISE_NATS_REPLICAS (now {}), or add servers; likes go to the database until \
+                 then",
+                self.options.replicas
+            ),
+            code if code.0 < 10_010 && error.code() >= 500 => {
+                // For example, the cluster has no leader.
+                return NatsError::Unavailable(format!("{path}: {error}"));
+            }
+            _ => "likes go to the database until then".to_owned(),
+        };
+        NatsError::Refused {
+            what: path.to_owned(),
+            said: error.to_string(),
+            advice,
+        }
+    }
+}
+
+pub(super) fn consumer_config(broker: &Broker) -> pull::Config {
+    pull::Config {
+        durable_name: Some(CONSUMER.to_owned()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: broker.options.redeliver_after,
+        // Unlimited: invalid messages are quarantined and then acknowledged.
+        max_deliver: -1,
+        filter_subjects: our_subjects(),
+        max_ack_pending: broker.options.max_ack_pending,
+        ..pull::Config::default()
+    }
+}
+
+pub(super) fn backlog_of(consumer: &Value) -> u64 {
+    number(&consumer["num_pending"]) + number(&consumer["num_ack_pending"])
+}
+
+pub(super) fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+pub(super) fn moment(value: &Value) -> Option<DateTime<Utc>> {
+    value.as_str()?.parse().ok()
+}
+
+pub(super) fn json_of(config: &impl Serialize) -> Value {
+    serde_json::to_value(config)
+        .unwrap_or_else(|error| unreachable!("settings are always JSON: {error}"))
+}

@@ -1,0 +1,176 @@
+//! What is published: events, events from quarantine, and changed counts.
+
+use std::error::Error;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::context::{PublishAckFuture, PublishError};
+use async_nats::jetstream::{self, ErrorCode};
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::codec::{encode, subject};
+use super::connection::Broker;
+use super::{COUNTS, NatsError};
+use crate::domain::{BehaviorEvent, LikeCount, Resource};
+use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
+
+/// What the log calls it.
+const PUBLISHING: &str = "publishing events";
+
+impl Broker {
+    /// Publishes an event; the future is its acknowledgement by JetStream.
+    ///
+    /// # Errors
+    /// If it cannot even be sent.
+    pub async fn publish(&self, event: &BehaviorEvent) -> Result<PublishAckFuture, NatsError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            async_nats::header::NATS_MESSAGE_ID,
+            event.event_id.hyphenated().to_string(),
+        );
+        self.context
+            .publish_with_headers(subject(event), headers, encode(event))
+            .await
+            .map_err(|error| publish_error(&error))
+    }
+
+    /// Publishes an event from quarantine and awaits the acknowledgement. It goes under a message id of its own,
+    /// because the server drops what it has had under the event's id within two minutes; published twice from
+    /// quarantine, it counts once. The subject follows from the event's source, so an acknowledged event is
+    /// acknowledged still.
+    ///
+    /// # Errors
+    /// If it was not acknowledged.
+    pub async fn republish(
+        &self,
+        event: &BehaviorEvent,
+        quarantine_id: Uuid,
+    ) -> Result<(), NatsError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            async_nats::header::NATS_MESSAGE_ID,
+            format!(
+                "{}{REPUBLISHED}{}",
+                event.event_id.hyphenated(),
+                quarantine_id.hyphenated()
+            ),
+        );
+        let acknowledgement = self
+            .context
+            .publish_with_headers(subject(event), headers, encode(event))
+            .await
+            .map_err(|error| publish_error(&error))?;
+        acknowledgement
+            .await
+            .map_err(|error| publish_error(&error))?;
+        Ok(())
+    }
+
+    /// Notes that an event could not be published: nothing is published until the stream is checked again.
+    /// Returns whether that is a failure of its own: while the stream is known not to be ready, the check has
+    /// named the cause already.
+    pub fn publish_failed(&self, error: &NatsError) -> bool {
+        let was_ready = self.is_ready();
+        if was_ready {
+            DependencyFailed {
+                dependency: Dependency::Broker,
+                doing: PUBLISHING,
+                error,
+            }
+            .emit();
+        }
+        self.suspect();
+        was_ready
+    }
+
+    /// Notes that events were acknowledged.
+    pub fn publish_succeeded(&self) {
+        DependencyWorked {
+            dependency: Dependency::Broker,
+            doing: PUBLISHING,
+        }
+        .emit();
+    }
+
+    /// Tells whoever listens that a count has changed. Nothing depends on it, so it is sent once.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub async fn announce(&self, resource: Resource, count: LikeCount) -> Result<(), NatsError> {
+        let subject = format!("{COUNTS}.{}.{}", resource.resource_type, resource.id);
+        let body = serde_json::json!({
+            "resource_type": resource.resource_type,
+            "resource_id": resource.id,
+            "like_count": count.like_count,
+            "revision": count.revision,
+        });
+        self.client
+            .publish(subject, Bytes::from(body.to_string()))
+            .await
+            .map_err(|error| NatsError::Unavailable(error.to_string()))
+    }
+
+    /// What identifies a message of this stream for good: a stream that was made anew counts its
+    /// messages from one again, but at other times.
+    #[must_use]
+    pub fn message_identity(&self, info: &jetstream::message::Info<'_>) -> Uuid {
+        let name = format!(
+            "{}/{}/{}",
+            info.stream,
+            info.stream_sequence,
+            info.published.unix_timestamp_nanos()
+        );
+        Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+    }
+}
+
+/// Between an event's id and its id in quarantine, in the message id of a republished event.
+const REPUBLISHED: &str = "/republished/";
+
+/// The id of the event that a message with this `Nats-Msg-Id` was published as, if Likewise published it.
+#[must_use]
+pub fn original_id(message_id: &str) -> Option<Uuid> {
+    let id = message_id.split(REPUBLISHED).next()?;
+    Uuid::parse_str(id).ok()
+}
+
+/// Why an event was not acknowledged.
+#[must_use]
+pub fn publish_error(error: &PublishError) -> NatsError {
+    let said = error
+        .source()
+        .and_then(|source| source.downcast_ref::<jetstream::Error>());
+    let Some(said) = said else {
+        return NatsError::Unavailable(error.to_string());
+    };
+    let advice = match said.error_code() {
+        ErrorCode::STREAM_STORE_FAILED
+        | ErrorCode::INSUFFICIENT_RESOURCES
+        | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+        | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED => {
+            "likes go to the database until messages have left the stream by their age, or until it \
+             has more room: raise LIKEWISE_NATS_MAX_BYTES and run `likewise stream apply`, or give the \
+             server more storage (max_file_store)"
+        }
+        _ => "likes go to the database meanwhile",
+    };
+    NatsError::Refused {
+        what: "an event".to_owned(),
+        said: said.to_string(),
+        advice: advice.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn republished_message_names_its_original_event() {
+        let (event, quarantine) = (Uuid::now_v7(), Uuid::now_v7());
+        assert_eq!(original_id(&event.to_string()), Some(event));
+        let again = format!("{event}{REPUBLISHED}{quarantine}");
+        assert_eq!(original_id(&again), Some(event));
+        assert_eq!(original_id("once"), None);
+    }
+}

@@ -1,0 +1,51 @@
+//! The subjects of the stream, and which subjects wildcards include.
+
+use crate::domain::origin::{ACCEPTED, BEHAVIORS};
+
+/// The subjects of the stream.
+#[must_use]
+pub(super) fn our_subjects() -> Vec<String> {
+    vec![format!("{ACCEPTED}.>"), format!("{BEHAVIORS}.>")]
+}
+
+/// Whether these subjects include all of ours.
+pub(super) fn covers_ours(subjects: &[String]) -> bool {
+    our_subjects().iter().all(|ours| covers(subjects, ours))
+}
+
+/// Whether one of these subjects includes every subject that `wanted` stands for.
+pub(super) fn covers(subjects: &[String], wanted: &str) -> bool {
+    subjects.iter().any(|subject| includes(subject, wanted))
+}
+
+fn includes(subject: &str, wanted: &str) -> bool {
+    let (mut outer, mut inner) = (subject.split('.'), wanted.split('.'));
+    loop {
+        match (outer.next(), inner.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some("*"), Some(token)) if token != ">" => {}
+            (Some(one), Some(other)) if one == other => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_match_their_subjects() {
+        for (subject, wanted, included) in [
+            (">", "likewise.accepted.>", true),
+            ("likewise.*.>", "likewise.accepted.>", true),
+            ("likewise.accepted.>", "likewise.accepted.>", true),
+            ("likewise.accepted.*", "likewise.accepted.>", false),
+            ("likewise.accepted.*.*", "likewise.accepted.>", false),
+            ("likewise.accepted", "likewise.accepted.>", false),
+            ("likewise.accepted.video.>", "likewise.accepted.>", false),
+        ] {
+            assert_eq!(includes(subject, wanted), included, "{subject} {wanted}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What happens, each as one struct whose `emit` writes the log line and updates the metric. One file for each concern.
+
+mod actors;
+mod dependencies;
+mod operators;
+mod pipeline;
+mod requests;
+mod service;
+mod stream;
+
+pub use actors::*;
+pub use dependencies::*;
+pub use operators::*;
+pub use pipeline::*;
+pub use requests::*;
+pub use service::*;
+pub use stream::*;

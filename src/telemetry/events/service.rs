@@ -1,0 +1,78 @@
+//! The start and the end of the service.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+/// The service has begun to listen.
+pub struct ServiceStarted<'a> {
+    /// Where it listens.
+    pub address: &'a str,
+    /// The database's kind.
+    pub database: &'static str,
+    /// The cache's kind.
+    pub cache: &'static str,
+    /// The broker's kind.
+    pub broker: &'static str,
+    /// What this process does.
+    pub role: &'static str,
+}
+
+impl ServiceStarted<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::info!(
+            target: "likewise",
+            "listening on http://{}, role {}, database {}, cache {}, broker {}",
+            self.address, self.role, self.database, self.cache, self.broker
+        );
+    }
+}
+
+/// The database turned out to be unusable after the service has begun to listen.
+pub struct StartFailed<'a> {
+    /// Why.
+    pub error: &'a dyn Display,
+}
+
+impl StartFailed<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::error!(target: "likewise", "{}", self.error);
+    }
+}
+
+/// The service has begun to shut down.
+pub struct ShutdownStarted {
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl ShutdownStarted {
+    /// Logs it.
+    pub fn emit(self) {
+        log::info!(target: "likewise", "shutting down ({}): draining", self.reason);
+    }
+}
+
+/// The service has shut down.
+pub struct ShutdownEnded {
+    /// How long it took.
+    pub took: Duration,
+    /// Events that could not be drained in time; what is in the ledger is picked up at the next start.
+    pub left: usize,
+}
+
+impl ShutdownEnded {
+    /// Logs it.
+    pub fn emit(self) {
+        if self.left == 0 {
+            log::info!(target: "likewise", "stopped after {:?}: everything drained", self.took);
+        } else {
+            log::warn!(
+                target: "likewise",
+                "stopped after {:?} with {} events undrained; the ledger keeps them for the next start",
+                self.took, self.left
+            );
+        }
+    }
+}
