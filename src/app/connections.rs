@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actor_kit::Mailbox;
 use futures_util::future::LocalBoxFuture;
 
 use super::error::AppError;
 use crate::actors::CacheWriter;
-use crate::actors::kit::Mailbox;
 use crate::admin::{AdminService, Dependencies};
 use crate::cache::{Cache, MemoryCache, RedisCache};
 use crate::config::Settings;

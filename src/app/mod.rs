@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_server::{Server, ServerHandle};
+use actor_kit::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -22,11 +23,10 @@ use self::actors::Actors;
 use self::connections::{Connections, admin, open_broker, open_cache, open_store};
 use self::server::http_server;
 use self::startup::{learn, settle_recent};
-use crate::actors::kit::Registry;
 use crate::config::Settings;
 use crate::domain::HybridClock;
 use crate::likes::{Likes, Lookups};
-use crate::telemetry::{ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
+use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
 use crate::web::auth::Auth;
 use crate::web::{self, Health};
 
@@ -58,7 +58,7 @@ impl App {
         let (store, starting) = open_store(&settings).await?;
         let cache = open_cache(&settings)?;
         let broker = open_broker(&settings).await?;
-        let registry = Registry::new(settings.stall_after);
+        let registry = Registry::new(settings.stall_after, ActorEvents);
         let connections = Connections {
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use actor_kit::Mailbox;
 use futures_util::future::LocalBoxFuture;
 
 use crate::actors::CacheWriter;
-use crate::actors::kit::Mailbox;
 use crate::domain::{HybridClock, Version};
 use crate::messages::Settle;
 use crate::store::{Settled, Store, StoreError};

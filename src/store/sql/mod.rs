@@ -21,9 +21,9 @@ pub(super) use server::sql_server;
 pub(super) mod prelude {
     pub(in crate::store) use std::collections::{BTreeMap, BTreeSet};
     pub(in crate::store) use std::sync::Arc;
-    pub(in crate::store) use std::time::{Duration, Instant};
+    pub(in crate::store) use std::time::Duration;
 
-    pub(in crate::store) use chrono::{DateTime, TimeDelta, Utc};
+    pub(in crate::store) use chrono::{DateTime, Utc};
     pub(in crate::store) use diesel::migration::{Migration, MigrationSource};
     pub(in crate::store) use diesel::{Connection, QueryableByName};
     pub(in crate::store) use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
@@ -39,11 +39,10 @@ pub(super) mod prelude {
     };
 
     pub(in crate::store) use crate::domain::{
-        Claim, DatabaseClock, Fold, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount, Pair,
-        Priority, Resource, ResourceType, Started, Status, UserId, Version, VersionedState,
+        DatabaseClock, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount, Pair, Resource,
+        ResourceType, Started, Status, UserId, Version, VersionedState,
     };
     pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
-    pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
     pub(in crate::store) use crate::store::gate::Gate;
     pub(in crate::store) use crate::store::idempotency::{IdempotencyKeys, StoredResponse};
@@ -67,10 +66,10 @@ pub(super) mod prelude {
         Pool, Pools, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, connections, lock_wait, old_in_transaction,
         old_transact, within,
     };
+    pub(in crate::store) use crate::store::read_models::{CountRow, StateRow};
     pub(in crate::store) use crate::store::rows::{
-        CountRow, EventRow, LeaseRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,
-        claim_columns, history_columns, id_text, lease_params, page_params, resource_rows,
-        time_text, word,
+        EventRow, LeaseRow, Param, QuarantinedRow, Query, TotalRow, id_text, lease_params,
+        page_params, time_text, word,
     };
     pub(in crate::store) use crate::store::sql::{
         sql_idempotency, sql_lists, sql_maintenance, sql_migrations, sql_operations, sql_server,
@@ -78,7 +77,7 @@ pub(super) mod prelude {
     };
     pub(in crate::store) use crate::store::statements::{COUNTED_EXACTLY, Statement, Statements};
     pub(in crate::store) use crate::store::{
-        Claimed, Discrepancy, FailedAttempt, Finding, Found, Lease, Maintenance, OldStore,
-        Operations, QuarantinedEvent, Sample, Settled, StoreFuture, StoreOptions, Subject,
+        Discrepancy, Finding, Maintenance, OldStore, Operations, QuarantinedEvent, Sample,
+        StoreFuture, StoreOptions, Subject,
     };
 }
