@@ -18,8 +18,6 @@ mod history;
 mod idempotency;
 mod idempotency_rows;
 mod lists;
-mod maintenance;
-mod maintenance_rows;
 mod migrate;
 mod mysql;
 mod operations;
@@ -31,6 +29,7 @@ mod read_models;
 mod reader;
 mod reads;
 mod record;
+mod repair;
 mod retention;
 mod rows;
 mod schema;
@@ -61,7 +60,6 @@ pub use fail::FailedAttempt;
 pub use gate::{Gate, Waiting};
 pub use idempotency::{IdempotencyKeys, StoredResponse};
 pub use lists::{Cursor, Lists};
-pub use maintenance::{Maintenance, Repaired};
 
 pub use operations::{
     BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
@@ -71,6 +69,7 @@ pub use operations::{
 pub use reader::Reader;
 pub use reads::Found;
 pub use record::Recorded;
+pub use repair::Repaired;
 pub use retention::{ArchivedBehavior, Prunable};
 pub use statements::Sample;
 pub use sync::Settled;
@@ -189,7 +188,7 @@ impl std::ops::Deref for Store {
 }
 
 /// The operations that have not moved into files of their own yet: see `session.rs` for how to move one.
-pub trait OldStore: Operations + Maintenance + Lists + IdempotencyKeys {
+pub trait OldStore: Operations + Lists + IdempotencyKeys {
     /// Returns the database's time as this process knows it: the time for leases and for when rows are due.
     fn now(&self) -> DateTime<Utc>;
 

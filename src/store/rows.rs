@@ -12,6 +12,13 @@ use super::migrate::MigrationLease;
 pub(super) use super::session::{Param, Query, TotalRow, time_text};
 use crate::domain::{Action, LedgerRow, Resource, Status, Version};
 
+/// An event id.
+#[derive(Debug, QueryableByName)]
+pub(super) struct IdRow {
+    #[diesel(sql_type = Text)]
+    pub(super) bound: String,
+}
+
 /// The row of `schema_lease`.
 #[derive(Debug, QueryableByName)]
 pub(super) struct LeaseRow {

@@ -138,7 +138,8 @@ fn read_only_database_is_not_asked_for_every_like() {
     everything_holds(&service);
 }
 
-/// The server commits a sync and the answer is lost. The rows are completed, so that no retry settles the cache.
+/// The server commits a sync, and the answers to that and to the retries are lost. The row is completed, so that no
+/// later attempt settles the cache.
 #[test]
 fn lost_commit_answer_still_settles_the_cache() {
     let server = Server::start(Kind::Postgres);
@@ -150,6 +151,7 @@ fn lost_commit_answer_still_settles_the_cache() {
     let service = Setup::new()
         .on(&Database::first_of(&server))
         .set("LIKEWISE_DATABASE_URL", forwarded)
+        .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 2)
         .set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0)
         .start();
     let (client, database) = (service.client(), service.database());
@@ -160,13 +162,15 @@ fn lost_commit_answer_still_settles_the_cache() {
 
     forwarder.lose_commit_of("like_counts");
     client.like(2, VIDEO);
-    until("the answer to be lost", PATIENCE, || {
-        forwarder
-            .has_lost_the_commit()
-            .then_some(())
-            .ok_or("not yet")
+    until("the attempt to fail", PATIENCE, || {
+        let metrics = client.get("/metrics").text;
+        let failed = metrics.contains("\nlikewise_ledger_attempts_failed_total{");
+        failed.then_some(()).ok_or(metrics)
     });
+    assert!(forwarder.has_lost_the_commit());
+    forwarder.restore();
     pipeline_drains(&service);
+    comes_to_be(&client, "database", "up");
     let attempts = database.number("SELECT MAX(retry_count) + MAX(fencing_token) FROM sync_events");
     assert_eq!(attempts, 1, "the commit succeeded at the first attempt");
     // A settlement that was missed shows at the next one: it would count the like twice.

@@ -106,17 +106,16 @@ fn all_connections(bench: &Bench) -> BTreeSet<i64> {
     let held = database.hold_tables(&["user_behaviors"]);
     let held_by = database.connections();
     let connections = options(database).max_connections;
-    let writes: Vec<_> = (0..connections)
-        .map(|user| {
+    let writes = bench.wait(async {
+        let spawn = |user| {
             let store = bench.store();
-            bench.wait(async move {
-                tokio::spawn(async move {
-                    let event = like(1_000 + user as i64, 7);
-                    store.record(&[&event], lease_at(Utc::now())).await
-                })
+            tokio::spawn(async move {
+                let event = like(1_000 + user as i64, 7);
+                store.record(&[&event], lease_at(Utc::now())).await
             })
-        })
-        .collect();
+        };
+        (0..connections).map(spawn).collect::<Vec<_>>()
+    });
     let used = until("each connection to be in use", PATIENCE, || {
         bench.wait(async { tokio::time::sleep(Duration::from_millis(20)).await });
         let all = database.connections();

@@ -20,6 +20,8 @@ struct Shared {
     target: Mutex<SocketAddr>,
     /// The text in the statements of the transaction whose commit is to lose its answer.
     loses_commit_of: Mutex<Option<&'static str>>,
+    /// Whether no answer passes any more.
+    is_cut: AtomicBool,
 }
 
 impl Forwarder {
@@ -31,6 +33,7 @@ impl Forwarder {
         let shared = Arc::new(Shared {
             target: Mutex::new(target),
             loses_commit_of: Mutex::default(),
+            is_cut: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
         // It ends with the tests.
@@ -55,15 +58,20 @@ impl Forwarder {
         *lock(&self.shared.target) = target;
     }
 
-    /// Loses the answer to the next COMMIT of a PostgreSQL transaction with this text in a statement: the server
-    /// commits, and the connection breaks before the client receives the answer.
+    /// Loses the answer to the next COMMIT of a PostgreSQL transaction with this text in a statement, and all answers
+    /// after it, on every connection: the server commits, and the client can neither learn that nor ask again.
     pub fn lose_commit_of(&self, text: &'static str) {
         *lock(&self.shared.loses_commit_of) = Some(text);
     }
 
     /// Whether that commit has been sent.
     pub fn has_lost_the_commit(&self) -> bool {
-        lock(&self.shared.loses_commit_of).is_none()
+        self.shared.is_cut.load(Ordering::Acquire)
+    }
+
+    /// Lets answers pass again, on new connections.
+    pub fn restore(&self) {
+        self.shared.is_cut.store(false, Ordering::Release);
     }
 }
 
@@ -72,10 +80,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn connect(client: &TcpStream, server: &TcpStream, shared: &Arc<Shared>) {
-    let lost = Arc::new(AtomicBool::new(false));
     let mut conversation = Conversation {
         shared: Arc::clone(shared),
-        lost: Arc::clone(&lost),
         unread: Vec::new(),
         started: false,
         statements: BTreeMap::new(),
@@ -86,7 +92,10 @@ fn connect(client: &TcpStream, server: &TcpStream, shared: &Arc<Shared>) {
         true
     });
     // What arrives after the COMMIT is its answer: the client waits for each answer before it goes on.
-    spawn(server, client, move |_| !lost.load(Ordering::Acquire));
+    let shared = Arc::clone(shared);
+    spawn(server, client, move |_| {
+        !shared.is_cut.load(Ordering::Acquire)
+    });
 }
 
 /// Copies bytes from one end to the other while `goes_on` says so of them, and closes both at the end.
@@ -119,8 +128,6 @@ fn spawn(
 /// What a client says to PostgreSQL on one connection.
 struct Conversation {
     shared: Arc<Shared>,
-    /// Set once the answer to its COMMIT is to be lost.
-    lost: Arc<AtomicBool>,
     /// The beginning of a message.
     unread: Vec<u8>,
     /// Whether the first message, which has no type, has passed.
@@ -173,8 +180,8 @@ impl Conversation {
                 if first.starts_with(b"BEGIN") {
                     self.matches = false;
                 } else if first.starts_with(b"COMMIT") && self.matches {
-                    self.lost.store(true, Ordering::Release);
                     *lock(&self.shared.loses_commit_of) = None;
+                    self.shared.is_cut.store(true, Ordering::Release);
                 }
             }
             _ => {}

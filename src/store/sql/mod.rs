@@ -3,7 +3,6 @@
 
 mod idempotency;
 mod lists;
-mod maintenance;
 mod migrations;
 mod operations;
 mod pipeline;
@@ -11,7 +10,6 @@ mod server;
 
 pub(super) use idempotency::sql_idempotency;
 pub(super) use lists::sql_lists;
-pub(super) use maintenance::sql_maintenance;
 pub(super) use migrations::sql_migrations;
 pub(super) use operations::sql_operations;
 pub(super) use pipeline::sql_store;
@@ -48,8 +46,6 @@ pub(super) mod prelude {
     pub(in crate::store) use crate::store::idempotency::{IdempotencyKeys, StoredResponse};
     pub(in crate::store) use crate::store::idempotency_rows::KeptRow;
     pub(in crate::store) use crate::store::lists::{Cursor, Lists};
-    pub(in crate::store) use crate::store::maintenance::Repaired;
-    pub(in crate::store) use crate::store::maintenance_rows::{IdRow, LikesRow, restored_columns};
     pub(in crate::store) use crate::store::migrate::{
         LeaseLost, LeaseStatements, MigrationLease, Target, lost, migration_error,
     };
@@ -68,16 +64,14 @@ pub(super) mod prelude {
     };
     pub(in crate::store) use crate::store::read_models::{CountRow, StateRow};
     pub(in crate::store) use crate::store::rows::{
-        EventRow, LeaseRow, Param, QuarantinedRow, Query, TotalRow, id_text, lease_params,
+        EventRow, IdRow, LeaseRow, Param, QuarantinedRow, Query, TotalRow, id_text, lease_params,
         page_params, time_text, word,
     };
     pub(in crate::store) use crate::store::sql::{
-        sql_idempotency, sql_lists, sql_maintenance, sql_migrations, sql_operations, sql_server,
-        sql_store,
+        sql_idempotency, sql_lists, sql_migrations, sql_operations, sql_server, sql_store,
     };
     pub(in crate::store) use crate::store::statements::{COUNTED_EXACTLY, Statement, Statements};
     pub(in crate::store) use crate::store::{
-        Discrepancy, Finding, Maintenance, OldStore, Operations, QuarantinedEvent, Sample,
-        StoreFuture, StoreOptions, Subject,
+        OldStore, Operations, QuarantinedEvent, Sample, StoreFuture, StoreOptions,
     };
 }

@@ -68,49 +68,12 @@ macro_rules! sql_store {
                 Ok(rows.iter().map(|row| row.total).sum())
             }
 
-            async fn lock_counts_on(
-                &self,
-                connection: &mut $connection,
-                resources: &BTreeSet<Resource>,
-                now: DateTime<Utc>,
-            ) -> Result<BTreeMap<Resource, LikeCount>, StoreError> {
-                $crate::store::read_models::lock_counts(connection, resources, now).await
-            }
-
-            async fn write_states_on<'a>(
-                &self,
-                connection: &mut $connection,
-                states: impl Iterator<Item = (&'a Pair, &'a VersionedState)> + Send,
-            ) -> Result<usize, StoreError> {
-                $crate::store::read_models::write_states(connection, states).await
-            }
-
-            async fn write_counts_on(
-                &self,
-                connection: &mut $connection,
-                counts: &mut BTreeMap<Resource, LikeCount>,
-                changes: &BTreeMap<Resource, i64>,
-                now: DateTime<Utc>,
-            ) -> Result<Vec<Resource>, StoreError> {
-                $crate::store::read_models::write_counts(connection, counts, changes, now).await
-            }
-
             async fn states_on(
                 &self,
                 connection: &mut $connection,
                 pairs: &BTreeSet<Pair>,
             ) -> Result<BTreeMap<Pair, VersionedState>, StoreError> {
                 $crate::store::read_models::states(connection, pairs).await
-            }
-
-            async fn pairs_on(
-                connection: &mut $connection,
-                statement: &Statement,
-                pairs: &BTreeSet<Pair>,
-                resource_type: ResourceType,
-            ) -> Result<Vec<(Pair, VersionedState)>, StoreError> {
-                $crate::store::read_models::load_states(connection, statement, pairs, resource_type)
-                    .await
             }
 
             async fn quarantine_on(
@@ -135,7 +98,6 @@ macro_rules! sql_store {
         }
 
         sql_operations!($store, $connection, $begin);
-        sql_maintenance!($store, $connection, $begin);
         sql_lists!($store, $connection);
         sql_idempotency!($store, $connection, $begin);
 

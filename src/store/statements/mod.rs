@@ -7,13 +7,11 @@ use crate::domain::ResourceType;
 mod bounded;
 mod idempotency;
 mod lists;
-mod maintenance;
 mod operations;
 
 pub use bounded::Sample;
 pub(super) use idempotency::IdempotencyStatements;
 pub(super) use lists::ListsStatements;
-pub(super) use maintenance::MaintenanceStatements;
 pub(super) use operations::{COUNTED_EXACTLY, OperationsStatements};
 
 use crate::store::dialect::Column::{self, Number, Text, Word};
@@ -35,8 +33,6 @@ pub(super) struct Statements {
     pub(super) summary: Statement,
     /// Those of what operators see and do.
     pub(super) operations: OperationsStatements,
-    /// Those of audits, repairs and retention.
-    pub(super) maintenance: MaintenanceStatements,
     /// Those of requests that are done once.
     pub(super) idempotency: IdempotencyStatements,
     lists: Vec<ListsStatements>,
@@ -92,7 +88,6 @@ impl Statements {
             open_rows: total("'open'", &d.open_rows()),
             summary: total("status", "sync_events GROUP BY status"),
             operations: OperationsStatements::new(d),
-            maintenance: MaintenanceStatements::new(d),
             idempotency: IdempotencyStatements::new(d),
             lists: ResourceType::ALL
                 .into_iter()
