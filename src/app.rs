@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Context, Handler, Supervised};
 use actix_http::HttpService;
 use actix_server::{Server, ServerHandle};
 use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, fn_service, map_config};
@@ -15,19 +14,14 @@ use actix_web::dev::AppConfig;
 use actix_web::middleware::{Condition, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::web::{Data, PayloadConfig};
+use actor_kit::{Mailbox, Registry, Starter};
 use futures_util::future::LocalBoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::actors::job_runner::StopRunning;
-use crate::actors::kit::{
-    ActorStats, InjectPanic, Mailbox, Registry, Supervisor, SupervisorPolicy,
-};
-use crate::actors::nats_subscriber::StopPulling;
-use crate::actors::retry_scheduler::StopClaiming;
 use crate::actors::{
     BehaviorRecorder, CacheWriter, EventPublisher, HealthMonitor, IdempotencyKeeper, JobRunner,
-    NatsSubscriber, RetryScheduler, SyncPublisher,
+    NatsSubscriber, RESTARTS, RetryScheduler, SyncPublisher,
 };
 use crate::admin::{AdminService, Dependencies, Runner};
 use crate::cache::{Cache, CacheError, MemoryCache, RedisCache};
@@ -39,7 +33,8 @@ use crate::messages::Settle;
 use crate::nats::{Broker, NatsError};
 use crate::store::{self, Gate, Reader, Settled, Store, StoreError};
 use crate::telemetry::{
-    Dependency, DependencyFailed, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed,
+    ActorEvents, Dependency, DependencyFailed, ServiceStarted, ShutdownEnded, ShutdownStarted,
+    StartFailed,
 };
 use crate::web::auth::{Auth, AuthError};
 use crate::web::slow_clients::{HEAD_TIMEOUT, TimedStream};
@@ -109,7 +104,7 @@ impl App {
         let (store, starting) = open_store(&settings).await?;
         let cache = open_cache(&settings)?;
         let broker = open_broker(&settings).await?;
-        let registry = Registry::new(settings.stall_after);
+        let registry = Registry::new(settings.stall_after, ActorEvents);
         let connections = Connections {
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
@@ -466,70 +461,73 @@ struct Actors {
 
 impl Actors {
     fn start(settings: &Settings, connections: &Connections, registry: &Registry) -> Self {
-        let given_up = Arc::new(Notify::new());
         let starter = Starter {
-            policy: SupervisorPolicy::default(),
+            registry: registry.clone(),
+            policy: RESTARTS,
             capacity: settings.mailbox_capacity,
-            registry,
-            given_up: &given_up,
+            given_up: Arc::default(),
         };
         let store = || Arc::clone(&connections.store);
         let broker = connections.broker.as_ref();
         let reader = Reader::new(store(), settings.read_timeout);
-        let cache_writer = starter.start(CacheWriter::NAME, |stats| {
+        let cache_writer = starter.start(|context| {
             let cache = Arc::clone(&connections.cache);
-            CacheWriter::new(cache, reader.clone(), settings.cache, stats)
+            CacheWriter::new(cache, reader.clone(), settings.cache, context)
         });
-        let sync_publisher = starter.start(SyncPublisher::NAME, |stats| {
+        let sync_publisher = starter.start(|context| {
             let (cache_writer, broker) = (cache_writer.clone(), broker.cloned());
-            SyncPublisher::new(store(), cache_writer, broker, settings.sync, stats)
+            SyncPublisher::new(store(), cache_writer, broker, settings.sync, context)
         });
-        let recorder = starter.start(BehaviorRecorder::NAME, |stats| {
+        let recorder = starter.start(|context| {
             let sync_publisher = sync_publisher.clone();
-            BehaviorRecorder::new(store(), sync_publisher, settings.recorder, stats)
+            BehaviorRecorder::new(store(), sync_publisher, settings.recorder, context)
         });
         let keeper = settings.role.is_api().then(|| {
-            starter.start(IdempotencyKeeper::NAME, |stats| {
-                IdempotencyKeeper::new(store(), settings.keeper, stats)
-            })
+            starter.start(|context| IdempotencyKeeper::new(store(), settings.keeper, context))
         });
         let publisher = broker.filter(|_| settings.role.is_api()).map(|broker| {
-            starter.start(EventPublisher::NAME, |stats| {
-                EventPublisher::new(Arc::clone(broker), settings.publisher, stats)
+            starter.start(|context| {
+                EventPublisher::new(Arc::clone(broker), settings.publisher, context)
             })
         });
         let subscriber = broker.filter(|_| settings.role.is_worker()).map(|broker| {
-            starter.start(NatsSubscriber::NAME, |stats| {
+            starter.start(|context| {
                 NatsSubscriber::new(
                     Arc::clone(broker),
                     recorder.clone(),
                     cache_writer.clone(),
                     store(),
                     settings.subscriber,
-                    stats,
+                    context,
                 )
             })
         });
         let retry_scheduler = settings.role.is_worker().then(|| {
-            starter.start(RetryScheduler::NAME, |stats| {
+            starter.start(|context| {
                 let sync_publisher = sync_publisher.clone();
                 let cache_writer = cache_writer.clone();
-                RetryScheduler::new(store(), sync_publisher, cache_writer, settings.retry, stats)
+                RetryScheduler::new(
+                    store(),
+                    sync_publisher,
+                    cache_writer,
+                    settings.retry,
+                    context,
+                )
             })
         });
         let job_runner = settings.role.is_worker().then(|| {
-            starter.start(JobRunner::NAME, |stats| {
+            starter.start(|context| {
                 let runner = Runner::new(admin(settings, connections, &cache_writer));
-                JobRunner::new(runner, settings.upkeep.clone(), stats)
+                JobRunner::new(runner, settings.upkeep.clone(), context)
             })
         });
         let gone = Arc::new(DependenciesUnavailable::default());
-        let health_monitor = starter.start(HealthMonitor::NAME, |stats| {
+        let health_monitor = starter.start(|context| {
             HealthMonitor::new(
                 connections.probe(),
                 reader.clone(),
                 Arc::clone(&gone),
-                stats,
+                context,
             )
         });
         Self {
@@ -544,21 +542,20 @@ impl Actors {
             _health_monitor: health_monitor,
             gone,
             job_runner,
-            given_up,
+            given_up: starter.given_up,
         }
     }
 
     async fn drain(&self) {
         if let Some(job_runner) = &self.job_runner {
-            // One that has stopped already runs nothing any more.
-            let _ = job_runner.addr().send(StopRunning).await;
+            job_runner.stop().await;
         }
         if let Some(retry_scheduler) = &self.retry_scheduler {
-            retry_scheduler.addr().do_send(StopClaiming);
+            // Its claims may wait for the database; the sync publisher drains what they have sent.
+            drop(retry_scheduler.stop());
         }
         if let Some(subscriber) = &self.subscriber {
-            // One that has stopped already pulls nothing any more.
-            let _ = subscriber.addr().send(StopPulling).await;
+            subscriber.stop().await;
         }
         if let Some(publisher) = &self.publisher {
             publisher.gauge().idle().await;
@@ -579,29 +576,6 @@ impl Actors {
             + self.recorder.gauge().depth()
             + self.sync_publisher.gauge().depth()
             + self.cache_writer.gauge().depth()
-    }
-}
-
-/// Starts actors under supervisors, each with a mailbox, known to the registry.
-struct Starter<'a> {
-    policy: SupervisorPolicy,
-    capacity: usize,
-    registry: &'a Registry,
-    given_up: &'a Arc<Notify>,
-}
-
-impl Starter<'_> {
-    fn start<A>(&self, name: &'static str, build: impl FnOnce(Arc<ActorStats>) -> A) -> Mailbox<A>
-    where
-        A: Supervised + Actor<Context = Context<A>> + Handler<InjectPanic>,
-    {
-        let stats = self.registry.register(name);
-        let actor = build(Arc::clone(&stats));
-        let given_up = Arc::clone(self.given_up);
-        let addr = Supervisor::start(self.policy, Arc::clone(&stats), given_up, |_| actor);
-        let mailbox = Mailbox::new(name, addr, self.capacity);
-        stats.watch_mailbox(mailbox.gauge());
-        mailbox
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which of the dependencies that Likewise depends on answer.
+//! Probes the dependencies and decides whether likes can be accepted. The health monitor and `/readyz` call it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::nats::Broker;
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
 
-/// How long a dependency may take to answer before it counts as down.
+/// The time after which a silent dependency counts as down.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks the dependencies how they are.
+/// Probes the dependencies.
 #[derive(Clone)]
 pub struct Probe {
     /// The database.
@@ -27,17 +27,17 @@ pub struct Probe {
     pub broker: Option<Arc<Broker>>,
 }
 
-/// Why a dependency did not answer.
+/// The error of a failed probe.
 struct Failure {
-    /// In the dependency's own words, for the log.
+    /// The dependency's own error, for the log.
     cause: String,
-    /// In words that everybody may read: `/readyz` asks nobody who they are.
+    /// A public description: `/readyz` needs no authentication.
     public: String,
     is_news: bool,
 }
 
 impl Failure {
-    /// Logs an outage when it begins and when it ends. What others have logged before is no news.
+    /// Logs the beginning and the end of an outage, unless another caller has logged it.
     fn note(dependency: Dependency, doing: &'static str, failure: Option<&Self>) {
         match failure {
             None => DependencyWorked { dependency, doing }.emit(),
@@ -79,29 +79,29 @@ impl Failure {
     }
 }
 
-/// How one dependency is.
+/// The state of one dependency.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DependencyReport {
-    /// What it is, for people.
+    /// Its display name.
     pub kind: &'static str,
-    /// Whether it answers.
+    /// Returns whether it answers.
     pub state: DependencyState,
-    /// Why not, in words that everybody may read.
+    /// A public description of the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What an operator should know of it all the same.
+    /// A warning for operators.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub warnings: Vec<String>,
 }
 
-/// Whether a dependency answers.
+/// The result of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DependencyState {
-    /// It does.
+    /// The dependency answers.
     Up,
-    /// It does not.
+    /// The dependency does not answer.
     Down,
 }
 
@@ -140,18 +140,18 @@ impl DependencyReport {
 }
 
 impl DependencyReport {
-    /// Whether it answers.
+    /// Returns whether it answers.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.state == DependencyState::Up
     }
 }
 
-/// How each dependency that is configured is, by its name.
+/// The state of each configured dependency, by name.
 pub type DependencyReports = BTreeMap<&'static str, DependencyReport>;
 
 impl Probe {
-    /// As [`look`](Self::look), and asks the database whether acknowledged events are in quarantine.
+    /// Runs [`look`](Self::look), and checks whether acknowledged events are in quarantine.
     pub async fn report(&self) -> DependencyReports {
         let mut dependencies = self.look().await;
         if let Some(database) = dependencies.get_mut(Dependency::Database.as_str())
@@ -169,7 +169,7 @@ impl Probe {
         dependencies
     }
 
-    /// Asks all dependencies at once; takes two seconds at the most.
+    /// Probes all dependencies concurrently, within two seconds.
     pub async fn look(&self) -> DependencyReports {
         let (database, cache) = tokio::join!(
             tokio::time::timeout(PING_TIMEOUT, self.store.ping()),
@@ -209,8 +209,8 @@ impl Probe {
     }
 }
 
-/// Whether a like sent now can be made durable and will come to its end: by promise 6 one dependency may be gone,
-/// and one of broker and database must be there.
+/// Returns whether a like can become durable and complete: at most one dependency may be down, and broker or database must
+/// be up.
 #[must_use]
 pub fn can_accept(dependencies: &DependencyReports) -> bool {
     let up = |dependency: Dependency| {
@@ -223,14 +223,14 @@ pub fn can_accept(dependencies: &DependencyReports) -> bool {
     down.count() <= 1 && (up(Dependency::Broker) || up(Dependency::Database))
 }
 
-/// Which dependencies were gone when they were last looked at.
+/// The dependencies that were down at the last probe.
 #[derive(Debug, Default)]
 pub struct DependenciesUnavailable(AtomicU8);
 
 impl DependenciesUnavailable {
     const ALL: [Dependency; 3] = [Dependency::Database, Dependency::Cache, Dependency::Broker];
 
-    /// Takes note of a look.
+    /// Stores the result of a probe.
     pub fn note(&self, dependencies: &DependencyReports) {
         let mut gone = 0;
         for (bit, dependency) in Self::ALL.into_iter().enumerate() {
@@ -242,7 +242,7 @@ impl DependenciesUnavailable {
         self.0.store(gone, Ordering::Relaxed);
     }
 
-    /// Two dependencies that are gone, if there are two.
+    /// Returns two dependencies that are down, if there are two.
     #[must_use]
     pub fn two(&self) -> Option<(Dependency, Dependency)> {
         let gone = self.0.load(Ordering::Relaxed);
@@ -295,7 +295,7 @@ mod tests {
             gone.note(&all);
             assert_eq!(gone.two().is_none(), accepts, "{all:?}");
         }
-        // Without a broker, the database is the only place where a like can be kept.
+        // Without a broker, only the database can make a like durable.
         assert!(can_accept(&dependencies(&[
             (Dependency::Database, true),
             (Dependency::Cache, false)

@@ -1,7 +1,7 @@
-//! Likewise: an event-driven like service. The cache changes and the answer comes back at once; the
-//! event becomes durable; the database follows exactly; every step can be seen, retried and proven.
+//! Likewise: an event-driven like service. It answers a like from a cache, makes the event durable before it answers, and
+//! then updates the database, once per event.
 //!
-//! `docs/ARCHITECTURE.md` walks through the rooms.
+//! `docs/ARCHITECTURE.md` describes the rooms.
 
 pub mod actors;
 pub mod admin;

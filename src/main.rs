@@ -1,4 +1,4 @@
-//! Arguments in, exit code out.
+//! Parses the arguments, runs the subcommand and returns its exit code.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,7 @@
 //! The typed messages between actors, in the order of the flow.
 
-use crate::actors::kit::Request;
+use actor_kit::Request;
+
 use crate::domain::{
     Applied, BehaviorEvent, KeyedRequest, LedgerRow, Pair, Started, Version, VersionedState,
 };
@@ -44,6 +45,15 @@ pub struct Forget {
     pub pair: Pair,
     /// The event's version.
     pub version: Version,
+}
+
+impl From<&LedgerRow> for Forget {
+    fn from(row: &LedgerRow) -> Self {
+        Self {
+            pair: row.pair(),
+            version: row.version,
+        }
+    }
 }
 
 impl Request for Forget {
@@ -127,23 +137,26 @@ pub struct Record {
     pub events: Vec<BehaviorEvent>,
 }
 
-/// Why behaviors were not recorded. None of them is.
+/// Why one event was not recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotRecorded {
-    /// The database cannot take any now.
+    /// The database cannot store any event now.
     #[error("{0}")]
     Unavailable(String),
-    /// The database rejects one of these, and may take it another time.
+    /// The database rejects this event now, and may store it later.
     #[error("{0}")]
     Rejected(String),
-    /// The database can never store one of these.
+    /// The database can never store this event.
     #[error("{0}")]
     Refused(String),
+    /// The event's id belongs to a recorded event of other content, which stands.
+    #[error("its event id belongs to another event, which was recorded first and stands")]
+    Conflict,
 }
 
 impl Request for Record {
-    /// The positions of the events that are not recorded, because their id belongs to an event of other content.
-    type Reply = Result<Vec<usize>, NotRecorded>;
+    /// The events that are not recorded, by ascending position. All others are committed.
+    type Reply = Vec<(usize, NotRecorded)>;
 
     fn weight(&self) -> usize {
         self.events.len()

@@ -1,22 +1,20 @@
-//! Appends behaviors and their ledger rows, many in one transaction (group commit), answers whoever
-//! asked once they are committed, and hands the ledger rows to the sync publisher.
+//! Appends behaviors and their ledger rows, many in one transaction (group commit), answers each sender with the
+//! outcome of its events once they are committed, and hands the ledger rows to the sync publisher.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Context, Handler};
+use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope, Mailbox};
 
-use super::failures::bisect;
-use super::kit::{ActorStats, Batcher, Envelope, Mailbox, spawn_batch, supervise_batching};
+use super::failures::{bisect, database_failed, database_worked};
 use super::sync_publisher::SyncPublisher;
 use crate::config::RecorderOptions;
 use crate::domain::{BehaviorEvent, FailureKind, LedgerRow};
 use crate::messages::{NotRecorded, Record, Sync};
-use crate::store::{Lease, Store};
-use crate::telemetry::{BatchRecorded, Dependency, DependencyFailed, DependencyWorked, RowsLeft};
+use crate::store::{Lease, Recorded, Store, StoreError};
+use crate::telemetry::{BatchRecorded, RowsLeft};
 
-/// What the log calls recording.
+/// The action's name in logs.
 const RECORDING: &str = "recording behaviors";
 
 /// How long recorded rows wait for room in the sync publisher's mailbox.
@@ -24,127 +22,104 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The actor.
 pub struct BehaviorRecorder {
-    recording: Recording,
-    batcher: Batcher<Envelope<Record>>,
-}
-
-impl BehaviorRecorder {
-    /// Its name in the registry.
-    pub const NAME: &'static str = "behavior_recorder";
-
-    /// A recorder that hands on to this sync publisher.
-    #[must_use]
-    pub fn new(
-        store: Arc<Store>,
-        sync_publisher: Mailbox<SyncPublisher>,
-        options: RecorderOptions,
-        stats: Arc<ActorStats>,
-    ) -> Self {
-        Self {
-            recording: Recording {
-                store,
-                sync_publisher,
-                options,
-                stats,
-            },
-            batcher: Batcher::new(options.largest_batch, options.lanes),
-        }
-    }
-
-    fn flush(&mut self, context: &mut Context<Self>) {
-        while let Some((batch, lane)) = self.batcher.next_batch() {
-            let recording = self.recording.clone();
-            spawn_batch(context, &self.recording.stats, lane, async move {
-                recording.record(batch).await;
-            });
-        }
-    }
-}
-
-supervise_batching!(BehaviorRecorder);
-
-impl Handler<Envelope<Record>> for BehaviorRecorder {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Record>, context: &mut Self::Context) {
-        self.batcher.push(envelope);
-        self.flush(context);
-    }
-}
-
-/// What the recorder does with a batch, without actix.
-#[derive(Clone)]
-struct Recording {
     store: Arc<Store>,
     sync_publisher: Mailbox<SyncPublisher>,
     options: RecorderOptions,
-    stats: Arc<ActorStats>,
+    context: Context<Self>,
 }
 
-impl Recording {
-    async fn record(&self, batch: Vec<Envelope<Record>>) {
-        let outcome = bisect(&batch, async |part: &[Envelope<Record>]| {
-            let events: Vec<&BehaviorEvent> = part
-                .iter()
-                .flat_map(|envelope| &envelope.body.events)
-                .collect();
-            let started = Instant::now();
-            let lease = Lease {
-                now: self.store.now(),
-                duration: self.options.lease,
-                max_retries: self.options.max_retries,
-            };
-            let recorded = self.store.record(&events, lease).await?;
-            self.stats.progress(events.len());
-            DependencyWorked {
-                dependency: Dependency::Database,
-                doing: RECORDING,
-            }
-            .emit();
-            BatchRecorded {
-                behaviors: events.len(),
-                took: started.elapsed(),
-            }
-            .emit();
-            Ok(recorded)
+impl Actor for BehaviorRecorder {
+    const NAME: &'static str = "behavior_recorder";
+}
+
+impl BatchActor<Record> for BehaviorRecorder {
+    type Item = Envelope<Record>;
+
+    fn limits(&self) -> BatchLimits {
+        BatchLimits {
+            largest: self.options.largest_batch,
+            lanes: self.options.lanes,
+        }
+    }
+
+    async fn run(self: Arc<Self>, batch: Vec<Envelope<Record>>) {
+        let events: Vec<&BehaviorEvent> = batch
+            .iter()
+            .flat_map(|envelope| &envelope.body.events)
+            .collect();
+        let outcome = bisect(&events, async |part: &[&BehaviorEvent]| {
+            self.record(part).await
         })
         .await;
 
-        let mut answers = vec![Ok(Vec::new()); batch.len()];
-        for (part, error) in outcome.failed {
-            self.stats.failed(&error);
-            if error.is_news() {
-                DependencyFailed {
-                    dependency: Dependency::Database,
-                    doing: RECORDING,
-                    error: &error,
-                }
-                .emit();
-            }
+        let mut failures = Vec::new();
+        for (part, error) in &outcome.failed {
+            database_failed(&self.context, RECORDING, error);
             let reason = error.to_string();
-            answers[part].fill(Err(match error.kind() {
+            let failure = match error.kind() {
                 FailureKind::Infrastructure => NotRecorded::Unavailable(reason),
                 FailureKind::Rejected => NotRecorded::Rejected(reason),
                 FailureKind::Invalid => NotRecorded::Refused(reason),
-            }));
+            };
+            failures.extend(part.clone().map(|place| (place, failure.clone())));
         }
         for (part, recorded) in &outcome.done {
-            note_conflicts(&mut answers, &batch, part.clone(), &recorded.conflicts);
+            let places = recorded.conflicts.iter().map(|place| part.start + place);
+            failures.extend(places.map(|place| (place, NotRecorded::Conflict)));
         }
-        // Whoever asked is answered at once; the room is kept until the rows are handed on, so that a
-        // sync publisher that cannot keep up slows down what comes in.
-        let mut rooms = Vec::with_capacity(batch.len());
+        let lengths = batch.iter().map(|envelope| envelope.body.events.len());
+        let answers = by_message(lengths, failures);
+        // Senders are answered at once. The permits are kept until the rows are handed on, so that a sync publisher
+        // that cannot keep up slows down the intake.
+        let mut permits = Vec::with_capacity(batch.len());
         for (envelope, answer) in batch.into_iter().zip(answers) {
             envelope.reply.send(answer);
-            rooms.push(envelope.room);
+            permits.push(envelope.permit);
         }
         for (_, recorded) in outcome.done {
             self.hand_on(recorded.rows).await;
         }
     }
+}
 
-    /// What the sync publisher has no room for after a while stays in the ledger, where the retry
-    /// scheduler finds it once the lease has run out.
+impl BehaviorRecorder {
+    /// Returns a recorder that hands ledger rows to this sync publisher.
+    #[must_use]
+    pub fn new(
+        store: Arc<Store>,
+        sync_publisher: Mailbox<SyncPublisher>,
+        options: RecorderOptions,
+        context: Context<Self>,
+    ) -> Self {
+        Self {
+            store,
+            sync_publisher,
+            options,
+            context,
+        }
+    }
+
+    /// Records events in one transaction.
+    async fn record(&self, events: &[&BehaviorEvent]) -> Result<Recorded, StoreError> {
+        let started = Instant::now();
+        let lease = Lease {
+            now: self.store.now(),
+            duration: self.options.lease,
+            max_retries: self.options.max_retries,
+        };
+        let recorded = self.store.record(events, lease).await?;
+        self.context.progress(events.len());
+        database_worked(RECORDING);
+        BatchRecorded {
+            behaviors: events.len(),
+            took: started.elapsed(),
+        }
+        .emit();
+        Ok(recorded)
+    }
+
+    /// Hands rows to the sync publisher. Rows that find no room in time stay in the ledger, and the retry scheduler
+    /// claims them once their lease expires.
     async fn hand_on(&self, rows: Vec<LedgerRow>) {
         if rows.is_empty() {
             return;
@@ -157,23 +132,44 @@ impl Recording {
     }
 }
 
-/// Notes conflicts of a part of the batch, which are counted through its events, in the answers to those who
-/// sent them.
-fn note_conflicts(
-    answers: &mut [Result<Vec<usize>, NotRecorded>],
-    batch: &[Envelope<Record>],
-    part: Range<usize>,
-    conflicts: &[usize],
-) {
-    let mut conflicts = conflicts.iter().copied().peekable();
+/// Splits the failures of a batch, by their positions in it, into those of each message, by their positions in that.
+fn by_message(
+    lengths: impl Iterator<Item = usize>,
+    mut failures: Vec<(usize, NotRecorded)>,
+) -> Vec<Vec<(usize, NotRecorded)>> {
+    failures.sort_by_key(|(place, _)| *place);
+    let mut failures = failures.into_iter().peekable();
     let mut first = 0;
-    for envelope in part {
-        let end = first + batch[envelope].body.events.len();
-        while let Some(place) = conflicts.next_if(|place| *place < end) {
-            if let Ok(answer) = &mut answers[envelope] {
-                answer.push(place - first);
+    lengths
+        .map(|length| {
+            let end = first + length;
+            let mut of_message = Vec::new();
+            while let Some((place, failure)) = failures.next_if(|(place, _)| *place < end) {
+                of_message.push((place - first, failure));
             }
-        }
-        first = end;
+            first = end;
+            of_message
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_message_gets_the_failures_of_its_events() {
+        let refused = || NotRecorded::Refused("too long".into());
+        let failures = vec![
+            (5, refused()),
+            (0, NotRecorded::Conflict),
+            (3, NotRecorded::Conflict),
+        ];
+        let expected = [
+            vec![(0, NotRecorded::Conflict)],
+            vec![],
+            vec![(1, NotRecorded::Conflict), (3, refused())],
+        ];
+        assert_eq!(by_message([2, 0, 4].into_iter(), failures), expected);
     }
 }

@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use actix::{AsyncContext, Context, Handler};
+use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope, Schedule};
 use futures_util::future::join_all;
 
-use super::kit::{ActorStats, Batcher, Envelope, spawn_batch, spawn_work, supervise_batching};
 use crate::config::PublisherOptions;
 use crate::messages::{NotPublished, Publish};
 use crate::nats::{Broker, NatsError, publish_error};
@@ -14,72 +13,48 @@ use crate::telemetry::BatchPublished;
 
 /// The actor.
 pub struct EventPublisher {
-    publishing: Publishing,
-    batcher: Batcher<Envelope<Publish>>,
-    options: PublisherOptions,
-}
-
-impl EventPublisher {
-    /// Its name in the registry.
-    pub const NAME: &'static str = "event_publisher";
-
-    /// A publisher to this broker.
-    #[must_use]
-    pub fn new(broker: Arc<Broker>, options: PublisherOptions, stats: Arc<ActorStats>) -> Self {
-        let watched = Arc::downgrade(&broker);
-        stats.set_details(move || {
-            let broker = watched.upgrade();
-            serde_json::json!({
-                "connected": broker.as_ref().is_some_and(|broker| broker.is_connected()),
-                "ready": broker.as_ref().is_some_and(|broker| broker.is_ready()),
-                "stream_differences": broker.as_ref().map(|broker| broker.differences()),
-            })
-        });
-        Self {
-            publishing: Publishing { broker, stats },
-            batcher: Batcher::new(options.largest_batch, options.lanes),
-            options,
-        }
-    }
-
-    fn schedule(&mut self, context: &mut Context<Self>) {
-        context.run_interval(self.options.check_every, |actor, _| {
-            let publishing = actor.publishing.clone();
-            let stats = Arc::clone(&actor.publishing.stats);
-            spawn_work(stats, async move { publishing.check().await });
-        });
-    }
-
-    fn flush(&mut self, context: &mut Context<Self>) {
-        while let Some((batch, lane)) = self.batcher.next_batch() {
-            let publishing = self.publishing.clone();
-            spawn_batch(context, &self.publishing.stats, lane, async move {
-                publishing.publish(batch).await;
-            });
-        }
-    }
-}
-
-supervise_batching!(EventPublisher, started: schedule);
-
-impl Handler<Envelope<Publish>> for EventPublisher {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Publish>, context: &mut Self::Context) {
-        self.batcher.push(envelope);
-        self.flush(context);
-    }
-}
-
-/// What the publisher does with a batch, without actix.
-#[derive(Clone)]
-struct Publishing {
     broker: Arc<Broker>,
-    stats: Arc<ActorStats>,
+    options: PublisherOptions,
+    context: Context<Self>,
 }
 
-impl Publishing {
-    async fn publish(&self, batch: Vec<Envelope<Publish>>) {
+impl Actor for EventPublisher {
+    const NAME: &'static str = "event_publisher";
+
+    fn details(&self) -> serde_json::Value {
+        serde_json::json!({
+            "connected": self.broker.is_connected(),
+            "ready": self.broker.is_ready(),
+            "stream_differences": self.broker.differences(),
+        })
+    }
+
+    fn schedule(&self) -> Option<Schedule> {
+        Some(Schedule {
+            every: self.options.check_every,
+            at_once: false,
+        })
+    }
+
+    /// Checks the stream when that is due. The broker logs the result.
+    async fn tick(self: Arc<Self>) {
+        if let Err(error) = self.broker.check_if_due().await {
+            self.context.failed(&error);
+        }
+    }
+}
+
+impl BatchActor<Publish> for EventPublisher {
+    type Item = Envelope<Publish>;
+
+    fn limits(&self) -> BatchLimits {
+        BatchLimits {
+            largest: self.options.largest_batch,
+            lanes: self.options.lanes,
+        }
+    }
+
+    async fn run(self: Arc<Self>, batch: Vec<Envelope<Publish>>) {
         let mut acknowledged = Vec::with_capacity(batch.len());
         for envelope in &batch {
             acknowledged.push(self.send(envelope).await);
@@ -105,7 +80,7 @@ impl Publishing {
                 }
             });
         }
-        self.stats.progress(published);
+        self.context.progress(published);
         BatchPublished { events: published }.emit();
         if published > 0 {
             self.broker.publish_succeeded();
@@ -113,7 +88,23 @@ impl Publishing {
         if let Some(error) = failed
             && self.broker.publish_failed(&error)
         {
-            self.stats.failed(&error);
+            self.context.failed(&error);
+        }
+    }
+}
+
+impl EventPublisher {
+    /// Returns a publisher to this broker.
+    #[must_use]
+    pub const fn new(
+        broker: Arc<Broker>,
+        options: PublisherOptions,
+        context: Context<Self>,
+    ) -> Self {
+        Self {
+            broker,
+            options,
+            context,
         }
     }
 
@@ -129,12 +120,5 @@ impl Publishing {
             ));
         }
         self.broker.publish(&envelope.body.event).await
-    }
-
-    /// Checks the stream when that is due. The broker logs what it finds.
-    async fn check(&self) {
-        if let Err(error) = self.broker.check_if_due().await {
-            self.stats.failed(&error);
-        }
     }
 }

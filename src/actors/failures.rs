@@ -1,9 +1,38 @@
-//! One bad row must not take its neighbours with it.
+//! Failures of the database: reports of them, and the bisection that isolates a bad row of a batch.
 
 use std::ops::Range;
 
+use actor_kit::{Actor, Context};
+
 use crate::domain::Bisection;
 use crate::store::StoreError;
+use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
+
+/// Counts an error of the database, and logs it once per outage.
+pub(super) fn database_failed<A: Actor>(
+    context: &Context<A>,
+    doing: &'static str,
+    error: &StoreError,
+) {
+    context.failed(error);
+    if error.is_news() {
+        DependencyFailed {
+            dependency: Dependency::Database,
+            doing,
+            error,
+        }
+        .emit();
+    }
+}
+
+/// Notes that the database works again, if it did not.
+pub(super) fn database_worked(doing: &'static str) {
+    DependencyWorked {
+        dependency: Dependency::Database,
+        doing,
+    }
+    .emit();
+}
 
 /// What became of a batch that was split until what the database refuses stood alone.
 pub(super) struct Bisected<R> {

@@ -1,132 +1,80 @@
-//! Claims ledger rows that are due: failed ones whose back-off is over, and abandoned ones whose lease
-//! has run out. Hands them to the sync publisher.
+//! Claims ledger rows that are due: failed ones whose back-off is over, and abandoned ones whose lease has expired.
+//! Hands them to the sync publisher.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use actix::{Actor, AsyncContext, Context, Handler, Supervised};
+use actor_kit::{Actor, Answer, Context, Mailbox, Schedule};
 use futures_util::FutureExt;
 
 use super::cache_writer::{CacheWriter, revert};
-use super::kit::{ActorStats, Answer, InjectPanic, Mailbox, Turn, spawn_work};
+use super::failures::{database_failed, database_worked};
 use super::sync_publisher::SyncPublisher;
 use crate::config::RetryOptions;
 use crate::domain::LedgerRow;
 use crate::messages::Sync;
 use crate::store::{Claimed, Lease, Store};
-use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked, RowsClaimed};
+use crate::telemetry::RowsClaimed;
 
-/// What the log calls a claim.
+/// The action's name in logs.
 const CLAIMING: &str = "claiming due ledger rows";
 
 /// The actor.
 pub struct RetryScheduler {
-    round: Arc<Round>,
-}
-
-impl RetryScheduler {
-    /// Its name in the registry.
-    pub const NAME: &'static str = "retry_scheduler";
-
-    /// A scheduler that hands on to this sync publisher, and takes dead events back through this cache
-    /// writer.
-    #[must_use]
-    pub fn new(
-        store: Arc<Store>,
-        sync_publisher: Mailbox<SyncPublisher>,
-        cache_writer: Mailbox<CacheWriter>,
-        options: RetryOptions,
-        stats: Arc<ActorStats>,
-    ) -> Self {
-        let round = Arc::new(Round {
-            store,
-            sync_publisher,
-            cache_writer,
-            options,
-            stats,
-            turn: Turn::default(),
-            stopped: AtomicBool::new(false),
-            rounds: AtomicU64::new(0),
-        });
-        let watched = Arc::downgrade(&round);
-        round.stats.set_details(move || {
-            let rounds = watched
-                .upgrade()
-                .map_or(0, |round| round.rounds.load(Ordering::Relaxed));
-            serde_json::json!({
-                "interval_ms": options.interval.as_millis() as u64,
-                "rounds": rounds,
-            })
-        });
-        Self { round }
-    }
-
-    fn tick(&self) {
-        // One round at a time: while the last one still waits for the database, this tick is skipped.
-        if self.round.stopped.load(Ordering::Relaxed) {
-            return;
-        }
-        let Some(turn) = self.round.turn.take() else {
-            return;
-        };
-        let round = Arc::clone(&self.round);
-        spawn_work(Arc::clone(&self.round.stats), async move {
-            let _turn = turn;
-            round.claim().await;
-        });
-    }
-}
-
-impl Actor for RetryScheduler {
-    type Context = Context<Self>;
-
-    // Called at the start and after every restart, so that the schedule survives panics.
-    fn started(&mut self, context: &mut Self::Context) {
-        context.run_interval(self.round.options.interval, |actor, _| actor.tick());
-    }
-}
-
-impl Supervised for RetryScheduler {}
-
-impl Handler<InjectPanic> for RetryScheduler {
-    type Result = ();
-
-    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
-        panic!("provoked by fault injection");
-    }
-}
-
-/// Ends the schedule: no further claims. Sent at shutdown, before the mailboxes are drained.
-#[derive(Debug)]
-pub struct StopClaiming;
-
-impl actix::Message for StopClaiming {
-    type Result = ();
-}
-
-impl Handler<StopClaiming> for RetryScheduler {
-    type Result = ();
-
-    fn handle(&mut self, _: StopClaiming, _: &mut Self::Context) {
-        self.round.stopped.store(true, Ordering::Relaxed);
-    }
-}
-
-/// What the scheduler does at each tick, without actix.
-struct Round {
     store: Arc<Store>,
     sync_publisher: Mailbox<SyncPublisher>,
     cache_writer: Mailbox<CacheWriter>,
     options: RetryOptions,
-    stats: Arc<ActorStats>,
-    turn: Turn,
-    stopped: AtomicBool,
     rounds: AtomicU64,
+    context: Context<Self>,
 }
 
-impl Round {
-    /// Claims until nothing is due or the sync publisher has no room. The room is taken before the
-    /// claim, so that no row is held under a lease that nobody works on.
+impl Actor for RetryScheduler {
+    const NAME: &'static str = "retry_scheduler";
+
+    fn details(&self) -> serde_json::Value {
+        serde_json::json!({
+            "interval_ms": self.options.interval.as_millis() as u64,
+            "rounds": self.rounds.load(Ordering::Relaxed),
+        })
+    }
+
+    fn schedule(&self) -> Option<Schedule> {
+        Some(Schedule {
+            every: self.options.interval,
+            at_once: false,
+        })
+    }
+
+    async fn tick(self: Arc<Self>) {
+        self.claim().await;
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl RetryScheduler {
+    /// Returns a scheduler that hands rows to this sync publisher, and reverts dead events through this cache
+    /// writer.
+    #[must_use]
+    pub const fn new(
+        store: Arc<Store>,
+        sync_publisher: Mailbox<SyncPublisher>,
+        cache_writer: Mailbox<CacheWriter>,
+        options: RetryOptions,
+        context: Context<Self>,
+    ) -> Self {
+        Self {
+            store,
+            sync_publisher,
+            cache_writer,
+            options,
+            rounds: AtomicU64::new(0),
+            context,
+        }
+    }
+
+    /// Claims until nothing is due or the sync publisher has no room. The room is reserved before the claim, so
+    /// that each claimed row is worked on during its lease.
     async fn claim(self: &Arc<Self>) {
         loop {
             let Ok(slot) = self.sync_publisher.reserve(self.options.largest_claim) else {
@@ -141,29 +89,17 @@ impl Round {
             let claimed = match self.store.claim(lease, self.options.largest_claim).await {
                 Ok(claimed) => claimed,
                 Err(error) => {
-                    self.stats.failed(&error);
-                    if error.is_news() {
-                        DependencyFailed {
-                            dependency: Dependency::Database,
-                            doing: CLAIMING,
-                            error: &error,
-                        }
-                        .emit();
-                    }
+                    database_failed(&self.context, CLAIMING, &error);
                     break;
                 }
             };
-            DependencyWorked {
-                dependency: Dependency::Database,
-                doing: CLAIMING,
-            }
-            .emit();
+            database_worked(CLAIMING);
             let Claimed { rows, dead } = claimed;
             let taken = rows.len() + dead.len();
             if taken == 0 {
                 break;
             }
-            self.stats.progress(taken);
+            self.context.progress(taken);
             RowsClaimed {
                 rows: rows.len(),
                 dead: dead.len(),
@@ -177,19 +113,18 @@ impl Round {
             let synced = slot.ask(Sync { rows: rows.clone() });
             let holding = Arc::clone(self).hold(rows, synced, lease);
             if !full {
-                spawn_work(Arc::clone(&self.stats), holding.map(drop));
+                self.context.spawn(holding.map(drop));
                 break;
             }
-            if !holding.await || self.stopped.load(Ordering::Relaxed) {
+            if !holding.await || self.context.is_stopping() {
                 break;
             }
         }
-        self.rounds.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Renews the lease on claimed rows until the sync publisher is done with them, so that only a worker
-    /// that died or hangs loses them: an attempt may have to wait for its turn, and for locks. Answers whether
-    /// the sync publisher has answered.
+    /// Renews the lease on claimed rows until the sync publisher answers, so that only a worker that died or hangs
+    /// loses them: an attempt may have to wait for a lane, and for locks. Returns whether the sync publisher has
+    /// answered.
     async fn hold(
         self: Arc<Self>,
         rows: Vec<LedgerRow>,
@@ -209,7 +144,7 @@ impl Round {
             wait = match self.store.renew(&rows, lease).await {
                 Ok(()) => claimed.renew_every(),
                 Err(error) => {
-                    self.stats.failed(&error);
+                    self.context.failed(&error);
                     claimed.renew_every() / 5
                 }
             };

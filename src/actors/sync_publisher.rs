@@ -6,21 +6,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Context, Handler};
+use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope, Mailbox};
 
 use super::cache_writer::{CacheWriter, revert};
-use super::failures::bisect;
-use super::kit::{
-    ActorStats, Batcher, Envelope, Mailbox, spawn_batch, spawn_work, supervise_batching,
-};
+use super::failures::{bisect, database_failed, database_worked};
 use crate::config::SyncOptions;
 use crate::domain::{Backoff, FailureKind, LedgerRow, Pair, Verdict};
 use crate::messages::{Settle, Sync};
 use crate::nats::Broker;
 use crate::store::{FailedAttempt, Found, Settled, Store, StoreError};
-use crate::telemetry::{
-    AttemptsFailed, BatchSynced, Dependency, DependencyFailed, DependencyWorked,
-};
+use crate::telemetry::{AttemptsFailed, BatchSynced, Dependency, DependencyFailed};
 
 /// What the log calls it.
 const WRITING_DOWN: &str = "writing down failed attempts";
@@ -36,90 +31,33 @@ const TRY_AGAIN: Backoff = Backoff {
 
 /// The actor.
 pub struct SyncPublisher {
-    syncing: Syncing,
-    batcher: Batcher<Envelope<Sync>>,
-}
-
-impl SyncPublisher {
-    /// Its name in the registry.
-    pub const NAME: &'static str = "sync_publisher";
-
-    /// A sync publisher that settles through this cache writer, and announces through this broker.
-    #[must_use]
-    pub fn new(
-        store: Arc<Store>,
-        cache_writer: Mailbox<CacheWriter>,
-        broker: Option<Arc<Broker>>,
-        options: SyncOptions,
-        stats: Arc<ActorStats>,
-    ) -> Self {
-        Self {
-            syncing: Syncing {
-                store,
-                cache_writer,
-                broker,
-                options,
-                stats,
-            },
-            batcher: Batcher::new(options.largest_batch, options.lanes),
-        }
-    }
-
-    fn flush(&mut self, context: &mut Context<Self>) {
-        while let Some((batch, lane)) = self.batcher.next_batch() {
-            let syncing = self.syncing.clone();
-            spawn_batch(context, &self.syncing.stats, lane, async move {
-                syncing.sync(batch).await;
-            });
-        }
-    }
-}
-
-supervise_batching!(SyncPublisher);
-
-impl Handler<Envelope<Sync>> for SyncPublisher {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Sync>, context: &mut Self::Context) {
-        self.batcher.push(envelope);
-        self.flush(context);
-    }
-}
-
-/// What the sync publisher does with a batch, without actix.
-#[derive(Clone)]
-struct Syncing {
     store: Arc<Store>,
     cache_writer: Mailbox<CacheWriter>,
     broker: Option<Arc<Broker>>,
     options: SyncOptions,
-    stats: Arc<ActorStats>,
+    context: Context<Self>,
 }
 
-impl Syncing {
-    async fn sync(&self, mut batch: Vec<Envelope<Sync>>) {
+impl Actor for SyncPublisher {
+    const NAME: &'static str = "sync_publisher";
+}
+
+impl BatchActor<Sync> for SyncPublisher {
+    type Item = Envelope<Sync>;
+
+    fn limits(&self) -> BatchLimits {
+        BatchLimits {
+            largest: self.options.largest_batch,
+            lanes: self.options.lanes,
+        }
+    }
+
+    async fn run(self: Arc<Self>, mut batch: Vec<Envelope<Sync>>) {
         let rows: Vec<LedgerRow> = batch
             .iter_mut()
             .flat_map(|envelope| std::mem::take(&mut envelope.body.rows))
             .collect();
-        let outcome = bisect(&rows, async |part: &[LedgerRow]| {
-            let started = Instant::now();
-            let settled = self.store.sync(part, self.store.now()).await?;
-            self.stats.progress(part.len());
-            DependencyWorked {
-                dependency: Dependency::Database,
-                doing: AttemptsFailed::SYNCING,
-            }
-            .emit();
-            BatchSynced {
-                rows: part.len(),
-                counts_changed: settled.changed.len(),
-                took: started.elapsed(),
-            }
-            .emit();
-            Ok(settled)
-        })
-        .await;
+        let outcome = bisect(&rows, async |part: &[LedgerRow]| self.sync(part).await).await;
 
         // One cause is written down in one transaction, and is one line of the log.
         let mut causes: BTreeMap<String, (StoreError, Vec<LedgerRow>)> = BTreeMap::new();
@@ -135,14 +73,49 @@ impl Syncing {
         }
         // Beside the next batch, for it may take as long as the database is away. Until then whoever has
         // claimed the rows renews their lease.
-        let failing = self.clone();
-        spawn_work(Arc::clone(&self.stats), async move {
+        let failing = Arc::clone(&self);
+        self.context.spawn(async move {
             for (error, failed) in causes.values() {
                 failing.fail(failed, error).await;
             }
             answer(batch);
         });
         self.tell(outcome.done).await;
+    }
+}
+
+impl SyncPublisher {
+    /// Returns a sync publisher that settles through this cache writer, and announces through this broker.
+    #[must_use]
+    pub fn new(
+        store: Arc<Store>,
+        cache_writer: Mailbox<CacheWriter>,
+        broker: Option<Arc<Broker>>,
+        options: SyncOptions,
+        context: Context<Self>,
+    ) -> Self {
+        Self {
+            store,
+            cache_writer,
+            broker,
+            options,
+            context,
+        }
+    }
+
+    /// Syncs rows in one transaction.
+    async fn sync(&self, rows: &[LedgerRow]) -> Result<Settled, StoreError> {
+        let started = Instant::now();
+        let settled = self.store.sync(rows, self.store.now()).await?;
+        self.context.progress(rows.len());
+        database_worked(AttemptsFailed::SYNCING);
+        BatchSynced {
+            rows: rows.len(),
+            counts_changed: settled.changed.len(),
+            took: started.elapsed(),
+        }
+        .emit();
+        Ok(settled)
     }
 
     /// Tells cache and listeners what was committed.
@@ -199,7 +172,7 @@ impl Syncing {
                 error: error.to_string(),
             })
             .collect();
-        self.stats.failed(error);
+        self.context.failed(error);
         if let Some(first) = attempts.first() {
             AttemptsFailed {
                 first: first.row.event_id,
@@ -249,23 +222,12 @@ impl Syncing {
         loop {
             let error = match call().await {
                 Ok(done) => {
-                    DependencyWorked {
-                        dependency: Dependency::Database,
-                        doing,
-                    }
-                    .emit();
+                    database_worked(doing);
                     return Some(done);
                 }
                 Err(error) => error,
             };
-            if error.is_news() {
-                DependencyFailed {
-                    dependency: Dependency::Database,
-                    doing,
-                    error: &error,
-                }
-                .emit();
-            }
+            database_failed(&self.context, doing, &error);
             if error.kind() != FailureKind::Infrastructure {
                 return None;
             }

@@ -26,8 +26,9 @@ pub use report::{AuditReport, Example, Tally};
 pub use runner::{JobExit, Runner};
 pub use timeline::{Moment, ReadModel, Shows, Timeline};
 
+use actor_kit::Mailbox;
+
 use crate::actors::cache_writer::{CacheWriter, revert};
-use crate::actors::kit::Mailbox;
 use crate::cache::{Cache, CacheError};
 use crate::config::PruneOptions;
 use crate::domain::LedgerRow;

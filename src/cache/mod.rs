@@ -1,6 +1,5 @@
-//! The cache: what answers at once. One newest-wins rule ([`Entry`](crate::domain::Entry)), whatever
-//! holds the entries. The cache writer is the only caller of what changes it; readers call
-//! [`Cache::read`].
+//! The cache answers requests immediately. Every implementation follows one newest-wins rule
+//! ([`Entry`](crate::domain::Entry)). Only the cache writer changes the cache; readers call [`Cache::read`].
 
 mod memory;
 mod redis;
@@ -17,41 +16,41 @@ use crate::domain::{
     Applied, EntryView, LikeCount, Pair, Reading, Resource, UserId, Version, VersionedState,
 };
 
-/// What every method of [`Cache`] answers with.
+/// The result of every method of [`Cache`].
 pub type CacheFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, CacheError>> + Send + 'a>>;
 
-/// Why the cache did not do what it was asked.
+/// A failed call of the cache.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CacheError {
-    /// It could not be reached, or did not answer in time.
+    /// The cache is unreachable or did not answer in time.
     #[error("the cache cannot be reached: {0}")]
     Unavailable(String),
-    /// It accepts no writes: it is a replica now.
+    /// The cache refuses writes, for example as a replica.
     #[error("the cache is read-only: {0}")]
     ReadOnly(String),
-    /// It could not be reached before, and has not been heard of since.
+    /// An earlier call found the cache unreachable, and it has not answered since.
     #[error("the cache is away")]
     Away,
 }
 
-/// Names one life of an entry: see [`Entry::fill`](crate::domain::Entry::fill).
+/// The name of one lifetime of an entry: see [`Entry::fill`](crate::domain::Entry::fill).
 pub type Incarnation = u64;
 
-/// What the database holds of one resource after a commit.
+/// The database's state of one resource after a commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settlement {
-    /// The states of the pairs that the commit touched.
+    /// The states of the commit's pairs.
     pub marks: BTreeMap<UserId, VersionedState>,
     /// The like count.
     pub count: Option<LikeCount>,
 }
 
-/// What a reader found in the database for a pair that the cache could not tell of.
+/// The database's state of a pair that the cache lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Filling {
     /// The pair.
     pub pair: Pair,
-    /// The life of the entry that was found wanting, before the database was read.
+    /// The incarnation of the incomplete entry, read before the query.
     pub incarnation: Incarnation,
     /// The pair's state in the database.
     pub mark: VersionedState,
@@ -59,57 +58,56 @@ pub struct Filling {
     pub count: LikeCount,
 }
 
-/// Some of the resources that have an entry.
+/// One page of the resources that have an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scanned {
-    /// They; one may come more than once.
+    /// The resources; duplicates are possible.
     pub resources: Vec<Resource>,
-    /// Where to go on; `None` at the end.
+    /// The cursor of the next page; `None` at the end.
     pub cursor: Option<u64>,
 }
 
-/// The cache. Answers come in the order of what was asked.
+/// The cache. Results are in the order of the arguments.
 pub trait Cache: Send + Sync {
-    /// Answers if the cache accepts writes.
+    /// Succeeds if the cache accepts writes.
     fn ping(&self) -> CacheFuture<'_, ()>;
 
-    /// What is known of each pair.
+    /// Reads each pair.
     fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>>;
 
-    /// Takes in accepted events.
+    /// Applies accepted events.
     fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>>;
 
-    /// Takes in what the database holds after a commit.
+    /// Settles the database's state after a commit.
     fn settle<'a>(&'a self, settlements: &'a BTreeMap<Resource, Settlement>)
     -> CacheFuture<'a, ()>;
 
-    /// Puts back events that could not be made durable.
+    /// Reverts events that could not be made durable.
     fn forget<'a>(&'a self, events: &'a [(Pair, Version)]) -> CacheFuture<'a, ()>;
 
-    /// Makes sure that each resource has an entry, to be filled.
+    /// Ensures that each resource has an entry, and returns their incarnations.
     fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>>;
 
-    /// Takes in what a reader found in the database; answers what is known of each pair then, and
-    /// `None` where the entry has begun another life since, so that the reader must look again.
+    /// Fills entries from a database read. Returns each pair's state, or `None` if the entry's lifetime ended, so that the
+    /// reader must query again.
     fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>>;
 
-    /// Drops the entries of these resources, so that they are built anew from the database.
+    /// Drops the entries of these resources, so that they are rebuilt from the database.
     fn drop_entries<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, ()>;
 
-    /// Resources that have an entry, about `count` of them, from a place that an earlier answer named;
-    /// zero for the beginning. One that has its entry all the while comes in some answer.
+    /// Returns about `count` resources that have an entry, from the cursor of an earlier page; zero starts at the beginning.
+    /// A resource whose entry exists during the whole scan is on some page.
     fn scan(&self, cursor: u64, count: usize) -> CacheFuture<'_, Scanned>;
 
-    /// All that the entries of these resources hold; `None` where there is none.
+    /// Returns the content of the entries of these resources; `None` for missing ones.
     fn inspect<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<EntryView>>>;
 
     /// Drops every entry.
     fn clear(&self) -> CacheFuture<'_, ()>;
 
-    /// Whether the cache was started again or could not be written since this was last asked, and so may
-    /// have come back with older data.
+    /// Returns whether the cache restarted or refused writes since the last call, and may therefore have stale data.
     fn restarted(&self) -> CacheFuture<'_, bool>;
 
-    /// The name of the cache's kind, for people.
+    /// Returns the display name of the cache's kind.
     fn kind(&self) -> &'static str;
 }

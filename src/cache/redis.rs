@@ -1,7 +1,6 @@
-//! The cache on Redis: one hash for each resource, changed only by one atomic script, `rule.lua`.
+//! The cache on Redis: one hash for each resource. Only the atomic script `rule.lua` changes it.
 //!
-//! A whole entry lives under one key, so that it is evicted, expires and moves between cluster nodes as
-//! one, and never in part.
+//! An entry has one key, so it is evicted, expires and moves between cluster nodes as a whole.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,33 +19,32 @@ use crate::domain::{Applied, EntryView, Pair, Reading, Resource, Version, Versio
 pub struct RedisCache {
     client: Client,
     config: ConnectionManagerConfig,
-    /// Replaced when the server is found read-only: a new connection looks the name up anew.
+    /// Replaced when the server is read-only: a new connection resolves the name again.
     manager: Mutex<ConnectionManager>,
     script: Script,
     time_to_live: String,
     pairs_per_resource: String,
-    /// The run of the server that was last seen: another one may have come back with older data.
+    /// The last known `run_id` of the server: a server with a different one may have stale data.
     run: Mutex<Option<String>>,
-    /// Set when a call found nobody there, so that not every call waits for the same time-out, or a server
-    /// that accepts no writes, whose data may be old; until [`Cache::restarted`], which is asked again and
-    /// again, can write.
+    /// Set when a call found the server unreachable, so that not every call waits for the time-out, or read-only, so that its
+    /// data may be stale. [`Cache::restarted`], which is polled, clears it after a successful write.
     away: AtomicBool,
 }
 
-/// Keys start with this. The braces make one resource's keys go to one node of a cluster.
+/// The prefix of keys. The braces place a resource's keys on one node of a cluster.
 const PREFIX: &str = "likewise:";
 
-/// How many pairs one call of the script takes: Lua can pass some thousand values at once.
+/// The number of pairs in one call of the script: Lua passes at most a few thousand values at once.
 const PAIRS_PER_CALL: usize = 1_000;
 
-/// How many keys a clean-up looks at in one round trip.
+/// The number of keys that a clean-up scans in one round trip.
 const SCAN_COUNT: usize = 1_000;
 
 impl RedisCache {
-    /// A cache that connects when it is first used, and again whenever the connection breaks.
+    /// Creates a cache that connects at its first use and reconnects after failures.
     ///
     /// # Errors
-    /// If the URL is none.
+    /// If the URL is invalid.
     pub fn new(options: &RedisOptions) -> Result<Self, CacheError> {
         let unusable =
             |error: RedisError| CacheError::Unavailable(format!("LIKEWISE_REDIS_URL: {error}"));
@@ -71,7 +69,7 @@ impl RedisCache {
         })
     }
 
-    /// A call of the script.
+    /// Creates a call of the script.
     fn call(&self, resource: Resource, verb: &'static str) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
         call.arg(self.script.get_hash())
@@ -84,8 +82,8 @@ impl RedisCache {
         call
     }
 
-    /// Runs calls of the script in one round trip. A server that does not know the script, because it
-    /// was restarted, is told; then none of the calls has run, and all of them run again.
+    /// Runs calls of the script in one round trip. A restarted server does not know the script; then no call has run, and all
+    /// run again after the script is loaded.
     async fn run(&self, calls: Pipeline) -> Result<Vec<Value>, CacheError> {
         if calls.is_empty() {
             return Ok(Vec::new());
@@ -102,7 +100,7 @@ impl RedisCache {
         self.heard(calls.query_async(&mut connection).await)
     }
 
-    /// The connection, unless the server is known to be away.
+    /// Returns the connection, unless the server is known to be down.
     fn connection(&self) -> Result<ConnectionManager, CacheError> {
         if self.away.load(Ordering::Relaxed) {
             return Err(CacheError::Away);
@@ -114,20 +112,19 @@ impl RedisCache {
         self.manager.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a server that accepts no writes. Its data may be older than what was written, so when it
-    /// accepts them again, it counts as another one.
+    /// Records that the server refuses writes. Its data may be stale, so it counts as restarted when it accepts writes again.
     fn demoted(&self) {
         self.away.store(true, Ordering::Relaxed);
         *self.known_run() = Some(String::new());
         let manager =
             ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone());
-        // It was made like this before: only the URL could be wrong.
+        // The URL was valid before, so this cannot fail.
         if let Ok(manager) = manager {
             *self.lock_manager() = manager;
         }
     }
 
-    /// Takes note of a server that is away.
+    /// Records that the server is down.
     fn heard<T>(&self, outcome: Result<T, RedisError>) -> Result<T, CacheError> {
         outcome.map_err(|error| {
             if is_read_only(&error) {
@@ -148,7 +145,7 @@ impl RedisCache {
         loop {
             let (next, keys) = self.scan_keys(cursor, SCAN_COUNT).await?;
             if !keys.is_empty() {
-                // One command for each key, as everywhere: a cluster refuses keys of several slots.
+                // One command for each key: a cluster refuses keys of several slots.
                 let mut unlink = Pipeline::with_capacity(keys.len());
                 for key in keys {
                     unlink.cmd("UNLINK").arg(key);
@@ -162,7 +159,7 @@ impl RedisCache {
         }
     }
 
-    /// Keys of entries, and where to go on; zero at the end.
+    /// Returns keys of entries, and the next cursor; zero at the end.
     async fn scan_keys(&self, cursor: u64, count: usize) -> Result<(u64, Vec<String>), CacheError> {
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor)
@@ -174,7 +171,7 @@ impl RedisCache {
         self.heard(scanned)
     }
 
-    /// Tries a write; answers the run of the server that accepted it.
+    /// Tries a write. Returns the `run_id` of the server.
     async fn current_run(&self) -> Result<String, CacheError> {
         let mut connection = self.lock_manager().clone();
         let mut probe = Pipeline::with_capacity(2);
@@ -252,7 +249,7 @@ impl Cache for RedisCache {
             for (resource, settlement) in settlements {
                 let count = settlement.count.map(count_text).unwrap_or_default();
                 let marks: Vec<_> = settlement.marks.iter().collect();
-                // At least one call, which brings the count even if no pair comes with it.
+                // At least one call, which settles the count even without pairs.
                 let calls_needed = marks.len().div_ceil(PAIRS_PER_CALL).max(1);
                 for part in 0..calls_needed {
                     let mut call = self.call(*resource, "settle");
@@ -362,7 +359,7 @@ impl Cache for RedisCache {
             let run = match self.current_run().await {
                 Ok(run) => run,
                 Err(error) => {
-                    // Nobody knows what it was told before: when it comes, it counts as another.
+                    // Its earlier state is unknown: when it answers, it counts as restarted.
                     self.known_run().get_or_insert_default();
                     return Err(error);
                 }
@@ -377,7 +374,7 @@ impl Cache for RedisCache {
     }
 }
 
-/// A write that leaves nothing behind for long. A read would succeed on a replica.
+/// A write of a short-lived key. A read would succeed on a replica.
 fn write_probe() -> Cmd {
     let mut probe = redis::cmd("SET");
     probe
@@ -388,7 +385,7 @@ fn write_probe() -> Cmd {
     probe
 }
 
-/// Whether the server accepts no writes: it is a replica now, or one that has lost its master.
+/// Returns whether the server refuses writes, as a replica does.
 fn is_read_only(error: &RedisError) -> bool {
     matches!(
         error.kind(),
@@ -396,12 +393,12 @@ fn is_read_only(error: &RedisError) -> bool {
     )
 }
 
-/// Where a resource's entry is.
+/// Returns the key of a resource's entry.
 fn key(resource: Resource) -> String {
     format!("{PREFIX}{{{}:{}}}", resource.resource_type, resource.id)
 }
 
-/// The resource whose entry is under this key.
+/// Returns the resource of an entry's key.
 fn resource(key: &str) -> Option<Resource> {
     let name = key
         .strip_prefix(PREFIX)?
@@ -414,7 +411,7 @@ fn resource(key: &str) -> Option<Resource> {
     })
 }
 
-/// What the fields `n`, `c`, `f`, `u` and the user's own say.
+/// Parses the fields `n`, `c`, `f`, `u` and that of the user.
 fn reading([count, complete, in_flight, unknown, pair]: &[Option<String>; 5]) -> Reading {
     let number = |field: &Option<String>| field.as_ref().and_then(|text| text.parse::<i64>().ok());
     let liked = match pair {
@@ -453,7 +450,7 @@ fn filled(reply: Value) -> Result<Option<Reading>, CacheError> {
     }))
 }
 
-/// What the script says, where empty text is what it does not know.
+/// Parses the script's answer; an empty text is an unknown value.
 fn known<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<Option<T>, CacheError> {
     if text.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! `likewise migrate`: brings the database's tables up to date.
+//! `likewise migrate`: applies missing migrations.
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -43,30 +43,30 @@ pub struct Cli {
 enum Command {
     /// Serve the like API (the default)
     Serve,
-    /// Bring the database's tables up to date
+    /// Apply missing migrations to the database
     Migrate,
-    /// Send likes from a file to a running service, and measure it
+    /// Send likes from a file to a running service, and measure latency and rate
     Load(Box<LoadArgs>),
-    /// Wait for the ledger to close, then check the promises on the data
+    /// Wait for open ledger rows, then check the guarantees on the data
     Verify(verify::VerifyArgs),
-    /// Compare behaviors, ledger, read models, counts and cache while serving, and mend them
+    /// Compare behaviors, ledger, read models, counts and cache of a running service, and repair them
     Audit(audit::AuditArgs),
-    /// Make read models, counts and cache anew from the behaviors while serving
+    /// Rebuild read models, counts and cache of a running service from the behaviors
     Rebuild(rebuild::RebuildArgs),
     /// Delete completed ledger rows and behaviors by age
     Prune(prune::PruneArgs),
-    /// Look at what became of events, and try again, discard or mend what failed
+    /// Inspect events, and retry, discard or republish failed ones
     #[command(subcommand)]
     Events(events::EventsCommand),
-    /// Compare the NATS stream with the settings, and change it
+    /// Compare the NATS stream with the settings, and apply them
     #[command(subcommand)]
     Stream(stream::StreamCommand),
-    /// Make tokens for services
+    /// Create tokens for services
     #[command(subcommand)]
     Token(token::TokenCommand),
 }
 
-/// Why a subcommand could not do what it should.
+/// The error of a subcommand.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -85,20 +85,20 @@ enum Failure {
     App(#[from] AppError),
     #[error(transparent)]
     Load(#[from] LoadError),
-    #[error("the system has no randomness to make a token of")]
+    #[error("cannot create a token: the system has no randomness")]
     NoRandomness,
     #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
 }
 
 impl Cli {
-    /// Runs the subcommand. What keeps it from doing so is said on standard error, with exit code 1.
+    /// Runs the subcommand. Prints an error to standard error, with exit code 1.
     #[must_use]
     pub fn run(self) -> ExitCode {
         actix::System::new()
             .block_on(self.dispatch())
             .unwrap_or_else(|failure| {
-                // Nothing is left to do if standard error is closed.
+                // Ignore a closed standard error.
                 let _ = writeln!(std::io::stderr(), "likewise: {failure}");
                 ExitCode::FAILURE
             })

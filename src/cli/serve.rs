@@ -1,4 +1,4 @@
-//! `likewise serve`: the service, until a signal ends it.
+//! `likewise serve`: runs the service until a signal.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::web::auth::AuthMode;
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
-    // Who signs in with a token needs no other header, and `/admin` asks for a token, too.
+    // With sign-in, the user and the operator each need a token.
     let (user, admin) = match settings.auth.mode {
         AuthMode::None => ("-H 'X-User-Id: 42'", ""),
         AuthMode::Jwt => (
@@ -19,7 +19,7 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     };
     let app = App::start(settings).await?;
     let address = app.address();
-    // Closed standard output is no reason not to serve.
+    // Serve even if standard output is closed.
     let _ = writeln!(
         std::io::stdout(),
         "\nLikewise is listening on http://{address}. Try:\n\n  \
@@ -31,6 +31,6 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
          Ctrl-C drains what is under way and stops.\n"
     );
     let code = app.run_until_signal().await;
-    // The log has said that it is over. A thread that waits for a locked file would keep the process.
+    // The log has reported the end. A thread that waits for a locked file would keep the process alive.
     std::process::exit(code.into());
 }

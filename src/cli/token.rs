@@ -1,4 +1,4 @@
-//! `likewise token`: tokens for services. Only their hashes are kept, so a token is shown once.
+//! `likewise token`: creates tokens for services. Likewise stores only their hashes, so it prints a token once.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,12 +9,12 @@ use crate::web::auth::service_tokens::{NAME_RULE, fresh, is_name};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum TokenCommand {
-    /// Make a token, and print it with the lines to add to the file that `LIKEWISE_TOKENS_FILE` names
+    /// Create a token, and print it with its lines for the file in `LIKEWISE_TOKENS_FILE`
     New {
-        /// What the service is called, in logs and records
+        /// Name of the service in logs and records
         #[arg(long, value_parser = name)]
         name: String,
-        /// What it may do: likes:write:any, likes:read, admin:read, admin:operate; may be repeated
+        /// Scope: likes:write:any, likes:read, admin:read or admin:operate; may be repeated
         #[arg(long = "scope", required = true, value_name = "SCOPE")]
         scopes: Vec<Scope>,
     },

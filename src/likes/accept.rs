@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use actor_kit::{Answer, Refused, Slot};
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::Likes;
-use crate::actors::kit::{Answer, Refused, Slot};
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::domain::{
     BehaviorEvent, BehaviorType, Durability, Flight, Identity, InvalidBehavior, Pair, Resource,
@@ -211,11 +211,11 @@ impl Likes {
             return Err(NotAccepted::DependenciesUnavailable(one, other));
         }
         let asked = draft.asked;
-        let Room {
+        let Slots {
             publish,
             record,
             apply,
-        } = self.room()?;
+        } = self.reserve()?;
         let draw = |newest: Version| match draft.identity {
             Some(identity) => identity.version,
             None => self.clock.above_at(newest.max(newer), self.now()),
@@ -264,12 +264,12 @@ impl Likes {
         }
     }
 
-    fn room(&self) -> Result<Room, NotAccepted> {
+    fn reserve(&self) -> Result<Slots, NotAccepted> {
         let publish = self
             .publisher
             .as_ref()
             .map(|publisher| publisher.reserve(1));
-        Ok(Room {
+        Ok(Slots {
             publish: publish.transpose().map_err(NotAccepted::Overloaded)?,
             record: self.recorder.reserve(1).map_err(NotAccepted::Overloaded)?,
             apply: self
@@ -298,13 +298,16 @@ impl Likes {
         let recorded = record.ask(Record {
             events: vec![event],
         });
-        match recorded.await {
-            Ok(Ok(conflicts)) if conflicts.is_empty() => Ok(Durability::Database),
-            Ok(Ok(_)) => Err(NotAccepted::Internal(
+        let Ok(failures) = recorded.await else {
+            return Err(NotAccepted::Unavailable);
+        };
+        match failures.into_iter().next() {
+            None => Ok(Durability::Database),
+            Some((_, NotRecorded::Conflict)) => Err(NotAccepted::Internal(
                 "the event's id belongs to another event".into(),
             )),
-            Ok(Err(NotRecorded::Refused(reason))) => Err(NotAccepted::Internal(reason)),
-            Ok(Err(NotRecorded::Unavailable(_) | NotRecorded::Rejected(_))) | Err(_) => {
+            Some((_, NotRecorded::Refused(reason))) => Err(NotAccepted::Internal(reason)),
+            Some((_, NotRecorded::Unavailable(_) | NotRecorded::Rejected(_))) => {
                 Err(NotAccepted::Unavailable)
             }
         }
@@ -332,8 +335,8 @@ struct Sent {
     record: Slot<BehaviorRecorder>,
 }
 
-/// Room in every mailbox that one event may need.
-struct Room {
+/// Reserved room in every mailbox that one event may need.
+struct Slots {
     publish: Option<Slot<EventPublisher>>,
     record: Slot<BehaviorRecorder>,
     apply: Slot<CacheWriter>,

@@ -8,7 +8,8 @@ mod read;
 
 use std::sync::Arc;
 
-use crate::actors::kit::Mailbox;
+use actor_kit::Mailbox;
+
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher, IdempotencyKeeper};
 use crate::cache::Cache;
 use crate::domain::{HybridClock, InFlight, Version};
@@ -31,7 +32,7 @@ pub struct Likes {
     pub cache: Arc<dyn Cache>,
     /// Reads lists; all else goes through the actors.
     pub reader: Reader,
-    /// Room for what reads may ask the cache writer for.
+    /// Permits for the look-ups of reads.
     pub lookups: Arc<Lookups>,
     /// Takes what the cache should hold.
     pub cache_writer: Mailbox<CacheWriter>,

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use actor_kit::Refused;
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Likes;
-use crate::actors::kit::Refused;
 use crate::domain::{Identity, KeyedRequest, Started};
 use crate::messages::{Begin, End};
 use crate::store::StoredResponse;

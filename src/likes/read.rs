@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use actor_kit::{Actor as _, Refused};
 use futures_util::future::try_join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Likes;
 use crate::actors::CacheWriter;
-use crate::actors::kit::Refused;
 use crate::domain::{FailureKind, Pair, Reading, Resource, UserId};
 use crate::messages::{Known, Lookup};
 use crate::store::StoreError;
@@ -60,34 +60,33 @@ impl From<StoreError> for NotRead {
     }
 }
 
-/// Room for look-ups: half of the cache writer's mailbox, so that reads cannot keep likes out of it. A page
-/// of a hundred items on each of some hundred connections is more than that at once, but no overload: they
-/// wait for their turn.
+/// Permits for look-ups: half of the cache writer's mailbox, so that reads cannot crowd out likes. Pages of a hundred
+/// items on some hundred connections need more than that at the same time. They are no overload: they wait.
 #[derive(Debug)]
 pub struct Lookups {
-    room: Semaphore,
+    permits: Semaphore,
     capacity: usize,
     wait: Duration,
 }
 
 impl Lookups {
-    /// Room in a mailbox of this capacity, which is waited for so long.
+    /// Returns the permits for a mailbox of this capacity. A read waits so long for its permits.
     #[must_use]
     pub fn new(mailbox_capacity: usize, wait: Duration) -> Self {
         let capacity = (mailbox_capacity / 2).max(1);
         Self {
-            room: Semaphore::new(capacity),
+            permits: Semaphore::new(capacity),
             capacity,
             wait,
         }
     }
 
-    /// Waits for room for so many look-ups. What does not fit in all of it takes all of it.
+    /// Waits for permits for so many look-ups. More look-ups than there are permits take all of them.
     async fn reserve(&self, pairs: usize) -> Result<SemaphorePermit<'_>, NotRead> {
         let pairs = u32::try_from(pairs.min(self.capacity)).unwrap_or(u32::MAX);
-        let room = self.room.acquire_many(pairs);
-        match tokio::time::timeout(self.wait, room).await {
-            Ok(Ok(room)) => Ok(room),
+        let permits = self.permits.acquire_many(pairs);
+        match tokio::time::timeout(self.wait, permits).await {
+            Ok(Ok(permits)) => Ok(permits),
             _ => Err(NotRead::Overloaded(Refused::Full(CacheWriter::NAME))),
         }
     }
@@ -136,7 +135,7 @@ impl Likes {
                 missing.insert(*pair, None);
             }
         }
-        let _room = self.lookups.reserve(missing.len()).await?;
+        let _permits = self.lookups.reserve(missing.len()).await?;
         let mut asked = Vec::with_capacity(missing.len());
         for pair in missing.keys().copied() {
             let known = self.cache_writer.ask(Lookup { pair });

@@ -1,4 +1,4 @@
-//! Events as they travel: the JSON of this service, and that of the Go services which came before it.
+//! The JSON of events on NATS: the format of this service, and that of the older Go services.
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -12,22 +12,22 @@ use crate::domain::{
     Version,
 };
 
-/// The largest body that is taken, in bytes. An event needs some hundred.
+/// The largest accepted body, in bytes. An event needs a few hundred.
 pub const MAX_PAYLOAD: usize = 16 * 1024;
 
-/// Why a message is no event.
+/// The reason why a message is not a valid event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Undecodable {
-    /// It is larger than any event.
+    /// The body is too large.
     #[error("the body has {0} bytes; an event has at most {MAX_PAYLOAD}")]
     TooLarge(usize),
-    /// It is not JSON, or not an object.
+    /// The body is not JSON, or not an object.
     #[error("the body is not a JSON object: {0}")]
     NotJson(String),
-    /// A field is missing or says what it cannot.
+    /// A field is missing or invalid.
     #[error("{0}")]
     Field(String),
-    /// It names ids that nobody can have.
+    /// An id is not positive.
     #[error(transparent)]
     Invalid(#[from] InvalidBehavior),
     /// A foreign event is dated too far ahead.
@@ -38,11 +38,11 @@ pub enum Undecodable {
 /// A message of the stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Incoming<'a> {
-    /// The subject it arrived on.
+    /// Its subject.
     pub subject: &'a str,
     /// Its body.
     pub body: &'a [u8],
-    /// Its place in the stream, which orders what the Go services date to the same second.
+    /// Its stream sequence, which orders events of the Go services within one second.
     pub sequence: u64,
 }
 
@@ -59,7 +59,7 @@ struct Wire<'a> {
     source: &'a str,
 }
 
-/// As [`Wire`], from anyone.
+/// A [`Wire`] of a foreign event.
 #[derive(Deserialize)]
 struct Given {
     event_id: Uuid,
@@ -72,7 +72,7 @@ struct Given {
     source: Option<String>,
 }
 
-/// What the Go services publish. Numbers may come as text; an id that does not apply is zero or absent.
+/// An event of the Go services. Numbers may be text; an unused id is zero or absent.
 #[derive(Deserialize)]
 struct Legacy {
     user_id: Value,
@@ -89,13 +89,13 @@ struct Legacy {
     event_id: Value,
 }
 
-/// The source noted for events of the Go services, which do not name themselves.
+/// The source recorded for events of the Go services, which send none.
 const LEGACY_SOURCE: &str = "legacy";
 
-/// The source noted for foreign events that claim to be Likewise's own.
+/// The source recorded for foreign events that claim to be Likewise's own.
 const UNVERIFIED_API: &str = "unverified:likewise-api";
 
-/// The subject of an event. Its tree follows from the event's source.
+/// Returns the subject of an event. The event's source determines the tree.
 #[must_use]
 pub fn subject(event: &BehaviorEvent) -> String {
     let tree = match event.source {
@@ -105,7 +105,7 @@ pub fn subject(event: &BehaviorEvent) -> String {
     format!("{tree}.{}.{}", event.resource.resource_type, event.behavior)
 }
 
-/// The body of an event.
+/// Returns the body of an event.
 #[must_use]
 pub fn encode(event: &BehaviorEvent) -> Bytes {
     let wire = Wire {
@@ -126,12 +126,12 @@ pub fn encode(event: &BehaviorEvent) -> Bytes {
     )
 }
 
-/// Reads an event. The subject decides whose it is, whatever the body claims: an event on an accepted
-/// subject is Likewise's own and is taken whatever its time, because it was acknowledged to a user. A foreign
-/// event must not be dated more than five minutes after `now`.
+/// Decodes an event. The subject determines its origin, whatever the body claims. An event on an accepted subject is
+/// Likewise's own and is valid at any time, because it was acknowledged to a user. A foreign event may be dated at most
+/// five minutes after `now`.
 ///
 /// # Errors
-/// If the message is no event, with the reason for its publisher.
+/// If the message is not a valid event, with a reason for its publisher.
 pub fn decode(message: &Incoming<'_>, now: Version) -> Result<BehaviorEvent, Undecodable> {
     let Incoming { body, sequence, .. } = *message;
     if body.len() > MAX_PAYLOAD {
@@ -194,7 +194,7 @@ fn current(json: Value, sequence: u64, origin: Origin) -> Result<BehaviorEvent, 
     })
 }
 
-/// The source of a foreign event. A name is only a claim: Likewise's own is not taken from a body.
+/// Returns the source of a foreign event. A body cannot claim Likewise's own name.
 fn foreign_source(name: String) -> Result<Source, Undecodable> {
     if name.len() > Source::MAX_LENGTH || name.contains('\0') {
         return Err(Undecodable::Field(format!(
@@ -217,7 +217,7 @@ fn legacy(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
     let video_id = number("video_id", &given.video_id)?.filter(|id| *id != 0);
     let comment_id = number("comment_id", &given.comment_id)?.filter(|id| *id != 0);
     let resource = match (video_id, comment_id) {
-        // A like of a comment names the video it stands under as well.
+        // A like of a comment also names the comment's video.
         (_, Some(id)) => Resource {
             resource_type: ResourceType::Comment,
             id,
@@ -244,13 +244,13 @@ fn legacy(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
     let event_id = match text(&given.event_id) {
         Some(id) => Uuid::parse_str(&id)
             .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())),
-        // Without an id, the same content is the same event.
+        // Without an id, equal content is the same event.
         None => Uuid::new_v5(
             &Uuid::NAMESPACE_OID,
             format!("{user_id}/{resource}/{behavior}/{seconds}").as_bytes(),
         ),
     };
-    // Within one second, the order of the stream; it repeats only after a million messages.
+    // Within one second the stream sequence decides; it repeats only after a million messages.
     let version = Version::at(occurred_at).0 + i64::try_from(sequence % 1_000_000).unwrap_or(0);
     Ok(BehaviorEvent {
         event_id,
@@ -264,8 +264,7 @@ fn legacy(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
     })
 }
 
-/// The behavior that a Go service means: by its name, alone or after the resource's (`video_like`), or
-/// by its number.
+/// Returns the behavior of a Go event: by name, alone or after the resource's (`video_like`), or by number.
 fn legacy_behavior(value: &Value) -> Option<BehaviorType> {
     let word = text(value)?.to_lowercase();
     match word.as_str() {

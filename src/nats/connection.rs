@@ -22,9 +22,9 @@ const INBOX_PREFIX: &str = "_INBOX_likewise";
 #[derive(Debug, Default)]
 pub(super) struct LastCheck {
     pub(super) checked: Option<Instant>,
-    /// Every difference, in words.
+    /// The description of every difference.
     pub(super) differences: Vec<String>,
-    /// Why nothing is published, if the settings are the reason.
+    /// The reason why nothing is published, if it lies in the settings.
     pub(super) error: Option<String>,
 }
 

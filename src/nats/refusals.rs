@@ -8,26 +8,25 @@ use utoipa::ToSchema;
 
 use super::settings::Setting;
 
-/// What the stream holds.
+/// The content of the stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Holds {
-    /// Messages, done or not.
+    /// The number of messages, processed or not.
     pub messages: u64,
     /// Their size in bytes.
     pub bytes: u64,
-    /// When the oldest was published; null if there is none.
+    /// The time of the oldest message; null if there is none.
     pub oldest_at: Option<DateTime<Utc>>,
-    /// Messages that the workers have not acknowledged yet.
+    /// The number of messages that the workers have not acknowledged.
     pub unacknowledged: u64,
-    /// When the oldest of those was published; null if there is none.
+    /// The time of the oldest unacknowledged message; null if there is none.
     pub oldest_unacknowledged_at: Option<DateTime<Utc>>,
 }
 
-/// How much longer than the age of the oldest unacknowledged message the stream must keep messages, so that
-/// the workers have time to take it.
+/// The margin of `max_age` over the age of the oldest unacknowledged message, so that the workers have time to take it.
 const AGE_MARGIN: TimeDelta = TimeDelta::minutes(1);
 
-/// Why these changes would lose acknowledged likes, or cannot be made in place. Empty if they are safe.
+/// Returns the reasons why these changes would lose acknowledged likes or cannot be made in place. Empty if they are safe.
 #[must_use]
 pub(super) fn refusals(
     changes: &[Setting],

@@ -1,5 +1,5 @@
-//! Compares the settings of the stream and its consumer on the server with the configured ones. Pure: it compares the
-//! JSON of JetStream's API.
+//! The settings of the stream and its consumer: compares those of the server with the configuration, and decides which
+//! changes are safe. Pure: it works on the JSON of JetStream's API, without I/O.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::subjects::{covers, covers_ours, our_subjects};
 
-/// What a setting belongs to.
+/// The owner of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Owner {
@@ -18,7 +18,7 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// The word for it.
+    /// Returns its name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -28,18 +28,18 @@ impl Owner {
     }
 }
 
-/// What a difference means.
+/// The severity of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The stream keeps its promises within other limits.
+    /// The stream keeps its guarantees within different limits.
     Warning,
     /// Acknowledged likes could be lost: nothing is published.
     Error,
 }
 
 impl Severity {
-    /// The word for it.
+    /// Returns its name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -49,20 +49,20 @@ impl Severity {
     }
 }
 
-/// One setting, side by side.
+/// One setting, configured and current.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Setting {
-    /// What it belongs to.
+    /// Its owner.
     pub owner: Owner,
     /// Its name, with the unit.
     pub name: &'static str,
-    /// What this process is configured with.
+    /// The configured value.
     #[schema(value_type = serde_json::Value)]
     pub configured: Value,
-    /// What the server has; null if it has no such stream or consumer.
+    /// The server's value; null if the stream or consumer is missing.
     #[schema(value_type = serde_json::Value)]
     pub current: Value,
-    /// What the difference means; null if there is none.
+    /// The severity of the difference; null if there is none.
     pub difference: Option<Severity>,
     /// Its name in JetStream's API.
     #[serde(skip)]
@@ -73,7 +73,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The difference in words.
+    /// Returns a description of the difference.
     #[must_use]
     pub fn sentence(&self) -> String {
         format!(
@@ -86,7 +86,7 @@ impl Setting {
     }
 }
 
-/// How a value of JetStream's API is shown.
+/// The display format of a value of JetStream's API.
 #[derive(Clone, Copy)]
 enum Unit {
     Plain,
@@ -94,7 +94,7 @@ enum Unit {
     Nanoseconds,
 }
 
-/// How one setting is compared.
+/// The comparison rule of one setting.
 struct Rule {
     owner: Owner,
     field: &'static str,
@@ -127,7 +127,7 @@ const fn error(_: &Value) -> Severity {
     Severity::Error
 }
 
-/// Other subjects are allowed as long as none of ours is missing.
+/// Additional subjects are allowed if none of ours is missing.
 fn missing_subject(current: &Value) -> Severity {
     if covers_ours(&texts(current)) {
         Severity::Warning
@@ -136,21 +136,21 @@ fn missing_subject(current: &Value) -> Severity {
     }
 }
 
-/// Every setting that is compared. What is not here is left as the server has it.
+/// The settings that are compared. All others keep the server's values.
 const RULES: [Rule; 17] = {
     use Owner::{Consumer, Stream};
     use Unit::{Nanoseconds, Plain};
     [
         rule(Stream, "subjects", "subjects", Plain, missing_subject),
-        // A work queue on several replicas loses messages at max_deliver; an interest stream drops what no
-        // consumer has asked for yet.
+        // Work-queue retention on several replicas loses messages at max_deliver. Interest retention drops messages without
+        // a consumer.
         rule(Stream, "retention", "retention", Plain, error),
         rule(Stream, "storage", "storage", Plain, error),
         rule(Stream, "num_replicas", "replicas", Plain, warning),
         rule(Stream, "max_age", "max_age_seconds", Nanoseconds, warning),
         rule(Stream, "max_bytes", "max_bytes", Plain, warning),
         rule(Stream, "max_msgs", "max_messages", Plain, warning),
-        // Beyond this number the server drops the oldest of a subject.
+        // Beyond this number the server drops the oldest message of a subject.
         rule(
             Stream,
             "max_msgs_per_subject",
@@ -158,7 +158,7 @@ const RULES: [Rule; 17] = {
             Plain,
             error,
         ),
-        // With `old`, a full stream drops what is not recorded yet.
+        // With `old`, a full stream drops unrecorded messages.
         rule(Stream, "discard", "discard", Plain, error),
         rule(
             Stream,
@@ -190,14 +190,14 @@ const RULES: [Rule; 17] = {
             Plain,
             warning,
         ),
-        // Beyond this number of deliveries the server gives a message up.
+        // Beyond this number of deliveries the server drops a message.
         rule(Consumer, "max_deliver", "max_deliver", Plain, error),
         rule(Consumer, "headers_only", "headers_only", Plain, error),
     ]
 };
 
-/// Compares the configured settings of the stream or the consumer with those of the server, which are `None`
-/// if it has none.
+/// Compares the configured settings of the stream or the consumer with those of the server; `None` if the server has
+/// none.
 #[must_use]
 pub(super) fn compare(owner: Owner, configured: &Value, current: Option<&Value>) -> Vec<Setting> {
     let rules = RULES.iter().filter(|rule| rule.owner == owner);
@@ -222,10 +222,10 @@ pub(super) fn compare(owner: Owner, configured: &Value, current: Option<&Value>)
         .collect()
 }
 
-/// A value in one form: lists are sorted, what the server leaves out is the empty value, and no limit is -1.
+/// Normalises a value: sorts lists, fills in omitted values, and represents no limit as -1.
 fn value(field: &str, config: &Value, like: &Value) -> Value {
     let found = match field {
-        // One filter has a field of its own.
+        // A single filter has its own field.
         "filter_subjects" => match (&config["filter_subjects"], &config["filter_subject"]) {
             (Value::Array(filters), _) if !filters.is_empty() => json!(filters),
             (_, Value::String(filter)) if !filter.is_empty() => json!([filter]),
@@ -272,7 +272,7 @@ fn texts(list: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The subjects of ours that the consumer's filter leaves out, and that it will take with the configured one.
+/// Returns our subjects that the consumer's filter skips and the configured filter includes.
 #[must_use]
 pub(super) fn newly_filtered(consumer: &Value) -> Vec<String> {
     let filters = texts(&value("filter_subjects", consumer, &json!([])));

@@ -2,18 +2,18 @@
 
 use crate::domain::origin::{ACCEPTED, BEHAVIORS};
 
-/// The subjects of the stream.
+/// Returns the subjects of the stream.
 #[must_use]
 pub(super) fn our_subjects() -> Vec<String> {
     vec![format!("{ACCEPTED}.>"), format!("{BEHAVIORS}.>")]
 }
 
-/// Whether these subjects include all of ours.
+/// Returns whether these subjects include all of ours.
 pub(super) fn covers_ours(subjects: &[String]) -> bool {
     our_subjects().iter().all(|ours| covers(subjects, ours))
 }
 
-/// Whether one of these subjects includes every subject that `wanted` stands for.
+/// Returns whether one of these subjects includes every subject that `wanted` matches.
 pub(super) fn covers(subjects: &[String], wanted: &str) -> bool {
     subjects.iter().any(|subject| includes(subject, wanted))
 }

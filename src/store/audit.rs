@@ -15,7 +15,7 @@ use super::dialect::Dialect;
 use super::discrepancy::{CountRow, Discrepancy, EventRow, Finding, LikeRow};
 use super::error::StoreError;
 use super::pool::INSPECT_TIMEOUTS;
-use super::rows::PairRow;
+use super::reads::PairRow;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql, Statement};
 use super::{Sample, Store, read};

@@ -11,7 +11,7 @@ pub(super) enum Column {
     Word(&'static str),
     /// Any text.
     Text(&'static str),
-    /// A moment, as [`time_text`](super::rows::time_text) writes it.
+    /// A moment, as [`time_text`](super::session::time_text) writes it.
     Time(&'static str),
 }
 
@@ -39,9 +39,8 @@ pub(super) trait Dialect: Send + Sync {
         false
     }
 
-    /// The database's time as an integer, in microseconds since 1970; `None` if the database has no clock of
-    /// its own.
-    fn clock_micros(&self) -> Option<&'static str>;
+    /// The database's time as an integer, in microseconds since 1970.
+    fn clock_micros(&self) -> &'static str;
 
     /// Whether an insert that leaves existing rows as they are counts only the rows that are new.
     fn counts_only_new_rows(&self) -> bool {
@@ -64,14 +63,20 @@ pub(super) trait Dialect: Send + Sync {
     fn open_rows(&self) -> String;
 
     /// The column of the ledger that an index finds failed and dead rows by: it has their status.
-    fn failure_status(&self) -> &'static str;
+    fn failure_status(&self) -> &'static str {
+        "e.status"
+    }
 
     /// Conditions on a ledger row `e` under each of which an index has the rows in the order of `created_at`;
     /// together they are all rows.
-    fn walks(&self) -> &'static [&'static str];
+    fn walks(&self) -> &'static [&'static str] {
+        &["true"]
+    }
 
     /// The condition of those of the [`walks`](Self::walks) that completed rows are in.
-    fn walk_of_completed(&self) -> &'static str;
+    fn walk_of_completed(&self) -> &'static str {
+        "true"
+    }
 
     /// What keeps the database from merging a derived table into the query around it.
     fn fence(&self) -> &'static str;
@@ -88,10 +93,19 @@ pub(super) trait Dialect: Send + Sync {
 
     /// What follows `INSERT INTO table ... SELECT` when a row with this key may be there already: `set`
     /// names the columns to write and with what; empty leaves the row as it is.
-    fn on_conflict(&self, table: &str, key: &[&str], set: &[(&str, String)]) -> String;
+    fn on_conflict(&self, _table: &str, key: &[&str], set: &[(&str, String)]) -> String {
+        let key = key.join(", ");
+        if set.is_empty() {
+            return format!("ON CONFLICT ({key}) DO NOTHING");
+        }
+        let set = join(set, |(column, value)| format!("{column} = {value}"));
+        format!("ON CONFLICT ({key}) DO UPDATE SET {set}")
+    }
 
     /// In `on_conflict`, the value that the insert brought for a column.
-    fn incoming(&self, column: &str) -> String;
+    fn incoming(&self, column: &str) -> String {
+        format!("excluded.{column}")
+    }
 
     /// This expression as a 64-bit integer.
     fn number(&self, expression: &str) -> String;
@@ -103,10 +117,17 @@ pub(super) trait Dialect: Send + Sync {
     fn hex(&self, bytes: &str) -> String;
 
     /// Changes the rows of a table, under the alias `e`, that match a row of the batch `rows`.
-    fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String;
+    fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
+        let set = join(set, |(column, value)| format!("{column} = {value}"));
+        format!("UPDATE {table} AS e SET {set} FROM {rows} WHERE {on}")
+    }
 
     /// Deletes the rows of a table whose key, column by column, is in the batch `rows`.
-    fn delete(&self, table: &str, rows: &str, key: &[(&str, &str)]) -> String;
+    fn delete(&self, table: &str, rows: &str, key: &[(&str, &str)]) -> String {
+        let columns = join(key, |(column, _)| (*column).to_owned());
+        let values = join(key, |(_, value)| (*value).to_owned());
+        format!("DELETE FROM {table} WHERE ({columns}) IN (SELECT {values} FROM {rows})")
+    }
 }
 
 /// SQLite 3.51 or newer; the one that is compiled in.
@@ -122,8 +143,8 @@ impl Dialect for Sqlite {
         true
     }
 
-    fn clock_micros(&self) -> Option<&'static str> {
-        None
+    fn clock_micros(&self) -> &'static str {
+        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
     }
 
     fn rows(&self, param: &str, columns: &[Column]) -> String {
@@ -151,18 +172,6 @@ impl Dialect for Sqlite {
             .to_owned()
     }
 
-    fn failure_status(&self) -> &'static str {
-        "e.status"
-    }
-
-    fn walks(&self) -> &'static [&'static str] {
-        &["true"]
-    }
-
-    fn walk_of_completed(&self) -> &'static str {
-        "true"
-    }
-
     fn fence(&self) -> &'static str {
         " LIMIT -1"
     }
@@ -188,14 +197,6 @@ impl Dialect for Sqlite {
         String::new()
     }
 
-    fn on_conflict(&self, _: &str, key: &[&str], set: &[(&str, String)]) -> String {
-        on_conflict_do(key, set)
-    }
-
-    fn incoming(&self, column: &str) -> String {
-        format!("excluded.{column}")
-    }
-
     fn number(&self, expression: &str) -> String {
         expression.to_owned()
     }
@@ -206,15 +207,6 @@ impl Dialect for Sqlite {
 
     fn hex(&self, bytes: &str) -> String {
         format!("hex({bytes})")
-    }
-
-    // A deferred transaction in WAL mode reads from one snapshot anyway.
-    fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
-        update_from(table, rows, on, set)
-    }
-
-    fn delete(&self, table: &str, rows: &str, key: &[(&str, &str)]) -> String {
-        delete_in(table, rows, key)
     }
 }
 
@@ -227,8 +219,8 @@ impl Dialect for Postgres {
         1
     }
 
-    fn clock_micros(&self) -> Option<&'static str> {
-        Some("(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint")
+    fn clock_micros(&self) -> &'static str {
+        "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
     }
 
     fn rows(&self, param: &str, columns: &[Column]) -> String {
@@ -259,18 +251,6 @@ impl Dialect for Postgres {
         )
     }
 
-    fn failure_status(&self) -> &'static str {
-        "e.status"
-    }
-
-    fn walks(&self) -> &'static [&'static str] {
-        &["true"]
-    }
-
-    fn walk_of_completed(&self) -> &'static str {
-        "true"
-    }
-
     fn fence(&self) -> &'static str {
         " OFFSET 0"
     }
@@ -294,14 +274,6 @@ impl Dialect for Postgres {
         format!(" FOR UPDATE OF {alias} SKIP LOCKED")
     }
 
-    fn on_conflict(&self, _: &str, key: &[&str], set: &[(&str, String)]) -> String {
-        on_conflict_do(key, set)
-    }
-
-    fn incoming(&self, column: &str) -> String {
-        format!("excluded.{column}")
-    }
-
     fn number(&self, expression: &str) -> String {
         format!("({expression})::bigint")
     }
@@ -312,14 +284,6 @@ impl Dialect for Postgres {
 
     fn hex(&self, bytes: &str) -> String {
         format!("encode({bytes}, 'hex')")
-    }
-
-    fn update(&self, table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
-        update_from(table, rows, on, set)
-    }
-
-    fn delete(&self, table: &str, rows: &str, key: &[(&str, &str)]) -> String {
-        delete_in(table, rows, key)
     }
 }
 
@@ -332,8 +296,8 @@ impl Dialect for Mysql {
         2
     }
 
-    fn clock_micros(&self) -> Option<&'static str> {
-        Some("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))")
+    fn clock_micros(&self) -> &'static str {
+        "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
     }
 
     // The client asks for the rows that were found, and so for those that `ON DUPLICATE KEY UPDATE` meets.
@@ -456,29 +420,6 @@ impl Dialect for Mysql {
         let on = on.join(" AND ");
         format!("DELETE e FROM {rows} STRAIGHT_JOIN {table} AS e ON {on}")
     }
-}
-
-/// The upsert that SQLite shares with PostgreSQL.
-fn on_conflict_do(key: &[&str], set: &[(&str, String)]) -> String {
-    let key = key.join(", ");
-    if set.is_empty() {
-        return format!("ON CONFLICT ({key}) DO NOTHING");
-    }
-    let set = join(set, |(column, value)| format!("{column} = {value}"));
-    format!("ON CONFLICT ({key}) DO UPDATE SET {set}")
-}
-
-/// The joined update that SQLite shares with PostgreSQL.
-fn update_from(table: &str, rows: &str, on: &str, set: &[(&str, &str)]) -> String {
-    let set = join(set, |(column, value)| format!("{column} = {value}"));
-    format!("UPDATE {table} AS e SET {set} FROM {rows} WHERE {on}")
-}
-
-/// The joined delete that SQLite shares with PostgreSQL.
-fn delete_in(table: &str, rows: &str, key: &[(&str, &str)]) -> String {
-    let columns = join(key, |(column, _)| (*column).to_owned());
-    let values = join(key, |(_, value)| (*value).to_owned());
-    format!("DELETE FROM {table} WHERE ({columns}) IN (SELECT {values} FROM {rows})")
 }
 
 /// The columns of a batch, each spelled from its place in the row.

@@ -5,17 +5,19 @@
 //! `dialect.rs` what differs between databases.
 
 mod audit;
+mod claim;
+mod clock;
 mod codes;
 mod comparisons;
 mod dialect;
 mod discrepancy;
 mod error;
+mod fail;
 mod gate;
+mod history;
 mod idempotency;
 mod idempotency_rows;
 mod lists;
-mod maintenance;
-mod maintenance_rows;
 mod migrate;
 mod mysql;
 mod operations;
@@ -23,9 +25,11 @@ mod operations_rows;
 mod pool;
 mod postgres;
 mod postgres_tap;
+mod read_models;
 mod reader;
 mod reads;
 mod record;
+mod repair;
 mod retention;
 mod rows;
 mod schema;
@@ -33,27 +37,29 @@ mod session;
 mod sql;
 mod sqlite;
 mod statements;
+mod sync;
 mod verify;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::{AsyncMysqlConnection, AsyncPgConnection};
 use uuid::Uuid;
 
 pub use crate::domain::Lease;
 pub use audit::{Chunk, Pass, Position, Sizes};
+pub use claim::Claimed;
 pub use discrepancy::{Discrepancy, Finding, Subject};
 pub use error::StoreError;
+pub use fail::FailedAttempt;
 pub use gate::{Gate, Waiting};
 pub use idempotency::{IdempotencyKeys, StoredResponse};
 pub use lists::{Cursor, Lists};
-pub use maintenance::{Maintenance, Repaired};
 
 pub use operations::{
     BehaviorEntry, ErrorCount, EventRecord, HistoryEntry, Intervention, InterventionKind,
@@ -61,51 +67,21 @@ pub use operations::{
     NewJob, Operations, QuarantineEntry, is_storable,
 };
 pub use reader::Reader;
+pub use reads::Found;
 pub use record::Recorded;
+pub use repair::Repaired;
 pub use retention::{ArchivedBehavior, Prunable};
 pub use statements::Sample;
+pub use sync::Settled;
 pub use verify::{Check, Difference, Journaled, Verification};
 
 use self::dialect::Dialect;
 use self::pool::{Condition, Pools, read, transact};
 use crate::config::StoreOptions;
-use crate::domain::{
-    DatabaseClock, LedgerRow, LikeCount, Pair, Resource, Status, Verdict, VersionedState,
-};
+use crate::domain::{DatabaseClock, Status};
 
 /// What every method of [`Store`] answers with.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-/// What the read models hold after a batch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settled {
-    /// The state of every pair of the batch.
-    pub states: BTreeMap<Pair, VersionedState>,
-    /// The like count of every resource of the batch.
-    pub counts: BTreeMap<Resource, LikeCount>,
-    /// The resources whose count this batch has changed.
-    pub changed: Vec<Resource>,
-}
-
-/// What a claim took.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Claimed {
-    /// The rows that are now this worker's.
-    pub rows: Vec<LedgerRow>,
-    /// The rows that it closed, because they had been abandoned once too often.
-    pub dead: Vec<LedgerRow>,
-}
-
-/// One failed attempt on a ledger row.
-#[derive(Debug, Clone)]
-pub struct FailedAttempt {
-    /// The row, as it was claimed.
-    pub row: LedgerRow,
-    /// What becomes of it.
-    pub verdict: Verdict,
-    /// Why it failed.
-    pub error: String,
-}
 
 /// A message that is no event, kept with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,15 +100,6 @@ pub struct QuarantinedEvent {
     pub payload: Vec<u8>,
     /// When it was put here.
     pub created_at: DateTime<Utc>,
-}
-
-/// What the database holds of some pairs and resources. What it does not mention it does not have.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
-    /// The pairs that have a row.
-    pub states: BTreeMap<Pair, VersionedState>,
-    /// The resources that have a count.
-    pub counts: BTreeMap<Resource, LikeCount>,
 }
 
 /// The database.
@@ -168,10 +135,22 @@ impl Store {
         }
     }
 
-    /// Returns the database's time as this process knows it: the time for leases and for when rows are due.
+    /// Returns the name of the database's kind, for people.
     #[must_use]
-    pub fn now(&self) -> DateTime<Utc> {
-        self.clock.now()
+    pub const fn kind(&self) -> &'static str {
+        match &self.backend {
+            Backend::Sqlite(_) => "SQLite",
+            Backend::Mysql(_) => "MySQL",
+            Backend::Postgres(_) => "PostgreSQL",
+        }
+    }
+
+    fn dialect(&self) -> &'static dyn Dialect {
+        match &self.backend {
+            Backend::Sqlite(_) => &dialect::Sqlite,
+            Backend::Mysql(_) => &dialect::Mysql,
+            Backend::Postgres(_) => &dialect::Postgres,
+        }
     }
 
     /// Returns the statements whose cost must not follow the size of the tables, each with a name, with their
@@ -182,14 +161,6 @@ impl Store {
         all.extend(audit::bounded(self.dialect(), sample));
         all.push(retention::bounded(self.dialect(), sample));
         all
-    }
-
-    fn dialect(&self) -> &'static dyn Dialect {
-        match &self.backend {
-            Backend::Sqlite(_) => &dialect::Sqlite,
-            Backend::Mysql(_) => &dialect::Mysql,
-            Backend::Postgres(_) => &dialect::Postgres,
-        }
     }
 
     /// What all connections share.
@@ -217,44 +188,9 @@ impl std::ops::Deref for Store {
 }
 
 /// The operations that have not moved into files of their own yet: see `session.rs` for how to move one.
-pub trait OldStore: Operations + Maintenance + Lists + IdempotencyKeys {
-    /// Answers if the database does.
-    fn ping(&self) -> StoreFuture<'_, ()>;
-
+pub trait OldStore: Operations + Lists + IdempotencyKeys {
     /// Returns the database's time as this process knows it: the time for leases and for when rows are due.
     fn now(&self) -> DateTime<Utc>;
-
-    /// Returns how far this process's wall clock is ahead of the database's, negative if behind; `None` if the
-    /// database runs in this process, or has not been asked yet.
-    fn clock_skew(&self) -> Option<TimeDelta>;
-
-    /// Measures the database's clock, for [`now`](Self::now) and [`clock_skew`](Self::clock_skew).
-    fn measure_clock(&self) -> StoreFuture<'_, ()>;
-
-    /// Brings read models and counts up to these like events and completes their ledger rows, in one
-    /// transaction. Rows that another worker has claimed since keep their status and have no effect yet.
-    fn sync<'a>(&'a self, rows: &'a [LedgerRow], now: DateTime<Utc>) -> StoreFuture<'a, Settled>;
-
-    /// Writes down failed attempts; of rows that another worker has claimed since, nothing.
-    fn fail<'a>(&'a self, attempts: &'a [FailedAttempt], now: DateTime<Utc>)
-    -> StoreFuture<'a, ()>;
-
-    /// Claims up to `limit` rows that are due, the more urgent first: those that wait for their next
-    /// attempt, and those whose lease has run out. An abandoned attempt counts as a failed one, except if
-    /// the lease ran out while writes failed because of the infrastructure; rows that may not be tried again
-    /// are closed as dead instead.
-    fn claim(&self, lease: Lease, limit: usize) -> StoreFuture<'_, Claimed>;
-
-    /// Renews the lease on those of these rows that this worker still holds, but not on rows that a
-    /// transaction has locked.
-    fn renew<'a>(&'a self, rows: &'a [LedgerRow], lease: Lease) -> StoreFuture<'a, ()>;
-
-    /// What the database holds of these pairs and of their resources' counts.
-    fn find<'a>(&'a self, pairs: &'a BTreeSet<Pair>) -> StoreFuture<'a, Found>;
-
-    /// The pairs of the like events that were recorded last, at most `limit` of them: those that a
-    /// worker which died may not have told the cache of.
-    fn recent_pairs(&self, limit: usize) -> StoreFuture<'_, BTreeSet<Pair>>;
 
     /// Keeps messages that are no events; those that are kept already stay as they are.
     fn quarantine<'a>(&'a self, events: &'a [QuarantinedEvent]) -> StoreFuture<'a, ()>;
@@ -271,9 +207,6 @@ pub trait OldStore: Operations + Maintenance + Lists + IdempotencyKeys {
     /// The statements whose cost must not follow the size of the tables, each with a name, spelled out so that
     /// the database can explain how it carries them out.
     fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)>;
-
-    /// The name of the database's kind, for people.
-    fn kind(&self) -> &'static str;
 }
 
 /// Connects to the database that the URL names. Its tables must be up to date: see [`migrate`].

@@ -142,13 +142,7 @@ async fn begin(connection: &mut AsyncMysqlConnection, mode: Mode) -> QueryResult
 
 session!(AsyncMysqlConnection, Mysql, begin);
 
-sql_store!(
-    MysqlStore,
-    AsyncMysqlConnection,
-    Mysql,
-    transaction,
-    "MySQL"
-);
+sql_store!(MysqlStore, AsyncMysqlConnection, Mysql, transaction);
 
 sql_server!(AsyncMysqlConnection);
 

@@ -62,6 +62,17 @@ const BREAKER: BreakerPolicy = BreakerPolicy {
 /// read would succeed on a replica.
 const PROBE: &str = "DELETE FROM retention WHERE 1 = 0";
 
+/// Tries a write.
+///
+/// # Errors
+/// If the database accepts none. One that is only busy accepts writes.
+pub(super) async fn probe<S: Session>(session: &mut S) -> Result<(), StoreError> {
+    match session.batch(PROBE).await {
+        Err(StoreError::Busy(_)) => Ok(()),
+        probed => probed,
+    }
+}
+
 /// What all connections to one database share.
 pub(super) struct Condition {
     breaker: Mutex<Breaker>,
@@ -78,6 +89,18 @@ impl Condition {
             stale_before: Mutex::default(),
             impaired_at: Mutex::default(),
         })
+    }
+
+    /// Takes note that the database accepts writes: it no longer counts as away.
+    pub(super) fn close(&self) {
+        let change = lock(&self.breaker).succeeded(Instant::now());
+        if let Change::Closed(away_for) = change {
+            DependencyBack {
+                dependency: Dependency::Database,
+                away_for,
+            }
+            .emit();
+        }
     }
 
     /// Takes note of how it went with a transaction that writes, by the clock that leases go by.
@@ -234,7 +257,7 @@ where
             }
         };
         if is_trial {
-            let probed = self.bounded(timeout, self.probe(&mut connection)).await;
+            let probed = self.bounded(timeout, probe(&mut *connection)).await;
             let probed = probed.unwrap_or(Err(StoreError::TimedOut(timeout)));
             self.heard(&probed);
             if let Err(error) = probed
@@ -243,7 +266,7 @@ where
                 drop(Object::take(connection));
                 return Err(error);
             }
-            self.close();
+            self.condition.close();
         }
         Ok(connection)
     }
@@ -257,29 +280,6 @@ where
                 return Ok(connection);
             }
             drop(Object::take(connection));
-        }
-    }
-
-    /// Tries a write on a lent connection.
-    ///
-    /// # Errors
-    /// If the database accepts none. One that is only busy accepts writes.
-    pub(super) async fn probe(&self, connection: &mut M::Type) -> Result<(), StoreError> {
-        match connection.batch(PROBE).await {
-            Err(StoreError::Busy(_)) => Ok(()),
-            probed => probed,
-        }
-    }
-
-    /// Takes note that the database accepts writes: it no longer counts as away.
-    pub(super) fn close(&self) {
-        let change = lock(&self.condition.breaker).succeeded(Instant::now());
-        if let Change::Closed(away_for) = change {
-            DependencyBack {
-                dependency: Dependency::Database,
-                away_for,
-            }
-            .emit();
         }
     }
 

@@ -106,13 +106,7 @@ async fn begin(connection: &mut AsyncPgConnection, mode: Mode) -> QueryResult<()
 
 session!(AsyncPgConnection, Postgres, begin);
 
-sql_store!(
-    PostgresStore,
-    AsyncPgConnection,
-    Postgres,
-    transaction,
-    "PostgreSQL"
-);
+sql_store!(PostgresStore, AsyncPgConnection, Postgres, transaction);
 
 sql_server!(AsyncPgConnection);
 

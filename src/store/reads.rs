@@ -1,13 +1,45 @@
 //! Reads of the read models and of the behaviors recorded last: for the cache, and for a process that starts.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use diesel::prelude::QueryableByName;
+use diesel::sql_types::{BigInt, Text};
+
 use super::error::StoreError;
-use super::rows::StateRow;
+use super::read_models::{self, StateRow, state_columns};
+use super::rows::word;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql};
 use super::{Store, read};
-use crate::domain::{Pair, ResourceType, UserId, Version, VersionedState};
+use crate::domain::{LikeCount, Pair, Resource, ResourceType, UserId, Version, VersionedState};
+
+/// What the database holds of some pairs and their resources. It has nothing of those that are absent here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The pairs that have a row.
+    pub states: BTreeMap<Pair, VersionedState>,
+    /// The resources that have a count.
+    pub counts: BTreeMap<Resource, LikeCount>,
+}
 
 impl Store {
+    /// Reads the states of these pairs and the counts of their resources.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn find(&self, pairs: &BTreeSet<Pair>) -> Result<Found, StoreError> {
+        read!(self, self.timeout, |session| find(session, pairs))
+    }
+
+    /// Returns the pairs of the like events that were recorded last, at most `limit` of them: a worker that died
+    /// may not have told the cache of them.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn recent_pairs(&self, limit: usize) -> Result<BTreeSet<Pair>, StoreError> {
+        read!(self, self.timeout, |session| recent_pairs(session, limit))
+    }
+
     /// Returns the newest version among the behaviors recorded last, at most `limit` of them.
     ///
     /// # Errors
@@ -32,6 +64,31 @@ impl Store {
         })
     }
 }
+
+async fn find<S: Session>(session: &mut S, pairs: &BTreeSet<Pair>) -> Result<Found, StoreError> {
+    // The counts first: a commit in between then shows as a state newer than the
+    // count, which its settlement puts right, and never as a count without a state.
+    let resources = pairs.iter().map(|pair| pair.resource).collect();
+    let counts = read_models::counts(session, &resources).await?;
+    let states = read_models::states(session, pairs).await?;
+    Ok(Found { states, counts })
+}
+
+async fn recent_pairs<S: Session>(
+    session: &mut S,
+    limit: usize,
+) -> Result<BTreeSet<Pair>, StoreError> {
+    let statement = RECENT_PAIRS.on(session.dialect());
+    let rows: Vec<PairRow> = session.load(statement, &[Param::limit(limit)]).await?;
+    rows.iter().map(PairRow::pair).collect()
+}
+
+/// The pairs of the last like events. Parameters: the most rows.
+static RECENT_PAIRS: Sql = Sql::new(|_| {
+    "SELECT user_id, resource_type, resource_id FROM user_behaviors \
+     WHERE behavior_type IN ('like', 'unlike') ORDER BY user_behavior_id DESC LIMIT $1"
+        .to_owned()
+});
 
 async fn newest_version<S: Session>(session: &mut S, limit: usize) -> Result<Version, StoreError> {
     let statement = NEWEST_VERSION.on(session.dialect());
@@ -67,10 +124,33 @@ async fn likes_after<S: Session>(
 /// Pairs in the order of their key. Parameters: the user and the resource after which to begin, the most rows.
 static LIKES_AFTER: LikesSql = LikesSql::new(|d, resource_type| {
     let (table, id) = likes_table(resource_type);
-    let liked = d.number("CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END");
+    let columns = state_columns(d, id);
     format!(
-        "SELECT l.user_id, l.{id} AS resource_id, l.version, {liked} AS liked FROM {table} l \
+        "SELECT {columns} FROM {table} l \
          WHERE l.user_id > $1 OR (l.user_id = $1 AND l.{id} > $2) \
          ORDER BY l.user_id, l.{id} LIMIT $3"
     )
 });
+
+/// The pair of a behavior.
+#[derive(Debug, QueryableByName)]
+pub(super) struct PairRow {
+    #[diesel(sql_type = BigInt)]
+    user_id: i64,
+    #[diesel(sql_type = Text)]
+    resource_type: String,
+    #[diesel(sql_type = BigInt)]
+    resource_id: i64,
+}
+
+impl PairRow {
+    pub(super) fn pair(&self) -> Result<Pair, StoreError> {
+        Ok(Pair {
+            resource: Resource {
+                resource_type: word(&self.resource_type, "user_behaviors")?,
+                id: self.resource_id,
+            },
+            user_id: self.user_id,
+        })
+    }
+}

@@ -10,10 +10,14 @@ use super::error::StoreError;
 use super::lists::Cursor;
 use super::migrate::MigrationLease;
 pub(super) use super::session::{Param, Query, TotalRow, time_text};
-use crate::domain::{
-    Action, Claim, LedgerRow, LikeCount, Pair, Resource, ResourceType, Status, Step, Version,
-    VersionedState,
-};
+use crate::domain::{Action, LedgerRow, Resource, Status, Version};
+
+/// An event id.
+#[derive(Debug, QueryableByName)]
+pub(super) struct IdRow {
+    #[diesel(sql_type = Text)]
+    pub(super) bound: String,
+}
 
 /// The row of `schema_lease`.
 #[derive(Debug, QueryableByName)]
@@ -39,59 +43,6 @@ pub(super) fn lease_params(lease: &MigrationLease) -> [Param; 2] {
         Param::Text(lease.holder.clone()),
         Param::Number(lease.epoch),
     ]
-}
-
-/// A pair of `video_likes` or `comment_likes`.
-#[derive(Debug, QueryableByName)]
-pub(super) struct StateRow {
-    #[diesel(sql_type = BigInt)]
-    user_id: i64,
-    #[diesel(sql_type = BigInt)]
-    resource_id: i64,
-    #[diesel(sql_type = BigInt)]
-    version: i64,
-    #[diesel(sql_type = BigInt)]
-    liked: i64,
-}
-
-impl StateRow {
-    pub(super) fn state(&self, resource_type: ResourceType) -> (Pair, VersionedState) {
-        let pair = Pair {
-            resource: Resource {
-                resource_type,
-                id: self.resource_id,
-            },
-            user_id: self.user_id,
-        };
-        let mark = VersionedState {
-            version: Version(self.version),
-            liked: self.liked == 1,
-        };
-        (pair, mark)
-    }
-}
-
-/// Whose behavior towards what.
-#[derive(Debug, QueryableByName)]
-pub(super) struct PairRow {
-    #[diesel(sql_type = BigInt)]
-    user_id: i64,
-    #[diesel(sql_type = Text)]
-    resource_type: String,
-    #[diesel(sql_type = BigInt)]
-    resource_id: i64,
-}
-
-impl PairRow {
-    pub(super) fn pair(&self) -> Result<Pair, StoreError> {
-        Ok(Pair {
-            resource: Resource {
-                resource_type: word(&self.resource_type, "user_behaviors")?,
-                id: self.resource_id,
-            },
-            user_id: self.user_id,
-        })
-    }
 }
 
 /// A row of `quarantined_events`.
@@ -128,33 +79,6 @@ impl QuarantinedRow {
             payload: hex::decode(&self.payload).map_err(|error| unreadable(error.to_string()))?,
             created_at: self.created_at.and_utc(),
         })
-    }
-}
-
-/// A row of `like_counts`.
-#[derive(Debug, QueryableByName)]
-pub(super) struct CountRow {
-    #[diesel(sql_type = Text)]
-    resource_type: String,
-    #[diesel(sql_type = BigInt)]
-    resource_id: i64,
-    #[diesel(sql_type = BigInt)]
-    like_count: i64,
-    #[diesel(sql_type = BigInt)]
-    revision: i64,
-}
-
-impl CountRow {
-    pub(super) fn count(&self) -> Result<(Resource, LikeCount), StoreError> {
-        let resource = Resource {
-            resource_type: word(&self.resource_type, "like_counts")?,
-            id: self.resource_id,
-        };
-        let count = LikeCount {
-            like_count: self.like_count,
-            revision: self.revision,
-        };
-        Ok((resource, count))
     }
 }
 
@@ -221,60 +145,6 @@ impl EventRow {
         };
         Ok((word(&self.status, TABLE)?, row))
     }
-}
-
-/// The columns that a claim writes, for a lease that ends then.
-pub(super) fn claim_columns<'a>(
-    claim: &'a Claim,
-    lease_end: &'a str,
-) -> (
-    String,
-    &'static str,
-    i32,
-    Option<&'a str>,
-    Option<&'a str>,
-    i64,
-    Option<&'static str>,
-) {
-    let lease_end = claim.status.is_open().then_some(lease_end);
-    (
-        id_text(claim.row.event_id),
-        claim.status.as_str(),
-        claim.row.retry_count,
-        lease_end,
-        lease_end,
-        claim.row.fencing_token,
-        claim.error,
-    )
-}
-
-/// What a claim appends to the event's history, if there is anything to say.
-#[allow(clippy::type_complexity, reason = "the columns of a batch")]
-pub(super) fn history_columns(
-    claim: &Claim,
-) -> Option<(String, &'static str, i32, i64, &'static str, Option<&str>)> {
-    let error = claim.error?;
-    let step = match claim.status {
-        Status::Dead => Step::Dead,
-        _ => Step::Abandoned,
-    };
-    Some((
-        id_text(claim.row.event_id),
-        step.as_str(),
-        claim.row.retry_count,
-        claim.row.fencing_token - 1,
-        error,
-        None,
-    ))
-}
-
-/// Resources as a batch.
-pub(super) fn resource_rows<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Param {
-    let rows: Vec<_> = resources
-        .into_iter()
-        .map(|resource| (resource.resource_type.as_str(), resource.id))
-        .collect();
-    Param::rows(&rows)
 }
 
 /// An event id as it is stored: text on every database, so that operators can read it.

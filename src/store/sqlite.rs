@@ -118,7 +118,7 @@ async fn begin(connection: &mut Async, mode: Mode) -> QueryResult<()> {
 
 session!(Async, Sqlite, begin);
 
-sql_store!(SqliteStore, Async, Sqlite, immediate_transaction, "SQLite");
+sql_store!(SqliteStore, Async, Sqlite, immediate_transaction);
 
 type Blocking = AsyncConnectionWrapper<Async>;
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
+use actor_kit::Registry;
 
 use super::admin::FaultInjection;
 use super::auth::Auth;
@@ -13,7 +14,6 @@ use super::health::Health;
 use super::limits::Limits;
 use super::openapi::{self, About, Document};
 use super::options::WebOptions;
-use crate::actors::kit::Registry;
 use crate::config::Settings;
 
 /// What the routes share.

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
+use actor_kit::{ActorState, Registry};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 use super::auth::{Auth, caller};
 use super::problem::Problem;
-use crate::actors::kit::{Registry, State};
 use crate::config::Role;
 use crate::health::{DependencyReport, DependencyReports, Probe, can_accept};
 use crate::store::{Gate, Waiting};
@@ -62,8 +62,8 @@ pub(super) struct Readiness {
     /// The calls that fail now. Ledger rows that wait for them are retried until they succeed.
     failing: Vec<Failing>,
     /// The state of each actor, by name.
-    #[schema(value_type = BTreeMap<String, State>)]
-    actors: BTreeMap<&'static str, State>,
+    #[schema(value_type = BTreeMap<String, ActorState>)]
+    actors: BTreeMap<&'static str, ActorState>,
 }
 
 impl Health {
@@ -87,7 +87,8 @@ impl Health {
             .collect();
         let skew = self.probe.store.clock_skew();
         let draining = self.draining.load(Ordering::Relaxed);
-        let working = |state: &State| matches!(state, State::Running | State::Restarting);
+        let working =
+            |state: &ActorState| matches!(state, ActorState::Running | ActorState::Restarting);
         Readiness {
             ready: !draining
                 && self.has_started()

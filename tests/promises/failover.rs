@@ -49,7 +49,7 @@ fn read_only_database_is_left(kind: Kind) {
         .map(|user| client.like(user, VIDEO).event_id)
         .collect();
     pipeline_drains(&service);
-    let connections = connections(database);
+    let connections = database.connections();
 
     server.set_read_only(true);
     events.extend((100..200).map(|user| client.like(user, VIDEO).event_id));
@@ -83,7 +83,8 @@ fn read_only_database_is_left(kind: Kind) {
         database.number("SELECT MAX(retry_count) FROM sync_events"),
         0
     );
-    let kept: BTreeSet<_> = self::connections(database)
+    let kept: BTreeSet<_> = database
+        .connections()
         .intersection(&connections)
         .copied()
         .collect();
@@ -92,25 +93,6 @@ fn read_only_database_is_left(kind: Kind) {
         "connections that met the read-only server: {kept:?}"
     );
     everything_holds(&service);
-}
-
-/// The server's ids of the service's connections, which are there for longer than those of the test.
-fn connections(database: &Database) -> BTreeSet<i64> {
-    let ids = match database {
-        Database::MariaDb(_) => {
-            "SELECT CAST(id AS SIGNED) FROM information_schema.processlist \
-             WHERE user = 'likewise' AND id <> CONNECTION_ID()"
-        }
-        _ => {
-            "SELECT pid::bigint FROM pg_stat_activity \
-             WHERE usename = 'likewise' AND pid <> pg_backend_pid() AND client_addr IS NOT NULL"
-        }
-    };
-    database
-        .rows(ids)
-        .iter()
-        .map(|row| row[0].number())
-        .collect()
 }
 
 #[test]
@@ -154,6 +136,47 @@ fn read_only_database_is_not_asked_for_every_like() {
     });
     pipeline_drains(&service);
     everything_holds(&service);
+}
+
+/// The server commits a sync, and the answers to that and to the retries are lost. The row is completed, so that no
+/// later attempt settles the cache.
+#[test]
+fn lost_commit_answer_still_settles_the_cache() {
+    let server = Server::start(Kind::Postgres);
+    let url = server.url();
+    let (_, address) = url.split_once('@').expect("a URL with a user");
+    let (address, _) = address.split_once('/').expect("a URL with a database");
+    let forwarder = Forwarder::to(address.parse().expect("an address"));
+    let forwarded = url.replace(address, &forwarder.address().to_string());
+    let service = Setup::new()
+        .on(&Database::first_of(&server))
+        .set("LIKEWISE_DATABASE_URL", forwarded)
+        .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 2)
+        .set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0)
+        .start();
+    let (client, database) = (service.client(), service.database());
+    client.like(1, VIDEO);
+    pipeline_drains(&service);
+    // The cache knows the pair and the count before.
+    assert_eq!(client.read(2, VIDEO).like_count, Some(1));
+
+    forwarder.lose_commit_of("like_counts");
+    client.like(2, VIDEO);
+    until("the attempt to fail", PATIENCE, || {
+        let metrics = client.get("/metrics").text;
+        let failed = metrics.contains("\nlikewise_ledger_attempts_failed_total{");
+        failed.then_some(()).ok_or(metrics)
+    });
+    assert!(forwarder.has_lost_the_commit());
+    forwarder.restore();
+    pipeline_drains(&service);
+    comes_to_be(&client, "database", "up");
+    let attempts = database.number("SELECT MAX(retry_count) + MAX(fencing_token) FROM sync_events");
+    assert_eq!(attempts, 1, "the commit succeeded at the first attempt");
+    // A settlement that was missed shows at the next one: it would count the like twice.
+    client.like(3, VIDEO);
+    pipeline_drains(&service);
+    reads_come_to_equal_the_database(&service);
 }
 
 #[test]

@@ -106,15 +106,17 @@ pub struct Delivery {
     pub stage: Stage,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// The recorder has it.
-    LikeRequest,
+    /// The recorder has not answered.
+    Recording,
+    /// Recorded or in quarantine, so to be acknowledged.
     Recorded,
     Unavailable,
+    /// To be quarantined, and reverted in the cache if it is ours.
     Refused,
-    /// In quarantine, or recorded: to be acknowledged.
-    ToQuarantine,
+    /// To be quarantined, and not in the cache.
+    Undecodable,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,8 +135,8 @@ pub struct Record {
 pub struct Recording {
     pub batch: Vec<Record>,
     pub parts: Bisection,
-    /// What each envelope is answered: why it failed, or the positions of its conflicting events.
-    pub answers: Vec<Result<Vec<usize>, NotRecorded>>,
+    /// The events that are not recorded, by their position in the batch.
+    pub failures: Vec<(usize, NotRecorded)>,
     pub rows: Vec<LedgerRow>,
     pub answered: bool,
 }

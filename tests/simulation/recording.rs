@@ -1,6 +1,6 @@
 //! From the stream into the database: what the subscriber and the recorder do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -22,7 +22,7 @@ const REDELIVER: Backoff = Backoff {
 
 impl Delivery {
     pub fn is_answered(&self) -> bool {
-        self.stage != Stage::LikeRequest
+        self.stage != Stage::Recording
     }
 }
 
@@ -53,7 +53,7 @@ impl World {
             let id = memory.new_id();
             let delivery = Delivery {
                 messages: undecodable,
-                stage: Stage::ToQuarantine,
+                stage: Stage::Undecodable,
             };
             memory.deliveries.insert(id, delivery);
         }
@@ -75,7 +75,7 @@ impl World {
         let id = memory.new_id();
         let delivery = Delivery {
             messages,
-            stage: Stage::LikeRequest,
+            stage: Stage::Recording,
         };
         memory.deliveries.insert(id, delivery);
         memory.to_record.push(Record {
@@ -90,7 +90,7 @@ impl World {
             return Ok(());
         };
         match delivery.stage {
-            Stage::LikeRequest => {}
+            Stage::Recording => {}
             Stage::Recorded => {
                 for message in &delivery.messages {
                     // A lost acknowledgement costs a redelivery.
@@ -109,21 +109,17 @@ impl World {
                     }
                 }
             }
-            // Each goes alone, and what is refused alone goes into quarantine.
-            Stage::Refused if delivery.messages.len() > 1 => {
-                for message in delivery.messages {
-                    self.ask_to_record(p, vec![message]);
-                }
-            }
-            Stage::Refused | Stage::ToQuarantine => {
+            Stage::Refused | Stage::Undecodable => {
                 let outcome = self.transaction();
                 let kept = !matches!(outcome, Outcome::NotCommitted(_));
                 for event in delivery.messages.iter().map(|message| &message.event) {
                     if kept {
                         self.database.quarantine.insert(event.event_id);
                     }
-                    // One of ours is in the cache, as on its way.
-                    if matches!(outcome, Outcome::Committed) && delivery.stage == Stage::Refused {
+                    // Our own events are in the cache, as in flight.
+                    let is_ours = event.source == Source::Api;
+                    let is_refused = delivery.stage == Stage::Refused;
+                    if matches!(outcome, Outcome::Committed) && is_refused && is_ours {
                         let pair = Pair {
                             resource: event.resource,
                             user_id: event.user_id,
@@ -159,9 +155,10 @@ impl World {
         let memory = self.memory(p);
         let most = most.min(memory.to_record.len());
         let batch: Vec<_> = memory.to_record.drain(..most).collect();
+        let events = batch.iter().map(|message| message.events.len()).sum();
         memory.recording = Some(Recording {
-            parts: Bisection::of(batch.len()),
-            answers: vec![Ok(Vec::new()); batch.len()],
+            parts: Bisection::of(events),
+            failures: Vec::new(),
             rows: Vec::new(),
             answered: false,
             batch,
@@ -174,42 +171,42 @@ impl World {
             return;
         };
         if let Some(part) = recording.parts.next_part() {
-            let envelopes = recording.batch[part.clone()].iter();
-            let events: Vec<&BehaviorEvent> =
-                envelopes.flat_map(|envelope| &envelope.events).collect();
+            let events = recording.batch.iter().flat_map(|message| &message.events);
+            let events: Vec<&BehaviorEvent> = events.collect();
+            let events = &events[part.clone()];
             let lease = self.lease();
             let outcome = self.transaction();
             let recorded = match outcome {
                 Outcome::NotCommitted(error) => Err(error),
-                Outcome::Committed => self.database.record(&events, lease),
-                Outcome::AnswerLost(error) => self.database.record(&events, lease).and(Err(error)),
+                Outcome::Committed => self.database.record(events, lease),
+                Outcome::AnswerLost(error) => self.database.record(events, lease).and(Err(error)),
             };
             match recorded {
                 Ok(recorded) => {
                     recording.rows.extend(recorded.rows);
-                    let places = part.flat_map(|envelope| {
-                        let events = recording.batch[envelope].events.len();
-                        (0..events).map(move |place| (envelope, place))
-                    });
-                    let places: Vec<_> = places.collect();
-                    for conflict in recorded.conflicts {
-                        let (envelope, place) = places[conflict];
-                        if let Ok(answer) = &mut recording.answers[envelope] {
-                            answer.push(place);
-                        }
+                    for place in recorded.conflicts {
+                        let conflict = (part.start + place, NotRecorded::Conflict);
+                        recording.failures.push(conflict);
                     }
                 }
                 Err(error) if error.may_be_of_one_row() && recording.parts.halve(&part) => {}
                 Err(error) => {
                     self.note_value(&error);
-                    recording.answers[part].fill(Err(not_recorded(&error)));
+                    let failed = part.map(|place| (place, not_recorded(&error)));
+                    recording.failures.extend(failed);
                 }
             }
             self.memory(p).recording = Some(recording);
         } else if !recording.answered {
             recording.answered = true;
-            for (envelope, answer) in recording.batch.iter().zip(&recording.answers) {
-                self.answer(p, envelope.asker, answer);
+            let mut first = 0;
+            for message in &recording.batch {
+                let places = first..first + message.events.len();
+                let failures = recording.failures.iter();
+                let failures = failures.filter(|(place, _)| places.contains(place));
+                let failures = failures.map(|(place, failure)| (place - first, failure));
+                self.answer(p, message.asker, &failures.collect());
+                first = places.end;
             }
             self.memory(p).recording = Some(recording);
         } else if !self.faults || self.rng.random_bool(0.95) {
@@ -218,43 +215,38 @@ impl World {
         // Else the sync publisher has no room, and the rows stay in the ledger.
     }
 
-    fn answer(&mut self, p: usize, asker: Asker, answer: &Result<Vec<usize>, NotRecorded>) {
+    fn answer(&mut self, p: usize, asker: Asker, failures: &BTreeMap<usize, &NotRecorded>) {
         let memory = self.memory(p);
         match asker {
             Asker::Request(id) => {
-                if let Some(request) = memory.requests.get_mut(&id) {
-                    request.durable = if answer.is_ok() {
-                        Durable::Reached
-                    } else {
-                        Durable::Nowhere
-                    };
-                    let event_id = request.event.event_id;
-                    if answer.is_ok() {
-                        self.acknowledged.insert(event_id);
-                    }
+                let Some(request) = memory.requests.get_mut(&id) else {
+                    return;
+                };
+                let event_id = request.event.event_id;
+                if failures.is_empty() {
+                    request.durable = Durable::Reached;
+                    self.acknowledged.insert(event_id);
+                } else {
+                    request.durable = Durable::Nowhere;
                 }
             }
             Asker::Delivery(id) => {
-                let Some(delivery) = memory.deliveries.get_mut(&id) else {
+                let Some(delivery) = memory.deliveries.remove(&id) else {
                     return;
                 };
-                delivery.stage = match answer {
-                    Ok(_) => Stage::Recorded,
-                    // Nothing here is rejected for a while only.
-                    Err(NotRecorded::Unavailable(_) | NotRecorded::Rejected(_)) => {
-                        Stage::Unavailable
-                    }
-                    Err(NotRecorded::Refused(_)) => Stage::Refused,
-                };
-                let Ok(conflicts) = answer else {
-                    return;
-                };
-                let mut messages = Vec::new();
-                for place in conflicts.iter().rev() {
-                    messages.push(delivery.messages.remove(*place));
+                let mut stages = BTreeMap::<Stage, Vec<Delivered>>::new();
+                for (place, message) in delivery.messages.into_iter().enumerate() {
+                    let stage = match failures.get(&place) {
+                        None => Stage::Recorded,
+                        // Nothing here is rejected for a while only.
+                        Some(NotRecorded::Unavailable(_) | NotRecorded::Rejected(_)) => {
+                            Stage::Unavailable
+                        }
+                        Some(NotRecorded::Refused(_) | NotRecorded::Conflict) => Stage::Refused,
+                    };
+                    stages.entry(stage).or_default().push(message);
                 }
-                if !messages.is_empty() {
-                    let stage = Stage::ToQuarantine;
+                for (stage, messages) in stages {
                     let id = memory.new_id();
                     memory.deliveries.insert(id, Delivery { messages, stage });
                 }

@@ -1,11 +1,13 @@
-//! A server that dies and comes back is found again without a restart of the service.
+//! The store reconnects to a server that restarts, hangs or turns read-only, without a restart of the service.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use likewise::domain::FailureKind;
 use likewise::store;
 
-use super::bench::{Bench, like, options};
+use super::bench::{Bench, lease_at, like, options};
 use crate::support::database::Database;
 use crate::support::servers::{Kind, Server};
 use crate::support::{PATIENCE, until, wait};
@@ -25,14 +27,14 @@ fn store_reconnects_after_a_restart(kind: Kind) {
     rows.extend(bench.record(&[like(2, 7)]));
     server.stop();
     server.run();
-    bench.ask(|store| store.ping());
+    bench.ask(likewise::store::Store::ping);
     bench.sync(&rows);
 
     // While it is away, every call says so, soon, and as what may pass.
     server.kill();
     for _ in 0..2 {
         let error = bench
-            .attempt(|store| store.ping())
+            .attempt(likewise::store::Store::ping)
             .expect_err("no database");
         assert_eq!(error.kind(), FailureKind::Infrastructure, "{error}");
         let error = bench.attempt(|store| store.sync(&rows, chrono::Utc::now()));
@@ -95,4 +97,65 @@ fn hung_server_times_out_and_recovers(kind: Kind) {
         bench.attempt(|store| store.sync(&rows, chrono::Utc::now()))
     });
     bench.verified();
+}
+
+/// Uses all connections of the pool at once, and returns the server's ids of them.
+#[track_caller]
+fn all_connections(bench: &Bench) -> BTreeSet<i64> {
+    let database = bench.database();
+    let held = database.hold_tables(&["user_behaviors"]);
+    let held_by = database.connections();
+    let connections = options(database).max_connections;
+    let writes = bench.wait(async {
+        let spawn = |user| {
+            let store = bench.store();
+            tokio::spawn(async move {
+                let event = like(1_000 + user as i64, 7);
+                store.record(&[&event], lease_at(Utc::now())).await
+            })
+        };
+        (0..connections).map(spawn).collect::<Vec<_>>()
+    });
+    let used = until("each connection to be in use", PATIENCE, || {
+        bench.wait(async { tokio::time::sleep(Duration::from_millis(20)).await });
+        let all = database.connections();
+        let writes = (all.len() > connections).then_some(all.clone());
+        writes.ok_or_else(|| format!("{all:?}, the lock is held by one of {held_by:?}"))
+    });
+    drop(held);
+    for write in writes {
+        // A lock that took too long is no failure here.
+        let _ = bench.wait(write).expect("a task");
+    }
+    used
+}
+
+matrix!([mariadb, postgres]: read_only_server_keeps_no_connection);
+
+fn read_only_server_keeps_no_connection(kind: Kind) {
+    let server = Server::start(kind);
+    let database = Database::first_of(&server);
+    wait(store::migrate(&options(&database))).expect("migrations");
+    let bench = Bench::on(&database);
+    let before = all_connections(&bench);
+
+    // All connections are idle. One meets the read-only server.
+    server.set_read_only(true);
+    let event = like(1, 7);
+    let refused = bench.wait(bench.store().record(&[&event], lease_at(Utc::now())));
+    let refused = refused.expect_err("a read-only server");
+    assert_eq!(refused.kind(), FailureKind::Infrastructure, "{refused}");
+    server.set_read_only(false);
+    until("the database to be found again", PATIENCE, || {
+        bench.wait(bench.store().record(&[&event], lease_at(Utc::now())))
+    });
+
+    let kept: BTreeSet<_> = all_connections(&bench)
+        .intersection(&before)
+        .copied()
+        .collect();
+    assert!(
+        kept.is_empty(),
+        "connections to the read-only server: {kept:?}"
+    );
 }

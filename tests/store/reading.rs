@@ -18,7 +18,7 @@ matrix!(&[sqlite, mariadb, postgres]:
 );
 
 fn missing_pairs_are_left_out(bench: &Bench) {
-    bench.ask(|store| store.ping());
+    bench.ask(likewise::store::Store::ping);
     let rows = bench.record(&[
         own(1, Resource::video(7), Action::Like, 17),
         own(2, comment(7), Action::Unlike, 18),
@@ -143,7 +143,7 @@ fn newest_version_is_found(bench: &Bench) {
 }
 
 fn server_clock_is_measured(bench: &Bench) {
-    bench.ask(|store| store.measure_clock());
+    bench.ask(likewise::store::Store::measure_clock);
     let skew = bench.ask(|store| Box::pin(async { Ok(store.clock_skew()) }));
     let now = bench.ask(|store| Box::pin(async { Ok(store.now()) }));
     let is_sqlite = matches!(bench.database(), Database::Sqlite(_));

@@ -1,5 +1,7 @@
 //! What a failover does to a server that it demotes.
 
+use std::collections::BTreeSet;
+
 use super::database::Database;
 use super::servers::{Kind, Server};
 
@@ -34,5 +36,23 @@ impl Server {
             }
             Kind::Nats => panic!("NATS has no replicas that refuse writes"),
         }
+    }
+}
+
+impl Database {
+    /// The server's ids of the connections of likewise, except the one that asks.
+    #[track_caller]
+    pub fn connections(&self) -> BTreeSet<i64> {
+        let ids = match self {
+            Self::MariaDb(_) => {
+                "SELECT CAST(id AS SIGNED) FROM information_schema.processlist \
+                 WHERE user = 'likewise' AND id <> CONNECTION_ID()"
+            }
+            _ => {
+                "SELECT pid::bigint FROM pg_stat_activity \
+                 WHERE usename = 'likewise' AND pid <> pg_backend_pid() AND client_addr IS NOT NULL"
+            }
+        };
+        self.rows(ids).iter().map(|row| row[0].number()).collect()
     }
 }

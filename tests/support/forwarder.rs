@@ -1,15 +1,27 @@
-//! An address that can be pointed at another server, as a name in DNS or a proxy can.
+//! An address that forwards to a server, as a name in DNS or a proxy does. Tests point it at another server, or
+//! have it lose the answer to one commit.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Forwards each new connection to the server that it points at. Those that are open stay where they are.
+/// Forwards each new connection to its current target. Open connections keep theirs.
 #[derive(Debug)]
 pub struct Forwarder {
     address: SocketAddr,
-    target: Arc<Mutex<SocketAddr>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: Mutex<SocketAddr>,
+    /// The text in the statements of the transaction whose commit is to lose its answer.
+    loses_commit_of: Mutex<Option<&'static str>>,
+    /// Whether no answer passes any more.
+    is_cut: AtomicBool,
 }
 
 impl Forwarder {
@@ -18,18 +30,22 @@ impl Forwarder {
     pub fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let target = Arc::new(Mutex::new(target));
-        let points_at = Arc::clone(&target);
+        let shared = Arc::new(Shared {
+            target: Mutex::new(target),
+            loses_commit_of: Mutex::default(),
+            is_cut: AtomicBool::new(false),
+        });
+        let accepting = Arc::clone(&shared);
         // It ends with the tests.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let target = *points_at.lock().unwrap_or_else(PoisonError::into_inner);
+                let target = *lock(&accepting.target);
                 if let Ok(server) = TcpStream::connect(target) {
-                    connect(&client, &server);
+                    connect(&client, &server, &accepting);
                 }
             }
         });
-        Self { address, target }
+        Self { address, shared }
     }
 
     /// Where it listens.
@@ -39,32 +55,141 @@ impl Forwarder {
 
     /// Points it at another server.
     pub fn point_at(&self, target: SocketAddr) {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+        *lock(&self.shared.target) = target;
+    }
+
+    /// Loses the answer to the next COMMIT of a PostgreSQL transaction with this text in a statement, and all answers
+    /// after it, on every connection: the server commits, and the client can neither learn that nor ask again.
+    pub fn lose_commit_of(&self, text: &'static str) {
+        *lock(&self.shared.loses_commit_of) = Some(text);
+    }
+
+    /// Whether that commit has been sent.
+    pub fn has_lost_the_commit(&self) -> bool {
+        self.shared.is_cut.load(Ordering::Acquire)
+    }
+
+    /// Lets answers pass again, on new connections.
+    pub fn restore(&self) {
+        self.shared.is_cut.store(false, Ordering::Release);
     }
 }
 
-fn connect(client: &TcpStream, server: &TcpStream) {
-    for (from, to) in [(client, server), (server, client)] {
-        let ends = from
-            .try_clone()
-            .and_then(|from| Ok((from, to.try_clone()?)));
-        if let Ok((from, to)) = ends {
-            thread::spawn(move || {
-                // Either end may close whenever it likes.
-                let _ = pass(&from, &to);
-                let _ = to.shutdown(Shutdown::Both);
-                let _ = from.shutdown(Shutdown::Both);
-            });
-        }
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn pass(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok(()),
-            length => to.write_all(&buffer[..length])?,
+fn connect(client: &TcpStream, server: &TcpStream, shared: &Arc<Shared>) {
+    let mut conversation = Conversation {
+        shared: Arc::clone(shared),
+        unread: Vec::new(),
+        started: false,
+        statements: BTreeMap::new(),
+        matches: false,
+    };
+    spawn(client, server, move |bytes| {
+        conversation.hear(bytes);
+        true
+    });
+    // What arrives after the COMMIT is its answer: the client waits for each answer before it goes on.
+    let shared = Arc::clone(shared);
+    spawn(server, client, move |_| {
+        !shared.is_cut.load(Ordering::Acquire)
+    });
+}
+
+/// Copies bytes from one end to the other while `goes_on` says so of them, and closes both at the end.
+fn spawn(
+    from: &TcpStream,
+    to: &TcpStream,
+    mut goes_on: impl FnMut(&[u8]) -> bool + Send + 'static,
+) {
+    let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else {
+        return;
+    };
+    thread::spawn(move || {
+        let mut pass = || -> io::Result<()> {
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                let length = from.read(&mut buffer)?;
+                if length == 0 || !goes_on(&buffer[..length]) {
+                    return Ok(());
+                }
+                to.write_all(&buffer[..length])?;
+            }
+        };
+        // Either end may close at any time.
+        let _ = pass();
+        let _ = to.shutdown(Shutdown::Both);
+        let _ = from.shutdown(Shutdown::Both);
+    });
+}
+
+/// What a client says to PostgreSQL on one connection.
+struct Conversation {
+    shared: Arc<Shared>,
+    /// The beginning of a message.
+    unread: Vec<u8>,
+    /// Whether the first message, which has no type, has passed.
+    started: bool,
+    /// The text of each prepared statement.
+    statements: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Whether the open transaction has a statement with the text that is looked for.
+    matches: bool,
+}
+
+impl Conversation {
+    fn hear(&mut self, bytes: &[u8]) {
+        self.unread.extend_from_slice(bytes);
+        loop {
+            let head = usize::from(self.started);
+            let Some(length) = self.unread.get(head..head + 4) else {
+                return;
+            };
+            let length: [u8; 4] = length.try_into().expect("four bytes");
+            let end = head + u32::from_be_bytes(length) as usize;
+            if self.unread.len() < end {
+                return;
+            }
+            let message: Vec<u8> = self.unread.drain(..end).collect();
+            if self.started {
+                self.take(message[0], &message[5..]);
+            }
+            self.started = true;
         }
+    }
+
+    fn take(&mut self, kind: u8, body: &[u8]) {
+        let mut texts = body.split(|byte| *byte == 0);
+        let (first, second) = (
+            texts.next().unwrap_or_default(),
+            texts.next().unwrap_or_default(),
+        );
+        match kind {
+            // Parse: the statement's name and its text.
+            b'P' => {
+                self.statements.insert(first.to_vec(), second.to_vec());
+            }
+            // Bind: the portal's name and that of the statement.
+            b'B' => {
+                let text = self.statements.get(second).cloned().unwrap_or_default();
+                self.matches |= self.is_wanted(&text);
+            }
+            // Query: its text.
+            b'Q' => {
+                if first.starts_with(b"BEGIN") {
+                    self.matches = false;
+                } else if first.starts_with(b"COMMIT") && self.matches {
+                    *lock(&self.shared.loses_commit_of) = None;
+                    self.shared.is_cut.store(true, Ordering::Release);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_wanted(&self, statement: &[u8]) -> bool {
+        let wanted = *lock(&self.shared.loses_commit_of);
+        wanted.is_some_and(|text| String::from_utf8_lossy(statement).contains(text))
     }
 }

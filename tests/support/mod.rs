@@ -25,6 +25,7 @@ use std::fmt::{Arguments, Display};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
 /// How long a test waits for what should take a moment. Far more than a busy machine needs: only a failure
@@ -65,4 +66,14 @@ pub fn wait<T>(work: impl Future<Output = T>) -> T {
 #[allow(clippy::print_stdout)]
 pub fn say(text: Arguments<'_>) {
     println!("{text}");
+}
+
+/// Replaces fields that differ from run to run by their names, so that the rest can be compared as a snapshot.
+#[track_caller]
+pub fn redacted(mut answer: Value, fields: &[&str]) -> Value {
+    for field in fields {
+        let value = answer.get_mut(field).expect("the field to redact");
+        *value = format!("[{field}]").into();
+    }
+    answer
 }

@@ -1,7 +1,10 @@
 //! `/v1/videos/{video_id}/like`, asked for in every wrong way: nothing is stored, and each answer is a
 //! problem with a stable code.
 
+use insta::assert_json_snapshot;
+
 use crate::support::raw::Raw;
+use crate::support::redacted;
 use crate::support::service::{Service, Setup};
 
 const PATH: &str = "/v1/videos/7/like";
@@ -34,11 +37,29 @@ fn comment_likes_are_separate_from_video_likes() {
     let client = service.client();
     let path = "/v1/comments/7/like";
     let liked = client.send("PUT", path, &[USER]).json();
-    assert_eq!(liked["resource_type"], "comment");
-    assert_eq!(liked["liked"], true);
-    assert_eq!(liked["like_count"], 1);
+    assert_json_snapshot!(redacted(liked, &["event_id"]), @r#"
+    {
+      "cached": true,
+      "changed": true,
+      "durability": "database",
+      "event_id": "[event_id]",
+      "like_count": 1,
+      "liked": true,
+      "resource_id": 7,
+      "resource_type": "comment",
+      "user_id": 42
+    }
+    "#);
     let read = |path: &str| client.send("GET", path, &[USER]).json();
-    assert_eq!(read(path)["liked"], true);
+    assert_json_snapshot!(read(path), @r#"
+    {
+      "like_count": 1,
+      "liked": true,
+      "resource_id": 7,
+      "resource_type": "comment",
+      "user_id": 42
+    }
+    "#);
     assert_eq!(read(PATH)["liked"], false);
     service.setup().verify(30).holds();
     let database = service.database();
@@ -46,7 +67,19 @@ fn comment_likes_are_separate_from_video_likes() {
     assert_eq!(rows, 1);
     assert_eq!(database.number("SELECT COUNT(*) FROM video_likes"), 0);
     let unliked = client.send("DELETE", path, &[USER]).json();
-    assert_eq!(unliked["like_count"], 0);
+    assert_json_snapshot!(redacted(unliked, &["event_id"]), @r#"
+    {
+      "cached": true,
+      "changed": true,
+      "durability": "database",
+      "event_id": "[event_id]",
+      "like_count": 0,
+      "liked": false,
+      "resource_id": 7,
+      "resource_type": "comment",
+      "user_id": 42
+    }
+    "#);
     assert_eq!(read(path)["liked"], false);
     let refused = client.send("POST", path, &[USER]);
     assert_eq!(refused.problem(), "method_not_allowed");

@@ -3,7 +3,6 @@
 
 mod idempotency;
 mod lists;
-mod maintenance;
 mod migrations;
 mod operations;
 mod pipeline;
@@ -11,7 +10,6 @@ mod server;
 
 pub(super) use idempotency::sql_idempotency;
 pub(super) use lists::sql_lists;
-pub(super) use maintenance::sql_maintenance;
 pub(super) use migrations::sql_migrations;
 pub(super) use operations::sql_operations;
 pub(super) use pipeline::sql_store;
@@ -21,9 +19,9 @@ pub(super) use server::sql_server;
 pub(super) mod prelude {
     pub(in crate::store) use std::collections::{BTreeMap, BTreeSet};
     pub(in crate::store) use std::sync::Arc;
-    pub(in crate::store) use std::time::{Duration, Instant};
+    pub(in crate::store) use std::time::Duration;
 
-    pub(in crate::store) use chrono::{DateTime, TimeDelta, Utc};
+    pub(in crate::store) use chrono::{DateTime, Utc};
     pub(in crate::store) use diesel::migration::{Migration, MigrationSource};
     pub(in crate::store) use diesel::{Connection, QueryableByName};
     pub(in crate::store) use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
@@ -39,18 +37,15 @@ pub(super) mod prelude {
     };
 
     pub(in crate::store) use crate::domain::{
-        Claim, DatabaseClock, Fold, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount, Pair,
-        Priority, Resource, ResourceType, Started, Status, UserId, Version, VersionedState,
+        DatabaseClock, JobKind, JobState, KeyedRequest, LedgerRow, LikeCount, Pair, Resource,
+        ResourceType, Started, Status, UserId, Version, VersionedState,
     };
     pub(in crate::store) use crate::store::codes::{Explain, Meaning, Raised, explained, known};
-    pub(in crate::store) use crate::store::dialect::Dialect;
     pub(in crate::store) use crate::store::error::StoreError;
     pub(in crate::store) use crate::store::gate::Gate;
     pub(in crate::store) use crate::store::idempotency::{IdempotencyKeys, StoredResponse};
     pub(in crate::store) use crate::store::idempotency_rows::KeptRow;
     pub(in crate::store) use crate::store::lists::{Cursor, Lists};
-    pub(in crate::store) use crate::store::maintenance::Repaired;
-    pub(in crate::store) use crate::store::maintenance_rows::{IdRow, LikesRow, restored_columns};
     pub(in crate::store) use crate::store::migrate::{
         LeaseLost, LeaseStatements, MigrationLease, Target, lost, migration_error,
     };
@@ -67,18 +62,16 @@ pub(super) mod prelude {
         Pool, Pools, SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, connections, lock_wait, old_in_transaction,
         old_transact, within,
     };
+    pub(in crate::store) use crate::store::read_models::{CountRow, StateRow};
     pub(in crate::store) use crate::store::rows::{
-        CountRow, EventRow, LeaseRow, PairRow, Param, QuarantinedRow, Query, StateRow, TotalRow,
-        claim_columns, history_columns, id_text, lease_params, page_params, resource_rows,
-        time_text, word,
+        EventRow, IdRow, LeaseRow, Param, QuarantinedRow, Query, TotalRow, id_text, lease_params,
+        page_params, time_text, word,
     };
     pub(in crate::store) use crate::store::sql::{
-        sql_idempotency, sql_lists, sql_maintenance, sql_migrations, sql_operations, sql_server,
-        sql_store,
+        sql_idempotency, sql_lists, sql_migrations, sql_operations, sql_server, sql_store,
     };
     pub(in crate::store) use crate::store::statements::{COUNTED_EXACTLY, Statement, Statements};
     pub(in crate::store) use crate::store::{
-        Claimed, Discrepancy, FailedAttempt, Finding, Found, Lease, Maintenance, OldStore,
-        Operations, QuarantinedEvent, Sample, Settled, StoreFuture, StoreOptions, Subject,
+        OldStore, Operations, QuarantinedEvent, Sample, StoreFuture, StoreOptions,
     };
 }

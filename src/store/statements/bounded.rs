@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Statement, Statements};
 use crate::domain::{JobKind, Priority, ResourceType, Status};
+use crate::store::dialect::Dialect;
 use crate::store::operations::LedgerFilter;
 use crate::store::session::{Param, time_text};
 
@@ -24,7 +25,11 @@ pub struct Sample {
 
 impl Statements {
     /// Each of them with a name.
-    pub(in crate::store) fn bounded(&self, sample: &Sample) -> Vec<(String, String)> {
+    pub(in crate::store) fn bounded(
+        &self,
+        dialect: &'static dyn Dialect,
+        sample: &Sample,
+    ) -> Vec<(String, String)> {
         let mut all = Vec::new();
         let mut add = |name: &str, statement: &Statement, params: &[Param]| {
             all.push((name.to_owned(), statement.spelled(params)));
@@ -42,7 +47,11 @@ impl Statements {
                 Param::limit(500),
                 Param::Number(priority.as_number()),
             ];
-            add(&format!("claim: {priority:?}"), &self.due, &params);
+            add(
+                &format!("claim: {priority:?}"),
+                crate::store::claim::DUE.on(dialect),
+                &params,
+            );
         }
         let any = LedgerFilter::default;
         let of = |status| LedgerFilter {

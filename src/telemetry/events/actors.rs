@@ -4,66 +4,29 @@ use std::time::Duration;
 
 use crate::telemetry::metrics::{ActorLabels, METRICS};
 
-/// An actor panicked.
-pub struct ActorPanicked<'a> {
-    /// Which.
-    pub actor: &'static str,
-    /// What was said.
-    pub message: &'a str,
-}
+/// Counts and logs what supervisors report of their actors.
+pub struct ActorEvents;
 
-impl ActorPanicked<'_> {
-    /// Counts it; the panic itself has been logged by the hook.
-    pub fn emit(self) {
-        METRICS
-            .panics
-            .get_or_create(&ActorLabels { actor: self.actor })
-            .inc();
-        log::debug!(target: "likewise::actors", "{} panicked: {}", self.actor, self.message);
+impl actor_kit::Observer for ActorEvents {
+    /// The panic hook has logged the panic itself.
+    fn panicked(&self, actor: &'static str, message: &str) {
+        METRICS.panics.get_or_create(&ActorLabels { actor }).inc();
+        log::debug!(target: "likewise::actors", "{actor} panicked: {message}");
     }
-}
 
-/// An actor runs again after a panic.
-pub struct ActorRestarted {
-    /// Which.
-    pub actor: &'static str,
-    /// How often by now.
-    pub restarts: u64,
-}
-
-impl ActorRestarted {
-    /// Counts and logs it.
-    pub fn emit(self) {
-        METRICS
-            .restarts
-            .get_or_create(&ActorLabels { actor: self.actor })
-            .inc();
+    fn restarted(&self, actor: &'static str, restarts: u64) {
+        METRICS.restarts.get_or_create(&ActorLabels { actor }).inc();
         log::warn!(
             target: "likewise::actors",
-            "{} restarted (restart {}); its queued messages are intact",
-            self.actor, self.restarts
+            "{actor} restarted (restart {restarts}); its queued messages are intact"
         );
     }
-}
 
-/// An actor panicked too often.
-pub struct ActorGivenUp {
-    /// Which.
-    pub actor: &'static str,
-    /// How often.
-    pub panics: usize,
-    /// Within what time.
-    pub window: Duration,
-}
-
-impl ActorGivenUp {
-    /// Logs it.
-    pub fn emit(self) {
+    fn given_up(&self, actor: &'static str, panics: usize, window: Duration) {
         log::error!(
             target: "likewise::actors",
-            "{} panicked {} times within {:?} and is given up; the service stops, so that whatever \
-             supervises it starts it anew",
-            self.actor, self.panics, self.window
+            "{actor} panicked {panics} times within {window:?} and is given up; the service stops, so that \
+             its process manager can restart it"
         );
     }
 }

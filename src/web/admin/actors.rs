@@ -1,10 +1,9 @@
 //! `GET /admin/actors`: how every actor is doing.
 
 use actix_web::web::{Data, Json};
+use actor_kit::{ActorReport, Registry};
 use serde::Serialize;
 use utoipa::ToSchema;
-
-use crate::actors::kit::{ActorReport, Registry};
 
 /// Every actor of this process.
 #[derive(Debug, Serialize, ToSchema)]

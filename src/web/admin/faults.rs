@@ -3,8 +3,8 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
+use actor_kit::Registry;
 
-use crate::actors::kit::Registry;
 use crate::web::problem::{Code, Problem};
 
 /// Whether fault injection is enabled.
@@ -30,7 +30,7 @@ pub(super) async fn panic(
     if !enabled.0 {
         return Err(Problem::not_found());
     }
-    if !registry.provoke(&actor) {
+    if !registry.inject_panic(&actor) {
         let detail = format!("no actor is called '{:.40}'; see /admin/actors", *actor);
         return Err(Problem::new(Code::UnknownActor, detail));
     }

@@ -1,19 +1,18 @@
-//! How every actor is doing: what `GET /admin/actors` and `GET /readyz` show.
+//! The state, counters and last error of every actor, and reports of them.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
-use super::mailbox::Gauge;
+use crate::mailbox::Gauge;
 
-/// What an actor is up to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+/// The state of an actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
-#[schema(as = ActorState)]
-pub enum State {
+pub enum ActorState {
     /// Takes messages.
     Running,
     /// Has panicked and waits out its back-off; messages queue.
@@ -26,7 +25,7 @@ pub enum State {
     Stopped,
 }
 
-impl State {
+impl ActorState {
     const fn from_u8(value: u8) -> Self {
         match value {
             0 => Self::Running,
@@ -38,11 +37,24 @@ impl State {
     }
 }
 
+/// Hears what the supervisor does, to log and count it.
+pub trait Observer: Send + Sync + 'static {
+    /// An actor, or work that it spawned, panicked.
+    fn panicked(&self, actor: &'static str, message: &str);
+
+    /// An actor runs again after a panic, for the given number of times.
+    fn restarted(&self, actor: &'static str, restarts: u64);
+
+    /// An actor panicked so often within the window that it is not restarted.
+    fn given_up(&self, actor: &'static str, panics: usize, window: Duration);
+}
+
 type Details = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
 
-/// The vital signs of one actor, written by it and its supervisor.
-pub struct ActorStats {
+/// The statistics of one actor, written by it and its supervisor.
+pub(crate) struct ActorStats {
     name: &'static str,
+    observer: Arc<dyn Observer>,
     state: AtomicU8,
     processed: AtomicU64,
     errors: AtomicU64,
@@ -52,14 +64,15 @@ pub struct ActorStats {
     last_progress: Mutex<Instant>,
     gauge: RwLock<Option<Arc<Gauge>>>,
     details: RwLock<Option<Details>>,
-    provoke: RwLock<Option<Box<dyn Fn() + Send + Sync>>>,
+    inject_panic: RwLock<Option<Box<dyn Fn() + Send + Sync>>>,
 }
 
 impl ActorStats {
-    fn new(name: &'static str) -> Self {
+    fn new(name: &'static str, observer: Arc<dyn Observer>) -> Self {
         Self {
             name,
-            state: AtomicU8::new(State::Running as u8),
+            observer,
+            state: AtomicU8::new(ActorState::Running as u8),
             processed: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             panics: AtomicU64::new(0),
@@ -68,76 +81,69 @@ impl ActorStats {
             last_progress: Mutex::new(Instant::now()),
             gauge: RwLock::default(),
             details: RwLock::default(),
-            provoke: RwLock::default(),
+            inject_panic: RwLock::default(),
         }
     }
 
-    /// The actor's name.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Counts so many events as done.
-    pub fn progress(&self, events: usize) {
+    pub(crate) fn progress(&self, events: usize) {
         self.processed.fetch_add(events as u64, Ordering::Relaxed);
         *lock(&self.last_progress) = Instant::now();
     }
 
-    /// Counts a failure, and keeps what was said of it.
-    pub fn failed(&self, error: &impl ToString) {
+    pub(crate) fn failed(&self, error: String) {
         self.errors.fetch_add(1, Ordering::Relaxed);
-        *lock(&self.last_error) = Some(error.to_string());
+        *lock(&self.last_error) = Some(error);
     }
 
-    /// Counts a panic, and keeps what was said of it.
-    pub fn panicked(&self, message: &str) {
+    pub(crate) fn panicked(&self, message: &str) {
         self.panics.fetch_add(1, Ordering::Relaxed);
         *lock(&self.last_error) = Some(format!("panicked: {message}"));
+        self.observer.panicked(self.name, message);
     }
 
-    /// Counts a restart, after which the actor is running.
-    pub fn restarted(&self) {
-        self.restarts.fetch_add(1, Ordering::Relaxed);
-        self.set_state(State::Running);
+    pub(crate) fn restarted(&self) {
+        let restarts = self.restarts.fetch_add(1, Ordering::Relaxed) + 1;
+        self.set_state(ActorState::Running);
+        self.observer.restarted(self.name, restarts);
     }
 
-    /// Says what the actor is up to.
-    pub fn set_state(&self, state: State) {
+    pub(crate) fn given_up(&self, panics: usize, window: Duration) {
+        self.set_state(ActorState::Failed);
+        self.observer.given_up(self.name, panics, window);
+    }
+
+    pub(crate) fn set_state(&self, state: ActorState) {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
     /// Adds the mailbox to the report.
-    pub fn watch_mailbox(&self, gauge: &Arc<Gauge>) {
+    pub(crate) fn watch_mailbox(&self, gauge: &Arc<Gauge>) {
         *write(&self.gauge) = Some(Arc::clone(gauge));
     }
 
-    /// Adds what only this actor can tell to the report.
-    pub fn set_details(&self, details: impl Fn() -> serde_json::Value + Send + Sync + 'static) {
+    /// Adds the actor's own facts to the report.
+    pub(crate) fn set_details(
+        &self,
+        details: impl Fn() -> serde_json::Value + Send + Sync + 'static,
+    ) {
         *write(&self.details) = Some(Box::new(details));
     }
 
-    /// Makes [`Registry::provoke`] work for this actor.
-    pub fn set_provoke(&self, provoke: impl Fn() + Send + Sync + 'static) {
-        *write(&self.provoke) = Some(Box::new(provoke));
-    }
-
-    /// How many restarts there were.
-    #[must_use]
-    pub fn restarts(&self) -> u64 {
-        self.restarts.load(Ordering::Relaxed)
+    /// Makes [`Registry::inject_panic`] work for this actor.
+    pub(crate) fn set_inject_panic(&self, inject: impl Fn() + Send + Sync + 'static) {
+        *write(&self.inject_panic) = Some(Box::new(inject));
     }
 
     fn report(&self, stall_after: Duration) -> ActorReport {
         let gauge = read(&self.gauge).clone();
         let oldest = gauge.as_ref().and_then(|gauge| gauge.oldest());
-        let mut state = State::from_u8(self.state.load(Ordering::Relaxed));
+        let mut state = ActorState::from_u8(self.state.load(Ordering::Relaxed));
         let idle_for = lock(&self.last_progress).elapsed();
-        if state == State::Running
+        if state == ActorState::Running
             && oldest.is_some_and(|wait| wait > stall_after)
             && idle_for > stall_after
         {
-            state = State::Stuck;
+            state = ActorState::Stuck;
         }
         ActorReport {
             name: self.name,
@@ -150,7 +156,7 @@ impl ActorStats {
             processed: self.processed.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
             panics: self.panics.load(Ordering::Relaxed),
-            restarts: self.restarts(),
+            restarts: self.restarts.load(Ordering::Relaxed),
             last_error: lock(&self.last_error).clone(),
             details: read(&self.details)
                 .as_ref()
@@ -160,15 +166,16 @@ impl ActorStats {
 }
 
 /// How one actor is doing.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct ActorReport {
     /// Its name.
     pub name: &'static str,
-    /// What it is up to.
-    pub state: State,
-    /// How full its mailbox is.
+    /// Its state.
+    pub state: ActorState,
+    /// The fill level of its mailbox.
     pub mailbox: MailboxReport,
-    /// Events it has done since the process started.
+    /// Events done since the process started.
     pub processed: u64,
     /// Attempts that failed since then.
     pub errors: u64,
@@ -176,49 +183,51 @@ pub struct ActorReport {
     pub panics: u64,
     /// Restarts since then.
     pub restarts: u64,
-    /// What was said of the last failure or panic.
+    /// The message of the last failure or panic.
     pub last_error: Option<String>,
-    /// What only this actor can tell.
+    /// Facts that only this actor knows.
     pub details: serde_json::Value,
 }
 
-/// How full a mailbox is.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+/// The fill level of a mailbox.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct MailboxReport {
-    /// Events waiting or being worked on.
+    /// Events that are waiting or in work.
     pub depth: usize,
-    /// The most there can be.
+    /// The largest depth.
     pub capacity: usize,
-    /// How long the oldest has been there, in milliseconds.
+    /// The age of the oldest event, in milliseconds.
     pub oldest_ms: u64,
 }
 
-/// Every actor of this process, in the order of the flow.
+/// Every actor of this process, in the order of their start.
 #[derive(Clone)]
 pub struct Registry {
     actors: Arc<RwLock<Vec<Arc<ActorStats>>>>,
     stall_after: Duration,
+    observer: Arc<dyn Observer>,
 }
 
 impl Registry {
-    /// A registry that calls an actor stuck once it has had work for so long without progress.
+    /// Returns an empty registry. It reports an actor as stuck that has had work, and made no progress, for longer
+    /// than `stall_after`.
     #[must_use]
-    pub fn new(stall_after: Duration) -> Self {
+    pub fn new(stall_after: Duration, observer: impl Observer) -> Self {
         Self {
             actors: Arc::default(),
             stall_after,
+            observer: Arc::new(observer),
         }
     }
 
-    /// Adds an actor.
-    #[must_use]
-    pub fn register(&self, name: &'static str) -> Arc<ActorStats> {
-        let stats = Arc::new(ActorStats::new(name));
+    pub(crate) fn register(&self, name: &'static str) -> Arc<ActorStats> {
+        let stats = Arc::new(ActorStats::new(name, Arc::clone(&self.observer)));
         write(&self.actors).push(Arc::clone(&stats));
         stats
     }
 
-    /// How each actor is doing.
+    /// Returns the report of each actor.
     #[must_use]
     pub fn report(&self) -> Vec<ActorReport> {
         let actors = read(&self.actors);
@@ -228,18 +237,18 @@ impl Registry {
             .collect()
     }
 
-    /// Makes the actor of this name panic, to show that it survives. Answers whether there is one.
+    /// Makes the actor of this name panic, to show that it survives. Returns whether there is such an actor.
     #[must_use]
-    pub fn provoke(&self, name: &str) -> bool {
+    pub fn inject_panic(&self, name: &str) -> bool {
         let actors = read(&self.actors);
         let Some(stats) = actors.iter().find(|stats| stats.name == name) else {
             return false;
         };
-        let provoke = read(&stats.provoke);
-        if let Some(provoke) = provoke.as_ref() {
-            provoke();
+        let inject = read(&stats.inject_panic);
+        if let Some(inject) = inject.as_ref() {
+            inject();
         }
-        provoke.is_some()
+        inject.is_some()
     }
 }
 

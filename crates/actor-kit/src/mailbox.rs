@@ -1,9 +1,8 @@
-//! A bounded mailbox in front of an actor.
+//! A bounded mailbox in front of an actor. Every sender of a message uses it.
 //!
-//! Actix bounds each sender, not the mailbox, and a clone of an address is a new sender. Here every
-//! envelope carries a permit instead, so that the bound holds however often the mailbox is cloned, and
-//! the envelope keeps it until its work is done: the depth counts what waits and what is being worked
-//! on. Used by everything that sends a message to an actor.
+//! Actix bounds each sender, not the mailbox, and a clone of an address is a new sender. Here every envelope
+//! carries a permit, so the bound holds for all clones of a mailbox together. The envelope keeps the permit until
+//! its work is done, so the depth counts waiting and running work.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -12,22 +11,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use actix::dev::ToEnvelope;
-use actix::{Actor, Addr, Handler};
+use actix::Addr;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// A typed message, and what answers it.
+use crate::actor::{Actor, BatchActor};
+use crate::host::{Host, Stop};
+
+/// A typed message.
 pub trait Request: Send + 'static {
-    /// The answer; `()` for messages that only ask for something to happen.
+    /// The answer; `()` if only the end of the work matters.
     type Reply: Send + 'static;
 
-    /// How much of the mailbox's capacity it takes: the number of events it carries, at least one.
+    /// Returns its share of the mailbox's capacity: the number of events in it, at least one.
     fn weight(&self) -> usize {
         1
     }
 }
 
-/// Why a message was not taken.
+/// Why a mailbox refused a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The mailbox is full.
@@ -38,27 +39,27 @@ pub enum Refused {
     Stopped(&'static str),
 }
 
-/// The actor dropped the message without an answer: it panicked over it or has stopped.
+/// The actor dropped the message without an answer: it panicked or has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the actor gave no answer")]
 pub struct Closed;
 
-/// A message on its way, with the room it takes and the way back.
+/// A message with its permit and its reply channel.
 #[derive(Debug)]
 pub struct Envelope<M: Request> {
     /// The message.
     pub body: M,
-    /// Where the answer goes.
+    /// Sends the answer.
     pub reply: Reply<M::Reply>,
-    /// The room it takes, until it is dropped.
-    pub room: Room,
+    /// Its share of the mailbox's capacity, until it is dropped.
+    pub permit: Permit,
 }
 
 impl<M: Request> actix::Message for Envelope<M> {
     type Result = ();
 }
 
-/// The way back of a envelope. Whoever asked may have gone away; then the answer is dropped.
+/// Sends the answer of one message. If the sender no longer waits, the answer is dropped.
 #[derive(Debug)]
 pub struct Reply<R>(Option<oneshot::Sender<R>>);
 
@@ -66,13 +67,13 @@ impl<R> Reply<R> {
     /// Answers.
     pub fn send(mut self, answer: R) {
         if let Some(sender) = self.0.take() {
-            // An asker who no longer listens is no failure: the work is done all the same.
+            // A sender that no longer waits is no failure: the work is done.
             let _ = sender.send(answer);
         }
     }
 }
 
-/// An answer that is on its way. Dropping it does not cancel the work.
+/// The future answer. Dropping it does not cancel the work.
 #[derive(Debug)]
 pub struct Answer<R>(oneshot::Receiver<R>);
 
@@ -84,7 +85,7 @@ impl<R> Future for Answer<R> {
     }
 }
 
-/// How full a mailbox is, shared by its clones and the registry.
+/// The fill level of a mailbox, shared by its clones and the registry.
 #[derive(Debug)]
 pub struct Gauge {
     name: &'static str,
@@ -94,8 +95,8 @@ pub struct Gauge {
     idle: Notify,
 }
 
-/// When each envelope arrived, oldest first. A slot is cleared when its envelope is done, and leaves once
-/// it is the oldest, so the front is always the arrival of the oldest envelope that is not done.
+/// The arrival times of the envelopes, oldest first. An entry is cleared when its envelope is done, and removed
+/// once it is the oldest, so the front is always the arrival of the oldest envelope in work.
 #[derive(Debug, Default)]
 struct Waiting {
     arrivals: VecDeque<Option<Instant>>,
@@ -113,19 +114,19 @@ impl Gauge {
         })
     }
 
-    /// The most it can hold, in weight.
+    /// Returns the capacity, in weight.
     #[must_use]
     pub const fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// What it holds now, in weight: waiting, reserved or being worked on.
+    /// Returns the reserved, waiting and running work, in weight.
     #[must_use]
     pub fn depth(&self) -> usize {
         self.capacity - self.permits.available_permits()
     }
 
-    /// How long the oldest envelope has been there; `None` if there is none.
+    /// Returns the age of the oldest envelope; `None` if there is none.
     #[must_use]
     pub fn oldest(&self) -> Option<Duration> {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +134,7 @@ impl Gauge {
         oldest.map(|arrival| arrival.elapsed())
     }
 
-    /// Waits until it holds nothing.
+    /// Waits until the mailbox is empty.
     pub async fn idle(&self) {
         loop {
             let notified = self.idle.notified();
@@ -161,8 +162,8 @@ impl Gauge {
     }
 }
 
-/// Weight taken of a mailbox, with or without a envelope in it. Dropping it gives the weight back, and
-/// tells who waits for the mailbox to be idle.
+/// Weight taken from a mailbox, with or without an envelope. Dropping it returns the weight, and wakes tasks that
+/// wait for the mailbox to be empty.
 #[derive(Debug)]
 struct Share {
     gauge: Arc<Gauge>,
@@ -178,22 +179,22 @@ impl Drop for Share {
     }
 }
 
-/// The room that one envelope takes in a mailbox. Dropping it gives the room back.
+/// The share of a mailbox that one envelope takes. Dropping it returns the share.
 #[derive(Debug)]
-pub struct Room {
+pub struct Permit {
     share: Share,
     ticket: u64,
 }
 
-impl Drop for Room {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.share.gauge.leave(self.ticket);
     }
 }
 
-/// The cheap handle in front of an actor.
+/// The cheap handle in front of an actor. An actor whose mailboxes are all dropped stops.
 pub struct Mailbox<A: Actor> {
-    addr: Addr<A>,
+    addr: Addr<Host<A>>,
     gauge: Arc<Gauge>,
 }
 
@@ -207,29 +208,32 @@ impl<A: Actor> Clone for Mailbox<A> {
 }
 
 impl<A: Actor> Mailbox<A> {
-    /// A mailbox of this capacity, in weight, for the actor of this name.
-    #[must_use]
-    pub fn new(name: &'static str, addr: Addr<A>, capacity: usize) -> Self {
+    pub(crate) fn new(addr: Addr<Host<A>>, capacity: usize) -> Self {
         Self {
             addr,
-            gauge: Gauge::new(name, capacity),
+            gauge: Gauge::new(A::NAME, capacity),
         }
     }
 
-    /// How full it is.
+    /// Returns its fill level.
     #[must_use]
     pub const fn gauge(&self) -> &Arc<Gauge> {
         &self.gauge
     }
 
-    /// The actor's bare address, for what carries no work: the supervisor's own signals.
-    #[must_use]
-    pub const fn addr(&self) -> &Addr<A> {
-        &self.addr
+    /// Ends the actor's ticks at once. The future is ready when its running ticks, batches and spawned work have
+    /// ended; it need not be awaited.
+    pub fn stop(&self) -> impl Future<Output = ()> + use<A> {
+        let (sender, stopped) = oneshot::channel();
+        self.addr.do_send(Stop(sender));
+        async move {
+            // An actor that is gone has stopped.
+            let _ = stopped.await;
+        }
     }
 
-    /// Takes room for a message of this weight, without waiting. What does not fit in an empty
-    /// mailbox takes all of it.
+    /// Reserves room for a message of this weight, without waiting. A message heavier than the capacity takes
+    /// all of it.
     ///
     /// # Errors
     /// If there is not enough room, or the actor has stopped.
@@ -241,7 +245,7 @@ impl<A: Actor> Mailbox<A> {
         self.slot(permit)
     }
 
-    /// Takes room for a message of this weight, and waits for it if need be.
+    /// Waits for room for a message of this weight, and reserves it.
     ///
     /// # Errors
     /// If the actor has stopped.
@@ -254,26 +258,24 @@ impl<A: Actor> Mailbox<A> {
         self.slot(permit)
     }
 
-    /// Sends a message, if there is room for it now.
+    /// Sends a message, without waiting for room.
     ///
     /// # Errors
-    /// If there is not, or the actor has stopped.
+    /// If there is not enough room, or the actor has stopped.
     pub fn ask<M: Request>(&self, body: M) -> Result<Answer<M::Reply>, Refused>
     where
-        A: Handler<Envelope<M>>,
-        A::Context: ToEnvelope<A, Envelope<M>>,
+        A: BatchActor<M>,
     {
         Ok(self.reserve(body.weight())?.ask(body))
     }
 
-    /// Sends a message as soon as there is room for it.
+    /// Waits for room for a message, and sends it.
     ///
     /// # Errors
     /// If the actor has stopped.
     pub async fn ask_or_wait<M: Request>(&self, body: M) -> Result<Answer<M::Reply>, Refused>
     where
-        A: Handler<Envelope<M>>,
-        A::Context: ToEnvelope<A, Envelope<M>>,
+        A: BatchActor<M>,
     {
         Ok(self.reserve_or_wait(body.weight()).await?.ask(body))
     }
@@ -297,25 +299,24 @@ impl<A: Actor> Mailbox<A> {
     }
 }
 
-/// Room taken in a mailbox for a message that is about to be sent. Dropping it gives the room back.
+/// Reserved room in a mailbox for one message. Dropping it returns the room.
 pub struct Slot<A: Actor> {
-    addr: Addr<A>,
+    addr: Addr<Host<A>>,
     share: Share,
 }
 
 impl<A: Actor> Slot<A> {
-    /// Sends the message. From here on it is the actor's, whether or not the answer is awaited.
+    /// Sends the message. The actor works on it whether or not the answer is awaited.
     pub fn ask<M: Request>(self, body: M) -> Answer<M::Reply>
     where
-        A: Handler<Envelope<M>>,
-        A::Context: ToEnvelope<A, Envelope<M>>,
+        A: BatchActor<M>,
     {
         let (sender, receiver) = oneshot::channel();
         let ticket = self.share.gauge.arrive();
         self.addr.do_send(Envelope {
             body,
             reply: Reply(Some(sender)),
-            room: Room {
+            permit: Permit {
                 share: self.share,
                 ticket,
             },
@@ -326,9 +327,9 @@ impl<A: Actor> Slot<A> {
 
 #[cfg(test)]
 mod tests {
-    use actix::Context;
-
     use super::*;
+    use crate::BatchLimits;
+    use crate::testing::{starter, until};
 
     struct Work(u32);
 
@@ -340,48 +341,53 @@ mod tests {
         }
     }
 
-    /// Keeps what it is sent until it is told to finish.
-    #[derive(Default)]
-    struct Slow(Vec<Envelope<Work>>);
+    /// Keeps its envelopes until the test finishes them.
+    struct Slow(Arc<Mutex<Vec<Envelope<Work>>>>);
 
     impl Actor for Slow {
-        type Context = Context<Self>;
+        const NAME: &'static str = "slow";
     }
 
-    impl Handler<Envelope<Work>> for Slow {
-        type Result = ();
+    impl BatchActor<Work> for Slow {
+        type Item = Envelope<Work>;
 
-        fn handle(&mut self, envelope: Envelope<Work>, _: &mut Self::Context) {
-            self.0.push(envelope);
+        fn limits(&self) -> BatchLimits {
+            BatchLimits {
+                largest: 1,
+                lanes: 1,
+            }
+        }
+
+        async fn run(self: Arc<Self>, batch: Vec<Envelope<Work>>) {
+            self.0.lock().expect("kept envelopes").extend(batch);
         }
     }
 
-    struct Finish;
-
-    impl actix::Message for Finish {
-        type Result = usize;
+    struct Bench {
+        mailbox: Mailbox<Slow>,
+        kept: Arc<Mutex<Vec<Envelope<Work>>>>,
     }
 
-    impl Handler<Finish> for Slow {
-        type Result = usize;
+    impl Bench {
+        fn new(capacity: usize) -> Self {
+            let kept = Arc::<Mutex<Vec<_>>>::default();
+            let mailbox = starter(capacity).start(|_| Slow(Arc::clone(&kept)));
+            Self { mailbox, kept }
+        }
 
-        fn handle(&mut self, _: Finish, _: &mut Self::Context) -> usize {
-            let done = self.0.len();
-            for envelope in self.0.drain(..) {
+        /// Answers so many envelopes, once they have arrived.
+        async fn finish(&self, count: usize) {
+            until(|| self.kept.lock().expect("kept envelopes").len() == count).await;
+            for envelope in self.kept.lock().expect("kept envelopes").drain(..) {
                 let answer = envelope.body.0;
                 envelope.reply.send(answer);
             }
-            done
         }
-    }
-
-    fn mailbox(capacity: usize) -> Mailbox<Slow> {
-        Mailbox::new("slow", Slow::default().start(), capacity)
     }
 
     #[actix::test]
     async fn cloned_mailboxes_share_one_capacity() {
-        let mailbox = mailbox(4);
+        let Bench { mailbox, .. } = Bench::new(4);
         let taken = (0..100)
             .filter(|_| mailbox.clone().ask(Work(1)).is_ok())
             .count();
@@ -391,40 +397,40 @@ mod tests {
 
     #[actix::test]
     async fn capacity_counts_weight_and_work_in_progress() {
-        let mailbox = mailbox(10);
-        assert!(mailbox.ask(Work(8)).is_ok());
-        assert!(mailbox.ask(Work(3)).is_err());
-        assert_eq!(mailbox.gauge().depth(), 8);
-        assert_eq!(mailbox.addr().send(Finish).await, Ok(1));
-        assert_eq!(mailbox.gauge().depth(), 0);
-        assert!(mailbox.ask(Work(1_000)).is_ok());
-        assert_eq!(mailbox.gauge().depth(), 10);
+        let bench = Bench::new(10);
+        assert!(bench.mailbox.ask(Work(8)).is_ok());
+        assert!(bench.mailbox.ask(Work(3)).is_err());
+        assert_eq!(bench.mailbox.gauge().depth(), 8);
+        bench.finish(1).await;
+        assert_eq!(bench.mailbox.gauge().depth(), 0);
+        assert!(bench.mailbox.ask(Work(1_000)).is_ok());
+        assert_eq!(bench.mailbox.gauge().depth(), 10);
     }
 
     #[actix::test]
     async fn oldest_wait_is_that_of_the_oldest_open_envelope() {
-        let mailbox = mailbox(10);
-        assert_eq!(mailbox.gauge().oldest(), None);
-        let first = mailbox.ask(Work(1)).expect("room");
-        let second = mailbox.ask(Work(2)).expect("room");
-        assert!(mailbox.gauge().oldest().is_some());
-        let idle = mailbox.gauge().idle();
-        assert_eq!(mailbox.addr().send(Finish).await, Ok(2));
+        let bench = Bench::new(10);
+        assert_eq!(bench.mailbox.gauge().oldest(), None);
+        let first = bench.mailbox.ask(Work(1)).expect("room");
+        let second = bench.mailbox.ask(Work(2)).expect("room");
+        assert!(bench.mailbox.gauge().oldest().is_some());
+        let idle = bench.mailbox.gauge().idle();
+        bench.finish(2).await;
         assert_eq!((first.await, second.await), (Ok(1), Ok(2)));
         idle.await;
-        assert_eq!(mailbox.gauge().oldest(), None);
+        assert_eq!(bench.mailbox.gauge().oldest(), None);
     }
 
     #[actix::test]
     async fn dropped_caller_does_not_cancel_the_work() {
-        let mailbox = mailbox(10);
-        drop(mailbox.ask(Work(1)).expect("room"));
-        assert_eq!(mailbox.addr().send(Finish).await, Ok(1));
+        let bench = Bench::new(10);
+        drop(bench.mailbox.ask(Work(1)).expect("room"));
+        bench.finish(1).await;
     }
 
     #[actix::test]
     async fn unused_reservation_leaves_the_mailbox_idle() {
-        let mailbox = mailbox(10);
+        let Bench { mailbox, .. } = Bench::new(10);
         let slot = mailbox.reserve(10).expect("room");
         let idle = mailbox.gauge().idle();
         let (idled, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(5), idle), async {
@@ -435,12 +441,9 @@ mod tests {
 
     #[actix::test]
     async fn waiting_for_capacity_ends_when_it_is_free() {
-        let mailbox = mailbox(1);
-        let first = mailbox.ask(Work(1)).expect("room");
-        let (second, done) = tokio::join!(mailbox.ask_or_wait(Work(1)), async {
-            mailbox.addr().send(Finish).await
-        });
-        assert_eq!(done, Ok(1));
+        let bench = Bench::new(1);
+        let first = bench.mailbox.ask(Work(1)).expect("room");
+        let (second, ()) = tokio::join!(bench.mailbox.ask_or_wait(Work(1)), bench.finish(1));
         assert_eq!(first.await, Ok(1));
         assert!(second.is_ok());
     }

@@ -1,0 +1,56 @@
+//! Actors on actix that survive panics, bound their work, and show how they are doing.
+//!
+//! The crate knows nothing of the messages it carries. An actor is one type in one file: it implements
+//! [`Actor`], and [`BatchActor`] for each message that it takes. The crate supplies the rest:
+//!
+//! * [`Mailbox`]: the handle in front of an actor. Its bound counts waiting, reserved and running work.
+//! * Batches: while one batch runs, the next gathers ([`BatchLimits`]).
+//! * Ticks: periodic work, one tick at a time ([`Schedule`]).
+//! * [`Supervisor`](SupervisorPolicy): catches panics, waits, and restarts the actor with its mailbox intact.
+//! * [`Registry`]: state, mailbox, counters and last error of each actor.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use actor_kit::{Actor, BatchActor, BatchLimits, Envelope, Request};
+//!
+//! struct Add(u32, u32);
+//! impl Request for Add {
+//!     type Reply = u32;
+//! }
+//!
+//! struct Adder;
+//! impl Actor for Adder {
+//!     const NAME: &'static str = "adder";
+//! }
+//! impl BatchActor<Add> for Adder {
+//!     type Item = Envelope<Add>;
+//!
+//!     fn limits(&self) -> BatchLimits {
+//!         BatchLimits { largest: 100, lanes: 1 }
+//!     }
+//!
+//!     async fn run(self: Arc<Self>, batch: Vec<Envelope<Add>>) {
+//!         for envelope in batch {
+//!             let Add(a, b) = envelope.body;
+//!             envelope.reply.send(a + b);
+//!         }
+//!     }
+//! }
+//! ```
+
+mod actor;
+mod batcher;
+mod host;
+mod mailbox;
+mod registry;
+mod supervisor;
+#[cfg(test)]
+mod testing;
+
+pub use actor::{Actor, BatchActor, BatchLimits, Context, Schedule};
+pub use batcher::Weigh;
+pub use mailbox::{
+    Answer, Closed, Envelope, Gauge, Mailbox, Permit, Refused, Reply, Request, Slot,
+};
+pub use registry::{ActorReport, ActorState, MailboxReport, Observer, Registry};
+pub use supervisor::{Starter, SupervisorPolicy};

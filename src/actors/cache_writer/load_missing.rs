@@ -1,0 +1,183 @@
+//! Loads what the cache does not know from the database, answers with it, and fills the cache for the next reader.
+
+use std::collections::BTreeSet;
+
+use actor_kit::{Envelope, Weigh};
+
+use super::CacheWriter;
+use crate::actors::failures::{database_failed, database_worked};
+use crate::cache::{Filling, Incarnation};
+use crate::domain::{Applied, LikeCount, Pair, Reading, Resource, VersionedState};
+use crate::messages::{Apply, ApplyOutcome, Known, Lookup};
+use crate::store::Found;
+
+/// The action's name in logs.
+const LOADING: &str = "looking for what the cache does not know";
+
+/// How often the database is read for one answer while the cache keeps changing.
+const READS: usize = 4;
+
+/// A fact that the cache does not know, and the database may.
+pub enum Missing {
+    /// The rest of the answer to an applied event; `None` if the cache could not be written.
+    Applied(Envelope<Apply>, Option<Applied>),
+    /// A reader's question.
+    Lookup(Envelope<Lookup>),
+}
+
+impl Missing {
+    const fn pair(&self) -> Pair {
+        match self {
+            Self::Applied(envelope, _) => envelope.body.pair,
+            Self::Lookup(envelope) => envelope.body.pair,
+        }
+    }
+
+    /// Answers with the state in the database, and the reading of the cache after it was filled in.
+    fn answer(self, found: &Filling, reading: Reading) {
+        match self {
+            Self::Applied(envelope, applied) => {
+                let mark = envelope.body.mark;
+                // The state before the event decides whether the event changes anything.
+                let changed = (mark != found.mark)
+                    .then_some(mark > found.mark && mark.liked != found.mark.liked);
+                envelope.reply.send(ApplyOutcome {
+                    applied: applied.map(|applied| Applied {
+                        changed: applied.changed.or(changed),
+                        like_count: reading.like_count.or(applied.like_count),
+                        ..applied
+                    }),
+                    stored: (found.mark > mark).then_some(found.mark.version),
+                });
+            }
+            Self::Lookup(envelope) => envelope.reply.send(Some(Known {
+                liked: reading.liked.unwrap_or(found.mark.liked),
+                like_count: reading.like_count.or(Some(found.count.like_count)),
+            })),
+        }
+    }
+}
+
+impl From<Envelope<Lookup>> for Missing {
+    fn from(envelope: Envelope<Lookup>) -> Self {
+        Self::Lookup(envelope)
+    }
+}
+
+impl Weigh for Missing {
+    fn weight(&self) -> usize {
+        1
+    }
+}
+
+impl CacheWriter {
+    /// Loads missing facts from the database, fills them into the cache, and answers.
+    pub(super) async fn load_missing(&self, mut batch: Vec<Missing>) {
+        let mut rounds = 0;
+        while !batch.is_empty() {
+            rounds += 1;
+            batch = self.load_once(batch, rounds == READS).await;
+        }
+    }
+
+    /// Reads the database once. Returns what changed in the cache meanwhile, to be read again; the `last` read
+    /// answers that too, without filling it in.
+    async fn load_once(&self, batch: Vec<Missing>, last: bool) -> Vec<Missing> {
+        let incarnations = self.open(&batch).await;
+        let pairs: BTreeSet<Pair> = batch.iter().map(Missing::pair).collect();
+        let Some(found) = self.find(pairs).await else {
+            self.answer_unfound(batch).await;
+            return Vec::new();
+        };
+        let fillings: Vec<_> = batch
+            .iter()
+            .zip(incarnations)
+            .map(|(item, incarnation)| {
+                let pair = item.pair();
+                Filling {
+                    pair,
+                    incarnation,
+                    mark: found
+                        .states
+                        .get(&pair)
+                        .copied()
+                        .unwrap_or(VersionedState::NEVER),
+                    count: count_in(&found, pair.resource),
+                }
+            })
+            .collect();
+        let readings = match self.cache.fill(&fillings).await {
+            Ok(readings) => readings,
+            Err(error) => {
+                self.cache_failed("filling the cache", &error);
+                vec![Some(Reading::default()); batch.len()]
+            }
+        };
+        let mut again = Vec::new();
+        for ((item, filling), reading) in batch.into_iter().zip(&fillings).zip(readings) {
+            match reading {
+                None if !last => again.push(item),
+                reading => item.answer(filling, reading.unwrap_or_default()),
+            }
+        }
+        self.context.progress(fillings.len() - again.len());
+        again
+    }
+
+    /// Reads the states and counts of these pairs; `None` if the database does not answer.
+    async fn find(&self, pairs: BTreeSet<Pair>) -> Option<Found> {
+        let find = self
+            .reader
+            .read(|store| async move { store.find(&pairs).await });
+        match find.await {
+            Ok(found) => {
+                database_worked(LOADING);
+                Some(found)
+            }
+            Err(error) => {
+                database_failed(&self.context, LOADING, &error);
+                None
+            }
+        }
+    }
+
+    /// Opens the entries to fill and returns their incarnations, which must be read before the database. A cache
+    /// that cannot be reached has none, and the fill that follows changes nothing.
+    async fn open(&self, batch: &[Missing]) -> Vec<Incarnation> {
+        let resources: Vec<Resource> = batch.iter().map(|item| item.pair().resource).collect();
+        self.cache.open(&resources).await.unwrap_or_else(|error| {
+            self.cache_failed("opening entries in the cache", &error);
+            vec![Incarnation::default(); resources.len()]
+        })
+    }
+
+    /// Answers with what the cache knows, because the database does not answer.
+    async fn answer_unfound(&self, batch: Vec<Missing>) {
+        let pairs: Vec<_> = batch.iter().map(Missing::pair).collect();
+        let readings = self.cache.read(&pairs).await.unwrap_or_default();
+        let mut readings = readings.into_iter();
+        for item in batch {
+            let reading = readings.next().unwrap_or_default();
+            match item {
+                Missing::Applied(envelope, applied) => envelope.reply.send(ApplyOutcome {
+                    applied,
+                    stored: None,
+                }),
+                Missing::Lookup(envelope) => {
+                    envelope.reply.send(reading.liked.map(|liked| Known {
+                        liked,
+                        like_count: reading.like_count,
+                    }));
+                }
+            }
+        }
+    }
+}
+
+fn count_in(found: &Found, resource: Resource) -> LikeCount {
+    found
+        .counts
+        .get(&resource)
+        .copied()
+        .unwrap_or(LikeCount::NEVER)
+}

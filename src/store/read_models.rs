@@ -1,0 +1,309 @@
+//! The read models: the state of each pair, and the like count of each resource. Syncing, repairs and readers share
+//! these functions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::QueryableByName;
+use diesel::sql_types::{BigInt, Text};
+
+use super::dialect::Column::{self, Number, Time, Word};
+use super::dialect::Dialect;
+use super::error::StoreError;
+use super::rows::word;
+use super::schema::likes_table;
+use super::session::{LikesSql, Param, Session, Sql, Statement, time_text};
+use crate::domain::{LikeCount, Pair, Resource, ResourceType, Version, VersionedState};
+
+/// Reads the counts of these resources.
+pub(super) async fn counts<S: Session>(
+    session: &mut S,
+    resources: &BTreeSet<Resource>,
+) -> Result<BTreeMap<Resource, LikeCount>, StoreError> {
+    let statement = COUNTS.on(session.dialect());
+    load_counts(session, statement, resources).await
+}
+
+/// Reads the counts of these resources and locks them until the transaction ends. Resources without a count get one.
+pub(super) async fn lock_counts<S: Session>(
+    session: &mut S,
+    resources: &BTreeSet<Resource>,
+    now: DateTime<Utc>,
+) -> Result<BTreeMap<Resource, LikeCount>, StoreError> {
+    // Counts that are not there yet come first, and only then the locks, both in the order of
+    // the resources: two workers that meet on several of them wait in one direction.
+    let present = counts(session, resources).await?;
+    let missing: BTreeSet<Resource> = resources
+        .iter()
+        .filter(|resource| !present.contains_key(resource))
+        .copied()
+        .collect();
+    let dialect = session.dialect();
+    if !missing.is_empty() {
+        let params = [resource_rows(&missing), Param::time(now)];
+        session.execute(INSERT_COUNTS.on(dialect), &params).await?;
+    }
+    // The lock on a resource's count is what puts the workers that change it in a row, so
+    // that each one's fold starts from what the one before has committed.
+    load_counts(session, LOCK_COUNTS.on(dialect), resources).await
+}
+
+async fn load_counts<S: Session>(
+    session: &mut S,
+    statement: &Statement,
+    resources: &BTreeSet<Resource>,
+) -> Result<BTreeMap<Resource, LikeCount>, StoreError> {
+    let rows: Vec<CountRow> = session.load(statement, &[resource_rows(resources)]).await?;
+    rows.iter().map(CountRow::count).collect()
+}
+
+/// Adds the changes to the counts, and gives a resource's first count its first revision. Returns the resources whose
+/// count has changed.
+pub(super) async fn write_counts<S: Session>(
+    session: &mut S,
+    counts: &mut BTreeMap<Resource, LikeCount>,
+    changes: &BTreeMap<Resource, i64>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Resource>, StoreError> {
+    let mut changed = Vec::new();
+    let mut write = Vec::new();
+    for (resource, change) in changes {
+        let count = counts.entry(*resource).or_insert(LikeCount::NEVER);
+        if let Some(after) = count.after(*change) {
+            *count = after;
+            write.push((
+                resource.resource_type.as_str(),
+                resource.id,
+                count.like_count,
+                count.revision,
+            ));
+        }
+        if *change != 0 {
+            changed.push(*resource);
+        }
+    }
+    if !write.is_empty() {
+        let params = [Param::rows(&write), Param::time(now)];
+        let statement = WRITE_COUNTS.on(session.dialect());
+        session.execute(statement, &params).await?;
+    }
+    Ok(changed)
+}
+
+/// Reads the states of these pairs.
+pub(super) async fn states<S: Session>(
+    session: &mut S,
+    pairs: &BTreeSet<Pair>,
+) -> Result<BTreeMap<Pair, VersionedState>, StoreError> {
+    let mut states = BTreeMap::new();
+    for resource_type in ResourceType::ALL {
+        let statement = STATES.on(session.dialect(), resource_type);
+        states.extend(load_states(session, statement, pairs, resource_type).await?);
+    }
+    Ok(states)
+}
+
+/// Loads the states of the pairs of one type, with a statement that takes rows `(resource_id, user_id)`.
+pub(super) async fn load_states<S: Session>(
+    session: &mut S,
+    statement: &Statement,
+    pairs: &BTreeSet<Pair>,
+    resource_type: ResourceType,
+) -> Result<Vec<(Pair, VersionedState)>, StoreError> {
+    let wanted: Vec<_> = pairs
+        .iter()
+        .filter(|pair| pair.resource.resource_type == resource_type)
+        .map(|pair| (pair.resource.id, pair.user_id))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<StateRow> = session.load(statement, &[Param::rows(&wanted)]).await?;
+    Ok(rows.iter().map(|row| row.state(resource_type)).collect())
+}
+
+/// Writes the states of pairs. Returns their number.
+pub(super) async fn write_states<'a, S: Session>(
+    session: &mut S,
+    states: impl Iterator<Item = (&'a Pair, &'a VersionedState)>,
+) -> Result<usize, StoreError> {
+    let mut written: BTreeMap<ResourceType, Vec<_>> = BTreeMap::new();
+    for (pair, state) in states {
+        let rows = written.entry(pair.resource.resource_type).or_default();
+        rows.push((
+            pair.resource.id,
+            pair.user_id,
+            state.version,
+            state.weight(),
+            time_text(state.version.moment()),
+        ));
+    }
+    for (resource_type, rows) in &written {
+        let statement = WRITE_STATES.on(session.dialect(), *resource_type);
+        session.execute(statement, &[Param::rows(rows)]).await?;
+    }
+    Ok(written.values().map(Vec::len).sum())
+}
+
+/// The columns of a resource.
+pub(super) const RESOURCE: [Column; 2] = [Word("resource_type"), Number("resource_id")];
+
+fn resource_rows(resources: &BTreeSet<Resource>) -> Param {
+    let rows: Vec<_> = resources
+        .iter()
+        .map(|resource| (resource.resource_type.as_str(), resource.id))
+        .collect();
+    Param::rows(&rows)
+}
+
+fn select_counts(d: &dyn Dialect) -> String {
+    let (rows, join) = (d.rows("$1", &RESOURCE), d.join());
+    format!(
+        "SELECT c.resource_type, c.resource_id, c.like_count, c.revision FROM {rows} \
+         {join} like_counts c ON c.resource_type = r.resource_type \
+         AND c.resource_id = r.resource_id"
+    )
+}
+
+/// Parameters: rows of [`RESOURCE`].
+static COUNTS: Sql = Sql::new(select_counts);
+
+/// Parameters: rows of [`RESOURCE`].
+static LOCK_COUNTS: Sql = Sql::new(|d| {
+    format!(
+        "{} ORDER BY c.resource_type, c.resource_id{}",
+        select_counts(d),
+        d.for_update("c")
+    )
+});
+
+/// Parameters: rows of [`RESOURCE`], now.
+static INSERT_COUNTS: Sql = Sql::new(|d| {
+    let (rows, now) = (d.rows("$1", &RESOURCE), d.time("$2"));
+    let keep = d.on_conflict("like_counts", &["resource_type", "resource_id"], &[]);
+    format!(
+        "INSERT INTO like_counts (resource_type, resource_id, like_count, revision, updated_at) \
+         SELECT r.resource_type, r.resource_id, 0, 0, {now} FROM {rows} WHERE true {keep}"
+    )
+});
+
+/// Parameters: rows `(resource_type, resource_id, like_count, revision)`, now.
+static WRITE_COUNTS: Sql = Sql::new(|d| {
+    let columns = [
+        Word("resource_type"),
+        Number("resource_id"),
+        Number("like_count"),
+        Number("revision"),
+    ];
+    let (rows, now) = (d.rows("$1", &columns), d.time("$2"));
+    let set = ["like_count", "revision", "updated_at"].map(|column| (column, d.incoming(column)));
+    let replace = d.on_conflict("like_counts", &["resource_type", "resource_id"], &set);
+    format!(
+        "INSERT INTO like_counts (resource_type, resource_id, like_count, revision, updated_at) \
+         SELECT r.resource_type, r.resource_id, r.like_count, r.revision, {now} FROM {rows} \
+         WHERE true {replace}"
+    )
+});
+
+/// Parameters: rows `(resource_id, user_id)`.
+static STATES: LikesSql = LikesSql::new(|d, resource_type| {
+    let (table, id) = likes_table(resource_type);
+    let rows = d.rows("$1", &[Number("resource_id"), Number("user_id")]);
+    format!(
+        "SELECT {} FROM {rows} {} {table} l ON l.user_id = r.user_id AND l.{id} = r.resource_id",
+        state_columns(d, id),
+        d.join()
+    )
+});
+
+/// Parameters: rows `(resource_id, user_id, version, liked, happened_at)`.
+static WRITE_STATES: LikesSql = LikesSql::new(|d, resource_type| {
+    let (table, id) = likes_table(resource_type);
+    let columns = [
+        Number("resource_id"),
+        Number("user_id"),
+        Number("version"),
+        Number("liked"),
+        Time("happened_at"),
+    ];
+    let rows = d.rows("$1", &columns);
+    let created_at = format!(
+        "CASE WHEN {} IS NULL THEN {} ELSE {table}.created_at END",
+        d.incoming("deleted_at"),
+        d.incoming("created_at")
+    );
+    let set = [
+        ("created_at", created_at),
+        ("deleted_at", d.incoming("deleted_at")),
+        ("version", d.incoming("version")),
+    ];
+    let replace = d.on_conflict(table, &["user_id", id], &set);
+    format!(
+        "INSERT INTO {table} (user_id, {id}, version, created_at, deleted_at) \
+         SELECT r.user_id, r.resource_id, r.version, r.happened_at, \
+         CASE WHEN r.liked = 1 THEN NULL ELSE r.happened_at END FROM {rows} WHERE true {replace}"
+    )
+});
+
+/// The columns of a [`StateRow`], of a row `l` of a read model whose resource is in the column `id`.
+pub(super) fn state_columns(d: &dyn Dialect, id: &str) -> String {
+    let liked = d.number("CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END");
+    format!("l.user_id, l.{id} AS resource_id, l.version, {liked} AS liked")
+}
+
+/// A row of a read model.
+#[derive(Debug, QueryableByName)]
+pub(super) struct StateRow {
+    #[diesel(sql_type = BigInt)]
+    user_id: i64,
+    #[diesel(sql_type = BigInt)]
+    resource_id: i64,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = BigInt)]
+    liked: i64,
+}
+
+impl StateRow {
+    pub(super) fn state(&self, resource_type: ResourceType) -> (Pair, VersionedState) {
+        let pair = Pair {
+            resource: Resource {
+                resource_type,
+                id: self.resource_id,
+            },
+            user_id: self.user_id,
+        };
+        let state = VersionedState {
+            version: Version(self.version),
+            liked: self.liked == 1,
+        };
+        (pair, state)
+    }
+}
+
+/// A row of `like_counts`.
+#[derive(Debug, QueryableByName)]
+pub(super) struct CountRow {
+    #[diesel(sql_type = Text)]
+    resource_type: String,
+    #[diesel(sql_type = BigInt)]
+    resource_id: i64,
+    #[diesel(sql_type = BigInt)]
+    like_count: i64,
+    #[diesel(sql_type = BigInt)]
+    revision: i64,
+}
+
+impl CountRow {
+    pub(super) fn count(&self) -> Result<(Resource, LikeCount), StoreError> {
+        let resource = Resource {
+            resource_type: word(&self.resource_type, "like_counts")?,
+            id: self.resource_id,
+        };
+        let count = LikeCount {
+            like_count: self.like_count,
+            revision: self.revision,
+        };
+        Ok((resource, count))
+    }
+}

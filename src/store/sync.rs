@@ -1,0 +1,156 @@
+//! Syncing a batch of like events to the read models. The sync publisher calls it for new events and for retries.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use super::dialect::Column::{self, Number, Word};
+use super::error::StoreError;
+use super::read_models;
+use super::rows::{EventRow, id_text};
+use super::schema::{HELD, LEDGER_COLUMNS};
+use super::session::{Param, Session, Sql};
+use super::{Store, transact};
+use crate::domain::{Fold, LedgerRow, LikeCount, Pair, Resource, VersionedState};
+
+/// The read models after a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// The state of every pair of the batch.
+    pub states: BTreeMap<Pair, VersionedState>,
+    /// The like count of every resource of the batch.
+    pub counts: BTreeMap<Resource, LikeCount>,
+    /// The resources whose count this batch has changed.
+    pub changed: Vec<Resource>,
+}
+
+impl Store {
+    /// Brings read models and counts up to these like events and completes their ledger rows, in one
+    /// transaction. Rows that another worker has claimed since keep their status and have no effect yet.
+    ///
+    /// # Errors
+    /// If the database cannot be reached, or refuses the data.
+    pub async fn sync(
+        &self,
+        rows: &[LedgerRow],
+        now: DateTime<Utc>,
+    ) -> Result<Settled, StoreError> {
+        transact!(self, |session| sync(session, rows, now))
+    }
+}
+
+async fn sync<S: Session>(
+    session: &mut S,
+    rows: &[LedgerRow],
+    now: DateTime<Utc>,
+) -> Result<Settled, StoreError> {
+    let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource).collect();
+    let mut counts = read_models::lock_counts(session, &resources, now).await?;
+    let completed = complete(session, rows, now).await?;
+
+    let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
+    let mut states = read_models::states(session, &pairs).await?;
+    let fold = Fold::of(
+        |pair| states.get(pair).copied(),
+        completed
+            .iter()
+            .map(|row| (row.pair(), VersionedState::new(row.version, row.action))),
+    );
+
+    let written = fold.changed.iter().map(|pair| (pair, &fold.states[pair]));
+    read_models::write_states(session, written).await?;
+    let changed = read_models::write_counts(session, &mut counts, &fold.count_changes, now).await?;
+    states.extend(fold.states);
+    Ok(Settled {
+        states,
+        counts,
+        changed,
+    })
+}
+
+/// Completes those of the rows that this worker still holds. Returns the rows that are completed now, and so have an
+/// effect; not those that another worker has claimed since, which may end dead.
+async fn complete<'a, S: Session>(
+    session: &mut S,
+    rows: &'a [LedgerRow],
+    now: DateTime<Utc>,
+) -> Result<Vec<&'a LedgerRow>, StoreError> {
+    let held: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                id_text(row.event_id),
+                row.fencing_token,
+                row.user_id,
+                row.resource.resource_type.as_str(),
+                row.resource.id,
+                row.action.as_str(),
+                row.version,
+            )
+        })
+        .collect();
+    let params = [Param::rows(&held), Param::time(now)];
+    let dialect = session.dialect();
+    let done = session.execute(COMPLETE.on(dialect), &params).await?;
+    let ids: BTreeSet<_> = held.into_iter().map(|row| (row.0,)).collect();
+    // Of two rows of one event, which may differ in their versions, only one is in the ledger.
+    if done == ids.len() && done == rows.len() {
+        return Ok(rows.iter().collect());
+    }
+    let ids: Vec<_> = ids.into_iter().collect();
+    let found: Vec<EventRow> = session
+        .load(COMPLETED.on(dialect), &[Param::rows(&ids)])
+        .await?;
+    // Only what the ledger says has an effect, whatever the message said that brought the row.
+    let mut completed = BTreeMap::new();
+    for row in &found {
+        let (_, row) = row.ledger_row()?;
+        completed.insert(row.event_id, row);
+    }
+    let is_completed = |row: &&LedgerRow| {
+        let listed = completed.get(&row.event_id);
+        listed.is_some_and(|listed| listed.is_of_one_content_with(row))
+    };
+    Ok(rows.iter().filter(is_completed).collect())
+}
+
+/// The columns of a ledger row that a worker holds, with its content.
+const HELD_ROW: [Column; 7] = [
+    Word("event_id"),
+    Number("token"),
+    Number("user_id"),
+    Word("resource_type"),
+    Number("resource_id"),
+    Word("action_type"),
+    Number("version"),
+];
+
+/// Matches ledger rows with the content that the batch has of them.
+const HELD_CONTENT: &str = "e.user_id = r.user_id AND e.resource_type = r.resource_type \
+    AND e.resource_id = r.resource_id AND e.action_type = r.action_type AND e.version = r.version";
+
+/// Completes rows that this worker holds and whose content is the batch's. Parameters: rows of [`HELD_ROW`], now.
+static COMPLETE: Sql = Sql::new(|d| {
+    let (rows, now) = (d.rows("$1", &HELD_ROW), d.time("$2"));
+    d.update(
+        "sync_events",
+        &rows,
+        &format!("{HELD} AND {HELD_CONTENT}"),
+        &[
+            ("status", "'completed'"),
+            ("processed_at", &now),
+            ("updated_at", &now),
+            ("next_attempt_at", "NULL"),
+            ("lease_until", "NULL"),
+        ],
+    )
+});
+
+/// The ledger rows of these events that are completed. Parameters: rows `(event_id)`.
+static COMPLETED: Sql = Sql::new(|d| {
+    let (rows, join) = (d.rows("$1", &[Word("event_id")]), d.join());
+    format!(
+        "SELECT {LEDGER_COLUMNS} FROM {rows} {join} sync_events e ON e.id = r.event_id \
+         WHERE e.status = 'completed'"
+    )
+});
