@@ -5,7 +5,7 @@ use std::thread::ScopedJoinHandle;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use likewise::domain::{LedgerRow, Verdict};
-use likewise::store::{FailedAttempt, Lease};
+use likewise::store::{FailedAttempt, Lease, Store};
 
 use super::bench::{Bench, MAX_RETRIES, later, lease_at, like, now};
 use crate::support::database::{Database, Value};
@@ -151,7 +151,7 @@ fn abandoned_attempt_counts_and_the_last_one_is_fatal(bench: &Bench) {
         steps,
         [abandoned(1), abandoned(2), ("dead".to_owned(), 3, 4)]
     );
-    assert_eq!(bench.ask(|store| store.open_rows()), 0);
+    assert_eq!(bench.ask(Store::open_rows), 0);
     bench.verified();
 }
 
@@ -182,7 +182,7 @@ fn concurrent_claims_never_share_a_row(bench: &Bench) {
     let different: BTreeSet<_> = all.iter().map(|row| row.event_id).collect();
     assert_eq!((all.len(), different.len()), (ROWS as usize, ROWS as usize));
     assert!(all.iter().all(|row| row.fencing_token == 2));
-    assert_eq!(bench.ask(|store| store.open_rows()), ROWS);
+    assert_eq!(bench.ask(Store::open_rows), ROWS);
 }
 
 fn claim_skips_locked_rows(bench: &Bench) {

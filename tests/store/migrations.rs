@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use likewise::store;
+use likewise::store::{self, Store};
 
 use super::bench::{Bench, options};
 use crate::support::database::Database;
@@ -47,7 +47,7 @@ fn second_migration_runs_nothing() {
         bench.record(&[super::bench::like(1, 1)]);
         let again = wait(store::migrate(&options(bench.database())));
         assert_eq!(again.expect("migrations"), Vec::<String>::new(), "{kind:?}");
-        assert_eq!(bench.ask(|store| store.open_rows()), 1);
+        assert_eq!(bench.ask(Store::open_rows), 1);
     }
 }
 

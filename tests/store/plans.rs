@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use chrono::Utc;
 use likewise::domain::{JobKind, ResourceType, Status};
-use likewise::store::{LedgerFilter, NewJob, Pass, Sample};
+use likewise::store::{LedgerFilter, NewJob, Pass, Sample, Store};
 
 use super::bench::{Bench, lease_at, now};
 use super::bulk;
@@ -186,7 +186,7 @@ fn timed(bench: &Bench, sample: &Sample) {
         ));
     };
     time("open rows", &|| {
-        bench.ask(|store| store.open_rows());
+        bench.ask(Store::open_rows);
     });
     time("summary", &|| {
         bench.ask(|store| store.ledger_health(now()));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{TimeDelta, Utc};
 use likewise::domain::{Action, BehaviorType, Resource, ResourceType, Status, Version};
+use likewise::store::Store;
 
 use super::bench::{Bench, comment, foreign, later, lease_at, own, pair};
 use crate::support::database::Database;
@@ -114,8 +115,8 @@ fn recently_recorded_pairs_are_found(bench: &Bench) {
 }
 
 fn ledger_summary_counts_every_status(bench: &Bench) {
-    let summary = || bench.ask(|store| store.ledger_summary());
-    let open = || bench.ask(|store| store.open_rows());
+    let summary = || bench.ask(Store::ledger_summary);
+    let open = || bench.ask(Store::open_rows);
     assert_eq!((open(), summary()), (0, BTreeMap::new()));
     let event = |user| own(user, Resource::video(1), Action::Like, 17);
     let rows = bench.record(&[event(1), event(2), event(3)]);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{TimeDelta, Utc};
 use likewise::domain::{Action, BehaviorEvent, BehaviorType, LedgerRow, Resource, Source};
-use likewise::store::Recorded;
+use likewise::store::{Recorded, Store};
 use rand::seq::SliceRandom;
 
 use super::bench::{Bench, MAX_RETRIES, comment, foreign, later, lease_at, like, own};
@@ -235,7 +235,7 @@ fn thousand_events_with_any_text_are_recorded(bench: &Bench) {
         .texts("SELECT DISTINCT source FROM user_behaviors");
     assert_eq!(sources, [source]);
     bench.sync(&rows);
-    assert_eq!(bench.ask(|store| store.open_rows()), 0);
+    assert_eq!(bench.ask(Store::open_rows), 0);
     bench.verified();
 }
 
