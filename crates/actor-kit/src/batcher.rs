@@ -6,8 +6,16 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::actor::BatchLimits;
-use crate::mailbox::{Envelope, Request};
+use crate::envelope::{Envelope, Request};
+
+/// The bounds of batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// The largest weight of a batch. A heavier item goes alone.
+    pub largest: usize,
+    /// The number of batches that run at the same time.
+    pub lanes: usize,
+}
 
 /// An item of a batch.
 pub trait Weigh: Send {

@@ -40,6 +40,8 @@
 
 mod actor;
 mod batcher;
+mod envelope;
+mod gauge;
 mod host;
 mod mailbox;
 mod registry;
@@ -47,10 +49,11 @@ mod supervisor;
 #[cfg(test)]
 mod testing;
 
-pub use actor::{Actor, BatchActor, BatchLimits, Context, Schedule};
-pub use batcher::Weigh;
-pub use mailbox::{
-    Answer, Closed, Envelope, Gauge, Mailbox, Permit, Refused, Reply, Request, Slot,
-};
+pub use actor::{Actor, BatchActor, Schedule};
+pub use batcher::{BatchLimits, Weigh};
+pub use envelope::{Answer, Closed, Envelope, Reply, Request};
+pub use gauge::{Gauge, Permit};
+pub use host::Context;
+pub use mailbox::{Mailbox, Refused, Slot};
 pub use registry::{ActorReport, ActorState, MailboxReport, Observer, Registry};
 pub use supervisor::{Starter, SupervisorPolicy};

@@ -4,29 +4,16 @@
 //! carries a permit, so the bound holds for all clones of a mailbox together. The envelope keeps the permit until
 //! its work is done, so the depth counts waiting and running work.
 
-use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use actix::Addr;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::actor::{Actor, BatchActor};
+use crate::envelope::{Answer, Envelope, Reply, Request};
+use crate::gauge::{Gauge, Permit, Share};
 use crate::host::{Host, Stop};
-
-/// A typed message.
-pub trait Request: Send + 'static {
-    /// The answer; `()` if only the end of the work matters.
-    type Reply: Send + 'static;
-
-    /// Returns its share of the mailbox's capacity: the number of events in it, at least one.
-    fn weight(&self) -> usize {
-        1
-    }
-}
 
 /// Why a mailbox refused a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,159 +24,6 @@ pub enum Refused {
     /// The actor has stopped for good.
     #[error("{0} has stopped")]
     Stopped(&'static str),
-}
-
-/// The actor dropped the message without an answer: it panicked or has stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the actor gave no answer")]
-pub struct Closed;
-
-/// A message with its permit and its reply channel.
-#[derive(Debug)]
-pub struct Envelope<M: Request> {
-    /// The message.
-    pub body: M,
-    /// Sends the answer.
-    pub reply: Reply<M::Reply>,
-    /// Its share of the mailbox's capacity, until it is dropped.
-    pub permit: Permit,
-}
-
-impl<M: Request> actix::Message for Envelope<M> {
-    type Result = ();
-}
-
-/// Sends the answer of one message. If the sender no longer waits, the answer is dropped.
-#[derive(Debug)]
-pub struct Reply<R>(Option<oneshot::Sender<R>>);
-
-impl<R> Reply<R> {
-    /// Answers.
-    pub fn send(mut self, answer: R) {
-        if let Some(sender) = self.0.take() {
-            // A sender that no longer waits is no failure: the work is done.
-            let _ = sender.send(answer);
-        }
-    }
-}
-
-/// The future answer. Dropping it does not cancel the work.
-#[derive(Debug)]
-pub struct Answer<R>(oneshot::Receiver<R>);
-
-impl<R> Future for Answer<R> {
-    type Output = Result<R, Closed>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map_err(|_| Closed)
-    }
-}
-
-/// The fill level of a mailbox, shared by its clones and the registry.
-#[derive(Debug)]
-pub struct Gauge {
-    name: &'static str,
-    capacity: usize,
-    permits: Arc<Semaphore>,
-    waiting: Mutex<Waiting>,
-    idle: Notify,
-}
-
-/// The arrival times of the envelopes, oldest first. An entry is cleared when its envelope is done, and removed
-/// once it is the oldest, so the front is always the arrival of the oldest envelope in work.
-#[derive(Debug, Default)]
-struct Waiting {
-    arrivals: VecDeque<Option<Instant>>,
-    first: u64,
-}
-
-impl Gauge {
-    fn new(name: &'static str, capacity: usize) -> Arc<Self> {
-        Arc::new(Self {
-            name,
-            capacity,
-            permits: Arc::new(Semaphore::new(capacity)),
-            waiting: Mutex::default(),
-            idle: Notify::new(),
-        })
-    }
-
-    /// Returns the capacity, in weight.
-    #[must_use]
-    pub const fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Returns the reserved, waiting and running work, in weight.
-    #[must_use]
-    pub fn depth(&self) -> usize {
-        self.capacity - self.permits.available_permits()
-    }
-
-    /// Returns the age of the oldest envelope; `None` if there is none.
-    #[must_use]
-    pub fn oldest(&self) -> Option<Duration> {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = waiting.arrivals.front().copied().flatten();
-        oldest.map(|arrival| arrival.elapsed())
-    }
-
-    /// Waits until the mailbox is empty.
-    pub async fn idle(&self) {
-        loop {
-            let notified = self.idle.notified();
-            if self.depth() == 0 {
-                return;
-            }
-            notified.await;
-        }
-    }
-
-    fn arrive(&self) -> u64 {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.arrivals.push_back(Some(Instant::now()));
-        waiting.first + waiting.arrivals.len() as u64 - 1
-    }
-
-    fn leave(&self, ticket: u64) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = (ticket - waiting.first) as usize;
-        waiting.arrivals[index] = None;
-        while let Some(None) = waiting.arrivals.front() {
-            waiting.arrivals.pop_front();
-            waiting.first += 1;
-        }
-    }
-}
-
-/// Weight taken from a mailbox, with or without an envelope. Dropping it returns the weight, and wakes tasks that
-/// wait for the mailbox to be empty.
-#[derive(Debug)]
-struct Share {
-    gauge: Arc<Gauge>,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.permit.take();
-        if self.gauge.depth() == 0 {
-            self.gauge.idle.notify_waiters();
-        }
-    }
-}
-
-/// The share of a mailbox that one envelope takes. Dropping it returns the share.
-#[derive(Debug)]
-pub struct Permit {
-    share: Share,
-    ticket: u64,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.share.gauge.leave(self.ticket);
-    }
 }
 
 /// The cheap handle in front of an actor. An actor whose mailboxes are all dropped stops.
@@ -281,7 +115,7 @@ impl<A: Actor> Mailbox<A> {
     }
 
     fn permits_for(&self, weight: usize) -> u32 {
-        u32::try_from(weight.clamp(1, self.gauge.capacity)).unwrap_or(u32::MAX)
+        u32::try_from(weight.clamp(1, self.gauge.capacity())).unwrap_or(u32::MAX)
     }
 
     fn slot(&self, permit: OwnedSemaphorePermit) -> Result<Slot<A>, Refused> {
@@ -327,6 +161,9 @@ impl<A: Actor> Slot<A> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
     use super::*;
     use crate::BatchLimits;
     use crate::testing::{starter, until};

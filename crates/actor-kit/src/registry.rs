@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::mailbox::Gauge;
+use crate::gauge::Gauge;
 
 /// The state of an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -17,7 +17,8 @@ use actix::dev::ContextFut;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
-use crate::actor::{Actor, Context, message_of};
+use crate::actor::Actor;
+use crate::host::{Context, message_of};
 use crate::host::{Host, InjectPanic};
 use crate::mailbox::Mailbox;
 use crate::registry::{ActorState, ActorStats, Registry};

@@ -1,0 +1,114 @@
+//! The fill level of a mailbox, and the shares of it that messages hold.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// The fill level of a mailbox, shared by its clones and the registry.
+#[derive(Debug)]
+pub struct Gauge {
+    pub(crate) name: &'static str,
+    capacity: usize,
+    pub(crate) permits: Arc<Semaphore>,
+    waiting: Mutex<Waiting>,
+    idle: Notify,
+}
+
+/// The arrival times of the envelopes, oldest first. An entry is cleared when its envelope is done, and removed
+/// once it is the oldest, so the front is always the arrival of the oldest envelope in work.
+#[derive(Debug, Default)]
+struct Waiting {
+    arrivals: VecDeque<Option<Instant>>,
+    first: u64,
+}
+
+impl Gauge {
+    pub(crate) fn new(name: &'static str, capacity: usize) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            capacity,
+            permits: Arc::new(Semaphore::new(capacity)),
+            waiting: Mutex::default(),
+            idle: Notify::new(),
+        })
+    }
+
+    /// Returns the capacity, in weight.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Returns the reserved, waiting and running work, in weight.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.capacity - self.permits.available_permits()
+    }
+
+    /// Returns the age of the oldest envelope; `None` if there is none.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Duration> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = waiting.arrivals.front().copied().flatten();
+        oldest.map(|arrival| arrival.elapsed())
+    }
+
+    /// Waits until the mailbox is empty.
+    pub async fn idle(&self) {
+        loop {
+            let notified = self.idle.notified();
+            if self.depth() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    pub(crate) fn arrive(&self) -> u64 {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.arrivals.push_back(Some(Instant::now()));
+        waiting.first + waiting.arrivals.len() as u64 - 1
+    }
+
+    fn leave(&self, ticket: u64) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = (ticket - waiting.first) as usize;
+        waiting.arrivals[index] = None;
+        while let Some(None) = waiting.arrivals.front() {
+            waiting.arrivals.pop_front();
+            waiting.first += 1;
+        }
+    }
+}
+
+/// Weight taken from a mailbox, with or without an envelope. Dropping it returns the weight, and wakes tasks that
+/// wait for the mailbox to be empty.
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub(crate) gauge: Arc<Gauge>,
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.permit.take();
+        if self.gauge.depth() == 0 {
+            self.gauge.idle.notify_waiters();
+        }
+    }
+}
+
+/// The share of a mailbox that one envelope takes. Dropping it returns the share.
+#[derive(Debug)]
+pub struct Permit {
+    pub(crate) share: Share,
+    pub(crate) ticket: u64,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.share.gauge.leave(self.ticket);
+    }
+}
