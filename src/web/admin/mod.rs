@@ -22,7 +22,7 @@ use super::auth::{Caller, Right};
 use super::extract::printable;
 use super::{Context, Problem, only_get, only_post};
 
-/// What `/admin` offers.
+/// The OpenAPI document of `/admin`.
 #[derive(OpenApi)]
 #[openapi(
     tags((name = "admin", description = "What operators see and do.")),
@@ -107,15 +107,15 @@ fn event_id(id: &str) -> Result<Uuid, Problem> {
     })
 }
 
-/// Who operates, for the record: whom the token names, and whom the header `X-Operator` does, if there is one.
+/// The operator, for the record: the name in the token, and the name in the header `X-Operator` if it is given.
 pub(super) struct Operator(String);
 
-/// How an operator's name is given.
+/// The header with an operator's name.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[allow(dead_code, reason = "only described; `Operator` reads it")]
 pub(super) struct OperatorHeader {
-    /// Who operates, for the record.
+    /// The name of the operator, for the record.
     #[param(
         rename = "X-Operator",
         nullable = false,
