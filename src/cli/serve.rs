@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use super::Failure;
 use crate::app::App;
-use crate::config::Settings;
-use crate::web::auth::AuthMode;
+use crate::config::{AuthMode, Settings};
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     // With sign-in, the user and the operator each need a token.

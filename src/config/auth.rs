@@ -1,20 +1,65 @@
 //! How users, services and operators sign in.
 
-use super::{PartialConfig, Secret};
-use crate::web::auth::AuthOptions;
+use std::fmt;
+use std::path::PathBuf;
 
-impl PartialConfig {
-    pub(super) fn auth(&self) -> AuthOptions {
+use serde::Deserialize;
+
+use super::{PartialConfig, Secret};
+
+/// How users sign in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// They do not: the header `X-User-Id` is believed, on loopback only.
+    #[default]
+    None,
+    /// With a JWT that an identity provider has signed.
+    Jwt,
+}
+
+impl fmt::Display for AuthMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Jwt => "jwt",
+        })
+    }
+}
+
+/// How sign-in is set up.
+#[derive(Debug, Clone, Default)]
+pub struct AuthOptions {
+    /// How users sign in.
+    pub mode: AuthMode,
+    /// The secret that HS256 tokens are signed with.
+    pub jwt_secret: Option<Secret>,
+    /// A file with that secret.
+    pub jwt_secret_file: Option<PathBuf>,
+    /// A file with the public keys of RS256, ES256 and EdDSA tokens.
+    pub jwt_jwks_file: Option<PathBuf>,
+    /// Who must have issued a token, if that is checked.
+    pub jwt_issuer: Option<String>,
+    /// Whom a token must be for.
+    pub jwt_audience: Option<String>,
+    /// A file with the hashes of service tokens.
+    pub tokens_file: Option<PathBuf>,
+    /// A token with every admin scope.
+    pub admin_token: Option<Secret>,
+}
+
+impl AuthOptions {
+    pub(super) fn new(config: &PartialConfig) -> Self {
         let secret = |secret: &Option<Secret>| secret.clone().filter(|secret| !secret.is_blank());
-        AuthOptions {
-            mode: self.auth_mode.unwrap_or_default(),
-            jwt_secret: secret(&self.jwt_secret),
-            jwt_secret_file: self.jwt_secret_file.clone(),
-            jwt_jwks_file: self.jwt_jwks_file.clone(),
-            jwt_issuer: super::not_blank(self.jwt_issuer.as_deref()),
-            jwt_audience: super::not_blank(self.jwt_audience.as_deref()),
-            tokens_file: self.tokens_file.clone(),
-            admin_token: secret(&self.admin_token),
+        Self {
+            mode: config.auth_mode(),
+            jwt_secret: secret(&config.jwt_secret),
+            jwt_secret_file: config.jwt_secret_file.clone(),
+            jwt_jwks_file: config.jwt_jwks_file.clone(),
+            jwt_issuer: super::not_blank(config.jwt_issuer.as_deref()),
+            jwt_audience: super::not_blank(config.jwt_audience.as_deref()),
+            tokens_file: config.tokens_file.clone(),
+            admin_token: secret(&config.admin_token),
         }
     }
 }

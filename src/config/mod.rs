@@ -8,7 +8,10 @@ mod cache;
 mod declare;
 mod error;
 mod file;
+mod host;
 mod nats;
+mod network;
+mod quota;
 mod role;
 mod secret;
 mod settings;
@@ -24,20 +27,23 @@ pub use actors::{
     CacheOptions, KeeperOptions, PublisherOptions, RecorderOptions, RetryOptions,
     SubscriberOptions, SyncOptions,
 };
+pub use auth::{AuthMode, AuthOptions};
 pub use cache::RedisOptions;
 pub use declare::Setting;
 pub use error::ConfigError;
 pub use file::FILE;
 pub(crate) use file::complaint;
+pub use host::HostName;
+pub(crate) use host::{Host, is_served};
 pub use nats::NatsOptions;
+pub use network::Network;
+pub use quota::Quota;
 pub use role::Role;
 pub use secret::Secret;
 pub use settings::PartialConfig;
 pub use store::StoreOptions;
 pub use upkeep::{PruneOptions, UpkeepOptions};
-
-use crate::web::WebOptions;
-use crate::web::auth::{AuthMode, AuthOptions};
+pub use web::{LimitOptions, WebOptions};
 
 /// The settings of a process.
 #[derive(Debug, Clone)]
@@ -103,8 +109,8 @@ impl PartialConfig {
             publisher: PublisherOptions::default(),
             subscriber: SubscriberOptions::new(&config),
             http_addr: config.http_addr(),
-            auth: config.auth(),
-            web: config.web()?,
+            auth: AuthOptions::new(&config),
+            web: WebOptions::new(&config)?,
             mailbox_capacity: config.mailbox_capacity(),
             keeper: KeeperOptions::new(&config),
             recorder: RecorderOptions::new(&config),
@@ -145,7 +151,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::web::auth::AuthMode;
 
     fn with_file(text: &str, given: PartialConfig) -> Result<Settings, ConfigError> {
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::Role;
 use super::declare::{default, settings, variable};
-use crate::web::auth::AuthMode;
+use super::{AuthMode, Role};
 
 settings! {
     /// The database: sqlite://FILE, mysql://USER:PASSWORD@HOST:PORT/DATABASE or postgres://...
@@ -35,7 +34,7 @@ settings! {
     /// The address to listen on
     http_addr ["IP:PORT"]: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
     /// How users sign in: none (X-User-Id is trusted, on loopback only) or jwt
-    auth_mode ["MODE"]: AuthMode, as "none";
+    auth_mode ["MODE"]: AuthMode = AuthMode::None;
     /// File with the secret of HS256 tokens
     jwt_secret_file ["FILE"]: PathBuf;
     /// File with the public keys (JWKS) of RS256, ES256 and EdDSA tokens

@@ -3,35 +3,57 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{ConfigError, PartialConfig};
-use crate::web::auth::AuthMode;
-use crate::web::guard::HostName;
-use crate::web::limits::{LimitOptions, Network, Quota};
-use crate::web::{WebOptions, is_origin};
+use actix_web::http::Uri;
 
-impl PartialConfig {
-    pub(super) fn web(&self) -> Result<WebOptions, ConfigError> {
+use super::{AuthMode, ConfigError, HostName, Network, PartialConfig, Quota};
+
+/// The settings of the HTTP server.
+#[derive(Debug, Clone)]
+pub struct WebOptions {
+    /// The origins whose web pages may call.
+    pub cors_origins: Vec<String>,
+    /// The hosts that the service serves, besides loopback names.
+    pub hosts: Vec<HostName>,
+    /// The rate limits.
+    pub limits: LimitOptions,
+    /// How long the service may take to answer a request.
+    pub request_timeout: Duration,
+}
+
+/// The configured limits.
+#[derive(Debug, Clone, Default)]
+pub struct LimitOptions {
+    /// Of each user.
+    pub user: Option<Quota>,
+    /// Of each address.
+    pub address: Option<Quota>,
+    /// The proxies whose `Forwarded` and `X-Forwarded-For` name the client.
+    pub trusted_proxies: Vec<Network>,
+}
+
+impl WebOptions {
+    pub(super) fn new(config: &PartialConfig) -> Result<Self, ConfigError> {
         let cors_origins: Vec<String> = list(
             "LIKEWISE_CORS_ORIGINS",
-            self.cors_origins.as_deref(),
+            config.cors_origins.as_deref(),
             ORIGINS,
         )?;
         if let Some(found) = cors_origins.iter().find(|origin| !is_origin(origin)) {
             return Err(wrong("LIKEWISE_CORS_ORIGINS", ORIGINS, found));
         }
         // Without sign-in, a client could evade the limit by naming another user.
-        let default = match self.auth_mode.unwrap_or_default() {
+        let default = match config.auth_mode() {
             AuthMode::None => "off",
             AuthMode::Jwt => "600/60",
         };
-        let user = self.rate_limit_user.as_deref().unwrap_or(default);
-        let address = self.rate_limit_address();
+        let user = config.rate_limit_user.as_deref().unwrap_or(default);
+        let address = config.rate_limit_address();
         let hosts = list::<HostName>(
             "LIKEWISE_HTTP_HOSTS",
-            self.http_hosts.as_deref(),
+            config.http_hosts.as_deref(),
             "names or addresses without ports (likes.example.com), with commas between them",
         )?;
-        Ok(WebOptions {
+        Ok(Self {
             cors_origins,
             hosts,
             limits: LimitOptions {
@@ -39,17 +61,31 @@ impl PartialConfig {
                 address: quota("LIKEWISE_RATE_LIMIT_ADDRESS", &address)?,
                 trusted_proxies: list::<Network>(
                     "LIKEWISE_TRUSTED_PROXIES",
-                    self.trusted_proxies.as_deref(),
+                    config.trusted_proxies.as_deref(),
                     "addresses or networks (10.0.0.0/8), with commas between them",
                 )?,
             },
-            request_timeout: Duration::from_secs(self.request_timeout_seconds()),
+            request_timeout: Duration::from_secs(config.request_timeout_seconds()),
         })
     }
 }
 
 const ORIGINS: &str =
     "origins as browsers send them (https://app.example.com), with commas between them";
+
+/// Whether the text is an origin as browsers send it: scheme, host and port.
+fn is_origin(text: &str) -> bool {
+    let Ok(uri) = text.parse::<Uri>() else {
+        return false;
+    };
+    let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+    // `Uri` adds the path '/', which an origin does not have.
+    let host = uri
+        .host()
+        .is_some_and(|host| !host.is_empty() && !host.contains('*'));
+    let bare = text.matches('/').count() == 2 && !text.contains(['@', '?', '#']);
+    scheme && host && bare && text == text.to_lowercase()
+}
 
 fn wrong(setting: &'static str, expected: &str, found: &str) -> ConfigError {
     ConfigError::OutOfRange {
@@ -93,7 +129,7 @@ mod tests {
                 rate_limit_user: limit.map(str::to_owned),
                 ..PartialConfig::default()
             };
-            let options = given.web().expect("valid");
+            let options = WebOptions::new(&given).expect("valid");
             options.limits.user.map(|quota| quota.to_string())
         };
         assert_eq!(user(AuthMode::None, None), None);
@@ -104,7 +140,8 @@ mod tests {
 
     #[test]
     fn list_error_names_the_first_invalid_item() {
-        let refused = |given: PartialConfig| given.web().expect_err("a mistake").to_string();
+        let refused =
+            |given: PartialConfig| WebOptions::new(&given).expect_err("a mistake").to_string();
         for bad in [
             "*",
             "app.example.com",

@@ -1,4 +1,4 @@
-//! Pages: how many entries, and where the next one begins. A cursor is opaque to clients.
+//! Pages of lists: their length, and the cursor at which the next page begins. Cursors are opaque to clients.
 
 use chrono::{DateTime, Utc};
 use serde::de::{DeserializeOwned, Error};
@@ -6,24 +6,24 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::Problem;
+use super::problem::{Code, Problem};
 use crate::store::is_storable;
 
-/// How many entries a page of likes has if it is not said.
+/// The default number of entries of a page of likes.
 pub(super) const LIMIT: usize = 50;
 
 /// The most entries of a page of likes.
 pub(super) const MOST: usize = 200;
 
-/// Which page of a list.
+/// The page of a list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
-    /// How many at the most.
+    /// The most entries.
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub(super) limit: Option<usize>,
-    /// Where the page begins: `next_cursor` of the page before.
+    /// `next_cursor` of the page before; absent for the first page.
     pub(super) cursor: Option<String>,
 }
 
@@ -41,7 +41,7 @@ fn storable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>,
     if is_storable(at) {
         return Ok(at);
     }
-    Err(D::Error::custom("no row is that old, or that new"))
+    Err(D::Error::custom("the time is out of range"))
 }
 
 impl From<After> for (DateTime<Utc>, String) {
@@ -53,7 +53,7 @@ impl From<After> for (DateTime<Utc>, String) {
 /// The cursor of the page after this entry.
 pub(super) fn write<T: Serialize>(after: &T) -> String {
     let json = serde_json::to_vec(after)
-        .unwrap_or_else(|error| unreachable!("a place is always JSON: {error}"));
+        .unwrap_or_else(|error| unreachable!("a cursor is always JSON: {error}"));
     hex::encode(json)
 }
 
@@ -66,21 +66,21 @@ pub(super) fn read<T: DeserializeOwned>(cursor: Option<&str>) -> Result<Option<T
     let after = json.and_then(|json| serde_json::from_slice(&json).ok());
     match after {
         Some(after) => Ok(Some(after)),
-        None => Err(Problem::invalid_parameter(
-            "'cursor' is none that this path has given out",
+        None => Err(Problem::new(
+            Code::InvalidParameter,
+            "'cursor' was not issued by this path",
         )),
     }
 }
 
-/// How many entries a page has.
+/// The number of entries of a page.
 pub(super) fn limit(given: Option<usize>, default: usize, most: usize) -> Result<usize, Problem> {
     let limit = given.unwrap_or(default);
     if (1..=most).contains(&limit) {
         return Ok(limit);
     }
-    Err(Problem::invalid_parameter(format!(
-        "'limit' must be from 1 to {most}, got {limit}"
-    )))
+    let detail = format!("'limit' must be from 1 to {most}, got {limit}");
+    Err(Problem::new(Code::InvalidParameter, detail))
 }
 
 #[cfg(test)]

@@ -1,149 +1,22 @@
-//! What handlers read from a request.
+//! Extractors of what a request is about: the resource in its path, its query, its body. Those of the caller
+//! and the user are in `auth/extract.rs`.
 
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
-use actix_web::http::header::HeaderMap;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::auth::{Caller, Right};
-use super::bounds::BODY_TIMEOUT;
-use super::{BODY_LIMIT, Context, Problem};
-use crate::domain::{Resource, ResourceType, UserId};
+use super::bounds::{BODY_LIMIT, BODY_TIMEOUT};
+use super::headers::positive;
+use super::problem::{Code, Problem};
+use crate::domain::{Resource, ResourceType};
 
-/// The user that the caller works for, and may: who has signed in, or whom `X-User-Id` names.
-pub(super) struct User(pub(super) UserId);
-
-impl FromRequest for User {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(user(request, Right::of(request.method())).map(User))
-    }
-}
-
-/// As [`User`], for a request that reads whatever its method is.
-pub(super) struct Reader(pub(super) UserId);
-
-impl FromRequest for Reader {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(user(request, Right::Read).map(Self))
-    }
-}
-
-fn user(request: &HttpRequest, right: Right) -> Result<UserId, Problem> {
-    let caller = Caller::of(request)?;
-    let auth = &Context::of(request)?.auth;
-    auth.user(&caller, request.headers(), right)
-}
-
-/// Somebody who may see what everybody may who is let in at all.
-pub(super) struct Guest;
-
-impl FromRequest for Guest {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let guest = || {
-            let caller = Caller::of(request)?;
-            Context::of(request)?.auth.guest(&caller)
-        };
-        ready(guest().map(|()| Self))
-    }
-}
-
-/// A caller who may say what any user did.
-pub(super) struct AnyUser(pub(super) Caller);
-
-impl FromRequest for AnyUser {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let any = || {
-            let caller = Caller::of(request)?;
-            Context::of(request)?.auth.any_user(&caller)?;
-            Ok(Self(caller))
-        };
-        ready(any())
-    }
-}
-
-/// The user in the path, who asks for what is theirs: `me`, or their id.
-pub(super) struct Owner(pub(super) UserId);
-
-impl FromRequest for Owner {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let id = request.match_info().query("id");
-        if id == "me" {
-            let reader = Reader::from_request(request, payload).into_inner();
-            return ready(reader.map(|Reader(user_id)| Self(user_id)));
-        }
-        let owner = || {
-            let user_id = positive(id).ok_or_else(|| Problem::invalid_user_in_path(id))?;
-            let caller = Caller::of(request)?;
-            let auth = &Context::of(request)?.auth;
-            auth.owner(&caller, request.headers(), user_id)?;
-            Ok(Self(user_id))
-        };
-        ready(owner())
-    }
-}
-
-/// What a header says that may be there once, with 1 to `longest` printable ASCII characters; `None` if it
-/// says anything else.
-pub(super) fn printable<'a>(
-    headers: &'a HeaderMap,
-    name: &str,
-    longest: usize,
-) -> Option<Option<&'a str>> {
-    let mut values = headers.get_all(name);
-    match (values.next(), values.next()) {
-        (None, _) => Some(None),
-        (Some(value), None) => {
-            let text = value.to_str().ok()?;
-            // A header may also have tabs.
-            let fits = (1..=longest).contains(&text.len()) && !text.contains('\t');
-            fits.then_some(Some(text))
-        }
-        (Some(_), Some(_)) => None,
-    }
-}
-
-/// The user whom the header `X-User-Id` names.
-pub(super) fn named_user(headers: &HeaderMap) -> Result<UserId, Problem> {
-    let mut values = headers.get_all("X-User-Id");
-    match (values.next(), values.next()) {
-        (None, _) => Err(Problem::missing_user()),
-        (Some(value), None) => value
-            .to_str()
-            .ok()
-            .and_then(positive)
-            .ok_or_else(|| Problem::invalid_user_id(&String::from_utf8_lossy(value.as_bytes()))),
-        (Some(_), Some(_)) => Err(Problem::invalid_user_id("more than one")),
-    }
-}
-
-/// Whether the header `X-User-Id` names nobody but this user.
-pub(super) fn names_only(headers: &HeaderMap, user_id: UserId) -> bool {
-    let mut values = headers.get_all("X-User-Id");
-    values.all(|value| value.to_str().ok().and_then(positive) == Some(user_id))
-}
-
-/// The resource type that the path names.
+/// The resource type that the route is for.
 pub(super) struct TypeInPath(pub(super) ResourceType);
 
 impl FromRequest for TypeInPath {
@@ -156,39 +29,39 @@ impl FromRequest for TypeInPath {
     }
 }
 
-/// The resource in the path: its type is the route's, its id the path's.
-pub(super) struct Liked(pub(super) Resource);
+/// The resource in the path: the route has its type, the path its id.
+pub(super) struct ResourceInPath(pub(super) Resource);
 
-impl FromRequest for Liked {
+impl FromRequest for ResourceInPath {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let id = request.match_info().query("id");
-        let Some(resource_type) = request.app_data::<ResourceType>().copied() else {
-            return ready(Err(Problem::not_found()));
-        };
-        ready(
-            positive(id)
-                .map(|id| Self(Resource { resource_type, id }))
-                .ok_or_else(|| Problem::invalid_resource_id(id)),
-        )
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let text = request.match_info().query("id");
+        let resource_type = TypeInPath::from_request(request, payload).into_inner();
+        ready(resource_type.and_then(|TypeInPath(resource_type)| {
+            let id = positive(text).ok_or_else(|| {
+                let most = i64::MAX;
+                let detail = format!(
+                    "the id in the path must be a number from 1 to {most}, got '{text:.40}'"
+                );
+                Problem::new(Code::InvalidResourceId, detail)
+            })?;
+            Ok(Self(Resource { resource_type, id }))
+        }))
     }
 }
 
-/// What the query says.
+/// Reads the query string.
 pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
     let query = web::Query::<T>::from_query(request.query_string());
     query
         .map(web::Query::into_inner)
-        .map_err(|error| Problem::invalid_parameter(error.to_string()))
+        .map_err(|error| Problem::new(Code::InvalidParameter, error.to_string()))
 }
 
-/// The body, read as JSON, whatever its content type says.
+/// The body, read as JSON.
 pub(super) struct Body<T>(pub(super) T);
-
-/// As [`Body`], if there is one.
-pub(super) struct OptionalBody<T>(pub(super) Option<T>);
 
 impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Error = Problem;
@@ -197,15 +70,15 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let body = OptionalBody::<T>::from_request(request, payload);
         Box::pin(async move {
-            match body.await?.0 {
-                Some(body) => Ok(Self(body)),
-                None => Err(Problem::invalid_body(
-                    "there is none; this path takes a JSON object",
-                )),
-            }
+            let body = body.await?.0;
+            body.map(Self)
+                .ok_or_else(|| invalid_body("the body is empty; this path takes a JSON object"))
         })
     }
 }
+
+/// The body, read as JSON; `None` if it is empty.
+pub(super) struct OptionalBody<T>(pub(super) Option<T>);
 
 impl<T: DeserializeOwned + 'static> FromRequest for OptionalBody<T> {
     type Error = Problem;
@@ -223,7 +96,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for OptionalBody<T> {
     }
 }
 
-/// The body, to its end.
+/// The bytes of the body.
 pub(super) struct Bytes(pub(super) web::BytesMut);
 
 impl FromRequest for Bytes {
@@ -231,71 +104,53 @@ impl FromRequest for Bytes {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let payload = web::Payload::from_request(request, payload);
+        let payload = web::Payload::from_request(request, payload).into_inner();
         Box::pin(async move {
-            let payload = payload
-                .await
-                .map_err(|error| Problem::incomplete_body(&error.to_string()))?;
-            whole(payload).await.map(Self)
+            let payload = payload.map_err(|error| incomplete(&error))?;
+            read_body(payload).await.map(Self)
         })
     }
 }
 
-/// What a body says.
+/// Reads a body as JSON.
 pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| Problem::invalid_body(&error.to_string()))
+    serde_json::from_slice(body).map_err(|error| invalid_body(&error.to_string()))
 }
 
-/// A positive number, written in digits alone.
-pub(super) fn positive(text: &str) -> Option<i64> {
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok().filter(|number| *number > 0)
+/// The problem of a body that is not what the operation expects.
+pub(super) fn invalid_body(reason: &str) -> Problem {
+    Problem::new(Code::InvalidBody, format!("the body is invalid: {reason}"))
 }
 
-/// Reads a request to its end, so that one which breaks off half-way, or trickles, changes nothing.
-pub(super) async fn whole(payload: web::Payload) -> Result<web::BytesMut, Problem> {
-    timeout(BODY_TIMEOUT, to_its_end(payload))
-        .await
-        .unwrap_or_else(|_| Err(Problem::slow_body()))
-}
-
-async fn to_its_end(mut payload: web::Payload) -> Result<web::BytesMut, Problem> {
-    let mut body = web::BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| match error {
-            PayloadError::Overflow => Problem::body_too_large(BODY_LIMIT),
-            error => Problem::incomplete_body(&error.to_string()),
-        })?;
-        if body.len() + chunk.len() > BODY_LIMIT {
-            return Err(Problem::body_too_large(BODY_LIMIT));
+/// Reads the whole body, so that a request that breaks off or trickles changes nothing.
+pub(super) async fn read_body(mut payload: web::Payload) -> Result<web::BytesMut, Problem> {
+    let read = async {
+        let mut body = web::BytesMut::new();
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|error| match error {
+                PayloadError::Overflow => too_large(),
+                error => incomplete(&error),
+            })?;
+            if body.len() + chunk.len() > BODY_LIMIT {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
         }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+        Ok(body)
+    };
+    timeout(BODY_TIMEOUT, read).await.unwrap_or_else(|_| {
+        let seconds = BODY_TIMEOUT.as_secs();
+        let detail = format!("the body must arrive within {seconds} s; nothing was changed");
+        Err(Problem::new(Code::BodyTimedOut, detail))
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn incomplete(reason: &dyn std::fmt::Display) -> Problem {
+    let detail = format!("the body could not be read to its end: {reason}");
+    Problem::new(Code::IncompleteBody, detail)
+}
 
-    #[test]
-    fn ids_are_positive_decimal_numbers() {
-        assert_eq!(positive("7"), Some(7));
-        assert_eq!(positive("9223372036854775807"), Some(i64::MAX));
-        for bad in [
-            "",
-            "0",
-            "-1",
-            "+1",
-            "1.0",
-            " 1",
-            "seven",
-            "9223372036854775808",
-            "٧",
-        ] {
-            assert_eq!(positive(bad), None, "{bad}");
-        }
-    }
+fn too_large() -> Problem {
+    let detail = format!("the body may have at most {BODY_LIMIT} bytes");
+    Problem::new(Code::BodyTooLarge, detail)
 }

@@ -1,4 +1,4 @@
-//! Whether the service is alive, whether it can keep its promises now, and its metrics.
+//! `/healthz`, `/readyz` and `/metrics`: liveness, readiness and metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use actor_kit::{ActorState, Registry};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
-use super::auth::Caller;
-use super::{Context, Problem};
+use super::auth::{Auth, caller};
+use super::problem::Problem;
 use crate::config::Role;
 use crate::health::{DependencyReport, DependencyReports, Probe, can_accept};
 use crate::store::{Gate, Waiting};
 use crate::telemetry::{self, Failing};
 
-/// How the service is.
+/// Its operations, for the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(
-    tags((name = "health", description = "How the service is, for what watches it.")),
+    tags((name = "health", description = "Liveness, readiness and metrics, for monitoring.")),
     paths(healthz, readyz, metrics)
 )]
 pub(super) struct Document;
@@ -28,48 +28,47 @@ pub(super) struct Document;
 /// The content type of OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Asks parts and actors how they are.
+/// Reports the health of dependencies and actors.
 #[derive(Clone)]
 pub struct Health {
-    /// The parts.
+    /// Probes the dependencies.
     pub probe: Probe,
     /// The actors.
     pub registry: Registry,
     /// Set when the service shuts down.
     pub draining: Arc<AtomicBool>,
-    /// Closed until the tables are up to date.
+    /// Closed until the tables are migrated.
     pub gate: Arc<Gate>,
-    /// What this process does.
+    /// The role of the process.
     pub role: Role,
 }
 
-/// Whether a like sent now can be made durable, and why not.
+/// Whether the service can make a like durable now, and why not.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Readiness {
     /// Whether it can.
     ready: bool,
     /// Whether the service is shutting down.
     draining: bool,
-    /// How far this process's clock is ahead of the database's, in milliseconds; negative if behind, `null` if
-    /// the database runs in the process or has not answered yet.
+    /// How far the clock of this process is ahead of the database's, in milliseconds; negative if it is behind,
+    /// `null` if the database runs in the process or has not answered yet.
     clock_skew_ms: Option<i64>,
-    /// What the start still waits for: `database` or `migrations`.
+    /// What the process waits for to start: `database` or `migrations`.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting_for: Option<&'static str>,
-    /// How each part that is configured is, by its name.
+    /// The health of each configured dependency, by name.
     #[schema(value_type = BTreeMap<String, DependencyReport>)]
     parts: DependencyReports,
-    /// What fails now, call after call. Ledger rows that wait for it are tried again until they succeed.
+    /// The calls that fail now. Ledger rows that wait for them are retried until they succeed.
     failing: Vec<Failing>,
-    /// What each actor is up to, by its name.
+    /// The state of each actor, by name.
     #[schema(value_type = BTreeMap<String, ActorState>)]
     actors: BTreeMap<&'static str, ActorState>,
 }
 
 impl Health {
-    /// Whether the process can do its part while the gate is closed: an api whose database is away accepts
-    /// likes through NATS, but one that waits for migrations leaves the likes to its predecessors, and a worker
-    /// has nothing to work on.
+    /// Whether the process can work while the gate is closed. An api without its database accepts likes through
+    /// NATS; one that waits for migrations leaves likes to the previous version; a worker has nothing to work on.
     fn has_started(&self) -> bool {
         match self.gate.waiting() {
             None => true,
@@ -108,12 +107,12 @@ impl Health {
     }
 }
 
-/// That the process answers.
+/// The process answers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Alive {
     /// Always true.
     alive: bool,
-    /// Which version of Likewise it is.
+    /// The version of Likewise.
     version: &'static str,
 }
 
@@ -132,7 +131,7 @@ pub(super) async fn healthz() -> Json<Alive> {
     })
 }
 
-/// A like sent now can be made durable.
+/// Reports whether the service can make a like durable now.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -140,11 +139,11 @@ pub(super) async fn healthz() -> Json<Alive> {
     operation_id = "readyz",
     responses(
         (status = 200, description = "It can", body = Readiness),
-        (status = 503, description = "It cannot, or nothing could be found out in time", body = Readiness)
+        (status = 503, description = "It cannot, or its state could not be determined in time", body = Readiness)
     )
 )]
-pub(super) async fn readyz(context: Data<Context>) -> HttpResponse {
-    let readiness = context.health.readiness().await;
+pub(super) async fn readyz(health: Data<Health>) -> HttpResponse {
+    let readiness = health.readiness().await;
     if readiness.ready {
         HttpResponse::Ok().json(readiness)
     } else {
@@ -154,7 +153,7 @@ pub(super) async fn readyz(context: Data<Context>) -> HttpResponse {
 
 /// The metrics, in the OpenMetrics text format.
 ///
-/// Where users must sign in, it asks for a token as `/admin` does.
+/// In mode `jwt` it requires a token with an admin scope, as `/admin` does.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -163,10 +162,10 @@ pub(super) async fn readyz(context: Data<Context>) -> HttpResponse {
     responses((status = 200, body = String, content_type = METRICS_TYPE))
 )]
 pub(super) async fn metrics(
-    context: Data<Context>,
+    auth: Data<Auth>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    context.auth.watcher(&Caller::of(&request)?)?;
+    auth.authorize_metrics(&caller(&request)?)?;
     Ok(HttpResponse::Ok()
         .content_type(METRICS_TYPE)
         .body(telemetry::exposition()))

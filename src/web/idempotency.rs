@@ -1,36 +1,32 @@
-//! The header `Idempotency-Key`: a request that is sent again with the same key is done once, and answered
-//! alike.
+//! The header `Idempotency-Key`: a request that is repeated with the same key takes effect once, and gets the same
+//! response. Handlers that write take an [`IdempotencyKey`].
 
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{ContentType, HeaderName};
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use ring::digest::{Context as Digest, SHA256};
 use serde::Serialize;
 use utoipa::IntoParams;
 
-use super::Problem;
-use super::extract::printable;
+use super::headers::printable;
+use super::problem::{Code, IDEMPOTENCY_KEY, Problem};
 use crate::domain::Identity;
-use crate::likes::{Attempt, Keyed, Likes, NotOnce, Once};
+use crate::likes::{Attempt, Keyed, Likes, Once};
 
-/// Says that an answer was given before.
+/// Marks a stored response.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The header.
-pub(super) const KEY: &str = "Idempotency-Key";
-
 /// The longest key, in bytes.
-pub(super) const LONGEST: usize = 255;
+const LONGEST: usize = 255;
 
-/// How a key is given.
+/// The header, for the OpenAPI document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[allow(dead_code, reason = "only described; `IdempotencyKey` reads it")]
 pub(super) struct KeyHeader {
-    /// A request that is sent again with the same key is done once, and answered alike.
+    /// A request that is repeated with the same key takes effect once, and gets the same response.
     #[param(
         rename = "Idempotency-Key",
         nullable = false,
@@ -41,10 +37,10 @@ pub(super) struct KeyHeader {
     key: Option<String>,
 }
 
-/// The key of a request, if it has one, and what it asks for.
-pub(super) struct IdempotencyKey(Option<Key>);
+/// The key of a request, if it has one, with the method and path of the request.
+pub(super) struct IdempotencyKey(Option<KeyedRoute>);
 
-struct Key {
+struct KeyedRoute {
     key: String,
     method: String,
     path: String,
@@ -55,10 +51,14 @@ impl FromRequest for IdempotencyKey {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let key = printable(request.headers(), KEY, LONGEST);
-        let key = key.ok_or_else(Problem::invalid_idempotency_key);
+        let key = printable(request.headers(), IDEMPOTENCY_KEY, LONGEST).map_err(|()| {
+            let detail = format!(
+                "the header {IDEMPOTENCY_KEY} must be present once, with 1 to {LONGEST} printable ASCII characters"
+            );
+            Problem::new(Code::InvalidIdempotencyKey, detail)
+        });
         ready(key.map(|key| {
-            Self(key.map(|key| Key {
+            Self(key.map(|key| KeyedRoute {
                 key: key.to_owned(),
                 method: request.method().to_string(),
                 path: request.path().to_owned(),
@@ -67,17 +67,17 @@ impl FromRequest for IdempotencyKey {
     }
 }
 
-/// What a handler answers with 200.
+/// The successful response of a handler.
 pub(super) struct KeyedResponse<T> {
-    /// The answer.
+    /// The body.
     pub(super) body: T,
-    /// Whether it stands for as long as the key is known; if not, the request may be made again.
+    /// Whether to store the response for the key; if not, a repeated request is processed again.
     pub(super) is_final: bool,
 }
 
 impl IdempotencyKey {
-    /// Answers a caller's request with what `work` of so many events makes of it or, if it has a key and was
-    /// answered before, with that answer. `body` is what the request asks for beside its path.
+    /// Responds to a caller's request with the result of `work`, or with the stored response if the request repeats
+    /// its key. `body` is the request's body, `events` the number of events that `work` draws versions for.
     pub(super) async fn answer<T, W, F>(
         self,
         likes: &Likes,
@@ -90,9 +90,9 @@ impl IdempotencyKey {
         W: FnOnce(Option<Identity>) -> F + 'static,
         F: Future<Output = Result<KeyedResponse<T>, Problem>> + 'static,
     {
-        let Some(Key { key, method, path }) = self.0 else {
-            let settled = work(None).await?;
-            return Ok(HttpResponse::Ok().json(settled.body));
+        let Some(KeyedRoute { key, method, path }) = self.0 else {
+            let answer = work(None).await?;
+            return Ok(HttpResponse::Ok().json(answer.body));
         };
         let keyed = Keyed {
             id: hash(&[caller.as_bytes(), key.as_bytes()]),
@@ -102,7 +102,9 @@ impl IdempotencyKey {
         };
         let work = move |identity| async move {
             let answer = match work(Some(identity)).await {
-                Ok(KeyedResponse { body, is_final }) => written(&body).map(|json| (json, is_final)),
+                Ok(KeyedResponse { body, is_final }) => {
+                    serialized(&body).map(|json| (json, is_final))
+                }
                 Err(problem) => Err(problem),
             };
             let keep = answer.as_ref().ok().filter(|(_, is_final)| *is_final);
@@ -120,12 +122,12 @@ impl IdempotencyKey {
     }
 }
 
-fn written<T: Serialize>(body: &T) -> Result<String, Problem> {
+fn serialized<T: Serialize>(body: &T) -> Result<String, Problem> {
     serde_json::to_string(body).map_err(|error| Problem::internal(error.to_string()))
 }
 
-/// The SHA-256 of these parts, in hexadecimal. Each part's length goes before it, so that no two lists of
-/// parts are taken for each other.
+/// The SHA-256 of these parts, in hexadecimal. The length of each part precedes it, so that different lists of parts
+/// have different hashes.
 fn hash(parts: &[&[u8]]) -> String {
     let mut digest = Digest::new(&SHA256);
     for part in parts {
@@ -133,46 +135,6 @@ fn hash(parts: &[&[u8]]) -> String {
         digest.update(part);
     }
     hex::encode(digest.finish())
-}
-
-impl Problem {
-    fn invalid_idempotency_key() -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "invalid_idempotency_key",
-            "Invalid Idempotency-Key",
-            format!(
-                "the header Idempotency-Key must be there once, with 1 to {LONGEST} printable ASCII \
-                 characters"
-            ),
-        )
-    }
-}
-
-impl From<NotOnce> for Problem {
-    fn from(error: NotOnce) -> Self {
-        match error {
-            NotOnce::Reused => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "Idempotency-Key reused",
-                format!("{error}; send a new key with each new request"),
-            ),
-            NotOnce::InProgress => Self::new(
-                StatusCode::CONFLICT,
-                "idempotency_key_in_progress",
-                "Request in progress",
-                format!("{error}; send it again shortly, with the same key"),
-            )
-            .retry_after(std::time::Duration::from_secs(1)),
-            NotOnce::Overloaded(_) => {
-                Self::overloaded(format!("{error}; nothing was changed, try again shortly"))
-            }
-            NotOnce::Unavailable => Self::unavailable(format!(
-                "{error}; nothing was changed, and without a key likes may be taken even now"
-            )),
-        }
-    }
 }
 
 #[cfg(test)]

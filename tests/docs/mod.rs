@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use likewise::config::PartialConfig;
+use likewise::web::problem::Code;
 
 use crate::support::service::Setup;
 
@@ -509,6 +510,46 @@ fn tests() -> String {
     let binary = std::env::current_exe().expect("the path of this binary");
     let listed = Command::new(binary).arg("--list").output();
     String::from_utf8(listed.expect("a list of tests").stdout).expect("names in UTF-8")
+}
+
+/// The rows of a table of problems: a status, and codes.
+fn problem_rows(document: &Document) -> Vec<(usize, u16, Vec<String>)> {
+    let rows = document.prose().filter_map(|line| {
+        let mut cells = line.text.strip_prefix("| ")?.split(" | ");
+        let status = cells.next()?.parse().ok()?;
+        let codes = cells.next()?.split('`').skip(1).step_by(2);
+        Some((line.number, status, codes.map(str::to_owned).collect()))
+    });
+    rows.collect()
+}
+
+#[test]
+fn problem_tables_match_the_catalogue() {
+    none("problems that are not in the catalogue", |document| {
+        let rows = problem_rows(document).into_iter();
+        let unknown = rows.flat_map(|(number, status, codes)| {
+            let is_known = move |code: &String| {
+                let mut all = Code::ALL.iter();
+                all.any(|known| known.as_str() == code && known.status() == status)
+            };
+            let unknown = codes.into_iter().filter(move |code| !is_known(code));
+            unknown.map(move |code| format!("line {number}: {status} {code}"))
+        });
+        unknown.collect()
+    });
+    let rows = Code::ALL.iter().map(|code| {
+        let (status, text, when) = (code.status().as_u16(), code.as_str(), code.when());
+        format!("| {status} | `{text}` | {when} |\n")
+    });
+    let table = format!(
+        "| status | code | when |\n|---|---|---|\n{}",
+        rows.collect::<String>()
+    );
+    let api = fs::read_to_string(Path::new(ROOT).join("docs/API.md")).expect("docs/API.md");
+    assert!(
+        api.contains(&table),
+        "docs/API.md must have this table:\n{table}"
+    );
 }
 
 #[test]

@@ -142,8 +142,13 @@ fn read_only_server_keeps_no_connection(kind: Kind) {
     // All connections are idle. One meets the read-only server.
     server.set_read_only(true);
     let event = like(1, 7);
-    let refused = bench.wait(bench.store().record(&[&event], lease_at(Utc::now())));
-    let refused = refused.expect_err("a read-only server");
+    // PostgreSQL applies the change to each session a moment later.
+    let refused = until("a write to be refused", PATIENCE, || {
+        match bench.wait(bench.store().record(&[&event], lease_at(Utc::now()))) {
+            Err(refused) => Ok(refused),
+            Ok(_) => Err("it was recorded"),
+        }
+    });
     assert_eq!(refused.kind(), FailureKind::Infrastructure, "{refused}");
     server.set_read_only(false);
     until("the database to be found again", PATIENCE, || {

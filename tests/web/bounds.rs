@@ -175,6 +175,20 @@ fn timed_out_request_still_finishes_its_like() {
 }
 
 #[test]
+fn client_that_takes_no_answer_is_disconnected() {
+    // More than the socket buffers of both sides hold.
+    const REQUESTS: usize = 30;
+    let service = Setup::new().start();
+    let file = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut raw = Raw::connect(service.address());
+    raw.send(file.repeat(REQUESTS).as_bytes());
+    thread::sleep(Duration::from_secs(20));
+    let answer = raw.answer().expect("the first answers");
+    let answers = answer.body.matches("HTTP/1.1 200 OK").count() + 1;
+    assert!(answers < REQUESTS, "{answers} answers");
+}
+
+#[test]
 fn pausing_client_keeps_its_connection() {
     const PAUSE: Duration = Duration::from_millis(1_500);
     const REQUESTS: usize = 5;

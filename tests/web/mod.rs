@@ -1,6 +1,5 @@
 //! The HTTP API, a file for each group of URLs.
 
-mod action;
 mod admin;
 mod auth;
 mod batch;
@@ -8,6 +7,7 @@ mod bounds;
 mod cors;
 mod guard;
 mod health;
+mod legacy;
 mod likes;
 mod limits;
 mod openapi;

@@ -1,11 +1,9 @@
 //! `GET /admin/actors`: how every actor is doing.
 
 use actix_web::web::{Data, Json};
-use actor_kit::ActorReport;
+use actor_kit::{ActorReport, Registry};
 use serde::Serialize;
 use utoipa::ToSchema;
-
-use crate::web::Context;
 
 /// Every actor of this process.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,8 +20,8 @@ pub(super) struct ActorsBody {
     operation_id = "list_actors",
     responses((status = 200, body = ActorsBody))
 )]
-pub(super) async fn list(context: Data<Context>) -> Json<ActorsBody> {
+pub(super) async fn list(registry: Data<Registry>) -> Json<ActorsBody> {
     Json(ActorsBody {
-        actors: context.registry.report(),
+        actors: registry.report(),
     })
 }

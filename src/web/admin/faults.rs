@@ -3,8 +3,13 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
+use actor_kit::Registry;
 
-use crate::web::{Context, Problem};
+use crate::web::problem::{Code, Problem};
+
+/// Whether fault injection is enabled.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::web) struct FaultInjection(pub(in crate::web) bool);
 
 /// Makes an actor panic, to see it survive.
 ///
@@ -18,14 +23,16 @@ use crate::web::{Context, Problem};
     responses((status = 202, description = "It will panic at its next message"), (status = 404))
 )]
 pub(super) async fn panic(
-    context: Data<Context>,
+    enabled: Data<FaultInjection>,
+    registry: Data<Registry>,
     actor: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    if !context.fault_injection {
+    if !enabled.0 {
         return Err(Problem::not_found());
     }
-    if !context.registry.inject_panic(&actor) {
-        return Err(Problem::unknown_actor(&actor));
+    if !registry.inject_panic(&actor) {
+        let detail = format!("no actor is called '{:.40}'; see /admin/actors", *actor);
+        return Err(Problem::new(Code::UnknownActor, detail));
     }
     Ok(HttpResponse::Accepted().finish())
 }

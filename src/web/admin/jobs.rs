@@ -5,13 +5,13 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Operator, OperatorHeader};
+use super::operator::{Operator, OperatorHeader};
 use crate::admin::{AdminService, Counted, JobAnswer, JobRequest};
 use crate::domain::JobKind;
 use crate::store::Job;
-use crate::web::Problem;
 use crate::web::cursor;
 use crate::web::extract::{Body, query};
+use crate::web::problem::Problem;
 
 /// Creates a job, or counts the rows that it would take.
 ///

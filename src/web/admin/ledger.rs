@@ -5,14 +5,15 @@ use actix_web::web::{Data, Json, Path};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
-use super::{Operator, OperatorHeader, event_id};
+use super::operator::{Operator, OperatorHeader};
 use crate::admin::{AdminService, Timeline};
 use crate::domain::{ResourceType, Status};
 use crate::store::{LedgerEntry, LedgerFilter, LedgerHealth};
-use crate::web::Problem;
 use crate::web::cursor::{self, After};
 use crate::web::extract::{Body, query};
+use crate::web::problem::{Code, Problem};
 
 /// The ledger at a glance.
 #[utoipa::path(
@@ -168,4 +169,12 @@ pub(super) async fn discard(
 ) -> Result<Json<LedgerEntry>, Problem> {
     let id = event_id(&id)?;
     Ok(Json(admin.discard(id, &body.reason, &operator.0).await?))
+}
+
+/// The event id in the path.
+fn event_id(id: &str) -> Result<Uuid, Problem> {
+    Uuid::parse_str(id).map_err(|_| {
+        let detail = format!("the event id in the path must be a UUID, got '{id:.40}'");
+        Problem::new(Code::InvalidParameter, detail)
+    })
 }

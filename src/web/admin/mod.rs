@@ -1,31 +1,32 @@
-//! What operators see and do. With sign-in or a token with an admin scope configured, every route asks for
-//! such a token: `admin:read` to see, `admin:operate` to do.
+//! `/admin`, for operators. With sign-in, or once a token with an admin scope is configured, every route requires
+//! such a token: `admin:read` to read, `admin:operate` to write.
 
 mod actors;
 mod faults;
 mod jobs;
 mod ledger;
+mod operator;
 mod quarantine;
 mod stream;
 
-use std::future::{Ready, ready};
-
 use actix_web::body::{EitherBody, MessageBody};
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError};
-use utoipa::{IntoParams, OpenApi};
-use uuid::Uuid;
+use actix_web::{HttpMessage, ResponseError};
+use utoipa::OpenApi;
 
-use super::auth::{Caller, Right};
-use super::extract::printable;
-use super::{Context, Problem, only_get, only_post};
+pub(super) use faults::FaultInjection;
 
-/// The OpenAPI document of `/admin`.
+use super::app_data::shared;
+use super::auth::{Auth, Right, caller};
+use super::methods::{only_get, only_post};
+use super::problem::Problem;
+
+/// Its operations, for the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(
-    tags((name = "admin", description = "What operators see and do.")),
+    tags((name = "admin", description = "For operators.")),
     paths(
         actors::list,
         ledger::summary,
@@ -98,70 +99,18 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     );
 }
 
-/// The event that a path names.
-fn event_id(id: &str) -> Result<Uuid, Problem> {
-    Uuid::parse_str(id).map_err(|_| {
-        Problem::invalid_parameter(format!(
-            "the event id in the path must be a UUID, got '{id:.40}'"
-        ))
-    })
-}
-
-/// The operator, for the record: the name in the token, and the name in the header `X-Operator` if it is given.
-pub(super) struct Operator(String);
-
-/// The header with an operator's name.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[allow(dead_code, reason = "only described; `Operator` reads it")]
-pub(super) struct OperatorHeader {
-    /// The name of the operator, for the record.
-    #[param(
-        rename = "X-Operator",
-        nullable = false,
-        min_length = 1,
-        max_length = 64,
-        pattern = "^[ -~]+$"
-    )]
-    operator: Option<String>,
-}
-
-/// The longest name.
-const LONGEST_NAME: usize = 64;
-
-impl FromRequest for Operator {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let given = printable(request.headers(), "X-Operator", LONGEST_NAME)
-            .ok_or_else(Problem::invalid_operator);
-        let operator = given.and_then(|given| {
-            let caller = Caller::of(request)?;
-            let named = caller.name();
-            Ok(Self(match (given, &caller) {
-                (None, _) => named.into_owned(),
-                (Some(given), Caller::Anonymous) => given.to_owned(),
-                (Some(given), _) => format!("{given} ({named})"),
-            }))
-        });
-        ready(operator)
-    }
-}
-
-/// Lets in who may see, or do, what `/admin` offers. Handlers that need to know who it is take a
-/// [`Caller`].
+/// Refuses callers without the scope that the method requires.
 async fn authorize<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let may = || {
-        let caller = Caller::of(request.request())?;
-        let scope = Right::of(request.method()).into();
-        Context::of(request.request())?.auth.allow(&caller, scope)?;
+    let authorized = || {
+        let caller = caller(request.request())?;
+        let scope = Right::of(request.method()).admin_scope();
+        shared::<Auth>(request.request())?.authorize_admin(&caller, scope)?;
         Ok::<_, Problem>(caller)
     };
-    match may() {
+    match authorized() {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             Ok(next.call(request).await?.map_into_left_body())

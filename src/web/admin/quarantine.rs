@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Operator, OperatorHeader};
+use super::operator::{Operator, OperatorHeader};
 use crate::admin::{AdminService, QuarantinedMessage};
-use crate::web::Problem;
 use crate::web::cursor::{self, After};
 use crate::web::extract::{OptionalBody, query};
+use crate::web::problem::{Code, Problem};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -69,8 +69,10 @@ pub(super) async fn list(
 }
 
 fn message_id(id: &str) -> Result<Uuid, Problem> {
-    Uuid::parse_str(id)
-        .map_err(|_| Problem::absent(format!("no message in quarantine has the id '{id:.40}'")))
+    Uuid::parse_str(id).map_err(|_| {
+        let detail = format!("no message in quarantine has the id '{id:.40}'");
+        Problem::new(Code::Absent, detail)
+    })
 }
 
 /// A message in quarantine.

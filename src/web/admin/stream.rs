@@ -4,7 +4,7 @@ use actix_web::web::{Data, Json};
 
 use crate::admin::AdminService;
 use crate::nats::StreamReport;
-use crate::web::Problem;
+use crate::web::problem::Problem;
 
 /// The settings of the stream and its consumer, configured and current, and what the stream holds.
 ///

@@ -1,33 +1,30 @@
-//! Who calls.
+//! A caller, and what it does to a user's likes.
 
 use std::borrow::Cow;
-use std::future::{Ready, ready};
 use std::sync::Arc;
 
-use actix_web::dev::Payload;
 use actix_web::http::Method;
-use actix_web::{FromRequest, HttpMessage, HttpRequest};
 
-use super::Scope;
+use super::scope::Scope;
 use super::service_tokens::Service;
 use crate::domain::UserId;
-use crate::web::{Context, Problem};
 
-/// Who calls. An extractor, which refuses a token that is no good.
+/// Who sent a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// Somebody who has shown no token.
+    /// A caller without a token.
     Anonymous,
-    /// Somebody behind a proxy, where nobody signs in, who has shown no token; and what shows the proxy.
+    /// In mode `none`, a caller behind a proxy and without a token; and the header or version that reveals the
+    /// proxy.
     Proxied(&'static str),
-    /// A user, who has signed in.
+    /// A user who has signed in.
     User(UserId),
-    /// A service, with a token of its own.
+    /// A service with a token of its own.
     Service(Arc<Service>),
 }
 
 impl Caller {
-    /// What logs and records call them.
+    /// The name in logs and records.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
         match self {
@@ -36,26 +33,9 @@ impl Caller {
             Self::Service(service) => Cow::Borrowed(&service.name),
         }
     }
-
-    /// Who sent a request: as found before, or else from its headers.
-    pub(in crate::web) fn of(request: &HttpRequest) -> Result<Self, Problem> {
-        if let Some(caller) = request.extensions().get::<Self>() {
-            return Ok(caller.clone());
-        }
-        Context::of(request)?.auth.identify(request)
-    }
 }
 
-impl FromRequest for Caller {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Self::of(request))
-    }
-}
-
-/// What is done to a user's likes.
+/// The right to read or to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::web) enum Right {
     Read,
@@ -63,7 +43,7 @@ pub(in crate::web) enum Right {
 }
 
 impl Right {
-    /// What a request of this method does.
+    /// The right that a request with this method needs.
     pub(in crate::web) fn of(method: &Method) -> Self {
         if matches!(*method, Method::GET | Method::HEAD) {
             Self::Read
@@ -72,7 +52,7 @@ impl Right {
         }
     }
 
-    /// The scopes each of which gives a service this right.
+    /// The scopes that give a service this right over any user's likes; one is enough.
     pub(super) const fn scopes(self) -> &'static [Scope] {
         match self {
             Self::Read => &[Scope::Read, Scope::WriteAny],
@@ -83,14 +63,12 @@ impl Right {
     pub(super) fn is_held_by(self, service: &Service) -> bool {
         self.scopes().iter().any(|scope| service.has(*scope))
     }
-}
 
-impl From<Right> for Scope {
-    /// The scope that the same right needs on `/admin`.
-    fn from(right: Right) -> Self {
-        match right {
-            Right::Read => Self::AdminRead,
-            Right::Write => Self::AdminOperate,
+    /// The scope that gives this right on `/admin`.
+    pub(in crate::web) const fn admin_scope(self) -> Scope {
+        match self {
+            Self::Read => Scope::AdminRead,
+            Self::Write => Scope::AdminOperate,
         }
     }
 }

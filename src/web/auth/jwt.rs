@@ -1,35 +1,36 @@
-//! The tokens of users: JWTs that an identity provider has signed.
+//! Verifies the tokens of users: JWTs signed by an identity provider.
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header, get_current_timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::crypto;
+use super::error::{AuthError, read_file};
 use super::keys::Keys;
 use super::service_tokens::Hash;
 use super::verified::{Verified, VerifiedTokens};
-use super::{AuthError, AuthOptions, crypto, read_file};
-use crate::config::Secret;
+use crate::config::{AuthOptions, Secret};
 use crate::domain::UserId;
-use crate::web::extract::positive;
+use crate::web::headers::positive;
 
-/// How far the clocks of this service and of the identity provider may be apart.
+/// How far the clocks of this service and the identity provider may be apart, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
 
-/// Why a user's token is not taken.
+/// Why a user's token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadToken {
-    /// It is none, its key is not known, its algorithm is not the key's, or its signature is wrong.
+    /// It is malformed, its key is unknown, its algorithm is not the key's, or its signature is wrong.
     Unverifiable,
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Its time has not come.
+    /// It is not valid yet.
     NotYetValid,
-    /// It is somebody else's to accept.
+    /// It is for another audience, or from another issuer.
     NotForUs,
-    /// A claim is missing or not as it must be.
+    /// A claim is missing or malformed.
     Claim,
-    /// Its `sub` is not a user of this service.
+    /// Its `sub` is not a user's id.
     Subject,
 }
 
@@ -55,7 +56,7 @@ impl JwtVerifier {
             ((Some(secret), None), None) => Keys::secret(secret)?,
             ((None, Some(path)), None) => {
                 let text = read_file("LIKEWISE_JWT_SECRET_FILE", path)?;
-                // An editor ends the last line.
+                // Editors end the last line with a newline.
                 let text = text.trim_end_matches(['\r', '\n']).to_owned();
                 Keys::secret(&Secret::new(text))?
             }
@@ -71,7 +72,7 @@ impl JwtVerifier {
         })
     }
 
-    /// Whose token this is. One that has been found good is not verified again until it expires.
+    /// The user whose token this is. A verified token is remembered until it expires.
     pub(super) fn verify(&self, token: &[u8], hash: Hash) -> Result<UserId, BadToken> {
         if let Some(verified) = self.verified.get(&hash) {
             if get_current_timestamp() <= verified.until {
@@ -87,7 +88,7 @@ impl JwtVerifier {
 
     fn verify_anew(&self, token: &[u8]) -> Result<Verified, BadToken> {
         let header = decode_header(token).map_err(|_| BadToken::Unverifiable)?;
-        // What a token marks as critical must be understood (RFC 7515, 4.1.11), and nothing of it is.
+        // A critical extension must be understood (RFC 7515, 4.1.11); this service understands none.
         if header.crit.is_some() {
             return Err(BadToken::Unverifiable);
         }
@@ -95,7 +96,7 @@ impl JwtVerifier {
             .keys
             .find(header.kid.as_deref())
             .ok_or(BadToken::Unverifiable)?;
-        // The algorithm is the key's. What the token says is only compared with it.
+        // The key decides the algorithm; the token's must be the same.
         let mut validation = Validation::new(key.algorithm);
         validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
@@ -111,7 +112,7 @@ impl JwtVerifier {
             .claims;
         let subject = claims.sub.as_ref().and_then(Value::as_str);
         let user_id = subject.and_then(positive).ok_or(BadToken::Subject)?;
-        // Required above, as a number. One that is too large for any clock means never.
+        // Required above, as a number. One that is too large for any clock never expires.
         let expires = claims.exp.as_ref().and_then(Value::as_f64);
         let expires = expires.ok_or(BadToken::Claim)? as u64;
         Ok(Verified {

@@ -1,25 +1,25 @@
-//! The keys that tokens are verified with: one shared secret, or the public keys of a JWKS file.
+//! The keys that verify the tokens of users: one shared secret, or the public keys of a JWKS file.
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::AuthError;
+use super::error::AuthError;
 use crate::config::Secret;
 
-/// The fewest bytes of a shared secret: as many as HMAC-SHA-256 puts out (RFC 7518, 3.2).
+/// The fewest bytes of a shared secret: the output size of HMAC-SHA-256 (RFC 7518, 3.2).
 const SECRET_BYTES: usize = 32;
 
-/// A key, and the one algorithm that it is for.
-pub(super) struct Key {
+/// A key and its one algorithm.
+pub(super) struct VerificationKey {
     pub(super) id: Option<String>,
     pub(super) algorithm: Algorithm,
     pub(super) decoding: DecodingKey,
 }
 
 /// The keys.
-pub(super) struct Keys(Vec<Key>);
+pub(super) struct Keys(Vec<VerificationKey>);
 
 impl Keys {
     /// One shared secret, for HS256.
@@ -28,14 +28,14 @@ impl Keys {
         if bytes.len() < SECRET_BYTES {
             return Err(AuthError::WeakSecret);
         }
-        Ok(Self(vec![Key {
+        Ok(Self(vec![VerificationKey {
             id: None,
             algorithm: Algorithm::HS256,
             decoding: DecodingKey::from_secret(bytes),
         }]))
     }
 
-    /// The public keys of a key set, for RS256, ES256 and EdDSA. Keys for anything else are passed over.
+    /// The public keys of a key set, for RS256, ES256 and EdDSA. Other keys are skipped.
     pub(super) fn jwks(text: &str) -> Result<Self, AuthError> {
         #[derive(Deserialize)]
         struct KeySet {
@@ -46,7 +46,7 @@ impl Keys {
         };
         let set: KeySet = serde_json::from_str(text)
             .map_err(|_| refused("it is not a JSON object with an array 'keys'"))?;
-        let mut keys: Vec<Key> = Vec::new();
+        let mut keys: Vec<VerificationKey> = Vec::new();
         for (index, key) in set.keys.into_iter().enumerate() {
             let number = index + 1;
             let refused = |reason: &str| refused(&format!("key {number} {reason}"));
@@ -57,19 +57,19 @@ impl Keys {
                 ));
             }
             let jwk: Jwk = serde_json::from_value(key)
-                .map_err(|_| refused("is not a key as RFC 7517 has them"))?;
+                .map_err(|_| refused("is not a key as RFC 7517 defines it"))?;
             let Some(algorithm) = algorithm(&jwk) else {
                 continue;
             };
             let decoding = DecodingKey::from_jwk(&jwk)
                 .ok()
                 .filter(|_| has_the_right_size(&jwk))
-                .ok_or_else(|| refused("cannot be read, or is too short to be safe"))?;
+                .ok_or_else(|| refused("is malformed, or too short to be secure"))?;
             let id = jwk.common.key_id;
             if keys.iter().any(|other| other.id == id) {
                 return Err(refused("has the same 'kid' as another, or both have none"));
             }
-            keys.push(Key {
+            keys.push(VerificationKey {
                 id,
                 algorithm,
                 decoding,
@@ -81,10 +81,10 @@ impl Keys {
         Ok(Self(keys))
     }
 
-    /// The key that a token names; a token that names none is for the only one.
-    pub(super) fn find(&self, id: Option<&str>) -> Option<&Key> {
+    /// The key with this id; a token without a key id is for the only key.
+    pub(super) fn find(&self, id: Option<&str>) -> Option<&VerificationKey> {
         match (id, self.0.as_slice()) {
-            // The shared secret has no name, so a token cannot name a wrong one.
+            // The shared secret has no id to compare.
             (_, [only]) if only.algorithm == Algorithm::HS256 => Some(only),
             (None, [only]) => Some(only),
             (None, _) => None,
@@ -93,7 +93,7 @@ impl Keys {
     }
 }
 
-/// The one algorithm that a key is for; none if it is for something else.
+/// The algorithm of a key; `None` if this service does not support it.
 fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
     let common = &jwk.common;
     if !matches!(common.public_key_use, None | Some(PublicKeyUse::Signature)) {
@@ -112,8 +112,8 @@ fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
     (common.key_algorithm.unwrap_or(name) == name).then_some(algorithm)
 }
 
-/// Whether the numbers are as long as those of a key that is safe: RSA has 2048 bits or more. In
-/// base64url, four characters stand for three bytes.
+/// Whether the key is long enough to be secure: RSA keys have 2048 bits or more. In base64url, four characters
+/// encode three bytes.
 fn has_the_right_size(jwk: &Jwk) -> bool {
     let bytes = |text: &str| text.len() * 3 / 4;
     match &jwk.algorithm {

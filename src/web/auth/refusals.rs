@@ -1,145 +1,135 @@
-//! The problems of callers who are not let in: 401 for a token that is missing or no good, 403 for a
-//! right that is missing, with the challenges of RFC 6750. None says more than a caller may know.
+//! The problems of callers that are refused: 401 for a missing or invalid token, 403 for a missing right, with the
+//! challenges of RFC 6750. They reveal nothing that the caller may not know.
 
-use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderValue, WWW_AUTHENTICATE};
 
-use super::Scope;
 use super::jwt::BadToken;
-use crate::web::Problem;
+use super::scope::Scope;
+use crate::web::problem::{Code, Problem};
 
 const NO_TOKEN: &str = "Bearer realm=\"likewise\"";
 const BAD_REQUEST: &str = "Bearer realm=\"likewise\", error=\"invalid_request\"";
 const BAD_TOKEN: &str = "Bearer realm=\"likewise\", error=\"invalid_token\"";
+const INSUFFICIENT_SCOPE: &str = "Bearer realm=\"likewise\", error=\"insufficient_scope\"";
 
 impl Problem {
-    fn challenged(
-        code: &'static str,
-        title: &'static str,
-        challenge: &str,
-        detail: impl Into<String>,
-    ) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, code, title, detail).challenge(challenge.to_owned())
+    fn challenged(code: Code, challenge: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(code, detail).header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
-    fn unauthorized(challenge: &str, detail: impl Into<String>) -> Self {
-        Self::challenged("unauthorized", "Unauthorized", challenge, detail)
-    }
-
-    /// Nobody has signed in where a user must have.
+    /// A user must sign in.
     pub(super) fn user_unauthorized() -> Self {
-        Self::unauthorized(
+        Self::challenged(
+            Code::Unauthorized,
             NO_TOKEN,
-            "sign in, and send your token in the header 'Authorization: Bearer TOKEN'",
+            "sign in, and send the token in the header 'Authorization: Bearer TOKEN'",
         )
     }
 
-    /// Nobody has shown a token where an operator must have.
+    /// An operator must have a token, if one is configured.
     pub(super) fn admin_unauthorized(configured: bool) -> Self {
-        Self::unauthorized(
-            NO_TOKEN,
-            if configured {
-                "this path asks for the header 'Authorization: Bearer TOKEN' with an admin token"
-            } else {
-                "this path is closed until LIKEWISE_ADMIN_TOKEN, or a token with an admin scope in \
-                 LIKEWISE_TOKENS_FILE, is configured"
-            },
-        )
+        let detail = if configured {
+            "this path requires the header 'Authorization: Bearer TOKEN' with an admin token"
+        } else {
+            "this path is closed until LIKEWISE_ADMIN_TOKEN, or a token with an admin scope in \
+             LIKEWISE_TOKENS_FILE, is configured"
+        };
+        Self::challenged(Code::Unauthorized, NO_TOKEN, detail)
     }
 
-    /// A proxy calls for somebody, and shows no token.
+    /// A proxy must have a token; `sign` is the header or version that reveals it.
     pub(super) fn proxied(sign: &str) -> Self {
         Self::challenged(
-            "proxy_without_token",
-            "Token needed behind a proxy",
+            Code::ProxyWithoutToken,
             NO_TOKEN,
             format!(
-                "the request came through a proxy ({sign}), which must show a service token with a scope \
-                 for what is asked: likes:write:any, likes:read, admin:read or admin:operate; the \
-                 README says how to set up a gateway"
+                "the request came through a proxy ({sign}), which needs a service token with a scope for this \
+                 operation: likes:write:any, likes:read, admin:read or admin:operate; the README says how to \
+                 set up a gateway"
             ),
         )
     }
 
-    /// The header is there, and has no token.
+    /// The header `Authorization` has no token.
     pub(super) fn not_a_bearer_token() -> Self {
-        Self::unauthorized(
+        Self::challenged(
+            Code::Unauthorized,
             BAD_REQUEST,
-            "the header Authorization must be there once, as 'Bearer TOKEN'",
+            "the header Authorization must be present once, as 'Bearer TOKEN'",
         )
     }
 
     /// No service has this token.
     pub(super) fn unknown_token() -> Self {
-        Self::unauthorized(
+        Self::challenged(
+            Code::Unauthorized,
             BAD_TOKEN,
-            "this token is not known here; send one that is, or none",
+            "the token is unknown; send a known one, or none",
         )
     }
 
-    /// A user's token is used for somebody else.
+    /// A user acts for another user.
     pub(super) fn another_user() -> Self {
-        Self::forbidden(
-            "the header X-User-Id names somebody else than the token; leave it out, or sign in as \
-             that user",
+        Self::challenged(
+            Code::Forbidden,
+            INSUFFICIENT_SCOPE,
+            "the header X-User-Id names another user than the token; leave it out, or sign in as that user",
         )
-        .challenge("Bearer realm=\"likewise\", error=\"insufficient_scope\"".to_owned())
     }
 
-    /// Somebody asks for what is another user's.
+    /// A caller reads data that belongs to another user.
     pub(super) fn not_the_owner() -> Self {
-        Self::forbidden("what a user likes is shown to that user alone; ask for /v1/users/me/likes")
-            .challenge("Bearer realm=\"likewise\", error=\"insufficient_scope\"".to_owned())
+        Self::challenged(
+            Code::Forbidden,
+            INSUFFICIENT_SCOPE,
+            "only the user may read this list; ask for /v1/users/me/likes",
+        )
     }
 
-    /// A caller lacks all of these scopes, each of which would do.
+    /// A caller has none of these scopes; one is enough.
     pub(super) fn forbidden_scope(scopes: &[Scope]) -> Self {
         let words: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
-        Self::forbidden(format!(
-            "this needs a service token with the scope {}",
-            words.join(" or ")
-        ))
-        .challenge(format!(
-            "Bearer realm=\"likewise\", error=\"insufficient_scope\", scope=\"{}\"",
-            words[0]
-        ))
-    }
-
-    fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
+        let challenge = format!("{INSUFFICIENT_SCOPE}, scope=\"{}\"", words[0]);
+        let challenge = HeaderValue::try_from(challenge)
+            .unwrap_or_else(|_| HeaderValue::from_static(INSUFFICIENT_SCOPE));
+        Self::new(
+            Code::Forbidden,
+            format!(
+                "this needs a service token with the scope {}",
+                words.join(" or ")
+            ),
+        )
+        .header(WWW_AUTHENTICATE, challenge)
     }
 }
 
 impl From<BadToken> for Problem {
     fn from(bad: BadToken) -> Self {
-        let invalid =
-            |detail| Self::challenged("token_invalid", "Token not accepted", BAD_TOKEN, detail);
-        match bad {
-            BadToken::Unverifiable => invalid(
-                "the token is not one that this service can verify: check that it is whole, and \
-                 signed with a key and an algorithm that are configured here",
+        let (code, detail) = match bad {
+            BadToken::Unverifiable => (
+                Code::TokenInvalid,
+                "the token cannot be verified: check that it is complete, and signed with a key and an \
+                 algorithm that are configured here",
             ),
-            BadToken::Expired => Self::challenged(
-                "token_expired",
-                "Token expired",
-                BAD_TOKEN,
-                "the token has expired; get a new one",
+            BadToken::Expired => (Code::TokenExpired, "the token has expired; get a new one"),
+            BadToken::NotYetValid => (
+                Code::TokenNotYetValid,
+                "the token is not valid yet; check the clock of its issuer",
             ),
-            BadToken::NotYetValid => Self::challenged(
-                "token_not_yet_valid",
-                "Token not yet valid",
-                BAD_TOKEN,
-                "the token's time has not come; check the clock of who issued it",
+            BadToken::NotForUs => (
+                Code::TokenInvalid,
+                "the token is for another audience, or from another issuer, than this service accepts",
             ),
-            BadToken::NotForUs => invalid(
-                "the token is for another audience, or from another issuer, than this service takes",
+            BadToken::Claim => (
+                Code::TokenInvalid,
+                "a claim of the token is missing or malformed; required are sub, exp, aud and, if one is \
+                 configured, iss",
             ),
-            BadToken::Claim => invalid(
-                "the token lacks a claim that is required, or has one in a wrong form; required are \
-                 sub, exp, aud and, if one is configured, iss",
+            BadToken::Subject => (
+                Code::TokenInvalid,
+                "the token's sub must be the user's id: a positive whole number, in digits, as text",
             ),
-            BadToken::Subject => invalid(
-                "the token's sub must be the user: a whole number from 1 on, in digits, as text",
-            ),
-        }
+        };
+        Self::challenged(code, BAD_TOKEN, detail)
     }
 }

@@ -1,20 +1,20 @@
-//! What a service token allows.
+//! The scopes of service tokens.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// One thing that a service may do.
+/// A permission of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Like and unlike in the name of any user.
+    /// Like and unlike for any user.
     WriteAny,
     /// Read the likes of any user.
     Read,
-    /// See what `/admin` and `/metrics` show.
+    /// Read `/admin` and `/metrics`.
     AdminRead,
-    /// Do what `/admin` offers.
+    /// Operate through `/admin`.
     AdminOperate,
 }
 
@@ -27,7 +27,7 @@ impl Scope {
         Self::AdminOperate,
     ];
 
-    /// As it is written.
+    /// Its name in files and challenges.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl Scope {
         }
     }
 
-    /// Whether it is about `/admin`.
+    /// Whether it concerns `/admin`.
     #[must_use]
     pub const fn is_admin(self) -> bool {
         matches!(self, Self::AdminRead | Self::AdminOperate)
@@ -51,9 +51,9 @@ impl fmt::Display for Scope {
     }
 }
 
-/// No scope is written like this.
+/// No scope has this name.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no such scope; there are {}", Scope::ALL.map(Scope::as_str).join(", "))]
+#[error("there is no such scope; the scopes are {}", Scope::ALL.map(Scope::as_str).join(", "))]
 pub struct UnknownScope;
 
 impl FromStr for Scope {

@@ -1,4 +1,4 @@
-//! The tokens of services: random text of which only the hash is kept.
+//! The tokens of services and operators: random text, of which only the hash is stored.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,18 +8,16 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::{AuthError, Scope, read_file};
+use super::error::{ADMIN_TOKEN_BYTES, AuthError, read_file};
+use super::scope::Scope;
 use crate::config::Secret;
 use crate::config::complaint;
 
-/// What each service token begins with, so that one that has leaked is recognised.
+/// The prefix of service tokens, by which secret scanners recognise them.
 pub const PREFIX: &str = "lkw_";
 
-/// The name of the caller that has the admin token.
+/// The name of a caller with the admin token.
 pub const ADMIN: &str = "admin";
-
-/// The fewest bytes of the admin token.
-pub const ADMIN_TOKEN_BYTES: usize = 16;
 
 /// The SHA-256 of a token.
 pub(super) type Hash = [u8; 32];
@@ -31,24 +29,24 @@ pub(super) fn hash(token: &[u8]) -> Hash {
     hash
 }
 
-/// A service that may call.
+/// A service that may call the API.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it may do.
+    /// The scopes.
     pub scopes: Vec<Scope>,
 }
 
 impl Service {
-    /// Whether it may do this.
+    /// Whether it has this scope.
     #[must_use]
     pub fn has(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
     }
 }
 
-/// Every service token that is known.
+/// The known service tokens.
 pub(super) struct ServiceTokens(Vec<(Hash, Arc<Service>)>);
 
 #[derive(Deserialize)]
@@ -115,8 +113,8 @@ impl ServiceTokens {
         Ok(tokens)
     }
 
-    /// Whose token has this hash. All are compared, each in constant time, so that the answer's time
-    /// does not tell how near a guess was.
+    /// The service whose token has this hash. It compares all of them, each in constant time, so that the time
+    /// of the answer does not reveal how close a guess is.
     pub(super) fn find(&self, hash: &Hash) -> Option<&Arc<Service>> {
         let mut found = None;
         for (known, service) in &self.0 {
@@ -127,25 +125,25 @@ impl ServiceTokens {
         found
     }
 
-    /// Whether any of them opens `/admin`.
+    /// Whether any of them has an admin scope.
     pub(super) fn any_admin(&self) -> bool {
         let mut services = self.0.iter().map(|(_, service)| service);
         services.any(|service| service.scopes.iter().any(|scope| scope.is_admin()))
     }
 }
 
-/// What a service may be called.
+/// The rule for names of services.
 pub const NAME_RULE: &str =
     "a name must have 1 to 64 letters, digits, '.', '_' or '-', and must not be 'admin'";
 
-/// Whether a service may be called this.
+/// Whether a service may have this name.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=64).contains(&name.len()) && name.bytes().all(plain) && name != ADMIN
 }
 
-/// A fresh token and its hash in hex; none if the system has no randomness.
+/// A new random token and its hash in hex; `None` if the system has no randomness.
 #[must_use]
 pub fn fresh() -> Option<(String, String)> {
     let mut random = [0; 32];

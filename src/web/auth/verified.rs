@@ -1,4 +1,4 @@
-//! Tokens that have been verified, so that a signature is checked once and not for each request.
+//! Remembers verified tokens, so that each signature is checked once and not with every request.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
@@ -8,16 +8,16 @@ use lru::LruCache;
 use super::service_tokens::Hash;
 use crate::domain::UserId;
 
-/// How many tokens are remembered, at about 100 bytes each. Of more, the least used are forgotten.
+/// The most tokens remembered, of about 100 bytes each. The least recently used are forgotten first.
 const TOKENS: NonZeroUsize = match NonZeroUsize::new(32_768) {
     Some(tokens) => tokens,
     None => NonZeroUsize::MIN,
 };
 
-/// A token that was found to be good.
+/// A verified token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Verified {
-    /// Whose it is.
+    /// The user.
     pub(super) user_id: UserId,
     /// When it expires, leeway included, in seconds since 1970.
     pub(super) until: u64,
@@ -31,7 +31,7 @@ impl VerifiedTokens {
         Self(Mutex::new(LruCache::new(TOKENS)))
     }
 
-    /// The token with this hash, if it has been verified; whether it has expired is not looked at.
+    /// The token with this hash, whether or not it has expired since.
     pub(super) fn get(&self, hash: &Hash) -> Option<Verified> {
         self.lock().get(hash).copied()
     }

@@ -1,41 +1,39 @@
-//! What web pages may do, and for which hosts this service answers: see
-//! `docs/adr/0026-pages-and-gateways.md`. The rules are in the files beside this one; the middleware here
-//! applies them before limits are counted and tokens are looked at.
+//! Refuses requests of foreign web pages, requests for other hosts, and bodies that are not JSON; see
+//! `docs/adr/0026-pages-and-gateways.md`. The middleware here applies the rules of `host.rs` and `origin.rs` before
+//! rate limits and sign-in.
 
-mod host;
 mod origin;
 pub(super) mod proxy;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 use actix_web::http::uri::Authority;
-use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{HttpRequest, ResponseError};
 
-pub use host::HostName;
-
-use self::host::{Host, is_served};
 use self::origin::Sender;
-use super::{Context, Problem};
+use super::app_data::shared;
+use super::problem::{Code, Problem};
+use crate::config::{Host, HostName, is_served};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What is refused before a request is looked at any further.
+/// The rules of this process.
 #[derive(Debug, Clone)]
 pub struct Guard {
-    /// The hosts that this service answers for, beside loopback names; `None` if it answers for all.
+    /// The hosts that this service serves, besides loopback names; `None` if it serves all.
     hosts: Option<Vec<HostName>>,
     /// The origins whose pages may call.
     origins: Vec<String>,
-    /// Whether reads of pages of other sites are refused too: where users sign in, a page has no token.
+    /// Whether foreign pages may not read either. In mode `jwt` they have no token to read with.
     reads: bool,
 }
 
 impl Guard {
-    /// The guard of a service that answers for these hosts, and for pages of these origins. With
-    /// `sign_in` tokens protect what is read, and hosts are checked only if there are any.
+    /// The rules of a service with these hosts and origins. With `sign_in`, tokens protect reads, and hosts are
+    /// checked only if some are configured.
     #[must_use]
     pub fn new(hosts: &[HostName], origins: &[String], sign_in: bool) -> Self {
         Self {
@@ -48,7 +46,7 @@ impl Guard {
     fn check(&self, request: &HttpRequest) -> Result<(), Problem> {
         let headers = request.headers();
         let host = single(headers, &header::HOST);
-        // A client may name the host in the first line, too.
+        // The request line may name the host too.
         let named = request.uri().authority().map(Authority::as_str);
         self.check_host(host.map_err(|()| "more than one"))?;
         self.check_host(Ok(named))?;
@@ -59,39 +57,49 @@ impl Guard {
                 origin: single(headers, &header::ORIGIN).unwrap_or(Some("more than one")),
             };
             if sender.is_foreign(host, &self.origins) {
-                return Err(Problem::cross_site());
+                return Err(Problem::new(
+                    Code::CrossSite,
+                    "a web page of another origin sent this request; to allow that page, add its origin to \
+                     LIKEWISE_CORS_ORIGINS",
+                ));
             }
         }
-        // What no route takes is refused for that.
-        let is_taken = matches!(
+        // No route supports other methods, which is the better answer.
+        let is_supported = matches!(
             *request.method(),
             Method::GET | Method::PUT | Method::POST | Method::DELETE
         );
-        if is_taken && has_body(headers) && !is_json(headers) {
-            return Err(Problem::unsupported_media_type());
+        if is_supported && has_body(headers) && !is_json(headers) {
+            return Err(Problem::new(
+                Code::UnsupportedMediaType,
+                "a body must be JSON; send it with the header 'Content-Type: application/json'",
+            ));
         }
         Ok(())
     }
 
-    /// Refuses a host that this service does not answer for. A request without any is no page's.
+    /// Refuses a host that this service does not serve. No web page sends a request without a host.
     fn check_host(&self, text: Result<Option<&str>, &str>) -> Result<(), Problem> {
         let Some(configured) = &self.hosts else {
             return Ok(());
         };
-        let host = match text {
+        let found = match text {
             Ok(None) => return Ok(()),
-            Ok(Some(text)) => Host::parse(text).ok_or(text),
-            Err(text) => Err(text),
+            Ok(Some(text)) => match Host::parse(text) {
+                Some(host) if is_served(host, configured) => return Ok(()),
+                Some(host) => host.name,
+                None => text,
+            },
+            Err(text) => text,
         };
-        match host {
-            Ok(host) if is_served(host, configured) => Ok(()),
-            Ok(host) => Err(Problem::host_not_allowed(host.name)),
-            Err(text) => Err(Problem::host_not_allowed(text)),
-        }
+        let detail = format!(
+            "this service does not serve the host '{found:.40}', only localhost, loopback addresses and the \
+             names in LIKEWISE_HTTP_HOSTS; if the name is yours, add it there"
+        );
+        Err(Problem::new(Code::HostNotAllowed, detail))
     }
 
-    /// Whether this is refused to pages of other sites. `OPTIONS` asks whether a page may call, and gets
-    /// nothing else.
+    /// Whether foreign pages may not send this request. `OPTIONS` reveals only whether a page may call.
     fn is_closed_to_pages(&self, request: &HttpRequest) -> bool {
         match *request.method() {
             Method::OPTIONS => false,
@@ -101,7 +109,7 @@ impl Guard {
     }
 }
 
-/// Whether everybody may read what is at this path: documentation, and whether the service is up.
+/// Whether the path is public: documentation and health.
 fn is_public(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz" | "/openapi.json" | "/docs") || path.starts_with("/docs/")
 }
@@ -121,8 +129,8 @@ fn has_body(headers: &HeaderMap) -> bool {
     length.is_some_and(|length| length != "0") || headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// Whether the body is said to be JSON. A page of another site cannot say that without being asked for
-/// permission first (a CORS preflight), as it can of a form or plain text.
+/// Whether the `Content-Type` is JSON. A foreign page needs permission (a CORS preflight) to send it, but not to
+/// send a form or plain text.
 fn is_json(headers: &HeaderMap) -> bool {
     let Ok(Some(text)) = single(headers, &header::CONTENT_TYPE) else {
         return false;
@@ -141,57 +149,23 @@ fn is_json(headers: &HeaderMap) -> bool {
                 .is_some_and(|name| !name.is_empty()))
 }
 
-/// Refuses what a page of another site sends, what is for another host, and bodies that are not JSON.
+/// Refuses requests of foreign pages, requests for other hosts, and bodies that are not JSON.
 ///
 /// # Errors
-/// Those of what it calls.
+/// Those of the inner service.
 pub async fn guard<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     let checked = {
         let request = request.request();
-        Context::of(request).and_then(|context| context.guard.check(request))
+        shared::<Guard>(request).and_then(|guard| guard.check(request))
     };
     match checked {
         Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
         Err(problem) => Ok(request
             .into_response(problem.error_response())
             .map_into_right_body()),
-    }
-}
-
-impl Problem {
-    fn host_not_allowed(found: &str) -> Self {
-        Self::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            "host_not_allowed",
-            "Host not allowed",
-            format!(
-                "this service does not answer for the host '{found:.40}', only for localhost and \
-                 loopback addresses and the names in LIKEWISE_HTTP_HOSTS; add the name there if it is \
-                 yours"
-            ),
-        )
-    }
-
-    fn cross_site() -> Self {
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "cross_site",
-            "Cross-site request refused",
-            "a web page of another origin sent this request; if that page may call, add its origin to \
-             LIKEWISE_CORS_ORIGINS",
-        )
-    }
-
-    fn unsupported_media_type() -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            "Unsupported media type",
-            "a body must be JSON; send it with the header 'Content-Type: application/json'",
-        )
     }
 }
 

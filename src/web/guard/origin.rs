@@ -1,8 +1,8 @@
-//! Which web page sent a request, as the browser says it: pages cannot set these headers themselves.
+//! Whether a foreign web page sent a request, by the headers that browsers set and pages cannot.
 
-use super::host::Host;
+use crate::config::Host;
 
-/// What a browser says about the page that sent a request.
+/// The headers about the page that sent a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sender<'a> {
     /// `Sec-Fetch-Site`.
@@ -12,13 +12,12 @@ pub(super) struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    /// Whether a page of another site sent it, one whose origin is not allowed. What is no browser's
-    /// request has neither header, and is no page's. `host` is the host that the request is for.
+    /// Whether a page of another origin sent the request, and the origin is not allowed. Clients that are no
+    /// browsers send neither header. `host` is the host of the request.
     pub(super) fn is_foreign(self, host: Option<Host<'_>>, allowed: &[String]) -> bool {
         let is_allowed = |origin: &str| allowed.iter().any(|allowed| allowed == origin);
         match (self.site, self.origin) {
-            // The browser has compared the origins itself, and knows better than what a proxy has made of
-            // the host on the way.
+            // The browser has compared the origins; a proxy may have changed the host since.
             (Some("same-origin" | "none"), _) | (None, None) => false,
             (Some(_), None) => true,
             (Some(_), Some(origin)) => !is_allowed(origin),
@@ -29,7 +28,7 @@ impl Sender<'_> {
     }
 }
 
-/// Whether an origin is that of a host. Its scheme may be either, for what ends TLS stands before Likewise.
+/// Whether an origin has this host. Its scheme may be either, since a proxy may terminate TLS.
 fn is_own(origin: &str, host: Host<'_>) -> bool {
     let (default, rest) = match origin.split_once("://") {
         Some(("http", rest)) => (80, rest),

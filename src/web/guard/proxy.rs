@@ -1,10 +1,10 @@
-//! Whether a request came through a proxy. In mode `none` Likewise believes whoever reaches its loopback
-//! address; a proxy on the machine reaches it for everybody.
+//! Whether a request came through a proxy. Mode `none` trusts every caller on loopback, and a proxy on the machine
+//! would make every remote client such a caller.
 
 use actix_web::http::Version;
 use actix_web::http::header::{HeaderMap, HeaderName};
 
-/// The headers of proxies, beside all that begin with `x-forwarded-`.
+/// The headers of proxies, besides those that begin with `x-forwarded-`.
 const HEADERS: [&str; 8] = [
     "forwarded",
     "via",
@@ -16,8 +16,8 @@ const HEADERS: [&str; 8] = [
     "cf-connecting-ip",
 ];
 
-/// What shows that a request came through a proxy, if anything does: a header, or HTTP/1.0, which clients
-/// have not spoken for decades and nginx speaks to what stands behind it unless it is told otherwise.
+/// The header that reveals a proxy, or HTTP/1.0: clients no longer speak it, and nginx does to its upstreams by
+/// default.
 pub(in crate::web) fn sign(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     let of_header = |name: &str| match name {
         "x-forwarded-for" => Some("X-Forwarded-For"),

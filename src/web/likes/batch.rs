@@ -1,4 +1,4 @@
-//! `POST /v1/likes`: what a trusted service says that users did, many at a time.
+//! `POST /v1/likes`: accepts a batch of behaviors of any users from a trusted service.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -9,22 +9,20 @@ use uuid::Uuid;
 
 use crate::domain::{BehaviorType, Durability, Resource, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes, NotAccepted};
-use crate::web::Problem;
-use crate::web::auth::Caller;
-use crate::web::extract::{AnyUser, Bytes, json};
+use crate::web::auth::{AnyUser, Caller};
+use crate::web::extract::{Bytes, json};
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
-use crate::web::problem::ProblemBody;
+use crate::web::problem::{Code, Problem, ProblemBody};
 
-/// The most behaviors of one request.
-pub(in crate::web) const MOST_BEHAVIORS: usize = 1_000;
+/// The most behaviors of a batch.
+const MOST_BEHAVIORS: usize = 1_000;
 
-/// What users did. Each behavior is read by itself, so that one that cannot be read does not take the others
-/// with it.
+/// A batch of behaviors. Each is parsed on its own, so that an invalid one does not affect the others.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = Behaviors)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct Batch {
-    /// What they did. One that is not as it should be is refused by itself.
+    /// The behaviors. Each is accepted or refused on its own.
     #[schema(value_type = Vec<BehaviorItem>, min_items = 1, max_items = 1_000)]
     behaviors: Vec<Value>,
 }
@@ -42,34 +40,33 @@ pub(in crate::web) struct BehaviorItem {
     behavior: BehaviorType,
 }
 
-/// What became of each behavior, in the order of the request.
+/// The results, in the order of the request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = BehaviorResults)]
 pub(in crate::web) struct BatchBody {
-    /// How many were accepted.
+    /// The number of accepted behaviors.
     accepted: usize,
-    /// How many were not.
+    /// The number of refused behaviors.
     refused: usize,
     results: Vec<ResultBody>,
 }
 
-/// What became of one behavior.
+/// The result of one behavior.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = BehaviorResult)]
 #[serde(untagged)]
 pub(in crate::web) enum ResultBody {
-    /// It is durable.
+    /// It was accepted and is durable.
     Accepted(AcceptedItem),
-    /// It is not, and nothing was changed.
+    /// It was refused, and changed nothing.
     Refused {
-        /// The status that it would have been answered with alone.
+        /// The status of the problem.
         status: u16,
-        /// Why.
         problem: ProblemBody,
     },
 }
 
-/// A behavior that is durable.
+/// An accepted behavior, which is durable.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AcceptedBehavior)]
 pub(in crate::web) struct AcceptedItem {
@@ -81,19 +78,19 @@ pub(in crate::web) struct AcceptedItem {
     resource_type: ResourceType,
     resource_id: i64,
     behavior: BehaviorType,
-    /// Whether it changed the user's like; null if that cannot be told now, or it is about none.
+    /// Whether it changed the user's like; null if that is unknown, or the behavior concerns no like.
     #[schema(required = true)]
     changed: Option<bool>,
-    /// The like count with it; null if that cannot be told now, or it is about none.
+    /// The like count after it; null if that is uncertain, or the behavior concerns no like.
     #[schema(required = true)]
     like_count: Option<i64>,
     durability: Durability,
     cached: bool,
 }
 
-/// Takes what users did from a trusted service, many behaviors at a time.
+/// Accepts a batch of behaviors of any users from a trusted service.
 ///
-/// Each is accepted or refused by itself.
+/// Each is accepted or refused on its own.
 #[utoipa::path(
     post,
     path = "/v1/likes",
@@ -113,11 +110,10 @@ pub(in crate::web) async fn batch(
     let batch: Batch = json(&bytes)?;
     let count = batch.behaviors.len();
     if !(1..=MOST_BEHAVIORS).contains(&count) {
-        return Err(Problem::unprocessable(format!(
-            "'behaviors' must have 1 to {MOST_BEHAVIORS} items, got {count}"
-        )));
+        let detail = format!("'behaviors' must have 1 to {MOST_BEHAVIORS} items, got {count}");
+        return Err(Problem::new(Code::Unprocessable, detail));
     }
-    let read: Vec<_> = batch.behaviors.into_iter().map(asked).collect();
+    let requests: Vec<_> = batch.behaviors.into_iter().map(like_request).collect();
     let pipeline = Data::clone(&likes);
     let caller = Caller::name(&caller).into_owned();
     key.answer(
@@ -125,22 +121,21 @@ pub(in crate::web) async fn batch(
         (caller, &bytes),
         count,
         move |identity| async move {
-            let asked = read.iter().filter_map(|one| one.as_ref().ok().copied());
-            let accepted = pipeline.accept_all(asked.collect(), identity).await;
-            settled(read, accepted)
+            let valid = requests.iter().filter_map(|one| one.as_ref().ok().copied());
+            let accepted = pipeline.accept_all(valid.collect(), identity).await;
+            answer(requests, accepted)
         },
     )
     .await
 }
 
-fn asked(item: Value) -> Result<LikeRequest, Problem> {
-    let item: BehaviorItem = serde_json::from_value(item)
-        .map_err(|error| Problem::invalid_behavior(&error.to_string()))?;
+fn like_request(item: Value) -> Result<LikeRequest, Problem> {
+    let invalid = |reason: String| Problem::new(Code::InvalidBehavior, reason);
+    let item: BehaviorItem =
+        serde_json::from_value(item).map_err(|error| invalid(error.to_string()))?;
     for (name, id) in [("user_id", item.user_id), ("resource_id", item.resource_id)] {
         if id <= 0 {
-            return Err(Problem::invalid_behavior(&format!(
-                "{name} must be a number from 1 on, got {id}"
-            )));
+            return Err(invalid(format!("{name} must be 1 or more, got {id}")));
         }
     }
     Ok(LikeRequest {
@@ -153,26 +148,26 @@ fn asked(item: Value) -> Result<LikeRequest, Problem> {
     })
 }
 
-/// The answer: what was read, with what became of it. If nothing was accepted for a reason that may pass,
-/// that is the answer to the whole request.
-fn settled(
-    read: Vec<Result<LikeRequest, Problem>>,
+/// The answer to a batch. If nothing was accepted and one of the problems is temporary, that problem is the answer
+/// to the whole request.
+fn answer(
+    requests: Vec<Result<LikeRequest, Problem>>,
     accepted: Vec<Result<Accepted, NotAccepted>>,
 ) -> Result<KeyedResponse<BatchBody>, Problem> {
     let mut outcomes = accepted.into_iter();
-    let mut results = Vec::with_capacity(read.len());
-    let mut passing = None;
+    let mut results = Vec::with_capacity(requests.len());
+    let mut temporary = None;
     let mut count = 0;
-    for one in read {
-        let outcome = one.and_then(|asked| {
-            let missing = || Err(NotAccepted::Internal("there is no answer".into()));
+    for request in requests {
+        let outcome = request.and_then(|request| {
+            let missing = || Err(NotAccepted::Internal("the pipeline gave no answer".into()));
             let accepted = outcomes.next().unwrap_or_else(missing)?;
-            Ok((asked, accepted))
+            Ok((request, accepted))
         });
         results.push(match outcome {
-            Ok((asked, accepted)) => {
+            Ok((request, accepted)) => {
                 count += 1;
-                ResultBody::Accepted(accepted_item(asked, accepted))
+                ResultBody::Accepted(accepted_item(request, accepted))
             }
             Err(problem) => {
                 let refused = ResultBody::Refused {
@@ -180,14 +175,14 @@ fn settled(
                     problem: problem.body(),
                 };
                 if problem.status().is_server_error() {
-                    passing.get_or_insert(problem);
+                    temporary.get_or_insert(problem);
                 }
                 refused
             }
         });
     }
-    let is_final = passing.is_none();
-    match passing {
+    let is_final = temporary.is_none();
+    match temporary {
         Some(problem) if count == 0 => Err(problem),
         _ => Ok(KeyedResponse {
             body: BatchBody {
@@ -200,29 +195,17 @@ fn settled(
     }
 }
 
-fn accepted_item(asked: LikeRequest, accepted: Accepted) -> AcceptedItem {
+fn accepted_item(request: LikeRequest, accepted: Accepted) -> AcceptedItem {
     AcceptedItem {
         status: 200,
         event_id: accepted.event_id,
-        user_id: asked.user_id,
-        resource_type: asked.resource.resource_type,
-        resource_id: asked.resource.id,
-        behavior: asked.behavior,
+        user_id: request.user_id,
+        resource_type: request.resource.resource_type,
+        resource_id: request.resource.id,
+        behavior: request.behavior,
         changed: accepted.changed,
         like_count: accepted.like_count,
         durability: accepted.durability,
         cached: accepted.cached,
-    }
-}
-
-impl Problem {
-    /// One behavior of a batch is none.
-    fn invalid_behavior(reason: &str) -> Self {
-        Self::new(
-            actix_web::http::StatusCode::BAD_REQUEST,
-            "invalid_behavior",
-            "Invalid behavior",
-            reason.to_owned(),
-        )
     }
 }

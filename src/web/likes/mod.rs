@@ -1,7 +1,8 @@
-//! The like API: one like, the likes of a page, lists of likes, and the most liked.
+//! The like API: one file for each path.
 
 mod batch;
-mod lists;
+mod liked;
+mod likers;
 mod one;
 mod status;
 mod top;
@@ -11,10 +12,11 @@ use utoipa::OpenApi;
 
 pub(super) use one::AcceptedBody;
 
-use super::{Problem, only_get, only_post};
+use super::methods::{only_get, only_post};
+use super::problem::Problem;
 use crate::domain::ResourceType;
 
-/// What is documented of it.
+/// Its operations, for the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(
     tags((name = "likes", description = "Likes of users.")),
@@ -24,14 +26,14 @@ use crate::domain::ResourceType;
         one::read,
         batch::batch,
         status::status,
-        lists::likers,
-        lists::liked_by,
+        likers::likers,
+        liked::liked_by,
         top::top,
     )
 )]
 pub(super) struct Document;
 
-/// The routes of each resource type, whose name is in their paths, and those of all.
+/// The routes of each resource type, which have its name in their paths, and the routes of all types.
 pub(super) fn routes(config: &mut ServiceConfig) {
     for resource_type in ResourceType::ALL {
         let path = |rest: &str| format!("/v1/{resource_type}s/{rest}");
@@ -47,7 +49,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                     })),
             )
             .service(
-                only_get(&path("{id}/likes"), web::get().to(lists::likers)).app_data(resource_type),
+                only_get(&path("{id}/likes"), web::get().to(likers::likers))
+                    .app_data(resource_type),
             )
             .service(only_get(&path("top"), web::get().to(top::top)).app_data(resource_type));
     }
@@ -59,6 +62,6 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         ))
         .service(only_get(
             "/v1/users/{id}/likes",
-            web::get().to(lists::liked_by),
+            web::get().to(liked::liked_by),
         ));
 }

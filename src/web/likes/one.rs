@@ -1,4 +1,4 @@
-//! `PUT`, `DELETE` and `GET` of one like, of a video or a comment.
+//! `PUT`, `DELETE` and `GET /v1/{resource_type}s/{id}/like`: likes, unlikes and reads one like.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Payload};
@@ -8,43 +8,43 @@ use uuid::Uuid;
 
 use crate::domain::{BehaviorType, Durability, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes};
-use crate::web::Problem;
-use crate::web::auth::Caller;
-use crate::web::extract::{Liked, User, whole};
+use crate::web::auth::{Caller, User};
+use crate::web::extract::{ResourceInPath, read_body};
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
+use crate::web::problem::Problem;
 
-/// The answer to `PUT` and `DELETE`.
+/// The response to `PUT` and `DELETE`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AcceptedLike)]
 pub(in crate::web) struct AcceptedBody {
-    /// The event that carries it; `/admin/ledger/events/{event_id}` shows how far it has come.
+    /// The id of the event; `/admin/ledger/events/{event_id}` shows its progress.
     event_id: Uuid,
     resource_type: ResourceType,
     resource_id: i64,
     #[schema(value_type = i64)]
     user_id: UserId,
-    /// Whether the user likes it from now on.
+    /// Whether the user likes the resource now.
     liked: bool,
-    /// Whether that is a change; null if it cannot be told now.
+    /// Whether the request changed the like; null if that is unknown.
     #[schema(required = true)]
     changed: Option<bool>,
-    /// How many users like it now; null if it cannot be told for certain.
+    /// The number of users who like the resource now; null if that is uncertain.
     #[schema(required = true)]
     like_count: Option<i64>,
     durability: Durability,
-    /// Whether the cache has it.
+    /// Whether the cache has the like.
     cached: bool,
 }
 
 impl AcceptedBody {
-    /// The answer to who asked for this.
-    pub(in crate::web) fn of(asked: LikeRequest, accepted: Accepted) -> Self {
+    /// The response to this request.
+    pub(in crate::web) fn of(request: LikeRequest, accepted: Accepted) -> Self {
         Self {
             event_id: accepted.event_id,
-            resource_type: asked.resource.resource_type,
-            resource_id: asked.resource.id,
-            user_id: asked.user_id,
-            liked: asked.behavior == BehaviorType::Like,
+            resource_type: request.resource.resource_type,
+            resource_id: request.resource.id,
+            user_id: request.user_id,
+            liked: request.behavior == BehaviorType::Like,
             changed: accepted.changed,
             like_count: accepted.like_count,
             durability: accepted.durability,
@@ -53,7 +53,7 @@ impl AcceptedBody {
     }
 }
 
-/// The answer to `GET`.
+/// The response to `GET`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Like)]
 pub(in crate::web) struct LikeBody {
@@ -61,16 +61,16 @@ pub(in crate::web) struct LikeBody {
     resource_id: i64,
     #[schema(value_type = i64)]
     user_id: UserId,
-    /// Whether the user likes it.
+    /// Whether the user likes the resource.
     liked: bool,
-    /// How many users do; null if it cannot be told for certain.
+    /// The number of users who like the resource; null if that is uncertain.
     #[schema(required = true)]
     like_count: Option<i64>,
 }
 
 /// Likes a {resource_type}.
 ///
-/// Once it is answered it is durable. To send it again changes nothing.
+/// An answered like is durable. Sending the request again changes nothing.
 #[utoipa::path(
     put,
     path = "/v1/{resource_type}s/{id}/like",
@@ -82,21 +82,21 @@ pub(in crate::web) struct LikeBody {
 pub(in crate::web) async fn like(
     likes: Data<Likes>,
     User(user_id): User,
-    Liked(resource): Liked,
+    ResourceInPath(resource): ResourceInPath,
     key: IdempotencyKey,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let asked = LikeRequest {
+    let request = LikeRequest {
         user_id,
         resource,
         behavior: BehaviorType::Like,
     };
-    accept(&likes, asked, key, payload).await
+    accept(&likes, request, key, payload).await
 }
 
-/// Takes the like of a {resource_type} back.
+/// Unlikes a {resource_type}.
 ///
-/// Once it is answered it is durable. To send it again changes nothing.
+/// An answered unlike is durable. Sending the request again changes nothing.
 #[utoipa::path(
     delete,
     path = "/v1/{resource_type}s/{id}/like",
@@ -108,38 +108,38 @@ pub(in crate::web) async fn like(
 pub(in crate::web) async fn unlike(
     likes: Data<Likes>,
     User(user_id): User,
-    Liked(resource): Liked,
+    ResourceInPath(resource): ResourceInPath,
     key: IdempotencyKey,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let asked = LikeRequest {
+    let request = LikeRequest {
         user_id,
         resource,
         behavior: BehaviorType::Unlike,
     };
-    accept(&likes, asked, key, payload).await
+    accept(&likes, request, key, payload).await
 }
 
 async fn accept(
     likes: &Data<Likes>,
-    asked: LikeRequest,
+    request: LikeRequest,
     key: IdempotencyKey,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body = whole(payload).await?;
-    let caller = Caller::User(asked.user_id).name().into_owned();
+    let body = read_body(payload).await?;
+    let caller = Caller::User(request.user_id).name().into_owned();
     let pipeline = Data::clone(likes);
     key.answer(likes, (caller, &body), 1, move |identity| async move {
-        let accepted = pipeline.accept(asked, identity).await?;
+        let accepted = pipeline.accept(request, identity).await?;
         Ok(KeyedResponse {
-            body: AcceptedBody::of(asked, accepted),
+            body: AcceptedBody::of(request, accepted),
             is_final: true,
         })
     })
     .await
 }
 
-/// Whether the user likes a {resource_type}, and how many users do.
+/// Reads whether the user likes a {resource_type}, and how many users do.
 #[utoipa::path(
     get,
     path = "/v1/{resource_type}s/{id}/like",
@@ -151,7 +151,7 @@ async fn accept(
 pub(in crate::web) async fn read(
     likes: Data<Likes>,
     User(user_id): User,
-    Liked(resource): Liked,
+    ResourceInPath(resource): ResourceInPath,
 ) -> Result<Json<LikeBody>, Problem> {
     let like = likes.read(user_id, resource).await?;
     Ok(Json(LikeBody {

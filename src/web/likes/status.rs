@@ -1,4 +1,4 @@
-//! `POST /v1/likes/status`: what a user likes of the items of a page.
+//! `POST /v1/likes/status`: reads the likes of the items of a page.
 
 use actix_web::web::{Data, Json};
 use serde::{Deserialize, Serialize};
@@ -6,11 +6,12 @@ use utoipa::ToSchema;
 
 use crate::domain::{Resource, ResourceType, UserId};
 use crate::likes::Likes;
-use crate::web::Problem;
-use crate::web::extract::{Body, Reader};
+use crate::web::auth::Reader;
+use crate::web::extract::Body;
+use crate::web::problem::{Code, Problem};
 
-/// The most items of one request.
-pub(in crate::web) const MOST_ITEMS: usize = 500;
+/// The most items of a request.
+const MOST_ITEMS: usize = 500;
 
 /// The items of a page.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -21,7 +22,7 @@ pub(in crate::web) struct Status {
     items: Vec<Item>,
 }
 
-/// One of them.
+/// An item of a page.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = PageItem)]
 #[serde(deny_unknown_fields)]
@@ -46,14 +47,14 @@ pub(in crate::web) struct StatusBody {
 pub(in crate::web) struct ItemBody {
     resource_type: ResourceType,
     resource_id: i64,
-    /// Whether the user likes it.
+    /// Whether the user likes the item.
     liked: bool,
-    /// How many users do; null if it cannot be told for certain.
+    /// The number of users who like the item; null if that is uncertain.
     #[schema(required = true)]
     like_count: Option<i64>,
 }
 
-/// What the user likes of the items of a page, and how many users like each.
+/// Reads which items of a page the user likes, and how many users like each.
 #[utoipa::path(
     post,
     path = "/v1/likes/status",
@@ -69,9 +70,8 @@ pub(in crate::web) async fn status(
 ) -> Result<Json<StatusBody>, Problem> {
     let count = status.items.len();
     if !(1..=MOST_ITEMS).contains(&count) {
-        return Err(Problem::unprocessable(format!(
-            "'items' must have 1 to {MOST_ITEMS} items, got {count}"
-        )));
+        let detail = format!("'items' must have 1 to {MOST_ITEMS} items, got {count}");
+        return Err(Problem::new(Code::Unprocessable, detail));
     }
     let resources: Vec<Resource> = status
         .items
@@ -100,9 +100,8 @@ impl Item {
                 id: self.resource_id,
             });
         }
-        Err(Problem::unprocessable(format!(
-            "items[{index}].resource_id must be a number from 1 on, got {}",
-            self.resource_id
-        )))
+        let id = self.resource_id;
+        let detail = format!("items[{index}].resource_id must be 1 or more, got {id}");
+        Err(Problem::new(Code::Unprocessable, detail))
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/{resource_type}s/top`: what most users like.
+//! `GET /v1/{resource_type}s/top`: lists the most liked resources.
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json};
@@ -7,11 +7,12 @@ use utoipa::ToSchema;
 
 use crate::domain::{Resource, ResourceType};
 use crate::likes::{Liked, Likes};
-use crate::web::Problem;
+use crate::web::auth::PublicReader;
 use crate::web::cursor::{self, LIMIT, MOST, PageQuery};
-use crate::web::extract::{Guest, TypeInPath, query};
+use crate::web::extract::{TypeInPath, query};
+use crate::web::problem::Problem;
 
-/// The last resource of a page.
+/// The cursor: the last resource of a page.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AfterLiked {
@@ -19,18 +20,18 @@ struct AfterLiked {
     resource_id: i64,
 }
 
-/// The most liked.
+/// The most liked resources.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TopPage)]
 pub(in crate::web) struct TopBody {
     resource_type: ResourceType,
     resources: Vec<TopItemBody>,
-    /// Where the next page begins; absent after the last.
+    /// The cursor of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
 
-/// One of them.
+/// A resource and its like count.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TopResource)]
 pub(in crate::web) struct TopItemBody {
@@ -38,7 +39,7 @@ pub(in crate::web) struct TopItemBody {
     like_count: i64,
 }
 
-/// The {resource_type}s that most users like, page by page.
+/// Lists the most liked {resource_type}s, page by page.
 #[utoipa::path(
     get,
     path = "/v1/{resource_type}s/top",
@@ -50,7 +51,7 @@ pub(in crate::web) struct TopItemBody {
 )]
 pub(in crate::web) async fn top(
     likes: Data<Likes>,
-    _: Guest,
+    _: PublicReader,
     TypeInPath(resource_type): TypeInPath,
     request: HttpRequest,
 ) -> Result<Json<TopBody>, Problem> {

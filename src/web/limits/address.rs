@@ -1,60 +1,14 @@
-//! From which address a request comes: the peer's, or what a trusted proxy says.
+//! The address of the client: the peer's, or the one that a trusted proxy names.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
 
+use crate::config::Network;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// One address, or all that begin alike: `10.0.0.0/8`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    first: u128,
-    bits: u32,
-}
-
-/// Every address as one of IPv6, as RFC 4291 maps those of IPv4.
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
-    }
-}
-
-impl Network {
-    fn contains(self, address: IpAddr) -> bool {
-        let differing = number(address) ^ self.first;
-        differing.checked_shr(128 - self.bits).unwrap_or_default() == 0
-    }
-}
-
-impl FromStr for Network {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits.parse::<u32>().map_err(|_| ())?)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| ())?;
-        let (most, before) = if address.is_ipv4() {
-            (32, 96)
-        } else {
-            (128, 0)
-        };
-        let bits = bits.unwrap_or(most);
-        (bits <= most).then_some(()).ok_or(())?;
-        Ok(Self {
-            first: number(address),
-            bits: before + bits,
-        })
-    }
-}
-
-/// Whom a request comes from. Proxies that are trusted may say so; one that is not is taken for the
-/// client. If the two headers that say it disagree, neither is believed, for a proxy sets one of them and may
-/// pass on the other as a client has sent it.
+/// The address of the client. Only trusted proxies may name it; any other peer is the client. If the two headers
+/// disagree, neither counts: a proxy sets one of them, and may forward the other as the client sent it.
 pub(super) fn client(
     peer: Option<SocketAddr>,
     headers: &HeaderMap,
@@ -65,7 +19,7 @@ pub(super) fn client(
     if !is_trusted(peer) {
         return Some(peer);
     }
-    // The last is the nearest; what a client makes up stands before it.
+    // The last hop is the nearest. Hops that the client made up come first.
     let farthest = |hops: Vec<Option<IpAddr>>| {
         let mut client = peer;
         for hop in hops.into_iter().rev() {
@@ -89,8 +43,8 @@ pub(super) fn client(
     })
 }
 
-/// What counts as one address: of IPv6, the 64 bits that an access network gives to one customer.
-pub(super) fn subject(address: IpAddr) -> IpAddr {
+/// The address that counts for one customer: of IPv6, the /64 that an access network assigns.
+pub(super) fn customer(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
@@ -99,7 +53,7 @@ pub(super) fn subject(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Each hop that a header tells of, if it is there; none for one that cannot be read.
+/// The hops in a header, if it is present; `None` for each hop that is malformed.
 fn hops(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -119,7 +73,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     address(value.trim().trim_matches('"'))
 }
 
-/// An address, with a port or without.
+/// An address, with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let alone = || text.trim_matches(['[', ']']).parse::<IpAddr>().ok();
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
@@ -158,7 +112,7 @@ mod tests {
             ("[::ffff:10.0.0.1]", &x("198.51.100.7"), "198.51.100.7"),
             ("[2001:db8::1]", &x("198.51.100.7"), "198.51.100.7"),
             ("[2001:db8::2]", &x("198.51.100.7"), "2001:db8::2"),
-            // What the client has made up comes first, and is not looked at.
+            // The client made up the first hops; they do not count.
             ("10.0.0.1", &x("203.0.113.9, 198.51.100.7"), "198.51.100.7"),
             (
                 "10.0.0.1",
@@ -198,7 +152,7 @@ mod tests {
 
     #[test]
     fn ipv6_subnet_counts_as_one_address() {
-        let of = |text: &str| subject(text.parse().expect("an address")).to_string();
+        let of = |text: &str| customer(text.parse().expect("an address")).to_string();
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
         assert_ne!(of("2001:db8:1:2::9"), of("2001:db8:1:3::9"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));

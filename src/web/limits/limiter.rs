@@ -1,47 +1,50 @@
-//! Counts the requests of each user or address.
+//! Counts the requests of each user or address, and bounds the memory for it.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::config::Quota;
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota as Cells, RateLimiter};
 
-use super::Quota;
-
-/// The most keys that have a count of their own, at about 60 bytes each. While there are more, all share
-/// the counts of [`SHARED`] groups, so that a flood of addresses cannot fill the memory.
+/// The most keys with a count of their own, of about 60 bytes each. While there are more, all keys share
+/// [`SHARED`] counts, so that a flood of addresses cannot fill the memory.
 const MOST_KEYS: usize = 200_000;
 const SHARED: u64 = 1_024;
 
-/// After how many requests the number of keys is looked at.
-const LOOK_EVERY: u32 = 256;
+/// After how many requests the number of keys is checked.
+const CHECK_EVERY: u32 = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key<K> {
+enum Bucket<K> {
     Own(K),
     Shared(u64),
 }
 
-/// What is left to somebody.
+/// The usage of a limit by one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    /// How many requests may come at once.
+pub(super) struct Usage {
+    /// The number of requests that may follow at once.
     pub(super) remaining: u32,
-    /// How long until all may again.
-    pub(super) full_after: Duration,
-    /// How long to wait, if this request was one too many.
-    pub(super) refused_for: Option<Duration>,
+    /// How long until the whole quota is available again.
+    pub(super) reset_after: Duration,
+    /// How long to wait, if this request exceeds the limit.
+    pub(super) retry_after: Option<Duration>,
 }
 
-/// Counts by key. Keys that have all their requests left again are forgotten.
+/// Counts by key. Keys whose whole quota is available are forgotten.
 pub(super) struct Limiter<K: Hash + Eq + Clone> {
     quota: Quota,
-    counts:
-        RateLimiter<Key<K>, DashMapStateStore<Key<K>>, DefaultClock, StateInformationMiddleware>,
+    counts: RateLimiter<
+        Bucket<K>,
+        DashMapStateStore<Bucket<K>>,
+        DefaultClock,
+        StateInformationMiddleware,
+    >,
     checks: AtomicU32,
     is_full: AtomicBool,
     started: Instant,
@@ -69,37 +72,37 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     }
 
     /// Counts one request.
-    pub(super) fn check(&self, key: K) -> Standing {
+    pub(super) fn check(&self, key: K) -> Usage {
         self.tidy();
         let key = if self.is_full.load(Ordering::Relaxed) {
             let mut hasher = DefaultHasher::new();
             key.hash(&mut hasher);
-            Key::Shared(hasher.finish() % SHARED)
+            Bucket::Shared(hasher.finish() % SHARED)
         } else {
-            Key::Own(key)
+            Bucket::Own(key)
         };
         let used = |remaining: u32| self.quota.count().get().saturating_sub(remaining);
         match self.counts.check_key(&key) {
             Ok(state) => {
                 let remaining = state.remaining_burst_capacity();
-                Standing {
+                Usage {
                     remaining,
-                    full_after: self.quota.share() * used(remaining),
-                    refused_for: None,
+                    reset_after: self.quota.share() * used(remaining),
+                    retry_after: None,
                 }
             }
-            Err(state) => Standing {
+            Err(state) => Usage {
                 remaining: 0,
-                full_after: self.quota.share() * used(0),
-                refused_for: Some(state.wait_time_from(DefaultClock::default().now())),
+                reset_after: self.quota.share() * used(0),
+                retry_after: Some(state.wait_time_from(DefaultClock::default().now())),
             },
         }
     }
 
-    /// Forgets who has all requests left again, now and then, and notes whether there are too many keys.
+    /// From time to time, forgets keys whose whole quota is available, and checks whether there are too many.
     fn tidy(&self) {
         let checks = self.checks.fetch_add(1, Ordering::Relaxed);
-        if !checks.is_multiple_of(LOOK_EVERY) {
+        if !checks.is_multiple_of(CHECK_EVERY) {
             return;
         }
         let now = self.started.elapsed().as_secs();
@@ -129,10 +132,10 @@ mod tests {
         let remaining: Vec<_> = (0..3).map(|_| limiter.check(1).remaining).collect();
         assert_eq!(remaining, [2, 1, 0]);
         let refused = limiter.check(1);
-        let wait = refused.refused_for.expect("one too many");
+        let wait = refused.retry_after.expect("one too many");
         assert!(Duration::from_secs(990) < wait && wait <= Duration::from_secs(1_000));
-        assert_eq!(refused.full_after, Duration::from_secs(3_000));
-        assert_eq!(limiter.check(2).refused_for, None);
+        assert_eq!(refused.reset_after, Duration::from_secs(3_000));
+        assert_eq!(limiter.check(2).retry_after, None);
     }
 
     #[test]
@@ -141,7 +144,7 @@ mod tests {
         for key in 0..2 * MOST_KEYS {
             limiter.check(key);
         }
-        let bound = MOST_KEYS + SHARED as usize + LOOK_EVERY as usize;
+        let bound = MOST_KEYS + SHARED as usize + CHECK_EVERY as usize;
         assert!(limiter.counts.len() <= bound, "{}", limiter.counts.len());
     }
 }

@@ -1,9 +1,8 @@
-//! How many requests users and addresses may make. Answers say what is left, in the fields that the IETF
-//! draft `draft-ietf-httpapi-ratelimit-headers-10` gives them.
+//! Rate limits for users and addresses. Responses have the headers of the IETF draft
+//! `draft-ietf-httpapi-ratelimit-headers-10`.
 
 mod address;
 mod limiter;
-mod quota;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,54 +14,41 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpRequest, ResponseError};
 
-pub use address::Network;
-pub use quota::Quota;
-
-use self::limiter::{Limiter, Standing};
-use super::auth::{Caller, Scope};
-use super::extract::named_user;
-use super::{Context, Problem};
+use self::limiter::{Limiter, Usage};
+use super::app_data::shared;
+use super::auth::{Auth, Caller, Scope, caller};
+use super::headers::named_user;
+use super::problem::{Code, Problem};
+use crate::config::{LimitOptions, Network, Quota};
 use crate::domain::UserId;
 
-/// What is left.
+/// The header with the remaining requests.
 pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// What the limits are.
+/// The header with the limits.
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Paths that are never limited: what watches the service asks there. As they are sent, so that no other
-/// spelling of another path passes for one of them.
+/// Paths without limits, for monitoring. They are compared as sent, so that no spelling of another path matches.
 pub(super) const FREE: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// How requests are limited.
-#[derive(Debug, Clone, Default)]
-pub struct LimitOptions {
-    /// For each user.
-    pub user: Option<Quota>,
-    /// For each address.
-    pub address: Option<Quota>,
-    /// Proxies that say for whom they ask.
-    pub trusted_proxies: Vec<Network>,
-}
-
-/// Counts requests. All workers share one.
+/// Counts requests. All HTTP workers share it.
 pub struct Limits {
-    user: Option<Limiter<Subject>>,
+    user: Option<Limiter<Account>>,
     address: Option<Limiter<IpAddr>>,
     trusted_proxies: Vec<Network>,
 }
 
-/// Whose requests are counted together.
+/// The account that a request counts against.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Subject {
+enum Account {
     User(UserId),
     Service(String),
 }
 
-/// What is left under each limit that was looked at.
-type Standings = Vec<(&'static str, Quota, Standing)>;
+/// The usage of each limit that a request counts against, by the limit's name.
+type Usages = Vec<(&'static str, Quota, Usage)>;
 
 impl Limits {
-    /// Limits like these.
+    /// Limits with these options.
     #[must_use]
     pub fn new(options: &LimitOptions) -> Self {
         Self {
@@ -78,14 +64,10 @@ impl Limits {
         self.user.is_some() || self.address.is_some()
     }
 
-    /// Counts a request, and finds out whose it is. The address comes first, so that whoever tries out
-    /// tokens is slowed down before these are looked at.
-    fn check(
-        &self,
-        request: &HttpRequest,
-        standings: &mut Standings,
-    ) -> Result<Option<Caller>, Problem> {
-        let auth = &Context::of(request)?.auth;
+    /// Counts a request, and identifies its caller if a limit needs that. The address comes first, which slows
+    /// down attempts to guess tokens.
+    fn check(&self, request: &HttpRequest, usages: &mut Usages) -> Result<Option<Caller>, Problem> {
+        let auth = shared::<Auth>(request)?;
         if let Some(service) = auth.service(request.headers())
             && service.has(Scope::WriteAny)
         {
@@ -95,59 +77,65 @@ impl Limits {
             let headers = request.headers();
             let client = address::client(request.peer_addr(), headers, &self.trusted_proxies);
             if let Some(client) = client {
-                let standing = limiter.check(address::subject(client));
-                note("address", limiter.quota(), standing, standings)?;
+                let usage = limiter.check(address::customer(client));
+                record("address", limiter.quota(), usage, usages)?;
             }
         }
         let Some(limiter) = &self.user else {
             return Ok(None);
         };
-        let caller = Caller::of(request)?;
-        let subject = match &caller {
-            Caller::User(user_id) => Some(Subject::User(*user_id)),
-            Caller::Service(service) => Some(Subject::Service(service.name.clone())),
-            // Without sign-in, the user is whom the header names; who names none is told so later.
-            Caller::Anonymous => named_user(request.headers()).ok().map(Subject::User),
-            // Refused later.
+        let caller = caller(request)?;
+        let account = match &caller {
+            Caller::User(user_id) => Some(Account::User(*user_id)),
+            Caller::Service(service) => Some(Account::Service(service.name.clone())),
+            // Without sign-in, the header names the user. The handler refuses a request without it.
+            Caller::Anonymous => named_user(request.headers()).ok().map(Account::User),
+            // The handler refuses it.
             Caller::Proxied(_) => None,
         };
-        if let Some(subject) = subject {
-            let standing = limiter.check(subject);
-            note("user", limiter.quota(), standing, standings)?;
+        if let Some(account) = account {
+            let usage = limiter.check(account);
+            record("user", limiter.quota(), usage, usages)?;
         }
         Ok(Some(caller))
     }
 }
 
-fn note(
+fn record(
     name: &'static str,
     quota: Quota,
-    standing: Standing,
-    standings: &mut Standings,
+    usage: Usage,
+    usages: &mut Usages,
 ) -> Result<(), Problem> {
-    standings.push((name, quota, standing));
-    match standing.refused_for {
-        None => Ok(()),
-        Some(wait) => Err(Problem::rate_limited(name, quota, round_up(wait))),
-    }
+    usages.push((name, quota, usage));
+    let Some(wait) = usage.retry_after.map(round_up) else {
+        return Ok(());
+    };
+    let detail = format!(
+        "each {name} may make {} requests in {} seconds; nothing was changed, try again in {} s",
+        quota.count(),
+        quota.seconds(),
+        wait.as_secs()
+    );
+    Err(Problem::new(Code::RateLimited, detail).retry_after(wait))
 }
 
-/// Whole seconds, so that who waits for so long has waited long enough.
+/// Rounds up to whole seconds, so that a client that waits for them is not too early.
 fn round_up(wait: Duration) -> Duration {
     Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
-fn add_headers(headers: &mut HeaderMap, standings: &Standings) {
-    if standings.is_empty() {
+fn add_headers(headers: &mut HeaderMap, usages: &Usages) {
+    if usages.is_empty() {
         return;
     }
     let list = |items: Vec<String>| HeaderValue::from_str(&items.join(", ")).ok();
-    let policy = standings
+    let policy = usages
         .iter()
         .map(|(name, quota, _)| format!("\"{name}\";q={};w={}", quota.count(), quota.seconds()));
-    let left = standings.iter().map(|(name, _, standing)| {
-        let reset = round_up(standing.full_after).as_secs();
-        format!("\"{name}\";r={};t={reset}", standing.remaining)
+    let left = usages.iter().map(|(name, _, usage)| {
+        let reset = round_up(usage.reset_after).as_secs();
+        format!("\"{name}\";r={};t={reset}", usage.remaining)
     });
     for (name, value) in [
         (RATE_LIMIT_POLICY, list(policy.collect())),
@@ -159,10 +147,10 @@ fn add_headers(headers: &mut HeaderMap, standings: &Standings) {
     }
 }
 
-/// Refuses what is too much before anything else looks at it, and says in each answer what is left.
+/// Refuses requests over a limit, and adds the headers of the limits to responses.
 ///
 /// # Errors
-/// Those of what it calls.
+/// Those of the inner service.
 pub async fn limit<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -170,10 +158,10 @@ pub async fn limit<B: MessageBody + 'static>(
     if FREE.contains(&request.path()) {
         return Ok(next.call(request).await?.map_into_left_body());
     }
-    let mut standings = Standings::new();
+    let mut usages = Usages::new();
     let checked = {
         let request = request.request();
-        Context::of(request)?.limits.check(request, &mut standings)
+        shared::<Limits>(request)?.check(request, &mut usages)
     };
     let mut response = match checked {
         Ok(caller) => {
@@ -186,24 +174,6 @@ pub async fn limit<B: MessageBody + 'static>(
             .into_response(problem.error_response())
             .map_into_right_body(),
     };
-    add_headers(response.headers_mut(), &standings);
+    add_headers(response.headers_mut(), &usages);
     Ok(response)
-}
-
-impl Problem {
-    fn rate_limited(name: &str, quota: Quota, wait: Duration) -> Self {
-        Self::new(
-            actix_web::http::StatusCode::TOO_MANY_REQUESTS,
-            "rate_limited",
-            "Too many requests",
-            format!(
-                "each {name} may make {} requests in {} seconds; nothing was changed, try again in \
-                 {} s",
-                quota.count(),
-                quota.seconds(),
-                wait.as_secs()
-            ),
-        )
-        .retry_after(wait)
-    }
 }

@@ -1,5 +1,5 @@
-//! `GET /docs`: the document as a page to read and to try out. All of it comes from this program; a
-//! browser is told to load nothing from elsewhere.
+//! `GET /docs`: the document as a web page on which to try requests out. All files are part of this program; the
+//! page may load nothing from elsewhere.
 
 use std::sync::Arc;
 
@@ -8,24 +8,24 @@ use actix_web::http::header;
 use actix_web::web::Path;
 use utoipa_swagger_ui::{Config, SwaggerFile, serve};
 
-use super::Problem;
+use crate::web::problem::{Code, Problem};
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
 
-/// What the page needs from Swagger UI.
+/// The files of Swagger UI that the page loads.
 const FILES: [&str; 3] = [
     "swagger-ui-bundle.js",
     "swagger-ui.css",
     "favicon-32x32.png",
 ];
 
-/// What the page may load: its own files, and styles that Swagger UI writes into elements.
+/// The content security policy: the page may load its own files, and use the inline styles of Swagger UI.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                       img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-/// This document as a page to read and to try out, without a connection to anywhere else.
+/// This document as a web page, which loads nothing from elsewhere.
 #[utoipa::path(
     get,
     path = "/docs",
@@ -62,7 +62,7 @@ pub(super) async fn show() -> HttpResponse {
     )
 )]
 pub(super) async fn asset(file: Path<String>) -> Result<HttpResponse, Problem> {
-    let absent = || Problem::absent("the page has no such file");
+    let absent = || Problem::new(Code::Absent, "the page has no such file");
     let mut answer = HttpResponse::Ok();
     answer
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))

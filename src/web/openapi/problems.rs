@@ -1,206 +1,127 @@
-//! The problems that operations answer with, and the headers that come with every answer. A handler names
-//! the statuses that only it has; those of sign-in, limits and bounds are added to all.
+//! Adds to each operation the problems that it can answer with, from the catalogue, and the headers of its
+//! responses. Problems of one status share a response in the components of the document.
 
 use std::collections::BTreeMap;
 
+use actix_web::http::header::{HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::json;
 use utoipa::PartialSchema;
-use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::content::{Content, ContentBuilder};
 use utoipa::openapi::header::{Header, HeaderBuilder};
-use utoipa::openapi::path::{HttpMethod, Operation};
+use utoipa::openapi::path::{HttpMethod, Operation, ParameterIn};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{OpenApi, Ref, RefOr};
 
-use super::operations;
-use crate::web::idempotency::KEY;
-use crate::web::limits;
-use crate::web::problem::{CONTENT_TYPE, ProblemBody};
+use super::operations::operations;
+use crate::web::idempotency::REPLAYED;
+use crate::web::limits::{FREE, RATE_LIMIT, RATE_LIMIT_POLICY};
+use crate::web::problem::{CONTENT_TYPE, Code, IDEMPOTENCY_KEY, Operations, ProblemBody};
+
+/// The headers of every response under a limit.
+const LIMIT_HEADERS: [HeaderName; 2] = [RATE_LIMIT, RATE_LIMIT_POLICY];
+
+/// The name of a header as the document spells it.
+fn spelled(name: &str) -> String {
+    let words = name.split('-').map(|word| match word {
+        "ratelimit" => "RateLimit".to_owned(),
+        "www" => "WWW".to_owned(),
+        word => word[..1].to_uppercase() + &word[1..],
+    });
+    words.collect::<Vec<_>>().join("-")
+}
+
+/// The headers of responses, with their descriptions and examples.
+fn headers() -> [(String, Header); 5] {
+    [
+        (
+            REPLAYED,
+            Type::String,
+            "`true` if this is the stored response to an earlier request with the same key",
+            json!("true"),
+        ),
+        (
+            RETRY_AFTER,
+            Type::Integer,
+            "The number of seconds to wait",
+            json!(1),
+        ),
+        (
+            WWW_AUTHENTICATE,
+            Type::String,
+            "The challenge, as RFC 6750 defines it",
+            json!("Bearer realm=\"likewise\""),
+        ),
+        (
+            RATE_LIMIT,
+            Type::String,
+            "The remaining requests of each limit, and the seconds until its quota is available again; absent \
+             without limits",
+            json!("\"user\";r=99;t=1"),
+        ),
+        (
+            RATE_LIMIT_POLICY,
+            Type::String,
+            "The limits; absent without any",
+            json!("\"user\";q=100;w=60"),
+        ),
+    ]
+    .map(|(name, type_, description, example)| {
+        let header = HeaderBuilder::new()
+            .schema(Some(ObjectBuilder::new().schema_type(type_)))
+            .description(Some(description))
+            .example(Some(example));
+        (spelled(name.as_str()), header.build())
+    })
+}
+
+fn add_headers(response: &mut Response, names: impl IntoIterator<Item = HeaderName>) {
+    for name in names {
+        let name = spelled(name.as_str());
+        let shared = Ref::new(format!("#/components/headers/{name}"));
+        response.headers.insert(name, RefOr::Ref(shared));
+    }
+}
 
 /// The problems of one status.
-#[derive(Debug, Clone, Copy)]
-pub struct ProblemKind {
-    /// The status.
-    pub status: u16,
-    /// Every code that comes with it.
-    pub codes: &'static [&'static str],
-    description: &'static str,
-    header: Option<&'static str>,
-    /// Which operations can answer so without naming it.
-    everywhere: Everywhere,
-}
+struct Problems(Vec<Code>);
 
-#[derive(Debug, Clone, Copy)]
-enum Everywhere {
-    /// None.
-    No,
-    /// Those that read a body.
-    Writing,
-    /// Those that count against limits.
-    Limited,
-    /// Those that take an `Idempotency-Key`.
-    Keyed,
-    /// Those that ask for a right.
-    Secured,
-    /// All.
-    All,
-}
-
-const RETRY_AFTER: &str = "Retry-After";
-const WWW_AUTHENTICATE: &str = "WWW-Authenticate";
-const REPLAYED_HEADER: &str = "Idempotency-Replayed";
-
-/// Every problem that an operation can answer with.
-pub const PROBLEMS: [ProblemKind; 15] = [
-    ProblemKind {
-        status: 400,
-        codes: &[
-            "incomplete_body",
-            "invalid_behavior",
-            "invalid_body",
-            "invalid_idempotency_key",
-            "invalid_operator",
-            "invalid_parameter",
-            "invalid_resource_id",
-            "invalid_user_id",
-            "missing_user",
-        ],
-        description: "The request cannot be understood",
-        header: None,
-        everywhere: Everywhere::Writing,
-    },
-    ProblemKind {
-        status: 401,
-        codes: &[
-            "proxy_without_token",
-            "token_expired",
-            "token_invalid",
-            "token_not_yet_valid",
-            "unauthorized",
-        ],
-        description: "There is no token where one is needed, or it is no good",
-        header: Some(WWW_AUTHENTICATE),
-        everywhere: Everywhere::Limited,
-    },
-    ProblemKind {
-        status: 403,
-        codes: &["cross_site", "forbidden"],
-        description: "The token does not allow this, or a page of another site asks for it",
-        header: Some(WWW_AUTHENTICATE),
-        everywhere: Everywhere::Secured,
-    },
-    ProblemKind {
-        status: 404,
-        codes: &["absent", "not_found", "unknown_actor"],
-        description: "What the path names is not there",
-        header: None,
-        everywhere: Everywhere::No,
-    },
-    ProblemKind {
-        status: 408,
-        codes: &["body_timed_out"],
-        description: "The body came too slowly; nothing was changed",
-        header: None,
-        everywhere: Everywhere::Writing,
-    },
-    ProblemKind {
-        status: 409,
-        codes: &["conflict", "idempotency_key_in_progress"],
-        description: "It is in a state in which this cannot be done",
-        header: Some(RETRY_AFTER),
-        everywhere: Everywhere::Keyed,
-    },
-    ProblemKind {
-        status: 413,
-        codes: &["body_too_large"],
-        description: "The body is too large; nothing was changed",
-        header: None,
-        everywhere: Everywhere::Writing,
-    },
-    ProblemKind {
-        status: 414,
-        codes: &["uri_too_long"],
-        description: "Path and query are too long",
-        header: None,
-        everywhere: Everywhere::All,
-    },
-    ProblemKind {
-        status: 415,
-        codes: &["unsupported_media_type"],
-        description: "The body is not JSON; nothing was changed",
-        header: None,
-        everywhere: Everywhere::Writing,
-    },
-    ProblemKind {
-        status: 421,
-        codes: &["host_not_allowed"],
-        description: "This service does not answer for the host that the request is for",
-        header: None,
-        everywhere: Everywhere::All,
-    },
-    ProblemKind {
-        status: 422,
-        codes: &["idempotency_key_reused", "unprocessable"],
-        description: "The request can be read, but makes no sense; nothing was changed",
-        header: None,
-        everywhere: Everywhere::Keyed,
-    },
-    ProblemKind {
-        status: 429,
-        codes: &["rate_limited"],
-        description: "Too many requests; nothing was changed",
-        header: Some(RETRY_AFTER),
-        everywhere: Everywhere::Limited,
-    },
-    ProblemKind {
-        status: 431,
-        codes: &["headers_too_large"],
-        description: "There are too many headers, or they are too large",
-        header: None,
-        everywhere: Everywhere::All,
-    },
-    ProblemKind {
-        status: 500,
-        codes: &["internal"],
-        description: "A fault of the service",
-        header: None,
-        everywhere: Everywhere::All,
-    },
-    ProblemKind {
-        status: 503,
-        codes: &["overloaded", "timed_out", "unavailable"],
-        description: "Not now: too much waits, or what is needed cannot be reached. To send it again is safe",
-        header: Some(RETRY_AFTER),
-        everywhere: Everywhere::All,
-    },
-];
-
-impl ProblemKind {
-    fn name(&self, enclosed: bool) -> String {
-        let word = if enclosed { "Enclosed" } else { "" };
-        format!("{word}Problem{}", self.status)
+impl Problems {
+    /// The problems that operations can answer with, by status.
+    fn by_status() -> BTreeMap<u16, Self> {
+        let mut problems = BTreeMap::new();
+        for code in Code::ALL {
+            if code.operations() != Operations::NoOperation {
+                let Self(codes) = problems
+                    .entry(code.status().as_u16())
+                    .or_insert_with(|| Self(Vec::new()));
+                codes.push(*code);
+            }
+        }
+        problems
     }
 
-    fn is_of(&self, path: &str, method: &HttpMethod, operation: &Operation) -> bool {
-        let free = limits::FREE.contains(&path);
-        let secured = operation
-            .security
-            .as_ref()
-            .is_some_and(|asks| !asks.is_empty());
-        match self.everywhere {
-            Everywhere::No => false,
-            Everywhere::Writing => *method != HttpMethod::Get,
-            Everywhere::Limited => !free || (secured && self.status == 401),
-            Everywhere::Keyed => takes_key(operation),
-            Everywhere::Secured => secured,
-            Everywhere::All => true,
+    /// The header that comes with them.
+    fn header(&self) -> Option<HeaderName> {
+        match self.0[0].status().as_u16() {
+            401 | 403 => Some(WWW_AUTHENTICATE),
+            _ => {
+                let waits = self.0.iter().any(|code| code.retry_after().is_some());
+                waits.then_some(RETRY_AFTER)
+            }
         }
+    }
+
+    fn description(&self) -> String {
+        let codes = self.0.iter();
+        let lines = codes.map(|code| format!("`{}`: {}", code.as_str(), code.when()));
+        lines.collect::<Vec<_>>().join("\n\n")
     }
 
     fn schema(&self) -> Schema {
         let code = ObjectBuilder::new()
             .schema_type(Type::String)
-            .enum_values(Some(self.codes.iter().copied()));
+            .enum_values(Some(self.0.iter().map(|code| code.as_str())));
         let narrowed = ObjectBuilder::new().property("code", code);
         AllOfBuilder::new()
             .item(Ref::from_schema_name("Problem"))
@@ -209,35 +130,127 @@ impl ProblemKind {
             .into()
     }
 
-    fn content(&self) -> utoipa::openapi::Content {
-        let code = self.codes[0];
+    fn content(&self) -> Content {
+        let code = self.0[0];
         ContentBuilder::new()
             .schema(Some(self.schema()))
             .example(Some(json!({
-                "type": format!("urn:likewise:problem:{code}"),
-                "title": self.description,
-                "status": self.status,
-                "detail": "what exactly, for people",
-                "code": code,
+                "type": format!("urn:likewise:problem:{}", code.as_str()),
+                "title": code.title(),
+                "status": code.status().as_u16(),
+                "detail": "what failed, on what, and what to do, for people",
+                "code": code.as_str(),
             })))
             .build()
     }
 
-    /// The answer; behind the envelope of `/v1/action`, it may be the one or the other, since what comes
-    /// before a route is in none.
+    /// The shared response. Operations of `/v1/action` answer with an envelope, or with a problem if the request
+    /// does not reach the route.
     fn response(&self, enclosed: bool) -> Response {
-        let mut response = ResponseBuilder::new().description(self.description);
+        let mut response = ResponseBuilder::new().description(self.description());
         if enclosed {
             let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ENVELOPE)));
             response = response.content("application/json", content.build());
         }
         let mut response = response.content(CONTENT_TYPE, self.content()).build();
-        add_headers(&mut response, self.header.iter().chain(&LIMIT_HEADERS));
+        add_headers(&mut response, self.header());
+        add_headers(&mut response, LIMIT_HEADERS);
         response
+    }
+
+    /// Adds them to an operation that can answer with one of them.
+    fn add_to(
+        &self,
+        described: &mut Described<'_>,
+        shared: &mut BTreeMap<String, RefOr<Response>>,
+    ) {
+        let is_possible = self.0.iter().any(|code| described.can_answer(*code));
+        let status = self.0[0].status().as_str().to_owned();
+        let enclosed = described.path.starts_with(ACTION);
+        let responses = &mut described.operation.responses.responses;
+        match responses.get_mut(&status) {
+            // The operation has a response of its own with this status.
+            Some(RefOr::T(own)) if !own.content.is_empty() => {
+                own.content
+                    .insert(CONTENT_TYPE.to_owned(), RefOr::T(self.content()));
+                add_headers(own, self.header());
+            }
+            None if !is_possible => {}
+            _ => {
+                let word = if enclosed { "Enclosed" } else { "" };
+                let name = format!("{word}Problem{status}");
+                let reference = Ref::new(format!("#/components/responses/{name}"));
+                responses.insert(status, RefOr::Ref(reference));
+                shared
+                    .entry(name)
+                    .or_insert_with(|| RefOr::T(self.response(enclosed)));
+            }
+        }
     }
 }
 
-/// The paths that answer with an envelope, and what it is when something went wrong.
+/// An operation of the document.
+struct Described<'a> {
+    path: &'a str,
+    method: HttpMethod,
+    operation: &'a mut Operation,
+}
+
+impl Described<'_> {
+    fn is_limited(&self) -> bool {
+        !FREE.contains(&self.path)
+    }
+
+    fn has_parameter(&self, is_it: impl Fn(&str, &ParameterIn) -> bool) -> bool {
+        let mut parameters = self.operation.parameters.iter().flatten();
+        parameters.any(
+            |parameter| matches!(parameter, RefOr::T(one) if is_it(&one.name, &one.parameter_in)),
+        )
+    }
+
+    fn has_header(&self, header: &str) -> bool {
+        self.has_parameter(|name, _| name == header)
+    }
+
+    /// Whether the operation can answer with a problem that its annotation does not name.
+    fn can_answer(&self, code: Code) -> bool {
+        match code.operations() {
+            Operations::All => true,
+            Operations::Limited => self.is_limited(),
+            Operations::Secured => {
+                let security = self.operation.security.as_ref();
+                security.is_some_and(|required| !required.is_empty())
+            }
+            Operations::Writing => self.method != HttpMethod::Get,
+            Operations::Query => self.has_parameter(|_, place| *place == ParameterIn::Query),
+            Operations::Header(header) => self.has_header(header),
+            Operations::Annotated | Operations::NoOperation => false,
+        }
+    }
+
+    /// Completes the responses that are not shared.
+    fn finish(&mut self) {
+        let mut names = Vec::new();
+        if self.has_header(IDEMPOTENCY_KEY) {
+            names.push(REPLAYED);
+        }
+        if self.is_limited() {
+            names.extend(LIMIT_HEADERS);
+        }
+        let summary = self.operation.summary.clone().unwrap_or_default();
+        for response in self.operation.responses.responses.values_mut() {
+            let RefOr::T(response) = response else {
+                continue;
+            };
+            if response.description.is_empty() {
+                response.description.clone_from(&summary);
+            }
+            add_headers(response, names.iter().cloned());
+        }
+    }
+}
+
+/// The prefix of the paths that answer with an envelope, and the schema of an envelope with a problem.
 const ACTION: &str = "/v1/action/";
 const ENVELOPE: &str = "EnclosedProblem";
 
@@ -248,151 +261,40 @@ fn envelope() -> Schema {
     };
     ObjectBuilder::new()
         .property("code", of(Type::Integer, "The HTTP status."))
-        .property("message", of(Type::String, "What went wrong."))
+        .property(
+            "message",
+            of(Type::String, "The code of the problem, and what failed."),
+        )
         .property("data", of(Type::Null, "Nothing."))
         .required("code")
         .required("message")
         .required("data")
-        .description(Some("What went wrong, in the envelope of `/v1/action`."))
+        .description(Some("A problem in the envelope of `/v1/action`."))
         .build()
         .into()
 }
 
-const LIMIT_HEADERS: [&str; 2] = ["RateLimit", "RateLimit-Policy"];
-
-fn add_headers<'a>(response: &mut Response, names: impl IntoIterator<Item = &'a &'a str>) {
-    for name in names {
-        let shared = Ref::new(format!("#/components/headers/{name}"));
-        let headers = &mut response.headers;
-        headers.insert((*name).to_owned(), RefOr::Ref(shared));
-    }
-}
-
-fn header(type_: Type, description: &str, example: serde_json::Value) -> Header {
-    HeaderBuilder::new()
-        .schema(Some(ObjectBuilder::new().schema_type(type_)))
-        .description(Some(description))
-        .example(Some(example))
-        .build()
-}
-
-/// Adds to each operation what it can answer beside what its handler names.
+/// Adds problems and headers to every operation.
 pub(super) fn describe(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
-    components
-        .schemas
-        .insert("Problem".to_owned(), ProblemBody::schema());
-    components
-        .schemas
-        .insert(ENVELOPE.to_owned(), envelope().into());
+    let schemas = &mut components.schemas;
+    schemas.insert("Problem".to_owned(), ProblemBody::schema());
+    schemas.insert(ENVELOPE.to_owned(), envelope().into());
     for (name, header) in headers() {
-        components.headers.insert(name.to_owned(), RefOr::T(header));
+        components.headers.insert(name, RefOr::T(header));
     }
+    let problems = Problems::by_status();
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
-            for kind in &PROBLEMS {
-                attach(kind, path, &method, operation, &mut components.responses);
+            let mut described = Described {
+                path,
+                method,
+                operation,
+            };
+            for problem in problems.values() {
+                problem.add_to(&mut described, &mut components.responses);
             }
-            finish(path, operation);
-        }
-    }
-}
-
-/// Whether a request of this operation can have an `Idempotency-Key`.
-fn takes_key(operation: &Operation) -> bool {
-    let mut parameters = operation.parameters.iter().flatten();
-    parameters.any(|parameter| matches!(parameter, RefOr::T(one) if one.name == KEY))
-}
-
-fn headers() -> [(&'static str, Header); 5] {
-    [
-        (
-            REPLAYED_HEADER,
-            header(
-                Type::String,
-                "`true` if this answer was given before, to a request with the same key",
-                json!("true"),
-            ),
-        ),
-        (
-            RETRY_AFTER,
-            header(Type::Integer, "How many seconds to wait", json!(1)),
-        ),
-        (
-            WWW_AUTHENTICATE,
-            header(
-                Type::String,
-                "What a caller must show, as RFC 6750 has it",
-                json!("Bearer realm=\"likewise\""),
-            ),
-        ),
-        (
-            LIMIT_HEADERS[0],
-            header(
-                Type::String,
-                "What is left under each limit, and when all of it is there again; absent if nothing is \
-                 limited",
-                json!("\"user\";r=99;t=1"),
-            ),
-        ),
-        (
-            LIMIT_HEADERS[1],
-            header(
-                Type::String,
-                "The limits; absent if there are none",
-                json!("\"user\";q=100;w=60"),
-            ),
-        ),
-    ]
-}
-
-/// Adds a problem to an operation that can answer so, and to the answers that operations share.
-fn attach(
-    kind: &ProblemKind,
-    path: &str,
-    method: &HttpMethod,
-    operation: &mut Operation,
-    shared: &mut BTreeMap<String, RefOr<Response>>,
-) {
-    let everywhere = kind.is_of(path, method, operation);
-    let status = kind.status.to_string();
-    let responses = &mut operation.responses.responses;
-    match responses.get_mut(&status) {
-        // It answers something of its own with this status too.
-        Some(RefOr::T(own)) if !own.content.is_empty() => {
-            own.content
-                .insert(CONTENT_TYPE.to_owned(), RefOr::T(kind.content()));
-            add_headers(own, &kind.header);
-        }
-        None if !everywhere => {}
-        _ => {
-            let enclosed = path.starts_with(ACTION);
-            let name = kind.name(enclosed);
-            let reference = Ref::new(format!("#/components/responses/{name}"));
-            responses.insert(status, RefOr::Ref(reference));
-            shared
-                .entry(name)
-                .or_insert_with(|| RefOr::T(kind.response(enclosed)));
-        }
-    }
-}
-
-/// Describes the answers that are not shared.
-fn finish(path: &str, operation: &mut Operation) {
-    let keyed = takes_key(operation);
-    let summary = operation.summary.clone().unwrap_or_default();
-    for response in operation.responses.responses.values_mut() {
-        let RefOr::T(response) = response else {
-            continue;
-        };
-        if keyed {
-            add_headers(response, &[REPLAYED_HEADER]);
-        }
-        if response.description.is_empty() {
-            response.description.clone_from(&summary);
-        }
-        if !limits::FREE.contains(&path) {
-            add_headers(response, &LIMIT_HEADERS);
+            described.finish();
         }
     }
 }

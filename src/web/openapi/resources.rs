@@ -1,16 +1,16 @@
-//! Operations that there are for each type of resource are annotated once, with `{resource_type}` in their
-//! path, and become one operation for each type here, as `web::routes` makes one route for each.
+//! Expands `{resource_type}`: handlers for every type of resource are annotated once, and become one operation for
+//! each type here, as `likes::routes` makes one route for each.
 
 use utoipa::openapi::path::{Operation, Paths};
 use utoipa::openapi::{OpenApi, RefOr};
 
-use super::operations;
+use super::operations::operations;
 use crate::domain::ResourceType;
 
-/// What stands for the type of the resource.
+/// The placeholder for the type of the resource.
 const TYPE: &str = "{resource_type}";
 
-/// The document with one path for each type of resource where it speaks of all.
+/// Replaces each path that has the placeholder by one path for each type of resource.
 pub(super) fn expand(mut document: OpenApi) -> OpenApi {
     let mut paths = Paths::new();
     for (path, item) in std::mem::take(&mut document.paths.paths) {

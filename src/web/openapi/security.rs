@@ -1,4 +1,4 @@
-//! Who may call what, as the document says it: it depends on how the process is set up.
+//! The authorization that each operation requires, which depends on the settings of the process.
 
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
@@ -7,92 +7,104 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{OpenApi, Required};
 
-use super::{About, operations};
+use super::operations::operations;
+use crate::config::Role;
+use crate::web::headers::USER as USER_HEADER;
 
 const TOKEN: &str = "token";
 const USER: &str = "user";
-const USER_HEADER: &str = "X-User-Id";
 
-/// Who is asked for a token, and for which.
+/// The settings that the document depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct About {
+    /// The role of the process, which decides the routes.
+    pub role: Role,
+    /// Whether users must sign in.
+    pub sign_in: bool,
+    /// Whether `/admin` is unauthenticated.
+    pub admin_is_open: bool,
+}
+
+/// The authorization that an operation requires.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asks {
-    /// Nobody.
-    Nobody,
-    /// Who works for a user.
+enum Access {
+    /// None.
+    Open,
+    /// A user.
     User,
-    /// Anybody who is let in at all: the annotation says `security(())`.
-    Guest,
-    /// A user about themselves, who may be named by the path alone: it says `security((), ("user" = []))`.
+    /// Any caller that may read public data; its annotation is `security(())`.
+    Public,
+    /// The user in the path; its annotation is `security((), ("user" = []))`.
     Owner,
     /// An operator.
     Operator,
-    /// An operator, if users must sign in too.
-    Watcher,
+    /// An operator in mode `jwt`, and any caller in mode `none`.
+    Metrics,
 }
 
-impl Asks {
+impl Access {
     fn of(path: &str, operation: &Operation) -> Self {
         let annotated = operation.security.as_ref().map_or(0, Vec::len);
         match path {
-            "/metrics" => Self::Watcher,
+            "/metrics" => Self::Metrics,
             path if path.starts_with("/admin/") => Self::Operator,
             path if path.starts_with("/v1/") => match annotated {
                 0 => Self::User,
-                1 => Self::Guest,
+                1 => Self::Public,
                 _ => Self::Owner,
             },
-            _ => Self::Nobody,
+            _ => Self::Open,
         }
     }
 }
 
-/// Says of each operation what it asks for.
+/// Adds the authorization that each operation requires.
 pub(super) fn describe(document: &mut OpenApi, about: About) {
     let components = document.components.get_or_insert_default();
     let token = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some(if about.sign_in {
-            "A user's JWT, or a token of a service or an operator."
+            "A user's JWT, or the token of a service or an operator."
         } else {
-            "A token of a service or an operator."
+            "The token of a service or an operator."
         }))
         .build();
     components.add_security_scheme(TOKEN, SecurityScheme::Http(token));
     if !about.sign_in {
         let user = ApiKeyValue::with_description(
             USER_HEADER,
-            "The user's id. It is believed, so the service listens on loopback only.",
+            "The user's id. The service trusts it, and therefore listens on loopback only.",
         );
         components.add_security_scheme(USER, SecurityScheme::ApiKey(ApiKey::Header(user)));
     }
     for (path, item) in &mut document.paths.paths {
         for (_, operation) in operations(item) {
-            let asks = Asks::of(path, operation);
-            operation.security = Some(requirements(asks, about));
-            if about.sign_in && matches!(asks, Asks::User | Asks::Owner) {
+            let access = Access::of(path, operation);
+            operation.security = Some(requirements(access, about));
+            if about.sign_in && matches!(access, Access::User | Access::Owner) {
                 name_user(operation);
             }
         }
     }
 }
 
-fn requirements(asks: Asks, about: About) -> Vec<SecurityRequirement> {
+fn requirements(access: Access, about: About) -> Vec<SecurityRequirement> {
     let nothing = SecurityRequirement::default;
     let token = || SecurityRequirement::new(TOKEN, [] as [&str; 0]);
     let user = || SecurityRequirement::new(USER, [] as [&str; 0]);
-    match asks {
-        Asks::Nobody => Vec::new(),
-        Asks::User | Asks::Owner if about.sign_in => vec![token()],
-        Asks::Owner => vec![nothing(), user(), token()],
-        // With a token too, it is a service that works for the user.
-        Asks::User => vec![user(), user().add(TOKEN, [] as [&str; 0])],
-        Asks::Operator if about.admin_is_open => vec![nothing(), token()],
-        Asks::Watcher | Asks::Guest if !about.sign_in => vec![nothing(), token()],
-        Asks::Operator | Asks::Watcher | Asks::Guest => vec![token()],
+    match access {
+        Access::Open => Vec::new(),
+        Access::User | Access::Owner if about.sign_in => vec![token()],
+        Access::Owner => vec![nothing(), user(), token()],
+        // With a token, a service acts for the user.
+        Access::User => vec![user(), user().add(TOKEN, [] as [&str; 0])],
+        Access::Operator if about.admin_is_open => vec![nothing(), token()],
+        Access::Metrics | Access::Public if !about.sign_in => vec![nothing(), token()],
+        Access::Operator | Access::Metrics | Access::Public => vec![token()],
     }
 }
 
-/// A service that has signed in says for whom it works; a user may.
+/// Adds `X-User-Id`: with sign-in, a service names the user for whom it acts.
 fn name_user(operation: &mut Operation) {
     let id = ObjectBuilder::new()
         .schema_type(Type::Integer)
@@ -103,7 +115,7 @@ fn name_user(operation: &mut Operation) {
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(
-            "For whom a service works, which it must say. A user may leave it out; it must be their own id",
+            "The user for whom a service acts; required of services. Users may leave it out, or send their own id",
         ))
         .schema(Some(id));
     operation

@@ -1,4 +1,4 @@
-//! `GET /v1/action/list`
+//! `GET /v1/action/list`: lists the videos that a user likes, by page number.
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json};
@@ -9,27 +9,28 @@ use utoipa::{IntoParams, ToSchema};
 use super::envelope::Envelope;
 use crate::domain::ResourceType;
 use crate::likes::Likes;
-use crate::web::Problem;
-use crate::web::extract::{Reader, query};
+use crate::web::auth::Reader;
+use crate::web::extract::query;
 use crate::web::moment::micros;
+use crate::web::problem::{Code, Problem};
 
-/// The most videos on a page.
+/// The most videos of a page.
 const MOST: usize = 100;
 
-/// The videos on a page if it is not said how many.
+/// The default number of videos of a page.
 const PAGE_SIZE: usize = 20;
 
-/// How many videos are passed over at the most: the database counts them one by one.
+/// The most videos to skip: the database counts them one by one.
 const DEEPEST: usize = 10_000;
 
-/// Which page; the first is 1. Other parameters do not matter.
+/// The page. Other parameters are ignored.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::web) struct PageNumber {
-    /// Which page. They go 10,000 videos deep.
+    /// The number of the page; 10,000 videos can be skipped.
     #[param(minimum = 1, default = 1)]
     page_num: Option<usize>,
-    /// How many videos a page has.
+    /// The number of videos of a page.
     #[param(minimum = 1, maximum = 100, default = 20)]
     page_size: Option<usize>,
 }
@@ -38,13 +39,13 @@ pub(in crate::web) struct PageNumber {
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::web) struct ActionList {
     items: Vec<ActionItem>,
-    /// How many videos the user likes.
+    /// The number of videos that the user likes.
     total: i64,
     page_num: usize,
     page_size: usize,
 }
 
-/// One of them.
+/// A video that the user likes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::web) struct ActionItem {
     video_id: i64,
@@ -52,7 +53,7 @@ pub(in crate::web) struct ActionItem {
     liked_at: DateTime<Utc>,
 }
 
-/// The videos that the user likes, the newest like first.
+/// Lists the videos that the user likes, the newest like first.
 #[utoipa::path(
     get,
     path = "/v1/action/list",
@@ -70,19 +71,20 @@ pub(in crate::web) async fn list(
     let page_num = page.page_num.unwrap_or(1);
     let page_size = page.page_size.unwrap_or(PAGE_SIZE);
     if page_num == 0 || !(1..=MOST).contains(&page_size) {
-        return Err(Problem::invalid_parameter(format!(
-            "'page_num' must be from 1 on and 'page_size' from 1 to {MOST}, got {page_num} and \
+        let detail = format!(
+            "'page_num' must be 1 or more and 'page_size' from 1 to {MOST}, got {page_num} and \
              {page_size}"
-        )));
+        );
+        return Err(Problem::new(Code::InvalidParameter, detail));
     }
-    let passed = (page_num - 1).saturating_mul(page_size);
-    if passed > DEEPEST {
-        return Err(Problem::invalid_parameter(format!(
-            "pages go {DEEPEST} videos deep; /v1/users/me/likes goes on from there"
-        )));
+    let skipped = (page_num - 1).saturating_mul(page_size);
+    if skipped > DEEPEST {
+        let detail =
+            format!("pages can skip {DEEPEST} videos; use /v1/users/me/likes for the rest");
+        return Err(Problem::new(Code::InvalidParameter, detail));
     }
     let (liked, total) = likes
-        .liked_page(user_id, ResourceType::Video, passed, page_size)
+        .liked_page(user_id, ResourceType::Video, skipped, page_size)
         .await?;
     let items = liked.iter().map(|like| ActionItem {
         video_id: like.resource.id,

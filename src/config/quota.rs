@@ -1,12 +1,12 @@
-//! How many requests in how much time.
+//! A rate limit: a number of requests in a period of time.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// So many requests in so many seconds: `100/60`. They may come at once; after that, one more is let
-/// through each time that its share of the seconds has passed.
+/// A number of requests in a number of seconds, such as `100/60`. They may arrive at once; after that, one more is
+/// allowed each time that its share of the seconds passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     count: NonZeroU32,
@@ -14,19 +14,19 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// How many requests.
+    /// The number of requests.
     #[must_use]
     pub const fn count(self) -> NonZeroU32 {
         self.count
     }
 
-    /// In how many seconds.
+    /// The period, in seconds.
     #[must_use]
     pub const fn seconds(self) -> NonZeroU32 {
         self.seconds
     }
 
-    /// How long it takes until one more is let through. At the least a microsecond.
+    /// How long until one more request is allowed: a microsecond or more.
     #[must_use]
     pub fn share(self) -> Duration {
         Duration::from_secs(self.seconds.get().into()) / self.count.get()

@@ -1,5 +1,5 @@
-//! The paths and the envelope of the service that came before, for clients that still speak to it. What they
-//! do is what `/v1/{resource_type}s/{id}/like` and `/v1/users/me/likes` do.
+//! The endpoints of the previous service, `/v1/action/...`, with its envelope, for clients that still use them. They
+//! do the same as `/v1/{resource_type}s/{id}/like` and `/v1/users/me/likes`.
 
 mod envelope;
 mod like;
@@ -10,15 +10,16 @@ use actix_web::web::{self, ServiceConfig};
 use utoipa::OpenApi;
 
 use self::envelope::enclose;
-use super::{Problem, only_get, only_post};
+use super::methods::{only_get, only_post};
+use super::problem::Problem;
 
-/// What is documented of it.
+/// Its operations, for the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(
     tags((
         name = "action",
-        description = "The paths of the service that came before, with its envelope: `code` is 10000 if it \
-                       went well, and else the HTTP status."
+        description = "The endpoints of the previous service, with its envelope: `code` is 10000 on success, \
+                       and otherwise the HTTP status."
     )),
     paths(like::like, list::list)
 )]

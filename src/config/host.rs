@@ -1,20 +1,20 @@
-//! For which host a request is, and whether this service answers for it. A page whose name was made to point
-//! at this machine (DNS rebinding) speaks from its own origin, and only the host gives it away.
+//! The host of a request, and whether this service serves it. After DNS rebinding a page is of the same origin as
+//! this service, and only the host reveals it.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A host with its port, as the header `Host` and an origin have it.
+/// A host and port, as in the header `Host` and in origins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Host<'a> {
-    /// A name or an address; that of IPv6 without its brackets.
-    pub(super) name: &'a str,
-    pub(super) port: Option<u16>,
+pub(crate) struct Host<'a> {
+    /// A name or an address, without the brackets of IPv6.
+    pub(crate) name: &'a str,
+    pub(crate) port: Option<u16>,
 }
 
 impl<'a> Host<'a> {
-    /// Reads `name`, `name:port`, `[address]` or `[address]:port`; `None` if it is anything else.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
+    /// Parses `name`, `name:port`, `[address]` or `[address]:port`.
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let (name, rest) = match text.strip_prefix('[') {
             Some(inside) => {
                 let (name, rest) = inside.split_once(']')?;
@@ -23,7 +23,7 @@ impl<'a> Host<'a> {
             }
             None => {
                 let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-                // A name that ends with a dot is the same name.
+                // A final dot does not change the name.
                 let name = name.strip_suffix('.').unwrap_or(name);
                 is_name(name).then_some((name, rest))?
             }
@@ -39,9 +39,9 @@ impl<'a> Host<'a> {
         Some(Self { name, port })
     }
 
-    /// Whether it is this machine, whatever a name server says: `localhost` and what ends with `.localhost`
-    /// (RFC 6761), and loopback addresses.
-    pub(super) fn is_loopback(self) -> bool {
+    /// Whether it is this machine, without DNS: `localhost`, names that end with `.localhost` (RFC 6761), and
+    /// loopback addresses.
+    pub(crate) fn is_loopback(self) -> bool {
         if let Ok(address) = self.name.parse::<IpAddr>() {
             return address.to_canonical().is_loopback();
         }
@@ -50,7 +50,7 @@ impl<'a> Host<'a> {
     }
 
     /// Whether both are the same host.
-    pub(super) fn is(self, other: &str) -> bool {
+    pub(crate) fn is(self, other: &str) -> bool {
         let address = |text: &str| text.parse::<IpAddr>().ok();
         self.name.eq_ignore_ascii_case(other)
             || address(self.name).is_some_and(|own| address(other) == Some(own))
@@ -62,12 +62,12 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(plain)
 }
 
-/// A host that this service answers for: a name or an address, without a port.
+/// A host that this service serves: a name or an address, without a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(String);
 
 impl HostName {
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -88,8 +88,8 @@ impl FromStr for HostName {
     }
 }
 
-/// Whether this service answers for a host.
-pub(super) fn is_served(host: Host<'_>, configured: &[HostName]) -> bool {
+/// Whether this service serves a host.
+pub(crate) fn is_served(host: Host<'_>, configured: &[HostName]) -> bool {
     host.is_loopback() || configured.iter().any(|served| host.is(served.as_str()))
 }
 

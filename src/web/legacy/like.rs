@@ -1,4 +1,4 @@
-//! `POST /v1/action/like`
+//! `POST /v1/action/like`: likes or unlikes a video or a comment.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -10,14 +10,15 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 use super::envelope::Envelope;
 use crate::domain::{BehaviorType, Resource, ResourceType};
 use crate::likes::{LikeRequest, Likes};
-use crate::web::Problem;
-use crate::web::auth::Caller;
-use crate::web::extract::{Bytes, User, json as read, positive};
+use crate::web::auth::{Caller, User};
+use crate::web::extract::{Bytes, invalid_body, json as read};
+use crate::web::headers::positive;
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::likes::AcceptedBody;
+use crate::web::problem::Problem;
 
-/// What is liked or unliked: one of the two ids. Ids and action come as numbers or as text; an id that is 0,
-/// empty or null is as good as absent. Other fields do not matter.
+/// A like or unlike of one of two ids. Ids and action are numbers or text; an id that is 0, empty or null counts as
+/// absent. Other fields are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(in crate::web) struct LikeAction {
     #[serde(default)]
@@ -39,12 +40,8 @@ impl LikeAction {
         match (video, comment) {
             (Some(id), None) => Ok(resource(ResourceType::Video, id)),
             (None, Some(id)) => Ok(resource(ResourceType::Comment, id)),
-            (None, None) => Err(Problem::invalid_body(
-                "there must be a video_id or a comment_id",
-            )),
-            (Some(_), Some(_)) => Err(Problem::invalid_body(
-                "there must be a video_id or a comment_id, not both",
-            )),
+            (None, None) => Err(invalid_body("video_id or comment_id is required")),
+            (Some(_), Some(_)) => Err(invalid_body("video_id and comment_id exclude each other")),
         }
     }
 
@@ -52,14 +49,14 @@ impl LikeAction {
         match text(&self.action_type).as_str() {
             "1" | "like" => Ok(BehaviorType::Like),
             "2" | "unlike" => Ok(BehaviorType::Unlike),
-            found => Err(Problem::invalid_body(&format!(
+            found => Err(invalid_body(&format!(
                 "action_type must be \"1\" or \"like\", \"2\" or \"unlike\", got '{found:.40}'"
             ))),
         }
     }
 }
 
-/// A number, or text in digits, or nothing.
+/// The schema of an id: a number, or text in digits, or null.
 fn id_schema() -> Object {
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([
@@ -80,21 +77,21 @@ fn action_schema() -> Object {
         .build()
 }
 
-/// An id, if there is one.
+/// Reads an id; `None` if it is absent.
 fn id(name: &str, value: &Value) -> Result<Option<i64>, Problem> {
     let text = text(value);
     if ["", "0"].contains(&text.as_str()) {
         return Ok(None);
     }
     positive(&text).map(Some).ok_or_else(|| {
-        Problem::invalid_body(&format!(
+        invalid_body(&format!(
             "{name} must be a number from 1 to {}, got '{text:.40}'",
             i64::MAX
         ))
     })
 }
 
-/// A value as text: without its quotes, and nothing for null.
+/// A value as text, without quotes; empty for null.
 fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -123,7 +120,7 @@ pub(in crate::web) async fn like(
     Bytes(bytes): Bytes,
 ) -> Result<HttpResponse, Problem> {
     let action: LikeAction = read(&bytes)?;
-    let asked = LikeRequest {
+    let request = LikeRequest {
         user_id,
         resource: action.resource()?,
         behavior: action.behavior()?,
@@ -131,9 +128,9 @@ pub(in crate::web) async fn like(
     let caller = Caller::User(user_id).name().into_owned();
     let pipeline = Data::clone(&likes);
     key.answer(&likes, (caller, &bytes), 1, move |identity| async move {
-        let accepted = pipeline.accept(asked, identity).await?;
+        let accepted = pipeline.accept(request, identity).await?;
         Ok(KeyedResponse {
-            body: Envelope::of(AcceptedBody::of(asked, accepted)),
+            body: Envelope::of(AcceptedBody::of(request, accepted)),
             is_final: true,
         })
     })

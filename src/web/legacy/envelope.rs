@@ -1,4 +1,4 @@
-//! The envelope: `code` is 10000 if it went well, and else the HTTP status.
+//! The envelope of legacy responses: `code` is 10000 on success, and otherwise the HTTP status.
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -7,24 +7,24 @@ use actix_web::{HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::web::Problem;
+use crate::web::problem::Problem;
 
-/// The code of what went well.
-pub(in crate::web) const SUCCESS: u16 = 10_000;
+/// The code of a success.
+const SUCCESS: u16 = 10_000;
 
-/// An answer in its envelope.
+/// A response in its envelope.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::web) struct Envelope<T> {
-    /// 10000, or the HTTP status of what went wrong.
+    /// 10000, or the HTTP status of the problem.
     code: u16,
-    /// `success`, or what went wrong.
+    /// `success`, or the code of the problem and what failed.
     message: String,
-    /// The answer; null if it went wrong.
+    /// The response; null on failure.
     data: Option<T>,
 }
 
 impl<T> Envelope<T> {
-    /// An answer.
+    /// A successful response.
     pub(in crate::web) fn of(data: T) -> Self {
         Self {
             code: SUCCESS,
@@ -34,7 +34,7 @@ impl<T> Envelope<T> {
     }
 }
 
-/// Puts the problems of what it calls into envelopes, with the headers that they have.
+/// Puts the problems of the inner service into envelopes, and keeps their headers.
 pub(super) async fn enclose<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,

@@ -1,0 +1,157 @@
+//! The actors of a process: starts them in the order of the flow, and drains them.
+
+use std::sync::Arc;
+
+use actor_kit::{Mailbox, Registry, Starter};
+use tokio::sync::Notify;
+
+use super::connections::{Connections, admin};
+use crate::actors::{
+    BehaviorRecorder, CacheWriter, EventPublisher, HealthMonitor, IdempotencyKeeper, JobRunner,
+    NatsSubscriber, RESTARTS, RetryScheduler, SyncPublisher,
+};
+use crate::admin::Runner;
+use crate::config::Settings;
+use crate::health::DependenciesUnavailable;
+use crate::store::Reader;
+
+/// The actors and how to reach them, in the order of the flow.
+pub(super) struct Actors {
+    pub(super) publisher: Option<Mailbox<EventPublisher>>,
+    pub(super) subscriber: Option<Mailbox<NatsSubscriber>>,
+    pub(super) recorder: Mailbox<BehaviorRecorder>,
+    pub(super) keeper: Option<Mailbox<IdempotencyKeeper>>,
+    pub(super) sync_publisher: Mailbox<SyncPublisher>,
+    pub(super) cache_writer: Mailbox<CacheWriter>,
+    pub(super) reader: Reader,
+    pub(super) retry_scheduler: Option<Mailbox<RetryScheduler>>,
+    /// Kept, for an actor that nobody can reach stops.
+    pub(super) _health_monitor: Mailbox<HealthMonitor>,
+    pub(super) gone: Arc<DependenciesUnavailable>,
+    pub(super) job_runner: Option<Mailbox<JobRunner>>,
+    pub(super) given_up: Arc<Notify>,
+}
+
+impl Actors {
+    pub(super) fn start(
+        settings: &Settings,
+        connections: &Connections,
+        registry: &Registry,
+    ) -> Self {
+        let starter = Starter {
+            registry: registry.clone(),
+            policy: RESTARTS,
+            capacity: settings.mailbox_capacity,
+            given_up: Arc::default(),
+        };
+        let store = || Arc::clone(&connections.store);
+        let broker = connections.broker.as_ref();
+        let reader = Reader::new(store(), settings.read_timeout);
+        let cache_writer = starter.start(|context| {
+            let cache = Arc::clone(&connections.cache);
+            CacheWriter::new(cache, reader.clone(), settings.cache, context)
+        });
+        let sync_publisher = starter.start(|context| {
+            let (cache_writer, broker) = (cache_writer.clone(), broker.cloned());
+            SyncPublisher::new(store(), cache_writer, broker, settings.sync, context)
+        });
+        let recorder = starter.start(|context| {
+            let sync_publisher = sync_publisher.clone();
+            BehaviorRecorder::new(store(), sync_publisher, settings.recorder, context)
+        });
+        let keeper = settings.role.is_api().then(|| {
+            starter.start(|context| IdempotencyKeeper::new(store(), settings.keeper, context))
+        });
+        let publisher = broker.filter(|_| settings.role.is_api()).map(|broker| {
+            starter.start(|context| {
+                EventPublisher::new(Arc::clone(broker), settings.publisher, context)
+            })
+        });
+        let subscriber = broker.filter(|_| settings.role.is_worker()).map(|broker| {
+            starter.start(|context| {
+                NatsSubscriber::new(
+                    Arc::clone(broker),
+                    recorder.clone(),
+                    cache_writer.clone(),
+                    store(),
+                    settings.subscriber,
+                    context,
+                )
+            })
+        });
+        let retry_scheduler = settings.role.is_worker().then(|| {
+            starter.start(|context| {
+                let sync_publisher = sync_publisher.clone();
+                let cache_writer = cache_writer.clone();
+                RetryScheduler::new(
+                    store(),
+                    sync_publisher,
+                    cache_writer,
+                    settings.retry,
+                    context,
+                )
+            })
+        });
+        let job_runner = settings.role.is_worker().then(|| {
+            starter.start(|context| {
+                let runner = Runner::new(admin(settings, connections, &cache_writer));
+                JobRunner::new(runner, settings.upkeep.clone(), context)
+            })
+        });
+        let gone = Arc::new(DependenciesUnavailable::default());
+        let health_monitor = starter.start(|context| {
+            HealthMonitor::new(
+                connections.probe(),
+                reader.clone(),
+                Arc::clone(&gone),
+                context,
+            )
+        });
+        Self {
+            publisher,
+            subscriber,
+            recorder,
+            keeper,
+            sync_publisher,
+            cache_writer,
+            reader,
+            retry_scheduler,
+            _health_monitor: health_monitor,
+            gone,
+            job_runner,
+            given_up: starter.given_up,
+        }
+    }
+
+    pub(super) async fn drain(&self) {
+        if let Some(job_runner) = &self.job_runner {
+            job_runner.stop().await;
+        }
+        if let Some(retry_scheduler) = &self.retry_scheduler {
+            // Its claims may wait for the database; the sync publisher drains what they have sent.
+            drop(retry_scheduler.stop());
+        }
+        if let Some(subscriber) = &self.subscriber {
+            subscriber.stop().await;
+        }
+        if let Some(publisher) = &self.publisher {
+            publisher.gauge().idle().await;
+        }
+        self.recorder.gauge().idle().await;
+        if let Some(keeper) = &self.keeper {
+            keeper.gauge().idle().await;
+        }
+        self.sync_publisher.gauge().idle().await;
+        self.cache_writer.gauge().idle().await;
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        let publishing = self.publisher.as_ref();
+        let keeping = self.keeper.as_ref();
+        publishing.map_or(0, |publisher| publisher.gauge().depth())
+            + keeping.map_or(0, |keeper| keeper.gauge().depth())
+            + self.recorder.gauge().depth()
+            + self.sync_publisher.gauge().depth()
+            + self.cache_writer.gauge().depth()
+    }
+}

@@ -1,0 +1,109 @@
+//! What the service opens before it starts: the database, the cache and the broker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actor_kit::Mailbox;
+use futures_util::future::LocalBoxFuture;
+
+use super::error::AppError;
+use crate::actors::CacheWriter;
+use crate::admin::{AdminService, Dependencies};
+use crate::cache::{Cache, MemoryCache, RedisCache};
+use crate::config::Settings;
+use crate::health::Probe;
+use crate::nats::{Broker, NatsError};
+use crate::store::{self, Gate, Store};
+
+/// How long the start waits for the database and its tables before it goes on without them.
+const STORE_WAIT: Duration = Duration::from_secs(3);
+
+/// What a start still waits for.
+pub(super) struct Starting {
+    /// Closed until the tables are up to date.
+    pub(super) gate: Arc<Gate>,
+    /// Brings them up to date; `None` once they are.
+    pub(super) migrating: Option<LocalBoxFuture<'static, Result<(), AppError>>>,
+}
+
+pub(super) async fn open_store(settings: &Settings) -> Result<(Arc<Store>, Starting), AppError> {
+    let url = settings.store.url_without_password();
+    let unusable = move |source| AppError::Store {
+        url: url.clone(),
+        source,
+    };
+    let gate = Arc::new(Gate::closed());
+    let store = store::open(&settings.store, &gate).map_err(&unusable)?;
+    let (options, closed) = (settings.store.clone(), Arc::clone(&gate));
+    let mut migrating: LocalBoxFuture<'static, Result<(), AppError>> = Box::pin(async move {
+        store::migrate_when_reachable(&options, &closed)
+            .await
+            .map_err(unusable)
+    });
+    let migrating = match tokio::time::timeout(STORE_WAIT, &mut migrating).await {
+        Ok(outcome) => {
+            outcome?;
+            None
+        }
+        Err(_) => Some(migrating),
+    };
+    Ok((store, Starting { gate, migrating }))
+}
+
+pub(super) fn open_cache(settings: &Settings) -> Result<Arc<dyn Cache>, AppError> {
+    Ok(match &settings.redis {
+        Some(options) => Arc::new(RedisCache::new(options)?),
+        None => Arc::new(MemoryCache::new(settings.cache_pairs)),
+    })
+}
+
+/// How long the start waits for NATS; without it, likes are recorded directly until it comes.
+const BROKER_WAIT: Duration = Duration::from_secs(3);
+
+pub(super) async fn open_broker(settings: &Settings) -> Result<Option<Arc<Broker>>, AppError> {
+    let Some(options) = settings.nats.clone() else {
+        return Ok(None);
+    };
+    let broker = Broker::connect(options).await?;
+    broker.wait_until_connected(BROKER_WAIT).await;
+    // The check logs what keeps the stream from being used; likes go to the database until it can be.
+    if let Err(error @ (NatsError::TooOld { .. } | NatsError::Unusable(_))) = broker.check().await {
+        return Err(error.into());
+    }
+    Ok(Some(Arc::new(broker)))
+}
+
+/// What the actors work with.
+pub(super) struct Connections {
+    pub(super) store: Arc<Store>,
+    pub(super) cache: Arc<dyn Cache>,
+    pub(super) broker: Option<Arc<Broker>>,
+}
+
+impl Connections {
+    pub(super) fn probe(&self) -> Probe {
+        Probe {
+            store: Arc::clone(&self.store),
+            cache: Arc::clone(&self.cache),
+            broker: self.broker.clone(),
+        }
+    }
+}
+
+/// Where operators come to.
+pub(super) fn admin(
+    settings: &Settings,
+    connections: &Connections,
+    cache_writer: &Mailbox<CacheWriter>,
+) -> AdminService {
+    AdminService {
+        dependencies: Dependencies {
+            store: Arc::clone(&connections.store),
+            cache: Some(Arc::clone(&connections.cache)),
+            broker: connections.broker.clone(),
+        },
+        cache_writer: Some(cache_writer.clone()),
+        prune: settings.upkeep.prune.clone(),
+        stream_max_age: settings.nats.as_ref().map(|nats| nats.max_age),
+    }
+}

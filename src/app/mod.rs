@@ -1,0 +1,218 @@
+//! The running service: opens its connections, starts the actors and the HTTP server, and stops them in order.
+
+mod actors;
+mod connections;
+mod error;
+mod server;
+mod startup;
+
+pub use error::AppError;
+
+use std::future::ready;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_server::{Server, ServerHandle};
+use actor_kit::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use self::actors::Actors;
+use self::connections::{Connections, admin, open_broker, open_cache, open_store};
+use self::server::http_server;
+use self::startup::{learn, settle_recent};
+use crate::config::Settings;
+use crate::domain::HybridClock;
+use crate::likes::{Likes, Lookups};
+use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
+use crate::web::auth::Auth;
+use crate::web::{self, Health};
+
+/// The running service.
+pub struct App {
+    server: Server,
+    handle: ServerHandle,
+    address: SocketAddr,
+    actors: Actors,
+    signals: Signals,
+    draining: Arc<AtomicBool>,
+    /// Notified when the database turns out to be unusable after the start.
+    unusable: Arc<Notify>,
+    drain_timeout: Duration,
+}
+
+impl App {
+    /// Brings the tables up to date, starts the actors and listens.
+    ///
+    /// Waits three seconds for the database, and goes on without it: then the tables are brought up to date
+    /// once it is there, and until then nothing uses it.
+    ///
+    /// # Errors
+    /// If the settings do not allow it, the database refuses the connection, or a migration fails.
+    pub async fn start(settings: Settings) -> Result<Self, AppError> {
+        settings.closed_by_default()?;
+        let auth = Arc::new(Auth::load(&settings.auth)?);
+        let signals = Signals::new().map_err(AppError::Signals)?;
+        let (store, starting) = open_store(&settings).await?;
+        let cache = open_cache(&settings)?;
+        let broker = open_broker(&settings).await?;
+        let registry = Registry::new(settings.stall_after, ActorEvents);
+        let connections = Connections {
+            store: Arc::clone(&store),
+            cache: Arc::clone(&cache),
+            broker: broker.clone(),
+        };
+        let clock = Arc::new(HybridClock::default());
+        if starting.migrating.is_none() {
+            learn(&clock, store.as_ref()).await;
+        }
+        let actors = Actors::start(&settings, &connections, &registry);
+        let unusable = Arc::new(Notify::new());
+        let settling = settings
+            .role
+            .is_worker()
+            .then(|| settle_recent(Arc::clone(&store), actors.cache_writer.clone()));
+        match starting.migrating {
+            None => settling.unwrap_or_else(|| Box::pin(ready(()))).await,
+            Some(migrating) => {
+                let unusable = Arc::clone(&unusable);
+                let (clock, store) = (Arc::clone(&clock), Arc::clone(&store));
+                actix::spawn(async move {
+                    match migrating.await {
+                        Ok(()) => {
+                            learn(&clock, store.as_ref()).await;
+                            settling.unwrap_or_else(|| Box::pin(ready(()))).await;
+                        }
+                        Err(error) => {
+                            StartFailed { error: &error }.emit();
+                            unusable.notify_one();
+                        }
+                    }
+                });
+            }
+        }
+        let likes = Likes {
+            clock,
+            in_flight: Arc::default(),
+            cache: Arc::clone(&cache),
+            reader: actors.reader.clone(),
+            lookups: Arc::new(Lookups::new(settings.mailbox_capacity, LOOKUP_WAIT)),
+            cache_writer: actors.cache_writer.clone(),
+            publisher: actors.publisher.clone(),
+            recorder: actors.recorder.clone(),
+            keeper: actors.keeper.clone(),
+            gone: Arc::clone(&actors.gone),
+        };
+        let draining = Arc::new(AtomicBool::new(false));
+        let health = Health {
+            probe: connections.probe(),
+            registry: registry.clone(),
+            draining: Arc::clone(&draining),
+            gate: starting.gate,
+            role: settings.role,
+        };
+        let admin = admin(&settings, &connections, &actors.cache_writer);
+        let context = web::Context::new(&settings, registry, health, auth);
+        let listen = |source| AppError::Listen {
+            address: settings.http_addr,
+            source,
+        };
+        let origins = settings.web.cors_origins.clone();
+        let listener = TcpListener::bind(settings.http_addr).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let role = settings.role;
+        let server = http_server(listener, context, likes, admin, role, origins).map_err(listen)?;
+        ServiceStarted {
+            address: &address.to_string(),
+            database: store.kind(),
+            cache: cache.kind(),
+            broker: if broker.is_some() { "NATS" } else { "none" },
+            role: role.as_str(),
+        }
+        .emit();
+        Ok(Self {
+            handle: server.handle(),
+            server,
+            address,
+            actors,
+            signals,
+            draining,
+            unusable,
+            drain_timeout: settings.drain_timeout,
+        })
+    }
+
+    /// Where it listens: the port that was given out if the settings asked for any.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until a signal or a part given up ends it, then stops in order: no new requests, no new
+    /// claims, and then each actor finishes its work before the next one in the flow. Answers the exit code of
+    /// the process, which is to end at once: other threads may still be in the middle of a call.
+    pub async fn run_until_signal(self) -> u8 {
+        let Self {
+            server,
+            handle,
+            actors,
+            mut signals,
+            draining,
+            unusable,
+            drain_timeout,
+            ..
+        } = self;
+        let serving = actix::spawn(server);
+        let (reason, code) = tokio::select! {
+            reason = signals.next() => (reason, 0),
+            () = actors.given_up.notified() => ("an actor was given up", 1),
+            () = unusable.notified() => ("the database cannot be used", 1),
+        };
+        ShutdownStarted { reason }.emit();
+        let started = Instant::now();
+        draining.store(true, Ordering::Relaxed);
+        let drained = async {
+            handle.stop(true).await;
+            actors.drain().await;
+        };
+        // A second signal, or too long a drain, ends it at once: the ledger keeps what is left.
+        tokio::select! {
+            _ = tokio::time::timeout(drain_timeout, drained) => {}
+            _ = signals.next() => {}
+        }
+        serving.abort();
+        ShutdownEnded {
+            took: started.elapsed(),
+            left: actors.depth(),
+        }
+        .emit();
+        code
+    }
+}
+
+/// How long a read waits for room among the others; one that gets none is told that the service is overloaded.
+const LOOKUP_WAIT: Duration = Duration::from_secs(5);
+
+/// The signals that end the service.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "interrupted",
+            _ = self.terminate.recv() => "terminated",
+        }
+    }
+}

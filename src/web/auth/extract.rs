@@ -1,0 +1,97 @@
+//! Extractors of the caller, and of the user for whom it acts. Each refuses callers without the right.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+
+use super::caller::{Caller, Right};
+use super::policy::Auth;
+use crate::domain::UserId;
+use crate::web::app_data::shared;
+use crate::web::headers::positive;
+use crate::web::problem::{Code, Problem};
+
+/// The caller of a request: as a middleware has identified it, or else from the request's token.
+pub(in crate::web) fn caller(request: &HttpRequest) -> Result<Caller, Problem> {
+    if let Some(caller) = request.extensions().get::<Caller>() {
+        return Ok(caller.clone());
+    }
+    shared::<Auth>(request)?.identify(request)
+}
+
+macro_rules! extractor {
+    ($(#[$doc:meta])* $name:ident $inner:tt: |$request:ident| $extract:block) => {
+        $(#[$doc])*
+        pub(in crate::web) struct $name $inner;
+
+        impl $name {
+            fn extract($request: &HttpRequest) -> Result<Self, Problem> $extract
+        }
+
+        impl FromRequest for $name {
+            type Error = Problem;
+            type Future = Ready<Result<Self, Problem>>;
+
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                ready(Self::extract(request))
+            }
+        }
+    };
+}
+
+extractor! {
+    /// The user for whom the caller acts: the one who has signed in, or the one in `X-User-Id`. The method of
+    /// the request decides whether the caller needs the right to read or to write.
+    User(pub(in crate::web) UserId): |request| {
+        user(request, Right::of(request.method())).map(Self)
+    }
+}
+
+extractor! {
+    /// As [`User`], for requests that read with any method.
+    Reader(pub(in crate::web) UserId): |request| {
+        user(request, Right::Read).map(Self)
+    }
+}
+
+extractor! {
+    /// A caller allowed to read public data.
+    PublicReader(()): |request| {
+        shared::<Auth>(request)?.authorize_public_read(&caller(request)?)?;
+        Ok(Self(()))
+    }
+}
+
+extractor! {
+    /// A caller allowed to report behaviors of any user.
+    AnyUser(pub(in crate::web) Caller): |request| {
+        let caller = caller(request)?;
+        shared::<Auth>(request)?.authorize_any_user(&caller)?;
+        Ok(Self(caller))
+    }
+}
+
+extractor! {
+    /// The user in the path, `me` or an id, whose data the caller may read.
+    Owner(pub(in crate::web) UserId): |request| {
+        let text = request.match_info().query("id");
+        if text == "me" {
+            return user(request, Right::Read).map(Self);
+        }
+        let user_id = positive(text).ok_or_else(|| {
+            let most = i64::MAX;
+            let detail = format!(
+                "the user in the path must be 'me' or a number from 1 to {most}, got '{text:.40}'"
+            );
+            Problem::new(Code::InvalidUserId, detail)
+        })?;
+        let auth = shared::<Auth>(request)?;
+        auth.authorize_owner(&caller(request)?, request.headers(), user_id)?;
+        Ok(Self(user_id))
+    }
+}
+
+fn user(request: &HttpRequest, right: Right) -> Result<UserId, Problem> {
+    shared::<Auth>(request)?.user(&caller(request)?, request.headers(), right)
+}

@@ -1,0 +1,75 @@
+//! What the routes share besides [`Likes`](crate::likes::Likes): made once from the settings, and registered
+//! in the application of each HTTP worker.
+
+use std::sync::Arc;
+
+use actix_web::web::{Data, ServiceConfig};
+use actor_kit::Registry;
+
+use super::admin::FaultInjection;
+use super::auth::Auth;
+use super::bounds::RequestTimeout;
+use super::guard::Guard;
+use super::health::Health;
+use super::limits::Limits;
+use super::openapi::{self, About, Document};
+use crate::config::{Settings, WebOptions};
+
+/// What the routes share.
+#[derive(Clone)]
+pub struct Context {
+    /// How the actors are doing.
+    registry: Data<Registry>,
+    /// Reports whether the service is ready.
+    health: Data<Health>,
+    /// Identifies callers.
+    auth: Data<Auth>,
+    /// Refuses requests of foreign pages.
+    guard: Data<Guard>,
+    /// Counts requests.
+    pub limits: Data<Limits>,
+    request_timeout: Data<RequestTimeout>,
+    fault_injection: Data<FaultInjection>,
+    document: Data<Document>,
+}
+
+impl Context {
+    /// The context of a service with these settings.
+    #[must_use]
+    pub fn new(settings: &Settings, registry: Registry, health: Health, auth: Arc<Auth>) -> Self {
+        let WebOptions {
+            hosts,
+            cors_origins,
+            limits,
+            request_timeout,
+        } = &settings.web;
+        let document = openapi::bytes(About {
+            role: settings.role,
+            sign_in: auth.is_required(),
+            admin_is_open: auth.admin_is_open(),
+        });
+        Self {
+            registry: Data::new(registry),
+            health: Data::new(health),
+            guard: Data::new(Guard::new(hosts, cors_origins, auth.is_required())),
+            auth: Data::from(auth),
+            limits: Data::new(Limits::new(limits)),
+            request_timeout: Data::new(RequestTimeout(*request_timeout)),
+            fault_injection: Data::new(FaultInjection(settings.fault_injection)),
+            document: Data::new(Document(document)),
+        }
+    }
+
+    /// Registers it for extractors and middleware.
+    pub fn register(&self, config: &mut ServiceConfig) {
+        config
+            .app_data(self.registry.clone())
+            .app_data(self.health.clone())
+            .app_data(self.auth.clone())
+            .app_data(self.guard.clone())
+            .app_data(self.limits.clone())
+            .app_data(self.request_timeout.clone())
+            .app_data(self.fault_injection.clone())
+            .app_data(self.document.clone());
+    }
+}

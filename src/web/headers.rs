@@ -1,0 +1,91 @@
+//! What request headers and paths hold: a user's id, a positive number, printable text. Extractors, sign-in
+//! and rate limits read them here.
+
+use actix_web::http::header::HeaderMap;
+
+use super::problem::{Code, Problem};
+use crate::domain::UserId;
+
+/// The header that names the user.
+pub(super) const USER: &str = "X-User-Id";
+
+/// The user in the header `X-User-Id`.
+pub(super) fn named_user(headers: &HeaderMap) -> Result<UserId, Problem> {
+    let mut values = headers.get_all(USER);
+    let invalid = |found: &str| {
+        let most = i64::MAX;
+        let detail =
+            format!("the header {USER} must be one number from 1 to {most}, got '{found:.40}'");
+        Problem::new(Code::InvalidUserId, detail)
+    };
+    match (values.next(), values.next()) {
+        (None, _) => Err(Problem::new(
+            Code::MissingUser,
+            "the header X-User-Id must name the user",
+        )),
+        (Some(value), None) => value
+            .to_str()
+            .ok()
+            .and_then(positive)
+            .ok_or_else(|| invalid(&String::from_utf8_lossy(value.as_bytes()))),
+        (Some(_), Some(_)) => Err(invalid("more than one")),
+    }
+}
+
+/// Whether the header `X-User-Id` is absent or names this user.
+pub(super) fn names_only(headers: &HeaderMap, user_id: UserId) -> bool {
+    let mut values = headers.get_all(USER);
+    values.all(|value| value.to_str().ok().and_then(positive) == Some(user_id))
+}
+
+/// The text of a header that is absent, or present once with 1 to `longest` printable ASCII characters; an
+/// error if it is anything else.
+pub(super) fn printable<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+    longest: usize,
+) -> Result<Option<&'a str>, ()> {
+    let mut values = headers.get_all(name);
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let text = value.to_str().map_err(|_| ())?;
+            // `to_str` accepts tabs too.
+            let fits = (1..=longest).contains(&text.len()) && !text.contains('\t');
+            fits.then_some(Some(text)).ok_or(())
+        }
+        (Some(_), Some(_)) => Err(()),
+    }
+}
+
+/// A positive number in decimal digits, without a sign.
+pub(super) fn positive(text: &str) -> Option<i64> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok().filter(|number| *number > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_positive_decimal_numbers() {
+        assert_eq!(positive("7"), Some(7));
+        assert_eq!(positive("9223372036854775807"), Some(i64::MAX));
+        for bad in [
+            "",
+            "0",
+            "-1",
+            "+1",
+            "1.0",
+            " 1",
+            "seven",
+            "9223372036854775808",
+            "٧",
+        ] {
+            assert_eq!(positive(bad), None, "{bad}");
+        }
+    }
+}
