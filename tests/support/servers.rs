@@ -42,6 +42,10 @@ pub struct Server {
     process: Option<Child>,
 }
 
+/// Storage for the largest stream that a test asks for, whatever is free on this disk: by default, NATS offers three
+/// quarters of that.
+const ROOM: &str = "jetstream { max_file_store: 64GB }\n";
+
 impl Server {
     /// Starts a server on empty data, and waits until it answers.
     #[track_caller]
@@ -61,6 +65,9 @@ impl Server {
             folder,
             process: None,
         };
+        if kind == Kind::Nats {
+            server.configure(ROOM);
+        }
         server.run();
         server
     }
