@@ -10,7 +10,6 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod domain;
-pub mod health;
 pub mod likes;
 pub mod messages;
 pub mod nats;

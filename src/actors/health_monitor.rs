@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use actor_kit::{Actor, Context, Schedule};
 
+use crate::actors::probe::{DependenciesUnavailable, DependencyState, Probe};
 use crate::domain::ClockWatch;
-use crate::health::{DependenciesUnavailable, DependencyState, Probe};
 use crate::store::Reader;
 use crate::telemetry::{ClockMeasured, Dependency};
 

@@ -1,6 +1,6 @@
 //! The actors, one file each, in the order of the flow. An actor's file holds its messages' handling, its effects
 //! and its failures; the crate `actor-kit` supplies mailbox, batches, schedule and supervisor on actix. Started by
-//! `app.rs`, and called through their mailboxes by `likes/` and `admin/`.
+//! `app/`, and called through their mailboxes by `likes/` and `admin/`.
 
 pub mod behavior_recorder;
 pub mod cache_writer;
@@ -9,6 +9,7 @@ pub mod health_monitor;
 pub mod idempotency_keeper;
 pub mod job_runner;
 pub mod nats_subscriber;
+pub mod probe;
 pub mod retry_scheduler;
 pub mod sync_publisher;
 

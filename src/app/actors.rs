@@ -6,13 +6,13 @@ use actor_kit::{Mailbox, Registry, Starter};
 use tokio::sync::Notify;
 
 use super::connections::{Connections, admin};
+use crate::actors::probe::DependenciesUnavailable;
 use crate::actors::{
     BehaviorRecorder, CacheWriter, EventPublisher, HealthMonitor, IdempotencyKeeper, JobRunner,
     NatsSubscriber, RESTARTS, RetryScheduler, SyncPublisher,
 };
 use crate::admin::Runner;
 use crate::config::Settings;
-use crate::health::DependenciesUnavailable;
 use crate::store::Reader;
 
 /// The actors and how to reach them, in the order of the flow.

@@ -8,10 +8,10 @@ use futures_util::future::LocalBoxFuture;
 
 use super::error::AppError;
 use crate::actors::CacheWriter;
+use crate::actors::probe::Probe;
 use crate::admin::{AdminService, Dependencies};
 use crate::cache::{Cache, MemoryCache, RedisCache};
 use crate::config::Settings;
-use crate::health::Probe;
 use crate::nats::{Broker, NatsError};
 use crate::store::{self, Gate, Store};
 

@@ -1,5 +1,5 @@
 //! Typed settings: built-in defaults < `likewise.toml` < environment < flags. `settings.rs` declares each setting
-//! once; one file for each concern completes its options from them. `app.rs` and the command line load [`Settings`]
+//! once; one file for each concern completes its options from them. `app/` and the command line load [`Settings`]
 //! and hand each room its own options.
 
 mod actors;

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use actor_kit::Mailbox;
 
+use crate::actors::probe::DependenciesUnavailable;
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher, IdempotencyKeeper};
 use crate::cache::Cache;
 use crate::domain::{HybridClock, InFlight, Version};
-use crate::health::DependenciesUnavailable;
 use crate::store::Reader;
 
 pub use accept::{Accepted, LikeRequest, NotAccepted};

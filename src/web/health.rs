@@ -12,8 +12,8 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::auth::{Auth, caller};
 use super::problem::Problem;
+use crate::actors::probe::{DependencyReport, DependencyReports, Probe, can_accept};
 use crate::config::Role;
-use crate::health::{DependencyReport, DependencyReports, Probe, can_accept};
 use crate::store::{Gate, Waiting};
 use crate::telemetry::{self, Failing};
 

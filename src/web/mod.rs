@@ -1,5 +1,5 @@
 //! The HTTP API. Handlers are thin: they read a request, call [`Likes`](crate::likes::Likes) or
-//! [`AdminService`](crate::admin::AdminService), and write the response. `app.rs` builds the server from what is
+//! [`AdminService`](crate::admin::AdminService), and write the response. `app/` builds the server from what is
 //! exported here.
 //!
 //! `likes/`, `legacy/`, `admin/`, `health.rs` and `openapi/` have the handlers, one file for each path or two, and

@@ -2,7 +2,7 @@
 //! the first request head of a connection and the pauses between requests; the head of a later request, a chunked
 //! body that no handler reads and a response that the client does not take may last forever. Without this file two
 //! tests of tests/web/bounds.rs fail: `slow_client_is_disconnected_and_stores_nothing` and
-//! `client_that_takes_no_answer_is_disconnected`. Called by `app.rs`.
+//! `client_that_takes_no_answer_is_disconnected`. Called by `app/`.
 
 use std::cell::Cell;
 use std::io;

@@ -23,15 +23,15 @@ pub(super) enum EventsCommand {
     Summary(ledger::SummaryArgs),
     /// List ledger rows, newest first
     Search(Box<ledger::SearchArgs>),
-    /// Show what happened to one event: where is my like?
+    /// Show the timeline of one event
     Show(ledger::ShowArgs),
-    /// Try an event again, or everything that a filter matches
+    /// Retry an event, or all events that a filter matches
     Retry(Box<jobs::RetryArgs>),
-    /// Close an event as dead, or everything that a filter matches
+    /// Close an event as dead, or all events that a filter matches
     Discard(Box<jobs::DiscardArgs>),
-    /// Look at jobs, or end one
+    /// List jobs, or cancel one
     Jobs(jobs::JobsArgs),
-    /// Look at the messages that are no events, publish one after mending, or discard it
+    /// List messages in quarantine, and republish or discard one
     Quarantine(quarantine::QuarantineArgs),
 }
 

@@ -25,7 +25,7 @@ struct ListArgs {
     /// The most messages to list
     #[arg(long, value_name = "MESSAGES", default_value_t = 20)]
     limit: usize,
-    /// Leave out what was published again or discarded
+    /// Leave out republished and discarded messages
     #[arg(long)]
     open: bool,
     /// Print a JSON array instead, with the payloads in full
@@ -42,15 +42,15 @@ enum QuarantineCommand {
         /// The message's id
         id: Uuid,
     },
-    /// Publish a message as the event that it is by now, or that a file makes of it
+    /// Publish a message again as an event, with the body from a file if one is given
     Republish {
         /// The message's id
         id: Uuid,
-        /// A file with the mended body, a JSON object
+        /// A file with the repaired body, a JSON object
         #[arg(long, value_name = "FILE")]
         payload: Option<PathBuf>,
     },
-    /// Note that nothing will come of a message; it is kept for the record
+    /// Discard a message; the database keeps it for the record
     Discard {
         /// The message's id
         id: Uuid,

@@ -1,4 +1,4 @@
-//! `/admin/jobs`: work on many rows, and `/admin/audit`: what the last audit found.
+//! `/admin/jobs`: creates, lists and cancels jobs. `/admin/audit`: the results of audits.
 
 use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpRequest, HttpResponse};
@@ -13,10 +13,10 @@ use crate::web::cursor;
 use crate::web::extract::{Body, query};
 use crate::web::problem::Problem;
 
-/// Asks for work on many rows, or counts what it would take.
+/// Creates a job, or counts the rows that it would take.
 ///
-/// `retry` and `discard` take a filter with at least one condition. A worker runs the job; look at it
-/// under its id.
+/// `retry` and `discard` take a filter with at least one condition. A worker runs the job; `GET` its path for its
+/// progress.
 #[utoipa::path(
     post,
     path = "/admin/jobs",
@@ -56,7 +56,7 @@ pub(super) async fn create(
 pub(super) struct Which {
     /// Only jobs of this kind.
     kind: Option<JobKind>,
-    /// How many at the most.
+    /// The most jobs.
     #[param(minimum = 1, maximum = 500, default = 20)]
     limit: Option<usize>,
 }
@@ -86,7 +86,7 @@ pub(super) async fn list(
     Ok(Json(Jobs { jobs }))
 }
 
-/// How far a job has come.
+/// A job and its progress.
 #[utoipa::path(
     get,
     path = "/admin/jobs/{id}",
@@ -102,7 +102,7 @@ pub(super) async fn show(
     Ok(Json(admin.job(&id).await?))
 }
 
-/// Ends a job. What it has done stays done.
+/// Cancels a job. Its changes so far stay.
 #[utoipa::path(
     post,
     path = "/admin/jobs/{id}/cancel",
@@ -119,16 +119,16 @@ pub(super) async fn cancel(
     Ok(Json(admin.cancel_job(&id).await?))
 }
 
-/// What audits have found.
+/// The results of audits.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Audits {
-    /// The last audit that has come to its end; its `result` says what it found.
+    /// The last completed audit; its findings are in `result`.
     last: Option<Job>,
-    /// The audit that is under way.
+    /// The running audit.
     current: Option<Job>,
 }
 
-/// What the last audit found, and how far the one under way has come.
+/// The findings of the last audit, and the progress of the running one.
 #[utoipa::path(
     get,
     path = "/admin/audit",

@@ -1,4 +1,4 @@
-//! `/admin/ledger`: how far the events have come, and what can be done about them.
+//! `/admin/ledger`: the ledger's health, search, an event's timeline, retry and discard.
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path};
@@ -57,8 +57,8 @@ pub(super) struct Search {
 #[schema(as = LedgerPage)]
 pub(super) struct Found {
     events: Vec<LedgerEntry>,
-    /// Where the next page begins; absent after the last. A page may have fewer rows than asked for, or none,
-    /// and a next one all the same: where no index leads to the rows, one request looks at 10,000 of them.
+    /// The cursor of the next page; absent on the last page. A page with fewer rows than requested, or none, may
+    /// have a next page: where no index finds the rows, one request reads 10,000 of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
@@ -103,7 +103,7 @@ pub(super) async fn search(
     }))
 }
 
-/// Where is my like? What happened to an event, step by step.
+/// The timeline of an event, step by step.
 #[utoipa::path(
     get,
     path = "/admin/ledger/events/{event_id}",
@@ -119,7 +119,7 @@ pub(super) async fn timeline(
     Ok(Json(admin.timeline(event_id(&id)?).await?))
 }
 
-/// Has a failed or dead event tried again at once, with all its attempts before it.
+/// Retries a failed or dead event at once, with all its attempts.
 #[utoipa::path(
     post,
     path = "/admin/ledger/events/{event_id}/retry",
@@ -136,7 +136,7 @@ pub(super) async fn retry(
     Ok(Json(admin.retry(event_id(&id)?, &operator.0).await?))
 }
 
-/// Why something is discarded.
+/// The reason for a discard.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reason {

@@ -1,4 +1,4 @@
-//! `/admin/quarantine`: messages that are no events.
+//! `/admin/quarantine`: lists, republishes and discards messages that could not be decoded.
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path};
@@ -16,7 +16,7 @@ use crate::web::problem::{Code, Problem};
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
-    /// Only messages that are resolved, or that are not.
+    /// Only resolved messages, or only unresolved ones.
     resolved: Option<bool>,
     /// How many at the most.
     #[param(minimum = 1, maximum = 100, default = 20)]
@@ -30,12 +30,12 @@ pub(super) struct Which {
 #[schema(as = QuarantinePage)]
 pub(super) struct Messages {
     messages: Vec<QuarantinedMessage>,
-    /// Where the next page begins; absent after the last.
+    /// The cursor of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
 
-/// Messages that are no events, newest first, page by page.
+/// Messages that could not be decoded, newest first, page by page.
 #[utoipa::path(
     get,
     path = "/admin/quarantine",
@@ -91,22 +91,22 @@ pub(super) async fn show(
     Ok(Json(admin.quarantined(message_id(&id)?).await?))
 }
 
-/// A message put right.
+/// A repaired message.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mended {
-    /// The event to publish in its place; the message as it is if absent.
+    /// The event to publish in its place; the original message if absent.
     payload: Option<serde_json::Value>,
 }
 
-/// What a message was published as.
+/// The event that a message was published as.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Republished {
     /// The event's id.
     event_id: Uuid,
 }
 
-/// Publishes a message as the event that it is by now, or that the body makes of it.
+/// Publishes a message again as an event, with the payload of the body if it is given.
 #[utoipa::path(
     post,
     path = "/admin/quarantine/{id}/republish",
@@ -135,7 +135,7 @@ pub(super) async fn republish(
     Ok(Json(Republished { event_id }))
 }
 
-/// Notes that nothing will come of a message. It is kept for the record.
+/// Discards a message. The database keeps it for the record.
 #[utoipa::path(
     post,
     path = "/admin/quarantine/{id}/discard",
