@@ -7,8 +7,8 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::runner::{JobExit, Runner};
-use super::{AdminError, AuditState, Progress, PruneState};
+use super::pace::Pace;
+use super::{AdminError, AdminService, AuditState, Progress, PruneState};
 use crate::domain::{FailureKind, JobState};
 use crate::store::{Job, JobReport, StoreError};
 use crate::telemetry::{Dependency, DependencyFailed};
@@ -37,6 +37,17 @@ pub(super) struct JobPosition {
     pub(super) rebuilt: Option<(i64, i64)>,
     /// The position of pruning.
     pub(super) prune: Option<PruneState>,
+}
+
+/// How the run of a job ended, for its runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobExit {
+    /// The job is completed or failed.
+    Finished,
+    /// An operator cancelled the job, or another worker claimed it.
+    Lost,
+    /// The runner was told to stop; the next worker resumes the job.
+    Stopped,
 }
 
 /// Why a job does not go on here.
@@ -75,7 +86,8 @@ pub(super) trait Steps {
 
 /// A job that this worker has claimed.
 pub(super) struct HeldJob<'a> {
-    pub(super) runner: &'a Runner,
+    pub(super) admin: &'a AdminService,
+    pub(super) pace: &'a Pace,
     pub(super) job: &'a Job,
     pub(super) position: JobPosition,
     pub(super) changed: i64,
@@ -86,13 +98,15 @@ pub(super) struct HeldJob<'a> {
 impl<'a> HeldJob<'a> {
     /// Resumes the job at its position; at its beginning if that cannot be read.
     pub(super) fn new(
-        runner: &'a Runner,
+        admin: &'a AdminService,
+        pace: &'a Pace,
         job: &'a Job,
         observe: &'a mut dyn FnMut(Progress),
     ) -> Self {
         let position = job.position.as_deref().unwrap_or_default();
         Self {
-            runner,
+            admin,
+            pace,
             job,
             position: serde_json::from_str(position).unwrap_or_default(),
             changed: job.changed,
@@ -123,8 +137,8 @@ impl<'a> HeldJob<'a> {
                     self.show(progress);
                     self.changed = work.changed().unwrap_or(self.changed);
                     self.position.tries = 0;
-                    if !self.runner.hurried {
-                        self.runner.rest(started.elapsed().mul_f64(REST)).await;
+                    if !self.pace.is_hurried {
+                        self.pace.rest(started.elapsed().mul_f64(REST)).await;
                     }
                     self.report(None).await?;
                 }
@@ -186,8 +200,8 @@ impl<'a> HeldJob<'a> {
         .emit();
         // The database is away if it does not accept this report either: the next worker resumes.
         self.report(Some(message)).await?;
-        self.runner.rest(PAUSE * 2_u32.pow(tries - 1)).await;
-        if self.runner.is_stopped() {
+        self.pace.rest(PAUSE * 2_u32.pow(tries - 1)).await;
+        if self.pace.is_stopped() {
             self.report(None).await?;
         }
         Ok(())
@@ -196,8 +210,8 @@ impl<'a> HeldJob<'a> {
     /// Writes down where the job is, which renews the lease; or ends the lease if the runner is stopped.
     async fn report(&self, error_message: Option<String>) -> Result<(), Interrupted> {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let stopped = self.runner.is_stopped();
-        let now = self.runner.admin.store().now();
+        let stopped = self.pace.is_stopped();
+        let now = self.admin.store().now();
         let report = JobReport {
             total: Some(number(self.progress.total)),
             done: number(self.progress.done),
@@ -234,7 +248,7 @@ impl<'a> HeldJob<'a> {
 
     /// Writes a report, unless the job is lost.
     pub(super) async fn write(&self, report: &JobReport) -> Result<(), Interrupted> {
-        let store = self.runner.admin.store();
+        let store = self.admin.store();
         match store.report_job(self.job, report, store.now()).await? {
             true => Ok(()),
             false => Err(Interrupted::Exit(JobExit::Lost)),

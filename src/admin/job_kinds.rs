@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
 
-use super::held_job::{HeldJob, Interrupted, JobPosition, Steps};
+use super::held_job::{HeldJob, Interrupted, JobExit, JobPosition, Steps};
 use super::jobs::Spec;
-use super::runner::JobExit;
 use super::{
     AdminError, Audit, AuditOptions, CacheRebuild, Progress, Prune, RebuildTarget, read_models,
 };
@@ -89,7 +88,7 @@ impl HeldJob<'_> {
                 self.prune(PruneOptions {
                     ledger_after: ledger_after.map(Duration::from_secs),
                     behaviors_after: behaviors_after.map(Duration::from_secs),
-                    archive: self.runner.admin.prune.archive.clone(),
+                    archive: self.admin.prune.archive.clone(),
                 })
                 .await
             }
@@ -102,7 +101,7 @@ impl HeldJob<'_> {
         per_second: u32,
         reason: Option<String>,
     ) -> Result<(), Interrupted> {
-        let (job, admin) = (self.job, &self.runner.admin);
+        let (job, admin) = (self.job, self.admin);
         let store = admin.store();
         let action = match reason {
             Some(reason) if job.kind == JobKind::Discard => InterventionKind::Discard(reason),
@@ -144,7 +143,7 @@ impl HeldJob<'_> {
             if step.finished {
                 return Ok(());
             }
-            if self.runner.is_stopped() {
+            if self.pace.is_stopped() {
                 return Err(Interrupted::Exit(JobExit::Stopped));
             }
             let share = Duration::from_secs_f64(step.passed as f64 / f64::from(per_second));
@@ -154,7 +153,7 @@ impl HeldJob<'_> {
 
     async fn audit(&mut self, repair: bool) -> Result<(), Interrupted> {
         let options = AuditOptions::new(repair);
-        let dependencies = &self.runner.admin.dependencies;
+        let dependencies = &self.admin.dependencies;
         let from = self.position.audit.clone();
         let mut audit = self
             .begin(|| Audit::begin(dependencies.clone(), options, from.clone()))
@@ -177,7 +176,7 @@ impl HeldJob<'_> {
     }
 
     async fn rebuild(&mut self, what: RebuildTarget) -> Result<(), Interrupted> {
-        let dependencies = &self.runner.admin.dependencies;
+        let dependencies = &self.admin.dependencies;
         if what != RebuildTarget::Cache && self.position.rebuilt.is_none() {
             let from = self.position.audit.clone();
             let mut rebuild = self
@@ -203,7 +202,7 @@ impl HeldJob<'_> {
     }
 
     async fn prune(&mut self, options: PruneOptions) -> Result<(), Interrupted> {
-        let admin = &self.runner.admin;
+        let admin = self.admin;
         admin.check_behaviors_age(options.behaviors_after)?;
         let from = self.position.prune;
         let mut prune = Prune::begin(admin.dependencies.clone(), options, from);

@@ -7,6 +7,7 @@ mod held_job;
 mod job_kinds;
 mod jobs;
 mod ledger;
+mod pace;
 mod prune;
 mod quarantine;
 mod rebuild;
@@ -21,12 +22,13 @@ use actor_kit::Mailbox;
 use chrono::{DateTime, Utc};
 
 pub use audit::{Audit, AuditOptions, AuditState};
+pub use held_job::JobExit;
 pub use jobs::{Counted, JobAnswer, JobRequest, RebuildTarget};
 pub use prune::{Prune, PruneState};
 pub use quarantine::QuarantinedMessage;
 pub use rebuild::{CacheRebuild, read_models};
 pub use report::{AuditReport, Example, Tally};
-pub use runner::{JobExit, Runner};
+pub use runner::Runner;
 pub use timeline::{Moment, ReadModel, Shows, Timeline};
 
 use crate::actors::cache_writer::CacheWriter;

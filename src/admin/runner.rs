@@ -1,38 +1,24 @@
 //! Runs jobs, one at a time, each under a lease: another worker resumes the job of a worker that died.
 //! Called by the job runner (an actor) and by `likewise events retry` and `discard`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use serde_json::json;
 
-use super::held_job::{HeldJob, Interrupted, LEASE};
+use super::held_job::{HeldJob, Interrupted, JobExit, LEASE};
 use super::jobs::Spec;
+use super::pace::Pace;
 use super::{AdminError, AdminService, Progress};
 use crate::config::{PruneOptions, UpkeepOptions};
 use crate::domain::{FailureKind, JobKind, JobState};
 use crate::store::JobReport;
 use crate::telemetry::JobEnded;
 
-/// How the run of a job ended, for its runner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobExit {
-    /// The job is completed or failed.
-    Finished,
-    /// An operator cancelled the job, or another worker claimed it.
-    Lost,
-    /// The runner was told to stop; the next worker resumes the job.
-    Stopped,
-}
-
 /// Runs jobs.
 pub struct Runner {
-    pub(super) admin: AdminService,
-    /// Whether it runs at full speed, without leaving time for likes.
-    pub(super) hurried: bool,
-    stopped: AtomicBool,
+    admin: AdminService,
+    pace: Pace,
     current: Mutex<Option<String>>,
 }
 
@@ -42,28 +28,24 @@ impl Runner {
     pub const fn new(admin: AdminService) -> Self {
         Self {
             admin,
-            stopped: AtomicBool::new(false),
+            pace: Pace::new(false),
             current: Mutex::new(None),
-            hurried: false,
         }
     }
 
     /// A runner of a command line, which runs at full speed.
     #[must_use]
-    pub fn hurried(admin: AdminService) -> Self {
+    pub const fn hurried(admin: AdminService) -> Self {
         Self {
-            hurried: true,
-            ..Self::new(admin)
+            admin,
+            pace: Pace::new(true),
+            current: Mutex::new(None),
         }
     }
 
     /// Stops the runner after its current step.
     pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
+        self.pace.stop();
     }
 
     /// Returns the id of the job that runs now.
@@ -121,7 +103,7 @@ impl Runner {
             return Ok(None);
         };
         *self.lock_current() = Some(job.id.clone());
-        let mut held = HeldJob::new(self, &job, observe);
+        let mut held = HeldJob::new(&self.admin, &self.pace, &job, observe);
         let ran = held.run().await;
         let ran = match ran {
             Err(Interrupted::Failed(error)) if !is_retried(&error) => {
@@ -155,18 +137,6 @@ impl Runner {
             .emit();
         }
         Ok(Some(JobExit::Finished))
-    }
-
-    /// Rests, until it is stopped.
-    pub(super) async fn rest(&self, time: Duration) {
-        let until = Instant::now() + time;
-        while !self.is_stopped() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            tokio::time::sleep(left.min(Duration::from_millis(200))).await;
-        }
     }
 }
 
