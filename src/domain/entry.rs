@@ -11,9 +11,9 @@ use foldhash::fast::RandomState;
 
 use super::behavior::UserId;
 use super::entry_view::{EntryView, PairView};
-use super::fold::VersionedState;
 use super::like_count::LikeCount;
 use super::version::Version;
+use super::versioned_state::VersionedState;
 
 /// The cached state of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

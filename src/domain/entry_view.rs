@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::behavior::UserId;
-use super::fold::VersionedState;
 use super::like_count::LikeCount;
+use super::versioned_state::VersionedState;
 
 /// An entry's state of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,9 @@
 //! The fold of events into states and count changes: the newest event of each pair wins. The sync transaction calls it.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::behavior::{Action, Resource, UserId};
-use super::version::Version;
+use super::behavior::{Resource, UserId};
+use super::versioned_state::VersionedState;
 
 /// A user and a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,55 +12,6 @@ pub struct Pair {
     pub resource: Resource,
     /// The user.
     pub user_id: UserId,
-}
-
-/// The state of a pair at its newest event.
-///
-/// States are totally ordered: by version, and between equal versions the unlike is newer. Every process therefore picks
-/// the same winner, in any order of arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct VersionedState {
-    /// The version of the newest event.
-    pub version: Version,
-    /// Whether the pair is liked.
-    pub liked: bool,
-}
-
-impl VersionedState {
-    /// The state of a pair without events.
-    pub const NEVER: Self = Self {
-        version: Version::NEVER,
-        liked: false,
-    };
-
-    /// Creates the state after an action at this version.
-    #[must_use]
-    pub const fn new(version: Version, action: Action) -> Self {
-        Self {
-            version,
-            liked: action.liked(),
-        }
-    }
-
-    /// Returns the pair's contribution to the like count: 1 if liked, otherwise 0.
-    #[must_use]
-    pub const fn weight(self) -> i64 {
-        self.liked as i64
-    }
-}
-
-impl Ord for VersionedState {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.version
-            .cmp(&other.version)
-            .then_with(|| other.liked.cmp(&self.liked))
-    }
-}
-
-impl PartialOrd for VersionedState {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
 }
 
 /// The changes that a batch of events makes.
@@ -111,6 +61,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::Version;
 
     fn event() -> impl Strategy<Value = (Pair, VersionedState)> {
         (1i64..4, 1i64..4, 1i64..30, any::<bool>()).prop_map(|(user_id, video, version, liked)| {
@@ -174,13 +125,5 @@ mod tests {
             prop_assert!(again.changed.is_empty());
             prop_assert!(again.count_changes.values().all(|change| *change == 0));
         }
-    }
-
-    #[test]
-    fn unlike_wins_between_equal_versions() {
-        let like = VersionedState::new(Version(5), Action::Like);
-        let unlike = VersionedState::new(Version(5), Action::Unlike);
-        assert!(unlike > like);
-        assert!(like > VersionedState::NEVER);
     }
 }

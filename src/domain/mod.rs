@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod like_count;
 pub mod origin;
 pub mod version;
+pub mod versioned_state;
 
 pub use backoff::Backoff;
 pub use behavior::{
@@ -28,7 +29,7 @@ pub use database_clock::{ClockNews, ClockWatch, DatabaseClock};
 pub use durability::Durability;
 pub use entry::{Applied, Entry, Reading};
 pub use entry_view::{Contradiction, Doubt, EntryView, PairView, Truth};
-pub use fold::{Fold, Pair, VersionedState};
+pub use fold::{Fold, Pair};
 pub use idempotency::{Identity, KeyedRequest, Started, StoredRequest};
 pub use in_flight::{Flight, InFlight};
 pub use job::{JobKind, JobState};
@@ -37,3 +38,4 @@ pub use ledger::{Claim, FailureKind, LedgerRow, Priority, Status, Step, Verdict}
 pub use like_count::LikeCount;
 pub use origin::Origin;
 pub use version::{HybridClock, Version};
+pub use versioned_state::VersionedState;
