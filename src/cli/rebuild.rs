@@ -21,7 +21,7 @@ pub(super) struct RebuildArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// video_likes, comment_likes and like_counts
+    /// video_likes, comment_likes and likewise_like_counts
     ReadModels,
     /// The entries on Redis
     Cache,

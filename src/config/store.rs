@@ -13,6 +13,8 @@ pub struct StoreOptions {
     pub url: String,
     /// The limit of the connections for reading.
     pub max_connections: usize,
+    /// What precedes the names of all tables; may be empty.
+    pub table_prefix: String,
     /// How long one call may take before it fails and its connection is dropped.
     pub timeout: Duration,
 }
@@ -32,6 +34,7 @@ impl StoreOptions {
             url: super::not_blank(config.database_url.as_deref())
                 .unwrap_or_else(|| PartialConfig::default().database_url()),
             max_connections: 8,
+            table_prefix: String::new(),
             timeout,
         })
     }

@@ -105,7 +105,7 @@ impl Priority {
     }
 }
 
-/// A step of an event's history: `sync_event_history.step`.
+/// A step of an event's history: `likewise_sync_event_history.step`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {

@@ -11,11 +11,11 @@ use super::comparisons::{
     stray_likes, wrong_counts, wrong_likes,
 };
 use super::dialect::Column::{Number, Word};
-use super::dialect::Dialect;
 use super::discrepancy::{CountRow, Discrepancy, EventRow, Finding, LikeRow};
 use super::error::StoreError;
 use super::pool::INSPECT_TIMEOUTS;
 use super::reads::PairRow;
+use super::schema::Schema;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql, Statement};
 use super::{Sample, Store, read};
@@ -103,7 +103,7 @@ pub struct Sizes {
     pub behaviors: i64,
     /// `sync_events`.
     pub ledger_rows: i64,
-    /// `like_counts`.
+    /// `likewise_like_counts`.
     pub counts: i64,
 }
 
@@ -156,7 +156,7 @@ impl Store {
     pub async fn overdue(&self, before: DateTime<Utc>) -> Result<i64, StoreError> {
         let params = [Param::time(before)];
         read!(self, self.timeout, |session| async {
-            session.total(OVERDUE.on(session.dialect()), &params).await
+            session.total(OVERDUE.on(session.schema()), &params).await
         })
     }
 
@@ -167,7 +167,7 @@ impl Store {
 }
 
 async fn sizes<S: Session>(session: &mut S) -> Result<Sizes, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let mut sizes = [0; 3];
     let tables = [&BEHAVIORS_ESTIMATE, &LEDGER_ESTIMATE, &COUNTS_ESTIMATE];
     for (size, table) in sizes.iter_mut().zip(tables) {
@@ -187,7 +187,7 @@ async fn chunk<S: Session>(
     after: &Position,
     rows: usize,
 ) -> Result<Chunk, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let (bound, between) = match pass {
         Pass::Behaviors => (USER_BOUND.on(d), Some(BEHAVIORS_BETWEEN.on(d))),
         Pass::Ledger => (LEDGER_BOUND.on(d), Some(LEDGER_BETWEEN.on(d))),
@@ -218,7 +218,7 @@ async fn inspect<S: Session>(
     session: &mut S,
     chunk: &Chunk,
 ) -> Result<Vec<Discrepancy>, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let bounds = chunk.bounds();
     Ok(match chunk.pass {
         Pass::Behaviors => {
@@ -256,14 +256,14 @@ async fn open_pairs<S: Session>(session: &mut S, pairs: &[Pair]) -> Result<Vec<P
             (resource_type.as_str(), id, pair.user_id)
         })
         .collect();
-    let statement = OPEN_PAIRS.on(session.dialect());
+    let statement = OPEN_PAIRS.on(session.schema());
     let rows: Vec<PairRow> = session.load(statement, &[Param::rows(&rows)]).await?;
     rows.iter().map(PairRow::pair).collect()
 }
 
 /// The statements of audits whose cost must not follow the size of the tables: see
 /// [`Store::bounded_statements`].
-pub(super) fn bounded(d: &'static dyn Dialect, sample: &Sample) -> Vec<(String, String)> {
+pub(super) fn bounded(d: &'static Schema, sample: &Sample) -> Vec<(String, String)> {
     let (after, until) = sample.numbers;
     let users = [Param::Number(after), Param::Number(until)];
     let (after_id, until_id) = &sample.ids;
@@ -305,7 +305,7 @@ struct IdBoundRow {
 
 static BEHAVIORS_ESTIMATE: Sql = Sql::new(|d| d.estimate("user_behaviors"));
 static LEDGER_ESTIMATE: Sql = Sql::new(|d| d.estimate("sync_events"));
-static COUNTS_ESTIMATE: Sql = Sql::new(|d| d.estimate("like_counts"));
+static COUNTS_ESTIMATE: Sql = Sql::new(|d| d.estimate("likewise_like_counts"));
 
 /// The key of a row further on. Parameters: the key before, the number of rows.
 static USER_BOUND: Sql = Sql::new(|_| {
@@ -322,7 +322,7 @@ static LEDGER_BOUND: Sql = Sql::new(|_| {
 /// As [`USER_BOUND`].
 static COUNT_BOUND: LikesSql = LikesSql::new(|_, resource_type| {
     format!(
-        "SELECT resource_id AS bound FROM like_counts WHERE resource_type = '{resource_type}' \
+        "SELECT resource_id AS bound FROM likewise_like_counts WHERE resource_type = '{resource_type}' \
          AND resource_id > $1 ORDER BY resource_id LIMIT 1 OFFSET $2"
     )
 });
@@ -335,7 +335,7 @@ static LEDGER_BETWEEN: Sql = Sql::new(|_| count("sync_events WHERE id > $1 AND i
 
 static COUNTS_BETWEEN: LikesSql = LikesSql::new(|_, resource_type| {
     count(&format!(
-        "like_counts WHERE resource_type = '{resource_type}' \
+        "likewise_like_counts WHERE resource_type = '{resource_type}' \
          AND resource_id > $1 AND resource_id <= $2"
     ))
 });

@@ -26,7 +26,7 @@ impl Store {
     /// parameters in the text, for the database to explain.
     #[must_use]
     pub fn bounded_statements(&self, sample: &Sample) -> Vec<(String, String)> {
-        let d = self.dialect();
+        let d = self.schema;
         let mut all = ledger::bounded(d, sample);
         all.extend(Priority::DESCENDING.map(|priority| {
             let params = [

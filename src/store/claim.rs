@@ -50,7 +50,7 @@ async fn claim<S: Session>(
     limit: usize,
     excused_until: Option<DateTime<Utc>>,
 ) -> Result<Claimed, StoreError> {
-    let dialect = session.dialect();
+    let schema = session.schema();
     let mut claims = Vec::new();
     let mut unreadable = Vec::new();
     let excuses = |row: &EventRow| {
@@ -65,7 +65,7 @@ async fn claim<S: Session>(
             Param::limit(limit - claims.len()),
             Param::Number(priority.as_number()),
         ];
-        let due: Vec<EventRow> = session.load(DUE.on(dialect), &params).await?;
+        let due: Vec<EventRow> = session.load(DUE.on(schema), &params).await?;
         for row in &due {
             let away = excuses(row);
             match row.ledger_row() {
@@ -84,12 +84,12 @@ async fn claim<S: Session>(
             .map(|claim| claim_columns(claim, &until))
             .collect();
         let params = [Param::rows(&rows), Param::time(lease.now)];
-        session.execute(CLAIM.on(dialect), &params).await?;
+        session.execute(CLAIM.on(schema), &params).await?;
     }
     // A row that nobody can work on must not keep the others from being claimed.
     if !unreadable.is_empty() {
         let params = [Param::rows(&unreadable), Param::time(lease.now)];
-        session.execute(MARK_DEAD.on(dialect), &params).await?;
+        session.execute(MARK_DEAD.on(schema), &params).await?;
     }
     let abandoned: Vec<_> = claims.iter().filter_map(abandoned).collect();
     history::append(session, &abandoned, lease.now).await?;
@@ -150,14 +150,14 @@ async fn renew<S: Session>(
     rows: &[LedgerRow],
     lease: Lease,
 ) -> Result<(), StoreError> {
-    let dialect = session.dialect();
+    let schema = session.schema();
     let held: Vec<_> = rows
         .iter()
         .map(|row| (id_text(row.event_id), row.fencing_token))
         .collect();
     // Rows that an attempt has locked cannot be claimed meanwhile, and must not be waited for.
     let params = [Param::rows(&held)];
-    let free: Vec<EventRow> = session.load(RENEWABLE.on(dialect), &params).await?;
+    let free: Vec<EventRow> = session.load(RENEWABLE.on(schema), &params).await?;
     if free.is_empty() {
         return Ok(());
     }
@@ -167,7 +167,7 @@ async fn renew<S: Session>(
         Param::time(lease.now),
         Param::time(lease.until()),
     ];
-    session.execute(RENEW.on(dialect), &params).await.map(drop)
+    session.execute(RENEW.on(schema), &params).await.map(drop)
 }
 
 /// The columns of a row that a worker holds.

@@ -40,7 +40,7 @@ impl Store {
     /// # Errors
     /// If the database cannot be reached.
     pub async fn measure_clock(&self) -> Result<(), StoreError> {
-        if self.dialect().in_process() {
+        if self.schema.in_process() {
             return Ok(());
         }
         on!(self, prober, self.timeout, |session| measure(
@@ -51,10 +51,10 @@ impl Store {
 }
 
 async fn ping<S: Session>(session: &mut S) -> Result<(), StoreError> {
-    let dialect = session.dialect();
-    session.total(PING.on(dialect), &[]).await?;
+    let schema = session.schema();
+    session.total(PING.on(schema), &[]).await?;
     // A file has one writer at a time, whom a probe would wait for.
-    if dialect.in_process() {
+    if schema.in_process() {
         return Ok(());
     }
     probe(session).await
@@ -62,7 +62,7 @@ async fn ping<S: Session>(session: &mut S) -> Result<(), StoreError> {
 
 async fn measure<S: Session>(session: &mut S, clock: &DatabaseClock) -> Result<(), StoreError> {
     let (wall, asked) = (Utc::now(), Instant::now());
-    let micros = session.total(CLOCK.on(session.dialect()), &[]).await?;
+    let micros = session.total(CLOCK.on(session.schema()), &[]).await?;
     if let Some(database) = DateTime::from_timestamp_micros(micros) {
         clock.note(database, wall, asked, Instant::now());
     }

@@ -64,7 +64,7 @@ pub(super) fn count(from: &str) -> String {
 
 /// Like events that need a ledger row: those recorded after the time of the last pruning.
 const LISTED: &str = "b.behavior_type IN ('like', 'unlike') AND NOT EXISTS (\
-    SELECT 1 FROM retention p WHERE p.pruned_table = 'sync_events' \
+    SELECT 1 FROM likewise_retention p WHERE p.pruned_table = 'sync_events' \
     AND b.created_at < p.pruned_before)";
 
 /// Like events `b` without a ledger row, by user.
@@ -187,7 +187,7 @@ pub(super) fn wrong_counts(resource_type: ResourceType, scope: Scope) -> Compari
         "CONCAT(COALESCE(l.likes, 0), ' likes')",
         found,
         format!(
-            "like_counts c LEFT JOIN (SELECT {id} AS resource_id, COUNT(*) AS likes \
+            "likewise_like_counts c LEFT JOIN (SELECT {id} AS resource_id, COUNT(*) AS likes \
              FROM {table} WHERE {of_likes} deleted_at IS NULL GROUP BY {id}) l \
              ON l.resource_id = c.resource_id WHERE {of_counts} \
              c.resource_type = '{resource_type}' AND c.like_count <> COALESCE(l.likes, 0)"
@@ -207,7 +207,7 @@ pub(super) fn missing_counts(resource_type: ResourceType, scope: Scope) -> Compa
         ),
         "'no count'",
         format!(
-            "{table} l LEFT JOIN like_counts c ON c.resource_type = '{resource_type}' \
+            "{table} l LEFT JOIN likewise_like_counts c ON c.resource_type = '{resource_type}' \
              AND c.resource_id = l.{id} WHERE {bounds} c.resource_id IS NULL GROUP BY l.{id}"
         ),
     )

@@ -23,16 +23,13 @@ impl Column {
     }
 }
 
-/// The number of dialects.
-pub(super) const DIALECTS: usize = 3;
-
 /// How one database says what the others say in other words.
 ///
 /// A batch travels as a single parameter, a JSON array of arrays, that the database turns into rows:
 /// one statement text for any number of rows, so it is prepared once, and no limit on placeholders.
 pub(super) trait Dialect: Send + Sync {
-    /// The dialect's own number, below [`DIALECTS`].
-    fn slot(&self) -> usize;
+    /// The name of the database's kind, for people.
+    fn name(&self) -> &'static str;
 
     /// Whether the database runs in this process, so that it cannot fail to answer.
     fn in_process(&self) -> bool {
@@ -135,8 +132,8 @@ pub(super) trait Dialect: Send + Sync {
 pub(super) struct Sqlite;
 
 impl Dialect for Sqlite {
-    fn slot(&self) -> usize {
-        0
+    fn name(&self) -> &'static str {
+        "SQLite"
     }
 
     fn in_process(&self) -> bool {
@@ -179,7 +176,7 @@ impl Dialect for Sqlite {
     // SQLite counts no rows. An id is given to each behavior, so the ids tell about how many there were.
     fn estimate(&self, table: &str) -> String {
         let total = match table {
-            "like_counts" => "0",
+            "likewise_like_counts" => "0",
             _ => {
                 "COALESCE((SELECT MAX(user_behavior_id) FROM user_behaviors) \
                  - (SELECT MIN(user_behavior_id) FROM user_behaviors) + 1, 0)"
@@ -215,8 +212,8 @@ impl Dialect for Sqlite {
 pub(super) struct Postgres;
 
 impl Dialect for Postgres {
-    fn slot(&self) -> usize {
-        1
+    fn name(&self) -> &'static str {
+        "PostgreSQL"
     }
 
     fn clock_micros(&self) -> &'static str {
@@ -292,8 +289,8 @@ impl Dialect for Postgres {
 pub(super) struct Mysql;
 
 impl Dialect for Mysql {
-    fn slot(&self) -> usize {
-        2
+    fn name(&self) -> &'static str {
+        "MySQL"
     }
 
     fn clock_micros(&self) -> &'static str {

@@ -102,7 +102,7 @@ async fn event_record<S: Session>(
     session: &mut S,
     event_id: &str,
 ) -> Result<EventRecord, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let params = [Param::Text(event_id.to_owned()), Param::limit(MOST_HISTORY)];
     let behaviors: Vec<BehaviorEntry> = session.load(BEHAVIOR.on(d), &params[..1]).await?;
     let behavior = behaviors.into_iter().next();
@@ -148,6 +148,6 @@ static LEDGER_ROW: Sql =
 /// Parameters: the event's id, the most entries.
 static HISTORY: Sql = Sql::new(|_| {
     "SELECT step, retry_count, fencing_token, error_message, operator, created_at \
-     FROM sync_event_history WHERE event_id = $1 ORDER BY history_id LIMIT $2"
+     FROM likewise_sync_event_history WHERE event_id = $1 ORDER BY history_id LIMIT $2"
         .to_owned()
 });

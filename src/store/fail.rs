@@ -55,9 +55,9 @@ async fn fail<S: Session>(
         })
         .collect();
     let params = [Param::rows(&rows), Param::time(now)];
-    let dialect = session.dialect();
-    session.execute(APPEND_HISTORY.on(dialect), &params).await?;
-    session.execute(FAIL.on(dialect), &params).await.map(drop)
+    let schema = session.schema();
+    session.execute(APPEND_HISTORY.on(schema), &params).await?;
+    session.execute(FAIL.on(schema), &params).await.map(drop)
 }
 
 /// The columns of a failed attempt.
@@ -76,7 +76,7 @@ const FAILED: [Column; 7] = [
 static APPEND_HISTORY: Sql = Sql::new(|d| {
     let (rows, join, now) = (d.rows("$1", &FAILED), d.join(), d.time("$2"));
     format!(
-        "INSERT INTO sync_event_history (event_id, step, retry_count, fencing_token, \
+        "INSERT INTO likewise_sync_event_history (event_id, step, retry_count, fencing_token, \
          error_message, created_at) SELECT r.event_id, r.step, e.retry_count + r.counted, \
          r.token, r.error, {now} FROM {rows} {join} sync_events e ON {HELD}"
     )

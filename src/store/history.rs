@@ -26,7 +26,7 @@ pub(super) async fn append<S: Session>(
         })
         .collect();
     let params = [Param::rows(&rows), Param::time(now)];
-    let statement = APPEND.on(session.dialect());
+    let statement = APPEND.on(session.schema());
     session.execute(statement, &params).await.map(drop)
 }
 
@@ -42,7 +42,7 @@ static APPEND: Sql = Sql::new(|d| {
     ];
     let (rows, now) = (d.rows("$1", &columns), d.time("$2"));
     format!(
-        "INSERT INTO sync_event_history (event_id, step, retry_count, fencing_token, \
+        "INSERT INTO likewise_sync_event_history (event_id, step, retry_count, fencing_token, \
          error_message, operator, created_at) SELECT r.event_id, r.step, r.retry_count, \
          r.token, r.error, r.operator, {now} FROM {rows}"
     )

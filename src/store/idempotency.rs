@@ -72,7 +72,7 @@ async fn start<S: Session>(
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
 ) -> Result<Vec<Started>, StoreError> {
-    let dialect = session.dialect();
+    let schema = session.schema();
     let mut rows: Vec<_> = requests
         .iter()
         .map(|request| {
@@ -95,9 +95,9 @@ async fn start<S: Session>(
         Param::time(now),
         Param::time(lease_until),
     ];
-    session.execute(INSERT.on(dialect), &params).await?;
+    session.execute(INSERT.on(schema), &params).await?;
     let rows: Vec<StoredRow> = session
-        .load(STORED.on(dialect), &[Param::rows(&ids)])
+        .load(STORED.on(schema), &[Param::rows(&ids)])
         .await?;
     let stored: Result<BTreeMap<_, _>, _> = rows.into_iter().map(StoredRow::request).collect();
     let mut stored = stored?;
@@ -124,12 +124,12 @@ async fn start<S: Session>(
     }
     if !taken.is_empty() {
         let params = [Param::rows(&taken), Param::time(lease_until)];
-        session.execute(TAKE.on(dialect), &params).await?;
+        session.execute(TAKE.on(schema), &params).await?;
     }
     Ok(started)
 }
 
-/// A row of `idempotency_keys`.
+/// A row of `likewise_idempotency_keys`.
 #[derive(Debug, QueryableByName)]
 struct StoredRow {
     #[diesel(sql_type = Text)]
@@ -172,7 +172,7 @@ impl StoredRow {
     }
 }
 
-const TABLE: &str = "idempotency_keys";
+const TABLE: &str = "likewise_idempotency_keys";
 
 /// Inserts unused keys. Parameters: rows `(request_id, caller, request_key, fingerprint, event_id, version)`, now,
 /// the end of the lease.
@@ -249,9 +249,7 @@ async fn store<S: Session>(
         .collect();
     rows.sort();
     let params = [Param::rows(&rows), Param::time(now)];
-    session
-        .execute(STORE.on(session.dialect()), &params)
-        .await?;
+    session.execute(STORE.on(session.schema()), &params).await?;
     Ok(())
 }
 
@@ -273,13 +271,13 @@ async fn prune<S: Session>(
     before: DateTime<Utc>,
     limit: usize,
 ) -> Result<usize, StoreError> {
-    let dialect = session.dialect();
+    let schema = session.schema();
     let params = [Param::time(before), Param::limit(limit)];
-    let old: Vec<IdRow> = session.load(PRUNABLE.on(dialect), &params).await?;
+    let old: Vec<IdRow> = session.load(PRUNABLE.on(schema), &params).await?;
     let ids: Vec<_> = old.iter().map(|row| (&row.id,)).collect();
     if !ids.is_empty() {
         session
-            .execute(DELETE.on(dialect), &[Param::rows(&ids)])
+            .execute(DELETE.on(schema), &[Param::rows(&ids)])
             .await?;
     }
     Ok(ids.len())

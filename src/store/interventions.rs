@@ -54,7 +54,7 @@ pub(super) async fn intervene<S: Session>(
     event_ids: &[String],
     intervention: &Intervention,
 ) -> Result<Vec<LedgerRow>, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let now = || Param::time(intervention.now);
     let ids: Vec<_> = event_ids.iter().map(|id| (id,)).collect();
     let params = [Param::rows(&ids), now()];

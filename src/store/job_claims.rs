@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::dialect::Column::Word;
-use super::dialect::Dialect;
 use super::error::StoreError;
 use super::interventions::{Intervention, intervene};
 use super::jobs::{JOB_COLUMNS, Job, LOCK, first};
 use super::rows::id_text;
+use super::schema::Schema;
 use super::session::{IdRow, Param, Session, Sql};
 use super::{Store, transact};
 use crate::domain::{JobState, LedgerRow};
@@ -103,7 +103,7 @@ async fn claim<S: Session>(
     now: DateTime<Utc>,
     until: DateTime<Utc>,
 ) -> Result<Option<Job>, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let free = match id {
         None => first(session, OLDEST_FREE.on(d), &[Param::time(now)]).await?,
         Some(id) => {
@@ -126,9 +126,9 @@ async fn claim<S: Session>(
 }
 
 /// The jobs `j` that no worker holds. Parameters: now.
-fn free_jobs(d: &dyn Dialect) -> String {
+fn free_jobs(d: &Schema) -> String {
     format!(
-        "SELECT {JOB_COLUMNS} FROM jobs j WHERE j.finished_at IS NULL \
+        "SELECT {JOB_COLUMNS} FROM likewise_jobs j WHERE j.finished_at IS NULL \
          AND (j.lease_until IS NULL OR j.lease_until <= {})",
         d.time("$1")
     )
@@ -147,7 +147,7 @@ static FREE: Sql = Sql::new(|d| format!("{} AND j.id = $2{}", free_jobs(d), d.fo
 static CLAIM: Sql = Sql::new(|d| {
     let (now, until) = (d.time("$2"), d.time("$3"));
     format!(
-        "UPDATE jobs SET state = 'running', fencing_token = fencing_token + 1, \
+        "UPDATE likewise_jobs SET state = 'running', fencing_token = fencing_token + 1, \
          updated_at = {now}, lease_until = {until} WHERE id = $1"
     )
 });
@@ -155,7 +155,7 @@ static CLAIM: Sql = Sql::new(|d| {
 /// Locks a job. Returns its current row, if this worker still holds it.
 async fn held<S: Session>(session: &mut S, job: &Job) -> Result<Option<Job>, StoreError> {
     let key = [Param::Text(job.id.clone())];
-    let now = first(session, LOCK.on(session.dialect()), &key).await?;
+    let now = first(session, LOCK.on(session.schema()), &key).await?;
     Ok(now.filter(|now| now.state == JobState::Running && now.fencing_token == job.fencing_token))
 }
 
@@ -166,7 +166,7 @@ async fn step<S: Session>(
     limit: usize,
     until: DateTime<Utc>,
 ) -> Result<Option<JobStep>, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let Some(now) = held(session, job).await? else {
         return Ok(None);
     };
@@ -210,7 +210,7 @@ async fn step<S: Session>(
 
 /// Parameters: the job's id, the last event of the previous step, the most events.
 static NEXT_EVENTS: Sql = Sql::new(|_| {
-    "SELECT event_id AS id FROM job_events WHERE job_id = $1 \
+    "SELECT event_id AS id FROM likewise_job_events WHERE job_id = $1 \
      AND event_id > $2 ORDER BY event_id LIMIT $3"
         .to_owned()
 });
@@ -218,7 +218,7 @@ static NEXT_EVENTS: Sql = Sql::new(|_| {
 /// Parameters: rows `(job_id, event_id, outcome)`.
 static SET_OUTCOMES: Sql = Sql::new(|d| {
     d.update(
-        "job_events",
+        "likewise_job_events",
         &d.rows("$1", &[Word("job_id"), Word("event_id"), Word("outcome")]),
         "e.job_id = r.job_id AND e.event_id = r.event_id",
         &[("outcome", "r.outcome")],
@@ -229,7 +229,7 @@ static SET_OUTCOMES: Sql = Sql::new(|d| {
 static ADVANCE: Sql = Sql::new(|d| {
     let (now, until) = (d.time("$2"), d.time("$7"));
     format!(
-        "UPDATE jobs SET updated_at = {now}, done = done + $3, changed = changed + $4, \
+        "UPDATE likewise_jobs SET updated_at = {now}, done = done + $3, changed = changed + $4, \
          position = $5, state = $6, lease_until = {until}, \
          finished_at = CASE WHEN $6 = 'running' THEN NULL ELSE {now} END WHERE id = $1"
     )
@@ -259,7 +259,7 @@ async fn report<S: Session>(
         text(report.position.clone()),
     ];
     session
-        .execute(REPORT.on(session.dialect()), &params)
+        .execute(REPORT.on(session.schema()), &params)
         .await?;
     Ok(true)
 }
@@ -269,7 +269,7 @@ async fn report<S: Session>(
 static REPORT: Sql = Sql::new(|d| {
     let (now, until) = (d.time("$2"), d.time("$9"));
     format!(
-        "UPDATE jobs SET updated_at = {now}, total = NULLIF($3, -1), done = $4, changed = $5, \
+        "UPDATE likewise_jobs SET updated_at = {now}, total = NULLIF($3, -1), done = $4, changed = $5, \
          state = $6, result = NULLIF($7, ''), error_message = NULLIF($8, ''), \
          lease_until = {until}, position = COALESCE(NULLIF($10, ''), position), \
          finished_at = CASE WHEN $6 IN ('queued', 'running') THEN NULL ELSE {now} END \

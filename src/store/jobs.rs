@@ -12,12 +12,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::dialect::Column::{Text as AnyText, Word};
-use super::dialect::Dialect;
 use super::error::StoreError;
 use super::ledger::by_status;
 use super::ledger_filter::{Conditions, FAILURES, LedgerFilter, is_failure};
 use super::pool::{SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, in_transaction, on};
 use super::rows::{id_text, word};
+use super::schema::Schema;
 use super::session::{IdRow, Param, Session, Sql, Statement};
 use super::{Store, read, transact};
 use crate::domain::{JobKind, JobState, Status};
@@ -87,7 +87,7 @@ impl Store {
         kind: JobKind,
         filter: &LedgerFilter,
     ) -> Result<BTreeMap<Status, i64>, StoreError> {
-        let (statement, params) = matching(self.dialect(), kind, filter);
+        let (statement, params) = matching(self.schema, kind, filter);
         read!(self, SEARCH_TIMEOUT, |session| by_status(
             session, &statement, &params
         ))
@@ -117,7 +117,7 @@ impl Store {
         let key = [Param::Text(id.to_owned())];
         read!(self, self.timeout, |session| first(
             session,
-            JOB.on(session.dialect()),
+            JOB.on(session.schema()),
             &key
         ))
     }
@@ -192,7 +192,7 @@ struct JobRow {
 
 impl JobRow {
     fn job(self) -> Result<Job, StoreError> {
-        const TABLE: &str = "jobs";
+        const TABLE: &str = "likewise_jobs";
         let json = |text: &str| -> Result<Value, StoreError> {
             serde_json::from_str(text).map_err(|error| StoreError::Unreadable {
                 table: TABLE,
@@ -234,12 +234,13 @@ pub(super) const JOB_COLUMNS: &str = "j.id, j.kind, j.state, j.spec, j.requested
     j.updated_at, j.finished_at";
 
 /// Parameters: the job's id.
-static JOB: Sql = Sql::new(|_| format!("SELECT {JOB_COLUMNS} FROM jobs j WHERE j.id = $1"));
+static JOB: Sql =
+    Sql::new(|_| format!("SELECT {JOB_COLUMNS} FROM likewise_jobs j WHERE j.id = $1"));
 
 /// As [`JOB`], and locks it until the transaction ends.
 pub(super) static LOCK: Sql = Sql::new(|d| {
     let lock = d.for_update("j");
-    format!("SELECT {JOB_COLUMNS} FROM jobs j WHERE j.id = $1{lock}")
+    format!("SELECT {JOB_COLUMNS} FROM likewise_jobs j WHERE j.id = $1{lock}")
 });
 
 async fn list<S: Session>(
@@ -253,8 +254,8 @@ async fn list<S: Session>(
         conditions.and(format!("j.kind = {kind}"));
     }
     let limit = conditions.param(Param::limit(limit));
-    let statement = Statement::from(format!(
-        "SELECT {JOB_COLUMNS} FROM jobs j WHERE {} \
+    let statement = session.schema().statement(format!(
+        "SELECT {JOB_COLUMNS} FROM likewise_jobs j WHERE {} \
          ORDER BY j.created_at DESC, j.id DESC LIMIT {limit}",
         conditions.sql()
     ));
@@ -267,7 +268,7 @@ async fn create<S: Session>(
     job: &NewJob,
     filter: Option<&LedgerFilter>,
 ) -> Result<Option<Job>, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let id = id_text(Uuid::now_v7());
     let row = (
         &id,
@@ -309,9 +310,9 @@ static INSERT: Sql = Sql::new(|d| {
             Word("slot"),
         ],
     );
-    let (now, keep) = (d.time("$2"), d.on_conflict("jobs", &["slot"], &[]));
+    let (now, keep) = (d.time("$2"), d.on_conflict("likewise_jobs", &["slot"], &[]));
     format!(
-        "INSERT INTO jobs (id, kind, state, spec, requested_by, slot, done, changed, \
+        "INSERT INTO likewise_jobs (id, kind, state, spec, requested_by, slot, done, changed, \
          fencing_token, created_at, updated_at) SELECT r.id, r.job_kind, 'queued', r.spec, \
          r.requested_by, r.slot, 0, 0, 0, {now}, {now} FROM {rows} WHERE true {keep}"
     )
@@ -319,7 +320,7 @@ static INSERT: Sql = Sql::new(|d| {
 
 /// Inserts a job's snapshot: one row more than a job can take, if there are so many.
 fn snapshot(
-    d: &dyn Dialect,
+    d: &Schema,
     job_id: &str,
     kind: JobKind,
     filter: &LedgerFilter,
@@ -329,24 +330,24 @@ fn snapshot(
     let job = conditions.text(job_id.to_owned());
     let limit = conditions.param(Param::limit(JOB_LIMIT + 1));
     let sql = format!(
-        "INSERT INTO job_events (job_id, event_id) SELECT {job}, u.id FROM ({rows}) AS u \
+        "INSERT INTO likewise_job_events (job_id, event_id) SELECT {job}, u.id FROM ({rows}) AS u \
          LIMIT {limit}"
     );
-    (sql.into(), conditions.params)
+    (d.statement(sql), conditions.params)
 }
 
 /// The number of rows of each status that a job would take.
-fn matching(d: &dyn Dialect, kind: JobKind, filter: &LedgerFilter) -> (Statement, Vec<Param>) {
+fn matching(d: &Schema, kind: JobKind, filter: &LedgerFilter) -> (Statement, Vec<Param>) {
     let conditions = Conditions::of(d, filter);
     let rows = rows(d, "e.status", kind, &conditions);
     let sql =
         format!("SELECT u.status AS label, COUNT(*) AS total FROM ({rows}) AS u GROUP BY u.status");
-    (sql.into(), conditions.params)
+    (d.statement(sql), conditions.params)
 }
 
 /// A column of the matching rows that a job of this kind can change: failed and dead ones, and open ones for a
 /// discard. Their number bounds the cost.
-fn rows(d: &dyn Dialect, column: &str, kind: JobKind, conditions: &Conditions) -> String {
+fn rows(d: &Schema, column: &str, kind: JobKind, conditions: &Conditions) -> String {
     let matching = conditions.sql();
     let mut selects = FAILURES
         .map(|status| {
@@ -365,18 +366,20 @@ fn rows(d: &dyn Dialect, column: &str, kind: JobKind, conditions: &Conditions) -
 
 /// Parameters: the job's id.
 static SNAPSHOT_SIZE: Sql = Sql::new(|_| {
-    "SELECT 'snapshot' AS label, COUNT(*) AS total FROM job_events WHERE job_id = $1".to_owned()
+    "SELECT 'snapshot' AS label, COUNT(*) AS total FROM likewise_job_events WHERE job_id = $1"
+        .to_owned()
 });
 
 /// Parameters: the job's id, the size of its snapshot.
-static SET_TOTAL: Sql = Sql::new(|_| "UPDATE jobs SET total = $2 WHERE id = $1".to_owned());
+static SET_TOTAL: Sql =
+    Sql::new(|_| "UPDATE likewise_jobs SET total = $2 WHERE id = $1".to_owned());
 
 async fn cancel<S: Session>(
     session: &mut S,
     id: &str,
     now: DateTime<Utc>,
 ) -> Result<Option<Job>, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let params = [Param::Text(id.to_owned()), Param::time(now)];
     let mut job = first(session, LOCK.on(d), &params).await?;
     if let Some(job) = job.as_mut().filter(|job| job.state.is_open()) {
@@ -391,7 +394,7 @@ async fn cancel<S: Session>(
 static CANCEL: Sql = Sql::new(|d| {
     let now = d.time("$2");
     format!(
-        "UPDATE jobs SET state = 'cancelled', updated_at = {now}, finished_at = {now}, \
+        "UPDATE likewise_jobs SET state = 'cancelled', updated_at = {now}, finished_at = {now}, \
          lease_until = NULL WHERE id = $1"
     )
 });
@@ -401,7 +404,7 @@ async fn prune<S: Session>(
     before: DateTime<Utc>,
     limit: usize,
 ) -> Result<usize, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let params = [Param::time(before), Param::limit(limit)];
     let jobs: Vec<IdRow> = session.load(PRUNABLE.on(d), &params).await?;
     let ids: Vec<_> = jobs.iter().map(|row| (&row.id,)).collect();
@@ -417,7 +420,7 @@ async fn prune<S: Session>(
 static PRUNABLE: Sql = Sql::new(|d| {
     let (before, lock) = (d.time("$1"), d.skip_locked("j"));
     format!(
-        "SELECT j.id FROM jobs j WHERE j.finished_at < {before} \
+        "SELECT j.id FROM likewise_jobs j WHERE j.finished_at < {before} \
          ORDER BY j.finished_at LIMIT $2{lock}"
     )
 });
@@ -425,17 +428,17 @@ static PRUNABLE: Sql = Sql::new(|d| {
 /// Parameters: rows `(job_id)`.
 static DELETE_EVENTS: Sql = Sql::new(|d| {
     let ids = d.rows("$1", &[Word("job_id")]);
-    d.delete("job_events", &ids, &[("job_id", "r.job_id")])
+    d.delete("likewise_job_events", &ids, &[("job_id", "r.job_id")])
 });
 
 /// Parameters: rows `(job_id)`.
 static DELETE: Sql = Sql::new(|d| {
     let ids = d.rows("$1", &[Word("job_id")]);
-    d.delete("jobs", &ids, &[("id", "r.job_id")])
+    d.delete("likewise_jobs", &ids, &[("id", "r.job_id")])
 });
 
 /// Returns the statements whose cost must not follow the size of the tables, each with a name.
-pub(super) fn bounded(d: &dyn Dialect) -> Vec<(String, String)> {
+pub(super) fn bounded(d: &Schema) -> Vec<(String, String)> {
     let filter = LedgerFilter::default();
     let kinds = [JobKind::Retry, JobKind::Discard];
     kinds

@@ -8,11 +8,11 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::dialect::Dialect;
 use super::error::StoreError;
 use super::ledger_filter::{FAILURES, is_failure};
 use super::pool::SEARCH_TIMEOUT;
 use super::rows::word;
+use super::schema::Schema;
 use super::session::{Param, Session, Sql, Statement, TotalRow};
 use super::time::InUtc;
 use super::{Sample, Store, read};
@@ -115,7 +115,7 @@ impl Store {
     /// If the database cannot be read.
     pub async fn open_rows(&self) -> Result<i64, StoreError> {
         read!(self, self.timeout, |session| session
-            .total(OPEN_ROWS.on(session.dialect()), &[]))
+            .total(OPEN_ROWS.on(session.schema()), &[]))
     }
 
     /// Returns the number of ledger rows of each status. A status without rows is absent. Reads the whole ledger.
@@ -125,7 +125,7 @@ impl Store {
     pub async fn ledger_summary(&self) -> Result<BTreeMap<Status, i64>, StoreError> {
         read!(self, self.timeout, |session| by_status(
             session,
-            SUMMARY.on(session.dialect()),
+            SUMMARY.on(session.schema()),
             &[]
         ))
     }
@@ -165,7 +165,7 @@ async fn health<S: Session>(
     session: &mut S,
     now: DateTime<Utc>,
 ) -> Result<LedgerHealth, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let mut rows = by_status(session, OPEN_BY_STATUS.on(d), &[]).await?;
     rows.retain(|_, total| *total > 0);
     let few = session.total(FEW_ROWS.on(d), &[]).await?;
@@ -264,7 +264,7 @@ static ERRORS: Sql = Sql::new(|d| {
 });
 
 /// Returns the statements whose cost must not follow the size of the tables, each with a name.
-pub(super) fn bounded(d: &'static dyn Dialect, sample: &Sample) -> Vec<(String, String)> {
+pub(super) fn bounded(d: &'static Schema, sample: &Sample) -> Vec<(String, String)> {
     let now = [Param::time(sample.now)];
     let most = [Param::limit(MOST_ERRORS)];
     let all: [(&str, &'static Sql, &[Param]); 5] = [

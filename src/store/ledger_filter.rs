@@ -4,7 +4,7 @@ use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::dialect::Dialect;
+use super::schema::Schema;
 use super::session::Param;
 use crate::domain::{ResourceType, Status, UserId};
 
@@ -65,7 +65,7 @@ pub(super) const FAILURES: [Status; 2] = [Status::Failed, Status::Dead];
 
 /// Matches the rows of a status that an index finds. The status is part of the text: a partial index serves no
 /// parameter.
-pub(super) fn is_failure(d: &dyn Dialect, status: Status) -> String {
+pub(super) fn is_failure(d: &Schema, status: Status) -> String {
     format!("{} = '{status}'", d.failure_status())
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Conditions {
 
 impl Conditions {
     /// The conditions of a filter on ledger rows `e`.
-    pub(super) fn of(d: &dyn Dialect, filter: &LedgerFilter) -> Self {
+    pub(super) fn of(d: &Schema, filter: &LedgerFilter) -> Self {
         let mut conditions = Self::default();
         let mut equal = |column: &str, value: Option<Param>| {
             if let Some(value) = value {
@@ -103,7 +103,7 @@ impl Conditions {
     }
 
     /// Adds the time range of a filter.
-    pub(super) fn times(&mut self, d: &dyn Dialect, filter: &LedgerFilter) {
+    pub(super) fn times(&mut self, d: &Schema, filter: &LedgerFilter) {
         if let Some(since) = filter.since {
             let since = self.param(Param::time(since));
             self.and(format!("e.created_at >= {}", d.time(&since)));

@@ -3,9 +3,9 @@
 //! A page begins after a position in the order, not after a number of rows: likes that arrive meanwhile do not
 //! move the others. Each page is a range of an index, read backwards.
 
-use super::dialect::Dialect;
 use super::error::StoreError;
 use super::read_models::{CountRow, StateRow};
+use super::schema::Schema;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session};
 use super::{Store, read};
@@ -95,7 +95,7 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let params = [Param::Number(user_id)];
         read!(self, self.timeout, |session| session.total(
-            LIKED_TOTAL.on(session.dialect(), resource_type),
+            LIKED_TOTAL.on(session.schema(), resource_type),
             &params
         ))
     }
@@ -138,7 +138,7 @@ async fn likes<S: Session>(
     resource_type: ResourceType,
     params: &[Param],
 ) -> Result<Vec<(Pair, Version)>, StoreError> {
-    let statement = sql.on(session.dialect(), resource_type);
+    let statement = sql.on(session.schema(), resource_type);
     let rows: Vec<StateRow> = session.load(statement, params).await?;
     let like = |row: &StateRow| {
         let (pair, state) = row.state(resource_type);
@@ -152,13 +152,13 @@ async fn most_liked<S: Session>(
     resource_type: ResourceType,
     params: &[Param],
 ) -> Result<Vec<(Resource, LikeCount)>, StoreError> {
-    let statement = MOST_LIKED.on(session.dialect(), resource_type);
+    let statement = MOST_LIKED.on(session.schema(), resource_type);
     let rows: Vec<CountRow> = session.load(statement, params).await?;
     rows.iter().map(CountRow::count).collect()
 }
 
 /// The current likes `l` of one resource type.
-fn current_likes(d: &dyn Dialect, resource_type: ResourceType) -> String {
+fn current_likes(d: &Schema, resource_type: ResourceType) -> String {
     let (table, id) = likes_table(resource_type);
     format!(
         "SELECT l.user_id, l.{id} AS resource_id, l.version, {} AS liked FROM {table} l \
@@ -169,7 +169,7 @@ fn current_likes(d: &dyn Dialect, resource_type: ResourceType) -> String {
 
 /// A page of the likes with this key. The first bound names the range of the index: MySQL does not find it in the
 /// comparison of both columns alone.
-fn page_of(d: &dyn Dialect, resource_type: ResourceType, key: &str, tie: &str) -> String {
+fn page_of(d: &Schema, resource_type: ResourceType, key: &str, tie: &str) -> String {
     let likes = current_likes(d, resource_type);
     format!(
         "{likes} AND l.{key} = $1 AND l.version <= $2 \
@@ -207,7 +207,7 @@ static LIKED_TOTAL: LikesSql = LikesSql::new(|_, resource_type| {
 static MOST_LIKED: LikesSql = LikesSql::new(|_, resource_type| {
     format!(
         "SELECT c.resource_type, c.resource_id, c.like_count, c.revision \
-         FROM like_counts c WHERE c.resource_type = '{resource_type}' \
+         FROM likewise_like_counts c WHERE c.resource_type = '{resource_type}' \
          AND c.like_count > 0 AND c.like_count <= $1 \
          AND (c.like_count < $1 OR c.resource_id < $2) \
          ORDER BY c.like_count DESC, c.resource_id DESC LIMIT $3"

@@ -1,6 +1,6 @@
 //! Bringing the tables up to date: one process at a time, under a lease that it renews while it migrates.
 //!
-//! The lease is a row of `schema_lease`, taken by compare-and-swap and timed by the database's own clock. It
+//! The lease is a row of `likewise_schema_lease`, taken by compare-and-swap and timed by the database's own clock. It
 //! works alike on every database, needs no advisory lock, and outlives no process that was killed.
 
 use std::time::Duration;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::StoreFuture;
-use super::dialect::Dialect;
 use super::error::StoreError;
 use super::gate::{Gate, Waiting};
+use super::schema::Schema;
 use super::session::Statement;
 use crate::telemetry::{DatabaseAwaited, Migrated, MigrationAwaited};
 
@@ -56,29 +56,23 @@ pub(super) struct LeaseStatements {
 }
 
 impl LeaseStatements {
-    pub(super) fn new(d: &dyn Dialect) -> Self {
+    pub(super) fn new(d: &Schema) -> Self {
         let (now, end) = (d.clock(0), d.clock(LEASE_SECONDS));
         let held = "name = 'migrations' AND holder = $1 AND epoch = $2";
         Self {
-            applied: "SELECT version AS id FROM __diesel_schema_migrations"
-                .to_owned()
-                .into(),
-            seed: format!(
-                "INSERT INTO schema_lease (name, holder, epoch, expires_at) \
+            applied: d.statement("SELECT version AS id FROM __diesel_schema_migrations"),
+            seed: d.statement(format!(
+                "INSERT INTO likewise_schema_lease (name, holder, epoch, expires_at) \
                  SELECT r.name, '', 0, {now} FROM (SELECT 'migrations' AS name) AS r WHERE true {}",
-                d.on_conflict("schema_lease", &["name"], &[])
-            )
-            .into(),
-            read: "SELECT holder, epoch FROM schema_lease WHERE name = 'migrations'"
-                .to_owned()
-                .into(),
-            acquire: format!(
-                "UPDATE schema_lease SET holder = $1, epoch = epoch + 1, expires_at = {end} \
+                d.on_conflict("likewise_schema_lease", &["name"], &[])
+            )),
+            read: d.statement("SELECT holder, epoch FROM likewise_schema_lease WHERE name = 'migrations'"),
+            acquire: d.statement(format!(
+                "UPDATE likewise_schema_lease SET holder = $1, epoch = epoch + 1, expires_at = {end} \
                  WHERE name = 'migrations' AND (holder = '' OR expires_at <= {now})"
-            )
-            .into(),
-            renew: format!("UPDATE schema_lease SET expires_at = {end} WHERE {held}").into(),
-            release: format!("UPDATE schema_lease SET holder = '' WHERE {held}").into(),
+            )),
+            renew: d.statement(format!("UPDATE likewise_schema_lease SET expires_at = {end} WHERE {held}")),
+            release: d.statement(format!("UPDATE likewise_schema_lease SET holder = '' WHERE {held}")),
         }
     }
 }

@@ -82,6 +82,7 @@ pub use verify::{Check, Difference, Journaled, Verification};
 
 use self::dialect::Dialect;
 use self::pool::{Condition, Pools, read, transact};
+use self::schema::Schema;
 use crate::config::StoreOptions;
 use crate::domain::DatabaseClock;
 
@@ -91,6 +92,7 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 /// The database.
 pub struct Store {
     backend: Backend,
+    schema: &'static Schema,
     clock: Arc<DatabaseClock>,
     timeout: Duration,
 }
@@ -103,9 +105,10 @@ enum Backend {
 }
 
 impl Store {
-    fn new(backend: Backend, timeout: Duration) -> Self {
+    fn new(backend: Backend, schema: &'static Schema, timeout: Duration) -> Self {
         Self {
             backend,
+            schema,
             clock: Arc::default(),
             timeout,
         }
@@ -113,20 +116,8 @@ impl Store {
 
     /// Returns the name of the database's kind, for people.
     #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match &self.backend {
-            Backend::Sqlite(_) => "SQLite",
-            Backend::Mysql(_) => "MySQL",
-            Backend::Postgres(_) => "PostgreSQL",
-        }
-    }
-
-    fn dialect(&self) -> &'static dyn Dialect {
-        match &self.backend {
-            Backend::Sqlite(_) => &dialect::Sqlite,
-            Backend::Mysql(_) => &dialect::Mysql,
-            Backend::Postgres(_) => &dialect::Postgres,
-        }
+    pub fn kind(&self) -> &'static str {
+        self.schema.name()
     }
 
     /// What all connections share.
@@ -169,12 +160,13 @@ pub async fn connect(options: &StoreOptions) -> Result<Arc<Store>, StoreError> {
 /// # Errors
 /// If the URL names no database that Likewise runs on.
 pub fn open(options: &StoreOptions, gate: &Arc<Gate>) -> Result<Arc<Store>, StoreError> {
+    let schema = schema(options)?;
     let backend = match scheme(&options.url)? {
-        Scheme::Sqlite(path) => Backend::Sqlite(sqlite::open(path, options, gate)?),
-        Scheme::Mysql => Backend::Mysql(mysql::open(options, gate)?),
-        Scheme::Postgres => Backend::Postgres(postgres::open(options, gate)?),
+        Scheme::Sqlite(path) => Backend::Sqlite(sqlite::open(path, schema, options, gate)?),
+        Scheme::Mysql => Backend::Mysql(mysql::open(schema, options, gate)?),
+        Scheme::Postgres => Backend::Postgres(postgres::open(schema, options, gate)?),
     };
-    Ok(Arc::new(Store::new(backend, options.timeout)))
+    Ok(Arc::new(Store::new(backend, schema, options.timeout)))
 }
 
 /// Brings the database's tables up to date; answers the names of the migrations that this ran. Waits while
@@ -207,6 +199,16 @@ fn target(options: &StoreOptions) -> Result<Box<dyn migrate::Target>, StoreError
         Scheme::Mysql => Box::new(mysql::Migrations::of(url, timeout)),
         Scheme::Postgres => Box::new(postgres::Migrations::of(url, timeout)),
     })
+}
+
+/// Returns the schema of the deployment that the options name.
+fn schema(options: &StoreOptions) -> Result<&'static Schema, StoreError> {
+    let dialect: &'static dyn Dialect = match scheme(&options.url)? {
+        Scheme::Sqlite(_) => &dialect::Sqlite,
+        Scheme::Mysql => &dialect::Mysql,
+        Scheme::Postgres => &dialect::Postgres,
+    };
+    Ok(Schema::of(dialect, &options.table_prefix))
 }
 
 enum Scheme<'a> {

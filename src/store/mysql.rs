@@ -13,7 +13,7 @@ use super::sql::prelude::*;
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
 
 /// Of the lease of migrations.
-const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_lease (\
+const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS likewise_schema_lease (\
     name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
     holder VARCHAR(255) NOT NULL, epoch BIGINT NOT NULL, expires_at DATETIME(6) NOT NULL\
     ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4";
@@ -140,7 +140,7 @@ async fn begin(connection: &mut AsyncMysqlConnection, mode: Mode) -> QueryResult
     session::begin(connection).await
 }
 
-session!(AsyncMysqlConnection, Mysql, begin);
+session!(AsyncMysqlConnection, begin);
 
 sql_server!(AsyncMysqlConnection);
 

@@ -13,7 +13,8 @@ use tokio::time::error::Elapsed;
 
 use super::error::StoreError;
 use super::gate::Gate;
-use super::session::{Mode, Session};
+use super::schema::Schema;
+use super::session::{Connected, Mode, Session};
 use crate::domain::{Backoff, Breaker, BreakerPolicy, Change, FailureKind};
 use crate::telemetry::{Dependency, DependencyAway, DependencyBack};
 
@@ -60,14 +61,14 @@ const BREAKER: BreakerPolicy = BreakerPolicy {
 
 /// A write that changes no row: it shows whether the database accepts writes, and costs as much as a ping. A
 /// read would succeed on a replica.
-const PROBE: &str = "DELETE FROM retention WHERE 1 = 0";
+const PROBE: &str = "DELETE FROM likewise_retention WHERE 1 = 0";
 
 /// Tries a write.
 ///
 /// # Errors
 /// If the database accepts none. One that is only busy accepts writes.
 pub(super) async fn probe<S: Session>(session: &mut S) -> Result<(), StoreError> {
-    match session.batch(PROBE).await {
+    match session.batch(&session.schema().named(PROBE)).await {
         Err(StoreError::Busy(_)) => Ok(()),
         probed => probed,
     }
@@ -148,6 +149,7 @@ impl<M: Manager> Clone for Pools<M> {
 impl<M: Manager> Pools<M> {
     /// Pools over these connections. `gives_up` says whether work may be given up half-way: see [`Pool`].
     pub(super) fn new(
+        schema: &'static Schema,
         readers: managed::Pool<M>,
         writers: managed::Pool<M>,
         gate: &Arc<Gate>,
@@ -155,6 +157,7 @@ impl<M: Manager> Pools<M> {
     ) -> Self {
         let condition = Condition::new();
         let pool = |connections, asks_always| Pool {
+            schema,
             connections,
             condition: Arc::clone(&condition),
             gate: Arc::clone(gate),
@@ -172,6 +175,7 @@ impl<M: Manager> Pools<M> {
 
 /// Lends connections while the database is there.
 pub(super) struct Pool<M: Manager> {
+    schema: &'static Schema,
     connections: managed::Pool<M>,
     pub(super) condition: Arc<Condition>,
     gate: Arc<Gate>,
@@ -185,6 +189,7 @@ pub(super) struct Pool<M: Manager> {
 impl<M: Manager> Clone for Pool<M> {
     fn clone(&self) -> Self {
         Self {
+            schema: self.schema,
             connections: self.connections.clone(),
             condition: Arc::clone(&self.condition),
             gate: Arc::clone(&self.gate),
@@ -196,14 +201,15 @@ impl<M: Manager> Clone for Pool<M> {
 
 impl<M> Pool<M>
 where
-    M: Manager<Error: Display, Type: Session>,
+    M: Manager<Error: Display>,
+    Connected<Object<M>>: Session,
 {
     /// Runs work on a lent connection, all together within about twice this time. A connection that does not
     /// answer in time is dropped: it may be in the middle of a transaction, and must not go back like that.
     pub(super) async fn run<T>(
         &self,
         timeout: Duration,
-        work: impl AsyncFnOnce(&mut M::Type) -> Result<T, StoreError>,
+        work: impl AsyncFnOnce(&mut Connected<Object<M>>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut lent = self.lend(timeout).await?;
         let outcome = self.bounded(timeout, work(&mut lent)).await;
@@ -211,7 +217,7 @@ where
         if let Err(error) = &outcome
             && error.ends_connection()
         {
-            drop(Object::take(lent));
+            drop(Object::take(lent.connection));
         }
         self.heard(&outcome);
         outcome
@@ -232,7 +238,7 @@ where
     /// Lends a connection. To wait for one, to try it and to make another takes no longer than this all
     /// together. While the database counts as away, only one caller at a time gets that far, and only if
     /// the connection accepts a write.
-    pub(super) async fn lend(&self, timeout: Duration) -> Result<Object<M>, StoreError> {
+    pub(super) async fn lend(&self, timeout: Duration) -> Result<Connected<Object<M>>, StoreError> {
         self.gate.pass()?;
         let is_trial = {
             let mut breaker = lock(&self.condition.breaker);
@@ -241,7 +247,7 @@ where
             }
             breaker.is_open() && !self.asks_always
         };
-        let mut connection = match tokio::time::timeout(timeout, self.take()).await {
+        let connection = match tokio::time::timeout(timeout, self.take()).await {
             Ok(Ok(connection)) => connection,
             // That all connections are lent does not say that the database is away.
             Ok(Err(PoolError::Timeout(TimeoutType::Wait))) | Err(_) => {
@@ -256,19 +262,23 @@ where
                 return Err(error);
             }
         };
+        let mut lent = Connected {
+            connection,
+            schema: self.schema,
+        };
         if is_trial {
-            let probed = self.bounded(timeout, probe(&mut *connection)).await;
+            let probed = self.bounded(timeout, probe(&mut lent)).await;
             let probed = probed.unwrap_or(Err(StoreError::TimedOut(timeout)));
             self.heard(&probed);
             if let Err(error) = probed
                 && !error.was_answered()
             {
-                drop(Object::take(connection));
+                drop(Object::take(lent.connection));
                 return Err(error);
             }
             self.condition.close();
         }
-        Ok(connection)
+        Ok(lent)
     }
 
     /// Takes a connection from the pool, but none to a server that was found read-only.

@@ -16,7 +16,7 @@ use super::sql::prelude::*;
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// Of the lease of migrations.
-const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_lease (\
+const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS likewise_schema_lease (\
     name TEXT COLLATE \"C\" NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL, \
     expires_at TIMESTAMP(6) NOT NULL)";
 
@@ -104,7 +104,7 @@ async fn begin(connection: &mut AsyncPgConnection, mode: Mode) -> QueryResult<()
     Ok(())
 }
 
-session!(AsyncPgConnection, Postgres, begin);
+session!(AsyncPgConnection, begin);
 
 sql_server!(AsyncPgConnection);
 

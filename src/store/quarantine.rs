@@ -7,10 +7,10 @@ use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 use uuid::Uuid;
 
 use super::dialect::Column::{Number, Text as AnyText, Word};
-use super::dialect::Dialect;
 use super::error::StoreError;
 use super::ledger_filter::Conditions;
 use super::rows::id_text;
+use super::schema::Schema;
 use super::session::{Param, Session, Sql, Statement};
 use super::{Store, read, transact};
 
@@ -63,7 +63,7 @@ impl Store {
         let params = [Param::limit(limit)];
         let entries = read!(self, self.timeout, |session| load(
             session,
-            LAST.on(session.dialect()),
+            LAST.on(session.schema()),
             &params
         ))?;
         Ok(entries.into_iter().map(|entry| entry.event).collect())
@@ -80,7 +80,7 @@ impl Store {
         after: Option<(DateTime<Utc>, String)>,
         limit: usize,
     ) -> Result<Vec<QuarantineEntry>, StoreError> {
-        let (statement, params) = page(self.dialect(), resolved, after, limit);
+        let (statement, params) = page(self.schema, resolved, after, limit);
         read!(self, self.timeout, |session| load(
             session, &statement, &params
         ))
@@ -94,7 +94,7 @@ impl Store {
         let key = [Param::Text(id.to_owned())];
         let entries = read!(self, self.timeout, |session| load(
             session,
-            ENTRY.on(session.dialect()),
+            ENTRY.on(session.schema()),
             &key
         ))?;
         Ok(entries.into_iter().next())
@@ -123,7 +123,7 @@ async fn quarantine<S: Session>(
     session: &mut S,
     events: &[QuarantinedEvent],
 ) -> Result<(), StoreError> {
-    let insert = INSERT.on(session.dialect());
+    let insert = INSERT.on(session.schema());
     for event in events {
         let row = (
             id_text(event.id),
@@ -153,9 +153,9 @@ static INSERT: Sql = Sql::new(|d| {
         ],
     );
     let (payload, now) = (d.unhex("r.payload"), d.time("$2"));
-    let keep = d.on_conflict("quarantined_events", &["id"], &[]);
+    let keep = d.on_conflict("likewise_quarantined_events", &["id"], &[]);
     format!(
-        "INSERT INTO quarantined_events (id, stream_sequence, subject, message_id, reason, \
+        "INSERT INTO likewise_quarantined_events (id, stream_sequence, subject, message_id, reason, \
          payload, created_at) SELECT r.event_id, r.sequence, r.topic, r.message_id, \
          r.reason, {payload}, {now} FROM {rows} WHERE true {keep}"
     )
@@ -171,7 +171,7 @@ async fn load<S: Session>(
     rows.into_iter().map(QuarantineRow::entry).collect()
 }
 
-/// A row of `quarantined_events`.
+/// A row of `likewise_quarantined_events`.
 #[derive(Debug, QueryableByName)]
 struct QuarantineRow {
     #[diesel(sql_type = Text)]
@@ -199,7 +199,7 @@ struct QuarantineRow {
 impl QuarantineRow {
     fn entry(self) -> Result<QuarantineEntry, StoreError> {
         let unreadable = |reason: String| StoreError::Unreadable {
-            table: "quarantined_events",
+            table: "likewise_quarantined_events",
             reason,
         };
         let event = QuarantinedEvent {
@@ -221,10 +221,10 @@ impl QuarantineRow {
 }
 
 /// The messages, without a condition.
-fn messages(d: &dyn Dialect) -> String {
+fn messages(d: &Schema) -> String {
     format!(
         "SELECT q.id, q.stream_sequence, q.subject, q.message_id, q.reason, {} AS payload, \
-         q.created_at, q.resolution, q.resolved_by, q.resolved_at FROM quarantined_events q",
+         q.created_at, q.resolution, q.resolved_by, q.resolved_at FROM likewise_quarantined_events q",
         d.hex("q.payload")
     )
 }
@@ -243,7 +243,7 @@ static LOCK: Sql = Sql::new(|d| format!("{} WHERE q.id = $1{}", messages(d), d.f
 
 /// A page of messages, newest first.
 fn page(
-    d: &dyn Dialect,
+    d: &Schema,
     resolved: Option<bool>,
     after: Option<(DateTime<Utc>, String)>,
     limit: usize,
@@ -266,7 +266,7 @@ fn page(
         messages(d),
         conditions.sql()
     );
-    (sql.into(), conditions.params)
+    (d.statement(sql), conditions.params)
 }
 
 async fn resolve<S: Session>(
@@ -274,7 +274,7 @@ async fn resolve<S: Session>(
     (id, resolution, operator): (&str, &str, &str),
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let key = [Param::Text(id.to_owned())];
     let entries = load(session, LOCK.on(d), &key).await?;
     let is_open = entries.iter().any(|entry| entry.resolution.is_none());
@@ -294,7 +294,7 @@ async fn resolve<S: Session>(
 static RESOLVE: Sql = Sql::new(|d| {
     let now = d.time("$2");
     format!(
-        "UPDATE quarantined_events SET resolved_at = {now}, resolution = $3, \
+        "UPDATE likewise_quarantined_events SET resolved_at = {now}, resolution = $3, \
          resolved_by = $4 WHERE id = $1"
     )
 });

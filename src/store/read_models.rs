@@ -8,9 +8,9 @@ use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 
 use super::dialect::Column::{self, Number, Time, Word};
-use super::dialect::Dialect;
 use super::error::StoreError;
 use super::rows::word;
+use super::schema::Schema;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql, Statement, time_text};
 use crate::domain::{LikeCount, Pair, Resource, ResourceType, Version, VersionedState};
@@ -20,7 +20,7 @@ pub(super) async fn counts<S: Session>(
     session: &mut S,
     resources: &BTreeSet<Resource>,
 ) -> Result<BTreeMap<Resource, LikeCount>, StoreError> {
-    let statement = COUNTS.on(session.dialect());
+    let statement = COUNTS.on(session.schema());
     load_counts(session, statement, resources).await
 }
 
@@ -38,14 +38,14 @@ pub(super) async fn lock_counts<S: Session>(
         .filter(|resource| !present.contains_key(resource))
         .copied()
         .collect();
-    let dialect = session.dialect();
+    let schema = session.schema();
     if !missing.is_empty() {
         let params = [resource_rows(&missing), Param::time(now)];
-        session.execute(INSERT_COUNTS.on(dialect), &params).await?;
+        session.execute(INSERT_COUNTS.on(schema), &params).await?;
     }
     // The lock on a resource's count is what puts the workers that change it in a row, so
     // that each one's fold starts from what the one before has committed.
-    load_counts(session, LOCK_COUNTS.on(dialect), resources).await
+    load_counts(session, LOCK_COUNTS.on(schema), resources).await
 }
 
 async fn load_counts<S: Session>(
@@ -84,7 +84,7 @@ pub(super) async fn write_counts<S: Session>(
     }
     if !write.is_empty() {
         let params = [Param::rows(&write), Param::time(now)];
-        let statement = WRITE_COUNTS.on(session.dialect());
+        let statement = WRITE_COUNTS.on(session.schema());
         session.execute(statement, &params).await?;
     }
     Ok(changed)
@@ -97,7 +97,7 @@ pub(super) async fn states<S: Session>(
 ) -> Result<BTreeMap<Pair, VersionedState>, StoreError> {
     let mut states = BTreeMap::new();
     for resource_type in ResourceType::ALL {
-        let statement = STATES.on(session.dialect(), resource_type);
+        let statement = STATES.on(session.schema(), resource_type);
         states.extend(load_states(session, statement, pairs, resource_type).await?);
     }
     Ok(states)
@@ -139,7 +139,7 @@ pub(super) async fn write_states<'a, S: Session>(
         ));
     }
     for (resource_type, rows) in &written {
-        let statement = WRITE_STATES.on(session.dialect(), *resource_type);
+        let statement = WRITE_STATES.on(session.schema(), *resource_type);
         session.execute(statement, &[Param::rows(rows)]).await?;
     }
     Ok(written.values().map(Vec::len).sum())
@@ -156,11 +156,11 @@ fn resource_rows(resources: &BTreeSet<Resource>) -> Param {
     Param::rows(&rows)
 }
 
-fn select_counts(d: &dyn Dialect) -> String {
+fn select_counts(d: &Schema) -> String {
     let (rows, join) = (d.rows("$1", &RESOURCE), d.join());
     format!(
         "SELECT c.resource_type, c.resource_id, c.like_count, c.revision FROM {rows} \
-         {join} like_counts c ON c.resource_type = r.resource_type \
+         {join} likewise_like_counts c ON c.resource_type = r.resource_type \
          AND c.resource_id = r.resource_id"
     )
 }
@@ -180,9 +180,13 @@ static LOCK_COUNTS: Sql = Sql::new(|d| {
 /// Parameters: rows of [`RESOURCE`], now.
 static INSERT_COUNTS: Sql = Sql::new(|d| {
     let (rows, now) = (d.rows("$1", &RESOURCE), d.time("$2"));
-    let keep = d.on_conflict("like_counts", &["resource_type", "resource_id"], &[]);
+    let keep = d.on_conflict(
+        "likewise_like_counts",
+        &["resource_type", "resource_id"],
+        &[],
+    );
     format!(
-        "INSERT INTO like_counts (resource_type, resource_id, like_count, revision, updated_at) \
+        "INSERT INTO likewise_like_counts (resource_type, resource_id, like_count, revision, updated_at) \
          SELECT r.resource_type, r.resource_id, 0, 0, {now} FROM {rows} WHERE true {keep}"
     )
 });
@@ -197,9 +201,13 @@ static WRITE_COUNTS: Sql = Sql::new(|d| {
     ];
     let (rows, now) = (d.rows("$1", &columns), d.time("$2"));
     let set = ["like_count", "revision", "updated_at"].map(|column| (column, d.incoming(column)));
-    let replace = d.on_conflict("like_counts", &["resource_type", "resource_id"], &set);
+    let replace = d.on_conflict(
+        "likewise_like_counts",
+        &["resource_type", "resource_id"],
+        &set,
+    );
     format!(
-        "INSERT INTO like_counts (resource_type, resource_id, like_count, revision, updated_at) \
+        "INSERT INTO likewise_like_counts (resource_type, resource_id, like_count, revision, updated_at) \
          SELECT r.resource_type, r.resource_id, r.like_count, r.revision, {now} FROM {rows} \
          WHERE true {replace}"
     )
@@ -246,7 +254,7 @@ static WRITE_STATES: LikesSql = LikesSql::new(|d, resource_type| {
 });
 
 /// The columns of a [`StateRow`], of a row `l` of a read model whose resource is in the column `id`.
-pub(super) fn state_columns(d: &dyn Dialect, id: &str) -> String {
+pub(super) fn state_columns(d: &Schema, id: &str) -> String {
     let liked = d.number("CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END");
     format!("l.user_id, l.{id} AS resource_id, l.version, {liked} AS liked")
 }
@@ -281,7 +289,7 @@ impl StateRow {
     }
 }
 
-/// A row of `like_counts`.
+/// A row of `likewise_like_counts`.
 #[derive(Debug, QueryableByName)]
 pub(super) struct CountRow {
     #[diesel(sql_type = Text)]
@@ -297,7 +305,7 @@ pub(super) struct CountRow {
 impl CountRow {
     pub(super) fn count(&self) -> Result<(Resource, LikeCount), StoreError> {
         let resource = Resource {
-            resource_type: word(&self.resource_type, "like_counts")?,
+            resource_type: word(&self.resource_type, "likewise_like_counts")?,
             id: self.resource_id,
         };
         let count = LikeCount {

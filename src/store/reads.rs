@@ -78,7 +78,7 @@ async fn recent_pairs<S: Session>(
     session: &mut S,
     limit: usize,
 ) -> Result<BTreeSet<Pair>, StoreError> {
-    let statement = RECENT_PAIRS.on(session.dialect());
+    let statement = RECENT_PAIRS.on(session.schema());
     let rows: Vec<PairRow> = session.load(statement, &[Param::limit(limit)]).await?;
     rows.iter().map(PairRow::pair).collect()
 }
@@ -91,7 +91,7 @@ static RECENT_PAIRS: Sql = Sql::new(|_| {
 });
 
 async fn newest_version<S: Session>(session: &mut S, limit: usize) -> Result<Version, StoreError> {
-    let statement = NEWEST_VERSION.on(session.dialect());
+    let statement = NEWEST_VERSION.on(session.schema());
     let newest = session.total(statement, &[Param::limit(limit)]).await?;
     Ok(Version(newest))
 }
@@ -116,7 +116,7 @@ async fn likes_after<S: Session>(
         Param::Number(resource_id),
         Param::limit(limit),
     ];
-    let statement = LIKES_AFTER.on(session.dialect(), resource_type);
+    let statement = LIKES_AFTER.on(session.schema(), resource_type);
     let rows: Vec<StateRow> = session.load(statement, &params).await?;
     Ok(rows.iter().map(|row| row.state(resource_type)).collect())
 }

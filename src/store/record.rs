@@ -41,7 +41,7 @@ async fn record<S: Session>(
     events: &[&BehaviorEvent],
     lease: Lease,
 ) -> Result<Recorded, StoreError> {
-    let dialect = session.dialect();
+    let schema = session.schema();
     let mut rows: Vec<_> = events
         .iter()
         .enumerate()
@@ -70,25 +70,25 @@ async fn record<S: Session>(
         Param::Number(lease.max_retries.into()),
     ];
     let recorded = session
-        .execute(INSERT_BEHAVIORS.on(dialect), &params)
+        .execute(INSERT_BEHAVIORS.on(schema), &params)
         .await?;
     let likes = events.iter().filter(|event| event.action().is_some());
     let likes = likes.count();
     // An id may have been used before if fewer rows are new than were sent. Where the database
     // also counts the rows that were there already, the ledger tells: it takes only like events
     // that equal their behavior.
-    let mut is_used = if dialect.counts_only_new_rows() {
+    let mut is_used = if schema.counts_only_new_rows() {
         recorded < events.len()
     } else {
         likes < events.len()
     };
     if likes > 0 {
-        let listed = session.execute(INSERT_LEDGER.on(dialect), &params).await?;
+        let listed = session.execute(INSERT_LEDGER.on(schema), &params).await?;
         is_used |= listed < likes;
     }
     let mut conflicts = BTreeSet::new();
     if is_used {
-        let found: Vec<TotalRow> = session.load(CONFLICTS.on(dialect), &params[..1]).await?;
+        let found: Vec<TotalRow> = session.load(CONFLICTS.on(schema), &params[..1]).await?;
         conflicts.extend(found.iter().map(|row| row.total as usize));
     }
     let rows = events

@@ -48,7 +48,7 @@ async fn repair<S: Session>(
     found: &[Discrepancy],
     now: DateTime<Utc>,
 ) -> Result<Repaired, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let without_ledger_row = events(found, Finding::MissingLedgerRow);
     let without_behavior = events(found, Finding::MissingBehavior);
     let broken = events(found, Finding::BrokenLedgerRow);
@@ -104,7 +104,7 @@ async fn restore_behaviors<S: Session>(
     ids: &[&(&String,)],
     now: DateTime<Utc>,
 ) -> Result<Vec<LedgerRow>, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let rows: Vec<EventRow> = session.load(LEDGER_ROWS.on(d), &[Param::rows(ids)]).await?;
     // A row that cannot be read is not an event of this service. Nothing can be derived from it.
     let rows: Vec<_> = rows
@@ -194,7 +194,7 @@ async fn folds<S: Session>(
 ) -> Result<BTreeMap<Pair, VersionedState>, StoreError> {
     let mut folds = BTreeMap::new();
     for resource_type in ResourceType::ALL {
-        let statement = FOLDS.on(session.dialect(), resource_type);
+        let statement = FOLDS.on(session.schema(), resource_type);
         folds.extend(load_states(session, statement, pairs, resource_type).await?);
     }
     Ok(folds)
@@ -209,7 +209,7 @@ async fn delete_likes<S: Session>(session: &mut S, pairs: &[&Pair]) -> Result<us
             .map(|pair| (pair.resource.id, pair.user_id))
             .collect();
         if !rows.is_empty() {
-            let statement = DELETE_LIKES.on(session.dialect(), resource_type);
+            let statement = DELETE_LIKES.on(session.schema(), resource_type);
             session.execute(statement, &[Param::rows(&rows)]).await?;
         }
     }
@@ -231,7 +231,7 @@ async fn count_likes<S: Session>(
         if wanted.is_empty() {
             continue;
         }
-        let statement = COUNT_LIKES.on(session.dialect(), resource_type);
+        let statement = COUNT_LIKES.on(session.schema(), resource_type);
         let rows: Vec<LikesRow> = session.load(statement, &[Param::rows(&wanted)]).await?;
         likes.extend(rows.iter().map(|row| {
             let id = row.resource_id;

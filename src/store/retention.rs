@@ -6,8 +6,8 @@ use diesel::sql_types::{BigInt, Text, Timestamp};
 use serde::{Serialize, Serializer};
 
 use super::dialect::Column::Word;
-use super::dialect::Dialect;
 use super::error::StoreError;
+use super::schema::Schema;
 use super::session::{IdRow, Param, Session, Sql};
 use super::{Sample, Store, read, transact};
 use crate::domain::UserId;
@@ -108,16 +108,16 @@ async fn prune_ledger<S: Session>(
     before: DateTime<Utc>,
     limit: usize,
 ) -> Result<usize, StoreError> {
-    let dialect = session.dialect();
+    let schema = session.schema();
     let params = [Param::rows(&[("sync_events",)]), Param::time(before)];
-    session.execute(NOTE_PRUNED.on(dialect), &params).await?;
+    session.execute(NOTE_PRUNED.on(schema), &params).await?;
     let params = [Param::time(before), Param::limit(limit)];
-    let rows: Vec<IdRow> = session.load(PRUNABLE_LEDGER.on(dialect), &params).await?;
+    let rows: Vec<IdRow> = session.load(PRUNABLE_LEDGER.on(schema), &params).await?;
     if !rows.is_empty() {
         let ids: Vec<_> = rows.iter().map(|row| (&row.id,)).collect();
         let ids = [Param::rows(&ids)];
-        session.execute(DELETE_HISTORY.on(dialect), &ids).await?;
-        session.execute(DELETE_LEDGER.on(dialect), &ids).await?;
+        session.execute(DELETE_HISTORY.on(schema), &ids).await?;
+        session.execute(DELETE_LEDGER.on(schema), &ids).await?;
     }
     Ok(rows.len())
 }
@@ -128,9 +128,9 @@ async fn prunable<S: Session>(
     after: i64,
     limit: usize,
 ) -> Result<Prunable, StoreError> {
-    let dialect = session.dialect();
+    let schema = session.schema();
     let params = [Param::Number(after), Param::limit(limit)];
-    let last = session.total(LAST_EXAMINED.on(dialect), &params).await?;
+    let last = session.total(LAST_EXAMINED.on(schema), &params).await?;
     if last <= after {
         return Ok(Prunable::default());
     }
@@ -140,9 +140,7 @@ async fn prunable<S: Session>(
         Param::time(before),
     ];
     Ok(Prunable {
-        behaviors: session
-            .load(PRUNABLE_BEHAVIORS.on(dialect), &params)
-            .await?,
+        behaviors: session.load(PRUNABLE_BEHAVIORS.on(schema), &params).await?,
         position: Some(last),
     })
 }
@@ -151,18 +149,18 @@ async fn prune_behaviors<S: Session>(
     session: &mut S,
     behaviors: &[ArchivedBehavior],
 ) -> Result<(), StoreError> {
-    let dialect = session.dialect();
+    let schema = session.schema();
     let ids: Vec<_> = behaviors.iter().map(|one| (&one.event_id,)).collect();
     let ids = [Param::rows(&ids)];
     for statement in [&DELETE_HISTORY, &DELETE_LEDGER, &DELETE_BEHAVIORS] {
-        session.execute(statement.on(dialect), &ids).await?;
+        session.execute(statement.on(schema), &ids).await?;
     }
     Ok(())
 }
 
 /// The statement of retention whose cost must not follow the size of the tables: see
 /// [`Store::bounded_statements`].
-pub(super) fn bounded(d: &'static dyn Dialect, sample: &Sample) -> (String, String) {
+pub(super) fn bounded(d: &'static Schema, sample: &Sample) -> (String, String) {
     let params = [Param::time(sample.place.0), Param::limit(100)];
     let statement = PRUNABLE_LEDGER.on(d).spelled(&params);
     ("prune: ledger".to_owned(), statement)
@@ -172,15 +170,20 @@ pub(super) fn bounded(d: &'static dyn Dialect, sample: &Sample) -> (String, Stri
 /// time.
 static NOTE_PRUNED: Sql = Sql::new(|d| {
     let latest = format!(
-        "CASE WHEN {new} > retention.pruned_before THEN {new} ELSE retention.pruned_before END",
+        "CASE WHEN {new} > likewise_retention.pruned_before THEN {new} \
+         ELSE likewise_retention.pruned_before END",
         new = d.incoming("pruned_before")
     );
     format!(
-        "INSERT INTO retention (pruned_table, pruned_before) \
+        "INSERT INTO likewise_retention (pruned_table, pruned_before) \
          SELECT r.pruned_table, {} FROM {} WHERE true {}",
         d.time("$2"),
         d.rows("$1", &[Word("pruned_table")]),
-        d.on_conflict("retention", &["pruned_table"], &[("pruned_before", latest)])
+        d.on_conflict(
+            "likewise_retention",
+            &["pruned_table"],
+            &[("pruned_before", latest)]
+        )
     )
 });
 
@@ -224,14 +227,14 @@ static PRUNABLE_BEHAVIORS: Sql = Sql::new(|d| {
     )
 });
 
-static DELETE_HISTORY: Sql = Sql::new(|d| delete(d, "sync_event_history", "event_id"));
+static DELETE_HISTORY: Sql = Sql::new(|d| delete(d, "likewise_sync_event_history", "event_id"));
 
 static DELETE_LEDGER: Sql = Sql::new(|d| delete(d, "sync_events", "id"));
 
 static DELETE_BEHAVIORS: Sql = Sql::new(|d| delete(d, "user_behaviors", "event_id"));
 
 /// Deletes the rows of these events. Parameters: rows `(event_id)`.
-fn delete(d: &dyn Dialect, table: &str, column: &str) -> String {
+fn delete(d: &Schema, table: &str, column: &str) -> String {
     let ids = d.rows("$1", &[Word("event_id")]);
     d.delete(table, &ids, &[(column, "r.event_id")])
 }

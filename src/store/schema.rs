@@ -1,5 +1,11 @@
-//! Names of tables and columns that the statements of several files share.
+//! The schema of one deployment: its dialect, and the names that its tables have. Statements are rendered for a schema.
 
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use super::dialect::Dialect;
+use super::session::Statement;
 use crate::domain::ResourceType;
 
 /// The columns of a ledger row `e` that a worker needs: see [`EventRow`](super::rows::EventRow).
@@ -17,5 +23,115 @@ pub(super) const fn likes_table(resource_type: ResourceType) -> (&'static str, &
     match resource_type {
         ResourceType::Video => ("video_likes", "video_id"),
         ResourceType::Comment => ("comment_likes", "comment_id"),
+    }
+}
+
+/// How the default names of our tables and of their indexes begin. No other word of our SQL begins so.
+const NAMES: [&str; 5] = [
+    "user_behaviors",
+    "sync_events",
+    "video_likes",
+    "comment_likes",
+    "likewise_",
+];
+
+/// Identifies a rendered statement: the address of its [`Sql`](super::session::Sql), and the resource type.
+type StatementKey = (usize, Option<ResourceType>);
+
+/// The dialect and the names of one deployment's tables.
+///
+/// The SQL in the code has the default names. Rendering puts the prefix before them.
+pub(super) struct Schema {
+    dialect: &'static dyn Dialect,
+    prefix: String,
+    rendered: RwLock<HashMap<StatementKey, &'static Statement>>,
+}
+
+impl Schema {
+    /// Returns the schema of tables whose names have this prefix. It lives as long as the process: there are few.
+    pub(super) fn of(dialect: &'static dyn Dialect, prefix: &str) -> &'static Self {
+        static SCHEMAS: Mutex<BTreeMap<(&str, String), &Schema>> = Mutex::new(BTreeMap::new());
+        let mut schemas = SCHEMAS.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (dialect.name(), prefix.to_owned());
+        schemas.entry(key).or_insert_with(|| {
+            Box::leak(Box::new(Self {
+                dialect,
+                prefix: prefix.to_owned(),
+                rendered: RwLock::default(),
+            }))
+        })
+    }
+
+    /// Parses a statement that is written with the default names.
+    pub(super) fn statement(&self, sql: impl AsRef<str>) -> Statement {
+        Statement::parse(&self.named(sql.as_ref()))
+    }
+
+    /// Returns a statement of fixed text, which it renders at the first use.
+    pub(super) fn rendered(
+        &self,
+        key: StatementKey,
+        render: impl FnOnce() -> String,
+    ) -> &'static Statement {
+        let known = self.rendered.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(statement) = known.get(&key) {
+            return statement;
+        }
+        drop(known);
+        let statement = self.statement(render());
+        let mut known = self
+            .rendered
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        known
+            .entry(key)
+            .or_insert_with(|| Box::leak(Box::new(statement)))
+    }
+
+    /// Puts the prefix before the names of tables and indexes.
+    pub(super) fn named(&self, sql: &str) -> String {
+        if self.prefix.is_empty() {
+            return sql.to_owned();
+        }
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let mut named = String::with_capacity(sql.len() + 64);
+        let mut rest = sql;
+        while !rest.is_empty() {
+            let word = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+            if NAMES.iter().any(|name| rest[..word].starts_with(name)) {
+                named.push_str(&self.prefix);
+            }
+            let gap = rest[word..].find(is_word).unwrap_or(rest.len() - word);
+            named.push_str(&rest[..word + gap]);
+            rest = &rest[word + gap..];
+        }
+        named
+    }
+}
+
+impl Deref for Schema {
+    type Target = dyn Dialect;
+
+    fn deref(&self) -> &Self::Target {
+        self.dialect
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dialect::Sqlite;
+    use super::*;
+
+    #[test]
+    fn prefix_precedes_tables_and_indexes_only() {
+        let sql = "SELECT l.user_id FROM video_likes l INDEXED BY video_likes_user, likewise_jobs \
+                   WHERE event_type = 'video_like' AND \"likes\" = $1";
+        let named = Schema::of(&Sqlite, "app_").named(sql);
+        assert_eq!(
+            named,
+            "SELECT l.user_id FROM app_video_likes l INDEXED BY app_video_likes_user, \
+             app_likewise_jobs WHERE event_type = 'video_like' AND \"likes\" = $1"
+        );
+        assert_eq!(Schema::of(&Sqlite, "").named(sql), sql);
     }
 }

@@ -4,11 +4,11 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::{Text, Timestamp};
 
-use super::dialect::Dialect;
 use super::error::StoreError;
 use super::ledger::{ENTRY_COLUMNS, LedgerEntry};
 use super::ledger_filter::{Conditions, LedgerFilter, is_failure};
 use super::pool::SEARCH_TIMEOUT;
+use super::schema::Schema;
 use super::session::{Param, Session, Statement};
 use super::time::InUtc;
 use super::{Sample, Store, read};
@@ -58,7 +58,7 @@ async fn search<S: Session>(
     after: Option<&RowKey>,
     limit: usize,
 ) -> Result<LedgerPage, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let paths = paths(d, filter);
     let mut end: Option<RowKey> = None;
     for path in paths.iter().filter(|path| path.windowed) {
@@ -113,7 +113,7 @@ enum Rows {
 }
 
 /// The paths that together pass all rows which a filter matches.
-fn paths(d: &dyn Dialect, filter: &LedgerFilter) -> Vec<Path> {
+fn paths(d: &Schema, filter: &LedgerFilter) -> Vec<Path> {
     let narrow =
         filter.resource_type.is_some() || filter.resource_id.is_some() || filter.error.is_some();
     let one = |rows, windowed| vec![Path { rows, windowed }];
@@ -138,7 +138,7 @@ fn paths(d: &dyn Dialect, filter: &LedgerFilter) -> Vec<Path> {
 
 impl Path {
     /// The table that the path reads.
-    fn from(&self, d: &dyn Dialect, filter: &LedgerFilter, conditions: &mut Conditions) -> String {
+    fn from(&self, d: &Schema, filter: &LedgerFilter, conditions: &mut Conditions) -> String {
         match &self.rows {
             Rows::Ledger(condition) => {
                 conditions.and(condition.clone());
@@ -160,7 +160,7 @@ impl Path {
 
 /// The last row of the window that one page reads, if the path has more rows.
 fn window_end(
-    d: &dyn Dialect,
+    d: &Schema,
     path: &Path,
     filter: &LedgerFilter,
     after: Option<&RowKey>,
@@ -174,12 +174,12 @@ fn window_end(
          ORDER BY e.created_at DESC, e.id DESC LIMIT 1 OFFSET {WINDOW}",
         conditions.sql()
     );
-    (sql.into(), conditions.params)
+    (d.statement(sql), conditions.params)
 }
 
 /// The rows of one path that a filter matches, newest first, after one row and down to another.
 fn rows(
-    d: &dyn Dialect,
+    d: &Schema,
     path: &Path,
     filter: &LedgerFilter,
     (after, end): (Option<&RowKey>, Option<&RowKey>),
@@ -195,12 +195,12 @@ fn rows(
          ORDER BY e.created_at DESC, e.id DESC LIMIT {limit}",
         conditions.sql()
     );
-    (sql.into(), conditions.params)
+    (d.statement(sql), conditions.params)
 }
 
 impl Conditions {
     /// Rows older than this one. The first comparison serves the index.
-    fn older_than(&mut self, d: &dyn Dialect, key: Option<&RowKey>) {
+    fn older_than(&mut self, d: &Schema, key: Option<&RowKey>) {
         if let Some(key) = key {
             let (time, id) = self.key(d, key);
             self.and(format!(
@@ -210,7 +210,7 @@ impl Conditions {
     }
 
     /// Rows no older than this one. The first comparison serves the index.
-    fn down_to(&mut self, d: &dyn Dialect, key: Option<&RowKey>) {
+    fn down_to(&mut self, d: &Schema, key: Option<&RowKey>) {
         if let Some(key) = key {
             let (time, id) = self.key(d, key);
             self.and(format!(
@@ -219,14 +219,14 @@ impl Conditions {
         }
     }
 
-    fn key(&mut self, d: &dyn Dialect, key: &RowKey) -> (String, String) {
+    fn key(&mut self, d: &Schema, key: &RowKey) -> (String, String) {
         let time = self.param(Param::time(key.created_at));
         (d.time(&time), self.text(key.id.clone()))
     }
 }
 
 /// Returns the statements whose cost must not follow the size of the tables, each with a name.
-pub(super) fn bounded(d: &dyn Dialect, sample: &Sample) -> Vec<(String, String)> {
+pub(super) fn bounded(d: &Schema, sample: &Sample) -> Vec<(String, String)> {
     let any = LedgerFilter::default;
     let of = |status| LedgerFilter {
         status: Some(status),

@@ -7,19 +7,17 @@
 //!    the function below on a connection: [`read!`](super::read) for what only reads,
 //!    [`transact!`](super::transact) for what writes. Both take the name of the session and the work.
 //! 2. `async fn thing<S: Session>(session: &mut S, ...) -> Result<T, StoreError>`: an ordinary generic function.
-//!    It never names a database: what differs is asked of [`Session::dialect`].
-//! 3. Its SQL. Fixed text is a [`Sql`] (or a [`LikesSql`], for the table of one resource type), rendered once a
-//!    dialect: `static INSERT: Sql = Sql::new(|d| format!("INSERT ... {}", d.on_conflict(...)));`, then
-//!    `session.execute(INSERT.on(session.dialect()), &params)`. Text that depends on a filter is a [`Statement`],
-//!    made on the spot: `Statement::from(format!(...))`.
+//!    It never names a database: [`Session::schema`] renders what differs.
+//! 3. Its SQL, with the default names of the tables. Fixed text is a [`Sql`] (or a [`LikesSql`], for the table of one
+//!    resource type), rendered once a schema: `static INSERT: Sql = Sql::new(|d| format!("INSERT ... {}",
+//!    d.on_conflict(...)));`, then `session.execute(INSERT.on(session.schema()), &params)`. Text that depends on a
+//!    filter is a [`Statement`], made on the spot: `session.schema().statement(format!(...))`.
 //! 4. The row types that it loads: a struct that derives `QueryableByName` is a [`Row`].
 //!
 //! `$1`, `$2` ... stand for parameters, as often as wanted; `d.rows("$1", &COLUMNS)` makes a table named `r` of a
 //! batch that [`Param::rows`] binds.
 //!
 //! To read from one snapshot, begin with [`Mode::Snapshot`] and hand the outcome to [`Session::end`].
-
-use std::sync::OnceLock;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
@@ -34,8 +32,8 @@ use diesel::sql_types::{BigInt, HasSqlType, Text, Untyped};
 use diesel::sqlite::Sqlite;
 use serde::Serialize;
 
-use super::dialect::{DIALECTS, Dialect};
 use super::error::StoreError;
+use super::schema::Schema;
 use crate::domain::ResourceType;
 
 /// A row that every database can be asked for. Derive `QueryableByName` to make one.
@@ -60,8 +58,8 @@ pub(super) enum Mode {
 
 /// A connection to one of the databases. Its errors are explained: classified by the database's own code.
 pub(super) trait Session: Send {
-    /// What this database says in other words than the others.
-    fn dialect(&self) -> &'static dyn Dialect;
+    /// Returns the dialect of the database and the names of its tables.
+    fn schema(&self) -> &'static Schema;
 
     /// Loads the rows of a statement.
     fn load<T: Row>(
@@ -118,13 +116,25 @@ pub(super) trait Session: Send {
     }
 }
 
-/// Implements [`Session`] for a diesel-async connection that is [`Explain`](super::codes::Explain), in this
-/// dialect; `$begin` is an `async fn(&mut Connection, Mode) -> QueryResult<()>`.
+/// A connection with the schema of its database. `H` holds the connection: a pool's object, or a box.
+pub(super) struct Connected<H> {
+    pub(super) connection: H,
+    pub(super) schema: &'static Schema,
+}
+
+/// Implements [`Session`] for a diesel-async connection that is [`Explain`](super::codes::Explain), lent by a pool or
+/// owned; `$begin` is an `async fn(&mut Connection, Mode) -> QueryResult<()>`.
 macro_rules! session {
-    ($connection:ty, $dialect:expr, $begin:path) => {
-        impl $crate::store::session::Session for $connection {
-            fn dialect(&self) -> &'static dyn $crate::store::dialect::Dialect {
-                &$dialect
+    ($connection:ty, $begin:path) => {
+        $crate::store::session::session!(
+            @impl deadpool::managed::Object<AsyncDieselConnectionManager<$connection>>, $begin
+        );
+        $crate::store::session::session!(@impl Box<$connection>, $begin);
+    };
+    (@impl $holder:ty, $begin:path) => {
+        impl $crate::store::session::Session for $crate::store::session::Connected<$holder> {
+            fn schema(&self) -> &'static $crate::store::schema::Schema {
+                self.schema
             }
 
             async fn load<T: $crate::store::session::Row>(
@@ -133,8 +143,9 @@ macro_rules! session {
                 params: &[$crate::store::session::Param],
             ) -> Result<Vec<T>, $crate::store::error::StoreError> {
                 let query = $crate::store::session::Query { statement, params };
-                let loaded = diesel_async::RunQueryDsl::load(query, self).await;
-                $crate::store::codes::explained(self, loaded).await
+                let connection = &mut *self.connection;
+                let loaded = diesel_async::RunQueryDsl::load(query, connection).await;
+                $crate::store::codes::explained(connection, loaded).await
             }
 
             async fn execute(
@@ -143,31 +154,37 @@ macro_rules! session {
                 params: &[$crate::store::session::Param],
             ) -> Result<usize, $crate::store::error::StoreError> {
                 let query = $crate::store::session::Query { statement, params };
-                let done = diesel_async::RunQueryDsl::execute(query, self).await;
-                $crate::store::codes::explained(self, done).await
+                let connection = &mut *self.connection;
+                let done = diesel_async::RunQueryDsl::execute(query, connection).await;
+                $crate::store::codes::explained(connection, done).await
             }
 
             async fn batch(&mut self, sql: &str) -> Result<(), $crate::store::error::StoreError> {
-                let done = diesel_async::SimpleAsyncConnection::batch_execute(self, sql).await;
-                $crate::store::codes::explained(self, done).await
+                let connection = &mut *self.connection;
+                let done =
+                    diesel_async::SimpleAsyncConnection::batch_execute(connection, sql).await;
+                $crate::store::codes::explained(connection, done).await
             }
 
             async fn begin(
                 &mut self,
                 mode: $crate::store::session::Mode,
             ) -> Result<(), $crate::store::error::StoreError> {
-                let begun = $begin(self, mode).await;
-                $crate::store::codes::explained(self, begun).await
+                let connection = &mut *self.connection;
+                let begun = $begin(connection, mode).await;
+                $crate::store::codes::explained(connection, begun).await
             }
 
             async fn commit(&mut self) -> Result<(), $crate::store::error::StoreError> {
-                let done = $crate::store::session::commit(self).await;
-                $crate::store::codes::explained(self, done).await
+                let connection = &mut *self.connection;
+                let done = $crate::store::session::commit(connection).await;
+                $crate::store::codes::explained(connection, done).await
             }
 
             async fn rollback(&mut self) -> Result<(), $crate::store::error::StoreError> {
-                let done = $crate::store::session::rollback(self).await;
-                $crate::store::codes::explained(self, done).await
+                let connection = &mut *self.connection;
+                let done = $crate::store::session::rollback(connection).await;
+                $crate::store::codes::explained(connection, done).await
             }
         }
     };
@@ -246,12 +263,12 @@ pub(super) struct Statement {
     tail: String,
 }
 
-impl From<String> for Statement {
+impl Statement {
     /// Cuts the text at its parameters. A `$` that no digit follows is part of the text.
-    fn from(sql: String) -> Self {
+    pub(super) fn parse(sql: &str) -> Self {
         let mut pieces = Vec::new();
         let mut text = String::new();
-        let mut rest = sql.as_str();
+        let mut rest = sql;
         while let Some((before, after)) = rest.split_once('$') {
             text.push_str(before);
             let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -264,9 +281,7 @@ impl From<String> for Statement {
         text.push_str(rest);
         Self { pieces, tail: text }
     }
-}
 
-impl Statement {
     /// The statement with its parameters in the text, to be explained.
     pub(super) fn spelled(&self, params: &[Param]) -> String {
         let mut sql = String::new();
@@ -285,50 +300,43 @@ impl Statement {
     }
 }
 
-/// A statement of fixed text, rendered once for each dialect.
+/// A statement of fixed text, rendered once for each schema.
 pub(super) struct Sql {
-    render: fn(&'static dyn Dialect) -> String,
-    rendered: [OnceLock<Statement>; DIALECTS],
+    render: fn(&'static Schema) -> String,
 }
 
 impl Sql {
     /// Makes a statement from the function that writes its text.
-    pub(super) const fn new(render: fn(&'static dyn Dialect) -> String) -> Self {
-        Self {
-            render,
-            rendered: [const { OnceLock::new() }; DIALECTS],
-        }
+    pub(super) const fn new(render: fn(&'static Schema) -> String) -> Self {
+        Self { render }
     }
 
-    /// Returns the statement in this dialect.
-    pub(super) fn on(&'static self, dialect: &'static dyn Dialect) -> &'static Statement {
-        self.rendered[dialect.slot()].get_or_init(|| (self.render)(dialect).into())
+    /// Returns the statement for this schema.
+    pub(super) fn on(&'static self, schema: &'static Schema) -> &'static Statement {
+        let key = (std::ptr::from_ref(self).addr(), None);
+        schema.rendered(key, || (self.render)(schema))
     }
 }
 
-/// A statement over the read model of one resource type, rendered once for each dialect and type.
+/// A statement over the read model of one resource type, rendered once for each schema and type.
 pub(super) struct LikesSql {
-    render: fn(&'static dyn Dialect, ResourceType) -> String,
-    rendered: [[OnceLock<Statement>; ResourceType::ALL.len()]; DIALECTS],
+    render: fn(&'static Schema, ResourceType) -> String,
 }
 
 impl LikesSql {
     /// Makes a statement from the function that writes its text.
-    pub(super) const fn new(render: fn(&'static dyn Dialect, ResourceType) -> String) -> Self {
-        Self {
-            render,
-            rendered: [const { [const { OnceLock::new() }; ResourceType::ALL.len()] }; DIALECTS],
-        }
+    pub(super) const fn new(render: fn(&'static Schema, ResourceType) -> String) -> Self {
+        Self { render }
     }
 
-    /// Returns the statement over the table of this resource type, in this dialect.
+    /// Returns the statement over the table of this resource type.
     pub(super) fn on(
         &'static self,
-        dialect: &'static dyn Dialect,
+        schema: &'static Schema,
         resource_type: ResourceType,
     ) -> &'static Statement {
-        self.rendered[dialect.slot()][resource_type as usize]
-            .get_or_init(|| (self.render)(dialect, resource_type).into())
+        let key = (std::ptr::from_ref(self).addr(), Some(resource_type));
+        schema.rendered(key, || (self.render)(schema, resource_type))
     }
 }
 
@@ -388,7 +396,7 @@ mod tests {
 
     #[test]
     fn parameters_bind_at_each_place_the_text_names() {
-        let statement = Statement::from("a $2 b $1 c '$[0]' $2 d".to_owned());
+        let statement = Statement::parse("a $2 b $1 c '$[0]' $2 d");
         let pieces: Vec<_> = statement
             .pieces
             .iter()

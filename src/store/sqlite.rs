@@ -15,7 +15,7 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 pub(super) type Async = SyncConnectionWrapper<SqliteConnection>;
 
 /// Of the lease of migrations.
-const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_lease (\
+const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS likewise_schema_lease (\
     name TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL, \
     expires_at TIMESTAMP NOT NULL) WITHOUT ROWID";
 
@@ -33,6 +33,7 @@ pub(super) fn check(path: &str) -> Result<(), StoreError> {
 /// Pools that open the file when they are used, once the gate is open.
 pub(super) fn open(
     path: &str,
+    schema: &'static Schema,
     options: &StoreOptions,
     gate: &Arc<Gate>,
 ) -> Result<Pools<AsyncDieselConnectionManager<Async>>, StoreError> {
@@ -59,7 +60,7 @@ pub(super) fn open(
     let readers = opened(options.max_connections)?;
     // One writer: of two transactions that meet half-way one would fail, so that they queue here.
     let writer = opened(1)?;
-    Ok(Pools::new(readers, writer, gate, false))
+    Ok(Pools::new(schema, readers, writer, gate, false))
 }
 
 /// How long a migration waits for another process to release the file, before it looks again.
@@ -116,7 +117,7 @@ async fn begin(connection: &mut Async, mode: Mode) -> QueryResult<()> {
     }
 }
 
-session!(Async, Sqlite, begin);
+session!(Async, begin);
 
 type Blocking = AsyncConnectionWrapper<Async>;
 

@@ -90,8 +90,8 @@ async fn complete<'a, S: Session>(
         })
         .collect();
     let params = [Param::rows(&held), Param::time(now)];
-    let dialect = session.dialect();
-    let done = session.execute(COMPLETE.on(dialect), &params).await?;
+    let schema = session.schema();
+    let done = session.execute(COMPLETE.on(schema), &params).await?;
     let ids: BTreeSet<_> = held.into_iter().map(|row| (row.0,)).collect();
     // Of two rows of one event, which may differ in their versions, only one is in the ledger.
     if done == ids.len() && done == rows.len() {
@@ -99,7 +99,7 @@ async fn complete<'a, S: Session>(
     }
     let ids: Vec<_> = ids.into_iter().collect();
     let found: Vec<EventRow> = session
-        .load(COMPLETED.on(dialect), &[Param::rows(&ids)])
+        .load(COMPLETED.on(schema), &[Param::rows(&ids)])
         .await?;
     // Only what the ledger says has an effect, whatever the message said that brought the row.
     let mut completed = BTreeMap::new();

@@ -159,7 +159,7 @@ async fn check_promises<S: Session>(
     session: &mut S,
     examples: usize,
 ) -> Result<Verification, StoreError> {
-    let d = session.dialect();
+    let d = session.schema();
     let mut checks = vec![
         check(
             session,
@@ -239,7 +239,7 @@ async fn acknowledged_in_quarantine<S: Session>(
     session: &mut S,
     examples: usize,
 ) -> Result<Check, StoreError> {
-    let statement = ACKNOWLEDGED_IN_QUARANTINE.on(session.dialect());
+    let statement = ACKNOWLEDGED_IN_QUARANTINE.on(session.schema());
     let most = [Param::limit(examples.max(1))];
     let mut check = Check::new(QUARANTINE_PROMISE, 0);
     check.add(session.load(statement, &most).await?);
@@ -251,7 +251,7 @@ async fn journaled<S: Session>(
     session: &mut S,
     ids: &[Uuid],
 ) -> Result<BTreeMap<Uuid, Journaled>, StoreError> {
-    let statement = JOURNALED.on(session.dialect());
+    let statement = JOURNALED.on(session.schema());
     let rows: Vec<JournaledRow> = session.load(statement, &[id_rows(ids)]).await?;
     rows.into_iter()
         .map(|row| Ok((word(&row.event_id, "sync_events")?, row.journaled)))
@@ -262,7 +262,7 @@ async fn quarantined_events<S: Session>(
     session: &mut S,
     ids: &[Uuid],
 ) -> Result<BTreeMap<String, String>, StoreError> {
-    let statement = QUARANTINED_EVENTS.on(session.dialect());
+    let statement = QUARANTINED_EVENTS.on(session.schema());
     let rows: Vec<ReasonRow> = session.load(statement, &[id_rows(ids)]).await?;
     Ok(rows
         .into_iter()
@@ -308,7 +308,7 @@ static LIKE_EVENTS: Sql =
 
 static LEDGER_ROWS: Sql = Sql::new(|_| count("sync_events"));
 
-static QUARANTINED: Sql = Sql::new(|_| count("quarantined_events"));
+static QUARANTINED: Sql = Sql::new(|_| count("likewise_quarantined_events"));
 
 static LIKED: LikesSql = LikesSql::new(|_, resource_type| {
     let (table, _) = likes_table(resource_type);
@@ -319,7 +319,7 @@ static PAIRS: LikesSql = LikesSql::new(|_, resource_type| count(likes_table(reso
 
 static COUNTS: LikesSql = LikesSql::new(|_, resource_type| {
     count(&format!(
-        "like_counts WHERE resource_type = '{resource_type}'"
+        "likewise_like_counts WHERE resource_type = '{resource_type}'"
     ))
 });
 
@@ -357,7 +357,7 @@ static ACKNOWLEDGED_IN_QUARANTINE: Sql = Sql::new(|_| {
     format!(
         "SELECT COUNT(*) OVER () AS total, CONCAT('event ', COALESCE(q.message_id, q.id)) AS subject, \
          'recorded' AS expected, CONCAT('in quarantine: ', q.reason) AS found \
-         FROM quarantined_events q WHERE q.resolved_at IS NULL AND q.subject LIKE '{ACCEPTED}.%' \
+         FROM likewise_quarantined_events q WHERE q.resolved_at IS NULL AND q.subject LIKE '{ACCEPTED}.%' \
          ORDER BY q.created_at LIMIT $1"
     )
 });
@@ -377,7 +377,7 @@ static JOURNALED: Sql = Sql::new(|d| {
 static QUARANTINED_EVENTS: Sql = Sql::new(|d| {
     format!(
         "SELECT r.event_id, CONCAT('in quarantine: ', q.reason) AS reason \
-         FROM {} {} quarantined_events q ON q.message_id LIKE CONCAT(r.event_id, '%')",
+         FROM {} {} likewise_quarantined_events q ON q.message_id LIKE CONCAT(r.event_id, '%')",
         d.rows("$1", &[Word("event_id")]),
         d.join()
     )

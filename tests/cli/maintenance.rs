@@ -29,7 +29,7 @@ fn online_rebuild_restores_lost_data(setup: Setup) {
     running.wait_for(600);
     service.database().execute(&[
         "DELETE FROM video_likes",
-        "UPDATE like_counts SET like_count = like_count + 9",
+        "UPDATE likewise_like_counts SET like_count = like_count + 9",
     ]);
     running.wait_for(50);
     let ran = service.setup().run(&["rebuild"]);
@@ -61,7 +61,7 @@ fn audit_reports_differences_and_sets_exit_code() {
     assert!(clean.stdout.contains("no differences"), "{clean:?}");
     setup
         .database()
-        .execute(&["UPDATE like_counts SET like_count = 77"]);
+        .execute(&["UPDATE likewise_like_counts SET like_count = 77"]);
     let wrong = setup.run(&["audit"]);
     assert_eq!(wrong.code, Some(1), "{wrong:?}");
     for said in [
@@ -151,15 +151,15 @@ fn zero_retention_keeps_ledger_rows_but_no_old_keys_or_jobs() {
     let database = setup.database();
     let old = "'2020-01-01 00:00:00.000000'";
     database.execute(&[
-        "DELETE FROM jobs",
+        "DELETE FROM likewise_jobs",
         &format!("UPDATE sync_events SET created_at = {old}"),
         &format!(
-            "INSERT INTO jobs (id, kind, state, spec, requested_by, done, changed, fencing_token, \
+            "INSERT INTO likewise_jobs (id, kind, state, spec, requested_by, done, changed, fencing_token, \
              created_at, updated_at, finished_at) VALUES ('old', 'audit', 'completed', '{{}}', 'ann', \
              0, 0, 1, {old}, {old}, {old})"
         ),
         &format!(
-            "INSERT INTO idempotency_keys (id, caller, idempotency_key, fingerprint, event_id, \
+            "INSERT INTO likewise_idempotency_keys (id, caller, idempotency_key, fingerprint, event_id, \
              version, holder, lease_until, created_at) VALUES ('old', 'ann', 'key', 'f', 'e', 1, 'h', \
              {old}, {old})"
         ),
@@ -168,8 +168,8 @@ fn zero_retention_keeps_ledger_rows_but_no_old_keys_or_jobs() {
     let database = service.database();
     until("the old key and the old job to go", PATIENCE, || {
         let left = database.number(
-            "SELECT (SELECT COUNT(*) FROM jobs WHERE id = 'old') \
-             + (SELECT COUNT(*) FROM idempotency_keys)",
+            "SELECT (SELECT COUNT(*) FROM likewise_jobs WHERE id = 'old') \
+             + (SELECT COUNT(*) FROM likewise_idempotency_keys)",
         );
         match left {
             0 => Ok(()),

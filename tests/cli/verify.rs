@@ -53,18 +53,22 @@ const PLANTED: [Planted; 12] = [
     },
     Planted {
         name: "a wrong count",
-        plant: &["UPDATE like_counts SET like_count = like_count + 5 WHERE resource_id = 7"],
-        take_back: &["UPDATE like_counts SET like_count = like_count - 5 WHERE resource_id = 7"],
+        plant: &[
+            "UPDATE likewise_like_counts SET like_count = like_count + 5 WHERE resource_id = 7",
+        ],
+        take_back: &[
+            "UPDATE likewise_like_counts SET like_count = like_count - 5 WHERE resource_id = 7",
+        ],
         broken: &[(COUNTS, "8 likes")],
     },
     Planted {
         name: "a lost count",
         plant: &[
-            "CREATE TABLE kept AS SELECT * FROM like_counts WHERE resource_id = 7",
-            "DELETE FROM like_counts WHERE resource_id = 7",
+            "CREATE TABLE kept AS SELECT * FROM likewise_like_counts WHERE resource_id = 7",
+            "DELETE FROM likewise_like_counts WHERE resource_id = 7",
         ],
         take_back: &[
-            "INSERT INTO like_counts SELECT * FROM kept",
+            "INSERT INTO likewise_like_counts SELECT * FROM kept",
             "DROP TABLE kept",
         ],
         broken: &[(COUNTS, "no count")],

@@ -25,7 +25,7 @@ fn ahead(minutes: i64) -> String {
 fn quarantined(service: &Service) -> i64 {
     service
         .database()
-        .number("SELECT COUNT(*) FROM quarantined_events")
+        .number("SELECT COUNT(*) FROM likewise_quarantined_events")
 }
 
 #[track_caller]
@@ -80,7 +80,7 @@ fn worker_with_a_slow_clock_quarantines_no_valid_event() {
     assert_eq!(worker.database().number(users), 2);
     let subjects = worker
         .database()
-        .texts("SELECT subject FROM quarantined_events");
+        .texts("SELECT subject FROM likewise_quarantined_events");
     assert_eq!(subjects, [LIKES]);
     api.setup().verify(30).holds();
 }

@@ -25,7 +25,7 @@ fn taken(service: &Service, behaviors: i64, quarantined: i64) {
     until("every message to be taken", PATIENCE, || {
         let seen = (
             database.number("SELECT COUNT(*) FROM user_behaviors"),
-            database.number("SELECT COUNT(*) FROM quarantined_events"),
+            database.number("SELECT COUNT(*) FROM likewise_quarantined_events"),
         );
         (seen == (behaviors, quarantined))
             .then_some(())
@@ -172,7 +172,7 @@ fn rejected_event_delays_no_other_event() {
         5 => Ok(()),
         rows => Err(format!("{rows} likes")),
     });
-    let quarantined = "SELECT COUNT(*) FROM quarantined_events";
+    let quarantined = "SELECT COUNT(*) FROM likewise_quarantined_events";
     assert_eq!(database.number(quarantined), 0);
     database.execute(&["DROP TRIGGER refuse"]);
     pipeline_drains(&service);
@@ -417,7 +417,7 @@ fn read_models(service: &Service) -> Vec<Vec<crate::support::database::Value>> {
     let database = service.database();
     let mut rows = database.rows("SELECT user_id, video_id, version FROM video_likes");
     rows.extend(database.rows("SELECT user_id, comment_id, version FROM comment_likes"));
-    rows.extend(database.rows("SELECT resource_id, like_count FROM like_counts"));
+    rows.extend(database.rows("SELECT resource_id, like_count FROM likewise_like_counts"));
     rows.sort();
     rows
 }
@@ -459,7 +459,7 @@ fn reused_event_id_is_quarantined_and_the_first_stands() {
 
     let reasons = service
         .database()
-        .texts("SELECT DISTINCT reason FROM quarantined_events");
+        .texts("SELECT DISTINCT reason FROM likewise_quarantined_events");
     assert_eq!(reasons.len(), 1);
     assert!(
         reasons[0].contains("event id belongs to another event"),

@@ -79,7 +79,7 @@ fn corrupt_database(database: &Database) -> BTreeMap<&'static str, u64> {
         database.rows("SELECT user_id, video_id FROM video_likes ORDER BY user_id, video_id");
     let events =
         database.texts("SELECT id FROM sync_events WHERE status = 'completed' ORDER BY id");
-    let counts = database.rows("SELECT resource_id FROM like_counts ORDER BY resource_id");
+    let counts = database.rows("SELECT resource_id FROM likewise_like_counts ORDER BY resource_id");
     let mut planted = BTreeMap::new();
     let mut statements = Vec::new();
     for (n, pair) in pairs.iter().enumerate().take(600) {
@@ -104,8 +104,8 @@ fn corrupt_database(database: &Database) -> BTreeMap<&'static str, u64> {
             count[0].number()
         );
         statements.push(match n % 2 {
-            0 => format!("UPDATE like_counts SET like_count = like_count + 7 {which}"),
-            _ => format!("DELETE FROM like_counts {which}"),
+            0 => format!("UPDATE likewise_like_counts SET like_count = like_count + 7 {which}"),
+            _ => format!("DELETE FROM likewise_like_counts {which}"),
         });
         *planted.entry("wrong_count").or_default() += 1;
     }

@@ -78,7 +78,7 @@ fn versions_return(setup: Setup, stamped: RangeInclusive<i64>) {
     }
     everything_holds(&service);
     assert_eq!(stored_counts(service.database())[&1], 19);
-    let quarantined = "SELECT COUNT(*) FROM quarantined_events";
+    let quarantined = "SELECT COUNT(*) FROM likewise_quarantined_events";
     assert_eq!(service.database().number(quarantined), 0);
 }
 
@@ -265,7 +265,9 @@ fn leases_follow_the_database_clock() {
     client.like(1, 1);
     stored(&service, (1, 1), true);
     // The recorder can write, and the sync publisher cannot.
-    let held = service.database().hold_rows("SELECT * FROM like_counts");
+    let held = service
+        .database()
+        .hold_rows("SELECT * FROM likewise_like_counts");
     for (user, hours) in [(2, 1), (3, -1)] {
         clock.set(TimeDelta::hours(hours));
         client.like(user, 1);

@@ -36,7 +36,7 @@ fn behaviors(service: &Service) -> i64 {
 fn keys(service: &Service) -> i64 {
     service
         .database()
-        .number("SELECT COUNT(*) FROM idempotency_keys")
+        .number("SELECT COUNT(*) FROM likewise_idempotency_keys")
 }
 
 #[track_caller]
@@ -231,7 +231,7 @@ fn resumed_request_does_not_override_later_ones() {
     pipeline_drains(&service);
     // As if the process had died before it could keep the answer.
     service.database().execute(&[
-        "UPDATE idempotency_keys SET answer = NULL, lease_until = '2020-01-01 00:00:00'",
+        "UPDATE likewise_idempotency_keys SET answer = NULL, lease_until = '2020-01-01 00:00:00'",
     ]);
     let again = send(&client, "PUT", &path(7), 1, "k");
     assert_eq!(again.status, 200, "{again:?}");

@@ -101,7 +101,7 @@ fn like_and_unlike_are_two_events_and_one_state() {
         row(&[42.into(), 7.into(), Value::Null])
     );
     assert_eq!(
-        database.rows("SELECT resource_type, resource_id, like_count FROM like_counts"),
+        database.rows("SELECT resource_type, resource_id, like_count FROM likewise_like_counts"),
         row(&["video".into(), 7.into(), 1.into()])
     );
     for column in ["behavior_time", "created_at"] {
@@ -126,7 +126,7 @@ fn like_and_unlike_are_two_events_and_one_state() {
     assert_eq!(client.read(42, 7), like_of(42, 7, false, 0));
     is_now_in_utc(database, "video_likes", "deleted_at");
     assert_eq!(
-        database.number("SELECT like_count FROM like_counts WHERE resource_id = 7"),
+        database.number("SELECT like_count FROM likewise_like_counts WHERE resource_id = 7"),
         0
     );
     assert_eq!(
@@ -136,9 +136,9 @@ fn like_and_unlike_are_two_events_and_one_state() {
             ("sync_events", 3),
             ("video_likes", 1),
             ("comment_likes", 0),
-            ("like_counts", 1),
-            ("quarantined_events", 0),
-            ("idempotency_keys", 0)
+            ("likewise_like_counts", 1),
+            ("likewise_quarantined_events", 0),
+            ("likewise_idempotency_keys", 0)
         ]
     );
     everything_holds(&service);
@@ -196,7 +196,7 @@ fn repeated_like_changes_nothing() {
         assert_eq!((again.changed, again.like_count), (Some(false), Some(2)));
     }
     pipeline_drains(&service);
-    let counts = "SELECT like_count FROM like_counts WHERE resource_id = 1";
+    let counts = "SELECT like_count FROM likewise_like_counts WHERE resource_id = 1";
     assert_eq!(service.database().number(counts), 2);
     everything_holds(&service);
 }

@@ -160,7 +160,7 @@ fn lost_commit_answer_still_settles_the_cache() {
     // The cache knows the pair and the count before.
     assert_eq!(client.read(2, VIDEO).like_count, Some(1));
 
-    forwarder.lose_commit_of("like_counts");
+    forwarder.lose_commit_of("likewise_like_counts");
     client.like(2, VIDEO);
     until("the attempt to fail", PATIENCE, || {
         let metrics = client.get("/metrics").text;

@@ -72,7 +72,7 @@ fn locked_table_ends_no_row(setup: Setup) {
         }
     });
     let retries = "SELECT SUM(retry_count) FROM sync_events WHERE retry_count <> 0";
-    let steps = "SELECT DISTINCT step FROM sync_event_history";
+    let steps = "SELECT DISTINCT step FROM likewise_sync_event_history";
     assert_eq!(database.texts(steps), ["waiting"]);
     let counted = format!("SELECT COUNT(*) FROM ({retries} HAVING COUNT(*) > 0) AS counted");
     assert_eq!(database.number(&counted), 0);

@@ -178,7 +178,7 @@ fn like_in_flight_at_shutdown_is_answered() {
     let setup = service.end();
     assert_eq!(open_rows(setup.database()), 0);
     setup.verify(0).holds();
-    let count = "SELECT like_count FROM like_counts WHERE resource_id = 1";
+    let count = "SELECT like_count FROM likewise_like_counts WHERE resource_id = 1";
     assert_eq!(setup.database().number(count), 2);
 }
 
@@ -189,7 +189,7 @@ fn accepted_events_are_finished_before_shutdown() {
     client.like(1, 1);
     pipeline_drains(&service);
     // Behaviors are recorded, but nobody gets further with this video.
-    let count = "SELECT * FROM like_counts WHERE resource_id = 1";
+    let count = "SELECT * FROM likewise_like_counts WHERE resource_id = 1";
     let held = service.database().hold_rows(count);
     client.like(2, 1);
     service.signal(Signal::TERM);

@@ -96,7 +96,7 @@ fn until_job(client: &Client, id: &str, what: &str, reached: impl Fn(&Value) -> 
 }
 
 fn history(database: &Database, step: &str) -> BTreeSet<String> {
-    let sql = format!("SELECT event_id FROM sync_event_history WHERE step = '{step}'");
+    let sql = format!("SELECT event_id FROM likewise_sync_event_history WHERE step = '{step}'");
     let all = database.texts(&sql);
     let different: BTreeSet<_> = all.iter().cloned().collect();
     if step == "retried" {
@@ -156,8 +156,9 @@ fn retry_job_covers_exactly_its_snapshot(setup: Setup) {
     let retried = history(database, "retried");
     assert_eq!(retried.len() as i64, total);
     assert!(retried.is_superset(&snapshot));
-    let taken = database
-        .texts("SELECT event_id FROM job_events WHERE outcome = 'changed' ORDER BY event_id");
+    let taken = database.texts(
+        "SELECT event_id FROM likewise_job_events WHERE outcome = 'changed' ORDER BY event_id",
+    );
     assert_eq!(taken.into_iter().collect::<BTreeSet<_>>(), retried);
     until("the snapshot to be completed", 4 * PATIENCE, || {
         let completed = "SELECT COUNT(*) FROM sync_events WHERE status = 'completed'";

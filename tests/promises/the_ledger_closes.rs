@@ -358,7 +358,7 @@ fn rejected_row_fails_alone(setup: Setup, refuse: fn(&Database, i64, &str)) {
             ledger("completed", 0, 1, "closed")
         );
     }
-    let count = format!("SELECT like_count FROM like_counts WHERE resource_id = {VIDEO}");
+    let count = format!("SELECT like_count FROM likewise_like_counts WHERE resource_id = {VIDEO}");
     assert_eq!(database.number(&count), 5);
     until("the cache to forget what is dead", PATIENCE, || {
         let read = client.read(BAD, VIDEO);
@@ -406,7 +406,7 @@ fn twelve_workers_retry_a_failing_event_once_per_interval() {
         RETRIES + 1
     );
     let history = database.rows(
-        "SELECT step, retry_count, fencing_token FROM sync_event_history ORDER BY history_id",
+        "SELECT step, retry_count, fencing_token FROM likewise_sync_event_history ORDER BY history_id",
     );
     let expected: Vec<Vec<Value>> = (1..=RETRIES + 1)
         .map(|n| {

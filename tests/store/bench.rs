@@ -168,6 +168,7 @@ pub fn options(database: &Database) -> StoreOptions {
     StoreOptions {
         url: database.url(),
         max_connections: 4,
+        table_prefix: String::new(),
         timeout: Duration::from_secs(20),
     }
 }

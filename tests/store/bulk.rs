@@ -18,13 +18,13 @@ pub fn fill(database: &Database, completed: i64, others: i64) {
         first = last + 1;
     }
     database.execute(&[
-        "INSERT INTO like_counts (resource_type, resource_id, like_count, revision, \
+        "INSERT INTO likewise_like_counts (resource_type, resource_id, like_count, revision, \
         updated_at) SELECT 'video', video_id, COUNT(*), 1, '2026-01-01 00:00:00' \
         FROM video_likes GROUP BY video_id",
     ]);
     match database {
         Database::MariaDb(_) => database.execute(&["ANALYZE TABLE user_behaviors, sync_events, \
-            video_likes, like_counts, job_events"]),
+            video_likes, likewise_like_counts, likewise_job_events"]),
         _ => database.execute(&["ANALYZE"]),
     }
 }

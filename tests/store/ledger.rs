@@ -98,7 +98,7 @@ fn unreadable_row_does_not_block_claims(bench: &Bench) {
 /// What is appended to the history of events, in order.
 fn steps(bench: &Bench) -> Vec<(String, i64, i64, Option<String>)> {
     let rows = bench.database().rows(
-        "SELECT step, retry_count, fencing_token, error_message FROM sync_event_history \
+        "SELECT step, retry_count, fencing_token, error_message FROM likewise_sync_event_history \
          ORDER BY history_id",
     );
     let text = |value: &Value| (*value != Value::Null).then(|| value.text().to_owned());

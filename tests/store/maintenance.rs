@@ -123,11 +123,11 @@ const PLANTED: [(&str, Finding); 14] = [
         Finding::WrongLike,
     ),
     (
-        "UPDATE like_counts SET like_count = 77 WHERE resource_type = 'video'",
+        "UPDATE likewise_like_counts SET like_count = 77 WHERE resource_type = 'video'",
         Finding::WrongCount,
     ),
     (
-        "DELETE FROM like_counts WHERE resource_type = 'comment'",
+        "DELETE FROM likewise_like_counts WHERE resource_type = 'comment'",
         Finding::WrongCount,
     ),
     (
@@ -204,7 +204,7 @@ fn repaired_like_and_count_commit_together(bench: &Bench) {
     );
     bench.database().execute(&[
         "DELETE FROM video_likes WHERE user_id = 1",
-        "UPDATE like_counts SET like_count = 1",
+        "UPDATE likewise_like_counts SET like_count = 1",
     ]);
     let counts = Pass::Counts(ResourceType::Video);
     assert_eq!(inspect(bench, counts, 10), []);
@@ -231,8 +231,10 @@ fn corrupt(bench: &Bench, rng: &mut SmallRng) {
             "UPDATE {table} SET deleted_at = CASE WHEN deleted_at IS NULL \
              THEN created_at END WHERE user_id = {user} AND {column} = {id}"
         ),
-        2 => format!("UPDATE like_counts SET like_count = like_count + 3 WHERE resource_id = {id}"),
-        3 => format!("DELETE FROM like_counts WHERE resource_id = {id}"),
+        2 => format!(
+            "UPDATE likewise_like_counts SET like_count = like_count + 3 WHERE resource_id = {id}"
+        ),
+        3 => format!("DELETE FROM likewise_like_counts WHERE resource_id = {id}"),
         4 => format!("DELETE FROM sync_events WHERE id = {event}"),
         5 => format!("DELETE FROM user_behaviors WHERE event_id = {event}"),
         _ => format!("UPDATE sync_events SET next_attempt_at = created_at WHERE id = {event}"),
@@ -267,7 +269,7 @@ fn read_models_and_ledger_are_rebuilt_from_behaviors(bench: &Bench) {
         "DELETE FROM sync_events",
         "DELETE FROM video_likes",
         "DELETE FROM comment_likes",
-        "DELETE FROM like_counts",
+        "DELETE FROM likewise_like_counts",
     ]);
     let found = audit(bench, 50);
     assert_eq!(counted(&found)[&Finding::MissingLedgerRow], 400);
@@ -346,7 +348,7 @@ fn pruned_ledger_rows_are_not_missed(bench: &Bench) {
     bench.database().execute(&[
         &format!("UPDATE sync_events SET created_at = {OLD}"),
         &format!("UPDATE user_behaviors SET created_at = {OLD}"),
-        "INSERT INTO sync_event_history (event_id, step, retry_count, fencing_token, created_at) \
+        "INSERT INTO likewise_sync_event_history (event_id, step, retry_count, fencing_token, created_at) \
          SELECT id, 'failed', 1, 1, created_at FROM sync_events",
     ]);
     complete(bench, &[like(1, 1)]);
@@ -360,7 +362,7 @@ fn pruned_ledger_rows_are_not_missed(bench: &Bench) {
         bench.database().number("SELECT COUNT(*) FROM sync_events"),
         2
     );
-    let history = "SELECT COUNT(*) FROM sync_event_history";
+    let history = "SELECT COUNT(*) FROM likewise_sync_event_history";
     assert_eq!(bench.database().number(history), 1);
     assert_eq!(audit(bench, 10), []);
     // A younger one's loss is still seen, also after a look that would prune less.
@@ -416,7 +418,7 @@ fn repair_leaves_no_count_below_zero(bench: &Bench) {
     bench.database().execute(&[
         "INSERT INTO video_likes (user_id, video_id, version, created_at) \
          VALUES (99, 7, 5, '2026-01-01 00:00:00')",
-        "UPDATE like_counts SET like_count = 0",
+        "UPDATE likewise_like_counts SET like_count = 0",
     ]);
     let found = inspect(bench, Pass::Likes(ResourceType::Video), 100);
     assert_eq!(found.len(), 1, "{found:#?}");
@@ -424,13 +426,13 @@ fn repair_leaves_no_count_below_zero(bench: &Bench) {
     let count = || {
         bench
             .database()
-            .number("SELECT like_count FROM like_counts")
+            .number("SELECT like_count FROM likewise_like_counts")
     };
     assert_eq!(count(), 3);
     // What was below zero before is called so, without a number of likes that cannot be.
     bench
         .database()
-        .execute(&["UPDATE like_counts SET like_count = -1"]);
+        .execute(&["UPDATE likewise_like_counts SET like_count = -1"]);
     let found = inspect(bench, Pass::Counts(ResourceType::Video), 100);
     assert_eq!(found[0].found, "a count below zero");
     repair(bench, &found);
@@ -472,7 +474,7 @@ fn audit_resumes_where_it_stopped(bench: &Bench) {
     // What the first has passed is not looked at again; what was to come is.
     bench.database().execute(&[
         "DELETE FROM sync_events WHERE user_id IN (1, 150)",
-        "INSERT INTO retention (pruned_table, pruned_before) \
+        "INSERT INTO likewise_retention (pruned_table, pruned_before) \
          VALUES ('sync_events', '2020-01-01 00:00:00')",
     ]);
     let report = bench.wait(async {
@@ -562,7 +564,7 @@ fn audit_step_that_times_out_shrinks_and_gives_up() {
                 let locked = Arc::clone(&locked);
                 move || {
                     let held = database.hold_rows(
-                        "LOCK TABLE comment_likes IN ACCESS EXCLUSIVE MODE; SELECT id FROM jobs LIMIT 0",
+                        "LOCK TABLE comment_likes IN ACCESS EXCLUSIVE MODE; SELECT id FROM likewise_jobs LIMIT 0",
                     );
                     locked.store(true, Ordering::Release);
                     while locked.load(Ordering::Acquire) {

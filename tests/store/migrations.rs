@@ -121,7 +121,7 @@ fn concurrent_starts_on_a_new_database_become_ready() {
                 }
             });
         }
-        let free = "SELECT COUNT(*) FROM schema_lease WHERE holder = ''";
+        let free = "SELECT COUNT(*) FROM likewise_schema_lease WHERE holder = ''";
         assert_eq!(database.number(free), 1, "{database:?}");
     }
 }
@@ -147,21 +147,24 @@ fn held_lease_delays_migrations_until_it_expires() {
         }
         let database = setup.database();
         database.execute(&[
-            "CREATE TABLE schema_lease (name VARCHAR(64) NOT NULL PRIMARY KEY, \
+            "CREATE TABLE likewise_schema_lease (name VARCHAR(64) NOT NULL PRIMARY KEY, \
              holder VARCHAR(255) NOT NULL, epoch BIGINT NOT NULL, expires_at TIMESTAMP NOT NULL)",
-            "INSERT INTO schema_lease (name, holder, epoch, expires_at) \
+            "INSERT INTO likewise_schema_lease (name, holder, epoch, expires_at) \
              VALUES ('migrations', 'somebody', 7, '2037-01-01 00:00:00')",
         ]);
         let mut process = setup.launch(&["migrate"]);
         waits_for(&mut process, "somebody");
         assert_eq!(process.exit_status(), None);
-        database.execute(&["UPDATE schema_lease SET expires_at = '2026-01-01 00:00:00'"]);
+        database.execute(&["UPDATE likewise_schema_lease SET expires_at = '2026-01-01 00:00:00'"]);
         let ran = process.finish();
         assert_eq!(ran.code, Some(0), "{ran:?}");
         // It says so once, and its fencing token is higher than the one before.
         assert_eq!(ran.stderr.matches("holds the migration lease").count(), 1);
         assert!(ran.stdout.contains("migrated "), "{ran:?}");
-        assert_eq!(database.number("SELECT epoch FROM schema_lease"), 8);
+        assert_eq!(
+            database.number("SELECT epoch FROM likewise_schema_lease"),
+            8
+        );
         setup.verify(0).holds();
     }
 }
@@ -177,7 +180,7 @@ const NOTED: &str =
 /// Reverts the last migration.
 fn revert_last_migration(database: &Database) {
     forget_last_migration(database);
-    database.execute(&["DROP TABLE idempotency_keys"]);
+    database.execute(&["DROP TABLE likewise_idempotency_keys"]);
 }
 
 #[test]
@@ -186,7 +189,7 @@ fn killed_migrator_is_replaced_by_another() {
     assert_eq!(setup.run(&["migrate"]).code, Some(0));
     let database = setup.database();
     revert_last_migration(database);
-    let held = database.hold_table_name("idempotency_keys");
+    let held = database.hold_table_name("likewise_idempotency_keys");
     let mut killed = setup.launch(&["migrate"]);
     until("the migration to wait for the table", PATIENCE, || {
         let waiting = "SELECT COUNT(*) FROM information_schema.processlist \
@@ -216,7 +219,7 @@ fn killed_migrator_is_replaced_by_another() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(database.number(NOTED), 1);
     assert_eq!(
-        database.number("SELECT COUNT(version) FROM idempotency_keys"),
+        database.number("SELECT COUNT(version) FROM likewise_idempotency_keys"),
         0
     );
     setup.verify(0).holds();
@@ -228,7 +231,7 @@ fn migration_waits_longer_for_locks_than_the_service() {
     assert_eq!(setup.run(&["migrate"]).code, Some(0));
     let database = setup.database();
     revert_last_migration(database);
-    let held = database.hold_table_name("idempotency_keys");
+    let held = database.hold_table_name("likewise_idempotency_keys");
     let mut process = setup.launch(&["migrate"]);
     until("the migration to wait for seven seconds", PATIENCE, || {
         let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \

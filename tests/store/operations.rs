@@ -305,14 +305,16 @@ fn job_covers_exactly_its_snapshot(bench: &Bench) {
         (JobState::Completed, 20, 19)
     );
     assert!(ended.finished_at.is_some());
-    let retried = "SELECT COUNT(*) FROM sync_event_history WHERE step = 'retried'";
+    let retried = "SELECT COUNT(*) FROM likewise_sync_event_history WHERE step = 'retried'";
     assert_eq!(bench.database().number(retried), 19);
     let waiting = "SELECT COUNT(*) FROM sync_events WHERE status = 'failed' AND priority = 0";
     assert_eq!(bench.database().number(waiting), 5);
     // Nothing is left of a job that is pruned.
     assert_eq!(bench.ask(|store| store.prune_jobs(soon(), 10)), 1);
     assert_eq!(
-        bench.database().number("SELECT COUNT(*) FROM job_events"),
+        bench
+            .database()
+            .number("SELECT COUNT(*) FROM likewise_job_events"),
         0
     );
     assert!(bench.ask(|store| store.job(&job.id)).is_none());
@@ -349,7 +351,7 @@ fn job_has_one_worker_and_none_when_cancelled(bench: &Bench) {
             .is_none()
     );
     assert!(claim(soon() + TimeDelta::hours(1)).is_none());
-    let retried = "SELECT COUNT(*) FROM sync_event_history WHERE step = 'retried'";
+    let retried = "SELECT COUNT(*) FROM likewise_sync_event_history WHERE step = 'retried'";
     assert_eq!(bench.database().number(retried), 3);
     assert!(
         bench

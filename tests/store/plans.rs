@@ -94,7 +94,7 @@ fn scans(database: &Database, plan: &[String], line: &str) -> bool {
                 && !cells[9].contains("table")
         }
         Database::Postgres(_) => {
-            line.contains("Seq Scan on") && !line.contains("Seq Scan on retention")
+            line.contains("Seq Scan on") && !line.contains("Seq Scan on likewise_retention")
         }
     }
 }

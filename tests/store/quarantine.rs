@@ -52,7 +52,7 @@ fn any_bytes_round_trip(bench: &Bench) {
     assert!(two == newest_first[..2]);
     let sizes = bench.database().sizes();
     assert!(
-        sizes.contains(&("quarantined_events", events.len() as i64)),
+        sizes.contains(&("likewise_quarantined_events", events.len() as i64)),
         "{sizes:?}"
     );
 }

@@ -204,7 +204,7 @@ fn unlike_keeps_its_row_against_older_likes(bench: &Bench) {
     let video = Resource::video(7);
     let like = bench.record(&[own(1, video, Action::Like, 1_000_000)]);
     let unlike = bench.record(&[own(1, video, Action::Unlike, 2_000_000)]);
-    let count = "SELECT like_count FROM like_counts";
+    let count = "SELECT like_count FROM likewise_like_counts";
     bench.sync(&unlike);
     let settled = bench.sync(&like);
     assert!(settled.changed.is_empty());

@@ -60,22 +60,26 @@ const PLANTED: [Planted; 14] = [
         &[(FOLD, "user 99, video 7"), (COUNTS, "4 likes")],
     ),
     (
-        &["UPDATE like_counts SET like_count = like_count + 5 WHERE resource_type = 'video'"],
-        &["UPDATE like_counts SET like_count = like_count - 5 WHERE resource_type = 'video'"],
+        &[
+            "UPDATE likewise_like_counts SET like_count = like_count + 5 WHERE resource_type = 'video'",
+        ],
+        &[
+            "UPDATE likewise_like_counts SET like_count = like_count - 5 WHERE resource_type = 'video'",
+        ],
         &[(COUNTS, "8 likes")],
     ),
     (
-        &["UPDATE like_counts SET like_count = -1 WHERE resource_type = 'comment'"],
-        &["UPDATE like_counts SET like_count = 0 WHERE resource_type = 'comment'"],
+        &["UPDATE likewise_like_counts SET like_count = -1 WHERE resource_type = 'comment'"],
+        &["UPDATE likewise_like_counts SET like_count = 0 WHERE resource_type = 'comment'"],
         &[(COMMENT_COUNTS, "-1 likes")],
     ),
     (
         &[
-            "CREATE TABLE kept AS SELECT * FROM like_counts WHERE resource_type = 'video'",
-            "DELETE FROM like_counts WHERE resource_type = 'video'",
+            "CREATE TABLE kept AS SELECT * FROM likewise_like_counts WHERE resource_type = 'video'",
+            "DELETE FROM likewise_like_counts WHERE resource_type = 'video'",
         ],
         &[
-            "INSERT INTO like_counts SELECT * FROM kept",
+            "INSERT INTO likewise_like_counts SELECT * FROM kept",
             "DROP TABLE kept",
         ],
         &[(COUNTS, "no count")],

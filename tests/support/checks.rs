@@ -161,8 +161,9 @@ pub fn stored_states(database: &Database) -> BTreeMap<Pair, bool> {
 
 /// Every stored like count.
 pub fn stored_counts(database: &Database) -> BTreeMap<i64, i64> {
-    let rows = database
-        .rows("SELECT resource_id, like_count FROM like_counts WHERE resource_type = 'video'");
+    let rows = database.rows(
+        "SELECT resource_id, like_count FROM likewise_like_counts WHERE resource_type = 'video'",
+    );
     rows.iter()
         .map(|row| (row[0].number(), row[1].number()))
         .collect()

@@ -30,9 +30,9 @@ pub const TABLES: [&str; 7] = [
     "sync_events",
     "video_likes",
     "comment_likes",
-    "like_counts",
-    "quarantined_events",
-    "idempotency_keys",
+    "likewise_like_counts",
+    "likewise_quarantined_events",
+    "likewise_idempotency_keys",
 ];
 
 /// A database that one service uses.

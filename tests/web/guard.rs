@@ -82,7 +82,7 @@ fn is_untouched(service: &Service) {
     }
     let jobs = service
         .database()
-        .number("SELECT COUNT(*) FROM jobs WHERE slot IS NULL");
+        .number("SELECT COUNT(*) FROM likewise_jobs WHERE slot IS NULL");
     assert_eq!(jobs, 0, "jobs");
 }
 
@@ -554,8 +554,8 @@ fn database_text_is_in_the_log_and_not_in_answers() {
     const TABLES: [&str; 5] = [
         "user_behaviors",
         "video_likes",
-        "like_counts",
-        "idempotency_keys",
+        "likewise_like_counts",
+        "likewise_idempotency_keys",
         "sync_events",
     ];
     for table in TABLES {

@@ -36,7 +36,7 @@ fn fill(service: &Service, client: &Client) -> Vec<(&'static str, &'static str, 
     let jobs = vec![create("audit"), create("rebuild")];
     let message = "01890a5d-ac96-774b-bcce-b302099a8057";
     service.database().execute(&[&format!(
-        "INSERT INTO quarantined_events (id, stream_sequence, subject, payload, reason, created_at) \
+        "INSERT INTO likewise_quarantined_events (id, stream_sequence, subject, payload, reason, created_at) \
          VALUES ('{message}', 1, 'likewise.behaviors.video.like', '{{', 'it is cut off', \
          '2026-01-02 03:04:05')"
     )]);

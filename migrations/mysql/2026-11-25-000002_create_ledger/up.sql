@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS sync_events (
     KEY sync_events_failed (failure_status, created_at)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
-CREATE TABLE IF NOT EXISTS sync_event_history (
+CREATE TABLE IF NOT EXISTS likewise_sync_event_history (
     history_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     event_id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     step VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -36,5 +36,5 @@ CREATE TABLE IF NOT EXISTS sync_event_history (
     error_message TEXT,
     operator VARCHAR(255),
     created_at DATETIME(6) NOT NULL,
-    KEY sync_event_history_event (event_id)
+    KEY likewise_sync_event_history_event (event_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

@@ -1,3 +1,3 @@
-DROP TABLE IF EXISTS like_counts;
+DROP TABLE IF EXISTS likewise_like_counts;
 DROP TABLE IF EXISTS comment_likes;
 DROP TABLE IF EXISTS video_likes;

@@ -22,12 +22,12 @@ CREATE TABLE IF NOT EXISTS comment_likes (
     KEY comment_likes_user (user_id, deleted_at, version)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
-CREATE TABLE IF NOT EXISTS like_counts (
+CREATE TABLE IF NOT EXISTS likewise_like_counts (
     resource_type VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     resource_id BIGINT NOT NULL,
     like_count BIGINT NOT NULL,
     revision BIGINT NOT NULL,
     updated_at DATETIME(6) NOT NULL,
     PRIMARY KEY (resource_type, resource_id),
-    KEY like_counts_most (resource_type, like_count, resource_id)
+    KEY likewise_like_counts_most (resource_type, like_count, resource_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

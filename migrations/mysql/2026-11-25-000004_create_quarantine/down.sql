@@ -1,1 +1,1 @@
-DROP TABLE IF EXISTS quarantined_events;
+DROP TABLE IF EXISTS likewise_quarantined_events;

@@ -1,6 +1,6 @@
 -- Messages that are no valid event, with the reason.
 -- IF NOT EXISTS: MySQL commits each statement, and a killed migration runs again (docs/adr/0024).
-CREATE TABLE IF NOT EXISTS quarantined_events (
+CREATE TABLE IF NOT EXISTS likewise_quarantined_events (
     id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     stream_sequence BIGINT NOT NULL,
     subject VARCHAR(1024) NOT NULL,
@@ -11,5 +11,5 @@ CREATE TABLE IF NOT EXISTS quarantined_events (
     resolution VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin,
     resolved_by VARCHAR(255),
     resolved_at DATETIME(6),
-    KEY quarantined_events_unresolved (resolved_at, subject(64))
+    KEY likewise_quarantined_events_unresolved (resolved_at, subject(64))
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

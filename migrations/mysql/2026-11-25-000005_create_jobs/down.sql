@@ -1,2 +1,2 @@
-DROP TABLE IF EXISTS job_events;
-DROP TABLE IF EXISTS jobs;
+DROP TABLE IF EXISTS likewise_job_events;
+DROP TABLE IF EXISTS likewise_jobs;

@@ -1,6 +1,6 @@
 -- Work on many rows, and the events that a job works through.
 -- IF NOT EXISTS: MySQL commits each statement, and a killed migration runs again (docs/adr/0024).
-CREATE TABLE IF NOT EXISTS jobs (
+CREATE TABLE IF NOT EXISTS likewise_jobs (
     id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     kind VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     state VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     finished_at DATETIME(6)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
-CREATE TABLE IF NOT EXISTS job_events (
+CREATE TABLE IF NOT EXISTS likewise_job_events (
     job_id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     event_id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     outcome VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin,

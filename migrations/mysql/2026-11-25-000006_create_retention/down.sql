@@ -1,1 +1,1 @@
-DROP TABLE IF EXISTS retention;
+DROP TABLE IF EXISTS likewise_retention;

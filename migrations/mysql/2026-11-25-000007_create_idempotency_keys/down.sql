@@ -1,1 +1,1 @@
-DROP TABLE IF EXISTS idempotency_keys;
+DROP TABLE IF EXISTS likewise_idempotency_keys;

@@ -1,3 +1,3 @@
-DROP TABLE like_counts;
+DROP TABLE likewise_like_counts;
 DROP TABLE comment_likes;
 DROP TABLE video_likes;

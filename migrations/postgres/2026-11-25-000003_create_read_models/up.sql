@@ -21,7 +21,7 @@ CREATE TABLE comment_likes (
 CREATE INDEX comment_likes_comment ON comment_likes (comment_id, version, user_id) WHERE deleted_at IS NULL;
 CREATE INDEX comment_likes_user ON comment_likes (user_id, version, comment_id) WHERE deleted_at IS NULL;
 
-CREATE TABLE like_counts (
+CREATE TABLE likewise_like_counts (
     resource_type TEXT COLLATE "C" NOT NULL,
     resource_id BIGINT NOT NULL,
     like_count BIGINT NOT NULL,
@@ -29,4 +29,4 @@ CREATE TABLE like_counts (
     updated_at TIMESTAMP(6) NOT NULL,
     PRIMARY KEY (resource_type, resource_id)
 );
-CREATE INDEX like_counts_most ON like_counts (resource_type, like_count, resource_id);
+CREATE INDEX likewise_like_counts_most ON likewise_like_counts (resource_type, like_count, resource_id);

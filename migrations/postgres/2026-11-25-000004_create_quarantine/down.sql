@@ -1,1 +1,1 @@
-DROP TABLE quarantined_events;
+DROP TABLE likewise_quarantined_events;

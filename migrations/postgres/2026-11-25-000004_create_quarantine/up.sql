@@ -1,5 +1,5 @@
 -- Messages that are no valid event, with the reason.
-CREATE TABLE quarantined_events (
+CREATE TABLE likewise_quarantined_events (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     stream_sequence BIGINT NOT NULL,
     subject TEXT NOT NULL,
@@ -12,5 +12,5 @@ CREATE TABLE quarantined_events (
     resolved_at TIMESTAMP(6)
 );
 -- LIKE with a prefix can only use an index with this operator class.
-CREATE INDEX quarantined_events_unresolved ON quarantined_events (subject text_pattern_ops)
+CREATE INDEX likewise_quarantined_events_unresolved ON likewise_quarantined_events (subject text_pattern_ops)
     WHERE resolved_at IS NULL;

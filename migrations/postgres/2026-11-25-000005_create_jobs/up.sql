@@ -1,5 +1,5 @@
 -- Work on many rows, and the events that a job works through.
-CREATE TABLE jobs (
+CREATE TABLE likewise_jobs (
     id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     kind TEXT COLLATE "C" NOT NULL,
     state TEXT COLLATE "C" NOT NULL,
@@ -19,7 +19,7 @@ CREATE TABLE jobs (
     finished_at TIMESTAMP(6)
 );
 
-CREATE TABLE job_events (
+CREATE TABLE likewise_job_events (
     job_id TEXT COLLATE "C" NOT NULL,
     event_id TEXT COLLATE "C" NOT NULL,
     outcome TEXT COLLATE "C",

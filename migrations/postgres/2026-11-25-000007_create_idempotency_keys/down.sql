@@ -1,1 +1,1 @@
-DROP TABLE idempotency_keys;
+DROP TABLE likewise_idempotency_keys;

@@ -1,2 +1,2 @@
-DROP TABLE sync_event_history;
+DROP TABLE likewise_sync_event_history;
 DROP TABLE sync_events;

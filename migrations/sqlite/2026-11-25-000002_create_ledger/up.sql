@@ -26,7 +26,7 @@ CREATE INDEX sync_events_created ON sync_events (created_at, id);
 CREATE INDEX sync_events_failed ON sync_events (status, created_at, id)
     WHERE status = 'failed' OR status = 'dead';
 
-CREATE TABLE sync_event_history (
+CREATE TABLE likewise_sync_event_history (
     history_id INTEGER PRIMARY KEY,
     event_id TEXT NOT NULL,
     step TEXT NOT NULL,
@@ -36,4 +36,4 @@ CREATE TABLE sync_event_history (
     operator TEXT,
     created_at TIMESTAMP NOT NULL
 );
-CREATE INDEX sync_event_history_event ON sync_event_history (event_id);
+CREATE INDEX likewise_sync_event_history_event ON likewise_sync_event_history (event_id);

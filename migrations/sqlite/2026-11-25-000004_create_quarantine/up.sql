@@ -1,5 +1,5 @@
 -- Messages that are no valid event, with the reason.
-CREATE TABLE quarantined_events (
+CREATE TABLE likewise_quarantined_events (
     id TEXT NOT NULL PRIMARY KEY,
     stream_sequence BIGINT NOT NULL,
     subject TEXT NOT NULL,
@@ -12,5 +12,5 @@ CREATE TABLE quarantined_events (
     resolved_at TIMESTAMP
 );
 -- LIKE ignores case, so it can only use an index that ignores case.
-CREATE INDEX quarantined_events_unresolved ON quarantined_events (subject COLLATE NOCASE)
+CREATE INDEX likewise_quarantined_events_unresolved ON likewise_quarantined_events (subject COLLATE NOCASE)
     WHERE resolved_at IS NULL;

@@ -1,2 +1,2 @@
-DROP TABLE job_events;
-DROP TABLE jobs;
+DROP TABLE likewise_job_events;
+DROP TABLE likewise_jobs;

@@ -1,5 +1,5 @@
 -- Work on many rows, and the events that a job works through.
-CREATE TABLE jobs (
+CREATE TABLE likewise_jobs (
     id TEXT NOT NULL PRIMARY KEY,
     kind TEXT NOT NULL,
     state TEXT NOT NULL,
@@ -19,7 +19,7 @@ CREATE TABLE jobs (
     finished_at TIMESTAMP
 );
 
-CREATE TABLE job_events (
+CREATE TABLE likewise_job_events (
     job_id TEXT NOT NULL,
     event_id TEXT NOT NULL,
     outcome TEXT,

@@ -1,1 +1,1 @@
-DROP TABLE retention;
+DROP TABLE likewise_retention;

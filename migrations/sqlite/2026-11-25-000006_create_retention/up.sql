@@ -1,5 +1,5 @@
 -- The time up to which pruning has deleted rows of a table.
-CREATE TABLE retention (
+CREATE TABLE likewise_retention (
     pruned_table TEXT NOT NULL PRIMARY KEY,
     pruned_before TIMESTAMP NOT NULL
 );

@@ -1,5 +1,5 @@
 -- The responses to requests with an idempotency key.
-CREATE TABLE idempotency_keys (
+CREATE TABLE likewise_idempotency_keys (
     id TEXT NOT NULL PRIMARY KEY,
     caller TEXT NOT NULL,
     idempotency_key TEXT NOT NULL,
@@ -11,4 +11,4 @@ CREATE TABLE idempotency_keys (
     answer TEXT,
     created_at TIMESTAMP NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX idempotency_keys_created ON idempotency_keys (created_at);
+CREATE INDEX likewise_idempotency_keys_created ON likewise_idempotency_keys (created_at);

@@ -35,6 +35,7 @@ pub(super) mod prelude {
     };
     pub(in crate::store) use crate::store::pool::{Pools, connections, lock_wait};
     pub(in crate::store) use crate::store::rows::{LeaseRow, lease_params};
+    pub(in crate::store) use crate::store::schema::Schema;
     pub(in crate::store) use crate::store::session::{IdRow, Param, Query, Statement};
     pub(in crate::store) use crate::store::sql::{sql_migrations, sql_server};
     pub(in crate::store) use crate::store::{StoreFuture, StoreOptions};

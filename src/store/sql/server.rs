@@ -6,6 +6,7 @@ macro_rules! sql_server {
     ($connection:ty) => {
         /// Pools that connect when they are used, once the gate is open.
         pub(super) fn open(
+            schema: &'static Schema,
             options: &StoreOptions,
             gate: &Arc<Gate>,
         ) -> Result<Pools<AsyncDieselConnectionManager<$connection>>, StoreError> {
@@ -19,7 +20,13 @@ macro_rules! sql_server {
             });
             let manager = AsyncDieselConnectionManager::new_with_config(&options.url, config);
             let connections = connections(manager, options.max_connections, options.timeout)?;
-            Ok(Pools::new(connections.clone(), connections, gate, true))
+            Ok(Pools::new(
+                schema,
+                connections.clone(),
+                connections,
+                gate,
+                true,
+            ))
         }
 
         async fn connect_to_migrate(url: &str) -> Result<$connection, StoreError> {
