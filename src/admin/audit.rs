@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::cache_audit::CacheAudit;
 use super::report::EXAMPLES;
 use super::{AdminError, AuditReport, Dependencies, Progress};
-use crate::domain::ResourceType;
 use crate::store::{Chunk, Discrepancy, Finding, Pass, Position, Subject};
 
 /// How an audit works.
@@ -94,8 +93,9 @@ impl Audit {
         from: Option<AuditState>,
     ) -> Result<Self, AdminError> {
         let mut passes = vec![Pass::Behaviors, Pass::Ledger];
-        passes.extend(ResourceType::ALL.map(Pass::Likes));
-        passes.extend(ResourceType::ALL.map(Pass::Counts));
+        let types = dependencies.store.resource_types();
+        passes.extend(types.iter().map(Pass::Likes));
+        passes.extend(types.iter().map(Pass::Counts));
         let cache = CacheAudit::new(&dependencies);
         Self::with_passes(dependencies, options, passes, cache, from).await
     }

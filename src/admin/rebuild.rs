@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::audit::{Audit, AuditOptions, AuditState};
 use super::{AdminError, Dependencies, Progress};
-use crate::domain::ResourceType;
 use crate::store::Pass;
 
 /// Starts or resumes a rebuild of the read models and counts from `user_behaviors`. It also restores missing
@@ -25,10 +24,11 @@ pub async fn read_models(
         grace_period: Duration::ZERO,
         ..AuditOptions::new(true)
     };
-    let counts = ResourceType::ALL.map(Pass::Counts);
-    let mut passes = counts.to_vec();
+    let types = dependencies.store.resource_types();
+    let counts: Vec<_> = types.iter().map(Pass::Counts).collect();
+    let mut passes = counts.clone();
     passes.extend([Pass::Ledger, Pass::Behaviors]);
-    passes.extend(ResourceType::ALL.map(Pass::Likes));
+    passes.extend(types.iter().map(Pass::Likes));
     passes.extend(counts);
     Audit::with_passes(dependencies, options, passes, None, from).await
 }

@@ -94,6 +94,7 @@ impl App {
             }
         }
         let likes = Likes {
+            resource_types: settings.store.resource_types.clone(),
             clock,
             in_flight: Arc::default(),
             cache: Arc::clone(&cache),

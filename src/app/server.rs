@@ -59,7 +59,7 @@ pub(super) fn http_server(
                 .configure(|config| context.register(config))
                 .app_data(Data::new(admin.clone()))
                 .app_data(PayloadConfig::new(web::bounds::BODY_LIMIT))
-                .configure(|config| web::routes(config, role))
+                .configure(|config| web::routes(config, role, likes.resource_types()))
                 .into_factory()
                 .map_err(|error| {
                     let mut response = error.error_response();

@@ -31,7 +31,7 @@ pub(super) async fn compare(
         differences: 0,
         examples: Vec::new(),
     };
-    for resource_type in ResourceType::ALL {
+    for resource_type in store.resource_types().iter() {
         let mut after = (0, 0);
         while (check.checked as usize) < most {
             let page = store.likes_after(resource_type, after, PAGE).await?;

@@ -128,7 +128,7 @@ pub(super) async fn compare(
 const fn stored(pair: &journal::Pair) -> Pair {
     Pair {
         resource: Resource {
-            resource_type: ResourceType::Video,
+            resource_type: ResourceType::VIDEO,
             id: pair.video_id,
         },
         user_id: pair.user_id,

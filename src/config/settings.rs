@@ -9,6 +9,10 @@ use super::{AuthMode, Role};
 settings! {
     /// The database: sqlite://FILE, mysql://USER:PASSWORD@HOST:PORT/DATABASE or postgres://...
     database_url ["URL", hide_env_values = true]: String = "sqlite://likewise.db".to_owned();
+    /// Types of resource that users can like: words, comma-separated; each has a table <type>_likes
+    resource_types ["TYPES"]: String = "video,comment".to_owned();
+    /// What precedes the names of all tables, such as app_
+    table_prefix ["PREFIX"]: String;
     /// The cache: redis://HOST:PORT; without it, each process has its own cache in memory
     redis_url ["URL", hide_env_values = true]: String;
     /// The broker: nats://HOST:PORT; without it, likes are recorded in the database directly

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{ConfigError, PartialConfig};
-use crate::domain::Lease;
+use crate::domain::{Lease, ResourceTypes};
 
 /// How to reach a database.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ pub struct StoreOptions {
     pub url: String,
     /// The limit of the connections for reading.
     pub max_connections: usize,
+    /// The types of resource that users can like.
+    pub resource_types: ResourceTypes,
     /// What precedes the names of all tables; may be empty.
     pub table_prefix: String,
     /// How long one call may take before it fails and its connection is dropped.
@@ -34,7 +36,8 @@ impl StoreOptions {
             url: super::not_blank(config.database_url.as_deref())
                 .unwrap_or_else(|| PartialConfig::default().database_url()),
             max_connections: 8,
-            table_prefix: String::new(),
+            resource_types: resource_types(config)?,
+            table_prefix: table_prefix(config)?,
             timeout,
         })
     }
@@ -53,4 +56,34 @@ impl StoreOptions {
             None => self.url.clone(),
         }
     }
+}
+
+fn resource_types(config: &PartialConfig) -> Result<ResourceTypes, ConfigError> {
+    let text = config.resource_types();
+    text.parse().map_err(|reason| ConfigError::OutOfRange {
+        setting: "LIKEWISE_RESOURCE_TYPES",
+        expected: format!("comma-separated words, such as video,comment ({reason})"),
+        found: format!("'{text}'"),
+    })
+}
+
+/// The longest prefix, in bytes: a name has at most 63 on PostgreSQL.
+const LONGEST_PREFIX: usize = 16;
+
+fn table_prefix(config: &PartialConfig) -> Result<String, ConfigError> {
+    let prefix = super::not_blank(config.table_prefix.as_deref()).unwrap_or_default();
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if prefix.len() <= LONGEST_PREFIX
+        && prefix.bytes().all(is_inner)
+        && !prefix.starts_with(|first: char| first.is_ascii_digit())
+    {
+        return Ok(prefix);
+    }
+    Err(ConfigError::OutOfRange {
+        setting: "LIKEWISE_TABLE_PREFIX",
+        expected: format!(
+            "at most {LONGEST_PREFIX} lower-case letters, digits and '_', beginning with a letter"
+        ),
+        found: format!("'{prefix}'"),
+    })
 }

@@ -9,36 +9,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::resource_type::ResourceType;
 use super::version::Version;
 
 /// A user's id: a positive number that the product assigns.
 pub type UserId = i64;
-
-/// The types of resource that users can like. A new type needs a variant here and a table in the store.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum ResourceType {
-    /// A video, or another main item of the product.
-    Video,
-    /// A comment.
-    Comment,
-}
-
-impl ResourceType {
-    /// Every resource type, in order of declaration.
-    pub const ALL: [Self; 2] = [Self::Video, Self::Comment];
-
-    /// Returns its name in SQL, JSON and NATS subjects.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Video => "video",
-            Self::Comment => "comment",
-        }
-    }
-}
 
 /// An action of a user on a resource.
 #[derive(
@@ -151,7 +126,6 @@ macro_rules! from_word {
     };
 }
 
-from_word!(ResourceType, "resource type", ResourceType::ALL);
 from_word!(BehaviorType, "behavior", BehaviorType::ALL);
 from_word!(Action, "action", [Action::Like, Action::Unlike]);
 
@@ -169,7 +143,7 @@ impl Resource {
     #[must_use]
     pub const fn video(id: i64) -> Self {
         Self {
-            resource_type: ResourceType::Video,
+            resource_type: ResourceType::VIDEO,
             id,
         }
     }
@@ -293,9 +267,6 @@ mod tests {
     fn every_enum_word_round_trips() {
         for behavior in BehaviorType::ALL {
             assert_eq!(behavior.as_str().parse(), Ok(behavior));
-        }
-        for resource_type in ResourceType::ALL {
-            assert_eq!(resource_type.as_str().parse(), Ok(resource_type));
         }
         assert!("dislike".parse::<BehaviorType>().is_err());
     }

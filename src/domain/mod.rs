@@ -16,12 +16,13 @@ pub mod lease;
 pub mod ledger;
 pub mod like_count;
 pub mod origin;
+pub mod resource_type;
 pub mod version;
 pub mod versioned_state;
 
 pub use backoff::Backoff;
 pub use behavior::{
-    Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resource, ResourceType, Source, UserId,
+    Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resource, Source, UserId,
 };
 pub use bisection::Bisection;
 pub use breaker::{Breaker, BreakerPolicy, Change};
@@ -38,4 +39,5 @@ pub use ledger::{Claim, FailureKind, LedgerRow, Priority, Status, Step, Verdict}
 pub use like_count::LikeCount;
 pub use origin::Origin;
 pub use version::{HybridClock, Version};
+pub use resource_type::{ResourceType, ResourceTypes};
 pub use versioned_state::VersionedState;

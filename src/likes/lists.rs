@@ -107,7 +107,7 @@ impl Likes {
     ) -> Result<Page<Listed>, NotRead> {
         let read = self.reader.read(move |store| async move {
             let mut likes = Vec::new();
-            for each in ResourceType::ALL {
+            for each in store.resource_types().iter() {
                 if resource_type.is_some_and(|only| only != each) {
                     continue;
                 }
@@ -180,13 +180,14 @@ fn listed((pair, version): (crate::domain::Pair, Version)) -> Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ResourceTypes;
 
     /// The likes of every type, and the place after which a page of all of them begins: the pages of the
     /// types hold together exactly what comes after it.
     #[test]
     fn merged_list_resumes_each_type_at_the_cursor() {
         let mut all = Vec::new();
-        for resource_type in ResourceType::ALL {
+        for resource_type in ResourceTypes::default().iter() {
             for (version, id) in [(5, 1), (5, 2), (4, 9), (6, 1), (4, i64::MAX)] {
                 let resource = Resource { resource_type, id };
                 all.push((Version(version), resource));

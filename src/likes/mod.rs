@@ -13,7 +13,7 @@ use actor_kit::Mailbox;
 use crate::actors::probe::DependenciesUnavailable;
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher, IdempotencyKeeper};
 use crate::cache::Cache;
-use crate::domain::{HybridClock, InFlight, Version};
+use crate::domain::{HybridClock, InFlight, ResourceTypes, Version};
 use crate::store::Reader;
 
 pub use accept::{Accepted, LikeRequest, NotAccepted};
@@ -24,6 +24,8 @@ pub use read::{Like, Lookups, NotRead};
 /// The cheap handle in front of the pipeline.
 #[derive(Clone)]
 pub struct Likes {
+    /// The resource types of the deployment.
+    pub resource_types: ResourceTypes,
     /// Draws the versions of this process.
     pub clock: Arc<HybridClock>,
     /// The likes and unlikes that this process is working on.
@@ -47,6 +49,12 @@ pub struct Likes {
 }
 
 impl Likes {
+    /// Returns the resource types of the deployment.
+    #[must_use]
+    pub const fn resource_types(&self) -> &ResourceTypes {
+        &self.resource_types
+    }
+
     /// The moment that versions are drawn at: the database's time, which a step of this process's clock does not
     /// change.
     fn now(&self) -> Version {

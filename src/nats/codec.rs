@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use crate::domain::origin::{ACCEPTED, BEHAVIORS, Origin};
 use crate::domain::{
-    BehaviorEvent, BehaviorType, HybridClock, InvalidBehavior, Resource, ResourceType, Source,
+    BehaviorEvent, BehaviorType, HybridClock, InvalidBehavior, Resource, ResourceType, ResourceTypes,
+    Source,
     Version,
 };
 
@@ -128,11 +129,15 @@ pub fn encode(event: &BehaviorEvent) -> Bytes {
 
 /// Decodes an event. The subject determines its origin, whatever the body claims. An event on an accepted subject is
 /// Likewise's own and is valid at any time, because it was acknowledged to a user. A foreign event may be dated at most
-/// five minutes after `now`.
+/// five minutes after `now`. `served` has the resource types of the deployment.
 ///
 /// # Errors
 /// If the message is not a valid event, with a reason for its publisher.
-pub fn decode(message: &Incoming<'_>, now: Version) -> Result<BehaviorEvent, Undecodable> {
+pub fn decode(
+    message: &Incoming<'_>,
+    now: Version,
+    served: &ResourceTypes,
+) -> Result<BehaviorEvent, Undecodable> {
     let Incoming { body, sequence, .. } = *message;
     if body.len() > MAX_PAYLOAD {
         return Err(Undecodable::TooLarge(body.len()));
@@ -150,6 +155,8 @@ pub fn decode(message: &Incoming<'_>, now: Version) -> Result<BehaviorEvent, Und
         Origin::Foreign if is_legacy => legacy(json, sequence)?,
         _ => current(json, sequence, origin)?,
     };
+    let resource_type = served.served(event.resource.resource_type);
+    resource_type.map_err(|error| Undecodable::Field(format!("resource_type: {error}")))?;
     if event.version <= Version::NEVER {
         return Err(Undecodable::Field(format!(
             "it is dated {}, before 1970",
@@ -219,7 +226,7 @@ fn legacy(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
     let resource = match (video_id, comment_id) {
         // A like of a comment also names the comment's video.
         (_, Some(id)) => Resource {
-            resource_type: ResourceType::Comment,
+            resource_type: ResourceType::COMMENT,
             id,
         },
         (Some(id), None) => Resource::video(id),
@@ -312,7 +319,7 @@ mod tests {
             body,
             sequence,
         };
-        decode(&message, NOW)
+        decode(&message, NOW, &ResourceTypes::default())
     }
 
     fn read(body: &Value) -> Result<BehaviorEvent, Undecodable> {
@@ -468,7 +475,7 @@ mod tests {
             "user_id": "7", "video_id": 9, "comment_id": 5, "action_type": 2,
             "timestamp": "1789999000",
         }));
-        assert_eq!(unlike.resource.resource_type, ResourceType::Comment);
+        assert_eq!(unlike.resource.resource_type, ResourceType::COMMENT);
         assert_eq!(unlike.behavior, BehaviorType::Unlike);
         let viewed = event(json!({
             "user_id": 7, "video_id": 9, "event_type": "video_view", "timestamp": 1_789_999_000,

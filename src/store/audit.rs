@@ -270,7 +270,7 @@ pub(super) fn bounded(d: &'static Schema, sample: &Sample) -> Vec<(String, Strin
     let ids = [Param::Text(after_id.clone()), Param::Text(until_id.clone())];
     let next_user = [Param::Number(after), Param::limit(100)];
     let next_id = [Param::Text(after_id.clone()), Param::limit(100)];
-    let video = ResourceType::Video;
+    let video = ResourceType::VIDEO;
     let all: [(&str, &Statement, &[Param]); 13] = [
         ("overdue", OVERDUE.on(d), &[Param::time(sample.now)]),
         ("audit: users", USER_BOUND.on(d), &next_user),

@@ -174,7 +174,7 @@ pub(super) fn stray_likes(resource_type: ResourceType, scope: Scope) -> Comparis
 /// Counts `c` that differ from the number of liked rows, by resource.
 pub(super) fn wrong_counts(resource_type: ResourceType, scope: Scope) -> Comparison {
     let (table, id) = likes_table(resource_type);
-    let (of_likes, of_counts) = (scope.of(id), scope.of("c.resource_id"));
+    let (of_likes, of_counts) = (scope.of(&id), scope.of("c.resource_id"));
     let found = match scope {
         Scope::All => "CONCAT(c.like_count, ' likes')",
         // Audit reports are read by operators, to whom a negative number of likes makes no sense.

@@ -180,12 +180,12 @@ fn page_of(d: &Schema, resource_type: ResourceType, key: &str, tie: &str) -> Str
 
 /// Parameters: the resource, the version and the user of the cursor, the most rows.
 static LIKERS: LikesSql = LikesSql::new(|d, resource_type| {
-    page_of(d, resource_type, likes_table(resource_type).1, "user_id")
+    page_of(d, resource_type, &likes_table(resource_type).1, "user_id")
 });
 
 /// Parameters: the user, the version and the resource of the cursor, the most rows.
 static LIKED_BY: LikesSql = LikesSql::new(|d, resource_type| {
-    page_of(d, resource_type, "user_id", likes_table(resource_type).1)
+    page_of(d, resource_type, "user_id", &likes_table(resource_type).1)
 });
 
 /// Parameters: the user, the most rows, the number of rows to skip.

@@ -84,7 +84,7 @@ use self::dialect::Dialect;
 use self::pool::{Condition, Pools, read, transact};
 use self::schema::Schema;
 use crate::config::StoreOptions;
-use crate::domain::DatabaseClock;
+use crate::domain::{DatabaseClock, ResourceTypes};
 
 /// What every method of [`Store`] answers with.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -118,6 +118,12 @@ impl Store {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.schema.name()
+    }
+
+    /// Returns the resource types of the deployment.
+    #[must_use]
+    pub const fn resource_types(&self) -> &ResourceTypes {
+        self.schema.resource_types()
     }
 
     /// What all connections share.
@@ -208,7 +214,11 @@ fn schema(options: &StoreOptions) -> Result<&'static Schema, StoreError> {
         Scheme::Mysql => &dialect::Mysql,
         Scheme::Postgres => &dialect::Postgres,
     };
-    Ok(Schema::of(dialect, &options.table_prefix))
+    Ok(Schema::of(
+        dialect,
+        &options.table_prefix,
+        &options.resource_types,
+    ))
 }
 
 enum Scheme<'a> {

@@ -96,7 +96,7 @@ pub(super) async fn states<S: Session>(
     pairs: &BTreeSet<Pair>,
 ) -> Result<BTreeMap<Pair, VersionedState>, StoreError> {
     let mut states = BTreeMap::new();
-    for resource_type in ResourceType::ALL {
+    for resource_type in session.schema().resource_types().iter() {
         let statement = STATES.on(session.schema(), resource_type);
         states.extend(load_states(session, statement, pairs, resource_type).await?);
     }
@@ -219,7 +219,7 @@ static STATES: LikesSql = LikesSql::new(|d, resource_type| {
     let rows = d.rows("$1", &[Number("resource_id"), Number("user_id")]);
     format!(
         "SELECT {} FROM {rows} {} {table} l ON l.user_id = r.user_id AND l.{id} = r.resource_id",
-        state_columns(d, id),
+        state_columns(d, &id),
         d.join()
     )
 });
@@ -245,7 +245,7 @@ static WRITE_STATES: LikesSql = LikesSql::new(|d, resource_type| {
         ("deleted_at", d.incoming("deleted_at")),
         ("version", d.incoming("version")),
     ];
-    let replace = d.on_conflict(table, &["user_id", id], &set);
+    let replace = d.on_conflict(&table, &["user_id", &id], &set);
     format!(
         "INSERT INTO {table} (user_id, {id}, version, created_at, deleted_at) \
          SELECT r.user_id, r.resource_id, r.version, r.happened_at, \

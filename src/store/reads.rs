@@ -124,7 +124,7 @@ async fn likes_after<S: Session>(
 /// Pairs in the order of their key. Parameters: the user and the resource after which to begin, the most rows.
 static LIKES_AFTER: LikesSql = LikesSql::new(|d, resource_type| {
     let (table, id) = likes_table(resource_type);
-    let columns = state_columns(d, id);
+    let columns = state_columns(d, &id);
     format!(
         "SELECT {columns} FROM {table} l \
          WHERE l.user_id > $1 OR (l.user_id = $1 AND l.{id} > $2) \

@@ -193,7 +193,7 @@ async fn folds<S: Session>(
     pairs: &BTreeSet<Pair>,
 ) -> Result<BTreeMap<Pair, VersionedState>, StoreError> {
     let mut folds = BTreeMap::new();
-    for resource_type in ResourceType::ALL {
+    for resource_type in session.schema().resource_types().iter() {
         let statement = FOLDS.on(session.schema(), resource_type);
         folds.extend(load_states(session, statement, pairs, resource_type).await?);
     }
@@ -202,7 +202,7 @@ async fn folds<S: Session>(
 
 /// Deletes the read model rows of these pairs. Returns their number.
 async fn delete_likes<S: Session>(session: &mut S, pairs: &[&Pair]) -> Result<usize, StoreError> {
-    for resource_type in ResourceType::ALL {
+    for resource_type in session.schema().resource_types().iter() {
         let rows: Vec<_> = pairs
             .iter()
             .filter(|pair| pair.resource.resource_type == resource_type)
@@ -222,7 +222,7 @@ async fn count_likes<S: Session>(
     resources: &BTreeSet<Resource>,
 ) -> Result<BTreeMap<Resource, i64>, StoreError> {
     let mut likes = BTreeMap::new();
-    for resource_type in ResourceType::ALL {
+    for resource_type in session.schema().resource_types().iter() {
         let wanted: Vec<_> = resources
             .iter()
             .filter(|resource| resource.resource_type == resource_type)
@@ -342,8 +342,8 @@ static FOLDS: LikesSql = LikesSql::new(|d, resource_type| {
 /// Parameters: rows [`PAIR`].
 static DELETE_LIKES: LikesSql = LikesSql::new(|d, resource_type| {
     let (table, id) = likes_table(resource_type);
-    let key = [("user_id", "r.user_id"), (id, "r.resource_id")];
-    d.delete(table, &d.rows("$1", &PAIR), &key)
+    let key = [("user_id", "r.user_id"), (&*id, "r.resource_id")];
+    d.delete(&table, &d.rows("$1", &PAIR), &key)
 });
 
 /// The number of users who like each resource. Parameters: rows `(resource_id)`.

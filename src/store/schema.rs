@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::dialect::Dialect;
 use super::session::Statement;
-use crate::domain::ResourceType;
+use crate::domain::{ResourceType, ResourceTypes};
 
 /// The columns of a ledger row `e` that a worker needs: see [`EventRow`](super::rows::EventRow).
 pub(super) const LEDGER_COLUMNS: &str = "e.id, e.user_id, e.resource_type, e.resource_id, \
@@ -19,24 +19,19 @@ pub(super) const HELD: &str = "e.id = r.event_id AND e.fencing_token = r.token \
     AND e.status IN ('pending', 'processing')";
 
 /// Returns the read model's table of a resource type, and its column of the resource's id.
-pub(super) const fn likes_table(resource_type: ResourceType) -> (&'static str, &'static str) {
-    match resource_type {
-        ResourceType::Video => ("video_likes", "video_id"),
-        ResourceType::Comment => ("comment_likes", "comment_id"),
-    }
+pub(super) fn likes_table(resource_type: ResourceType) -> (String, String) {
+    (format!("{resource_type}_likes"), format!("{resource_type}_id"))
 }
 
-/// How the default names of our tables and of their indexes begin. No other word of our SQL begins so.
-const NAMES: [&str; 5] = [
-    "user_behaviors",
-    "sync_events",
-    "video_likes",
-    "comment_likes",
-    "likewise_",
-];
+/// How the default names of our tables and of their indexes begin, besides those of the read models. No other word of
+/// our SQL begins so.
+const NAMES: [&str; 3] = ["user_behaviors", "sync_events", "likewise_"];
 
 /// Identifies a rendered statement: the address of its [`Sql`](super::session::Sql), and the resource type.
 type StatementKey = (usize, Option<ResourceType>);
+
+/// The dialect's name, the prefix and the resource types.
+type SchemaKey = (&'static str, String, String);
 
 /// The dialect and the names of one deployment's tables.
 ///
@@ -44,22 +39,38 @@ type StatementKey = (usize, Option<ResourceType>);
 pub(super) struct Schema {
     dialect: &'static dyn Dialect,
     prefix: String,
+    resource_types: ResourceTypes,
     rendered: RwLock<HashMap<StatementKey, &'static Statement>>,
 }
 
 impl Schema {
-    /// Returns the schema of tables whose names have this prefix. It lives as long as the process: there are few.
-    pub(super) fn of(dialect: &'static dyn Dialect, prefix: &str) -> &'static Self {
-        static SCHEMAS: Mutex<BTreeMap<(&str, String), &Schema>> = Mutex::new(BTreeMap::new());
+    /// Returns the schema of these resource types, in tables whose names have this prefix. It lives as long as the
+    /// process: there are few.
+    pub(super) fn of(
+        dialect: &'static dyn Dialect,
+        prefix: &str,
+        resource_types: &ResourceTypes,
+    ) -> &'static Self {
+        static SCHEMAS: Mutex<BTreeMap<SchemaKey, &Schema>> = Mutex::new(BTreeMap::new());
         let mut schemas = SCHEMAS.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (dialect.name(), prefix.to_owned());
+        let key = (
+            dialect.name(),
+            prefix.to_owned(),
+            resource_types.to_string(),
+        );
         schemas.entry(key).or_insert_with(|| {
             Box::leak(Box::new(Self {
                 dialect,
                 prefix: prefix.to_owned(),
+                resource_types: resource_types.clone(),
                 rendered: RwLock::default(),
             }))
         })
+    }
+
+    /// Returns the resource types, each of which has a read model.
+    pub(super) const fn resource_types(&self) -> &ResourceTypes {
+        &self.resource_types
     }
 
     /// Parses a statement that is written with the default names.
@@ -98,7 +109,7 @@ impl Schema {
         let mut rest = sql;
         while !rest.is_empty() {
             let word = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-            if NAMES.iter().any(|name| rest[..word].starts_with(name)) {
+            if self.is_name(&rest[..word]) {
                 named.push_str(&self.prefix);
             }
             let gap = rest[word..].find(is_word).unwrap_or(rest.len() - word);
@@ -106,6 +117,14 @@ impl Schema {
             rest = &rest[word + gap..];
         }
         named
+    }
+
+    fn is_name(&self, word: &str) -> bool {
+        let is_likes = |resource_type: ResourceType| {
+            word.strip_prefix(resource_type.as_str())
+                .is_some_and(|rest| rest.starts_with("_likes"))
+        };
+        NAMES.iter().any(|name| word.starts_with(name)) || self.resource_types.iter().any(is_likes)
     }
 }
 
@@ -126,12 +145,12 @@ mod tests {
     fn prefix_precedes_tables_and_indexes_only() {
         let sql = "SELECT l.user_id FROM video_likes l INDEXED BY video_likes_user, likewise_jobs \
                    WHERE event_type = 'video_like' AND \"likes\" = $1";
-        let named = Schema::of(&Sqlite, "app_").named(sql);
+        let named = Schema::of(&Sqlite, "app_", &ResourceTypes::default()).named(sql);
         assert_eq!(
             named,
             "SELECT l.user_id FROM app_video_likes l INDEXED BY app_video_likes_user, \
              app_likewise_jobs WHERE event_type = 'video_like' AND \"likes\" = $1"
         );
-        assert_eq!(Schema::of(&Sqlite, "").named(sql), sql);
+        assert_eq!(Schema::of(&Sqlite, "", &ResourceTypes::default()).named(sql), sql);
     }
 }

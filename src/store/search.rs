@@ -238,7 +238,7 @@ pub(super) fn bounded(d: &Schema, sample: &Sample) -> Vec<(String, String)> {
         ..any()
     };
     let resource = LedgerFilter {
-        resource_type: Some(ResourceType::Video),
+        resource_type: Some(ResourceType::VIDEO),
         resource_id: Some(sample.numbers.0),
         ..any()
     };

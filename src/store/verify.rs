@@ -187,7 +187,7 @@ async fn check_promises<S: Session>(
         .await?,
     ];
     let mut liked = BTreeMap::new();
-    for resource_type in ResourceType::ALL {
+    for resource_type in session.schema().resource_types().iter() {
         let rows = session.total(LIKED.on(d, resource_type), &[]).await?;
         liked.insert(resource_type, rows);
         checks.push(
@@ -315,7 +315,7 @@ static LIKED: LikesSql = LikesSql::new(|_, resource_type| {
     count(&format!("{table} WHERE deleted_at IS NULL"))
 });
 
-static PAIRS: LikesSql = LikesSql::new(|_, resource_type| count(likes_table(resource_type).0));
+static PAIRS: LikesSql = LikesSql::new(|_, resource_type| count(&likes_table(resource_type).0));
 
 static COUNTS: LikesSql = LikesSql::new(|_, resource_type| {
     count(&format!(

@@ -43,8 +43,9 @@ impl Context {
             limits,
             request_timeout,
         } = &settings.web;
-        let document = openapi::bytes(About {
+        let document = openapi::bytes(&About {
             role: settings.role,
+            resource_types: settings.store.resource_types.clone(),
             sign_in: auth.is_required(),
             admin_is_open: auth.admin_is_open(),
         });

@@ -7,11 +7,14 @@ use super::methods::only_get;
 use super::problem::Problem;
 use super::{admin, health, legacy, likes, openapi};
 use crate::config::Role;
+use crate::domain::ResourceTypes;
 
 /// Adds the routes of a process with this role. A worker has no like API.
-pub fn routes(config: &mut ServiceConfig, role: Role) {
+pub fn routes(config: &mut ServiceConfig, role: Role, types: &ResourceTypes) {
     if role.is_api() {
-        config.configure(likes::routes).configure(legacy::routes);
+        config
+            .configure(|config| likes::routes(config, types))
+            .configure(legacy::routes);
     }
     config
         .service(only_get("/healthz", web::get().to(health::healthz)))
@@ -81,14 +84,15 @@ mod tests {
             let map = async |request: HttpRequest| format!("{:#?}", request.resource_map());
             let app = App::new()
                 .route(MAP, actix_web::web::get().to(map))
-                .configure(|config| routes(config, role));
+                .configure(|config| routes(config, role, &ResourceTypes::default()));
             let app = init_service(app).await;
             let request = TestRequest::get().uri(MAP).to_request();
             let map = call_and_read_body(&app, request).await;
             let mut routes = paths_in(&String::from_utf8_lossy(&map));
             assert!(routes.remove(MAP), "{routes:?}");
-            let document = document(About {
+            let document = document(&About {
                 role,
+                resource_types: ResourceTypes::default(),
                 sign_in: false,
                 admin_is_open: true,
             });

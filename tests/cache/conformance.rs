@@ -42,7 +42,7 @@ on_both! {
 }
 
 const COMMENT: Resource = Resource {
-    resource_type: likewise::domain::ResourceType::Comment,
+    resource_type: likewise::domain::ResourceType::COMMENT,
     id: 7,
 };
 

@@ -132,7 +132,7 @@ impl World {
             .collect();
         let resources = (1..=rng.random_range(1..=3)).map(Resource::video);
         let comment = Resource {
-            resource_type: ResourceType::Comment,
+            resource_type: ResourceType::COMMENT,
             id: 1,
         };
         Self {

@@ -198,7 +198,7 @@ pub fn now() -> DateTime<Utc> {
 /// The comment with this id.
 pub const fn comment(id: i64) -> Resource {
     Resource {
-        resource_type: ResourceType::Comment,
+        resource_type: ResourceType::COMMENT,
         id,
     }
 }

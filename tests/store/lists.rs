@@ -79,10 +79,10 @@ fn likers_and_likes_are_paged_newest_first(bench: &Bench) {
             page.iter().map(one).collect()
         })
     };
-    let video = ResourceType::Video;
+    let video = ResourceType::VIDEO;
     assert_eq!(liked_by(1, video), [(2, 31), (i64::MAX, 18), (1, 18)]);
     assert_eq!(liked_by(3, video), [(i64::MAX, 18), (2, 18)]);
-    assert_eq!(liked_by(1, ResourceType::Comment), [(9, 17)]);
+    assert_eq!(liked_by(1, ResourceType::COMMENT), [(9, 17)]);
 
     let from = |offset| {
         let page = bench.ask(|store| store.liked_by_from(1, video, offset, 2));
@@ -116,14 +116,14 @@ fn top_list_is_paged_by_like_count(bench: &Bench) {
     bench.sync(&rows);
     let top = pages(|last| {
         let below = last.copied().unwrap_or((i64::MAX, i64::MAX));
-        let page = bench.ask(|store| store.most_liked(ResourceType::Video, below, 2));
+        let page = bench.ask(|store| store.most_liked(ResourceType::VIDEO, below, 2));
         page.iter()
             .map(|(resource, count)| (count.like_count, resource.id))
             .collect()
     });
     assert_eq!(top, [(3, 2), (2, 3), (2, 1), (1, i64::MAX)]);
     let comments =
-        bench.ask(|store| store.most_liked(ResourceType::Comment, (i64::MAX, i64::MAX), 9));
+        bench.ask(|store| store.most_liked(ResourceType::COMMENT, (i64::MAX, i64::MAX), 9));
     let ids: BTreeSet<_> = comments.iter().map(|(resource, _)| resource.id).collect();
     assert_eq!(ids, BTreeSet::from([8]));
 }

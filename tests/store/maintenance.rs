@@ -33,10 +33,10 @@ matrix!(&[sqlite, mariadb, postgres]:
 const PASSES: [Pass; 6] = [
     Pass::Behaviors,
     Pass::Ledger,
-    Pass::Likes(ResourceType::Video),
-    Pass::Likes(ResourceType::Comment),
-    Pass::Counts(ResourceType::Video),
-    Pass::Counts(ResourceType::Comment),
+    Pass::Likes(ResourceType::VIDEO),
+    Pass::Likes(ResourceType::COMMENT),
+    Pass::Counts(ResourceType::VIDEO),
+    Pass::Counts(ResourceType::COMMENT),
 ];
 
 /// Walks through a pass in chunks of so many rows.
@@ -206,9 +206,9 @@ fn repaired_like_and_count_commit_together(bench: &Bench) {
         "DELETE FROM video_likes WHERE user_id = 1",
         "UPDATE likewise_like_counts SET like_count = 1",
     ]);
-    let counts = Pass::Counts(ResourceType::Video);
+    let counts = Pass::Counts(ResourceType::VIDEO);
     assert_eq!(inspect(bench, counts, 10), []);
-    let found = inspect(bench, Pass::Likes(ResourceType::Video), 10);
+    let found = inspect(bench, Pass::Likes(ResourceType::VIDEO), 10);
     let repaired = repair(bench, &found);
     assert_eq!((repaired.rows, repaired.resources), (1, vec![video]));
     assert_eq!(inspect(bench, counts, 10), []);
@@ -420,7 +420,7 @@ fn repair_leaves_no_count_below_zero(bench: &Bench) {
          VALUES (99, 7, 5, '2026-01-01 00:00:00')",
         "UPDATE likewise_like_counts SET like_count = 0",
     ]);
-    let found = inspect(bench, Pass::Likes(ResourceType::Video), 100);
+    let found = inspect(bench, Pass::Likes(ResourceType::VIDEO), 100);
     assert_eq!(found.len(), 1, "{found:#?}");
     repair(bench, &found);
     let count = || {
@@ -433,7 +433,7 @@ fn repair_leaves_no_count_below_zero(bench: &Bench) {
     bench
         .database()
         .execute(&["UPDATE likewise_like_counts SET like_count = -1"]);
-    let found = inspect(bench, Pass::Counts(ResourceType::Video), 100);
+    let found = inspect(bench, Pass::Counts(ResourceType::VIDEO), 100);
     assert_eq!(found[0].found, "a count below zero");
     repair(bench, &found);
     assert_eq!(count(), 3);

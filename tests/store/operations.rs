@@ -68,13 +68,13 @@ fn search_applies_every_part_of_the_filter(bench: &Bench) {
     };
     assert_eq!(with(of_user), BTreeSet::from([4]));
     let of_resource = LedgerFilter {
-        resource_type: Some(ResourceType::Video),
+        resource_type: Some(ResourceType::VIDEO),
         resource_id: Some(1),
         ..any()
     };
     assert_eq!(with(of_resource), BTreeSet::from([3, 6, 7]));
     let of_comments = LedgerFilter {
-        resource_type: Some(ResourceType::Comment),
+        resource_type: Some(ResourceType::COMMENT),
         ..any()
     };
     assert_eq!(with(of_comments), BTreeSet::new());

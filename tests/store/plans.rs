@@ -214,7 +214,7 @@ fn timed(bench: &Bench, sample: &Sample) {
             "resource",
             LedgerFilter {
                 resource_id: Some(sample.numbers.0),
-                resource_type: Some(ResourceType::Video),
+                resource_type: Some(ResourceType::VIDEO),
                 ..any()
             },
         ),
@@ -235,8 +235,8 @@ fn timed(bench: &Bench, sample: &Sample) {
     for pass in [
         Pass::Behaviors,
         Pass::Ledger,
-        Pass::Likes(ResourceType::Video),
-        Pass::Counts(ResourceType::Video),
+        Pass::Likes(ResourceType::VIDEO),
+        Pass::Counts(ResourceType::VIDEO),
     ] {
         let rows = match pass {
             Pass::Counts(_) => 500,

@@ -73,7 +73,7 @@ fn pages_of_likes_follow_one_another(bench: &Bench) {
     let mut after = (0, 0);
     let mut read = Vec::new();
     loop {
-        let page = bench.ask(|store| store.likes_after(ResourceType::Video, after, 2));
+        let page = bench.ask(|store| store.likes_after(ResourceType::VIDEO, after, 2));
         let Some((last, _)) = page.last() else {
             break;
         };
@@ -94,7 +94,7 @@ fn pages_of_likes_follow_one_another(bench: &Bench) {
         read.iter()
             .all(|(pair, mark)| mark.liked == (pair.resource.id != 5))
     );
-    let comments = bench.ask(|store| store.likes_after(ResourceType::Comment, (0, 0), 10));
+    let comments = bench.ask(|store| store.likes_after(ResourceType::COMMENT, (0, 0), 10));
     assert_eq!(comments.len(), 1);
 }
 

@@ -38,8 +38,8 @@ impl LikeAction {
         let comment = id("comment_id", &self.comment_id)?;
         let resource = |resource_type, id| Resource { resource_type, id };
         match (video, comment) {
-            (Some(id), None) => Ok(resource(ResourceType::Video, id)),
-            (None, Some(id)) => Ok(resource(ResourceType::Comment, id)),
+            (Some(id), None) => Ok(resource(ResourceType::VIDEO, id)),
+            (None, Some(id)) => Ok(resource(ResourceType::COMMENT, id)),
             (None, None) => Err(invalid_body("video_id or comment_id is required")),
             (Some(_), Some(_)) => Err(invalid_body("video_id and comment_id exclude each other")),
         }
@@ -120,9 +120,12 @@ pub(in crate::web) async fn like(
     Bytes(bytes): Bytes,
 ) -> Result<HttpResponse, Problem> {
     let action: LikeAction = read(&bytes)?;
+    let resource = action.resource()?;
+    let served = likes.resource_types().served(resource.resource_type);
+    served.map_err(|error| invalid_body(&error.to_string()))?;
     let request = LikeRequest {
         user_id,
-        resource: action.resource()?,
+        resource,
         behavior: action.behavior()?,
     };
     let caller = Caller::User(user_id).name().into_owned();
@@ -161,7 +164,7 @@ mod tests {
         let (resource, behavior) = comment.expect("a comment");
         assert_eq!(
             (resource.resource_type, resource.id),
-            (ResourceType::Comment, 9)
+            (ResourceType::COMMENT, 9)
         );
         assert_eq!(behavior, BehaviorType::Unlike);
         for text in [

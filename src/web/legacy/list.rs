@@ -83,8 +83,10 @@ pub(in crate::web) async fn list(
             format!("pages can skip {DEEPEST} videos; use /v1/users/me/likes for the rest");
         return Err(Problem::new(Code::InvalidParameter, detail));
     }
+    let served = likes.resource_types().served(ResourceType::VIDEO);
+    served.map_err(|error| Problem::new(Code::InvalidParameter, error.to_string()))?;
     let (liked, total) = likes
-        .liked_page(user_id, ResourceType::Video, skipped, page_size)
+        .liked_page(user_id, ResourceType::VIDEO, skipped, page_size)
         .await?;
     let items = liked.iter().map(|like| ActionItem {
         video_id: like.resource.id,

@@ -113,7 +113,11 @@ pub(in crate::web) async fn batch(
         let detail = format!("'behaviors' must have 1 to {MOST_BEHAVIORS} items, got {count}");
         return Err(Problem::new(Code::Unprocessable, detail));
     }
-    let requests: Vec<_> = batch.behaviors.into_iter().map(like_request).collect();
+    let requests: Vec<_> = batch
+        .behaviors
+        .into_iter()
+        .map(|item| like_request(item, &likes))
+        .collect();
     let pipeline = Data::clone(&likes);
     let caller = Caller::name(&caller).into_owned();
     key.answer(
@@ -129,7 +133,7 @@ pub(in crate::web) async fn batch(
     .await
 }
 
-fn like_request(item: Value) -> Result<LikeRequest, Problem> {
+fn like_request(item: Value, likes: &Likes) -> Result<LikeRequest, Problem> {
     let invalid = |reason: String| Problem::new(Code::InvalidBehavior, reason);
     let item: BehaviorItem =
         serde_json::from_value(item).map_err(|error| invalid(error.to_string()))?;
@@ -138,10 +142,11 @@ fn like_request(item: Value) -> Result<LikeRequest, Problem> {
             return Err(invalid(format!("{name} must be 1 or more, got {id}")));
         }
     }
+    let resource_type = likes.resource_types().served(item.resource_type);
     Ok(LikeRequest {
         user_id: item.user_id,
         resource: Resource {
-            resource_type: item.resource_type,
+            resource_type: resource_type.map_err(|error| invalid(error.to_string()))?,
             id: item.resource_id,
         },
         behavior: item.behavior,

@@ -12,7 +12,7 @@ use crate::web::auth::Owner;
 use crate::web::cursor::{self, LIMIT, MOST};
 use crate::web::extract::query;
 use crate::web::moment::micros;
-use crate::web::problem::Problem;
+use crate::web::problem::{Code, Problem};
 
 /// The filter and the page.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -106,6 +106,10 @@ pub(in crate::web) async fn liked_by(
 ) -> Result<Json<LikedBody>, Problem> {
     let page: LikedQuery = query(&request)?;
     let limit = cursor::limit(page.limit, LIMIT, MOST)?;
+    if let Some(resource_type) = page.resource_type {
+        let served = likes.resource_types().served(resource_type);
+        served.map_err(|error| Problem::new(Code::InvalidParameter, error.to_string()))?;
+    }
     let after: Option<AfterLike> = cursor::read(page.cursor.as_deref())?;
     let page = likes
         .liked_by(user_id, page.resource_type, after.map(Into::into), limit)

@@ -14,7 +14,7 @@ pub(super) use one::AcceptedBody;
 
 use super::methods::{only_get, only_post};
 use super::problem::Problem;
-use crate::domain::ResourceType;
+use crate::domain::ResourceTypes;
 
 /// Its operations, for the OpenAPI document.
 #[derive(OpenApi)]
@@ -34,8 +34,8 @@ use crate::domain::ResourceType;
 pub(super) struct Document;
 
 /// The routes of each resource type, which have its name in their paths, and the routes of all types.
-pub(super) fn routes(config: &mut ServiceConfig) {
-    for resource_type in ResourceType::ALL {
+pub(super) fn routes(config: &mut ServiceConfig, types: &ResourceTypes) {
+    for resource_type in types.iter() {
         let path = |rest: &str| format!("/v1/{resource_type}s/{rest}");
         config
             .service(

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::domain::{Resource, ResourceType, UserId};
 use crate::likes::Likes;
 use crate::web::auth::Reader;
-use crate::web::extract::Body;
+use crate::web::extract::{Body, invalid_body};
 use crate::web::problem::{Code, Problem};
 
 /// The most items of a request.
@@ -77,7 +77,7 @@ pub(in crate::web) async fn status(
         .items
         .into_iter()
         .enumerate()
-        .map(|(index, item)| item.resource(index))
+        .map(|(index, item)| item.resource(index, &likes))
         .collect::<Result<_, _>>()?;
     let read = likes.read_all(user_id, &resources).await?;
     let items = resources.iter().zip(read).map(|(resource, like)| ItemBody {
@@ -93,10 +93,13 @@ pub(in crate::web) async fn status(
 }
 
 impl Item {
-    fn resource(self, index: usize) -> Result<Resource, Problem> {
+    fn resource(self, index: usize, likes: &Likes) -> Result<Resource, Problem> {
+        let resource_type = likes.resource_types().served(self.resource_type);
+        let resource_type = resource_type
+            .map_err(|error| invalid_body(&format!("items[{index}].resource_type: {error}")))?;
         if self.resource_id > 0 {
             return Ok(Resource {
-                resource_type: self.resource_type,
+                resource_type,
                 id: self.resource_id,
             });
         }

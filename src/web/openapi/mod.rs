@@ -34,10 +34,13 @@ pub(super) struct Document(pub(super) Bytes);
 
 /// The document of a process.
 #[must_use]
-pub fn document(about: About) -> Description {
+pub fn document(about: &About) -> Description {
     let mut document = Own::openapi();
     if about.role.is_api() {
-        document.merge(resources::expand(likes::Document::openapi()));
+        document.merge(resources::expand(
+            likes::Document::openapi(),
+            &about.resource_types,
+        ));
         document.merge(legacy::Document::openapi());
     }
     document.merge(health::Document::openapi());
@@ -47,12 +50,13 @@ pub fn document(about: About) -> Description {
         tags.rotate_left(1);
     }
     security::describe(&mut document, about);
+    resources::list_types(&mut document, &about.resource_types);
     problems::describe(&mut document);
     document
 }
 
 /// The document of a process, as JSON.
-pub(super) fn bytes(about: About) -> Bytes {
+pub(super) fn bytes(about: &About) -> Bytes {
     let json = serde_json::to_vec(&document(about));
     json.unwrap_or_else(|error| unreachable!("a document is always JSON: {error}"))
         .into()

@@ -9,16 +9,19 @@ use utoipa::openapi::{OpenApi, Required};
 
 use super::operations::operations;
 use crate::config::Role;
+use crate::domain::ResourceTypes;
 use crate::web::headers::USER as USER_HEADER;
 
 const TOKEN: &str = "token";
 const USER: &str = "user";
 
 /// The settings that the document depends on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct About {
     /// The role of the process, which decides the routes.
     pub role: Role,
+    /// The resource types, each of which has paths of its own.
+    pub resource_types: ResourceTypes,
     /// Whether users must sign in.
     pub sign_in: bool,
     /// Whether `/admin` is unauthenticated.
@@ -59,7 +62,7 @@ impl Access {
 }
 
 /// Adds the authorization that each operation requires.
-pub(super) fn describe(document: &mut OpenApi, about: About) {
+pub(super) fn describe(document: &mut OpenApi, about: &About) {
     let components = document.components.get_or_insert_default();
     let token = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
@@ -88,7 +91,7 @@ pub(super) fn describe(document: &mut OpenApi, about: About) {
     }
 }
 
-fn requirements(access: Access, about: About) -> Vec<SecurityRequirement> {
+fn requirements(access: Access, about: &About) -> Vec<SecurityRequirement> {
     let nothing = SecurityRequirement::default;
     let token = || SecurityRequirement::new(TOKEN, [] as [&str; 0]);
     let user = || SecurityRequirement::new(USER, [] as [&str; 0]);

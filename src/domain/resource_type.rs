@@ -1,0 +1,218 @@
+//! The types of resource that users can like: words that a setting names, such as `video`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::behavior::UnknownWord;
+
+/// A type of resource. Its word is its name in SQL, JSON, paths and NATS subjects.
+///
+/// Each word is stored once for the life of the process, so a type is as cheap to copy as a reference.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceType(&'static str);
+
+/// The words in use. They come from the settings and from the database, never from a request.
+static WORDS: RwLock<BTreeSet<&'static str>> = RwLock::new(BTreeSet::new());
+
+impl ResourceType {
+    /// The video of the older service's API.
+    pub const VIDEO: Self = Self("video");
+
+    /// The comment of the older service's API.
+    pub const COMMENT: Self = Self("comment");
+
+    /// The longest word, in bytes.
+    pub const MAX_LENGTH: usize = 16;
+
+    /// The words that other paths or columns use: `/v1/users/...`, `/v1/likes/...`.
+    const RESERVED: [&'static str; 2] = ["like", "user"];
+
+    /// Returns its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+
+    /// Returns the type of a word from a request; `None` unless the settings or the database named it before.
+    #[must_use]
+    pub fn known(word: &str) -> Option<Self> {
+        if let Some(one) = [Self::VIDEO, Self::COMMENT]
+            .into_iter()
+            .find(|one| one.0 == word)
+        {
+            return Some(one);
+        }
+        let words = WORDS.read().unwrap_or_else(PoisonError::into_inner);
+        words.get(word).map(|word| Self(word))
+    }
+}
+
+/// Accepts every well-formed word and stores it, so a word from a request must not come here: see
+/// [`ResourceType::known`].
+impl FromStr for ResourceType {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        if let Some(known) = Self::known(word) {
+            return Ok(known);
+        }
+        let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let is_valid = word.len() <= Self::MAX_LENGTH
+            && word.starts_with(|first: char| first.is_ascii_lowercase())
+            && word.bytes().all(is_inner)
+            && !Self::RESERVED.contains(&word);
+        if !is_valid {
+            return Err(UnknownWord(word.to_owned(), "resource type"));
+        }
+        let mut words = WORDS.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = words.get(word) {
+            return Ok(Self(known));
+        }
+        let stored: &'static str = Box::leak(word.to_owned().into_boxed_str());
+        words.insert(stored);
+        Ok(Self(stored))
+    }
+}
+
+impl fmt::Display for ResourceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.0)
+    }
+}
+
+impl fmt::Debug for ResourceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Serialize for ResourceType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ResourceType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Self::known(&word)
+            .ok_or_else(|| de::Error::custom(UnknownWord(word, "resource type").to_string()))
+    }
+}
+
+impl PartialSchema for ResourceType {
+    /// Text. The document of a process lists its words.
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).build().into()
+    }
+}
+
+impl ToSchema for ResourceType {}
+
+/// The types that a deployment serves, in the order of the setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResourceTypes(Arc<[ResourceType]>);
+
+impl ResourceTypes {
+    /// The most types of one deployment: each has a table of its own.
+    pub const MOST: usize = 32;
+
+    /// Returns the types, in the order of the setting.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = ResourceType> + ExactSizeIterator {
+        self.0.iter().copied()
+    }
+
+    /// Returns whether the deployment serves this type.
+    #[must_use]
+    pub fn contains(&self, resource_type: ResourceType) -> bool {
+        self.0.contains(&resource_type)
+    }
+
+    /// Returns the type, if the deployment serves it.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn served(&self, resource_type: ResourceType) -> Result<ResourceType, UnknownWord> {
+        match self.contains(resource_type) {
+            true => Ok(resource_type),
+            false => Err(UnknownWord(resource_type.to_string(), "resource type")),
+        }
+    }
+}
+
+impl Default for ResourceTypes {
+    /// `video` and `comment`.
+    fn default() -> Self {
+        Self(Arc::new([ResourceType::VIDEO, ResourceType::COMMENT]))
+    }
+}
+
+/// Reads comma-separated words.
+impl FromStr for ResourceTypes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut types: Vec<ResourceType> = Vec::new();
+        for word in text.split(',').map(str::trim) {
+            let one = word.parse().map_err(|_| {
+                format!(
+                    "'{word}' is not a usable word: use 1 to {} lower-case letters, digits and '_', \
+                     beginning with a letter, but neither 'like' nor 'user'",
+                    ResourceType::MAX_LENGTH
+                )
+            })?;
+            if types.contains(&one) {
+                return Err(format!("'{word}' is there twice"));
+            }
+            types.push(one);
+        }
+        if types.len() > Self::MOST {
+            return Err(format!("there are more than {} types", Self::MOST));
+        }
+        Ok(Self(types.into()))
+    }
+}
+
+impl fmt::Display for ResourceTypes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<_> = self.iter().map(ResourceType::as_str).collect();
+        f.write_str(&words.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_names_the_types_in_order() {
+        let types: ResourceTypes = "post, photo".parse().expect("valid");
+        assert_eq!(types.to_string(), "post,photo");
+        assert!(types.contains("photo".parse().expect("a word")));
+        assert!(!types.contains(ResourceType::VIDEO));
+        assert_eq!(ResourceTypes::default().to_string(), "video,comment");
+    }
+
+    #[test]
+    fn unusable_words_are_refused() {
+        for text in ["", "Post", "a-b", "1st", "user", "like", "post,", "a,a", "a_word_of_17_____"] {
+            assert!(text.parse::<ResourceTypes>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn request_cannot_add_a_word() {
+        let read = |word: &str| serde_json::from_value::<ResourceType>(word.into());
+        assert!(read("unheard_of").is_err());
+        let named: ResourceType = "heard_of".parse().expect("a word");
+        assert_eq!(read("heard_of").ok(), Some(named));
+    }
+}
