@@ -5,12 +5,17 @@ use std::path::PathBuf;
 
 use super::declare::{default, settings, variable};
 use super::{AuthMode, Role};
+use crate::domain::IdKind;
 
 settings! {
     /// The database: sqlite://FILE, mysql://USER:PASSWORD@HOST:PORT/DATABASE or postgres://...
     database_url ["URL", hide_env_values = true]: String = "sqlite://likewise.db".to_owned();
     /// Types of resource that users can like: words, comma-separated; each has a table <type>_likes
     resource_types ["TYPES"]: String = "video,comment".to_owned();
+    /// Ids of users: number, uuid or text (up to 64 bytes); fixed at the first migration
+    user_ids ["KIND"]: IdKind = IdKind::Number;
+    /// Ids of resources: number, uuid or text (up to 64 bytes); fixed at the first migration
+    resource_ids ["KIND"]: IdKind = IdKind::Number;
     /// What precedes the names of all tables, such as app_
     table_prefix ["PREFIX"]: String;
     /// The cache: redis://HOST:PORT; without it, each process has its own cache in memory

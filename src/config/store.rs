@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{ConfigError, PartialConfig};
-use crate::domain::{Lease, ResourceTypes};
+use crate::domain::{IdKinds, Lease, ResourceTypes};
 
 /// How to reach a database.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct StoreOptions {
     pub max_connections: usize,
     /// The types of resource that users can like.
     pub resource_types: ResourceTypes,
+    /// The kinds of the ids of users and resources.
+    pub id_kinds: IdKinds,
     /// What precedes the names of all tables; may be empty.
     pub table_prefix: String,
     /// How long one call may take before it fails and its connection is dropped.
@@ -37,6 +39,10 @@ impl StoreOptions {
                 .unwrap_or_else(|| PartialConfig::default().database_url()),
             max_connections: 8,
             resource_types: resource_types(config)?,
+            id_kinds: IdKinds {
+                users: config.user_ids(),
+                resources: config.resource_ids(),
+            },
             table_prefix: table_prefix(config)?,
             timeout,
         })

@@ -9,11 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::id::{Id, IdKinds, InvalidId, ResourceId, UserId};
 use super::resource_type::ResourceType;
 use super::version::Version;
-
-/// A user's id: a positive number that the product assigns.
-pub type UserId = i64;
 
 /// An action of a user on a resource.
 #[derive(
@@ -130,12 +128,12 @@ from_word!(BehaviorType, "behavior", BehaviorType::ALL);
 from_word!(Action, "action", [Action::Like, Action::Unlike]);
 
 /// The target of a behavior.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Resource {
     /// Its type.
     pub resource_type: ResourceType,
-    /// Its id, a positive number.
-    pub id: i64,
+    /// Its id.
+    pub id: ResourceId,
 }
 
 impl Resource {
@@ -144,7 +142,7 @@ impl Resource {
     pub const fn video(id: i64) -> Self {
         Self {
             resource_type: ResourceType::VIDEO,
-            id,
+            id: Id::Number(id),
         }
     }
 }
@@ -205,26 +203,24 @@ pub struct BehaviorEvent {
 /// The reason why a behavior is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBehavior {
-    /// The user id is not positive.
-    #[error("user id must be a positive number, got {0}")]
-    UserId(i64),
-    /// The resource id is not positive.
-    #[error("resource id must be a positive number, got {0}")]
-    ResourceId(i64),
+    /// The deployment does not accept the user's id.
+    #[error("user_id {0}")]
+    UserId(InvalidId),
+    /// The deployment does not accept the resource's id.
+    #[error("resource_id {0}")]
+    ResourceId(InvalidId),
 }
 
 impl BehaviorEvent {
     /// Creates the event of a request that this service accepts.
-    ///
-    /// # Errors
-    /// If the id of the user or the resource is not positive.
+    #[must_use]
     pub fn accepted(
         event_id: Uuid,
         user_id: UserId,
         resource: Resource,
         behavior: BehaviorType,
         version: Version,
-    ) -> Result<Self, InvalidBehavior> {
+    ) -> Self {
         Self {
             event_id,
             user_id,
@@ -235,20 +231,16 @@ impl BehaviorEvent {
             source: Source::Api,
             stream_sequence: None,
         }
-        .validated()
     }
 
-    /// Returns the event if its ids are valid.
+    /// Brings the ids into the form of their kinds.
     ///
     /// # Errors
-    /// If an id is not positive.
-    pub fn validated(self) -> Result<Self, InvalidBehavior> {
-        if self.user_id <= 0 {
-            return Err(InvalidBehavior::UserId(self.user_id));
-        }
-        if self.resource.id <= 0 {
-            return Err(InvalidBehavior::ResourceId(self.resource.id));
-        }
+    /// If the deployment does not accept an id.
+    pub fn validated(mut self, kinds: IdKinds) -> Result<Self, InvalidBehavior> {
+        let (user_id, id) = (kinds.users.check(self.user_id), kinds.resources.check(self.resource.id));
+        self.user_id = user_id.map_err(InvalidBehavior::UserId)?;
+        self.resource.id = id.map_err(InvalidBehavior::ResourceId)?;
         Ok(self)
     }
 
@@ -272,14 +264,21 @@ mod tests {
     }
 
     #[test]
-    fn non_positive_ids_are_rejected() {
-        let event = |user, id| {
-            let resource = Resource::video(id);
+    fn ids_of_another_kind_are_rejected() {
+        let event = |user: Id, id: Id| {
+            let resource = Resource {
+                resource_type: ResourceType::VIDEO,
+                id,
+            };
             let event_id = Uuid::now_v7();
             BehaviorEvent::accepted(event_id, user, resource, BehaviorType::Like, Version(1))
+                .validated(IdKinds::default())
         };
-        assert_eq!(event(0, 1), Err(InvalidBehavior::UserId(0)));
-        assert_eq!(event(1, -7), Err(InvalidBehavior::ResourceId(-7)));
-        assert!(event(1, 1).is_ok());
+        let user = event(0.into(), 1.into()).expect_err("0").to_string();
+        assert!(user.starts_with("user_id must be a number"), "{user}");
+        let resource = event(1.into(), "a".into()).expect_err("a").to_string();
+        assert!(resource.starts_with("resource_id must be"), "{resource}");
+        let event = event("1".into(), 1.into()).expect("numbers");
+        assert_eq!(event.user_id, Id::Number(1));
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::behavior::UserId;
+use super::id::UserId;
 use super::entry_view::{EntryView, PairView};
 use super::like_count::LikeCount;
 use super::version::Version;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::behavior::UserId;
+use super::id::UserId;
 use super::like_count::LikeCount;
 use super::versioned_state::VersionedState;
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::behavior::{Resource, UserId};
+use super::behavior::Resource;
+use super::id::UserId;
 use super::versioned_state::VersionedState;
 
 /// A user and a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pair {
     /// The resource, first, so that pairs sort by resource and workers lock in one order.
     pub resource: Resource,
@@ -44,9 +45,9 @@ impl Fold {
             let before = stored(&pair).unwrap_or(VersionedState::NEVER);
             let after = mark.max(before);
             if after > before {
-                fold.changed.push(pair);
+                fold.changed.push(pair.clone());
             }
-            *fold.count_changes.entry(pair.resource).or_default() +=
+            *fold.count_changes.entry(pair.resource.clone()).or_default() +=
                 after.weight() - before.weight();
             fold.states.insert(pair, after);
         }

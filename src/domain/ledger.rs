@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::backoff::Backoff;
-use super::behavior::{Action, BehaviorEvent, Resource, UnknownWord, UserId};
+use super::behavior::{Action, BehaviorEvent, Resource, UnknownWord};
+use super::id::UserId;
 use super::fold::Pair;
 use super::version::Version;
 

@@ -9,6 +9,7 @@ pub mod durability;
 pub mod entry;
 pub mod entry_view;
 pub mod fold;
+pub mod id;
 pub mod idempotency;
 pub mod in_flight;
 pub mod job;
@@ -22,7 +23,7 @@ pub mod versioned_state;
 
 pub use backoff::Backoff;
 pub use behavior::{
-    Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resource, Source, UserId,
+    Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resource, Source,
 };
 pub use bisection::Bisection;
 pub use breaker::{Breaker, BreakerPolicy, Change};
@@ -31,6 +32,7 @@ pub use durability::Durability;
 pub use entry::{Applied, Entry, Reading};
 pub use entry_view::{Contradiction, Doubt, EntryView, PairView, Truth};
 pub use fold::{Fold, Pair};
+pub use id::{Id, IdKind, IdKinds, InvalidId, ResourceId, UserId};
 pub use idempotency::{Identity, KeyedRequest, Started, StoredRequest};
 pub use in_flight::{Flight, InFlight};
 pub use job::{JobKind, JobState};

@@ -3,23 +3,23 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
 use serde::{Deserialize, Serialize};
 
 use super::comparisons::{
     Scope, broken_ledger_rows, count, missing_behaviors, missing_counts, missing_ledger_rows,
     stray_likes, wrong_counts, wrong_likes,
 };
-use super::dialect::Column::{Number, Word};
+use super::dialect::Column::{ResourceId, User, Word};
 use super::discrepancy::{CountRow, Discrepancy, EventRow, Finding, LikeRow};
 use super::error::StoreError;
+use super::ids::AnyId;
 use super::pool::INSPECT_TIMEOUTS;
 use super::reads::PairRow;
 use super::schema::Schema;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql, Statement};
 use super::{Sample, Store, read};
-use crate::domain::{Pair, Resource, ResourceType};
+use crate::domain::{Id, IdKind, IdKinds, Pair, Resource, ResourceType};
 
 /// One walk of an audit through a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,41 +36,28 @@ pub enum Pass {
     Counts(ResourceType),
 }
 
-/// A place in a [`Pass`]: the key of the last compared row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Position {
-    /// A user or a resource.
-    Number(i64),
-    /// An event id, as it is stored.
-    Id(String),
-}
-
-impl Position {
-    fn param(&self) -> Param {
-        match self {
-            Self::Number(number) => Param::Number(*number),
-            Self::Id(id) => Param::Text(id.clone()),
-        }
-    }
-}
+/// A place in a [`Pass`]: the key of the last compared row, which is a user, a resource, or an event id as it is stored.
+pub type Position = Id;
 
 impl Pass {
     /// The position before the first row.
     #[must_use]
-    pub const fn start(self) -> Position {
-        match self {
-            Self::Ledger => Position::Id(String::new()),
-            _ => Position::Number(i64::MIN),
-        }
+    pub fn start(self, kinds: IdKinds) -> Position {
+        self.kind(kinds).map_or_else(|| Id::from(""), IdKind::before_all)
     }
 
     /// A position that no row comes after.
-    fn end(self) -> Position {
+    fn end(self, kinds: IdKinds) -> Position {
+        // Event ids consist of digits, letters and hyphens, which sort before this character.
+        self.kind(kinds).map_or_else(|| Id::from("~"), IdKind::after_all)
+    }
+
+    /// The kind of ids that are its keys; `None` for event ids.
+    const fn kind(self, kinds: IdKinds) -> Option<IdKind> {
         match self {
-            // Ids consist of digits, letters and hyphens, which sort before this character.
-            Self::Ledger => Position::Id("~".to_owned()),
-            _ => Position::Number(i64::MAX),
+            Self::Ledger => None,
+            Self::Behaviors | Self::Likes(_) => Some(kinds.users),
+            Self::Counts(_) => Some(kinds.resources),
         }
     }
 }
@@ -90,9 +77,9 @@ pub struct Chunk {
 
 impl Chunk {
     /// The parameters of [`Scope::Chunk`].
-    fn bounds(&self) -> [Param; 2] {
-        let until = self.until.clone().unwrap_or_else(|| self.pass.end());
-        [self.after.param(), until.param()]
+    fn bounds(&self, kinds: IdKinds) -> [Param; 2] {
+        let end = self.pass.end(kinds);
+        [(&self.after).into(), self.until.as_ref().unwrap_or(&end).into()]
     }
 }
 
@@ -194,14 +181,9 @@ async fn chunk<S: Session>(
         Pass::Likes(_) => (USER_BOUND.on(d), None),
         Pass::Counts(of) => (COUNT_BOUND.on(d, of), Some(COUNTS_BETWEEN.on(d, of))),
     };
-    let params = [after.param(), Param::limit(rows)];
-    let until = if pass == Pass::Ledger {
-        let found: Vec<IdBoundRow> = session.load(bound, &params).await?;
-        found.into_iter().next().map(|row| Position::Id(row.bound))
-    } else {
-        let found: Vec<NumberBoundRow> = session.load(bound, &params).await?;
-        found.first().map(|row| Position::Number(row.bound))
-    };
+    let params = [after.into(), Param::limit(rows)];
+    let found: Vec<BoundRow> = session.load(bound, &params).await?;
+    let until = found.into_iter().next().map(|row| row.bound);
     let mut chunk = Chunk {
         pass,
         after: after.clone(),
@@ -209,7 +191,7 @@ async fn chunk<S: Session>(
         rows: 0,
     };
     if let Some(between) = between {
-        chunk.rows = session.total(between, &chunk.bounds()).await?;
+        chunk.rows = session.total(between, &chunk.bounds(d.kinds())).await?;
     }
     Ok(chunk)
 }
@@ -219,7 +201,7 @@ async fn inspect<S: Session>(
     chunk: &Chunk,
 ) -> Result<Vec<Discrepancy>, StoreError> {
     let d = session.schema();
-    let bounds = chunk.bounds();
+    let bounds = chunk.bounds(d.kinds());
     Ok(match chunk.pass {
         Pass::Behaviors => {
             let rows = session.load(MISSING_LEDGER_ROWS.on(d), &bounds).await?;
@@ -252,8 +234,8 @@ async fn open_pairs<S: Session>(session: &mut S, pairs: &[Pair]) -> Result<Vec<P
     let rows: Vec<_> = pairs
         .iter()
         .map(|pair| {
-            let Resource { resource_type, id } = pair.resource;
-            (resource_type.as_str(), id, pair.user_id)
+            let Resource { resource_type, id } = &pair.resource;
+            (resource_type.as_str(), id, &pair.user_id)
         })
         .collect();
     let statement = OPEN_PAIRS.on(session.schema());
@@ -292,15 +274,9 @@ pub(super) fn bounded(d: &'static Schema, sample: &Sample) -> Vec<(String, Strin
 }
 
 #[derive(QueryableByName)]
-struct NumberBoundRow {
-    #[diesel(sql_type = BigInt)]
-    bound: i64,
-}
-
-#[derive(QueryableByName)]
-struct IdBoundRow {
-    #[diesel(sql_type = Text)]
-    bound: String,
+struct BoundRow {
+    #[diesel(sql_type = AnyId)]
+    bound: Id,
 }
 
 static BEHAVIORS_ESTIMATE: Sql = Sql::new(|d| d.estimate("user_behaviors"));
@@ -308,10 +284,12 @@ static LEDGER_ESTIMATE: Sql = Sql::new(|d| d.estimate("sync_events"));
 static COUNTS_ESTIMATE: Sql = Sql::new(|d| d.estimate("likewise_like_counts"));
 
 /// The key of a row further on. Parameters: the key before, the number of rows.
-static USER_BOUND: Sql = Sql::new(|_| {
-    "SELECT user_id AS bound FROM user_behaviors WHERE user_id > $1 \
-     ORDER BY user_id LIMIT 1 OFFSET $2"
-        .to_owned()
+static USER_BOUND: Sql = Sql::new(|d| {
+    format!(
+        "SELECT user_id AS bound FROM user_behaviors WHERE user_id > {} \
+         ORDER BY user_id LIMIT 1 OFFSET $2",
+        d.user("$1")
+    )
 });
 
 /// As [`USER_BOUND`].
@@ -320,59 +298,65 @@ static LEDGER_BOUND: Sql = Sql::new(|_| {
 });
 
 /// As [`USER_BOUND`].
-static COUNT_BOUND: LikesSql = LikesSql::new(|_, resource_type| {
+static COUNT_BOUND: LikesSql = LikesSql::new(|d, resource_type| {
     format!(
         "SELECT resource_id AS bound FROM likewise_like_counts WHERE resource_type = '{resource_type}' \
-         AND resource_id > $1 ORDER BY resource_id LIMIT 1 OFFSET $2"
+         AND resource_id > {} ORDER BY resource_id LIMIT 1 OFFSET $2",
+        d.resource("$1")
     )
 });
 
 /// The number of rows of a chunk. Parameters: its bounds, as for all of the following.
-static BEHAVIORS_BETWEEN: Sql =
-    Sql::new(|_| count("user_behaviors WHERE user_id > $1 AND user_id <= $2"));
+static BEHAVIORS_BETWEEN: Sql = Sql::new(|d| {
+    let (after, until) = (d.user("$1"), d.user("$2"));
+    count(&format!(
+        "user_behaviors WHERE user_id > {after} AND user_id <= {until}"
+    ))
+});
 
 static LEDGER_BETWEEN: Sql = Sql::new(|_| count("sync_events WHERE id > $1 AND id <= $2"));
 
-static COUNTS_BETWEEN: LikesSql = LikesSql::new(|_, resource_type| {
+static COUNTS_BETWEEN: LikesSql = LikesSql::new(|d, resource_type| {
+    let (after, until) = (d.resource("$1"), d.resource("$2"));
     count(&format!(
         "likewise_like_counts WHERE resource_type = '{resource_type}' \
-         AND resource_id > $1 AND resource_id <= $2"
+         AND resource_id > {after} AND resource_id <= {until}"
     ))
 });
 
 static MISSING_LEDGER_ROWS: Sql =
-    Sql::new(|_| missing_ledger_rows(Scope::Chunk).select("b.event_id"));
+    Sql::new(|d| missing_ledger_rows(Scope::Chunk(d)).select("b.event_id"));
 
 static MISSING_BEHAVIORS: Sql =
-    Sql::new(|_| missing_behaviors(Scope::Chunk).select("e.id AS event_id"));
+    Sql::new(|d| missing_behaviors(Scope::Chunk(d)).select("e.id AS event_id"));
 
 static BROKEN_LEDGER_ROWS: Sql =
-    Sql::new(|_| broken_ledger_rows(Scope::Chunk).select("e.id AS event_id"));
+    Sql::new(|d| broken_ledger_rows(Scope::Chunk(d)).select("e.id AS event_id"));
 
-static WRONG_LIKES: LikesSql = LikesSql::new(|_, resource_type| {
-    wrong_likes(resource_type, Scope::Chunk).select("n.user_id, n.resource_id")
+static WRONG_LIKES: LikesSql = LikesSql::new(|d, resource_type| {
+    wrong_likes(resource_type, Scope::Chunk(d)).select("n.user_id, n.resource_id")
 });
 
-static STRAY_LIKES: LikesSql = LikesSql::new(|_, resource_type| {
+static STRAY_LIKES: LikesSql = LikesSql::new(|d, resource_type| {
     let (_, id) = likes_table(resource_type);
-    stray_likes(resource_type, Scope::Chunk).select(&format!("l.user_id, l.{id} AS resource_id"))
+    stray_likes(resource_type, Scope::Chunk(d)).select(&format!("l.user_id, l.{id} AS resource_id"))
 });
 
-static MISSING_COUNTS: LikesSql = LikesSql::new(|_, resource_type| {
+static MISSING_COUNTS: LikesSql = LikesSql::new(|d, resource_type| {
     let (_, id) = likes_table(resource_type);
-    missing_counts(resource_type, Scope::Chunk).select(&format!("l.{id} AS resource_id"))
+    missing_counts(resource_type, Scope::Chunk(d)).select(&format!("l.{id} AS resource_id"))
 });
 
-static WRONG_COUNTS: LikesSql = LikesSql::new(|_, resource_type| {
-    wrong_counts(resource_type, Scope::Chunk).select("c.resource_id")
+static WRONG_COUNTS: LikesSql = LikesSql::new(|d, resource_type| {
+    wrong_counts(resource_type, Scope::Chunk(d)).select("c.resource_id")
 });
 
 /// The pairs with an open ledger row. Parameters: rows `(resource_type, resource_id, user_id)`.
 static OPEN_PAIRS: Sql = Sql::new(|d| {
     let pairs = [
         Word("resource_type"),
-        Number("resource_id"),
-        Number("user_id"),
+        ResourceId("resource_id"),
+        User("user_id"),
     ];
     let (rows, join) = (d.rows("$1", &pairs), d.join());
     format!(

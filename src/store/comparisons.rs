@@ -1,24 +1,41 @@
 //! The comparisons that show differences between tables, each written once: `audit.rs` runs them on a chunk,
 //! `verify.rs` on whole tables.
 
-use super::schema::likes_table;
+use super::schema::{Schema, likes_table};
 use crate::domain::ResourceType;
 
 /// The rows that a comparison covers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) enum Scope {
     /// All rows.
     All,
     /// The rows of a chunk. Parameters: the key before its first row, the key of its last row.
-    Chunk,
+    Chunk(&'static Schema),
 }
 
 impl Scope {
-    /// The condition on a key column, with a trailing `AND`.
-    fn of(self, column: &str) -> String {
+    /// The condition on a column of event ids, with a trailing `AND`.
+    fn events(self, column: &str) -> String {
+        self.keys(column, |_, param| param.to_owned())
+    }
+
+    /// The condition on a column of users, with a trailing `AND`.
+    fn users(self, column: &str) -> String {
+        self.keys(column, Schema::user)
+    }
+
+    /// The condition on a column of resources, with a trailing `AND`.
+    fn resources(self, column: &str) -> String {
+        self.keys(column, Schema::resource)
+    }
+
+    fn keys(self, column: &str, read: fn(&Schema, &str) -> String) -> String {
         match self {
             Self::All => String::new(),
-            Self::Chunk => format!("{column} > $1 AND {column} <= $2 AND"),
+            Self::Chunk(schema) => {
+                let (after, until) = (read(schema, "$1"), read(schema, "$2"));
+                format!("{column} > {after} AND {column} <= {until} AND")
+            }
         }
     }
 }
@@ -69,7 +86,7 @@ const LISTED: &str = "b.behavior_type IN ('like', 'unlike') AND NOT EXISTS (\
 
 /// Like events `b` without a ledger row, by user.
 pub(super) fn missing_ledger_rows(scope: Scope) -> Comparison {
-    let bounds = scope.of("b.user_id");
+    let bounds = scope.users("b.user_id");
     let from = format!(
         "user_behaviors b LEFT JOIN sync_events e ON e.id = b.event_id \
          WHERE {bounds} e.id IS NULL AND {LISTED}"
@@ -79,7 +96,7 @@ pub(super) fn missing_ledger_rows(scope: Scope) -> Comparison {
 
 /// Ledger rows `e` without a behavior, by id.
 pub(super) fn missing_behaviors(scope: Scope) -> Comparison {
-    let bounds = scope.of("e.id");
+    let bounds = scope.events("e.id");
     let from = format!(
         "sync_events e LEFT JOIN user_behaviors b ON b.event_id = e.id \
          WHERE {bounds} b.event_id IS NULL"
@@ -102,7 +119,7 @@ pub(super) fn broken_ledger_rows(scope: Scope) -> Comparison {
         "CONCAT(e.status, ', due ', \
          CASE WHEN e.next_attempt_at IS NULL THEN 'never' ELSE 'some time' END, \
          CASE WHEN e.processed_at IS NULL THEN ', not closed' ELSE ', closed' END)",
-        format!("sync_events e WHERE {} ({BROKEN})", scope.of("e.id")),
+        format!("sync_events e WHERE {} ({BROKEN})", scope.events("e.id")),
     )
 }
 
@@ -140,7 +157,7 @@ const ACTION: &str = "CASE WHEN l.deleted_at IS NULL THEN 'like' ELSE 'unlike' E
 /// Pairs `n` whose read model row is missing or differs from the fold of their events, by user.
 pub(super) fn wrong_likes(resource_type: ResourceType, scope: Scope) -> Comparison {
     let (table, id) = likes_table(resource_type);
-    let newest = newest(resource_type, "user_behaviors b", &scope.of("b.user_id"));
+    let newest = newest(resource_type, "user_behaviors b", &scope.users("b.user_id"));
     Comparison::new(
         "CONCAT(n.behavior_type, ' of version ', n.version)",
         format!(
@@ -158,7 +175,7 @@ pub(super) fn wrong_likes(resource_type: ResourceType, scope: Scope) -> Comparis
 /// Read model rows `l` without an effective event, by user.
 pub(super) fn stray_likes(resource_type: ResourceType, scope: Scope) -> Comparison {
     let (table, id) = likes_table(resource_type);
-    let bounds = scope.of("l.user_id");
+    let bounds = scope.users("l.user_id");
     Comparison::new(
         "'no row'",
         format!("CONCAT({ACTION}, ' of version ', l.version)"),
@@ -174,11 +191,11 @@ pub(super) fn stray_likes(resource_type: ResourceType, scope: Scope) -> Comparis
 /// Counts `c` that differ from the number of liked rows, by resource.
 pub(super) fn wrong_counts(resource_type: ResourceType, scope: Scope) -> Comparison {
     let (table, id) = likes_table(resource_type);
-    let (of_likes, of_counts) = (scope.of(&id), scope.of("c.resource_id"));
+    let (of_likes, of_counts) = (scope.resources(&id), scope.resources("c.resource_id"));
     let found = match scope {
         Scope::All => "CONCAT(c.like_count, ' likes')",
         // Audit reports are read by operators, to whom a negative number of likes makes no sense.
-        Scope::Chunk => {
+        Scope::Chunk(_) => {
             "CASE WHEN c.like_count < 0 THEN 'a count below zero' \
              ELSE CONCAT(c.like_count, ' likes') END"
         }
@@ -199,7 +216,7 @@ pub(super) fn wrong_counts(resource_type: ResourceType, scope: Scope) -> Compari
 /// resource, liked or not.
 pub(super) fn missing_counts(resource_type: ResourceType, scope: Scope) -> Comparison {
     let (table, id) = likes_table(resource_type);
-    let bounds = scope.of("l.user_id");
+    let bounds = scope.users("l.user_id");
     Comparison::new(
         format!(
             "CONCAT((SELECT COUNT(*) FROM {table} x WHERE x.{id} = l.{id} \

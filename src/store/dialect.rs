@@ -1,12 +1,20 @@
 //! Everything that differs between databases: the one place to look when another is added.
 
-use crate::domain::Priority;
+use crate::domain::{IdKind, Priority};
 
 /// A column of a batch that is bound as one JSON array of arrays.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Column {
     /// A 64-bit integer, or a truth value as 0 and 1.
     Number(&'static str),
+    /// The id of a user: the schema replaces it by the column of its kind.
+    User(&'static str),
+    /// The id of a resource: the schema replaces it by the column of its kind.
+    ResourceId(&'static str),
+    /// A UUID, as canonical text.
+    Uuid(&'static str),
+    /// An id that is text, of at most 64 bytes.
+    Key(&'static str),
     /// A short ASCII word: an event id, a status, a kind.
     Word(&'static str),
     /// Any text.
@@ -18,7 +26,14 @@ pub(super) enum Column {
 impl Column {
     const fn name(&self) -> &'static str {
         match self {
-            Self::Number(name) | Self::Word(name) | Self::Text(name) | Self::Time(name) => name,
+            Self::Number(name)
+            | Self::User(name)
+            | Self::ResourceId(name)
+            | Self::Uuid(name)
+            | Self::Key(name)
+            | Self::Word(name)
+            | Self::Text(name)
+            | Self::Time(name) => name,
         }
     }
 }
@@ -46,6 +61,14 @@ pub(super) trait Dialect: Send + Sync {
 
     /// A derived table named `r` with these columns, fed by this parameter.
     fn rows(&self, param: &str, columns: &[Column]) -> String;
+
+    /// This parameter, read as an id of a kind.
+    fn id(&self, _kind: IdKind, param: &str) -> String {
+        param.to_owned()
+    }
+
+    /// The type of a column of ids, in a table.
+    fn id_column(&self, kind: IdKind) -> &'static str;
 
     /// A join that looks the right-hand table up for each row of the left.
     fn join(&self) -> &'static str;
@@ -151,6 +174,13 @@ impl Dialect for Sqlite {
         format!("(SELECT {columns} FROM jsonb_each({param})) AS r")
     }
 
+    fn id_column(&self, kind: IdKind) -> &'static str {
+        match kind {
+            IdKind::Number => "BIGINT",
+            IdKind::Uuid | IdKind::Text => "TEXT",
+        }
+    }
+
     fn join(&self) -> &'static str {
         "CROSS JOIN"
     }
@@ -224,12 +254,32 @@ impl Dialect for Postgres {
         let columns = spell(columns, |index, column| {
             let (name, cast) = match column {
                 Column::Number(name) => (name, "::bigint"),
-                Column::Word(name) | Column::Text(name) => (name, ""),
+                Column::Uuid(name) => (name, "::uuid"),
+                Column::User(name)
+                | Column::ResourceId(name)
+                | Column::Key(name)
+                | Column::Word(name)
+                | Column::Text(name) => (name, ""),
                 Column::Time(name) => (name, "::timestamp"),
             };
             format!("(value ->> {index}){cast} AS {name}")
         });
         format!("(SELECT {columns} FROM json_array_elements({param}::json)) AS r")
+    }
+
+    fn id(&self, kind: IdKind, param: &str) -> String {
+        match kind {
+            IdKind::Uuid => format!("{param}::uuid"),
+            IdKind::Number | IdKind::Text => param.to_owned(),
+        }
+    }
+
+    fn id_column(&self, kind: IdKind) -> &'static str {
+        match kind {
+            IdKind::Number => "BIGINT",
+            IdKind::Uuid => "UUID",
+            IdKind::Text => "TEXT COLLATE \"C\"",
+        }
     }
 
     fn join(&self) -> &'static str {
@@ -288,6 +338,13 @@ impl Dialect for Postgres {
 #[derive(Debug)]
 pub(super) struct Mysql;
 
+impl Mysql {
+    /// MySQL has no type of UUIDs, and MariaDB orders its own otherwise than their text.
+    const UUID: &'static str = "CHAR(36) CHARACTER SET ascii COLLATE ascii_bin";
+
+    const KEY: &'static str = "VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+}
+
 impl Dialect for Mysql {
     fn name(&self) -> &'static str {
         "MySQL"
@@ -307,6 +364,10 @@ impl Dialect for Mysql {
             // The character set is that of the tables' columns, so that joins can use their keys.
             let (name, r#type) = match column {
                 Column::Number(name) => (name, "BIGINT"),
+                Column::User(name) | Column::ResourceId(name) | Column::Key(name) => {
+                    (name, Self::KEY)
+                }
+                Column::Uuid(name) => (name, Self::UUID),
                 Column::Word(name) => (name, "VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin"),
                 Column::Text(name) => (name, "LONGTEXT CHARACTER SET utf8mb4"),
                 Column::Time(name) => (name, "DATETIME(6)"),
@@ -317,6 +378,14 @@ impl Dialect for Mysql {
     }
 
     // The batch first, row by row: the optimizer cannot know how long it is.
+    fn id_column(&self, kind: IdKind) -> &'static str {
+        match kind {
+            IdKind::Number => "BIGINT",
+            IdKind::Uuid => Self::UUID,
+            IdKind::Text => Self::KEY,
+        }
+    }
+
     fn join(&self) -> &'static str {
         "STRAIGHT_JOIN"
     }

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use diesel::prelude::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::Text;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Pair, Resource, ResourceType, UserId};
+use super::ids::AnyId;
+use crate::domain::{Pair, Resource, ResourceType, Id};
 
 /// The kinds of discrepancies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -120,10 +121,10 @@ impl EventRow {
 /// A pair with a discrepancy.
 #[derive(QueryableByName)]
 pub(super) struct LikeRow {
-    #[diesel(sql_type = BigInt)]
-    user_id: UserId,
-    #[diesel(sql_type = BigInt)]
-    resource_id: i64,
+    #[diesel(sql_type = AnyId)]
+    user_id: Id,
+    #[diesel(sql_type = AnyId)]
+    resource_id: Id,
     #[diesel(embed)]
     sides: Sides,
 }
@@ -146,8 +147,8 @@ impl LikeRow {
 /// A resource with a discrepancy.
 #[derive(QueryableByName)]
 pub(super) struct CountRow {
-    #[diesel(sql_type = BigInt)]
-    resource_id: i64,
+    #[diesel(sql_type = AnyId)]
+    resource_id: Id,
     #[diesel(embed)]
     sides: Sides,
 }
@@ -164,6 +165,6 @@ impl CountRow {
     }
 }
 
-const fn resource(resource_type: ResourceType, id: i64) -> Resource {
+const fn resource(resource_type: ResourceType, id: Id) -> Resource {
     Resource { resource_type, id }
 }

@@ -8,25 +8,26 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use serde::Serialize;
 
 use super::error::StoreError;
+use super::ids::AnyId;
 use super::ledger::{ENTRY_COLUMNS, LedgerEntry};
 use super::read_models;
 use super::session::{Param, Session, Sql};
 use super::time::InUtc;
 use super::{Store, read};
-use crate::domain::{Pair, Resource, ResourceType, UserId, VersionedState};
+use crate::domain::{Pair, Resource, ResourceType, Id, VersionedState};
 
 /// A row of `user_behaviors`, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, QueryableByName)]
 pub struct BehaviorEntry {
     /// The user.
-    #[diesel(sql_type = BigInt)]
-    pub user_id: UserId,
+    #[diesel(sql_type = AnyId)]
+    pub user_id: Id,
     /// The kind of resource.
     #[diesel(sql_type = Text)]
     pub resource_type: String,
     /// The resource's id.
-    #[diesel(sql_type = BigInt)]
-    pub resource_id: i64,
+    #[diesel(sql_type = AnyId)]
+    pub resource_id: Id,
     /// The type of behavior.
     #[diesel(sql_type = Text, column_name = behavior_type)]
     pub behavior: String,
@@ -110,8 +111,8 @@ async fn event_record<S: Session>(
     let ledger = ledger.into_iter().next();
     let history = session.load(HISTORY.on(d), &params).await?;
     let pair = match (&behavior, &ledger) {
-        (Some(one), _) => Some((&one.resource_type, one.resource_id, one.user_id)),
-        (None, Some(one)) => Some((&one.resource_type, one.resource_id, one.user_id)),
+        (Some(one), _) => Some((&one.resource_type, &one.resource_id, &one.user_id)),
+        (None, Some(one)) => Some((&one.resource_type, &one.resource_id, &one.user_id)),
         (None, None) => None,
     };
     let mut read_model = None;
@@ -120,11 +121,14 @@ async fn event_record<S: Session>(
     {
         let resource = Resource {
             resource_type,
-            id: resource_id,
+            id: resource_id.clone(),
         };
-        let pair = Pair { resource, user_id };
+        let pair = Pair {
+            resource,
+            user_id: user_id.clone(),
+        };
         let states = read_models::states(session, &BTreeSet::from([pair])).await?;
-        read_model = states.get(&pair).copied();
+        read_model = states.into_values().next();
     }
     Ok(EventRecord {
         behavior,

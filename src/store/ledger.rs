@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::StoreError;
+use super::ids::AnyId;
 use super::ledger_filter::{FAILURES, is_failure};
 use super::pool::SEARCH_TIMEOUT;
 use super::rows::word;
@@ -16,7 +17,7 @@ use super::schema::Schema;
 use super::session::{Param, Session, Sql, Statement, TotalRow};
 use super::time::InUtc;
 use super::{Sample, Store, read};
-use crate::domain::{Status, UserId};
+use crate::domain::{Status, Id};
 
 /// A row of `sync_events`, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, QueryableByName)]
@@ -26,14 +27,15 @@ pub struct LedgerEntry {
     pub event_id: String,
     /// The user who liked or unliked.
     #[schema(value_type = i64)]
-    #[diesel(sql_type = BigInt)]
-    pub user_id: UserId,
+    #[diesel(sql_type = AnyId)]
+    pub user_id: Id,
     /// The kind of resource.
     #[diesel(sql_type = Text)]
     pub resource_type: String,
     /// The resource's id.
-    #[diesel(sql_type = BigInt)]
-    pub resource_id: i64,
+    #[schema(value_type = i64)]
+    #[diesel(sql_type = AnyId)]
+    pub resource_id: Id,
     /// `like` or `unlike`.
     #[diesel(sql_type = Text, column_name = action_type)]
     pub action: String,

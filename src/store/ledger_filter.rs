@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::schema::Schema;
 use super::session::Param;
-use crate::domain::{ResourceType, Status, UserId};
+use crate::domain::{Id, ResourceType, Status};
 
 /// A filter for ledger rows; an absent field matches all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -20,11 +20,12 @@ pub struct LedgerFilter {
     pub resource_type: Option<ResourceType>,
     /// The resource's id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub resource_id: Option<i64>,
+    #[schema(value_type = Option<i64>)]
+    pub resource_id: Option<Id>,
     /// Whose like.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>)]
-    pub user_id: Option<UserId>,
+    pub user_id: Option<Id>,
     /// Recorded at this moment or later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<DateTime<Utc>>,
@@ -80,18 +81,22 @@ impl Conditions {
     /// The conditions of a filter on ledger rows `e`.
     pub(super) fn of(d: &Schema, filter: &LedgerFilter) -> Self {
         let mut conditions = Self::default();
-        let mut equal = |column: &str, value: Option<Param>| {
+        let mut equal = |column: &str, value: Option<Param>, read: &dyn Fn(&str) -> String| {
             if let Some(value) = value {
-                let value = conditions.param(value);
+                let value = read(&conditions.param(value));
                 conditions.and(format!("e.{column} = {value}"));
             }
         };
+        let plain = |param: &str| param.to_owned();
         let word = |word: &str| Param::Text(word.to_owned());
-        equal("status", filter.status.map(|status| word(status.as_str())));
+        let status = filter.status.map(|status| word(status.as_str()));
+        equal("status", status, &plain);
         let resource_type = filter.resource_type.map(|of| word(of.as_str()));
-        equal("resource_type", resource_type);
-        equal("resource_id", filter.resource_id.map(Param::Number));
-        equal("user_id", filter.user_id.map(Param::Number));
+        equal("resource_type", resource_type, &plain);
+        let resource_id = filter.resource_id.as_ref().map(Param::from);
+        equal("resource_id", resource_id, &|param| d.resource(param));
+        let user_id = filter.user_id.as_ref().map(Param::from);
+        equal("user_id", user_id, &|param| d.user(param));
         conditions.times(d, filter);
         if let Some(error) = &filter.error {
             let error = conditions.text(contains(error));

@@ -9,24 +9,27 @@ use super::schema::Schema;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session};
 use super::{Store, read};
-use crate::domain::{LikeCount, Pair, Resource, ResourceType, UserId, Version};
+use crate::domain::{Id, IdKind, LikeCount, Pair, Resource, ResourceType, Version};
 
 /// A position in a list of likes: the version of a like and, between equal versions, the id of the user or
 /// resource that the list is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     /// The version.
     pub version: Version,
     /// The user or resource.
-    pub id: i64,
+    pub id: Id,
 }
 
 impl Cursor {
-    /// Before every like.
-    pub const START: Self = Self {
-        version: Version(i64::MAX),
-        id: i64::MAX,
-    };
+    /// Returns the position before every like, in a list of ids of this kind.
+    #[must_use]
+    pub fn start(kind: IdKind) -> Self {
+        Self {
+            version: Version(i64::MAX),
+            id: kind.after_all(),
+        }
+    }
 }
 
 impl Store {
@@ -36,11 +39,11 @@ impl Store {
     /// If the database cannot be read.
     pub async fn likers(
         &self,
-        resource: Resource,
-        after: Cursor,
+        resource: &Resource,
+        after: &Cursor,
         limit: usize,
     ) -> Result<Vec<(Pair, Version)>, StoreError> {
-        let params = page(resource.id, after, limit);
+        let params = page(&resource.id, after, limit);
         read!(self, self.timeout, |session| {
             likes(session, &LIKERS, resource.resource_type, &params)
         })
@@ -52,9 +55,9 @@ impl Store {
     /// If the database cannot be read.
     pub async fn liked_by(
         &self,
-        user_id: UserId,
+        user_id: &Id,
         resource_type: ResourceType,
-        after: Cursor,
+        after: &Cursor,
         limit: usize,
     ) -> Result<Vec<(Pair, Version)>, StoreError> {
         let params = page(user_id, after, limit);
@@ -69,13 +72,13 @@ impl Store {
     /// If the database cannot be read.
     pub async fn liked_by_from(
         &self,
-        user_id: UserId,
+        user_id: &Id,
         resource_type: ResourceType,
         offset: usize,
         limit: usize,
     ) -> Result<Vec<(Pair, Version)>, StoreError> {
         let params = [
-            Param::Number(user_id),
+            user_id.into(),
             Param::limit(limit),
             Param::limit(offset),
         ];
@@ -90,10 +93,10 @@ impl Store {
     /// If the database cannot be read.
     pub async fn liked_total(
         &self,
-        user_id: UserId,
+        user_id: &Id,
         resource_type: ResourceType,
     ) -> Result<i64, StoreError> {
-        let params = [Param::Number(user_id)];
+        let params = [user_id.into()];
         read!(self, self.timeout, |session| session.total(
             LIKED_TOTAL.on(session.schema(), resource_type),
             &params
@@ -108,12 +111,12 @@ impl Store {
     pub async fn most_liked(
         &self,
         resource_type: ResourceType,
-        (like_count, id): (i64, i64),
+        (like_count, id): (i64, &Id),
         limit: usize,
     ) -> Result<Vec<(Resource, LikeCount)>, StoreError> {
         let params = [
             Param::Number(like_count),
-            Param::Number(id),
+            id.into(),
             Param::limit(limit),
         ];
         read!(self, self.timeout, |session| {
@@ -123,11 +126,11 @@ impl Store {
 }
 
 /// The parameters of a page.
-fn page(key: i64, after: Cursor, limit: usize) -> [Param; 4] {
+fn page(key: &Id, after: &Cursor, limit: usize) -> [Param; 4] {
     [
-        Param::Number(key),
+        key.into(),
         Param::Number(after.version.0),
-        Param::Number(after.id),
+        (&after.id).into(),
         Param::limit(limit),
     ]
 }
@@ -167,49 +170,60 @@ fn current_likes(d: &Schema, resource_type: ResourceType) -> String {
     )
 }
 
+/// The users who like a resource, or the resources that a user likes.
+enum ListOf {
+    Users,
+    Resources,
+}
+
 /// A page of the likes with this key. The first bound names the range of the index: MySQL does not find it in the
 /// comparison of both columns alone.
-fn page_of(d: &Schema, resource_type: ResourceType, key: &str, tie: &str) -> String {
+fn page_of(d: &Schema, resource_type: ResourceType, list: &ListOf) -> String {
     let likes = current_likes(d, resource_type);
+    let (_, id) = likes_table(resource_type);
+    let (key, wanted, tie, after) = match list {
+        ListOf::Users => (&*id, d.resource("$1"), "user_id", d.user("$3")),
+        ListOf::Resources => ("user_id", d.user("$1"), &*id, d.resource("$3")),
+    };
     format!(
-        "{likes} AND l.{key} = $1 AND l.version <= $2 \
-         AND (l.version < $2 OR l.{tie} < $3) \
+        "{likes} AND l.{key} = {wanted} AND l.version <= $2 \
+         AND (l.version < $2 OR l.{tie} < {after}) \
          ORDER BY l.version DESC, l.{tie} DESC LIMIT $4"
     )
 }
 
 /// Parameters: the resource, the version and the user of the cursor, the most rows.
-static LIKERS: LikesSql = LikesSql::new(|d, resource_type| {
-    page_of(d, resource_type, &likes_table(resource_type).1, "user_id")
-});
+static LIKERS: LikesSql =
+    LikesSql::new(|d, resource_type| page_of(d, resource_type, &ListOf::Users));
 
 /// Parameters: the user, the version and the resource of the cursor, the most rows.
-static LIKED_BY: LikesSql = LikesSql::new(|d, resource_type| {
-    page_of(d, resource_type, "user_id", &likes_table(resource_type).1)
-});
+static LIKED_BY: LikesSql =
+    LikesSql::new(|d, resource_type| page_of(d, resource_type, &ListOf::Resources));
 
 /// Parameters: the user, the most rows, the number of rows to skip.
 static LIKED_BY_FROM: LikesSql = LikesSql::new(|d, resource_type| {
     let (likes, (_, id)) = (current_likes(d, resource_type), likes_table(resource_type));
-    format!("{likes} AND l.user_id = $1 ORDER BY l.version DESC, l.{id} DESC LIMIT $2 OFFSET $3")
+    let user = d.user("$1");
+    format!("{likes} AND l.user_id = {user} ORDER BY l.version DESC, l.{id} DESC LIMIT $2 OFFSET $3")
 });
 
 /// Parameters: the user.
-static LIKED_TOTAL: LikesSql = LikesSql::new(|_, resource_type| {
-    let (table, _) = likes_table(resource_type);
+static LIKED_TOTAL: LikesSql = LikesSql::new(|d, resource_type| {
+    let ((table, _), user) = (likes_table(resource_type), d.user("$1"));
     format!(
         "SELECT 'liked' AS label, COUNT(*) AS total FROM {table} l \
-         WHERE l.deleted_at IS NULL AND l.user_id = $1"
+         WHERE l.deleted_at IS NULL AND l.user_id = {user}"
     )
 });
 
 /// Parameters: the like count and the resource of the cursor, the most rows.
-static MOST_LIKED: LikesSql = LikesSql::new(|_, resource_type| {
+static MOST_LIKED: LikesSql = LikesSql::new(|d, resource_type| {
+    let after = d.resource("$2");
     format!(
         "SELECT c.resource_type, c.resource_id, c.like_count, c.revision \
          FROM likewise_like_counts c WHERE c.resource_type = '{resource_type}' \
          AND c.like_count > 0 AND c.like_count <= $1 \
-         AND (c.like_count < $1 OR c.resource_id < $2) \
+         AND (c.like_count < $1 OR c.resource_id < {after}) \
          ORDER BY c.like_count DESC, c.resource_id DESC LIMIT $3"
     )
 });

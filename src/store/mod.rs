@@ -18,6 +18,7 @@ mod fail;
 mod gate;
 mod history;
 mod idempotency;
+mod ids;
 mod interventions;
 mod job_claims;
 mod jobs;
@@ -84,7 +85,7 @@ use self::dialect::Dialect;
 use self::pool::{Condition, Pools, read, transact};
 use self::schema::Schema;
 use crate::config::StoreOptions;
-use crate::domain::{DatabaseClock, ResourceTypes};
+use crate::domain::{DatabaseClock, IdKinds, ResourceTypes};
 
 /// What every method of [`Store`] answers with.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -124,6 +125,12 @@ impl Store {
     #[must_use]
     pub const fn resource_types(&self) -> &ResourceTypes {
         self.schema.resource_types()
+    }
+
+    /// Returns the kinds of the deployment's ids.
+    #[must_use]
+    pub const fn id_kinds(&self) -> IdKinds {
+        self.schema.kinds()
     }
 
     /// What all connections share.
@@ -218,6 +225,7 @@ fn schema(options: &StoreOptions) -> Result<&'static Schema, StoreError> {
         dialect,
         &options.table_prefix,
         &options.resource_types,
+        options.id_kinds,
     ))
 }
 

@@ -7,13 +7,14 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 
-use super::dialect::Column::{self, Number, Time, Word};
+use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
 use super::error::StoreError;
+use super::ids::AnyId;
 use super::rows::word;
 use super::schema::Schema;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql, Statement, time_text};
-use crate::domain::{LikeCount, Pair, Resource, ResourceType, Version, VersionedState};
+use crate::domain::{Id, LikeCount, Pair, Resource, ResourceType, Version, VersionedState};
 
 /// Reads the counts of these resources.
 pub(super) async fn counts<S: Session>(
@@ -36,7 +37,7 @@ pub(super) async fn lock_counts<S: Session>(
     let missing: BTreeSet<Resource> = resources
         .iter()
         .filter(|resource| !present.contains_key(resource))
-        .copied()
+        .cloned()
         .collect();
     let schema = session.schema();
     if !missing.is_empty() {
@@ -68,18 +69,18 @@ pub(super) async fn write_counts<S: Session>(
     let mut changed = Vec::new();
     let mut write = Vec::new();
     for (resource, change) in changes {
-        let count = counts.entry(*resource).or_insert(LikeCount::NEVER);
+        let count = counts.entry(resource.clone()).or_insert(LikeCount::NEVER);
         if let Some(after) = count.after(*change) {
             *count = after;
             write.push((
                 resource.resource_type.as_str(),
-                resource.id,
+                &resource.id,
                 count.like_count,
                 count.revision,
             ));
         }
         if *change != 0 {
-            changed.push(*resource);
+            changed.push(resource.clone());
         }
     }
     if !write.is_empty() {
@@ -113,7 +114,7 @@ pub(super) async fn load_states<S: Session>(
     let wanted: Vec<_> = pairs
         .iter()
         .filter(|pair| pair.resource.resource_type == resource_type)
-        .map(|pair| (pair.resource.id, pair.user_id))
+        .map(|pair| (&pair.resource.id, &pair.user_id))
         .collect();
     if wanted.is_empty() {
         return Ok(Vec::new());
@@ -131,8 +132,8 @@ pub(super) async fn write_states<'a, S: Session>(
     for (pair, state) in states {
         let rows = written.entry(pair.resource.resource_type).or_default();
         rows.push((
-            pair.resource.id,
-            pair.user_id,
+            &pair.resource.id,
+            &pair.user_id,
             state.version,
             state.weight(),
             time_text(state.version.moment()),
@@ -146,12 +147,12 @@ pub(super) async fn write_states<'a, S: Session>(
 }
 
 /// The columns of a resource.
-pub(super) const RESOURCE: [Column; 2] = [Word("resource_type"), Number("resource_id")];
+pub(super) const RESOURCE: [Column; 2] = [Word("resource_type"), ResourceId("resource_id")];
 
 fn resource_rows(resources: &BTreeSet<Resource>) -> Param {
     let rows: Vec<_> = resources
         .iter()
-        .map(|resource| (resource.resource_type.as_str(), resource.id))
+        .map(|resource| (resource.resource_type.as_str(), &resource.id))
         .collect();
     Param::rows(&rows)
 }
@@ -195,7 +196,7 @@ static INSERT_COUNTS: Sql = Sql::new(|d| {
 static WRITE_COUNTS: Sql = Sql::new(|d| {
     let columns = [
         Word("resource_type"),
-        Number("resource_id"),
+        ResourceId("resource_id"),
         Number("like_count"),
         Number("revision"),
     ];
@@ -216,7 +217,7 @@ static WRITE_COUNTS: Sql = Sql::new(|d| {
 /// Parameters: rows `(resource_id, user_id)`.
 static STATES: LikesSql = LikesSql::new(|d, resource_type| {
     let (table, id) = likes_table(resource_type);
-    let rows = d.rows("$1", &[Number("resource_id"), Number("user_id")]);
+    let rows = d.rows("$1", &[ResourceId("resource_id"), User("user_id")]);
     format!(
         "SELECT {} FROM {rows} {} {table} l ON l.user_id = r.user_id AND l.{id} = r.resource_id",
         state_columns(d, &id),
@@ -228,8 +229,8 @@ static STATES: LikesSql = LikesSql::new(|d, resource_type| {
 static WRITE_STATES: LikesSql = LikesSql::new(|d, resource_type| {
     let (table, id) = likes_table(resource_type);
     let columns = [
-        Number("resource_id"),
-        Number("user_id"),
+        ResourceId("resource_id"),
+        User("user_id"),
         Number("version"),
         Number("liked"),
         Time("happened_at"),
@@ -262,10 +263,10 @@ pub(super) fn state_columns(d: &Schema, id: &str) -> String {
 /// A row of a read model.
 #[derive(Debug, QueryableByName)]
 pub(super) struct StateRow {
-    #[diesel(sql_type = BigInt)]
-    user_id: i64,
-    #[diesel(sql_type = BigInt)]
-    resource_id: i64,
+    #[diesel(sql_type = AnyId)]
+    user_id: Id,
+    #[diesel(sql_type = AnyId)]
+    resource_id: Id,
     #[diesel(sql_type = BigInt)]
     version: i64,
     #[diesel(sql_type = BigInt)]
@@ -277,9 +278,9 @@ impl StateRow {
         let pair = Pair {
             resource: Resource {
                 resource_type,
-                id: self.resource_id,
+                id: self.resource_id.clone(),
             },
-            user_id: self.user_id,
+            user_id: self.user_id.clone(),
         };
         let state = VersionedState {
             version: Version(self.version),
@@ -294,8 +295,8 @@ impl StateRow {
 pub(super) struct CountRow {
     #[diesel(sql_type = Text)]
     resource_type: String,
-    #[diesel(sql_type = BigInt)]
-    resource_id: i64,
+    #[diesel(sql_type = AnyId)]
+    resource_id: Id,
     #[diesel(sql_type = BigInt)]
     like_count: i64,
     #[diesel(sql_type = BigInt)]
@@ -306,7 +307,7 @@ impl CountRow {
     pub(super) fn count(&self) -> Result<(Resource, LikeCount), StoreError> {
         let resource = Resource {
             resource_type: word(&self.resource_type, "likewise_like_counts")?,
-            id: self.resource_id,
+            id: self.resource_id.clone(),
         };
         let count = LikeCount {
             like_count: self.like_count,

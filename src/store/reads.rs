@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::Text;
 
 use super::error::StoreError;
+use super::ids::AnyId;
 use super::read_models::{self, StateRow, state_columns};
 use super::rows::word;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql};
 use super::{Store, read};
-use crate::domain::{LikeCount, Pair, Resource, ResourceType, UserId, Version, VersionedState};
+use crate::domain::{LikeCount, Pair, Resource, ResourceType, Id, Version, VersionedState};
 
 /// What the database holds of some pairs and their resources. It has nothing of those that are absent here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl Store {
     pub async fn likes_after(
         &self,
         resource_type: ResourceType,
-        after: (UserId, i64),
+        after: (&Id, &Id),
         limit: usize,
     ) -> Result<Vec<(Pair, VersionedState)>, StoreError> {
         read!(self, self.timeout, |session| {
@@ -68,7 +69,7 @@ impl Store {
 async fn find<S: Session>(session: &mut S, pairs: &BTreeSet<Pair>) -> Result<Found, StoreError> {
     // The counts first: a commit in between then shows as a state newer than the
     // count, which its settlement puts right, and never as a count without a state.
-    let resources = pairs.iter().map(|pair| pair.resource).collect();
+    let resources = pairs.iter().map(|pair| pair.resource.clone()).collect();
     let counts = read_models::counts(session, &resources).await?;
     let states = read_models::states(session, pairs).await?;
     Ok(Found { states, counts })
@@ -108,12 +109,12 @@ static NEWEST_VERSION: Sql = Sql::new(|d| {
 async fn likes_after<S: Session>(
     session: &mut S,
     resource_type: ResourceType,
-    (user_id, resource_id): (UserId, i64),
+    (user_id, resource_id): (&Id, &Id),
     limit: usize,
 ) -> Result<Vec<(Pair, VersionedState)>, StoreError> {
     let params = [
-        Param::Number(user_id),
-        Param::Number(resource_id),
+        user_id.into(),
+        resource_id.into(),
         Param::limit(limit),
     ];
     let statement = LIKES_AFTER.on(session.schema(), resource_type);
@@ -125,9 +126,10 @@ async fn likes_after<S: Session>(
 static LIKES_AFTER: LikesSql = LikesSql::new(|d, resource_type| {
     let (table, id) = likes_table(resource_type);
     let columns = state_columns(d, &id);
+    let (user, resource) = (d.user("$1"), d.resource("$2"));
     format!(
         "SELECT {columns} FROM {table} l \
-         WHERE l.user_id > $1 OR (l.user_id = $1 AND l.{id} > $2) \
+         WHERE l.user_id > {user} OR (l.user_id = {user} AND l.{id} > {resource}) \
          ORDER BY l.user_id, l.{id} LIMIT $3"
     )
 });
@@ -135,12 +137,12 @@ static LIKES_AFTER: LikesSql = LikesSql::new(|d, resource_type| {
 /// The pair of a behavior.
 #[derive(Debug, QueryableByName)]
 pub(super) struct PairRow {
-    #[diesel(sql_type = BigInt)]
-    user_id: i64,
+    #[diesel(sql_type = AnyId)]
+    user_id: Id,
     #[diesel(sql_type = Text)]
     resource_type: String,
-    #[diesel(sql_type = BigInt)]
-    resource_id: i64,
+    #[diesel(sql_type = AnyId)]
+    resource_id: Id,
 }
 
 impl PairRow {
@@ -148,9 +150,9 @@ impl PairRow {
         Ok(Pair {
             resource: Resource {
                 resource_type: word(&self.resource_type, "user_behaviors")?,
-                id: self.resource_id,
+                id: self.resource_id.clone(),
             },
-            user_id: self.user_id,
+            user_id: self.user_id.clone(),
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::dialect::Column::{self, Number, Text, Time, Word};
+use super::dialect::Column::{self, Number, ResourceId, Text, Time, User, Word};
 use super::error::StoreError;
 use super::session::{Param, Session, Sql, TotalRow, time_text};
 use super::{Lease, Store, transact};
@@ -48,9 +48,9 @@ async fn record<S: Session>(
         .map(|(place, event)| {
             (
                 id_text(event.event_id),
-                event.user_id,
+                &event.user_id,
                 event.resource.resource_type.as_str(),
-                event.resource.id,
+                &event.resource.id,
                 event.behavior.as_str(),
                 event.version,
                 event.source.name(),
@@ -106,9 +106,9 @@ async fn record<S: Session>(
 /// The columns of a recorded behavior.
 const BEHAVIOR: [Column; 10] = [
     Word("event_id"),
-    Number("user_id"),
+    User("user_id"),
     Word("resource_type"),
-    Number("resource_id"),
+    ResourceId("resource_id"),
     Word("behavior_type"),
     Number("version"),
     Text("source"),

@@ -8,15 +8,16 @@ use diesel::prelude::QueryableByName;
 use diesel::sql_types::BigInt;
 
 use super::comparisons::{BROKEN, newest};
-use super::dialect::Column::{Number, Time, Word};
+use super::dialect::Column::{ResourceId, Time, User, Word};
 use super::discrepancy::{Discrepancy, Finding, Subject};
 use super::error::StoreError;
+use super::ids::AnyId;
 use super::read_models::{load_states, lock_counts, states, write_counts, write_states};
 use super::rows::{EventRow, id_text};
 use super::schema::{LEDGER_COLUMNS, likes_table};
 use super::session::{LikesSql, Param, Session, Sql, time_text};
 use super::{Store, history, transact};
-use crate::domain::{LedgerRow, Pair, Resource, ResourceType, Step, VersionedState};
+use crate::domain::{Id, LedgerRow, Pair, Resource, Step, VersionedState};
 
 /// The outcome of a repair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,8 +64,8 @@ async fn repair<S: Session>(
     let restored: Vec<_> = without_ledger_row.iter().chain(&without_behavior).collect();
     let mut pairs: BTreeSet<Pair> = found
         .iter()
-        .filter_map(|one| match one.subject {
-            Subject::Pair(pair) => Some(pair),
+        .filter_map(|one| match &one.subject {
+            Subject::Pair(pair) => Some(pair.clone()),
             _ => None,
         })
         .collect();
@@ -74,16 +75,18 @@ async fn repair<S: Session>(
     }
     let counts: BTreeSet<Resource> = found
         .iter()
-        .filter_map(|one| match one.subject {
-            Subject::Resource(resource) if one.finding == Finding::WrongCount => Some(resource),
+        .filter_map(|one| match &one.subject {
+            Subject::Resource(resource) if one.finding == Finding::WrongCount => {
+                Some(resource.clone())
+            }
             _ => None,
         })
         .collect();
     let refolded = refold(session, &pairs, &counts, now).await?;
-    let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource).collect();
+    let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
     Ok(Repaired {
         rows: without_ledger_row.len() + without_behavior.len() + broken.len() + refolded,
-        resources: resources.union(&counts).copied().collect(),
+        resources: resources.union(&counts).cloned().collect(),
     })
 }
 
@@ -145,8 +148,8 @@ async fn refold<S: Session>(
 ) -> Result<usize, StoreError> {
     let resources: BTreeSet<Resource> = pairs
         .iter()
-        .map(|pair| pair.resource)
-        .chain(recount.iter().copied())
+        .map(|pair| pair.resource.clone())
+        .chain(recount.iter().cloned())
         .collect();
     if resources.is_empty() {
         return Ok(0);
@@ -161,7 +164,7 @@ async fn refold<S: Session>(
         .filter(|pair| stored.get(pair) != folded.get(pair))
         .collect();
     for pair in &differing {
-        *changes.entry(pair.resource).or_default() +=
+        *changes.entry(pair.resource.clone()).or_default() +=
             weight(folded.get(pair)) - weight(stored.get(pair));
     }
     let wrong = folded
@@ -175,7 +178,7 @@ async fn refold<S: Session>(
     let mut recount = recount.clone();
     recount.extend(changes.iter().filter_map(|(resource, change)| {
         let count = counts.get(resource).map_or(0, |count| count.like_count);
-        (count + change < 0).then_some(*resource)
+        (count + change < 0).then(|| resource.clone())
     }));
     // Counted rows include the changes.
     for (resource, likes) in count_likes(session, &recount).await? {
@@ -206,7 +209,7 @@ async fn delete_likes<S: Session>(session: &mut S, pairs: &[&Pair]) -> Result<us
         let rows: Vec<_> = pairs
             .iter()
             .filter(|pair| pair.resource.resource_type == resource_type)
-            .map(|pair| (pair.resource.id, pair.user_id))
+            .map(|pair| (&pair.resource.id, &pair.user_id))
             .collect();
         if !rows.is_empty() {
             let statement = DELETE_LIKES.on(session.schema(), resource_type);
@@ -226,14 +229,14 @@ async fn count_likes<S: Session>(
         let wanted: Vec<_> = resources
             .iter()
             .filter(|resource| resource.resource_type == resource_type)
-            .map(|resource| (resource.id,))
+            .map(|resource| (&resource.id,))
             .collect();
         if wanted.is_empty() {
             continue;
         }
         let statement = COUNT_LIKES.on(session.schema(), resource_type);
         let rows: Vec<LikesRow> = session.load(statement, &[Param::rows(&wanted)]).await?;
-        likes.extend(rows.iter().map(|row| {
+        likes.extend(rows.into_iter().map(|row| {
             let id = row.resource_id;
             (Resource { resource_type, id }, row.likes)
         }));
@@ -244,8 +247,8 @@ async fn count_likes<S: Session>(
 /// The number of users who like a resource.
 #[derive(Debug, QueryableByName)]
 struct LikesRow {
-    #[diesel(sql_type = BigInt)]
-    resource_id: i64,
+    #[diesel(sql_type = AnyId)]
+    resource_id: Id,
     #[diesel(sql_type = BigInt)]
     likes: i64,
 }
@@ -322,7 +325,7 @@ static LEDGER_ROWS: Sql = Sql::new(|d| {
 });
 
 /// The columns of a batch of pairs.
-const PAIR: [super::dialect::Column; 2] = [Number("resource_id"), Number("user_id")];
+const PAIR: [super::dialect::Column; 2] = [ResourceId("resource_id"), User("user_id")];
 
 /// The folds of the events of pairs. Parameters: rows [`PAIR`].
 static FOLDS: LikesSql = LikesSql::new(|d, resource_type| {
@@ -352,6 +355,6 @@ static COUNT_LIKES: LikesSql = LikesSql::new(|d, resource_type| {
     format!(
         "SELECT r.resource_id, COUNT(l.user_id) AS likes FROM {} LEFT JOIN {table} l \
          ON l.{id} = r.resource_id AND l.deleted_at IS NULL GROUP BY r.resource_id",
-        d.rows("$1", &[Number("resource_id")])
+        d.rows("$1", &[ResourceId("resource_id")])
     )
 });

@@ -7,10 +7,11 @@ use serde::{Serialize, Serializer};
 
 use super::dialect::Column::Word;
 use super::error::StoreError;
+use super::ids::AnyId;
 use super::schema::Schema;
 use super::session::{IdRow, Param, Session, Sql};
 use super::{Sample, Store, read, transact};
-use crate::domain::UserId;
+use crate::domain::Id;
 
 /// A behavior as it is archived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, QueryableByName)]
@@ -22,14 +23,14 @@ pub struct ArchivedBehavior {
     #[diesel(sql_type = Text)]
     pub event_id: String,
     /// The user.
-    #[diesel(sql_type = BigInt)]
-    pub user_id: UserId,
+    #[diesel(sql_type = AnyId)]
+    pub user_id: Id,
     /// The type of the resource.
     #[diesel(sql_type = Text)]
     pub resource_type: String,
     /// The resource's id.
-    #[diesel(sql_type = BigInt)]
-    pub resource_id: i64,
+    #[diesel(sql_type = AnyId)]
+    pub resource_id: Id,
     /// The type of behavior.
     #[diesel(sql_type = Text)]
     pub behavior_type: String,

@@ -6,9 +6,10 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::ids::AnyId;
 use super::migrate::MigrationLease;
 use super::session::Param;
-use crate::domain::{Action, LedgerRow, Resource, Status, Version};
+use crate::domain::{Action, Id, LedgerRow, Resource, Status, Version};
 
 /// The row of `schema_lease`.
 #[derive(Debug, QueryableByName)]
@@ -41,12 +42,12 @@ pub(super) fn lease_params(lease: &MigrationLease) -> [Param; 2] {
 pub(super) struct EventRow {
     #[diesel(sql_type = Text)]
     id: String,
-    #[diesel(sql_type = BigInt)]
-    user_id: i64,
+    #[diesel(sql_type = AnyId)]
+    user_id: Id,
     #[diesel(sql_type = Text)]
     resource_type: String,
-    #[diesel(sql_type = BigInt)]
-    resource_id: i64,
+    #[diesel(sql_type = AnyId)]
+    resource_id: Id,
     #[diesel(sql_type = Text)]
     action_type: String,
     #[diesel(sql_type = Text)]
@@ -86,10 +87,10 @@ impl EventRow {
                 table: TABLE,
                 reason: format!("id '{}': {error}", self.id),
             })?,
-            user_id: self.user_id,
+            user_id: self.user_id.clone(),
             resource: Resource {
                 resource_type: word(&self.resource_type, TABLE)?,
-                id: self.resource_id,
+                id: self.resource_id.clone(),
             },
             action: word::<Action>(&self.action_type, TABLE)?,
             version: Version(self.version),

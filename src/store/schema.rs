@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use super::dialect::Dialect;
+use super::dialect::{Column, Dialect};
 use super::session::Statement;
-use crate::domain::{ResourceType, ResourceTypes};
+use crate::domain::{IdKind, IdKinds, ResourceType, ResourceTypes};
 
 /// The columns of a ledger row `e` that a worker needs: see [`EventRow`](super::rows::EventRow).
 pub(super) const LEDGER_COLUMNS: &str = "e.id, e.user_id, e.resource_type, e.resource_id, \
@@ -30,8 +30,8 @@ const NAMES: [&str; 3] = ["user_behaviors", "sync_events", "likewise_"];
 /// Identifies a rendered statement: the address of its [`Sql`](super::session::Sql), and the resource type.
 type StatementKey = (usize, Option<ResourceType>);
 
-/// The dialect's name, the prefix and the resource types.
-type SchemaKey = (&'static str, String, String);
+/// The dialect's name, the prefix, the resource types and the kinds of ids.
+type SchemaKey = (&'static str, String, String, IdKinds);
 
 /// The dialect and the names of one deployment's tables.
 ///
@@ -40,6 +40,7 @@ pub(super) struct Schema {
     dialect: &'static dyn Dialect,
     prefix: String,
     resource_types: ResourceTypes,
+    kinds: IdKinds,
     rendered: RwLock<HashMap<StatementKey, &'static Statement>>,
 }
 
@@ -50,6 +51,7 @@ impl Schema {
         dialect: &'static dyn Dialect,
         prefix: &str,
         resource_types: &ResourceTypes,
+        kinds: IdKinds,
     ) -> &'static Self {
         static SCHEMAS: Mutex<BTreeMap<SchemaKey, &Schema>> = Mutex::new(BTreeMap::new());
         let mut schemas = SCHEMAS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,12 +59,14 @@ impl Schema {
             dialect.name(),
             prefix.to_owned(),
             resource_types.to_string(),
+            kinds,
         );
         schemas.entry(key).or_insert_with(|| {
             Box::leak(Box::new(Self {
                 dialect,
                 prefix: prefix.to_owned(),
                 resource_types: resource_types.clone(),
+                kinds,
                 rendered: RwLock::default(),
             }))
         })
@@ -71,6 +75,39 @@ impl Schema {
     /// Returns the resource types, each of which has a read model.
     pub(super) const fn resource_types(&self) -> &ResourceTypes {
         &self.resource_types
+    }
+
+    /// Returns the kinds of ids.
+    pub(super) const fn kinds(&self) -> IdKinds {
+        self.kinds
+    }
+
+    /// Returns this parameter, read as the id of a user.
+    pub(super) fn user(&self, param: &str) -> String {
+        self.dialect.id(self.kinds.users, param)
+    }
+
+    /// Returns this parameter, read as the id of a resource.
+    pub(super) fn resource(&self, param: &str) -> String {
+        self.dialect.id(self.kinds.resources, param)
+    }
+
+    /// Returns a derived table named `r` with these columns, fed by this parameter.
+    pub(super) fn rows(&self, param: &str, columns: &[Column]) -> String {
+        let of_kind = |kind, name| match kind {
+            IdKind::Number => Column::Number(name),
+            IdKind::Uuid => Column::Uuid(name),
+            IdKind::Text => Column::Key(name),
+        };
+        let columns: Vec<_> = columns
+            .iter()
+            .map(|column| match *column {
+                Column::User(name) => of_kind(self.kinds.users, name),
+                Column::ResourceId(name) => of_kind(self.kinds.resources, name),
+                column => column,
+            })
+            .collect();
+        self.dialect.rows(param, &columns)
     }
 
     /// Parses a statement that is written with the default names.
@@ -145,12 +182,12 @@ mod tests {
     fn prefix_precedes_tables_and_indexes_only() {
         let sql = "SELECT l.user_id FROM video_likes l INDEXED BY video_likes_user, likewise_jobs \
                    WHERE event_type = 'video_like' AND \"likes\" = $1";
-        let named = Schema::of(&Sqlite, "app_", &ResourceTypes::default()).named(sql);
+        let named = Schema::of(&Sqlite, "app_", &ResourceTypes::default(), IdKinds::default()).named(sql);
         assert_eq!(
             named,
             "SELECT l.user_id FROM app_video_likes l INDEXED BY app_video_likes_user, \
              app_likewise_jobs WHERE event_type = 'video_like' AND \"likes\" = $1"
         );
-        assert_eq!(Schema::of(&Sqlite, "", &ResourceTypes::default()).named(sql), sql);
+        assert_eq!(Schema::of(&Sqlite, "", &ResourceTypes::default(), IdKinds::default()).named(sql), sql);
     }
 }

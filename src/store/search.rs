@@ -12,7 +12,7 @@ use super::schema::Schema;
 use super::session::{Param, Session, Statement};
 use super::time::InUtc;
 use super::{Sample, Store, read};
-use crate::domain::{ResourceType, Status};
+use crate::domain::{Id, ResourceType, Status};
 
 /// A page of ledger rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,8 +108,8 @@ enum Rows {
     Ledger(String),
     /// The open ones.
     Open,
-    /// The events of the filter's user.
-    OfUser,
+    /// The events of this user.
+    OfUser(Id),
 }
 
 /// The paths that together pass all rows which a filter matches.
@@ -117,13 +117,16 @@ fn paths(d: &Schema, filter: &LedgerFilter) -> Vec<Path> {
     let narrow =
         filter.resource_type.is_some() || filter.resource_id.is_some() || filter.error.is_some();
     let one = |rows, windowed| vec![Path { rows, windowed }];
+    if let (None | Some(Status::Completed), Some(user_id)) = (filter.status, &filter.user_id) {
+        return one(Rows::OfUser(user_id.clone()), false);
+    }
     match filter.status {
         Some(status @ (Status::Failed | Status::Dead)) => one(
             Rows::Ledger(is_failure(d, status)),
             narrow || filter.user_id.is_some(),
         ),
         Some(Status::Pending | Status::Processing) => one(Rows::Open, false),
-        _ if filter.user_id.is_some() => one(Rows::OfUser, false),
+        Some(Status::Completed) | None if let Some(user_id) = &filter.user_id => one(Rows::OfUser(user_id.clone()), false),
         Some(Status::Completed) => one(Rows::Ledger(d.walk_of_completed().to_owned()), true),
         None => d
             .walks()
@@ -145,9 +148,9 @@ impl Path {
                 "sync_events e".to_owned()
             }
             Rows::Open => d.open_rows(),
-            Rows::OfUser => {
+            Rows::OfUser(user_id) => {
                 let (join, fence) = (d.join(), d.fence());
-                let user_id = conditions.param(Param::Number(filter.user_id.unwrap_or_default()));
+                let user_id = d.user(&conditions.param(user_id.into()));
                 format!(
                     "(SELECT s.* FROM (SELECT b.event_id FROM user_behaviors b \
                      WHERE b.user_id = {user_id}{fence}) AS r \
@@ -234,12 +237,12 @@ pub(super) fn bounded(d: &Schema, sample: &Sample) -> Vec<(String, String)> {
     };
     let statuses = Status::ALL.map(|status| (status.to_string(), of(status)));
     let user = LedgerFilter {
-        user_id: Some(sample.user_id),
+        user_id: Some(sample.user_id.into()),
         ..any()
     };
     let resource = LedgerFilter {
         resource_type: Some(ResourceType::VIDEO),
-        resource_id: Some(sample.numbers.0),
+        resource_id: Some(sample.numbers.0.into()),
         ..any()
     };
     let time = LedgerFilter {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use super::dialect::Column::{self, Number, Word};
+use super::dialect::Column::{self, Number, ResourceId, User, Word};
 use super::error::StoreError;
 use super::read_models;
 use super::rows::{EventRow, id_text};
@@ -44,7 +44,7 @@ async fn sync<S: Session>(
     rows: &[LedgerRow],
     now: DateTime<Utc>,
 ) -> Result<Settled, StoreError> {
-    let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource).collect();
+    let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource.clone()).collect();
     let mut counts = read_models::lock_counts(session, &resources, now).await?;
     let completed = complete(session, rows, now).await?;
 
@@ -81,9 +81,9 @@ async fn complete<'a, S: Session>(
             (
                 id_text(row.event_id),
                 row.fencing_token,
-                row.user_id,
+                &row.user_id,
                 row.resource.resource_type.as_str(),
-                row.resource.id,
+                &row.resource.id,
                 row.action.as_str(),
                 row.version,
             )
@@ -118,9 +118,9 @@ async fn complete<'a, S: Session>(
 const HELD_ROW: [Column; 7] = [
     Word("event_id"),
     Number("token"),
-    Number("user_id"),
+    User("user_id"),
     Word("resource_type"),
-    Number("resource_id"),
+    ResourceId("resource_id"),
     Word("action_type"),
     Number("version"),
 ];

@@ -17,7 +17,7 @@ macro_rules! sql_migrations {
                 Self {
                     url: url.to_owned(),
                     timeout,
-                    statements: LeaseStatements::new(Schema::of(&$dialect, "", &crate::domain::ResourceTypes::default())),
+                    statements: LeaseStatements::new(Schema::of(&$dialect, "", &crate::domain::ResourceTypes::default(), crate::domain::IdKinds::default())),
                 }
             }
 
@@ -200,7 +200,7 @@ macro_rules! sql_migrations {
                         };
                         let name = migration.name().to_string();
                         let ran = if $fenced {
-                            let statements = LeaseStatements::new(Schema::of(&$dialect, "", &crate::domain::ResourceTypes::default()));
+                            let statements = LeaseStatements::new(Schema::of(&$dialect, "", &crate::domain::ResourceTypes::default(), crate::domain::IdKinds::default()));
                             Connection::transaction(&mut connection, |connection| {
                                 connection.run_migration(&*migration)?;
                                 // The last thing before the commit: who lost the lease changes nothing.
