@@ -120,6 +120,16 @@ impl Cache for MemoryCache {
         Box::pin(async move { Ok(pairs.iter().map(|pair| self.read_pair(pair)).collect()) })
     }
 
+    fn counts<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<i64>>> {
+        Box::pin(async move {
+            let count = |resource: &Resource| {
+                let mut shard = self.shard(*resource);
+                shard.entries.get(resource).and_then(Entry::like_count)
+            };
+            Ok(resources.iter().map(count).collect())
+        })
+    }
+
     fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>> {
         Box::pin(async move {
             let apply = |(pair, mark): &(Pair, VersionedState)| {
@@ -170,11 +180,15 @@ impl Cache for MemoryCache {
     fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>> {
         Box::pin(async move {
             let fill = |filling: &Filling| {
-                let user_id = filling.pair.user_id;
-                self.with_entry(filling.pair.resource, |entry| {
-                    let marks = [(user_id, filling.mark)];
-                    let filled = entry.fill(filling.incarnation, marks, filling.count);
-                    filled.then(|| entry.read(user_id))
+                self.with_entry(filling.resource, |entry| {
+                    let filled = entry.fill(filling.incarnation, filling.state, filling.count);
+                    filled.then(|| match filling.state {
+                        Some((user_id, _)) => entry.read(user_id),
+                        None => Reading {
+                            liked: None,
+                            like_count: entry.like_count(),
+                        },
+                    })
                 })
             };
             Ok(fillings.iter().map(fill).collect())
@@ -249,15 +263,15 @@ mod tests {
 
     fn filling(video: i64, incarnation: Incarnation) -> Filling {
         Filling {
-            pair: Pair {
-                resource: Resource::video(video),
-                user_id: 1,
-            },
+            resource: Resource::video(video),
             incarnation,
-            mark: VersionedState {
-                version: Version(1),
-                liked: true,
-            },
+            state: Some((
+                1,
+                VersionedState {
+                    version: Version(1),
+                    liked: true,
+                },
+            )),
             count: LikeCount {
                 like_count: 1,
                 revision: 1,
@@ -286,7 +300,10 @@ mod tests {
             );
         }
         assert!(cache.len() <= 160, "{} pairs", cache.len());
-        let pair = filling(1, 0).pair;
+        let pair = Pair {
+            resource: Resource::video(1),
+            user_id: 1,
+        };
         assert_eq!(
             cache.read(&[pair]).await.expect("in process"),
             [Reading::default()]

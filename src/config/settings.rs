@@ -43,6 +43,8 @@ settings! {
     jwt_issuer ["ISSUER"]: String;
     /// Expected audience of a token (aud)
     jwt_audience ["AUDIENCE"]: String;
+    /// Whether callers without a token may read like counts in mode jwt
+    public_reads ["BOOL", num_args = 0..=1, default_missing_value = "true"]: bool = false;
     /// File with the hashes and scopes of service tokens (TOML)
     tokens_file ["FILE"]: PathBuf;
     /// Hosts that requests may be for, beside loopback names: names or addresses, comma-separated

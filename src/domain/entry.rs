@@ -144,7 +144,9 @@ impl Entry {
         }
     }
 
-    fn like_count(&self) -> Option<i64> {
+    /// Returns the number of users who like the resource, with the likes in flight; `None` if unknown.
+    #[must_use]
+    pub fn like_count(&self) -> Option<i64> {
         let count = self.count.filter(|_| self.unknown == 0)?;
         Some(count.like_count + self.in_flight)
     }

@@ -47,6 +47,7 @@ impl Context {
             role: settings.role,
             sign_in: auth.is_required(),
             admin_is_open: auth.admin_is_open(),
+            public_reads: auth.public_reads(),
         });
         Self {
             registry: Data::new(registry),

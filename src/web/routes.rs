@@ -91,6 +91,7 @@ mod tests {
                 role,
                 sign_in: false,
                 admin_is_open: true,
+                public_reads: false,
             });
             let json = serde_json::to_string(&document).expect("JSON");
             assert!(!json.contains("{resource_type}"), "{json}");

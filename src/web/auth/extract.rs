@@ -49,14 +49,23 @@ extractor! {
 }
 
 extractor! {
-    /// As [`User`], for requests that read with any method.
-    Reader(pub(in crate::web) UserId): |request| {
-        user(request, Right::Read).map(Self)
+    /// The user for whom the caller reads likes; `None` for a visitor, who reads like counts only.
+    Visitor(pub(in crate::web) Option<UserId>): |request| {
+        let auth = shared::<Auth>(request)?;
+        auth.visitor(&caller(request)?, request.headers()).map(Self)
     }
 }
 
 extractor! {
-    /// A caller allowed to read public data.
+    /// A caller allowed to read like counts.
+    CountReader(()): |request| {
+        shared::<Auth>(request)?.authorize_count_read(&caller(request)?)?;
+        Ok(Self(()))
+    }
+}
+
+extractor! {
+    /// A caller allowed to read who likes a resource.
     PublicReader(()): |request| {
         shared::<Auth>(request)?.authorize_public_read(&caller(request)?)?;
         Ok(Self(()))

@@ -15,7 +15,7 @@ use super::service_tokens::{PREFIX, Service, ServiceTokens, hash};
 use crate::config::{AuthMode, AuthOptions};
 use crate::domain::UserId;
 use crate::web::guard::proxy;
-use crate::web::headers::{named_user, names_only};
+use crate::web::headers::{USER, named_user, names_only};
 use crate::web::problem::Problem;
 
 /// The keys and tokens of this process, and the rules of who may do what.
@@ -25,6 +25,8 @@ pub struct Auth {
     jwt: Option<JwtVerifier>,
     /// Whether `/admin` is unauthenticated.
     admin_is_open: bool,
+    /// Whether callers without a token may read like counts in mode `jwt`.
+    public_reads: bool,
 }
 
 impl fmt::Debug for Auth {
@@ -49,6 +51,7 @@ impl Auth {
             admin_is_open: jwt.is_none() && !tokens.any_admin(),
             tokens,
             jwt,
+            public_reads: options.public_reads,
         })
     }
 
@@ -60,6 +63,11 @@ impl Auth {
     /// Whether `/admin` is unauthenticated.
     pub(in crate::web) const fn admin_is_open(&self) -> bool {
         self.admin_is_open
+    }
+
+    /// Whether callers without a token may read like counts in mode `jwt`.
+    pub(in crate::web) const fn public_reads(&self) -> bool {
+        self.public_reads
     }
 
     /// Identifies the caller. An invalid token is refused even where none is required.
@@ -115,7 +123,15 @@ impl Auth {
         }
     }
 
-    /// Allows callers to read public data.
+    /// Allows callers to read like counts. With public reads, no caller needs a token.
+    pub(super) fn authorize_count_read(&self, caller: &Caller) -> Result<(), Problem> {
+        match caller {
+            Caller::Anonymous if self.public_reads => Ok(()),
+            caller => self.authorize_public_read(caller),
+        }
+    }
+
+    /// Allows callers to read who likes a resource.
     pub(super) fn authorize_public_read(&self, caller: &Caller) -> Result<(), Problem> {
         self.require_sign_in(caller)?;
         match caller {
@@ -169,6 +185,19 @@ impl Auth {
             }
             Caller::Service(_) | Caller::Anonymous | Caller::Proxied(_) => named_user(headers),
         }
+    }
+
+    /// The user for whom a caller reads; `None` for a visitor, who names no user.
+    pub(super) fn visitor(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+    ) -> Result<Option<UserId>, Problem> {
+        if matches!(caller, Caller::User(_)) || headers.contains_key(USER) {
+            return self.user(caller, headers, Right::Read).map(Some);
+        }
+        self.authorize_count_read(caller)?;
+        Ok(None)
     }
 
     /// Refuses proxies without a token, and in mode `jwt` every caller without one.

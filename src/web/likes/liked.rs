@@ -97,7 +97,7 @@ pub(in crate::web) struct LikedItemBody {
         LikedQuery
     ),
     responses((status = 200, body = LikedBody), (status = 400)),
-    security((), ("user" = []))
+    security(("owner" = []))
 )]
 pub(in crate::web) async fn liked_by(
     likes: Data<Likes>,

@@ -53,7 +53,7 @@ pub(in crate::web) struct LikerBody {
     operation_id = "list_likers_of_{resource_type}",
     params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1), PageQuery),
     responses((status = 200, body = LikersBody), (status = 400)),
-    security(())
+    security(("lists" = []))
 )]
 pub(in crate::web) async fn likers(
     likes: Data<Likes>,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::{BehaviorType, Durability, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes};
-use crate::web::auth::{Caller, User};
+use crate::web::auth::{Caller, User, Visitor};
 use crate::web::extract::{ResourceInPath, read_body};
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::problem::Problem;
@@ -59,10 +59,12 @@ impl AcceptedBody {
 pub(in crate::web) struct LikeBody {
     resource_type: ResourceType,
     resource_id: i64,
-    #[schema(value_type = i64)]
-    user_id: UserId,
-    /// Whether the user likes the resource.
-    liked: bool,
+    /// Null without a user.
+    #[schema(value_type = Option<i64>, required = true)]
+    user_id: Option<UserId>,
+    /// Whether the user likes the resource; null without a user.
+    #[schema(required = true)]
+    liked: Option<bool>,
     /// The number of users who like the resource; null if that is uncertain.
     #[schema(required = true)]
     like_count: Option<i64>,
@@ -140,17 +142,20 @@ async fn accept(
 }
 
 /// Reads whether the user likes a {resource_type}, and how many users do.
+///
+/// Without a user, `user_id` and `liked` are null.
 #[utoipa::path(
     get,
     path = "/v1/{resource_type}s/{id}/like",
     tag = "likes",
     operation_id = "read_like_of_{resource_type}",
     params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1)),
-    responses((status = 200, body = LikeBody), (status = 400))
+    responses((status = 200, body = LikeBody), (status = 400)),
+    security(("visitor" = []))
 )]
 pub(in crate::web) async fn read(
     likes: Data<Likes>,
-    User(user_id): User,
+    Visitor(user_id): Visitor,
     ResourceInPath(resource): ResourceInPath,
 ) -> Result<Json<LikeBody>, Problem> {
     let like = likes.read(user_id, resource).await?;

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::domain::{Resource, ResourceType, UserId};
 use crate::likes::Likes;
-use crate::web::auth::Reader;
+use crate::web::auth::Visitor;
 use crate::web::extract::Body;
 use crate::web::problem::{Code, Problem};
 
@@ -36,8 +36,9 @@ pub(in crate::web) struct Item {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PageLikes)]
 pub(in crate::web) struct StatusBody {
-    #[schema(value_type = i64)]
-    user_id: UserId,
+    /// Null without a user.
+    #[schema(value_type = Option<i64>, required = true)]
+    user_id: Option<UserId>,
     items: Vec<ItemBody>,
 }
 
@@ -47,25 +48,29 @@ pub(in crate::web) struct StatusBody {
 pub(in crate::web) struct ItemBody {
     resource_type: ResourceType,
     resource_id: i64,
-    /// Whether the user likes the item.
-    liked: bool,
+    /// Whether the user likes the item; null without a user.
+    #[schema(required = true)]
+    liked: Option<bool>,
     /// The number of users who like the item; null if that is uncertain.
     #[schema(required = true)]
     like_count: Option<i64>,
 }
 
 /// Reads which items of a page the user likes, and how many users like each.
+///
+/// Without a user, `user_id` and each `liked` are null.
 #[utoipa::path(
     post,
     path = "/v1/likes/status",
     tag = "likes",
     operation_id = "read_likes",
     request_body = Status,
-    responses((status = 200, body = StatusBody), (status = 422))
+    responses((status = 200, body = StatusBody), (status = 400), (status = 422)),
+    security(("visitor" = []))
 )]
 pub(in crate::web) async fn status(
     likes: Data<Likes>,
-    Reader(user_id): Reader,
+    Visitor(user_id): Visitor,
     Body(status): Body<Status>,
 ) -> Result<Json<StatusBody>, Problem> {
     let count = status.items.len();

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::domain::{Resource, ResourceType};
 use crate::likes::{Liked, Likes};
-use crate::web::auth::PublicReader;
+use crate::web::auth::CountReader;
 use crate::web::cursor::{self, LIMIT, MOST, PageQuery};
 use crate::web::extract::{TypeInPath, query};
 use crate::web::problem::Problem;
@@ -47,11 +47,11 @@ pub(in crate::web) struct TopItemBody {
     operation_id = "list_top_{resource_type}s",
     params(PageQuery),
     responses((status = 200, body = TopBody), (status = 400)),
-    security(())
+    security(("counts" = []))
 )]
 pub(in crate::web) async fn top(
     likes: Data<Likes>,
-    _: PublicReader,
+    _: CountReader,
     TypeInPath(resource_type): TypeInPath,
     request: HttpRequest,
 ) -> Result<Json<TopBody>, Problem> {

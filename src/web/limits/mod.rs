@@ -88,7 +88,9 @@ impl Limits {
         let account = match &caller {
             Caller::User(user_id) => Some(Account::User(*user_id)),
             Caller::Service(service) => Some(Account::Service(service.name.clone())),
-            // Without sign-in, the header names the user. The handler refuses a request without it.
+            // In mode `jwt`, a request without a token must not use up the quota of the user that it names.
+            Caller::Anonymous if auth.is_required() => None,
+            // Without sign-in, the header names the user.
             Caller::Anonymous => named_user(request.headers()).ok().map(Account::User),
             // The handler refuses it.
             Caller::Proxied(_) => None,
