@@ -3,12 +3,13 @@
 use actor_kit::Request;
 
 use crate::domain::{
-    Applied, BehaviorEvent, KeyedRequest, LedgerRow, Pair, Started, Version, VersionedState,
+    Applied, BehaviorEvent, KeyedRequest, LedgerRow, Pair, Reading, Resource, Started, UserId,
+    Version, VersionedState,
 };
 use crate::store::{Settled, StoredResponse};
 
 /// To the cache writer: an accepted event.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Apply {
     /// Whose like of what.
     pub pair: Pair,
@@ -39,7 +40,7 @@ impl Request for Apply {
 }
 
 /// To the cache writer: put back an event that could not be made durable.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Forget {
     /// Whose like of what.
     pub pair: Pair,
@@ -60,26 +61,18 @@ impl Request for Forget {
     type Reply = ();
 }
 
-/// To the cache writer: what the cache cannot tell of this pair, from the database, kept for the next
-/// reader.
-#[derive(Debug, Clone, Copy)]
+/// To the cache writer: reads from the database what the cache lacks about a resource, and fills the cache.
+#[derive(Debug, Clone)]
 pub struct Lookup {
-    /// Whose like of what.
-    pub pair: Pair,
-}
-
-/// The like of a pair, for certain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// Whether the user likes the resource.
-    pub liked: bool,
-    /// How many users like it; `None` if that cannot be told now.
-    pub like_count: Option<i64>,
+    /// The resource.
+    pub resource: Resource,
+    /// The user whose like is read; `None` for the count alone.
+    pub user_id: Option<UserId>,
 }
 
 impl Request for Lookup {
-    /// `None` if neither the cache nor the database can tell.
-    type Reply = Option<Known>;
+    /// Unknown values are absent.
+    type Reply = Reading;
 }
 
 /// To the idempotency keeper: a request with a key, to be worked on.

@@ -66,7 +66,7 @@ impl BatchActor<Apply> for CacheWriter {
     async fn run(self: Arc<Self>, batch: Vec<Envelope<Apply>>) {
         let events: Vec<_> = batch
             .iter()
-            .map(|envelope| (envelope.body.pair, envelope.body.mark))
+            .map(|envelope| (envelope.body.pair.clone(), envelope.body.mark))
             .collect();
         let mut missing = Vec::new();
         match self.cache.apply(&events).await {
@@ -87,7 +87,7 @@ impl BatchActor<Apply> for CacheWriter {
             Err(error) => {
                 // Sent without an answer, they may still be applied, also after a revert.
                 if !matches!(error, CacheError::Away) {
-                    self.mark_dirty(events.iter().map(|(pair, _)| pair.resource));
+                    self.mark_dirty(events.iter().map(|(pair, _)| pair.resource.clone()));
                 }
                 self.cache_failed(APPLYING, &error);
                 // The database may still hold a newer event of the pair, and the request must win over it.
@@ -111,12 +111,12 @@ impl BatchActor<Forget> for CacheWriter {
     async fn run(self: Arc<Self>, batch: Vec<Envelope<Forget>>) {
         let events: Vec<_> = batch
             .iter()
-            .map(|envelope| (envelope.body.pair, envelope.body.version))
+            .map(|envelope| (envelope.body.pair.clone(), envelope.body.version))
             .collect();
         match self.cache.forget(&events).await {
             Ok(()) => self.context.progress(events.len()),
             Err(error) => {
-                self.mark_dirty(events.iter().map(|(pair, _)| pair.resource));
+                self.mark_dirty(events.iter().map(|(pair, _)| pair.resource.clone()));
                 self.cache_failed("reverting events in the cache", &error);
             }
         }
@@ -140,13 +140,13 @@ impl BatchActor<Settle> for CacheWriter {
         let mut pairs = 0;
         for envelope in &batch {
             for (pair, mark) in &envelope.body.settled.states {
-                let settlement = settlements.entry(pair.resource).or_default();
-                let newest = settlement.marks.entry(pair.user_id).or_insert(*mark);
+                let settlement = settlements.entry(pair.resource.clone()).or_default();
+                let newest = settlement.marks.entry(pair.user_id.clone()).or_insert(*mark);
                 *newest = mark.max(newest).to_owned();
                 pairs += 1;
             }
             for (resource, count) in &envelope.body.settled.counts {
-                let settlement = settlements.entry(*resource).or_default();
+                let settlement = settlements.entry(resource.clone()).or_default();
                 if settlement
                     .count
                     .is_none_or(|held| count.revision > held.revision)
@@ -161,7 +161,7 @@ impl BatchActor<Settle> for CacheWriter {
                 cache_worked(SETTLING);
             }
             Err(error) => {
-                self.mark_dirty(settlements.keys().copied());
+                self.mark_dirty(settlements.keys().cloned());
                 self.cache_failed(SETTLING, &error);
             }
         }

@@ -133,7 +133,7 @@ impl SyncPublisher {
         };
         for resource in &settled.changed {
             if let Some(count) = settled.counts.get(resource)
-                && let Err(error) = broker.announce(*resource, *count).await
+                && let Err(error) = broker.announce(resource, *count).await
             {
                 DependencyFailed {
                     dependency: Dependency::Broker,

@@ -187,7 +187,7 @@ impl Audit {
 
     async fn step_table(&mut self, pass: Pass) -> Result<&'static str, AdminError> {
         let after = self.state.position.clone();
-        let after = after.unwrap_or_else(|| pass.start());
+        let after = after.unwrap_or_else(|| pass.start(self.dependencies.store.id_kinds()));
         let store = &self.dependencies.store;
         let rows = match pass {
             Pass::Counts(_) => (self.options.chunk / LIKES_PER_COUNT).max(1),
@@ -275,8 +275,8 @@ impl Audit {
         if self.options.repair && !stale.is_empty() {
             let resources: Vec<_> = stale
                 .iter()
-                .filter_map(|one| match one.subject {
-                    Subject::Resource(resource) => Some(resource),
+                .filter_map(|one| match &one.subject {
+                    Subject::Resource(resource) => Some(resource.clone()),
                     _ => None,
                 })
                 .collect();

@@ -100,7 +100,7 @@ impl CacheAudit {
         let entries: Vec<(Resource, EntryView)> = resources
             .iter()
             .zip(views)
-            .filter_map(|(resource, view)| Some((*resource, view?)))
+            .filter_map(|(resource, view)| Some((resource.clone(), view?)))
             .collect();
         let truths = self.truths(&entries).await?;
         Ok(entries
@@ -128,23 +128,24 @@ impl CacheAudit {
         };
         tokio::time::sleep(grace_period).await;
         for some in suspects.chunks(ENTRIES_PER_READ) {
-            let resources: Vec<_> = some.iter().map(|suspect| suspect.resource).collect();
+            let resources: Vec<_> = some.iter().map(|suspect| suspect.resource.clone()).collect();
             let doubts: BTreeMap<_, _> = self.doubts(&resources).await?.into_iter().collect();
             let open = self.open_pairs(some).await?;
             for suspect in some {
                 let Some(doubts) = doubts.get(&suspect.resource) else {
                     continue;
                 };
-                let explained =
-                    |user_id: UserId| streaming || open.contains(&pair(suspect.resource, user_id));
+                let explained = |user_id: &UserId| {
+                    streaming || open.contains(&pair(&suspect.resource, user_id))
+                };
                 let lasting = suspect.lags.iter().find(|(before, user_id)| {
-                    !user_id.is_some_and(explained)
+                    !user_id.as_ref().is_some_and(explained)
                         && doubts
                             .iter()
                             .any(|doubt| doubt.contradiction().found == before.found)
                 });
                 if let Some((contradiction, _)) = lasting {
-                    stale.push(discrepancy(suspect.resource, contradiction));
+                    stale.push(discrepancy(suspect.resource.clone(), contradiction));
                 }
             }
         }
@@ -156,8 +157,8 @@ impl CacheAudit {
         let pairs: Vec<Pair> = suspects
             .iter()
             .flat_map(|suspect| {
-                let users = suspect.lags.iter().filter_map(|(_, user_id)| *user_id);
-                users.map(|user_id| pair(suspect.resource, user_id))
+                let users = suspect.lags.iter().filter_map(|(_, user_id)| user_id.as_ref());
+                users.map(|user_id| pair(&suspect.resource, user_id))
             })
             .collect();
         let mut open = BTreeSet::new();
@@ -174,18 +175,19 @@ impl CacheAudit {
     ) -> Result<BTreeMap<Resource, Truth>, AdminError> {
         let mut truths: BTreeMap<Resource, Truth> = entries
             .iter()
-            .map(|(resource, _)| (*resource, Truth::default()))
+            .map(|(resource, _)| (resource.clone(), Truth::default()))
             .collect();
-        // User 0 does not exist. Its pair makes the query return the count of an entry without pairs.
+        // A user who does not exist: the pair makes the query return the count of an entry without pairs.
+        let nobody = self.dependencies.store.id_kinds().users.before_all();
         let pairs: Vec<Pair> = entries
             .iter()
             .flat_map(|(resource, view)| {
-                let users = view.pairs.keys().copied().chain(std::iter::once(0));
-                users.map(|user_id| pair(*resource, user_id))
+                let users = view.pairs.keys().chain(std::iter::once(&nobody));
+                users.map(|user_id| pair(resource, user_id))
             })
             .collect();
         for some in pairs.chunks(PAIRS_PER_QUERY) {
-            let wanted = some.iter().copied().collect();
+            let wanted = some.iter().cloned().collect();
             let found = self.dependencies.store.find(&wanted).await?;
             for (pair, state) in found.states {
                 if let Some(truth) = truths.get_mut(&pair.resource) {
@@ -202,8 +204,11 @@ impl CacheAudit {
     }
 }
 
-const fn pair(resource: Resource, user_id: UserId) -> Pair {
-    Pair { resource, user_id }
+fn pair(resource: &Resource, user_id: &UserId) -> Pair {
+    Pair {
+        resource: resource.clone(),
+        user_id: user_id.clone(),
+    }
 }
 
 fn discrepancy(resource: Resource, contradiction: &Contradiction) -> Discrepancy {

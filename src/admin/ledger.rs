@@ -92,7 +92,7 @@ impl AdminService {
             _ if !discards => {}
             Some(cache_writer) => revert(cache_writer, rows).await,
             None => {
-                let resources: Vec<_> = rows.iter().map(|row| row.resource).collect();
+                let resources: Vec<_> = rows.iter().map(|row| row.resource.clone()).collect();
                 self.dependencies.drop_entries(&resources).await?;
             }
         }

@@ -65,11 +65,11 @@ impl MemoryCache {
     }
 
     /// Runs `work` on a resource's entry, creating a missing one, and enforces the bounds.
-    fn with_entry<T>(&self, resource: Resource, work: impl FnOnce(&mut Entry) -> T) -> T {
+    fn with_entry<T>(&self, resource: &Resource, work: impl FnOnce(&mut Entry) -> T) -> T {
         let mut shard = self.shard(resource);
         let Shard { entries, pairs } = &mut *shard;
-        let before = entries.peek(&resource).map_or(0, Entry::weight);
-        let entry = entries.get_or_insert_mut(resource, || Entry::new(self.new_life()));
+        let before = entries.peek(resource).map_or(0, Entry::weight);
+        let entry = entries.get_or_insert_mut(resource.clone(), || Entry::new(self.new_life()));
         let result = work(entry);
         if entry.len() > self.limits.pairs_per_resource {
             // Trim half of them, so that the next pair does not trim again.
@@ -86,8 +86,8 @@ impl MemoryCache {
     }
 
     /// Runs `work` on a resource's entry, if it exists.
-    fn with_entry_if_any(&self, resource: Resource, work: impl FnOnce(&mut Entry)) {
-        let known = self.shard(resource).entries.contains(&resource);
+    fn with_entry_if_any(&self, resource: &Resource, work: impl FnOnce(&mut Entry)) {
+        let known = self.shard(resource).entries.contains(resource);
         if known {
             self.with_entry(resource, work);
         }
@@ -97,17 +97,17 @@ impl MemoryCache {
         self.incarnations.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn shard(&self, resource: Resource) -> std::sync::MutexGuard<'_, Shard> {
-        let index = resource.id as usize % SHARDS;
+    fn shard(&self, resource: &Resource) -> std::sync::MutexGuard<'_, Shard> {
+        let index = resource.id.spread() as usize % SHARDS;
         self.shards[index]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_pair(&self, pair: &Pair) -> Reading {
-        let mut shard = self.shard(pair.resource);
+        let mut shard = self.shard(&pair.resource);
         let entry = shard.entries.get(&pair.resource);
-        entry.map_or_else(Reading::default, |entry| entry.read(pair.user_id))
+        entry.map_or_else(Reading::default, |entry| entry.read(&pair.user_id))
     }
 }
 
@@ -120,10 +120,20 @@ impl Cache for MemoryCache {
         Box::pin(async move { Ok(pairs.iter().map(|pair| self.read_pair(pair)).collect()) })
     }
 
+    fn counts<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<i64>>> {
+        Box::pin(async move {
+            let count = |resource: &Resource| {
+                let mut shard = self.shard(resource);
+                shard.entries.get(resource).and_then(Entry::like_count)
+            };
+            Ok(resources.iter().map(count).collect())
+        })
+    }
+
     fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>> {
         Box::pin(async move {
             let apply = |(pair, mark): &(Pair, VersionedState)| {
-                self.with_entry(pair.resource, |entry| entry.apply(pair.user_id, *mark))
+                self.with_entry(&pair.resource, |entry| entry.apply(&pair.user_id, *mark))
             };
             Ok(events.iter().map(apply).collect())
         })
@@ -136,11 +146,11 @@ impl Cache for MemoryCache {
         Box::pin(async move {
             for (resource, settlement) in settlements {
                 let new_life = self.new_life();
-                self.with_entry_if_any(*resource, |entry| {
+                self.with_entry_if_any(resource, |entry| {
                     let marks = settlement
                         .marks
                         .iter()
-                        .map(|(user_id, mark)| (*user_id, *mark));
+                        .map(|(user_id, mark)| (user_id.clone(), *mark));
                     entry.settle(marks, settlement.count, new_life);
                 });
             }
@@ -151,8 +161,8 @@ impl Cache for MemoryCache {
     fn forget<'a>(&'a self, events: &'a [(Pair, Version)]) -> CacheFuture<'a, ()> {
         Box::pin(async move {
             for (pair, version) in events {
-                self.with_entry_if_any(pair.resource, |entry| {
-                    entry.forget(pair.user_id, *version);
+                self.with_entry_if_any(&pair.resource, |entry| {
+                    entry.forget(&pair.user_id, *version);
                 });
             }
             Ok(())
@@ -162,7 +172,7 @@ impl Cache for MemoryCache {
     fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>> {
         Box::pin(async move {
             let open =
-                |resource: &Resource| self.with_entry(*resource, |entry| entry.incarnation());
+                |resource: &Resource| self.with_entry(resource, |entry| entry.incarnation());
             Ok(resources.iter().map(open).collect())
         })
     }
@@ -170,11 +180,15 @@ impl Cache for MemoryCache {
     fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>> {
         Box::pin(async move {
             let fill = |filling: &Filling| {
-                let user_id = filling.pair.user_id;
-                self.with_entry(filling.pair.resource, |entry| {
-                    let marks = [(user_id, filling.mark)];
-                    let filled = entry.fill(filling.incarnation, marks, filling.count);
-                    filled.then(|| entry.read(user_id))
+                self.with_entry(&filling.resource, |entry| {
+                    let filled = entry.fill(filling.incarnation, filling.state.clone(), filling.count);
+                    filled.then(|| match &filling.state {
+                        Some((user_id, _)) => entry.read(user_id),
+                        None => Reading {
+                            liked: None,
+                            like_count: entry.like_count(),
+                        },
+                    })
                 })
             };
             Ok(fillings.iter().map(fill).collect())
@@ -184,7 +198,7 @@ impl Cache for MemoryCache {
     fn drop_entries<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, ()> {
         Box::pin(async move {
             for resource in resources {
-                let mut shard = self.shard(*resource);
+                let mut shard = self.shard(resource);
                 if let Some(entry) = shard.entries.pop(resource) {
                     shard.pairs -= entry.weight();
                 }
@@ -214,7 +228,7 @@ impl Cache for MemoryCache {
     fn inspect<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<EntryView>>> {
         Box::pin(async move {
             let view = |resource: &Resource| {
-                let shard = self.shard(*resource);
+                let shard = self.shard(resource);
                 shard.entries.peek(resource).map(Entry::view)
             };
             Ok(resources.iter().map(view).collect())
@@ -249,15 +263,15 @@ mod tests {
 
     fn filling(video: i64, incarnation: Incarnation) -> Filling {
         Filling {
-            pair: Pair {
-                resource: Resource::video(video),
-                user_id: 1,
-            },
+            resource: Resource::video(video),
             incarnation,
-            mark: VersionedState {
-                version: Version(1),
-                liked: true,
-            },
+            state: Some((
+                1,
+                VersionedState {
+                    version: Version(1),
+                    liked: true,
+                },
+            )),
             count: LikeCount {
                 like_count: 1,
                 revision: 1,
@@ -286,7 +300,10 @@ mod tests {
             );
         }
         assert!(cache.len() <= 160, "{} pairs", cache.len());
-        let pair = filling(1, 0).pair;
+        let pair = Pair {
+            resource: Resource::video(1),
+            user_id: 1,
+        };
         assert_eq!(
             cache.read(&[pair]).await.expect("in process"),
             [Reading::default()]

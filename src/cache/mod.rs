@@ -45,15 +45,15 @@ pub struct Settlement {
     pub count: Option<LikeCount>,
 }
 
-/// The database's state of a pair that the cache lacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The database's state of a resource that the cache lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filling {
-    /// The pair.
-    pub pair: Pair,
+    /// The resource.
+    pub resource: Resource,
     /// The incarnation of the incomplete entry, read before the query.
     pub incarnation: Incarnation,
-    /// The pair's state in the database.
-    pub mark: VersionedState,
+    /// A user and the pair's state in the database; `None` to fill the count alone.
+    pub state: Option<(UserId, VersionedState)>,
     /// The resource's like count in the database.
     pub count: LikeCount,
 }
@@ -75,6 +75,9 @@ pub trait Cache: Send + Sync {
     /// Reads each pair.
     fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>>;
 
+    /// Reads the like count of each resource; `None` if unknown.
+    fn counts<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<i64>>>;
+
     /// Applies accepted events.
     fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>>;
 
@@ -88,7 +91,7 @@ pub trait Cache: Send + Sync {
     /// Ensures that each resource has an entry, and returns their incarnations.
     fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>>;
 
-    /// Fills entries from a database read. Returns each pair's state, or `None` if the entry's lifetime ended, so that the
+    /// Fills entries from a database read. Returns the state after each filling, or `None` if the entry's lifetime ended, so that the
     /// reader must query again.
     fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>>;
 

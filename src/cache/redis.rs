@@ -225,6 +225,24 @@ impl Cache for RedisCache {
         })
     }
 
+    fn counts<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<i64>>> {
+        Box::pin(async move {
+            if resources.is_empty() {
+                return Ok(Vec::new());
+            }
+            let mut reads = Pipeline::with_capacity(resources.len());
+            for resource in resources {
+                reads.cmd("HMGET").arg(key(*resource)).arg(&["n", "f", "u"]);
+            }
+            let mut connection = self.connection()?;
+            let rows = reads.query_async(&mut connection).await;
+            let rows: Vec<[Option<String>; 3]> = self.heard(rows)?;
+            let counts = rows.iter();
+            let counts = counts.map(|[count, flying, unknown]| like_count(count, flying, unknown));
+            Ok(counts.collect())
+        })
+    }
+
     fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>> {
         Box::pin(async move {
             let mut calls = Pipeline::with_capacity(events.len());
@@ -301,12 +319,11 @@ impl Cache for RedisCache {
         Box::pin(async move {
             let mut calls = Pipeline::with_capacity(fillings.len());
             for filling in fillings {
-                let mut call = self.call(filling.pair.resource, "fill");
-                call.arg(filling.incarnation)
-                    .arg(count_text(filling.count))
-                    .arg(filling.pair.user_id)
-                    .arg(filling.mark.version.0)
-                    .arg(filling.mark.weight());
+                let mut call = self.call(filling.resource, "fill");
+                call.arg(filling.incarnation).arg(count_text(filling.count));
+                if let Some((user_id, mark)) = filling.state {
+                    call.arg(user_id).arg(mark.version.0).arg(mark.weight());
+                }
                 calls.add_command(call);
             }
             let replies = self.run(calls).await?;
@@ -413,19 +430,30 @@ fn resource(key: &str) -> Option<Resource> {
 
 /// Parses the fields `n`, `c`, `f`, `u` and that of the user.
 fn reading([count, complete, in_flight, unknown, pair]: &[Option<String>; 5]) -> Reading {
-    let number = |field: &Option<String>| field.as_ref().and_then(|text| text.parse::<i64>().ok());
     let liked = match pair {
         Some(text) => text.split(':').nth(1).map(|liked| liked == "1"),
         None if complete.is_some() => Some(false),
         None => None,
     };
-    let like_count = count
+    Reading {
+        liked,
+        like_count: like_count(count, in_flight, unknown),
+    }
+}
+
+/// Parses the count in the fields `n`, `f` and `u`.
+fn like_count(
+    count: &Option<String>,
+    in_flight: &Option<String>,
+    unknown: &Option<String>,
+) -> Option<i64> {
+    let number = |field: &Option<String>| field.as_ref().and_then(|text| text.parse::<i64>().ok());
+    count
         .as_ref()
         .filter(|_| number(unknown) == Some(0))
         .and_then(|text| text.split(':').next()?.parse::<i64>().ok())
         .zip(number(in_flight))
-        .map(|(count, in_flight)| count + in_flight);
-    Reading { liked, like_count }
+        .map(|(count, in_flight)| count + in_flight)
 }
 
 fn applied(reply: Value) -> Result<Applied, CacheError> {

@@ -222,9 +222,13 @@ if verb == 'fill' then
   if not exists or seen_life ~= life then
     return { '0', '', '' }
   end
-  local held = parse(head[6])
-  local filled = held and taking(held, version, liked) or settled(version, liked)
-  put(user, held, filled)
+  -- Without a user, only the count is filled.
+  local filled
+  if user then
+    local held = parse(head[6])
+    filled = held and taking(held, version, liked) or settled(version, liked)
+    put(user, held, filled)
+  end
   if not count and new_count == '0:0' then
     complete = '1'
   end
@@ -232,7 +236,7 @@ if verb == 'fill' then
     count = new_count
   end
   save(true)
-  return { '1', filled.liked, like_count() }
+  return { '1', filled and filled.liked or '', like_count() }
 end
 
 if verb == 'forget' then

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use crate::cache::Cache;
-use crate::domain::{LikeCount, Pair, Reading, Resource, ResourceType, VersionedState};
+use crate::domain::{LikeCount, Pair, Reading, Resource, VersionedState};
 use crate::store::{Check, Difference, Store};
 
 /// How many pairs are compared in one round trip.
@@ -32,13 +32,16 @@ pub(super) async fn compare(
         examples: Vec::new(),
     };
     for resource_type in store.resource_types().iter() {
-        let mut after = (0, 0);
+        let kinds = store.id_kinds();
+        let mut after = (kinds.users.before_all(), kinds.resources.before_all());
         while (check.checked as usize) < most {
-            let page = store.likes_after(resource_type, after, PAGE).await?;
+            let page = store
+                .likes_after(resource_type, (&after.0, &after.1), PAGE)
+                .await?;
             let Some((last, _)) = page.last() else {
                 break;
             };
-            after = (last.user_id, last.resource.id);
+            after = (last.user_id.clone(), last.resource.id.clone());
             let states: BTreeMap<Pair, VersionedState> = page.into_iter().collect();
             check.checked += states.len() as i64;
             let lasting = lasting_differences(cache, store, &states).await?;
@@ -56,9 +59,9 @@ async fn lasting_differences(
     states: &BTreeMap<Pair, VersionedState>,
 ) -> Result<Vec<Difference>, Failure> {
     let started = Instant::now();
-    let mut pairs: Vec<Pair> = states.keys().copied().collect();
+    let mut pairs: Vec<Pair> = states.keys().cloned().collect();
     loop {
-        let wanted: BTreeSet<Pair> = pairs.iter().copied().collect();
+        let wanted: BTreeSet<Pair> = pairs.iter().cloned().collect();
         let found = store.find(&wanted).await?;
         let readings = cache.read(&pairs).await?;
         let differing: Vec<(Pair, Difference)> = pairs
@@ -71,8 +74,8 @@ async fn lasting_differences(
                     .copied()
                     .unwrap_or(VersionedState::NEVER);
                 let difference =
-                    difference(*pair, mark, count(&found.counts, pair.resource), reading);
-                difference.map(|difference| (*pair, difference))
+                    difference(pair, mark, count(&found.counts, &pair.resource), reading);
+                difference.map(|difference| (pair.clone(), difference))
             })
             .collect();
         if differing.is_empty() || started.elapsed() > PATIENCE {
@@ -86,12 +89,12 @@ async fn lasting_differences(
     }
 }
 
-fn count(counts: &BTreeMap<Resource, LikeCount>, resource: Resource) -> i64 {
-    counts.get(&resource).map_or(0, |count| count.like_count)
+fn count(counts: &BTreeMap<Resource, LikeCount>, resource: &Resource) -> i64 {
+    counts.get(resource).map_or(0, |count| count.like_count)
 }
 
 fn difference(
-    pair: Pair,
+    pair: &Pair,
     mark: VersionedState,
     like_count: i64,
     reading: Reading,

@@ -92,7 +92,7 @@ pub(super) async fn compare(
         for (pair, allowed) in batch {
             let pair = stored(pair);
             let state = found.states.get(&pair).is_some_and(|mark| mark.liked);
-            *liked.entry(pair.resource).or_default() += i64::from(state);
+            *liked.entry(pair.resource.clone()).or_default() += i64::from(state);
             if !allowed.contains(&state) {
                 let subject = format!("user {}, {}", pair.user_id, pair.resource);
                 let expected = format!("liked {allowed:?}");
@@ -125,13 +125,13 @@ pub(super) async fn compare(
 }
 
 /// The journal's pair as the store knows it.
-const fn stored(pair: &journal::Pair) -> Pair {
+fn stored(pair: &journal::Pair) -> Pair {
     Pair {
         resource: Resource {
             resource_type: ResourceType::VIDEO,
-            id: pair.video_id,
+            id: pair.video_id.into(),
         },
-        user_id: pair.user_id,
+        user_id: pair.user_id.into(),
     }
 }
 

@@ -42,6 +42,8 @@ pub struct AuthOptions {
     pub jwt_issuer: Option<String>,
     /// Whom a token must be for.
     pub jwt_audience: Option<String>,
+    /// Whether callers without a token may read like counts in mode `jwt`.
+    pub public_reads: bool,
     /// A file with the hashes of service tokens.
     pub tokens_file: Option<PathBuf>,
     /// A token with every admin scope.
@@ -58,6 +60,7 @@ impl AuthOptions {
             jwt_jwks_file: config.jwt_jwks_file.clone(),
             jwt_issuer: super::not_blank(config.jwt_issuer.as_deref()),
             jwt_audience: super::not_blank(config.jwt_audience.as_deref()),
+            public_reads: config.public_reads(),
             tokens_file: config.tokens_file.clone(),
             admin_token: secret(&config.admin_token),
         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::declare::{default, settings, variable};
+use super::web::JsonIds;
 use super::{AuthMode, Role};
 use crate::domain::IdKind;
 
@@ -16,6 +17,8 @@ settings! {
     user_ids ["KIND"]: IdKind = IdKind::Number;
     /// Ids of resources: number, uuid or text (up to 64 bytes); fixed at the first migration
     resource_ids ["KIND"]: IdKind = IdKind::Number;
+    /// How JSON responses have ids that are numbers: number or string
+    json_ids ["FORM"]: JsonIds = JsonIds::Number;
     /// What precedes the names of all tables, such as app_
     table_prefix ["PREFIX"]: String;
     /// The cache: redis://HOST:PORT; without it, each process has its own cache in memory
@@ -52,6 +55,8 @@ settings! {
     jwt_issuer ["ISSUER"]: String;
     /// Expected audience of a token (aud)
     jwt_audience ["AUDIENCE"]: String;
+    /// Whether callers without a token may read like counts in mode jwt
+    public_reads ["BOOL", num_args = 0..=1, default_missing_value = "true"]: bool = false;
     /// File with the hashes and scopes of service tokens (TOML)
     tokens_file ["FILE"]: PathBuf;
     /// Hosts that requests may be for, beside loopback names: names or addresses, comma-separated

@@ -1,9 +1,12 @@
 //! The limits of the HTTP API, and the hosts and origins that it serves.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use actix_web::http::Uri;
+use clap::ValueEnum;
+use serde::Deserialize;
 
 use super::{AuthMode, ConfigError, HostName, Network, PartialConfig, Quota};
 
@@ -16,8 +19,29 @@ pub struct WebOptions {
     pub hosts: Vec<HostName>,
     /// The rate limits.
     pub limits: LimitOptions,
+    /// Whether responses have ids that are numbers as text.
+    pub ids_as_text: bool,
     /// How long the service may take to answer a request.
     pub request_timeout: Duration,
+}
+
+/// How JSON responses have ids that are numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum JsonIds {
+    /// As numbers, which JavaScript reads exactly up to 2⁵³.
+    Number,
+    /// As text.
+    String,
+}
+
+impl fmt::Display for JsonIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Number => "number",
+            Self::String => "string",
+        })
+    }
 }
 
 /// The configured limits.
@@ -54,6 +78,7 @@ impl WebOptions {
             "names or addresses without ports (likes.example.com), with commas between them",
         )?;
         Ok(Self {
+            ids_as_text: config.json_ids() == JsonIds::String,
             cors_origins,
             hosts,
             limits: LimitOptions {

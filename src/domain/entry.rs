@@ -132,8 +132,8 @@ impl Entry {
 
     /// Returns the state of a pair.
     #[must_use]
-    pub fn read(&self, user_id: UserId) -> Reading {
-        let liked = match self.pairs.get(&user_id) {
+    pub fn read(&self, user_id: &UserId) -> Reading {
+        let liked = match self.pairs.get(user_id) {
             Some(held) => Some(held.current.liked),
             None if self.complete => Some(false),
             None => None,
@@ -144,7 +144,9 @@ impl Entry {
         }
     }
 
-    fn like_count(&self) -> Option<i64> {
+    /// Returns the number of users who like the resource, with the likes in flight; `None` if unknown.
+    #[must_use]
+    pub fn like_count(&self) -> Option<i64> {
         let count = self.count.filter(|_| self.unknown == 0)?;
         Some(count.like_count + self.in_flight)
     }
@@ -165,7 +167,7 @@ impl Entry {
                         current: held.current,
                         settled: held.settled,
                     };
-                    (*user_id, pair)
+                    (user_id.clone(), pair)
                 })
                 .collect(),
             unreadable: None,
@@ -173,8 +175,8 @@ impl Entry {
     }
 
     /// Applies an accepted event. The event wins if it is newer than the cached state.
-    pub fn apply(&mut self, user_id: UserId, mark: VersionedState) -> Applied {
-        let held = self.pairs.get(&user_id).copied();
+    pub fn apply(&mut self, user_id: &UserId, mark: VersionedState) -> Applied {
+        let held = self.pairs.get(user_id).copied();
         let held = held.or_else(|| {
             self.complete
                 .then_some(Held::settled(VersionedState::NEVER))
@@ -182,7 +184,7 @@ impl Entry {
         let (changed, newer) = match held {
             None => {
                 self.put(
-                    user_id,
+                    user_id.clone(),
                     Held {
                         current: mark,
                         settled: None,
@@ -192,7 +194,7 @@ impl Entry {
             }
             Some(held) if mark > held.current => {
                 self.put(
-                    user_id,
+                    user_id.clone(),
                     Held {
                         current: mark,
                         ..held
@@ -264,7 +266,7 @@ impl Entry {
     }
 
     /// Reverts an event that was applied but could not be made durable.
-    pub fn forget(&mut self, user_id: UserId, version: Version) {
+    pub fn forget(&mut self, user_id: &UserId, version: Version) {
         let Some(held) = self.pairs.get(&user_id).copied() else {
             return;
         };
@@ -272,7 +274,7 @@ impl Entry {
             return;
         }
         match held.settled {
-            Some(settled) => self.put(user_id, Held::settled(settled)),
+            Some(settled) => self.put(user_id.clone(), Held::settled(settled)),
             None => {
                 self.pairs.remove(&user_id);
                 self.unknown -= 1;

@@ -85,7 +85,7 @@ impl EntryView {
         let mut doubts = self.contradicts_itself();
         self.doubt_count(truth, &mut doubts);
         for (user_id, pair) in &self.pairs {
-            self.doubt_pair(*user_id, *pair, truth, &mut doubts);
+            self.doubt_pair(user_id, *pair, truth, &mut doubts);
         }
         doubts.sort_by_key(|doubt| matches!(doubt, Doubt::Lags { .. }));
         doubts
@@ -169,10 +169,10 @@ impl EntryView {
         }
     }
 
-    fn doubt_pair(&self, user_id: UserId, pair: PairView, truth: &Truth, doubts: &mut Vec<Doubt>) {
+    fn doubt_pair(&self, user_id: &UserId, pair: PairView, truth: &Truth, doubts: &mut Vec<Doubt>) {
         let stored = truth
             .states
-            .get(&user_id)
+            .get(user_id)
             .copied()
             .unwrap_or(VersionedState::NEVER);
         let lags = |found: VersionedState| Doubt::Lags {
@@ -180,7 +180,7 @@ impl EntryView {
                 expected: describe(user_id, stored),
                 found: describe(user_id, found),
             },
-            user_id: Some(user_id),
+            user_id: Some(user_id.clone()),
         };
         if let Some(settled) = pair.settled
             && settled != stored
@@ -200,7 +200,7 @@ impl EntryView {
     }
 }
 
-fn describe(user_id: UserId, mark: VersionedState) -> String {
+fn describe(user_id: &UserId, mark: VersionedState) -> String {
     let state = if mark.liked { "liked" } else { "not liked" };
     format!("user {user_id}: {state}, version {}", mark.version.0)
 }

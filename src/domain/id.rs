@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -44,6 +45,19 @@ impl Id {
         match self {
             Self::Number(number) => Cow::Owned(number.to_string()),
             Self::Text(text) => Cow::Borrowed(text),
+        }
+    }
+
+    /// Returns a number to spread ids over shards by.
+    #[must_use]
+    pub fn spread(&self) -> u64 {
+        match self {
+            Self::Number(number) => number.unsigned_abs(),
+            Self::Text(text) => {
+                let mut hasher = DefaultHasher::new();
+                text.hash(&mut hasher);
+                hasher.finish()
+            }
         }
     }
 

@@ -41,8 +41,8 @@ impl InFlight {
     /// Begins a request of this pair. `draw` gets the newest version that this process drew for requests of
     /// the pair that are still in flight, or [`Version::NEVER`], and returns the request's version.
     pub fn begin(self: &Arc<Self>, pair: Pair, draw: impl FnOnce(Version) -> Version) -> Flight {
-        let mut shard = self.shard(pair);
-        let drawn = shard.entry(pair).or_default();
+        let mut shard = self.shard(&pair);
+        let drawn = shard.entry(pair.clone()).or_default();
         let newest = drawn.iter().map(|drawn| drawn.version).max();
         let version = draw(newest.unwrap_or(Version::NEVER));
         drawn.push_back(Drawn {
@@ -69,22 +69,22 @@ impl InFlight {
         self.len() == 0
     }
 
-    fn shard(&self, pair: Pair) -> MutexGuard<'_, Shard> {
-        let mixed = pair.user_id.wrapping_mul(31).wrapping_add(pair.resource.id);
-        lock(&self.shards[mixed.unsigned_abs() as usize % SHARDS])
+    fn shard(&self, pair: &Pair) -> MutexGuard<'_, Shard> {
+        let mixed = pair.user_id.spread().wrapping_mul(31).wrapping_add(pair.resource.id.spread());
+        lock(&self.shards[mixed as usize % SHARDS])
     }
 
-    fn holds(&self, pair: Pair, version: Version) -> bool {
+    fn holds(&self, pair: &Pair, version: Version) -> bool {
         let shard = self.shard(pair);
-        let drawn = shard.get(&pair);
+        let drawn = shard.get(pair);
         drawn.is_some_and(|drawn| drawn.iter().any(|drawn| drawn.version == version))
     }
 
     /// Ends a request. Keeps its version while an earlier request of the pair is in flight, which may still find it in the
     /// cache.
-    fn end(&self, pair: Pair, version: Version) {
+    fn end(&self, pair: &Pair, version: Version) {
         let mut shard = self.shard(pair);
-        let MapEntry::Occupied(mut entry) = shard.entry(pair) else {
+        let MapEntry::Occupied(mut entry) = shard.entry(pair.clone()) else {
             return;
         };
         let drawn = entry.get_mut();
@@ -118,8 +118,8 @@ pub struct Flight {
 impl Flight {
     /// The request's pair.
     #[must_use]
-    pub const fn pair(&self) -> Pair {
-        self.pair
+    pub const fn pair(&self) -> &Pair {
+        &self.pair
     }
 
     /// The request's version.
@@ -131,13 +131,13 @@ impl Flight {
     /// Returns whether this process drew `newer` for a later request of the same pair.
     #[must_use]
     pub fn is_followed_by(&self, newer: Version) -> bool {
-        newer > self.version && self.in_flight.holds(self.pair, newer)
+        newer > self.version && self.in_flight.holds(&self.pair, newer)
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.in_flight.end(self.pair, self.version);
+        self.in_flight.end(&self.pair, self.version);
     }
 }
 

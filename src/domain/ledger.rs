@@ -194,8 +194,8 @@ impl LedgerRow {
     pub fn born(event: &BehaviorEvent, max_retries: i32) -> Option<Self> {
         Some(Self {
             event_id: event.event_id,
-            user_id: event.user_id,
-            resource: event.resource,
+            user_id: event.user_id.clone(),
+            resource: event.resource.clone(),
             action: event.action()?,
             version: event.version,
             retry_count: 0,
@@ -206,18 +206,18 @@ impl LedgerRow {
 
     /// Returns the pair of its event.
     #[must_use]
-    pub const fn pair(&self) -> Pair {
+    pub fn pair(&self) -> Pair {
         Pair {
-            resource: self.resource,
-            user_id: self.user_id,
+            resource: self.resource.clone(),
+            user_id: self.user_id.clone(),
         }
     }
 
     /// Returns whether the other row has the same pair, action and version.
     #[must_use]
     pub fn is_of_one_content_with(&self, other: &Self) -> bool {
-        (self.user_id, self.resource, self.action, self.version)
-            == (other.user_id, other.resource, other.action, other.version)
+        (&self.user_id, &self.resource, self.action, self.version)
+            == (&other.user_id, &other.resource, other.action, other.version)
     }
 }
 

@@ -62,7 +62,7 @@ pub enum NotAccepted {
 const DRAWS: usize = 5;
 
 /// A behavior that somebody asks to be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LikeRequest {
     /// Who does it.
     pub user_id: UserId,
@@ -76,8 +76,8 @@ impl LikeRequest {
     /// The pair that it is about, if it is a like or unlike.
     fn pair(&self) -> Option<Pair> {
         let pair = Pair {
-            resource: self.resource,
-            user_id: self.user_id,
+            resource: self.resource.clone(),
+            user_id: self.user_id.clone(),
         };
         self.behavior.action().map(|_| pair)
     }
@@ -210,7 +210,7 @@ impl Likes {
         if let Some((one, other)) = self.gone.two() {
             return Err(NotAccepted::DependenciesUnavailable(one, other));
         }
-        let asked = draft.asked;
+        let asked = &draft.asked;
         let Slots {
             publish,
             record,
@@ -229,11 +229,11 @@ impl Likes {
             draft
                 .identity
                 .map_or_else(Uuid::now_v7, |identity| identity.event_id),
-            asked.user_id,
-            asked.resource,
+            asked.user_id.clone(),
+            asked.resource.clone(),
             asked.behavior,
             version,
-        )?;
+        );
         let applied = event.action().zip(asked.pair()).map(|(action, pair)| {
             apply.ask(Apply {
                 pair,
@@ -255,7 +255,7 @@ impl Likes {
             return;
         };
         let put_back = Forget {
-            pair: flight.pair(),
+            pair: flight.pair().clone(),
             version: flight.version(),
         };
         if let Ok(answer) = self.cache_writer.ask_or_wait(put_back).await {

@@ -1,12 +1,14 @@
 //! Lists of likes, from the database: newest first, page after page.
 
+use std::cmp::Ordering;
+
 use super::Likes;
 use super::read::NotRead;
-use crate::domain::{Resource, ResourceType, UserId, Version};
+use crate::domain::{IdKind, Resource, ResourceType, UserId, Version};
 use crate::store::Cursor;
 
 /// A like in a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// What is liked.
     pub resource: Resource,
@@ -17,7 +19,7 @@ pub struct Listed {
 }
 
 /// A resource with its likes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Liked {
     /// Which.
     pub resource: Resource,
@@ -51,7 +53,7 @@ impl<T> Page<T> {
 
 /// A place in a user's likes of every type: the newest version first, and of one version the higher type
 /// and id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The version.
     pub version: Version,
@@ -61,12 +63,12 @@ pub struct Place {
 
 impl Place {
     /// Where the likes of one type that come after this place begin.
-    fn cursor(self, resource_type: ResourceType) -> Cursor {
+    fn cursor(&self, resource_type: ResourceType, kind: IdKind) -> Cursor {
         let (version, id) = match resource_type.cmp(&self.resource.resource_type) {
-            std::cmp::Ordering::Equal => (self.version.0, self.resource.id),
+            Ordering::Equal => (self.version.0, self.resource.id.clone()),
             // A higher type of this version has had its turn; a lower one has it still to come.
-            std::cmp::Ordering::Greater => (self.version.0, 0),
-            std::cmp::Ordering::Less => (self.version.0.saturating_add(1), 0),
+            Ordering::Greater => (self.version.0, kind.before_all()),
+            Ordering::Less => (self.version.0.saturating_add(1), kind.before_all()),
         };
         Cursor {
             version: Version(version),
@@ -86,10 +88,12 @@ impl Likes {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page<Listed>, NotRead> {
-        let after = after.unwrap_or(Cursor::START);
         let likes = self
             .reader
-            .read(move |store| async move { store.likers(resource, after, limit + 1).await })
+            .read(move |store| async move {
+                let after = after.unwrap_or_else(|| Cursor::start(store.id_kinds().users));
+                store.likers(&resource, &after, limit + 1).await
+            })
             .await?;
         Ok(Page::of(likes.into_iter().map(listed).collect(), limit))
     }
@@ -111,14 +115,16 @@ impl Likes {
                 if resource_type.is_some_and(|only| only != each) {
                     continue;
                 }
-                let after = after.map_or(Cursor::START, |after| after.cursor(each));
-                let page = store.liked_by(user_id, each, after, limit + 1).await?;
+                let kind = store.id_kinds().resources;
+                let after = after.as_ref();
+                let after = after.map_or_else(|| Cursor::start(kind), |after| after.cursor(each, kind));
+                let page = store.liked_by(&user_id, each, &after, limit + 1).await?;
                 likes.extend(page.into_iter().map(listed));
             }
             Ok(likes)
         });
         let mut likes: Vec<Listed> = read.await?;
-        likes.sort_by_key(|like| std::cmp::Reverse((like.version, like.resource)));
+        likes.sort_by_key(|like| std::cmp::Reverse((like.version, like.resource.clone())));
         Ok(Page::of(likes, limit))
     }
 
@@ -134,9 +140,9 @@ impl Likes {
         limit: usize,
     ) -> Result<(Vec<Listed>, i64), NotRead> {
         let read = self.reader.read(move |store| async move {
-            let page = store.liked_by_from(user_id, resource_type, passed, limit);
+            let page = store.liked_by_from(&user_id, resource_type, passed, limit);
             let page = page.await?;
-            Ok((page, store.liked_total(user_id, resource_type).await?))
+            Ok((page, store.liked_total(&user_id, resource_type).await?))
         });
         let (page, total) = read.await?;
         Ok((page.into_iter().map(listed).collect(), total))
@@ -152,14 +158,16 @@ impl Likes {
         after: Option<Liked>,
         limit: usize,
     ) -> Result<Page<Liked>, NotRead> {
-        let below = after.map_or((i64::MAX, i64::MAX), |after| {
-            (after.like_count, after.resource.id)
-        });
         let most = self
             .reader
-            .read(
-                move |store| async move { store.most_liked(resource_type, below, limit + 1).await },
-            )
+            .read(move |store| async move {
+                let (like_count, id) = after.map_or_else(
+                    || (i64::MAX, store.id_kinds().resources.after_all()),
+                    |after| (after.like_count, after.resource.id),
+                );
+                let below = (like_count, &id);
+                store.most_liked(resource_type, below, limit + 1).await
+            })
             .await?;
         let liked = most.into_iter().map(|(resource, count)| Liked {
             resource,
@@ -189,19 +197,22 @@ mod tests {
         let mut all = Vec::new();
         for resource_type in ResourceTypes::default().iter() {
             for (version, id) in [(5, 1), (5, 2), (4, 9), (6, 1), (4, i64::MAX)] {
-                let resource = Resource { resource_type, id };
+                let resource = Resource {
+                    resource_type,
+                    id: id.into(),
+                };
                 all.push((Version(version), resource));
             }
         }
-        all.sort_by_key(|place| std::cmp::Reverse(*place));
+        all.sort_by_key(|place| std::cmp::Reverse(place.clone()));
         for (index, (version, resource)) in all.iter().enumerate() {
             let place = Place {
                 version: *version,
-                resource: *resource,
+                resource: resource.clone(),
             };
             let is_after = |(version, resource): &&(Version, Resource)| {
-                let cursor = place.cursor(resource.resource_type);
-                (*version, resource.id) < (cursor.version, cursor.id)
+                let cursor = place.cursor(resource.resource_type, IdKind::Number);
+                (*version, &resource.id) < (cursor.version, &cursor.id)
             };
             let after: Vec<_> = all.iter().filter(is_after).collect();
             let expected: Vec<_> = all[index + 1..].iter().collect();

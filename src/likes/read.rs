@@ -1,24 +1,24 @@
 //! Reading likes: from the cache, and from the database what the cache cannot tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use actor_kit::{Actor as _, Refused};
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Likes;
 use crate::actors::CacheWriter;
 use crate::domain::{FailureKind, Pair, Reading, Resource, UserId};
-use crate::messages::{Known, Lookup};
+use crate::messages::Lookup;
 use crate::store::StoreError;
 use crate::telemetry::{Dependency, DependencyFailed};
 
 /// Whether a user likes a resource, and how many do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Like {
-    /// Whether the user likes it.
-    pub liked: bool,
+    /// Whether the user likes it; `None` without a user.
+    pub liked: Option<bool>,
     /// How many users like it; `None` if that cannot be told now.
     pub like_count: Option<i64>,
 }
@@ -93,75 +93,107 @@ impl Lookups {
 }
 
 impl Likes {
-    /// Reads a like.
+    /// Reads the like of a user and the like count of a resource, or without a user the count alone.
     ///
     /// # Errors
     /// If nothing that can be reached knows it: an answer is never a guess.
-    pub async fn read(&self, user_id: UserId, resource: Resource) -> Result<Like, NotRead> {
+    pub async fn read(
+        &self,
+        user_id: Option<&UserId>,
+        resource: Resource,
+    ) -> Result<Like, NotRead> {
         let likes = self.read_all(user_id, &[resource]).await?;
         likes.first().copied().ok_or(NotRead::Unknown)
     }
 
-    /// Reads a user's likes of several resources, in one round trip to the cache if that knows them all;
-    /// answers in the order of the resources, one of which may come more than once.
+    /// Reads the like count of a resource.
+    ///
+    /// # Errors
+    /// If nothing that can be reached knows it: an answer is never a guess.
+    pub async fn count(&self, resource: Resource) -> Result<i64, NotRead> {
+        let like = self.read(None, resource).await?;
+        like.like_count.ok_or(NotRead::Unknown)
+    }
+
+    /// Reads a user's likes and the like counts of several resources, in one round trip to the cache if that knows
+    /// them all. The answer is in the order of the resources, which may repeat.
     ///
     /// # Errors
     /// If nothing that can be reached knows one of them: an answer is never a guess.
     pub async fn read_all(
         &self,
-        user_id: UserId,
+        user_id: Option<&UserId>,
         resources: &[Resource],
     ) -> Result<Vec<Like>, NotRead> {
-        let pair = |resource: &Resource| Pair {
-            resource: *resource,
-            user_id,
-        };
-        let pairs: Vec<Pair> = resources.iter().map(pair).collect();
-        // A cache that cannot be read knows nothing; the cache writer reports it when it fails there.
-        let mut readings = self.cache.read(&pairs).await.unwrap_or_default();
-        readings.resize(pairs.len(), Reading::default());
-        if readings.iter().any(|reading| like(reading).is_none()) {
-            self.look_up(&pairs, &mut readings).await?;
+        let mut readings = self.read_cache(user_id, resources).await;
+        readings.resize(resources.len(), Reading::default());
+        let is_complete =
+            |reading: &Reading| is_known(user_id, reading) && reading.like_count.is_some();
+        if !readings.iter().all(is_complete) {
+            let missing = resources.iter().zip(&mut readings);
+            let missing = missing.filter(|(_, reading)| !is_complete(reading));
+            self.look_up(user_id, missing.collect()).await?;
         }
-        let likes: Option<Vec<Like>> = readings.iter().map(known).collect();
-        likes.ok_or(NotRead::Unknown)
+        if !readings.iter().all(|reading| is_known(user_id, reading)) {
+            return Err(NotRead::Unknown);
+        }
+        let like = |reading: &Reading| Like {
+            liked: reading.liked,
+            like_count: reading.like_count,
+        };
+        Ok(readings.iter().map(like).collect())
     }
 
-    /// Asks for what the cache does not know, each pair once.
-    async fn look_up(&self, pairs: &[Pair], readings: &mut [Reading]) -> Result<(), NotRead> {
-        let mut missing: BTreeMap<Pair, Option<Known>> = BTreeMap::new();
-        for (pair, reading) in pairs.iter().zip(readings.iter()) {
-            if like(reading).is_none() {
-                missing.insert(*pair, None);
-            }
+    /// Reads the cache. If that fails, it knows nothing, and the cache writer reports the failure that it meets.
+    async fn read_cache(&self, user_id: Option<&UserId>, resources: &[Resource]) -> Vec<Reading> {
+        let Some(user_id) = user_id else {
+            let counts = self.cache.counts(resources).await.unwrap_or_default();
+            let reading = |like_count| Reading {
+                liked: None,
+                like_count,
+            };
+            return counts.into_iter().map(reading).collect();
+        };
+        let pair = |resource: &Resource| Pair {
+            resource: resource.clone(),
+            user_id: user_id.clone(),
+        };
+        let pairs: Vec<Pair> = resources.iter().map(pair).collect();
+        self.cache.read(&pairs).await.unwrap_or_default()
+    }
+
+    /// Looks up what the cache does not know, each resource once.
+    async fn look_up(
+        &self,
+        user_id: Option<&UserId>,
+        missing: Vec<(&Resource, &mut Reading)>,
+    ) -> Result<(), NotRead> {
+        let resources: BTreeSet<Resource> =
+            missing.iter().map(|(resource, _)| (*resource).clone()).collect();
+        let _permits = self.lookups.reserve(resources.len()).await?;
+        let mut lookups = Vec::with_capacity(resources.len());
+        for resource in resources {
+            let found = self.cache_writer.ask(Lookup {
+                resource: resource.clone(),
+                user_id: user_id.cloned(),
+            });
+            let found = found.map_err(NotRead::Overloaded)?;
+            lookups.push(async move { (resource, found.await.unwrap_or_default()) });
         }
-        let _permits = self.lookups.reserve(missing.len()).await?;
-        let mut asked = Vec::with_capacity(missing.len());
-        for pair in missing.keys().copied() {
-            let known = self.cache_writer.ask(Lookup { pair });
-            let known = known.map_err(NotRead::Overloaded)?;
-            asked.push(async move { Ok::<_, NotRead>((pair, known.await.ok().flatten())) });
-        }
-        missing.extend(try_join_all(asked).await?);
-        for (pair, reading) in pairs.iter().zip(readings.iter_mut()) {
-            if let Some(Some(known)) = missing.get(pair) {
-                reading.liked = Some(known.liked);
-                reading.like_count = known.like_count;
+        let found: BTreeMap<Resource, Reading> = join_all(lookups).await.into_iter().collect();
+        for (resource, reading) in missing {
+            if let Some(found) = found.get(resource).filter(|found| is_known(user_id, found)) {
+                *reading = *found;
             }
         }
         Ok(())
     }
 }
 
-/// What a reading tells, if it tells all.
-fn like(reading: &Reading) -> Option<Like> {
-    reading.like_count.and(known(reading))
-}
-
-/// What a reading tells, perhaps without the count.
-fn known(reading: &Reading) -> Option<Like> {
-    reading.liked.map(|liked| Like {
-        liked,
-        like_count: reading.like_count,
-    })
+/// Whether a reading has what the answer needs: the like of a user, or the count without one.
+const fn is_known(user_id: Option<&UserId>, reading: &Reading) -> bool {
+    match user_id {
+        Some(_) => reading.liked.is_some(),
+        None => reading.like_count.is_some(),
+    }
 }

@@ -98,6 +98,9 @@ pub(super) trait Dialect: Send + Sync {
         "true"
     }
 
+    /// The names of all tables and views, as `id`.
+    fn tables(&self) -> &'static str;
+
     /// What keeps the database from merging a derived table into the query around it.
     fn fence(&self) -> &'static str;
 
@@ -199,6 +202,10 @@ impl Dialect for Sqlite {
             .to_owned()
     }
 
+    fn tables(&self) -> &'static str {
+        "SELECT name AS id FROM sqlite_schema"
+    }
+
     fn fence(&self) -> &'static str {
         " LIMIT -1"
     }
@@ -296,6 +303,11 @@ impl Dialect for Postgres {
             "(SELECT * FROM sync_events WHERE next_attempt_at IS NOT NULL{}) AS e",
             self.fence()
         )
+    }
+
+    fn tables(&self) -> &'static str {
+        "SELECT table_name::text AS id FROM information_schema.tables \
+         WHERE table_schema = current_schema()"
     }
 
     fn fence(&self) -> &'static str {
@@ -419,6 +431,10 @@ impl Dialect for Mysql {
 
     fn walk_of_completed(&self) -> &'static str {
         "e.failure_status IS NULL"
+    }
+
+    fn tables(&self) -> &'static str {
+        "SELECT table_name AS id FROM information_schema.tables WHERE table_schema = DATABASE()"
     }
 
     fn fence(&self) -> &'static str {

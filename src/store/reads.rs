@@ -29,7 +29,22 @@ impl Store {
     /// # Errors
     /// If the database cannot be read.
     pub async fn find(&self, pairs: &BTreeSet<Pair>) -> Result<Found, StoreError> {
-        read!(self, self.timeout, |session| find(session, pairs))
+        let resources = pairs.iter().map(|pair| pair.resource.clone()).collect();
+        self.find_with_counts(pairs, &resources).await
+    }
+
+    /// Reads the states of these pairs and the counts of these resources.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn find_with_counts(
+        &self,
+        pairs: &BTreeSet<Pair>,
+        resources: &BTreeSet<Resource>,
+    ) -> Result<Found, StoreError> {
+        read!(self, self.timeout, |session| find(
+            session, pairs, resources
+        ))
     }
 
     /// Returns the pairs of the like events that were recorded last, at most `limit` of them: a worker that died
@@ -66,11 +81,14 @@ impl Store {
     }
 }
 
-async fn find<S: Session>(session: &mut S, pairs: &BTreeSet<Pair>) -> Result<Found, StoreError> {
+async fn find<S: Session>(
+    session: &mut S,
+    pairs: &BTreeSet<Pair>,
+    resources: &BTreeSet<Resource>,
+) -> Result<Found, StoreError> {
     // The counts first: a commit in between then shows as a state newer than the
     // count, which its settlement puts right, and never as a count without a state.
-    let resources = pairs.iter().map(|pair| pair.resource.clone()).collect();
-    let counts = read_models::counts(session, &resources).await?;
+    let counts = read_models::counts(session, resources).await?;
     let states = read_models::states(session, pairs).await?;
     Ok(Found { states, counts })
 }

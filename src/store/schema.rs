@@ -77,6 +77,24 @@ impl Schema {
         &self.resource_types
     }
 
+    /// Renders a migration that is written for the default settings.
+    pub(super) fn migration(&self, sql: &str) -> String {
+        let mut sql = sql.to_owned();
+        let mut set = |column: &str, kind| {
+            let default = self.dialect.id_column(IdKind::Number);
+            sql = sql.replace(
+                &format!("{column} {default} "),
+                &format!("{column} {} ", self.dialect.id_column(kind)),
+            );
+        };
+        set("user_id", self.kinds.users);
+        set("resource_id", self.kinds.resources);
+        for resource_type in self.resource_types.iter() {
+            set(&likes_table(resource_type).1, self.kinds.resources);
+        }
+        self.named(&sql)
+    }
+
     /// Returns the kinds of ids.
     pub(super) const fn kinds(&self) -> IdKinds {
         self.kinds

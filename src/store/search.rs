@@ -141,7 +141,7 @@ fn paths(d: &Schema, filter: &LedgerFilter) -> Vec<Path> {
 
 impl Path {
     /// The table that the path reads.
-    fn from(&self, d: &Schema, filter: &LedgerFilter, conditions: &mut Conditions) -> String {
+    fn from(&self, d: &Schema, conditions: &mut Conditions) -> String {
         match &self.rows {
             Rows::Ledger(condition) => {
                 conditions.and(condition.clone());
@@ -171,7 +171,7 @@ fn window_end(
     let mut conditions = Conditions::default();
     conditions.times(d, filter);
     conditions.older_than(d, after);
-    let from = path.from(d, filter, &mut conditions);
+    let from = path.from(d, &mut conditions);
     let sql = format!(
         "SELECT e.created_at, e.id FROM {from} WHERE {} \
          ORDER BY e.created_at DESC, e.id DESC LIMIT 1 OFFSET {WINDOW}",
@@ -191,7 +191,7 @@ fn rows(
     let mut conditions = Conditions::of(d, filter);
     conditions.older_than(d, after);
     conditions.down_to(d, end);
-    let from = path.from(d, filter, &mut conditions);
+    let from = path.from(d, &mut conditions);
     let limit = conditions.param(Param::limit(limit));
     let sql = format!(
         "SELECT {ENTRY_COLUMNS} FROM {from} WHERE {} \

@@ -127,7 +127,9 @@ pub(super) struct Connected<H> {
 macro_rules! session {
     ($connection:ty, $begin:path) => {
         $crate::store::session::session!(
-            @impl deadpool::managed::Object<AsyncDieselConnectionManager<$connection>>, $begin
+            @impl deadpool::managed::Object<
+                diesel_async::pooled_connection::AsyncDieselConnectionManager<$connection>,
+            >, $begin
         );
         $crate::store::session::session!(@impl Box<$connection>, $begin);
     };

@@ -11,6 +11,7 @@ use super::auth::Auth;
 use super::bounds::RequestTimeout;
 use super::guard::Guard;
 use super::health::Health;
+use super::ids::Ids;
 use super::limits::Limits;
 use super::openapi::{self, About, Document};
 use crate::config::{Settings, WebOptions};
@@ -31,6 +32,7 @@ pub struct Context {
     request_timeout: Data<RequestTimeout>,
     fault_injection: Data<FaultInjection>,
     document: Data<Document>,
+    ids: Data<Ids>,
 }
 
 impl Context {
@@ -42,12 +44,20 @@ impl Context {
             cors_origins,
             limits,
             request_timeout,
+            ids_as_text: _,
+            ..
         } = &settings.web;
+        let ids = Ids {
+            kinds: settings.store.id_kinds,
+            as_text: settings.web.ids_as_text,
+        };
         let document = openapi::bytes(&About {
             role: settings.role,
             resource_types: settings.store.resource_types.clone(),
+            ids,
             sign_in: auth.is_required(),
             admin_is_open: auth.admin_is_open(),
+            public_reads: auth.public_reads(),
         });
         Self {
             registry: Data::new(registry),
@@ -58,6 +68,7 @@ impl Context {
             request_timeout: Data::new(RequestTimeout(*request_timeout)),
             fault_injection: Data::new(FaultInjection(settings.fault_injection)),
             document: Data::new(Document(document)),
+            ids: Data::new(ids),
         }
     }
 
@@ -71,6 +82,7 @@ impl Context {
             .app_data(self.limits.clone())
             .app_data(self.request_timeout.clone())
             .app_data(self.fault_injection.clone())
-            .app_data(self.document.clone());
+            .app_data(self.document.clone())
+            .app_data(self.ids.clone());
     }
 }

@@ -1,6 +1,7 @@
 //! Extractors of what a request is about: the resource in its path, its query, its body. Those of the caller
 //! and the user are in `auth/extract.rs`.
 
+use std::borrow::Cow;
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
@@ -11,8 +12,9 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::app_data::shared;
 use super::bounds::{BODY_LIMIT, BODY_TIMEOUT};
-use super::headers::positive;
+use super::ids::Ids;
 use super::problem::{Code, Problem};
 use crate::domain::{Resource, ResourceType};
 
@@ -37,19 +39,23 @@ impl FromRequest for ResourceInPath {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let text = request.match_info().query("id");
+        let text = decoded(request.match_info().query("id"));
         let resource_type = TypeInPath::from_request(request, payload).into_inner();
         ready(resource_type.and_then(|TypeInPath(resource_type)| {
-            let id = positive(text).ok_or_else(|| {
-                let most = i64::MAX;
-                let detail = format!(
-                    "the id in the path must be a number from 1 to {most}, got '{text:.40}'"
-                );
-                Problem::new(Code::InvalidResourceId, detail)
+            let id = shared::<Ids>(request)?.kinds.resources.parse(&text);
+            let id = id.map_err(|error| {
+                Problem::new(Code::InvalidResourceId, format!("the id in the path {error}"))
             })?;
             Ok(Self(Resource { resource_type, id }))
         }))
     }
+}
+
+/// Decodes a segment of the path. What is no percent-encoded UTF-8 is left as it is, and is no id.
+pub(super) fn decoded(segment: &str) -> Cow<'_, str> {
+    percent_encoding::percent_decode_str(segment)
+        .decode_utf8()
+        .unwrap_or(Cow::Borrowed(segment))
 }
 
 /// Reads the query string.

@@ -1,41 +1,41 @@
 //! What request headers and paths hold: a user's id, a positive number, printable text. Extractors, sign-in
 //! and rate limits read them here.
 
+use std::fmt::Display;
+
 use actix_web::http::header::HeaderMap;
 
 use super::problem::{Code, Problem};
-use crate::domain::UserId;
+use crate::domain::{IdKind, UserId};
 
 /// The header that names the user.
 pub(super) const USER: &str = "X-User-Id";
 
 /// The user in the header `X-User-Id`.
-pub(super) fn named_user(headers: &HeaderMap) -> Result<UserId, Problem> {
+pub(super) fn named_user(headers: &HeaderMap, kind: IdKind) -> Result<UserId, Problem> {
     let mut values = headers.get_all(USER);
-    let invalid = |found: &str| {
-        let most = i64::MAX;
-        let detail =
-            format!("the header {USER} must be one number from 1 to {most}, got '{found:.40}'");
-        Problem::new(Code::InvalidUserId, detail)
+    let invalid = |reason: &dyn Display| {
+        Problem::new(Code::InvalidUserId, format!("the header {USER} {reason}"))
     };
     match (values.next(), values.next()) {
         (None, _) => Err(Problem::new(
             Code::MissingUser,
             "the header X-User-Id must name the user",
         )),
-        (Some(value), None) => value
-            .to_str()
-            .ok()
-            .and_then(positive)
-            .ok_or_else(|| invalid(&String::from_utf8_lossy(value.as_bytes()))),
-        (Some(_), Some(_)) => Err(invalid("more than one")),
+        (Some(value), None) => kind
+            .parse(&String::from_utf8_lossy(value.as_bytes()))
+            .map_err(|error| invalid(&error)),
+        (Some(_), Some(_)) => Err(invalid(&"must be there once")),
     }
 }
 
 /// Whether the header `X-User-Id` is absent or names this user.
-pub(super) fn names_only(headers: &HeaderMap, user_id: UserId) -> bool {
+pub(super) fn names_only(headers: &HeaderMap, kind: IdKind, user_id: &UserId) -> bool {
     let mut values = headers.get_all(USER);
-    values.all(|value| value.to_str().ok().and_then(positive) == Some(user_id))
+    values.all(|value| {
+        let named = kind.parse(&String::from_utf8_lossy(value.as_bytes()));
+        named.is_ok_and(|named| named == *user_id)
+    })
 }
 
 /// The text of a header that is absent, or present once with 1 to `longest` printable ASCII characters; an

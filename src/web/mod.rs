@@ -18,6 +18,7 @@ pub mod guard;
 mod headers;
 mod health;
 mod idempotency;
+mod ids;
 mod legacy;
 mod likes;
 pub mod limits;

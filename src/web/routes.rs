@@ -46,6 +46,8 @@ mod tests {
     use actix_web::{App, HttpRequest};
 
     use super::*;
+    use crate::domain::IdKinds;
+    use crate::web::ids::Ids;
     use crate::web::openapi::{About, document};
 
     /// The paths of the routes, read from the debug output of actix-web's resource map.
@@ -93,8 +95,13 @@ mod tests {
             let document = document(&About {
                 role,
                 resource_types: ResourceTypes::default(),
+                ids: Ids {
+                    kinds: IdKinds::default(),
+                    as_text: false,
+                },
                 sign_in: false,
                 admin_is_open: true,
+                public_reads: false,
             });
             let json = serde_json::to_string(&document).expect("JSON");
             assert!(!json.contains("{resource_type}"), "{json}");

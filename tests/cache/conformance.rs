@@ -38,6 +38,7 @@ on_both! {
     batches_answer_in_order
     empty_batch_has_empty_answer
     dropped_entry_is_unknown
+    count_is_read_and_filled_without_a_user
     current_versions_are_stored_exactly
 }
 
@@ -100,6 +101,35 @@ async fn newest_event_wins(cache: &dyn Cache) {
         assert_eq!(one.apply(VIDEO, 1, event).await, wanted, "{event:?}");
     }
     assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
+}
+
+async fn count_is_read_and_filled_without_a_user(cache: &dyn Cache) {
+    let one = One(cache);
+    assert_eq!(one.count(VIDEO).await, None);
+    assert_eq!(one.count(COMMENT).await, None);
+    let life = one.open(VIDEO).await;
+    let alone = |like_count| Reading {
+        liked: None,
+        like_count: Some(like_count),
+    };
+    let filled = one.fill_count(life, VIDEO, count(3, 9)).await;
+    assert_eq!(filled, Some(alone(3)));
+    assert_eq!(one.read(VIDEO, 1).await, alone(3));
+    // A pair without a settled state makes the count uncertain.
+    one.apply(VIDEO, 1, mark(10, true)).await;
+    assert_eq!(one.count(VIDEO).await, None);
+    one.learn(VIDEO, 1, mark(5, false), count(3, 9)).await;
+    assert_eq!(one.count(VIDEO).await, Some(4));
+    let stale = one.fill_count(u64::MAX, VIDEO, count(7, 10)).await;
+    assert_eq!(stale, None);
+    let life = one.open(COMMENT).await;
+    let filled = one.fill_count(life, COMMENT, LikeCount::NEVER).await;
+    assert_eq!(filled, Some(alone(0)));
+    assert_eq!(one.read(COMMENT, 9).await, known(false, 0));
+    let counts = cache.counts(&[COMMENT, VIDEO, Resource::video(8)]).await;
+    assert_eq!(counts.expect("an answer"), [Some(0), Some(4), None]);
+    let none = cache.counts(&[]).await;
+    assert_eq!(none.expect("an answer"), []);
 }
 
 async fn unlike_wins_a_tie(cache: &dyn Cache) {

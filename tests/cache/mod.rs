@@ -147,12 +147,33 @@ impl One<'_> {
         count: LikeCount,
     ) -> Option<Reading> {
         let filling = Filling {
-            pair: Pair { resource, user_id },
+            resource,
             incarnation,
-            mark,
+            state: Some((user_id, mark)),
             count,
         };
         self.0.fill(&[filling]).await.expect("an answer")[0]
+    }
+
+    /// Fills the count alone.
+    async fn fill_count(
+        &self,
+        incarnation: Incarnation,
+        resource: Resource,
+        count: LikeCount,
+    ) -> Option<Reading> {
+        let filling = Filling {
+            resource,
+            incarnation,
+            state: None,
+            count,
+        };
+        self.0.fill(&[filling]).await.expect("an answer")[0]
+    }
+
+    async fn count(&self, resource: Resource) -> Option<i64> {
+        let counts = self.0.counts(&[resource]).await;
+        counts.expect("an answer")[0]
     }
 
     /// Opens and fills, as a reader does whom nobody disturbs.

@@ -163,23 +163,15 @@ impl Twins<'_> {
                     pair.resource
                 };
                 let (_, ours, theirs) = chosen.unwrap_or((resource, u64::MAX, u64::MAX));
-                let filling = |incarnation| Filling {
-                    pair: Pair { resource, ..pair },
-                    incarnation,
-                    mark: VersionedState::NEVER,
-                    count: LikeCount::NEVER,
-                };
                 let (mark, count) = (draw_mark(rng), draw_count(rng));
-                let ours = Filling {
-                    mark,
+                let state = rng.random_bool(0.8).then_some((pair.user_id, mark));
+                let filling = |incarnation| Filling {
+                    resource,
+                    incarnation,
+                    state,
                     count,
-                    ..filling(ours)
                 };
-                let theirs = Filling {
-                    mark,
-                    count,
-                    ..filling(theirs)
-                };
+                let (ours, theirs) = (filling(ours), filling(theirs));
                 let step = format!("fill {ours:?} {theirs:?}");
                 let ours = self.memory.fill(&[ours]).await.expect("an answer");
                 let theirs = self.redis.fill(&[theirs]).await.expect("an answer");

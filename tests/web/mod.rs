@@ -14,3 +14,4 @@ mod openapi;
 mod openapi_fuzz;
 mod reads;
 mod tour;
+mod visitors;

@@ -83,8 +83,6 @@ fn invalid_status_requests_are_rejected() {
     let most = post(&client, &videos(500));
     assert_eq!(most.status, 200, "{most:?}");
     assert_eq!(most.json()["items"].as_array().map(Vec::len), Some(500));
-    let nobody = client.try_send("POST", STATUS, &[], videos(1).as_bytes());
-    assert_eq!(nobody.expect("an answer").problem(), "missing_user");
     for (table, rows) in service.database().sizes() {
         assert_eq!(rows, 0, "{table}");
     }

@@ -7,8 +7,8 @@ use actor_kit::{Envelope, Weigh};
 use super::CacheWriter;
 use crate::actors::failures::{database_failed, database_worked};
 use crate::cache::{Filling, Incarnation};
-use crate::domain::{Applied, LikeCount, Pair, Reading, Resource, VersionedState};
-use crate::messages::{Apply, ApplyOutcome, Known, Lookup};
+use crate::domain::{Applied, LikeCount, Pair, Reading, Resource, UserId, VersionedState};
+use crate::messages::{Apply, ApplyOutcome, Lookup};
 use crate::store::Found;
 
 /// The action's name in logs.
@@ -26,11 +26,24 @@ pub enum Missing {
 }
 
 impl Missing {
-    const fn pair(&self) -> Pair {
+    fn resource(&self) -> Resource {
         match self {
-            Self::Applied(envelope, _) => envelope.body.pair,
-            Self::Lookup(envelope) => envelope.body.pair,
+            Self::Applied(envelope, _) => envelope.body.pair.resource.clone(),
+            Self::Lookup(envelope) => envelope.body.resource.clone(),
         }
+    }
+
+    fn user_id(&self) -> Option<UserId> {
+        match self {
+            Self::Applied(envelope, _) => Some(envelope.body.pair.user_id.clone()),
+            Self::Lookup(envelope) => envelope.body.user_id.clone(),
+        }
+    }
+
+    /// The pair; `None` if only the count is read.
+    fn pair(&self) -> Option<Pair> {
+        let resource = self.resource();
+        self.user_id().map(|user_id| Pair { resource, user_id })
     }
 
     /// Answers with the state in the database, and the reading of the cache after it was filled in.
@@ -38,22 +51,26 @@ impl Missing {
         match self {
             Self::Applied(envelope, applied) => {
                 let mark = envelope.body.mark;
+                let stored = found.state.as_ref();
+                let stored = stored.map_or(VersionedState::NEVER, |(_, stored)| *stored);
                 // The state before the event decides whether the event changes anything.
-                let changed = (mark != found.mark)
-                    .then_some(mark > found.mark && mark.liked != found.mark.liked);
+                let changed =
+                    (mark != stored).then_some(mark > stored && mark.liked != stored.liked);
                 envelope.reply.send(ApplyOutcome {
                     applied: applied.map(|applied| Applied {
                         changed: applied.changed.or(changed),
                         like_count: reading.like_count.or(applied.like_count),
                         ..applied
                     }),
-                    stored: (found.mark > mark).then_some(found.mark.version),
+                    stored: (stored > mark).then_some(stored.version),
                 });
             }
-            Self::Lookup(envelope) => envelope.reply.send(Some(Known {
-                liked: reading.liked.unwrap_or(found.mark.liked),
+            Self::Lookup(envelope) => envelope.reply.send(Reading {
+                liked: reading
+                    .liked
+                    .or(found.state.as_ref().map(|(_, stored)| stored.liked)),
                 like_count: reading.like_count.or(Some(found.count.like_count)),
-            })),
+            }),
         }
     }
 }
@@ -84,8 +101,9 @@ impl CacheWriter {
     /// answers that too, without filling it in.
     async fn load_once(&self, batch: Vec<Missing>, last: bool) -> Vec<Missing> {
         let incarnations = self.open(&batch).await;
-        let pairs: BTreeSet<Pair> = batch.iter().map(Missing::pair).collect();
-        let Some(found) = self.find(pairs).await else {
+        let pairs: BTreeSet<Pair> = batch.iter().filter_map(Missing::pair).collect();
+        let resources: BTreeSet<Resource> = batch.iter().map(Missing::resource).collect();
+        let Some(found) = self.find(pairs, resources).await else {
             self.answer_unfound(batch).await;
             return Vec::new();
         };
@@ -93,16 +111,15 @@ impl CacheWriter {
             .iter()
             .zip(incarnations)
             .map(|(item, incarnation)| {
-                let pair = item.pair();
+                let state = item.pair().map(|pair| {
+                    let stored = found.states.get(&pair).copied();
+                    (pair.user_id, stored.unwrap_or(VersionedState::NEVER))
+                });
                 Filling {
-                    pair,
+                    resource: item.resource(),
                     incarnation,
-                    mark: found
-                        .states
-                        .get(&pair)
-                        .copied()
-                        .unwrap_or(VersionedState::NEVER),
-                    count: count_in(&found, pair.resource),
+                    state,
+                    count: count_in(&found, item.resource()),
                 }
             })
             .collect();
@@ -124,11 +141,11 @@ impl CacheWriter {
         again
     }
 
-    /// Reads the states and counts of these pairs; `None` if the database does not answer.
-    async fn find(&self, pairs: BTreeSet<Pair>) -> Option<Found> {
+    /// Reads the states of these pairs and the counts of these resources; `None` if the database does not answer.
+    async fn find(&self, pairs: BTreeSet<Pair>, resources: BTreeSet<Resource>) -> Option<Found> {
         let find = self
             .reader
-            .read(|store| async move { store.find(&pairs).await });
+            .read(|store| async move { store.find_with_counts(&pairs, &resources).await });
         match find.await {
             Ok(found) => {
                 database_worked(LOADING);
@@ -144,7 +161,7 @@ impl CacheWriter {
     /// Opens the entries to fill and returns their incarnations, which must be read before the database. A cache
     /// that cannot be reached has none, and the fill that follows changes nothing.
     async fn open(&self, batch: &[Missing]) -> Vec<Incarnation> {
-        let resources: Vec<Resource> = batch.iter().map(|item| item.pair().resource).collect();
+        let resources: Vec<Resource> = batch.iter().map(Missing::resource).collect();
         self.cache.open(&resources).await.unwrap_or_else(|error| {
             self.cache_failed("opening entries in the cache", &error);
             vec![Incarnation::default(); resources.len()]
@@ -153,22 +170,21 @@ impl CacheWriter {
 
     /// Answers with what the cache knows, because the database does not answer.
     async fn answer_unfound(&self, batch: Vec<Missing>) {
-        let pairs: Vec<_> = batch.iter().map(Missing::pair).collect();
+        let pairs: Vec<_> = batch.iter().filter_map(Missing::pair).collect();
         let readings = self.cache.read(&pairs).await.unwrap_or_default();
         let mut readings = readings.into_iter();
         for item in batch {
-            let reading = readings.next().unwrap_or_default();
+            // A reader of the count alone has asked the cache just before.
+            let reading = item
+                .pair()
+                .and_then(|_| readings.next())
+                .unwrap_or_default();
             match item {
                 Missing::Applied(envelope, applied) => envelope.reply.send(ApplyOutcome {
                     applied,
                     stored: None,
                 }),
-                Missing::Lookup(envelope) => {
-                    envelope.reply.send(reading.liked.map(|liked| Known {
-                        liked,
-                        like_count: reading.like_count,
-                    }));
-                }
+                Missing::Lookup(envelope) => envelope.reply.send(reading),
             }
         }
     }

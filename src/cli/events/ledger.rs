@@ -26,15 +26,15 @@ pub(super) struct FilterArgs {
     /// pending, processing, completed, failed or dead
     #[arg(long)]
     status: Option<Status>,
-    /// video or comment
+    /// A resource type, such as video
     #[arg(long, value_name = "TYPE")]
     resource_type: Option<ResourceType>,
-    /// The id of the video or comment
+    /// The resource's id
     #[arg(long, value_name = "ID")]
-    resource: Option<i64>,
+    resource: Option<String>,
     /// The user's id
     #[arg(long, value_name = "ID")]
-    user: Option<i64>,
+    user: Option<String>,
     /// Recorded at this moment or later (2026-11-24T08:00:00Z)
     #[arg(long, value_name = "TIME")]
     since: Option<DateTime<Utc>>,

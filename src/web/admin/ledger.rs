@@ -36,9 +36,11 @@ pub(super) struct Search {
     /// Only rows about this kind of resource.
     resource_type: Option<ResourceType>,
     /// Only rows about a resource of this id.
-    resource_id: Option<i64>,
+    #[param(value_type = Option<i64>)]
+    resource_id: Option<Id>,
     /// Only likes of this user.
-    user_id: Option<i64>,
+    #[param(value_type = Option<i64>)]
+    user_id: Option<Id>,
     /// Recorded at this moment or later.
     since: Option<DateTime<Utc>>,
     /// Recorded before this moment.
@@ -74,16 +76,26 @@ pub(super) struct Found {
 )]
 pub(super) async fn search(
     admin: Data<AdminService>,
+    ids: Data<Ids>,
     request: HttpRequest,
 ) -> Result<Json<Found>, Problem> {
     let search: Search = query(&request)?;
     let limit = cursor::limit(search.limit, 50, 500)?;
     let after: Option<After> = cursor::read(search.cursor.as_deref())?;
+    let invalid = |name: &str, error: InvalidId| {
+        Problem::new(Code::InvalidParameter, format!("{name} {error}"))
+    };
+    let resource_id = search.resource_id.map(|id| ids.resource(id));
+    let user_id = search.user_id.map(|id| ids.user(id));
     let filter = LedgerFilter {
         status: search.status,
         resource_type: search.resource_type,
-        resource_id: search.resource_id,
-        user_id: search.user_id,
+        resource_id: resource_id
+            .transpose()
+            .map_err(|error| invalid("resource_id", error))?,
+        user_id: user_id
+            .transpose()
+            .map_err(|error| invalid("user_id", error))?,
         since: search.since,
         until: search.until,
         error: search.error,

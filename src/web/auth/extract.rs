@@ -49,14 +49,23 @@ extractor! {
 }
 
 extractor! {
-    /// As [`User`], for requests that read with any method.
-    Reader(pub(in crate::web) UserId): |request| {
-        user(request, Right::Read).map(Self)
+    /// The user for whom the caller reads likes; `None` for a visitor, who reads like counts only.
+    Visitor(pub(in crate::web) Option<UserId>): |request| {
+        let auth = shared::<Auth>(request)?;
+        auth.visitor(&caller(request)?, request.headers()).map(Self)
     }
 }
 
 extractor! {
-    /// A caller allowed to read public data.
+    /// A caller allowed to read like counts.
+    CountReader(()): |request| {
+        shared::<Auth>(request)?.authorize_count_read(&caller(request)?)?;
+        Ok(Self(()))
+    }
+}
+
+extractor! {
+    /// A caller allowed to read who likes a resource.
     PublicReader(()): |request| {
         shared::<Auth>(request)?.authorize_public_read(&caller(request)?)?;
         Ok(Self(()))
@@ -79,15 +88,12 @@ extractor! {
         if text == "me" {
             return user(request, Right::Read).map(Self);
         }
-        let user_id = positive(text).ok_or_else(|| {
-            let most = i64::MAX;
-            let detail = format!(
-                "the user in the path must be 'me' or a number from 1 to {most}, got '{text:.40}'"
-            );
+        let auth = shared::<Auth>(request)?;
+        let user_id = auth.user_ids().parse(&decoded(text)).map_err(|error| {
+            let detail = format!("the user in the path, unless it is 'me', {error}");
             Problem::new(Code::InvalidUserId, detail)
         })?;
-        let auth = shared::<Auth>(request)?;
-        auth.authorize_owner(&caller(request)?, request.headers(), user_id)?;
+        auth.authorize_owner(&caller(request)?, request.headers(), &user_id)?;
         Ok(Self(user_id))
     }
 }

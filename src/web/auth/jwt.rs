@@ -12,7 +12,6 @@ use super::service_tokens::Hash;
 use super::verified::{Verified, VerifiedTokens};
 use crate::config::{AuthOptions, Secret};
 use crate::domain::UserId;
-use crate::web::headers::positive;
 
 /// How far the clocks of this service and the identity provider may be apart, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
@@ -111,7 +110,8 @@ impl JwtVerifier {
             .map_err(|error| reason(error.kind()))?
             .claims;
         let subject = claims.sub.as_ref().and_then(Value::as_str);
-        let user_id = subject.and_then(positive).ok_or(BadToken::Subject)?;
+        let user_id = subject.and_then(|subject| self.user_ids.parse(subject).ok());
+        let user_id = user_id.ok_or(BadToken::Subject)?;
         // Required above, as a number. One that is too large for any clock never expires.
         let expires = claims.exp.as_ref().and_then(Value::as_f64);
         let expires = expires.ok_or(BadToken::Claim)? as u64;

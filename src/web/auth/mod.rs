@@ -17,6 +17,6 @@ mod verified;
 pub use caller::Caller;
 pub(super) use caller::Right;
 pub use error::AuthError;
-pub(super) use extract::{AnyUser, Owner, PublicReader, Reader, User, caller};
+pub(super) use extract::{AnyUser, CountReader, Owner, PublicReader, User, Visitor, caller};
 pub use policy::Auth;
 pub use scope::{Scope, UnknownScope};

@@ -13,9 +13,9 @@ use super::jwt::JwtVerifier;
 use super::scope::Scope;
 use super::service_tokens::{PREFIX, Service, ServiceTokens, hash};
 use crate::config::{AuthMode, AuthOptions};
-use crate::domain::UserId;
+use crate::domain::{IdKind, UserId};
 use crate::web::guard::proxy;
-use crate::web::headers::{named_user, names_only};
+use crate::web::headers::{USER, named_user, names_only};
 use crate::web::problem::Problem;
 
 /// The keys and tokens of this process, and the rules of who may do what.
@@ -25,6 +25,10 @@ pub struct Auth {
     jwt: Option<JwtVerifier>,
     /// Whether `/admin` is unauthenticated.
     admin_is_open: bool,
+    /// Whether callers without a token may read like counts in mode `jwt`.
+    public_reads: bool,
+    /// The kind of users' ids.
+    user_ids: IdKind,
 }
 
 impl fmt::Debug for Auth {
@@ -38,18 +42,25 @@ impl Auth {
     ///
     /// # Errors
     /// If a file is unusable, or a setting that mode `jwt` needs is missing.
-    pub fn load(options: &AuthOptions) -> Result<Self, AuthError> {
+    pub fn load(options: &AuthOptions, user_ids: IdKind) -> Result<Self, AuthError> {
         let tokens =
             ServiceTokens::load(options.tokens_file.as_deref(), options.admin_token.as_ref())?;
         let jwt = match options.mode {
             AuthMode::None => None,
-            AuthMode::Jwt => Some(JwtVerifier::load(options)?),
+            AuthMode::Jwt => Some(JwtVerifier::load(options, user_ids)?),
         };
         Ok(Self {
             admin_is_open: jwt.is_none() && !tokens.any_admin(),
             tokens,
             jwt,
+            public_reads: options.public_reads,
+            user_ids,
         })
+    }
+
+    /// The kind of users' ids.
+    pub(in crate::web) const fn user_ids(&self) -> IdKind {
+        self.user_ids
     }
 
     /// Whether users must sign in.
@@ -60,6 +71,11 @@ impl Auth {
     /// Whether `/admin` is unauthenticated.
     pub(in crate::web) const fn admin_is_open(&self) -> bool {
         self.admin_is_open
+    }
+
+    /// Whether callers without a token may read like counts in mode `jwt`.
+    pub(in crate::web) const fn public_reads(&self) -> bool {
+        self.public_reads
     }
 
     /// Identifies the caller. An invalid token is refused even where none is required.
@@ -115,7 +131,15 @@ impl Auth {
         }
     }
 
-    /// Allows callers to read public data.
+    /// Allows callers to read like counts. With public reads, no caller needs a token.
+    pub(super) fn authorize_count_read(&self, caller: &Caller) -> Result<(), Problem> {
+        match caller {
+            Caller::Anonymous if self.public_reads => Ok(()),
+            caller => self.authorize_public_read(caller),
+        }
+    }
+
+    /// Allows callers to read who likes a resource.
     pub(super) fn authorize_public_read(&self, caller: &Caller) -> Result<(), Problem> {
         self.require_sign_in(caller)?;
         match caller {
@@ -143,11 +167,11 @@ impl Auth {
         &self,
         caller: &Caller,
         headers: &HeaderMap,
-        owner: UserId,
+        owner: &UserId,
     ) -> Result<(), Problem> {
         self.authorize_public_read(caller)?;
-        let is_another = matches!(caller, Caller::User(user_id) if *user_id != owner);
-        if is_another || !names_only(headers, owner) {
+        let is_another = matches!(caller, Caller::User(user_id) if user_id != owner);
+        if is_another || !names_only(headers, self.user_ids(), owner) {
             return Err(Problem::not_the_owner());
         }
         Ok(())
@@ -162,13 +186,30 @@ impl Auth {
     ) -> Result<UserId, Problem> {
         self.require_sign_in(caller)?;
         match caller {
-            Caller::User(user_id) if names_only(headers, *user_id) => Ok(*user_id),
+            Caller::User(user_id) if names_only(headers, self.user_ids(), user_id) => {
+                Ok(user_id.clone())
+            }
             Caller::User(_) => Err(Problem::another_user()),
             Caller::Service(service) if !right.is_held_by(service) => {
                 Err(Problem::forbidden_scope(right.scopes()))
             }
-            Caller::Service(_) | Caller::Anonymous | Caller::Proxied(_) => named_user(headers),
+            Caller::Service(_) | Caller::Anonymous | Caller::Proxied(_) => {
+                named_user(headers, self.user_ids())
+            }
         }
+    }
+
+    /// The user for whom a caller reads; `None` for a visitor, who names no user.
+    pub(super) fn visitor(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+    ) -> Result<Option<UserId>, Problem> {
+        if matches!(caller, Caller::User(_)) || headers.contains_key(USER) {
+            return self.user(caller, headers, Right::Read).map(Some);
+        }
+        self.authorize_count_read(caller)?;
+        Ok(None)
     }
 
     /// Refuses proxies without a token, and in mode `jwt` every caller without one.

@@ -15,7 +15,7 @@ const TOKENS: NonZeroUsize = match NonZeroUsize::new(32_768) {
 };
 
 /// A verified token.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Verified {
     /// The user.
     pub(super) user_id: UserId,
@@ -33,7 +33,7 @@ impl VerifiedTokens {
 
     /// The token with this hash, whether or not it has expired since.
     pub(super) fn get(&self, hash: &Hash) -> Option<Verified> {
-        self.lock().get(hash).copied()
+        self.lock().get(hash).cloned()
     }
 
     pub(super) fn put(&self, hash: Hash, verified: Verified) {

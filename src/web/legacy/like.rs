@@ -13,6 +13,7 @@ use crate::likes::{LikeRequest, Likes};
 use crate::web::auth::{Caller, User};
 use crate::web::extract::{Bytes, invalid_body, json as read};
 use crate::web::headers::positive;
+use crate::web::ids::Ids;
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::likes::AcceptedBody;
 use crate::web::problem::Problem;
@@ -36,7 +37,10 @@ impl LikeAction {
     fn resource(&self) -> Result<Resource, Problem> {
         let video = id("video_id", &self.video_id)?;
         let comment = id("comment_id", &self.comment_id)?;
-        let resource = |resource_type, id| Resource { resource_type, id };
+        let resource = |resource_type, id: i64| Resource {
+            resource_type,
+            id: id.into(),
+        };
         match (video, comment) {
             (Some(id), None) => Ok(resource(ResourceType::VIDEO, id)),
             (None, Some(id)) => Ok(resource(ResourceType::COMMENT, id)),
@@ -115,6 +119,7 @@ fn text(value: &Value) -> String {
 )]
 pub(in crate::web) async fn like(
     likes: Data<Likes>,
+    ids: Data<Ids>,
     User(user_id): User,
     key: IdempotencyKey,
     Bytes(bytes): Bytes,
@@ -123,17 +128,19 @@ pub(in crate::web) async fn like(
     let resource = action.resource()?;
     let served = likes.resource_types().served(resource.resource_type);
     served.map_err(|error| invalid_body(&error.to_string()))?;
+    let id = ids.resource(resource.id.clone());
+    id.map_err(|error| invalid_body(&format!("the id {error}; use /v1/{{type}}s/{{id}}/like")))?;
     let request = LikeRequest {
         user_id,
         resource,
         behavior: action.behavior()?,
     };
-    let caller = Caller::User(user_id).name().into_owned();
-    let pipeline = Data::clone(&likes);
+    let caller = Caller::User(request.user_id.clone()).name().into_owned();
+    let (pipeline, ids) = (Data::clone(&likes), Data::clone(&ids));
     key.answer(&likes, (caller, &bytes), 1, move |identity| async move {
-        let accepted = pipeline.accept(request, identity).await?;
+        let accepted = pipeline.accept(request.clone(), identity).await?;
         Ok(KeyedResponse {
-            body: Envelope::of(AcceptedBody::of(request, accepted)),
+            body: Envelope::of(AcceptedBody::of(&request, accepted, &ids)),
             is_final: true,
         })
     })

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::envelope::Envelope;
 use crate::domain::ResourceType;
 use crate::likes::Likes;
-use crate::web::auth::Reader;
+use crate::web::auth::User;
 use crate::web::extract::query;
 use crate::web::moment::micros;
 use crate::web::problem::{Code, Problem};
@@ -64,7 +64,7 @@ pub(in crate::web) struct ActionItem {
 )]
 pub(in crate::web) async fn list(
     likes: Data<Likes>,
-    Reader(user_id): Reader,
+    User(user_id): User,
     request: HttpRequest,
 ) -> Result<Json<Envelope<ActionList>>, Problem> {
     let page: PageNumber = query(&request)?;
@@ -88,9 +88,11 @@ pub(in crate::web) async fn list(
     let (liked, total) = likes
         .liked_page(user_id, ResourceType::VIDEO, skipped, page_size)
         .await?;
-    let items = liked.iter().map(|like| ActionItem {
-        video_id: like.resource.id,
-        liked_at: like.version.moment(),
+    let items = liked.iter().filter_map(|like| {
+        Some(ActionItem {
+            video_id: like.resource.id.number()?,
+            liked_at: like.version.moment(),
+        })
     });
     Ok(Json(Envelope::of(ActionList {
         items: items.collect(),

@@ -7,10 +7,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{BehaviorType, Durability, Resource, ResourceType, UserId};
+use crate::domain::{BehaviorType, Durability, Resource, ResourceId, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes, NotAccepted};
 use crate::web::auth::{AnyUser, Caller};
 use crate::web::extract::{Bytes, json};
+use crate::web::ids::Ids;
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::problem::{Code, Problem, ProblemBody};
 
@@ -35,8 +36,8 @@ pub(in crate::web) struct BehaviorItem {
     #[schema(value_type = i64, minimum = 1)]
     user_id: UserId,
     resource_type: ResourceType,
-    #[schema(minimum = 1)]
-    resource_id: i64,
+    #[schema(value_type = i64, minimum = 1)]
+    resource_id: ResourceId,
     behavior: BehaviorType,
 }
 
@@ -76,7 +77,8 @@ pub(in crate::web) struct AcceptedItem {
     #[schema(value_type = i64)]
     user_id: UserId,
     resource_type: ResourceType,
-    resource_id: i64,
+    #[schema(value_type = i64)]
+    resource_id: ResourceId,
     behavior: BehaviorType,
     /// Whether it changed the user's like; null if that is unknown, or the behavior concerns no like.
     #[schema(required = true)]
@@ -103,6 +105,7 @@ pub(in crate::web) struct AcceptedItem {
 )]
 pub(in crate::web) async fn batch(
     likes: Data<Likes>,
+    ids: Data<Ids>,
     AnyUser(caller): AnyUser,
     key: IdempotencyKey,
     Bytes(bytes): Bytes,
@@ -116,38 +119,35 @@ pub(in crate::web) async fn batch(
     let requests: Vec<_> = batch
         .behaviors
         .into_iter()
-        .map(|item| like_request(item, &likes))
+        .map(|item| like_request(item, &likes, &ids))
         .collect();
-    let pipeline = Data::clone(&likes);
+    let (pipeline, ids) = (Data::clone(&likes), Data::clone(&ids));
     let caller = Caller::name(&caller).into_owned();
     key.answer(
         &likes,
         (caller, &bytes),
         count,
         move |identity| async move {
-            let valid = requests.iter().filter_map(|one| one.as_ref().ok().copied());
+            let valid = requests.iter().filter_map(|one| one.as_ref().ok().cloned());
             let accepted = pipeline.accept_all(valid.collect(), identity).await;
-            answer(requests, accepted)
+            answer(requests, accepted, &ids)
         },
     )
     .await
 }
 
-fn like_request(item: Value, likes: &Likes) -> Result<LikeRequest, Problem> {
+fn like_request(item: Value, likes: &Likes, ids: &Ids) -> Result<LikeRequest, Problem> {
     let invalid = |reason: String| Problem::new(Code::InvalidBehavior, reason);
     let item: BehaviorItem =
         serde_json::from_value(item).map_err(|error| invalid(error.to_string()))?;
-    for (name, id) in [("user_id", item.user_id), ("resource_id", item.resource_id)] {
-        if id <= 0 {
-            return Err(invalid(format!("{name} must be 1 or more, got {id}")));
-        }
-    }
     let resource_type = likes.resource_types().served(item.resource_type);
+    let user_id = ids.user(item.user_id);
+    let id = ids.resource(item.resource_id);
     Ok(LikeRequest {
-        user_id: item.user_id,
+        user_id: user_id.map_err(|error| invalid(format!("user_id {error}")))?,
         resource: Resource {
             resource_type: resource_type.map_err(|error| invalid(error.to_string()))?,
-            id: item.resource_id,
+            id: id.map_err(|error| invalid(format!("resource_id {error}")))?,
         },
         behavior: item.behavior,
     })
@@ -158,6 +158,7 @@ fn like_request(item: Value, likes: &Likes) -> Result<LikeRequest, Problem> {
 fn answer(
     requests: Vec<Result<LikeRequest, Problem>>,
     accepted: Vec<Result<Accepted, NotAccepted>>,
+    ids: &Ids,
 ) -> Result<KeyedResponse<BatchBody>, Problem> {
     let mut outcomes = accepted.into_iter();
     let mut results = Vec::with_capacity(requests.len());
@@ -172,7 +173,7 @@ fn answer(
         results.push(match outcome {
             Ok((request, accepted)) => {
                 count += 1;
-                ResultBody::Accepted(accepted_item(request, accepted))
+                ResultBody::Accepted(accepted_item(&request, accepted, ids))
             }
             Err(problem) => {
                 let refused = ResultBody::Refused {
@@ -200,13 +201,13 @@ fn answer(
     }
 }
 
-fn accepted_item(request: LikeRequest, accepted: Accepted) -> AcceptedItem {
+fn accepted_item(request: &LikeRequest, accepted: Accepted, ids: &Ids) -> AcceptedItem {
     AcceptedItem {
         status: 200,
         event_id: accepted.event_id,
-        user_id: request.user_id,
+        user_id: ids.shown(&request.user_id),
         resource_type: request.resource.resource_type,
-        resource_id: request.resource.id,
+        resource_id: ids.shown(&request.resource.id),
         behavior: request.behavior,
         changed: accepted.changed,
         like_count: accepted.like_count,

@@ -6,11 +6,12 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::domain::{Resource, ResourceType, UserId, Version};
+use crate::domain::{Resource, ResourceId, ResourceType, UserId, Version};
 use crate::likes::{Likes, Listed, Place};
 use crate::web::auth::Owner;
 use crate::web::cursor::{self, LIMIT, MOST};
 use crate::web::extract::query;
+use crate::web::ids::Ids;
 use crate::web::moment::micros;
 use crate::web::problem::{Code, Problem};
 
@@ -34,7 +35,7 @@ pub(in crate::web) struct LikedQuery {
 struct AfterLike {
     version: i64,
     resource_type: ResourceType,
-    resource_id: i64,
+    resource_id: ResourceId,
 }
 
 impl From<&Listed> for AfterLike {
@@ -42,20 +43,20 @@ impl From<&Listed> for AfterLike {
         Self {
             version: like.version.0,
             resource_type: like.resource.resource_type,
-            resource_id: like.resource.id,
+            resource_id: like.resource.id.clone(),
         }
     }
 }
 
-impl From<AfterLike> for Place {
-    fn from(after: AfterLike) -> Self {
-        Self {
-            version: Version(after.version),
+impl AfterLike {
+    fn place(self, ids: &Ids) -> Result<Place, Problem> {
+        Ok(Place {
+            version: Version(self.version),
             resource: Resource {
-                resource_type: after.resource_type,
-                id: after.resource_id,
+                resource_type: self.resource_type,
+                id: ids.resource_in_cursor(self.resource_id)?,
             },
-        }
+        })
     }
 }
 
@@ -76,7 +77,8 @@ pub(in crate::web) struct LikedBody {
 #[schema(as = LikedResource)]
 pub(in crate::web) struct LikedItemBody {
     resource_type: ResourceType,
-    resource_id: i64,
+    #[schema(value_type = i64)]
+    resource_id: ResourceId,
     #[serde(serialize_with = "micros")]
     liked_at: DateTime<Utc>,
 }
@@ -97,10 +99,11 @@ pub(in crate::web) struct LikedItemBody {
         LikedQuery
     ),
     responses((status = 200, body = LikedBody), (status = 400)),
-    security((), ("user" = []))
+    security(("owner" = []))
 )]
 pub(in crate::web) async fn liked_by(
     likes: Data<Likes>,
+    ids: Data<Ids>,
     Owner(user_id): Owner,
     request: HttpRequest,
 ) -> Result<Json<LikedBody>, Problem> {
@@ -111,19 +114,20 @@ pub(in crate::web) async fn liked_by(
         served.map_err(|error| Problem::new(Code::InvalidParameter, error.to_string()))?;
     }
     let after: Option<AfterLike> = cursor::read(page.cursor.as_deref())?;
+    let after = after.map(|after| after.place(&ids)).transpose()?;
     let page = likes
-        .liked_by(user_id, page.resource_type, after.map(Into::into), limit)
+        .liked_by(user_id.clone(), page.resource_type, after, limit)
         .await?;
     let next_cursor = page
         .last()
         .map(|last| cursor::write(&AfterLike::from(last)));
     let liked = page.items.iter().map(|like| LikedItemBody {
         resource_type: like.resource.resource_type,
-        resource_id: like.resource.id,
+        resource_id: ids.shown(&like.resource.id),
         liked_at: like.version.moment(),
     });
     Ok(Json(LikedBody {
-        user_id,
+        user_id: ids.shown(&user_id),
         likes: liked.collect(),
         next_cursor,
     }))

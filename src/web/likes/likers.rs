@@ -6,12 +6,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{ResourceType, UserId, Version};
+use crate::domain::{ResourceId, ResourceType, UserId, Version};
 use crate::likes::Likes;
 use crate::store::Cursor;
 use crate::web::auth::PublicReader;
 use crate::web::cursor::{self, LIMIT, MOST, PageQuery};
 use crate::web::extract::{ResourceInPath, query};
+use crate::web::ids::Ids;
 use crate::web::moment::micros;
 use crate::web::problem::Problem;
 
@@ -28,7 +29,8 @@ struct AfterLiker {
 #[schema(as = LikersPage)]
 pub(in crate::web) struct LikersBody {
     resource_type: ResourceType,
-    resource_id: i64,
+    #[schema(value_type = i64)]
+    resource_id: ResourceId,
     likes: Vec<LikerBody>,
     /// The cursor of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,10 +55,11 @@ pub(in crate::web) struct LikerBody {
     operation_id = "list_likers_of_{resource_type}",
     params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1), PageQuery),
     responses((status = 200, body = LikersBody), (status = 400)),
-    security(())
+    security(("lists" = []))
 )]
 pub(in crate::web) async fn likers(
     likes: Data<Likes>,
+    ids: Data<Ids>,
     _: PublicReader,
     ResourceInPath(resource): ResourceInPath,
     request: HttpRequest,
@@ -64,24 +67,29 @@ pub(in crate::web) async fn likers(
     let page: PageQuery = query(&request)?;
     let limit = cursor::limit(page.limit, LIMIT, MOST)?;
     let after: Option<AfterLiker> = cursor::read(page.cursor.as_deref())?;
-    let after = after.map(|after| Cursor {
-        version: Version(after.version),
-        id: after.user_id,
-    });
-    let page = likes.likers(resource, after, limit).await?;
+    let after = after
+        .map(|after| {
+            let id = ids.user_in_cursor(after.user_id)?;
+            Ok::<_, Problem>(Cursor {
+                version: Version(after.version),
+                id,
+            })
+        })
+        .transpose()?;
+    let page = likes.likers(resource.clone(), after, limit).await?;
     let next_cursor = page.last().map(|last| {
         cursor::write(&AfterLiker {
             version: last.version.0,
-            user_id: last.user_id,
+            user_id: last.user_id.clone(),
         })
     });
     let likers = page.items.iter().map(|like| LikerBody {
-        user_id: like.user_id,
+        user_id: ids.shown(&like.user_id),
         liked_at: like.version.moment(),
     });
     Ok(Json(LikersBody {
         resource_type: resource.resource_type,
-        resource_id: resource.id,
+        resource_id: ids.shown(&resource.id),
         likes: likers.collect(),
         next_cursor,
     }))

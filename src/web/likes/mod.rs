@@ -1,6 +1,7 @@
 //! The like API: one file for each path.
 
 mod batch;
+mod count;
 mod liked;
 mod likers;
 mod one;
@@ -24,6 +25,7 @@ use crate::domain::ResourceTypes;
         one::like,
         one::unlike,
         one::read,
+        count::count,
         batch::batch,
         status::status,
         likers::likers,
@@ -50,6 +52,10 @@ pub(super) fn routes(config: &mut ServiceConfig, types: &ResourceTypes) {
             )
             .service(
                 only_get(&path("{id}/likes"), web::get().to(likers::likers))
+                    .app_data(resource_type),
+            )
+            .service(
+                only_get(&path("{id}/likes/count"), web::get().to(count::count))
                     .app_data(resource_type),
             )
             .service(only_get(&path("top"), web::get().to(top::top)).app_data(resource_type));

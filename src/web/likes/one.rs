@@ -6,9 +6,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{BehaviorType, Durability, ResourceType, UserId};
+use crate::domain::{BehaviorType, Durability, ResourceId, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes};
-use crate::web::auth::{Caller, User};
+use crate::web::auth::{Caller, User, Visitor};
+use crate::web::ids::Ids;
 use crate::web::extract::{ResourceInPath, read_body};
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::problem::Problem;
@@ -20,7 +21,8 @@ pub(in crate::web) struct AcceptedBody {
     /// The id of the event; `/admin/ledger/events/{event_id}` shows its progress.
     event_id: Uuid,
     resource_type: ResourceType,
-    resource_id: i64,
+    #[schema(value_type = i64)]
+    resource_id: ResourceId,
     #[schema(value_type = i64)]
     user_id: UserId,
     /// Whether the user likes the resource now.
@@ -38,12 +40,12 @@ pub(in crate::web) struct AcceptedBody {
 
 impl AcceptedBody {
     /// The response to this request.
-    pub(in crate::web) fn of(request: LikeRequest, accepted: Accepted) -> Self {
+    pub(in crate::web) fn of(request: &LikeRequest, accepted: Accepted, ids: &Ids) -> Self {
         Self {
             event_id: accepted.event_id,
             resource_type: request.resource.resource_type,
-            resource_id: request.resource.id,
-            user_id: request.user_id,
+            resource_id: ids.shown(&request.resource.id),
+            user_id: ids.shown(&request.user_id),
             liked: request.behavior == BehaviorType::Like,
             changed: accepted.changed,
             like_count: accepted.like_count,
@@ -58,11 +60,14 @@ impl AcceptedBody {
 #[schema(as = Like)]
 pub(in crate::web) struct LikeBody {
     resource_type: ResourceType,
-    resource_id: i64,
     #[schema(value_type = i64)]
-    user_id: UserId,
-    /// Whether the user likes the resource.
-    liked: bool,
+    resource_id: ResourceId,
+    /// Null without a user.
+    #[schema(value_type = Option<i64>, required = true)]
+    user_id: Option<UserId>,
+    /// Whether the user likes the resource; null without a user.
+    #[schema(required = true)]
+    liked: Option<bool>,
     /// The number of users who like the resource; null if that is uncertain.
     #[schema(required = true)]
     like_count: Option<i64>,
@@ -81,6 +86,7 @@ pub(in crate::web) struct LikeBody {
 )]
 pub(in crate::web) async fn like(
     likes: Data<Likes>,
+    ids: Data<Ids>,
     User(user_id): User,
     ResourceInPath(resource): ResourceInPath,
     key: IdempotencyKey,
@@ -91,7 +97,7 @@ pub(in crate::web) async fn like(
         resource,
         behavior: BehaviorType::Like,
     };
-    accept(&likes, request, key, payload).await
+    accept(&likes, &ids, request, key, payload).await
 }
 
 /// Unlikes a {resource_type}.
@@ -107,6 +113,7 @@ pub(in crate::web) async fn like(
 )]
 pub(in crate::web) async fn unlike(
     likes: Data<Likes>,
+    ids: Data<Ids>,
     User(user_id): User,
     ResourceInPath(resource): ResourceInPath,
     key: IdempotencyKey,
@@ -117,22 +124,23 @@ pub(in crate::web) async fn unlike(
         resource,
         behavior: BehaviorType::Unlike,
     };
-    accept(&likes, request, key, payload).await
+    accept(&likes, &ids, request, key, payload).await
 }
 
 async fn accept(
     likes: &Data<Likes>,
+    ids: &Data<Ids>,
     request: LikeRequest,
     key: IdempotencyKey,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let body = read_body(payload).await?;
-    let caller = Caller::User(request.user_id).name().into_owned();
-    let pipeline = Data::clone(likes);
+    let caller = Caller::User(request.user_id.clone()).name().into_owned();
+    let (pipeline, ids) = (Data::clone(likes), Data::clone(ids));
     key.answer(likes, (caller, &body), 1, move |identity| async move {
-        let accepted = pipeline.accept(request, identity).await?;
+        let accepted = pipeline.accept(request.clone(), identity).await?;
         Ok(KeyedResponse {
-            body: AcceptedBody::of(request, accepted),
+            body: AcceptedBody::of(&request, accepted, &ids),
             is_final: true,
         })
     })
@@ -140,24 +148,28 @@ async fn accept(
 }
 
 /// Reads whether the user likes a {resource_type}, and how many users do.
+///
+/// Without a user, `user_id` and `liked` are null.
 #[utoipa::path(
     get,
     path = "/v1/{resource_type}s/{id}/like",
     tag = "likes",
     operation_id = "read_like_of_{resource_type}",
     params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1)),
-    responses((status = 200, body = LikeBody), (status = 400))
+    responses((status = 200, body = LikeBody), (status = 400)),
+    security(("visitor" = []))
 )]
 pub(in crate::web) async fn read(
     likes: Data<Likes>,
-    User(user_id): User,
+    ids: Data<Ids>,
+    Visitor(user_id): Visitor,
     ResourceInPath(resource): ResourceInPath,
 ) -> Result<Json<LikeBody>, Problem> {
-    let like = likes.read(user_id, resource).await?;
+    let like = likes.read(user_id.as_ref(), resource.clone()).await?;
     Ok(Json(LikeBody {
         resource_type: resource.resource_type,
-        resource_id: resource.id,
-        user_id,
+        resource_id: ids.shown(&resource.id),
+        user_id: user_id.map(|user_id| ids.shown(&user_id)),
         liked: like.liked,
         like_count: like.like_count,
     }))

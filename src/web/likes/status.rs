@@ -4,10 +4,11 @@ use actix_web::web::{Data, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{Resource, ResourceType, UserId};
+use crate::domain::{Resource, ResourceId, ResourceType, UserId};
 use crate::likes::Likes;
-use crate::web::auth::Reader;
+use crate::web::auth::Visitor;
 use crate::web::extract::{Body, invalid_body};
+use crate::web::ids::Ids;
 use crate::web::problem::{Code, Problem};
 
 /// The most items of a request.
@@ -28,16 +29,17 @@ pub(in crate::web) struct Status {
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct Item {
     resource_type: ResourceType,
-    #[schema(minimum = 1)]
-    resource_id: i64,
+    #[schema(value_type = i64, minimum = 1)]
+    resource_id: ResourceId,
 }
 
 /// The user's likes, in the order of the items.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PageLikes)]
 pub(in crate::web) struct StatusBody {
-    #[schema(value_type = i64)]
-    user_id: UserId,
+    /// Null without a user.
+    #[schema(value_type = Option<i64>, required = true)]
+    user_id: Option<UserId>,
     items: Vec<ItemBody>,
 }
 
@@ -46,26 +48,32 @@ pub(in crate::web) struct StatusBody {
 #[schema(as = PageLike)]
 pub(in crate::web) struct ItemBody {
     resource_type: ResourceType,
-    resource_id: i64,
-    /// Whether the user likes the item.
-    liked: bool,
+    #[schema(value_type = i64)]
+    resource_id: ResourceId,
+    /// Whether the user likes the item; null without a user.
+    #[schema(required = true)]
+    liked: Option<bool>,
     /// The number of users who like the item; null if that is uncertain.
     #[schema(required = true)]
     like_count: Option<i64>,
 }
 
 /// Reads which items of a page the user likes, and how many users like each.
+///
+/// Without a user, `user_id` and each `liked` are null.
 #[utoipa::path(
     post,
     path = "/v1/likes/status",
     tag = "likes",
     operation_id = "read_likes",
     request_body = Status,
-    responses((status = 200, body = StatusBody), (status = 422))
+    responses((status = 200, body = StatusBody), (status = 400), (status = 422)),
+    security(("visitor" = []))
 )]
 pub(in crate::web) async fn status(
     likes: Data<Likes>,
-    Reader(user_id): Reader,
+    ids: Data<Ids>,
+    Visitor(user_id): Visitor,
     Body(status): Body<Status>,
 ) -> Result<Json<StatusBody>, Problem> {
     let count = status.items.len();
@@ -77,34 +85,32 @@ pub(in crate::web) async fn status(
         .items
         .into_iter()
         .enumerate()
-        .map(|(index, item)| item.resource(index, &likes))
+        .map(|(index, item)| item.resource(index, &likes, &ids))
         .collect::<Result<_, _>>()?;
-    let read = likes.read_all(user_id, &resources).await?;
+    let read = likes.read_all(user_id.as_ref(), &resources).await?;
     let items = resources.iter().zip(read).map(|(resource, like)| ItemBody {
         resource_type: resource.resource_type,
-        resource_id: resource.id,
+        resource_id: ids.shown(&resource.id),
         liked: like.liked,
         like_count: like.like_count,
     });
     Ok(Json(StatusBody {
-        user_id,
+        user_id: user_id.map(|user_id| ids.shown(&user_id)),
         items: items.collect(),
     }))
 }
 
 impl Item {
-    fn resource(self, index: usize, likes: &Likes) -> Result<Resource, Problem> {
+    fn resource(self, index: usize, likes: &Likes, ids: &Ids) -> Result<Resource, Problem> {
         let resource_type = likes.resource_types().served(self.resource_type);
-        let resource_type = resource_type
-            .map_err(|error| invalid_body(&format!("items[{index}].resource_type: {error}")))?;
-        if self.resource_id > 0 {
-            return Ok(Resource {
-                resource_type,
-                id: self.resource_id,
-            });
-        }
-        let id = self.resource_id;
-        let detail = format!("items[{index}].resource_id must be 1 or more, got {id}");
-        Err(Problem::new(Code::Unprocessable, detail))
+        let id = ids.resource(self.resource_id);
+        Ok(Resource {
+            resource_type: resource_type
+                .map_err(|error| invalid_body(&format!("items[{index}].resource_type: {error}")))?,
+            id: id.map_err(|error| {
+                let detail = format!("items[{index}].resource_id {error}");
+                Problem::new(Code::Unprocessable, detail)
+            })?,
+        })
     }
 }

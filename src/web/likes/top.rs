@@ -5,11 +5,12 @@ use actix_web::web::{Data, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{Resource, ResourceType};
+use crate::domain::{Resource, ResourceId, ResourceType};
 use crate::likes::{Liked, Likes};
-use crate::web::auth::PublicReader;
+use crate::web::auth::CountReader;
 use crate::web::cursor::{self, LIMIT, MOST, PageQuery};
 use crate::web::extract::{TypeInPath, query};
+use crate::web::ids::Ids;
 use crate::web::problem::Problem;
 
 /// The cursor: the last resource of a page.
@@ -17,7 +18,7 @@ use crate::web::problem::Problem;
 #[serde(deny_unknown_fields)]
 struct AfterLiked {
     like_count: i64,
-    resource_id: i64,
+    resource_id: ResourceId,
 }
 
 /// The most liked resources.
@@ -35,7 +36,8 @@ pub(in crate::web) struct TopBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TopResource)]
 pub(in crate::web) struct TopItemBody {
-    resource_id: i64,
+    #[schema(value_type = i64)]
+    resource_id: ResourceId,
     like_count: i64,
 }
 
@@ -47,33 +49,36 @@ pub(in crate::web) struct TopItemBody {
     operation_id = "list_top_{resource_type}s",
     params(PageQuery),
     responses((status = 200, body = TopBody), (status = 400)),
-    security(())
+    security(("counts" = []))
 )]
 pub(in crate::web) async fn top(
     likes: Data<Likes>,
-    _: PublicReader,
+    ids: Data<Ids>,
+    _: CountReader,
     TypeInPath(resource_type): TypeInPath,
     request: HttpRequest,
 ) -> Result<Json<TopBody>, Problem> {
     let page: PageQuery = query(&request)?;
     let limit = cursor::limit(page.limit, LIMIT, MOST)?;
     let after: Option<AfterLiked> = cursor::read(page.cursor.as_deref())?;
-    let after = after.map(|after| Liked {
-        resource: Resource {
-            resource_type,
-            id: after.resource_id,
-        },
-        like_count: after.like_count,
-    });
+    let after = after
+        .map(|after| {
+            let id = ids.resource_in_cursor(after.resource_id)?;
+            Ok::<_, Problem>(Liked {
+                resource: Resource { resource_type, id },
+                like_count: after.like_count,
+            })
+        })
+        .transpose()?;
     let page = likes.most_liked(resource_type, after, limit).await?;
     let next_cursor = page.last().map(|last| {
         cursor::write(&AfterLiked {
             like_count: last.like_count,
-            resource_id: last.resource.id,
+            resource_id: last.resource.id.clone(),
         })
     });
     let items = page.items.iter().map(|liked| TopItemBody {
-        resource_id: liked.resource.id,
+        resource_id: ids.shown(&liked.resource.id),
         like_count: liked.like_count,
     });
     Ok(Json(TopBody {

@@ -86,10 +86,14 @@ impl Limits {
         };
         let caller = caller(request)?;
         let account = match &caller {
-            Caller::User(user_id) => Some(Account::User(*user_id)),
+            Caller::User(user_id) => Some(Account::User(user_id.clone())),
             Caller::Service(service) => Some(Account::Service(service.name.clone())),
-            // Without sign-in, the header names the user. The handler refuses a request without it.
-            Caller::Anonymous => named_user(request.headers()).ok().map(Account::User),
+            // In mode `jwt`, a request without a token must not use up the quota of the user that it names.
+            Caller::Anonymous if auth.is_required() => None,
+            // Without sign-in, the header names the user.
+            Caller::Anonymous => named_user(request.headers(), auth.user_ids())
+                .ok()
+                .map(Account::User),
             // The handler refuses it.
             Caller::Proxied(_) => None,
         };

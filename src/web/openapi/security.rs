@@ -10,6 +10,7 @@ use utoipa::openapi::{OpenApi, Required};
 use super::operations::operations;
 use crate::config::Role;
 use crate::domain::ResourceTypes;
+use crate::web::ids::Ids;
 use crate::web::headers::USER as USER_HEADER;
 
 const TOKEN: &str = "token";
@@ -22,22 +23,31 @@ pub struct About {
     pub role: Role,
     /// The resource types, each of which has paths of its own.
     pub resource_types: ResourceTypes,
+    /// The rules for ids.
+    pub ids: Ids,
     /// Whether users must sign in.
     pub sign_in: bool,
     /// Whether `/admin` is unauthenticated.
     pub admin_is_open: bool,
+    /// Whether callers without a token may read like counts in mode `jwt`.
+    pub public_reads: bool,
 }
 
-/// The authorization that an operation requires.
+/// The authorization that an operation requires. The annotation of a handler under `/v1/` names it as a security
+/// scheme, such as `security(("counts" = []))`, which this room replaces; without one it is [`User`](Self::User).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
     /// None.
     Open,
     /// A user.
     User,
-    /// Any caller that may read public data; its annotation is `security(())`.
-    Public,
-    /// The user in the path; its annotation is `security((), ("user" = []))`.
+    /// A user, or a visitor, who reads like counts only; `visitor`.
+    Visitor,
+    /// A caller that may read like counts; `counts`.
+    Counts,
+    /// A caller that may read who likes a resource; `lists`.
+    Lists,
+    /// The user in the path; `owner`.
     Owner,
     /// An operator.
     Operator,
@@ -47,16 +57,22 @@ enum Access {
 
 impl Access {
     fn of(path: &str, operation: &Operation) -> Self {
-        let annotated = operation.security.as_ref().map_or(0, Vec::len);
+        let requirement = |scheme| SecurityRequirement::new(scheme, [] as [&str; 0]);
+        let names = |scheme| {
+            let annotated = operation.security.iter().flatten();
+            annotated
+                .into_iter()
+                .any(|found| *found == requirement(scheme))
+        };
         match path {
             "/metrics" => Self::Metrics,
             path if path.starts_with("/admin/") => Self::Operator,
-            path if path.starts_with("/v1/") => match annotated {
-                0 => Self::User,
-                1 => Self::Public,
-                _ => Self::Owner,
-            },
-            _ => Self::Open,
+            path if !path.starts_with("/v1/") => Self::Open,
+            _ if names("visitor") => Self::Visitor,
+            _ if names("counts") => Self::Counts,
+            _ if names("lists") => Self::Lists,
+            _ if names("owner") => Self::Owner,
+            _ => Self::User,
         }
     }
 }
@@ -84,7 +100,8 @@ pub(super) fn describe(document: &mut OpenApi, about: &About) {
         for (_, operation) in operations(item) {
             let access = Access::of(path, operation);
             operation.security = Some(requirements(access, about));
-            if about.sign_in && matches!(access, Access::User | Access::Owner) {
+            let acts_for = matches!(access, Access::User | Access::Visitor | Access::Owner);
+            if about.sign_in && acts_for {
                 name_user(operation);
             }
         }
@@ -97,13 +114,18 @@ fn requirements(access: Access, about: &About) -> Vec<SecurityRequirement> {
     let user = || SecurityRequirement::new(USER, [] as [&str; 0]);
     match access {
         Access::Open => Vec::new(),
-        Access::User | Access::Owner if about.sign_in => vec![token()],
-        Access::Owner => vec![nothing(), user(), token()],
+        Access::Visitor | Access::Counts if about.sign_in && about.public_reads => {
+            vec![nothing(), token()]
+        }
+        Access::User | Access::Visitor | Access::Owner if about.sign_in => vec![token()],
+        Access::Visitor | Access::Owner => vec![nothing(), user(), token()],
         // With a token, a service acts for the user.
         Access::User => vec![user(), user().add(TOKEN, [] as [&str; 0])],
         Access::Operator if about.admin_is_open => vec![nothing(), token()],
-        Access::Metrics | Access::Public if !about.sign_in => vec![nothing(), token()],
-        Access::Operator | Access::Metrics | Access::Public => vec![token()],
+        Access::Metrics | Access::Counts | Access::Lists if !about.sign_in => {
+            vec![nothing(), token()]
+        }
+        Access::Operator | Access::Metrics | Access::Counts | Access::Lists => vec![token()],
     }
 }
 

@@ -1,0 +1,1 @@
+DROP TABLE IF EXISTS likewise_like_counts;

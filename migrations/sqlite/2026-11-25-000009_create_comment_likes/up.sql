@@ -1,0 +1,11 @@
+-- Who likes which comment. The service derives the table of each resource type from that of the videos.
+CREATE TABLE comment_likes (
+    user_id BIGINT NOT NULL,
+    comment_id BIGINT NOT NULL,
+    version BIGINT NOT NULL,
+    created_at TIMESTAMP NOT NULL,
+    deleted_at TIMESTAMP,
+    PRIMARY KEY (user_id, comment_id)
+) WITHOUT ROWID;
+CREATE INDEX comment_likes_comment ON comment_likes (comment_id, version, user_id) WHERE deleted_at IS NULL;
+CREATE INDEX comment_likes_user ON comment_likes (user_id, version, comment_id) WHERE deleted_at IS NULL;

@@ -1,0 +1,60 @@
+//! The ids of users and resources in requests and responses: which ones the deployment accepts, and how it shows them.
+
+use super::problem::{Code, Problem};
+use crate::domain::{Id, IdKinds, InvalidId, ResourceId, UserId};
+
+/// The rules for ids in HTTP.
+#[derive(Debug, Clone, Copy)]
+pub struct Ids {
+    /// The kinds of the deployment's ids.
+    pub(super) kinds: IdKinds,
+    /// Whether responses have numbers as text, for clients that lose digits of large numbers.
+    pub(super) as_text: bool,
+}
+
+impl Ids {
+    /// Returns the id of a user, in the form of its kind. A number may be text.
+    ///
+    /// # Errors
+    /// If the deployment does not accept it. The error begins with what the id must be.
+    pub(super) fn user(&self, id: Id) -> Result<UserId, InvalidId> {
+        self.kinds.users.check(id)
+    }
+
+    /// Returns the id of a resource, in the form of its kind. A number may be text.
+    ///
+    /// # Errors
+    /// If the deployment does not accept it. The error begins with what the id must be.
+    pub(super) fn resource(&self, id: Id) -> Result<ResourceId, InvalidId> {
+        self.kinds.resources.check(id)
+    }
+
+    /// Returns the id of a user in a cursor.
+    ///
+    /// # Errors
+    /// If this service did not write the cursor.
+    pub(super) fn user_in_cursor(&self, id: Id) -> Result<UserId, Problem> {
+        self.user(id).map_err(|error| cursor_problem(&error))
+    }
+
+    /// Returns the id of a resource in a cursor.
+    ///
+    /// # Errors
+    /// If this service did not write the cursor.
+    pub(super) fn resource_in_cursor(&self, id: Id) -> Result<ResourceId, Problem> {
+        self.resource(id).map_err(|error| cursor_problem(&error))
+    }
+
+    /// Returns an id as responses show it.
+    pub(super) fn shown(&self, id: &Id) -> Id {
+        match id {
+            Id::Number(number) if self.as_text => Id::from(&*number.to_string()),
+            id => id.clone(),
+        }
+    }
+}
+
+fn cursor_problem(error: &InvalidId) -> Problem {
+    let detail = format!("the cursor was not issued by this endpoint: an id in it {error}");
+    Problem::new(Code::InvalidParameter, detail)
+}
