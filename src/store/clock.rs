@@ -5,8 +5,9 @@ use std::time::Instant;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Store;
+use super::condition::probe;
 use super::error::StoreError;
-use super::pool::{on, probe};
+use super::pool::on;
 use super::session::{Session, Sql};
 use crate::domain::DatabaseClock;
 

@@ -1,8 +1,8 @@
-//! The database: behaviors, ledger and read models behind one boundary, whatever runs beneath.
+//! The database: behaviors, ledger and read models behind one boundary, the same for SQLite, MySQL and PostgreSQL.
 //!
-//! Actors, readers and the command line call [`Store`]; [`connect`] picks the database from its URL.
-//! Each operation has a file that is named after it, with its SQL; `session.rs` tells how such a file is made, and
-//! `dialect.rs` what differs between databases.
+//! Actors, readers and the command line call [`Store`]; [`connect`] picks the database from its URL. Each operation has a
+//! file that is named after it, with its SQL. `session.rs` explains how to write such a file, and `dialect.rs` holds the
+//! differences between databases.
 
 mod audit;
 mod bounded;
@@ -10,6 +10,8 @@ mod claim;
 mod clock;
 mod codes;
 mod comparisons;
+mod condition;
+mod connections;
 mod dialect;
 mod discrepancy;
 mod error;
@@ -40,18 +42,14 @@ mod rows;
 mod schema;
 mod search;
 mod session;
-mod sql;
 mod sqlite;
 mod sync;
 mod time;
 mod verify;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::{AsyncMysqlConnection, AsyncPgConnection};
 
 pub use crate::domain::Lease;
@@ -80,13 +78,13 @@ pub use search::LedgerPage;
 pub use sync::Settled;
 pub use verify::{Check, Difference, Journaled, Verification};
 
+use self::condition::Condition;
+use self::connections::{PoolsOf, open_server};
 use self::dialect::Dialect;
-use self::pool::{Condition, Pools, read, transact};
+use self::migrate::Migrations;
+use self::pool::{read, transact};
 use crate::config::StoreOptions;
 use crate::domain::DatabaseClock;
-
-/// What every method of [`Store`] answers with.
-pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// The database.
 pub struct Store {
@@ -97,9 +95,9 @@ pub struct Store {
 
 /// The pools of the database that is in use.
 enum Backend {
-    Sqlite(Pools<AsyncDieselConnectionManager<sqlite::Async>>),
-    Mysql(Pools<AsyncDieselConnectionManager<AsyncMysqlConnection>>),
-    Postgres(Pools<AsyncDieselConnectionManager<AsyncPgConnection>>),
+    Sqlite(PoolsOf<sqlite::Async>),
+    Mysql(PoolsOf<AsyncMysqlConnection>),
+    Postgres(PoolsOf<AsyncPgConnection>),
 }
 
 impl Store {
@@ -129,7 +127,7 @@ impl Store {
         }
     }
 
-    /// What all connections share.
+    /// Returns the condition that all connections share.
     fn condition(&self) -> &Condition {
         match &self.backend {
             Backend::Sqlite(pools) => &pools.condition,
@@ -138,7 +136,7 @@ impl Store {
         }
     }
 
-    /// Takes note of how it went with a transaction that writes.
+    /// Reports the outcome of a transaction that writes.
     fn wrote<T>(&self, outcome: &Result<T, StoreError>) {
         self.condition().wrote(outcome, self.now());
     }
@@ -147,12 +145,12 @@ impl Store {
 /// Connects to the database that the URL names. Its tables must be up to date: see [`migrate`].
 ///
 /// # Errors
-/// If the URL names no database that Likewise runs on, there is none, or its tables lack a migration.
+/// If Likewise does not support the database of the URL, the database does not exist, or its tables lack a migration.
 pub async fn connect(options: &StoreOptions) -> Result<Arc<Store>, StoreError> {
     if let Scheme::Sqlite(path) = scheme(&options.url)? {
         sqlite::check(path)?;
     }
-    let lacking = target(options)?.pending().await?;
+    let lacking = pending_migrations(options).await?;
     if let Some(first) = lacking.first() {
         return Err(StoreError::Migration(format!(
             "the tables lack {} migrations of this version, the first is {first}; run `likewise migrate`",
@@ -164,49 +162,94 @@ pub async fn connect(options: &StoreOptions) -> Result<Arc<Store>, StoreError> {
     Ok(store)
 }
 
-/// A store that connects when it is used, and that nobody can use before the gate is open.
+/// Creates a store that connects when it is used. It lends no connection before the gate is open.
 ///
 /// # Errors
-/// If the URL names no database that Likewise runs on.
+/// If Likewise does not support the database of the URL.
 pub fn open(options: &StoreOptions, gate: &Arc<Gate>) -> Result<Arc<Store>, StoreError> {
     let backend = match scheme(&options.url)? {
         Scheme::Sqlite(path) => Backend::Sqlite(sqlite::open(path, options, gate)?),
-        Scheme::Mysql => Backend::Mysql(mysql::open(options, gate)?),
-        Scheme::Postgres => Backend::Postgres(postgres::open(options, gate)?),
+        Scheme::Mysql => Backend::Mysql(open_server(options, gate, mysql::establish)?),
+        Scheme::Postgres => Backend::Postgres(open_server(options, gate, postgres::establish)?),
     };
     Ok(Arc::new(Store::new(backend, options.timeout)))
 }
 
-/// Brings the database's tables up to date; answers the names of the migrations that this ran. Waits while
-/// another process migrates.
+/// Brings the database's tables up to date, and returns the names of the migrations that it ran. Waits while another
+/// process migrates.
 ///
 /// # Errors
-/// If the URL names no database that Likewise runs on, or the database cannot be reached or migrated.
+/// If Likewise does not support the database of the URL, or the database cannot be reached or migrated.
 pub async fn migrate(options: &StoreOptions) -> Result<Vec<String>, StoreError> {
-    let target = target(options)?;
-    migrate::run(target.as_ref(), &options.url_without_password(), None).await
+    run_migrations(options, None).await
 }
 
-/// As [`migrate`], and waits for a database that cannot be reached. Opens the gate once the tables are up to
-/// date.
+/// Migrates as [`migrate`] does, and waits for an unreachable database. Opens the gate when the tables are up to date.
 ///
 /// # Errors
 /// If the URL or the credentials are wrong, or a migration fails.
 pub async fn migrate_when_reachable(options: &StoreOptions, gate: &Gate) -> Result<(), StoreError> {
-    let target = target(options)?;
-    let url = options.url_without_password();
-    migrate::run(target.as_ref(), &url, Some(gate)).await?;
+    run_migrations(options, Some(gate)).await?;
     gate.open();
     Ok(())
 }
 
-fn target(options: &StoreOptions) -> Result<Box<dyn migrate::Target>, StoreError> {
+async fn pending_migrations(options: &StoreOptions) -> Result<Vec<String>, StoreError> {
     let (url, timeout) = (&options.url, options.timeout);
-    Ok(match scheme(url)? {
-        Scheme::Sqlite(path) => Box::new(sqlite::Migrations::of(path, timeout)),
-        Scheme::Mysql => Box::new(mysql::Migrations::of(url, timeout)),
-        Scheme::Postgres => Box::new(postgres::Migrations::of(url, timeout)),
-    })
+    match scheme(url)? {
+        Scheme::Sqlite(path) => {
+            Migrations::<sqlite::Async>::new(path, timeout)
+                .pending()
+                .await
+        }
+        Scheme::Mysql => {
+            Migrations::<AsyncMysqlConnection>::new(url, timeout)
+                .pending()
+                .await
+        }
+        Scheme::Postgres => {
+            Migrations::<AsyncPgConnection>::new(url, timeout)
+                .pending()
+                .await
+        }
+    }
+}
+
+async fn run_migrations(
+    options: &StoreOptions,
+    gate: Option<&Gate>,
+) -> Result<Vec<String>, StoreError> {
+    let (url, timeout, name) = (
+        &options.url,
+        options.timeout,
+        options.url_without_password(),
+    );
+    match scheme(url)? {
+        Scheme::Sqlite(path) => {
+            migrate::run(
+                &Migrations::<sqlite::Async>::new(path, timeout),
+                &name,
+                gate,
+            )
+            .await
+        }
+        Scheme::Mysql => {
+            migrate::run(
+                &Migrations::<AsyncMysqlConnection>::new(url, timeout),
+                &name,
+                gate,
+            )
+            .await
+        }
+        Scheme::Postgres => {
+            migrate::run(
+                &Migrations::<AsyncPgConnection>::new(url, timeout),
+                &name,
+                gate,
+            )
+            .await
+        }
+    }
 }
 
 enum Scheme<'a> {

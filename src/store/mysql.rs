@@ -1,40 +1,38 @@
 //! MySQL 8 and MariaDB 10.6, or newer.
 
+use std::time::Duration;
+
+use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{ConnectionError, QueryResult, sql_query};
-use diesel_async::AsyncMysqlConnection;
+use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
+use diesel_async::{AsyncConnection, AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
+use super::codes::{Explain, Meaning, known};
 use super::dialect::Mysql;
+use super::error::StoreError;
+use super::migrate::Migrate;
 use super::session::{self, Mode, session};
-use super::sql::prelude::*;
 
-/// Here each statement is committed on its own, so that a process may be killed after a migration and before
-/// it is noted as done: every migration must find what it has done before in order.
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
-
-/// Of the lease of migrations.
-const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_lease (\
-    name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
-    holder VARCHAR(255) NOT NULL, epoch BIGINT NOT NULL, expires_at DATETIME(6) NOT NULL\
-    ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4";
-
-/// A migration waits for the locks of running transactions as long as it takes.
+/// A migration waits for the locks of running transactions without a time limit.
 const MIGRATING: [&str; 2] = [
     "SET SESSION lock_wait_timeout = 31536000",
     "SET SESSION innodb_lock_wait_timeout = 31536000",
 ];
 
-/// What makes the next transaction read from one snapshot.
+/// Makes the next transaction read from one snapshot.
 const SNAPSHOT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
-/// Connects; `lock_wait` bounds how long a statement waits for a row or a table that is locked.
-async fn establish(
-    url: &str,
+/// Connects. `lock_wait` limits how long a statement waits for a locked row or table.
+pub(super) async fn establish(
+    url: String,
     lock_wait: Duration,
 ) -> Result<AsyncMysqlConnection, ConnectionError> {
     let seconds = lock_wait.as_secs();
-    // Without gap locks, workers that write neighbouring rows do not meet; strict mode refuses what it
-    // would otherwise cut to fit; errors are kept, so that their code can be asked for.
+    // READ COMMITTED takes no gap locks, so workers that write neighbouring rows do not block each other. Strict mode
+    // refuses values that the server would otherwise truncate. The server keeps errors, so that `explain` can read
+    // their codes.
     let session = [
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
@@ -42,11 +40,7 @@ async fn establish(
         &format!("SET SESSION innodb_lock_wait_timeout = {seconds}"),
         &format!("SET SESSION lock_wait_timeout = {seconds}"),
     ];
-    establish_with(url, &session).await
-}
-
-async fn establish_to_migrate(url: &str) -> Result<AsyncMysqlConnection, ConnectionError> {
-    establish_with(url, &MIGRATING).await
+    establish_with(&url, &session).await
 }
 
 async fn establish_with(
@@ -63,7 +57,7 @@ async fn establish_with(
     Ok(connection)
 }
 
-/// One of the conditions that the last statement on a connection has raised.
+/// A condition that the last statement on a connection raised.
 #[derive(Debug, QueryableByName)]
 struct Diagnostic {
     #[diesel(sql_type = BigInt)]
@@ -74,11 +68,10 @@ struct Diagnostic {
     text: String,
 }
 
-/// How many conditions are asked for. Few statements raise more than two.
+/// The number of conditions to read. Few statements raise more than two.
 const CONDITIONS: usize = 8;
 
-/// Asks the server for the conditions that the last statement has raised: the error, and warnings and notes before
-/// and after it.
+/// Reads the conditions that the last statement raised: the error, and warnings and notes before and after it.
 async fn conditions(connection: &mut AsyncMysqlConnection) -> QueryResult<Vec<Diagnostic>> {
     let mut selects = Vec::new();
     for n in 1..=CONDITIONS {
@@ -86,7 +79,7 @@ async fn conditions(connection: &mut AsyncMysqlConnection) -> QueryResult<Vec<Di
             "GET DIAGNOSTICS CONDITION {n} @likewise_errno_{n} = MYSQL_ERRNO, \
              @likewise_state_{n} = RETURNED_SQLSTATE, @likewise_text_{n} = MESSAGE_TEXT"
         );
-        // Fails if there are not so many.
+        // Fails after the last condition.
         if connection.batch_execute(&get).await.is_err() {
             break;
         }
@@ -113,11 +106,11 @@ impl Explain for AsyncMysqlConnection {
         };
         let message = info.message();
         let meaning = match conditions(self).await {
-            // MariaDB keeps no condition of a statement that could not be prepared. Its text is fixed, so
-            // that is not an event's fault.
+            // MariaDB keeps no condition of a statement that it cannot prepare. The text of statements is fixed, so
+            // the event did not cause the error.
             Ok(conditions) if conditions.is_empty() => Meaning::Unusable,
             Ok(conditions) => {
-                // Which of them the error is, its text tells; what it means, its code.
+                // The text identifies the error among the conditions, and its code gives the meaning.
                 let is_it = |one: &&Diagnostic| message.starts_with(&one.text);
                 let it = conditions.iter().find(is_it).or(conditions.last());
                 it.map_or(Meaning::Unknown, |it| {
@@ -125,7 +118,7 @@ impl Explain for AsyncMysqlConnection {
                     Meaning::of_mysql(errno, &it.state)
                 })
             }
-            // It was the driver's own error, or the connection is gone.
+            // The driver raised the error itself, or the connection is gone.
             Err(_) => Meaning::Unavailable,
         };
         meaning.error(message)
@@ -134,7 +127,7 @@ impl Explain for AsyncMysqlConnection {
 
 async fn begin(connection: &mut AsyncMysqlConnection, mode: Mode) -> QueryResult<()> {
     if mode == Mode::Snapshot {
-        // It is of the next transaction.
+        // It applies to the next transaction.
         connection.batch_execute(SNAPSHOT).await?;
     }
     session::begin(connection).await
@@ -142,8 +135,18 @@ async fn begin(connection: &mut AsyncMysqlConnection, mode: Mode) -> QueryResult
 
 session!(AsyncMysqlConnection, Mysql, begin);
 
-sql_server!(AsyncMysqlConnection);
+impl Migrate for AsyncMysqlConnection {
+    const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
+    const LEASE_TABLE: &'static str = "CREATE TABLE IF NOT EXISTS schema_lease (\
+        name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+        holder VARCHAR(255) NOT NULL, epoch BIGINT NOT NULL, expires_at DATETIME(6) NOT NULL\
+        ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4";
+    // MySQL commits each statement that defines a table. A process may be killed between a migration and the note that
+    // it ran, so every migration must accept its own results.
+    const TRANSACTIONAL: bool = false;
+    type Blocking = AsyncConnectionWrapper<Self>;
 
-type Blocking = AsyncConnectionWrapper<AsyncMysqlConnection>;
-
-sql_migrations!(AsyncMysqlConnection, Mysql, connect_to_migrate, false);
+    async fn connect(url: &str) -> Result<Self, StoreError> {
+        Ok(establish_with(url, &MIGRATING).await?)
+    }
+}

@@ -1,159 +1,54 @@
-//! Pools with a circuit breaker: connections on loan, each for a bounded time.
+//! Pools with a circuit breaker, which lend a connection for a limited time.
 //!
 //! Every operation of the store runs its work with [`read!`](super::read) or [`transact!`](super::transact), which
-//! find the pool of the database at hand.
+//! select the pool of the database.
 
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use deadpool::managed::{self, Manager, Object, PoolError, TimeoutType};
 use tokio::time::error::Elapsed;
 
+use super::condition::{Condition, probe};
 use super::error::StoreError;
 use super::gate::Gate;
 use super::session::{Mode, Session};
-use crate::domain::{Backoff, Breaker, BreakerPolicy, Change, FailureKind};
-use crate::telemetry::{Dependency, DependencyAway, DependencyBack};
+use crate::domain::Backoff;
 
-/// How long `verify` may read: it looks at everything.
+/// The time limit of `verify`, which reads every row.
 pub(super) const VERIFY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// How long a search may take.
+/// The time limit of a search.
 pub(super) const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long it may take to make a job with its snapshot.
+/// The time limit for creating a job with its snapshot.
 pub(super) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How many times as long as another call one chunk of an audit may take.
+/// The time limit of one chunk of an audit, as a multiple of that of other calls.
 pub(super) const INSPECT_TIMEOUTS: u32 = 4;
-
-/// Makes `size` connections at the most, and gives up on one that cannot be had in time.
-pub(super) fn connections<M: Manager>(
-    manager: M,
-    size: usize,
-    timeout: Duration,
-) -> Result<managed::Pool<M>, StoreError> {
-    managed::Pool::builder(manager)
-        .max_size(size)
-        .wait_timeout(Some(timeout))
-        .create_timeout(Some(timeout))
-        .recycle_timeout(Some(timeout))
-        .runtime(deadpool::Runtime::Tokio1)
-        .build()
-        .map_err(|error| StoreError::Unavailable(error.to_string()))
-}
-
-/// How long a statement may wait for a lock: half of what one call may take, so that the server answers with
-/// its code before the call is given up. A second at least, which is as finely as MySQL counts.
-pub(super) fn lock_wait(timeout: Duration) -> Duration {
-    (timeout / 2).clamp(Duration::from_secs(1), Duration::from_secs(5))
-}
-
-/// When the database counts as away.
-const BREAKER: BreakerPolicy = BreakerPolicy {
-    failures: 3,
-    open_for: Duration::from_millis(500),
-    open_for_at_most: Duration::from_secs(2),
-};
-
-/// A write that changes no row: it shows whether the database accepts writes, and costs as much as a ping. A
-/// read would succeed on a replica.
-const PROBE: &str = "DELETE FROM retention WHERE 1 = 0";
-
-/// Tries a write.
-///
-/// # Errors
-/// If the database accepts none. One that is only busy accepts writes.
-pub(super) async fn probe<S: Session>(session: &mut S) -> Result<(), StoreError> {
-    match session.batch(PROBE).await {
-        Err(StoreError::Busy(_)) => Ok(()),
-        probed => probed,
-    }
-}
-
-/// What all connections to one database share.
-pub(super) struct Condition {
-    breaker: Mutex<Breaker>,
-    /// Connections that are older belong to a server that was read-only.
-    stale_before: Mutex<Option<Instant>>,
-    /// When a write last failed because of the infrastructure.
-    impaired_at: Mutex<Option<DateTime<Utc>>>,
-}
-
-impl Condition {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            breaker: Mutex::new(Breaker::new(BREAKER)),
-            stale_before: Mutex::default(),
-            impaired_at: Mutex::default(),
-        })
-    }
-
-    /// Takes note that the database accepts writes: it no longer counts as away.
-    pub(super) fn close(&self) {
-        let change = lock(&self.breaker).succeeded(Instant::now());
-        if let Change::Closed(away_for) = change {
-            DependencyBack {
-                dependency: Dependency::Database,
-                away_for,
-            }
-            .emit();
-        }
-    }
-
-    /// Takes note of how it went with a transaction that writes, by the clock that leases go by.
-    pub(super) fn wrote<T>(&self, outcome: &Result<T, StoreError>, now: DateTime<Utc>) {
-        if let Err(error) = outcome
-            && error.kind() == FailureKind::Infrastructure
-        {
-            *lock(&self.impaired_at) = Some(now);
-        }
-    }
-
-    /// When a write last failed because of the infrastructure, as far as this process knows.
-    pub(super) fn impaired_at(&self) -> Option<DateTime<Utc>> {
-        *lock(&self.impaired_at)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The pools of one database.
 pub(super) struct Pools<M: Manager> {
-    /// For what only reads.
+    /// For work that only reads.
     pub(super) readers: Pool<M>,
-    /// For transactions that write; may be the same connections.
+    /// For transactions that write; may use the same connections.
     pub(super) writers: Pool<M>,
-    /// Lends also while the database counts as away, to find out.
+    /// For probes: lends a connection even while the database counts as away.
     pub(super) prober: Pool<M>,
-    /// What they share.
+    /// The condition of the database, which the pools share.
     pub(super) condition: Arc<Condition>,
 }
 
-impl<M: Manager> Clone for Pools<M> {
-    fn clone(&self) -> Self {
-        Self {
-            readers: self.readers.clone(),
-            writers: self.writers.clone(),
-            prober: self.prober.clone(),
-            condition: Arc::clone(&self.condition),
-        }
-    }
-}
-
 impl<M: Manager> Pools<M> {
-    /// Pools over these connections. `gives_up` says whether work may be given up half-way: see [`Pool`].
+    /// Creates pools over these connections. For `gives_up`, see [`Pool`].
     pub(super) fn new(
         readers: managed::Pool<M>,
         writers: managed::Pool<M>,
         gate: &Arc<Gate>,
         gives_up: bool,
     ) -> Self {
-        let condition = Condition::new();
+        let condition = Arc::new(Condition::new());
         let pool = |connections, asks_always| Pool {
             connections,
             condition: Arc::clone(&condition),
@@ -170,36 +65,24 @@ impl<M: Manager> Pools<M> {
     }
 }
 
-/// Lends connections while the database is there.
+/// Lends connections while the database is reachable.
 pub(super) struct Pool<M: Manager> {
     connections: managed::Pool<M>,
     pub(super) condition: Arc<Condition>,
     gate: Arc<Gate>,
-    /// Lends even while the database counts as away, to find out.
+    /// Lends even while the database counts as away.
     asks_always: bool,
-    /// Whether work may be given up half-way. Where the database runs in this process, there is nobody who
-    /// could fail to answer, and diesel-async cannot roll a transaction back on this runtime.
+    /// Whether work may be cancelled at its time limit. A database inside this process always answers, and there
+    /// diesel-async cannot roll back a cancelled transaction on this runtime.
     gives_up: bool,
-}
-
-impl<M: Manager> Clone for Pool<M> {
-    fn clone(&self) -> Self {
-        Self {
-            connections: self.connections.clone(),
-            condition: Arc::clone(&self.condition),
-            gate: Arc::clone(&self.gate),
-            asks_always: self.asks_always,
-            gives_up: self.gives_up,
-        }
-    }
 }
 
 impl<M> Pool<M>
 where
     M: Manager<Error: Display, Type: Session>,
 {
-    /// Runs work on a lent connection, all together within about twice this time. A connection that does not
-    /// answer in time is dropped: it may be in the middle of a transaction, and must not go back like that.
+    /// Runs work on a lent connection, within about twice this time in total. A connection that does not answer in time
+    /// is dropped, because it may be inside a transaction.
     pub(super) async fn run<T>(
         &self,
         timeout: Duration,
@@ -217,33 +100,22 @@ where
         outcome
     }
 
-    /// Runs work on a lent connection within its time.
-    pub(super) async fn bounded<F: Future>(
-        &self,
-        timeout: Duration,
-        work: F,
-    ) -> Result<F::Output, Elapsed> {
+    /// Runs work within its time limit.
+    async fn bounded<F: Future>(&self, timeout: Duration, work: F) -> Result<F::Output, Elapsed> {
         if self.gives_up {
             return tokio::time::timeout(timeout, work).await;
         }
         Ok(work.await)
     }
 
-    /// Lends a connection. To wait for one, to try it and to make another takes no longer than this all
-    /// together. While the database counts as away, only one caller at a time gets that far, and only if
-    /// the connection accepts a write.
-    pub(super) async fn lend(&self, timeout: Duration) -> Result<Object<M>, StoreError> {
+    /// Lends a connection. `timeout` limits the time for waiting, checking and connecting in total. While the database
+    /// counts as away, it admits one caller at a time, and only if the connection accepts a write.
+    async fn lend(&self, timeout: Duration) -> Result<Object<M>, StoreError> {
         self.gate.pass()?;
-        let is_trial = {
-            let mut breaker = lock(&self.condition.breaker);
-            if !self.asks_always && !breaker.admit(Instant::now()) {
-                return Err(StoreError::Away);
-            }
-            breaker.is_open() && !self.asks_always
-        };
+        let is_trial = !self.asks_always && self.condition.admit()?;
         let mut connection = match tokio::time::timeout(timeout, self.take()).await {
             Ok(Ok(connection)) => connection,
-            // That all connections are lent does not say that the database is away.
+            // The database may answer although all connections are lent.
             Ok(Err(PoolError::Timeout(TimeoutType::Wait))) | Err(_) => {
                 return Err(StoreError::TimedOut(timeout));
             }
@@ -271,47 +143,27 @@ where
         Ok(connection)
     }
 
-    /// Takes a connection from the pool, but none to a server that was found read-only.
+    /// Takes a connection from the pool, but none to a server that was read-only.
     async fn take(&self) -> Result<Object<M>, PoolError<M::Error>> {
         loop {
             let connection = self.connections.get().await?;
-            let stale_before = *lock(&self.condition.stale_before);
-            if stale_before.is_none_or(|before| Object::metrics(&connection).created > before) {
+            if !self
+                .condition
+                .is_stale(Object::metrics(&connection).created)
+            {
                 return Ok(connection);
             }
             drop(Object::take(connection));
         }
     }
 
-    /// Takes note of how it went with a connection. A success does not show that a database which was found
-    /// read-only accepts writes again: see [`close`](Self::close).
-    pub(super) fn heard<T>(&self, outcome: &Result<T, StoreError>) {
-        let now = Instant::now();
-        let change = match outcome {
-            Err(error) if error.was_answered() => {
-                lock(&self.condition.breaker).answered();
-                return;
-            }
-            Ok(_) => {
-                lock(&self.condition.breaker).answered();
-                return;
-            }
-            Err(StoreError::ReadOnly(_)) => {
-                *lock(&self.condition.stale_before) = Some(now);
-                self.connections.retain(|_, _| false);
-                lock(&self.condition.breaker).trip(now)
-            }
-            Err(_) => lock(&self.condition.breaker).failed(now),
-        };
-        if let Err(error) = outcome
-            && change == Change::Opened
-        {
-            DependencyAway {
-                dependency: Dependency::Database,
-                error,
-            }
-            .emit();
+    /// Reports the outcome of work on a connection. After a read-only answer, no connection is used again.
+    fn heard<T>(&self, outcome: &Result<T, StoreError>) {
+        if let Err(StoreError::ReadOnly(_)) = outcome {
+            self.condition.outdate();
+            self.connections.retain(|_, _| false);
         }
+        self.condition.heard(outcome);
     }
 }
 
@@ -349,8 +201,7 @@ macro_rules! on {
 }
 
 /// Runs `$work` in a transaction that writes: `transact!(self, |session| thing(session, ...))`. Runs it again if a
-/// deadlock, a lost connection or the like ended it, all together within the store's timeout. Every such
-/// transaction may run twice: what it finds done already it leaves as it is.
+/// deadlock, a lost connection or the like ended it, within the store's timeout in total. The work must be idempotent.
 macro_rules! transact {
     ($store:expr, |$session:ident| $work:expr) => {{
         let mut attempts = $crate::store::pool::Attempts::within($store.timeout);
@@ -389,7 +240,7 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// Attempts that take no longer than this all together.
+    /// Allows attempts within this time in total.
     pub(super) fn within(timeout: Duration) -> Self {
         Self {
             timeout,
@@ -429,8 +280,8 @@ const BACKOFF: Backoff = Backoff {
     cap: Duration::from_millis(200),
 };
 
-/// Whether a transaction that failed so often is tried again at once. One that ran out of time is not:
-/// whoever waits for it has waited long enough.
+/// Returns whether a transaction is tried again after this many failed attempts. A time-out ends it, because its caller
+/// has waited long enough.
 fn worth_another(error: &StoreError, attempts: u32) -> bool {
     let passing = matches!(error, StoreError::Busy(_) | StoreError::Unavailable(_));
     passing && attempts < 4

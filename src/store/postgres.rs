@@ -1,41 +1,38 @@
 //! PostgreSQL 14 or newer.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use diesel::{ConnectionError, QueryResult};
-use diesel_async::AsyncPgConnection;
+use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use tokio::net::UnixStream;
 use tokio_postgres::config::{Host, SslMode, SslNegotiation};
 use tokio_postgres::{Config, NoTls};
 
+use super::codes::{Explain, Meaning, known};
 use super::dialect::Postgres;
+use super::error::StoreError;
+use super::migrate::Migrate;
 use super::postgres_tap::{LastSqlState, Tap, Tapping};
 use super::session::{self, Mode, session};
-use super::sql::prelude::*;
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
-
-/// Of the lease of migrations.
-const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_lease (\
-    name TEXT COLLATE \"C\" NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL, \
-    expires_at TIMESTAMP(6) NOT NULL)";
-
-/// A migration waits for the locks of running transactions as long as it takes.
+/// A migration waits for the locks of running transactions without a time limit.
 const MIGRATING: &str = "SET TIME ZONE 'UTC'; SET lock_timeout = 0; SET statement_timeout = 0; \
     SET idle_in_transaction_session_timeout = 0";
 
-/// What makes the transaction that has just begun read from one snapshot.
+/// Makes the transaction that has just begun read from one snapshot.
 const SNAPSHOT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
-/// Connects; `lock_wait` bounds how long a statement waits for a lock.
-async fn establish(url: &str, lock_wait: Duration) -> Result<AsyncPgConnection, ConnectionError> {
+/// Connects. `lock_wait` limits how long a statement waits for a lock.
+pub(super) async fn establish(
+    url: String,
+    lock_wait: Duration,
+) -> Result<AsyncPgConnection, ConnectionError> {
     let lock_wait = lock_wait.as_millis();
     let session = format!("SET TIME ZONE 'UTC'; SET lock_timeout = {lock_wait}");
-    establish_with(url, &session).await
-}
-
-async fn establish_to_migrate(url: &str) -> Result<AsyncPgConnection, ConnectionError> {
-    establish_with(url, MIGRATING).await
+    establish_with(&url, &session).await
 }
 
 /// Connects, with a [`Tap`] on the connection.
@@ -72,11 +69,11 @@ async fn connect_tapped(
         let socket = socket.map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
         let tap = Tap::new(socket, last.clone());
         let (client, connection) = config.connect_raw(tap, NoTls).await.map_err(bad)?;
-        // It ends with the client, which is told of its errors.
+        // The task ends with the client, which receives its errors.
         tokio::spawn(connection);
         return AsyncPgConnection::try_from(client).await;
     }
-    // What this says is that the stream is wrapped at once, without asking the server for TLS first.
+    // These settings wrap the stream in the tap at once, without asking the server for TLS first.
     config
         .ssl_mode(SslMode::Require)
         .ssl_negotiation(SslNegotiation::Direct);
@@ -106,8 +103,15 @@ async fn begin(connection: &mut AsyncPgConnection, mode: Mode) -> QueryResult<()
 
 session!(AsyncPgConnection, Postgres, begin);
 
-sql_server!(AsyncPgConnection);
+impl Migrate for AsyncPgConnection {
+    const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+    const LEASE_TABLE: &'static str = "CREATE TABLE IF NOT EXISTS schema_lease (\
+        name TEXT COLLATE \"C\" NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL, \
+        expires_at TIMESTAMP(6) NOT NULL)";
+    const TRANSACTIONAL: bool = true;
+    type Blocking = AsyncConnectionWrapper<Self>;
 
-type Blocking = AsyncConnectionWrapper<AsyncPgConnection>;
-
-sql_migrations!(AsyncPgConnection, Postgres, connect_to_migrate, true);
+    async fn connect(url: &str) -> Result<Self, StoreError> {
+        Ok(establish_with(url, MIGRATING).await?)
+    }
+}

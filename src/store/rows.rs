@@ -6,35 +6,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::migrate::MigrationLease;
-use super::session::Param;
 use crate::domain::{Action, LedgerRow, Resource, Status, Version};
-
-/// The row of `schema_lease`.
-#[derive(Debug, QueryableByName)]
-pub(super) struct LeaseRow {
-    #[diesel(sql_type = Text)]
-    holder: String,
-    #[diesel(sql_type = BigInt)]
-    epoch: i64,
-}
-
-impl LeaseRow {
-    pub(super) fn lease(self) -> MigrationLease {
-        MigrationLease {
-            holder: self.holder,
-            epoch: self.epoch,
-        }
-    }
-}
-
-/// Which lease.
-pub(super) fn lease_params(lease: &MigrationLease) -> [Param; 2] {
-    [
-        Param::Text(lease.holder.clone()),
-        Param::Number(lease.epoch),
-    ]
-}
 
 /// What a worker needs of a row of `sync_events`.
 #[derive(Debug, QueryableByName)]

@@ -1,25 +1,29 @@
 //! SQLite, the embedded default: one writer and a few readers on one file.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use diesel::connection::{AnsiTransactionManager, SimpleConnection};
+use diesel::connection::{AnsiTransactionManager, Connection, SimpleConnection};
 use diesel::{ConnectionError, QueryResult, SqliteConnection};
+use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
+use diesel_async::pooled_connection::RecyclingMethod;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
+use super::codes::{Explain, Meaning, known};
+use super::connections::{PoolsOf, connections, lock_wait};
 use super::dialect::Sqlite;
+use super::error::StoreError;
+use super::gate::Gate;
+use super::migrate::Migrate;
+use super::pool::Pools;
 use super::session::{self, Mode, session};
-use super::sql::prelude::*;
-
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+use crate::config::StoreOptions;
 
 pub(super) type Async = SyncConnectionWrapper<SqliteConnection>;
 
-/// Of the lease of migrations.
-const LEASE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_lease (\
-    name TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL, \
-    expires_at TIMESTAMP NOT NULL) WITHOUT ROWID";
-
-/// Fails if there is no such file: to connect to it would make one.
+/// Fails if the file does not exist, because connecting would create it.
 pub(super) fn check(path: &str) -> Result<(), StoreError> {
     if Path::new(path).exists() {
         return Ok(());
@@ -30,62 +34,43 @@ pub(super) fn check(path: &str) -> Result<(), StoreError> {
     )))
 }
 
-/// Pools that open the file when they are used, once the gate is open.
+/// Creates pools that open the file when they are used, once the gate is open.
 pub(super) fn open(
     path: &str,
     options: &StoreOptions,
     gate: &Arc<Gate>,
-) -> Result<Pools<AsyncDieselConnectionManager<Async>>, StoreError> {
+) -> Result<PoolsOf<Async>, StoreError> {
     let lock_wait = lock_wait(options.timeout);
     let opened = |size| {
-        let mut config = ManagerConfig::default();
-        config.recycling_method = RecyclingMethod::Fast;
-        config.custom_setup = Box::new(move |path| {
-            let path = path.to_owned();
-            Box::pin(async move {
-                let open = tokio::task::spawn_blocking(move || open_file(&path, lock_wait));
-                let connection = open
-                    .await
-                    .map_err(|error| ConnectionError::BadConnection(error.to_string()))??;
-                Ok(SyncConnectionWrapper::new(connection))
-            })
-        });
+        let establish = move |path: String| async move {
+            let open = tokio::task::spawn_blocking(move || open_file(&path, lock_wait));
+            let connection = open
+                .await
+                .map_err(|error| ConnectionError::BadConnection(error.to_string()))??;
+            Ok(SyncConnectionWrapper::new(connection))
+        };
         connections(
-            AsyncDieselConnectionManager::new_with_config(path, config),
+            path,
             size,
             options.timeout,
+            RecyclingMethod::Fast,
+            establish,
         )
     };
     let readers = opened(options.max_connections)?;
-    // One writer: of two transactions that meet half-way one would fail, so that they queue here.
+    // Two writers at once could fail each other's transactions, so they queue for one connection.
     let writer = opened(1)?;
     Ok(Pools::new(readers, writer, gate, false))
 }
 
-/// How long a migration waits for another process to release the file, before it looks again.
+/// How long a migration waits for another process to release the file, before it tries again.
 const MIGRATION_LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// Opens the file to migrate it, and makes it if it is not there.
-async fn connect_to_migrate(path: &str) -> Result<Async, StoreError> {
-    let path = path.to_owned();
-    let opened =
-        tokio::task::spawn_blocking(move || (open_file(&path, MIGRATION_LOCK_WAIT), path)).await;
-    let (opened, path) = opened.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-    match opened {
-        Ok(connection) => Ok(SyncConnectionWrapper::new(connection)),
-        Err(error) => Err(match StoreError::from(error) {
-            // Another process is turning WAL mode on.
-            busy @ StoreError::Busy(_) => busy,
-            error => StoreError::Misconfigured(format!("cannot open the file '{path}': {error}")),
-        }),
-    }
-}
-
-/// Opens the file; `lock_wait` bounds how long one connection waits for another process to release it.
+/// Opens the file. `lock_wait` limits how long a connection waits for another process to release it.
 fn open_file(path: &str, lock_wait: Duration) -> Result<SqliteConnection, ConnectionError> {
     let mut connection = SqliteConnection::establish(path)?;
-    // Readers and the writer pass each other in WAL mode; FULL flushes each commit to the disk before
-    // it is answered, which the group commit shares out among the likes of a batch.
+    // In WAL mode readers and the writer do not block each other. FULL flushes each commit to the disk before it
+    // returns; the likes of a batch share one commit.
     connection
         .batch_execute(&format!(
             "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
@@ -118,6 +103,28 @@ async fn begin(connection: &mut Async, mode: Mode) -> QueryResult<()> {
 
 session!(Async, Sqlite, begin);
 
-type Blocking = AsyncConnectionWrapper<Async>;
+impl Migrate for Async {
+    const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+    const LEASE_TABLE: &'static str = "CREATE TABLE IF NOT EXISTS schema_lease (\
+        name TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, epoch BIGINT NOT NULL, \
+        expires_at TIMESTAMP NOT NULL) WITHOUT ROWID";
+    const TRANSACTIONAL: bool = true;
+    type Blocking = AsyncConnectionWrapper<Self>;
 
-sql_migrations!(Async, Sqlite, connect_to_migrate, true);
+    /// Opens the file, and creates it if it does not exist.
+    async fn connect(path: &str) -> Result<Self, StoreError> {
+        let file = path.to_owned();
+        let opened =
+            tokio::task::spawn_blocking(move || open_file(&file, MIGRATION_LOCK_WAIT)).await;
+        match opened.map_err(|error| StoreError::Unavailable(error.to_string()))? {
+            Ok(connection) => Ok(SyncConnectionWrapper::new(connection)),
+            Err(error) => Err(match StoreError::from(error) {
+                // Another process is switching to WAL mode.
+                busy @ StoreError::Busy(_) => busy,
+                error => {
+                    StoreError::Misconfigured(format!("cannot open the file '{path}': {error}"))
+                }
+            }),
+        }
+    }
+}
