@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use self::actors::Actors;
 use self::connections::{Connections, admin, open_broker, open_cache, open_store};
-use self::server::http_server;
+use self::server::HttpServer;
 use self::startup::{learn, settle_recent};
 use crate::config::Settings;
 use crate::domain::HybridClock;
@@ -40,6 +40,7 @@ pub struct App {
     draining: Arc<AtomicBool>,
     /// Notified when the database turns out to be unusable after the start.
     unusable: Arc<Notify>,
+    drain_delay: Duration,
     drain_timeout: Duration,
 }
 
@@ -53,7 +54,7 @@ impl App {
     /// If the settings do not allow it, the database refuses the connection, or a migration fails.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
         settings.closed_by_default()?;
-        let auth = Arc::new(Auth::load(&settings.auth)?);
+        let auth = Arc::new(Auth::load(&settings.auth, settings.store.id_kinds.users)?);
         let signals = Signals::new().map_err(AppError::Signals)?;
         let (store, starting) = open_store(&settings).await?;
         let cache = open_cache(&settings)?;
@@ -124,7 +125,15 @@ impl App {
         let listener = TcpListener::bind(settings.http_addr).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let role = settings.role;
-        let server = http_server(listener, context, likes, admin, role, origins).map_err(listen)?;
+        let server = HttpServer {
+            context,
+            likes,
+            admin,
+            role,
+            origins,
+            draining: Arc::clone(&draining),
+        };
+        let server = server.listen(listener).map_err(listen)?;
         ServiceStarted {
             address: &address.to_string(),
             database: store.kind(),
@@ -141,6 +150,7 @@ impl App {
             signals,
             draining,
             unusable,
+            drain_delay: settings.drain_delay,
             drain_timeout: settings.drain_timeout,
         })
     }
@@ -151,9 +161,10 @@ impl App {
         self.address
     }
 
-    /// Serves until a signal or a part given up ends it, then stops in order: no new requests, no new
-    /// claims, and then each actor finishes its work before the next one in the flow. Answers the exit code of
-    /// the process, which is to end at once: other threads may still be in the middle of a call.
+    /// Serves until a signal or an actor that was given up ends it, then stops in order: `/readyz` fails, after the
+    /// drain delay no new requests and no new claims, and then each actor finishes its work before the next one in
+    /// the flow. Returns the exit code of the process, which must end at once: other threads may still be in the
+    /// middle of a call.
     pub async fn run_until_signal(self) -> u8 {
         let Self {
             server,
@@ -162,18 +173,33 @@ impl App {
             mut signals,
             draining,
             unusable,
+            drain_delay,
             drain_timeout,
             ..
         } = self;
         let serving = actix::spawn(server);
-        let (reason, code) = tokio::select! {
-            reason = signals.next() => (reason, 0),
-            () = actors.given_up.notified() => ("an actor was given up", 1),
-            () = unusable.notified() => ("the database cannot be used", 1),
+        let failed = async || {
+            tokio::select! {
+                () = actors.given_up.notified() => "an actor was given up",
+                () = unusable.notified() => "the database cannot be used",
+            }
         };
-        ShutdownStarted { reason }.emit();
+        let (reason, mut code, delay) = tokio::select! {
+            Ended { by, may_wait } = signals.next() => {
+                (by, 0, if may_wait { drain_delay } else { Duration::ZERO })
+            }
+            reason = failed() => (reason, 1, Duration::ZERO),
+        };
+        ShutdownStarted { reason, delay }.emit();
         let started = Instant::now();
         draining.store(true, Ordering::Relaxed);
+        if !delay.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = signals.next() => {}
+                _ = failed() => code = 1,
+            }
+        }
         let drained = async {
             handle.stop(true).await;
             actors.drain().await;
@@ -210,10 +236,18 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "interrupted",
-            _ = self.terminate.recv() => "terminated",
-        }
+    async fn next(&mut self) -> Ended {
+        let (by, may_wait) = tokio::select! {
+            _ = self.interrupt.recv() => ("interrupted", false),
+            _ = self.terminate.recv() => ("terminated", true),
+        };
+        Ended { by, may_wait }
     }
+}
+
+/// The signal that ended the service.
+struct Ended {
+    by: &'static str,
+    /// Whether the drain delay applies: not to SIGINT, which a person sends from a terminal.
+    may_wait: bool,
 }

@@ -6,7 +6,7 @@
 --            c  present if every pair that the database holds is here
 --            f  likes on their way to the database, less unlikes
 --            u  how many pairs have no settled state
---            and for each pair the user id: "version:liked" if it is settled,
+--            and for each pair the user id, after a '=' if it is text: "version:liked" if it is settled,
 --            "version:liked:settled_version:settled_liked" while an event is on its way,
 --            "version:liked:-" while nobody has looked into the database
 -- ARGV     the verb, a name for a new life, the entry's time to live in seconds, the most pairs it may
@@ -132,7 +132,7 @@ local function trim()
   local sample = redis.call('HRANDFIELD', key, math.min(surplus + 64, 2000), 'WITHVALUES')
   local dropped = {}
   for n = 1, #sample, 2 do
-    if string.match(sample[n], '^%d') and string.match(sample[n + 1], '^%d+:%d$') then
+    if string.match(sample[n], '^[%d=]') and string.match(sample[n + 1], '^%d+:%d$') then
       dropped[#dropped + 1] = sample[n]
     end
   end

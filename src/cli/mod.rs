@@ -26,6 +26,7 @@ use crate::admin::AdminError;
 use crate::app::AppError;
 use crate::cache::CacheError;
 use crate::config::{self, ConfigError, PartialConfig};
+use crate::domain::InvalidId;
 use crate::nats::NatsError;
 use crate::store::StoreError;
 
@@ -85,6 +86,8 @@ enum Failure {
     App(#[from] AppError),
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error("{0} {1}")]
+    Id(&'static str, InvalidId),
     #[error("cannot create a token: the system has no randomness")]
     NoRandomness,
     #[error("cannot write to standard output: {0}")]

@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
-use super::behavior::UnknownWord;
+use super::words::UnknownWord;
 
 /// The id of a user.
 pub type UserId = Id;

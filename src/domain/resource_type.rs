@@ -11,7 +11,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::behavior::UnknownWord;
+use super::words::UnknownWord;
 
 /// A type of resource. Its word is its name in SQL, JSON, paths and NATS subjects.
 ///

@@ -1,5 +1,8 @@
 //! The subjects of the stream, and which subjects wildcards include.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::domain::Id;
 use crate::domain::origin::{ACCEPTED, BEHAVIORS};
 
 /// Returns the subjects of the stream.
@@ -16,6 +19,12 @@ pub(super) fn covers_ours(subjects: &[String]) -> bool {
 /// Returns whether one of these subjects includes every subject that `wanted` matches.
 pub(super) fn covers(subjects: &[String], wanted: &str) -> bool {
     subjects.iter().any(|subject| includes(subject, wanted))
+}
+
+/// Returns an id as one token of a subject. Characters that a token cannot have are percent-encoded.
+pub(super) fn token(id: &Id) -> String {
+    const IN_TOKENS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+    utf8_percent_encode(&id.text(), IN_TOKENS).to_string()
 }
 
 fn includes(subject: &str, wanted: &str) -> bool {

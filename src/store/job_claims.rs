@@ -10,9 +10,9 @@ use super::dialect::Column::Word;
 use super::error::StoreError;
 use super::interventions::{Intervention, intervene};
 use super::jobs::{JOB_COLUMNS, Job, LOCK, first};
-use super::rows::id_text;
 use super::schema::Schema;
 use super::session::{IdRow, Param, Session, Sql};
+use super::text::id_text;
 use super::{Store, transact};
 use crate::domain::{JobState, LedgerRow};
 

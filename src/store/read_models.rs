@@ -10,10 +10,10 @@ use diesel::sql_types::{BigInt, Text};
 use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
 use super::error::StoreError;
 use super::ids::AnyId;
-use super::rows::word;
-use super::schema::Schema;
 use super::schema::likes_table;
+use super::schema::Schema;
 use super::session::{LikesSql, Param, Session, Sql, Statement, time_text};
+use super::text::word;
 use crate::domain::{Id, LikeCount, Pair, Resource, ResourceType, Version, VersionedState};
 
 /// Reads the counts of these resources.

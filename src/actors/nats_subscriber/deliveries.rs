@@ -23,7 +23,7 @@ impl NatsSubscriber {
         let mut undecodable = Vec::new();
         let mut redelivered = 0;
         let taken = messages.len();
-        let served = self.store.resource_types();
+        let (served, kinds) = (self.store.resource_types(), self.store.id_kinds());
         for message in messages {
             let Ok(info) = message.info() else {
                 // A message without a reply subject was not delivered by a stream and needs no answer.
@@ -36,7 +36,7 @@ impl NatsSubscriber {
                 body: &message.payload,
                 sequence: info.stream_sequence,
             };
-            match decode(&incoming, self.latest_clock(&info), served) {
+            match decode(&incoming, self.latest_clock(&info), served, kinds) {
                 Ok(event) => {
                     events.push(event);
                     recordable.push(message);

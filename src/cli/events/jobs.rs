@@ -113,10 +113,10 @@ async fn run_job(
     arguments: RowsArgs,
     reason: Option<String>,
 ) -> Result<ExitCode, Failure> {
-    let operator = operator();
+    let (operator, kinds) = (operator(), admin.dependencies.store.id_kinds());
     let mut request = JobRequest {
         kind,
-        filter: Some(arguments.filter.filter()),
+        filter: Some(arguments.filter.filter(kinds)?),
         reason,
         per_second: Some(arguments.per_second),
         dry_run: true,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Failure, print_json, print_line};
 use crate::admin::{AdminService, Moment, Shows};
 use crate::cli::output::table;
-use crate::domain::{ResourceType, Status};
+use crate::domain::{IdKinds, ResourceType, Status};
 use crate::store::LedgerFilter;
 
 /// Arguments of `likewise events summary`.
@@ -47,16 +47,23 @@ pub(super) struct FilterArgs {
 }
 
 impl FilterArgs {
-    pub(super) fn filter(self) -> LedgerFilter {
-        LedgerFilter {
+    /// Returns the filter, for ids of these kinds.
+    ///
+    /// # Errors
+    /// If an id is of another kind.
+    pub(super) fn filter(self, kinds: IdKinds) -> Result<LedgerFilter, Failure> {
+        let resource_id = self.resource.map(|id| kinds.resources.parse(&id));
+        let user_id = self.user.map(|id| kinds.users.parse(&id));
+        let invalid = |flag: &'static str| move |error| Failure::Id(flag, error);
+        Ok(LedgerFilter {
             status: self.status,
             resource_type: self.resource_type,
-            resource_id: self.resource,
-            user_id: self.user,
+            resource_id: resource_id.transpose().map_err(invalid("--resource"))?,
+            user_id: user_id.transpose().map_err(invalid("--user"))?,
             since: self.since,
             until: self.until,
             error: self.error,
-        }
+        })
     }
 }
 
@@ -128,7 +135,7 @@ pub(super) async fn search(
     admin: &AdminService,
     arguments: SearchArgs,
 ) -> Result<ExitCode, Failure> {
-    let filter = arguments.filter.filter();
+    let filter = arguments.filter.filter(admin.dependencies.store.id_kinds())?;
     // A page may end before it is full if no index finds the rows that match.
     let mut events = Vec::new();
     let mut after = None;

@@ -8,11 +8,11 @@ use crate::store::schema::Schema;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct Script {
     /// The name of its folder.
-    pub(super) name: &'static str,
+    pub(in crate::store) name: &'static str,
     /// Creates its tables.
-    pub(super) up: &'static str,
+    pub(in crate::store) up: &'static str,
     /// Drops them.
-    pub(super) down: &'static str,
+    pub(in crate::store) down: &'static str,
 }
 
 /// Lists the migrations in a folder of `migrations/`, in the order in which they run.

@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use super::operator::{Operator, OperatorHeader};
 use crate::admin::{AdminService, Timeline};
-use crate::domain::{ResourceType, Status};
+use crate::domain::{Id, InvalidId, ResourceType, Status};
 use crate::store::{LedgerEntry, LedgerFilter, LedgerHealth};
 use crate::web::cursor::{self, After};
 use crate::web::extract::{Body, query};
+use crate::web::ids::Ids;
 use crate::web::problem::{Code, Problem};
 
 /// The ledger at a glance.

@@ -9,7 +9,7 @@ use super::caller::{Caller, Right};
 use super::policy::Auth;
 use crate::domain::UserId;
 use crate::web::app_data::shared;
-use crate::web::headers::positive;
+use crate::web::extract::decoded;
 use crate::web::problem::{Code, Problem};
 
 /// The caller of a request: as a middleware has identified it, or else from the request's token.

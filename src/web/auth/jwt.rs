@@ -11,7 +11,7 @@ use super::keys::Keys;
 use super::service_tokens::Hash;
 use super::verified::{Verified, VerifiedTokens};
 use crate::config::{AuthOptions, Secret};
-use crate::domain::UserId;
+use crate::domain::{IdKind, UserId};
 
 /// How far the clocks of this service and the identity provider may be apart, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
@@ -39,6 +39,8 @@ pub(super) struct JwtVerifier {
     audience: String,
     issuer: Option<String>,
     verified: VerifiedTokens,
+    /// The kind of users' ids.
+    user_ids: IdKind,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +50,7 @@ struct Claims {
 }
 
 impl JwtVerifier {
-    pub(super) fn load(options: &AuthOptions) -> Result<Self, AuthError> {
+    pub(super) fn load(options: &AuthOptions, user_ids: IdKind) -> Result<Self, AuthError> {
         let audience = options.jwt_audience.clone().ok_or(AuthError::NoAudience)?;
         let secrets = (&options.jwt_secret, &options.jwt_secret_file);
         let keys = match (secrets, &options.jwt_jwks_file) {
@@ -68,6 +70,7 @@ impl JwtVerifier {
             audience,
             issuer: options.jwt_issuer.clone(),
             verified: VerifiedTokens::new(),
+            user_ids,
         })
     }
 
@@ -81,7 +84,7 @@ impl JwtVerifier {
             return Err(BadToken::Expired);
         }
         let verified = self.verify_anew(token)?;
-        self.verified.put(hash, verified);
+        self.verified.put(hash, verified.clone());
         Ok(verified.user_id)
     }
 
