@@ -141,7 +141,10 @@ impl BatchActor<Settle> for CacheWriter {
         for envelope in &batch {
             for (pair, mark) in &envelope.body.settled.states {
                 let settlement = settlements.entry(pair.resource.clone()).or_default();
-                let newest = settlement.states.entry(pair.user_id.clone()).or_insert(*mark);
+                let newest = settlement
+                    .states
+                    .entry(pair.user_id.clone())
+                    .or_insert(*mark);
                 *newest = mark.max(newest).to_owned();
                 pairs += 1;
             }

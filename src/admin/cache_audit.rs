@@ -132,7 +132,10 @@ impl CacheAudit {
         };
         tokio::time::sleep(grace_period).await;
         for some in suspects.chunks(ENTRIES_PER_READ) {
-            let resources: Vec<_> = some.iter().map(|suspect| suspect.resource.clone()).collect();
+            let resources: Vec<_> = some
+                .iter()
+                .map(|suspect| suspect.resource.clone())
+                .collect();
             let mismatches: BTreeMap<_, _> =
                 self.mismatches(&resources).await?.into_iter().collect();
             let open = self.open_pairs(some).await?;
@@ -162,7 +165,10 @@ impl CacheAudit {
         let pairs: Vec<Pair> = suspects
             .iter()
             .flat_map(|suspect| {
-                let users = suspect.lags.iter().filter_map(|(_, user_id)| user_id.as_ref());
+                let users = suspect
+                    .lags
+                    .iter()
+                    .filter_map(|(_, user_id)| user_id.as_ref());
                 users.map(|user_id| pair(&suspect.resource, user_id))
             })
             .collect();

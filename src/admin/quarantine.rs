@@ -105,8 +105,13 @@ impl AdminService {
             body: &payload,
             sequence: u64::try_from(entry.event.stream_sequence).unwrap_or_default(),
         };
-        let event = decode(&incoming, Version::at(self.store().now()), self.store().resource_types(), self.store().id_kinds())
-            .map_err(|reason| AdminError::Invalid(format!("the message is no event: {reason}")))?;
+        let event = decode(
+            &incoming,
+            Version::at(self.store().now()),
+            self.store().resource_types(),
+            self.store().id_kinds(),
+        )
+        .map_err(|reason| AdminError::Invalid(format!("the message is no event: {reason}")))?;
         let original = entry.event.message_id.as_deref().and_then(original_id);
         if let Some(original) = original
             && Origin::of(incoming.subject) == Origin::Accepted

@@ -171,8 +171,7 @@ impl Cache for MemoryCache {
 
     fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>> {
         Box::pin(async move {
-            let open =
-                |resource: &Resource| self.with_entry(resource, |entry| entry.incarnation());
+            let open = |resource: &Resource| self.with_entry(resource, |entry| entry.incarnation());
             Ok(resources.iter().map(open).collect())
         })
     }
@@ -181,7 +180,8 @@ impl Cache for MemoryCache {
         Box::pin(async move {
             let fill = |filling: &Filling| {
                 self.with_entry(&filling.resource, |entry| {
-                    let filled = entry.fill(filling.incarnation, filling.state.clone(), filling.count);
+                    let filled =
+                        entry.fill(filling.incarnation, filling.state.clone(), filling.count);
                     filled.then(|| match &filling.state {
                         Some((user_id, _)) => entry.read(user_id),
                         None => Reading {

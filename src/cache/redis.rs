@@ -140,7 +140,9 @@ impl Cache for RedisCache {
                         .skip(part * PAIRS_PER_CALL)
                         .take(PAIRS_PER_CALL)
                     {
-                        call.arg(user_id.key()).arg(state.version.0).arg(state.weight());
+                        call.arg(user_id.key())
+                            .arg(state.version.0)
+                            .arg(state.weight());
                     }
                     calls.add_command(call);
                 }
@@ -179,7 +181,9 @@ impl Cache for RedisCache {
                 let mut call = self.call(&filling.resource, "fill");
                 call.arg(filling.incarnation).arg(count_text(filling.count));
                 if let Some((user_id, state)) = &filling.state {
-                    call.arg(user_id.key()).arg(state.version.0).arg(state.weight());
+                    call.arg(user_id.key())
+                        .arg(state.version.0)
+                        .arg(state.weight());
                 }
                 calls.add_command(call);
             }

@@ -3,14 +3,20 @@
 use redis::Value;
 
 use super::{CacheError, Incarnation};
-use crate::domain::{Applied, CachedPair, EntryView, Id, LikeCount, Reading, Resource, Version, VersionedState};
+use crate::domain::{
+    Applied, CachedPair, EntryView, Id, LikeCount, Reading, Resource, Version, VersionedState,
+};
 
 /// The prefix of keys. The braces place a resource's keys on one node of a cluster.
 pub(super) const PREFIX: &str = "likewise:";
 
 /// Returns the key of a resource's entry.
 pub(super) fn key(resource: &Resource) -> String {
-    format!("{PREFIX}{{{}:{}}}", resource.resource_type, resource.id.key())
+    format!(
+        "{PREFIX}{{{}:{}}}",
+        resource.resource_type,
+        resource.id.key()
+    )
 }
 
 /// Returns the resource of an entry's key.
@@ -44,7 +50,8 @@ pub(super) fn view(fields: &[(String, String)]) -> EntryView {
             "n" => read_count(value).map(|count| view.count = Some(count)),
             "f" => value.parse().ok().map(|likes| view.in_flight = likes),
             "u" => value.parse().ok().map(|pairs| view.unknown = pairs),
-            user => Id::from_key(user).zip(read_pair(value))
+            user => Id::from_key(user)
+                .zip(read_pair(value))
                 .map(|(user_id, pair)| {
                     view.pairs.insert(user_id, pair);
                 }),

@@ -197,7 +197,10 @@ impl BehaviorEvent {
     /// # Errors
     /// If the deployment does not accept an id.
     pub fn validated(mut self, kinds: IdKinds) -> Result<Self, InvalidBehavior> {
-        let (user_id, id) = (kinds.users.check(self.user_id), kinds.resources.check(self.resource.id));
+        let (user_id, id) = (
+            kinds.users.check(self.user_id),
+            kinds.resources.check(self.resource.id),
+        );
         self.user_id = user_id.map_err(InvalidBehavior::UserId)?;
         self.resource.id = id.map_err(InvalidBehavior::ResourceId)?;
         Ok(self)

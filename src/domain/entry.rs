@@ -9,9 +9,9 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::id::UserId;
 use super::cached_pair::CachedPair;
 use super::entry_view::EntryView;
+use super::id::UserId;
 use super::like_count::LikeCount;
 use super::version::Version;
 use super::versioned_state::VersionedState;

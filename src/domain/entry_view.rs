@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::id::UserId;
 use super::cached_pair::CachedPair;
+use super::id::UserId;
 use super::like_count::LikeCount;
 use super::versioned_state::VersionedState;
 

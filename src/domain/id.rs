@@ -137,7 +137,8 @@ impl<'de> Deserialize<'de> for Id {
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Id, E> {
                 // A number beyond the range is an id of no kind; as text it gets a clear error.
-                Ok(i64::try_from(number).map_or_else(|_| Id::from(&*number.to_string()), Id::Number))
+                Ok(i64::try_from(number)
+                    .map_or_else(|_| Id::from(&*number.to_string()), Id::Number))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Id, E> {
@@ -309,7 +310,10 @@ mod tests {
         assert_eq!(IdKind::Number.check(Id::from("7")), Ok(Id::Number(7)));
         let upper = UUID.to_uppercase();
         assert_eq!(IdKind::Uuid.parse(&upper), Ok(Id::from(UUID)));
-        assert_eq!(IdKind::Uuid.parse(&UUID.replace('-', "")), Ok(Id::from(UUID)));
+        assert_eq!(
+            IdKind::Uuid.parse(&UUID.replace('-', "")),
+            Ok(Id::from(UUID))
+        );
         for text in ["7", "a b", "auth0|5f7c8ec7", "ü}:/%", &"x".repeat(64)] {
             assert_eq!(IdKind::Text.parse(text), Ok(Id::from(text)));
         }
@@ -317,7 +321,16 @@ mod tests {
 
     #[test]
     fn id_of_another_kind_is_refused() {
-        for text in ["", "0", "-1", "+1", " 1", "1.0", "9223372036854775808", UUID] {
+        for text in [
+            "",
+            "0",
+            "-1",
+            "+1",
+            " 1",
+            "1.0",
+            "9223372036854775808",
+            UUID,
+        ] {
             assert!(IdKind::Number.parse(text).is_err(), "{text}");
         }
         assert!(IdKind::Number.check(Id::Number(-7)).is_err());

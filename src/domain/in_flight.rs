@@ -70,7 +70,11 @@ impl InFlight {
     }
 
     fn shard(&self, pair: &Pair) -> MutexGuard<'_, Shard> {
-        let mixed = pair.user_id.spread().wrapping_mul(31).wrapping_add(pair.resource.id.spread());
+        let mixed = pair
+            .user_id
+            .spread()
+            .wrapping_mul(31)
+            .wrapping_add(pair.resource.id.spread());
         lock(&self.shards[mixed as usize % SHARDS])
     }
 

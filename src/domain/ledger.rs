@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::behavior::{Action, BehaviorEvent, Resource};
-use super::id::UserId;
 use super::fold::Pair;
+use super::id::UserId;
 use super::version::Version;
 use super::words::words;
 

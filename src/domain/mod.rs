@@ -28,9 +28,7 @@ pub mod words;
 
 pub use attempt::{Claim, FailureKind, Verdict};
 pub use backoff::Backoff;
-pub use behavior::{
-    Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resource, Source,
-};
+pub use behavior::{Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resource, Source};
 pub use bisection::Bisection;
 pub use breaker::{Breaker, BreakerPolicy, Change};
 pub use cached_pair::CachedPair;
@@ -47,6 +45,6 @@ pub use lease::Lease;
 pub use ledger::{LedgerRow, Priority, Status, Step};
 pub use like_count::LikeCount;
 pub use origin::Origin;
-pub use version::{HybridClock, Version};
 pub use resource_type::{ResourceType, ResourceTypes};
+pub use version::{HybridClock, Version};
 pub use versioned_state::VersionedState;

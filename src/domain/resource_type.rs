@@ -64,7 +64,8 @@ impl FromStr for ResourceType {
         if let Some(known) = Self::known(word) {
             return Ok(known);
         }
-        let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let is_inner =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         let is_valid = word.len() <= Self::MAX_LENGTH
             && word.starts_with(|first: char| first.is_ascii_lowercase())
             && word.bytes().all(is_inner)
@@ -111,7 +112,10 @@ impl<'de> Deserialize<'de> for ResourceType {
 impl PartialSchema for ResourceType {
     /// Text. The document of a process lists its words.
     fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new().schema_type(Type::String).build().into()
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .build()
+            .into()
     }
 }
 
@@ -203,7 +207,17 @@ mod tests {
 
     #[test]
     fn unusable_words_are_refused() {
-        for text in ["", "Post", "a-b", "1st", "user", "like", "post,", "a,a", "a_word_of_17_____"] {
+        for text in [
+            "",
+            "Post",
+            "a-b",
+            "1st",
+            "user",
+            "like",
+            "post,",
+            "a,a",
+            "a_word_of_17_____",
+        ] {
             assert!(text.parse::<ResourceTypes>().is_err(), "{text}");
         }
     }

@@ -117,7 +117,8 @@ impl Likes {
                 }
                 let kind = store.id_kinds().resources;
                 let after = after.as_ref();
-                let after = after.map_or_else(|| Cursor::start(kind), |after| after.cursor(each, kind));
+                let after =
+                    after.map_or_else(|| Cursor::start(kind), |after| after.cursor(each, kind));
                 let page = store.liked_by(&user_id, each, &after, limit + 1).await?;
                 likes.extend(page.into_iter().map(listed));
             }

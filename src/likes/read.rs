@@ -168,8 +168,10 @@ impl Likes {
         user_id: Option<&UserId>,
         missing: Vec<(&Resource, &mut Reading)>,
     ) -> Result<(), NotRead> {
-        let resources: BTreeSet<Resource> =
-            missing.iter().map(|(resource, _)| (*resource).clone()).collect();
+        let resources: BTreeSet<Resource> = missing
+            .iter()
+            .map(|(resource, _)| (*resource).clone())
+            .collect();
         let _permits = self.lookups.reserve(resources.len()).await?;
         let mut lookups = Vec::with_capacity(resources.len());
         for resource in resources {

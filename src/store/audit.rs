@@ -43,13 +43,15 @@ impl Pass {
     /// The position before the first row.
     #[must_use]
     pub fn start(self, kinds: IdKinds) -> Position {
-        self.kind(kinds).map_or_else(|| Id::from(""), IdKind::before_all)
+        self.kind(kinds)
+            .map_or_else(|| Id::from(""), IdKind::before_all)
     }
 
     /// A position that no row comes after.
     fn end(self, kinds: IdKinds) -> Position {
         // Event ids consist of digits, letters and hyphens, which sort before this character.
-        self.kind(kinds).map_or_else(|| Id::from("~"), IdKind::after_all)
+        self.kind(kinds)
+            .map_or_else(|| Id::from("~"), IdKind::after_all)
     }
 
     /// The kind of ids that are its keys; `None` for event ids.
@@ -79,7 +81,10 @@ impl Chunk {
     /// The parameters of [`Scope::Chunk`].
     fn bounds(&self, kinds: IdKinds) -> [Param; 2] {
         let end = self.pass.end(kinds);
-        [(&self.after).into(), self.until.as_ref().unwrap_or(&end).into()]
+        [
+            (&self.after).into(),
+            self.until.as_ref().unwrap_or(&end).into(),
+        ]
     }
 }
 

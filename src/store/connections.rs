@@ -40,7 +40,13 @@ where
         RecyclingMethod::Verified,
         move |url| establish(url, lock_wait),
     )?;
-    Ok(Pools::new(schema, connections.clone(), connections, gate, true))
+    Ok(Pools::new(
+        schema,
+        connections.clone(),
+        connections,
+        gate,
+        true,
+    ))
 }
 
 /// Creates a pool of at most `size` connections, each made by `establish` from the URL. `timeout` limits waiting for a

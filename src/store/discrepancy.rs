@@ -7,7 +7,7 @@ use diesel::sql_types::Text;
 use serde::{Deserialize, Serialize};
 
 use super::ids::AnyId;
-use crate::domain::{Pair, Resource, ResourceType, Id};
+use crate::domain::{Id, Pair, Resource, ResourceType};
 
 /// The kinds of discrepancies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

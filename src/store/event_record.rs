@@ -14,7 +14,7 @@ use super::read_models;
 use super::session::{Param, Session, Sql};
 use super::time::InUtc;
 use super::{Store, read};
-use crate::domain::{Pair, Resource, ResourceType, Id, VersionedState};
+use crate::domain::{Id, Pair, Resource, ResourceType, VersionedState};
 
 /// A row of `user_behaviors`, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, QueryableByName)]

@@ -14,7 +14,11 @@ use crate::domain::Id;
 
 /// The SQL type of a column of ids, whichever its kind.
 #[derive(Debug, Clone, Copy, Default, SqlType)]
-#[diesel(mysql_type(name = "String"), sqlite_type(name = "Text"), postgres_type(name = "text"))]
+#[diesel(
+    mysql_type(name = "String"),
+    sqlite_type(name = "Text"),
+    postgres_type(name = "text")
+)]
 pub(super) struct AnyId;
 
 impl<DB> Queryable<AnyId, DB> for Id
@@ -39,7 +43,9 @@ where
 impl FromSql<AnyId, Sqlite> for Id {
     fn from_sql(value: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
         match value.value_type() {
-            Some(SqliteType::Long) => <i64 as FromSql<BigInt, Sqlite>>::from_sql(value).map(Self::Number),
+            Some(SqliteType::Long) => {
+                <i64 as FromSql<BigInt, Sqlite>>::from_sql(value).map(Self::Number)
+            }
             _ => text::<Sqlite>(value),
         }
     }
@@ -48,7 +54,9 @@ impl FromSql<AnyId, Sqlite> for Id {
 impl FromSql<AnyId, Mysql> for Id {
     fn from_sql(value: MysqlValue<'_>) -> deserialize::Result<Self> {
         match value.value_type() {
-            MysqlType::LongLong => <i64 as FromSql<BigInt, Mysql>>::from_sql(value).map(Self::Number),
+            MysqlType::LongLong => {
+                <i64 as FromSql<BigInt, Mysql>>::from_sql(value).map(Self::Number)
+            }
             _ => text::<Mysql>(value),
         }
     }

@@ -17,7 +17,7 @@ use super::session::{Param, Session, Sql, Statement, TotalRow};
 use super::text::word;
 use super::time::InUtc;
 use super::{Sample, Store, read};
-use crate::domain::{Status, Id};
+use crate::domain::{Id, Status};
 
 /// A row of `sync_events`, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, QueryableByName)]

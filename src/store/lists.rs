@@ -77,11 +77,7 @@ impl Store {
         offset: usize,
         limit: usize,
     ) -> Result<Vec<(Pair, Version)>, StoreError> {
-        let params = [
-            user_id.into(),
-            Param::limit(limit),
-            Param::limit(offset),
-        ];
+        let params = [user_id.into(), Param::limit(limit), Param::limit(offset)];
         read!(self, self.timeout, |session| {
             likes(session, &LIKED_BY_FROM, resource_type, &params)
         })
@@ -114,11 +110,7 @@ impl Store {
         (like_count, id): (i64, &Id),
         limit: usize,
     ) -> Result<Vec<(Resource, LikeCount)>, StoreError> {
-        let params = [
-            Param::Number(like_count),
-            id.into(),
-            Param::limit(limit),
-        ];
+        let params = [Param::Number(like_count), id.into(), Param::limit(limit)];
         read!(self, self.timeout, |session| {
             most_liked(session, resource_type, &params)
         })
@@ -204,7 +196,9 @@ static LIKED_BY: LikesSql =
 static LIKED_BY_FROM: LikesSql = LikesSql::new(|d, resource_type| {
     let (likes, (_, id)) = (current_likes(d, resource_type), likes_table(resource_type));
     let user = d.user("$1");
-    format!("{likes} AND l.user_id = {user} ORDER BY l.version DESC, l.{id} DESC LIMIT $2 OFFSET $3")
+    format!(
+        "{likes} AND l.user_id = {user} ORDER BY l.version DESC, l.{id} DESC LIMIT $2 OFFSET $3"
+    )
 });
 
 /// Parameters: the user.

@@ -206,9 +206,21 @@ pub async fn migrate_when_reachable(options: &StoreOptions, gate: &Gate) -> Resu
 async fn pending_migrations(options: &StoreOptions) -> Result<Vec<String>, StoreError> {
     let schema = schema(options)?;
     match scheme(&options.url)? {
-        Scheme::Sqlite(_) => Migrations::<sqlite::Async>::new(options, schema).pending().await,
-        Scheme::Mysql => Migrations::<AsyncMysqlConnection>::new(options, schema).pending().await,
-        Scheme::Postgres => Migrations::<AsyncPgConnection>::new(options, schema).pending().await,
+        Scheme::Sqlite(_) => {
+            Migrations::<sqlite::Async>::new(options, schema)
+                .pending()
+                .await
+        }
+        Scheme::Mysql => {
+            Migrations::<AsyncMysqlConnection>::new(options, schema)
+                .pending()
+                .await
+        }
+        Scheme::Postgres => {
+            Migrations::<AsyncPgConnection>::new(options, schema)
+                .pending()
+                .await
+        }
     }
 }
 
@@ -219,7 +231,12 @@ async fn run_migrations(
     let (schema, name) = (schema(options)?, options.url_without_password());
     match scheme(&options.url)? {
         Scheme::Sqlite(_) => {
-            migrate::run(&Migrations::<sqlite::Async>::new(options, schema), &name, gate).await
+            migrate::run(
+                &Migrations::<sqlite::Async>::new(options, schema),
+                &name,
+                gate,
+            )
+            .await
         }
         Scheme::Mysql => {
             let migrations = Migrations::<AsyncMysqlConnection>::new(options, schema);

@@ -12,7 +12,7 @@ use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql};
 use super::text::word;
 use super::{Store, read};
-use crate::domain::{LikeCount, Pair, Resource, ResourceType, Id, Version, VersionedState};
+use crate::domain::{Id, LikeCount, Pair, Resource, ResourceType, Version, VersionedState};
 
 /// What the database holds of some pairs and their resources. It has nothing of those that are absent here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -130,11 +130,7 @@ async fn likes_after<S: Session>(
     (user_id, resource_id): (&Id, &Id),
     limit: usize,
 ) -> Result<Vec<(Pair, VersionedState)>, StoreError> {
-    let params = [
-        user_id.into(),
-        resource_id.into(),
-        Param::limit(limit),
-    ];
+    let params = [user_id.into(), resource_id.into(), Param::limit(limit)];
     let statement = LIKES_AFTER.on(session.schema(), resource_type);
     let rows: Vec<StateRow> = session.load(statement, &params).await?;
     Ok(rows.iter().map(|row| row.state(resource_type)).collect())

@@ -20,7 +20,10 @@ pub(super) const HELD: &str = "e.id = r.event_id AND e.fencing_token = r.token \
 
 /// Returns the read model's table of a resource type, and its column of the resource's id.
 pub(super) fn likes_table(resource_type: ResourceType) -> (String, String) {
-    (format!("{resource_type}_likes"), format!("{resource_type}_id"))
+    (
+        format!("{resource_type}_likes"),
+        format!("{resource_type}_id"),
+    )
 }
 
 /// How the default names of our tables and of their indexes begin, besides those of the read models. No other word of
@@ -200,12 +203,21 @@ mod tests {
     fn prefix_precedes_tables_and_indexes_only() {
         let sql = "SELECT l.user_id FROM video_likes l INDEXED BY video_likes_user, likewise_jobs \
                    WHERE event_type = 'video_like' AND \"likes\" = $1";
-        let named = Schema::of(&Sqlite, "app_", &ResourceTypes::default(), IdKinds::default()).named(sql);
+        let named = Schema::of(
+            &Sqlite,
+            "app_",
+            &ResourceTypes::default(),
+            IdKinds::default(),
+        )
+        .named(sql);
         assert_eq!(
             named,
             "SELECT l.user_id FROM app_video_likes l INDEXED BY app_video_likes_user, \
              app_likewise_jobs WHERE event_type = 'video_like' AND \"likes\" = $1"
         );
-        assert_eq!(Schema::of(&Sqlite, "", &ResourceTypes::default(), IdKinds::default()).named(sql), sql);
+        assert_eq!(
+            Schema::of(&Sqlite, "", &ResourceTypes::default(), IdKinds::default()).named(sql),
+            sql
+        );
     }
 }

@@ -126,7 +126,9 @@ fn paths(d: &Schema, filter: &LedgerFilter) -> Vec<Path> {
             narrow || filter.user_id.is_some(),
         ),
         Some(Status::Pending | Status::Processing) => one(Rows::Open, false),
-        Some(Status::Completed) | None if let Some(user_id) = &filter.user_id => one(Rows::OfUser(user_id.clone()), false),
+        Some(Status::Completed) | None if let Some(user_id) = &filter.user_id => {
+            one(Rows::OfUser(user_id.clone()), false)
+        }
         Some(Status::Completed) => one(Rows::Ledger(d.walk_of_completed().to_owned()), true),
         None => d
             .walks()

@@ -44,7 +44,10 @@ impl FromRequest for ResourceInPath {
         ready(resource_type.and_then(|TypeInPath(resource_type)| {
             let id = shared::<Ids>(request)?.kinds.resources.parse(&text);
             let id = id.map_err(|error| {
-                Problem::new(Code::InvalidResourceId, format!("the id in the path {error}"))
+                Problem::new(
+                    Code::InvalidResourceId,
+                    format!("the id in the path {error}"),
+                )
             })?;
             Ok(Self(Resource { resource_type, id }))
         }))

@@ -135,7 +135,9 @@ pub(super) async fn search(
     admin: &AdminService,
     arguments: SearchArgs,
 ) -> Result<ExitCode, Failure> {
-    let filter = arguments.filter.filter(admin.dependencies.store.id_kinds())?;
+    let filter = arguments
+        .filter
+        .filter(admin.dependencies.store.id_kinds())?;
     // A page may end before it is full if no index finds the rows that match.
     let mut events = Vec::new();
     let mut after = None;

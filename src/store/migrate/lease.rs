@@ -78,8 +78,9 @@ impl MigrationLease {
     }
 }
 
-static READ: Sql =
-    Sql::new(|_| "SELECT holder, epoch FROM likewise_schema_lease WHERE name = 'migrations'".to_owned());
+static READ: Sql = Sql::new(|_| {
+    "SELECT holder, epoch FROM likewise_schema_lease WHERE name = 'migrations'".to_owned()
+});
 
 static SEED: Sql = Sql::new(|d| {
     format!(
@@ -106,6 +107,7 @@ static RENEW: Sql = Sql::new(|d| {
 });
 
 /// Parameters: the holder and the epoch.
-static RELEASE: Sql = Sql::new(|_| format!("UPDATE likewise_schema_lease SET holder = '' WHERE {HELD}"));
+static RELEASE: Sql =
+    Sql::new(|_| format!("UPDATE likewise_schema_lease SET holder = '' WHERE {HELD}"));
 
 const HELD: &str = "name = 'migrations' AND holder = $1 AND epoch = $2";

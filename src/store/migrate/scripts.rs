@@ -34,8 +34,12 @@ macro_rules! scripts {
     ($folder:literal: $($name:literal,)+) => {
         [$($crate::store::migrate::Script {
             name: $name,
-            up: include_str!(concat!("../../migrations/", $folder, "/", $name, "/up.sql")),
-            down: include_str!(concat!("../../migrations/", $folder, "/", $name, "/down.sql")),
+            up: include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"), "/migrations/", $folder, "/", $name, "/up.sql"
+            )),
+            down: include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"), "/migrations/", $folder, "/", $name, "/down.sql"
+            )),
         }),+]
     };
 }
@@ -87,10 +91,11 @@ impl Migration {
 
     /// Returns the tables that it creates.
     pub(super) fn tables(&self) -> impl Iterator<Item = &str> {
-        self.up
-            .split("CREATE TABLE ")
-            .skip(1)
-            .filter_map(|rest| rest.trim_start_matches("IF NOT EXISTS ").split_whitespace().next())
+        self.up.split("CREATE TABLE ").skip(1).filter_map(|rest| {
+            rest.trim_start_matches("IF NOT EXISTS ")
+                .split_whitespace()
+                .next()
+        })
     }
 
     /// Returns the statements of a script, each of which a database can execute on its own.
@@ -119,15 +124,24 @@ mod tests {
 
     fn migrations(prefix: &str, types: &str, kinds: IdKinds) -> Vec<Migration> {
         let types: ResourceTypes = types.parse().expect("types");
-        Migration::all(&SCRIPTS, Schema::of(&dialect::Postgres, prefix, &types, kinds))
+        Migration::all(
+            &SCRIPTS,
+            Schema::of(&dialect::Postgres, prefix, &types, kinds),
+        )
     }
 
     #[test]
     fn each_resource_type_has_its_table() {
         let all = migrations("app_", "post,photo", IdKinds::default());
         let tables: Vec<_> = all.iter().flat_map(Migration::tables).collect();
-        assert!(tables.ends_with(&["app_post_likes", "app_photo_likes"]), "{tables:?}");
-        assert!(tables.iter().all(|table| table.starts_with("app_")), "{tables:?}");
+        assert!(
+            tables.ends_with(&["app_post_likes", "app_photo_likes"]),
+            "{tables:?}"
+        );
+        assert!(
+            tables.iter().all(|table| table.starts_with("app_")),
+            "{tables:?}"
+        );
         assert!(all.iter().all(|one| !one.up.contains("video")));
     }
 
@@ -140,7 +154,10 @@ mod tests {
         let all = migrations("", "video", kinds);
         let likes = &all.last().expect("likes").up;
         assert!(likes.contains("user_id UUID NOT NULL"), "{likes}");
-        assert!(likes.contains("video_id TEXT COLLATE \"C\" NOT NULL"), "{likes}");
+        assert!(
+            likes.contains("video_id TEXT COLLATE \"C\" NOT NULL"),
+            "{likes}"
+        );
         let default = migrations("", "video", IdKinds::default());
         let files: Vec<_> = SCRIPTS.iter().map(|script| script.up).collect();
         let rendered: Vec<_> = default.iter().map(|one| one.up.as_str()).collect();

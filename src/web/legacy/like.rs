@@ -13,8 +13,8 @@ use crate::likes::{LikeRequest, Likes};
 use crate::web::auth::{Caller, User};
 use crate::web::extract::{Bytes, invalid_body, json as read};
 use crate::web::headers::positive;
-use crate::web::ids::Ids;
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
+use crate::web::ids::Ids;
 use crate::web::likes::AcceptedBody;
 use crate::web::problem::Problem;
 

@@ -11,8 +11,8 @@ use crate::domain::{BehaviorType, Durability, Resource, ResourceId, ResourceType
 use crate::likes::{Accepted, LikeRequest, Likes, NotAccepted};
 use crate::web::auth::{AnyUser, Caller};
 use crate::web::extract::{Bytes, json};
-use crate::web::ids::Ids;
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
+use crate::web::ids::Ids;
 use crate::web::problem::{Code, Problem, ProblemBody};
 
 /// The most behaviors of a batch.

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use crate::domain::{BehaviorType, Durability, ResourceId, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes};
 use crate::web::auth::{Caller, User, Visitor};
-use crate::web::ids::Ids;
 use crate::web::extract::{ResourceInPath, read_body};
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
+use crate::web::ids::Ids;
 use crate::web::problem::Problem;
 
 /// The response to `PUT` and `DELETE`.

@@ -10,8 +10,8 @@ use utoipa::openapi::{OpenApi, Required};
 use super::operations::operations;
 use crate::config::Role;
 use crate::domain::ResourceTypes;
-use crate::web::ids::Ids;
 use crate::web::headers::USER as USER_HEADER;
+use crate::web::ids::Ids;
 
 const TOKEN: &str = "token";
 const USER: &str = "user";
