@@ -206,7 +206,7 @@ mod tests {
     fn row(retry_count: i32) -> LedgerRow {
         LedgerRow {
             event_id: Uuid::nil(),
-            user_id: 1,
+            user_id: 1.into(),
             resource: Resource::video(1),
             action: Action::Like,
             version: Version(1),

@@ -288,65 +288,65 @@ mod tests {
     #[test]
     fn count_changes_on_accept_and_not_again_on_settlement() {
         let mut entry = filled(LikeCount::NEVER);
-        assert_eq!(entry.apply(1, at(10, true)).like_count, Some(1));
-        assert_eq!(entry.apply(2, at(11, true)).like_count, Some(2));
-        entry.settle([(1, at(10, true))], Some(count(1, 1)), 3);
-        assert_eq!(entry.read(1).like_count, Some(2));
+        assert_eq!(entry.apply(&1.into(), at(10, true)).like_count, Some(1));
+        assert_eq!(entry.apply(&2.into(), at(11, true)).like_count, Some(2));
+        entry.settle([(1.into(), at(10, true))], Some(count(1, 1)), 3);
+        assert_eq!(entry.read(&1.into()).like_count, Some(2));
     }
 
     #[test]
     fn older_event_returns_the_newer_version() {
         let mut entry = filled(LikeCount::NEVER);
-        entry.apply(1, at(10, true));
-        let applied = entry.apply(1, at(9, false));
+        entry.apply(&1.into(), at(10, true));
+        let applied = entry.apply(&1.into(), at(9, false));
         assert_eq!(applied.newer, Some(Version(10)));
-        assert_eq!(entry.read(1).liked, Some(true));
+        assert_eq!(entry.read(&1.into()).liked, Some(true));
     }
 
     #[test]
     fn unknown_pair_is_never_read_as_not_liked() {
         let mut entry = filled(count(3, 9));
-        assert_eq!(entry.read(5), reading(None, Some(3)));
+        assert_eq!(entry.read(&5.into()), reading(None, Some(3)));
         assert_eq!(
-            entry.apply(5, at(10, true)),
+            entry.apply(&5.into(), at(10, true)),
             Applied {
                 changed: None,
                 newer: None,
                 like_count: None
             }
         );
-        assert_eq!(entry.read(5), reading(Some(true), None));
-        assert!(entry.fill(1, [(5, at(4, true))], count(3, 9)));
-        assert_eq!(entry.read(5), reading(Some(true), Some(3)));
+        assert_eq!(entry.read(&5.into()), reading(Some(true), None));
+        assert!(entry.fill(1, [(5.into(), at(4, true))], count(3, 9)));
+        assert_eq!(entry.read(&5.into()), reading(Some(true), Some(3)));
     }
 
     #[test]
     fn forgotten_event_restores_the_entry() {
         let mut entry = filled(LikeCount::NEVER);
-        entry.apply(1, at(10, true));
-        entry.forget(1, Version(10));
-        assert_eq!(entry.read(1), reading(Some(false), Some(0)));
-        assert_eq!(entry.apply(1, at(9, true)).changed, Some(true));
+        entry.apply(&1.into(), at(10, true));
+        entry.forget(&1.into(), Version(10));
+        assert_eq!(entry.read(&1.into()), reading(Some(false), Some(0)));
+        assert_eq!(entry.apply(&1.into(), at(9, true)).changed, Some(true));
     }
 
     #[test]
     fn settlement_below_a_forgotten_event_is_kept() {
         let mut entry = Entry::new(1);
-        entry.apply(2, at(10, true));
-        assert!(entry.fill(1, [(1, VersionedState::NEVER)], LikeCount::NEVER));
-        entry.settle([(2, at(4, true))], Some(count(1, 1)), 2);
-        entry.forget(2, Version(10));
-        assert_eq!(entry.read(2), reading(Some(true), Some(1)));
+        entry.apply(&2.into(), at(10, true));
+        assert!(entry.fill(1, [(1.into(), VersionedState::NEVER)], LikeCount::NEVER));
+        entry.settle([(2.into(), at(4, true))], Some(count(1, 1)), 2);
+        entry.forget(&2.into(), Version(10));
+        assert_eq!(entry.read(&2.into()), reading(Some(true), Some(1)));
     }
 
     #[test]
     fn trimming_keeps_in_flight_events_and_rejects_older_fills() {
         let mut entry = filled(LikeCount::NEVER);
-        entry.apply(1, at(10, true));
-        entry.settle([(2, at(4, true))], Some(count(1, 1)), 3);
+        entry.apply(&1.into(), at(10, true));
+        entry.settle([(2.into(), at(4, true))], Some(count(1, 1)), 3);
         entry.trim(1, 2);
-        assert_eq!(entry.read(1), reading(Some(true), Some(2)));
-        assert_eq!(entry.read(2).liked, None);
-        assert!(!entry.fill(1, [(2, at(3, false))], LikeCount::NEVER));
+        assert_eq!(entry.read(&1.into()), reading(Some(true), Some(2)));
+        assert_eq!(entry.read(&2.into()).liked, None);
+        assert!(!entry.fill(1, [(2.into(), at(3, false))], LikeCount::NEVER));
     }
 }

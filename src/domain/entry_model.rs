@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::behavior::{Resource, UserId};
+use super::behavior::Resource;
 use super::entry::Entry;
 use super::fold::{Fold, Pair};
+use super::id::UserId;
 use super::like_count::LikeCount;
 use super::version::Version;
 use super::versioned_state::VersionedState;
@@ -30,11 +31,11 @@ impl Database {
             |pair| self.states.get(&pair.user_id).copied(),
             events
                 .iter()
-                .map(|(user_id, state)| (pair(*user_id), *state)),
+                .map(|(user_id, state)| (pair(user_id.clone()), *state)),
         );
         let before = self.count.unwrap_or(LikeCount::NEVER);
         for (pair, state) in &fold.states {
-            self.states.insert(pair.user_id, *state);
+            self.states.insert(pair.user_id.clone(), *state);
         }
         self.count = Some(LikeCount {
             like_count: before.like_count + fold.count_changes.values().sum::<i64>(),
@@ -58,7 +59,7 @@ impl Database {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Step {
     /// A request arrives, and its event waits to be committed.
     Accept(UserId, bool),
@@ -81,11 +82,11 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let user = 1i64..5;
     prop_oneof![
-        4 => (user.clone(), any::<bool>()).prop_map(|(u, l)| Step::Accept(u, l)),
-        1 => (user.clone(), any::<bool>()).prop_map(|(u, l)| Step::Foreign(u, l)),
+        4 => (user.clone(), any::<bool>()).prop_map(|(u, l)| Step::Accept(u.into(), l)),
+        1 => (user.clone(), any::<bool>()).prop_map(|(u, l)| Step::Foreign(u.into(), l)),
         3 => (1usize..4).prop_map(Step::Commit),
         3 => (0usize..4).prop_map(Step::Settle),
-        2 => user.prop_map(Step::Look),
+        2 => user.prop_map(|u| Step::Look(u.into())),
         2 => (0usize..4).prop_map(Step::Fill),
         1 => Just(Step::Flush),
         1 => (0usize..3).prop_map(Step::Trim),
@@ -153,7 +154,7 @@ impl World {
         match step {
             Step::Accept(user_id, liked) => {
                 let state = self.event(liked);
-                self.entry.apply(user_id, state);
+                self.entry.apply(&user_id, state);
                 self.waiting.push((user_id, state));
             }
             Step::Foreign(user_id, liked) => {
@@ -164,7 +165,7 @@ impl World {
             Step::Settle(which) => self.settle(which),
             Step::Look(user_id) => self.answers.push((
                 self.entry.incarnation(),
-                user_id,
+                user_id.clone(),
                 self.database.state(user_id),
                 self.database.count(),
             )),
@@ -206,8 +207,8 @@ proptest! {
         }
         world.quiet_down();
         for user_id in 1..5 {
-            let reading = world.entry.read(user_id);
-            prop_assert!(reading.liked.is_none_or(|liked| liked == world.database.state(user_id).liked));
+            let reading = world.entry.read(&user_id.into());
+            prop_assert!(reading.liked.is_none_or(|liked| liked == world.database.state(user_id.into()).liked));
             prop_assert!(reading.like_count.is_none_or(|count| count == world.database.count().like_count));
         }
     }
@@ -218,7 +219,7 @@ proptest! {
         for step in steps {
             world.take(step);
         }
-        world.take(Step::Accept(user_id, liked));
-        prop_assert_eq!(world.entry.read(user_id).liked, Some(liked));
+        world.take(Step::Accept(user_id.into(), liked));
+        prop_assert_eq!(world.entry.read(&user_id.into()).liked, Some(liked));
     }
 }

@@ -225,7 +225,7 @@ mod tests {
     fn database() -> DatabaseState {
         DatabaseState {
             count: Some(count(1, 4)),
-            states: BTreeMap::from([(1, state(10, true)), (2, state(12, false))]),
+            states: BTreeMap::from([(1.into(), state(10, true)), (2.into(), state(12, false))]),
         }
     }
 
@@ -234,8 +234,8 @@ mod tests {
         EntryView {
             count: Some(count(1, 4)),
             pairs: BTreeMap::from([
-                (1, settled(state(10, true))),
-                (2, settled(state(12, false))),
+                (1.into(), settled(state(10, true))),
+                (2.into(), settled(state(12, false))),
             ]),
             ..EntryView::default()
         }
@@ -271,9 +271,15 @@ mod tests {
         assert_eq!(judge(|view| view.count = Some(count(9, 4))), [true]);
         assert_eq!(judge(|view| view.count = Some(count(1, 5))), [true]);
         let ahead = state(11, true);
-        assert_eq!(judge(|view| set(view, 1, ahead, Some(ahead))), [true]);
+        assert_eq!(
+            judge(|view| set(view, 1.into(), ahead, Some(ahead))),
+            [true]
+        );
         let stranger = state(3, true);
-        assert_eq!(judge(|view| set(view, 9, stranger, Some(stranger))), [true]);
+        assert_eq!(
+            judge(|view| set(view, 9.into(), stranger, Some(stranger))),
+            [true]
+        );
     }
 
     #[test]
@@ -287,17 +293,17 @@ mod tests {
     fn lagging_entry_is_wrong_only_after_a_delay() {
         assert_eq!(judge(|view| view.count = Some(count(0, 3))), [false]);
         let old = state(9, false);
-        assert_eq!(judge(|view| set(view, 1, old, Some(old))), [false]);
+        assert_eq!(judge(|view| set(view, 1.into(), old, Some(old))), [false]);
         assert_eq!(
             judge(|view| {
-                set(view, 1, state(13, false), Some(state(10, true)));
+                set(view, 1.into(), state(13, false), Some(state(10, true)));
                 view.in_flight = -1;
             }),
             [false]
         );
         assert_eq!(
             judge(|view| {
-                set(view, 1, state(13, false), None);
+                set(view, 1.into(), state(13, false), None);
                 view.unknown = 1;
             }),
             [false]
@@ -310,7 +316,7 @@ mod tests {
         assert_eq!(
             judge(|view| {
                 view.complete = true;
-                view.pairs.remove(&1);
+                view.pairs.remove(&1.into());
             }),
             [false]
         );

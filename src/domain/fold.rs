@@ -68,7 +68,7 @@ mod tests {
         (1i64..4, 1i64..4, 1i64..30, any::<bool>()).prop_map(|(user_id, video, version, liked)| {
             let pair = Pair {
                 resource: Resource::video(video),
-                user_id,
+                user_id: user_id.into(),
             };
             let version = Version(version);
             (pair, VersionedState { version, liked })
@@ -86,9 +86,9 @@ mod tests {
         let mut states: HashMap<Pair, VersionedState> = HashMap::new();
         let mut counts: HashMap<Resource, i64> = HashMap::new();
         for batch in batches {
-            let fold = Fold::of(|pair| states.get(pair).copied(), batch.iter().copied());
+            let fold = Fold::of(|pair| states.get(pair).copied(), batch.iter().cloned());
             for pair in &fold.changed {
-                states.insert(*pair, fold.states[pair]);
+                states.insert(pair.clone(), fold.states[pair]);
             }
             for (resource, change) in fold.count_changes {
                 *counts.entry(resource).or_default() += change;
@@ -101,7 +101,7 @@ mod tests {
         #[test]
         fn fold_is_independent_of_order_duplicates_and_batching(
             (events, shuffled, cut) in history().prop_flat_map(|events| {
-                let twice: Vec<_> = events.iter().chain(&events).copied().collect();
+                let twice: Vec<_> = events.iter().chain(&events).cloned().collect();
                 let length = twice.len();
                 (Just(events), Just(twice).prop_shuffle(), 0..=length)
             })

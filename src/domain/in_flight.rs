@@ -152,7 +152,7 @@ mod tests {
 
     const PAIR: Pair = Pair {
         resource: Resource::video(7),
-        user_id: 1,
+        user_id: crate::domain::Id::Number(1),
     };
 
     fn begin(in_flight: &Arc<InFlight>, version: i64) -> Flight {
@@ -182,7 +182,10 @@ mod tests {
         assert!(earlier.is_followed_by(Version(20)));
         assert!(!later.is_followed_by(Version(10)));
         assert!(!earlier.is_followed_by(Version(15)), "another's version");
-        let other = Pair { user_id: 2, ..PAIR };
+        let other = Pair {
+            user_id: 2.into(),
+            ..PAIR
+        };
         let other = in_flight.begin(other, |_| Version(5));
         assert!(!other.is_followed_by(Version(20)), "another pair's version");
     }

@@ -50,7 +50,7 @@ mod tests {
     use serde::Serialize;
     use serde_json::Value;
 
-    use crate::domain::{Action, BehaviorType, JobKind, JobState, ResourceType, Status, Step};
+    use crate::domain::{Action, BehaviorType, JobKind, JobState, Status, Step};
 
     fn check<T>(values: impl IntoIterator<Item = T>)
     where
@@ -66,7 +66,6 @@ mod tests {
 
     #[test]
     fn every_enum_word_round_trips() {
-        check(ResourceType::ALL);
         check(BehaviorType::ALL);
         check(Action::ALL);
         check(Status::ALL);

@@ -214,12 +214,11 @@ mod tests {
     fn accepted(version: Version) -> BehaviorEvent {
         BehaviorEvent::accepted(
             Uuid::now_v7(),
-            7,
+            7.into(),
             Resource::video(9),
             BehaviorType::Like,
             version,
         )
-        .expect("valid")
     }
 
     #[test]

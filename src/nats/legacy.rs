@@ -139,7 +139,7 @@ mod tests {
             "user_id": "7", "video_id": 9, "comment_id": 5, "action_type": 2,
             "timestamp": "1789999000",
         }));
-        assert_eq!(unlike.resource.resource_type, ResourceType::Comment);
+        assert_eq!(unlike.resource.resource_type, ResourceType::COMMENT);
         assert_eq!(unlike.behavior, BehaviorType::Unlike);
         let viewed = event(json!({
             "user_id": 7, "video_id": 9, "event_type": "video_view", "timestamp": 1_789_999_000,

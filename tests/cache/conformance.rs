@@ -44,17 +44,21 @@ on_both! {
 
 const COMMENT: Resource = Resource {
     resource_type: likewise::domain::ResourceType::COMMENT,
-    id: 7,
+    id: likewise::domain::Id::Number(7),
 };
+
+fn number(id: &likewise::domain::Id) -> i64 {
+    id.number().expect("a number")
+}
 
 async fn unset_pair_is_unknown(cache: &dyn Cache) {
     let one = One(cache);
     cache.ping().await.expect("it is there");
-    assert_eq!(one.read(VIDEO, 1).await, Reading::default());
-    one.settle(VIDEO, &[(1, mark(5, true))], Some(count(1, 1)))
+    assert_eq!(one.read(VIDEO, 1.into()).await, Reading::default());
+    one.settle(VIDEO, &[(1.into(), mark(5, true))], Some(count(1, 1)))
         .await;
-    assert_eq!(one.read(VIDEO, 1).await, Reading::default());
-    let applied = one.apply(VIDEO, 1, mark(10, true)).await;
+    assert_eq!(one.read(VIDEO, 1.into()).await, Reading::default());
+    let applied = one.apply(VIDEO, 1.into(), mark(10, true)).await;
     assert_eq!(
         applied,
         Applied {
@@ -68,21 +72,22 @@ async fn unset_pair_is_unknown(cache: &dyn Cache) {
         liked: Some(true),
         like_count: None,
     };
-    assert_eq!(one.read(VIDEO, 1).await, wanted);
-    assert_eq!(one.read(VIDEO, 2).await, Reading::default());
-    assert_eq!(one.read(COMMENT, 1).await, Reading::default());
-    one.learn(VIDEO, 1, mark(5, false), count(3, 9)).await;
-    assert_eq!(one.read(VIDEO, 1).await, known(true, 4));
+    assert_eq!(one.read(VIDEO, 1.into()).await, wanted);
+    assert_eq!(one.read(VIDEO, 2.into()).await, Reading::default());
+    assert_eq!(one.read(COMMENT, 1.into()).await, Reading::default());
+    one.learn(VIDEO, 1.into(), mark(5, false), count(3, 9))
+        .await;
+    assert_eq!(one.read(VIDEO, 1.into()).await, known(true, 4));
     let other = Reading {
         liked: None,
         like_count: Some(4),
     };
-    assert_eq!(one.read(VIDEO, 2).await, other);
+    assert_eq!(one.read(VIDEO, 2.into()).await, other);
 }
 
 async fn newest_event_wins(cache: &dyn Cache) {
     let one = One(cache);
-    one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+    one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
         .await;
     let applied = |changed, newer: Option<i64>, like_count| Applied {
         changed,
@@ -98,9 +103,9 @@ async fn newest_event_wins(cache: &dyn Cache) {
         (mark(12, false), applied(Some(true), None, 0)),
         (mark(9, true), applied(Some(false), Some(12), 0)),
     ] {
-        assert_eq!(one.apply(VIDEO, 1, event).await, wanted, "{event:?}");
+        assert_eq!(one.apply(VIDEO, 1.into(), event).await, wanted, "{event:?}");
     }
-    assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
+    assert_eq!(one.read(VIDEO, 1.into()).await, known(false, 0));
 }
 
 async fn count_is_read_and_filled_without_a_user(cache: &dyn Cache) {
@@ -114,18 +119,19 @@ async fn count_is_read_and_filled_without_a_user(cache: &dyn Cache) {
     };
     let filled = one.fill_count(life, VIDEO, count(3, 9)).await;
     assert_eq!(filled, Some(alone(3)));
-    assert_eq!(one.read(VIDEO, 1).await, alone(3));
+    assert_eq!(one.read(VIDEO, 1.into()).await, alone(3));
     // A pair without a settled state makes the count uncertain.
-    one.apply(VIDEO, 1, mark(10, true)).await;
+    one.apply(VIDEO, 1.into(), mark(10, true)).await;
     assert_eq!(one.count(VIDEO).await, None);
-    one.learn(VIDEO, 1, mark(5, false), count(3, 9)).await;
+    one.learn(VIDEO, 1.into(), mark(5, false), count(3, 9))
+        .await;
     assert_eq!(one.count(VIDEO).await, Some(4));
     let stale = one.fill_count(u64::MAX, VIDEO, count(7, 10)).await;
     assert_eq!(stale, None);
     let life = one.open(COMMENT).await;
     let filled = one.fill_count(life, COMMENT, LikeCount::NEVER).await;
     assert_eq!(filled, Some(alone(0)));
-    assert_eq!(one.read(COMMENT, 9).await, known(false, 0));
+    assert_eq!(one.read(COMMENT, 9.into()).await, known(false, 0));
     let counts = cache.counts(&[COMMENT, VIDEO, Resource::video(8)]).await;
     assert_eq!(counts.expect("an answer"), [Some(0), Some(4), None]);
     let none = cache.counts(&[]).await;
@@ -134,72 +140,74 @@ async fn count_is_read_and_filled_without_a_user(cache: &dyn Cache) {
 
 async fn unlike_wins_a_tie(cache: &dyn Cache) {
     let one = One(cache);
-    one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+    one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
         .await;
-    one.apply(VIDEO, 1, mark(10, true)).await;
-    let unliked = one.apply(VIDEO, 1, mark(10, false)).await;
+    one.apply(VIDEO, 1.into(), mark(10, true)).await;
+    let unliked = one.apply(VIDEO, 1.into(), mark(10, false)).await;
     assert_eq!((unliked.changed, unliked.newer), (Some(true), None));
-    let liked = one.apply(VIDEO, 1, mark(10, true)).await;
+    let liked = one.apply(VIDEO, 1.into(), mark(10, true)).await;
     assert_eq!(
         (liked.changed, liked.newer),
         (Some(false), Some(Version(10)))
     );
-    assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
-    one.settle(VIDEO, &[(1, mark(10, true))], Some(count(1, 1)))
+    assert_eq!(one.read(VIDEO, 1.into()).await, known(false, 0));
+    one.settle(VIDEO, &[(1.into(), mark(10, true))], Some(count(1, 1)))
         .await;
-    assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
-    one.settle(VIDEO, &[(1, mark(10, false))], Some(count(0, 2)))
+    assert_eq!(one.read(VIDEO, 1.into()).await, known(false, 0));
+    one.settle(VIDEO, &[(1.into(), mark(10, false))], Some(count(0, 2)))
         .await;
-    assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
+    assert_eq!(one.read(VIDEO, 1.into()).await, known(false, 0));
 }
 
 async fn count_is_database_count_plus_in_flight(cache: &dyn Cache) {
     let one = One(cache);
-    one.learn(VIDEO, 1, mark(5, true), count(10, 40)).await;
-    one.learn(VIDEO, 2, mark(6, false), count(10, 40)).await;
+    one.learn(VIDEO, 1.into(), mark(5, true), count(10, 40))
+        .await;
+    one.learn(VIDEO, 2.into(), mark(6, false), count(10, 40))
+        .await;
     assert_eq!(
-        one.apply(VIDEO, 1, mark(20, false)).await.like_count,
+        one.apply(VIDEO, 1.into(), mark(20, false)).await.like_count,
         Some(9)
     );
     assert_eq!(
-        one.apply(VIDEO, 2, mark(21, true)).await.like_count,
+        one.apply(VIDEO, 2.into(), mark(21, true)).await.like_count,
         Some(10)
     );
-    one.settle(VIDEO, &[(2, mark(21, true))], Some(count(11, 41)))
+    one.settle(VIDEO, &[(2.into(), mark(21, true))], Some(count(11, 41)))
         .await;
-    assert_eq!(one.read(VIDEO, 2).await, known(true, 10));
-    one.settle(VIDEO, &[(1, mark(20, false))], Some(count(10, 42)))
+    assert_eq!(one.read(VIDEO, 2.into()).await, known(true, 10));
+    one.settle(VIDEO, &[(1.into(), mark(20, false))], Some(count(10, 42)))
         .await;
-    assert_eq!(one.read(VIDEO, 1).await, known(false, 10));
+    assert_eq!(one.read(VIDEO, 1.into()).await, known(false, 10));
     // A count that this commit did not change comes alone, or not at all.
     one.settle(VIDEO, &[], Some(count(15, 43))).await;
     one.settle(VIDEO, &[], None).await;
-    assert_eq!(one.read(VIDEO, 1).await, known(false, 15));
+    assert_eq!(one.read(VIDEO, 1.into()).await, known(false, 15));
 }
 
 async fn settlements_apply_in_any_order(cache: &dyn Cache) {
     let one = One(cache);
-    one.learn(VIDEO, 1, mark(5, true), count(1, 4)).await;
-    one.settle(VIDEO, &[(1, mark(30, true))], Some(count(3, 6)))
+    one.learn(VIDEO, 1.into(), mark(5, true), count(1, 4)).await;
+    one.settle(VIDEO, &[(1.into(), mark(30, true))], Some(count(3, 6)))
         .await;
-    one.settle(VIDEO, &[(1, mark(20, false))], Some(count(2, 5)))
+    one.settle(VIDEO, &[(1.into(), mark(20, false))], Some(count(2, 5)))
         .await;
-    assert_eq!(one.read(VIDEO, 1).await, known(true, 3));
-    let late = one.apply(VIDEO, 1, mark(25, false)).await;
+    assert_eq!(one.read(VIDEO, 1.into()).await, known(true, 3));
+    let late = one.apply(VIDEO, 1.into(), mark(25, false)).await;
     assert_eq!(late.newer, Some(Version(30)));
 }
 
 async fn unliked_resource_is_known_completely(cache: &dyn Cache) {
     let one = One(cache);
-    one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+    one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
         .await;
-    assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
-    assert_eq!(one.read(VIDEO, 99).await, known(false, 0));
-    one.settle(VIDEO, &[(50, mark(10, true))], Some(count(1, 1)))
+    assert_eq!(one.read(VIDEO, 1.into()).await, known(false, 0));
+    assert_eq!(one.read(VIDEO, 99.into()).await, known(false, 0));
+    one.settle(VIDEO, &[(50.into(), mark(10, true))], Some(count(1, 1)))
         .await;
-    assert_eq!(one.read(VIDEO, 50).await, known(true, 1));
-    assert_eq!(one.read(VIDEO, 99).await, known(false, 1));
-    let applied = one.apply(VIDEO, 99, mark(11, true)).await;
+    assert_eq!(one.read(VIDEO, 50.into()).await, known(true, 1));
+    assert_eq!(one.read(VIDEO, 99.into()).await, known(false, 1));
+    let applied = one.apply(VIDEO, 99.into(), mark(11, true)).await;
     assert_eq!((applied.changed, applied.like_count), (Some(true), Some(2)));
 }
 
@@ -208,52 +216,68 @@ async fn fill_read_before_a_change_is_rejected(cache: &dyn Cache) {
     let life = one.open(VIDEO).await;
     assert_eq!(one.open(VIDEO).await, life, "nothing has changed");
     // A commit goes by while a reader is on the way back from the database.
-    one.settle(VIDEO, &[(1, mark(10, true))], Some(count(1, 1)))
+    one.settle(VIDEO, &[(1.into(), mark(10, true))], Some(count(1, 1)))
         .await;
-    let filled = one.fill(life, VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER);
+    let filled = one.fill(
+        life,
+        VIDEO,
+        1.into(),
+        VersionedState::NEVER,
+        LikeCount::NEVER,
+    );
     assert_eq!(filled.await, None);
-    assert_eq!(one.read(VIDEO, 1).await, Reading::default());
+    assert_eq!(one.read(VIDEO, 1.into()).await, Reading::default());
     // So does the loss of the entry.
     let life = one.open(VIDEO).await;
     cache.drop_entries(&[VIDEO]).await.expect("an answer");
-    let filled = one.fill(life, VIDEO, 1, mark(10, true), count(1, 1));
+    let filled = one.fill(life, VIDEO, 1.into(), mark(10, true), count(1, 1));
     assert_eq!(filled.await, None);
     assert_ne!(one.open(VIDEO).await, life, "another life");
-    let filled = one.fill(u64::MAX, VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER);
+    let filled = one.fill(
+        u64::MAX,
+        VIDEO,
+        1.into(),
+        VersionedState::NEVER,
+        LikeCount::NEVER,
+    );
     assert_eq!(filled.await, None);
-    assert_eq!(one.read(VIDEO, 1).await, Reading::default());
+    assert_eq!(one.read(VIDEO, 1.into()).await, Reading::default());
 }
 
 async fn non_durable_event_is_reverted(cache: &dyn Cache) {
     let one = One(cache);
-    one.learn(VIDEO, 1, mark(5, true), count(1, 1)).await;
-    one.apply(VIDEO, 1, mark(10, false)).await;
-    one.forget(VIDEO, 1, 9).await;
-    assert_eq!(one.read(VIDEO, 1).await, known(false, 0), "another event");
-    one.forget(VIDEO, 1, 10).await;
-    assert_eq!(one.read(VIDEO, 1).await, known(true, 1));
+    one.learn(VIDEO, 1.into(), mark(5, true), count(1, 1)).await;
+    one.apply(VIDEO, 1.into(), mark(10, false)).await;
+    one.forget(VIDEO, 1.into(), 9).await;
+    assert_eq!(
+        one.read(VIDEO, 1.into()).await,
+        known(false, 0),
+        "another event"
+    );
+    one.forget(VIDEO, 1.into(), 10).await;
+    assert_eq!(one.read(VIDEO, 1.into()).await, known(true, 1));
     // Nobody has looked for this one, and it hides the count until it is gone.
-    one.apply(VIDEO, 2, mark(11, true)).await;
-    assert_eq!(one.read(VIDEO, 1).await.like_count, None);
-    one.forget(VIDEO, 2, 11).await;
-    assert_eq!(one.read(VIDEO, 1).await, known(true, 1));
-    assert_eq!(one.read(VIDEO, 2).await.liked, None);
-    one.forget(VIDEO, 3, 11).await;
-    one.forget(COMMENT, 1, 11).await;
-    assert_eq!(one.read(COMMENT, 1).await, Reading::default());
+    one.apply(VIDEO, 2.into(), mark(11, true)).await;
+    assert_eq!(one.read(VIDEO, 1.into()).await.like_count, None);
+    one.forget(VIDEO, 2.into(), 11).await;
+    assert_eq!(one.read(VIDEO, 1.into()).await, known(true, 1));
+    assert_eq!(one.read(VIDEO, 2.into()).await.liked, None);
+    one.forget(VIDEO, 3.into(), 11).await;
+    one.forget(COMMENT, 1.into(), 11).await;
+    assert_eq!(one.read(COMMENT, 1.into()).await, Reading::default());
 }
 
 async fn settlement_of_thousands_of_pairs_is_complete(cache: &dyn Cache) {
     const USERS: i64 = 3_333;
     let one = One(cache);
-    one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+    one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
         .await;
     let events: Vec<_> = (1..=USERS)
         .map(|user_id| {
             (
                 Pair {
                     resource: VIDEO,
-                    user_id,
+                    user_id: user_id.into(),
                 },
                 mark(user_id, true),
             )
@@ -265,13 +289,13 @@ async fn settlement_of_thousands_of_pairs_is_complete(cache: &dyn Cache) {
     let settlement = Settlement {
         states: events
             .iter()
-            .map(|(pair, mark)| (pair.user_id, *mark))
+            .map(|(pair, mark)| (pair.user_id.clone(), *mark))
             .collect(),
         count: Some(count(USERS, 1)),
     };
     let settlements = BTreeMap::from([(VIDEO, settlement)]);
     cache.settle(&settlements).await.expect("an answer");
-    let pairs: Vec<_> = events.iter().map(|(pair, _)| *pair).collect();
+    let pairs: Vec<_> = events.iter().map(|(pair, _)| pair.clone()).collect();
     let readings = cache.read(&pairs).await.expect("answers");
     assert_eq!(readings.len(), pairs.len());
     assert!(
@@ -286,27 +310,33 @@ async fn batches_answer_in_order(cache: &dyn Cache) {
     let pairs: Vec<_> = (1..=20)
         .map(|id| Pair {
             resource: Resource::video(id),
-            user_id: 100 + id,
+            user_id: (100 + id).into(),
         })
         .collect();
     for pair in &pairs {
         one.learn(
-            pair.resource,
-            pair.user_id,
+            pair.resource.clone(),
+            pair.user_id.clone(),
             mark(5, false),
-            count(pair.resource.id, 1),
+            count(number(&pair.resource.id), 1),
         )
         .await;
     }
-    let events: Vec<_> = pairs.iter().map(|pair| (*pair, mark(10, true))).collect();
+    let events: Vec<_> = pairs
+        .iter()
+        .map(|pair| (pair.clone(), mark(10, true)))
+        .collect();
     let applied = cache.apply(&events).await.expect("answers");
     let readings = cache.read(&pairs).await.expect("answers");
     for ((pair, applied), reading) in pairs.iter().zip(applied).zip(readings) {
-        assert_eq!(applied.like_count, Some(pair.resource.id + 1));
-        assert_eq!(reading, known(true, pair.resource.id + 1));
+        assert_eq!(applied.like_count, Some(number(&pair.resource.id) + 1));
+        assert_eq!(reading, known(true, number(&pair.resource.id) + 1));
     }
     // Two events of one pair in one batch, and a version that only the first of them beats.
-    let twice = [(pairs[0], mark(12, false)), (pairs[0], mark(11, true))];
+    let twice = [
+        (pairs[0].clone(), mark(12, false)),
+        (pairs[0].clone(), mark(11, true)),
+    ];
     let applied = cache.apply(&twice).await.expect("answers");
     assert_eq!(applied[0].newer, None);
     assert_eq!(applied[1].newer, Some(Version(12)));
@@ -327,15 +357,19 @@ async fn empty_batch_has_empty_answer(cache: &dyn Cache) {
 async fn dropped_entry_is_unknown(cache: &dyn Cache) {
     let one = One(cache);
     for resource in [VIDEO, COMMENT, Resource::video(8)] {
-        one.learn(resource, 1, mark(5, true), count(1, 1)).await;
+        one.learn(resource, 1.into(), mark(5, true), count(1, 1))
+            .await;
     }
     let dropped = [COMMENT, Resource::video(8), Resource::video(9)];
     cache.drop_entries(&dropped).await.expect("an answer");
-    assert_eq!(one.read(COMMENT, 1).await, Reading::default());
-    assert_eq!(one.read(Resource::video(8), 1).await, Reading::default());
-    assert_eq!(one.read(VIDEO, 1).await, known(true, 1));
+    assert_eq!(one.read(COMMENT, 1.into()).await, Reading::default());
+    assert_eq!(
+        one.read(Resource::video(8), 1.into()).await,
+        Reading::default()
+    );
+    assert_eq!(one.read(VIDEO, 1.into()).await, known(true, 1));
     cache.clear().await.expect("an answer");
-    assert_eq!(one.read(VIDEO, 1).await, Reading::default());
+    assert_eq!(one.read(VIDEO, 1.into()).await, Reading::default());
     cache.clear().await.expect("nothing is left to clear");
 }
 
@@ -343,24 +377,24 @@ async fn current_versions_are_stored_exactly(cache: &dyn Cache) {
     // Microseconds of the year 2255: Lua would print them with an exponent.
     const LATEST: i64 = (1 << 53) - 2;
     let one = One(cache);
-    one.learn(VIDEO, 1, mark(LATEST - 1, true), count(1, 1))
+    one.learn(VIDEO, 1.into(), mark(LATEST - 1, true), count(1, 1))
         .await;
-    let older = one.apply(VIDEO, 1, mark(LATEST - 2, false)).await;
+    let older = one.apply(VIDEO, 1.into(), mark(LATEST - 2, false)).await;
     assert_eq!(older.newer, Some(Version(LATEST - 1)));
-    let newer = one.apply(VIDEO, 1, mark(LATEST, false)).await;
+    let newer = one.apply(VIDEO, 1.into(), mark(LATEST, false)).await;
     assert_eq!((newer.newer, newer.changed), (None, Some(true)));
-    let older = one.apply(VIDEO, 1, mark(LATEST - 1, true)).await;
+    let older = one.apply(VIDEO, 1.into(), mark(LATEST - 1, true)).await;
     assert_eq!(older.newer, Some(Version(LATEST)));
     // Ids as large as they come.
     one.learn(
         Resource::video(i64::MAX),
-        i64::MAX,
+        i64::MAX.into(),
         mark(1, true),
         count(1, 1),
     )
     .await;
     assert_eq!(
-        one.read(Resource::video(i64::MAX), i64::MAX).await,
+        one.read(Resource::video(i64::MAX), i64::MAX.into()).await,
         known(true, 1)
     );
 }

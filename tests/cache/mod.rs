@@ -26,7 +26,7 @@ const VIDEO: Resource = Resource::video(7);
 const PLENTY: usize = 10_000;
 
 /// How long a call may take before Redis counts as gone.
-const TIMEOUT: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A Redis of a test's own, and the cache on it.
 struct OnRedis {
@@ -127,7 +127,7 @@ impl One<'_> {
         count: Option<LikeCount>,
     ) {
         let settlement = Settlement {
-            states: marks.iter().copied().collect(),
+            states: marks.iter().cloned().collect(),
             count,
         };
         let settlements = BTreeMap::from([(resource, settlement)]);
@@ -184,7 +184,7 @@ impl One<'_> {
         mark: VersionedState,
         count: LikeCount,
     ) {
-        let life = self.open(resource).await;
+        let life = self.open(resource.clone()).await;
         let filled = self.fill(life, resource, user_id, mark, count).await;
         assert!(filled.is_some(), "nothing has changed since it was opened");
     }

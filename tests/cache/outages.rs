@@ -17,7 +17,7 @@ fn lost_script_is_loaded_again() {
     let on_redis = OnRedis::start();
     run(async {
         let one = One(&on_redis.cache);
-        one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+        one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
             .await;
         let mut connection = on_redis.connection();
         let _: () = redis::cmd("SCRIPT")
@@ -29,11 +29,14 @@ fn lost_script_is_loaded_again() {
             resource: VIDEO,
             user_id,
         };
-        let events = [(pair(1), mark(10, true)), (pair(2), mark(11, true))];
+        let events = [
+            (pair(1.into()), mark(10, true)),
+            (pair(2.into()), mark(11, true)),
+        ];
         let applied = on_redis.cache.apply(&events).await.expect("answers");
         let changed: Vec<_> = applied.iter().map(|applied| applied.changed).collect();
         assert_eq!(changed, [Some(true), Some(true)]);
-        assert_eq!(one.read(VIDEO, 1).await, known(true, 2));
+        assert_eq!(one.read(VIDEO, 1.into()).await, known(true, 2));
     });
 }
 
@@ -43,16 +46,20 @@ fn restart_is_reported_once_and_script_is_reloaded() {
     run(async {
         assert!(!on_redis.cache.restarted().await.expect("an answer"));
         let one = One(&on_redis.cache);
-        one.learn(VIDEO, 1, mark(5, true), count(1, 1)).await;
+        one.learn(VIDEO, 1.into(), mark(5, true), count(1, 1)).await;
         on_redis.server.stop();
         assert!(on_redis.cache.restarted().await.is_err());
         on_redis.server.run();
         assert!(recovered(&on_redis.cache).await);
         assert!(!on_redis.cache.restarted().await.expect("an answer"));
         let one = One(&on_redis.cache);
-        assert_eq!(one.read(VIDEO, 1).await, known(true, 1), "it kept its data");
-        one.apply(VIDEO, 1, mark(10, false)).await;
-        assert_eq!(one.read(VIDEO, 1).await, known(false, 0));
+        assert_eq!(
+            one.read(VIDEO, 1.into()).await,
+            known(true, 1),
+            "it kept its data"
+        );
+        one.apply(VIDEO, 1.into(), mark(10, false)).await;
+        assert_eq!(one.read(VIDEO, 1.into()).await, known(false, 0));
     });
 }
 
@@ -73,14 +80,14 @@ fn killed_redis_fails_in_bounded_time_and_recovers() {
     let mut on_redis = OnRedis::start();
     run(async {
         One(&on_redis.cache)
-            .learn(VIDEO, 1, mark(5, true), count(1, 1))
+            .learn(VIDEO, 1.into(), mark(5, true), count(1, 1))
             .await;
         on_redis.server.kill();
         every_call_fails_in_time(&on_redis.cache).await;
         on_redis.server.run();
         recovered(&on_redis.cache).await;
         One(&on_redis.cache)
-            .learn(VIDEO, 2, mark(6, true), count(2, 2))
+            .learn(VIDEO, 2.into(), mark(6, true), count(2, 2))
             .await;
     });
 }
@@ -90,7 +97,7 @@ fn hung_redis_fails_in_bounded_time_and_recovers() {
     let on_redis = OnRedis::start();
     run(async {
         One(&on_redis.cache)
-            .learn(VIDEO, 1, mark(5, true), count(1, 1))
+            .learn(VIDEO, 1.into(), mark(5, true), count(1, 1))
             .await;
         assert!(!on_redis.cache.restarted().await.expect("an answer"));
         on_redis.server.suspend();
@@ -98,7 +105,7 @@ fn hung_redis_fails_in_bounded_time_and_recovers() {
         on_redis.server.resume();
         assert!(!recovered(&on_redis.cache).await);
         // What it was asked while it hung, it may have done since; nothing of it is wrong.
-        let Reading { liked, .. } = One(&on_redis.cache).read(VIDEO, 1).await;
+        let Reading { liked, .. } = One(&on_redis.cache).read(VIDEO, 1.into()).await;
         assert_ne!(liked, Some(false));
     });
 }
@@ -106,9 +113,9 @@ fn hung_redis_fails_in_bounded_time_and_recovers() {
 async fn every_call_fails_in_time(cache: &dyn Cache) {
     let pair = Pair {
         resource: VIDEO,
-        user_id: 1,
+        user_id: 1.into(),
     };
-    let events = [(pair, mark(9, true))];
+    let events = [(pair.clone(), mark(9, true))];
     let settlements = [(VIDEO, Default::default())].into();
     assert!(BOUND > TIMEOUT);
     for _ in 0..2 {
@@ -116,7 +123,7 @@ async fn every_call_fails_in_time(cache: &dyn Cache) {
         assert!(cache.ping().await.is_err());
         assert!(started.elapsed() < BOUND, "ping: {:?}", started.elapsed());
         let started = Instant::now();
-        assert!(cache.read(&[pair]).await.is_err());
+        assert!(cache.read(&[pair.clone()]).await.is_err());
         assert!(started.elapsed() < BOUND, "read: {:?}", started.elapsed());
         let started = Instant::now();
         assert!(cache.apply(&events).await.is_err());
@@ -155,17 +162,29 @@ fn every_command_uses_one_hash_tagged_key() {
             let one = One(cache);
             let resources: Vec<_> = (1..=5)
                 .flat_map(|id| {
-                    ResourceType::ALL.map(|resource_type| Resource { resource_type, id })
+                    [ResourceType::VIDEO, ResourceType::COMMENT].map(|resource_type| Resource {
+                        resource_type,
+                        id: id.into(),
+                    })
                 })
                 .collect();
             for resource in &resources {
-                one.learn(*resource, 1, VersionedState::NEVER, LikeCount::NEVER)
-                    .await;
-                one.apply(*resource, 1, mark(10, true)).await;
-                one.settle(*resource, &[(1, mark(10, true))], Some(count(1, 1)))
-                    .await;
-                one.forget(*resource, 1, 11).await;
-                one.read(*resource, 1).await;
+                one.learn(
+                    resource.clone(),
+                    1.into(),
+                    VersionedState::NEVER,
+                    LikeCount::NEVER,
+                )
+                .await;
+                one.apply(resource.clone(), 1.into(), mark(10, true)).await;
+                one.settle(
+                    resource.clone(),
+                    &[(1.into(), mark(10, true))],
+                    Some(count(1, 1)),
+                )
+                .await;
+                one.forget(resource.clone(), 1.into(), 11).await;
+                one.read(resource.clone(), 1.into()).await;
             }
             for key in on_redis.keys() {
                 let tag = key

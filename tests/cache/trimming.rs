@@ -30,15 +30,15 @@ fn popular_resource_is_never_guessed_on_redis() {
 async fn never_guessed(cache: &dyn Cache) {
     const USERS: i64 = 60;
     let one = One(cache);
-    one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+    one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
         .await;
     for user in 1..=USERS {
         let event = mark(user, true);
-        one.apply(VIDEO, user, event).await;
-        one.settle(VIDEO, &[(user, event)], Some(count(user, user)))
+        one.apply(VIDEO, user.into(), event).await;
+        one.settle(VIDEO, &[(user.into(), event)], Some(count(user, user)))
             .await;
         for other in 1..=USERS {
-            let Reading { liked, like_count } = one.read(VIDEO, other).await;
+            let Reading { liked, like_count } = one.read(VIDEO, other.into()).await;
             let truth = other <= user;
             assert!(
                 liked.is_none_or(|liked| liked == truth),
@@ -52,7 +52,7 @@ async fn never_guessed(cache: &dyn Cache) {
     }
     // What was trimmed is found again, with its count.
     let life = one.open(VIDEO).await;
-    let filled = one.fill(life, VIDEO, 1, mark(1, true), count(USERS, USERS));
+    let filled = one.fill(life, VIDEO, 1.into(), mark(1, true), count(USERS, USERS));
     assert_eq!(filled.await.and_then(|reading| reading.liked), Some(true));
 }
 
@@ -62,14 +62,14 @@ fn in_flight_events_are_never_trimmed() {
     run(async {
         for cache in [&in_process(LIMIT) as &dyn Cache, &on_redis.cache] {
             let one = One(cache);
-            one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+            one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
                 .await;
             // As long as the pair of the first reader fits in, everything is known.
             for user in 1..=40 {
-                one.apply(VIDEO, user, mark(user, true)).await;
+                one.apply(VIDEO, user.into(), mark(user, true)).await;
             }
             for user in 1..=40 {
-                let liked = one.read(VIDEO, user).await.liked;
+                let liked = one.read(VIDEO, user.into()).await.liked;
                 assert_eq!(liked, Some(true), "{}: user {user}", cache.kind());
             }
         }
@@ -83,16 +83,18 @@ fn entry_is_trimmed_to_a_lowered_limit() {
     run(async {
         const USERS: i64 = 9_500;
         let one = One(&on_redis.cache);
-        one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
+        one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
             .await;
-        let marks: Vec<_> = (1..=USERS).map(|user| (user, mark(user, true))).collect();
+        let marks: Vec<_> = (1..=USERS)
+            .map(|user| (user.into(), mark(user, true)))
+            .collect();
         one.settle(VIDEO, &marks, Some(count(USERS, 1))).await;
         let one = One(&lowered);
         for touch in 1..=20 {
-            one.apply(VIDEO, 1, mark(USERS + touch, touch % 2 == 0))
+            one.apply(VIDEO, 1.into(), mark(USERS + touch, touch % 2 == 0))
                 .await;
         }
-        assert_eq!(one.read(VIDEO, USERS + 1).await.liked, None);
+        assert_eq!(one.read(VIDEO, (USERS + 1).into()).await.liked, None);
     });
     let fields: usize = on_redis
         .connection()
@@ -107,22 +109,26 @@ fn entry_lost_by_redis_is_unknown() {
     let unknown = |what: &str| {
         run(async {
             let one = One(&on_redis.cache);
-            let read = one.read(VIDEO, 1).await;
+            let read = one.read(VIDEO, 1.into()).await;
             assert_eq!(read, Reading::default(), "{what}");
             // Late news of an entry that is gone does not bring half of it back.
-            one.settle(VIDEO, &[(1, mark(6, true))], Some(count(1, 2)))
+            one.settle(VIDEO, &[(1.into(), mark(6, true))], Some(count(1, 2)))
                 .await;
-            one.forget(VIDEO, 1, 6).await;
-            assert_eq!(one.read(VIDEO, 1).await, Reading::default(), "{what}");
+            one.forget(VIDEO, 1.into(), 6).await;
+            assert_eq!(
+                one.read(VIDEO, 1.into()).await,
+                Reading::default(),
+                "{what}"
+            );
         });
     };
     let fill = || {
         run(async {
             let one = One(&on_redis.cache);
-            one.learn(VIDEO, 1, mark(5, true), count(1, 1)).await;
+            one.learn(VIDEO, 1.into(), mark(5, true), count(1, 1)).await;
             one.learn(
                 Resource::video(8),
-                1,
+                1.into(),
                 VersionedState::NEVER,
                 LikeCount::NEVER,
             )

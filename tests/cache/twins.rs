@@ -47,7 +47,7 @@ struct Twins<'a> {
 fn draw_pair(rng: &mut SmallRng) -> Pair {
     Pair {
         resource: Resource::video(rng.random_range(1..=RESOURCES)),
-        user_id: rng.random_range(1..=USERS),
+        user_id: (rng.random_range(1..=USERS)).into(),
     }
 }
 
@@ -89,7 +89,7 @@ impl Twins<'_> {
             .flat_map(|id| {
                 (1..=USERS).map(move |user_id| Pair {
                     resource: Resource::video(id),
-                    user_id,
+                    user_id: user_id.into(),
                 })
             })
             .collect();
@@ -127,15 +127,15 @@ impl Twins<'_> {
             }
             55..70 => {
                 let resource = pair.resource;
-                let ours = self.memory.open(&[resource]).await.expect("a life")[0];
-                let theirs = self.redis.open(&[resource]).await.expect("a life")[0];
+                let ours = self.memory.open(&[resource.clone()]).await.expect("a life")[0];
+                let theirs = self.redis.open(&[resource.clone()]).await.expect("a life")[0];
                 let step = format!("open {resource}");
-                self.lives.push((resource, ours, theirs));
+                self.lives.push((resource.clone(), ours, theirs));
                 // Whether it is a life that was named before.
                 let seen = |ours: bool| {
                     let lives = &self.lives[..self.lives.len() - 1];
                     let before = lives.iter().filter(|life| life.0 == resource);
-                    let last = self.lives[self.lives.len() - 1];
+                    let last = self.lives[self.lives.len() - 1].clone();
                     before
                         .map(|life| {
                             if ours {
@@ -153,22 +153,24 @@ impl Twins<'_> {
                 )
             }
             70..90 => {
-                let lives: Vec<_> = self.lives.iter().rev().take(3).copied().collect();
+                let lives: Vec<_> = self.lives.iter().rev().take(3).cloned().collect();
                 let chosen = (!lives.is_empty() && rng.random_bool(0.95))
-                    .then(|| lives[rng.random_range(0..lives.len())]);
+                    .then(|| lives[rng.random_range(0..lives.len())].clone());
                 // The life of another resource, too: it is none of this one's.
                 let resource = if rng.random_bool(0.9) {
-                    chosen.map_or(pair.resource, |life| life.0)
+                    chosen
+                        .as_ref()
+                        .map_or_else(|| pair.resource.clone(), |life| life.0.clone())
                 } else {
-                    pair.resource
+                    pair.resource.clone()
                 };
-                let (_, ours, theirs) = chosen.unwrap_or((resource, u64::MAX, u64::MAX));
+                let (_, ours, theirs) = chosen.unwrap_or((resource.clone(), u64::MAX, u64::MAX));
                 let (mark, count) = (draw_mark(rng), draw_count(rng));
                 let state = rng.random_bool(0.8).then_some((pair.user_id, mark));
                 let filling = |incarnation| Filling {
-                    resource,
+                    resource: resource.clone(),
                     incarnation,
-                    state,
+                    state: state.clone(),
                     count,
                 };
                 let (ours, theirs) = (filling(ours), filling(theirs));
@@ -185,8 +187,8 @@ impl Twins<'_> {
                 (step, format!("{ours:?}"), format!("{theirs:?}"))
             }
             _ => {
-                let ours = self.memory.drop_entries(&[pair.resource]).await;
-                let theirs = self.redis.drop_entries(&[pair.resource]).await;
+                let ours = self.memory.drop_entries(&[pair.resource.clone()]).await;
+                let theirs = self.redis.drop_entries(&[pair.resource.clone()]).await;
                 let step = format!("drop {}", pair.resource);
                 (step, format!("{ours:?}"), format!("{theirs:?}"))
             }

@@ -78,19 +78,23 @@ impl World {
         let wall = self.wall_version(p);
         let memory = self.memory(p);
         let draw = |newest: Version| memory.clock.above_at(newest.max(newer), wall);
-        let flight = memory.in_flight.begin(pair, draw);
+        let flight = memory.in_flight.begin(pair.clone(), draw);
         let version = flight.version();
         let behavior = action.behavior_type();
-        let event =
-            BehaviorEvent::accepted(event_id, pair.user_id, pair.resource, behavior, version)
-                .expect("ids that can be");
-        self.note_value(&(&event.event_id, pair, action));
+        let event = BehaviorEvent::accepted(
+            event_id,
+            pair.user_id.clone(),
+            pair.resource.clone(),
+            behavior,
+            version,
+        );
+        self.note_value(&(&event.event_id, pair.clone(), action));
         self.note_value(&version);
         let run = self.cache.run;
         let memory = self.memory(p);
         let id = memory.new_id();
         let mark = VersionedState::new(version, action);
-        memory.to_cache.push(ToCache::Apply(id, pair, mark));
+        memory.to_cache.push(ToCache::Apply(id, pair.clone(), mark));
         let request = Request {
             pair,
             action,
@@ -179,7 +183,7 @@ impl World {
     /// A request that is answered is newer than what was stored of its pair before, or a later one of its
     /// process is; unless neither database nor cache could say, or the cache has lost what it was told.
     fn request_wins(&self, request: &Request, newer: Option<Version>) -> Result<(), Broken> {
-        let resource = request.pair.resource;
+        let resource = request.pair.resource.clone();
         let is_known = request.certain
             && request.run == self.cache.run
             && !self.cache.haunted.contains_key(&resource)

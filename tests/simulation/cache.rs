@@ -45,11 +45,11 @@ impl Cache {
 
     pub fn read(&self, pair: &Pair) -> Reading {
         let entry = self.entries.get(&pair.resource);
-        entry.map_or_else(Reading::default, |entry| entry.read(pair.user_id))
+        entry.map_or_else(Reading::default, |entry| entry.read(&pair.user_id))
     }
 
     pub fn apply(&mut self, pair: Pair, mark: VersionedState) -> Applied {
-        self.entry(pair.resource).apply(pair.user_id, mark)
+        self.entry(pair.resource).apply(&pair.user_id, mark)
     }
 
     pub fn settle(&mut self, settled: &Settled) {
@@ -60,7 +60,7 @@ impl Cache {
                 let of_it = settled.states.iter();
                 let marks = of_it
                     .filter(|(pair, _)| pair.resource == resource)
-                    .map(|(pair, mark)| (pair.user_id, *mark));
+                    .map(|(pair, mark)| (pair.user_id.clone(), *mark));
                 entry.settle(marks, settled.counts.get(&resource).copied(), life);
             }
         }
@@ -68,7 +68,7 @@ impl Cache {
 
     pub fn forget(&mut self, pair: Pair, version: Version) {
         if let Some(entry) = self.entries.get_mut(&pair.resource) {
-            entry.forget(pair.user_id, version);
+            entry.forget(&pair.user_id, version);
         }
     }
 
@@ -128,6 +128,6 @@ impl Cache {
 }
 
 pub fn resources_of(settled: &Settled) -> impl Iterator<Item = Resource> {
-    let of_pairs = settled.states.keys().map(|pair| pair.resource);
-    of_pairs.chain(settled.counts.keys().copied())
+    let of_pairs = settled.states.keys().map(|pair| pair.resource.clone());
+    of_pairs.chain(settled.counts.keys().cloned())
 }

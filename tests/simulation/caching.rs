@@ -28,16 +28,16 @@ impl World {
         let reached = call != Call::Failed;
         match message {
             ToCache::Apply(id, pair, mark) => {
-                let applied = reached.then(|| self.cache.apply(pair, mark));
+                let applied = reached.then(|| self.cache.apply(pair.clone(), mark));
                 let told = applied.filter(|_| call == Call::Done);
                 let in_full = told.is_some_and(|applied| !applied.needs_fill());
                 if !in_full {
-                    self.load_missing(p, pair, Some((id, mark, told)));
+                    self.load_missing(p, pair.clone(), Some((id, mark, told)));
                 }
                 // Sent and not answered, it may yet be applied, also after it was put back. To a cache that
                 // is known to be away, nothing is sent.
                 if call != Call::Done && self.cache_up {
-                    self.memory(p).owe(pair.resource, Owed::PutBack);
+                    self.memory(p).owe(pair.resource.clone(), Owed::PutBack);
                 }
                 let request = self.memory(p).requests.get_mut(&id);
                 let event = request.map(|request| {
@@ -70,7 +70,7 @@ impl World {
             }
             ToCache::Forget(pair, version) => {
                 if reached {
-                    self.cache.forget(pair, version);
+                    self.cache.forget(pair.clone(), version);
                 }
                 if call != Call::Done {
                     self.memory(p).owe(pair.resource, Owed::PutBack);
@@ -105,12 +105,12 @@ impl World {
     /// The next part of a look: the life of the entry, the count, the state, and then it is filled in.
     pub fn look(&mut self, p: usize, n: usize) {
         let mut look = self.memory(p).looks.swap_remove(n);
-        let pair = look.pair;
+        let pair = look.pair.clone();
         let reached = match look.seen {
             Seen::Nothing | Seen::All(..) => self.cache_call() == Call::Done,
             Seen::Life(_) | Seen::Count(..) => self.database_up,
         };
-        self.note_value(&(look, reached));
+        self.note_value(&(look.clone(), reached));
         look.seen = match look.seen {
             // Without the cache, there is no life to fill, but an answer.
             Seen::Nothing if reached => Seen::Life(self.cache.open(pair.resource)),
@@ -163,11 +163,11 @@ impl World {
         let pairs: BTreeSet<Pair> = behaviors
             .filter(|event| event.action().is_some())
             .map(|event| Pair {
-                resource: event.resource,
-                user_id: event.user_id,
+                resource: event.resource.clone(),
+                user_id: event.user_id.clone(),
             })
             .collect();
-        let found = |pair: &Pair| Some((*pair, *self.database.states.get(pair)?));
+        let found = |pair: &Pair| Some((pair.clone(), *self.database.states.get(pair)?));
         let states: BTreeMap<_, _> = pairs.iter().filter_map(found).collect();
         let settled = Settled {
             states,
@@ -200,7 +200,7 @@ impl World {
         } else {
             if call != Call::Failed {
                 for resource in owed.keys() {
-                    self.cache.drop_entry(*resource);
+                    self.cache.drop_entry(resource.clone());
                 }
             }
             if call != Call::Done {
@@ -231,7 +231,7 @@ impl World {
     }
 
     pub fn haunt_all(&mut self, why: &'static str) {
-        let resources: Vec<Resource> = self.cache.entries.keys().copied().collect();
+        let resources: Vec<Resource> = self.cache.entries.keys().cloned().collect();
         for resource in resources {
             self.cache.haunt(resource, why);
         }
@@ -244,7 +244,7 @@ impl World {
             let durable = self.stream.owes(id) || self.database.ledger.contains_key(&id);
             if request.told && !durable {
                 let why = "an event was applied, and its process died before it was durable";
-                self.cache.haunt(request.pair.resource, why);
+                self.cache.haunt(request.pair.resource.clone(), why);
             }
         }
         for message in &memory.to_cache {
@@ -253,7 +253,7 @@ impl World {
                 ToCache::Settle(settled) => self.cache.leave_untold(resources_of(settled)),
                 ToCache::Forget(pair, _) => {
                     let why = "the process died before it put an event back";
-                    self.cache.haunt(pair.resource, why);
+                    self.cache.haunt(pair.resource.clone(), why);
                 }
             }
         }
@@ -264,10 +264,10 @@ impl World {
         }
         for (resource, owed) in &memory.owed {
             match owed {
-                Owed::Settlement => self.cache.leave_untold([*resource]),
+                Owed::Settlement => self.cache.leave_untold([resource.clone()]),
                 Owed::PutBack => self
                     .cache
-                    .haunt(*resource, "an owed event died with its process"),
+                    .haunt(resource.clone(), "an owed event died with its process"),
             }
         }
     }

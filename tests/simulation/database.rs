@@ -69,7 +69,7 @@ fn is_same(one: &BehaviorEvent, other: &BehaviorEvent) -> bool {
             version,
             occurred_at,
             ..
-        } = *event;
+        } = event.clone();
         (user_id, resource, behavior, version, occurred_at)
     };
     content(one) == content(other)
@@ -77,8 +77,8 @@ fn is_same(one: &BehaviorEvent, other: &BehaviorEvent) -> bool {
 
 fn event_of(row: &LedgerRow) -> (Pair, VersionedState) {
     let pair = Pair {
-        resource: row.resource,
-        user_id: row.user_id,
+        resource: row.resource.clone(),
+        user_id: row.user_id.clone(),
     };
     (pair, VersionedState::new(row.version, row.action))
 }
@@ -159,16 +159,19 @@ impl Database {
             if let Some(stored) = self.states.get(&pair) {
                 settled.states.insert(pair, *stored);
             }
-            let count = self.counts.entry(row.resource).or_insert(LikeCount::NEVER);
-            settled.counts.insert(row.resource, *count);
+            let count = self
+                .counts
+                .entry(row.resource.clone())
+                .or_insert(LikeCount::NEVER);
+            settled.counts.insert(row.resource.clone(), *count);
         }
         for pair in &fold.changed {
-            self.states.insert(*pair, fold.states[pair]);
+            self.states.insert(pair.clone(), fold.states[pair]);
         }
         settled.states.extend(fold.states);
         for (resource, change) in fold.count_changes {
-            if let Some(after) = self.count(resource).after(change) {
-                self.counts.insert(resource, after);
+            if let Some(after) = self.count(resource.clone()).after(change) {
+                self.counts.insert(resource.clone(), after);
                 settled.counts.insert(resource, after);
             }
         }
@@ -288,7 +291,7 @@ impl Database {
                 .iter()
                 .filter(|(pair, _)| pair.resource == *resource);
             let liked: i64 = of_it.map(|(_, mark)| mark.weight()).sum();
-            let count = self.count(*resource).like_count;
+            let count = self.count(resource.clone()).like_count;
             if count != liked {
                 return Err(Broken::new(format!(
                     "{resource} has a count of {count}, but {liked} liked rows"
@@ -315,8 +318,8 @@ impl Database {
             }
             if row.status == Status::Completed {
                 let pair = Pair {
-                    resource: event.resource,
-                    user_id: event.user_id,
+                    resource: event.resource.clone(),
+                    user_id: event.user_id.clone(),
                 };
                 completed.push((pair, VersionedState::new(event.version, action)));
             }

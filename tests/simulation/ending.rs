@@ -93,7 +93,7 @@ impl World {
     /// What the cache claims to know is what the database says.
     fn cache_is_right(&mut self, told: bool) -> Result<(), Broken> {
         for pair in self.all_pairs() {
-            let resource = pair.resource;
+            let resource = pair.resource.clone();
             let excused = self.cache.haunted.contains_key(&resource)
                 || (!told && self.cache.untold.contains(&resource));
             self.looked_at[usize::from(excused)] += 1;
@@ -107,7 +107,7 @@ impl World {
     fn pair_is_right(&self, pair: Pair) -> Result<(), Broken> {
         let reading = self.cache.read(&pair);
         let liked = self.database.mark(&pair).liked;
-        let count = self.database.count(pair.resource).like_count;
+        let count = self.database.count(pair.resource.clone()).like_count;
         if reading.liked.is_some_and(|says| says != liked)
             || reading.like_count.is_some_and(|says| says != count)
         {

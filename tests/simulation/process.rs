@@ -157,7 +157,7 @@ pub enum ToCache {
 }
 
 /// A look into the database for what the cache could not tell.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Look {
     pub pair: Pair,
     /// The request whose answer needs it, with its version and what the cache has said.
@@ -176,12 +176,12 @@ pub enum Seen {
 
 /// The resources of rows.
 pub fn resources(rows: &[LedgerRow]) -> BTreeSet<Resource> {
-    rows.iter().map(|row| row.resource).collect()
+    rows.iter().map(|row| row.resource.clone()).collect()
 }
 
 pub fn pair_of(row: &LedgerRow) -> Pair {
     Pair {
-        resource: row.resource,
-        user_id: row.user_id,
+        resource: row.resource.clone(),
+        user_id: row.user_id.clone(),
     }
 }

@@ -121,8 +121,8 @@ impl World {
                     let is_refused = delivery.stage == Stage::Refused;
                     if matches!(outcome, Outcome::Committed) && is_refused && is_ours {
                         let pair = Pair {
-                            resource: event.resource,
-                            user_id: event.user_id,
+                            resource: event.resource.clone(),
+                            user_id: event.user_id.clone(),
                         };
                         let put_back = ToCache::Forget(pair, event.version);
                         self.memory(p).to_cache.push(put_back);

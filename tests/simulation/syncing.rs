@@ -143,8 +143,10 @@ impl World {
             let put_back = ToCache::Forget(pair_of(row), row.version);
             self.memory(p).to_cache.push(put_back);
         } else {
-            self.cache
-                .haunt(row.resource, "nobody was told that an event is dead");
+            self.cache.haunt(
+                row.resource.clone(),
+                "nobody was told that an event is dead",
+            );
         }
     }
 

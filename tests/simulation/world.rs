@@ -133,7 +133,7 @@ impl World {
         let resources = (1..=rng.random_range(1..=3)).map(Resource::video);
         let comment = Resource {
             resource_type: ResourceType::COMMENT,
-            id: 1,
+            id: 1.into(),
         };
         Self {
             now: DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default(),
@@ -365,18 +365,21 @@ impl World {
     pub fn draw_pair(&mut self) -> Pair {
         Pair {
             resource: self.draw_resource(),
-            user_id: self.rng.random_range(1..=self.users),
+            user_id: (self.rng.random_range(1..=self.users)).into(),
         }
     }
 
     fn draw_resource(&mut self) -> Resource {
-        self.resources[self.rng.random_range(0..self.resources.len())]
+        self.resources[self.rng.random_range(0..self.resources.len())].clone()
     }
 
     pub fn all_pairs(&self) -> Vec<Pair> {
         let of = |resource: &Resource| {
-            let resource = *resource;
-            (1..=self.users).map(move |user_id| Pair { resource, user_id })
+            let resource = resource.clone();
+            (1..=self.users).map(move |user_id| Pair {
+                resource: resource.clone(),
+                user_id: user_id.into(),
+            })
         };
         self.resources.iter().flat_map(of).collect()
     }

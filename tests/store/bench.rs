@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use likewise::config::StoreOptions;
 use likewise::domain::{
-    Action, BehaviorEvent, BehaviorType, LedgerRow, Pair, Resource, ResourceType, Source, UserId,
-    Version,
+    Action, BehaviorEvent, BehaviorType, IdKinds, LedgerRow, Pair, Resource, ResourceType,
+    ResourceTypes, Source, UserId, Version,
 };
 use likewise::store::{self, Lease, Recorded, Store, StoreError};
 use rand::RngExt;
@@ -168,6 +168,8 @@ pub fn options(database: &Database) -> StoreOptions {
     StoreOptions {
         url: database.url(),
         max_connections: 4,
+        resource_types: ResourceTypes::default(),
+        id_kinds: IdKinds::default(),
         table_prefix: String::new(),
         timeout: Duration::from_secs(20),
     }
@@ -196,15 +198,15 @@ pub fn now() -> DateTime<Utc> {
 }
 
 /// The comment with this id.
-pub const fn comment(id: i64) -> Resource {
+pub fn comment(id: i64) -> Resource {
     Resource {
         resource_type: ResourceType::COMMENT,
-        id,
+        id: id.into(),
     }
 }
 
 /// A pair.
-pub const fn pair(user_id: UserId, resource: Resource) -> Pair {
+pub fn pair(user_id: UserId, resource: Resource) -> Pair {
     Pair { resource, user_id }
 }
 
@@ -218,7 +220,6 @@ pub fn own(user_id: UserId, resource: Resource, action: Action, version: i64) ->
         behavior,
         Version(version),
     )
-    .expect("valid ids")
 }
 
 /// The like of a video that this service has accepted.
@@ -271,7 +272,12 @@ pub fn history(events: usize, rng: &mut SmallRng) -> Vec<BehaviorEvent> {
                 Action::Unlike
             };
             let user = rng.random_range(1..=8);
-            own(user, resource, action, start + rng.random_range(0..500))
+            own(
+                user.into(),
+                resource,
+                action,
+                start + rng.random_range(0..500),
+            )
         })
         .collect()
 }

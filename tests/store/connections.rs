@@ -19,12 +19,12 @@ fn store_reconnects_after_a_restart(kind: Kind) {
     let database = Database::first_of(&server);
     wait(store::migrate(&options(&database))).expect("migrations");
     let bench = Bench::on(&database);
-    let mut rows = bench.record(&[like(1, 7)]);
+    let mut rows = bench.record(&[like(1.into(), 7)]);
 
     // Between two calls: the connections that lie in the pool are dead, and nobody notices.
     server.kill();
     server.run();
-    rows.extend(bench.record(&[like(2, 7)]));
+    rows.extend(bench.record(&[like(2.into(), 7)]));
     server.stop();
     server.run();
     bench.ask(likewise::store::Store::ping);
@@ -54,7 +54,7 @@ fn store_reconnects_after_a_restart(kind: Kind) {
             let worker = Bench::on(database);
             let mut recorded = 0;
             for user in 100..=400 {
-                let event = like(user, 7);
+                let event = like(user.into(), 7);
                 let lease = super::bench::lease_at(chrono::Utc::now());
                 until("the database to take it", PATIENCE, || {
                     worker.attempt(|store| {
@@ -85,7 +85,7 @@ fn hung_server_times_out_and_recovers(kind: Kind) {
     wait(store::migrate(&options(&database))).expect("migrations");
     let timeout = Duration::from_secs(1);
     let bench = Bench::within(&database, timeout);
-    let rows = bench.record(&[like(1, 7)]);
+    let rows = bench.record(&[like(1.into(), 7)]);
     server.suspend();
     let started = Instant::now();
     let error = bench.attempt(|store| store.sync(&rows, chrono::Utc::now()));
@@ -110,7 +110,7 @@ fn all_connections(bench: &Bench) -> BTreeSet<i64> {
         let spawn = |user| {
             let store = bench.store();
             tokio::spawn(async move {
-                let event = like(1_000 + user as i64, 7);
+                let event = like((1_000 + user as i64).into(), 7);
                 store.record(&[&event], lease_at(Utc::now())).await
             })
         };
@@ -141,7 +141,7 @@ fn read_only_server_keeps_no_connection(kind: Kind) {
 
     // All connections are idle. One meets the read-only server.
     server.set_read_only(true);
-    let event = like(1, 7);
+    let event = like(1.into(), 7);
     // PostgreSQL applies the change to each session a moment later.
     let refused = until("a write to be refused", PATIENCE, || {
         match bench.wait(bench.store().record(&[&event], lease_at(Utc::now()))) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::thread::ScopedJoinHandle;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use likewise::domain::{LedgerRow, Verdict};
+use likewise::domain::{Id, LedgerRow, Verdict};
 use likewise::store::{FailedAttempt, Lease, Store};
 
 use super::bench::{Bench, MAX_RETRIES, later, lease_at, like, now};
@@ -28,7 +28,7 @@ fn claim(bench: &Bench, now: DateTime<Utc>, limit: usize) -> Vec<LedgerRow> {
 }
 
 fn record(bench: &Bench, rows: i64) -> Vec<LedgerRow> {
-    let events: Vec<_> = (1..=rows).map(|user| like(user, 7)).collect();
+    let events: Vec<_> = (1..=rows).map(|user| like(user.into(), 7)).collect();
     bench.record(&events)
 }
 
@@ -69,10 +69,10 @@ fn most_urgent_row_is_claimed_first(bench: &Bench) {
         .flat_map(|_| claim(bench, later(), 2))
         .map(|row| row.user_id)
         .collect();
-    assert_eq!(users[0], 5, "{users:?}");
+    assert_eq!(users[0], 5.into(), "{users:?}");
     let mut normal = users[1..4].to_vec();
     normal.sort_unstable();
-    assert_eq!(normal, [3, 4, 6], "{users:?}");
+    assert_eq!(normal, [3, 4, 6].map(Id::from), "{users:?}");
 }
 
 fn unreadable_row_does_not_block_claims(bench: &Bench) {
@@ -83,9 +83,9 @@ fn unreadable_row_does_not_block_claims(bench: &Bench) {
     ]);
     let users: BTreeSet<_> = claim(bench, later(), 10)
         .iter()
-        .map(|row| row.user_id)
+        .map(|row| row.user_id.clone())
         .collect();
-    assert_eq!(users, BTreeSet::from([3, 4, 5]));
+    assert_eq!(users, BTreeSet::from([3, 4, 5].map(Id::from)));
     let dead = bench.database().rows(
         "SELECT user_id, error_message FROM sync_events WHERE status = 'dead' \
          AND next_attempt_at IS NULL AND processed_at IS NOT NULL ORDER BY user_id",
@@ -122,7 +122,7 @@ fn abandoned_attempt_counts_and_the_last_one_is_fatal(bench: &Bench) {
     // Closed by this claim, which says so: the cache must take it back.
     let last = bench.ask(|store| store.claim(lease_at(then), 10));
     assert_eq!((last.rows.len(), last.dead.len()), (0, 1));
-    assert_eq!(last.dead[0].user_id, 1);
+    assert_eq!(last.dead[0].user_id, 1.into());
     let rows = bench.database().rows(
         "SELECT status, retry_count, next_attempt_at, lease_until, error_message FROM sync_events",
     );
@@ -311,7 +311,7 @@ fn failure_with_an_old_token_changes_nothing(bench: &Bench) {
 }
 
 fn renewed_lease_is_not_claimed(bench: &Bench) {
-    bench.record(&[like(1, 7), like(2, 7)]);
+    bench.record(&[like(1.into(), 7), like(2.into(), 7)]);
     let lease = lease_at(later());
     let held = bench.ask(|store| store.claim(lease, 10)).rows;
     assert_eq!(held.len(), 2);

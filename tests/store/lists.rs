@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use likewise::domain::{Action, Resource, ResourceType, Version};
+use likewise::domain::{Action, Id, IdKind, Resource, ResourceType, Version};
 use likewise::store::Cursor;
 
 use super::bench::{Bench, comment, own};
@@ -31,30 +31,31 @@ fn likers_and_likes_are_paged_newest_first(bench: &Bench) {
         for video in [1, 2, i64::MAX] {
             // Several likes of one version, which other users and videos share.
             events.push(own(
-                user,
+                user.into(),
                 Resource::video(video),
                 Action::Like,
                 17 + user % 2,
             ));
         }
     }
-    events.push(own(3, Resource::video(1), Action::Unlike, 30));
-    events.push(own(1, Resource::video(2), Action::Unlike, 30));
-    events.push(own(1, Resource::video(2), Action::Like, 31));
-    events.push(own(1, comment(9), Action::Like, 17));
+    events.push(own(3.into(), Resource::video(1), Action::Unlike, 30));
+    events.push(own(1.into(), Resource::video(2), Action::Unlike, 30));
+    events.push(own(1.into(), Resource::video(2), Action::Like, 31));
+    events.push(own(1.into(), comment(9), Action::Like, 17));
     let rows = bench.record(&events);
     bench.sync(&rows);
 
     let likers = |id| {
+        let resource = Resource::video(id);
         pages(|last| {
-            let below = last.map_or(Cursor::START, |(user_id, version)| Cursor {
+            let below = last.map_or_else(start, |(user_id, version)| Cursor {
                 version: Version(*version),
-                id: *user_id,
+                id: Id::Number(*user_id),
             });
-            let page = bench.ask(|store| store.likers(Resource::video(id), below, 2));
+            let page = bench.ask(|store| store.likers(&resource, &below, 2));
             let one = |(pair, version): &(likewise::domain::Pair, Version)| {
                 assert_eq!(pair.resource, Resource::video(id));
-                (pair.user_id, version.0)
+                (number(&pair.user_id), version.0)
             };
             page.iter().map(one).collect()
         })
@@ -64,17 +65,18 @@ fn likers_and_likes_are_paged_newest_first(bench: &Bench) {
     assert_eq!(likers(i64::MAX), [(3, 18), (1, 18), (4, 17), (2, 17)]);
     assert_eq!(likers(3), []);
 
-    let liked_by = |user, resource_type| {
+    let liked_by = |user: i64, resource_type| {
+        let user = Id::Number(user);
         pages(|last| {
-            let below = last.map_or(Cursor::START, |(id, version)| Cursor {
+            let below = last.map_or_else(start, |(id, version)| Cursor {
                 version: Version(*version),
-                id: *id,
+                id: Id::Number(*id),
             });
-            let page = bench.ask(|store| store.liked_by(user, resource_type, below, 2));
+            let page = bench.ask(|store| store.liked_by(&user, resource_type, &below, 2));
             let one = |(pair, version): &(likewise::domain::Pair, Version)| {
                 assert_eq!(pair.user_id, user);
                 assert_eq!(pair.resource.resource_type, resource_type);
-                (pair.resource.id, version.0)
+                (number(&pair.resource.id), version.0)
             };
             page.iter().map(one).collect()
         })
@@ -84,18 +86,27 @@ fn likers_and_likes_are_paged_newest_first(bench: &Bench) {
     assert_eq!(liked_by(3, video), [(i64::MAX, 18), (2, 18)]);
     assert_eq!(liked_by(1, ResourceType::COMMENT), [(9, 17)]);
 
+    let (one, nine) = (Id::Number(1), Id::Number(9));
     let from = |offset| {
-        let page = bench.ask(|store| store.liked_by_from(1, video, offset, 2));
+        let page = bench.ask(|store| store.liked_by_from(&one, video, offset, 2));
         page.iter()
-            .map(|(pair, _)| pair.resource.id)
+            .map(|(pair, _)| number(&pair.resource.id))
             .collect::<Vec<_>>()
     };
     assert_eq!(
         (from(0), from(2), from(3)),
         (vec![2, i64::MAX], vec![1], vec![])
     );
-    assert_eq!(bench.ask(|store| store.liked_total(1, video)), 3);
-    assert_eq!(bench.ask(|store| store.liked_total(9, video)), 0);
+    assert_eq!(bench.ask(|store| store.liked_total(&one, video)), 3);
+    assert_eq!(bench.ask(|store| store.liked_total(&nine, video)), 0);
+}
+
+fn number(id: &Id) -> i64 {
+    id.number().expect("a number")
+}
+
+fn start() -> Cursor {
+    Cursor::start(IdKind::Number)
 }
 
 fn top_list_is_paged_by_like_count(bench: &Bench) {
@@ -103,27 +114,31 @@ fn top_list_is_paged_by_like_count(bench: &Bench) {
     let mut events = Vec::new();
     for (video, count) in likes {
         for user in 1..=count {
-            events.push(own(user, Resource::video(video), Action::Like, 17));
+            events.push(own(user.into(), Resource::video(video), Action::Like, 17));
         }
     }
     for user in 1..=9 {
-        events.push(own(user, comment(8), Action::Like, 17));
+        events.push(own(user.into(), comment(8), Action::Like, 17));
     }
     // One that nobody likes any more is not among them.
-    events.push(own(1, Resource::video(4), Action::Like, 17));
-    events.push(own(1, Resource::video(4), Action::Unlike, 18));
+    events.push(own(1.into(), Resource::video(4), Action::Like, 17));
+    events.push(own(1.into(), Resource::video(4), Action::Unlike, 18));
     let rows = bench.record(&events);
     bench.sync(&rows);
     let top = pages(|last| {
-        let below = last.copied().unwrap_or((i64::MAX, i64::MAX));
-        let page = bench.ask(|store| store.most_liked(ResourceType::VIDEO, below, 2));
+        let (like_count, id) = last.copied().unwrap_or((i64::MAX, i64::MAX));
+        let id = Id::Number(id);
+        let page = bench.ask(|store| store.most_liked(ResourceType::VIDEO, (like_count, &id), 2));
         page.iter()
-            .map(|(resource, count)| (count.like_count, resource.id))
+            .map(|(resource, count)| (count.like_count, number(&resource.id)))
             .collect()
     });
     assert_eq!(top, [(3, 2), (2, 3), (2, 1), (1, i64::MAX)]);
-    let comments =
-        bench.ask(|store| store.most_liked(ResourceType::COMMENT, (i64::MAX, i64::MAX), 9));
-    let ids: BTreeSet<_> = comments.iter().map(|(resource, _)| resource.id).collect();
+    let last = Id::Number(i64::MAX);
+    let comments = bench.ask(|store| store.most_liked(ResourceType::COMMENT, (i64::MAX, &last), 9));
+    let ids: BTreeSet<_> = comments
+        .iter()
+        .map(|(resource, _)| number(&resource.id))
+        .collect();
     assert_eq!(ids, BTreeSet::from([8]));
 }

@@ -7,7 +7,7 @@ use chrono::{TimeDelta, Utc};
 use likewise::admin::{AdminError, AdminService, JobExit, Runner};
 use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies};
 use likewise::config::PruneOptions;
-use likewise::domain::{Action, BehaviorEvent, BehaviorType, Resource, ResourceType};
+use likewise::domain::{Action, BehaviorEvent, BehaviorType, IdKinds, Resource, ResourceType};
 use likewise::domain::{JobKind, JobState};
 use likewise::store::{Discrepancy, Finding, Job, NewJob, Pass, Repaired, StoreError};
 use rand::RngExt;
@@ -42,7 +42,7 @@ const PASSES: [Pass; 6] = [
 /// Walks through a pass in chunks of so many rows.
 fn inspect(bench: &Bench, pass: Pass, rows: usize) -> Vec<Discrepancy> {
     let mut found = Vec::new();
-    let mut after = pass.start();
+    let mut after = pass.start(IdKinds::default());
     loop {
         let chunk = bench.ask(|store| store.chunk(pass, after.clone(), rows));
         found.extend(bench.ask(|store| store.inspect(&chunk)));
@@ -86,9 +86,9 @@ fn consistent_data_is_left_unchanged(bench: &Bench) {
     let mut rng = seed::rng("consistent_data_is_left_unchanged");
     complete(bench, &history(300, &mut rng));
     // On its way, and behaviors that are no likes.
-    bench.record(&[like(99, 7)]);
+    bench.record(&[like(99.into(), 7)]);
     bench.record(&[foreign(
-        3,
+        3.into(),
         Resource::video(7),
         BehaviorType::View,
         5,
@@ -165,15 +165,15 @@ fn each_corruption_is_found_and_repaired(bench: &Bench) {
     complete(
         bench,
         &[
-            own(1, video, Action::Like, 11),
-            own(2, video, Action::Like, 12),
-            own(3, video, Action::Like, 13),
-            own(4, video, Action::Like, 14),
-            own(4, video, Action::Unlike, 15),
-            own(1, comment(7), Action::Unlike, 17),
-            own(8, Resource::video(8), Action::Like, 18),
-            own(9, Resource::video(9), Action::Like, 19),
-            own(10, Resource::video(10), Action::Like, 20),
+            own(1.into(), video.clone(), Action::Like, 11),
+            own(2.into(), video.clone(), Action::Like, 12),
+            own(3.into(), video.clone(), Action::Like, 13),
+            own(4.into(), video.clone(), Action::Like, 14),
+            own(4.into(), video, Action::Unlike, 15),
+            own(1.into(), comment(7), Action::Unlike, 17),
+            own(8.into(), Resource::video(8), Action::Like, 18),
+            own(9.into(), Resource::video(9), Action::Like, 19),
+            own(10.into(), Resource::video(10), Action::Like, 20),
         ],
     );
     for (plant, finding) in PLANTED {
@@ -198,8 +198,8 @@ fn repaired_like_and_count_commit_together(bench: &Bench) {
     complete(
         bench,
         &[
-            own(1, video, Action::Like, 11),
-            own(2, video, Action::Like, 12),
+            own(1.into(), video.clone(), Action::Like, 11),
+            own(2.into(), video.clone(), Action::Like, 12),
         ],
     );
     bench.database().execute(&[
@@ -308,8 +308,8 @@ fn repair_beside_live_traffic_never_corrupts_a_state(bench: &Bench) {
                 suspects.push(suspect(
                     Finding::WrongLike,
                     likewise::store::Subject::Pair(super::bench::pair(
-                        rng.random_range(1..=8),
-                        resource,
+                        (rng.random_range(1..=8)).into(),
+                        resource.clone(),
                     )),
                 ));
                 suspects.push(suspect(
@@ -344,14 +344,14 @@ fn pruned_ledger_rows_are_not_missed(bench: &Bench) {
         bench,
         &history(50, &mut seed::rng("pruned_ledger_rows_are_not_missed")),
     );
-    bench.record(&[like(99, 7)]);
+    bench.record(&[like(99.into(), 7)]);
     bench.database().execute(&[
         &format!("UPDATE sync_events SET created_at = {OLD}"),
         &format!("UPDATE user_behaviors SET created_at = {OLD}"),
         "INSERT INTO likewise_sync_event_history (event_id, step, retry_count, fencing_token, created_at) \
          SELECT id, 'failed', 1, 1, created_at FROM sync_events",
     ]);
-    complete(bench, &[like(1, 1)]);
+    complete(bench, &[like(1.into(), 1)]);
     let before = Utc::now() - TimeDelta::days(30);
     let pruned: Vec<_> = (0..4)
         .map(|_| bench.ask(|store| store.prune_ledger(before, 20)))
@@ -381,14 +381,20 @@ fn pruned_behaviors_keep_the_read_models_valid(bench: &Bench) {
     let mut rng = seed::rng("pruned_behaviors_keep_the_read_models_valid");
     complete(bench, &history(300, &mut rng));
     let video = Resource::video(1);
-    bench.record(&[foreign(1, video, BehaviorType::View, 5, "feed")]);
+    bench.record(&[foreign(
+        1.into(),
+        video.clone(),
+        BehaviorType::View,
+        5,
+        "feed",
+    )]);
     // The newest of this pair is not completed, so that the one before is still needed.
-    complete(bench, &[own(77, video, Action::Like, 11)]);
-    let open = bench.record(&[own(77, video, Action::Unlike, 12)]);
+    complete(bench, &[own(77.into(), video.clone(), Action::Like, 11)]);
+    let open = bench.record(&[own(77.into(), video, Action::Unlike, 12)]);
     bench
         .database()
         .execute(&[&format!("UPDATE user_behaviors SET created_at = {OLD}")]);
-    complete(bench, &[like(78, 1)]);
+    complete(bench, &[like(78.into(), 1)]);
     let before = Utc::now() - TimeDelta::days(30);
     let (mut after, mut pruned) = (0, 0);
     loop {
@@ -412,7 +418,7 @@ fn pruned_behaviors_keep_the_read_models_valid(bench: &Bench) {
 }
 
 fn repair_leaves_no_count_below_zero(bench: &Bench) {
-    let likes: Vec<_> = (1..=3).map(|user| like(user, 7)).collect();
+    let likes: Vec<_> = (1..=3).map(|user| like(user.into(), 7)).collect();
     complete(bench, &likes);
     // A like that no event explains, and a count that has lost all: together they were worth minus one.
     bench.database().execute(&[
@@ -450,7 +456,9 @@ fn dependencies(bench: &Bench) -> Dependencies {
 
 /// So many completed likes, each of a user of its own.
 fn of_users(bench: &Bench, users: i64) {
-    let likes: Vec<_> = (1..=users).map(|user| like(user, user % 10 + 1)).collect();
+    let likes: Vec<_> = (1..=users)
+        .map(|user| like(user.into(), user % 10 + 1))
+        .collect();
     complete(bench, &likes);
 }
 

@@ -25,7 +25,9 @@ matrix!(&[sqlite, mariadb, postgres]:
 
 /// Rows of users 1 to `rows`, all of which have failed once.
 fn failed(bench: &Bench, rows: i64, error: &str) -> Vec<LedgerRow> {
-    let events: Vec<_> = (1..=rows).map(|user| like(user, user % 3 + 1)).collect();
+    let events: Vec<_> = (1..=rows)
+        .map(|user| like(user.into(), user % 3 + 1))
+        .collect();
     let rows = bench.record(&events);
     let far = now() + TimeDelta::hours(1);
     let attempts: Vec<_> = rows
@@ -47,12 +49,13 @@ fn search(bench: &Bench, filter: &LedgerFilter) -> Vec<LedgerEntry> {
 }
 
 fn users(found: &[LedgerEntry]) -> BTreeSet<i64> {
-    found.iter().map(|entry| entry.user_id).collect()
+    let users = found.iter().map(|entry| entry.user_id.number());
+    users.map(|user| user.expect("a number")).collect()
 }
 
 fn search_applies_every_part_of_the_filter(bench: &Bench) {
     failed(bench, 6, "100% of it: Lock_Wait ü!");
-    let done = bench.record(&[like(7, 1), like(8, 2)]);
+    let done = bench.record(&[like(7.into(), 1), like(8.into(), 2)]);
     bench.sync(&done);
     let any = LedgerFilter::default;
     let with = |filter: LedgerFilter| users(&search(bench, &filter));
@@ -63,13 +66,13 @@ fn search_applies_every_part_of_the_filter(bench: &Bench) {
     };
     assert_eq!(with(failed), (1..=6).collect());
     let of_user = LedgerFilter {
-        user_id: Some(4),
+        user_id: Some(4.into()),
         ..any()
     };
     assert_eq!(with(of_user), BTreeSet::from([4]));
     let of_resource = LedgerFilter {
         resource_type: Some(ResourceType::VIDEO),
-        resource_id: Some(1),
+        resource_id: Some(1.into()),
         ..any()
     };
     assert_eq!(with(of_resource), BTreeSet::from([3, 6, 7]));
@@ -140,7 +143,7 @@ fn search_pages_follow_one_another(bench: &Bench) {
 }
 
 fn event_history_is_complete(bench: &Bench) {
-    let mut event = like(1, 7);
+    let mut event = like(1.into(), 7);
     event.stream_sequence = Some(42);
     let rows = bench.record(&[event.clone()]);
     let id = rows[0].event_id.to_string();
@@ -189,7 +192,7 @@ fn ids(rows: &[LedgerRow]) -> Vec<String> {
 
 fn retry_resets_and_discard_ends_a_row(bench: &Bench) {
     let rows = failed(bench, 3, "why");
-    let done = bench.record(&[like(9, 9)]);
+    let done = bench.record(&[like(9.into(), 9)]);
     let all = [ids(&rows), ids(&done)].concat();
     // The last one is under the recorder's lease, and then completed: neither may be touched.
     let retry = intervention(InterventionKind::Retry);

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use chrono::Utc;
-use likewise::domain::{JobKind, ResourceType, Status};
+use likewise::domain::{IdKinds, JobKind, ResourceType, Status};
 use likewise::store::{LedgerFilter, NewJob, Pass, Sample, Store};
 
 use super::bench::{Bench, lease_at, now};
@@ -124,7 +124,7 @@ fn narrow_search_continues_window_by_window(bench: &Bench) {
     assert!((ROWS / 2..=ROWS * 2).contains(&completed), "{completed}");
     // The oldest row: the last window has it.
     let filter = LedgerFilter {
-        resource_id: Some(database.number("SELECT MIN(resource_id) FROM sync_events")),
+        resource_id: Some((database.number("SELECT MIN(resource_id) FROM sync_events")).into()),
         ..LedgerFilter::default()
     };
     let (mut after, mut pages, mut found) = (None, 0, 0);
@@ -206,14 +206,14 @@ fn timed(bench: &Bench, sample: &Sample) {
         (
             "user",
             LedgerFilter {
-                user_id: Some(sample.user_id),
+                user_id: Some(sample.user_id.into()),
                 ..any()
             },
         ),
         (
             "resource",
             LedgerFilter {
-                resource_id: Some(sample.numbers.0),
+                resource_id: Some(sample.numbers.0.into()),
                 resource_type: Some(ResourceType::VIDEO),
                 ..any()
             },
@@ -243,7 +243,7 @@ fn timed(bench: &Bench, sample: &Sample) {
             _ => 5_000,
         };
         time(&format!("audit step: {pass:?}"), &|| {
-            let chunk = bench.ask(|store| store.chunk(pass, pass.start(), rows));
+            let chunk = bench.ask(|store| store.chunk(pass, pass.start(IdKinds::default()), rows));
             let found = bench.ask(|store| store.inspect(&chunk));
             assert_eq!(found, []);
         });

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{TimeDelta, Utc};
-use likewise::domain::{Action, BehaviorType, Resource, ResourceType, Status, Version};
+use likewise::domain::{Action, BehaviorType, Id, Resource, ResourceType, Status, Version};
 use likewise::store::Store;
 
 use super::bench::{Bench, comment, foreign, later, lease_at, own, pair};
@@ -21,34 +21,34 @@ matrix!(&[sqlite, mariadb, postgres]:
 fn missing_pairs_are_left_out(bench: &Bench) {
     bench.ask(likewise::store::Store::ping);
     let rows = bench.record(&[
-        own(1, Resource::video(7), Action::Like, 17),
-        own(2, comment(7), Action::Unlike, 18),
+        own(1.into(), Resource::video(7), Action::Like, 17),
+        own(2.into(), comment(7), Action::Unlike, 18),
     ]);
     bench.sync(&rows);
     let wanted = BTreeSet::from([
-        pair(1, Resource::video(7)),
-        pair(9, Resource::video(7)),
-        pair(1, Resource::video(8)),
-        pair(2, comment(7)),
-        pair(1, comment(7)),
+        pair(1.into(), Resource::video(7)),
+        pair(9.into(), Resource::video(7)),
+        pair(1.into(), Resource::video(8)),
+        pair(2.into(), comment(7)),
+        pair(1.into(), comment(7)),
     ]);
     let found = bench.ask(|store| store.find(&wanted));
     let states: Vec<_> = found
         .states
         .iter()
-        .map(|(pair, mark)| (*pair, mark.version, mark.liked))
+        .map(|(pair, mark)| (pair.clone(), mark.version, mark.liked))
         .collect();
     assert_eq!(
         states,
         [
-            (pair(1, Resource::video(7)), Version(17), true),
-            (pair(2, comment(7)), Version(18), false)
+            (pair(1.into(), Resource::video(7)), Version(17), true),
+            (pair(2.into(), comment(7)), Version(18), false)
         ]
     );
     let counts: Vec<_> = found
         .counts
         .iter()
-        .map(|(resource, count)| (*resource, count.like_count, count.revision))
+        .map(|(resource, count)| (resource.clone(), count.like_count, count.revision))
         .collect();
     assert_eq!(counts, [(Resource::video(7), 1, 1), (comment(7), 0, 1)]);
     let nothing = BTreeSet::new();
@@ -64,51 +64,64 @@ fn pages_of_likes_follow_one_another(bench: &Bench) {
             } else {
                 Action::Like
             };
-            events.push(own(user, Resource::video(id), action, 17 + user % 5));
+            events.push(own(user.into(), Resource::video(id), action, 17 + user % 5));
         }
     }
-    events.push(own(3, comment(1), Action::Like, 17));
+    events.push(own(3.into(), comment(1), Action::Like, 17));
     let rows = bench.record(&events);
     bench.sync(&rows);
-    let mut after = (0, 0);
+    let mut after = (Id::Number(0), Id::Number(0));
     let mut read = Vec::new();
     loop {
-        let page = bench.ask(|store| store.likes_after(ResourceType::VIDEO, after, 2));
+        let page =
+            bench.ask(|store| store.likes_after(ResourceType::VIDEO, (&after.0, &after.1), 2));
         let Some((last, _)) = page.last() else {
             break;
         };
         assert!(page.len() <= 2);
-        after = (last.user_id, last.resource.id);
+        after = (last.user_id.clone(), last.resource.id.clone());
         read.extend(page);
     }
     let expected: Vec<_> = events[..9]
         .iter()
-        .map(|event| (pair(event.user_id, event.resource), event.version))
+        .map(|event| {
+            (
+                pair(event.user_id.clone(), event.resource.clone()),
+                event.version,
+            )
+        })
         .collect();
     let versions: Vec<_> = read
         .iter()
-        .map(|(pair, mark)| (*pair, mark.version))
+        .map(|(pair, mark)| (pair.clone(), mark.version))
         .collect();
     assert_eq!(versions, expected);
     assert!(
         read.iter()
-            .all(|(pair, mark)| mark.liked == (pair.resource.id != 5))
+            .all(|(pair, mark)| mark.liked == (pair.resource.id != 5.into()))
     );
-    let comments = bench.ask(|store| store.likes_after(ResourceType::COMMENT, (0, 0), 10));
+    let none = Id::Number(0);
+    let comments = bench.ask(|store| store.likes_after(ResourceType::COMMENT, (&none, &none), 10));
     assert_eq!(comments.len(), 1);
 }
 
 fn recently_recorded_pairs_are_found(bench: &Bench) {
     let video = Resource::video;
     let event = |user, video| own(user, video, Action::Like, 17);
-    bench.record(&[event(1, video(1))]);
-    bench.record(&[event(2, comment(2))]);
-    bench.record(&[event(3, video(3))]);
-    bench.record(&[foreign(4, video(4), BehaviorType::View, 17, "legacy")]);
+    bench.record(&[event(1.into(), video(1))]);
+    bench.record(&[event(2.into(), comment(2))]);
+    bench.record(&[event(3.into(), video(3))]);
+    bench.record(&[foreign(
+        4.into(),
+        video(4),
+        BehaviorType::View,
+        17,
+        "legacy",
+    )]);
     let last = |limit| bench.ask(|store| store.recent_pairs(limit));
     assert_eq!(
         last(2),
-        BTreeSet::from([pair(3, video(3)), pair(2, comment(2))])
+        BTreeSet::from([pair(3.into(), video(3)), pair(2.into(), comment(2))])
     );
     assert_eq!(last(100).len(), 3);
     assert!(last(0).is_empty());
@@ -119,7 +132,7 @@ fn ledger_summary_counts_every_status(bench: &Bench) {
     let open = || bench.ask(Store::open_rows);
     assert_eq!((open(), summary()), (0, BTreeMap::new()));
     let event = |user| own(user, Resource::video(1), Action::Like, 17);
-    let rows = bench.record(&[event(1), event(2), event(3)]);
+    let rows = bench.record(&[event(1.into()), event(2.into()), event(3.into())]);
     assert_eq!(
         (open(), summary()),
         (3, BTreeMap::from([(Status::Pending, 3)]))
@@ -137,7 +150,12 @@ fn newest_version_is_found(bench: &Bench) {
     let newest = |limit| bench.ask(|store| store.newest_version(limit));
     assert_eq!(newest(10), Version::NEVER);
     for version in [5, 900, 17] {
-        bench.record(&[own(version, Resource::video(1), Action::Like, version)]);
+        bench.record(&[own(
+            version.into(),
+            Resource::video(1),
+            Action::Like,
+            version,
+        )]);
     }
     assert_eq!(newest(10), Version(900));
     assert_eq!(newest(1), Version(17));

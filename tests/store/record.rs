@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use chrono::{TimeDelta, Utc};
-use likewise::domain::{Action, BehaviorEvent, BehaviorType, LedgerRow, Resource, Source};
+use likewise::domain::{
+    Action, BehaviorEvent, BehaviorType, LedgerRow, Resource, ResourceType, Source,
+};
 use likewise::store::{Recorded, Store};
 use rand::seq::SliceRandom;
 
@@ -31,11 +33,11 @@ fn sorted(mut rows: Vec<LedgerRow>) -> Vec<LedgerRow> {
 fn recording_again_changes_nothing(bench: &Bench) {
     let video = Resource::video(7);
     let events = [
-        like(1, 7),
-        own(1, comment(9), Action::Like, 17),
-        foreign(2, video, BehaviorType::Like, 18, "legacy"),
-        foreign(2, video, BehaviorType::View, 19, "legacy"),
-        foreign(3, video, BehaviorType::Unlike, 20, "legacy"),
+        like(1.into(), 7),
+        own(1.into(), comment(9), Action::Like, 17),
+        foreign(2.into(), video.clone(), BehaviorType::Like, 18, "legacy"),
+        foreign(2.into(), video.clone(), BehaviorType::View, 19, "legacy"),
+        foreign(3.into(), video.clone(), BehaviorType::Unlike, 20, "legacy"),
     ];
     let expected: Vec<_> = events
         .iter()
@@ -50,7 +52,7 @@ fn recording_again_changes_nothing(bench: &Bench) {
     assert!(bench.record(&[]).is_empty());
     assert!(bench.record(&events[3..4]).is_empty());
     assert_eq!(bench.database().sizes()[..2], sizes(5, 4));
-    let fresh = foreign(4, video, BehaviorType::Like, 21, "legacy");
+    let fresh = foreign(4.into(), video, BehaviorType::Like, 21, "legacy");
     bench.record(&[fresh.clone(), fresh]);
     assert_eq!(bench.database().sizes()[..2], sizes(6, 5));
 }
@@ -60,11 +62,11 @@ fn sizes(behaviors: i64, ledger: i64) -> [(&'static str, i64); 2] {
 }
 
 fn first_content_of_an_event_id_stands(bench: &Bench) {
-    let first = foreign(1, Resource::video(7), BehaviorType::Like, 17, "feed");
+    let first = foreign(1.into(), Resource::video(7), BehaviorType::Like, 17, "feed");
     let born = [LedgerRow::born(&first, MAX_RETRIES).expect("a like event")];
     let other = [BehaviorEvent {
         event_id: first.event_id,
-        ..own(2, comment(8), Action::Unlike, 99)
+        ..own(2.into(), comment(8), Action::Unlike, 99)
     }];
     assert_eq!(bench.record(std::slice::from_ref(&first)), born);
     let refused = Recorded {
@@ -86,9 +88,9 @@ fn first_content_of_an_event_id_stands(bench: &Bench) {
 fn any_different_field_conflicts(bench: &Bench) {
     type Change = fn(&mut BehaviorEvent);
     let changes: [Change; 7] = [
-        |event| event.user_id += 1,
-        |event| event.resource.id += 1,
-        |event| event.resource = comment(event.resource.id),
+        |event| event.user_id = 9_999.into(),
+        |event| event.resource.id = 9_999.into(),
+        |event| event.resource.resource_type = ResourceType::COMMENT,
         |event| event.behavior = BehaviorType::Unlike,
         |event| event.behavior = BehaviorType::View,
         |event| event.version.0 += 1,
@@ -100,7 +102,7 @@ fn any_different_field_conflicts(bench: &Bench) {
         for change in changes {
             let mut next = || {
                 user_id += 10;
-                foreign(user_id, video, behavior, 17, "feed")
+                foreign(user_id.into(), video.clone(), behavior, 17, "feed")
             };
             let (first, neighbour) = (next(), next());
             let mut other = first.clone();
@@ -124,7 +126,7 @@ fn any_different_field_conflicts(bench: &Bench) {
 
 /// Who sends an event, and where it is in the stream, is no part of its content.
 fn same_event_from_elsewhere_is_no_conflict(bench: &Bench) {
-    let first = own(1, Resource::video(7), Action::Like, 17);
+    let first = own(1.into(), Resource::video(7), Action::Like, 17);
     let again = BehaviorEvent {
         source: Source::Foreign("feed".into()),
         stream_sequence: Some(99),
@@ -134,7 +136,13 @@ fn same_event_from_elsewhere_is_no_conflict(bench: &Bench) {
     assert_eq!(rows, bench.record(&[again]));
     bench.sync(&rows);
     // The events of the Go services get another version from each place in the stream.
-    let legacy = foreign(2, Resource::video(7), BehaviorType::Like, 17, "legacy");
+    let legacy = foreign(
+        2.into(),
+        Resource::video(7),
+        BehaviorType::Like,
+        17,
+        "legacy",
+    );
     let rows = bench.record(std::slice::from_ref(&legacy));
     bench.sync(&rows);
     let mut again = legacy;
@@ -144,7 +152,7 @@ fn same_event_from_elsewhere_is_no_conflict(bench: &Bench) {
     // Both in one batch, recorded together or apart: the version of the first has the effect.
     for (user_id, together) in [(3, true), (4, false)] {
         let first = foreign(
-            user_id,
+            user_id.into(),
             Resource::video(7),
             BehaviorType::Like,
             17,
@@ -167,10 +175,10 @@ fn same_event_from_elsewhere_is_no_conflict(bench: &Bench) {
 
 /// A worker that holds something else than the ledger says changes nothing.
 fn ledger_status_decides_the_effect(bench: &Bench) {
-    let rows = bench.record(&[like(1, 7), like(2, 7)]);
+    let rows = bench.record(&[like(1.into(), 7), like(2.into(), 7)]);
     let mut forged = rows.clone();
     forged[0].action = Action::Unlike;
-    forged[1].user_id = 99;
+    forged[1].user_id = 99.into();
     forged[1].resource = comment(3);
     bench.sync(&forged);
     assert_eq!(
@@ -195,12 +203,24 @@ fn ledger_status_decides_the_effect(bench: &Bench) {
 fn event_id_of_a_view_takes_no_like(bench: &Bench) {
     let video = Resource::video(7);
     for user_id in 1..=2 {
-        let view = foreign(user_id, video, BehaviorType::View, 17, "another");
+        let view = foreign(
+            user_id.into(),
+            video.clone(),
+            BehaviorType::View,
+            17,
+            "another",
+        );
         let like = BehaviorEvent {
             behavior: BehaviorType::Like,
             ..view.clone()
         };
-        let other = foreign(9, video, BehaviorType::Like, 16 + user_id, "another");
+        let other = foreign(
+            9.into(),
+            video.clone(),
+            BehaviorType::Like,
+            16 + user_id,
+            "another",
+        );
         let recorded = if user_id == 1 {
             bench.try_record(&[view, like, other])
         } else {
@@ -220,7 +240,7 @@ fn thousand_events_with_any_text_are_recorded(bench: &Bench) {
     let events: Vec<_> = (1..=1_000)
         .map(|n| {
             foreign(
-                n,
+                n.into(),
                 Resource::video(n % 50 + 1),
                 BehaviorType::Like,
                 start + n,
@@ -249,7 +269,7 @@ fn concurrent_recorders_record_events_once(bench: &Bench) {
             .map(|n| {
                 let video = Resource::video(n % 5 + 1);
                 foreign(
-                    n,
+                    n.into(),
                     video,
                     BehaviorType::Like,
                     1_000 * (round + 1) + n,
@@ -281,7 +301,7 @@ fn concurrent_recorders_record_events_once(bench: &Bench) {
 }
 
 fn times_are_stored_in_utc(bench: &Bench) {
-    bench.record(&[like(1, 7)]);
+    bench.record(&[like(1.into(), 7)]);
     for (table, column) in [
         ("sync_events", "created_at"),
         ("sync_events", "updated_at"),
@@ -301,9 +321,9 @@ fn times_are_stored_in_utc(bench: &Bench) {
 fn failed_recording_writes_nothing(bench: &Bench) {
     let too_long = BehaviorEvent {
         source: Source::Foreign("x".repeat(300)),
-        ..like(2, 7)
+        ..like(2.into(), 7)
     };
-    let batch = [like(1, 7), too_long];
+    let batch = [like(1.into(), 7), too_long];
     let batch: Vec<_> = batch.iter().collect();
     let recorded = bench.attempt(|store| store.record(&batch, lease_at(Utc::now())));
     // SQLite takes any length.

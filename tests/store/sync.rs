@@ -28,7 +28,7 @@ fn model(events: &[BehaviorEvent]) -> BTreeMap<Pair, VersionedState> {
     for event in events {
         let mark = VersionedState::new(event.version, event.action().expect("a like event"));
         let state = states
-            .entry(pair(event.user_id, event.resource))
+            .entry(pair(event.user_id.clone(), event.resource.clone()))
             .or_insert(mark);
         *state = mark.max(*state);
     }
@@ -39,17 +39,17 @@ fn model(events: &[BehaviorEvent]) -> BTreeMap<Pair, VersionedState> {
 #[track_caller]
 fn stored(bench: &Bench, events: &[BehaviorEvent]) {
     let states = model(events);
-    let wanted = states.keys().copied().collect();
+    let wanted = states.keys().cloned().collect();
     let found = bench.ask(|store| store.find(&wanted));
     assert_eq!(found.states, states);
     let mut counts: BTreeMap<Resource, i64> = BTreeMap::new();
     for (pair, mark) in &states {
-        *counts.entry(pair.resource).or_default() += mark.weight();
+        *counts.entry(pair.resource.clone()).or_default() += mark.weight();
     }
     let stored: BTreeMap<_, _> = found
         .counts
         .iter()
-        .map(|(resource, count)| (*resource, count.like_count))
+        .map(|(resource, count)| (resource.clone(), count.like_count))
         .collect();
     assert_eq!(stored, counts);
     let open = "SELECT COUNT(*) FROM sync_events WHERE status <> 'completed' \
@@ -82,11 +82,13 @@ fn sync_is_independent_of_order_batches_and_duplicates(bench: &Bench) {
         for batch in batches(&rows, &mut rng) {
             let settled = bench.sync(&batch);
             // What it answers is what is stored now.
-            let wanted = settled.states.keys().copied().collect();
+            let wanted = settled.states.keys().cloned().collect();
             let found = bench.ask(|store| store.find(&wanted));
             assert_eq!(settled.states, found.states);
             assert_eq!(settled.counts, found.counts);
-            let batch_pairs = batch.iter().map(|row| pair(row.user_id, row.resource));
+            let batch_pairs = batch
+                .iter()
+                .map(|row| pair(row.user_id.clone(), row.resource.clone()));
             assert_eq!(wanted, batch_pairs.collect());
         }
         stored(bench, &events);
@@ -130,7 +132,12 @@ fn workers_lock_resources_without_deadlock(bench: &Bench) {
         let mut part: Vec<_> = (0..400)
             .map(|n| {
                 let resource = Resource::video(rng.random_range(1..=120));
-                own(1 + worker * 1_000 + n, resource, Action::Like, version + n)
+                own(
+                    (1 + worker * 1_000 + n).into(),
+                    resource,
+                    Action::Like,
+                    version + n,
+                )
             })
             .collect();
         part.shuffle(&mut rng);
@@ -152,7 +159,7 @@ fn workers_lock_resources_without_deadlock(bench: &Bench) {
 }
 
 fn completion_with_an_old_token_changes_nothing(bench: &Bench) {
-    let event = own(1, Resource::video(7), Action::Like, 17);
+    let event = own(1.into(), Resource::video(7), Action::Like, 17);
     let old = bench.record(&[event]);
     let new = bench.ask(|store| store.claim(lease_at(later()), 10)).rows;
     assert_eq!((old[0].fencing_token, new[0].fencing_token), (1, 2));
@@ -177,8 +184,8 @@ fn completion_with_an_old_token_changes_nothing(bench: &Bench) {
 /// A worker that hangs while others try in vain, and an event that is delivered again once it is dead.
 fn dead_event_has_no_effect_on_any_worker(bench: &Bench) {
     let video = Resource::video(7);
-    let event = own(1, video, Action::Like, 17);
-    let neighbour = own(2, video, Action::Like, 18);
+    let event = own(1.into(), video.clone(), Action::Like, 17);
+    let neighbour = own(2.into(), video.clone(), Action::Like, 18);
     let old = bench.record(&[event.clone(), neighbour]);
     let claimed = bench.ask(|store| store.claim(lease_at(later()), 10)).rows;
     let (row, neighbours): (Vec<_>, Vec<_>) = claimed
@@ -202,8 +209,8 @@ fn dead_event_has_no_effect_on_any_worker(bench: &Bench) {
 
 fn unlike_keeps_its_row_against_older_likes(bench: &Bench) {
     let video = Resource::video(7);
-    let like = bench.record(&[own(1, video, Action::Like, 1_000_000)]);
-    let unlike = bench.record(&[own(1, video, Action::Unlike, 2_000_000)]);
+    let like = bench.record(&[own(1.into(), video.clone(), Action::Like, 1_000_000)]);
+    let unlike = bench.record(&[own(1.into(), video.clone(), Action::Unlike, 2_000_000)]);
     let count = "SELECT like_count FROM likewise_like_counts";
     bench.sync(&unlike);
     let settled = bench.sync(&like);
@@ -217,7 +224,7 @@ fn unlike_keeps_its_row_against_older_likes(bench: &Bench) {
         "1970-01-01 00:00:02.000000".into(),
     ];
     assert_eq!(bench.database().rows(rows), [expected]);
-    let again = bench.record(&[own(1, video, Action::Like, 3_000_000)]);
+    let again = bench.record(&[own(1.into(), video.clone(), Action::Like, 3_000_000)]);
     assert_eq!(bench.sync(&again).changed, [video]);
     assert_eq!(bench.database().number(count), 1);
     let times = bench.database().texts("SELECT created_at FROM video_likes");

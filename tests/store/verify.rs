@@ -138,14 +138,14 @@ fn each_planted_difference_is_found(bench: &Bench) {
     bench.verified();
     let video = Resource::video(7);
     let rows = bench.record(&[
-        own(1, video, Action::Like, 11),
-        own(2, video, Action::Like, 12),
-        own(3, video, Action::Like, 13),
-        own(4, video, Action::Like, 14),
-        own(4, video, Action::Unlike, 15),
-        own(5, video, Action::Like, 16),
-        own(5, video, Action::Unlike, 16),
-        own(1, comment(7), Action::Unlike, 17),
+        own(1.into(), video.clone(), Action::Like, 11),
+        own(2.into(), video.clone(), Action::Like, 12),
+        own(3.into(), video.clone(), Action::Like, 13),
+        own(4.into(), video.clone(), Action::Like, 14),
+        own(4.into(), video.clone(), Action::Unlike, 15),
+        own(5.into(), video.clone(), Action::Like, 16),
+        own(5.into(), video, Action::Unlike, 16),
+        own(1.into(), comment(7), Action::Unlike, 17),
     ]);
     bench.sync(&rows);
     bench.verified();

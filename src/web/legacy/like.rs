@@ -171,7 +171,7 @@ mod tests {
         let (resource, behavior) = comment.expect("a comment");
         assert_eq!(
             (resource.resource_type, resource.id),
-            (ResourceType::COMMENT, 9)
+            (ResourceType::COMMENT, 9.into())
         );
         assert_eq!(behavior, BehaviorType::Unlike);
         for text in [
