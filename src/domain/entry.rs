@@ -216,7 +216,7 @@ impl Entry {
 
     /// Reverts an event that was applied but could not be made durable.
     pub fn forget(&mut self, user_id: &UserId, version: Version) {
-        let Some(held) = self.pairs.get(&user_id).copied() else {
+        let Some(held) = self.pairs.get(user_id).copied() else {
             return;
         };
         if held.current.version != version {
@@ -225,7 +225,7 @@ impl Entry {
         match held.settled {
             Some(settled) => self.put(user_id.clone(), CachedPair::settled(settled)),
             None => {
-                self.pairs.remove(&user_id);
+                self.pairs.remove(user_id);
                 self.unknown -= 1;
             }
         }

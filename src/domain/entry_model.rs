@@ -47,9 +47,9 @@ impl Database {
             .collect()
     }
 
-    fn state(&self, user_id: UserId) -> VersionedState {
+    fn state(&self, user_id: &UserId) -> VersionedState {
         self.states
-            .get(&user_id)
+            .get(user_id)
             .copied()
             .unwrap_or(VersionedState::NEVER)
     }
@@ -166,7 +166,7 @@ impl World {
             Step::Look(user_id) => self.answers.push((
                 self.entry.incarnation(),
                 user_id.clone(),
-                self.database.state(user_id),
+                self.database.state(&user_id),
                 self.database.count(),
             )),
             Step::Fill(which) => self.fill(which),

@@ -119,7 +119,7 @@ impl CacheWriter {
                     resource: item.resource(),
                     incarnation,
                     state,
-                    count: count_in(&found, item.resource()),
+                    count: count_in(&found, &item.resource()),
                 }
             })
             .collect();
@@ -190,7 +190,7 @@ impl CacheWriter {
     }
 }
 
-fn count_in(found: &Found, resource: Resource) -> LikeCount {
+fn count_in(found: &Found, resource: &Resource) -> LikeCount {
     found
         .counts
         .get(&resource)
