@@ -42,7 +42,7 @@ pub(super) fn http_server(
         .shutdown_timeout(8)
         .listen("likewise", listener, move || {
             let app = WebApp::new()
-                // The last is the outermost: what is refused inside is seen by pages and kept in bounds.
+                // The last is the outermost, so that CORS and the bounds cover the answers of the others.
                 .wrap(Condition::new(context.limits.any(), from_fn(web::limit)))
                 .wrap(from_fn(web::guard))
                 .wrap(from_fn(web::bound))
