@@ -141,7 +141,7 @@ impl BatchActor<Settle> for CacheWriter {
         for envelope in &batch {
             for (pair, state) in &envelope.body.settled.states {
                 let settlement = settlements.entry(pair.resource).or_default();
-                let newest = settlement.marks.entry(pair.user_id).or_insert(*state);
+                let newest = settlement.states.entry(pair.user_id).or_insert(*state);
                 *newest = state.max(newest).to_owned();
                 pairs += 1;
             }

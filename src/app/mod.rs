@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use self::actors::Actors;
 use self::connections::{Connections, admin, open_broker, open_cache, open_store};
-use self::server::http_server;
+use self::server::HttpServer;
 use self::startup::{learn, settle_recent};
 use crate::config::Settings;
 use crate::domain::HybridClock;
@@ -40,6 +40,7 @@ pub struct App {
     draining: Arc<AtomicBool>,
     /// Notified when the database turns out to be unusable after the start.
     unusable: Arc<Notify>,
+    drain_delay: Duration,
     drain_timeout: Duration,
 }
 
@@ -123,7 +124,15 @@ impl App {
         let listener = TcpListener::bind(settings.http_addr).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let role = settings.role;
-        let server = http_server(listener, context, likes, admin, role, origins).map_err(listen)?;
+        let server = HttpServer {
+            context,
+            likes,
+            admin,
+            role,
+            origins,
+            draining: Arc::clone(&draining),
+        };
+        let server = server.listen(listener).map_err(listen)?;
         ServiceStarted {
             address: &address.to_string(),
             database: store.kind(),
@@ -140,6 +149,7 @@ impl App {
             signals,
             draining,
             unusable,
+            drain_delay: settings.drain_delay,
             drain_timeout: settings.drain_timeout,
         })
     }
@@ -150,9 +160,10 @@ impl App {
         self.address
     }
 
-    /// Serves until a signal, an actor that was given up, or an unusable database ends it, then stops in order: no new
-    /// requests, no new claims, and then each actor finishes its work before the next one in the flow. Returns the exit
-    /// code. The process must exit at once, because other threads may still be in a call.
+    /// Serves until a signal, an actor that was given up, or an unusable database ends it, then stops in order: `/readyz`
+    /// fails, after the drain delay no new requests and no new claims, and then each actor finishes its work before the
+    /// next one in the flow. Returns the exit code. The process must exit at once, because other threads may still be
+    /// in a call.
     pub async fn run_until_signal(self) -> u8 {
         let Self {
             server,
@@ -161,18 +172,33 @@ impl App {
             mut signals,
             draining,
             unusable,
+            drain_delay,
             drain_timeout,
             ..
         } = self;
         let serving = actix::spawn(server);
-        let (reason, code) = tokio::select! {
-            reason = signals.next() => (reason, 0),
-            () = actors.given_up.notified() => ("an actor was given up", 1),
-            () = unusable.notified() => ("the database cannot be used", 1),
+        let failed = async || {
+            tokio::select! {
+                () = actors.given_up.notified() => "an actor was given up",
+                () = unusable.notified() => "the database cannot be used",
+            }
         };
-        ShutdownStarted { reason }.emit();
+        let (reason, mut code, delay) = tokio::select! {
+            Ended { by, may_wait } = signals.next() => {
+                (by, 0, if may_wait { drain_delay } else { Duration::ZERO })
+            }
+            reason = failed() => (reason, 1, Duration::ZERO),
+        };
+        ShutdownStarted { reason, delay }.emit();
         let started = Instant::now();
         draining.store(true, Ordering::Relaxed);
+        if !delay.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = signals.next() => {}
+                _ = failed() => code = 1,
+            }
+        }
         let drained = async {
             handle.stop(true).await;
             actors.drain().await;
@@ -209,10 +235,18 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "interrupted",
-            _ = self.terminate.recv() => "terminated",
-        }
+    async fn next(&mut self) -> Ended {
+        let (by, may_wait) = tokio::select! {
+            _ = self.interrupt.recv() => ("interrupted", false),
+            _ = self.terminate.recv() => ("terminated", true),
+        };
+        Ended { by, may_wait }
     }
+}
+
+/// The signal that ended the service.
+struct Ended {
+    by: &'static str,
+    /// Whether the drain delay applies: not to SIGINT, which a person sends from a terminal.
+    may_wait: bool,
 }

@@ -2,9 +2,11 @@
 
 use std::future::ready;
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_http::HttpService;
+use actix_http::{ConnectionType, HttpService};
 use actix_server::Server;
 use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, fn_service, map_config};
 use actix_web::App as WebApp;
@@ -19,71 +21,89 @@ use crate::likes::Likes;
 use crate::web;
 use crate::web::slow_clients::{HEAD_TIMEOUT, TimedStream};
 
-/// Builds the HTTP server.
-///
-/// This is `HttpServer` with connections that cut off slow clients.
-///
-/// # Errors
-/// If the address of the listener is unknown, or the listener cannot be used.
-pub(super) fn http_server(
-    listener: TcpListener,
-    context: web::Context,
-    likes: Likes,
-    admin: AdminService,
-    role: Role,
-    origins: Vec<String>,
-) -> std::io::Result<Server> {
-    let address = listener.local_addr()?;
-    let builder = Server::build();
-    let shutdown = builder.graceful_shutdown_signal();
-    let builder = builder
-        .workers(std::thread::available_parallelism().map_or(2, usize::from))
-        .disable_signals()
-        .shutdown_timeout(8)
-        .listen("likewise", listener, move || {
-            let app = WebApp::new()
-                // The last is the outermost, so that CORS and the bounds cover the answers of the others.
-                .wrap(Condition::new(context.limits.any(), from_fn(web::limit)))
-                .wrap(from_fn(web::guard))
-                .wrap(from_fn(web::bound))
-                .wrap(Condition::new(!origins.is_empty(), web::cors(&origins)))
-                .wrap_fn(|request, next| {
-                    let answer = next.call(request);
-                    async move {
-                        let mut response = answer.await?;
+/// The parts of the HTTP server.
+pub(super) struct HttpServer {
+    pub(super) context: web::Context,
+    pub(super) likes: Likes,
+    pub(super) admin: AdminService,
+    pub(super) role: Role,
+    pub(super) origins: Vec<String>,
+    /// Set when the service shuts down. Responses then close their connections, so that proxies do not reuse them.
+    pub(super) draining: Arc<AtomicBool>,
+}
+
+impl HttpServer {
+    /// Builds the server: actix-web's `HttpServer` with connections that cut off slow clients.
+    ///
+    /// # Errors
+    /// If the address of the listener is unknown, or the listener cannot be used.
+    pub(super) fn listen(self, listener: TcpListener) -> std::io::Result<Server> {
+        let Self {
+            context,
+            likes,
+            admin,
+            role,
+            origins,
+            draining,
+        } = self;
+        let address = listener.local_addr()?;
+        let builder = Server::build();
+        let shutdown = builder.graceful_shutdown_signal();
+        let builder = builder
+            .workers(std::thread::available_parallelism().map_or(2, usize::from))
+            .disable_signals()
+            .shutdown_timeout(8)
+            .listen("likewise", listener, move || {
+                let draining = Arc::clone(&draining);
+                let app = WebApp::new()
+                    // The last is the outermost, so that CORS and the bounds cover the answers of the others.
+                    .wrap(Condition::new(context.limits.any(), from_fn(web::limit)))
+                    .wrap(from_fn(web::guard))
+                    .wrap(from_fn(web::bound))
+                    .wrap(Condition::new(!origins.is_empty(), web::cors(&origins)))
+                    .wrap_fn(move |request, next| {
+                        let answer = next.call(request);
+                        let draining = Arc::clone(&draining);
+                        async move {
+                            let mut response = answer.await?;
+                            web::harden(response.headers_mut());
+                            if draining.load(Ordering::Relaxed) {
+                                let head = response.response_mut().head_mut();
+                                head.set_connection_type(ConnectionType::Close);
+                            }
+                            Ok(response)
+                        }
+                    })
+                    .app_data(Data::new(likes.clone()))
+                    .configure(|config| context.register(config))
+                    .app_data(Data::new(admin.clone()))
+                    .app_data(PayloadConfig::new(web::bounds::BODY_LIMIT))
+                    .configure(|config| web::routes(config, role))
+                    .into_factory()
+                    .map_err(|error| {
+                        let mut response = error.error_response();
                         web::harden(response.headers_mut());
-                        Ok(response)
-                    }
+                        response
+                    });
+                let shutdown = shutdown.clone();
+                let http = HttpService::build()
+                    .graceful_shutdown_signal(move || {
+                        let shutdown = shutdown.clone();
+                        async move { shutdown.notified().await }
+                    })
+                    .client_request_timeout(HEAD_TIMEOUT)
+                    .client_disconnect_timeout(Duration::from_secs(1))
+                    .local_addr(address)
+                    .on_connect_ext(|stream: &TimedStream, data| {
+                        data.insert(stream.activity());
+                    })
+                    .h1(map_config(app, |()| AppConfig::default()));
+                fn_service(|stream: TcpStream| {
+                    let peer = stream.peer_addr().ok();
+                    ready(Ok((TimedStream::new(stream), peer)))
                 })
-                .app_data(Data::new(likes.clone()))
-                .configure(|config| context.register(config))
-                .app_data(Data::new(admin.clone()))
-                .app_data(PayloadConfig::new(web::bounds::BODY_LIMIT))
-                .configure(|config| web::routes(config, role))
-                .into_factory()
-                .map_err(|error| {
-                    let mut response = error.error_response();
-                    web::harden(response.headers_mut());
-                    response
-                });
-            let shutdown = shutdown.clone();
-            let http = HttpService::build()
-                .graceful_shutdown_signal(move || {
-                    let shutdown = shutdown.clone();
-                    async move { shutdown.notified().await }
-                })
-                .client_request_timeout(HEAD_TIMEOUT)
-                .client_disconnect_timeout(Duration::from_secs(1))
-                .local_addr(address)
-                .on_connect_ext(|stream: &TimedStream, data| {
-                    data.insert(stream.activity());
-                })
-                .h1(map_config(app, |()| AppConfig::default()));
-            fn_service(|stream: TcpStream| {
-                let peer = stream.peer_addr().ok();
-                ready(Ok((TimedStream::new(stream), peer)))
-            })
-            .and_then(http)
-        })?;
-    Ok(builder.run())
+                .and_then(http)
+            })?;
+        Ok(builder.run())
+    }
 }

@@ -132,8 +132,8 @@ impl Cache for MemoryCache {
 
     fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>> {
         Box::pin(async move {
-            let apply = |(pair, mark): &(Pair, VersionedState)| {
-                self.with_entry(pair.resource, |entry| entry.apply(pair.user_id, *mark))
+            let apply = |(pair, state): &(Pair, VersionedState)| {
+                self.with_entry(pair.resource, |entry| entry.apply(pair.user_id, *state))
             };
             Ok(events.iter().map(apply).collect())
         })
@@ -147,11 +147,11 @@ impl Cache for MemoryCache {
             for (resource, settlement) in settlements {
                 let new_life = self.new_life();
                 self.with_entry_if_any(*resource, |entry| {
-                    let marks = settlement
-                        .marks
+                    let states = settlement
+                        .states
                         .iter()
-                        .map(|(user_id, mark)| (*user_id, *mark));
-                    entry.settle(marks, settlement.count, new_life);
+                        .map(|(user_id, state)| (*user_id, *state));
+                    entry.settle(states, settlement.count, new_life);
                 });
             }
             Ok(())
@@ -316,13 +316,13 @@ mod tests {
         let resource = Resource::video(7);
         for user_id in 1..5_000 {
             let pair = Pair { resource, user_id };
-            let mark = VersionedState {
+            let state = VersionedState {
                 version: Version(1),
                 liked: true,
             };
-            cache.apply(&[(pair, mark)]).await.expect("in process");
+            cache.apply(&[(pair, state)]).await.expect("in process");
             let settlement = Settlement {
-                marks: BTreeMap::from([(user_id, mark)]),
+                states: BTreeMap::from([(user_id, state)]),
                 count: None,
             };
             let settlements = BTreeMap::from([(resource, settlement)]);

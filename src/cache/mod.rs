@@ -3,6 +3,7 @@
 
 mod memory;
 mod redis;
+mod redis_connection;
 mod redis_entry;
 
 use std::collections::BTreeMap;
@@ -40,7 +41,7 @@ pub type Incarnation = u64;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settlement {
     /// The states of the commit's pairs.
-    pub marks: BTreeMap<UserId, VersionedState>,
+    pub states: BTreeMap<UserId, VersionedState>,
     /// The like count.
     pub count: Option<LikeCount>,
 }

@@ -87,6 +87,8 @@ pub struct Settings {
     pub upkeep: UpkeepOptions,
     /// The time without progress after which an actor with work counts as stuck.
     pub stall_after: Duration,
+    /// How long after SIGTERM requests are still served while `/readyz` fails. Zero on a worker, which serves none.
+    pub drain_delay: Duration,
     /// How long a shutdown may take to drain.
     pub drain_timeout: Duration,
     /// Whether operators can make actors panic.
@@ -121,6 +123,11 @@ impl PartialConfig {
             cache_pairs: config.cache_pairs(),
             upkeep: UpkeepOptions::new(&config),
             stall_after: Duration::from_secs(10),
+            drain_delay: if config.role().is_api() {
+                Duration::from_secs(config.drain_delay_seconds())
+            } else {
+                Duration::ZERO
+            },
             drain_timeout: Duration::from_secs(20),
             fault_injection: config.fault_injection(),
         })

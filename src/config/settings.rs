@@ -59,6 +59,8 @@ settings! {
     trusted_proxies ["ADDRESSES"]: String;
     /// Time after which a request is answered with 503
     request_timeout_seconds ["SECONDS"]: u64 = 15, in 1..=600;
+    /// Time after SIGTERM in which /readyz fails and requests are still served, for load balancers
+    drain_delay_seconds ["SECONDS"]: u64 = 0, in 0..=300;
     /// Limit of the events that wait or are in progress in each actor
     mailbox_capacity ["EVENTS"]: usize = 8_192, in 1..=1_000_000;
     /// Limit of the events in one transaction

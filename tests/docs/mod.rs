@@ -1,6 +1,8 @@
 //! Everything that the documentation names exists: links, headings, files, commands, settings, metrics, tests and
 //! problem codes. Code fences close.
 
+mod systemd;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -16,5 +16,6 @@ mod nothing_acknowledged_is_lost;
 mod one_dependency_may_be_gone;
 mod operators_mend;
 mod reads_agree;
+mod restarts_fail_no_request;
 mod starts_without_its_database;
 mod the_ledger_closes;

@@ -13,12 +13,12 @@ use crate::support::service::{Process, Setup, Signal};
 use crate::support::{PATIENCE, until, wait};
 
 matrix!([sqlite, mariadb, postgres]: concurrent_starts_on_a_new_database_become_ready,
-    held_lease_delays_migrations_until_it_expires,
     older_release_starts_beside_a_newer_one);
 
-matrix!(&[sqlite, mariadb, postgres]: second_migration_runs_nothing);
+matrix!(&[sqlite, mariadb, postgres]: second_migration_runs_nothing,
+    held_lease_delays_migrations_until_it_expires);
 
-matrix!([mariadb, postgres]: concurrent_migrations_all_succeed);
+matrix!(&[mariadb, postgres]: concurrent_migrations_all_succeed);
 
 #[test]
 fn each_database_has_the_same_migrations() {
@@ -54,7 +54,7 @@ fn second_migration_runs_nothing(bench: &Bench) {
     assert_eq!(bench.ask(Store::open_rows), 1);
 }
 
-fn concurrent_migrations_all_succeed(setup: Setup) {
+fn concurrent_migrations_all_succeed(setup: &Setup) {
     let processes = [(); 3].map(|()| setup.launch(&["migrate"]));
     let ran = processes.map(|process| process.finish());
     assert!(ran.iter().all(|ran| ran.code == Some(0)), "{ran:#?}");
@@ -124,7 +124,7 @@ fn waits_for(process: &mut Process, holder: &str) {
     });
 }
 
-fn held_lease_delays_migrations_until_it_expires(setup: Setup) {
+fn held_lease_delays_migrations_until_it_expires(setup: &Setup) {
     if let Database::Sqlite(path) = setup.database() {
         fs::write(path, "").expect("a file");
     }

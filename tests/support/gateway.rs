@@ -1,4 +1,4 @@
-//! nginx before the service: as `docs/nginx.conf` sets it up, and set up without care.
+//! nginx before one or two processes: as `docs/nginx.conf` sets it up, and set up without care.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -34,21 +34,36 @@ impl Gateway {
     /// Starts it before a service. Its users sign in with the cookie `session=alice`, who is user 42.
     #[track_caller]
     pub fn before(service: &Service) -> Self {
+        Self::start(&[service.address()], RECOMMENDED)
+    }
+
+    /// Starts it before processes at these addresses, without a limit for each client.
+    #[track_caller]
+    pub fn balancing(addresses: [SocketAddr; 2]) -> Self {
+        let unlimited = RECOMMENDED.replace("rate=20r/s", "rate=1000000r/s");
+        assert_ne!(unlimited, RECOMMENDED);
+        Self::start(&addresses, &unlimited)
+    }
+
+    #[track_caller]
+    fn start(addresses: &[SocketAddr], recommended_settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let [recommended, bare, telling, sign_in] = std::array::from_fn(|_| Port::free());
-        let likewise = service.address();
         let numbers = [&recommended, &bare, &telling, &sign_in].map(|port| port.address().port());
-        let settings = configuration(folder.path(), likewise, numbers);
+        let settings = configuration(folder.path(), recommended_settings, addresses, numbers);
         let file = folder.path().join("nginx.conf");
         fs::write(&file, settings).expect("a file");
         let log = fs::File::create(folder.path().join("log")).expect("a log");
-        let process = Command::new(program("LIKEWISE_TEST_NGINX"))
-            .arg("-e")
-            .arg("stderr")
-            .arg("-p")
-            .arg(folder.path())
-            .arg("-c")
-            .arg(&file)
+        let nginx = || {
+            let mut command = Command::new(program("LIKEWISE_TEST_NGINX"));
+            command.args(["-e", "stderr", "-p"]).arg(folder.path());
+            command.arg("-c").arg(&file);
+            command
+        };
+        let checked = nginx().arg("-t").output().expect("nginx runs");
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{said}");
+        let process = nginx()
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -104,13 +119,23 @@ impl Drop for Gateway {
 }
 
 /// The settings of the docs at addresses of this test, without TLS, and the careless gateways.
-fn configuration(folder: &Path, likewise: SocketAddr, ports: [u16; 4]) -> String {
+fn configuration(
+    folder: &Path,
+    recommended_settings: &str,
+    addresses: &[SocketAddr],
+    ports: [u16; 4],
+) -> String {
     let [recommended, bare, telling, sign_in] = ports;
+    let likewise = addresses[0];
     let mut documented = String::new();
-    for line in RECOMMENDED.lines() {
+    for line in recommended_settings.lines() {
         let line = match line.trim() {
             "listen 443 ssl;" => format!("listen 127.0.0.1:{recommended};"),
-            "server 127.0.0.1:8080;" => format!("server {likewise};"),
+            "server 127.0.0.1:8080 max_fails=0;" => format!("server {likewise} max_fails=0;"),
+            "server 127.0.0.1:8081 max_fails=0;" => addresses
+                .get(1)
+                .map(|other| format!("server {other} max_fails=0;"))
+                .unwrap_or_default(),
             "proxy_pass http://127.0.0.1:9000/session;" => {
                 format!("proxy_pass http://127.0.0.1:{sign_in}/session;")
             }
@@ -122,7 +147,9 @@ fn configuration(folder: &Path, likewise: SocketAddr, ports: [u16; 4]) -> String
     for port in [recommended, sign_in] {
         assert!(documented.contains(&format!("127.0.0.1:{port}")));
     }
-    assert!(documented.contains(&likewise.to_string()));
+    for address in addresses {
+        assert!(documented.contains(&address.to_string()));
+    }
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {}/{kind};\n", folder.display()))
         .concat();

@@ -11,6 +11,7 @@ pub mod database;
 pub mod failover;
 pub mod forwarder;
 pub mod gateway;
+pub mod haproxy;
 pub mod http;
 pub mod interactions;
 pub mod raw;

@@ -453,6 +453,13 @@ fn documented_gateway_binds_likes_to_the_user() {
         let answer = answer.expect("an answer");
         assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
     }
+    // Anyone reads counts.
+    for path in ["/v1/videos/7/likes/count", "/v1/videos/top"] {
+        let answer = client.send("GET", path, &[("Host", HOST), ("X-User-Id", "43")]);
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    }
+    let anyone = client.send("GET", "/v1/videos/7/likes", &[("Host", HOST)]);
+    assert_eq!(anyone.status, 401, "{anyone:?}");
     // The gateway setup refuses pages of other sites too.
     let answer = client.send("PUT", PATH, &with(&[("Origin", EVIL)]));
     refused(&answer, 403, "cross_site", "another site");

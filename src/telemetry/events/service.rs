@@ -45,12 +45,22 @@ impl StartFailed<'_> {
 pub struct ShutdownStarted {
     /// Why.
     pub reason: &'static str,
+    /// How long requests are still served, so that load balancers notice.
+    pub delay: Duration,
 }
 
 impl ShutdownStarted {
     /// Logs it.
     pub fn emit(self) {
-        log::info!(target: "likewise", "shutting down ({}): draining", self.reason);
+        if self.delay.is_zero() {
+            log::info!(target: "likewise", "shutting down ({}): draining", self.reason);
+        } else {
+            log::info!(
+                target: "likewise",
+                "shutting down ({}): /readyz fails, and requests are served for {:?}; a second signal ends that",
+                self.reason, self.delay
+            );
+        }
     }
 }
 
