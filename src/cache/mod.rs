@@ -92,8 +92,8 @@ pub trait Cache: Send + Sync {
     /// Ensures that each resource has an entry, and returns their incarnations.
     fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>>;
 
-    /// Fills entries from a database read. Returns the state after each filling, or `None` if the entry's lifetime ended, so that the
-    /// reader must query again.
+    /// Fills entries from a database read. Returns the state after each filling, or `None` if the entry's lifetime ended, so
+    /// that the reader must query again.
     fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>>;
 
     /// Drops the entries of these resources, so that they are rebuilt from the database.

@@ -55,7 +55,7 @@ async fn claim<S: Session>(
     let mut claims = Vec::new();
     let mut unreadable = Vec::new();
     let excuses = |row: &StoredLedgerRow| {
-        let lapsed = row.next_attempt_at();
+        let lapsed = row.next_attempt_at;
         excused_until.is_some_and(|until| lapsed.is_some_and(|lapsed| lapsed <= until))
     };
     // Each priority by itself: in the order of the index, so that no more rows are locked
@@ -71,7 +71,7 @@ async fn claim<S: Session>(
             let away = excuses(row);
             match row.ledger_row() {
                 Ok((status, row)) => claims.push(Claim::of(status, row, away)),
-                Err(error) => unreadable.push((row.id().to_owned(), error.to_string())),
+                Err(error) => unreadable.push((row.id.clone(), error.to_string())),
             }
         }
         if claims.len() == limit {

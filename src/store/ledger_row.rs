@@ -7,13 +7,14 @@ use uuid::Uuid;
 
 use super::error::StoreError;
 use super::text::word;
+use super::time::InUtc;
 use crate::domain::{Action, LedgerRow, Resource, Status, Version};
 
 /// The columns of `sync_events` that a worker needs.
 #[derive(Debug, QueryableByName)]
 pub(super) struct StoredLedgerRow {
     #[diesel(sql_type = Text)]
-    id: String,
+    pub(super) id: String,
     #[diesel(sql_type = BigInt)]
     user_id: i64,
     #[diesel(sql_type = Text)]
@@ -32,21 +33,12 @@ pub(super) struct StoredLedgerRow {
     max_retries: i32,
     #[diesel(sql_type = BigInt)]
     fencing_token: i64,
-    #[diesel(sql_type = Nullable<Timestamp>)]
-    next_attempt_at: Option<NaiveDateTime>,
+    /// When it is due: at the end of its lease, if a worker holds it.
+    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = InUtc<Option<NaiveDateTime>>)]
+    pub(super) next_attempt_at: Option<DateTime<Utc>>,
 }
 
 impl StoredLedgerRow {
-    /// Returns its id as the database stores it.
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Returns when it is due: at the end of its lease, if a worker holds it.
-    pub(super) fn next_attempt_at(&self) -> Option<DateTime<Utc>> {
-        self.next_attempt_at.map(|at| at.and_utc())
-    }
-
     /// Returns its id and fencing token, by which a statement changes only rows that this worker still holds.
     pub(super) fn claimed_as(&self) -> (&str, i64) {
         (&self.id, self.fencing_token)
