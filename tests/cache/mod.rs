@@ -26,7 +26,7 @@ const VIDEO: Resource = Resource::video(7);
 const PLENTY: usize = 10_000;
 
 /// The time after which a call fails.
-const TIMEOUT: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A Redis for one test, and the cache on it.
 struct OnRedis {

@@ -610,7 +610,10 @@ fn audit_step_that_times_out_shrinks_and_gives_up() {
             (Err(error), _) => panic!("{error}"),
         }
     });
-    assert!(seen.contains("with 1250 rows at once (1 of "), "{seen}");
+    assert!(
+        seen.contains("with 1250 rows at once (failure 1 of "),
+        "{seen}"
+    );
     let job = job(&bench, &id);
     assert_eq!(job.state, JobState::Failed, "{job:#?}");
     let error = job.error_message.expect("a reason");
