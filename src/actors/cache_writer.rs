@@ -141,7 +141,7 @@ impl BatchActor<Settle> for CacheWriter {
         for envelope in &batch {
             for (pair, mark) in &envelope.body.settled.states {
                 let settlement = settlements.entry(pair.resource).or_default();
-                let newest = settlement.marks.entry(pair.user_id).or_insert(*mark);
+                let newest = settlement.states.entry(pair.user_id).or_insert(*mark);
                 *newest = mark.max(newest).to_owned();
                 pairs += 1;
             }

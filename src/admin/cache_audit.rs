@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{AdminError, Dependencies};
 use crate::cache::Cache;
-use crate::domain::{Contradiction, Doubt, EntryView, Pair, Resource, Truth, UserId};
+use crate::domain::{Contradiction, DatabaseState, EntryView, Mismatch, Pair, Resource, UserId};
 use crate::store::{Discrepancy, Finding, Subject};
 
 /// The number of entries read in one round trip.
@@ -66,18 +66,20 @@ impl CacheAudit {
         let mut stale = Vec::new();
         let mut suspects = Vec::new();
         for some in resources.chunks(ENTRIES_PER_READ) {
-            for (resource, doubts) in self.doubts(some).await? {
+            for (resource, mismatches) in self.mismatches(some).await? {
                 self.entries += 1;
-                if let Some(Doubt::Wrong(contradiction)) = doubts.first() {
+                if let Some(Mismatch::Wrong(contradiction)) = mismatches.first() {
                     stale.push(discrepancy(resource, contradiction));
-                } else if !doubts.is_empty() {
-                    let lags = doubts.into_iter().filter_map(|doubt| match doubt {
-                        Doubt::Lags {
-                            contradiction,
-                            user_id,
-                        } => Some((contradiction, user_id)),
-                        Doubt::Wrong(_) => None,
-                    });
+                } else if !mismatches.is_empty() {
+                    let lags = mismatches
+                        .into_iter()
+                        .filter_map(|mismatch| match mismatch {
+                            Mismatch::Lags {
+                                contradiction,
+                                user_id,
+                            } => Some((contradiction, user_id)),
+                            Mismatch::Wrong(_) => None,
+                        });
                     suspects.push(Suspect {
                         resource,
                         lags: lags.collect(),
@@ -92,22 +94,24 @@ impl CacheAudit {
     }
 
     /// The contradictions between each existing entry and the database.
-    async fn doubts(
+    async fn mismatches(
         &self,
         resources: &[Resource],
-    ) -> Result<Vec<(Resource, Vec<Doubt>)>, AdminError> {
+    ) -> Result<Vec<(Resource, Vec<Mismatch>)>, AdminError> {
         let views = self.cache.inspect(resources).await?;
         let entries: Vec<(Resource, EntryView)> = resources
             .iter()
             .zip(views)
             .filter_map(|(resource, view)| Some((*resource, view?)))
             .collect();
-        let truths = self.truths(&entries).await?;
+        let database_states = self.database_states(&entries).await?;
         Ok(entries
             .into_iter()
             .map(|(resource, view)| {
-                let doubts = truths.get(&resource).map(|truth| view.doubts(truth));
-                (resource, doubts.unwrap_or_default())
+                let mismatches = database_states
+                    .get(&resource)
+                    .map(|database| view.mismatches(database));
+                (resource, mismatches.unwrap_or_default())
             })
             .collect())
     }
@@ -129,19 +133,20 @@ impl CacheAudit {
         tokio::time::sleep(grace_period).await;
         for some in suspects.chunks(ENTRIES_PER_READ) {
             let resources: Vec<_> = some.iter().map(|suspect| suspect.resource).collect();
-            let doubts: BTreeMap<_, _> = self.doubts(&resources).await?.into_iter().collect();
+            let mismatches: BTreeMap<_, _> =
+                self.mismatches(&resources).await?.into_iter().collect();
             let open = self.open_pairs(some).await?;
             for suspect in some {
-                let Some(doubts) = doubts.get(&suspect.resource) else {
+                let Some(mismatches) = mismatches.get(&suspect.resource) else {
                     continue;
                 };
                 let explained =
                     |user_id: UserId| streaming || open.contains(&pair(suspect.resource, user_id));
                 let lasting = suspect.lags.iter().find(|(before, user_id)| {
                     !user_id.is_some_and(explained)
-                        && doubts
+                        && mismatches
                             .iter()
-                            .any(|doubt| doubt.contradiction().found == before.found)
+                            .any(|mismatch| mismatch.contradiction().found == before.found)
                 });
                 if let Some((contradiction, _)) = lasting {
                     stale.push(discrepancy(suspect.resource, contradiction));
@@ -168,13 +173,13 @@ impl CacheAudit {
     }
 
     /// The states and counts of these entries in the database.
-    async fn truths(
+    async fn database_states(
         &self,
         entries: &[(Resource, EntryView)],
-    ) -> Result<BTreeMap<Resource, Truth>, AdminError> {
-        let mut truths: BTreeMap<Resource, Truth> = entries
+    ) -> Result<BTreeMap<Resource, DatabaseState>, AdminError> {
+        let mut database_states: BTreeMap<Resource, DatabaseState> = entries
             .iter()
-            .map(|(resource, _)| (*resource, Truth::default()))
+            .map(|(resource, _)| (*resource, DatabaseState::default()))
             .collect();
         // User 0 does not exist. Its pair makes the query return the count of an entry without pairs.
         let pairs: Vec<Pair> = entries
@@ -188,17 +193,17 @@ impl CacheAudit {
             let wanted = some.iter().copied().collect();
             let found = self.dependencies.store.find(&wanted).await?;
             for (pair, state) in found.states {
-                if let Some(truth) = truths.get_mut(&pair.resource) {
-                    truth.states.insert(pair.user_id, state);
+                if let Some(database) = database_states.get_mut(&pair.resource) {
+                    database.states.insert(pair.user_id, state);
                 }
             }
             for (resource, count) in found.counts {
-                if let Some(truth) = truths.get_mut(&resource) {
-                    truth.count = Some(count);
+                if let Some(database) = database_states.get_mut(&resource) {
+                    database.count = Some(count);
                 }
             }
         }
-        Ok(truths)
+        Ok(database_states)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
@@ -53,9 +53,7 @@ impl MemoryCache {
     /// Returns the number of pairs and resources.
     #[must_use]
     pub fn len(&self) -> usize {
-        let pairs =
-            |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).pairs;
-        self.shards.iter().map(pairs).sum()
+        self.shards.iter().map(|shard| lock(shard).pairs).sum()
     }
 
     /// Returns whether it is empty.
@@ -97,11 +95,9 @@ impl MemoryCache {
         self.incarnations.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn shard(&self, resource: Resource) -> std::sync::MutexGuard<'_, Shard> {
+    fn shard(&self, resource: Resource) -> MutexGuard<'_, Shard> {
         let index = resource.id as usize % SHARDS;
-        self.shards[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[index])
     }
 
     fn read_pair(&self, pair: &Pair) -> Reading {
@@ -109,6 +105,10 @@ impl MemoryCache {
         let entry = shard.entries.get(&pair.resource);
         entry.map_or_else(Reading::default, |entry| entry.read(pair.user_id))
     }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Cache for MemoryCache {
@@ -132,8 +132,8 @@ impl Cache for MemoryCache {
 
     fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>> {
         Box::pin(async move {
-            let apply = |(pair, mark): &(Pair, VersionedState)| {
-                self.with_entry(pair.resource, |entry| entry.apply(pair.user_id, *mark))
+            let apply = |(pair, state): &(Pair, VersionedState)| {
+                self.with_entry(pair.resource, |entry| entry.apply(pair.user_id, *state))
             };
             Ok(events.iter().map(apply).collect())
         })
@@ -147,11 +147,11 @@ impl Cache for MemoryCache {
             for (resource, settlement) in settlements {
                 let new_life = self.new_life();
                 self.with_entry_if_any(*resource, |entry| {
-                    let marks = settlement
-                        .marks
+                    let states = settlement
+                        .states
                         .iter()
-                        .map(|(user_id, mark)| (*user_id, *mark));
-                    entry.settle(marks, settlement.count, new_life);
+                        .map(|(user_id, state)| (*user_id, *state));
+                    entry.settle(states, settlement.count, new_life);
                 });
             }
             Ok(())
@@ -213,7 +213,7 @@ impl Cache for MemoryCache {
             let Some(shard) = self.shards.get(cursor as usize) else {
                 return Ok(Scanned::default());
             };
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = lock(shard);
             Ok(Scanned {
                 resources: shard
                     .entries
@@ -238,7 +238,7 @@ impl Cache for MemoryCache {
     fn clear(&self) -> CacheFuture<'_, ()> {
         Box::pin(async move {
             for shard in &self.shards {
-                let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut shard = lock(shard);
                 shard.entries.clear();
                 shard.pairs = 0;
             }
@@ -246,7 +246,7 @@ impl Cache for MemoryCache {
         })
     }
 
-    // It ends with the process.
+    // The cache ends with its process.
     fn restarted(&self) -> CacheFuture<'_, bool> {
         Box::pin(async { Ok(false) })
     }
@@ -316,13 +316,13 @@ mod tests {
         let resource = Resource::video(7);
         for user_id in 1..5_000 {
             let pair = Pair { resource, user_id };
-            let mark = VersionedState {
+            let state = VersionedState {
                 version: Version(1),
                 liked: true,
             };
-            cache.apply(&[(pair, mark)]).await.expect("in process");
+            cache.apply(&[(pair, state)]).await.expect("in process");
             let settlement = Settlement {
-                marks: BTreeMap::from([(user_id, mark)]),
+                states: BTreeMap::from([(user_id, state)]),
                 count: None,
             };
             let settlements = BTreeMap::from([(resource, settlement)]);

@@ -3,6 +3,7 @@
 
 mod memory;
 mod redis;
+mod redis_connection;
 mod redis_entry;
 
 use std::collections::BTreeMap;
@@ -40,7 +41,7 @@ pub type Incarnation = u64;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settlement {
     /// The states of the commit's pairs.
-    pub marks: BTreeMap<UserId, VersionedState>,
+    pub states: BTreeMap<UserId, VersionedState>,
     /// The like count.
     pub count: Option<LikeCount>,
 }
@@ -91,8 +92,8 @@ pub trait Cache: Send + Sync {
     /// Ensures that each resource has an entry, and returns their incarnations.
     fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>>;
 
-    /// Fills entries from a database read. Returns the state after each filling, or `None` if the entry's lifetime ended, so that the
-    /// reader must query again.
+    /// Fills entries from a database read. Returns the state after each filling, or `None` if the entry's lifetime ended, so
+    /// that the reader must query again.
     fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>>;
 
     /// Drops the entries of these resources, so that they are rebuilt from the database.

@@ -1,8 +1,34 @@
-//! The encoding of an entry in the fields of a Redis hash, as `rule.lua` writes it.
+//! The encoding of an entry on Redis: its key, its fields as `rule.lua` writes them, and the answers of that script.
 
-use crate::domain::{EntryView, LikeCount, PairView, Version, VersionedState};
+use redis::Value;
 
-/// Parses a count from the field `n`.
+use super::{CacheError, Incarnation};
+use crate::domain::{
+    Applied, CachedPair, EntryView, LikeCount, Reading, Resource, Version, VersionedState,
+};
+
+/// The prefix of keys. The braces place a resource's keys on one node of a cluster.
+pub(super) const PREFIX: &str = "likewise:";
+
+/// Returns the key of a resource's entry.
+pub(super) fn key(resource: Resource) -> String {
+    format!("{PREFIX}{{{}:{}}}", resource.resource_type, resource.id)
+}
+
+/// Returns the resource of an entry's key.
+pub(super) fn resource(key: &str) -> Option<Resource> {
+    let name = key
+        .strip_prefix(PREFIX)?
+        .strip_prefix('{')?
+        .strip_suffix('}')?;
+    let (resource_type, id) = name.split_once(':')?;
+    Some(Resource {
+        resource_type: resource_type.parse().ok()?,
+        id: id.parse().ok()?,
+    })
+}
+
+/// Returns a count as the field `n` holds it.
 pub(super) fn count_text(count: LikeCount) -> String {
     format!("{}:{}", count.like_count, count.revision)
 }
@@ -48,24 +74,24 @@ fn read_count(text: &str) -> Option<LikeCount> {
 }
 
 /// Parses `version:liked:settled_version:settled_liked`, or `version:liked:-` if the pair is not settled.
-fn read_pair(text: &str) -> Option<PairView> {
+fn read_pair(text: &str) -> Option<CachedPair> {
     let parts: Vec<_> = text.split(':').collect();
     let (current, settled) = match parts[..] {
         [version, liked] => {
-            let mark = read_mark(version, liked)?;
-            (mark, Some(mark))
+            let state = read_state(version, liked)?;
+            (state, Some(state))
         }
-        [version, liked, "-"] => (read_mark(version, liked)?, None),
+        [version, liked, "-"] => (read_state(version, liked)?, None),
         [version, liked, settled_version, settled_liked] => (
-            read_mark(version, liked)?,
-            Some(read_mark(settled_version, settled_liked)?),
+            read_state(version, liked)?,
+            Some(read_state(settled_version, settled_liked)?),
         ),
         _ => return None,
     };
-    Some(PairView { current, settled })
+    Some(CachedPair { current, settled })
 }
 
-fn read_mark(version: &str, liked: &str) -> Option<VersionedState> {
+fn read_state(version: &str, liked: &str) -> Option<VersionedState> {
     let liked = match liked {
         "1" => true,
         "0" => false,
@@ -75,4 +101,80 @@ fn read_mark(version: &str, liked: &str) -> Option<VersionedState> {
         version: Version(version.parse().ok()?),
         liked,
     })
+}
+
+/// Parses the fields `n`, `c`, `f`, `u` and that of the user.
+pub(super) fn reading(
+    [count, complete, in_flight, unknown, pair]: &[Option<String>; 5],
+) -> Reading {
+    let liked = match pair {
+        Some(text) => text.split(':').nth(1).map(|liked| liked == "1"),
+        None if complete.is_some() => Some(false),
+        None => None,
+    };
+    Reading {
+        liked,
+        like_count: like_count(count, in_flight, unknown),
+    }
+}
+
+/// Parses the count in the fields `n`, `f` and `u`.
+pub(super) fn like_count(
+    count: &Option<String>,
+    in_flight: &Option<String>,
+    unknown: &Option<String>,
+) -> Option<i64> {
+    let number = |field: &Option<String>| field.as_ref().and_then(|text| text.parse::<i64>().ok());
+    count
+        .as_ref()
+        .filter(|_| number(unknown) == Some(0))
+        .and_then(|text| text.split(':').next()?.parse::<i64>().ok())
+        .zip(number(in_flight))
+        .map(|(count, in_flight)| count + in_flight)
+}
+
+/// Parses the answer to `apply`.
+pub(super) fn applied(reply: Value) -> Result<Applied, CacheError> {
+    let [changed, newer, like_count]: [String; 3] =
+        redis::from_redis_value(reply).map_err(unreadable)?;
+    Ok(Applied {
+        changed: known(&changed)?.map(|changed: u8| changed == 1),
+        newer: known(&newer)?.map(Version),
+        like_count: known(&like_count)?,
+    })
+}
+
+/// Parses the answer to `open`.
+pub(super) fn opened(reply: Value) -> Result<Incarnation, CacheError> {
+    let incarnation: String = redis::from_redis_value(reply).map_err(unreadable)?;
+    incarnation.parse().map_err(unreadable)
+}
+
+/// Parses the answer to `fill`.
+pub(super) fn filled(reply: Value) -> Result<Option<Reading>, CacheError> {
+    let [filled, liked, like_count]: [String; 3] =
+        redis::from_redis_value(reply).map_err(unreadable)?;
+    if filled != "1" {
+        return Ok(None);
+    }
+    Ok(Some(Reading {
+        liked: known(&liked)?.map(|liked: u8| liked == 1),
+        like_count: known(&like_count)?,
+    }))
+}
+
+/// Parses a part of the script's answer; an empty text is an unknown value.
+fn known<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<Option<T>, CacheError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(unreadable)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unreadable(error: impl ToString) -> CacheError {
+    CacheError::Unavailable(format!(
+        "the script's answer cannot be read: {}",
+        error.to_string()
+    ))
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::version::Version;
+use super::words::words;
 
 /// A user's id: a positive number that the product assigns.
 pub type UserId = i64;
@@ -26,19 +26,11 @@ pub enum ResourceType {
     Comment,
 }
 
-impl ResourceType {
-    /// Every resource type, in order of declaration.
-    pub const ALL: [Self; 2] = [Self::Video, Self::Comment];
-
-    /// Returns its name in SQL, JSON and NATS subjects.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Video => "video",
-            Self::Comment => "comment",
-        }
-    }
-}
+words!(
+    ResourceType,
+    "resource type",
+    [Video = "video", Comment = "comment"]
+);
 
 /// An action of a user on a resource.
 #[derive(
@@ -48,7 +40,7 @@ impl ResourceType {
 pub enum BehaviorType {
     /// The user likes the resource.
     Like,
-    /// The user takes the like back.
+    /// The user unlikes the resource.
     Unlike,
     /// The user viewed the resource.
     View,
@@ -58,28 +50,19 @@ pub enum BehaviorType {
     Comment,
 }
 
+words!(
+    BehaviorType,
+    "behavior",
+    [
+        Like = "like",
+        Unlike = "unlike",
+        View = "view",
+        Share = "share",
+        Comment = "comment",
+    ]
+);
+
 impl BehaviorType {
-    /// Every behavior type, in order of declaration.
-    pub const ALL: [Self; 5] = [
-        Self::Like,
-        Self::Unlike,
-        Self::View,
-        Self::Share,
-        Self::Comment,
-    ];
-
-    /// Returns its name in SQL, JSON and NATS subjects.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Like => "like",
-            Self::Unlike => "unlike",
-            Self::View => "view",
-            Self::Share => "share",
-            Self::Comment => "comment",
-        }
-    }
-
     /// Returns the effect on the like of the pair; `None` for other behaviors.
     #[must_use]
     pub const fn action(self) -> Option<Action> {
@@ -103,13 +86,9 @@ pub enum Action {
     Unlike,
 }
 
-impl Action {
-    /// Returns its name in SQL and JSON.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        self.behavior_type().as_str()
-    }
+words!(Action, "action", [Like = "like", Unlike = "unlike"]);
 
+impl Action {
     /// Returns whether the pair is liked after this action.
     #[must_use]
     pub const fn liked(self) -> bool {
@@ -125,35 +104,6 @@ impl Action {
         }
     }
 }
-
-/// A word outside the known values of its kind.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a known {1}")]
-pub struct UnknownWord(pub String, pub &'static str);
-
-macro_rules! from_word {
-    ($type:ty, $what:literal, $all:expr) => {
-        impl FromStr for $type {
-            type Err = UnknownWord;
-
-            fn from_str(word: &str) -> Result<Self, Self::Err> {
-                $all.into_iter()
-                    .find(|value| value.as_str() == word)
-                    .ok_or_else(|| UnknownWord(word.to_owned(), $what))
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
-
-from_word!(ResourceType, "resource type", ResourceType::ALL);
-from_word!(BehaviorType, "behavior", BehaviorType::ALL);
-from_word!(Action, "action", [Action::Like, Action::Unlike]);
 
 /// The target of a behavior.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -288,17 +238,6 @@ impl BehaviorEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_enum_word_round_trips() {
-        for behavior in BehaviorType::ALL {
-            assert_eq!(behavior.as_str().parse(), Ok(behavior));
-        }
-        for resource_type in ResourceType::ALL {
-            assert_eq!(resource_type.as_str().parse(), Ok(resource_type));
-        }
-        assert!("dislike".parse::<BehaviorType>().is_err());
-    }
 
     #[test]
     fn non_positive_ids_are_rejected() {

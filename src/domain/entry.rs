@@ -10,42 +10,11 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::behavior::UserId;
-use super::entry_view::{EntryView, PairView};
+use super::cached_pair::CachedPair;
+use super::entry_view::EntryView;
 use super::like_count::LikeCount;
 use super::version::Version;
 use super::versioned_state::VersionedState;
-
-/// The cached state of one pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Held {
-    current: VersionedState,
-    /// The state that the database is known to hold; `None` if unknown.
-    settled: Option<VersionedState>,
-}
-
-impl Held {
-    /// Creates a pair from the database's state.
-    const fn settled(mark: VersionedState) -> Self {
-        Self {
-            current: mark,
-            settled: Some(mark),
-        }
-    }
-
-    /// Returns the pair after settling this state of the database.
-    fn taking(self, mark: VersionedState) -> Self {
-        Self {
-            current: self.current.max(mark),
-            settled: Some(self.settled.map_or(mark, |settled| settled.max(mark))),
-        }
-    }
-
-    /// Returns the pair's contribution to the likes in flight.
-    fn in_flight(&self) -> i64 {
-        self.settled
-            .map_or(0, |settled| self.current.weight() - settled.weight())
-    }
-}
 
 /// The result of [`Entry::apply`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +58,7 @@ pub struct Entry {
     /// The number of pairs without a `settled` state. The count is unknown while this is above zero.
     unknown: usize,
     // A page reads a hundred entries: the standard hasher would cost more than the lookup.
-    pairs: HashMap<UserId, Held, RandomState>,
+    pairs: HashMap<UserId, CachedPair, RandomState>,
 }
 
 impl Entry {
@@ -162,49 +131,29 @@ impl Entry {
             pairs: self
                 .pairs
                 .iter()
-                .map(|(user_id, held)| {
-                    let pair = PairView {
-                        current: held.current,
-                        settled: held.settled,
-                    };
-                    (*user_id, pair)
-                })
+                .map(|(&user_id, &pair)| (user_id, pair))
                 .collect(),
             unreadable: None,
         }
     }
 
     /// Applies an accepted event. The event wins if it is newer than the cached state.
-    pub fn apply(&mut self, user_id: UserId, mark: VersionedState) -> Applied {
+    pub fn apply(&mut self, user_id: UserId, state: VersionedState) -> Applied {
+        let never = CachedPair::settled(VersionedState::NEVER);
         let held = self.pairs.get(&user_id).copied();
-        let held = held.or_else(|| {
-            self.complete
-                .then_some(Held::settled(VersionedState::NEVER))
-        });
+        let held = held.or_else(|| self.complete.then_some(never));
         let (changed, newer) = match held {
-            None => {
-                self.put(
-                    user_id,
-                    Held {
-                        current: mark,
-                        settled: None,
-                    },
-                );
-                (None, None)
-            }
-            Some(held) if mark > held.current => {
-                self.put(
-                    user_id,
-                    Held {
-                        current: mark,
-                        ..held
-                    },
-                );
-                (Some(mark.liked != held.current.liked), None)
-            }
             // The entry already has this event: its settlement arrived before this call.
-            Some(held) if mark == held.current => (None, None),
-            Some(held) => (Some(false), Some(held.current.version)),
+            Some(held) if state == held.current => (None, None),
+            Some(held) if state < held.current => (Some(false), Some(held.current.version)),
+            held => {
+                let pair = CachedPair {
+                    current: state,
+                    settled: held.and_then(|held| held.settled),
+                };
+                self.put(user_id, pair);
+                (held.map(|held| state.liked != held.current.liked), None)
+            }
         };
         Applied {
             changed,
@@ -220,17 +169,17 @@ impl Entry {
     /// because a reader may be about to fill the entry with a read from before this commit.
     pub fn settle(
         &mut self,
-        marks: impl IntoIterator<Item = (UserId, VersionedState)>,
+        states: impl IntoIterator<Item = (UserId, VersionedState)>,
         count: Option<LikeCount>,
         incarnation: u64,
     ) {
-        for (user_id, mark) in marks {
+        for (user_id, state) in states {
             match self.pairs.get(&user_id).copied() {
                 // A complete entry lacks only pairs that were never settled.
-                Some(held) if held.settled.is_some() || self.complete || mark >= held.current => {
-                    self.put(user_id, held.taking(mark));
+                Some(held) if held.settled.is_some() || self.complete || state >= held.current => {
+                    self.put(user_id, held.settling(state));
                 }
-                None if self.complete => self.put(user_id, Held::settled(mark)),
+                None if self.complete => self.put(user_id, CachedPair::settled(state)),
                 Some(_) | None => self.incarnation = incarnation,
             }
         }
@@ -245,15 +194,15 @@ impl Entry {
     pub fn fill(
         &mut self,
         incarnation: u64,
-        marks: impl IntoIterator<Item = (UserId, VersionedState)>,
+        states: impl IntoIterator<Item = (UserId, VersionedState)>,
         count: LikeCount,
     ) -> bool {
         if incarnation != self.incarnation {
             return false;
         }
-        for (user_id, mark) in marks {
+        for (user_id, state) in states {
             let held = self.pairs.get(&user_id);
-            let held = held.map_or_else(|| Held::settled(mark), |held| held.taking(mark));
+            let held = held.map_or_else(|| CachedPair::settled(state), |held| held.settling(state));
             self.put(user_id, held);
         }
         if self.count.is_none() && count == LikeCount::NEVER {
@@ -274,7 +223,7 @@ impl Entry {
             return;
         }
         match held.settled {
-            Some(settled) => self.put(user_id, Held::settled(settled)),
+            Some(settled) => self.put(user_id, CachedPair::settled(settled)),
             None => {
                 self.pairs.remove(&user_id);
                 self.unknown -= 1;
@@ -298,7 +247,7 @@ impl Entry {
         self.incarnation = incarnation;
     }
 
-    fn put(&mut self, user_id: UserId, held: Held) {
+    fn put(&mut self, user_id: UserId, held: CachedPair) {
         if let Some(before) = self.pairs.insert(user_id, held) {
             self.in_flight -= before.in_flight();
             self.unknown -= usize::from(before.settled.is_none());
@@ -310,240 +259,24 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::domain::behavior::Resource;
-    use crate::domain::fold::{Fold, Pair};
-
-    const RESOURCE: Resource = Resource::video(7);
-
-    #[test]
-    fn count_is_written_at_first_and_on_change() {
-        let count = |like_count, revision| LikeCount {
-            like_count,
-            revision,
-        };
-        assert_eq!(LikeCount::NEVER.after(0), Some(count(0, 1)));
-        assert_eq!(count(3, 7).after(0), None);
-        assert_eq!(count(3, 7).after(-2), Some(count(1, 8)));
-    }
-
-    /// The database, as the entry sees it.
-    #[derive(Default)]
-    struct Database {
-        states: BTreeMap<UserId, VersionedState>,
-        count: Option<LikeCount>,
-    }
-
-    impl Database {
-        fn commit(&mut self, events: &[(UserId, VersionedState)]) -> Vec<(UserId, VersionedState)> {
-            let pair = |user_id| Pair {
-                resource: RESOURCE,
-                user_id,
-            };
-            let fold = Fold::of(
-                |pair| self.states.get(&pair.user_id).copied(),
-                events.iter().map(|(user_id, mark)| (pair(*user_id), *mark)),
-            );
-            let before = self.count.unwrap_or(LikeCount::NEVER);
-            for (pair, mark) in &fold.states {
-                self.states.insert(pair.user_id, *mark);
-            }
-            self.count = Some(LikeCount {
-                like_count: before.like_count + fold.count_changes.values().sum::<i64>(),
-                revision: before.revision + 1,
-            });
-            fold.states
-                .into_iter()
-                .map(|(pair, mark)| (pair.user_id, mark))
-                .collect()
-        }
-
-        fn mark(&self, user_id: UserId) -> VersionedState {
-            self.states
-                .get(&user_id)
-                .copied()
-                .unwrap_or(VersionedState::NEVER)
-        }
-
-        fn count(&self) -> LikeCount {
-            self.count.unwrap_or(LikeCount::NEVER)
-        }
-    }
-
-    #[derive(Debug, Clone, Copy)]
-    enum Step {
-        /// A request arrives, and its event waits to be committed.
-        Accept(UserId, bool),
-        /// An event of another service waits to be committed, unknown to the cache.
-        Foreign(UserId, bool),
-        /// So many of the waiting events are committed; the settlement waits for delivery.
-        Commit(usize),
-        /// One of the settlements on their way is delivered.
-        Settle(usize),
-        /// A reader looks into the database for this user; the answer waits to be filled in.
-        Look(UserId),
-        /// One of those answers is filled in.
-        Fill(usize),
-        /// The entry is lost.
-        Flush,
-        /// The entry is trimmed to so many pairs.
-        Trim(usize),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let user = 1i64..5;
-        prop_oneof![
-            4 => (user.clone(), any::<bool>()).prop_map(|(u, l)| Step::Accept(u, l)),
-            1 => (user.clone(), any::<bool>()).prop_map(|(u, l)| Step::Foreign(u, l)),
-            3 => (1usize..4).prop_map(Step::Commit),
-            3 => (0usize..4).prop_map(Step::Settle),
-            2 => user.prop_map(Step::Look),
-            2 => (0usize..4).prop_map(Step::Fill),
-            1 => Just(Step::Flush),
-            1 => (0usize..3).prop_map(Step::Trim),
-        ]
-    }
-
-    struct World {
-        entry: Entry,
-        database: Database,
-        lives: u64,
-        clock: i64,
-        waiting: Vec<(UserId, VersionedState)>,
-        settlements: Vec<(Vec<(UserId, VersionedState)>, LikeCount)>,
-        answers: Vec<(u64, UserId, VersionedState, LikeCount)>,
-    }
-
-    impl World {
-        fn new() -> Self {
-            Self {
-                entry: Entry::new(1),
-                database: Database::default(),
-                lives: 1,
-                clock: 0,
-                waiting: Vec::new(),
-                settlements: Vec::new(),
-                answers: Vec::new(),
-            }
-        }
-
-        fn event(&mut self, liked: bool) -> VersionedState {
-            self.clock += 1;
-            VersionedState {
-                version: Version(self.clock),
-                liked,
-            }
-        }
-
-        fn commit(&mut self, events: usize) {
-            let batch: Vec<_> = self
-                .waiting
-                .drain(..events.min(self.waiting.len()))
-                .collect();
-            if !batch.is_empty() {
-                let states = self.database.commit(&batch);
-                self.settlements.push((states, self.database.count()));
-            }
-        }
-
-        fn settle(&mut self, which: usize) {
-            if !self.settlements.is_empty() {
-                let (states, count) = self.settlements.remove(which % self.settlements.len());
-                self.lives += 1;
-                self.entry.settle(states, Some(count), self.lives);
-            }
-        }
-
-        fn fill(&mut self, which: usize) {
-            if !self.answers.is_empty() {
-                let (life, user_id, mark, count) = self.answers.remove(which % self.answers.len());
-                self.entry.fill(life, [(user_id, mark)], count);
-            }
-        }
-
-        fn take(&mut self, step: Step) {
-            match step {
-                Step::Accept(user_id, liked) => {
-                    let mark = self.event(liked);
-                    self.entry.apply(user_id, mark);
-                    self.waiting.push((user_id, mark));
-                }
-                Step::Foreign(user_id, liked) => {
-                    let mark = self.event(liked);
-                    self.waiting.push((user_id, mark));
-                }
-                Step::Commit(events) => self.commit(events),
-                Step::Settle(which) => self.settle(which),
-                Step::Look(user_id) => self.answers.push((
-                    self.entry.incarnation(),
-                    user_id,
-                    self.database.mark(user_id),
-                    self.database.count(),
-                )),
-                Step::Fill(which) => self.fill(which),
-                Step::Flush => {
-                    self.lives += 1;
-                    self.entry = Entry::new(self.lives);
-                }
-                Step::Trim(limit) => {
-                    self.lives += 1;
-                    self.entry.trim(limit, self.lives);
-                }
-            }
-        }
-
-        fn quiet_down(&mut self) {
-            while !self.waiting.is_empty() {
-                self.commit(3);
-            }
-            while !self.settlements.is_empty() {
-                self.settle(1);
-            }
-            while !self.answers.is_empty() {
-                self.fill(0);
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
-
-        #[test]
-        fn quiescent_entry_equals_database_or_is_unknown(
-            steps in prop::collection::vec(step(), 0..60)
-        ) {
-            let mut world = World::new();
-            for step in steps {
-                world.take(step);
-            }
-            world.quiet_down();
-            for user_id in 1..5 {
-                let reading = world.entry.read(user_id);
-                prop_assert!(reading.liked.is_none_or(|liked| liked == world.database.mark(user_id).liked));
-                prop_assert!(reading.like_count.is_none_or(|count| count == world.database.count().like_count));
-            }
-        }
-
-        #[test]
-        fn accepted_event_is_visible_at_once(user_id in 1i64..5, steps in prop::collection::vec(step(), 0..30), liked: bool) {
-            let mut world = World::new();
-            for step in steps {
-                world.take(step);
-            }
-            world.take(Step::Accept(user_id, liked));
-            prop_assert_eq!(world.entry.read(user_id).liked, Some(liked));
-        }
-    }
 
     fn at(version: i64, liked: bool) -> VersionedState {
         VersionedState {
             version: Version(version),
             liked,
         }
+    }
+
+    fn count(like_count: i64, revision: i64) -> LikeCount {
+        LikeCount {
+            like_count,
+            revision,
+        }
+    }
+
+    fn reading(liked: Option<bool>, like_count: Option<i64>) -> Reading {
+        Reading { liked, like_count }
     }
 
     fn filled(count: LikeCount) -> Entry {
@@ -557,14 +290,7 @@ mod tests {
         let mut entry = filled(LikeCount::NEVER);
         assert_eq!(entry.apply(1, at(10, true)).like_count, Some(1));
         assert_eq!(entry.apply(2, at(11, true)).like_count, Some(2));
-        entry.settle(
-            [(1, at(10, true))],
-            Some(LikeCount {
-                like_count: 1,
-                revision: 1,
-            }),
-            3,
-        );
+        entry.settle([(1, at(10, true))], Some(count(1, 1)), 3);
         assert_eq!(entry.read(1).like_count, Some(2));
     }
 
@@ -579,17 +305,8 @@ mod tests {
 
     #[test]
     fn unknown_pair_is_never_read_as_not_liked() {
-        let mut entry = filled(LikeCount {
-            like_count: 3,
-            revision: 9,
-        });
-        assert_eq!(
-            entry.read(5),
-            Reading {
-                liked: None,
-                like_count: Some(3)
-            }
-        );
+        let mut entry = filled(count(3, 9));
+        assert_eq!(entry.read(5), reading(None, Some(3)));
         assert_eq!(
             entry.apply(5, at(10, true)),
             Applied {
@@ -598,28 +315,9 @@ mod tests {
                 like_count: None
             }
         );
-        assert_eq!(
-            entry.read(5),
-            Reading {
-                liked: Some(true),
-                like_count: None
-            }
-        );
-        assert!(entry.fill(
-            1,
-            [(5, at(4, true))],
-            LikeCount {
-                like_count: 3,
-                revision: 9
-            }
-        ));
-        assert_eq!(
-            entry.read(5),
-            Reading {
-                liked: Some(true),
-                like_count: Some(3)
-            }
-        );
+        assert_eq!(entry.read(5), reading(Some(true), None));
+        assert!(entry.fill(1, [(5, at(4, true))], count(3, 9)));
+        assert_eq!(entry.read(5), reading(Some(true), Some(3)));
     }
 
     #[test]
@@ -627,13 +325,7 @@ mod tests {
         let mut entry = filled(LikeCount::NEVER);
         entry.apply(1, at(10, true));
         entry.forget(1, Version(10));
-        assert_eq!(
-            entry.read(1),
-            Reading {
-                liked: Some(false),
-                like_count: Some(0)
-            }
-        );
+        assert_eq!(entry.read(1), reading(Some(false), Some(0)));
         assert_eq!(entry.apply(1, at(9, true)).changed, Some(true));
     }
 
@@ -642,41 +334,18 @@ mod tests {
         let mut entry = Entry::new(1);
         entry.apply(2, at(10, true));
         assert!(entry.fill(1, [(1, VersionedState::NEVER)], LikeCount::NEVER));
-        let count = LikeCount {
-            like_count: 1,
-            revision: 1,
-        };
-        entry.settle([(2, at(4, true))], Some(count), 2);
+        entry.settle([(2, at(4, true))], Some(count(1, 1)), 2);
         entry.forget(2, Version(10));
-        assert_eq!(
-            entry.read(2),
-            Reading {
-                liked: Some(true),
-                like_count: Some(1)
-            }
-        );
+        assert_eq!(entry.read(2), reading(Some(true), Some(1)));
     }
 
     #[test]
     fn trimming_keeps_in_flight_events_and_rejects_older_fills() {
         let mut entry = filled(LikeCount::NEVER);
         entry.apply(1, at(10, true));
-        entry.settle(
-            [(2, at(4, true))],
-            Some(LikeCount {
-                like_count: 1,
-                revision: 1,
-            }),
-            3,
-        );
+        entry.settle([(2, at(4, true))], Some(count(1, 1)), 3);
         entry.trim(1, 2);
-        assert_eq!(
-            entry.read(1),
-            Reading {
-                liked: Some(true),
-                like_count: Some(2)
-            }
-        );
+        assert_eq!(entry.read(1), reading(Some(true), Some(2)));
         assert_eq!(entry.read(2).liked, None);
         assert!(!entry.fill(1, [(2, at(3, false))], LikeCount::NEVER));
     }

@@ -7,17 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::behavior::UserId;
+use super::cached_pair::CachedPair;
 use super::like_count::LikeCount;
 use super::versioned_state::VersionedState;
-
-/// An entry's state of one pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PairView {
-    /// The state that requests asked for.
-    pub current: VersionedState,
-    /// The state that the database is known to hold; `None` if unknown.
-    pub settled: Option<VersionedState>,
-}
 
 /// The content of an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,23 +23,23 @@ pub struct EntryView {
     /// The stored number of pairs without a settled state.
     pub unknown: i64,
     /// The pairs.
-    pub pairs: BTreeMap<UserId, PairView>,
+    pub pairs: BTreeMap<UserId, CachedPair>,
     /// A part that cannot be parsed.
     pub unreadable: Option<String>,
 }
 
 /// The database's state of the same resource, read after the entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Truth {
+pub struct DatabaseState {
     /// The count; `None` if there is none.
     pub count: Option<LikeCount>,
     /// The states of the entry's pairs that the database has.
     pub states: BTreeMap<UserId, VersionedState>,
 }
 
-/// A difference between an entry and the database.
+/// A mismatch between an entry and the database, or within an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Doubt {
+pub enum Mismatch {
     /// The entry is wrong.
     Wrong(Contradiction),
     /// The entry is wrong if the difference persists.
@@ -68,8 +60,8 @@ pub struct Contradiction {
     pub found: String,
 }
 
-impl Doubt {
-    /// The difference.
+impl Mismatch {
+    /// Returns the expected and the actual value.
     #[must_use]
     pub const fn contradiction(&self) -> &Contradiction {
         match self {
@@ -79,22 +71,22 @@ impl Doubt {
 }
 
 impl EntryView {
-    /// Returns the differences from the database, certain ones first.
+    /// Returns the mismatches with the database, certain ones first.
     #[must_use]
-    pub fn doubts(&self, truth: &Truth) -> Vec<Doubt> {
-        let mut doubts = self.contradicts_itself();
-        self.doubt_count(truth, &mut doubts);
+    pub fn mismatches(&self, database: &DatabaseState) -> Vec<Mismatch> {
+        let mut mismatches = self.own_mismatches();
+        self.compare_count(database, &mut mismatches);
         for (user_id, pair) in &self.pairs {
-            self.doubt_pair(*user_id, *pair, truth, &mut doubts);
+            self.compare_pair(*user_id, *pair, database, &mut mismatches);
         }
-        doubts.sort_by_key(|doubt| matches!(doubt, Doubt::Lags { .. }));
-        doubts
+        mismatches.sort_by_key(|mismatch| matches!(mismatch, Mismatch::Lags { .. }));
+        mismatches
     }
 
-    fn contradicts_itself(&self) -> Vec<Doubt> {
-        let mut doubts = Vec::new();
+    fn own_mismatches(&self) -> Vec<Mismatch> {
+        let mut mismatches = Vec::new();
         let mut wrong = |expected: String, found: String| {
-            doubts.push(Doubt::Wrong(Contradiction { expected, found }));
+            mismatches.push(Mismatch::Wrong(Contradiction { expected, found }));
         };
         if let Some(unreadable) = &self.unreadable {
             wrong("an entry that can be read".to_owned(), unreadable.clone());
@@ -104,18 +96,14 @@ impl EntryView {
         if unknown != self.unknown {
             wrong(
                 format!("{unknown} pairs without a settled state"),
-                format!("{} by its own count", self.unknown),
+                format!("the entry counts {}", self.unknown),
             );
         }
-        let in_flight: i64 = self
-            .pairs
-            .values()
-            .filter_map(|pair| Some(pair.current.weight() - pair.settled?.weight()))
-            .sum();
+        let in_flight: i64 = self.pairs.values().map(|pair| pair.in_flight()).sum();
         if in_flight != self.in_flight {
             wrong(
-                format!("{in_flight} likes on their way"),
-                format!("{} by its own count", self.in_flight),
+                format!("{in_flight} likes in flight"),
+                format!("the entry counts {}", self.in_flight),
             );
         }
         for (user_id, pair) in &self.pairs {
@@ -126,14 +114,14 @@ impl EntryView {
                 );
             }
         }
-        doubts
+        mismatches
     }
 
-    fn doubt_count(&self, truth: &Truth, doubts: &mut Vec<Doubt>) {
+    fn compare_count(&self, database: &DatabaseState, mismatches: &mut Vec<Mismatch>) {
         let Some(count) = self.count else {
             return;
         };
-        let stored = truth.count.unwrap_or(LikeCount::NEVER);
+        let stored = database.count.unwrap_or(LikeCount::NEVER);
         let contradiction = Contradiction {
             expected: describe_count(stored),
             found: describe_count(count),
@@ -141,9 +129,9 @@ impl EntryView {
         if count.revision > stored.revision
             || (count.revision == stored.revision && count.like_count != stored.like_count)
         {
-            doubts.push(Doubt::Wrong(contradiction));
+            mismatches.push(Mismatch::Wrong(contradiction));
         } else if count.revision < stored.revision {
-            doubts.push(Doubt::Lags {
+            mismatches.push(Mismatch::Lags {
                 contradiction,
                 user_id: None,
             });
@@ -155,10 +143,10 @@ impl EntryView {
                 .map(VersionedState::weight)
                 .sum();
             if liked != count.like_count && self.unknown == 0 {
-                doubts.push(Doubt::Lags {
+                mismatches.push(Mismatch::Lags {
                     contradiction: Contradiction {
                         expected: format!(
-                            "{} liked pairs, for it says all are here",
+                            "{} liked pairs, because the entry is complete",
                             count.like_count
                         ),
                         found: format!("{liked} liked pairs"),
@@ -169,13 +157,19 @@ impl EntryView {
         }
     }
 
-    fn doubt_pair(&self, user_id: UserId, pair: PairView, truth: &Truth, doubts: &mut Vec<Doubt>) {
-        let stored = truth
+    fn compare_pair(
+        &self,
+        user_id: UserId,
+        pair: CachedPair,
+        database: &DatabaseState,
+        mismatches: &mut Vec<Mismatch>,
+    ) {
+        let stored = database
             .states
             .get(&user_id)
             .copied()
             .unwrap_or(VersionedState::NEVER);
-        let lags = |found: VersionedState| Doubt::Lags {
+        let lags = |found: VersionedState| Mismatch::Lags {
             contradiction: Contradiction {
                 expected: describe(user_id, stored),
                 found: describe(user_id, found),
@@ -186,8 +180,8 @@ impl EntryView {
             && settled != stored
         {
             // States with equal versions are ordered too, so one of the two is later.
-            doubts.push(if settled > stored {
-                Doubt::Wrong(Contradiction {
+            mismatches.push(if settled > stored {
+                Mismatch::Wrong(Contradiction {
                     expected: describe(user_id, stored),
                     found: describe(user_id, settled),
                 })
@@ -195,14 +189,14 @@ impl EntryView {
                 lags(settled)
             });
         } else if pair.current != stored {
-            doubts.push(lags(pair.current));
+            mismatches.push(lags(pair.current));
         }
     }
 }
 
-fn describe(user_id: UserId, mark: VersionedState) -> String {
-    let state = if mark.liked { "liked" } else { "not liked" };
-    format!("user {user_id}: {state}, version {}", mark.version.0)
+fn describe(user_id: UserId, state: VersionedState) -> String {
+    let liked = if state.liked { "liked" } else { "not liked" };
+    format!("user {user_id}: {liked}, version {}", state.version.0)
 }
 
 fn describe_count(count: LikeCount) -> String {
@@ -214,7 +208,7 @@ mod tests {
     use super::*;
     use crate::domain::Version;
 
-    fn mark(version: i64, liked: bool) -> VersionedState {
+    fn state(version: i64, liked: bool) -> VersionedState {
         VersionedState {
             version: Version(version),
             liked,
@@ -228,21 +222,21 @@ mod tests {
         }
     }
 
-    fn truth() -> Truth {
-        Truth {
+    fn database() -> DatabaseState {
+        DatabaseState {
             count: Some(count(1, 4)),
-            states: BTreeMap::from([(1, mark(10, true)), (2, mark(12, false))]),
+            states: BTreeMap::from([(1, state(10, true)), (2, state(12, false))]),
         }
     }
 
     fn entry() -> EntryView {
-        let settled = |mark| PairView {
-            current: mark,
-            settled: Some(mark),
-        };
+        let settled = CachedPair::settled;
         EntryView {
             count: Some(count(1, 4)),
-            pairs: BTreeMap::from([(1, settled(mark(10, true))), (2, settled(mark(12, false)))]),
+            pairs: BTreeMap::from([
+                (1, settled(state(10, true))),
+                (2, settled(state(12, false))),
+            ]),
             ..EntryView::default()
         }
     }
@@ -250,10 +244,10 @@ mod tests {
     fn judge(change: impl FnOnce(&mut EntryView)) -> Vec<bool> {
         let mut view = entry();
         change(&mut view);
-        let doubts = view.doubts(&truth());
-        doubts
+        let mismatches = view.mismatches(&database());
+        mismatches
             .iter()
-            .map(|doubt| matches!(doubt, Doubt::Wrong(_)))
+            .map(|mismatch| matches!(mismatch, Mismatch::Wrong(_)))
             .collect()
     }
 
@@ -263,22 +257,22 @@ mod tests {
         current: VersionedState,
         settled: Option<VersionedState>,
     ) {
-        view.pairs.insert(user_id, PairView { current, settled });
+        view.pairs.insert(user_id, CachedPair { current, settled });
     }
 
     #[test]
     fn consistent_entry_is_accepted() {
-        assert_eq!(entry().doubts(&truth()), []);
-        assert_eq!(EntryView::default().doubts(&truth()), []);
+        assert_eq!(entry().mismatches(&database()), []);
+        assert_eq!(EntryView::default().mismatches(&database()), []);
     }
 
     #[test]
     fn entry_ahead_of_or_contradicting_the_database_is_wrong() {
         assert_eq!(judge(|view| view.count = Some(count(9, 4))), [true]);
         assert_eq!(judge(|view| view.count = Some(count(1, 5))), [true]);
-        let ahead = mark(11, true);
+        let ahead = state(11, true);
         assert_eq!(judge(|view| set(view, 1, ahead, Some(ahead))), [true]);
-        let stranger = mark(3, true);
+        let stranger = state(3, true);
         assert_eq!(judge(|view| set(view, 9, stranger, Some(stranger))), [true]);
     }
 
@@ -292,18 +286,18 @@ mod tests {
     #[test]
     fn lagging_entry_is_wrong_only_after_a_delay() {
         assert_eq!(judge(|view| view.count = Some(count(0, 3))), [false]);
-        let old = mark(9, false);
+        let old = state(9, false);
         assert_eq!(judge(|view| set(view, 1, old, Some(old))), [false]);
         assert_eq!(
             judge(|view| {
-                set(view, 1, mark(13, false), Some(mark(10, true)));
+                set(view, 1, state(13, false), Some(state(10, true)));
                 view.in_flight = -1;
             }),
             [false]
         );
         assert_eq!(
             judge(|view| {
-                set(view, 1, mark(13, false), None);
+                set(view, 1, state(13, false), None);
                 view.unknown = 1;
             }),
             [false]

@@ -33,16 +33,16 @@ impl Fold {
         events: impl IntoIterator<Item = (Pair, VersionedState)>,
     ) -> Self {
         let mut newest: BTreeMap<Pair, VersionedState> = BTreeMap::new();
-        for (pair, mark) in events {
+        for (pair, state) in events {
             newest
                 .entry(pair)
-                .and_modify(|held| *held = mark.max(*held))
-                .or_insert(mark);
+                .and_modify(|held| *held = state.max(*held))
+                .or_insert(state);
         }
         let mut fold = Self::default();
-        for (pair, mark) in newest {
+        for (pair, state) in newest {
             let before = stored(&pair).unwrap_or(VersionedState::NEVER);
-            let after = mark.max(before);
+            let after = state.max(before);
             if after > before {
                 fold.changed.push(pair);
             }
@@ -113,7 +113,7 @@ mod tests {
         fn counts_equal_the_liked_pairs(events in history()) {
             let (states, counts) = store(&[&events]);
             for (resource, count) in counts {
-                let liked = states.iter().filter(|(pair, mark)| pair.resource == resource && mark.liked).count();
+                let liked = states.iter().filter(|(pair, state)| pair.resource == resource && state.liked).count();
                 prop_assert_eq!(count, liked as i64);
             }
         }

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_events_of_a_request_are_the_same_each_time_and_differ_from_one_another() {
+    fn event_ids_of_a_request_are_stable_and_distinct() {
         let first = identity();
         assert_eq!(first.nth(0), first);
         let all: Vec<_> = (0..1_000).map(|place| first.nth(place)).collect();

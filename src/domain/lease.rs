@@ -8,30 +8,30 @@ use chrono::{DateTime, Utc};
 /// A worker's lease on ledger rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
-    /// When it begins.
+    /// Its start.
     pub now: DateTime<Utc>,
     /// Its duration.
     pub duration: Duration,
-    /// How many failed attempts a new row may have before it is dead.
+    /// The number of failed attempts that a new row may have before it is dead.
     pub max_retries: i32,
 }
 
 impl Lease {
-    /// When it ends.
+    /// Returns its end.
     #[must_use]
     pub fn until(&self) -> DateTime<Utc> {
         self.now + self.duration
     }
 
-    /// The interval at which a live worker renews it, so that it outlasts an attempt: see
+    /// Returns the interval at which a live worker renews it, so that it outlasts an attempt: see
     /// [`longest_attempt`](Self::longest_attempt).
     #[must_use]
     pub fn renew_every(&self) -> Duration {
         self.duration / 3
     }
 
-    /// The longest that one attempt may take under a lease of this duration. While its transaction locks the
-    /// rows, their lease cannot be renewed; the last renewal was at most a third of the duration before.
+    /// Returns the time limit of one attempt under a lease of this duration. While the attempt's transaction locks the rows,
+    /// their lease cannot be renewed, and the last renewal may be a third of the duration old.
     #[must_use]
     pub fn longest_attempt(duration: Duration) -> Duration {
         duration * 2 / 3

@@ -31,3 +31,19 @@ impl LikeCount {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn count_is_written_at_first_and_on_change() {
+        let count = |like_count, revision| LikeCount {
+            like_count,
+            revision,
+        };
+        assert_eq!(LikeCount::NEVER.after(0), Some(count(0, 1)));
+        assert_eq!(count(3, 7).after(0), None);
+        assert_eq!(count(3, 7).after(-2), Some(count(1, 8)));
+    }
+}

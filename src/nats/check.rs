@@ -13,10 +13,10 @@ use crate::telemetry::{
     BrokerReady, Dependency, DependencyFailed, DependencyWorked, StreamCompared,
 };
 
-/// What the log calls it.
+/// The name of this work in the log.
 const CHECKING: &str = "checking the stream";
 
-/// How often a stream that is ready is compared again.
+/// The interval at which a ready stream is compared again.
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
 
 impl Broker {

@@ -1,39 +1,20 @@
-//! The JSON of events on NATS: the format of this service, and that of the older Go services.
+//! The JSON of events on NATS: encoding, and decoding with the checks that all events pass. `legacy.rs` decodes the events of
+//! the older Go services.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::legacy;
+use super::undecodable::{MAX_PAYLOAD, Undecodable};
 use crate::domain::origin::{ACCEPTED, BEHAVIORS, Origin};
 use crate::domain::{
-    BehaviorEvent, BehaviorType, HybridClock, InvalidBehavior, Resource, ResourceType, Source,
-    Version,
+    BehaviorEvent, BehaviorType, HybridClock, Resource, ResourceType, Source, Version,
 };
-
-/// The largest accepted body, in bytes. An event needs a few hundred.
-pub const MAX_PAYLOAD: usize = 16 * 1024;
-
-/// The reason why a message is not a valid event.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Undecodable {
-    /// The body is too large.
-    #[error("the body has {0} bytes; an event has at most {MAX_PAYLOAD}")]
-    TooLarge(usize),
-    /// The body is not JSON, or not an object.
-    #[error("the body is not a JSON object: {0}")]
-    NotJson(String),
-    /// A field is missing or invalid.
-    #[error("{0}")]
-    Field(String),
-    /// An id is not positive.
-    #[error(transparent)]
-    Invalid(#[from] InvalidBehavior),
-    /// A foreign event is dated too far ahead.
-    #[error("it is dated {0}, more than five minutes ahead of this server's clock")]
-    FromTheFuture(String),
-}
 
 /// A message of the stream.
 #[derive(Debug, Clone, Copy)]
@@ -46,51 +27,23 @@ pub struct Incoming<'a> {
     pub sequence: u64,
 }
 
-/// An event on the wire.
-#[derive(Serialize)]
-struct Wire<'a> {
+/// The JSON of an event. Foreign events may lack `version` and `source`.
+#[derive(Serialize, Deserialize)]
+struct EventJson<'a> {
     event_id: Uuid,
     user_id: i64,
     resource_type: ResourceType,
     resource_id: i64,
     behavior: BehaviorType,
-    occurred_at: String,
-    version: Version,
-    source: &'a str,
-}
-
-/// A [`Wire`] of a foreign event.
-#[derive(Deserialize)]
-struct Given {
-    event_id: Uuid,
-    user_id: i64,
-    resource_type: ResourceType,
-    resource_id: i64,
-    behavior: BehaviorType,
+    #[serde(serialize_with = "with_micros")]
     occurred_at: DateTime<Utc>,
     version: Option<Version>,
-    source: Option<String>,
+    source: Option<Cow<'a, str>>,
 }
 
-/// An event of the Go services. Numbers may be text; an unused id is zero or absent.
-#[derive(Deserialize)]
-struct Legacy {
-    user_id: Value,
-    #[serde(default)]
-    video_id: Value,
-    #[serde(default)]
-    comment_id: Value,
-    #[serde(default)]
-    action_type: Value,
-    #[serde(default)]
-    event_type: Value,
-    timestamp: Value,
-    #[serde(default)]
-    event_id: Value,
+fn with_micros<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
-
-/// The source recorded for events of the Go services, which send none.
-const LEGACY_SOURCE: &str = "legacy";
 
 /// The source recorded for foreign events that claim to be Likewise's own.
 const UNVERIFIED_API: &str = "unverified:likewise-api";
@@ -108,19 +61,17 @@ pub fn subject(event: &BehaviorEvent) -> String {
 /// Returns the body of an event.
 #[must_use]
 pub fn encode(event: &BehaviorEvent) -> Bytes {
-    let wire = Wire {
+    let json = EventJson {
         event_id: event.event_id,
         user_id: event.user_id,
         resource_type: event.resource.resource_type,
         resource_id: event.resource.id,
         behavior: event.behavior,
-        occurred_at: event
-            .occurred_at
-            .to_rfc3339_opts(SecondsFormat::Micros, true),
-        version: event.version,
-        source: &event.source.name(),
+        occurred_at: event.occurred_at,
+        version: Some(event.version),
+        source: Some(event.source.name()),
     };
-    serde_json::to_vec(&wire).map_or_else(
+    serde_json::to_vec(&json).map_or_else(
         |error| unreachable!("numbers and text are always JSON: {error}"),
         Bytes::from,
     )
@@ -147,7 +98,7 @@ pub fn decode(message: &Incoming<'_>, now: Version) -> Result<BehaviorEvent, Und
     let origin = Origin::of(message.subject);
     let is_legacy = !object.contains_key("resource_type") && !object.contains_key("behavior");
     let event = match origin {
-        Origin::Foreign if is_legacy => legacy(json, sequence)?,
+        Origin::Foreign if is_legacy => legacy::decode(json, sequence)?,
         _ => current(json, sequence, origin)?,
     };
     if event.version <= Version::NEVER {
@@ -164,7 +115,7 @@ pub fn decode(message: &Incoming<'_>, now: Version) -> Result<BehaviorEvent, Und
 }
 
 fn current(json: Value, sequence: u64, origin: Origin) -> Result<BehaviorEvent, Undecodable> {
-    let given: Given = serde_path_to_error::deserialize(json)
+    let given: EventJson<'_> = serde_path_to_error::deserialize(json)
         .map_err(|error| Undecodable::Field(error.to_string()))?;
     let source = match origin {
         Origin::Accepted => Source::Api,
@@ -195,7 +146,7 @@ fn current(json: Value, sequence: u64, origin: Origin) -> Result<BehaviorEvent, 
 }
 
 /// Returns the source of a foreign event. A body cannot claim Likewise's own name.
-fn foreign_source(name: String) -> Result<Source, Undecodable> {
+fn foreign_source(name: Cow<'_, str>) -> Result<Source, Undecodable> {
     if name.len() > Source::MAX_LENGTH || name.contains('\0') {
         return Err(Undecodable::Field(format!(
             "source must be text of at most {} bytes",
@@ -205,94 +156,8 @@ fn foreign_source(name: String) -> Result<Source, Undecodable> {
     Ok(Source::Foreign(if name == Source::API {
         UNVERIFIED_API.to_owned()
     } else {
-        name
+        name.into_owned()
     }))
-}
-
-fn legacy(json: Value, sequence: u64) -> Result<BehaviorEvent, Undecodable> {
-    let given: Legacy = serde_path_to_error::deserialize(json)
-        .map_err(|error| Undecodable::Field(error.to_string()))?;
-    let user_id = number("user_id", &given.user_id)?
-        .ok_or_else(|| Undecodable::Field("user_id is missing".to_owned()))?;
-    let video_id = number("video_id", &given.video_id)?.filter(|id| *id != 0);
-    let comment_id = number("comment_id", &given.comment_id)?.filter(|id| *id != 0);
-    let resource = match (video_id, comment_id) {
-        // A like of a comment also names the comment's video.
-        (_, Some(id)) => Resource {
-            resource_type: ResourceType::Comment,
-            id,
-        },
-        (Some(id), None) => Resource::video(id),
-        (None, None) => {
-            return Err(Undecodable::Field(
-                "neither video_id nor comment_id is given".to_owned(),
-            ));
-        }
-    };
-    let behavior = legacy_behavior(&given.action_type)
-        .or_else(|| legacy_behavior(&given.event_type))
-        .ok_or_else(|| {
-            Undecodable::Field(format!(
-                "neither action_type {} nor event_type {} is a known behavior",
-                given.action_type, given.event_type
-            ))
-        })?;
-    let seconds = number("timestamp", &given.timestamp)?
-        .ok_or_else(|| Undecodable::Field("timestamp is missing".to_owned()))?;
-    let occurred_at = DateTime::from_timestamp(seconds, 0)
-        .ok_or_else(|| Undecodable::Field(format!("timestamp {seconds} is no time in seconds")))?;
-    let event_id = match text(&given.event_id) {
-        Some(id) => Uuid::parse_str(&id)
-            .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes())),
-        // Without an id, equal content is the same event.
-        None => Uuid::new_v5(
-            &Uuid::NAMESPACE_OID,
-            format!("{user_id}/{resource}/{behavior}/{seconds}").as_bytes(),
-        ),
-    };
-    // Within one second the stream sequence decides; it repeats only after a million messages.
-    let version = Version::at(occurred_at).0 + i64::try_from(sequence % 1_000_000).unwrap_or(0);
-    Ok(BehaviorEvent {
-        event_id,
-        user_id,
-        resource,
-        behavior,
-        version: Version(version),
-        occurred_at,
-        source: Source::Foreign(LEGACY_SOURCE.to_owned()),
-        stream_sequence: Some(sequence),
-    })
-}
-
-/// Returns the behavior of a Go event: by name, alone or after the resource's (`video_like`), or by number.
-fn legacy_behavior(value: &Value) -> Option<BehaviorType> {
-    let word = text(value)?.to_lowercase();
-    match word.as_str() {
-        "1" => Some(BehaviorType::Like),
-        "2" => Some(BehaviorType::Unlike),
-        word => word.rsplit(['_', '.']).next()?.parse().ok(),
-    }
-}
-
-fn number(field: &str, value: &Value) -> Result<Option<i64>, Undecodable> {
-    let number = match value {
-        Value::Null => return Ok(None),
-        Value::String(text) if text.is_empty() => return Ok(None),
-        Value::Number(number) => number.as_i64(),
-        Value::String(text) => text.parse().ok(),
-        _ => None,
-    };
-    number
-        .map(Some)
-        .ok_or_else(|| Undecodable::Field(format!("{field} is not a whole number: {value}")))
-}
-
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -451,45 +316,5 @@ mod tests {
             decode_on(FOREIGN, &[0xff, 0xfe], 1),
             Err(Undecodable::NotJson(_))
         ));
-    }
-
-    #[test]
-    fn go_service_json_is_decoded() {
-        let event = |body: Value| read(&body).expect("valid");
-        let like = event(json!({
-            "user_id": 7, "video_id": 9, "comment_id": 0, "action_type": "1",
-            "event_type": "video_like", "timestamp": 1_789_999_000, "event_id": "evt-1",
-        }));
-        assert_eq!(like.resource, Resource::video(9));
-        assert_eq!(like.behavior, BehaviorType::Like);
-        assert_eq!(like.version, Version(1_789_999_000_000_042));
-        assert_eq!(like.source, Source::Foreign(LEGACY_SOURCE.to_owned()));
-        let unlike = event(json!({
-            "user_id": "7", "video_id": 9, "comment_id": 5, "action_type": 2,
-            "timestamp": "1789999000",
-        }));
-        assert_eq!(unlike.resource.resource_type, ResourceType::Comment);
-        assert_eq!(unlike.behavior, BehaviorType::Unlike);
-        let viewed = event(json!({
-            "user_id": 7, "video_id": 9, "event_type": "video_view", "timestamp": 1_789_999_000,
-        }));
-        assert_eq!(viewed.behavior, BehaviorType::View);
-    }
-
-    #[test]
-    fn go_event_id_is_stable_across_deliveries() {
-        let body = |id: Value| {
-            json!({
-                "user_id": 7, "video_id": 9, "action_type": "like", "timestamp": 1_789_999_000, "event_id": id,
-            })
-        };
-        let id = |body: &Value, sequence| {
-            decode_on(FOREIGN, body.to_string().as_bytes(), sequence)
-                .expect("valid")
-                .event_id
-        };
-        assert_eq!(id(&body(json!("evt-1")), 1), id(&body(json!("evt-1")), 2));
-        assert_ne!(id(&body(json!("evt-1")), 1), id(&body(json!("evt-2")), 1));
-        assert_eq!(id(&body(json!("")), 1), id(&body(Value::Null), 2));
     }
 }

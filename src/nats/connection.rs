@@ -12,13 +12,14 @@ use async_nats::{Client, ConnectOptions, ServerAddr};
 use super::NatsError;
 use crate::config::NatsOptions;
 
-/// The oldest server whose consumers filter as they are told.
+/// The oldest supported server: older ones ignore the filter of a consumer.
 const OLDEST_SERVER: (u64, u64) = (2, 10);
 
-/// Where Likewise receives answers and messages. With permissions in NATS, no other user may subscribe here.
+/// The prefix of the subjects on which Likewise receives answers and messages. If NATS has permissions, no other user may
+/// subscribe to them.
 const INBOX_PREFIX: &str = "_INBOX_likewise";
 
-/// What the last check of the stream found.
+/// The result of the last check of the stream.
 #[derive(Debug, Default)]
 pub(super) struct LastCheck {
     pub(super) checked: Option<Instant>,
@@ -28,21 +29,21 @@ pub(super) struct LastCheck {
     pub(super) error: Option<String>,
 }
 
-/// The connection to NATS, which comes back by itself whenever it is lost.
+/// The connection to NATS. It reconnects by itself.
 pub struct Broker {
     pub(super) client: Client,
     pub(super) context: Context,
     pub(super) options: NatsOptions,
-    /// Whether the stream was found in order, and nothing has failed since.
+    /// Whether the last check found the stream correct, and nothing has failed since.
     pub(super) ready: AtomicBool,
-    /// What the last check of the stream found.
+    /// The result of the last check of the stream.
     pub(super) last_check: Mutex<LastCheck>,
     /// Held while the stream is checked.
     pub(super) checking: tokio::sync::Mutex<()>,
 }
 
 impl Broker {
-    /// Begins to connect; the connection may come about later.
+    /// Starts to connect, without waiting for the connection.
     ///
     /// # Errors
     /// If a setting cannot be used.
@@ -76,7 +77,7 @@ impl Broker {
             .split(',')
             .map(|server| server.trim().parse().map_err(|error| unusable(&error)))
             .collect::<Result<_, _>>()?;
-        // The client itself makes nothing of what stands before the @.
+        // The client ignores the credentials of a URL.
         if let Some(server) = servers.iter().find(|server| server.has_user_pass()) {
             let user = server.username().unwrap_or_default().to_owned();
             connect = match server.password() {
@@ -102,31 +103,31 @@ impl Broker {
         })
     }
 
-    /// Waits for the first connection, but not for ever.
+    /// Waits for the first connection, at most this long.
     pub async fn wait_until_connected(&self, longest: Duration) {
         let connected = async {
             while !self.is_connected() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        // Whether it came in time shows in `is_connected`.
+        // The caller asks `is_connected` for the result.
         let _ = tokio::time::timeout(longest, connected).await;
     }
 
-    /// Whether there is a connection now.
+    /// Returns whether it is connected now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
-    /// Whether a publish may be expected to go through: connected, the stream in order, and nothing
-    /// failed since it was last checked.
+    /// Returns whether a publish should succeed: it is connected, the stream is correct, and nothing has failed since the last
+    /// check.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.is_connected() && self.ready.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a failure: nothing is published until the stream has been checked again.
+    /// Records a failure: nothing is published until the next check of the stream.
     pub fn suspect(&self) {
         self.ready.store(false, Ordering::Relaxed);
     }
@@ -144,8 +145,8 @@ impl Broker {
         Ok(())
     }
 
-    /// How many bytes one pull may bring: a bound for the memory of whoever pulls, and room for any
-    /// message that the server takes.
+    /// Returns the limit of one pull in bytes. It bounds the memory of the subscriber, and leaves room for every message that
+    /// the server accepts.
     #[must_use]
     pub fn bytes_per_pull(&self) -> usize {
         const BYTES: usize = 8 << 20;

@@ -5,19 +5,22 @@ mod check;
 mod codec;
 mod connection;
 mod jetstream;
+mod legacy;
 mod publish;
 mod refusals;
 mod report;
 mod settings;
 mod subjects;
+mod undecodable;
 
 pub use apply::Applied;
-pub use codec::{Incoming, MAX_PAYLOAD, Undecodable, decode, encode, subject};
+pub use codec::{Incoming, decode, encode, subject};
 pub use connection::Broker;
 pub use publish::{original_id, publish_error};
 pub use refusals::Holds;
 pub use report::{StreamReport, StreamState};
 pub use settings::{Owner, Setting, Severity};
+pub use undecodable::{MAX_PAYLOAD, Undecodable};
 
 /// Subjects of announced counts: `likewise.counts.<resource_type>.<resource_id>`.
 pub const COUNTS: &str = "likewise.counts";

@@ -1,4 +1,4 @@
-//! What is published: events, events from quarantine, and changed counts.
+//! Publishes events, events from quarantine, and changed counts.
 
 use std::error::Error;
 
@@ -14,61 +14,53 @@ use super::{COUNTS, NatsError};
 use crate::domain::{BehaviorEvent, LikeCount, Resource};
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
 
-/// What the log calls it.
+/// The name of this work in the log.
 const PUBLISHING: &str = "publishing events";
 
 impl Broker {
-    /// Publishes an event; the future is its acknowledgement by JetStream.
+    /// Publishes an event. The returned future is JetStream's acknowledgement.
     ///
     /// # Errors
-    /// If it cannot even be sent.
+    /// If the event cannot be sent.
     pub async fn publish(&self, event: &BehaviorEvent) -> Result<PublishAckFuture, NatsError> {
+        let id = event.event_id.hyphenated().to_string();
+        self.publish_under(id, event).await
+    }
+
+    /// Publishes an event from quarantine and awaits the acknowledgement. The message has a new id, because the server drops
+    /// messages whose id it received within the last two minutes. The event keeps its id, so it counts once even if it is
+    /// republished twice. The event's source determines the subject, so an accepted event stays accepted.
+    ///
+    /// # Errors
+    /// If JetStream did not acknowledge it.
+    pub async fn republish(
+        &self,
+        event: &BehaviorEvent,
+        quarantine_id: Uuid,
+    ) -> Result<(), NatsError> {
+        let (event_id, quarantine_id) = (event.event_id.hyphenated(), quarantine_id.hyphenated());
+        let id = format!("{event_id}{REPUBLISHED}{quarantine_id}");
+        let acknowledgement = self.publish_under(id, event).await?.await;
+        acknowledgement
+            .map(drop)
+            .map_err(|error| publish_error(&error))
+    }
+
+    async fn publish_under(
+        &self,
+        message_id: String,
+        event: &BehaviorEvent,
+    ) -> Result<PublishAckFuture, NatsError> {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            async_nats::header::NATS_MESSAGE_ID,
-            event.event_id.hyphenated().to_string(),
-        );
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id);
         self.context
             .publish_with_headers(subject(event), headers, encode(event))
             .await
             .map_err(|error| publish_error(&error))
     }
 
-    /// Publishes an event from quarantine and awaits the acknowledgement. It goes under a message id of its own,
-    /// because the server drops what it has had under the event's id within two minutes; published twice from
-    /// quarantine, it counts once. The subject follows from the event's source, so an acknowledged event is
-    /// acknowledged still.
-    ///
-    /// # Errors
-    /// If it was not acknowledged.
-    pub async fn republish(
-        &self,
-        event: &BehaviorEvent,
-        quarantine_id: Uuid,
-    ) -> Result<(), NatsError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            async_nats::header::NATS_MESSAGE_ID,
-            format!(
-                "{}{REPUBLISHED}{}",
-                event.event_id.hyphenated(),
-                quarantine_id.hyphenated()
-            ),
-        );
-        let acknowledgement = self
-            .context
-            .publish_with_headers(subject(event), headers, encode(event))
-            .await
-            .map_err(|error| publish_error(&error))?;
-        acknowledgement
-            .await
-            .map_err(|error| publish_error(&error))?;
-        Ok(())
-    }
-
-    /// Notes that an event could not be published: nothing is published until the stream is checked again.
-    /// Returns whether that is a failure of its own: while the stream is known not to be ready, the check has
-    /// named the cause already.
+    /// Records a failed publish: nothing is published until the next check of the stream. Returns whether the stream was
+    /// ready before; otherwise the check has already reported the cause.
     pub fn publish_failed(&self, error: &NatsError) -> bool {
         let was_ready = self.is_ready();
         if was_ready {
@@ -83,7 +75,7 @@ impl Broker {
         was_ready
     }
 
-    /// Notes that events were acknowledged.
+    /// Records that JetStream acknowledged events.
     pub fn publish_succeeded(&self) {
         DependencyWorked {
             dependency: Dependency::Broker,
@@ -92,7 +84,7 @@ impl Broker {
         .emit();
     }
 
-    /// Tells whoever listens that a count has changed. Nothing depends on it, so it is sent once.
+    /// Announces a changed count to subscribers. Nothing depends on it, so it is sent once.
     ///
     /// # Errors
     /// If it cannot be sent.
@@ -110,8 +102,8 @@ impl Broker {
             .map_err(|error| NatsError::Unavailable(error.to_string()))
     }
 
-    /// What identifies a message of this stream for good: a stream that was made anew counts its
-    /// messages from one again, but at other times.
+    /// Returns an id that no other message ever has. A recreated stream numbers its messages from one again, but at other
+    /// times.
     #[must_use]
     pub fn message_identity(&self, info: &jetstream::message::Info<'_>) -> Uuid {
         let name = format!(
@@ -124,17 +116,17 @@ impl Broker {
     }
 }
 
-/// Between an event's id and its id in quarantine, in the message id of a republished event.
+/// Separates the event's id from its id in quarantine, in the message id of a republished event.
 const REPUBLISHED: &str = "/republished/";
 
-/// The id of the event that a message with this `Nats-Msg-Id` was published as, if Likewise published it.
+/// Returns the id of the event in a message with this `Nats-Msg-Id`, if Likewise published it.
 #[must_use]
 pub fn original_id(message_id: &str) -> Option<Uuid> {
     let id = message_id.split(REPUBLISHED).next()?;
     Uuid::parse_str(id).ok()
 }
 
-/// Why an event was not acknowledged.
+/// Returns the reason why JetStream did not acknowledge an event.
 #[must_use]
 pub fn publish_error(error: &PublishError) -> NatsError {
     let said = error

@@ -4,9 +4,10 @@ use chrono::{DateTime, Utc};
 
 use super::dialect::Column::{self, Number, Text, Time, Word};
 use super::error::StoreError;
-use super::rows::{EventRow, id_text};
+use super::ledger_row::StoredLedgerRow;
 use super::schema::{HELD, LEDGER_COLUMNS};
 use super::session::{Param, Session, Sql, time_text};
+use super::text::id_text;
 use super::{Lease, Store, history, transact};
 use crate::domain::{Claim, LedgerRow, Priority, Status, Step};
 
@@ -53,8 +54,8 @@ async fn claim<S: Session>(
     let dialect = session.dialect();
     let mut claims = Vec::new();
     let mut unreadable = Vec::new();
-    let excuses = |row: &EventRow| {
-        let lapsed = row.next_attempt_at();
+    let excuses = |row: &StoredLedgerRow| {
+        let lapsed = row.next_attempt_at;
         excused_until.is_some_and(|until| lapsed.is_some_and(|lapsed| lapsed <= until))
     };
     // Each priority by itself: in the order of the index, so that no more rows are locked
@@ -65,12 +66,12 @@ async fn claim<S: Session>(
             Param::limit(limit - claims.len()),
             Param::Number(priority.as_number()),
         ];
-        let due: Vec<EventRow> = session.load(DUE.on(dialect), &params).await?;
+        let due: Vec<StoredLedgerRow> = session.load(DUE.on(dialect), &params).await?;
         for row in &due {
             let away = excuses(row);
             match row.ledger_row() {
                 Ok((status, row)) => claims.push(Claim::of(status, row, away)),
-                Err(error) => unreadable.push((row.id().to_owned(), error.to_string())),
+                Err(error) => unreadable.push((row.id.clone(), error.to_string())),
             }
         }
         if claims.len() == limit {
@@ -157,11 +158,11 @@ async fn renew<S: Session>(
         .collect();
     // Rows that an attempt has locked cannot be claimed meanwhile, and must not be waited for.
     let params = [Param::rows(&held)];
-    let free: Vec<EventRow> = session.load(RENEWABLE.on(dialect), &params).await?;
+    let free: Vec<StoredLedgerRow> = session.load(RENEWABLE.on(dialect), &params).await?;
     if free.is_empty() {
         return Ok(());
     }
-    let free: Vec<_> = free.iter().map(EventRow::claimed_as).collect();
+    let free: Vec<_> = free.iter().map(StoredLedgerRow::claimed_as).collect();
     let params = [
         Param::rows(&free),
         Param::time(lease.now),

@@ -1,22 +1,20 @@
-//! What a database's own error codes mean: errno and SQLSTATE of MySQL, SQLSTATE of PostgreSQL, result codes of
-//! SQLite. A failure is classified by its code and never by words in its message, which servers translate and
-//! triggers choose freely.
+//! Classifies the error codes of databases: errno and SQLSTATE of MySQL, SQLSTATE of PostgreSQL, result codes of SQLite. The
+//! code decides and never the message, which servers translate and triggers choose freely.
 //!
-//! diesel's errors carry no code, so each driver file implements [`Explain`], which finds it out.
+//! Diesel's errors carry no code, so each driver file implements [`Explain`], which obtains it.
 
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
 use diesel::{ConnectionError, QueryResult};
 
 use super::error::StoreError;
 
-/// Finds out what an error of diesel means, on the connection that met it.
+/// Classifies an error of Diesel on the connection that returned it.
 pub(super) trait Explain {
-    /// Classifies the error by the code that the database gave with it. Called before anything else runs on
-    /// the connection.
+    /// Classifies the error by the database's code. Nothing else may have run on the connection since.
     fn explain(&mut self, error: DieselError) -> impl Future<Output = StoreError> + Send;
 }
 
-/// What was done on a connection, with its error classified.
+/// Returns the result of a call on a connection, with its error classified.
 pub(super) async fn explained<T>(
     connection: &mut impl Explain,
     done: QueryResult<T>,
@@ -27,16 +25,16 @@ pub(super) async fn explained<T>(
     }
 }
 
-/// What a code says.
+/// The meaning of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// A lock, a deadlock or a time-out: the whole transaction may be tried again.
+    /// A lock, a deadlock or a time-out: another attempt at the whole transaction may succeed.
     Busy,
     /// The server accepts no writes.
     ReadOnly,
-    /// The connection is gone, or the server is.
+    /// The connection or the server is gone.
     Unavailable,
-    /// The server is there, but full, broken, half migrated or without permissions.
+    /// The database is full, broken, partly migrated or lacks permissions.
     Unusable,
     /// The data can never be stored.
     Invalid,
@@ -45,7 +43,7 @@ pub(super) enum Meaning {
 }
 
 impl Meaning {
-    /// The error with this meaning.
+    /// Returns the error with this meaning.
     pub(super) fn error(self, message: &str) -> StoreError {
         let message = message.to_owned();
         match self {
@@ -58,7 +56,7 @@ impl Meaning {
         }
     }
 
-    /// Of an errno of MySQL or MariaDB and its SQLSTATE.
+    /// Classifies an errno of MySQL or MariaDB and its SQLSTATE.
     pub(super) fn of_mysql(errno: u16, sqlstate: &str) -> Self {
         match errno {
             // Lock wait time-outs, deadlock, record changed, statement time-outs, interrupted, NOWAIT.
@@ -101,7 +99,7 @@ impl Meaning {
         }
     }
 
-    /// Of a SQLSTATE of PostgreSQL.
+    /// Classifies a SQLSTATE of PostgreSQL.
     pub(super) fn of_postgres(sqlstate: &str) -> Self {
         match sqlstate {
             // Lock not available, object in use, statement cancelled or timed out.
@@ -115,22 +113,22 @@ impl Meaning {
         }
     }
 
-    /// Of the classes of SQLSTATE, which MySQL and PostgreSQL share.
+    /// Classifies by the class of SQLSTATE, which MySQL and PostgreSQL share.
     fn of_class(sqlstate: &str) -> Self {
         match sqlstate.get(..2) {
             Some("40") => Self::Busy,
             // Connection; operator intervention, such as a shutdown.
             Some("08" | "57") => Self::Unavailable,
-            // Resources; system error; no such database, schema, table, column or permission. The text of
-            // the statements is fixed, so that an error in it is never an event's.
+            // Resources; system error; no such database, schema, table, column or permission. The text of the
+            // statements is fixed, so an event never causes an error in it.
             Some("53" | "58" | "28" | "3D" | "3F" | "42") => Self::Unusable,
             Some("22" | "23") => Self::Invalid,
             _ => Self::Unknown,
         }
     }
 
-    /// Of a result code of SQLite. diesel passes on the text instead of the code. For these codes SQLite has
-    /// one fixed text each (`sqlite3_errstr`), and the library is compiled in, so whole texts are compared.
+    /// Classifies a result code of SQLite. Diesel passes on its text instead of the code. SQLite has one fixed text for each
+    /// of these codes (`sqlite3_errstr`), and the library is compiled in, so this compares whole texts.
     pub(super) fn of_sqlite(text: &str) -> Self {
         match text {
             "database is locked"
@@ -151,8 +149,7 @@ impl Meaning {
     }
 }
 
-/// What is known without a code: the kinds that diesel tells apart; otherwise the error's text, whose code is
-/// to be found out.
+/// Classifies an error whose kind Diesel knows. Otherwise returns the error's information, and the caller obtains its code.
 pub(super) fn known(
     error: DieselError,
 ) -> Result<StoreError, Box<dyn DatabaseErrorInformation + Send + Sync>> {
@@ -187,8 +184,8 @@ pub(super) fn known(
 }
 
 impl From<ConnectionError> for StoreError {
-    /// Tells a wrong URL or wrong credentials from a server that cannot be reached. The drivers give no code
-    /// while a connection is made, so the server's words decide.
+    /// Distinguishes a wrong URL or wrong credentials from an unreachable server. While connecting, the drivers give no code,
+    /// so the server's message decides.
     fn from(error: ConnectionError) -> Self {
         const REFUSALS: [&str; 7] = [
             "access denied",

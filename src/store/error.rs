@@ -1,63 +1,63 @@
-//! What can go wrong with the database, and whether trying again may mend it.
+//! The errors of the database, and whether another attempt may succeed.
 
 use crate::domain::FailureKind;
 
-/// Why the database did not do what it was asked.
+/// A failed call of the database.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The URL names no database that Likewise runs on.
+    /// Likewise does not support the database of the URL.
     #[error(
         "no database of kind '{0}': LIKEWISE_DATABASE_URL must start with sqlite://, mysql:// or postgres://"
     )]
     Url(String),
-    /// It could not be reached, or dropped the connection.
+    /// The database is unreachable, or closed the connection.
     #[error("the database cannot be reached: {0}")]
     Unavailable(String),
-    /// It could not be reached or did not answer several times in a row, and is left alone for a moment.
+    /// The circuit breaker is open after several failures in a row.
     #[error("the database is away, and is left alone for a moment")]
     Away,
-    /// It did not answer in time.
+    /// The database did not answer in time.
     #[error("the database did not answer within {0:?}")]
     TimedOut(std::time::Duration),
-    /// It was too busy, or chose this transaction to end a deadlock.
+    /// A lock, a deadlock or a load limit ended the transaction.
     #[error("the database was busy: {0}")]
     Busy(String),
-    /// It accepts no writes: it is a replica, or was made read-only.
+    /// The database accepts no writes, for example as a replica.
     #[error("the database is read-only: {0}")]
     ReadOnly(String),
-    /// It is there, but full, broken, half migrated or without permissions.
+    /// The database is full, broken, partly migrated or lacks permissions.
     #[error("the database is not in working order: {0}")]
     Unusable(String),
-    /// It answered with an error that may be this data's, or may pass.
+    /// The database returned an unknown error. The data may have caused it, or another attempt may succeed.
     #[error("the database answered with an error: {0}")]
     Failed(String),
-    /// It refused this very data.
+    /// The database refused the data.
     #[error("the database refused the data: {0}")]
     Refused(String),
-    /// A row cannot be read as what it should be.
+    /// A row cannot be parsed.
     #[error("a row of {table} cannot be read: {reason}")]
     Unreadable {
         /// The table.
         table: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The tables could not be brought up to date.
+    /// A migration failed, or the tables lack one.
     #[error(
         "the tables could not be brought up to date: {0}; mend the cause and start again: what has been \
          migrated stays, and the rest follows"
     )]
     Migration(String),
-    /// The URL, the credentials or the server are wrong: waiting changes nothing.
+    /// The URL, the credentials or the server are wrong, so waiting does not help.
     #[error("the database refuses the connection: {0}; check LIKEWISE_DATABASE_URL")]
     Misconfigured(String),
-    /// The process does not use the database yet.
+    /// The gate is still closed.
     #[error("the database is not in use yet: {0}")]
     NotReady(String),
 }
 
 impl StoreError {
-    /// What it says about the event that met it.
+    /// Returns what the error means for the event that caused it.
     #[must_use]
     pub const fn kind(&self) -> FailureKind {
         match self {
@@ -76,13 +76,13 @@ impl StoreError {
         }
     }
 
-    /// Whether it is news: that the database is away has been said when it went.
+    /// Returns whether to report it. The open breaker and the closed gate were reported before.
     #[must_use]
     pub const fn is_news(&self) -> bool {
         !matches!(self, Self::Away | Self::NotReady(_))
     }
 
-    /// Whether it shows that the database can be worked with. One that is read-only cannot.
+    /// Returns whether the database answered and can be used. A read-only database cannot.
     #[must_use]
     pub const fn was_answered(&self) -> bool {
         !matches!(
@@ -95,8 +95,8 @@ impl StoreError {
         )
     }
 
-    /// Whether the connection that met it is not to be used again. A new one has fresh statements, and may
-    /// reach another server.
+    /// Returns whether the connection must not be used again. A new one prepares its statements again, and may reach another
+    /// server.
     #[must_use]
     pub(super) const fn ends_connection(&self) -> bool {
         matches!(
@@ -105,7 +105,7 @@ impl StoreError {
         )
     }
 
-    /// Whether it may be the error of one row of a batch, without which the others would go through.
+    /// Returns whether one row of a batch may have caused it, so that the other rows would succeed without it.
     #[must_use]
     pub const fn may_be_of_one_row(&self) -> bool {
         !matches!(self.kind(), FailureKind::Infrastructure)

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 
 use super::dialect::Column::{self, Number, Text, Time, Word};
 use super::error::StoreError;
-use super::rows::id_text;
 use super::schema::HELD;
 use super::session::{Param, Session, Sql, time_text};
+use super::text::id_text;
 use super::{Store, transact};
 use crate::domain::{LedgerRow, Verdict};
 

@@ -7,14 +7,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::StoreError;
 
-/// Whether the tables are known to be as this process needs them. Until then no connection is lent.
+/// Opens when the tables are up to date. The pools lend no connection while it is closed.
 #[derive(Debug)]
 pub struct Gate {
     open: AtomicBool,
     reason: Mutex<Waiting>,
 }
 
-/// Why a [`Gate`] is still closed.
+/// The reason why a [`Gate`] is still closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waiting {
     /// The database cannot be reached.
@@ -24,7 +24,7 @@ pub enum Waiting {
 }
 
 impl Waiting {
-    /// What the process waits for, in words.
+    /// Returns the reason as text.
     #[must_use]
     pub fn reason(&self) -> &str {
         match self {
@@ -34,7 +34,7 @@ impl Waiting {
 }
 
 impl Gate {
-    /// A closed gate.
+    /// Creates a closed gate.
     #[must_use]
     pub const fn closed() -> Self {
         Self {
@@ -43,7 +43,7 @@ impl Gate {
         }
     }
 
-    /// An open gate.
+    /// Creates an open gate.
     #[must_use]
     pub const fn opened() -> Self {
         Self {
@@ -52,18 +52,18 @@ impl Gate {
         }
     }
 
-    /// What is waited for; `None` once the tables are up to date.
+    /// Returns what the process waits for; `None` once the tables are up to date.
     #[must_use]
     pub fn waiting(&self) -> Option<Waiting> {
         (!self.open.load(Ordering::Acquire)).then(|| self.lock_reason().clone())
     }
 
-    /// Opens it for good.
+    /// Opens the gate permanently.
     pub fn open(&self) {
         self.open.store(true, Ordering::Release);
     }
 
-    /// Fails with what is waited for while the gate is closed.
+    /// Fails while the gate is closed.
     pub(super) fn pass(&self) -> Result<(), StoreError> {
         match self.waiting() {
             None => Ok(()),
@@ -71,7 +71,7 @@ impl Gate {
         }
     }
 
-    /// Says what is waited for.
+    /// Sets the reason why it is closed.
     pub(super) fn wait_for(&self, waiting: Waiting) {
         *self.lock_reason() = waiting;
     }

@@ -7,9 +7,10 @@ use super::claim::MARK_DEAD;
 use super::dialect::Column::Word;
 use super::error::StoreError;
 use super::history;
-use super::rows::{EventRow, id_text};
+use super::ledger_row::StoredLedgerRow;
 use super::schema::LEDGER_COLUMNS;
 use super::session::{Param, Session, Sql};
+use super::text::id_text;
 use super::{Store, transact};
 use crate::domain::{LedgerRow, Priority, Step};
 
@@ -62,7 +63,7 @@ pub(super) async fn intervene<S: Session>(
         InterventionKind::Retry => (RETRIABLE.on(d), Step::Retried, None),
         InterventionKind::Discard(reason) => (DISCARDABLE.on(d), Step::Discarded, Some(reason)),
     };
-    let eligible: Vec<EventRow> = session.load(eligible, &params).await?;
+    let eligible: Vec<StoredLedgerRow> = session.load(eligible, &params).await?;
     // A worker that claims an unreadable row closes it.
     let rows: Vec<LedgerRow> = eligible
         .iter()

@@ -11,8 +11,8 @@ use super::dialect::Dialect;
 use super::error::StoreError;
 use super::interventions::{Intervention, intervene};
 use super::jobs::{JOB_COLUMNS, Job, LOCK, first};
-use super::rows::id_text;
 use super::session::{IdRow, Param, Session, Sql};
+use super::text::id_text;
 use super::{Store, transact};
 use crate::domain::{JobState, LedgerRow};
 

@@ -17,8 +17,8 @@ use super::error::StoreError;
 use super::ledger::by_status;
 use super::ledger_filter::{Conditions, FAILURES, LedgerFilter, is_failure};
 use super::pool::{SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, in_transaction, on};
-use super::rows::{id_text, word};
 use super::session::{IdRow, Param, Session, Sql, Statement};
+use super::text::{id_text, word};
 use super::{Store, read, transact};
 use crate::domain::{JobKind, JobState, Status};
 

@@ -10,8 +10,8 @@ use super::dialect::Column::{Number, Text as AnyText, Word};
 use super::dialect::Dialect;
 use super::error::StoreError;
 use super::ledger_filter::Conditions;
-use super::rows::id_text;
 use super::session::{Param, Session, Sql, Statement};
+use super::text::id_text;
 use super::{Store, read, transact};
 
 /// A message that could not be decoded.

@@ -10,9 +10,9 @@ use diesel::sql_types::{BigInt, Text};
 use super::dialect::Column::{self, Number, Time, Word};
 use super::dialect::Dialect;
 use super::error::StoreError;
-use super::rows::word;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql, Statement, time_text};
+use super::text::word;
 use crate::domain::{LikeCount, Pair, Resource, ResourceType, Version, VersionedState};
 
 /// Reads the counts of these resources.

@@ -7,9 +7,9 @@ use diesel::sql_types::{BigInt, Text};
 
 use super::error::StoreError;
 use super::read_models::{self, StateRow, state_columns};
-use super::rows::word;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql};
+use super::text::word;
 use super::{Store, read};
 use crate::domain::{LikeCount, Pair, Resource, ResourceType, UserId, Version, VersionedState};
 

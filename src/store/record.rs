@@ -8,7 +8,7 @@ use super::error::StoreError;
 use super::session::{Param, Session, Sql, TotalRow, time_text};
 use super::{Lease, Store, transact};
 use crate::domain::{BehaviorEvent, LedgerRow};
-use crate::store::rows::id_text;
+use crate::store::text::id_text;
 
 /// The outcome of recording a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -11,10 +11,11 @@ use super::comparisons::{BROKEN, newest};
 use super::dialect::Column::{Number, Time, Word};
 use super::discrepancy::{Discrepancy, Finding, Subject};
 use super::error::StoreError;
+use super::ledger_row::StoredLedgerRow;
 use super::read_models::{load_states, lock_counts, states, write_counts, write_states};
-use super::rows::{EventRow, id_text};
 use super::schema::{LEDGER_COLUMNS, likes_table};
 use super::session::{LikesSql, Param, Session, Sql, time_text};
+use super::text::id_text;
 use super::{Store, history, transact};
 use crate::domain::{LedgerRow, Pair, Resource, ResourceType, Step, VersionedState};
 
@@ -105,7 +106,7 @@ async fn restore_behaviors<S: Session>(
     now: DateTime<Utc>,
 ) -> Result<Vec<LedgerRow>, StoreError> {
     let d = session.dialect();
-    let rows: Vec<EventRow> = session.load(LEDGER_ROWS.on(d), &[Param::rows(ids)]).await?;
+    let rows: Vec<StoredLedgerRow> = session.load(LEDGER_ROWS.on(d), &[Param::rows(ids)]).await?;
     // A row that cannot be read is not an event of this service. Nothing can be derived from it.
     let rows: Vec<_> = rows
         .iter()

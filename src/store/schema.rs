@@ -2,7 +2,7 @@
 
 use crate::domain::ResourceType;
 
-/// The columns of a ledger row `e` that a worker needs: see [`EventRow`](super::rows::EventRow).
+/// The columns of a ledger row `e` that a worker needs: see [`StoredLedgerRow`](super::ledger_row::StoredLedgerRow).
 pub(super) const LEDGER_COLUMNS: &str = "e.id, e.user_id, e.resource_type, e.resource_id, \
     e.action_type, e.status, e.version, e.retry_count, e.max_retries, e.fencing_token, \
     e.next_attempt_at";

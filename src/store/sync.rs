@@ -6,10 +6,11 @@ use chrono::{DateTime, Utc};
 
 use super::dialect::Column::{self, Number, Word};
 use super::error::StoreError;
+use super::ledger_row::StoredLedgerRow;
 use super::read_models;
-use super::rows::{EventRow, id_text};
 use super::schema::{HELD, LEDGER_COLUMNS};
 use super::session::{Param, Session, Sql};
+use super::text::id_text;
 use super::{Store, transact};
 use crate::domain::{Fold, LedgerRow, LikeCount, Pair, Resource, VersionedState};
 
@@ -98,7 +99,7 @@ async fn complete<'a, S: Session>(
         return Ok(rows.iter().collect());
     }
     let ids: Vec<_> = ids.into_iter().collect();
-    let found: Vec<EventRow> = session
+    let found: Vec<StoredLedgerRow> = session
         .load(COMPLETED.on(dialect), &[Param::rows(&ids)])
         .await?;
     // Only what the ledger says has an effect, whatever the message said that brought the row.

@@ -15,9 +15,9 @@ use super::comparisons::{
 use super::dialect::Column::Word;
 use super::error::StoreError;
 use super::pool::{VERIFY_TIMEOUT, on};
-use super::rows::{id_text, word};
 use super::schema::likes_table;
 use super::session::{LikesSql, Mode, Param, Session, Sql, Statement};
+use super::text::{id_text, word};
 use super::{Store, read};
 use crate::domain::ResourceType;
 use crate::domain::origin::ACCEPTED;

@@ -263,7 +263,7 @@ async fn settlement_of_thousands_of_pairs_is_complete(cache: &dyn Cache) {
     let applied = cache.apply(first).await.expect("answers");
     assert_eq!(applied.last().and_then(|last| last.like_count), Some(1_500));
     let settlement = Settlement {
-        marks: events
+        states: events
             .iter()
             .map(|(pair, mark)| (pair.user_id, *mark))
             .collect(),

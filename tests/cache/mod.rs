@@ -127,7 +127,7 @@ impl One<'_> {
         count: Option<LikeCount>,
     ) {
         let settlement = Settlement {
-            marks: marks.iter().copied().collect(),
+            states: marks.iter().copied().collect(),
             count,
         };
         let settlements = BTreeMap::from([(resource, settlement)]);

@@ -115,7 +115,7 @@ impl Twins<'_> {
                 for _ in 0..rng.random_range(0..=3) {
                     let pair = draw_pair(rng);
                     let settlement = settlements.entry(pair.resource).or_default();
-                    settlement.marks.insert(pair.user_id, draw_mark(rng));
+                    settlement.states.insert(pair.user_id, draw_mark(rng));
                     if rng.random_bool(0.7) {
                         settlement.count = Some(draw_count(rng));
                     }

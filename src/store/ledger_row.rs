@@ -1,4 +1,4 @@
-//! Rows as they come from the database, parameters as they go to it, and the query that carries them.
+//! The row of a ledger entry that a worker reads: claims, syncs, retries and repairs load it.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::prelude::QueryableByName;
@@ -6,13 +6,15 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::text::word;
+use super::time::InUtc;
 use crate::domain::{Action, LedgerRow, Resource, Status, Version};
 
-/// What a worker needs of a row of `sync_events`.
+/// The columns of `sync_events` that a worker needs.
 #[derive(Debug, QueryableByName)]
-pub(super) struct EventRow {
+pub(super) struct StoredLedgerRow {
     #[diesel(sql_type = Text)]
-    id: String,
+    pub(super) id: String,
     #[diesel(sql_type = BigInt)]
     user_id: i64,
     #[diesel(sql_type = Text)]
@@ -31,26 +33,21 @@ pub(super) struct EventRow {
     max_retries: i32,
     #[diesel(sql_type = BigInt)]
     fencing_token: i64,
-    #[diesel(sql_type = Nullable<Timestamp>)]
-    next_attempt_at: Option<NaiveDateTime>,
+    /// When it is due: at the end of its lease, if a worker holds it.
+    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = InUtc<Option<NaiveDateTime>>)]
+    pub(super) next_attempt_at: Option<DateTime<Utc>>,
 }
 
-impl EventRow {
-    /// Its id, as it is stored.
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// When it is due: at the end of its lease, if a worker has one.
-    pub(super) fn next_attempt_at(&self) -> Option<DateTime<Utc>> {
-        self.next_attempt_at.map(|at| at.and_utc())
-    }
-
-    /// Its id and its token, which a statement takes to change it for whoever holds that.
+impl StoredLedgerRow {
+    /// Returns its id and fencing token, by which a statement changes only rows that this worker still holds.
     pub(super) fn claimed_as(&self) -> (&str, i64) {
         (&self.id, self.fencing_token)
     }
 
+    /// Returns its status, and the row as the rules take it.
+    ///
+    /// # Errors
+    /// If a column cannot be parsed.
     pub(super) fn ledger_row(&self) -> Result<(Status, LedgerRow), StoreError> {
         const TABLE: &str = "sync_events";
         let row = LedgerRow {
@@ -71,21 +68,4 @@ impl EventRow {
         };
         Ok((word(&self.status, TABLE)?, row))
     }
-}
-
-/// An event id as it is stored: text on every database, so that operators can read it.
-pub(super) fn id_text(id: Uuid) -> String {
-    id.hyphenated().to_string()
-}
-
-/// Reads a word that only this program writes.
-pub(super) fn word<T: std::str::FromStr<Err: ToString>>(
-    word: &str,
-    table: &'static str,
-) -> Result<T, StoreError> {
-    word.parse()
-        .map_err(|error: T::Err| StoreError::Unreadable {
-            table,
-            reason: error.to_string(),
-        })
 }

@@ -1,0 +1,187 @@
+//! The connection to Redis: whether the server is reachable, accepts writes, and is the same one as before.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind, Value};
+
+use super::CacheError;
+use crate::config::RedisOptions;
+
+/// A connection that opens at its first use and reopens after failures.
+pub(super) struct RedisConnection {
+    client: Client,
+    config: ConnectionManagerConfig,
+    /// Replaced when the server is read-only: a new connection resolves the name again.
+    manager: Mutex<ConnectionManager>,
+    /// The key that a probe writes.
+    probe_key: String,
+    /// The last known `run_id` of the server: a server with a different one may have stale data.
+    run: Mutex<Option<String>>,
+    /// Set when a call found the server unreachable, so that not every call waits for the time-out, or read-only, so that its
+    /// data may be stale. [`restarted`](Self::restarted), which is polled, clears it after a successful write.
+    away: AtomicBool,
+}
+
+impl RedisConnection {
+    /// # Errors
+    /// If the URL is invalid.
+    pub(super) fn new(options: &RedisOptions, probe_key: String) -> Result<Self, CacheError> {
+        let unusable =
+            |error: RedisError| CacheError::Unavailable(format!("LIKEWISE_REDIS_URL: {error}"));
+        let client = Client::open(options.url.as_str()).map_err(unusable)?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(options.timeout))
+            .set_response_timeout(Some(options.timeout))
+            .set_number_of_retries(1)
+            .set_min_delay(Duration::from_millis(50))
+            .set_max_delay(Duration::from_millis(500));
+        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())
+            .map_err(unusable)?;
+        Ok(Self {
+            client,
+            config,
+            manager: Mutex::new(manager),
+            probe_key,
+            run: Mutex::default(),
+            away: AtomicBool::new(false),
+        })
+    }
+
+    /// Runs commands in one round trip. Returns their replies.
+    pub(super) async fn query<T: FromRedisValue>(
+        &self,
+        commands: &Pipeline,
+    ) -> Result<Vec<T>, CacheError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.connection()?;
+        self.heard(commands.query_async(&mut connection).await)
+    }
+
+    /// Runs one command.
+    pub(super) async fn query_one<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+    ) -> Result<T, CacheError> {
+        let mut connection = self.connection()?;
+        self.heard(command.query_async(&mut connection).await)
+    }
+
+    /// Runs calls of a script in one round trip. A restarted server does not know the script; then no call has run, and all
+    /// run again after the script is loaded.
+    pub(super) async fn call_script(
+        &self,
+        calls: &Pipeline,
+        script: &str,
+    ) -> Result<Vec<Value>, CacheError> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.connection()?;
+        let outcome = calls.query_async(&mut connection).await;
+        let unknown = ErrorKind::Server(ServerErrorKind::NoScript);
+        if !matches!(&outcome, Err(error) if error.kind() == unknown) {
+            return self.heard(outcome);
+        }
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(script);
+        let _: String = self.heard(load.query_async(&mut connection).await)?;
+        self.heard(calls.query_async(&mut connection).await)
+    }
+
+    /// Succeeds if the server accepts writes.
+    pub(super) async fn ping(&self) -> Result<(), CacheError> {
+        let mut connection = self.lock_manager().clone();
+        let probed = self.write_probe().query_async(&mut connection).await;
+        self.heard(probed)
+    }
+
+    /// Returns whether the server restarted or refused writes since the last call.
+    pub(super) async fn restarted(&self) -> Result<bool, CacheError> {
+        let run = match self.current_run().await {
+            Ok(run) => run,
+            Err(error) => {
+                // Its earlier state is unknown: when it answers, it counts as restarted.
+                self.known_run().get_or_insert_default();
+                return Err(error);
+            }
+        };
+        let known = self.known_run().replace(run.clone());
+        Ok(known.is_some_and(|known| known != run))
+    }
+
+    /// Tries a write. Returns the `run_id` of the server.
+    async fn current_run(&self) -> Result<String, CacheError> {
+        let mut connection = self.lock_manager().clone();
+        let mut probe = Pipeline::with_capacity(2);
+        probe.add_command(self.write_probe()).ignore();
+        probe.cmd("INFO").arg("server");
+        let probed = probe.query_async(&mut connection).await;
+        let (info,): (String,) = self.heard(probed)?;
+        self.away.store(false, Ordering::Relaxed);
+        let run = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+        run.map(|run| run.trim().to_owned())
+            .ok_or_else(|| CacheError::Unavailable("the server does not name its run".into()))
+    }
+
+    /// Returns a write of a short-lived key. A read would succeed on a replica.
+    fn write_probe(&self) -> Cmd {
+        let mut probe = redis::cmd("SET");
+        probe.arg(&self.probe_key).arg(1).arg("PX").arg(1_000);
+        probe
+    }
+
+    /// Returns the connection, unless the server is known to be down.
+    fn connection(&self) -> Result<ConnectionManager, CacheError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(CacheError::Away);
+        }
+        Ok(self.lock_manager().clone())
+    }
+
+    /// Records from the outcome of a call whether the server is down or refuses writes.
+    fn heard<T>(&self, outcome: Result<T, RedisError>) -> Result<T, CacheError> {
+        outcome.map_err(|error| {
+            if is_read_only(&error) {
+                self.demoted();
+                return CacheError::ReadOnly(error.to_string());
+            }
+            if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() {
+                self.away.store(true, Ordering::Relaxed);
+            }
+            CacheError::Unavailable(error.to_string())
+        })
+    }
+
+    /// Records that the server refuses writes. Its data may be stale, so it counts as restarted when it accepts writes again.
+    fn demoted(&self) {
+        self.away.store(true, Ordering::Relaxed);
+        *self.known_run() = Some(String::new());
+        let manager =
+            ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone());
+        // The URL was valid before, so this cannot fail.
+        if let Ok(manager) = manager {
+            *self.lock_manager() = manager;
+        }
+    }
+
+    fn lock_manager(&self) -> MutexGuard<'_, ConnectionManager> {
+        self.manager.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_run(&self) -> MutexGuard<'_, Option<String>> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns whether the server refuses writes, as a replica does.
+fn is_read_only(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
+    )
+}

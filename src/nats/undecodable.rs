@@ -1,0 +1,26 @@
+//! Why a message is not a valid event. The quarantine stores the reason, which is for the message's publisher.
+
+use crate::domain::InvalidBehavior;
+
+/// The largest accepted body, in bytes. An event needs a few hundred.
+pub const MAX_PAYLOAD: usize = 16 * 1024;
+
+/// The reason why a message is not a valid event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecodable {
+    /// The body is too large.
+    #[error("the body has {0} bytes; an event has at most {MAX_PAYLOAD}")]
+    TooLarge(usize),
+    /// The body is not JSON, or not an object.
+    #[error("the body is not a JSON object: {0}")]
+    NotJson(String),
+    /// A field is missing or invalid.
+    #[error("{0}")]
+    Field(String),
+    /// An id is not positive.
+    #[error(transparent)]
+    Invalid(#[from] InvalidBehavior),
+    /// A foreign event is dated too far ahead.
+    #[error("it is dated {0}, more than five minutes ahead of this server's clock")]
+    FromTheFuture(String),
+}
