@@ -146,10 +146,10 @@ fn invalid_list_requests_are_rejected() {
         (403, "forbidden".to_owned())
     );
     for (method, path, allow) in [
-        ("POST", likers, "GET"),
+        ("POST", likers, "GET, HEAD"),
         ("GET", STATUS, "POST"),
-        ("DELETE", "/v1/users/me/likes", "GET"),
-        ("PUT", "/v1/comments/top", "GET"),
+        ("DELETE", "/v1/users/me/likes", "GET, HEAD"),
+        ("PUT", "/v1/comments/top", "GET, HEAD"),
     ] {
         let refused = client.send(method, path, &[USER]);
         assert_eq!(
