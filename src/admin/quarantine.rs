@@ -111,7 +111,7 @@ impl AdminService {
             self.store().resource_types(),
             self.store().id_kinds(),
         )
-        .map_err(|reason| AdminError::Invalid(format!("the message is no event: {reason}")))?;
+        .map_err(|reason| AdminError::Invalid(format!("the message is not an event: {reason}")))?;
         let original = entry.event.message_id.as_deref().and_then(original_id);
         if let Some(original) = original
             && Origin::of(incoming.subject) == Origin::Accepted

@@ -32,7 +32,11 @@ use crate::store::StoreError;
 
 /// Likewise, an event-driven like service
 #[derive(Debug, Parser)]
-#[command(version, next_help_heading = "Settings")]
+#[command(
+    version,
+    after_help = "Settings also come from likewise.toml (batch_size = 500) and the environment. The secrets have no \
+                  flag: LIKEWISE_ADMIN_TOKEN, LIKEWISE_JWT_SECRET."
+)]
 pub struct Cli {
     #[command(flatten)]
     settings: PartialConfig,

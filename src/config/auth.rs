@@ -11,10 +11,10 @@ use super::{PartialConfig, Secret};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthMode {
-    /// They do not: the header `X-User-Id` is believed, on loopback only.
+    /// Trusts the header X-User-Id, on loopback only.
     #[default]
     None,
-    /// With a JWT that an identity provider has signed.
+    /// Verifies JWTs of an identity provider.
     Jwt,
 }
 

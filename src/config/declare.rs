@@ -36,16 +36,20 @@ pub(super) const fn in_capitals<const LENGTH: usize>(name: &str) -> [u8; LENGTH]
     capitals
 }
 
-/// Declares settings, each as `name [VALUE, more arguments of clap]: type = default, in range, or exception;`, with
-/// its help as the doc comment. A default that depends on other settings is described after `as`. Secrets have no
+/// Declares settings in groups, which are the headings of `--help`. `-h` shows only the groups with `short help`.
+///
+/// Each setting is `name [VALUE, more arguments of clap]: type = default, in range, or exception;`, with its help as the
+/// doc comment. A default that depends on other settings is described after `as`. Secrets have no
 /// flag, because every user of the machine can read flags.
 macro_rules! settings {
     (
-        $(
-            #[doc = $help:literal]
-            $name:ident [$value:literal $(, $argument:ident = $setting:expr)*]: $type:ty
-                $(= $default:expr)? $(, in $range:expr $(, or $exception:expr)?)? $(, as $shown:literal)?;
-        )+
+        $($heading:literal: $length:ident help {
+            $(
+                #[doc = $help:literal]
+                $name:ident [$value:literal $(, $argument:ident = $setting:expr)*]: $type:ty
+                    $(= $default:expr)? $(, in $range:expr $(, or $exception:expr)?)? $(, as $shown:literal)?;
+            )+
+        })+
         secrets {
             $(#[doc = $secret_help:literal] $secret:ident;)+
         }
@@ -55,18 +59,21 @@ macro_rules! settings {
         #[derive(Debug, Clone, Default, clap::Args, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct PartialConfig {
-            $(
+            $($(
                 #[doc = $help]
                 #[arg(
                     long,
                     env = variable!($name),
+                    hide_env_values = true,
                     global = true,
                     value_name = $value,
+                    help_heading = $heading,
+                    hide_short_help = stringify!($length) == "long",
                     help = super::declare::help($help, default!($type $(= $default)? $(, as $shown)?))
                     $(, $argument = $setting)*
                 )]
                 pub(super) $name: Option<$type>,
-            )+
+            )+)+
             $(
                 #[doc = $secret_help]
                 #[arg(skip)]
@@ -85,36 +92,36 @@ macro_rules! settings {
             /// Takes the settings that are absent here from `next`.
             pub(super) fn or(self, next: Self) -> Self {
                 Self {
-                    $($name: self.$name.or(next.$name),)+
+                    $($($name: self.$name.or(next.$name),)+)+
                     $($secret: self.$secret.or(next.$secret),)+
                 }
             }
 
             /// Refuses a setting out of its range.
             pub(super) fn check_ranges(&self) -> Result<(), super::ConfigError> {
-                $($({
+                $($($({
                     let exception: Option<$type> = None$(.or(Some($exception)))?;
                     super::declare::in_range(variable!($name), self.$name.as_ref(), $range, exception)?;
-                })?)+
+                })?)+)+
                 Ok(())
             }
 
-            $($(
+            $($($(
                 #[doc = $help]
                 #[allow(clippy::clone_on_copy, reason = "not every type is Copy")]
                 pub(super) fn $name(&self) -> $type {
                     self.$name.clone().unwrap_or_else(|| $default)
                 }
-            )?)+
+            )?)+)+
 
             /// Every setting, for the documentation.
             #[must_use]
             pub fn settings() -> Vec<super::Setting> {
                 vec![
-                    $(super::Setting {
+                    $($(super::Setting {
                         variable: variable!($name),
                         default: default!($type $(= $default)? $(, as $shown)?),
-                    },)+
+                    },)+)+
                     $(super::Setting { variable: variable!($secret), default: None },)+
                 ]
             }

@@ -9,96 +9,116 @@ use super::{AuthMode, Role};
 use crate::domain::IdKind;
 
 settings! {
-    /// The database: sqlite://FILE, mysql://USER:PASSWORD@HOST:PORT/DATABASE or postgres://...
-    database_url ["URL", hide_env_values = true]: String = "sqlite://likewise.db".to_owned();
-    /// Types of resource that users can like: words, comma-separated; each has a table <type>_likes
-    resource_types ["TYPES"]: String = "video,comment".to_owned();
-    /// Ids of users: number, uuid or text (up to 64 bytes); fixed at the first migration
-    user_ids ["KIND"]: IdKind = IdKind::Number;
-    /// Ids of resources: number, uuid or text (up to 64 bytes); fixed at the first migration
-    resource_ids ["KIND"]: IdKind = IdKind::Number;
-    /// How JSON responses have ids that are numbers: number or string
-    json_ids ["FORM"]: JsonIds = JsonIds::Number;
-    /// What precedes the names of all tables, such as app_
-    table_prefix ["PREFIX"]: String;
-    /// The cache: redis://HOST:PORT; without it, each process has its own cache in memory
-    redis_url ["URL", hide_env_values = true]: String;
-    /// The broker: nats://HOST:PORT; without it, likes are recorded in the database directly
-    nats_url ["URL", hide_env_values = true]: String;
-    /// What this process does: api (accept and publish), worker (consume from NATS and record) or all
-    role ["ROLE"]: Role = Role::All;
-    /// NATS credentials file
-    nats_credentials_file ["FILE"]: PathBuf;
-    /// Certificate authority of the NATS servers (PEM); requires TLS
-    nats_tls_ca ["FILE"]: PathBuf;
-    /// Client certificate for the NATS servers (PEM)
-    nats_tls_cert ["FILE"]: PathBuf;
-    /// Key of that certificate (PEM)
-    nats_tls_key ["FILE"]: PathBuf;
-    /// Number of NATS servers that store each message
-    nats_replicas ["SERVERS"]: usize = 1, in 1..=5;
-    /// Age at which the stream deletes a message, processed or not
-    nats_max_age_seconds ["SECONDS"]: u64 = 604_800;
-    /// Size limit of the stream; when it is full, likes are recorded in the database directly
-    nats_max_bytes ["BYTES"]: i64 = 8 << 30, in 1 << 20..;
-    /// Lifetime of an unchanged cache entry on Redis
-    cache_ttl_seconds ["SECONDS"]: u64 = 86_400;
-    /// The address to listen on
-    http_addr ["IP:PORT"]: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
-    /// How users sign in: none (X-User-Id is trusted, on loopback only) or jwt
-    auth_mode ["MODE"]: AuthMode = AuthMode::None;
-    /// File with the secret of HS256 tokens
-    jwt_secret_file ["FILE"]: PathBuf;
-    /// File with the public keys (JWKS) of RS256, ES256 and EdDSA tokens
-    jwt_jwks_file ["FILE"]: PathBuf;
-    /// Expected issuer of a token (iss)
-    jwt_issuer ["ISSUER"]: String;
-    /// Expected audience of a token (aud)
-    jwt_audience ["AUDIENCE"]: String;
-    /// Whether callers without a token may read like counts in mode jwt
-    public_reads ["BOOL", num_args = 0..=1, default_missing_value = "true"]: bool = false;
-    /// File with the hashes and scopes of service tokens (TOML)
-    tokens_file ["FILE"]: PathBuf;
-    /// Hosts that requests may be for, beside loopback names: names or addresses, comma-separated
-    http_hosts ["HOSTS"]: String;
-    /// Origins whose pages may call from a browser, comma-separated
-    cors_origins ["ORIGINS"]: String;
-    /// Requests that each user may make in a number of seconds, or off
-    rate_limit_user ["COUNT/SECONDS"]: String, as "off; 600/60 in mode jwt";
-    /// Requests that each address may make in a number of seconds, or off
-    rate_limit_address ["COUNT/SECONDS"]: String = "off".to_owned();
-    /// Proxies whose Forwarded or X-Forwarded-For is trusted: addresses or networks, comma-separated
-    trusted_proxies ["ADDRESSES"]: String;
-    /// Time after which a request is answered with 503
-    request_timeout_seconds ["SECONDS"]: u64 = 15, in 1..=600;
-    /// Time after SIGTERM in which /readyz fails and requests are still served, for load balancers
-    drain_delay_seconds ["SECONDS"]: u64 = 0, in 0..=300;
-    /// Limit of the events that wait or are in progress in each actor
-    mailbox_capacity ["EVENTS"]: usize = 8_192, in 1..=1_000_000;
-    /// Limit of the events in one transaction
-    batch_size ["EVENTS"]: usize = 1_000, in 1..=10_000;
-    /// Lifetime of a worker's lease on ledger rows without a renewal
-    lease_seconds ["SECONDS"]: u64 = 15, in 2..=3_600;
-    /// Retries of a rejected event before its ledger row is dead
-    max_retries ["ATTEMPTS"]: i32 = 10, in 0..=1_000;
-    /// Limit of the pairs in the in-memory cache, at about 100 bytes each
-    cache_pairs ["PAIRS"]: usize = 1_000_000, in 1_000..=1_000_000_000;
-    /// Limit of one database call
-    database_timeout_seconds ["SECONDS"]: u64, in 1..=600, as "10; two thirds of a lease under 15";
-    /// Time that a request waits for an answer that only the database has
-    read_timeout_seconds ["SECONDS"]: u64 = 2, in 1..=60;
-    /// Interval of the automatic audit of a worker; 0 disables it
-    audit_interval_seconds ["SECONDS"]: u64 = 86_400, in 10..=31_536_000, or 0;
-    /// Whether the automatic audit repairs its findings
-    audit_repair ["BOOL", num_args = 0..=1, default_missing_value = "true"]: bool = false;
-    /// Age in days at which completed ledger rows are deleted; 0 keeps them
-    retention_ledger_days ["DAYS"]: u32 = 90;
-    /// Age in days at which behaviors that no read model needs are deleted; 0 keeps them
-    retention_behaviors_days ["DAYS"]: u32 = 0;
-    /// File that behaviors are appended to before they are deleted (gzip, one JSON object a line)
-    retention_archive ["FILE"]: PathBuf;
-    /// Let POST /admin/faults make actors panic; for tests only
-    fault_injection ["BOOL", hide = true, num_args = 0..=1, default_missing_value = "true"]: bool = false;
+    "Common settings": short help {
+        /// The address to listen on
+        http_addr ["IP:PORT"]: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+        /// What this process does: api (accept and publish), worker (consume from NATS and record) or all
+        role ["ROLE"]: Role = Role::All;
+        /// The database: sqlite://FILE, mysql://USER:PASSWORD@HOST:PORT/DATABASE or postgres://...
+        database_url ["URL"]: String = "sqlite://likewise.db".to_owned();
+        /// The cache: redis://HOST:PORT; without it, each process has its own cache in memory
+        redis_url ["URL"]: String;
+        /// The broker: nats://HOST:PORT; without it, likes are recorded in the database directly
+        nats_url ["URL"]: String;
+        /// How users sign in: none (X-User-Id is trusted, on loopback only) or jwt
+        auth_mode ["MODE"]: AuthMode = AuthMode::None;
+    }
+
+    "Ids, resource types and tables": long help {
+        /// Types of resource that users can like: words, comma-separated; each has a table <type>_likes
+        resource_types ["TYPES"]: String = "video,comment".to_owned();
+        /// Ids of users: number, uuid or text (up to 64 bytes); fixed at the first migration
+        user_ids ["KIND"]: IdKind = IdKind::Number;
+        /// Ids of resources: number, uuid or text (up to 64 bytes); fixed at the first migration
+        resource_ids ["KIND"]: IdKind = IdKind::Number;
+        /// How JSON responses have ids that are numbers: number or string
+        json_ids ["FORM"]: JsonIds = JsonIds::Number;
+        /// What precedes the names of all tables, such as app_
+        table_prefix ["PREFIX"]: String;
+    }
+
+    "Sign-in": long help {
+        /// File with the secret of HS256 tokens
+        jwt_secret_file ["FILE"]: PathBuf;
+        /// File with the public keys (JWKS) of RS256, ES256 and EdDSA tokens
+        jwt_jwks_file ["FILE"]: PathBuf;
+        /// Expected issuer of a token (iss)
+        jwt_issuer ["ISSUER"]: String;
+        /// Expected audience of a token (aud)
+        jwt_audience ["AUDIENCE"]: String;
+        /// Whether callers without a token may read like counts in mode jwt
+        public_reads ["BOOL", num_args = 0..=1, default_missing_value = "true"]: bool = false;
+        /// File with the hashes and scopes of service tokens (TOML)
+        tokens_file ["FILE"]: PathBuf;
+    }
+
+    "HTTP": long help {
+        /// Hosts that requests may be for, beside loopback names: names or addresses, comma-separated
+        http_hosts ["HOSTS"]: String;
+        /// Origins whose pages may call from a browser, comma-separated
+        cors_origins ["ORIGINS"]: String;
+        /// Requests that each user may make in a number of seconds, or off
+        rate_limit_user ["COUNT/SECONDS"]: String, as "off; 600/60 in mode jwt";
+        /// Requests that each address may make in a number of seconds, or off
+        rate_limit_address ["COUNT/SECONDS"]: String = "off".to_owned();
+        /// Proxies whose Forwarded or X-Forwarded-For is trusted: addresses or networks, comma-separated
+        trusted_proxies ["ADDRESSES"]: String;
+        /// Time after which a request is answered with 503
+        request_timeout_seconds ["SECONDS"]: u64 = 15, in 1..=600;
+        /// Time that a request waits for an answer that only the database has
+        read_timeout_seconds ["SECONDS"]: u64 = 2, in 1..=60;
+        /// Time after SIGTERM in which /readyz fails and requests are still served, for load balancers
+        drain_delay_seconds ["SECONDS"]: u64 = 0, in 0..=300;
+    }
+
+    "NATS": long help {
+        /// NATS credentials file
+        nats_credentials_file ["FILE"]: PathBuf;
+        /// Certificate authority of the NATS servers (PEM); requires TLS
+        nats_tls_ca ["FILE"]: PathBuf;
+        /// Client certificate for the NATS servers (PEM)
+        nats_tls_cert ["FILE"]: PathBuf;
+        /// Key of that certificate (PEM)
+        nats_tls_key ["FILE"]: PathBuf;
+        /// Number of NATS servers that store each message
+        nats_replicas ["SERVERS"]: usize = 1, in 1..=5;
+        /// Age at which the stream deletes a message, processed or not
+        nats_max_age_seconds ["SECONDS"]: u64 = 604_800;
+        /// Size limit of the stream; when it is full, likes are recorded in the database directly
+        nats_max_bytes ["BYTES"]: i64 = 8 << 30, in 1 << 20..;
+    }
+
+    "Cache, pipeline and database": long help {
+        /// Lifetime of an unchanged cache entry on Redis
+        cache_ttl_seconds ["SECONDS"]: u64 = 86_400;
+        /// Limit of the pairs in the in-memory cache, at about 100 bytes each
+        cache_pairs ["PAIRS"]: usize = 1_000_000, in 1_000..=1_000_000_000;
+        /// Limit of the events that wait or are in progress in each actor
+        mailbox_capacity ["EVENTS"]: usize = 8_192, in 1..=1_000_000;
+        /// Limit of the events in one transaction
+        batch_size ["EVENTS"]: usize = 1_000, in 1..=10_000;
+        /// Lifetime of a worker's lease on ledger rows without a renewal
+        lease_seconds ["SECONDS"]: u64 = 15, in 2..=3_600;
+        /// Retries of a rejected event before its ledger row is dead
+        max_retries ["ATTEMPTS"]: i32 = 10, in 0..=1_000;
+        /// Limit of one database call
+        database_timeout_seconds ["SECONDS"]: u64, in 1..=600, as "10; two thirds of a lease under 15";
+        /// Let POST /admin/faults make actors panic; for tests only
+        fault_injection ["BOOL", hide = true, num_args = 0..=1, default_missing_value = "true"]: bool = false;
+    }
+
+    "Audit and retention": long help {
+        /// Interval of the automatic audit of a worker; 0 disables it
+        audit_interval_seconds ["SECONDS"]: u64 = 86_400, in 10..=31_536_000, or 0;
+        /// Whether the automatic audit repairs its findings
+        audit_repair ["BOOL", num_args = 0..=1, default_missing_value = "true"]: bool = false;
+        /// Age in days at which completed ledger rows are deleted; 0 keeps them
+        retention_ledger_days ["DAYS"]: u32 = 90;
+        /// Age in days at which behaviors that no read model needs are deleted; 0 keeps them
+        retention_behaviors_days ["DAYS"]: u32 = 0;
+        /// File that behaviors are appended to before they are deleted (gzip, one JSON object a line)
+        retention_archive ["FILE"]: PathBuf;
+    }
 
     secrets {
         /// A token with every admin scope.

@@ -208,7 +208,7 @@ proptest! {
         world.quiet_down();
         for user_id in 1..5 {
             let reading = world.entry.read(&user_id.into());
-            prop_assert!(reading.liked.is_none_or(|liked| liked == world.database.state(user_id.into()).liked));
+            prop_assert!(reading.liked.is_none_or(|liked| liked == world.database.state(&user_id.into()).liked));
             prop_assert!(reading.like_count.is_none_or(|count| count == world.database.count().like_count));
         }
     }

@@ -1,6 +1,6 @@
-//! The dependencies of Likewise, as logs and metrics name them.
+//! The dependencies of Likewise, under their names in logs and metrics.
 
-/// The parts that Likewise depends on, as logs and metrics name them.
+/// A dependency of Likewise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dependency {
     /// The store.

@@ -1,13 +1,19 @@
-//! Resources that support one method, and answer 405 to the others.
+//! Resources that support one method, and answer 405 to the others. `HEAD` comes with `GET`.
 
 use std::future::ready;
 
+use actix_web::guard::{Any, Get, Head};
 use actix_web::{Resource, Route, web};
 
 use super::problem::Problem;
 
+/// A route for `GET` and `HEAD`. The HTTP codec omits the body of a response to `HEAD`.
+pub(super) fn get() -> Route {
+    web::route().guard(Any(Get()).or(Head()))
+}
+
 pub(super) fn only_get(path: &str, route: Route) -> Resource {
-    only(path, route, "GET")
+    only(path, route, "GET, HEAD")
 }
 
 pub(super) fn only_post(path: &str, route: Route) -> Resource {

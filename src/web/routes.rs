@@ -3,7 +3,7 @@
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::web::{self, ServiceConfig};
 
-use super::methods::only_get;
+use super::methods::{get, only_get};
 use super::problem::Problem;
 use super::{admin, health, legacy, likes, openapi};
 use crate::config::Role;
@@ -17,9 +17,9 @@ pub fn routes(config: &mut ServiceConfig, role: Role, types: &ResourceTypes) {
             .configure(legacy::routes);
     }
     config
-        .service(only_get("/healthz", web::get().to(health::healthz)))
-        .service(only_get("/readyz", web::get().to(health::readyz)))
-        .service(only_get("/metrics", web::get().to(health::metrics)))
+        .service(only_get("/healthz", get().to(health::healthz)))
+        .service(only_get("/readyz", get().to(health::readyz)))
+        .service(only_get("/metrics", get().to(health::metrics)))
         .configure(openapi::routes)
         .configure(admin::routes)
         .default_service(web::to(async || Problem::not_found()));

@@ -58,12 +58,12 @@ fn readyz_fails_while_the_database_cannot_write() {
         let report = answer.json();
         assert_eq!(report["ready"], false, "{report:#}");
         assert_eq!(report["parts"]["database"]["state"], "down", "{report:#}");
-        // What is wrong is for the log: everybody may read this.
+        // The cause is in the log only, because `/readyz` is public.
         assert!(!answer.text.contains(table), "{report:#}");
         let log = service.setup().folder().join("stderr.0");
         let log = std::fs::read_to_string(log).expect("a log");
         assert!(log.contains(&format!("no such table: {table}")), "{log}");
-        // It is not ready, but it lives, and it does not claim to have stored what it has not.
+        // The process is alive but not ready, and acknowledges no like that it has not stored.
         assert_eq!(client.get("/healthz").status, 200);
         let like = client.try_like("PUT", 1, 1).expect("an answer");
         assert_eq!(like.status, 503, "{like:?}");
@@ -109,7 +109,7 @@ fn metrics_count_likes() {
             let metric = line.split(['{', ' ']).next();
             metric == Some(name) && labels.iter().all(|label| line.contains(label))
         });
-        // What has not happened yet with these labels has no line.
+        // A series without events has no line.
         line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok())
             .unwrap_or_default()
     };

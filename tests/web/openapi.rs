@@ -1,11 +1,11 @@
-//! `/openapi.json` and `/docs`: what is documented is there, what is there is documented, and the page
-//! needs nobody else.
+//! `/openapi.json` and `/docs`: the document lists exactly the existing routes, and the page loads nothing from other
+//! hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::support::http::Client;
+use crate::support::http::{Answer, Client};
 use crate::support::schemathesis::check_document;
 use crate::support::service::Setup;
 use crate::support::tokens::{AUDIENCE, SECRET};
@@ -34,7 +34,7 @@ fn operations(document: &Value) -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
-/// A path with something for each of its parameters.
+/// A path with a value for each of its parameters.
 fn filled(path: &str) -> String {
     path.replace("{id}", "7")
         .replace("{event_id}", "01890a5d-ac96-774b-bcce-b302099a8057")
@@ -48,11 +48,19 @@ fn exactly_the_documented_methods_are_served() {
     let client = service.client();
     let operations = operations(&document(&client));
     assert!(operations.len() > 20, "{operations:?}");
-    for (path, documented) in &operations {
-        let uri = filled(path);
+    for (path, documented) in operations {
+        let uri = filled(&path);
         assert!(!uri.contains('{'), "{path}");
+        // HEAD comes with GET.
+        let mut supported = documented.clone();
+        supported.extend(documented.contains("GET").then(|| "HEAD".to_owned()));
         for method in METHODS {
             let answer = client.send(method, &uri, &[("X-User-Id", "42")]);
+            if method == "HEAD" && supported.contains(method) {
+                let got = client.try_send("GET", &uri, &[("X-User-Id", "42")], b"");
+                has_the_headers_of(&answer, &got, &path);
+                continue;
+            }
             if documented.contains(method) {
                 assert_ne!(answer.status, 405, "{method} {path}");
                 if answer.status == 404 {
@@ -63,7 +71,45 @@ fn exactly_the_documented_methods_are_served() {
             assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
             let allowed = answer.header("allow").expect("a header Allow");
             let allowed: BTreeSet<_> = allowed.split(", ").map(str::to_owned).collect();
-            assert_eq!(&allowed, documented, "{path}");
+            assert_eq!(allowed, supported, "{path}");
+        }
+    }
+}
+
+/// Compares an answer to HEAD with that to GET, which cannot be read if it is a picture.
+#[track_caller]
+fn has_the_headers_of(head: &Answer, got: &Result<Answer, String>, path: &str) {
+    assert_eq!(head.text, "", "{path}");
+    let Ok(got) = got else {
+        return;
+    };
+    assert_eq!(head.status, got.status, "{path}");
+    let length = head.header("content-length");
+    let length: usize = length.and_then(|text| text.parse().ok()).expect("a length");
+    let has_state = ["/metrics", "/admin/actors", "/admin/ledger"].contains(&path);
+    assert!(length == got.text.len() || has_state, "{path}: {head:?}");
+    for name in ["content-type", "cache-control", "content-security-policy"] {
+        assert_eq!(head.header(name), got.header(name), "{path}");
+    }
+}
+
+#[test]
+fn home_page_leads_to_the_others() {
+    for role in ["api", "worker"] {
+        let service = Setup::new().start_as(&["serve", "--role", role]);
+        let client = service.client();
+        let page = client.get("/");
+        assert_eq!(page.status, 200, "{page:?}");
+        assert_eq!(
+            page.header("content-type"),
+            Some("text/html; charset=utf-8")
+        );
+        let links: Vec<_> = page.text.split("href=\"").skip(1).collect();
+        assert_eq!(links.len(), 4, "{page:?}");
+        for link in links {
+            let (link, _) = link.split_once('"').expect("an end");
+            let answer = client.get(&format!("/{link}"));
+            assert_eq!(answer.status, 200, "{link}: {answer:?}");
         }
     }
 }
@@ -173,13 +219,13 @@ fn docs_page_loads_nothing_external() {
     for file in files {
         let answer = client.try_send("GET", &file, &[], b"");
         let Ok(answer) = answer else {
-            // A picture is no text.
+            // Images are not text.
             assert!(file.ends_with(".png"), "{file}: {answer:?}");
             continue;
         };
         assert_eq!(answer.status, 200, "{file}");
-        // The bundle names addresses, in texts and licences; that it may load none of them is what the
-        // policy is for. What is loaded without a script is looked at here.
+        // The bundle contains URLs in texts and licences. The content security policy prevents loading them; this
+        // checks the files that load without a script.
         if file.ends_with(".css") {
             for loaded in answer.text.split("url(").skip(1) {
                 assert!(

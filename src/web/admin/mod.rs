@@ -20,7 +20,7 @@ pub(super) use faults::FaultInjection;
 
 use super::app_data::shared;
 use super::auth::{Auth, Right, caller};
-use super::methods::{only_get, only_post};
+use super::methods::{get, only_get, only_post};
 use super::problem::Problem;
 
 /// Its operations, for the OpenAPI document.
@@ -53,12 +53,12 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(
         web::scope("/admin")
             .wrap(from_fn(authorize))
-            .service(only_get("/actors", web::get().to(actors::list)))
-            .service(only_get("/ledger", web::get().to(ledger::summary)))
-            .service(only_get("/ledger/events", web::get().to(ledger::search)))
+            .service(only_get("/actors", get().to(actors::list)))
+            .service(only_get("/ledger", get().to(ledger::summary)))
+            .service(only_get("/ledger/events", get().to(ledger::search)))
             .service(only_get(
                 "/ledger/events/{event_id}",
-                web::get().to(ledger::timeline),
+                get().to(ledger::timeline),
             ))
             .service(only_post(
                 "/ledger/events/{event_id}/retry",
@@ -70,18 +70,17 @@ pub(super) fn routes(config: &mut ServiceConfig) {
             ))
             .service(
                 web::resource("/jobs")
-                    .route(web::get().to(jobs::list))
+                    .route(get().to(jobs::list))
                     .route(web::post().to(jobs::create))
-                    .default_service(web::to(async || Problem::method_not_allowed("GET, POST"))),
+                    .default_service(web::to(async || {
+                        Problem::method_not_allowed("GET, HEAD, POST")
+                    })),
             )
-            .service(only_get("/jobs/{id}", web::get().to(jobs::show)))
+            .service(only_get("/jobs/{id}", get().to(jobs::show)))
             .service(only_post("/jobs/{id}/cancel", web::post().to(jobs::cancel)))
-            .service(only_get("/audit", web::get().to(jobs::audit)))
-            .service(only_get("/quarantine", web::get().to(quarantine::list)))
-            .service(only_get(
-                "/quarantine/{id}",
-                web::get().to(quarantine::show),
-            ))
+            .service(only_get("/audit", get().to(jobs::audit)))
+            .service(only_get("/quarantine", get().to(quarantine::list)))
+            .service(only_get("/quarantine/{id}", get().to(quarantine::show)))
             .service(only_post(
                 "/quarantine/{id}/republish",
                 web::post().to(quarantine::republish),
@@ -90,7 +89,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 "/quarantine/{id}/discard",
                 web::post().to(quarantine::discard),
             ))
-            .service(only_get("/stream", web::get().to(stream::show)))
+            .service(only_get("/stream", get().to(stream::show)))
             .service(only_post(
                 "/faults/panic/{actor}",
                 web::post().to(faults::panic),

@@ -67,7 +67,7 @@ impl Guard {
         // No route supports other methods, which is the better answer.
         let is_supported = matches!(
             *request.method(),
-            Method::GET | Method::PUT | Method::POST | Method::DELETE
+            Method::GET | Method::HEAD | Method::PUT | Method::POST | Method::DELETE
         );
         if is_supported && has_body(headers) && !is_json(headers) {
             return Err(Problem::new(
@@ -111,7 +111,10 @@ impl Guard {
 
 /// Whether the path is public: documentation and health.
 fn is_public(path: &str) -> bool {
-    matches!(path, "/healthz" | "/readyz" | "/openapi.json" | "/docs") || path.starts_with("/docs/")
+    matches!(
+        path,
+        "/" | "/healthz" | "/readyz" | "/openapi.json" | "/docs"
+    ) || path.starts_with("/docs/")
 }
 
 /// The value of a header that may be there once; an error if it is there more often, or is no text.
@@ -213,6 +216,7 @@ mod tests {
     #[test]
     fn documentation_and_health_are_public() {
         for path in [
+            "/",
             "/docs",
             "/docs/page.js",
             "/openapi.json",
@@ -222,7 +226,7 @@ mod tests {
             assert!(is_public(path), "{path}");
         }
         for path in [
-            "/",
+            "//",
             "/metrics",
             "/admin/actors",
             "/docsx",

@@ -10,7 +10,7 @@ use actix_web::web::{self, ServiceConfig};
 use utoipa::OpenApi;
 
 use self::envelope::enclose;
-use super::methods::{only_get, only_post};
+use super::methods::{get, only_get, only_post};
 use super::problem::Problem;
 
 /// Its operations, for the OpenAPI document.
@@ -30,7 +30,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         web::scope("/v1/action")
             .wrap(from_fn(enclose))
             .service(only_post("/like", web::post().to(like::like)))
-            .service(only_get("/list", web::get().to(list::list)))
+            .service(only_get("/list", get().to(list::list)))
             .default_service(web::to(async || Problem::not_found())),
     );
 }

@@ -13,7 +13,7 @@ use utoipa::OpenApi;
 
 pub(super) use one::AcceptedBody;
 
-use super::methods::{only_get, only_post};
+use super::methods::{get, only_get, only_post};
 use super::problem::Problem;
 use crate::domain::ResourceTypes;
 
@@ -45,20 +45,18 @@ pub(super) fn routes(config: &mut ServiceConfig, types: &ResourceTypes) {
                     .app_data(resource_type)
                     .route(web::put().to(one::like))
                     .route(web::delete().to(one::unlike))
-                    .route(web::get().to(one::read))
+                    .route(get().to(one::read))
                     .default_service(web::to(async || {
-                        Problem::method_not_allowed("GET, PUT, DELETE")
+                        Problem::method_not_allowed("GET, HEAD, PUT, DELETE")
                     })),
             )
             .service(
-                only_get(&path("{id}/likes"), web::get().to(likers::likers))
-                    .app_data(resource_type),
+                only_get(&path("{id}/likes"), get().to(likers::likers)).app_data(resource_type),
             )
             .service(
-                only_get(&path("{id}/likes/count"), web::get().to(count::count))
-                    .app_data(resource_type),
+                only_get(&path("{id}/likes/count"), get().to(count::count)).app_data(resource_type),
             )
-            .service(only_get(&path("top"), web::get().to(top::top)).app_data(resource_type));
+            .service(only_get(&path("top"), get().to(top::top)).app_data(resource_type));
     }
     config
         .service(only_post("/v1/likes", web::post().to(batch::batch)))
@@ -66,8 +64,5 @@ pub(super) fn routes(config: &mut ServiceConfig, types: &ResourceTypes) {
             "/v1/likes/status",
             web::post().to(status::status),
         ))
-        .service(only_get(
-            "/v1/users/{id}/likes",
-            web::get().to(liked::liked_by),
-        ));
+        .service(only_get("/v1/users/{id}/likes", get().to(liked::liked_by)));
 }

@@ -1,6 +1,7 @@
 //! The OpenAPI document of the HTTP API, made from the annotations of the handlers, and the page that shows it.
 //! `problems.rs` and `security.rs` add what all operations share.
 
+mod home;
 mod operations;
 mod page;
 mod problems;
@@ -8,13 +9,13 @@ mod resources;
 mod security;
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actix_web::web::{Bytes, Data, ServiceConfig};
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 
 pub use security::About;
 
-use super::methods::only_get;
+use super::methods::{get, only_get};
 use super::{admin, health, legacy, likes};
 
 #[derive(OpenApi)]
@@ -25,7 +26,7 @@ use super::{admin, health, legacy, likes};
                        exactly. An answered like is durable, and comes to its end once."
     ),
     tags((name = "documentation", description = "This document.")),
-    paths(specification, page::show, page::asset)
+    paths(home::show, specification, page::show, page::asset)
 )]
 struct Own;
 
@@ -64,9 +65,10 @@ pub(super) fn bytes(about: &About) -> Bytes {
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(only_get("/openapi.json", web::get().to(specification)))
-        .service(only_get("/docs", web::get().to(page::show)))
-        .service(only_get("/docs/{file}", web::get().to(page::asset)));
+        .service(only_get("/", get().to(home::show)))
+        .service(only_get("/openapi.json", get().to(specification)))
+        .service(only_get("/docs", get().to(page::show)))
+        .service(only_get("/docs/{file}", get().to(page::asset)));
 }
 
 /// This document.
