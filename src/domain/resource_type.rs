@@ -19,7 +19,7 @@ use super::words::UnknownWord;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceType(&'static str);
 
-/// The words in use. They come from the settings and from the database, never from a request.
+/// The declared words.
 static WORDS: RwLock<BTreeSet<&'static str>> = RwLock::new(BTreeSet::new());
 
 impl ResourceType {
@@ -41,7 +41,7 @@ impl ResourceType {
         self.0
     }
 
-    /// Returns the type of a word from a request; `None` unless the settings or the database named it before.
+    /// Returns the type of a word; `None` unless it was declared before.
     #[must_use]
     pub fn known(word: &str) -> Option<Self> {
         if let Some(one) = [Self::VIDEO, Self::COMMENT]
@@ -55,12 +55,22 @@ impl ResourceType {
     }
 }
 
-/// Accepts every well-formed word and stores it, so a word from a request must not come here: see
-/// [`ResourceType::known`].
 impl FromStr for ResourceType {
     type Err = UnknownWord;
 
+    /// Returns the type of a known word.
     fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::known(word).ok_or_else(|| UnknownWord(word.to_owned(), "resource type"))
+    }
+}
+
+impl ResourceType {
+    /// Declares the type of a word: from then on it is known. Settings and the command line call it, never a request,
+    /// because the word is stored for the life of the process.
+    ///
+    /// # Errors
+    /// If the word is malformed, or other paths use it.
+    pub fn declare(word: &str) -> Result<Self, UnknownWord> {
         if let Some(known) = Self::known(word) {
             return Ok(known);
         }
@@ -104,8 +114,7 @@ impl Serialize for ResourceType {
 impl<'de> Deserialize<'de> for ResourceType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
-        Self::known(&word)
-            .ok_or_else(|| de::Error::custom(UnknownWord(word, "resource type").to_string()))
+        word.parse().map_err(de::Error::custom)
     }
 }
 
@@ -166,7 +175,7 @@ impl FromStr for ResourceTypes {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut types: Vec<ResourceType> = Vec::new();
         for word in text.split(',').map(str::trim) {
-            let one = word.parse().map_err(|_| {
+            let one = ResourceType::declare(word).map_err(|_| {
                 format!(
                     "'{word}' is not a usable word: use 1 to {} lower-case letters, digits and '_', \
                      beginning with a letter, but neither 'like' nor 'user'",
@@ -200,7 +209,7 @@ mod tests {
     fn setting_names_the_types_in_order() {
         let types: ResourceTypes = "post, photo".parse().expect("valid");
         assert_eq!(types.to_string(), "post,photo");
-        assert!(types.contains("photo".parse().expect("a word")));
+        assert!(types.contains(ResourceType::declare("photo").expect("a word")));
         assert!(!types.contains(ResourceType::VIDEO));
         assert_eq!(ResourceTypes::default().to_string(), "video,comment");
     }
@@ -226,7 +235,7 @@ mod tests {
     fn request_cannot_add_a_word() {
         let read = |word: &str| serde_json::from_value::<ResourceType>(word.into());
         assert!(read("unheard_of").is_err());
-        let named: ResourceType = "heard_of".parse().expect("a word");
+        let named = ResourceType::declare("heard_of").expect("a word");
         assert_eq!(read("heard_of").ok(), Some(named));
     }
 }

@@ -127,8 +127,16 @@ impl Twins<'_> {
             }
             55..70 => {
                 let resource = pair.resource;
-                let ours = self.memory.open(&[resource.clone()]).await.expect("a life")[0];
-                let theirs = self.redis.open(&[resource.clone()]).await.expect("a life")[0];
+                let ours = self
+                    .memory
+                    .open(std::slice::from_ref(&resource))
+                    .await
+                    .expect("a life")[0];
+                let theirs = self
+                    .redis
+                    .open(std::slice::from_ref(&resource))
+                    .await
+                    .expect("a life")[0];
                 let step = format!("open {resource}");
                 self.lives.push((resource.clone(), ours, theirs));
                 // Draws a known incarnation or a new one.
@@ -187,8 +195,14 @@ impl Twins<'_> {
                 (step, format!("{ours:?}"), format!("{theirs:?}"))
             }
             _ => {
-                let ours = self.memory.drop_entries(&[pair.resource.clone()]).await;
-                let theirs = self.redis.drop_entries(&[pair.resource.clone()]).await;
+                let ours = self
+                    .memory
+                    .drop_entries(std::slice::from_ref(&pair.resource))
+                    .await;
+                let theirs = self
+                    .redis
+                    .drop_entries(std::slice::from_ref(&pair.resource))
+                    .await;
                 let step = format!("drop {}", pair.resource);
                 (step, format!("{ours:?}"), format!("{theirs:?}"))
             }

@@ -490,6 +490,7 @@ fn named_metrics_exist() {
             .filter_map(|suffix| name.strip_suffix(suffix))
             .any(|name| source.contains(&format!("\"{name}\"")))
     };
+    let tables = tables();
     let count = std::cell::Cell::new(0);
     none("metrics that do not exist", |document| {
         let mut missing = Vec::new();
@@ -497,6 +498,9 @@ fn named_metrics_exist() {
             let Some(name) = code.strip_prefix("likewise_") else {
                 continue;
             };
+            if tables.contains(&format!("likewise_{name} (")) {
+                continue;
+            }
             count.set(count.get() + 1);
             if !registered(name) {
                 missing.push(format!("line {number}: likewise_{name}"));
@@ -505,6 +509,14 @@ fn named_metrics_exist() {
         missing
     });
     assert!(count.get() > 5, "{} metrics", count.get());
+}
+
+/// The statements that create the tables.
+fn tables() -> String {
+    let migrations = fs::read_dir(Path::new(ROOT).join("migrations/sqlite")).expect("migrations");
+    let up = migrations.map(|one| one.expect("an entry").path().join("up.sql"));
+    up.map(|path| fs::read_to_string(path).expect("up.sql"))
+        .collect()
 }
 
 /// The names of the tests in this binary.

@@ -1,6 +1,7 @@
 //! One file for each guarantee.
 
 mod actors_survive_panics;
+mod any_ids;
 mod audits_mend;
 mod bounded;
 mod chaos;

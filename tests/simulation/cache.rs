@@ -65,7 +65,7 @@ impl Cache {
         }
     }
 
-    pub fn forget(&mut self, pair: Pair, version: Version) {
+    pub fn forget(&mut self, pair: &Pair, version: Version) {
         if let Some(entry) = self.entries.get_mut(&pair.resource) {
             entry.forget(&pair.user_id, version);
         }
@@ -81,17 +81,17 @@ impl Cache {
     }
 
     /// Evicts down to the events in flight, because the order of eviction is not drawn from the seed.
-    pub fn trim(&mut self, resource: Resource) {
+    pub fn trim(&mut self, resource: &Resource) {
         let life = self.new_life();
-        if let Some(entry) = self.entries.get_mut(&resource) {
+        if let Some(entry) = self.entries.get_mut(resource) {
             entry.trim(0, life);
         }
     }
 
-    pub fn drop_entry(&mut self, resource: Resource) {
-        self.entries.remove(&resource);
-        self.haunted.remove(&resource);
-        self.untold.remove(&resource);
+    pub fn drop_entry(&mut self, resource: &Resource) {
+        self.entries.remove(resource);
+        self.haunted.remove(resource);
+        self.untold.remove(resource);
     }
 
     pub fn clear(&mut self) {

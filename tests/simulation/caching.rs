@@ -70,7 +70,7 @@ impl World {
             }
             ToCache::Forget(pair, version) => {
                 if reached {
-                    self.cache.forget(pair.clone(), version);
+                    self.cache.forget(&pair.clone(), version);
                 }
                 if call != Call::Done {
                     self.memory(p).owe(pair.resource, Owed::PutBack);
@@ -115,15 +115,17 @@ impl World {
             // Without the cache there is no incarnation to fill, but there is an answer.
             Seen::Nothing if reached => Seen::Life(self.cache.open(pair.resource)),
             Seen::Nothing => Seen::Life(0),
-            Seen::Life(_) | Seen::Count(..) if !reached => return self.answer_apply(p, look, None),
-            Seen::Life(life) => Seen::Count(life, self.database.count(pair.resource)),
+            Seen::Life(_) | Seen::Count(..) if !reached => {
+                return self.answer_apply(p, &look, None);
+            }
+            Seen::Life(life) => Seen::Count(life, self.database.count(&pair.resource)),
             Seen::Count(life, count) => Seen::All(life, count, self.database.mark(&pair)),
             Seen::All(life, count, mark) => {
                 look.rounds += 1;
                 let is_over =
                     !reached || self.cache.fill(pair, life, mark, count) || look.rounds == LOOKS;
                 if is_over {
-                    return self.answer_apply(p, look, Some(mark));
+                    return self.answer_apply(p, &look, Some(mark));
                 }
                 Seen::Nothing
             }
@@ -132,7 +134,7 @@ impl World {
     }
 
     /// Answers the request that waits for a look-up, with the state in the database.
-    fn answer_apply(&mut self, p: usize, look: Look, found: Option<VersionedState>) {
+    fn answer_apply(&mut self, p: usize, look: &Look, found: Option<VersionedState>) {
         let Some((id, mark, applied)) = look.asker else {
             return;
         };
@@ -199,7 +201,7 @@ impl World {
         } else {
             if call != Call::Failed {
                 for resource in owed.keys() {
-                    self.cache.drop_entry(resource.clone());
+                    self.cache.drop_entry(&resource.clone());
                 }
             }
             if call != Call::Done {

@@ -169,7 +169,7 @@ impl Database {
         }
         settled.states.extend(fold.states);
         for (resource, change) in fold.count_changes {
-            if let Some(after) = self.count(resource.clone()).after(change) {
+            if let Some(after) = self.count(&resource.clone()).after(change) {
                 self.counts.insert(resource.clone(), after);
                 settled.counts.insert(resource, after);
             }
@@ -241,8 +241,8 @@ impl Database {
             .unwrap_or(VersionedState::NEVER)
     }
 
-    pub fn count(&self, resource: Resource) -> LikeCount {
-        let count = self.counts.get(&resource).copied();
+    pub fn count(&self, resource: &Resource) -> LikeCount {
+        let count = self.counts.get(resource).copied();
         count.unwrap_or(LikeCount::NEVER)
     }
 
@@ -289,7 +289,7 @@ impl Database {
                 .iter()
                 .filter(|(pair, _)| pair.resource == *resource);
             let liked: i64 = of_it.map(|(_, mark)| mark.weight()).sum();
-            let count = self.count(resource.clone()).like_count;
+            let count = self.count(&resource.clone()).like_count;
             if count != liked {
                 return Err(Broken::new(format!(
                     "{resource} has a count of {count}, but {liked} liked rows"

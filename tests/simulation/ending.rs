@@ -98,16 +98,16 @@ impl World {
                 || (!told && self.cache.untold.contains(&resource));
             self.looked_at[usize::from(excused)] += 1;
             if !excused {
-                self.pair_is_right(pair)?;
+                self.pair_is_right(&pair)?;
             }
         }
         Ok(())
     }
 
-    fn pair_is_right(&self, pair: Pair) -> Result<(), Broken> {
-        let reading = self.cache.read(&pair);
-        let liked = self.database.mark(&pair).liked;
-        let count = self.database.count(pair.resource.clone()).like_count;
+    fn pair_is_right(&self, pair: &Pair) -> Result<(), Broken> {
+        let reading = self.cache.read(pair);
+        let liked = self.database.mark(pair).liked;
+        let count = self.database.count(&pair.resource.clone()).like_count;
         if reading.liked.is_some_and(|says| says != liked)
             || reading.like_count.is_some_and(|says| says != count)
         {

@@ -189,11 +189,11 @@ impl World {
             Step::CacheStartsAgain => self.cache_starts_again(),
             Step::CacheEvicts => {
                 let resource = self.draw_resource();
-                self.cache.drop_entry(resource);
+                self.cache.drop_entry(&resource);
             }
             Step::CacheTrims => {
                 let resource = self.draw_resource();
-                self.cache.trim(resource);
+                self.cache.trim(&resource);
             }
             Step::StreamRewinds => self.stream.rewind(self.now),
             Step::Publish(p, id) => self.publish(p, id),

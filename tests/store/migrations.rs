@@ -67,7 +67,7 @@ fn concurrent_migrations_all_succeed(setup: &Setup) {
 #[test]
 fn migration_killed_before_its_record_runs_again() {
     let bench = Bench::new(Some(Kind::MariaDb));
-    let (database, noted) = (bench.database(), "__diesel_schema_migrations");
+    let (database, noted) = (bench.database(), "likewise_schema_migrations");
     let all = database.number(&format!("SELECT COUNT(*) FROM {noted}"));
     let rows = bench.record(&[super::bench::like(1.into(), 1)]);
     let indexes = "SELECT CONCAT_WS('.', table_name, index_name, seq_in_index, column_name) \
@@ -76,7 +76,7 @@ fn migration_killed_before_its_record_runs_again() {
     for left in 0..all {
         let last = all - left;
         database.execute(&[&format!(
-            "DELETE FROM {noted} ORDER BY version DESC LIMIT {last}"
+            "DELETE FROM {noted} ORDER BY name DESC LIMIT {last}"
         )]);
         let again = wait(store::migrate(&options(database))).expect("migrations");
         assert_eq!(again.len() as i64, last);
@@ -153,11 +153,13 @@ fn held_lease_delays_migrations_until_it_expires(setup: &Setup) {
 
 /// Deletes the record of the last migration and keeps its table, as if the migration was killed before it was recorded.
 fn forget_last_migration(database: &Database) {
-    database.execute(&["DELETE FROM __diesel_schema_migrations WHERE version = '20261125000007'"]);
+    database.execute(&[
+        "DELETE FROM likewise_schema_migrations WHERE name LIKE '%_create_idempotency_keys'",
+    ]);
 }
 
 const NOTED: &str =
-    "SELECT COUNT(*) FROM __diesel_schema_migrations WHERE version = '20261125000007'";
+    "SELECT COUNT(*) FROM likewise_schema_migrations WHERE name LIKE '%_create_idempotency_keys'";
 
 /// Reverts the last migration.
 fn revert_last_migration(database: &Database) {
@@ -235,8 +237,8 @@ fn older_release_starts_beside_a_newer_one(setup: Setup) {
     let database = setup.database();
     // The older release ignores migrations and columns that it does not know.
     database.execute(&[
-        "INSERT INTO __diesel_schema_migrations (version, run_on) \
-         VALUES ('20990101000000', '2030-01-01 00:00:00')",
+        "INSERT INTO likewise_schema_migrations (name, run_on) \
+         VALUES ('2099-01-01-000000_of_the_future', '2030-01-01 00:00:00')",
         "ALTER TABLE sync_events ADD COLUMN of_the_future BIGINT",
     ]);
     let service = setup.start();
@@ -259,12 +261,12 @@ fn tables_that_lack_a_migration_are_rejected() {
 #[test]
 fn failed_migration_is_named_and_stops_the_start() {
     let setup = Setup::new().on(&Database::hosted(Kind::Postgres));
-    // Another owner's table has the same name.
+    // Another owner's table has the name of an index.
     setup
         .database()
-        .execute(&["CREATE TABLE video_likes (nothing BIGINT)"]);
+        .execute(&["CREATE TABLE video_likes_user (nothing BIGINT)"]);
     let ran = setup.run(&["serve"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("000003_create_read_models"), "{ran:?}");
+    assert!(ran.stderr.contains("create_video_likes"), "{ran:?}");
     assert!(ran.stderr.contains("already exists"), "{ran:?}");
 }

@@ -23,7 +23,8 @@ pub fn pipeline_drains(service: &Service) {
             runtime.block_on(unacknowledged(&url))
         });
     }
-    ledger_closes(service.database());
+    let prefix = service.setup().table_prefix();
+    ledger_closes_in(service.database(), &prefix);
 }
 
 /// Fails while the stream holds messages that the workers have not acknowledged. Compares sequences: the number
@@ -48,8 +49,15 @@ fn text(error: impl Display) -> String {
 /// Waits until every ledger row is closed. Use [`pipeline_drains`] where likes may still be in a stream.
 #[track_caller]
 pub fn ledger_closes(database: &Database) {
+    ledger_closes_in(database, "");
+}
+
+fn ledger_closes_in(database: &Database, prefix: &str) {
+    let open = format!(
+        "SELECT COUNT(*) FROM {prefix}sync_events WHERE status NOT IN ('completed', 'dead')"
+    );
     until("the ledger to close", PATIENCE, || {
-        let open = open_rows(database);
+        let open = database.number(&open);
         if open == 0 {
             Ok(())
         } else {

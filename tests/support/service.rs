@@ -78,6 +78,12 @@ impl Setup {
         self.environment[variable].clone()
     }
 
+    /// Returns what precedes the names of the tables.
+    pub fn table_prefix(&self) -> String {
+        let prefix = self.environment.get("LIKEWISE_TABLE_PREFIX");
+        prefix.cloned().unwrap_or_default()
+    }
+
     /// Returns whether the service has a broker, so that a like is durable before it is in the database.
     pub fn has_broker(&self) -> bool {
         self.environment.contains_key("LIKEWISE_NATS_URL")

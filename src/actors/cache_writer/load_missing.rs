@@ -193,7 +193,7 @@ impl CacheWriter {
 fn count_in(found: &Found, resource: &Resource) -> LikeCount {
     found
         .counts
-        .get(&resource)
+        .get(resource)
         .copied()
         .unwrap_or(LikeCount::NEVER)
 }

@@ -27,7 +27,7 @@ pub(super) struct FilterArgs {
     #[arg(long)]
     status: Option<Status>,
     /// A resource type, such as video
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", value_parser = ResourceType::declare)]
     resource_type: Option<ResourceType>,
     /// The resource's id
     #[arg(long, value_name = "ID")]

@@ -2,6 +2,7 @@
 //! `problems.rs` and `security.rs` add what all operations share.
 
 mod home;
+mod ids;
 mod operations;
 mod page;
 mod problems;
@@ -52,6 +53,7 @@ pub fn document(about: &About) -> Description {
     }
     security::describe(&mut document, about);
     resources::list_types(&mut document, &about.resource_types);
+    ids::describe(&mut document, about.ids);
     problems::describe(&mut document);
     document
 }

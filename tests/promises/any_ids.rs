@@ -1,0 +1,272 @@
+//! Ids of any kind, resource types of any name, and tables beside those of a product.
+
+use serde_json::{Value, json};
+
+use crate::support::checks::pipeline_drains;
+use crate::support::database::Database;
+use crate::support::http::{Answer, Client};
+use crate::support::service::{Service, Setup};
+
+matrix!([embedded, mariadb_stack, postgres_stack]:
+    uuid_users_like_resources_with_text_ids,
+    first_migration_leaves_the_tables_of_a_product_alone,
+    kind_of_ids_cannot_change,
+    new_resource_type_gets_its_table,
+);
+
+matrix!(&[embedded, mariadb, postgres]: first_migration_that_fails_leaves_nothing);
+
+const ANN: &str = "018f3f52-7d1e-7c60-a5ae-0b9d2a1c0f11";
+const BOB: &str = "b0b0b0b0-0000-4000-8000-000000000001";
+
+/// Text that a path, a key, a subject or a pattern could misread; and a number as text.
+const TEXTS: [&str; 7] = ["a/b c", "}{:=", "%2F", "7", "ü*>.", "i", "'\"\\"];
+
+fn with_ids(setup: Setup) -> Setup {
+    setup
+        .set("LIKEWISE_USER_IDS", "uuid")
+        .set("LIKEWISE_RESOURCE_IDS", "text")
+        .set("LIKEWISE_RESOURCE_TYPES", "post,photo")
+        .set("LIKEWISE_TABLE_PREFIX", "app_")
+}
+
+fn in_path(id: &str) -> String {
+    id.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+fn send(client: &Client, method: &str, user: &str, path: &str) -> Value {
+    let answer = client.send(method, path, &[("X-User-Id", user)]);
+    assert_eq!(answer.status, 200, "{method} {path}: {answer:?}");
+    answer.json()
+}
+
+fn post(client: &Client, path: &str, body: &Value) -> Answer {
+    let headers = [("X-User-Id", ANN), ("Content-Type", "application/json")];
+    let sent = client.try_send("POST", path, &headers, body.to_string().as_bytes());
+    sent.expect("an answer")
+}
+
+/// The ids in a list of likes.
+fn listed(page: &Value, key: &str) -> Vec<String> {
+    let likes = page["likes"].as_array().expect("likes");
+    let ids = likes
+        .iter()
+        .map(|like| like[key].as_str().expect("text").to_owned());
+    ids.collect()
+}
+
+fn uuid_users_like_resources_with_text_ids(setup: Setup) {
+    let service = with_ids(setup).start();
+    let client = service.client();
+    for text in TEXTS {
+        let path = format!("/v1/posts/{}/like", in_path(text));
+        let liked = send(&client, "PUT", &ANN.to_uppercase(), &path);
+        assert_eq!(liked["resource_id"], text);
+        assert_eq!(liked["user_id"], ANN);
+    }
+    let first = format!("/v1/posts/{}/like", in_path(TEXTS[0]));
+    send(&client, "PUT", BOB, &first);
+    send(&client, "PUT", BOB, "/v1/photos/7/like");
+    send(
+        &client,
+        "DELETE",
+        ANN,
+        &format!("/v1/posts/{}/like", in_path("i")),
+    );
+    pipeline_drains(&service);
+    reads_are_right(&client);
+    refusals_are_clear(&client);
+    everything_is_in_its_tables(&service);
+    // The same from the database alone: with an empty cache, a restart knows nothing else.
+    let service = service.stop().start();
+    reads_are_right(&service.client());
+    let setup = service.stop();
+    setup.verify(60).holds();
+    let audit = setup.run(&["audit", "--json"]);
+    let report: Value = serde_json::from_str(&audit.stdout).expect("JSON");
+    assert_eq!(report["findings"], json!({}), "{report:#}");
+}
+
+fn reads_are_right(client: &Client) {
+    let first = format!("/v1/posts/{}/like", in_path(TEXTS[0]));
+    let read = send(client, "GET", BOB, &first);
+    assert_eq!(
+        (&read["liked"], &read["like_count"]),
+        (&json!(true), &json!(2))
+    );
+    let item = |id: &str| json!({"resource_type": "post", "resource_id": id});
+    let status = post(
+        client,
+        "/v1/likes/status",
+        &json!({"items": TEXTS.map(item)}),
+    );
+    let items = status.json()["items"].as_array().expect("items").clone();
+    let liked: Vec<_> = items.iter().map(|item| item["liked"] == true).collect();
+    assert_eq!(liked, TEXTS.map(|text| text != "i"), "{status:?}");
+    // A page of two at a time passes every like once.
+    let mut seen = Vec::new();
+    let mut path = "/v1/users/me/likes?limit=2".to_owned();
+    loop {
+        let page = send(client, "GET", ANN, &path);
+        seen.extend(listed(&page, "resource_id"));
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            break;
+        };
+        path = format!("/v1/users/me/likes?limit=2&cursor={cursor}");
+    }
+    let mut expected: Vec<_> = TEXTS.into_iter().filter(|text| *text != "i").collect();
+    expected.reverse();
+    assert_eq!(seen, expected);
+    let likers = send(
+        client,
+        "GET",
+        ANN,
+        &format!("/v1/posts/{}/likes", in_path(TEXTS[0])),
+    );
+    assert_eq!(listed(&likers, "user_id"), [BOB, ANN]);
+    let top = send(client, "GET", ANN, "/v1/posts/top?limit=1");
+    assert_eq!(top["resources"][0]["resource_id"], TEXTS[0]);
+    assert_eq!(top["resources"][0]["like_count"], 2);
+}
+
+fn refusals_are_clear(client: &Client) {
+    let long = "x".repeat(65);
+    for (user, path, status, code) in [
+        ("42", "/v1/posts/7/like", 400, "invalid_user_id"),
+        ("", "/v1/posts/7/like", 400, "invalid_user_id"),
+        (
+            ANN,
+            &*format!("/v1/posts/{long}/like"),
+            400,
+            "invalid_resource_id",
+        ),
+        (ANN, "/v1/posts/%20/like", 400, "invalid_resource_id"),
+        (ANN, "/v1/videos/7/like", 404, "not_found"),
+    ] {
+        let answer = client.send("PUT", path, &[("X-User-Id", user)]);
+        assert_eq!(
+            (answer.status, answer.problem()),
+            (status, code.to_owned()),
+            "{path}"
+        );
+    }
+    let batch = post(
+        client,
+        "/v1/likes",
+        &json!({"behaviors": [
+            {"user_id": ANN, "resource_type": "video", "resource_id": "7", "behavior": "like"},
+            {"user_id": 7, "resource_type": "post", "resource_id": "7", "behavior": "like"},
+            {"user_id": ANN, "resource_type": "post", "resource_id": 7, "behavior": "like"},
+            {"user_id": ANN, "resource_type": "photo", "resource_id": "8", "behavior": "view"},
+        ]}),
+    );
+    assert_eq!(batch.json()["refused"], 3, "{batch:?}");
+}
+
+fn everything_is_in_its_tables(service: &Service) {
+    let database = service.database();
+    let users = database.texts("SELECT DISTINCT user_id FROM app_post_likes");
+    assert_eq!(users.len(), 2, "{users:?}");
+    let ids = database.texts("SELECT post_id FROM app_post_likes WHERE deleted_at IS NULL");
+    for text in TEXTS {
+        assert_eq!(ids.iter().any(|id| id == text), text != "i", "{ids:?}");
+    }
+    assert_eq!(database.number("SELECT COUNT(*) FROM app_photo_likes"), 1);
+    assert_eq!(
+        database.number("SELECT COUNT(*) FROM app_sync_events WHERE status <> 'completed'"),
+        0
+    );
+    let tables = database.columns();
+    assert!(
+        tables.iter().all(|(table, _)| table.starts_with("app_")),
+        "{tables:?}"
+    );
+}
+
+/// What a product may have in its database.
+const OF_THE_PRODUCT: [&str; 3] = [
+    "CREATE TABLE jobs (id INT, name TEXT)",
+    "CREATE TABLE likes (user_id INT, video_id INT)",
+    "CREATE TABLE __diesel_schema_migrations (version VARCHAR(50) PRIMARY KEY, run_on TIMESTAMP)",
+];
+
+fn make_file(setup: &Setup) {
+    if let Database::Sqlite(path) = setup.database() {
+        std::fs::write(path, "").expect("a file");
+    }
+}
+
+fn first_migration_leaves_the_tables_of_a_product_alone(setup: Setup) {
+    make_file(&setup);
+    setup.database().execute(&OF_THE_PRODUCT);
+    setup
+        .database()
+        .execute(&["CREATE TABLE user_behaviors (mine INT)"]);
+    let before = setup.database().columns();
+    let refused = setup.run(&["migrate"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("user_behaviors"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("LIKEWISE_TABLE_PREFIX"),
+        "{refused:?}"
+    );
+    assert_eq!(setup.database().columns(), before);
+    let service = setup.set("LIKEWISE_TABLE_PREFIX", "likes_").start();
+    service.client().like(1, 7);
+    pipeline_drains(&service);
+    let after = service.database().columns();
+    for column in before {
+        assert!(after.contains(&column), "{column:?}");
+    }
+    let setup = service.stop();
+    let notes = "SELECT COUNT(*) FROM __diesel_schema_migrations";
+    assert_eq!(setup.database().number(notes), 0);
+    setup.verify(60).holds();
+}
+
+fn kind_of_ids_cannot_change(setup: Setup) {
+    let migrated = setup.run(&["migrate"]);
+    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    let before = setup.database().columns();
+    let setup = setup.set("LIKEWISE_RESOURCE_IDS", "uuid");
+    for command in ["migrate", "serve", "verify"] {
+        let refused = setup.run(&[command]);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        for said in [
+            "LIKEWISE_RESOURCE_IDS is uuid",
+            "LIKEWISE_RESOURCE_IDS=number",
+        ] {
+            assert!(refused.stderr.contains(said), "{command}: {refused:?}");
+        }
+    }
+    assert_eq!(setup.database().columns(), before);
+}
+
+fn new_resource_type_gets_its_table(setup: Setup) {
+    let service = setup.start();
+    service.client().like(1, 7);
+    pipeline_drains(&service);
+    let setup = service
+        .stop()
+        .set("LIKEWISE_RESOURCE_TYPES", "video,comment,live_stream");
+    let service = setup.start();
+    send(&service.client(), "PUT", "1", "/v1/live_streams/7/like");
+    pipeline_drains(&service);
+    let likes = "SELECT COUNT(*) FROM live_stream_likes WHERE live_stream_id = 7";
+    assert_eq!(service.database().number(likes), 1);
+    service.stop().verify(60).holds();
+}
+
+fn first_migration_that_fails_leaves_nothing(setup: &Setup) {
+    make_file(setup);
+    // The name of an index that a late migration creates.
+    let taken = match setup.database() {
+        Database::MariaDb(_) => "CREATE VIEW likewise_idempotency_keys AS SELECT 1 AS one",
+        _ => "CREATE TABLE video_likes_user (mine INT)",
+    };
+    setup.database().execute(&[taken]);
+    let before = setup.database().columns();
+    let failed = setup.run(&["migrate"]);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert_eq!(setup.database().columns(), before, "{failed:?}");
+}
