@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, PartialConfig};
+use super::{ConfigError, PartialConfig, TlsOptions};
 use crate::domain::{IdKinds, Lease, ResourceTypes};
 
 /// How to reach a database.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// Its URL: `sqlite://FILE`, `mysql://USER:PASSWORD@HOST:PORT/DATABASE` or
-    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, without the parameters of TLS.
     pub url: String,
+    /// How its connections use TLS.
+    pub tls: TlsOptions,
     /// The limit of the connections for reading.
     pub max_connections: usize,
     /// The types of resource that users can like.
@@ -34,9 +36,12 @@ impl StoreOptions {
         if timeout > longest_attempt {
             return Err(ConfigError::ShortLease { lease, timeout });
         }
+        let url = super::not_blank(config.database_url.as_deref())
+            .unwrap_or_else(|| PartialConfig::default().database_url());
+        let (url, tls) = TlsOptions::new(&url, config)?;
         Ok(Self {
-            url: super::not_blank(config.database_url.as_deref())
-                .unwrap_or_else(|| PartialConfig::default().database_url()),
+            url,
+            tls,
             max_connections: 8,
             resource_types: resource_types(config)?,
             id_kinds: IdKinds {

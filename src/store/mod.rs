@@ -14,6 +14,7 @@ mod condition;
 mod connections;
 mod dialect;
 mod discrepancy;
+mod endpoint;
 mod error;
 mod event_record;
 mod fail;
@@ -83,6 +84,7 @@ pub use verify::{Check, Difference, Journaled, Verification};
 use self::condition::Condition;
 use self::connections::{PoolsOf, open_server};
 use self::dialect::Dialect;
+use self::endpoint::Endpoint;
 use self::migrate::Migrations;
 use self::pool::{read, transact};
 use self::schema::Schema;
@@ -202,24 +204,35 @@ pub async fn migrate_when_reachable(options: &StoreOptions, gate: &Gate) -> Resu
     Ok(())
 }
 
+/// Whether the database can be reached and used. Changes nothing. Its tables may lack, and so may the file of SQLite.
+///
+/// # Errors
+/// If it cannot be reached, or refuses the connection.
+pub async fn reach(options: &StoreOptions) -> Result<(), StoreError> {
+    match scheme(&options.url)? {
+        Scheme::Sqlite(path) if sqlite::check(path).is_err() => Ok(()),
+        _ => pending_migrations(options).await.map(drop),
+    }
+}
+
 /// Returns the names of the migrations that the tables lack.
 async fn pending_migrations(options: &StoreOptions) -> Result<Vec<String>, StoreError> {
-    let schema = schema(options)?;
+    let (schema, timeout) = (schema(options)?, options.timeout);
     match scheme(&options.url)? {
-        Scheme::Sqlite(_) => {
-            Migrations::<sqlite::Async>::new(options, schema)
-                .pending()
-                .await
+        Scheme::Sqlite(path) => {
+            let file = Endpoint::file(path);
+            let migrations = Migrations::<sqlite::Async>::new(file, schema, timeout);
+            migrations.pending().await
         }
         Scheme::Mysql => {
-            Migrations::<AsyncMysqlConnection>::new(options, schema)
-                .pending()
-                .await
+            let server = Endpoint::server(options);
+            let migrations = Migrations::<AsyncMysqlConnection>::new(server, schema, timeout);
+            migrations.pending().await
         }
         Scheme::Postgres => {
-            Migrations::<AsyncPgConnection>::new(options, schema)
-                .pending()
-                .await
+            let server = Endpoint::server(options);
+            let migrations = Migrations::<AsyncPgConnection>::new(server, schema, timeout);
+            migrations.pending().await
         }
     }
 }
@@ -228,22 +241,22 @@ async fn run_migrations(
     options: &StoreOptions,
     gate: Option<&Gate>,
 ) -> Result<Vec<String>, StoreError> {
-    let (schema, name) = (schema(options)?, options.url_without_password());
+    let (schema, timeout) = (schema(options)?, options.timeout);
+    let name = options.url_without_password();
     match scheme(&options.url)? {
-        Scheme::Sqlite(_) => {
-            migrate::run(
-                &Migrations::<sqlite::Async>::new(options, schema),
-                &name,
-                gate,
-            )
-            .await
+        Scheme::Sqlite(path) => {
+            let file = Endpoint::file(path);
+            let migrations = Migrations::<sqlite::Async>::new(file, schema, timeout);
+            migrate::run(&migrations, &name, gate).await
         }
         Scheme::Mysql => {
-            let migrations = Migrations::<AsyncMysqlConnection>::new(options, schema);
+            let server = Endpoint::server(options);
+            let migrations = Migrations::<AsyncMysqlConnection>::new(server, schema, timeout);
             migrate::run(&migrations, &name, gate).await
         }
         Scheme::Postgres => {
-            let migrations = Migrations::<AsyncPgConnection>::new(options, schema);
+            let server = Endpoint::server(options);
+            let migrations = Migrations::<AsyncPgConnection>::new(server, schema, timeout);
             migrate::run(&migrations, &name, gate).await
         }
     }

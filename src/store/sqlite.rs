@@ -11,6 +11,7 @@ use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
 use super::codes::{Explain, Meaning, known};
 use super::connections::{PoolsOf, connections, lock_wait};
+use super::endpoint::Endpoint;
 use super::error::StoreError;
 use super::gate::Gate;
 use super::migrate::{Migrate, Script, scripts};
@@ -114,8 +115,8 @@ impl Migrate for Async {
     const TRANSACTIONAL: bool = true;
 
     /// Opens the file, and creates it if it does not exist.
-    async fn connect(options: &StoreOptions) -> Result<Self, StoreError> {
-        let path = options.url.trim_start_matches("sqlite://");
+    async fn connect(endpoint: &Endpoint) -> Result<Self, StoreError> {
+        let path = &endpoint.url;
         let file = path.to_owned();
         let opened =
             tokio::task::spawn_blocking(move || open_file(&file, MIGRATION_LOCK_WAIT)).await;

@@ -199,7 +199,8 @@ fn undecodable_message_is_quarantined_with_its_reason() {
         body.to_string().into_bytes()
     };
     let tomorrow = chrono::Utc::now() + chrono::TimeDelta::days(1);
-    let broken: Vec<(Vec<u8>, &str)> = vec![
+    let broken: Vec<(Vec<u8>, &str)> =
+        vec![
         (b"{\"event_id\": ".to_vec(), "not a JSON object"),
         (vec![0xff, 0xfe, 0x00, 0x80], "not a JSON object"),
         (b"\0\0\0".to_vec(), "not a JSON object"),

@@ -29,7 +29,7 @@ fn invalid_behavior_of_a_batch_fails_alone() {
     let service = Setup::new().start();
     let client = service.client();
     let mut text_id = behavior(1, "video", 7, "like");
-    text_id["user_id"] = json!("1");
+    text_id["user_id"] = json!("one");
     let mut extra = behavior(1, "video", 7, "like");
     extra["event_id"] = json!("mine");
     let behaviors = [

@@ -48,9 +48,9 @@ fn invalid_status_requests_are_rejected() {
             "invalid_body",
         ),
         (
-            item(json!({"resource_type": "video", "resource_id": "7"})),
-            400,
-            "invalid_body",
+            item(json!({"resource_type": "video", "resource_id": "seven"})),
+            422,
+            "unprocessable",
         ),
         (
             item(json!({"resource_type": "video", "resource_id": 7.5})),

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::deployment;
 use super::lease::MigrationLease;
 use super::scripts::{Migration, Script};
-use crate::config::StoreOptions;
 use crate::store::dialect::Column::Word;
+use crate::store::endpoint::Endpoint;
 use crate::store::error::StoreError;
 use crate::store::schema::Schema;
 use crate::store::session::{Connected, IdRow, Mode, Param, Session, Sql};
@@ -29,7 +30,7 @@ where
     const TRANSACTIONAL: bool;
 
     /// Connects. A migration on this connection waits for the locks of running transactions.
-    fn connect(options: &StoreOptions) -> impl Future<Output = Result<Self, StoreError>> + Send;
+    fn connect(endpoint: &Endpoint) -> impl Future<Output = Result<Self, StoreError>> + Send;
 }
 
 /// The names of [`Migrate::OWN_TABLES`].
@@ -37,8 +38,9 @@ const OWN_NAMES: [&str; 2] = ["likewise_schema_migrations", "likewise_schema_lea
 
 /// The migrations of a deployment in its database.
 pub(in crate::store) struct Migrations<C> {
-    options: StoreOptions,
+    endpoint: Arc<Endpoint>,
     schema: &'static Schema,
+    timeout: Duration,
     all: Vec<Migration>,
     connection: PhantomData<fn() -> C>,
 }
@@ -47,24 +49,25 @@ impl<C: Migrate> Migrations<C>
 where
     Connected<Box<C>>: Session,
 {
-    /// Names the database and the schema of its tables. The time-out of the options limits each attempt to connect.
-    pub(in crate::store) fn new(options: &StoreOptions, schema: &'static Schema) -> Self {
+    /// Names the database and the schema of its tables. `timeout` limits each attempt to connect.
+    pub(in crate::store) fn new(
+        endpoint: Arc<Endpoint>,
+        schema: &'static Schema,
+        timeout: Duration,
+    ) -> Self {
         Self {
-            options: options.clone(),
+            endpoint,
             schema,
+            timeout,
             all: Migration::all(C::SCRIPTS, schema),
             connection: PhantomData,
         }
     }
 
-    fn timeout(&self) -> Duration {
-        self.options.timeout
-    }
-
     async fn connect(&self) -> Result<Connected<Box<C>>, StoreError> {
-        let connected = tokio::time::timeout(self.timeout(), C::connect(&self.options)).await;
+        let connected = tokio::time::timeout(self.timeout, C::connect(&self.endpoint)).await;
         Ok(Connected {
-            connection: Box::new(connected.map_err(|_| StoreError::TimedOut(self.timeout()))??),
+            connection: Box::new(connected.map_err(|_| StoreError::TimedOut(self.timeout))??),
             schema: self.schema,
         })
     }
@@ -74,7 +77,7 @@ where
         &self,
         work: impl AsyncFnOnce(&mut Connected<Box<C>>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let limit = 2 * self.timeout();
+        let limit = 2 * self.timeout;
         let work = async { work(&mut self.connect().await?).await };
         tokio::time::timeout(limit, work)
             .await
