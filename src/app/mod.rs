@@ -27,7 +27,7 @@ use crate::config::Settings;
 use crate::domain::HybridClock;
 use crate::likes::{Likes, Lookups};
 use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
-use crate::web::auth::Auth;
+use crate::web::auth::{self, Auth};
 use crate::web::{self, Health};
 
 /// The running service.
@@ -56,6 +56,8 @@ impl App {
         settings.closed_by_default()?;
         let auth = Arc::new(Auth::load(&settings.auth)?);
         let signals = Signals::new().map_err(AppError::Signals)?;
+        let hangup = signal(SignalKind::hangup()).map_err(AppError::Signals)?;
+        actix::spawn(auth::watch(Arc::clone(&auth), hangup));
         let (store, starting) = open_store(&settings).await?;
         let cache = open_cache(&settings)?;
         let broker = open_broker(&settings).await?;

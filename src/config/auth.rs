@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -38,6 +39,12 @@ pub struct AuthOptions {
     pub jwt_secret_file: Option<PathBuf>,
     /// A file with the public keys of RS256, ES256 and EdDSA tokens.
     pub jwt_jwks_file: Option<PathBuf>,
+    /// Where an identity provider publishes those keys.
+    pub jwt_jwks_url: Option<String>,
+    /// The interval between two fetches from there.
+    pub jwt_jwks_refresh: Duration,
+    /// The claim with the user's id.
+    pub jwt_user_claim: String,
     /// Who must have issued a token, if that is checked.
     pub jwt_issuer: Option<String>,
     /// Whom a token must be for.
@@ -58,6 +65,10 @@ impl AuthOptions {
             jwt_secret: secret(&config.jwt_secret),
             jwt_secret_file: config.jwt_secret_file.clone(),
             jwt_jwks_file: config.jwt_jwks_file.clone(),
+            jwt_jwks_url: super::not_blank(config.jwt_jwks_url.as_deref()),
+            jwt_jwks_refresh: Duration::from_secs(config.jwt_jwks_refresh_seconds()),
+            jwt_user_claim: super::not_blank(config.jwt_user_claim.as_deref())
+                .unwrap_or_else(|| PartialConfig::default().jwt_user_claim()),
             jwt_issuer: super::not_blank(config.jwt_issuer.as_deref()),
             jwt_audience: super::not_blank(config.jwt_audience.as_deref()),
             public_reads: config.public_reads(),

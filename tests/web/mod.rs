@@ -13,5 +13,6 @@ mod limits;
 mod openapi;
 mod openapi_fuzz;
 mod reads;
+mod rotation;
 mod tour;
 mod visitors;
