@@ -1,7 +1,10 @@
 //! The dependencies of Likewise, as logs and metrics name them.
 
+use utoipa::ToSchema;
+
 /// The parts that Likewise depends on, as logs and metrics name them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(rename_all = "lowercase")]
 pub enum Dependency {
     /// The store.
     Database,
