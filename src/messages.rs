@@ -8,26 +8,26 @@ use crate::domain::{
 };
 use crate::store::{Settled, StoredResponse};
 
-/// To the cache writer: an accepted event.
+/// To the cache writer: applies an accepted event.
 #[derive(Debug, Clone, Copy)]
 pub struct Apply {
-    /// Whose like of what.
+    /// The user and the resource.
     pub pair: Pair,
-    /// What the event asks for.
-    pub mark: VersionedState,
+    /// The state that the event sets.
+    pub state: VersionedState,
 }
 
-/// What came of an [`Apply`].
+/// The reply to an [`Apply`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ApplyOutcome {
-    /// What the event did in the cache; `None` if the cache could not be written.
+    /// The effect of the event in the cache; `None` if the cache could not be written.
     pub applied: Option<Applied>,
-    /// The version of a newer event of the pair that the database holds and the cache did not tell of.
+    /// The version of a newer event of the pair that only the database holds.
     pub stored: Option<Version>,
 }
 
 impl ApplyOutcome {
-    /// The version of a newer event of the pair that the cache or the database holds.
+    /// Returns the version of a newer event of the pair that the cache or the database holds.
     #[must_use]
     pub fn newer(&self) -> Option<Version> {
         let cached = self.applied.and_then(|applied| applied.newer);
@@ -39,10 +39,10 @@ impl Request for Apply {
     type Reply = ApplyOutcome;
 }
 
-/// To the cache writer: put back an event that could not be made durable.
+/// To the cache writer: reverts an event that could not be made durable.
 #[derive(Debug, Clone, Copy)]
 pub struct Forget {
-    /// Whose like of what.
+    /// The user and the resource.
     pub pair: Pair,
     /// The event's version.
     pub version: Version,
@@ -75,14 +75,14 @@ impl Request for Lookup {
     type Reply = Reading;
 }
 
-/// To the idempotency keeper: a request with a key, to be worked on.
+/// To the idempotency keeper: claims the key for a request, or returns the stored answer.
 #[derive(Debug, Clone)]
 pub struct Begin {
     /// The request.
     pub request: KeyedRequest,
 }
 
-/// Why a key cannot be looked up or kept.
+/// Why a key cannot be looked up or stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotKept(pub String);
@@ -91,30 +91,30 @@ impl Request for Begin {
     type Reply = Result<Started, NotKept>;
 }
 
-/// To the idempotency keeper: a request was worked on.
+/// To the idempotency keeper: stores the answer to a request.
 #[derive(Debug, Clone)]
 pub struct End {
-    /// Which, and what was answered.
+    /// The request and its answer.
     pub response: StoredResponse,
 }
 
 impl Request for End {
     type Reply = Result<(), NotKept>;
 
-    /// By the kilobytes of the answer, so that a batch of long ones is bounded too.
+    /// Grows with the length of the answer, so that a batch of long answers is bounded too.
     fn weight(&self) -> usize {
         1 + self.response.answer.as_ref().map_or(0, String::len) / 4096
     }
 }
 
-/// To the event publisher: an accepted event.
+/// To the event publisher: publishes an accepted event.
 #[derive(Debug, Clone)]
 pub struct Publish {
     /// The event.
     pub event: BehaviorEvent,
 }
 
-/// Why an event was not published, as far as is known: an acknowledgement may have been lost.
+/// Why an event was not acknowledged. The broker may hold it nevertheless, if its acknowledgement was lost.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotPublished(pub String);
@@ -123,7 +123,7 @@ impl Request for Publish {
     type Reply = Result<(), NotPublished>;
 }
 
-/// To the behavior recorder: behaviors to append.
+/// To the behavior recorder: appends behaviors.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// At least one.
@@ -156,7 +156,7 @@ impl Request for Record {
     }
 }
 
-/// To the sync publisher: ledger rows that this process holds, to bring the read models up to.
+/// To the sync publisher: applies ledger rows, leased by this process, to the read models.
 #[derive(Debug, Clone)]
 pub struct Sync {
     /// At least one.
@@ -171,10 +171,10 @@ impl Request for Sync {
     }
 }
 
-/// To the cache writer: what the database holds after a commit.
+/// To the cache writer: sets the states and counts that a commit stored.
 #[derive(Debug, Clone)]
 pub struct Settle {
-    /// The states and counts of what the commit touched.
+    /// The states and counts of the committed pairs and resources.
     pub settled: Settled,
 }
 

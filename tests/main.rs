@@ -1,8 +1,8 @@
-//! The promises, tested from outside: each test starts the program itself, in a folder of its own, and
-//! talks to it as its users and operators do. `promises/` has one file for each promise, `web/` mirrors
-//! the URLs, `cli/` the subcommands, and `support/` is what they all stand on.
+//! Tests the guarantees from outside: each test starts the program in a folder of its own, and uses it as users and
+//! operators do. `promises/` has one file for each guarantee, `web/` mirrors the URLs, `cli/` the subcommands, and
+//! `support/` has the shared tools.
 //!
-//! `LIKEWISE_TEST_SEED=...` repeats what a failed test has drawn; it prints the number.
+//! A failed test prints its seed; `LIKEWISE_TEST_SEED=...` repeats its random draws.
 
 #[macro_use]
 mod support;

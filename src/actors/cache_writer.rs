@@ -1,5 +1,5 @@
-//! The only writer of the cache: it applies accepted events, settles what the database holds after a commit, and
-//! fills in what readers find missing.
+//! The only writer of the cache: it applies accepted events, settles the states and counts of a commit, and fills in
+//! missing entries.
 //!
 //! The messages that write are handled here, reads of the database in [`load_missing`], and repairs in [`repair`].
 
@@ -42,7 +42,7 @@ impl Actor for CacheWriter {
         serde_json::json!({ "cache": self.cache.kind(), "owed_entries": dirty })
     }
 
-    /// Starts at once: a cache that restarts before the first look at it would pass unnoticed.
+    /// Starts at once, to notice every restart of the cache.
     fn schedule(&self) -> Option<Schedule> {
         Some(Schedule {
             every: self.options.heal_every,
@@ -62,11 +62,11 @@ impl BatchActor<Apply> for CacheWriter {
         self.batch_limits()
     }
 
-    /// Answers the events that the cache can answer in full. The others wait for the database.
+    /// Applies a batch of events. Answers at once if the entry is complete; otherwise loads the missing state first.
     async fn run(self: Arc<Self>, batch: Vec<Envelope<Apply>>) {
         let events: Vec<_> = batch
             .iter()
-            .map(|envelope| (envelope.body.pair, envelope.body.mark))
+            .map(|envelope| (envelope.body.pair, envelope.body.state))
             .collect();
         let mut missing = Vec::new();
         match self.cache.apply(&events).await {
@@ -85,7 +85,7 @@ impl BatchActor<Apply> for CacheWriter {
                 }
             }
             Err(error) => {
-                // Sent without an answer, they may still be applied, also after a revert.
+                // The commands may still run without an answer, even after a revert.
                 if !matches!(error, CacheError::Away) {
                     self.mark_dirty(events.iter().map(|(pair, _)| pair.resource));
                 }
@@ -139,10 +139,10 @@ impl BatchActor<Settle> for CacheWriter {
         let mut settlements: BTreeMap<Resource, Settlement> = BTreeMap::new();
         let mut pairs = 0;
         for envelope in &batch {
-            for (pair, mark) in &envelope.body.settled.states {
+            for (pair, state) in &envelope.body.settled.states {
                 let settlement = settlements.entry(pair.resource).or_default();
-                let newest = settlement.states.entry(pair.user_id).or_insert(*mark);
-                *newest = mark.max(newest).to_owned();
+                let newest = settlement.states.entry(pair.user_id).or_insert(*state);
+                *newest = state.max(newest).to_owned();
                 pairs += 1;
             }
             for (resource, count) in &envelope.body.settled.counts {
@@ -184,7 +184,7 @@ impl BatchActor<Lookup> for CacheWriter {
 }
 
 impl CacheWriter {
-    /// Returns a writer of this cache, which reads what the cache does not know through this reader.
+    /// Returns a writer of this cache, which loads missing entries through this reader.
     #[must_use]
     pub fn new(
         cache: Arc<dyn Cache>,
@@ -209,7 +209,7 @@ impl CacheWriter {
     }
 
     fn cache_failed(&self, doing: &'static str, error: &CacheError) {
-        // An outage is one piece of news.
+        // An outage is logged once.
         if matches!(error, CacheError::Away) {
             return;
         }

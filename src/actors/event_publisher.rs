@@ -1,5 +1,5 @@
-//! Publishes accepted events to JetStream, many acknowledgements in flight at once, and answers each
-//! once it is acknowledged.
+//! Publishes accepted events to JetStream, with many acknowledgements in flight, and answers each sender when its
+//! event is acknowledged.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl Actor for EventPublisher {
         })
     }
 
-    /// Checks the stream when that is due. The broker logs the result.
+    /// Checks the stream if a check is due. The broker logs the result.
     async fn tick(self: Arc<Self>) {
         if let Err(error) = self.broker.check_if_due().await {
             self.context.failed(&error);
@@ -108,8 +108,8 @@ impl EventPublisher {
         }
     }
 
-    /// Sends without waiting for the acknowledgement; at once refused while the broker is not in order,
-    /// so that nobody waits for a time-out that is bound to come.
+    /// Sends an event without waiting for the acknowledgement. Fails at once while the broker is not in order, so
+    /// that no sender waits for a certain time-out.
     async fn send(
         &self,
         envelope: &Envelope<Publish>,

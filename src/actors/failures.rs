@@ -25,7 +25,7 @@ pub(super) fn database_failed<A: Actor>(
     }
 }
 
-/// Notes that the database works again, if it did not.
+/// Ends the outage of this action, if there is one.
 pub(super) fn database_worked(doing: &'static str) {
     DependencyWorked {
         dependency: Dependency::Database,
@@ -34,18 +34,17 @@ pub(super) fn database_worked(doing: &'static str) {
     .emit();
 }
 
-/// What became of a batch that was split until what the database refuses stood alone.
+/// The outcome of a bisected batch.
 pub(super) struct Bisected<R> {
-    /// The parts that went through, each with its outcome.
+    /// The parts that succeeded, each with its result.
     pub(super) done: Vec<(Range<usize>, R)>,
-    /// The rest, each part with its error: single items that are refused, or whole parts that may go
-    /// through another time.
+    /// The parts that failed, each with its error: single items that the database refuses, and whole parts that may
+    /// succeed later.
     pub(super) failed: Vec<(Range<usize>, StoreError)>,
 }
 
-/// Runs `attempt` on a batch. If the database refuses it for a reason that may be one item's, halves it and
-/// tries each half, down to the single items that it refuses; what has to do with no item, such as a lost
-/// connection, is left to another time at once.
+/// Runs `attempt` on a batch. If one item may have caused the error, halves the batch and tries each half, down to
+/// single items. An error that no item causes, such as a lost connection, fails the whole part at once.
 pub(super) async fn bisect<T, R>(
     batch: &[T],
     attempt: impl AsyncFn(&[T]) -> Result<R, StoreError>,

@@ -67,7 +67,7 @@ impl Actor for HealthMonitor {
 }
 
 impl HealthMonitor {
-    /// Returns a monitor that keeps `gone` up to date, and tells this reader when the database answers.
+    /// Returns a monitor that keeps `gone` up to date, and informs this reader when the database answers.
     #[must_use]
     pub fn new(
         probe: Probe,

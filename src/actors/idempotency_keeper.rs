@@ -1,4 +1,4 @@
-//! Keeps which requests came with an `Idempotency-Key` and what was answered, many in one transaction.
+//! Stores the requests with an `Idempotency-Key` and their answers, many in one transaction.
 
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ impl BatchActor<End> for IdempotencyKeeper {
             .map(|envelope| envelope.body.response.clone())
             .collect();
         let kept = self.store.store_responses(&ended, self.store.now()).await;
-        let kept = kept.map_err(|error| self.failed("keeping answers of requests", &error));
+        let kept = kept.map_err(|error| self.failed("storing answers of requests", &error));
         if kept.is_ok() {
             self.context.progress(batch.len());
         }

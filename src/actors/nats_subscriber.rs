@@ -1,7 +1,7 @@
 //! Takes events from JetStream, ours and other services', hands them to the behavior recorder, and acknowledges them
 //! once they are committed.
 //!
-//! Pulling is here, the work on a batch in [`deliveries`], and the quarantine of what is no event in [`quarantine`].
+//! This file pulls; [`deliveries`] works on a batch, and [`quarantine`] keeps undecodable messages.
 
 mod deliveries;
 mod quarantine;
@@ -116,7 +116,7 @@ impl NatsSubscriber {
             match self.pull().await {
                 Ok(()) => failures = 0,
                 Err(error) => {
-                    // Once per outage: an outage is one piece of news.
+                    // An outage is logged once.
                     if failures == 0 {
                         self.failed(Dependency::Broker, "pulling from the stream", &error);
                     }
@@ -135,7 +135,7 @@ impl NatsSubscriber {
         {
             // The check has logged it, once for each cause.
             self.context.failed(&error);
-            // What the stream holds is taken even while its settings keep likes from being published.
+            // The stream is consumed even while its settings prevent publishing.
             if !matches!(error, NatsError::Misconfigured { .. }) {
                 tokio::time::sleep(self.options.pause).await;
                 return Ok(());

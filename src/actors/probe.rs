@@ -63,7 +63,7 @@ impl Failure {
                 public: if is_read_only(&error) {
                     "it is read-only".to_owned()
                 } else {
-                    "it fails, and the log says why".to_owned()
+                    "it fails; see the log for the cause".to_owned()
                 },
                 is_news: is_news(&error),
             }),

@@ -83,7 +83,7 @@ impl RetryScheduler {
             let lease = Lease {
                 now: self.store.now(),
                 duration: self.options.lease,
-                // A claimed row keeps the bound it was born with.
+                // A claimed row keeps the number of retries that it was recorded with.
                 max_retries: 0,
             };
             let claimed = match self.store.claim(lease, self.options.largest_claim).await {
@@ -140,7 +140,7 @@ impl RetryScheduler {
                 now: self.store.now(),
                 ..claimed
             };
-            // Soon again after a failure: others take the rows when the lease has run out.
+            // After a failure the next attempt follows soon: other workers claim the rows when the lease expires.
             wait = match self.store.renew(&rows, lease).await {
                 Ok(()) => claimed.renew_every(),
                 Err(error) => {

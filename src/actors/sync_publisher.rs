@@ -1,5 +1,5 @@
-//! Brings read models, counts and ledger up to recorded like events, many in one transaction, and then
-//! settles the cache and announces the counts that changed.
+//! Applies recorded like events to read models, counts and ledger, many in one transaction, and then settles the cache
+//! and announces the changed counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,13 +17,11 @@ use crate::nats::Broker;
 use crate::store::{FailedAttempt, Found, Settled, Store, StoreError};
 use crate::telemetry::{AttemptsFailed, BatchSynced, Dependency, DependencyFailed};
 
-/// What the log calls it.
-const WRITING_DOWN: &str = "writing down failed attempts";
+/// The actions' names in logs.
+const RECORDING_FAILURES: &str = "recording failed attempts";
+const READING_STATES: &str = "reading the stored states after failed attempts";
 
-/// What the log calls looking up what a commit has stored.
-const LOOKING_UP: &str = "looking up what is stored after failed attempts";
-
-/// The waits between the tries of what follows a failed attempt.
+/// The waits between retries of these actions.
 const TRY_AGAIN: Backoff = Backoff {
     base: Duration::from_millis(100),
     cap: Duration::from_secs(1),
@@ -59,7 +57,7 @@ impl BatchActor<Sync> for SyncPublisher {
             .collect();
         let outcome = bisect(&rows, async |part: &[LedgerRow]| self.sync(part).await).await;
 
-        // One cause is written down in one transaction, and is one line of the log.
+        // The attempts of one cause share a transaction and a log line.
         let mut causes: BTreeMap<String, (StoreError, Vec<LedgerRow>)> = BTreeMap::new();
         for (part, error) in outcome.failed {
             let cause = causes.entry(error.to_string());
@@ -71,8 +69,8 @@ impl BatchActor<Sync> for SyncPublisher {
             answer(batch);
             return;
         }
-        // Beside the next batch, for it may take as long as the database is away. Until then whoever has
-        // claimed the rows renews their lease.
+        // Runs beside the next batch, because it may last as long as an outage of the database. Meanwhile the retry
+        // scheduler renews the lease of rows that it claimed.
         let failing = Arc::clone(&self);
         self.context.spawn(async move {
             for (error, failed) in causes.values() {
@@ -118,7 +116,7 @@ impl SyncPublisher {
         Ok(settled)
     }
 
-    /// Tells cache and listeners what was committed.
+    /// Settles the cache and announces counts after a commit.
     async fn tell(&self, done: Vec<(Range<usize>, Settled)>) {
         for (_, settled) in done {
             self.announce(&settled).await;
@@ -126,7 +124,7 @@ impl SyncPublisher {
         }
     }
 
-    /// Tells whoever listens which counts have changed, one message for each resource of the batch.
+    /// Announces changed counts on NATS, one message for each resource of the batch.
     async fn announce(&self, settled: &Settled) {
         let Some(broker) = self.broker.as_ref().filter(|broker| broker.is_connected()) else {
             return;
@@ -147,15 +145,15 @@ impl SyncPublisher {
     }
 
     async fn settle(&self, settled: Settled) {
-        // Waits for room, so that the read models cannot run ahead of a slow cache without bound. A
-        // cache writer that has stopped does so only in a shutdown, when the cache ends too.
+        // Waits for room, so that the read models cannot run ahead of a slow cache without bound. The cache writer
+        // stops only in a shutdown, when the cache ends too.
         if let Ok(answer) = self.cache_writer.ask_or_wait(Settle { settled }).await {
             let _ = answer.await;
         }
     }
 
-    /// Writes failed attempts down, and tries that again for as long as the infrastructure fails: an attempt
-    /// that is not written down would count as abandoned by its worker.
+    /// Records failed attempts, and retries that while the infrastructure fails: an attempt that is not recorded would
+    /// count as abandoned by its worker.
     async fn fail(&self, rows: &[LedgerRow], error: &StoreError) {
         let now = self.store.now();
         let attempts: Vec<_> = rows
@@ -183,7 +181,9 @@ impl SyncPublisher {
             }
             .emit();
         }
-        let written = self.insist(WRITING_DOWN, async || self.store.fail(&attempts, now).await);
+        let written = self.insist(RECORDING_FAILURES, async || {
+            self.store.fail(&attempts, now).await
+        });
         if written.await.is_none() {
             return;
         }
@@ -193,15 +193,15 @@ impl SyncPublisher {
             .map(|attempt| &attempt.row);
         revert(&self.cache_writer, dead).await;
         if error.kind() == FailureKind::Infrastructure {
-            self.settle_what_is_stored(rows).await;
+            self.settle_stored(rows).await;
         }
     }
 
-    /// Settles the cache with what the database holds. A commit whose answer was lost has completed the rows, and
-    /// nobody would settle them again.
-    async fn settle_what_is_stored(&self, rows: &[LedgerRow]) {
+    /// Settles the cache from the database. A commit whose answer was lost completed the rows, so no later attempt
+    /// settles them.
+    async fn settle_stored(&self, rows: &[LedgerRow]) {
         let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
-        let found = self.insist(LOOKING_UP, async || self.store.find(&pairs).await);
+        let found = self.insist(READING_STATES, async || self.store.find(&pairs).await);
         if let Some(Found { states, counts }) = found.await {
             let settled = Settled {
                 states,
@@ -212,7 +212,7 @@ impl SyncPublisher {
         }
     }
 
-    /// Calls the database again for as long as the infrastructure fails; `None` if it fails otherwise.
+    /// Retries a call while the infrastructure fails; `None` if the call fails otherwise.
     async fn insist<T>(
         &self,
         doing: &'static str,

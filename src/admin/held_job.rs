@@ -39,7 +39,7 @@ pub(super) struct JobPosition {
     pub(super) prune: Option<PruneState>,
 }
 
-/// How the run of a job ended, for its runner.
+/// The outcome of running a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobExit {
     /// The job is completed or failed.
@@ -69,7 +69,7 @@ pub(super) trait Steps {
     /// Does the next step; `None` if there is none left. A step that failed is repeated by the next call.
     async fn step(&mut self) -> Result<Option<Progress>, AdminError>;
 
-    /// Writes down where the work is.
+    /// Stores the position of the work.
     fn save(&self, position: &mut JobPosition);
 
     /// The number of rows changed so far; `None` if the steps do not change any.
@@ -119,7 +119,7 @@ impl<'a> HeldJob<'a> {
         }
     }
 
-    /// Shows the progress to whoever waits for the job.
+    /// Shows the progress to the observer.
     pub(super) fn show(&mut self, progress: Progress) {
         (self.observe)(progress);
         self.progress = progress;
@@ -183,14 +183,13 @@ impl<'a> HeldJob<'a> {
             stage => format!("a step through the {stage}"),
         };
         if tries >= MOST_TRIES {
-            let message = format!(
-                "{stage} failed {MOST_TRIES} times in a row, and the job was given up: {error}"
-            );
+            let message =
+                format!("{stage} failed {MOST_TRIES} times in a row, so the job failed: {error}");
             return Err(AdminError::GivenUp(message).into());
         }
         let fewer = rows.map_or_else(String::new, |rows| format!(", with {rows} rows at once"));
         let message = format!(
-            "{stage} failed, and is tried again{fewer} ({tries} of {MOST_TRIES} times): {error}"
+            "{stage} failed and is retried{fewer} (failure {tries} of {MOST_TRIES}): {error}"
         );
         DependencyFailed {
             dependency: Dependency::Database,
@@ -207,7 +206,7 @@ impl<'a> HeldJob<'a> {
         Ok(())
     }
 
-    /// Writes down where the job is, which renews the lease; or ends the lease if the runner is stopped.
+    /// Stores the job's position, which renews the lease; or ends the lease if the runner is stopped.
     async fn report(&self, error_message: Option<String>) -> Result<(), Interrupted> {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let stopped = self.pace.is_stopped();

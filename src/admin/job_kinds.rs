@@ -95,7 +95,7 @@ impl HeldJob<'_> {
         }
     }
 
-    /// Retries or discards the rows of the job's snapshot, so many a second.
+    /// Retries or discards the rows of the job's snapshot, at most `per_second` a second.
     async fn change_rows(
         &mut self,
         per_second: u32,

@@ -14,7 +14,7 @@ use crate::domain::{JobKind, JobState, Status};
 use crate::store::{Job, LedgerFilter, NewJob, StoreError};
 use crate::telemetry::JobCreated;
 
-/// The default and the largest number of rows that a job takes in a second.
+/// The default and the largest number of rows that a job changes in a second.
 const PER_SECOND: u32 = 1_000;
 const MOST_PER_SECOND: u32 = 20_000;
 
@@ -26,28 +26,28 @@ const DAY: u64 = 86_400;
 pub struct JobRequest {
     /// What the job does.
     pub kind: JobKind,
-    /// Which rows to retry or discard; at least one condition.
+    /// The filter of the rows to retry or discard; at least one condition.
     #[serde(default)]
     pub filter: Option<LedgerFilter>,
-    /// Why rows are discarded.
+    /// The reason for discarding rows.
     #[serde(default)]
     pub reason: Option<String>,
-    /// How many rows to retry or discard in a second; 1,000 if absent.
+    /// The number of rows to retry or discard in a second; 1,000 if absent.
     #[serde(default)]
     pub per_second: Option<u32>,
     /// Only count the rows that would be retried or discarded.
     #[serde(default)]
     pub dry_run: bool,
-    /// Whether an audit mends what it finds.
+    /// Whether an audit repairs the differences.
     #[serde(default)]
     pub repair: bool,
     /// What to rebuild; everything if absent.
     #[serde(default)]
     pub what: Option<RebuildTarget>,
-    /// After how many days completed ledger rows are pruned.
+    /// The age in days at which completed ledger rows are pruned.
     #[serde(default)]
     pub ledger_days: Option<u32>,
-    /// After how many days behaviors are pruned that no read model needs.
+    /// The age in days at which behaviors that no read model needs are pruned.
     #[serde(default)]
     pub behaviors_days: Option<u32>,
 }
@@ -99,9 +99,9 @@ pub enum JobAnswer {
 pub struct Counted {
     /// Always true.
     pub dry_run: bool,
-    /// How many rows it would take.
+    /// The number of rows that the job would change.
     pub total: i64,
-    /// How many of each status.
+    /// The number of rows of each status.
     pub rows: BTreeMap<Status, i64>,
 }
 
@@ -147,7 +147,7 @@ impl AdminService {
             error => error.into(),
         })?;
         let Some(job) = job else {
-            return Err(AdminError::Conflict("the job is there already".to_owned()));
+            return Err(AdminError::Conflict("the job exists already".to_owned()));
         };
         JobCreated {
             id: &job.id,
@@ -225,7 +225,7 @@ impl AdminService {
         }
         if ledger_after.is_none() && behaviors_after.is_none() {
             return Err(AdminError::Invalid(
-                "say 'ledger_days', 'behaviors_days' or both".to_owned(),
+                "set 'ledger_days', 'behaviors_days' or both".to_owned(),
             ));
         }
         self.check_behaviors_age(behaviors_after.map(Duration::from_secs))?;
@@ -244,7 +244,7 @@ impl AdminService {
             && age < kept
         {
             return Err(AdminError::Invalid(format!(
-                "behaviors must be kept for {} days at least: for so long the stream may deliver an \
+                "behaviors must be kept for at least {} days: until then the stream may redeliver an \
                  event again (LIKEWISE_NATS_MAX_AGE_SECONDS)",
                 kept.as_secs().div_ceil(DAY)
             )));

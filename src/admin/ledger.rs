@@ -62,11 +62,10 @@ impl AdminService {
                 "event {id} is {}; {}",
                 entry.status,
                 match (&intervention.action, entry.status.as_str()) {
-                    (_, "completed") =>
-                        "what is completed can be neither tried again nor discarded",
+                    (_, "completed") => "a completed event can be neither retried nor discarded",
                     (InterventionKind::Discard(_), _) =>
-                        "a worker has it right now; ask again when its lease has run out",
-                    (InterventionKind::Retry, _) => "it is tried without being asked for",
+                        "a worker holds it now; try again when its lease expires",
+                    (InterventionKind::Retry, _) => "it is due and will be tried anyway",
                 }
             )));
         }
@@ -74,8 +73,8 @@ impl AdminService {
         Ok(entry)
     }
 
-    /// Logs an intervention in these rows, and takes discarded events out of the cache, which would count
-    /// them as pending for ever.
+    /// Logs an intervention in these rows, and reverts discarded events in the cache, which would count them as pending
+    /// forever.
     pub(super) async fn intervened(
         &self,
         intervention: &Intervention,
@@ -103,9 +102,9 @@ impl AdminService {
     pub(super) async fn no_such_event(&self, id: &str) -> AdminError {
         let waiting = match self.broker() {
             Some(broker) => match broker.backlog().await {
-                Ok(0) => "; nothing waits in the stream".to_owned(),
+                Ok(0) => "; no message waits in the stream".to_owned(),
                 Ok(waiting) => {
-                    format!("; {waiting} messages wait in the stream, and it may be one of them")
+                    format!("; it may be one of {waiting} messages that wait in the stream")
                 }
                 Err(error) => format!("; it may wait in the stream, but {error}"),
             },
@@ -121,7 +120,7 @@ pub(super) fn checked_reason(reason: Option<&str>) -> Result<String, AdminError>
     let length = reason.chars().count();
     if length == 0 || length > LONGEST_REASON || reason.contains('\0') {
         return Err(AdminError::Invalid(format!(
-            "'reason' must say in 1 to {LONGEST_REASON} characters why it is discarded"
+            "'reason' must give the reason for the discard in 1 to {LONGEST_REASON} characters"
         )));
     }
     Ok(reason.to_owned())

@@ -1,4 +1,4 @@
-//! How fast the jobs of a runner go, and whether they shall stop.
+//! The pace of a runner's jobs: full speed or with rests, and whether to stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

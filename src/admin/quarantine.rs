@@ -125,8 +125,9 @@ impl AdminService {
             body: &payload,
             sequence: u64::try_from(entry.event.stream_sequence).unwrap_or_default(),
         };
-        let event = decode(&incoming, Version::at(self.store().now()))
-            .map_err(|reason| AdminError::Invalid(format!("the message is no event: {reason}")))?;
+        let event = decode(&incoming, Version::at(self.store().now())).map_err(|reason| {
+            AdminError::Invalid(format!("the message is not an event: {reason}"))
+        })?;
         let original = entry.event.message_id.as_deref().and_then(original_id);
         if let Some(original) = original
             && Origin::of(incoming.subject) == Origin::Accepted

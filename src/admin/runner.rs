@@ -140,7 +140,7 @@ impl Runner {
     }
 }
 
-/// Whether the database may accept later what it did not now, so that another worker resumes the job.
+/// Whether the database's error may be temporary, so that another worker resumes the job.
 fn is_retried(error: &AdminError) -> bool {
     let error = error.of_store();
     error.is_some_and(|error| error.kind() != FailureKind::Invalid)

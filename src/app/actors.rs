@@ -15,7 +15,7 @@ use crate::admin::Runner;
 use crate::config::Settings;
 use crate::store::Reader;
 
-/// The actors and how to reach them, in the order of the flow.
+/// The mailboxes of the actors, in the order of the flow.
 pub(super) struct Actors {
     pub(super) publisher: Option<Mailbox<EventPublisher>>,
     pub(super) subscriber: Option<Mailbox<NatsSubscriber>>,
@@ -25,7 +25,7 @@ pub(super) struct Actors {
     pub(super) cache_writer: Mailbox<CacheWriter>,
     pub(super) reader: Reader,
     pub(super) retry_scheduler: Option<Mailbox<RetryScheduler>>,
-    /// Kept, for an actor that nobody can reach stops.
+    /// Kept because an actor without a mailbox stops.
     pub(super) _health_monitor: Mailbox<HealthMonitor>,
     pub(super) gone: Arc<DependenciesUnavailable>,
     pub(super) job_runner: Option<Mailbox<JobRunner>>,
@@ -128,7 +128,7 @@ impl Actors {
             job_runner.stop().await;
         }
         if let Some(retry_scheduler) = &self.retry_scheduler {
-            // Its claims may wait for the database; the sync publisher drains what they have sent.
+            // Not awaited, because a claim may wait for the database. The sync publisher drains the claimed rows.
             drop(retry_scheduler.stop());
         }
         if let Some(subscriber) = &self.subscriber {

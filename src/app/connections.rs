@@ -1,4 +1,4 @@
-//! What the service opens before it starts: the database, the cache and the broker.
+//! Opens the database, the cache and the broker before the service starts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::store::{self, Gate, Store};
 /// How long the start waits for the database and its tables before it goes on without them.
 const STORE_WAIT: Duration = Duration::from_secs(3);
 
-/// What a start still waits for.
+/// The pending migration of a starting process.
 pub(super) struct Starting {
     /// Closed until the tables are up to date.
     pub(super) gate: Arc<Gate>,
-    /// Brings them up to date; `None` once they are.
+    /// Migrates the tables; `None` when they are up to date.
     pub(super) migrating: Option<LocalBoxFuture<'static, Result<(), AppError>>>,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn open_cache(settings: &Settings) -> Result<Arc<dyn Cache>, AppError
     })
 }
 
-/// How long the start waits for NATS; without it, likes are recorded directly until it comes.
+/// How long the start waits for NATS. Without NATS, likes are recorded directly until it connects.
 const BROKER_WAIT: Duration = Duration::from_secs(3);
 
 pub(super) async fn open_broker(settings: &Settings) -> Result<Option<Arc<Broker>>, AppError> {
@@ -66,14 +66,14 @@ pub(super) async fn open_broker(settings: &Settings) -> Result<Option<Arc<Broker
     };
     let broker = Broker::connect(options).await?;
     broker.wait_until_connected(BROKER_WAIT).await;
-    // The check logs what keeps the stream from being used; likes go to the database until it can be.
+    // The check logs why the stream is unusable. Likes go to the database until it is in order.
     if let Err(error @ (NatsError::TooOld { .. } | NatsError::Unusable(_))) = broker.check().await {
         return Err(error.into());
     }
     Ok(Some(Arc::new(broker)))
 }
 
-/// What the actors work with.
+/// The connections that the actors use.
 pub(super) struct Connections {
     pub(super) store: Arc<Store>,
     pub(super) cache: Arc<dyn Cache>,
@@ -90,7 +90,7 @@ impl Connections {
     }
 }
 
-/// Where operators come to.
+/// Returns the service behind `/admin`.
 pub(super) fn admin(
     settings: &Settings,
     connections: &Connections,

@@ -11,7 +11,7 @@ use crate::web::auth::AuthError;
 /// Why the service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The settings do not allow it.
+    /// The settings are invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Sign-in cannot be set up.
@@ -20,7 +20,7 @@ pub enum AppError {
     /// The database cannot be used.
     #[error("cannot use the database {url}: {source}")]
     Store {
-        /// Which, without its password.
+        /// Its URL without the password.
         url: String,
         /// Why.
         source: StoreError,
@@ -31,7 +31,7 @@ pub enum AppError {
     /// The broker cannot be used.
     #[error("cannot use the broker: {0}")]
     Broker(#[from] NatsError),
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("cannot listen on {address}: {source}; set LIKEWISE_HTTP_ADDR to another address")]
     Listen {
         /// The address.
@@ -39,7 +39,7 @@ pub enum AppError {
         /// Why.
         source: std::io::Error,
     },
-    /// The process cannot be told to stop.
+    /// The process cannot handle signals.
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
 }

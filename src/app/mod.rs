@@ -45,13 +45,13 @@ pub struct App {
 }
 
 impl App {
-    /// Brings the tables up to date, starts the actors and listens.
+    /// Migrates the tables, starts the actors and listens.
     ///
-    /// Waits three seconds for the database, and goes on without it: then the tables are brought up to date
-    /// once it is there, and until then nothing uses it.
+    /// Waits three seconds for the database, and starts without it after that. The process then migrates the tables
+    /// when the database answers, and does not use it before.
     ///
     /// # Errors
-    /// If the settings do not allow it, the database refuses the connection, or a migration fails.
+    /// If the settings are invalid, the database refuses the connection, or a migration fails.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
         settings.closed_by_default()?;
         let auth = Arc::new(Auth::load(&settings.auth)?);
@@ -154,16 +154,16 @@ impl App {
         })
     }
 
-    /// Where it listens: the port that was given out if the settings asked for any.
+    /// Returns the address of the listener, with the assigned port if the settings name port 0.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until a signal or an actor that was given up ends it, then stops in order: `/readyz` fails, after the
-    /// drain delay no new requests and no new claims, and then each actor finishes its work before the next one in
-    /// the flow. Returns the exit code of the process, which must end at once: other threads may still be in the
-    /// middle of a call.
+    /// Serves until a signal, an actor that was given up, or an unusable database ends it, then stops in order: `/readyz`
+    /// fails, after the drain delay no new requests and no new claims, and then each actor finishes its work before the
+    /// next one in the flow. Returns the exit code. The process must exit at once, because other threads may still be
+    /// in a call.
     pub async fn run_until_signal(self) -> u8 {
         let Self {
             server,
@@ -203,7 +203,7 @@ impl App {
             handle.stop(true).await;
             actors.drain().await;
         };
-        // A second signal, or too long a drain, ends it at once: the ledger keeps what is left.
+        // A second signal, or the drain timeout, ends it at once. The ledger keeps the remaining work.
         tokio::select! {
             _ = tokio::time::timeout(drain_timeout, drained) => {}
             _ = signals.next() => {}
@@ -218,7 +218,7 @@ impl App {
     }
 }
 
-/// How long a read waits for room among the others; one that gets none is told that the service is overloaded.
+/// How long a read waits for its permits. After that, the service answers that it is overloaded.
 const LOOKUP_WAIT: Duration = Duration::from_secs(5);
 
 /// The signals that end the service.

@@ -21,7 +21,7 @@ use crate::likes::Likes;
 use crate::web;
 use crate::web::slow_clients::{HEAD_TIMEOUT, TimedStream};
 
-/// What the HTTP server serves.
+/// The parts of the HTTP server.
 pub(super) struct HttpServer {
     pub(super) context: web::Context,
     pub(super) likes: Likes,
@@ -56,7 +56,7 @@ impl HttpServer {
             .listen("likewise", listener, move || {
                 let draining = Arc::clone(&draining);
                 let app = WebApp::new()
-                    // The last is the outermost: what is refused inside is seen by pages and kept in bounds.
+                    // The last is the outermost, so that CORS and the bounds cover the answers of the others.
                     .wrap(Condition::new(context.limits.any(), from_fn(web::limit)))
                     .wrap(from_fn(web::guard))
                     .wrap(from_fn(web::bound))

@@ -1,4 +1,4 @@
-//! What the service reads from the database before it serves.
+//! Reads the newest version and the recent pairs from the database at the start of a process.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::messages::Settle;
 use crate::store::{Settled, Store, StoreError};
 use crate::telemetry::{Dependency, DependencyFailed};
 
-/// How many of the last recorded behaviors a starting process learns their newest version from.
+/// The number of behaviors, last recorded first, whose newest version a starting process reads.
 const LEARN_FROM: usize = 1_000;
 
-/// Measures the database's clock, and draws no version below those recorded last if this process's clock is a
-/// little behind.
+/// Measures the database's clock and observes the newest recorded version, so that new versions are above it even if
+/// the database's clock is slightly behind.
 pub(super) async fn learn(clock: &HybridClock, store: &Store) {
     let newest = async {
         store.measure_clock().await?;
@@ -32,11 +32,10 @@ pub(super) async fn learn(clock: &HybridClock, store: &Store) {
     }
 }
 
-/// How many of the last recorded like events a starting worker tells the cache of again.
+/// The number of like events, last recorded first, whose pairs a starting worker settles in the cache.
 const RECENT: usize = 20_000;
 
-/// Tells the cache what the database holds of the pairs that were recorded last: a worker that was
-/// killed between a commit and its settlement told it nothing.
+/// Settles the cache for the pairs recorded last: a worker may have been killed between a commit and its settlement.
 pub(super) fn settle_recent(
     store: Arc<Store>,
     cache_writer: Mailbox<CacheWriter>,
@@ -53,12 +52,12 @@ pub(super) fn settle_recent(
         };
         match settle.await {
             Ok(settled) => {
-                // The cache writer answers for itself if the cache cannot be reached.
+                // The cache writer logs its own failures.
                 let _ = cache_writer.ask_or_wait(Settle { settled }).await;
             }
             Err(error) => DependencyFailed {
                 dependency: Dependency::Database,
-                doing: "settling what was recorded last",
+                doing: "settling recent pairs",
                 error: &error,
             }
             .emit(),

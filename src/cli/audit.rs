@@ -17,10 +17,10 @@ const SHOWN: usize = 20;
 /// Arguments of `likewise audit`.
 #[derive(Debug, clap::Args)]
 pub(super) struct AuditArgs {
-    /// Mend what differs
+    /// Repair the differences
     #[arg(long)]
     repair: bool,
-    /// About how many rows to look at in one chunk
+    /// Approximate number of rows in one chunk
     #[arg(long, value_name = "ROWS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     chunk: u32,
     /// Print one JSON object instead of a table
@@ -117,7 +117,7 @@ fn print(out: &mut impl Write, report: &AuditReport) -> std::io::Result<()> {
     if !report.repair && report.found() > quarantined {
         writeln!(
             out,
-            "nothing was changed; `likewise audit --repair` mends it"
+            "nothing was changed; `likewise audit --repair` repairs the data"
         )?;
     }
     Ok(())

@@ -57,7 +57,7 @@ pub(super) async fn drop_own_caches(
     if let Some(job) = dependencies.store.create_job(&job, None).await? {
         writeln!(
             out,
-            "a running service drops the cache in its own process now (job {})",
+            "created job {} so that a running service drops the cache in its own process",
             job.id
         )?;
     }

@@ -1,4 +1,4 @@
-//! What subcommands print: JSON for programs, tables for people, and a progress bar.
+//! The output of subcommands: JSON for programs, tables for people, and a progress bar.
 
 use std::io::{self, IsTerminal, Write, stderr};
 

@@ -38,7 +38,7 @@ pub(super) async fn run(settings: Settings, arguments: PruneArgs) -> Result<Exit
     if options.ledger_after.is_none() && options.behaviors_after.is_none() {
         writeln!(
             out,
-            "nothing to do: say --ledger-days, --behaviors-days or both"
+            "nothing to do: pass --ledger-days, --behaviors-days or both"
         )?;
         return Ok(ExitCode::FAILURE);
     }
@@ -46,7 +46,7 @@ pub(super) async fn run(settings: Settings, arguments: PruneArgs) -> Result<Exit
     with_progress(async || prune.step().await).await?;
     writeln!(
         out,
-        "{} ledger rows and {} behaviors are gone",
+        "deleted {} ledger rows and {} behaviors",
         prune.ledger_rows(),
         prune.behaviors()
     )?;

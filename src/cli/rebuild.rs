@@ -14,7 +14,7 @@ use crate::config::Settings;
 /// Arguments of `likewise rebuild`.
 #[derive(Debug, clap::Args)]
 pub(super) struct RebuildArgs {
-    /// What to rebuild; all of it if none is named
+    /// Parts to rebuild; all if none is named
     #[arg(value_enum)]
     what: Option<What>,
 }
@@ -47,7 +47,7 @@ async fn rebuild_read_models(dependencies: Dependencies) -> Result<(), Failure> 
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "read models and counts are what {} behaviors add up to; {} rows were not",
+        "rebuilt read models and counts from {} behaviors; changed {} rows",
         report.checked.behaviors,
         report.mended()
     )?;
@@ -64,7 +64,7 @@ async fn rebuild_cache(dependencies: Dependencies) -> Result<(), Failure> {
     let entries = last.map_or(0, |progress| progress.done);
     writeln!(
         out,
-        "{entries} cache entries were dropped; each is built from the database for its next reader"
+        "dropped {entries} cache entries; the next read rebuilds each from the database"
     )?;
     Ok(())
 }

@@ -139,7 +139,7 @@ fn print_applied(out: &mut impl Write, applied: &Applied) -> std::io::Result<()>
     if let Some(sequence) = applied.redelivers_from {
         writeln!(
             out,
-            "delivers again from message {sequence}, because the consumer has passed over messages; \
+            "redelivers from message {sequence}, because the consumer skipped messages; \
              events that arrive twice count once"
         )?;
     }
@@ -170,7 +170,7 @@ fn print_change(out: &mut impl Write, change: &Setting) -> std::io::Result<()> {
     )
 }
 
-/// A value as people read it.
+/// Formats a value for people.
 fn plain(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "-".to_owned(),

@@ -33,8 +33,7 @@ pub(super) struct VerifyArgs {
     /// The most pairs to compare between Redis and the database
     #[arg(long, value_name = "PAIRS", default_value_t = 1_000_000)]
     cache_pairs: usize,
-    /// What a load wrote with --journal: nothing that it says was acknowledged may be lost or have counted
-    /// twice
+    /// Journal of a load with --journal: each acknowledged like must be recorded once
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
     /// Print one JSON object instead of a table

@@ -1,4 +1,4 @@
-//! Compares what the cache says with the database.
+//! Compares the cache with the database. `likewise verify` calls [`compare`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use crate::cache::Cache;
 use crate::domain::{LikeCount, Pair, Reading, Resource, ResourceType, VersionedState};
 use crate::store::{Check, Difference, Store};
 
-/// How many pairs are compared in one round trip.
+/// The number of pairs compared in one round trip.
 const PAGE: usize = 2_000;
 
-/// How long a difference may take to go: the cache is told after the commit.
+/// How long a difference must last to be reported: the cache is settled after the commit.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Compares pairs of the read models with the cache, `most` of them. What the cache does not know is no
-/// difference: it will ask the database. One that does not last is none either.
+/// Compares at most `most` pairs of the read models with the cache. An unknown value is no difference, because a read
+/// then asks the database. A difference that does not last is not reported.
 pub(super) async fn compare(
     cache: &dyn Cache,
     store: &Store,
@@ -23,10 +23,7 @@ pub(super) async fn compare(
     examples: usize,
 ) -> Result<Check, Failure> {
     let mut check = Check {
-        promise: format!(
-            "{} says what the database says, where it knows",
-            cache.kind()
-        ),
+        promise: format!("known values on {} equal the database", cache.kind()),
         checked: 0,
         differences: 0,
         examples: Vec::new(),

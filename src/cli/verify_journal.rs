@@ -33,7 +33,10 @@ pub(super) async fn compare(
         "doubled 0: no acknowledged event is recorded twice",
         journal.acknowledged.len(),
     );
-    let mut wrong = check("each pair is as it was last asked for", journal.pairs.len());
+    let mut wrong = check(
+        "each pair is as its last request left it",
+        journal.pairs.len(),
+    );
     let mut missing = Vec::new();
     for ids in journal.acknowledged.chunks(BATCH) {
         let found = store.journaled(ids).await?;
@@ -74,12 +77,12 @@ pub(super) async fn compare(
     let different: BTreeSet<_> = journal.acknowledged.iter().collect();
     let repeated = journal.acknowledged.len() - different.len();
     if repeated > 0 {
-        let found = format!("{repeated} ids more than once");
+        let found = format!("{repeated} repeated ids");
         note(
             &mut doubled,
             examples,
             "the answers".to_owned(),
-            "an id each",
+            "a distinct id each",
             &found,
         );
     }
@@ -109,7 +112,7 @@ pub(super) async fn compare(
     }
     for (resource, likes) in liked {
         let count = counts.get(&resource).map_or(0, |count| count.like_count);
-        // Users outside the journal may like it too; what it journals must be in the count.
+        // Users outside the journal may like the video too, so the count may be higher.
         if count < likes {
             let found = format!("a count of {count}");
             note(
@@ -124,7 +127,7 @@ pub(super) async fn compare(
     Ok([lost, doubled, wrong])
 }
 
-/// The journal's pair as the store knows it.
+/// The store's type of a journal's pair.
 const fn stored(pair: &journal::Pair) -> Pair {
     Pair {
         resource: Resource {

@@ -1,4 +1,5 @@
-//! Accepting behaviors: durable before the answer, and likes in the cache at the same time.
+//! Accepts behaviors: makes each durable before it answers, and applies likes to the cache at the same time.
+//! `web/likes/` and `web/legacy/` call it.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -22,58 +23,58 @@ use crate::telemetry::{Dependency, LikeAccepted};
 pub struct Accepted {
     /// The event's id.
     pub event_id: Uuid,
-    /// Whether this changed the pair's like; `None` if that cannot be told now, or it is about none.
+    /// Whether the event changed the pair's like; `None` if that is unknown, or the event is no like event.
     pub changed: Option<bool>,
-    /// The like count with it; `None` if that cannot be told now.
+    /// The like count after the event; `None` if that is unknown.
     pub like_count: Option<i64>,
-    /// What the event has reached.
+    /// Where the event is durable.
     pub durability: Durability,
-    /// Whether the cache has it too.
+    /// Whether the cache holds the event too.
     pub cached: bool,
 }
 
-/// Why a like was not accepted. The cache is as before. If the answer of what makes it durable was lost,
-/// the event may still arrive; to send the like again is safe, for the newest wins.
+/// Why a behavior was not accepted. The cache is as before. If the broker's or the database's answer was lost, the
+/// event may still take effect. Sending the request again is safe, because the newest version wins.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAccepted {
-    /// The request asks for something that cannot be.
+    /// The request is invalid.
     #[error(transparent)]
     Invalid(#[from] InvalidBehavior),
-    /// More is waiting than may wait.
+    /// A mailbox is full.
     #[error("{0}")]
     Overloaded(Refused),
-    /// Nothing that makes it durable can be reached; whoever tried has logged why.
-    #[error("neither the broker nor the database can take this now")]
+    /// Neither the broker nor the database stored the event. Publisher and recorder have logged why.
+    #[error("neither the broker nor the database can store this now")]
     Unavailable,
-    /// Other events of the same user and resource were newer each time; the newest is dated then.
+    /// Each of [`DRAWS`] attempts met a newer event of the same user and resource. Holds the time of the newest.
     #[error(
         "other events of this user and resource were newer {DRAWS} times; the newest is dated {0}"
     )]
     Overtaken(DateTime<Utc>),
-    /// Two of the parts that it goes through are gone.
-    #[error("{} and {} cannot be reached; nothing was changed", .0.as_str(), .1.as_str())]
+    /// Two dependencies of the pipeline are unavailable.
+    #[error("{} and {} are unavailable; nothing was changed", .0.as_str(), .1.as_str())]
     DependenciesUnavailable(Dependency, Dependency),
-    /// The database refuses it, which no valid like should meet.
+    /// The database refused a valid event, or the pipeline failed.
     #[error("{0}")]
     Internal(String),
 }
 
-/// How often a version may lose to a newer one of the same pair before the request is given up.
+/// The number of versions drawn for one request. After as many newer events of the pair, the request fails.
 const DRAWS: usize = 5;
 
-/// A behavior that somebody asks to be taken.
+/// A request to accept a behavior.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LikeRequest {
-    /// Who does it.
+    /// The user.
     pub user_id: UserId,
-    /// To what.
+    /// The resource.
     pub resource: Resource,
-    /// What.
+    /// The type of the behavior.
     pub behavior: BehaviorType,
 }
 
 impl LikeRequest {
-    /// The pair that it is about, if it is a like or unlike.
+    /// The pair, if the behavior is a like or unlike.
     fn pair(&self) -> Option<Pair> {
         let pair = Pair {
             resource: self.resource,
@@ -84,10 +85,10 @@ impl LikeRequest {
 }
 
 impl Likes {
-    /// Accepts a behavior. The work goes on to its end even if the caller goes away.
+    /// Accepts a behavior. Dropping the future does not cancel the work.
     ///
     /// # Errors
-    /// If it is not valid, or cannot be made durable now; then the cache is as before.
+    /// If the request is invalid, or its event cannot be made durable now. The cache is then as before.
     pub async fn accept(
         &self,
         asked: LikeRequest,
@@ -97,8 +98,9 @@ impl Likes {
         accepted.unwrap_or_else(|| Err(NotAccepted::Internal("there is no answer".into())))
     }
 
-    /// As [`accept`](Self::accept), for several, each with an answer of its own; of those of one pair,
-    /// the last one wins. `identity` is what the events of a request with a key are made with.
+    /// Accepts several behaviors, each as [`accept`](Self::accept) does, and returns a result for each. The last
+    /// behavior of a pair wins. `identity` holds the first event id and version of a request with an
+    /// `Idempotency-Key`.
     pub async fn accept_all(
         &self,
         asked: Vec<LikeRequest>,
@@ -122,7 +124,7 @@ impl Likes {
                 })
                 .collect();
             drafts.reverse();
-            // All are sent before any is waited for, so that their versions are in the order of the request.
+            // All are sent before the first is awaited, so versions ascend in the order of the request.
             let sent: Vec<_> = drafts
                 .into_iter()
                 .map(|draft| (likes.send(&draft, Version::NEVER), draft))
@@ -157,8 +159,7 @@ impl Likes {
                 record,
             } = sent?;
             let event_id = event.event_id;
-            // Both are under way. The cache, mostly the faster of the two, is asked for its answer last, when
-            // it is there and wakes nobody.
+            // Both requests are in flight. The cache usually answers first; awaiting it last saves a wake-up.
             let durable = self.make_durable(event, publish, record).await;
             let outcome = match applied {
                 Some(applied) => applied.await.unwrap_or_default(),
@@ -167,11 +168,11 @@ impl Likes {
             let durability = match durable {
                 Ok(durability) => durability,
                 Err(failure) => {
-                    self.put_back(flight.as_ref()).await;
+                    self.revert(flight.as_ref()).await;
                     return Err(failure);
                 }
             };
-            // The user acts now, so this request must win over what a clock that runs ahead has dated.
+            // The user acts now, so the request must win over an event from a clock that runs ahead.
             if let (Some(version), Some(flight)) = (outcome.newer(), &flight) {
                 self.clock.observe_at(version, self.now());
                 if draft.must_win && !flight.is_followed_by(version) {
@@ -203,10 +204,10 @@ impl Likes {
         Err(NotAccepted::Overtaken(newer.moment()))
     }
 
-    /// Draws a version above `newer`, and sends an event to the cache if it likes or unlikes. What makes it
-    /// durable follows in [`settle`](Self::settle). Room is taken first, so that an overload changes neither.
+    /// Draws a version above `newer`, and sends a like event to the cache. [`settle`](Self::settle) makes the event
+    /// durable. Permits are reserved first, so an overload changes nothing.
     fn send(&self, draft: &Draft, newer: Version) -> Result<Sent, NotAccepted> {
-        // With two parts gone a like might be kept, but not come to its end: nothing is half done.
+        // With two dependencies down, a like could be stored but not completed.
         if let Some((one, other)) = self.gone.two() {
             return Err(NotAccepted::DependenciesUnavailable(one, other));
         }
@@ -237,7 +238,7 @@ impl Likes {
         let applied = event.action().zip(asked.pair()).map(|(action, pair)| {
             apply.ask(Apply {
                 pair,
-                mark: VersionedState::new(version, action),
+                state: VersionedState::new(version, action),
             })
         });
         Ok(Sent {
@@ -249,17 +250,17 @@ impl Likes {
         })
     }
 
-    /// Takes an event that could not be made durable back out of the cache.
-    async fn put_back(&self, flight: Option<&Flight>) {
+    /// Reverts an event in the cache that could not be made durable.
+    async fn revert(&self, flight: Option<&Flight>) {
         let Some(flight) = flight else {
             return;
         };
-        let put_back = Forget {
+        let forget = Forget {
             pair: flight.pair(),
             version: flight.version(),
         };
-        if let Ok(answer) = self.cache_writer.ask_or_wait(put_back).await {
-            // Answered or not, the cache writer has it; there is no more to do about it here.
+        if let Ok(answer) = self.cache_writer.ask_or_wait(forget).await {
+            // The cache writer handles and logs its own failures.
             let _ = answer.await;
         }
     }
@@ -279,8 +280,8 @@ impl Likes {
         })
     }
 
-    /// Publishes the event or, where that cannot be done, records it. An event whose acknowledgement
-    /// was lost may take both ways; it has one id, so that it counts once.
+    /// Publishes the event, or records it if publishing fails. An event whose acknowledgement was lost may take both
+    /// paths. It has one id, so it counts once.
     async fn make_durable(
         &self,
         event: BehaviorEvent,
@@ -314,28 +315,27 @@ impl Likes {
     }
 }
 
-/// A behavior to be sent.
+/// A behavior that has no event yet.
 struct Draft {
     asked: LikeRequest,
-    /// What the event of a request with a key is made with. Without it, the event gets a new id and a version
-    /// when it is sent.
+    /// The event id and version of a request with an `Idempotency-Key`. Without it, `send` draws both.
     identity: Option<Identity>,
-    /// Whether it is sent again under a newer version if another event of its pair is newer: not if that is
-    /// a later one of the same request, and not if it was sent before and may have been overtaken since.
+    /// Whether the request draws a newer version when it meets a newer event of its pair. False if a later behavior
+    /// of the same request has the same pair, and for a resumed request, which a newer event may have superseded.
     must_win: bool,
 }
 
-/// A behavior on its way: in the cache writer's mailbox, and not durable yet.
+/// An event in flight: sent to the cache writer, and not durable yet.
 struct Sent {
     event: BehaviorEvent,
-    /// Its place among the requests of its pair; `None` if it neither likes nor unlikes.
+    /// The event's place among the requests of its pair; `None` if it is no like event.
     flight: Option<Flight>,
     applied: Option<Answer<ApplyOutcome>>,
     publish: Option<Slot<EventPublisher>>,
     record: Slot<BehaviorRecorder>,
 }
 
-/// Reserved room in every mailbox that one event may need.
+/// Reserved permits in every mailbox that one event may need.
 struct Slots {
     publish: Option<Slot<EventPublisher>>,
     record: Slot<BehaviorRecorder>,

@@ -1,4 +1,4 @@
-//! Lists of likes, from the database: newest first, page after page.
+//! Lists likes from the database, newest first, in pages. `web/likes/` and `web/legacy/` call it.
 
 use super::Likes;
 use super::read::NotRead;
@@ -8,49 +8,49 @@ use crate::store::Cursor;
 /// A like in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
-    /// What is liked.
+    /// The liked resource.
     pub resource: Resource,
-    /// By whom.
+    /// The user who likes it.
     pub user_id: UserId,
-    /// Since which event; its moment is when it was liked.
+    /// The version of the like. Its moment is the time of the like.
     pub version: Version,
 }
 
-/// A resource with its likes.
+/// A resource and its like count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Liked {
-    /// Which.
+    /// The resource.
     pub resource: Resource,
-    /// How many users like it.
+    /// The number of users who like it.
     pub like_count: i64,
 }
 
 /// One page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
-    /// What is on it.
+    /// The items of the page.
     pub items: Vec<T>,
-    /// Whether there is more after it.
+    /// Whether more items follow.
     pub more: bool,
 }
 
 impl<T> Page<T> {
-    /// The page of this many items, of a list that was read one further.
+    /// Returns a page of at most `limit` items. `items` holds one more if more follow.
     fn of(mut items: Vec<T>, limit: usize) -> Self {
         let more = items.len() > limit;
         items.truncate(limit);
         Self { items, more }
     }
 
-    /// The last item, if there is more after it.
+    /// Returns the last item, if more items follow.
     #[must_use]
     pub fn last(&self) -> Option<&T> {
         self.items.last().filter(|_| self.more)
     }
 }
 
-/// A place in a user's likes of every type: the newest version first, and of one version the higher type
-/// and id.
+/// A place in the merged list of a user's likes of every type. The list is in descending order of version, type and
+/// id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The version.
@@ -60,11 +60,11 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where the likes of one type that come after this place begin.
+    /// Returns the cursor of one type's list at this place of the merged list.
     fn cursor(self, resource_type: ResourceType) -> Cursor {
         let (version, id) = match resource_type.cmp(&self.resource.resource_type) {
             std::cmp::Ordering::Equal => (self.version.0, self.resource.id),
-            // A higher type of this version has had its turn; a lower one has it still to come.
+            // Of equal versions, higher types precede this place, and lower types follow it.
             std::cmp::Ordering::Greater => (self.version.0, 0),
             std::cmp::Ordering::Less => (self.version.0.saturating_add(1), 0),
         };
@@ -76,10 +76,10 @@ impl Place {
 }
 
 impl Likes {
-    /// Who likes a resource, the newest like first.
+    /// Lists the users who like a resource, the newest like first.
     ///
     /// # Errors
-    /// If the database cannot be asked.
+    /// If the database does not answer.
     pub async fn likers(
         &self,
         resource: Resource,
@@ -94,10 +94,10 @@ impl Likes {
         Ok(Page::of(likes.into_iter().map(listed).collect(), limit))
     }
 
-    /// What a user likes, of one type or of all, the newest like first.
+    /// Lists the resources that a user likes, of one type or of all, the newest like first.
     ///
     /// # Errors
-    /// If the database cannot be asked.
+    /// If the database does not answer.
     pub async fn liked_by(
         &self,
         user_id: UserId,
@@ -122,10 +122,11 @@ impl Likes {
         Ok(Page::of(likes, limit))
     }
 
-    /// What a user likes of one type, after so many, the newest like first; and how many it is in all.
+    /// Lists the resources of one type that a user likes, the newest like first, without the first `passed`. Also
+    /// returns the number of all of them.
     ///
     /// # Errors
-    /// If the database cannot be asked.
+    /// If the database does not answer.
     pub async fn liked_page(
         &self,
         user_id: UserId,
@@ -142,10 +143,10 @@ impl Likes {
         Ok((page.into_iter().map(listed).collect(), total))
     }
 
-    /// The resources of a type that most users like, those with most likes first.
+    /// Lists the resources of a type that have likes, in descending order of like count and id.
     ///
     /// # Errors
-    /// If the database cannot be asked.
+    /// If the database does not answer.
     pub async fn most_liked(
         &self,
         resource_type: ResourceType,
@@ -181,8 +182,6 @@ fn listed((pair, version): (crate::domain::Pair, Version)) -> Listed {
 mod tests {
     use super::*;
 
-    /// The likes of every type, and the place after which a page of all of them begins: the pages of the
-    /// types hold together exactly what comes after it.
     #[test]
     fn merged_list_resumes_each_type_at_the_cursor() {
         let mut all = Vec::new();

@@ -1,5 +1,5 @@
-//! What the API offers, without HTTP: accepting likes, reading and listing them. Called by `web/`; it talks to
-//! the actors through their mailboxes, and reads the cache directly.
+//! The use cases of the like API, without HTTP: accept, read and list likes. Called by `web/`; it sends messages to
+//! the actors, and reads the cache directly.
 
 mod accept;
 mod lists;
@@ -28,27 +28,26 @@ pub struct Likes {
     pub clock: Arc<HybridClock>,
     /// The likes and unlikes that this process is working on.
     pub in_flight: Arc<InFlight>,
-    /// Read directly; written only through the cache writer.
+    /// The cache, for reads; only the cache writer writes it.
     pub cache: Arc<dyn Cache>,
-    /// Reads lists; all else goes through the actors.
+    /// Reads lists from the database.
     pub reader: Reader,
     /// Permits for the look-ups of reads.
     pub lookups: Arc<Lookups>,
-    /// Takes what the cache should hold.
+    /// Applies events to the cache, and loads missing entries.
     pub cache_writer: Mailbox<CacheWriter>,
-    /// Takes what must be durable, if there is a broker.
+    /// Publishes events; `None` without a broker.
     pub publisher: Option<Mailbox<EventPublisher>>,
-    /// Takes what must be durable and cannot be published.
+    /// Records events that cannot be published.
     pub recorder: Mailbox<BehaviorRecorder>,
-    /// Keeps which requests were answered; on an api.
+    /// Stores the answers to requests with an `Idempotency-Key`; `None` on a worker.
     pub keeper: Option<Mailbox<IdempotencyKeeper>>,
-    /// Which parts are gone.
+    /// The dependencies that were down at the last probe.
     pub gone: Arc<DependenciesUnavailable>,
 }
 
 impl Likes {
-    /// The moment that versions are drawn at: the database's time, which a step of this process's clock does not
-    /// change.
+    /// Returns the database's time, at which versions are drawn. A step of this process's clock does not change it.
     fn now(&self) -> Version {
         Version::at(self.reader.now())
     }

@@ -1,4 +1,5 @@
-//! Doing a request once: whoever sends the same key again gets the same answer.
+//! Idempotent requests: a request that repeats an `Idempotency-Key` takes effect once and gets the same answer.
+//! `web/idempotency.rs` calls it.
 
 use std::time::{Duration, Instant};
 
@@ -12,66 +13,66 @@ use crate::messages::{Begin, End};
 use crate::store::StoredResponse;
 use crate::telemetry::RequestReplayed;
 
-/// How long a request waits for another one with its key that is being worked on.
+/// How long a request waits for a request in progress with the same key.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often it looks.
+/// The time between two looks at the request in progress.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What a request with an `Idempotency-Key` is known by.
+/// The identity of a request with an `Idempotency-Key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyed {
     /// The hash of caller and key.
     pub id: String,
-    /// Who sends it.
+    /// The caller.
     pub caller: String,
     /// The key.
     pub key: String,
-    /// The hash of what it asks for.
+    /// The hash of the request's content.
     pub fingerprint: String,
 }
 
-/// What came of the work.
+/// The result of processing a request.
 #[derive(Debug)]
 pub struct Attempt<T> {
-    /// For whoever asked now.
+    /// The answer to this request.
     pub answer: T,
-    /// For whoever asks with the same key again; `None` if the work is then to be tried again.
+    /// The answer to store for repeated requests; `None` if a repeated request is processed again.
     pub keep: Option<String>,
 }
 
-/// What a request with a key is answered with.
+/// The answer to a request with a key.
 #[derive(Debug)]
 pub enum Once<T> {
-    /// What came of the work.
+    /// The request was processed.
     Done(T),
-    /// What was answered before.
+    /// The stored answer to the first request with this key.
     Replayed(String),
 }
 
-/// Why a request with a key was not done. Nothing was changed.
+/// Why a request with a key was not processed. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotOnce {
-    /// Its key was used for something else.
+    /// An earlier, different request had the same key.
     #[error("this Idempotency-Key was used for another request")]
     Reused,
-    /// Another request with its key is being worked on.
-    #[error("a request with this Idempotency-Key is being worked on")]
+    /// Another request with the same key is in progress.
+    #[error("a request with this Idempotency-Key is in progress")]
     InProgress,
-    /// More is waiting than may wait.
+    /// The keeper's mailbox is full.
     #[error("{0}")]
     Overloaded(Refused),
-    /// Keys cannot be looked up; the keeper has logged why.
-    #[error("the database, where keys are kept, cannot be asked now")]
+    /// The database, which stores the keys, does not answer. The keeper has logged why.
+    #[error("the database, which stores the keys, does not answer now")]
     Unavailable,
 }
 
 impl Likes {
-    /// Does `work` of so many events, unless a request with the same key was answered before. The work goes
-    /// on to its end even if the caller goes away.
+    /// Runs `work`, which draws `events` versions, unless an answer is stored for the key. Dropping the future does
+    /// not cancel the work.
     ///
     /// # Errors
-    /// If it is not done.
+    /// If the key is in use, or the database does not answer.
     pub async fn once<T: 'static, W, F>(
         &self,
         keyed: Keyed,
@@ -111,7 +112,7 @@ impl Likes {
             .unwrap_or(Err(NotOnce::Unavailable))
     }
 
-    /// Takes a request to work on, or finds its answer.
+    /// Claims the key for a request, or returns the stored answer.
     async fn begin(&self, request: &KeyedRequest) -> Result<Result<Identity, String>, NotOnce> {
         let keeper = self.keeper.as_ref().ok_or(NotOnce::Unavailable)?;
         let started = Instant::now();
@@ -131,8 +132,8 @@ impl Likes {
         }
     }
 
-    /// Keeps the answer. If that fails, which the keeper reports, the request lapses: sent again, it is
-    /// worked on again, with the same events.
+    /// Stores the answer. If that fails, the keeper logs why, and the claim expires. A repeated request is then
+    /// processed again, with the same event ids and versions.
     async fn end(&self, request: KeyedRequest, answer: Option<String>) {
         let response = StoredResponse {
             id: request.id,

@@ -1,4 +1,4 @@
-//! Reading likes: from the cache, and from the database what the cache cannot tell.
+//! Reads likes from the cache, and entries that the cache lacks from the database. `web/` calls it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,34 +14,34 @@ use crate::messages::Lookup;
 use crate::store::StoreError;
 use crate::telemetry::{Dependency, DependencyFailed};
 
-/// Whether a user likes a resource, and how many do.
+/// The like of a user and the like count of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Like {
     /// Whether the user likes it; `None` without a user.
     pub liked: Option<bool>,
-    /// How many users like it; `None` if that cannot be told now.
+    /// The number of users who like it; `None` if that is unknown.
     pub like_count: Option<i64>,
 }
 
 /// Why likes cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotRead {
-    /// More is waiting than may wait.
+    /// Too many reads wait for the database.
     #[error("{0}")]
     Overloaded(Refused),
-    /// The cache does not know, and the database cannot be asked.
-    #[error("the cache does not know this like, and the database cannot be asked now")]
+    /// The cache does not hold the like, and the database does not answer.
+    #[error("the cache does not hold this like, and the database does not answer now")]
     Unknown,
-    /// The database, which alone knows, cannot be asked.
-    #[error("the database, which alone knows this, cannot be asked now")]
+    /// The database, the only source of lists, does not answer.
+    #[error("the database, the only source of lists, does not answer now")]
     Unavailable,
-    /// The database holds what it should not.
+    /// The database holds an invalid value.
     #[error("{0}")]
     Internal(String),
 }
 
 impl From<StoreError> for NotRead {
-    /// Logs what the answer does not say.
+    /// Logs the cause, which the answer omits.
     fn from(error: StoreError) -> Self {
         match error.kind() {
             FailureKind::Invalid => Self::Internal(error.to_string()),
@@ -61,7 +61,7 @@ impl From<StoreError> for NotRead {
 }
 
 /// Permits for look-ups: half of the cache writer's mailbox, so that reads cannot crowd out likes. Pages of a hundred
-/// items on some hundred connections need more than that at the same time. They are no overload: they wait.
+/// items on some hundred connections need more at once. Such reads wait for permits, because they are no overload.
 #[derive(Debug)]
 pub struct Lookups {
     permits: Semaphore,
@@ -70,7 +70,7 @@ pub struct Lookups {
 }
 
 impl Lookups {
-    /// Returns the permits for a mailbox of this capacity. A read waits so long for its permits.
+    /// Returns the permits for a mailbox of this capacity. A read waits at most `wait` for its permits.
     #[must_use]
     pub fn new(mailbox_capacity: usize, wait: Duration) -> Self {
         let capacity = (mailbox_capacity / 2).max(1);
@@ -81,7 +81,7 @@ impl Lookups {
         }
     }
 
-    /// Waits for permits for so many look-ups. More look-ups than there are permits take all of them.
+    /// Waits for a permit for each look-up. More look-ups than there are permits take all of them.
     async fn reserve(&self, pairs: usize) -> Result<SemaphorePermit<'_>, NotRead> {
         let pairs = u32::try_from(pairs.min(self.capacity)).unwrap_or(u32::MAX);
         let permits = self.permits.acquire_many(pairs);
@@ -96,7 +96,7 @@ impl Likes {
     /// Reads the like of a user and the like count of a resource, or without a user the count alone.
     ///
     /// # Errors
-    /// If nothing that can be reached knows it: an answer is never a guess.
+    /// If neither the cache nor the database answers: a read never guesses.
     pub async fn read(&self, user_id: Option<UserId>, resource: Resource) -> Result<Like, NotRead> {
         let likes = self.read_all(user_id, &[resource]).await?;
         likes.first().copied().ok_or(NotRead::Unknown)
@@ -105,17 +105,17 @@ impl Likes {
     /// Reads the like count of a resource.
     ///
     /// # Errors
-    /// If nothing that can be reached knows it: an answer is never a guess.
+    /// If neither the cache nor the database answers: a read never guesses.
     pub async fn count(&self, resource: Resource) -> Result<i64, NotRead> {
         let like = self.read(None, resource).await?;
         like.like_count.ok_or(NotRead::Unknown)
     }
 
-    /// Reads a user's likes and the like counts of several resources, in one round trip to the cache if that knows
-    /// them all. The answer is in the order of the resources, which may repeat.
+    /// Reads a user's likes and the like counts of several resources, in one round trip if the cache holds them all.
+    /// The answer is in the order of the resources, which may repeat.
     ///
     /// # Errors
-    /// If nothing that can be reached knows one of them: an answer is never a guess.
+    /// If neither the cache nor the database answers for one of them: a read never guesses.
     pub async fn read_all(
         &self,
         user_id: Option<UserId>,
@@ -140,7 +140,7 @@ impl Likes {
         Ok(readings.iter().map(like).collect())
     }
 
-    /// Reads the cache. If that fails, it knows nothing, and the cache writer reports the failure that it meets.
+    /// Reads the cache. A failed read counts as an empty one: the look-up that follows meets and reports the failure.
     async fn read_cache(&self, user_id: Option<UserId>, resources: &[Resource]) -> Vec<Reading> {
         let Some(user_id) = user_id else {
             let counts = self.cache.counts(resources).await.unwrap_or_default();
@@ -158,7 +158,7 @@ impl Likes {
         self.cache.read(&pairs).await.unwrap_or_default()
     }
 
-    /// Looks up what the cache does not know, each resource once.
+    /// Looks up what the cache lacks, each resource once.
     async fn look_up(
         &self,
         user_id: Option<UserId>,
@@ -183,7 +183,7 @@ impl Likes {
     }
 }
 
-/// Whether a reading has what the answer needs: the like of a user, or the count without one.
+/// Whether a reading suffices for the answer: it needs the user's like, or without a user the count.
 const fn is_known(user_id: Option<UserId>, reading: &Reading) -> bool {
     match user_id {
         Some(_) => reading.liked.is_some(),

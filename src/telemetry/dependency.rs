@@ -1,8 +1,8 @@
-//! The dependencies of Likewise, as logs and metrics name them.
+//! The dependencies of Likewise, under their names in logs and metrics.
 
 use utoipa::ToSchema;
 
-/// The parts that Likewise depends on, as logs and metrics name them.
+/// A dependency of Likewise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum Dependency {

@@ -1,5 +1,5 @@
 //! The only room that names a metric or writes a log line. All other rooms create one of the [`events`] and call its
-//! `emit`, which does both.
+//! `emit`, which updates the metric and writes the line.
 
 mod dependency;
 mod events;

@@ -1,4 +1,4 @@
-//! What every cache must do.
+//! The contract of every cache.
 
 use std::collections::BTreeMap;
 
@@ -93,7 +93,7 @@ async fn newest_event_wins(cache: &dyn Cache) {
         (mark(10, true), applied(Some(true), None, 1)),
         (mark(11, true), applied(Some(false), None, 1)),
         (mark(10, false), applied(Some(false), Some(11), 1)),
-        // The very event again, as the worker brings it.
+        // A redelivery of the same event, as the worker settles it.
         (mark(11, true), applied(None, None, 1)),
         (mark(12, false), applied(Some(true), None, 0)),
         (mark(9, true), applied(Some(false), Some(12), 0)),
@@ -171,7 +171,7 @@ async fn count_is_database_count_plus_in_flight(cache: &dyn Cache) {
     one.settle(VIDEO, &[(1, mark(20, false))], Some(count(10, 42)))
         .await;
     assert_eq!(one.read(VIDEO, 1).await, known(false, 10));
-    // A count that this commit did not change comes alone, or not at all.
+    // A count that this commit did not change arrives without a state, or not at all.
     one.settle(VIDEO, &[], Some(count(15, 43))).await;
     one.settle(VIDEO, &[], None).await;
     assert_eq!(one.read(VIDEO, 1).await, known(false, 15));
@@ -207,13 +207,13 @@ async fn fill_read_before_a_change_is_rejected(cache: &dyn Cache) {
     let one = One(cache);
     let life = one.open(VIDEO).await;
     assert_eq!(one.open(VIDEO).await, life, "nothing has changed");
-    // A commit goes by while a reader is on the way back from the database.
+    // A settlement arrives while a reader is on its way back from the database.
     one.settle(VIDEO, &[(1, mark(10, true))], Some(count(1, 1)))
         .await;
     let filled = one.fill(life, VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER);
     assert_eq!(filled.await, None);
     assert_eq!(one.read(VIDEO, 1).await, Reading::default());
-    // So does the loss of the entry.
+    // The loss of the entry also makes the fill stale.
     let life = one.open(VIDEO).await;
     cache.drop_entries(&[VIDEO]).await.expect("an answer");
     let filled = one.fill(life, VIDEO, 1, mark(10, true), count(1, 1));
@@ -232,7 +232,7 @@ async fn non_durable_event_is_reverted(cache: &dyn Cache) {
     assert_eq!(one.read(VIDEO, 1).await, known(false, 0), "another event");
     one.forget(VIDEO, 1, 10).await;
     assert_eq!(one.read(VIDEO, 1).await, known(true, 1));
-    // Nobody has looked for this one, and it hides the count until it is gone.
+    // No reader has looked up this pair, and it hides the count until it is settled.
     one.apply(VIDEO, 2, mark(11, true)).await;
     assert_eq!(one.read(VIDEO, 1).await.like_count, None);
     one.forget(VIDEO, 2, 11).await;
@@ -305,7 +305,7 @@ async fn batches_answer_in_order(cache: &dyn Cache) {
         assert_eq!(applied.like_count, Some(pair.resource.id + 1));
         assert_eq!(reading, known(true, pair.resource.id + 1));
     }
-    // Two events of one pair in one batch, and a version that only the first of them beats.
+    // Two events of one pair in one batch, and a version between theirs.
     let twice = [(pairs[0], mark(12, false)), (pairs[0], mark(11, true))];
     let applied = cache.apply(&twice).await.expect("answers");
     assert_eq!(applied[0].newer, None);
@@ -351,7 +351,7 @@ async fn current_versions_are_stored_exactly(cache: &dyn Cache) {
     assert_eq!((newer.newer, newer.changed), (None, Some(true)));
     let older = one.apply(VIDEO, 1, mark(LATEST - 1, true)).await;
     assert_eq!(older.newer, Some(Version(LATEST)));
-    // Ids as large as they come.
+    // The largest ids.
     one.learn(
         Resource::video(i64::MAX),
         i64::MAX,

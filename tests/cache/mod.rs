@@ -1,5 +1,5 @@
-//! The cache, in the process and on a real Redis: one suite that both pass, and random histories that both
-//! answer alike.
+//! The cache in the process and on a real Redis: one suite that both pass, and random histories that give the same
+//! answers on both.
 
 mod conformance;
 mod outages;
@@ -22,13 +22,13 @@ use crate::support::servers::{Kind, Server};
 
 const VIDEO: Resource = Resource::video(7);
 
-/// No test but those of the bounds comes near them.
+/// A limit that only the tests of trimming reach.
 const PLENTY: usize = 10_000;
 
-/// How long a call may take before Redis counts as gone.
+/// The time after which a call fails.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A Redis of a test's own, and the cache on it.
+/// A Redis for one test, and the cache on it.
 struct OnRedis {
     server: Server,
     cache: RedisCache,
@@ -45,7 +45,7 @@ impl OnRedis {
         Self { server, cache }
     }
 
-    /// Sends commands of its own.
+    /// Sends commands to Redis directly.
     fn connection(&self) -> redis::Connection {
         let client = redis::Client::open(self.server.url()).expect("a URL");
         client.get_connection().expect("a connection")
@@ -67,20 +67,20 @@ fn cache_on(server: &Server, pairs_per_resource: usize, time_to_live: Duration) 
     run(async { RedisCache::new(&options).expect("a URL") })
 }
 
-/// A cache in the process, of which one resource may take so many pairs.
+/// Creates a cache in the process. One resource may hold this many pairs.
 fn in_process(pairs_per_resource: usize) -> MemoryCache {
     MemoryCache::new(pairs_per_resource * 160)
 }
 
 thread_local! {
-    /// One for a whole test, because connections live on it.
+    /// One runtime for a whole test, because connections live on it.
     static RUNTIME: Runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
 }
 
-/// Runs to the end on this thread.
+/// Runs a future to its end on this thread.
 fn run<T>(work: impl Future<Output = T>) -> T {
     RUNTIME.with(|runtime| runtime.block_on(work))
 }
@@ -106,7 +106,7 @@ const fn known(liked: bool, like_count: i64) -> Reading {
     }
 }
 
-/// The trait, for one pair or resource at a time.
+/// The methods of the trait, for one pair or resource at a time.
 struct One<'a>(&'a dyn Cache);
 
 impl One<'_> {
@@ -176,7 +176,7 @@ impl One<'_> {
         counts.expect("an answer")[0]
     }
 
-    /// Opens and fills, as a reader does whom nobody disturbs.
+    /// Opens and fills an entry without interference.
     async fn learn(
         &self,
         resource: Resource,

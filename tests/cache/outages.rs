@@ -1,4 +1,4 @@
-//! Redis stops, hangs and starts again; and it may be one node of a cluster.
+//! Redis stops, hangs and restarts, or is one node of a cluster.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use likewise::domain::{LikeCount, Pair, Reading, Resource, ResourceType, Version
 use super::{OnRedis, One, TIMEOUT, VIDEO, count, known, mark, run};
 use crate::support::PATIENCE;
 
-/// A call may try to connect twice before it gives up. The rest is room for a busy machine: without a time-out
-/// a call would wait for ever.
+/// A call may try to connect twice before it fails. The rest is room for a busy machine; without a time-out, a call
+/// would wait forever.
 const BOUND: Duration = Duration::from_secs(30);
 
 #[test]
@@ -24,7 +24,7 @@ fn lost_script_is_loaded_again() {
             .arg("FLUSH")
             .query(&mut connection)
             .expect("an answer");
-        // All of a pipeline runs once, and none of it twice.
+        // All commands of a pipeline run once.
         let pair = |user_id| Pair {
             resource: VIDEO,
             user_id,
@@ -97,7 +97,7 @@ fn hung_redis_fails_in_bounded_time_and_recovers() {
         every_call_fails_in_time(&on_redis.cache).await;
         on_redis.server.resume();
         assert!(!recovered(&on_redis.cache).await);
-        // What it was asked while it hung, it may have done since; nothing of it is wrong.
+        // The server may have run the commands that it received while it hung. None of them is wrong.
         let Reading { liked, .. } = One(&on_redis.cache).read(VIDEO, 1).await;
         assert_ne!(liked, Some(false));
     });
@@ -134,7 +134,7 @@ async fn every_call_fails_in_time(cache: &dyn Cache) {
     }
 }
 
-/// Waits until it is there again; answers whether it was started again.
+/// Waits until Redis answers again. Returns whether it restarted.
 async fn recovered(cache: &dyn Cache) -> bool {
     let started = Instant::now();
     loop {
@@ -197,7 +197,7 @@ fn every_command_uses_one_hash_tagged_key() {
     }
 }
 
-/// What a server was asked meanwhile, as `MONITOR` shows it.
+/// The commands that a server received meanwhile, from `MONITOR`.
 fn commands_during(on_redis: &OnRedis, work: impl FnOnce()) -> Vec<String> {
     use std::io::{BufRead, BufReader, Write};
     const END: &str = "the end of what is watched";

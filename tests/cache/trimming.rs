@@ -1,4 +1,4 @@
-//! A cache that is full forgets, and says so: what it dropped is unknown, never not liked.
+//! A full cache drops pairs and reports them as unknown, never as not liked.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn popular_resource_is_never_guessed_on_redis() {
     assert!(fields <= 5 + LIMIT, "{fields} fields");
 }
 
-/// Everybody likes a video, event by event, as the pipeline brings it about.
+/// Every user likes a video, one event after the other, as in the pipeline.
 async fn never_guessed(cache: &dyn Cache) {
     const USERS: i64 = 60;
     let one = One(cache);
@@ -50,7 +50,7 @@ async fn never_guessed(cache: &dyn Cache) {
             );
         }
     }
-    // What was trimmed is found again, with its count.
+    // The next look-up finds the trimmed pair and its count again.
     let life = one.open(VIDEO).await;
     let filled = one.fill(life, VIDEO, 1, mark(1, true), count(USERS, USERS));
     assert_eq!(filled.await.and_then(|reading| reading.liked), Some(true));
@@ -64,7 +64,7 @@ fn in_flight_events_are_never_trimmed() {
             let one = One(cache);
             one.learn(VIDEO, 1, VersionedState::NEVER, LikeCount::NEVER)
                 .await;
-            // As long as the pair of the first reader fits in, everything is known.
+            // While the first reader's pair fits, every pair is known.
             for user in 1..=40 {
                 one.apply(VIDEO, user, mark(user, true)).await;
             }
@@ -109,7 +109,7 @@ fn entry_lost_by_redis_is_unknown() {
             let one = One(&on_redis.cache);
             let read = one.read(VIDEO, 1).await;
             assert_eq!(read, Reading::default(), "{what}");
-            // Late news of an entry that is gone does not bring half of it back.
+            // A late settlement does not restore half of a dropped entry.
             one.settle(VIDEO, &[(1, mark(6, true))], Some(count(1, 2)))
                 .await;
             one.forget(VIDEO, 1, 6).await;

@@ -1,4 +1,4 @@
-//! The rule in Rust and its twin in Lua answer every history alike.
+//! The rule in Rust and its twin in Lua give the same answers for every history.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ fn random_histories_give_equal_answers() {
 struct Twins<'a> {
     memory: &'a dyn Cache,
     redis: &'a dyn Cache,
-    /// The lives that both have named: their names differ, what becomes of them must not.
+    /// The incarnations that both have returned. Their names may differ, their effects must not.
     lives: Vec<(Resource, u64, u64)>,
 }
 
@@ -51,7 +51,7 @@ fn draw_pair(rng: &mut SmallRng) -> Pair {
     }
 }
 
-/// Few versions, so that they meet.
+/// Few versions, so that equal ones occur.
 fn draw_mark(rng: &mut SmallRng) -> VersionedState {
     if rng.random_bool(0.15) {
         return VersionedState::NEVER;
@@ -83,7 +83,7 @@ impl Twins<'_> {
         Ok(())
     }
 
-    /// What both know of everything.
+    /// All readings of both caches.
     async fn everything(&self) -> (String, String) {
         let pairs: Vec<_> = (1..=RESOURCES)
             .flat_map(|id| {
@@ -131,7 +131,7 @@ impl Twins<'_> {
                 let theirs = self.redis.open(&[resource]).await.expect("a life")[0];
                 let step = format!("open {resource}");
                 self.lives.push((resource, ours, theirs));
-                // Whether it is a life that was named before.
+                // Draws a known incarnation or a new one.
                 let seen = |ours: bool| {
                     let lives = &self.lives[..self.lives.len() - 1];
                     let before = lives.iter().filter(|life| life.0 == resource);
@@ -156,7 +156,7 @@ impl Twins<'_> {
                 let lives: Vec<_> = self.lives.iter().rev().take(3).copied().collect();
                 let chosen = (!lives.is_empty() && rng.random_bool(0.95))
                     .then(|| lives[rng.random_range(0..lives.len())]);
-                // The life of another resource, too: it is none of this one's.
+                // Also an incarnation of another resource, which matches no entry of this one.
                 let resource = if rng.random_bool(0.9) {
                     chosen.map_or(pair.resource, |life| life.0)
                 } else {

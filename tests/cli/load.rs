@@ -71,7 +71,7 @@ fn load_sends_every_line_and_some_unlikes() {
     );
     assert_eq!(zipped["likes"], pairs.len(), "{zipped:#}");
     assert_eq!(zipped["seed"], 7, "{zipped:#}");
-    // No like is taken back twice.
+    // No like is reverted twice.
     let verified = service.setup().verify(60);
     let liked = pairs.len() - unlikes;
     assert_eq!(verified.holds().report["liked"]["video"], liked);

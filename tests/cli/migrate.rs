@@ -17,7 +17,7 @@ fn migrate_is_idempotent() {
     assert!(!second.stdout.contains("migrated "), "{second:?}");
     assert!(second.stdout.contains("is up to date"), "{second:?}");
 
-    // The service finds its tables, and what is in them survives another migration.
+    // The service finds its tables, and their rows survive another migration.
     let service = setup.start();
     service.client().like(1, 1);
     let setup = service.stop();

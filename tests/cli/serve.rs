@@ -1,4 +1,4 @@
-//! `likewise serve`: where its settings come from, and why it would not start.
+//! `likewise serve`: the sources of its settings, and the reasons why it refuses to start.
 
 use std::fs;
 use std::net::TcpListener;
@@ -20,7 +20,7 @@ fn occupied_port_is_named() {
 #[test]
 fn unusable_settings_file_is_named() {
     let setup = Setup::new();
-    // A folder of that name cannot be read, whoever asks.
+    // Reading a folder fails even for root.
     fs::create_dir(setup.folder().join("likewise.toml")).expect("a folder");
     for command in ["serve", "migrate", "verify"] {
         let ran = setup.run(&[command]);

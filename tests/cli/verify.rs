@@ -1,14 +1,14 @@
-//! `likewise verify`: every difference that can be in the data is found and named.
+//! `likewise verify` finds and names every kind of difference.
 
 use crate::support::checks::pipeline_drains;
 use crate::support::service::Setup;
 
-/// A difference, planted with plain SQL and taken back again.
+/// Damage in plain SQL, and its reversal.
 struct Planted {
     name: &'static str,
     plant: &'static [&'static str],
     take_back: &'static [&'static str],
-    /// Each promise that it breaks, and what the report says of it.
+    /// Each broken guarantee, and the expected report.
     broken: &'static [(&'static str, &'static str)],
 }
 

@@ -431,7 +431,7 @@ fn documented_settings_exist() {
         .map(|setting| setting.variable.to_owned())
         .collect();
     for path in FILES.iter() {
-        let is_code = ["src", "tests", "scripts", "benches"]
+        let is_code = ["src", "crates", "tests", "scripts", "benches"]
             .iter()
             .any(|folder| path.starts_with(Path::new(ROOT).join(folder)));
         if is_code && !path.ends_with("tests/docs/mod.rs") {

@@ -1,5 +1,5 @@
-//! Events that Likewise acknowledged travel on subjects of their own. They are recorded whatever a clock says,
-//! and one in quarantine is reported as lost until an operator has resolved it.
+//! Events that Likewise acknowledged use subjects of their own. They are recorded whatever a clock shows. An
+//! acknowledged event in quarantine is reported as lost until an operator resolves it.
 
 use std::fs;
 
@@ -36,7 +36,7 @@ fn quarantine_holds(service: &Service, messages: i64) {
     });
 }
 
-/// An api and a worker of their own on MariaDB, Redis and NATS, each under a clock.
+/// An api and a worker on MariaDB, Redis and NATS of their own, each under its own clock.
 fn apart(api: &Clock, worker: &Clock) -> (Service, Service) {
     let setup = Setup::on_parts(Kind::MariaDb);
     let other = setup.beside().with_clock(worker);
@@ -72,7 +72,7 @@ fn worker_with_a_slow_clock_quarantines_no_valid_event() {
     assert_eq!(acknowledged.durability, "broker");
     let publisher = Publisher::at(&api.setup().setting("LIKEWISE_NATS_URL"));
     publisher.publish(LIKES, event(2, 1, "like", &ahead(0)).to_string());
-    // By the clock of the server that stored it, this one is still from the future.
+    // By the clock of the server that stored it, this event is still in the future.
     publisher.publish(LIKES, event(3, 1, "like", &ahead(6)).to_string());
     pipeline_drains(&worker);
     stored_once(worker.database(), [acknowledged.event_id.as_str()]);
@@ -105,7 +105,7 @@ fn foreign_events_cannot_claim_to_be_acknowledged() {
             .rows("SELECT user_id, source FROM user_behaviors"),
         [vec![1.into(), "unverified:likewise-api".into()]]
     );
-    // It was acknowledged to nobody, so it is not lost.
+    // No client got an acknowledgement, so the event is not lost.
     assert_eq!(quarantined(&service), 1);
     service.stop().verify(30).holds();
 }
@@ -117,7 +117,7 @@ fn admin(client: &Client, path: &str, body: &Value) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-/// What the promise says that does not hold, and the exit codes of verify and audit.
+/// The report of the broken guarantee, and the exit codes of verify and audit.
 #[track_caller]
 fn reported_as_lost(service: &Service, id: &str) {
     let verified = service.setup().verify(30);

@@ -1,5 +1,5 @@
-//! Events that other services publish: the valid ones count once, the rest are kept with a reason, and none
-//! holds up the others.
+//! Events from other services: valid ones count once, invalid ones are quarantined with a reason, and none delays the
+//! others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::support::service::Service;
 use crate::support::stack::Stack;
 use crate::support::{PATIENCE, seed, until};
 
-/// Waits until so many messages have come to an end, and the ledger is closed.
+/// Waits until this many messages have been processed, and the ledger is closed.
 #[track_caller]
 fn taken(service: &Service, behaviors: i64, quarantined: i64) {
     let database = service.database();
@@ -44,7 +44,7 @@ fn foreign_likes_are_visible_after_earlier_reads() {
     let service = stack.setup().start();
     let client = service.client();
     let publisher = Publisher::of(&stack.nats);
-    // Both are in the cache now: one of a video that nobody likes, one of one that somebody does.
+    // Both videos are in the cache now, one without likes and one with a like.
     assert!(!client.read(1, 1).liked);
     client.like(9, 2);
     assert!(!client.read(1, 2).liked);
@@ -59,7 +59,7 @@ fn foreign_likes_are_visible_after_earlier_reads() {
                 .ok_or(format!("{read:?}"))
         });
     }
-    // Its user takes it back here, later than it was given there.
+    // The user unlikes it here, later than the foreign like.
     let taken_back = client.unlike(1, 1);
     assert_eq!(
         (taken_back.changed, taken_back.like_count),
@@ -80,7 +80,7 @@ fn duplicate_and_reordered_events_count_once() {
     publisher.publish_as("once", LIKES, like.to_string());
     publisher.publish_as("once", LIKES, like.to_string());
     publisher.publish_as("another name", LIKES, like.to_string());
-    // The same event id with other content: what was recorded first stays, and the others are kept apart.
+    // Other content under the same event id: the first content stands, and the others are quarantined.
     taken(&service, 1, 0);
     let mut altered = like.clone();
     altered["behavior"] = json!("unlike");
@@ -89,7 +89,7 @@ fn duplicate_and_reordered_events_count_once() {
     altered["occurred_at"] = json!(TWO);
     altered["user_id"] = json!(77);
     publisher.publish(LIKES, altered.to_string());
-    // An older one arrives after the newer.
+    // An older event arrives after the newer one.
     publisher.publish(LIKES, event(2, 1, "like", ONE).to_string());
     publisher.publish(LIKES, event(2, 1, "unlike", TWO).to_string());
     publisher.publish(LIKES, event(2, 1, "like", NOON).to_string());
@@ -102,7 +102,7 @@ fn duplicate_and_reordered_events_count_once() {
     assert!(!states.contains_key(&(77, 1)), "{states:?}");
     assert_eq!(stored_counts(service.database())[&1], 2);
 
-    // Many, in any order and some of them twice.
+    // Many events, in random order and some of them twice.
     let mut expected = BTreeMap::new();
     let mut events = Vec::new();
     for second in 0..200 {
@@ -129,7 +129,8 @@ fn duplicate_and_reordered_events_count_once() {
     service.stop();
 }
 
-/// A constraint of the product's own, say. The like was answered, and shows until it is refused.
+/// For example, a constraint that the product added. The like was acknowledged, and shows until the database refuses
+/// it.
 #[test]
 fn rejected_like_is_quarantined_and_reverted() {
     const REFUSED: i64 = 13;
@@ -235,7 +236,7 @@ fn undecodable_message_is_quarantined_with_its_reason() {
             "known behavior",
         ),
     ];
-    // Between them are valid ones, which must not wait.
+    // Valid events between them must not wait.
     for (place, (body, _)) in broken.iter().enumerate() {
         publisher.publish(LIKES, body.clone());
         let user = 100 + i64::try_from(place).expect("few");
@@ -312,7 +313,7 @@ fn go_service_events_are_counted() {
             json!("evt-3"),
         ),
     );
-    // Within the same second the order of the stream decides.
+    // Within one second, the order of the stream decides.
     publisher.publish(
         LIKES,
         legacy(
@@ -339,7 +340,7 @@ fn go_service_events_are_counted() {
                "timestamp": 1_700_000_000})
         .to_string(),
     );
-    // No likes, but behaviors: they are recorded, and nothing else.
+    // Behaviors that are no likes are recorded, with no other effect.
     for behavior in ["view", "share", "comment"] {
         publisher.publish(
             &format!("likewise.behaviors.video.{behavior}"),
@@ -403,7 +404,7 @@ fn changed_counts_are_published_once_per_batch() {
         assert!(late.is_err(), "more after the last value: {late:?}");
     });
     for (subject, counts) in heard {
-        // A batch raises the revision by one, so that no revision comes twice.
+        // A batch raises the revision by one, so that revisions stay unique.
         assert!(
             counts.is_sorted_by(|(earlier, _), (later, _)| earlier < later),
             "{subject}: {counts:?}"
@@ -433,7 +434,7 @@ fn reused_event_id_is_quarantined_and_the_first_stands() {
     let before = read_models(&service);
     let version = chrono::Utc::now().timestamp_micros();
 
-    // All that a message can claim about an event that is completed, one of our own.
+    // Everything that a message can claim about one of our own completed events.
     let mut forged = event(1, 1, "unlike", NOON);
     forged["event_id"] = json!(liked.event_id);
     forged["source"] = json!("likewise-api");
@@ -448,7 +449,7 @@ fn reused_event_id_is_quarantined_and_the_first_stands() {
     for message in [&forged, &of_another, &of_a_comment, &seen] {
         publisher.publish(LIKES, message.to_string());
     }
-    // Two under one id that nobody has used: the first of them stands.
+    // Two events under one unused id: the first stands.
     let first = event(3, 3, "like", NOON);
     let mut second = first.clone();
     second["user_id"] = json!(4);

@@ -1,4 +1,4 @@
-//! Events of other services on a real NATS, and what becomes of the stream.
+//! Events of other services on a real NATS, and the stream.
 
 mod accepted;
 mod foreign;
@@ -50,13 +50,13 @@ impl Publisher {
         }
     }
 
-    /// Publishes, and waits until the stream has it.
+    /// Publishes, and waits for the stream's acknowledgement.
     #[track_caller]
     pub fn publish(&self, subject: &str, body: impl Into<Vec<u8>>) {
         self.publish_as(&Uuid::now_v7().to_string(), subject, body);
     }
 
-    /// As [`publish`](Self::publish), under this message id.
+    /// As [`publish`](Self::publish), with this message id.
     #[track_caller]
     pub fn publish_as(&self, message_id: &str, subject: &str, body: impl Into<Vec<u8>>) {
         let mut headers = HeaderMap::new();
@@ -88,8 +88,8 @@ pub fn event(user: i64, video: i64, behavior: &str, at: &str) -> Value {
 
 pub const LIKES: &str = "likewise.behaviors.video.like";
 
-/// Where the events travel that Likewise acknowledged.
+/// The subjects of acknowledged events.
 const ACCEPTED: &str = "likewise.accepted.video.like";
 
-/// What the stream takes, and the workers from it.
+/// The subjects of the stream, and the consumer's filter.
 const SUBJECTS: [&str; 2] = ["likewise.accepted.>", "likewise.behaviors.>"];

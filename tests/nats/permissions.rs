@@ -1,5 +1,5 @@
-//! The permissions that the documentation recommends, on a real server: Likewise can do what it must, and a
-//! foreign publisher cannot pass its events off as acknowledged.
+//! The recommended permissions on a real server: Likewise can work, and a foreign publisher cannot publish acknowledged
+//! events.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn foreign_publishers_cannot_use_accepted_subjects() {
             "$JS.API.STREAM.DELETE.LIKEWISE",
             "$JS.API.STREAM.UPDATE.LIKEWISE",
         ] {
-            // It would be answered after the time-out only; the server says at once that it refuses.
+            // The request would fail only at its time-out; the server reports the refusal at once.
             drop(publish(subject, 3).await);
             client.flush().await.expect("the server has it");
             let refused = async {

@@ -1,4 +1,4 @@
-//! The work parted between processes: one takes likes, others record them.
+//! Separate roles: one process accepts likes, others record them.
 
 use crate::support::checks::{diary_is_kept, everything_holds, stored_once};
 use crate::support::crowd::Crowd;
@@ -15,9 +15,9 @@ const CROWD: Crowd = Crowd {
     videos: 8,
 };
 
-/// An api and two workers on one of everything.
+/// An api and two workers on the same servers.
 struct Parted {
-    // Dropped first, before what they depend on.
+    // Dropped first, before their dependencies.
     api: Service,
     workers: [Service; 2],
     stack: Stack,
@@ -30,7 +30,7 @@ impl Parted {
         let server = Server::start(Kind::MariaDb);
         let database = Database::first_of(&server);
         let start = |role: &str| {
-            // Small batches, so that there is something for each.
+            // Small batches, so that both workers get some.
             let setup = stack.setup().on(&database).set("LIKEWISE_BATCH_SIZE", 8);
             setup.start_as(&["serve", "--role", role])
         };
@@ -104,10 +104,10 @@ fn every_role_drains_under_load() {
     } = Parted::start();
     let running = CROWD.start(&api, &mut rng);
     running.wait_for(100);
-    // A worker goes, and the other takes over.
+    // One worker stops, and the other takes over.
     first.stop();
     running.wait_for(100);
-    // The api goes: what it has answered with 200 stays.
+    // The api stops, and its acknowledged likes stay.
     api.signal(Signal::INT);
     let status = api.wait(PATIENCE);
     assert!(status.success(), "the api stopped with {status}");

@@ -1,4 +1,4 @@
-//! A NATS server or a stream without room: likes go to the database, and the log says once why.
+//! A full NATS server or stream: likes go to the database, and the log reports the cause once.
 
 use super::{LIKES, Publisher};
 use crate::support::checks::{ledger_closes, pipeline_drains};
@@ -13,7 +13,7 @@ fn broker(service: &Service) -> String {
         .to_owned()
 }
 
-/// Waits until the publisher has failed so often, with likes of new users; answers the next user.
+/// Sends likes of new users until the publisher has failed this often. Returns the next user.
 #[track_caller]
 fn fails(service: &Service, times: u64, mut user: i64) -> i64 {
     let client = service.client();

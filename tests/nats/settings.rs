@@ -1,5 +1,5 @@
-//! The stream's settings: whoever starts changes nothing in a stream that is there and says what differs, and
-//! an operator changes it without losing acknowledged likes.
+//! The stream's settings: a starting process reports differences and changes nothing, and an operator changes them
+//! without losing acknowledged likes.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ fn apply(setup: &Setup, flags: &[&str]) -> Ran {
     setup.run(&[&["stream", "apply"], flags].concat())
 }
 
-/// Waits until a like goes through the stream; answers the ids of all likes that it took.
+/// Sends likes until one passes through the stream. Returns the event ids of all of them.
 #[track_caller]
 fn published_again(service: &Service, user: i64) -> Vec<String> {
     let mut ids = Vec::new();
@@ -68,7 +68,7 @@ fn shorter_max_age_deletes_nothing() {
     let before = info(&publisher);
 
     let second = api(stack.setup().set(AGE, 1));
-    // Long enough for the server to have deleted what it keeps for a second.
+    // Long enough for the server to delete messages with an age of a second.
     until("the likes to be older than the other age", PATIENCE, || {
         let age = Utc::now().timestamp() - before.state.last_timestamp.unix_timestamp();
         (age > 3).then_some(()).ok_or(age)
@@ -135,7 +135,7 @@ fn apply_refuses_to_lose_unacknowledged_events() {
     let first = api(stack.setup());
     first.client().like(1, 1);
     let publisher = Publisher::of(&stack.nats);
-    // Foreign and no events, but large.
+    // Large foreign messages that are no events.
     for _ in 0..2 {
         publisher.publish(LIKES, vec![b' '; 900 << 10]);
     }
@@ -165,7 +165,7 @@ fn apply_refuses_to_lose_unacknowledged_events() {
         assert_eq!(info(&publisher).config, before.config);
     }
 
-    // An age that leaves them time is applied, once it is not only tried.
+    // An age that leaves time for the messages is applied, after a dry run.
     let hour = stack.setup().set(AGE, 3_600);
     let tried = apply(&hour, &["--dry-run"]);
     assert_eq!(tried.code, Some(0), "{tried:?}");
@@ -186,7 +186,7 @@ fn apply_refuses_to_lose_unacknowledged_events() {
         again.stdout.contains("every setting is as configured"),
         "{again:?}"
     );
-    // The process that runs learns of it.
+    // The running process notices the change.
     until("the other process to say what differs", PATIENCE, || {
         let report = broker(&first);
         let said = report["warnings"][0].to_string();
@@ -232,7 +232,7 @@ fn show_prints_both_sides() {
 #[test]
 fn concurrent_starts_create_one_stream() {
     let stack = Stack::start();
-    // Even if they are configured otherwise.
+    // Even if the configuration differs.
     let services: Vec<_> = std::thread::scope(|scope| {
         let starts: Vec<_> = (0..4)
             .map(|n| scope.spawn(move || n))
@@ -258,7 +258,7 @@ fn concurrent_starts_create_one_stream() {
     assert_eq!(ages.len(), 2, "one half differs: {ages:?}");
 }
 
-/// A stream from before acknowledged events had subjects of their own, with a message in it.
+/// A stream from before acknowledged events had subjects of their own, with one message.
 fn old_stream(publisher: &Publisher) {
     publisher.runtime.block_on(async {
         let config = Config {
@@ -303,12 +303,12 @@ fn stream_without_accepted_subjects_sends_likes_to_database() {
     let error = report["error"].as_str().expect("an error");
     assert!(error.contains("likewise stream apply"), "{error}");
     assert!(error.contains("likewise.accepted.>"), "{error}");
-    // What others publish is taken all the same.
+    // Other services' messages are still consumed.
     until("the foreign like to show", PATIENCE, || {
         let read = client.read(70, 1);
         read.liked.then_some(()).ok_or(format!("{read:?}"))
     });
-    // Several checks are one line.
+    // Several checks give one log line.
     until("some checks", PATIENCE, || {
         let errors = client.actor("event_publisher").errors;
         (errors >= 4).then_some(()).ok_or(errors)
@@ -343,7 +343,7 @@ fn apply_redelivers_messages_a_wrong_filter_skipped() {
     let client = service.client();
     assert_eq!(client.like(1, 1).durability, "broker");
     pipeline_drains(&service);
-    // Somebody narrows the filter while likes arrive.
+    // An operator narrows the filter while likes arrive.
     let publisher = Publisher::of(&stack.nats);
     publisher.runtime.block_on(async {
         let consumer: PullConsumer = publisher
@@ -389,7 +389,7 @@ fn apply_redelivers_messages_a_wrong_filter_skipped() {
 
     let tried = apply(service.setup(), &["--dry-run"]);
     assert!(
-        tried.stdout.contains("delivers again from message 1"),
+        tried.stdout.contains("redelivers from message 1"),
         "{tried:?}"
     );
     let applied = apply(service.setup(), &[]);

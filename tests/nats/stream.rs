@@ -1,4 +1,4 @@
-//! The stream and its consumer, and what happens when they go.
+//! The stream and its consumer, and their loss.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::support::service::Service;
 use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
-/// The shortest wait before a message that could not be recorded is delivered again.
+/// The shortest wait before the redelivery of a message that could not be recorded.
 const REDELIVERY: Duration = Duration::from_millis(500);
 
 #[test]
@@ -52,7 +52,7 @@ fn stream_and_consumer_have_the_required_settings() {
         assert_eq!(info.config.ack_wait.as_secs(), 30);
         assert_eq!(info.config.max_ack_pending, 20_000);
     });
-    // It is acknowledged only after it is committed.
+    // The message is acknowledged only after the commit.
     until("everything to be acknowledged", PATIENCE, || {
         let left = publisher.runtime.block_on(async {
             let consumer: Result<PullConsumer, _> = publisher
@@ -67,7 +67,7 @@ fn stream_and_consumer_have_the_required_settings() {
     service.stop();
 }
 
-/// Else an outage of the database would turn the backlog round as fast as it can.
+/// Without a delay, an outage of the database would redeliver the whole backlog in a loop.
 #[test]
 fn unrecordable_event_is_redelivered_after_a_delay() {
     const DELIVERIES: u64 = 5;
@@ -173,7 +173,7 @@ fn behaviors(service: &Service, count: i64) {
     });
 }
 
-/// Likes travel through the stream again, ours and others', and are taken from it.
+/// Checks that our own and foreign likes pass through the stream again.
 #[track_caller]
 fn recovers(service: &Service, publisher: &Publisher) {
     let client = service.client();

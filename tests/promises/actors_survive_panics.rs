@@ -1,5 +1,5 @@
-//! An actor that panics is restarted with its messages intact; one that panics too often ends the
-//! process, and the next one has everything.
+//! An actor that panics restarts with its messages intact. One that panics too often ends the process, and the next
+//! process loses nothing.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn panic_loses_no_message(setup: Setup) {
         actors.extend(ACTORS_OF_A_BROKER);
     }
     let mut rng = seed::rng("panics");
-    // A lease so long that nothing is done twice because of it.
+    // A long lease, so that no row is processed twice because its lease expired.
     let service = setup
         .set("LIKEWISE_FAULT_INJECTION", true)
         .set("LIKEWISE_LEASE_SECONDS", 600)
@@ -50,7 +50,7 @@ fn panic_loses_no_message(setup: Setup) {
         for _ in 0..PANICS {
             client.provoke(actor);
         }
-        // These stand in the queue behind the panics, while the actor waits out each back-off.
+        // These requests queue behind the panics while the actor waits out each back-off.
         let first_user = 10_000 + index as i64 * QUEUED;
         like_all_at_once(&service, first_user..first_user + QUEUED);
         until("the actor to run again", PATIENCE, || {
@@ -78,14 +78,14 @@ fn panic_loses_no_message(setup: Setup) {
     assert!(refused.is_empty(), "{refused:?}");
     everything_holds(&service);
     diary_is_kept(service.database(), &diary);
-    // Nothing had to be found again by the retry scheduler: the queues themselves were intact.
+    // The retry scheduler claimed nothing: the queues themselves stayed intact.
     let again = "SELECT COUNT(*) FROM sync_events WHERE fencing_token <> 1 OR retry_count <> 0";
     assert_eq!(service.database().number(again), 0);
     let ready = client.get("/readyz");
     assert_eq!(ready.status, 200, "{ready:?}");
 }
 
-/// Each must be accepted and cached; a client whose message is lost would wait for ever, or be told.
+/// Each like must be accepted and cached. A lost message would leave its client without an answer, or with an error.
 fn like_all_at_once(service: &Service, users: std::ops::Range<i64>) {
     let likes: Vec<_> = users
         .map(|user| {
@@ -169,7 +169,7 @@ fn panic_too_often(actor: &str, setup: Setup) {
         diary.not_acknowledged()
     ));
     assert_eq!(status.code(), Some(1), "{actor}");
-    // An answer that nothing was stored, or none, is all that clients may see of it.
+    // Clients see only errors that say that nothing was stored, or no answer.
     for outcome in diary.not_acknowledged() {
         match outcome {
             Outcome::Refused(code) => {

@@ -1,5 +1,4 @@
-//! The audit: under load it finds nothing, and what has been corrupted it finds and mends, whatever kind
-//! it is of.
+//! The audit finds nothing under load, and finds and repairs every kind of corruption.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +47,7 @@ fn audit_repairs_a_thousand_corruptions(backends: Backends) {
     let all: u64 = planted.values().sum();
     assert!(all >= 1_000, "{planted:?}");
 
-    // It says so, and changes nothing.
+    // The audit reports the corruption and changes nothing.
     let before = service.database().sizes();
     let report = audit(&service, &[]);
     for (finding, planted) in &planted {
@@ -73,7 +72,7 @@ fn audit_repairs_a_thousand_corruptions(backends: Backends) {
     setup.verify(30).holds();
 }
 
-/// Breaks what it can with plain SQL, each row in one way only; answers how much of each kind.
+/// Corrupts rows with plain SQL, each in one way only. Returns the number of corruptions of each kind.
 fn corrupt_database(database: &Database) -> BTreeMap<&'static str, u64> {
     let pairs =
         database.rows("SELECT user_id, video_id FROM video_likes ORDER BY user_id, video_id");
@@ -132,7 +131,7 @@ fn corrupt_database(database: &Database) -> BTreeMap<&'static str, u64> {
     planted
 }
 
-/// Breaks every entry in one way; answers how many.
+/// Corrupts every cache entry in one way. Returns the number of entries.
 fn corrupt_redis(url: &str) -> u64 {
     let client = redis::Client::open(url).expect("a URL");
     let mut connection = client.get_connection().expect("a connection");
@@ -140,7 +139,7 @@ fn corrupt_redis(url: &str) -> u64 {
         .arg("likewise:*")
         .query(&mut connection)
         .expect("keys");
-    // No entry, but what the service writes to see that it can.
+    // Skips the key that the service writes to check for writability.
     keys.retain(|key| !key.contains("{probe}"));
     keys.sort();
     let mut planted = 0;
@@ -182,7 +181,7 @@ fn audit(service: &Service, arguments: &[&str]) -> Value {
     serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
 }
 
-/// How much was found of each kind.
+/// Returns the number of findings of each kind.
 fn found(report: &Value) -> BTreeMap<&str, u64> {
     let findings = report["findings"].as_object().expect("findings");
     findings

@@ -12,12 +12,12 @@ use crate::support::{PATIENCE, interactions, say, until};
 
 const CAPACITY: u64 = 8;
 const THREADS: i64 = 12;
-/// Enough to fill every queue many times over.
+/// The number of requests: many times the capacity of every queue.
 const REFUSALS: usize = 500;
-/// What each of a load's connections may leave behind in the allocator, and more.
+/// An upper bound of what each of a load's connections may leave in the allocator.
 const MEMORY_LEEWAY_KIB: u64 = 12 * 1024;
 
-/// What a flood was answered: each pair was asked for once.
+/// The answers to a flood. Each pair was requested once.
 #[derive(Default)]
 struct Flood {
     accepted: BTreeMap<Pair, Accepted>,
@@ -64,7 +64,7 @@ fn full_pipeline_rejects_and_changes_nothing() {
     }
 }
 
-/// Sends more than fits while the recorder cannot write.
+/// Sends more requests than the queues hold, while the recorder cannot write.
 fn flood(service: &Service, round: i64) -> (Flood, usize) {
     const LOAD: i64 = 20_000;
     let first_user = 1 + round * 10_000_000;
@@ -112,7 +112,7 @@ fn flood(service: &Service, round: i64) -> (Flood, usize) {
             }
         });
         drop(held);
-        // What waited goes through, and so does what comes now, or some of it.
+        // Waiting requests succeed, and so do some of the new ones.
         until("the service to accept again", PATIENCE, || {
             let answer = client.try_like("PUT", first_user + 90_000, 1);
             let answer = answer.expect("an answer");
@@ -139,12 +139,12 @@ fn flood(service: &Service, round: i64) -> (Flood, usize) {
         failures.keys().all(|kind| kind.contains("503")),
         "{report:#}"
     );
-    // The like that was accepted again is none of either.
+    // Excludes the like that was accepted again.
     let by_load = report["accepted"].as_u64().expect("a number") as usize;
     (flood, by_load + 1)
 }
 
-/// One client: asks, each time for another pair.
+/// One client, which requests another pair each time.
 fn ask_until(
     service: &Service,
     first_user: i64,
@@ -171,7 +171,7 @@ fn ask_until(
         assert!(wait >= 1);
         match answer.problem().as_str() {
             "overloaded" => refusals.fetch_add(1, Ordering::Relaxed),
-            // What got in but could not be stored in time.
+            // Requests that entered the queue but were not stored in time.
             "unavailable" => 0,
             code => panic!("{code}: {answer:?}"),
         };

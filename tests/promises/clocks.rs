@@ -1,4 +1,4 @@
-//! Promise 8, for clocks: wall clocks step and differ, and what was acknowledged counts all the same.
+//! Promise 8, for clocks: wall clocks step and differ, and acknowledged likes still count.
 
 use std::ops::RangeInclusive;
 
@@ -15,7 +15,7 @@ use crate::support::service::{Service, Setup};
 use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
-/// The moment in an event's id, as seconds from now on the machine's clock.
+/// The time in an event's id, in seconds from now on the machine's clock.
 fn seconds_ahead(event_id: &str) -> i64 {
     let id: uuid::Uuid = event_id.parse().expect("an event id");
     let (seconds, _) = id.get_timestamp().expect("a UUID v7").to_unix();
@@ -24,7 +24,7 @@ fn seconds_ahead(event_id: &str) -> i64 {
 
 #[test]
 fn tests_can_step_the_clock_of_a_service() {
-    // Forward only, because the ids of one process never go back, and it draws some at its start.
+    // Forward only, because the ids of one process never go back and it draws some at its start.
     let offsets = [-3_600, 0, 3_600].map(TimeDelta::seconds);
     let clock = Clock::new();
     clock.set(offsets[0]);
@@ -51,7 +51,7 @@ fn stored(service: &Service, pair: (i64, i64), liked: bool) {
     pipeline_drains(service);
 }
 
-/// How far the newest version of a user is ahead of the machine's clock, in seconds.
+/// The lead of a user's newest version over the machine's clock, in seconds.
 fn version_ahead(service: &Service, user: i64) -> i64 {
     let newest = service.database().number(&format!(
         "SELECT MAX(version) FROM user_behaviors WHERE user_id = {user}"
@@ -59,8 +59,8 @@ fn version_ahead(service: &Service, user: i64) -> i64 {
     (newest - Utc::now().timestamp_micros()) / 1_000_000
 }
 
-/// Likes while the clock is an hour ahead, and after it is right again. `stamped` is how far ahead the first like may be
-/// dated, in seconds.
+/// Likes while the clock is an hour ahead, and after it is right again. `stamped` is the largest lead of the first
+/// like's version, in seconds.
 fn versions_return(setup: Setup, stamped: RangeInclusive<i64>) {
     let clock = Clock::new();
     let service = setup.with_clock(&clock).start();
@@ -95,7 +95,7 @@ fn versions_follow_the_database_clock() {
 matrix!([embedded, postgres_stack]: request_wins_over_a_future_version);
 
 fn request_wins_over_a_future_version(setup: Setup) {
-    // A database server dates the event itself, so that no version lies ahead and no request is repeated.
+    // The database server dates the event, so no version is ahead and no request is repeated.
     let behaviors = match setup.database() {
         Database::Sqlite(_) => 3,
         _ => 2,
@@ -106,11 +106,11 @@ fn request_wins_over_a_future_version(setup: Setup) {
     clock.set(TimeDelta::hours(1));
     client.like(1, 1);
     clock.set(TimeDelta::zero());
-    // In the cache, which is warm.
+    // The pair is in the cache.
     let unliked = client.unlike(1, 1);
     assert_eq!((unliked.changed, unliked.like_count), (Some(true), Some(0)));
     stored(&service, (1, 1), false);
-    // A request over the future is sent twice, and each pair but this one follows the clock.
+    // A request over a future version is sent twice. Every other pair follows the clock.
     let recorded = "SELECT COUNT(*) FROM user_behaviors WHERE user_id = 1";
     assert_eq!(service.database().number(recorded), behaviors);
     client.like(2, 1);
@@ -127,7 +127,7 @@ fn request_wins_after_a_restart_with_the_clock_set_back() {
     service.client().like(1, 1);
     stored(&service, (1, 1), true);
     clock.set(TimeDelta::zero());
-    // The cache in the process is gone.
+    // The restart lost the cache in the process.
     let service = service.stop().start();
     let unliked = service.client().unlike(1, 1);
     assert_eq!((unliked.changed, unliked.like_count), (Some(true), Some(0)));
@@ -149,12 +149,12 @@ fn liked_ahead(service: &Service, stack: &Stack) {
     }
 }
 
-/// Takes two likes back one by one, and two in a batch.
+/// Sends two unlikes one by one, and two in a batch.
 fn take_back(client: &Client) {
     client.unlike(1, 1);
     client.unlike(2, 1);
     let unlike = |user: i64| json!({"user_id": user, "resource_type": "video", "resource_id": 1, "behavior": "unlike"});
-    // Of one pair the last of the batch wins.
+    // The last unlike of the pair in the batch wins.
     let like =
         json!({"user_id": 3, "resource_type": "video", "resource_id": 1, "behavior": "like"});
     let body = json!({"behaviors": [like, unlike(3), unlike(4)]}).to_string();
@@ -201,7 +201,7 @@ fn request_wins_over_a_foreign_event_while_redis_is_away() {
     all_are_taken_back(&service);
 }
 
-/// How far a process says that its clock is ahead of the database's, in seconds.
+/// The lead of a process's clock over the database's, as the process reports it, in seconds.
 fn skew(client: &Client) -> f64 {
     let report = client.get("/readyz").json();
     let skew = report["clock_skew_ms"].as_i64();
@@ -278,7 +278,7 @@ fn leases_follow_the_database_clock() {
     let setup = service.kill();
     drop(held);
     clock.set(TimeDelta::zero());
-    // The next process goes on as soon as the leases have run out, whatever the clock was.
+    // The next process resumes when the leases expire, whatever the clock was.
     let service = setup.start();
     for user in 1..=3 {
         stored(&service, (user, 1), true);

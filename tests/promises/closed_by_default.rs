@@ -1,5 +1,4 @@
-//! Without authentication configured, it listens on loopback only and refuses to start on any other
-//! address.
+//! Without authentication, the service listens on loopback only and refuses to start on any other address.
 
 use crate::support::service::Setup;
 

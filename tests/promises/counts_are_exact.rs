@@ -1,5 +1,4 @@
-//! A stored count equals the number of liked rows, and the cache equals the database once the pipeline
-//! is quiet.
+//! A stored count equals the number of liked rows, and the cache equals the database when the pipeline is idle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,11 +49,11 @@ fn random_likes_add_up(setup: Setup) {
             "user {user}, video {video}"
         );
     }
-    // A cache that has to be filled from the database says the same.
+    // A cache filled from the database agrees.
     reads_equal_database(&service.stop().start());
 }
 
-/// Each user has one thread, so each answer can be foretold, but for the likes of others.
+/// Each user has one thread, so the test can predict each answer, except for the likes of others.
 fn answers_follow_the_model(diary: &Diary, users: i64, durability: &str) {
     let mut told = 0;
     let mut total = 0;
@@ -68,7 +67,7 @@ fn answers_follow_the_model(diary: &Diary, users: i64, durability: &str) {
             assert_eq!((accepted.user_id, accepted.resource_id), pair);
             assert_eq!(accepted.liked, wish.liked);
             assert_eq!(accepted.durability, durability);
-            // What cannot be told when the answer is due is null, and never a guess.
+            // A count that is unknown when the answer is due is null, never a guess.
             if let Some(changed) = accepted.changed {
                 told += 1;
                 assert_eq!(changed, liked != wish.liked, "{pair:?}: {wishes:#?}");
@@ -113,7 +112,7 @@ fn undersized_cache_gives_the_same_answers() {
     assert!(refused.is_empty(), "{refused:?}");
     everything_holds(&service);
     diary_is_kept(service.database(), &diary);
-    // Once more: now from what the first time has left in it.
+    // The second round starts from the data of the first.
     reads_equal_database(&service);
 }
 
@@ -128,7 +127,7 @@ fn unstored_like_is_reverted() {
         users: 4,
         videos: 3,
     };
-    // Two crowds of the same users: each wish may meet one of the same pair that is under way.
+    // Two crowds of the same users: each request may meet one of the same pair in flight.
     let running = [(); 2].map(|()| crowd.start(&service, &mut rng));
     let alone = Crowd {
         first_user: 1_001,

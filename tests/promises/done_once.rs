@@ -1,5 +1,4 @@
-//! The same `Idempotency-Key` gives the same event and the same answer: across processes, restarts and
-//! crashes.
+//! A repeated `Idempotency-Key` gives the same event and the same answer, across processes, restarts and crashes.
 
 use std::collections::BTreeSet;
 
@@ -53,7 +52,7 @@ fn same_key_same_answer_after_a_restart() {
     assert_eq!(first.status, 200, "{first:?}");
     assert_eq!(first.header("Idempotency-Replayed"), None);
     is_replayed(&send(&service.client(), "PUT", &path(7), 1, "k"), &first);
-    // What was done since does not change what was answered, nor is it undone.
+    // Later requests change neither the stored answer nor their own effect.
     let second = send(&service.client(), "DELETE", &path(7), 1, "other");
     assert_eq!(second.status, 200, "{second:?}");
     let service = service.kill().start();
@@ -63,7 +62,7 @@ fn same_key_same_answer_after_a_restart() {
         &second,
     );
     assert!(!service.client().read(1, 7).liked);
-    // The same key of somebody else is another key.
+    // Another caller's equal key is another key.
     let theirs = send(&service.client(), "PUT", &path(7), 2, "k");
     assert_eq!(theirs.json()["user_id"], 2);
     everything_holds(&service);
@@ -155,8 +154,8 @@ fn concurrent_requests_with_one_key_are_one_event() {
     assert_eq!(behaviors(&service), 5);
 }
 
-/// Kills the service while requests with keys are on their way, and sends each of them again until it is
-/// answered: as many events as keys, and who was answered before is answered alike.
+/// Kills the service while requests with keys are in flight, and repeats each until it is answered. There are as many
+/// events as keys, and a repeated answer equals the first.
 #[test]
 fn request_interrupted_by_a_crash_is_done_once() {
     let mut rng = seed::rng("request_interrupted_by_a_crash_is_done_once");
@@ -220,7 +219,7 @@ fn request_interrupted_by_a_crash_is_done_once() {
     assert_eq!(client.read(1, 1).like_count, Some(160));
 }
 
-/// A request that was taken up again does not undo what its user has done since.
+/// A resumed request does not override what its user has done since.
 #[test]
 fn resumed_request_does_not_override_later_ones() {
     let service = Setup::new().start();
@@ -229,7 +228,7 @@ fn resumed_request_does_not_override_later_ones() {
     let unliked = client.unlike(1, 7);
     assert_eq!(unliked.like_count, Some(0));
     pipeline_drains(&service);
-    // As if the process had died before it could keep the answer.
+    // As if the process had died before it could store the answer.
     service.database().execute(&[
         "UPDATE idempotency_keys SET answer = NULL, lease_until = '2020-01-01 00:00:00'",
     ]);

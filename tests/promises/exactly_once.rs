@@ -1,5 +1,5 @@
-//! Duplicates, reordering, crashes between any two steps and several workers at once give the state that
-//! the newest version of each user and video dictates.
+//! Duplicates, reordering, crashes between any two steps and concurrent workers lead to the state that the newest
+//! version of each user and video sets.
 
 use chrono::{NaiveDateTime, TimeDelta, Utc};
 use insta::assert_json_snapshot;
@@ -208,7 +208,7 @@ fn late_older_like_is_ignored() {
     client.like(42, 7);
     client.unlike(42, 7);
     pipeline_drains(&service);
-    // As if the like had lost its way: its ledger row is open again, and abandoned.
+    // As if the like had been lost: its ledger row is open again, and abandoned.
     database.execute(&[
         "UPDATE sync_events SET status = 'pending', processed_at = NULL, \
         next_attempt_at = '2020-01-01 00:00:00', lease_until = '2020-01-01 00:00:00' \
@@ -232,7 +232,7 @@ fn lost_claim_cannot_close_the_row(setup: Setup) {
     let (client, database) = (service.client(), service.database());
     database.claim_for_another_worker(42);
     client.like(42, 7);
-    // One after it, so that the worker is done with both.
+    // A later event shows that the worker has processed both.
     client.like(43, 8);
     until("the first worker to finish", PATIENCE, || {
         let done = "SELECT COUNT(*) FROM sync_events WHERE status = 'completed'";
@@ -249,7 +249,7 @@ fn lost_claim_cannot_close_the_row(setup: Setup) {
     let effects = "SELECT COUNT(*) FROM video_likes WHERE user_id = 42";
     assert_eq!(database.number(effects), 0);
 
-    // The other worker is gone, too: whoever claims the row next completes it.
+    // The other worker is gone too. The next worker that claims the row completes it.
     database.execute(&[
         "UPDATE sync_events SET next_attempt_at = '2020-01-01 00:00:00', \
         lease_until = '2020-01-01 00:00:00' WHERE user_id = 42",
@@ -267,7 +267,7 @@ matrix!([embedded, mariadb, postgres]: several_workers_process_each_event_once);
 
 fn several_workers_process_each_event_once(setup: Setup) {
     let mut rng = seed::rng("several_workers");
-    // A lease so short that they take rows from each other.
+    // The lease is so short that workers take rows from each other.
     let first = setup.set("LIKEWISE_LEASE_SECONDS", 3).start();
     let second = first.setup().beside().start();
     let crowd = |first_user| Crowd {
@@ -285,7 +285,7 @@ fn several_workers_process_each_event_once(setup: Setup) {
     diary.extend(of_second.stop());
     first.setup().verify(60).holds();
     diary_is_kept(first.database(), &diary);
-    // Each process has a cache of its own; one that has just started has to ask the database.
+    // Each process has a cache of its own. A new process must ask the database.
     let setup = first.stop();
     second.stop();
     reads_equal_database(&setup.start());

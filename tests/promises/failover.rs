@@ -1,6 +1,6 @@
-//! A database or a Redis that fails over turns read-only under its connections. Likes are accepted all the same,
-//! nothing is answered from the one that was left behind, `/readyz` tells, the log stays short, and the service
-//! goes on without a restart.
+//! After a failover, the old database or Redis is read-only under its open connections. Likes are still accepted, no
+//! read comes from the old server, `/readyz` reports it, the log stays short, and the service recovers without a
+//! restart.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -22,10 +22,10 @@ use crate::support::{PATIENCE, until};
 
 const VIDEO: i64 = 7;
 
-/// Reads and likes are answered within this, whatever is away: less than the database's own time-out.
+/// Reads and likes are answered within this time during any outage: less than the database's own time-out.
 const SOON: Duration = Duration::from_secs(9);
 
-/// Waits until `/readyz` says this of a part; answers the whole of it.
+/// Waits until `/readyz` shows this state of a dependency. Returns the whole answer.
 #[track_caller]
 fn comes_to_be(client: &Client, part: &str, state: &str) -> serde_json::Value {
     until(&format!("the {part} to be {state}"), PATIENCE, || {
@@ -60,13 +60,13 @@ fn read_only_database_is_left(kind: Kind) {
         assert_eq!(accepted.durability, "broker");
         events.push(accepted.event_id);
     }
-    // What the cache knows is answered. What the database alone knows is not: it may be old.
+    // Reads that the cache can answer succeed. Reads that need the database fail, because the old server may be stale.
     assert!(client.read(1, VIDEO).liked);
     let started = Instant::now();
     let top = client.get("/v1/videos/top");
     assert_eq!(top.status, 503, "{}", top.text);
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
-    // Whatever is tried meanwhile is no news.
+    // Retries during the outage add no log lines.
     let lines = [service.logged("WARN"), service.logged("ERROR")].concat();
     assert!(lines.len() < 20, "{lines:#?}");
 
@@ -138,8 +138,8 @@ fn read_only_database_is_not_asked_for_every_like() {
     everything_holds(&service);
 }
 
-/// The server commits a sync, and the answers to that and to the retries are lost. The row is completed, so that no
-/// later attempt settles the cache.
+/// The server commits a sync, and the answers to it and to its retries are lost. The row is completed, so no later
+/// attempt settles the cache.
 #[test]
 fn lost_commit_answer_still_settles_the_cache() {
     let server = Server::start(Kind::Postgres);
@@ -157,7 +157,7 @@ fn lost_commit_answer_still_settles_the_cache() {
     let (client, database) = (service.client(), service.database());
     client.like(1, VIDEO);
     pipeline_drains(&service);
-    // The cache knows the pair and the count before.
+    // The cache holds the pair and the count before.
     assert_eq!(client.read(2, VIDEO).like_count, Some(1));
 
     forwarder.lose_commit_of("like_counts");
@@ -173,7 +173,7 @@ fn lost_commit_answer_still_settles_the_cache() {
     comes_to_be(&client, "database", "up");
     let attempts = database.number("SELECT MAX(retry_count) + MAX(fencing_token) FROM sync_events");
     assert_eq!(attempts, 1, "the commit succeeded at the first attempt");
-    // A settlement that was missed shows at the next one: it would count the like twice.
+    // A missed settlement shows at the next one, which would count the like twice.
     client.like(3, VIDEO);
     pipeline_drains(&service);
     reads_come_to_equal_the_database(&service);
@@ -205,7 +205,7 @@ fn demoted_redis_recovers_after_promotion() {
             completed => Err(format!("{completed} are completed")),
         }
     });
-    // Not what Redis still says.
+    // The read does not come from Redis.
     let read = client.read(1, VIDEO);
     assert_eq!((read.liked, read.like_count), (false, Some(95)));
     let lines = service.logged("WARN");
@@ -240,7 +240,7 @@ fn redis_host_may_move_to_another_server() {
     pipeline_drains(&service);
     assert_eq!(client.read(1, VIDEO).like_count, Some(1));
 
-    // The connections to the old one stay.
+    // Open connections stay on the old server.
     old.set_read_only(true);
     name.point_at(address(&new));
     until("a like to be in the new cache", PATIENCE, || {
@@ -306,7 +306,7 @@ fn cold_pages_wait_for_a_permit() {
     }
 }
 
-/// How many seconds the log says that the shutdown took.
+/// The duration of the shutdown that the log reports, in seconds.
 fn logged_duration(service: &Service) -> Option<f64> {
     let line = service.logged("stopped after").pop()?;
     let (_, rest) = line.split_once("stopped after ")?;
@@ -331,7 +331,7 @@ fn process_exits_when_the_log_says_so() {
     let mut service = Setup::new().start();
     service.client().like(1, VIDEO);
     pipeline_drains(&service);
-    // Its thread waits for the file for five seconds, which nobody waits for in turn.
+    // Its thread waits five seconds for the file. The shutdown does not wait for the thread.
     let held = service.database().hold_writes();
     let client = service.client();
     let liking = thread::spawn(move || client.try_like("PUT", 2, VIDEO));

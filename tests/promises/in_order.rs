@@ -1,4 +1,4 @@
-//! Promise 2, for one pair: its requests have an order, and each is one behavior.
+//! Promise 2, for one pair: requests for one pair have an order, and each is one behavior.
 
 use std::sync::Barrier;
 
@@ -13,7 +13,7 @@ const ROUNDS: usize = 60;
 
 matrix!([embedded, mariadb_stack]: concurrent_requests_of_a_pair_are_one_behavior_each);
 
-/// Likes and unlikes of one pair, all at once again and again, are one behavior each.
+/// Concurrent likes and unlikes of one pair, round after round, are one behavior each.
 fn concurrent_requests_of_a_pair_are_one_behavior_each(setup: Setup) {
     let mut rng = seed::rng("in order");
     let service = setup.start();

@@ -1,5 +1,5 @@
-//! A database that is locked, full or half migrated ends no acknowledged event, however long it takes; one that
-//! rejects an event does, after `max_retries`.
+//! A locked, full or partly migrated database makes no acknowledged event dead, however long it lasts. An event that
+//! the database rejects is dead after `max_retries`.
 
 use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::service::Setup;
@@ -8,7 +8,7 @@ use crate::support::{PATIENCE, until};
 const VIDEO: i64 = 7;
 const USERS: std::ops::RangeInclusive<i64> = 10..=29;
 
-/// Short time-outs, and no failure of an event is forgiven.
+/// Short time-outs, and no retries for a rejected event.
 fn impatient(setup: Setup) -> Setup {
     setup
         .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 2)
@@ -45,7 +45,7 @@ fn locked_table_ends_no_row(setup: Setup) {
         assert!(["failed", "processing"].contains(&row[0].text()), "{row:?}");
         assert_eq!(row[1].number(), 0, "{row:?}");
     }
-    // The service says so where operators look, and once in its log.
+    // `/readyz` reports the failing call, and the log reports it once.
     let ready = client.get("/readyz").json();
     let failing = ready["failing"].as_array().expect("a list");
     let syncing = failing

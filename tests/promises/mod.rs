@@ -1,4 +1,4 @@
-//! One file for each promise.
+//! One file for each guarantee.
 
 mod actors_survive_panics;
 mod audits_mend;

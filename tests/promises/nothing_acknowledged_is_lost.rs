@@ -1,5 +1,5 @@
-//! A 2xx means that the event is durable and will reach `user_behaviors` once, `sync_events` once and the
-//! read models, whatever happens to the process.
+//! A 2xx answer means that the event is durable and reaches `user_behaviors` once, `sync_events` once and the read
+//! models, whatever happens to the process.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -33,13 +33,13 @@ fn kill_9_under_load_loses_nothing(setup: Setup) {
     let mut diary = Diary::default();
     for round in 0..rounds {
         if round % 2 == 0 {
-            // The moment of its start is a moment like any other.
+            // The kill may also hit the start of the process.
             let starting = setup.launch(&["serve"]);
             sleep(Duration::from_millis(rng.random_range(0..100)));
             drop(starting);
         }
         let service = setup.start();
-        // One that was killed while it migrated leaves its lease behind.
+        // A process killed during a migration leaves its lease.
         until("the service to be ready", PATIENCE, || {
             let answer = service.client().get("/readyz");
             (answer.status == 200).then_some(()).ok_or(answer.text)
@@ -77,8 +77,8 @@ fn kill_9_under_load_loses_nothing(setup: Setup) {
     );
 }
 
-/// The API in one process and the work in two others, which are killed and stopped in turn while it
-/// goes on accepting.
+/// One process serves the API and two others do the work. The test kills and stops the workers in turn while the api
+/// accepts likes.
 #[test]
 fn api_loses_nothing_while_workers_come_and_go() {
     let mut rng = seed::rng("workers_come_and_go");
@@ -128,7 +128,7 @@ fn signal_under_load_drains(setup: Setup, signal: Signal) {
     let setup = service.end();
     assert_eq!(open_rows(setup.database()), 0);
     if setup.has_broker() {
-        // What it had not taken yet waits in the stream for whoever comes next.
+        // The next worker takes the remaining messages from the stream.
         let service = setup.start();
         everything_holds(&service);
         diary_is_kept(service.database(), &diary);
@@ -156,7 +156,7 @@ fn like_in_flight_at_shutdown_is_answered() {
         }
     });
     service.signal(Signal::TERM);
-    // Whoever asks now learns, one way or the other, that it is not ready.
+    // Requests during the drain learn that the process is not ready, or get no connection.
     until(
         "the service to turn new requests away",
         PATIENCE,
@@ -188,7 +188,7 @@ fn accepted_events_are_finished_before_shutdown() {
     let client = service.client();
     client.like(1, 1);
     pipeline_drains(&service);
-    // Behaviors are recorded, but nobody gets further with this video.
+    // Behaviors are recorded, but the sync of this video blocks.
     let count = "SELECT * FROM like_counts WHERE resource_id = 1";
     let held = service.database().hold_rows(count);
     client.like(2, 1);
@@ -210,7 +210,7 @@ fn accepted_events_are_finished_before_shutdown() {
 
 #[test]
 fn shutdown_during_a_claim_is_clean() {
-    // Less than the twenty seconds after which a drain is given up.
+    // Less than the drain timeout of twenty seconds.
     const SOON: Duration = Duration::from_secs(19);
     let mut service = Setup::new().start();
     let client = service.client();
@@ -248,7 +248,7 @@ fn client_disconnect_leaves_no_partial_like() {
         let mut raw = Raw::connect(service.address());
         raw.send(request.as_bytes());
         let client = service.client();
-        // Gone once its like is under way, and before it can be answered.
+        // The client disconnects while its like is in flight.
         until("the like to be under way", PATIENCE, || {
             match client.actor("behavior_recorder").mailbox.depth {
                 depth if depth == user as u64 => Ok(()),

@@ -1,5 +1,5 @@
-//! With any one of Redis, NATS or the database gone, likes are still accepted and nothing acknowledged is
-//! lost, and the service recovers without a restart.
+//! Without Redis, NATS or the database, likes are still accepted, no acknowledged like is lost, and the service
+//! recovers without a restart.
 
 use std::fs;
 use std::process::Command;
@@ -26,13 +26,13 @@ const CROWD: Crowd = Crowd {
     videos: 8,
 };
 
-/// Whichever part is gone, a request waits no longer: less than the database's own time-out of ten seconds.
+/// The longest time of a request in any outage: less than the database's own time-out of ten seconds.
 const SOON: Duration = Duration::from_secs(9);
 
-/// Users and videos that no crowd touches.
+/// Users and videos that no crowd uses.
 const PROBE: i64 = 1_000;
 
-/// Everything that a service depends on.
+/// The dependencies of a service.
 struct Whole {
     stack: Stack,
     database: Server,
@@ -88,7 +88,7 @@ impl Whole {
 }
 
 impl Part {
-    /// Its name in `/readyz`.
+    /// The dependency's name in `/readyz`.
     const fn name(self) -> &'static str {
         match self {
             Self::Redis => "cache",
@@ -97,7 +97,7 @@ impl Part {
         }
     }
 
-    /// What a like is answered while it is gone.
+    /// The expected answer to a like during the outage.
     fn shows_in(self, accepted: &Accepted) -> bool {
         match self {
             Self::Redis => !accepted.cached && accepted.like_count.is_none(),
@@ -166,7 +166,7 @@ fn gone_under_load(part: Part, way: Way) {
         }
         Err(format!("{accepted:?}"))
     });
-    // The cache does not look into a database that hung a moment ago.
+    // The cache writer skips a database that hung a moment ago.
     until("what nobody asked for yet to be read", PATIENCE, || {
         let path = format!("/v1/videos/{}/like", PROBE + 77);
         let answer = service.client().send("GET", &path, &[("X-User-Id", "1")]);
@@ -188,7 +188,7 @@ fn gone_under_load(part: Part, way: Way) {
     service.stop();
 }
 
-/// Likes, reads and health while a part is gone.
+/// Sends likes, reads and health requests during an outage.
 fn while_gone(service: &Service, part: Part) {
     let client = service.client();
     let mut probe = PROBE + 10;
@@ -205,13 +205,13 @@ fn while_gone(service: &Service, part: Part) {
         let (shows, accepted) = like();
         assert!(shows, "{accepted:?}");
     }
-    // What was there before is still known, from the cache or from the database.
+    // Earlier likes are still readable, from the cache or the database.
     for user in PROBE..PROBE + 5 {
         let answer = timed(|| client.try_like("GET", user, PROBE));
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.json()["liked"], true, "{answer:?}");
     }
-    // Of this, only the database could tell.
+    // Only the database can answer this.
     let unknown = timed(|| client.try_like("GET", PROBE, PROBE + 1));
     if part == Part::Database {
         assert_eq!(unknown.status, 503, "{unknown:?}");
@@ -318,7 +318,7 @@ fn without_redis_and_database_likes_are_rejected() {
     two_gone(&[Part::Redis, Part::Database]);
 }
 
-/// One place where likes become durable is left, but they would not come to their end.
+/// Likes could still become durable in one place, but could not be completed.
 fn two_gone(parts: &[Part]) {
     let mut rng = seed::rng(&format!("{parts:?}"));
     let mut whole = Whole::start();
@@ -361,7 +361,7 @@ fn two_gone(parts: &[Part]) {
     service.stop();
 }
 
-/// Each like is answered with 503 and when to come back.
+/// Each like is answered with 503 and `Retry-After`.
 fn refused_without_a_trace(service: &Service) {
     until("likes to be refused", PATIENCE, || {
         let answer = service.client().try_like("PUT", PROBE + 1, PROBE + 1)?;

@@ -1,4 +1,4 @@
-//! What operators do touches exactly what they asked for, once, and is on record.
+//! An operator's action changes exactly the requested rows, once, and is on record.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +15,13 @@ use crate::support::{PATIENCE, say, until};
 
 const VIDEOS: i64 = 50;
 
-/// How many rows fail before the job: `LIKEWISE_TEST_FAILED_ROWS=100000` is the real thing.
+/// The number of failed rows before the job. `LIKEWISE_TEST_FAILED_ROWS=100000` is the full size.
 fn failed_rows() -> i64 {
     let given = std::env::var("LIKEWISE_TEST_FAILED_ROWS").ok();
     given.map_or(6_000, |rows| rows.parse().expect("a number"))
 }
 
-/// Writes failed events of users from `first` on, as the service would have; answers their ids.
+/// Writes failed events of users from `first` on, as the service would. Returns their ids.
 fn plant_failed(database: &Database, first: i64, rows: i64, error: &str) -> Vec<String> {
     const AT_ONCE: i64 = 500;
     let ids: Vec<String> = (0..rows).map(|_| Uuid::now_v7().to_string()).collect();
@@ -152,7 +152,7 @@ fn retry_job_covers_exactly_its_snapshot(setup: Setup) {
         (&job["done"], &job["changed"]),
         (&job["total"], &job["total"])
     );
-    // What came between the dry run and the job may be in its snapshot; what came after is not.
+    // The snapshot may include rows from between the dry run and the job, but none from after it.
     let retried = history(database, "retried");
     assert_eq!(retried.len() as i64, total);
     assert!(retried.is_superset(&snapshot));
@@ -171,7 +171,7 @@ fn retry_job_covers_exactly_its_snapshot(setup: Setup) {
         rows + newcomers.len() as i64 - total
     );
 
-    // The rest is discarded, for the ledger to close.
+    // Discards the rest, so that the ledger closes.
     let discard = json!({"kind": "discard", "filter": filter, "reason": "came too late",
         "per_second": 20_000});
     let id = make_job(&client, &discard);
@@ -200,7 +200,7 @@ fn cancelled_job_changes_no_more_rows() {
         (&cancelled["state"], &cancelled["changed"]),
         (&json!("cancelled"), &json!(touched))
     );
-    // A later job is run to its end, and the cancelled one is where it was.
+    // A later job completes, and the cancelled one stays where it was.
     let other = make_job(&client, &json!({"kind": "audit"}));
     let audit = until_job(&client, &other, "the audit to end", |job| {
         job["result"].is_object()
@@ -279,7 +279,7 @@ fn cli_retry_by_filter_is_recorded() {
     assert_eq!((jobs.len(), &jobs[0]["changed"]), (1, &json!(700)));
 }
 
-/// Where is my like? Through the stream, past a failed attempt, to its end.
+/// The timeline of a like: through the stream, past a failed attempt, to its completion.
 #[test]
 fn timeline_shows_every_step_of_a_like() {
     let stack = Stack::start();
@@ -337,7 +337,7 @@ fn timeline_shows_every_step_of_a_like() {
     let unknown = timeline(&Uuid::now_v7().to_string());
     assert_eq!(unknown.status, 404);
     assert!(
-        unknown.text.contains("nothing waits in the stream"),
+        unknown.text.contains("no message waits in the stream"),
         "{unknown:?}"
     );
     service.stop();
@@ -549,7 +549,7 @@ fn invalid_operations_are_rejected_without_effect() {
     service.stop();
 }
 
-/// The daily audit was made and run without being asked for, and is shown.
+/// The service creates and runs the daily audit by itself, and shows it.
 fn the_schedule_ran(service: &Service) {
     let client = service.client();
     let audit = until("the scheduled audit to end", PATIENCE, || {

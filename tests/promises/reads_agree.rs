@@ -1,5 +1,5 @@
-//! What is read is what was done, while everybody likes and unlikes: at once for whoever did it, and exactly
-//! once it is quiet. Pages neither skip nor repeat what has not changed.
+//! During concurrent likes and unlikes, a user's reads show its own requests at once. When the pipeline is idle, all
+//! reads are exact. Pages neither skip nor repeat unchanged entries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,10 +19,10 @@ use crate::support::{PATIENCE, until};
 /// A resource: its type in the path without the s, and its id.
 type Resource = (&'static str, i64);
 
-/// What each user likes of what.
+/// The likes of each user.
 type Model = BTreeMap<(i64, Resource), bool>;
 
-/// What everybody likes and unlikes.
+/// The resources that every user likes and unlikes.
 const RESOURCES: [Resource; 9] = [
     ("video", 1),
     ("video", 2),
@@ -35,7 +35,7 @@ const RESOURCES: [Resource; 9] = [
     ("comment", 4),
 ];
 
-/// What nobody touches after the beginning: video 100 + n has n likes.
+/// The resources that stay unchanged: video 100 + n has n likes.
 const STILL: std::ops::RangeInclusive<i64> = 101..=112;
 
 const WRITERS: i64 = 4;
@@ -81,7 +81,7 @@ fn status(client: &Client, user: i64, page: &[Resource]) -> Vec<(bool, Option<i6
     page.iter().zip(found).map(one).collect()
 }
 
-/// Every page of a list, of so many entries each.
+/// Every page of a list, with this many entries each.
 fn walk(client: &Client, path: &str, field: &str, limit: usize, user: i64) -> Vec<Value> {
     let user = user.to_string();
     let mut all = Vec::new();
@@ -112,7 +112,7 @@ fn numbers(values: &[Value], field: &str) -> Vec<i64> {
     values.iter().map(|value| number(value, field)).collect()
 }
 
-/// Newest first, and nothing twice.
+/// Checks that entries are newest first, without duplicates.
 #[track_caller]
 fn is_in_order(likes: &[Value], key: impl Fn(&Value) -> (String, i64)) {
     let moments: Vec<_> = likes
@@ -131,7 +131,7 @@ fn resource_key(like: &Value) -> (String, i64) {
     )
 }
 
-/// The likes that nothing changes, and those of users that will change theirs between them.
+/// The likes that never change, between those of users who will change theirs.
 fn begin(client: &Client, model: &mut Model, rng: &mut SmallRng) {
     let mut likes: Vec<(i64, Resource)> = Vec::new();
     let still = still_users();
@@ -156,7 +156,7 @@ fn begin(client: &Client, model: &mut Model, rng: &mut SmallRng) {
     model.extend(likes.iter().map(|like| (*like, true)));
 }
 
-/// Likes and unlikes for users of its own, who see at once what they have done.
+/// Sends likes and unlikes for its own users, who see their effect at once.
 fn write(client: &Client, users: &[i64], mut rng: SmallRng, model: &mut Model) {
     for _ in 0..WRITES_EACH {
         let user = *users.choose(&mut rng).expect("a user");
@@ -164,7 +164,7 @@ fn write(client: &Client, users: &[i64], mut rng: SmallRng, model: &mut Model) {
         let like = rng.random_bool(0.5);
         send(client, if like { "PUT" } else { "DELETE" }, user, resource);
         model.insert((user, resource), like);
-        // A page with every resource, some of them twice, and one that nobody knows.
+        // A page with every resource, some of them twice, and one without likes.
         let mut page: Vec<Resource> = RESOURCES.to_vec();
         page.extend(RESOURCES.sample(&mut rng, 3));
         page.push(("video", rng.random_range(1_000_000..2_000_000)));
@@ -176,7 +176,7 @@ fn write(client: &Client, users: &[i64], mut rng: SmallRng, model: &mut Model) {
     }
 }
 
-/// Goes through lists for as long as somebody writes: what has not changed is there, once and in its place.
+/// Reads lists while other threads write. Each unchanged entry appears once and in its place.
 fn read(client: &Client, mut rng: SmallRng, expected: &BTreeMap<Resource, Vec<i64>>) {
     let still = still_users();
     let (resource_type, id) = *RESOURCES.choose(&mut rng).expect("a resource");
@@ -207,7 +207,7 @@ fn read(client: &Client, mut rng: SmallRng, expected: &BTreeMap<Resource, Vec<i6
     assert_eq!(found, STILL.rev().collect::<Vec<_>>());
 }
 
-/// What the database holds of the still users, newest first.
+/// The likes of the unchanged users in the database, newest first.
 fn still_likers(service: &Service) -> BTreeMap<Resource, Vec<i64>> {
     let still = still_users();
     let likers = |(resource_type, id): Resource| {
@@ -224,7 +224,7 @@ fn still_likers(service: &Service) -> BTreeMap<Resource, Vec<i64>> {
         .into()
 }
 
-/// Once it is quiet every answer is the model's.
+/// When the pipeline is idle, every answer equals the model's.
 fn equals(service: &Service, model: &Model) {
     let client = service.client();
     pipeline_drains(service);
@@ -245,7 +245,7 @@ fn equals(service: &Service, model: &Model) {
                 (liked, Some(counted(*resource).len() as i64))
             })
             .collect();
-        // The cache is told after the commit that closes the ledger.
+        // The cache is settled after the commit that closes the ledger.
         until(
             "the likes of a page to be those of the model",
             PATIENCE,
@@ -306,7 +306,7 @@ fn equals(service: &Service, model: &Model) {
     service.setup().verify(30).holds();
 }
 
-/// Empties the cache of a service, so that it must look everything up.
+/// Empties the cache of a service, so that it must look up everything.
 fn empty_the_cache(service: Service) -> Service {
     if !service.setup().has_broker() {
         return service.stop().start();
@@ -375,7 +375,7 @@ fn reads_agree(backends: Backends) {
             model.extend(writer);
         }
         equals(&service, &model);
-        // Nothing is in the cache any more, and all of it must be looked up.
+        // The cache is empty, so the service must look up everything.
         service = empty_the_cache(service);
         equals(&service, &model);
     }

@@ -1,4 +1,4 @@
-//! A process that starts while its database is away waits for it, and is ready as soon as it is there.
+//! A process that starts during an outage of its database waits for it, and is ready as soon as the database answers.
 
 use crate::support::checks::ledger_closes;
 use crate::support::database::Database;
@@ -38,7 +38,7 @@ fn api_and_worker_started_without_database_recover(kind: Kind) {
     let said = answer.json();
     assert_eq!(said["parts"]["database"]["state"], "down", "{said:#}");
     assert_eq!(said["waiting_for"], "database", "{said:#}");
-    // One dependency is gone: likes are accepted all the same.
+    // With one dependency down, likes are still accepted.
     assert!(ready(&api));
     for video in 1..=20 {
         assert_eq!(api.client().like(1, video).durability, "broker");

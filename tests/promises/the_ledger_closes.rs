@@ -1,5 +1,5 @@
-//! Every ledger row ends `completed` or `dead`, and says when, after how many attempts and, if it failed,
-//! why. Nothing stays `processing` after a crash.
+//! Every ledger row ends `completed` or `dead`, with the time, the number of attempts and the cause of a failure. No
+//! row stays `processing` after a crash.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -12,13 +12,13 @@ use crate::support::service::{Service, Setup};
 use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
-/// A row that some worker has left behind.
+/// A row that a worker left behind.
 struct Left {
     user: i64,
     status: &'static str,
     retry_count: i64,
     fencing_token: i64,
-    /// When its lease runs out, or its next attempt is due, counted from now.
+    /// When its lease expires or its next attempt is due, counted from now.
     due: TimeDelta,
 }
 
@@ -28,7 +28,7 @@ const LONG_AGO: TimeDelta = TimeDelta::minutes(-5);
 const FAR_AHEAD: TimeDelta = TimeDelta::hours(1);
 
 impl Left {
-    /// Writes it and its behavior as the service would have.
+    /// Writes the row and its behavior as the service would.
     fn write(&self, database: &Database) {
         let id = Uuid::now_v7();
         let now = Utc::now();
@@ -130,7 +130,7 @@ fn rows_of_a_dead_worker_are_finished(setup: Setup) {
             rows => Err(format!("{rows} open rows")),
         },
     );
-    // An attempt that was abandoned in its middle counts as a failed one; the others do not.
+    // An attempt that was abandoned midway counts as failed; the others do not count.
     assert_eq!(ledger_of(database, 1), ledger("completed", 0, 2, "closed"));
     assert_eq!(ledger_of(database, 2), ledger("completed", 1, 5, "closed"));
     assert_eq!(
@@ -144,7 +144,7 @@ fn rows_of_a_dead_worker_are_finished(setup: Setup) {
     let reason = database.texts("SELECT error_message FROM sync_events WHERE status = 'dead'");
     assert!(reason[0].contains("lease ran out"), "{reason:?}");
 
-    // Two whole rounds later, what others hold is as it was.
+    // Two rounds later, rows under other workers' leases are unchanged.
     let rounds = rounds_of_retry_scheduler(&client);
     until("two more rounds of the retry scheduler", PATIENCE, || {
         let now = rounds_of_retry_scheduler(&client);
@@ -167,14 +167,14 @@ fn rows_of_a_dead_worker_are_finished(setup: Setup) {
     assert_eq!(users, [1, 2, 3]);
     assert_eq!(client.read(1, VIDEO).like_count, Some(3));
 
-    // Once their leases run out, too, these are finished like the others.
+    // When their leases expire, these rows are completed like the others.
     let due = time(Utc::now() + LONG_AGO);
     database.execute(&[&format!(
         "UPDATE sync_events SET next_attempt_at = '{due}', lease_until = '{due}' \
          WHERE next_attempt_at IS NOT NULL"
     )]);
     pipeline_drains(&service);
-    // The cache is told after the commit that closes the rows.
+    // The cache is settled after the commit that closes the rows.
     until(
         "the cache to count all of them",
         PATIENCE,
@@ -186,7 +186,7 @@ fn rows_of_a_dead_worker_are_finished(setup: Setup) {
     everything_holds(&service);
 }
 
-/// Makes every attempt on a ledger row fail, for as long as the read model is away.
+/// Makes every attempt on a ledger row fail while the read model is missing.
 fn take_read_model_away(service: &Service) {
     service
         .database()
@@ -217,7 +217,7 @@ fn failed_attempt_is_explained_and_retried(setup: Setup) {
             Err(format!("{row:?}"))
         }
     });
-    // As operators ask.
+    // Through the operators' API.
     let failed = database.rows(
         "SELECT * FROM sync_events WHERE status = 'failed' ORDER BY created_at DESC LIMIT 10",
     );
@@ -277,11 +277,11 @@ fn event_that_kills_its_workers_is_dead_and_reverted() {
     let (client, database) = (service.client(), service.database());
     client.like(1, VIDEO);
     pipeline_drains(&service);
-    // Another worker has it, and the cache shows it as on its way.
+    // Another worker holds the row, and the cache shows the event as pending.
     database.claim_for_another_worker(USER);
     client.like(USER, VIDEO);
     assert_eq!(client.read(USER, VIDEO).like_count, Some(2));
-    // That one dies, as the ones before it did.
+    // That worker dies, as those before it did.
     database.execute(&[&format!(
         "UPDATE sync_events SET retry_count = max_retries, \
          next_attempt_at = '2020-01-01 00:00:00', lease_until = '2020-01-01 00:00:00' \
@@ -304,14 +304,14 @@ matrix!([embedded, mariadb, postgres]: bad_row_fails_alone);
 
 matrix!([mariadb, postgres]: row_rejected_by_a_trigger_fails_alone);
 
-/// The error of a user's trigger says nothing about the cause, so that only more attempts can tell.
+/// The error of a user's trigger does not reveal its class, so only retries can tell.
 fn row_rejected_by_a_trigger_fails_alone(setup: Setup) {
     let setup = setup.set("LIKEWISE_MAX_RETRIES", 0);
     rejected_row_fails_alone(setup, Database::refuse_likes_of);
 }
 
 fn bad_row_fails_alone(setup: Setup) {
-    // A trigger of SQLite cannot fail as a constraint does.
+    // SQLite triggers cannot raise a constraint's error code.
     let setup = match setup.database() {
         Database::Sqlite(_) => setup.set("LIKEWISE_MAX_RETRIES", 0),
         _ => setup,
@@ -323,14 +323,14 @@ fn rejected_row_fails_alone(setup: Setup, refuse: fn(&Database, i64, &str)) {
     const BAD: i64 = 13;
     let service = setup.start();
     let (client, database) = (service.client(), service.database());
-    // What a trigger says decides nothing.
+    // The message of a trigger decides nothing.
     refuse(
         database,
         BAD,
         "deadlock, connection lost: refused by a test",
     );
 
-    // While the first of them cannot be stored, the others gather to one batch.
+    // While the first event cannot be stored, the others gather into one batch.
     let held = database.hold_writes();
     let mut likes = Vec::new();
     for (waiting, user) in (10..=15).enumerate() {
@@ -371,7 +371,7 @@ fn rejected_row_fails_alone(setup: Setup, refuse: fn(&Database, i64, &str)) {
     everything_holds(&service);
 }
 
-/// However many workers there are: who claims a row has it alone, and nobody is early.
+/// With any number of workers, one worker claims a row, and none before it is due.
 #[test]
 fn twelve_workers_retry_a_failing_event_once_per_interval() {
     const BAD: i64 = 13;
@@ -385,7 +385,7 @@ fn twelve_workers_retry_a_failing_event_once_per_interval() {
     };
     let api = start("api");
     let workers: Vec<_> = (0..12).map(|_| start("worker")).collect();
-    // Not rolled back with the attempt: a table that knows no transactions.
+    // A table without transactions, so a rollback of the attempt keeps the entry.
     database.execute(&[
         "CREATE TABLE attempts (at DATETIME(6) NOT NULL) ENGINE = MyISAM",
         &format!(
@@ -394,13 +394,13 @@ fn twelve_workers_retry_a_failing_event_once_per_interval() {
              SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no likes today'; END IF"
         ),
     ]);
-    // Alone, so that no batch has to be split, which takes more tries.
+    // Alone, because splitting a batch takes more attempts.
     api.client().like(BAD, VIDEO);
     until("the failing event to be given up", 2 * PATIENCE, || {
         let rows = database.rows("SELECT status FROM sync_events WHERE status = 'dead'");
         (rows.len() == 1).then_some(()).ok_or("not dead yet")
     });
-    // Each attempt was made by one worker, and was written down once.
+    // One worker made each attempt and recorded it once.
     assert_eq!(
         database.number("SELECT COUNT(*) FROM attempts"),
         RETRIES + 1

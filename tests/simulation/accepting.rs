@@ -1,4 +1,4 @@
-//! Requests and other services' publishers: what `likes/accept.rs` and the event publisher do.
+//! Requests, and the publishers of other services: the work of `likes/accept.rs` and the event publisher.
 
 use chrono::TimeDelta;
 use likewise::domain::{
@@ -12,7 +12,7 @@ use super::Broken;
 use super::process::{Asker, Durable, Id, Memory, Record, Request, ToCache};
 use super::world::World;
 
-/// How often a request is sent again under a newer version.
+/// The number of versions drawn for one request.
 const DRAWS: usize = 5;
 
 impl Request {
@@ -33,7 +33,7 @@ impl World {
         self.send(p, pair, action, Version::NEVER, 1, stored_before);
     }
 
-    /// The newest version that a request of this pair must find: what is stored, if the cache was told.
+    /// The newest version that a request of this pair must observe: the stored one, if the cache was settled.
     fn known_of(&self, pair: &Pair) -> Version {
         let resource = &pair.resource;
         let about = |settled: &Settled| settled.states.contains_key(pair);
@@ -64,7 +64,7 @@ impl World {
         }
     }
 
-    /// To the cache and to where it becomes durable, side by side, under a version above `newer`.
+    /// Sends the event to the cache and to the broker or database at once, under a version above `newer`.
     fn send(
         &mut self,
         p: usize,
@@ -107,7 +107,7 @@ impl World {
         memory.requests.insert(id, request);
     }
 
-    /// One attempt to publish; what is not acknowledged is recorded directly.
+    /// One attempt to publish. An event without acknowledgement is recorded directly.
     pub fn publish(&mut self, p: usize, id: Id) {
         let Some(request) = self.memory(p).requests.get(&id) else {
             return;
@@ -135,7 +135,7 @@ impl World {
         self.note_value(&(stored, acknowledged));
     }
 
-    /// Whether the stream has done what it was asked, and whether it could say so.
+    /// Whether the stream did the work, and whether its answer arrived.
     pub fn stream_call(&mut self) -> (bool, bool) {
         if !self.stream_up {
             return (false, false);
@@ -147,7 +147,7 @@ impl World {
         }
     }
 
-    /// The end of a request, or its next beginning.
+    /// Ends a request, or sends it again.
     pub fn finish(&mut self, p: usize, id: Id) -> Result<(), Broken> {
         let Some(request) = self.memory(p).requests.remove(&id) else {
             return Ok(());
@@ -176,8 +176,8 @@ impl World {
         Ok(())
     }
 
-    /// A request that is answered is newer than what was stored of its pair before, or a later one of its
-    /// process is; unless neither database nor cache could say, or the cache has lost what it was told.
+    /// An answered request is newer than the stored version of its pair, or a later request of its process is, unless
+    /// neither database nor cache could answer, or the cache lost the settlement.
     fn request_wins(&self, request: &Request, newer: Option<Version>) -> Result<(), Broken> {
         let resource = request.pair.resource;
         let is_known = request.certain
@@ -193,8 +193,7 @@ impl World {
         )))
     }
 
-    /// Another service publishes: something new, new or old or ahead of its time; the same again; or
-    /// something else under an id that it has used before.
+    /// Another service publishes a new, old or future event, a duplicate, or other content under a used id.
     pub fn publish_foreign(&mut self) {
         let event = if let Some(event_id) = self.draw_used_id() {
             BehaviorEvent {
@@ -227,7 +226,7 @@ impl World {
         self.published.push(event);
     }
 
-    /// Now and then, the id of an event that is recorded, perhaps of one of our own.
+    /// Sometimes takes the id of a recorded event, perhaps one of our own.
     fn draw_used_id(&mut self) -> Option<Uuid> {
         let used = self.database.behaviors.len();
         if used == 0 || self.rng.random_bool(0.9) {
@@ -251,7 +250,7 @@ impl World {
             5..9 => BehaviorType::Unlike,
             _ => BehaviorType::View,
         };
-        // Now and then of the very version of somebody else's event.
+        // Sometimes takes the version of another service's event.
         let same = self.published.last().map(|event| event.version);
         let version = same
             .filter(|_| self.rng.random_bool(0.2))

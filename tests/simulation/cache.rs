@@ -1,5 +1,5 @@
-//! The cache that the processes share: real entries, in a Redis that may be away, evict, and come back
-//! with older data. And what a check must not blame on an entry.
+//! The shared cache: real entries in a Redis that may be unavailable, evict, and restart with older data. Also the
+//! excuses that the final check grants an entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,16 +11,15 @@ use likewise::store::Settled;
 #[derive(Default)]
 pub struct Cache {
     pub entries: BTreeMap<Resource, Entry>,
-    /// What it comes back with when it is started again.
+    /// The data after the next restart.
     saved: BTreeMap<Resource, Entry>,
     lives: u64,
-    /// Which run of the server this is.
+    /// The number of this run of the server.
     pub run: u64,
-    /// Entries that hold an event which nothing will ever settle or put back: a process died in between.
-    /// A real entry loses it when it expires, is evicted or dropped.
+    /// Entries with an event that no process will settle or revert, because a process died in between. A real entry
+    /// loses such an event when it expires, is evicted or dropped.
     pub haunted: BTreeMap<Resource, &'static str>,
-    /// Entries that were not told of a commit, because the process died in between. The next worker that
-    /// starts tells them.
+    /// Entries that missed a settlement because the process died. The next starting worker settles them.
     pub untold: BTreeSet<Resource>,
 }
 
@@ -81,7 +80,7 @@ impl Cache {
         entry.is_some_and(|entry| entry.fill(life, [(pair.user_id, mark)], count))
     }
 
-    /// Down to what is in flight: which of the settled pairs would go otherwise is not the seed's choice.
+    /// Evicts down to the events in flight, because the order of eviction is not drawn from the seed.
     pub fn trim(&mut self, resource: Resource) {
         let life = self.new_life();
         if let Some(entry) = self.entries.get_mut(&resource) {
@@ -112,7 +111,7 @@ impl Cache {
         self.untold.clear();
     }
 
-    /// Nobody will put this right in the entry as it is now.
+    /// No process will repair the current entry.
     pub fn haunt(&mut self, resource: Resource, why: &'static str) {
         if self.entries.contains_key(&resource) {
             self.haunted.insert(resource, why);

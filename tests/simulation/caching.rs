@@ -1,4 +1,4 @@
-//! What the cache is told and what is looked up for it: what the cache writer does.
+//! Settlements and look-ups: the work of the cache writer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::cache::resources_of;
 use super::process::{Id, Look, Memory, Owed, Seen, ToCache};
 use super::world::{Call, World};
 
-/// How often the database is looked into for one answer.
+/// The number of database reads for one answer.
 const LOOKS: usize = 4;
 
 impl Memory {
@@ -20,7 +20,7 @@ impl Memory {
 }
 
 impl World {
-    /// One of the messages on their way to the cache arrives.
+    /// Delivers one of the messages on their way to the cache.
     pub fn tell_cache(&mut self, p: usize, n: usize) {
         let message = self.memory(p).to_cache.swap_remove(n);
         let call = self.cache_call();
@@ -34,8 +34,8 @@ impl World {
                 if !in_full {
                     self.load_missing(p, pair, Some((id, mark, told)));
                 }
-                // Sent and not answered, it may yet be applied, also after it was put back. To a cache that
-                // is known to be away, nothing is sent.
+                // An unanswered command may still run later, also after the revert. Nothing is sent to a cache that is
+                // known to be down.
                 if call != Call::Done && self.cache_up {
                     self.memory(p).owe(pair.resource, Owed::PutBack);
                 }
@@ -79,7 +79,7 @@ impl World {
         }
     }
 
-    /// A reader asks; what the cache cannot tell is looked for.
+    /// A reader reads. A look-up loads what the cache lacks.
     pub fn read(&mut self, p: usize) {
         let pair = self.draw_pair();
         let reading = self.cache.read(&pair);
@@ -102,7 +102,7 @@ impl World {
         });
     }
 
-    /// The next part of a look: the life of the entry, the count, the state, and then it is filled in.
+    /// The next step of a look-up: the incarnation, the count, the state, and then the fill.
     pub fn look(&mut self, p: usize, n: usize) {
         let mut look = self.memory(p).looks.swap_remove(n);
         let pair = look.pair;
@@ -112,7 +112,7 @@ impl World {
         };
         self.note_value(&(look, reached));
         look.seen = match look.seen {
-            // Without the cache, there is no life to fill, but an answer.
+            // Without the cache there is no incarnation to fill, but there is an answer.
             Seen::Nothing if reached => Seen::Life(self.cache.open(pair.resource)),
             Seen::Nothing => Seen::Life(0),
             Seen::Life(_) | Seen::Count(..) if !reached => return self.answer_apply(p, look, None),
@@ -131,7 +131,7 @@ impl World {
         self.memory(p).looks.push(look);
     }
 
-    /// Answers the request that a look was for, with the state that the database holds.
+    /// Answers the request that waits for a look-up, with the state in the database.
     fn answer_apply(&mut self, p: usize, look: Look, found: Option<VersionedState>) {
         let Some((id, mark, applied)) = look.asker else {
             return;
@@ -146,7 +146,7 @@ impl World {
         }
     }
 
-    /// A worker that starts tells the cache of the events recorded last.
+    /// A starting worker settles the events recorded last.
     pub fn recent(&mut self, p: usize) {
         let Some(step) = self.memory(p).recent.take() else {
             return;
@@ -177,12 +177,11 @@ impl World {
         self.memory(p).to_cache.push(ToCache::Settle(settled));
     }
 
-    /// Drops what may be wrong: what could not be written, and all of it once the cache was started
-    /// again.
+    /// Drops entries that may be wrong: those that could not be written, and all of them after a restart of the cache.
     pub fn heal(&mut self, p: usize) {
         let run = self.cache.run;
         if self.cache_call() != Call::Done {
-            // Nobody knows what it was told before: when it comes, it counts as another.
+            // The content of the cache is unknown, so its return counts as a restart.
             self.memory(p).known_run.get_or_insert(0);
             return;
         }
@@ -209,15 +208,14 @@ impl World {
         }
     }
 
-    /// The cache is started again with what it saved last. Whoever has seen the run before drops it all.
+    /// The cache restarts with its last saved data. Each process that saw the previous run drops all entries.
     pub fn cache_starts_again(&mut self) {
         let before = self.cache.run;
         self.cache.start_again();
         self.haunt_all_unless_noticed(before + 1);
     }
 
-    /// If no process is left that has seen an earlier run than this, nobody drops what the cache came
-    /// back with.
+    /// If no process is left that saw an earlier run, no process drops the old data.
     pub fn haunt_all_unless_noticed(&mut self, run: u64) {
         let mut memories = self
             .processes
@@ -237,7 +235,7 @@ impl World {
         }
     }
 
-    /// Everything that a process which dies leaves undone in the cache.
+    /// Records the work on the cache that a dying process leaves undone.
     pub fn leave_to_the_cache(&mut self, memory: &Memory) {
         for request in memory.requests.values() {
             let id = request.event.event_id;

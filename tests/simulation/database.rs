@@ -1,5 +1,5 @@
-//! The database: what each transaction of the store does, by the rules of the domain. A transaction is
-//! one step of the simulation: row locks see to that in the real one.
+//! The database: each transaction of the store, by the rules of the domain. A transaction is one step of the
+//! simulation, as row locks ensure in the real database.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,16 +13,16 @@ use uuid::Uuid;
 
 use super::Broken;
 
-/// What the database refuses.
+/// The part of an event that the database refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bane {
-    /// Its behavior.
+    /// The behavior.
     Recording,
-    /// Its state, for good.
+    /// The state, permanently.
     Syncing,
-    /// Its state, in words that nobody knows.
+    /// The state, with an unknown error.
     SyncingInUnknownWords,
-    /// None of it, but the process that tries dies.
+    /// Nothing, but the process that tries dies.
     Worker,
 }
 
@@ -43,13 +43,13 @@ pub struct Database {
     pub counts: BTreeMap<Resource, LikeCount>,
     pub quarantine: BTreeSet<Uuid>,
     pub banes: BTreeMap<Uuid, Bane>,
-    /// Under which token a row was found due: each may be claimed once.
+    /// The tokens under which a row was found due. Each may be claimed once.
     claimed: BTreeSet<(Uuid, i64)>,
-    /// Under which token an attempt has failed: each may fail once.
+    /// The tokens under which an attempt failed. Each may fail once.
     failed: BTreeSet<(Uuid, i64)>,
 }
 
-/// `HELD` in store/statements.rs: nobody has claimed the row since, and it is open.
+/// The condition for a held row: no other worker has claimed it since, and it is open.
 pub fn held(row: &Row, token: i64) -> bool {
     row.row.fencing_token == token && matches!(row.status, Status::Pending | Status::Processing)
 }
@@ -59,7 +59,7 @@ fn due(row: &Row, now: DateTime<Utc>) -> bool {
     row.next_attempt_at.is_some_and(|at| at <= now)
 }
 
-/// `SAME` in store/statements: whoever sent it, and wherever in the stream.
+/// The condition for equal content: whatever the sender and the place in the stream.
 fn is_same(one: &BehaviorEvent, other: &BehaviorEvent) -> bool {
     let content = |event: &BehaviorEvent| {
         let BehaviorEvent {
@@ -84,7 +84,7 @@ fn event_of(row: &LedgerRow) -> (Pair, VersionedState) {
 }
 
 impl Database {
-    /// `record_on`: what is there already stays as it is, and other content under its id is refused.
+    /// `record`: existing rows stay, and other content under their id is refused.
     pub fn record(
         &mut self,
         events: &[&BehaviorEvent],
@@ -116,10 +116,9 @@ impl Database {
         Ok(recorded)
     }
 
-    /// `sync_on`: the count is locked, so that nobody else is between the fold and the commit.
+    /// `sync`: the count is locked, so no other transaction runs between fold and commit.
     pub fn sync(&mut self, rows: &[LedgerRow]) -> Result<Result<Settled, StoreError>, Broken> {
-        // `complete`, and `completed` for the rows that it finds closed: only what is completed has an
-        // effect, and only if the ledger says the same.
+        // Closed rows count only if they are completed, and only if the ledger has the same content.
         let completes = |row: &LedgerRow| {
             self.ledger.get(&row.event_id).is_some_and(|found| {
                 (held(found, row.fencing_token) || found.status == Status::Completed)
@@ -176,7 +175,7 @@ impl Database {
         Ok(Ok(settled))
     }
 
-    /// `fail_on`.
+    /// `fail`.
     pub fn fail(&mut self, attempts: &[FailedAttempt]) -> Result<(), Broken> {
         for attempt in attempts {
             let (id, token) = (attempt.row.event_id, attempt.row.fencing_token);
@@ -198,7 +197,7 @@ impl Database {
         Ok(())
     }
 
-    /// `claim_on`: rows that others have locked are skipped, so that each is claimed once.
+    /// `claim`: skips rows that others have locked, so that each is claimed once.
     pub fn claim(&mut self, lease: Lease, limit: usize) -> Result<Vec<Claim>, Broken> {
         let mut found: Vec<Row> = self
             .ledger
@@ -244,8 +243,7 @@ impl Database {
         count.unwrap_or(LikeCount::NEVER)
     }
 
-    /// Changes a ledger row for whoever presents this token, and sees that nothing happens to it that
-    /// must not.
+    /// Changes a ledger row under this token, and checks that the change is allowed.
     fn change(
         &mut self,
         id: Uuid,
@@ -277,7 +275,7 @@ impl Database {
         Err(Broken::new(format!("{broken}: {before:?} became {row:?}")))
     }
 
-    /// Promise 4, after each commit.
+    /// Checks promise 4 after each commit.
     fn counts_are_exact<'a>(
         &self,
         resources: impl IntoIterator<Item = &'a Resource>,
@@ -298,7 +296,7 @@ impl Database {
         Ok(())
     }
 
-    /// At the end: read models are the fold of the completed events, and the ledger is closed.
+    /// At the end, read models are the fold of the completed events, and the ledger is closed.
     pub fn is_what_its_events_add_up_to(&self) -> Result<(), Broken> {
         let mut completed = Vec::new();
         for (id, event) in &self.behaviors {

@@ -1,4 +1,4 @@
-//! Crashes and starts, and the end: faults stop, the clock runs on, and everything must fit.
+//! Crashes, starts, and the end: faults stop, the clock runs on, and every guarantee must hold.
 
 use likewise::domain::Pair;
 use rand::RngExt;
@@ -7,11 +7,11 @@ use super::Broken;
 use super::process::Memory;
 use super::world::{Step, World};
 
-/// A world that has not come to rest by then never will.
+/// The number of steps after which a world counts as stuck.
 const MOST_STEPS: usize = 20_000;
 
 impl World {
-    /// The process ends where it stands, with everything in its memory.
+    /// The process crashes and loses its memory.
     pub fn crash(&mut self, p: usize) {
         let Some(memory) = self.processes[p].memory.take() else {
             return;
@@ -36,7 +36,7 @@ impl World {
         });
     }
 
-    /// Faults stop, and everything that is to be done is done.
+    /// Stops faults and finishes all work.
     pub fn come_to_rest(&mut self) -> Result<(), Broken> {
         self.note(|_| "faults stop".to_owned());
         self.faults = false;
@@ -57,13 +57,13 @@ impl World {
         Err(Broken::new("it does not come to rest".to_owned()))
     }
 
-    /// Everything that is promised of a world at rest.
+    /// Checks every guarantee of a world at rest.
     pub fn everything_fits(&mut self) -> Result<(), Broken> {
         self.every_acknowledged_event_has_arrived()?;
         self.database.is_what_its_events_add_up_to()?;
         self.cache_is_right(false)?;
 
-        // A worker that starts tells the cache what a dead one could not tell.
+        // A starting worker settles what a dead one could not.
         let workers = self.processes.iter().position(|process| process.worker);
         if let Some(worker) = workers {
             self.step(Step::Crash(worker))?;
@@ -72,7 +72,7 @@ impl World {
             self.cache_is_right(true)?;
         }
 
-        // What is known after everybody has read everything.
+        // Checks the cache after every pair was read.
         for pair in self.all_pairs() {
             self.load_missing(0, pair, None);
         }
@@ -90,7 +90,7 @@ impl World {
         Ok(())
     }
 
-    /// What the cache claims to know is what the database says.
+    /// Checks that each value in the cache equals the database.
     fn cache_is_right(&mut self, told: bool) -> Result<(), Broken> {
         for pair in self.all_pairs() {
             let resource = pair.resource;

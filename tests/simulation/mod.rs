@@ -1,9 +1,8 @@
-//! The pipeline, simulated: the real rules of the domain between processes that crash, a stream that
-//! delivers again and out of order, a database that does not answer and a cache that is lost. What
-//! happens next is drawn from a seed, so that each run can be had again.
+//! Simulates the pipeline: the real rules of the domain between processes that crash, a stream that redelivers and
+//! reorders, a database that fails and a cache that is lost. A seed decides each step, so every run can be repeated.
 //!
-//! `LIKEWISE_SIMULATION_SEED=n` repeats one run and shows each of its steps;
-//! `LIKEWISE_SIMULATION_SEEDS=n` makes so many runs instead of the usual number.
+//! `LIKEWISE_SIMULATION_SEED=n` repeats one run and prints each of its steps; `LIKEWISE_SIMULATION_SEEDS=n` sets the
+//! number of runs.
 
 mod accepting;
 mod cache;
@@ -24,13 +23,13 @@ use rand::RngExt;
 use self::world::World;
 use crate::support::say;
 
-/// How many runs each test run makes.
+/// The number of runs in each test.
 const SEEDS: u64 = 3_000;
 
-/// How many of a broken run's last steps are shown.
+/// The number of a failed run's last steps that are printed.
 const LAST_STEPS: usize = 80;
 
-/// An invariant that does not hold.
+/// An invariant that is broken.
 #[derive(Debug)]
 pub struct Broken(String);
 
@@ -40,7 +39,7 @@ impl Broken {
     }
 }
 
-/// One run: some hundred steps of everything that can happen, then rest.
+/// One run: some hundred random steps, then rest.
 fn run(world: &mut World) -> Result<(), Broken> {
     let steps = world.rng.random_range(50..500);
     world.run(steps)?;
@@ -54,7 +53,7 @@ fn given(variable: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|error| panic!("{variable}={given}: {error}")))
 }
 
-/// Makes a run that is known to break once more, to show how it came about.
+/// Repeats a failed run to print its steps.
 fn show(seed: u64, last: usize) -> Result<(), Broken> {
     let mut world = World::new(seed, true);
     let outcome = run(&mut world);

@@ -1,4 +1,4 @@
-//! What a process holds in its memory, all of which a crash loses.
+//! The memory of a process, which a crash loses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,13 +17,13 @@ use super::stream::Delivered;
 pub struct Process {
     pub api: bool,
     pub worker: bool,
-    /// How far its wall clock is off, in microseconds.
+    /// The error of its wall clock, in microseconds.
     pub skew: i64,
     /// `None` while it is down.
     pub memory: Option<Memory>,
 }
 
-/// Names a request or a delivery of a process.
+/// Identifies a request or a delivery of a process.
 pub type Id = u64;
 
 #[derive(Default)]
@@ -33,21 +33,21 @@ pub struct Memory {
     pub last_id: Id,
     pub requests: BTreeMap<Id, Request>,
     pub deliveries: BTreeMap<Id, Delivery>,
-    /// What waits for the recorder.
+    /// The queue of the recorder.
     pub to_record: Vec<Record>,
     pub recording: Option<Recording>,
-    /// What waits for the sync publisher.
+    /// The queue of the sync publisher.
     pub to_sync: Vec<LedgerRow>,
     pub syncing: Option<Syncing>,
-    /// What is on its way to the cache: taken out in any order, for there are several lanes.
+    /// The messages to the cache, taken in any order because there are several lanes.
     pub to_cache: Vec<ToCache>,
     pub looks: Vec<Look>,
-    /// Looked for at the start: the counts first, then the states.
+    /// The look-up at the start: the counts first, then the states.
     pub recent: Option<Option<BTreeMap<Resource, LikeCount>>>,
-    /// Entries that could not be settled, and such that could not be relieved of an event.
+    /// Entries that could not be settled, or whose event could not be reverted.
     pub owed: BTreeMap<Resource, Owed>,
     pub owed_all: bool,
-    /// The run of the cache that was last seen; zero for one that could not be reached.
+    /// The last seen run of the cache; zero if it was unreachable.
     pub known_run: Option<u64>,
 }
 
@@ -69,24 +69,24 @@ impl Memory {
     }
 }
 
-/// A like on its way to be accepted.
+/// A like in flight.
 #[derive(Debug)]
 pub struct Request {
     pub pair: Pair,
     pub action: Action,
     pub event: BehaviorEvent,
     pub draws: usize,
-    /// Its place among the process's requests of its pair.
+    /// The event's place among the process's requests of its pair.
     pub flight: Flight,
-    /// The newest version that was stored of the pair when the request began.
+    /// The newest stored version of the pair at the start of the request.
     pub stored_before: Version,
-    /// The run of the cache when it was sent.
+    /// The run of the cache when the event was sent.
     pub run: u64,
-    /// Whether the cache was told of it.
+    /// Whether the cache received the event.
     pub told: bool,
-    /// Whether the cache, or else the database, knew the state of the pair.
+    /// Whether the cache or the database knew the state of the pair.
     pub certain: bool,
-    /// What the cache and the database answered, if they have.
+    /// The answers of the cache and the database so far.
     pub applied: Option<ApplyOutcome>,
     pub durable: Durable,
 }
@@ -110,12 +110,12 @@ pub struct Delivery {
 pub enum Stage {
     /// The recorder has not answered.
     Recording,
-    /// Recorded or in quarantine, so to be acknowledged.
+    /// Recorded or quarantined, to be acknowledged.
     Recorded,
     Unavailable,
-    /// To be quarantined, and reverted in the cache if it is ours.
+    /// To be quarantined, and reverted in the cache if it is our own.
     Refused,
-    /// To be quarantined, and not in the cache.
+    /// To be quarantined; not in the cache.
     Undecodable,
 }
 
@@ -135,7 +135,7 @@ pub struct Record {
 pub struct Recording {
     pub batch: Vec<Record>,
     pub parts: Bisection,
-    /// The events that are not recorded, by their position in the batch.
+    /// The positions in the batch of events that are not recorded.
     pub failures: Vec<(usize, NotRecorded)>,
     pub rows: Vec<LedgerRow>,
     pub answered: bool,
@@ -156,11 +156,11 @@ pub enum ToCache {
     Forget(Pair, Version),
 }
 
-/// A look into the database for what the cache could not tell.
+/// A look-up in the database for facts that the cache lacks.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
     pub pair: Pair,
-    /// The request whose answer needs it, with its version and what the cache has said.
+    /// The waiting request, with its version and the cache's answer.
     pub asker: Option<(Id, VersionedState, Option<Applied>)>,
     pub rounds: usize,
     pub seen: Seen,

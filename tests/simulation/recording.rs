@@ -1,4 +1,4 @@
-//! From the stream into the database: what the subscriber and the recorder do.
+//! From the stream into the database: the work of the subscriber and the recorder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Delivery {
 }
 
 impl World {
-    /// Takes some messages; what another service dates too far ahead is no event.
+    /// Takes some messages. An event dated too far ahead is quarantined.
     pub fn pull(&mut self, p: usize) {
         let wall = self.wall_version(p);
         let mut ready = self.stream.ready(self.now);
@@ -84,7 +84,7 @@ impl World {
         });
     }
 
-    /// What the subscriber does once the recorder has answered.
+    /// Handles the recorder's answer as the subscriber does.
     pub fn delivery(&mut self, p: usize, id: Id) -> Result<(), Broken> {
         let Some(mut delivery) = self.memory(p).deliveries.remove(&id) else {
             return Ok(());
@@ -116,7 +116,7 @@ impl World {
                     if kept {
                         self.database.quarantine.insert(event.event_id);
                     }
-                    // Our own events are in the cache, as in flight.
+                    // Our own events are in the cache, in flight.
                     let is_ours = event.source == Source::Api;
                     let is_refused = delivery.stage == Stage::Refused;
                     if matches!(outcome, Outcome::Committed) && is_refused && is_ours {
@@ -138,7 +138,7 @@ impl World {
         Ok(())
     }
 
-    /// An event that leaves the stream must be somewhere else by then.
+    /// Checks that an event that leaves the stream is stored elsewhere.
     fn acknowledge(&mut self, message: &Delivered) -> Result<(), Broken> {
         let id = message.event.event_id;
         self.stream.acknowledge(message.sequence);
@@ -165,7 +165,7 @@ impl World {
         });
     }
 
-    /// The recorder's next transaction; then its answers; then what it hands on.
+    /// The recorder's next step: its transaction, its answers, or the hand-over of rows.
     pub fn record(&mut self, p: usize) {
         let Some(mut recording) = self.memory(p).recording.take() else {
             return;
@@ -212,7 +212,7 @@ impl World {
         } else if !self.faults || self.rng.random_bool(0.95) {
             self.memory(p).to_sync.extend(recording.rows);
         }
-        // Else the sync publisher has no room, and the rows stay in the ledger.
+        // Otherwise the sync publisher has no room, and the rows stay in the ledger.
     }
 
     fn answer(&mut self, p: usize, asker: Asker, failures: &BTreeMap<usize, &NotRecorded>) {
@@ -238,7 +238,7 @@ impl World {
                 for (place, message) in delivery.messages.into_iter().enumerate() {
                     let stage = match failures.get(&place) {
                         None => Stage::Recorded,
-                        // Nothing here is rejected for a while only.
+                        // The simulation rejects nothing temporarily.
                         Some(NotRecorded::Unavailable(_) | NotRecorded::Rejected(_)) => {
                             Stage::Unavailable
                         }
@@ -254,7 +254,7 @@ impl World {
         }
     }
 
-    /// Every event whose sender was told that it is durable has come to its end.
+    /// Checks that every acknowledged event has completed or is dead.
     pub fn every_acknowledged_event_has_arrived(&self) -> Result<(), Broken> {
         let arrived: BTreeSet<&Uuid> = self.database.behaviors.keys().collect();
         for id in &self.acknowledged {
@@ -268,7 +268,7 @@ impl World {
         Ok(())
     }
 
-    /// Time goes on until something is due.
+    /// Advances the clock until something is due.
     pub fn wait_for_what_is_due(&mut self) -> bool {
         let rows = self.database.ledger.values();
         let due = rows.filter_map(|row| row.next_attempt_at).min();

@@ -1,4 +1,4 @@
-//! The stream: delivers at least once, in any order, and forgets nothing that is not acknowledged.
+//! The stream delivers at least once, in any order, and keeps every unacknowledged message.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Delivery {
-    /// To be delivered from this moment on: for the first time, after a NAK with a delay, or because no
-    /// acknowledgement came in time.
+    /// The time from which the message is delivered: at first, after a NAK with a delay, or after a missing
+    /// acknowledgement.
     From(DateTime<Utc>),
     Acknowledged,
 }
@@ -45,14 +45,14 @@ impl Stream {
         self.messages.insert(sequence, message);
     }
 
-    /// Whether it holds an event of this id, delivered or not: the dedup window.
+    /// Whether the stream holds or held an event of this id: the dedup window.
     pub fn has_seen(&self, id: Uuid) -> bool {
         self.messages
             .values()
             .any(|message| message.event.event_id == id)
     }
 
-    /// Whether an event of this id is still to be acknowledged.
+    /// Whether an event of this id is unacknowledged.
     pub fn owes(&self, id: Uuid) -> bool {
         self.messages.values().any(|message| {
             message.event.event_id == id && message.delivery != Delivery::Acknowledged
@@ -93,14 +93,14 @@ impl Stream {
         }
     }
 
-    /// The consumer was made anew: everything is delivered again.
+    /// The consumer was recreated, so everything is redelivered.
     pub fn rewind(&mut self, now: DateTime<Utc>) {
         for message in self.messages.values_mut() {
             message.delivery = Delivery::From(now);
         }
     }
 
-    /// When the next message is to be delivered, if any.
+    /// The time of the next delivery, if any.
     pub fn next_delivery(&self) -> Option<DateTime<Utc>> {
         let messages = self.messages.values();
         messages

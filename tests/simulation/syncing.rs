@@ -1,4 +1,4 @@
-//! From the ledger into the read models: what the sync publisher and the retry scheduler do.
+//! From the ledger into the read models: the work of the sync publisher and the retry scheduler.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ impl World {
         });
     }
 
-    /// The next transaction of the batch in flight: an attempt; then a failure to write down; then what
-    /// the cache is to be told.
+    /// The next transaction of the batch in flight: an attempt, the record of a failure, or the settlement of the
+    /// cache.
     pub fn sync(&mut self, p: usize) -> Result<(), Broken> {
         let Some(mut syncing) = self.memory(p).syncing.take() else {
             return Ok(());
@@ -80,7 +80,7 @@ impl World {
         Ok(())
     }
 
-    /// Answers whether it is over with; what the infrastructure keeps from being written is tried again.
+    /// Returns whether the batch is done. Work that the infrastructure prevents is retried.
     fn write_failure(
         &mut self,
         p: usize,
@@ -122,8 +122,8 @@ impl World {
         Ok(true)
     }
 
-    /// What was refused for good is closed, or nobody holds it under this token any more: another worker has
-    /// claimed it, or it was in the batch twice and has failed for another reason before.
+    /// A permanently refused row is closed, or no longer held under this token: another worker claimed it, or the batch
+    /// had it twice and it failed for another reason before.
     fn is_not_tried_again(&self, rows: &[LedgerRow]) -> Result<(), Broken> {
         for row in rows {
             if let Some(found) = self.database.ledger.get(&row.event_id)
@@ -137,7 +137,7 @@ impl World {
         Ok(())
     }
 
-    /// A dead event is taken back out of the cache, by whoever was told that it is dead.
+    /// A dead event is reverted in the cache by the worker that learns of it.
     fn forget_dead(&mut self, p: usize, row: &LedgerRow, outcome: &Outcome) {
         if matches!(outcome, Outcome::Committed) {
             let put_back = ToCache::Forget(pair_of(row), row.version);

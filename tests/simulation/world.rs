@@ -1,4 +1,4 @@
-//! The world: processes, database, stream and cache, a clock, and what happens next.
+//! The world: processes, database, stream, cache and clock, and the choice of the next step.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -20,15 +20,15 @@ use super::stream::Stream;
 pub const LEASE: Duration = Duration::from_secs(15);
 /// How long JetStream waits for an acknowledgement.
 pub const ACK_WAIT: TimeDelta = TimeDelta::seconds(30);
-/// No wall clock is off by more, in microseconds.
+/// The largest error of a wall clock, in microseconds.
 pub const MOST_SKEW: i64 = 3_600_000_000;
 
 pub struct World {
     pub rng: SmallRng,
     pub now: DateTime<Utc>,
-    /// Whether anything may go wrong now.
+    /// Whether faults may happen now.
     pub faults: bool,
-    /// One process by itself: no stream, and the cache in its own memory.
+    /// A single process without a stream, and with the cache in its own memory.
     pub embedded: bool,
     pub max_retries: i32,
     users: i64,
@@ -40,17 +40,17 @@ pub struct World {
     pub cache: Cache,
     pub cache_up: bool,
     pub processes: Vec<Process>,
-    /// Events whose sender was told that they are durable.
+    /// The acknowledged events.
     pub acknowledged: BTreeSet<Uuid>,
-    /// What other services have published, to be published again.
+    /// The events published by other services, for duplicates.
     pub published: Vec<BehaviorEvent>,
-    /// How many answers of the cache were looked at in the end, and how many were excused.
+    /// The numbers of cache answers that the final check compared and excused.
     pub looked_at: [u64; 2],
     last_id: u128,
     trace: Option<Vec<String>>,
 }
 
-/// What can happen next.
+/// A possible next step.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
     TimePasses,
@@ -83,16 +83,16 @@ pub enum Step {
     Claim(usize),
 }
 
-/// What became of a transaction.
+/// The outcome of a transaction.
 #[derive(Debug)]
 pub enum Outcome {
     Committed,
-    /// It was committed, but nobody was told.
+    /// Committed, but the answer was lost.
     AnswerLost(StoreError),
     NotCommitted(StoreError),
 }
 
-/// What became of a call of the cache.
+/// The outcome of a call of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
     Done,
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    /// Lets this many things happen.
+    /// Runs this many steps.
     pub fn run(&mut self, steps: usize) -> Result<(), Broken> {
         for _ in 0..steps {
             let work = self.work();
@@ -213,7 +213,7 @@ impl World {
         Ok(())
     }
 
-    /// What the processes can do by themselves now.
+    /// The steps that the processes can take by themselves now.
     pub fn work(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         let ready = self.stream_up && !self.stream.ready(self.now).is_empty();
@@ -280,7 +280,7 @@ impl World {
             62 if !self.embedded => Step::CacheStartsAgain,
             63..65 => Step::CacheEvicts,
             65..68 => Step::CacheTrims,
-            // What is down comes back, sooner or later.
+            // Every outage ends sooner or later.
             68..71 if !self.database_up => Step::DatabaseGoesOrComes,
             71..74 if !self.stream_up && !self.embedded => Step::StreamGoesOrComes,
             74..77 if !self.cache_up => Step::CacheGoesOrComes,
@@ -289,7 +289,7 @@ impl World {
         }
     }
 
-    /// A wall clock is put right, or wrong.
+    /// Corrects a wall clock, or sets it wrong.
     fn clock_steps(&mut self, p: usize) {
         self.processes[p].skew = match self.rng.random_range(0..4) {
             0 => 0,
@@ -309,7 +309,7 @@ impl World {
         self.now += TimeDelta::microseconds(micros);
     }
 
-    /// The moment on a process's wall clock.
+    /// The time on a process's wall clock.
     pub fn wall(&self, p: usize) -> DateTime<Utc> {
         self.now + TimeDelta::microseconds(self.processes[p].skew)
     }
@@ -327,7 +327,7 @@ impl World {
         }
     }
 
-    /// The memory of a process that is up; steps are drawn only for such.
+    /// The memory of a running process; steps are drawn only for running ones.
     pub fn memory(&mut self, p: usize) -> &mut Memory {
         self.processes[p].memory.get_or_insert_default()
     }
@@ -351,7 +351,7 @@ impl World {
         if !self.cache_up {
             return Call::Failed;
         }
-        // In the process, nothing can be in the way.
+        // The cache in the process is always reachable.
         if !self.faults || self.embedded {
             return Call::Done;
         }
@@ -381,7 +381,7 @@ impl World {
         self.resources.iter().flat_map(of).collect()
     }
 
-    /// A new event's id, and with it what the database will refuse of it.
+    /// A new event's id, which decides what the database will refuse of it.
     pub fn draw_event_id(&mut self) -> Uuid {
         self.last_id += 1;
         let id = Uuid::from_u128(self.last_id);

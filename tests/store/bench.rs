@@ -1,4 +1,4 @@
-//! A store on a database of its own, and the events that the tests put into it.
+//! A store on a database of its own, and events for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// On a new database; SQLite if no kind of server is named.
+    /// Creates a bench on a new database, SQLite if `kind` is `None`.
     #[track_caller]
     pub fn new(kind: Option<Kind>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -46,13 +46,13 @@ impl Bench {
         }
     }
 
-    /// On a database that has its tables.
+    /// Creates a bench on a database that has its tables.
     #[track_caller]
     pub fn on(database: &Database) -> Self {
         Self::within(database, options(database).timeout)
     }
 
-    /// As [`on`](Self::on), with so much time for each call.
+    /// As [`on`](Self::on), with this time limit for each call.
     #[track_caller]
     pub fn within(database: &Database, timeout: Duration) -> Self {
         let runtime = runtime();
@@ -69,17 +69,17 @@ impl Bench {
         }
     }
 
-    /// Plain SQL to its database.
+    /// Returns the database, for plain SQL.
     pub const fn database(&self) -> &Database {
         &self.database
     }
 
-    /// The store itself.
+    /// Returns the store.
     pub fn store(&self) -> Arc<Store> {
         Arc::clone(&self.store)
     }
 
-    /// Something that the store knows without its database.
+    /// Asks the store something that needs no database.
     pub fn with<T>(&self, ask: impl FnOnce(&Store) -> T) -> T {
         ask(self.store.as_ref())
     }
@@ -89,7 +89,7 @@ impl Bench {
         self.runtime.block_on(work)
     }
 
-    /// What the store answers, or why it does not.
+    /// Returns the store's answer or its error.
     pub fn attempt<'a, T, F>(&'a self, ask: impl FnOnce(&'a Store) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
@@ -97,7 +97,7 @@ impl Bench {
         self.runtime.block_on(ask(self.store.as_ref()))
     }
 
-    /// What the store answers.
+    /// Returns the store's answer.
     #[track_caller]
     pub fn ask<'a, T, F>(&'a self, ask: impl FnOnce(&'a Store) -> F) -> T
     where
@@ -137,8 +137,7 @@ impl Bench {
         }
     }
 
-    /// Fails if workers that are gone by now have had to be freed from each other. Each time costs a
-    /// second of waiting on PostgreSQL, which is the one that counts for each database.
+    /// Fails if any deadlock between workers was broken. On PostgreSQL each costs a second of waiting.
     #[track_caller]
     pub fn had_no_deadlock(&self) {
         if let Database::Postgres(_) = &self.database {
@@ -148,7 +147,7 @@ impl Bench {
         }
     }
 
-    /// Fails unless every promise that the data can show holds.
+    /// Fails unless every guarantee that the data can show holds.
     #[track_caller]
     pub fn verified(&self) {
         let verification = self.ask(|store| store.verify(3));
@@ -163,7 +162,7 @@ impl From<Backends> for Bench {
     }
 }
 
-/// How a store on this database is asked for.
+/// The options of a store on this database.
 pub fn options(database: &Database) -> StoreOptions {
     StoreOptions {
         url: database.url(),
@@ -172,7 +171,7 @@ pub fn options(database: &Database) -> StoreOptions {
     }
 }
 
-/// The failed attempts that a row may have before it is dead.
+/// The number of failed attempts before a row is dead.
 pub const MAX_RETRIES: i32 = 2;
 
 /// A lease of a minute.
@@ -184,12 +183,12 @@ pub fn lease_at(now: DateTime<Utc>) -> Lease {
     }
 }
 
-/// When the leases of all that was recorded now have run out.
+/// A time at which all current leases have expired.
 pub fn later() -> DateTime<Utc> {
     now() + TimeDelta::minutes(5)
 }
 
-/// Now, as every database can store it.
+/// Now, at a precision that every database can store.
 pub fn now() -> DateTime<Utc> {
     Version::at(Utc::now()).moment()
 }
@@ -207,7 +206,7 @@ pub const fn pair(user_id: UserId, resource: Resource) -> Pair {
     Pair { resource, user_id }
 }
 
-/// A like event that this service has accepted.
+/// A like event that this service accepted.
 pub fn own(user_id: UserId, resource: Resource, action: Action, version: i64) -> BehaviorEvent {
     let behavior = action.behavior_type();
     BehaviorEvent::accepted(
@@ -220,7 +219,7 @@ pub fn own(user_id: UserId, resource: Resource, action: Action, version: i64) ->
     .expect("valid ids")
 }
 
-/// The like of a video that this service has accepted.
+/// A like of a video that this service accepted.
 pub fn like(user_id: UserId, video: i64) -> BehaviorEvent {
     own(
         user_id,
@@ -230,7 +229,7 @@ pub fn like(user_id: UserId, video: i64) -> BehaviorEvent {
     )
 }
 
-/// A behavior that another service has told of.
+/// A behavior that another service published.
 pub fn foreign(
     user_id: UserId,
     resource: Resource,

@@ -1,11 +1,11 @@
-//! Many rows at once, written by the database itself.
+//! Writes many rows at once, with SQL that runs in the database.
 
 use crate::support::database::Database;
 
-/// How many rows one statement writes.
+/// The number of rows of one statement.
 const AT_ONCE: i64 = 250_000;
 
-/// Adds completed likes, and then so many rows that are not: a quarter each pending and due, processing under a
+/// Adds completed likes, and then this many open or dead rows: a quarter each pending and due, processing under a
 /// lease, failed, and dead. The rows are a millisecond apart and end about now, the open ones last.
 pub fn fill(database: &Database, completed: i64, others: i64) {
     let all = completed + others;
@@ -29,7 +29,7 @@ pub fn fill(database: &Database, completed: i64, others: i64) {
     }
 }
 
-/// The user and the video of a row, by its number: each user has a hundred likes.
+/// The user and the video of a row, by its number. Each user has a hundred likes.
 const USER: &str = "(s.seq / 100 + 1)";
 const VIDEO: &str = "(s.seq % 100003 + 1)";
 

@@ -21,7 +21,7 @@ fn store_reconnects_after_a_restart(kind: Kind) {
     let bench = Bench::on(&database);
     let mut rows = bench.record(&[like(1, 7)]);
 
-    // Between two calls: the connections that lie in the pool are dead, and nobody notices.
+    // The restart happens between two calls, so the pooled connections die unnoticed.
     server.kill();
     server.run();
     rows.extend(bench.record(&[like(2, 7)]));
@@ -30,7 +30,7 @@ fn store_reconnects_after_a_restart(kind: Kind) {
     bench.ask(likewise::store::Store::ping);
     bench.sync(&rows);
 
-    // While it is away, every call says so, soon, and as what may pass.
+    // During the outage, every call fails soon with a temporary error.
     server.kill();
     for _ in 0..2 {
         let error = bench
@@ -42,12 +42,12 @@ fn store_reconnects_after_a_restart(kind: Kind) {
         assert_eq!(error.kind(), FailureKind::Infrastructure, "{error}");
     }
     server.run();
-    // It is left alone for a moment, and then found again.
+    // After a pause, the circuit breaker lets a call through.
     until("the database to be found again", PATIENCE, || {
         bench.attempt(|store| store.sync(&rows, chrono::Utc::now()))
     });
 
-    // In the middle of a load.
+    // The restart happens during a load.
     let database = bench.database();
     std::thread::scope(|scope| {
         let load = scope.spawn(|| {
@@ -124,7 +124,7 @@ fn all_connections(bench: &Bench) -> BTreeSet<i64> {
     });
     drop(held);
     for write in writes {
-        // A lock that took too long is no failure here.
+        // A lock time-out is no failure of this test.
         let _ = bench.wait(write).expect("a task");
     }
     used
@@ -139,7 +139,7 @@ fn read_only_server_keeps_no_connection(kind: Kind) {
     let bench = Bench::on(&database);
     let before = all_connections(&bench);
 
-    // All connections are idle. One meets the read-only server.
+    // All connections are idle. One of them meets the read-only server.
     server.set_read_only(true);
     let event = like(1, 7);
     // PostgreSQL applies the change to each session a moment later.

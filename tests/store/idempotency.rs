@@ -1,4 +1,4 @@
-//! Requests with an `Idempotency-Key`: who gets to work on one, and what is answered after that.
+//! Requests with an `Idempotency-Key`: which one is processed, and the answer to repetitions.
 
 use std::time::Duration;
 
@@ -101,13 +101,13 @@ fn lapsed_request_is_taken_over_with_its_events(bench: &Bench) {
     let second = request("a", "f");
     let lapsed = now + LEASE;
     assert_eq!(begin_one(bench, &second, lapsed), Started::Yours(resumed));
-    // Whoever had it before has nothing to say any more.
+    // The previous holder can no longer store an answer.
     end(bench, &first, Some("{}"), lapsed);
     assert_eq!(
         begin_one(bench, &request("a", "f"), lapsed),
         Started::InProgress
     );
-    // An attempt without an answer leaves it to the next one at once.
+    // An attempt without an answer frees the key at once.
     end(bench, &second, None, lapsed);
     let third = request("a", "f");
     assert_eq!(begin_one(bench, &third, lapsed), Started::Yours(resumed));

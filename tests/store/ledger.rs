@@ -1,4 +1,4 @@
-//! `claim` and `fail`: who may work on a row, for how long, and what is written down of it.
+//! `claim` and `fail`: which worker may process a row, for how long, and the record of each failure.
 
 use std::collections::BTreeSet;
 use std::thread::ScopedJoinHandle;
@@ -41,7 +41,7 @@ fn only_due_rows_are_claimed(bench: &Bench) {
     let second = claim(bench, then, 10);
     assert_eq!((first.len(), second.len()), (2, 3));
     for row in first.iter().chain(&second) {
-        // Nobody had begun an attempt that could have failed.
+        // No attempt had started, so none counts as failed.
         assert_eq!((row.fencing_token, row.retry_count), (2, 0));
     }
     let all: BTreeSet<_> = first
@@ -50,7 +50,7 @@ fn only_due_rows_are_claimed(bench: &Bench) {
         .map(|row| row.event_id)
         .collect();
     assert_eq!(all, rows.iter().map(|row| row.event_id).collect());
-    // Under the new lease of a minute, nothing is due, nor what is completed after it.
+    // Under the new lease of a minute, nothing is due, and nothing is due after the row is completed.
     assert_eq!(claim(bench, then + TimeDelta::seconds(59), 10), []);
     bench.sync(&first);
     assert_eq!(claim(bench, then + TimeDelta::seconds(61), 10).len(), 3);
@@ -59,7 +59,7 @@ fn only_due_rows_are_claimed(bench: &Bench) {
 
 fn most_urgent_row_is_claimed_first(bench: &Bench) {
     record(bench, 6);
-    // The bulk has been due the longest.
+    // The bulk rows have been due the longest.
     bench.database().execute(&[
         "UPDATE sync_events SET priority = -1, next_attempt_at = '2026-01-01 00:00:00' \
          WHERE user_id <= 2",
@@ -95,7 +95,7 @@ fn unreadable_row_does_not_block_claims(bench: &Bench) {
     assert!(dead[1][1].text().contains("song"), "{dead:?}");
 }
 
-/// What is appended to the history of events, in order.
+/// The appended history entries, in order.
 fn steps(bench: &Bench) -> Vec<(String, i64, i64, Option<String>)> {
     let rows = bench.database().rows(
         "SELECT step, retry_count, fencing_token, error_message FROM sync_event_history \
@@ -119,7 +119,7 @@ fn abandoned_attempt_counts_and_the_last_one_is_fatal(bench: &Bench) {
         assert_eq!(claimed[0].fencing_token, i64::from(retry_count) + 2);
         then += TimeDelta::minutes(2);
     }
-    // Closed by this claim, which says so: the cache must take it back.
+    // This claim closed the row and reports it, so that the cache reverts the event.
     let last = bench.ask(|store| store.claim(lease_at(then), 10));
     assert_eq!((last.rows.len(), last.dead.len()), (0, 1));
     assert_eq!(last.dead[0].user_id, 1);
@@ -190,7 +190,7 @@ fn claim_skips_locked_rows(bench: &Bench) {
     if let Database::Sqlite(_) = bench.database() {
         return;
     }
-    // Enough that MariaDB looks rows up by their key, and not through the whole table.
+    // Enough rows that MariaDB looks them up by key instead of scanning the table.
     let rows = record(bench, 300);
     let busy = rows[0].event_id;
     let held = bench
@@ -265,7 +265,7 @@ fn failed_attempt_is_recorded(bench: &Bench) {
     history.sort_unstable_by(|one, other| other.0.cmp(&one.0));
     assert_eq!(history, [failed, dead]);
 
-    // As operators ask.
+    // Through the operators' API.
     let database = bench.database();
     let mut statuses = database.rows("SELECT status, COUNT(*) FROM sync_events GROUP BY status");
     statuses.sort();
@@ -276,7 +276,7 @@ fn failed_attempt_is_recorded(bench: &Bench) {
     );
     assert_eq!(latest.len(), 1);
 
-    // It is due when it says, and goes on from there.
+    // The row is due at its time, and resumes with its attempts.
     assert_eq!(claim(bench, due - TimeDelta::seconds(1), 10), []);
     let again = claim(bench, due, 10);
     assert_eq!((again[0].retry_count, again[0].fencing_token), (1, 2));
@@ -297,7 +297,7 @@ fn failure_with_an_old_token_changes_nothing(bench: &Bench) {
     ];
     bench.ask(|store| store.fail(&attempts, now()));
     assert_eq!(bench.database().rows(everything), before);
-    // Nor does one under the right token, once the row is closed.
+    // A call with the right token fails too when the row is closed.
     bench.sync(&new);
     let before = bench.database().rows(everything);
     let attempts: Vec<_> = new
@@ -325,7 +325,7 @@ fn renewed_lease_is_not_claimed(bench: &Bench) {
     assert_eq!(claim_at(afterwards), []);
     let claimed = claim_at(at(soon).until() + TimeDelta::seconds(1));
     assert_eq!(claimed.len(), 2);
-    // Whoever has lost the rows renews nothing.
+    // A worker that lost the rows renews nothing.
     let end = at(soon).until() + TimeDelta::minutes(10);
     bench.ask(|store| store.renew(&held, at(end)));
     assert_eq!(claim_at(end).len(), 2);

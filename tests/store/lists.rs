@@ -1,4 +1,4 @@
-//! Lists of likes and of the most liked: in order, page after page, whatever has the same version or count.
+//! Lists of likes and of the most liked resources: in order, page after page, also among equal versions and counts.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ matrix!(&[sqlite, mariadb, postgres]:
     top_list_is_paged_by_like_count,
 );
 
-/// Every page of a list, until one is empty.
+/// Reads every page of a list, until one is empty.
 fn pages<T: Clone>(mut page: impl FnMut(Option<&T>) -> Vec<T>) -> Vec<T> {
     let mut all: Vec<T> = Vec::new();
     loop {
@@ -109,7 +109,7 @@ fn top_list_is_paged_by_like_count(bench: &Bench) {
     for user in 1..=9 {
         events.push(own(user, comment(8), Action::Like, 17));
     }
-    // One that nobody likes any more is not among them.
+    // A resource without likes is not listed.
     events.push(own(1, Resource::video(4), Action::Like, 17));
     events.push(own(1, Resource::video(4), Action::Unlike, 18));
     let rows = bench.record(&events);

@@ -1,5 +1,5 @@
-//! `inspect` and `repair`: what is wrong is found, in chunks of any size, and put right beside the live
-//! pipeline. `prune_*`: what goes, and that no promise goes with it.
+//! `inspect` and `repair` find and repair differences in chunks of any size, beside the live pipeline. `prune_*` delete
+//! old rows and break no guarantee.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ const PASSES: [Pass; 6] = [
     Pass::Counts(ResourceType::Comment),
 ];
 
-/// Walks through a pass in chunks of so many rows.
+/// Reads a pass in chunks of this many rows.
 fn inspect(bench: &Bench, pass: Pass, rows: usize) -> Vec<Discrepancy> {
     let mut found = Vec::new();
     let mut after = pass.start();
@@ -57,7 +57,7 @@ fn repair(bench: &Bench, found: &[Discrepancy]) -> Repaired {
     bench.ask(|store| store.repair(found, now()))
 }
 
-/// Mends pass by pass, as an audit does; answers what was found.
+/// Repairs pass by pass, as an audit does. Returns the findings.
 fn audit(bench: &Bench, rows: usize) -> Vec<Discrepancy> {
     let mut all = Vec::new();
     for pass in PASSES {
@@ -85,7 +85,7 @@ fn complete(bench: &Bench, events: &[BehaviorEvent]) {
 fn consistent_data_is_left_unchanged(bench: &Bench) {
     let mut rng = seed::rng("consistent_data_is_left_unchanged");
     complete(bench, &history(300, &mut rng));
-    // On its way, and behaviors that are no likes.
+    // Open rows, and behaviors that are not likes.
     bench.record(&[like(99, 7)]);
     bench.record(&[foreign(
         3,
@@ -99,7 +99,7 @@ fn consistent_data_is_left_unchanged(bench: &Bench) {
     }
 }
 
-/// What is planted with plain SQL, and what the audit calls it.
+/// Damage in plain SQL, and the audit's name for it.
 const PLANTED: [(&str, Finding); 14] = [
     (
         "DELETE FROM video_likes WHERE user_id = 1",
@@ -183,7 +183,7 @@ fn each_corruption_is_found_and_repaired(bench: &Bench) {
             .first()
             .unwrap_or_else(|| panic!("{plant}: nothing found"));
         assert_eq!(first.finding, finding, "{plant}: {found:#?}");
-        // What was opened again comes to its end.
+        // The reopened row completes.
         let due = bench.ask(|store| store.claim(super::bench::lease_at(now()), 10));
         bench.sync(&due.rows);
         audit(bench, 2);
@@ -192,7 +192,7 @@ fn each_corruption_is_found_and_repaired(bench: &Bench) {
     }
 }
 
-/// Counts that equal their rows still do so after each repair, without another that counts anew.
+/// A count that equals its rows still does so after each repair, without a recount.
 fn repaired_like_and_count_commit_together(bench: &Bench) {
     let video = Resource::video(7);
     complete(
@@ -293,7 +293,7 @@ fn repair_beside_live_traffic_never_corrupts_a_state(bench: &Bench) {
                 })
             })
             .collect();
-        // Every pair and every count over and over, whether it looks wrong or not.
+        // Repairs every pair and count again and again, damaged or not.
         let mut rng = seed::rng("repair_beside_live_traffic_never_corrupts_a_state");
         while workers.iter().any(|worker| !worker.is_finished()) {
             let mut suspects = Vec::new();
@@ -355,7 +355,7 @@ fn pruned_ledger_rows_are_not_missed(bench: &Bench) {
         .map(|_| bench.ask(|store| store.prune_ledger(before, 20)))
         .collect();
     assert_eq!(pruned, [20, 20, 10, 0]);
-    // The young one and the open one are still there, and the open one's history.
+    // The young row, the open row and its history remain.
     assert_eq!(
         bench.database().number("SELECT COUNT(*) FROM sync_events"),
         2
@@ -363,7 +363,7 @@ fn pruned_ledger_rows_are_not_missed(bench: &Bench) {
     let history = "SELECT COUNT(*) FROM sync_event_history";
     assert_eq!(bench.database().number(history), 1);
     assert_eq!(audit(bench, 10), []);
-    // A younger one's loss is still seen, also after a look that would prune less.
+    // A lost younger behavior is still detected, also after a check that would prune less.
     bench.ask(|store| store.prune_ledger(before - TimeDelta::days(1), 20));
     bench
         .database()
@@ -380,7 +380,7 @@ fn pruned_behaviors_keep_the_read_models_valid(bench: &Bench) {
     complete(bench, &history(300, &mut rng));
     let video = Resource::video(1);
     bench.record(&[foreign(1, video, BehaviorType::View, 5, "feed")]);
-    // The newest of this pair is not completed, so that the one before is still needed.
+    // The newest event of this pair is not completed, so the previous one is still needed.
     complete(bench, &[own(77, video, Action::Like, 11)]);
     let open = bench.record(&[own(77, video, Action::Unlike, 12)]);
     bench
@@ -412,7 +412,7 @@ fn pruned_behaviors_keep_the_read_models_valid(bench: &Bench) {
 fn repair_leaves_no_count_below_zero(bench: &Bench) {
     let likes: Vec<_> = (1..=3).map(|user| like(user, 7)).collect();
     complete(bench, &likes);
-    // A like that no event explains, and a count that has lost all: together they were worth minus one.
+    // A like without an event, and a count that lost all: together they would be minus one.
     bench.database().execute(&[
         "INSERT INTO video_likes (user_id, video_id, version, created_at) \
          VALUES (99, 7, 5, '2026-01-01 00:00:00')",
@@ -427,7 +427,7 @@ fn repair_leaves_no_count_below_zero(bench: &Bench) {
             .number("SELECT like_count FROM like_counts")
     };
     assert_eq!(count(), 3);
-    // What was below zero before is called so, without a number of likes that cannot be.
+    // A count below zero is reported as such, without a negative number of likes.
     bench
         .database()
         .execute(&["UPDATE like_counts SET like_count = -1"]);
@@ -446,7 +446,7 @@ fn dependencies(bench: &Bench) -> Dependencies {
     }
 }
 
-/// So many completed likes, each of a user of its own.
+/// Records this many completed likes, each of another user.
 fn of_users(bench: &Bench, users: i64) {
     let likes: Vec<_> = (1..=users).map(|user| like(user, user % 10 + 1)).collect();
     complete(bench, &likes);
@@ -469,7 +469,7 @@ fn audit_resumes_where_it_stopped(bench: &Bench) {
     });
     let kept = serde_json::to_string(audit.checkpoint()).expect("JSON");
     drop(audit);
-    // What the first has passed is not looked at again; what was to come is.
+    // The audit resumes after the rows that the first worker compared.
     bench.database().execute(&[
         "DELETE FROM sync_events WHERE user_id IN (1, 150)",
         "INSERT INTO retention (pruned_table, pruned_before) \
@@ -542,7 +542,7 @@ fn stopped_audit_job_resumes_on_the_next_worker(bench: &Bench) {
     assert_eq!(result["checked"]["ledger_rows"], 50, "{result:#}");
 }
 
-/// A table that stays locked: the step is taken again with fewer rows, and not for ever.
+/// The table stays locked. The step is retried with fewer rows, and the job fails in the end.
 #[test]
 fn audit_step_that_times_out_shrinks_and_gives_up() {
     use std::sync::Arc;
@@ -595,8 +595,8 @@ fn audit_step_that_times_out_shrinks_and_gives_up() {
             (ended, seen)
         })
     };
-    // On a busy machine, the database may take longer than its time limit for a report too. Then the job waits for
-    // the next worker, and the test begins again with another job.
+    // On a busy machine, the report may exceed the database's time limit too. The job then waits for the next worker,
+    // and the test starts again with another job.
     let (id, seen) = until("a job that no report fails", 4 * PATIENCE, || {
         let id = audit_job(&bench).id;
         match run(id.clone()) {
@@ -610,12 +610,15 @@ fn audit_step_that_times_out_shrinks_and_gives_up() {
             (Err(error), _) => panic!("{error}"),
         }
     });
-    assert!(seen.contains("with 1250 rows at once (1 of "), "{seen}");
+    assert!(
+        seen.contains("with 1250 rows at once (failure 1 of "),
+        "{seen}"
+    );
     let job = job(&bench, &id);
     assert_eq!(job.state, JobState::Failed, "{job:#?}");
     let error = job.error_message.expect("a reason");
-    assert!(error.contains("was given up"), "{error}");
-    // Nobody takes it again.
+    assert!(error.contains("so the job failed"), "{error}");
+    // No worker claims the failed job again.
     let again = bench.wait(runner(&bench).run_next(Some(&id), &mut |_| {}));
     assert_eq!(again.expect("a look"), None);
 }

@@ -1,4 +1,4 @@
-//! The tables are the same on every database, and migrating them is nobody's race.
+//! The tables are the same on every database, and concurrent migrations are safe.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,13 @@ use crate::support::servers::Kind;
 use crate::support::service::{Process, Setup, Signal};
 use crate::support::{PATIENCE, until, wait};
 
-const KINDS: [Option<Kind>; 3] = [None, Some(Kind::MariaDb), Some(Kind::Postgres)];
+matrix!([sqlite, mariadb, postgres]: concurrent_starts_on_a_new_database_become_ready,
+    older_release_starts_beside_a_newer_one);
+
+matrix!(&[sqlite, mariadb, postgres]: second_migration_runs_nothing,
+    held_lease_delays_migrations_until_it_expires);
+
+matrix!(&[mariadb, postgres]: concurrent_migrations_all_succeed);
 
 #[test]
 fn each_database_has_the_same_migrations() {
@@ -31,43 +37,33 @@ fn each_database_has_the_same_migrations() {
 
 #[test]
 fn each_database_has_the_same_tables_and_columns() {
-    let [sqlite, mariadb, postgres] = KINDS.map(|kind| Bench::new(kind).database().columns());
+    let [sqlite, mariadb, postgres] = [None, Some(Kind::MariaDb), Some(Kind::Postgres)]
+        .map(|kind| Bench::new(kind).database().columns());
     assert!(sqlite.contains(&("sync_events".to_owned(), "fencing_token".to_owned())));
-    // Where an index cannot be partial, a column tells it which rows to hold apart.
+    // Without partial indexes, MariaDB needs a column that keeps failed rows apart.
     let failure = ("sync_events".to_owned(), "failure_status".to_owned());
     let of_mariadb: Vec<_> = mariadb.into_iter().filter(|one| *one != failure).collect();
     assert_eq!(sqlite, of_mariadb);
     assert_eq!(sqlite, postgres);
 }
 
-#[test]
-fn second_migration_runs_nothing() {
-    for kind in KINDS {
-        let bench = Bench::new(kind);
-        bench.record(&[super::bench::like(1, 1)]);
-        let again = wait(store::migrate(&options(bench.database())));
-        assert_eq!(again.expect("migrations"), Vec::<String>::new(), "{kind:?}");
-        assert_eq!(bench.ask(Store::open_rows), 1);
-    }
+fn second_migration_runs_nothing(bench: &Bench) {
+    bench.record(&[super::bench::like(1, 1)]);
+    let again = wait(store::migrate(&options(bench.database())));
+    assert_eq!(again.expect("migrations"), Vec::<String>::new());
+    assert_eq!(bench.ask(Store::open_rows), 1);
 }
 
-#[test]
-fn concurrent_migrations_all_succeed() {
-    for kind in [Kind::MariaDb, Kind::Postgres] {
-        let setup = Setup::new().on(&Database::hosted(kind));
-        let processes = [(); 3].map(|()| setup.launch(&["migrate"]));
-        let ran = processes.map(|process| process.finish());
-        assert!(
-            ran.iter().all(|ran| ran.code == Some(0)),
-            "{kind:?}: {ran:#?}"
-        );
-        let migrated = ran.iter().filter(|ran| ran.stdout.contains("migrated "));
-        assert_eq!(migrated.count(), 1, "{kind:?}: {ran:#?}");
-        assert!(setup.database().sizes().iter().all(|(_, rows)| *rows == 0));
-    }
+fn concurrent_migrations_all_succeed(setup: &Setup) {
+    let processes = [(); 3].map(|()| setup.launch(&["migrate"]));
+    let ran = processes.map(|process| process.finish());
+    assert!(ran.iter().all(|ran| ran.code == Some(0)), "{ran:#?}");
+    let migrated = ran.iter().filter(|ran| ran.stdout.contains("migrated "));
+    assert_eq!(migrated.count(), 1, "{ran:#?}");
+    assert!(setup.database().sizes().iter().all(|(_, rows)| *rows == 0));
 }
 
-/// Where each statement is committed on its own, it may be done and not noted.
+/// Where each statement commits on its own, a migration may be applied and not recorded.
 #[test]
 fn migration_killed_before_its_record_runs_again() {
     let bench = Bench::new(Some(Kind::MariaDb));
@@ -90,43 +86,32 @@ fn migration_killed_before_its_record_runs_again() {
     bench.verified();
 }
 
-/// Where the tables are, and whoever asks for it.
-fn setups() -> [Setup; 3] {
-    KINDS.map(|kind| match kind {
-        Some(kind) => Setup::new().on(&Database::hosted(kind)),
-        None => Setup::new(),
-    })
-}
-
-#[test]
-fn concurrent_starts_on_a_new_database_become_ready() {
-    for setup in setups() {
-        let others = [(); 3].map(|()| setup.beside());
-        let database = setup.database().clone();
-        let services: Vec<_> = std::iter::once(setup)
-            .chain(others)
-            .map(|setup| std::thread::spawn(move || setup.start()))
-            .collect();
-        // All run until the last is ready: the file is in the folder of the first.
-        let services: Vec<_> = services
-            .into_iter()
-            .map(|service| service.join().expect("a service that starts"))
-            .collect();
-        for service in &services {
-            until("the service to be ready", PATIENCE, || {
-                let answer = service.client().get("/readyz");
-                match answer.status {
-                    200 => Ok(()),
-                    _ => Err(format!("{answer:?}")),
-                }
-            });
-        }
-        let free = "SELECT COUNT(*) FROM schema_lease WHERE holder = ''";
-        assert_eq!(database.number(free), 1, "{database:?}");
+fn concurrent_starts_on_a_new_database_become_ready(setup: Setup) {
+    let others = [(); 3].map(|()| setup.beside());
+    let database = setup.database().clone();
+    let services: Vec<_> = std::iter::once(setup)
+        .chain(others)
+        .map(|setup| std::thread::spawn(move || setup.start()))
+        .collect();
+    // All run until the last is ready: the file is in the folder of the first.
+    let services: Vec<_> = services
+        .into_iter()
+        .map(|service| service.join().expect("a service that starts"))
+        .collect();
+    for service in &services {
+        until("the service to be ready", PATIENCE, || {
+            let answer = service.client().get("/readyz");
+            match answer.status {
+                200 => Ok(()),
+                _ => Err(format!("{answer:?}")),
+            }
+        });
     }
+    let free = "SELECT COUNT(*) FROM schema_lease WHERE holder = ''";
+    assert_eq!(database.number(free), 1, "{database:?}");
 }
 
-/// Waits until a process says that it waits for this holder of the lease.
+/// Waits until a process logs that it waits for this holder of the lease.
 fn waits_for(process: &mut Process, holder: &str) {
     let said = format!("{holder} holds the migration lease");
     until("the process to wait for the lease", PATIENCE, || {
@@ -139,34 +124,31 @@ fn waits_for(process: &mut Process, holder: &str) {
     });
 }
 
-#[test]
-fn held_lease_delays_migrations_until_it_expires() {
-    for setup in setups() {
-        if let Database::Sqlite(path) = setup.database() {
-            fs::write(path, "").expect("a file");
-        }
-        let database = setup.database();
-        database.execute(&[
-            "CREATE TABLE schema_lease (name VARCHAR(64) NOT NULL PRIMARY KEY, \
-             holder VARCHAR(255) NOT NULL, epoch BIGINT NOT NULL, expires_at TIMESTAMP NOT NULL)",
-            "INSERT INTO schema_lease (name, holder, epoch, expires_at) \
-             VALUES ('migrations', 'somebody', 7, '2037-01-01 00:00:00')",
-        ]);
-        let mut process = setup.launch(&["migrate"]);
-        waits_for(&mut process, "somebody");
-        assert_eq!(process.exit_status(), None);
-        database.execute(&["UPDATE schema_lease SET expires_at = '2026-01-01 00:00:00'"]);
-        let ran = process.finish();
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        // It says so once, and its fencing token is higher than the one before.
-        assert_eq!(ran.stderr.matches("holds the migration lease").count(), 1);
-        assert!(ran.stdout.contains("migrated "), "{ran:?}");
-        assert_eq!(database.number("SELECT epoch FROM schema_lease"), 8);
-        setup.verify(0).holds();
+fn held_lease_delays_migrations_until_it_expires(setup: &Setup) {
+    if let Database::Sqlite(path) = setup.database() {
+        fs::write(path, "").expect("a file");
     }
+    let database = setup.database();
+    database.execute(&[
+        "CREATE TABLE schema_lease (name VARCHAR(64) NOT NULL PRIMARY KEY, \
+         holder VARCHAR(255) NOT NULL, epoch BIGINT NOT NULL, expires_at TIMESTAMP NOT NULL)",
+        "INSERT INTO schema_lease (name, holder, epoch, expires_at) \
+         VALUES ('migrations', 'somebody', 7, '2037-01-01 00:00:00')",
+    ]);
+    let mut process = setup.launch(&["migrate"]);
+    waits_for(&mut process, "somebody");
+    assert_eq!(process.exit_status(), None);
+    database.execute(&["UPDATE schema_lease SET expires_at = '2026-01-01 00:00:00'"]);
+    let ran = process.finish();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    // The process logs the wait once. Its fencing token is higher than the previous one.
+    assert_eq!(ran.stderr.matches("holds the migration lease").count(), 1);
+    assert!(ran.stdout.contains("migrated "), "{ran:?}");
+    assert_eq!(database.number("SELECT epoch FROM schema_lease"), 8);
+    setup.verify(0).holds();
 }
 
-/// Deletes the note of the last migration and keeps its table, as if it had been killed before it was noted.
+/// Deletes the record of the last migration and keeps its table, as if the migration was killed before it was recorded.
 fn forget_last_migration(database: &Database) {
     database.execute(&["DELETE FROM __diesel_schema_migrations WHERE version = '20261125000007'"]);
 }
@@ -245,22 +227,19 @@ fn migration_waits_longer_for_locks_than_the_service() {
     assert_eq!(ran.stderr.matches("waiting to").count(), 0, "{ran:?}");
 }
 
-#[test]
-fn older_release_starts_beside_a_newer_one() {
-    for setup in setups() {
-        assert_eq!(setup.run(&["migrate"]).code, Some(0));
-        let database = setup.database();
-        // What a newer version has added is none of the older one's business.
-        database.execute(&[
-            "INSERT INTO __diesel_schema_migrations (version, run_on) \
-             VALUES ('20990101000000', '2030-01-01 00:00:00')",
-            "ALTER TABLE sync_events ADD COLUMN of_the_future BIGINT",
-        ]);
-        let service = setup.start();
-        assert!(service.client().like(1, 1).liked);
-        crate::support::checks::ledger_closes(service.database());
-        service.stop().verify(30).holds();
-    }
+fn older_release_starts_beside_a_newer_one(setup: Setup) {
+    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    let database = setup.database();
+    // The older release ignores migrations and columns that it does not know.
+    database.execute(&[
+        "INSERT INTO __diesel_schema_migrations (version, run_on) \
+         VALUES ('20990101000000', '2030-01-01 00:00:00')",
+        "ALTER TABLE sync_events ADD COLUMN of_the_future BIGINT",
+    ]);
+    let service = setup.start();
+    assert!(service.client().like(1, 1).liked);
+    crate::support::checks::ledger_closes(service.database());
+    service.stop().verify(30).holds();
 }
 
 #[test]
@@ -277,7 +256,7 @@ fn tables_that_lack_a_migration_are_rejected() {
 #[test]
 fn failed_migration_is_named_and_stops_the_start() {
     let setup = Setup::new().on(&Database::hosted(Kind::Postgres));
-    // A table of the same name is there, which is not ours.
+    // Another owner's table has the same name.
     setup
         .database()
         .execute(&["CREATE TABLE video_likes (nothing BIGINT)"]);

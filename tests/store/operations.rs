@@ -1,4 +1,4 @@
-//! What operators ask and do: search, history, retry and discard, jobs on a snapshot, quarantine.
+//! Operators' queries and actions: search, history, retry and discard, jobs on a snapshot, quarantine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ matrix!(&[sqlite, mariadb, postgres]:
     quarantined_message_is_resolved_once,
 );
 
-/// Rows of users 1 to `rows`, all of which have failed once.
+/// Rows of users 1 to `rows`, each of which failed once.
 fn failed(bench: &Bench, rows: i64, error: &str) -> Vec<LedgerRow> {
     let events: Vec<_> = (1..=rows).map(|user| like(user, user % 3 + 1)).collect();
     let rows = bench.record(&events);
@@ -78,7 +78,7 @@ fn search_applies_every_part_of_the_filter(bench: &Bench) {
         ..any()
     };
     assert_eq!(with(of_comments), BTreeSet::new());
-    // Wildcards of LIKE mean themselves.
+    // The wildcards of LIKE match literally.
     for (error, found) in [
         ("LOCK_wait", 6),
         ("100%", 6),
@@ -191,7 +191,7 @@ fn retry_resets_and_discard_ends_a_row(bench: &Bench) {
     let rows = failed(bench, 3, "why");
     let done = bench.record(&[like(9, 9)]);
     let all = [ids(&rows), ids(&done)].concat();
-    // The last one is under the recorder's lease, and then completed: neither may be touched.
+    // The last row is under the recorder's lease, and later completed. Neither may change.
     let retry = intervention(InterventionKind::Retry);
     let discard = intervention(InterventionKind::Discard("no use".to_owned()));
     let retried = bench.ask(|store| store.intervene(&all[..2], &retry));
@@ -213,7 +213,7 @@ fn retry_resets_and_discard_ends_a_row(bench: &Bench) {
     );
     assert_eq!(ledger.fencing_token, 2);
     assert_eq!(first.history.last().expect("an entry").step, "retried");
-    // Due at once, before what is not urgent, and with all its attempts.
+    // Retried rows are due at once, before less urgent ones, with all their attempts.
     let claimed = bench
         .ask(|store| store.claim(super::bench::lease_at(now()), 10))
         .rows;
@@ -267,7 +267,7 @@ fn job_covers_exactly_its_snapshot(bench: &Bench) {
     assert_eq!(counted, BTreeMap::from([(Status::Failed, 20)]));
     let job = make(bench, JobKind::Retry, Some(&filter), None).expect("a job");
     assert_eq!((job.total, job.state), (Some(20), JobState::Queued));
-    // Later than the snapshot, and one of it that has come to its end meanwhile.
+    // One row is later than the snapshot, and one of the snapshot has completed meanwhile.
     failed(bench, 5, "planted");
     bench.sync(&rows[..1]);
     bench.database().execute(&[&format!(
@@ -309,7 +309,7 @@ fn job_covers_exactly_its_snapshot(bench: &Bench) {
     assert_eq!(bench.database().number(retried), 19);
     let waiting = "SELECT COUNT(*) FROM sync_events WHERE status = 'failed' AND priority = 0";
     assert_eq!(bench.database().number(waiting), 5);
-    // Nothing is left of a job that is pruned.
+    // A pruned job leaves nothing.
     assert_eq!(bench.ask(|store| store.prune_jobs(soon(), 10)), 1);
     assert_eq!(
         bench.database().number("SELECT COUNT(*) FROM job_events"),

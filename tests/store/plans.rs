@@ -1,4 +1,4 @@
-//! What operators and audits ask costs what is open, and a chunk, whatever the size of the tables.
+//! The cost of operators' and audits' queries depends on the open rows or the chunk, not on the size of the tables.
 
 use std::time::Instant;
 
@@ -17,10 +17,10 @@ matrix!(&[sqlite, mariadb, postgres]:
     narrow_search_continues_window_by_window,
 );
 
-/// Of which most are completed.
+/// The number of rows, most of them completed.
 const ROWS: i64 = 30_000;
 
-/// Where to look in tables that [`bulk::fill`] has filled.
+/// Keys in the tables that [`bulk::fill`] filled.
 fn sample(bench: &Bench) -> Sample {
     let filter = LedgerFilter::default();
     let first = bench.ask(|store| store.search(&filter, None, 5));
@@ -56,11 +56,11 @@ fn explained(database: &Database, sql: &str) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// Whether a line of a plan reads a whole table, or a whole index of all its rows.
+/// Returns whether a line of a plan reads a whole table, or a whole index of all its rows.
 fn scans(database: &Database, plan: &[String], line: &str) -> bool {
     match database {
-        // A walk through an index in its order ends with the page, and the index of due rows has open ones only.
-        // A derived table is no table.
+        // An ordered index scan ends with the page, and the index of due rows has open ones only. A derived table is no
+        // table.
         Database::Sqlite(_) => {
             let tables = [
                 "b",
@@ -122,7 +122,7 @@ fn narrow_search_continues_window_by_window(bench: &Bench) {
     assert!(health.completed_is_estimate);
     let completed = health.rows[&Status::Completed];
     assert!((ROWS / 2..=ROWS * 2).contains(&completed), "{completed}");
-    // The oldest row: the last window has it.
+    // The oldest row is in the last window.
     let filter = LedgerFilter {
         resource_id: Some(database.number("SELECT MIN(resource_id) FROM sync_events")),
         ..LedgerFilter::default()
@@ -138,11 +138,11 @@ fn narrow_search_continues_window_by_window(bench: &Bench) {
             break;
         }
     }
-    // MariaDB walks through failed and dead rows apart, of which there are none.
+    // MariaDB reads failed and dead rows separately, and there are none.
     assert_eq!((found, pages), (1, 3));
 }
 
-/// Ten million rows, or `LIKEWISE_SCALE_ROWS`, on the kind of database that `LIKEWISE_SCALE_ON` names: see
+/// Ten million rows, or `LIKEWISE_SCALE_ROWS`, on the database that `LIKEWISE_SCALE_ON` names; see
 /// `scripts/ledger-scale`.
 #[test]
 #[ignore = "takes minutes and gigabytes; scripts/ledger-scale runs it"]
@@ -171,7 +171,7 @@ fn ledger_of_ten_million_rows() {
     timed(&bench, &sample);
 }
 
-/// Prints how long each thing takes that operators ask for: the first time, and the best of five.
+/// Prints the duration of each operator's query: the first run, and the best of five.
 fn timed(bench: &Bench, sample: &Sample) {
     let time = |name: &str, work: &dyn Fn()| {
         let times = [(); 5].map(|()| {

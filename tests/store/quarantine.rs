@@ -1,4 +1,4 @@
-//! `quarantine`: any bytes, kept once, and read back as they were.
+//! `quarantine` stores any bytes once, and returns them unchanged.
 
 use chrono::TimeDelta;
 use likewise::store::QuarantinedEvent;
@@ -40,7 +40,7 @@ fn any_bytes_round_trip(bench: &Bench) {
     let newest_first: Vec<_> = events.iter().rev().cloned().collect();
     assert!(bench.ask(|store| store.quarantined(100)) == newest_first);
 
-    // Again, with other content: what is kept stays.
+    // The second message has other content, and the first stays.
     let mut again = events.clone();
     for event in &mut again {
         event.reason = "another".to_owned();

@@ -1,4 +1,4 @@
-//! What is read back: states, counts, pages of pairs, and how the ledger stands.
+//! Reads: states, counts, pages of pairs, and the state of the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -149,7 +149,7 @@ fn server_clock_is_measured(bench: &Bench) {
     let now = bench.ask(|store| Box::pin(async { Ok(store.now()) }));
     let is_sqlite = matches!(bench.database(), Database::Sqlite(_));
     assert_eq!(skew.is_none(), is_sqlite);
-    // One machine, one clock.
+    // Store and database share one machine and its clock.
     assert!(
         skew.is_none_or(|skew| skew.abs() < TimeDelta::seconds(2)),
         "{skew:?}"

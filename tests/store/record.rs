@@ -1,4 +1,4 @@
-//! `record`: once is enough, twice is no more, and what came first stands.
+//! `record` is idempotent, and the first content of an event id stands.
 
 use std::collections::BTreeSet;
 
@@ -71,7 +71,7 @@ fn first_content_of_an_event_id_stands(bench: &Bench) {
         rows: Vec::new(),
         conflicts: vec![0],
     };
-    // While the first is pending, claimed and completed.
+    // Tests the pending, claimed and completed states of the first event.
     assert_eq!(bench.try_record(&other), refused);
     let claimed = bench.ask(|store| store.claim(lease_at(later()), 10)).rows;
     assert_eq!(claimed.len(), 1);
@@ -82,7 +82,7 @@ fn first_content_of_an_event_id_stands(bench: &Bench) {
     bench.verified();
 }
 
-/// Each single thing that two events under one id can differ in, in one batch and in two.
+/// Tests each field in which two events of one id can differ, in one batch and in two.
 fn any_different_field_conflicts(bench: &Bench) {
     type Change = fn(&mut BehaviorEvent);
     let changes: [Change; 7] = [
@@ -122,7 +122,7 @@ fn any_different_field_conflicts(bench: &Bench) {
     }
 }
 
-/// Who sends an event, and where it is in the stream, is no part of its content.
+/// The sender of an event and its place in the stream are no part of its content.
 fn same_event_from_elsewhere_is_no_conflict(bench: &Bench) {
     let first = own(1, Resource::video(7), Action::Like, 17);
     let again = BehaviorEvent {
@@ -133,7 +133,7 @@ fn same_event_from_elsewhere_is_no_conflict(bench: &Bench) {
     let rows = bench.record(&[first]);
     assert_eq!(rows, bench.record(&[again]));
     bench.sync(&rows);
-    // The events of the Go services get another version from each place in the stream.
+    // Events of the Go services get another version from each place in the stream.
     let legacy = foreign(2, Resource::video(7), BehaviorType::Like, 17, "legacy");
     let rows = bench.record(std::slice::from_ref(&legacy));
     bench.sync(&rows);
@@ -141,7 +141,7 @@ fn same_event_from_elsewhere_is_no_conflict(bench: &Bench) {
     again.version.0 += 5;
     bench.sync(&bench.record(&[again]));
     bench.verified();
-    // Both in one batch, recorded together or apart: the version of the first has the effect.
+    // In one batch, recorded together or apart, the version of the first has the effect.
     for (user_id, together) in [(3, true), (4, false)] {
         let first = foreign(
             user_id,
@@ -165,7 +165,7 @@ fn same_event_from_elsewhere_is_no_conflict(bench: &Bench) {
     bench.verified();
 }
 
-/// A worker that holds something else than the ledger says changes nothing.
+/// A worker whose event differs from the ledger changes nothing.
 fn ledger_status_decides_the_effect(bench: &Bench) {
     let rows = bench.record(&[like(1, 7), like(2, 7)]);
     let mut forged = rows.clone();
@@ -191,7 +191,7 @@ fn ledger_status_decides_the_effect(bench: &Bench) {
     bench.verified();
 }
 
-/// In one batch or in two, a like under the id of a view is refused, and is no like event.
+/// In one batch or in two, a like under the id of a view is refused, and creates no ledger row.
 fn event_id_of_a_view_takes_no_like(bench: &Bench) {
     let video = Resource::video(7);
     for user_id in 1..=2 {
@@ -239,7 +239,7 @@ fn thousand_events_with_any_text_are_recorded(bench: &Bench) {
     bench.verified();
 }
 
-/// As workers do to whom the same messages are delivered twice.
+/// Concurrent workers receive the same messages twice.
 fn concurrent_recorders_record_events_once(bench: &Bench) {
     const WORKERS: usize = 3;
     const ROUNDS: i64 = 4;
@@ -306,7 +306,7 @@ fn failed_recording_writes_nothing(bench: &Bench) {
     let batch = [like(1, 7), too_long];
     let batch: Vec<_> = batch.iter().collect();
     let recorded = bench.attempt(|store| store.record(&batch, lease_at(Utc::now())));
-    // SQLite takes any length.
+    // SQLite accepts any length.
     if recorded.is_err() {
         assert_eq!(bench.database().sizes()[..2], sizes(0, 0));
         let error = recorded.expect_err("a refusal");

@@ -1,4 +1,4 @@
-//! `sync`: the newest version of each pair wins and counts are exact, whoever syncs what, and how often.
+//! `sync`: the newest version of each pair wins and counts are exact, for any workers, order and repetition.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ matrix!(&[sqlite, mariadb, postgres]:
     unlike_keeps_its_row_against_older_likes,
 );
 
-/// What the events add up to.
+/// The fold of the events.
 fn model(events: &[BehaviorEvent]) -> BTreeMap<Pair, VersionedState> {
     let mut states = BTreeMap::new();
     for event in events {
@@ -35,7 +35,7 @@ fn model(events: &[BehaviorEvent]) -> BTreeMap<Pair, VersionedState> {
     states
 }
 
-/// The states and counts are what the events add up to, and the ledger is closed.
+/// Checks that states and counts equal the fold of the events, and that the ledger is closed.
 #[track_caller]
 fn stored(bench: &Bench, events: &[BehaviorEvent]) {
     let states = model(events);
@@ -58,7 +58,7 @@ fn stored(bench: &Bench, events: &[BehaviorEvent]) {
     bench.verified();
 }
 
-/// The rows in any order, some of them twice, in batches of any size.
+/// The rows in random order, some of them twice, in batches of random size.
 fn batches(rows: &[LedgerRow], rng: &mut SmallRng) -> Vec<Vec<LedgerRow>> {
     let mut deck = rows.to_vec();
     let again = rng.random_range(0..=rows.len() / 2);
@@ -81,7 +81,7 @@ fn sync_is_independent_of_order_batches_and_duplicates(bench: &Bench) {
         events.extend(part);
         for batch in batches(&rows, &mut rng) {
             let settled = bench.sync(&batch);
-            // What it answers is what is stored now.
+            // The answer equals the stored state.
             let wanted = settled.states.keys().copied().collect();
             let found = bench.ask(|store| store.find(&wanted));
             assert_eq!(settled.states, found.states);
@@ -119,7 +119,7 @@ fn concurrent_workers_share_pairs_without_deadlock(bench: &Bench) {
     bench.had_no_deadlock();
 }
 
-/// Each worker's own events, on resources that all of them share and that none has a count of yet.
+/// Each worker has its own events, on shared resources without a count yet.
 fn workers_lock_resources_without_deadlock(bench: &Bench) {
     const WORKERS: i64 = 4;
     let mut rng = seed::rng("resources");
@@ -165,7 +165,7 @@ fn completion_with_an_old_token_changes_nothing(bench: &Bench) {
     let ledger = "SELECT status, fencing_token, retry_count FROM sync_events";
     let completed: Vec<Value> = vec!["completed".into(), 2.into(), 0.into()];
     assert_eq!(bench.database().rows(ledger), [completed]);
-    // Nor does it once the row is closed.
+    // The row is closed now, and a sync still has no effect.
     let before = bench.database().rows(everything);
     bench.sync(&old);
     bench.sync(&new);
@@ -174,7 +174,7 @@ fn completion_with_an_old_token_changes_nothing(bench: &Bench) {
     assert_eq!(new[0].max_retries, MAX_RETRIES);
 }
 
-/// A worker that hangs while others try in vain, and an event that is delivered again once it is dead.
+/// A worker hangs while others fail, and an event is redelivered after it is dead.
 fn dead_event_has_no_effect_on_any_worker(bench: &Bench) {
     let video = Resource::video(7);
     let event = own(1, video, Action::Like, 17);

@@ -1,4 +1,4 @@
-//! `verify`: each kind of difference is found, and nothing else.
+//! `verify` finds each kind of difference, and no other.
 
 use likewise::domain::{Action, Resource};
 
@@ -13,8 +13,7 @@ const COMMENT_FOLD: &str = "comment_likes is the fold of user_behaviors";
 const COUNTS: &str = "each video's like count is its number of liked rows";
 const COMMENT_COUNTS: &str = "each comment's like count is its number of liked rows";
 
-/// What is planted with plain SQL, how it is taken back, and each promise that it breaks with what is
-/// said of it.
+/// Damage in plain SQL, its reversal, and each broken guarantee with the expected report.
 type Planted = (
     &'static [&'static str],
     &'static [&'static str],
@@ -168,7 +167,7 @@ fn each_planted_difference_is_found(bench: &Bench) {
         bench.database().execute(take_back);
         bench.verified();
     }
-    // No more examples than asked for, but all of them counted.
+    // The report has at most the requested number of examples, and counts all differences.
     bench
         .database()
         .execute(&["UPDATE video_likes SET version = 1"]);

@@ -1,4 +1,4 @@
-//! What must hold after anything.
+//! Checks that must hold after every test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -12,9 +12,8 @@ use super::http::Like;
 use super::service::Service;
 use super::{PATIENCE, runtime, until};
 
-/// Waits until every event that was accepted has taken effect: the workers have acknowledged the whole stream,
-/// and then every ledger row is closed. The ledger alone does not tell: an event that is still in the stream
-/// has no row yet.
+/// Waits until every accepted event has taken effect: the workers have acknowledged the whole stream, and then every
+/// ledger row is closed. The ledger alone is not enough, because an event in the stream has no row yet.
 #[track_caller]
 pub fn pipeline_drains(service: &Service) {
     if service.setup().has_broker() {
@@ -46,7 +45,7 @@ fn text(error: impl Display) -> String {
     error.to_string()
 }
 
-/// Waits until every ledger row has come to its end. Use [`pipeline_drains`] where likes may still be in a stream.
+/// Waits until every ledger row is closed. Use [`pipeline_drains`] where likes may still be in a stream.
 #[track_caller]
 pub fn ledger_closes(database: &Database) {
     until("the ledger to close", PATIENCE, || {
@@ -59,22 +58,22 @@ pub fn ledger_closes(database: &Database) {
     });
 }
 
-/// How many ledger rows have not come to their end.
+/// The number of open ledger rows.
 #[track_caller]
 pub fn open_rows(database: &Database) -> i64 {
     database.number("SELECT COUNT(*) FROM sync_events WHERE status NOT IN ('completed', 'dead')")
 }
 
-/// Every promise that the data can show holds, and what the service answers is what the data says.
+/// Checks every guarantee that the data can show, and that the service's answers equal the data.
 #[track_caller]
 pub fn everything_holds(service: &Service) {
     service.setup().verify(60).holds();
     reads_equal_database(service);
 }
 
-/// As [`everything_holds`], after a kill -9 of a process that accepts likes. Killed between the cache and the
-/// stream, it leaves the effect of a request that it did not answer in that video's cache entry. Then, and only
-/// then, the entry is repaired first.
+/// As [`everything_holds`], after a kill -9 of a process that accepts likes. A process killed between the cache and the
+/// stream leaves the effect of an unanswered request in that video's cache entry. Only then, the entry is repaired
+/// first.
 #[track_caller]
 pub fn everything_holds_after_a_kill(service: &Service, diary: &Diary) {
     let verified = service.setup().verify(60);
@@ -105,7 +104,7 @@ pub fn only_cache_differs(report: &Value, videos: &BTreeSet<i64>) -> bool {
         })
 }
 
-/// Waits until every read is what the database holds, which the cache is told after the commit.
+/// Waits until every read equals the database, because the cache is settled after the commit.
 #[track_caller]
 pub fn reads_come_to_equal_the_database(service: &Service) {
     until("reads to equal the database", PATIENCE, || {
@@ -113,7 +112,7 @@ pub fn reads_come_to_equal_the_database(service: &Service) {
     });
 }
 
-/// The first read that is not what the database holds.
+/// Returns the first read that differs from the database.
 fn differing_read(service: &Service) -> Option<String> {
     let client = service.client();
     let counts = stored_counts(service.database());
@@ -126,7 +125,7 @@ fn differing_read(service: &Service) -> Option<String> {
     None
 }
 
-/// Each of these events was stored once, in each of the two tables, and is completed.
+/// Checks that each of these events was stored once in each of the two tables, and is completed.
 #[track_caller]
 pub fn stored_once<'a>(database: &Database, events: impl IntoIterator<Item = &'a str>) {
     let behaviors = tally(database.texts("SELECT event_id FROM user_behaviors"));
@@ -168,8 +167,8 @@ pub fn stored_counts(database: &Database) -> BTreeMap<i64, i64> {
         .collect()
 }
 
-/// Everything acknowledged is stored, each pair is in a state that its user has wished for, and what was
-/// acknowledged later is the newer.
+/// Checks that every acknowledged event is stored, that each pair is in a state that its user requested, and that later
+/// acknowledged events have newer versions.
 #[track_caller]
 pub fn diary_is_kept(database: &Database, diary: &Diary) {
     stored_once(database, diary.acknowledged());
@@ -200,7 +199,7 @@ pub fn diary_is_kept(database: &Database, diary: &Diary) {
     }
 }
 
-/// What a user reads is what the database holds, of every pair and count (the first thousand of them).
+/// Checks that a user's reads equal the database, for the first thousand pairs and counts.
 #[track_caller]
 pub fn reads_equal_database(service: &Service) {
     const MOST: usize = 1_000;

@@ -1,7 +1,7 @@
-//! A wall clock of a process's own, which tests step forward and back while the process runs.
+//! A wall clock for one process, which tests step forward and back while the process runs.
 //!
-//! libfaketime answers the process's questions about the time of day. Monotonic time, on which time-outs and
-//! back-offs stand, stays the machine's.
+//! libfaketime answers the process's queries for the time of day. Monotonic time, which time-outs and back-offs use,
+//! stays the machine's.
 
 use std::fs;
 use std::path::PathBuf;
@@ -57,10 +57,10 @@ impl Clock {
             .env("NO_FAKE_STAT", "1");
     }
 
-    /// Removes what libfaketime leaves in shared memory of a process that was killed.
+    /// Removes the shared memory that libfaketime leaves after a kill.
     pub fn clean_up_after(process: u32) {
         for name in ["faketime_shm_", "sem.faketime_sem_"] {
-            // Not there if the process ran without a clock of its own, or ended in order.
+            // The file is absent if the process ran without a fake clock, or ended in order.
             let _ = fs::remove_file(format!("/dev/shm/{name}{process}"));
         }
     }

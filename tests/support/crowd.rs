@@ -1,5 +1,5 @@
-//! Users who like and unlike at random, each from one thread only, and all of them the same videos. What
-//! each was answered is kept in a diary, which says what the service owes them.
+//! Users who like and unlike the same videos at random, each from one thread. A diary records the answers, from which
+//! the test derives the expected state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::{PATIENCE, until};
 /// A user and a video.
 pub type Pair = (i64, i64);
 
-/// How many there are.
+/// The size of a crowd.
 #[derive(Debug, Clone, Copy)]
 pub struct Crowd {
     /// The first user's id.
@@ -25,7 +25,7 @@ pub struct Crowd {
     pub threads: usize,
     /// Users of each thread.
     pub users: i64,
-    /// Videos that all of them like and unlike.
+    /// The number of videos that all of them like and unlike.
     pub videos: i64,
 }
 
@@ -37,7 +37,7 @@ pub struct Running {
 }
 
 impl Crowd {
-    /// Lets it loose. A thread whose request is not answered stops.
+    /// Starts the crowd. A thread whose request is not answered stops.
     pub fn start(self, service: &Service, seeds: &mut SmallRng) -> Running {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
@@ -88,7 +88,7 @@ impl Crowd {
 }
 
 impl Running {
-    /// Waits until so many more requests have had an outcome.
+    /// Waits until this many more requests have an outcome.
     #[track_caller]
     pub fn wait_for(&self, requests: usize) {
         let from = self.answered.load(Ordering::Relaxed);
@@ -101,7 +101,7 @@ impl Running {
         });
     }
 
-    /// Lets it finish, and answers what happened.
+    /// Waits for the crowd to finish, and returns its diary.
     #[track_caller]
     pub fn stop(self) -> Diary {
         self.stop.store(true, Ordering::Relaxed);
@@ -113,23 +113,23 @@ impl Running {
     }
 }
 
-/// What became of one request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub enum Outcome {
     /// Answered with 200.
     Acknowledged(Accepted),
     /// Answered with a problem of this code.
     Refused(String),
-    /// Not answered: it may or may not have been carried out.
+    /// Not answered, so the outcome is unknown.
     Unanswered(#[expect(dead_code, reason = "shown when a test fails")] String),
 }
 
-/// A wish for a pair, and what became of it.
+/// A request for a pair, and its outcome.
 #[derive(Debug)]
 pub struct Wish {
-    /// Whether it was to be liked.
+    /// Whether it was a like.
     pub liked: bool,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
@@ -143,12 +143,12 @@ impl Wish {
     }
 }
 
-/// What every user wished, in order, and was answered.
+/// The requests of every user, in order, with their outcomes.
 #[derive(Debug, Default)]
 pub struct Diary(BTreeMap<Pair, Vec<Wish>>);
 
 impl Diary {
-    /// Notes a wish.
+    /// Adds a request.
     pub fn write(&mut self, pair: Pair, liked: bool, outcome: Outcome) {
         self.0
             .entry(pair)
@@ -156,25 +156,25 @@ impl Diary {
             .push(Wish { liked, outcome });
     }
 
-    /// Adds what came later.
+    /// Adds a later diary.
     pub fn extend(&mut self, later: Self) {
         for (pair, wishes) in later.0 {
             self.0.entry(pair).or_default().extend(wishes);
         }
     }
 
-    /// Every pair and its wishes.
+    /// Returns every pair and its requests.
     pub fn pairs(&self) -> impl Iterator<Item = (Pair, &[Wish])> {
         self.0.iter().map(|(pair, wishes)| (*pair, &wishes[..]))
     }
 
-    /// The ids of what was acknowledged, in the order of the wishes for each pair.
+    /// Returns the ids of acknowledged events, in the order of requests of each pair.
     pub fn acknowledged(&self) -> Vec<&str> {
         let wishes = self.0.values().flatten();
         wishes.filter_map(Wish::event_id).collect()
     }
 
-    /// What was not acknowledged.
+    /// Returns the requests without acknowledgement.
     pub fn not_acknowledged(&self) -> Vec<&Outcome> {
         let wishes = self.0.values().flatten();
         wishes
@@ -183,7 +183,7 @@ impl Diary {
             .collect()
     }
 
-    /// The videos of requests that were not answered.
+    /// Returns the videos of unanswered requests.
     pub fn unanswered_videos(&self) -> BTreeSet<i64> {
         let is_unanswered = |wish: &Wish| matches!(wish.outcome, Outcome::Unanswered(_));
         let pairs = self.0.iter();
@@ -193,8 +193,8 @@ impl Diary {
             .collect()
     }
 
-    /// The states that a pair may be in now: what was last acknowledged, or one of those wishes after
-    /// it of which nobody knows.
+    /// Returns the states that a pair may have: the last acknowledged one, and those of later requests with an unknown
+    /// outcome.
     pub fn allowed(wishes: &[Wish]) -> BTreeSet<bool> {
         let mut allowed = BTreeSet::from([false]);
         for wish in wishes {

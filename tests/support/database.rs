@@ -1,5 +1,5 @@
-//! Plain SQL against the service's database, as an operator would send it. What databases say in words
-//! of their own is here, so that the tests need not care which one they run on.
+//! Plain SQL against the service's database, as an operator would send it. This file contains the differences between
+//! the databases' dialects, so that tests run on any of them.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -38,7 +38,7 @@ pub const TABLES: [&str; 7] = [
 /// A database that one service uses.
 #[derive(Debug, Clone)]
 pub enum Database {
-    /// A file, which need not be there yet.
+    /// A file, which may not exist yet.
     Sqlite(PathBuf),
     /// A database of MariaDB.
     MariaDb(Hosted),
@@ -46,7 +46,7 @@ pub enum Database {
     Postgres(Hosted),
 }
 
-/// A database on a server, which runs for as long as one of its databases is used.
+/// A database on a server. The server runs while one of its databases is used.
 #[derive(Debug, Clone)]
 pub struct Hosted {
     url: String,
@@ -54,12 +54,12 @@ pub struct Hosted {
 }
 
 impl Database {
-    /// A new one in this folder.
+    /// Returns a new database in this folder.
     pub fn sqlite(folder: &Path) -> Self {
         Self::Sqlite(folder.join("likewise.db"))
     }
 
-    /// A new and empty one on the server of this kind that the tests of this run share.
+    /// Returns a new, empty database on the shared server of this kind.
     #[track_caller]
     pub fn hosted(kind: Kind) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -75,7 +75,7 @@ impl Database {
         })
     }
 
-    /// The database that a server is born with; whoever asks keeps the server running.
+    /// Returns the server's default database. It keeps the server running.
     pub fn first_of(server: &Server) -> Self {
         let hosted = Hosted {
             url: server.url(),
@@ -88,7 +88,7 @@ impl Database {
         }
     }
 
-    /// The same database for its server's superuser.
+    /// Returns the same database, with the superuser's login.
     pub fn as_administrator(&self) -> Self {
         let user = match self {
             Self::Sqlite(_) => panic!("SQLite has no users"),
@@ -108,7 +108,7 @@ impl Database {
         }
     }
 
-    /// As `LIKEWISE_DATABASE_URL` names it.
+    /// Returns the URL for `LIKEWISE_DATABASE_URL`.
     pub fn url(&self) -> String {
         match self {
             Self::Sqlite(path) => format!("sqlite://{}", path.display()),
@@ -116,7 +116,7 @@ impl Database {
         }
     }
 
-    /// The rows of a query.
+    /// Returns the rows of a query.
     #[track_caller]
     pub fn rows(&self, sql: &str) -> Vec<Vec<Value>> {
         let rows: QueryResult<Vec<AnyRow>> = match self {
@@ -136,7 +136,7 @@ impl Database {
         rows.into_iter().map(|AnyRow(values)| values).collect()
     }
 
-    /// The one number that a query answers with.
+    /// Returns the number that a query returns.
     #[track_caller]
     pub fn number(&self, sql: &str) -> i64 {
         let rows = self.rows(sql);
@@ -146,14 +146,14 @@ impl Database {
         row[0].number()
     }
 
-    /// The first column of a query, as text.
+    /// Returns the first column of a query, as text.
     #[track_caller]
     pub fn texts(&self, sql: &str) -> Vec<String> {
         let rows = self.rows(sql);
         rows.iter().map(|row| row[0].text().to_owned()).collect()
     }
 
-    /// Runs statements that answer nothing, each on its own.
+    /// Runs statements without results, each on its own.
     #[track_caller]
     pub fn execute(&self, statements: &[&str]) {
         for sql in statements {
@@ -170,7 +170,7 @@ impl Database {
         }
     }
 
-    /// How many rows each table has.
+    /// Returns the number of rows in each table.
     #[track_caller]
     pub fn sizes(&self) -> Vec<(&'static str, i64)> {
         TABLES
@@ -179,7 +179,7 @@ impl Database {
             .collect()
     }
 
-    /// The columns of every table, both in alphabetical order.
+    /// Returns the columns of every table, in alphabetical order.
     #[track_caller]
     pub fn columns(&self) -> Vec<(String, String)> {
         let schema = match self {
@@ -205,13 +205,13 @@ impl Database {
         columns
     }
 
-    /// Keeps everybody else from writing until the answer is dropped.
+    /// Blocks all other writers until the returned value is dropped.
     #[track_caller]
     pub fn hold_writes(&self) -> HeldWrites {
         self.hold_tables(&TABLES)
     }
 
-    /// Keeps everybody else from writing to these tables until the answer is dropped; on SQLite, to any.
+    /// Blocks all other writers of these tables until the returned value is dropped; on SQLite, of any table.
     #[track_caller]
     pub fn hold_tables(&self, tables: &[&str]) -> HeldWrites {
         match self {
@@ -248,8 +248,7 @@ impl Database {
         }
     }
 
-    /// Keeps everybody else from the rows of this query until the answer is dropped. SQLite has no locks
-    /// on rows.
+    /// Locks the rows of this query until the returned value is dropped. SQLite has no row locks.
     #[track_caller]
     pub fn hold_rows(&self, query: &str) -> HeldWrites {
         let lock = format!("BEGIN; {query} FOR UPDATE");
@@ -271,8 +270,8 @@ impl Database {
         }
     }
 
-    /// Makes every other connection that creates this table wait until the answer is dropped. The table must
-    /// not exist. SQLite has no such lock.
+    /// Blocks every other connection that creates this table until the returned value is dropped. The table must not
+    /// exist. SQLite has no such lock.
     #[track_caller]
     pub fn hold_table_name(&self, table: &str) -> HeldWrites {
         let runtime = runtime();
@@ -282,7 +281,7 @@ impl Database {
                 let create = format!("CREATE TABLE {table} AS SELECT SLEEP(600) AS slept");
                 let mut connection = runtime.block_on(mysql(url));
                 let creating = std::thread::spawn(move || {
-                    // Ends with an error, because it is killed.
+                    // Ends with an error, because the connection is killed.
                     let _ = runtime.block_on(connection.batch_execute(&create));
                 });
                 let sleeping = "SELECT id FROM information_schema.processlist \
@@ -305,13 +304,13 @@ impl Database {
         }
     }
 
-    /// From now on, refuses every row of `video_likes` for this user: the one bad row of a batch.
+    /// From now on, refuses every row of `video_likes` for this user, which makes it the bad row of a batch.
     pub fn refuse_likes_of(&self, user: i64, why: &str) {
         self.refuse_likes_with_code(user, why, "45000", "P0001");
     }
 
-    /// As [`refuse_likes_of`](Self::refuse_likes_of), as a constraint would. A trigger of SQLite has no code
-    /// to choose.
+    /// As [`refuse_likes_of`](Self::refuse_likes_of), with the error of a constraint. A trigger of SQLite cannot choose
+    /// its error code.
     #[track_caller]
     pub fn constrain_likes_of(&self, user: i64, why: &str) {
         self.refuse_likes_with_code(user, why, "23000", "23514");
@@ -336,8 +335,8 @@ impl Database {
         }
     }
 
-    /// From now on, each new ledger row of this user is at once under the claim of another worker,
-    /// which holds the second token until a far future.
+    /// From now on, each new ledger row of this user is claimed at once by another worker, which holds the second token
+    /// until a far future.
     pub fn claim_for_another_worker(&self, user: i64) {
         const FAR: &str = "'2100-01-01 00:00:00'";
         match self {
@@ -363,7 +362,7 @@ impl Database {
         }
     }
 
-    /// PostgreSQL wants a function of its own for each trigger.
+    /// PostgreSQL requires a function for each trigger.
     fn trigger(&self, name: &str, when: &str, body: &str) {
         self.execute(&[
             &format!(
@@ -375,7 +374,7 @@ impl Database {
     }
 }
 
-/// The one server of a kind that runs while somebody uses it.
+/// The shared server of a kind, which runs while a test uses it.
 #[track_caller]
 fn shared(kind: Kind) -> Arc<Server> {
     static MARIADB: Mutex<Weak<Server>> = Mutex::new(Weak::new());
@@ -394,7 +393,7 @@ fn shared(kind: Kind) -> Arc<Server> {
 }
 
 fn open(path: &Path) -> SqliteConnection {
-    // SQLite would make a file that is not there.
+    // SQLite would create a missing file.
     assert!(path.exists(), "there is no {}", path.display());
     let path = path.to_str().expect("a path in UTF-8");
     let mut connection = SqliteConnection::establish(path).expect("the database opens");
@@ -414,13 +413,13 @@ async fn postgres(url: &str) -> AsyncPgConnection {
     connection.expect("a connection to PostgreSQL")
 }
 
-/// Keeps everybody else from writing.
+/// Blocks all other writers.
 #[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum HeldWrites {
     Sqlite(SqliteConnection),
     MariaDb(AsyncMysqlConnection, Runtime),
     Postgres(AsyncPgConnection, Runtime),
-    /// A connection of MariaDB that creates a table, by its id, and its thread.
+    /// A MariaDB connection that creates a table: its id, and its thread.
     Creating(Database, i64, Option<JoinHandle<()>>),
 }
 
@@ -451,16 +450,16 @@ impl Drop for HeldWrites {
 /// A value of a row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {
-    /// Nothing.
+    /// NULL.
     Null,
     /// An integer or a truth value.
     Number(i64),
-    /// Anything else.
+    /// Any other value, as text.
     Text(String),
 }
 
 impl Value {
-    /// The number that it is.
+    /// Returns the number.
     #[track_caller]
     pub fn number(&self) -> i64 {
         match self {
@@ -469,7 +468,7 @@ impl Value {
         }
     }
 
-    /// The text that it is.
+    /// Returns the text.
     #[track_caller]
     pub fn text(&self) -> &str {
         match self {
@@ -494,7 +493,7 @@ impl From<&str> for Value {
 /// A row of any query.
 struct AnyRow(Vec<Value>);
 
-/// A database whose values can be told apart without knowing the query.
+/// A database whose value types can be told apart without knowing the query.
 trait AnyValue: Backend {
     fn value(raw: Self::RawValue<'_>) -> deserialize::Result<Value>;
 }
@@ -556,7 +555,7 @@ impl AnyValue for Mysql {
 
 impl AnyValue for Pg {
     fn value(raw: PgValue<'_>) -> deserialize::Result<Value> {
-        // The types' numbers are fixed for ever in PostgreSQL's own catalogue.
+        // PostgreSQL's catalogue fixes the numbers of its types.
         Ok(match raw.get_oid().get() {
             16 => Value::Number(<bool as FromSql<Bool, Self>>::from_sql(raw)?.into()),
             20 => Value::Number(FromSql::<BigInt, Self>::from_sql(raw)?),

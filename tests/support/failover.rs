@@ -1,4 +1,4 @@
-//! What a failover does to a server that it demotes.
+//! The effects of a failover on the demoted server.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,8 @@ use super::database::Database;
 use super::servers::{Kind, Server};
 
 impl Server {
-    /// Makes it refuse writes, as one that a failover has demoted, or accept them again. A database keeps its
-    /// connections; a Redis becomes a replica of a server that is not there, and keeps its data.
+    /// Makes the server refuse writes, as after a failover, or accept them again. A database keeps its connections; a
+    /// Redis becomes a replica of a missing server, and keeps its data.
     #[track_caller]
     pub fn set_read_only(&self, read_only: bool) {
         match self.kind() {
@@ -21,7 +21,7 @@ impl Server {
                 administrator.execute(&[&sql, "SELECT pg_reload_conf()"]);
             }
             Kind::Redis => {
-                // The port that nothing can listen on.
+                // No server can listen on this port.
                 let primary = if read_only {
                     ["127.0.0.1", "1"]
                 } else {
@@ -40,7 +40,7 @@ impl Server {
 }
 
 impl Database {
-    /// The server's ids of the connections of likewise, except the one that asks.
+    /// The server's ids of Likewise's connections, without the one that asks.
     #[track_caller]
     pub fn connections(&self) -> BTreeSet<i64> {
         let ids = match self {

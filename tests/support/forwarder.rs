@@ -1,5 +1,5 @@
-//! An address that forwards to a server, as a name in DNS or a proxy does. Tests point it at another server, or
-//! have it lose the answer to one commit.
+//! An address that forwards to a server, as a DNS name or a proxy does. Tests point it at another server, or drop the
+//! answer to one commit.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -18,14 +18,14 @@ pub struct Forwarder {
 #[derive(Debug)]
 struct Shared {
     target: Mutex<SocketAddr>,
-    /// The text in the statements of the transaction whose commit is to lose its answer.
+    /// A text in the statements of the transaction whose commit loses its answer.
     loses_commit_of: Mutex<Option<&'static str>>,
-    /// Whether no answer passes any more.
+    /// Whether all answers are dropped.
     is_cut: AtomicBool,
 }
 
 impl Forwarder {
-    /// A forwarder to this address.
+    /// Creates a forwarder to this address.
     #[track_caller]
     pub fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -36,7 +36,7 @@ impl Forwarder {
             is_cut: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
-        // It ends with the tests.
+        // The thread ends with the tests.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let target = *lock(&accepting.target);
@@ -48,28 +48,28 @@ impl Forwarder {
         Self { address, shared }
     }
 
-    /// Where it listens.
+    /// Returns the address of the listener.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Points it at another server.
+    /// Points the forwarder at another server.
     pub fn point_at(&self, target: SocketAddr) {
         *lock(&self.shared.target) = target;
     }
 
-    /// Loses the answer to the next COMMIT of a PostgreSQL transaction with this text in a statement, and all answers
-    /// after it, on every connection: the server commits, and the client can neither learn that nor ask again.
+    /// Drops the answer to the next COMMIT of a PostgreSQL transaction with this text in a statement, and all later
+    /// answers on every connection: the server commits, and the client cannot learn of it.
     pub fn lose_commit_of(&self, text: &'static str) {
         *lock(&self.shared.loses_commit_of) = Some(text);
     }
 
-    /// Whether that commit has been sent.
+    /// Returns whether that commit was sent.
     pub fn has_lost_the_commit(&self) -> bool {
         self.shared.is_cut.load(Ordering::Acquire)
     }
 
-    /// Lets answers pass again, on new connections.
+    /// Passes answers again, on new connections.
     pub fn restore(&self) {
         self.shared.is_cut.store(false, Ordering::Release);
     }
@@ -91,14 +91,14 @@ fn connect(client: &TcpStream, server: &TcpStream, shared: &Arc<Shared>) {
         conversation.hear(bytes);
         true
     });
-    // What arrives after the COMMIT is its answer: the client waits for each answer before it goes on.
+    // The bytes after the COMMIT are its answer, because the client awaits each answer before it continues.
     let shared = Arc::clone(shared);
     spawn(server, client, move |_| {
         !shared.is_cut.load(Ordering::Acquire)
     });
 }
 
-/// Copies bytes from one end to the other while `goes_on` says so of them, and closes both at the end.
+/// Copies bytes from one end to the other while `goes_on` allows it, and then closes both.
 fn spawn(
     from: &TcpStream,
     to: &TcpStream,
@@ -125,16 +125,16 @@ fn spawn(
     });
 }
 
-/// What a client says to PostgreSQL on one connection.
+/// Parses the messages of a client on one PostgreSQL connection.
 struct Conversation {
     shared: Arc<Shared>,
-    /// The beginning of a message.
+    /// The start of an incomplete message.
     unread: Vec<u8>,
-    /// Whether the first message, which has no type, has passed.
+    /// Whether the startup message, which has no type, has passed.
     started: bool,
     /// The text of each prepared statement.
     statements: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Whether the open transaction has a statement with the text that is looked for.
+    /// Whether the open transaction has a statement with the searched text.
     matches: bool,
 }
 

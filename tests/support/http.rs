@@ -1,4 +1,4 @@
-//! The clients of the service.
+//! HTTP clients of the service.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Request};
 
-/// No request may take longer: one that does hangs, and fails its test.
+/// The time limit of a request. A request that hangs fails its test.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client with keep-alive connections of its own.
@@ -31,7 +31,7 @@ pub struct Answer {
 }
 
 impl Client {
-    /// A client of the service that listens there.
+    /// Creates a client of the service at this address.
     pub fn of(address: SocketAddr) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -45,8 +45,7 @@ impl Client {
         }
     }
 
-    /// Sends a request; why there is no answer, if there is none. A body is JSON unless a header says
-    /// something else.
+    /// Sends a request. Returns the answer, or why there is none. A body is JSON unless a header says otherwise.
     pub fn try_send(
         &self,
         method: &str,
@@ -78,7 +77,7 @@ impl Client {
         })
     }
 
-    /// Sends a request, which must be answered.
+    /// Sends a request that must be answered.
     #[track_caller]
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         match self.try_send(method, path, headers, b"") {
@@ -87,7 +86,7 @@ impl Client {
         }
     }
 
-    /// `GET`s a path, without a user.
+    /// Sends a `GET` without a user.
     #[track_caller]
     pub fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[])
@@ -100,13 +99,13 @@ impl Client {
         self.try_send(method, &path, &[("X-User-Id", &user)], b"")
     }
 
-    /// Likes a video, which must be accepted.
+    /// Likes a video. The like must be accepted.
     #[track_caller]
     pub fn like(&self, user: i64, video: i64) -> Accepted {
         self.wish("PUT", user, video)
     }
 
-    /// Takes a like back, which must be accepted.
+    /// Unlikes a video. The unlike must be accepted.
     #[track_caller]
     pub fn unlike(&self, user: i64, video: i64) -> Accepted {
         self.wish("DELETE", user, video)
@@ -129,7 +128,7 @@ impl Client {
         answer.read()
     }
 
-    /// How an actor is doing.
+    /// Returns the report of an actor.
     #[track_caller]
     pub fn actor(&self, name: &str) -> Actor {
         let actors = self.actors();
@@ -137,7 +136,7 @@ impl Client {
         actor.unwrap_or_else(|| panic!("no actor {name}"))
     }
 
-    /// How every actor is doing.
+    /// Returns the reports of all actors.
     #[track_caller]
     pub fn actors(&self) -> Vec<Actor> {
         let answer = self.get("/admin/actors");
@@ -155,24 +154,24 @@ impl Client {
 }
 
 impl Answer {
-    /// A header, if it is there.
+    /// Returns a header, if it is present.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The body as what it should be.
+    /// Parses the body as `T`.
     #[track_caller]
     pub fn read<T: DeserializeOwned>(&self) -> T {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         self.read()
     }
 
-    /// The stable code of the problem that this must be.
+    /// Returns the stable code of the problem. The answer must be one.
     #[track_caller]
     pub fn problem(&self) -> String {
         assert_eq!(

@@ -14,8 +14,8 @@ use super::crowd::Pair;
 
 const VARIABLE: &str = "LIKEWISE_TEST_INTERACTIONS";
 
-/// Likes in which pairs repeat and a few videos get the most: drawn, the same from one seed everywhere, or
-/// those of the file that `LIKEWISE_TEST_INTERACTIONS` names.
+/// Likes with repeated pairs, of which a few videos get the most: generated from a fixed seed, or read from the file
+/// that `LIKEWISE_TEST_INTERACTIONS` names.
 pub fn recorded(rng: &mut SmallRng) -> Vec<Pair> {
     let Some(path) = std::env::var_os(VARIABLE).map(PathBuf::from) else {
         return drawn(20_000, rng);
@@ -36,7 +36,7 @@ pub fn recorded(rng: &mut SmallRng) -> Vec<Pair> {
         .collect()
 }
 
-/// Likes drawn at random, of which a few videos get the most.
+/// Generates random likes, of which a few videos get the most.
 pub fn drawn(count: usize, rng: &mut SmallRng) -> Vec<Pair> {
     let draw = |_| {
         let user = rng.random_range(1..=5_000);
@@ -46,7 +46,7 @@ pub fn drawn(count: usize, rng: &mut SmallRng) -> Vec<Pair> {
     (0..count).map(draw).collect()
 }
 
-/// Writes a file of them, as gzip if its name ends so.
+/// Writes them to a file, as gzip if its name ends in `.gz`.
 pub fn write(path: &Path, pairs: &[Pair]) {
     let mut text = String::from("user_id,video_id\n");
     for (user, video) in pairs {

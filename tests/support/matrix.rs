@@ -43,7 +43,7 @@ macro_rules! matrix {
     };
 }
 
-/// What a service runs on.
+/// The backends of a service.
 #[derive(Debug, Clone, Copy)]
 pub struct Backends {
     /// The name in the test.

@@ -1,5 +1,4 @@
-//! What the tests stand on: a service that is started, stopped, killed and started again, its clients,
-//! and plain SQL against its database.
+//! The tools of the tests: a service that tests start, stop and kill, its clients, and plain SQL against its database.
 
 #[macro_use]
 pub mod matrix;
@@ -29,11 +28,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-/// How long a test waits for what should take a moment. Far more than a busy machine needs: only a failure
-/// waits so long.
+/// The time limit of waits. It exceeds the need of a busy machine by far, so only a failure takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Looks until it finds what it looks for; a test that waits in vain fails with what it saw last.
+/// Calls `look` until it succeeds. A test that waits too long fails with the last error.
 #[track_caller]
 pub fn until<T, E: Display>(
     what: &str,
@@ -52,24 +50,24 @@ pub fn until<T, E: Display>(
     }
 }
 
-/// What connections of this thread's own live on.
+/// The runtime of this thread's connections.
 pub fn runtime() -> Runtime {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime")
 }
 
-/// Runs something to its end on this thread; no connection that it makes outlives it.
+/// Runs a future to its end on this thread. Its connections must not outlive it.
 pub fn wait<T>(work: impl Future<Output = T>) -> T {
     runtime().block_on(work)
 }
 
-/// Says something that whoever reads a failed test needs to know; `cargo test` hides it otherwise.
+/// Prints information for the reader of a failed test; `cargo test` hides it otherwise.
 #[allow(clippy::print_stdout)]
 pub fn say(text: Arguments<'_>) {
     println!("{text}");
 }
 
-/// Replaces fields that differ from run to run by their names, so that the rest can be compared as a snapshot.
+/// Replaces fields that vary between runs by their names, so that a snapshot can compare the rest.
 #[track_caller]
 pub fn redacted(mut answer: Value, fields: &[&str]) -> Value {
     for field in fields {

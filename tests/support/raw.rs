@@ -1,4 +1,4 @@
-//! Bare TCP, for what no proper client would send: half requests and worse.
+//! Bare TCP, for requests that no HTTP client sends, such as incomplete ones.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -7,10 +7,10 @@ use std::time::Duration;
 /// A connection.
 pub struct Raw(TcpStream);
 
-/// What came back.
+/// The answer.
 #[derive(Debug)]
 pub struct RawAnswer {
-    /// Its status.
+    /// The status.
     pub status: u16,
     /// Status line and headers, in lower case.
     pub head: String,
@@ -28,32 +28,32 @@ impl Raw {
         Self(stream)
     }
 
-    /// Sends bytes. A server that has hung up already is no failure.
+    /// Sends bytes. Ignores that the server has closed the connection.
     pub fn send(&mut self, bytes: &[u8]) -> &mut Self {
         let _ = self.0.write_all(bytes);
         self
     }
 
-    /// Sends bytes; whether the server still takes any.
+    /// Sends bytes. Returns whether the server still accepts them.
     pub fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.0.write_all(bytes).is_ok()
     }
 
-    /// The same connection once more, to send while something else reads.
+    /// Returns a second handle on the connection, to send while another thread reads.
     pub fn again(&self) -> Self {
         Self(self.0.try_clone().expect("another handle"))
     }
 
-    /// Says that nothing more will be sent, and stays to hear the answer.
+    /// Closes the sending side, and keeps the receiving side open.
     pub fn half_close(&mut self) -> &mut Self {
         let _ = self.0.shutdown(Shutdown::Write);
         self
     }
 
-    /// Reads to the end of the connection; none if nothing came back.
+    /// Reads to the end of the connection; `None` if nothing arrived.
     pub fn answer(mut self) -> Option<RawAnswer> {
         let mut bytes = Vec::new();
-        // What came before a reset counts.
+        // Bytes that arrived before a reset count.
         let _ = self.0.read_to_end(&mut bytes);
         let text = String::from_utf8_lossy(&bytes);
         let (head, body) = text.split_once("\r\n\r\n")?;

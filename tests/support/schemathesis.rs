@@ -1,5 +1,4 @@
-//! Schemathesis, which makes requests of an OpenAPI document, and looks at whether the answers are as the
-//! document says.
+//! Schemathesis: generates requests from an OpenAPI document, and checks that the answers conform to it.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +14,7 @@ use super::{say, seed};
 /// A check of our own.
 const PROBLEM_CODES: &str = include_str!("problem_codes.py");
 
-/// What is looked at in each answer.
+/// The checks of each answer.
 const CHECKS: [&str; 11] = [
     "not_a_server_error",
     "status_code_conformance",
@@ -30,28 +29,28 @@ const CHECKS: [&str; 11] = [
     "problem_codes",
 ];
 
-/// The statuses that refuse a request that is not as the document says.
+/// The statuses of refused invalid requests.
 const REFUSALS: [u16; 13] = [
     400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 422, 429, 431,
 ];
 
-/// Operations that take what is not as the document says: a batch refuses its items one by one.
+/// Operations that accept invalid requests: a batch refuses its items one by one.
 const LENIENT: [&str; 1] = ["accept_behaviors"];
 
-/// How many requests are made at random for each operation, beside those at the edges of what is allowed.
+/// The number of random requests for each operation, besides the boundary values.
 const EXAMPLES: &str = "15";
 
-/// Ids of what is there, so that not every request meets a 404: operation path, parameter, values.
+/// Ids of existing data, so that requests get past 404: operation path, parameter, values.
 pub type Known<'a> = [(&'a str, &'a str, Vec<String>)];
 
-/// A Python that has what `scripts/requirements.txt` names.
+/// A Python with the packages of `scripts/requirements.txt`.
 #[track_caller]
 pub fn python() -> Command {
     Command::new(program("LIKEWISE_TEST_SCHEMATHESIS_PYTHON"))
 }
 
-/// Makes requests of all kinds, with these headers, to every operation that the service documents. Fails
-/// with what was found, and how to repeat it.
+/// Sends all kinds of requests, with these headers, to every documented operation. Fails with the findings, and how to
+/// reproduce them.
 #[track_caller]
 pub fn fuzz(test: &str, service: &Service, headers: &[(&str, &str)], known: &Known<'_>) {
     let seed: u32 = seed::rng(test).random();
@@ -69,7 +68,7 @@ pub fn fuzz(test: &str, service: &Service, headers: &[(&str, &str)], known: &Kno
         .args(["--max-examples", EXAMPLES, "--seed", &seed.to_string()])
         .args(["--generation-database", "none", "--warnings", "off"])
         .args(["--request-timeout", "25", "--output-truncate", "false"])
-        // How fast it can go is no question here.
+        // The speed of the answers does not matter here.
         .args(["--suppress-health-check", "all"])
         .arg("--continue-on-failure");
     for (name, value) in headers {
@@ -91,7 +90,7 @@ pub fn fuzz(test: &str, service: &Service, headers: &[(&str, &str)], known: &Kno
     say(format_args!("{said}"));
 }
 
-/// The number of operations that a line of the summary says.
+/// The number of operations in a line of the summary.
 fn number_after(said: &str, label: &str) -> usize {
     const FEW: usize = 20;
     let (_, rest) = said.split_once(label).expect("a summary");

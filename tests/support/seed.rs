@@ -1,4 +1,4 @@
-//! Randomness that can be repeated: every draw of a test run follows from one number.
+//! Reproducible randomness: every draw of a test run follows from one seed.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
@@ -17,7 +17,7 @@ static SEED: LazyLock<u32> = LazyLock::new(|| match std::env::var(VARIABLE) {
     Err(_) => rand::random(),
 });
 
-/// A generator of a test's own, so that it draws the same whichever tests run beside it.
+/// Returns a generator for one test, so that its draws do not depend on other tests.
 pub fn rng(test: &str) -> SmallRng {
     say(format_args!("{test}: {VARIABLE}={}", *SEED));
     let mut hasher = DefaultHasher::new();

@@ -1,8 +1,8 @@
-//! Real servers for the tests: MariaDB, PostgreSQL, Redis and NATS processes of their own, on free ports
-//! and in folders of their own, which tests stop, kill and start again on the same data.
+//! Real servers for the tests: MariaDB, PostgreSQL, Redis and NATS processes on free ports and in folders of their own.
+//! Tests stop, kill and restart them on the same data.
 //!
-//! Where the programs are is said by `scripts/services env`, which is asked once; `scripts/services
-//! install` brings what is missing. A server that cannot be had fails the test.
+//! `scripts/services env` returns the paths of the programs, and `scripts/services install` installs missing ones. A
+//! missing server fails the test.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -33,7 +33,7 @@ pub enum Kind {
     Nats,
 }
 
-/// One server: its port and its data outlive its process.
+/// A server. Its port and data outlive its process.
 #[derive(Debug)]
 pub struct Server {
     kind: Kind,
@@ -42,8 +42,8 @@ pub struct Server {
     process: Option<Child>,
 }
 
-/// Storage for the largest stream that a test asks for, whatever is free on this disk: by default, NATS offers three
-/// quarters of that.
+/// Storage for the largest stream of a test, whatever the free disk space. By default, NATS offers three quarters of
+/// that.
 const ROOM: &str = "jetstream { max_file_store: 64GB }\n";
 
 impl Server {
@@ -51,7 +51,7 @@ impl Server {
     #[track_caller]
     pub fn start(kind: Kind) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        // PostgreSQL runs as another user than root, who must be able to pass through.
+        // PostgreSQL runs as an ordinary user, who must be able to enter the folder.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).expect("a mode");
         let data = folder.path().join("data");
         match kind {
@@ -72,7 +72,7 @@ impl Server {
         server
     }
 
-    /// Starts a NATS server with this configuration file, besides its address and its folder.
+    /// Starts a NATS server with this configuration file, and its own address and folder.
     #[track_caller]
     pub fn nats_with(config: &str) -> Self {
         let mut server = Self::start(Kind::Nats);
@@ -82,7 +82,7 @@ impl Server {
         server
     }
 
-    /// Gives NATS another configuration file, from its next start on.
+    /// Sets another configuration file for NATS, from the next start on.
     #[track_caller]
     pub fn configure(&self, config: &str) {
         assert_eq!(self.kind, Kind::Nats, "only NATS has a configuration file");
@@ -93,7 +93,7 @@ impl Server {
         self.folder.path().join("config")
     }
 
-    /// Where it is for this user.
+    /// Returns the URL for this user.
     #[track_caller]
     pub fn url_for(&self, user: &str, password: &str) -> String {
         let url = self.url();
@@ -101,12 +101,12 @@ impl Server {
         format!("{scheme}://{user}:{password}@{host}")
     }
 
-    /// Its kind.
+    /// Returns the kind.
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Where it is, as Likewise's settings name it.
+    /// Returns the URL for Likewise's settings.
     pub fn url(&self) -> String {
         let port = self.port.number;
         match self.kind {
@@ -117,7 +117,7 @@ impl Server {
         }
     }
 
-    /// Starts it again after [`kill`](Self::kill) or [`stop`](Self::stop), on the same data and port.
+    /// Restarts the server after [`kill`](Self::kill) or [`stop`](Self::stop), on the same data and port.
     #[track_caller]
     pub fn run(&mut self) {
         assert!(self.process.is_none(), "{:?} runs already", self.kind);
@@ -137,7 +137,7 @@ impl Server {
         self.process = Some(command.spawn().expect("the server starts"));
         let what = format!("{:?} to answer", self.kind);
         until(&what, PATIENCE, || {
-            // PostgreSQL does not start before the last process of one that was killed has gone.
+            // After a kill, PostgreSQL starts only when the last old process has ended.
             let ended = self.process.as_mut().map(Child::try_wait);
             if matches!(ended, Some(Ok(Some(_)))) {
                 self.process = Some(command.spawn().expect("the server starts"));
@@ -150,10 +150,10 @@ impl Server {
         });
     }
 
-    /// Kills it: nothing is flushed.
+    /// Kills the server, without flushing.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // PostgreSQL's own processes would go on serving.
+            // PostgreSQL's other processes would go on serving.
             for child in children(process.id()) {
                 let _ = kill_process(child, Signal::KILL);
             }
@@ -162,7 +162,7 @@ impl Server {
         }
     }
 
-    /// Stops it in order.
+    /// Stops the server in order.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             let signal = match self.kind {
@@ -174,10 +174,10 @@ impl Server {
         }
     }
 
-    /// Suspends it: connections stay, and nothing is answered.
+    /// Suspends the server: connections stay open, and it answers nothing.
     pub fn suspend(&self) {
         self.signal_all(Signal::STOP);
-        // On a busy machine a thread may go on for a moment.
+        // On a busy machine a thread may run for a moment.
         let process = self.process.as_ref().expect("a running server").id();
         until("the server to be suspended", PATIENCE, || {
             let mut states = threads(process).into_iter();
@@ -188,17 +188,17 @@ impl Server {
         });
     }
 
-    /// Lets a suspended server go on.
+    /// Resumes a suspended server.
     pub fn resume(&self) {
         self.signal_all(Signal::CONT);
     }
 
-    /// Where it keeps its data.
+    /// Returns the data folder.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// Its process id.
+    /// Returns the process id.
     #[allow(dead_code, reason = "the benchmark reads the CPU time of the process")]
     pub fn id(&self) -> u32 {
         self.process.as_ref().expect("a running server").id()
@@ -288,7 +288,7 @@ impl Server {
         }
     }
 
-    /// Whether it does what it is for.
+    /// Returns whether the server answers its protocol.
     fn answers(&self) -> Result<(), String> {
         let address = self.port.address();
         let text = |error: std::io::Error| error.to_string();
@@ -324,7 +324,7 @@ impl Drop for Server {
         if let Some(process) = &mut self.process {
             let _ = kill_process(Pid::from_child(process), Signal::CONT);
             if self.kind == Kind::Postgres {
-                // Its shared memory goes only with an end that it takes part in.
+                // PostgreSQL removes its shared memory only in an ordered stop.
                 let _ = kill_process(Pid::from_child(process), Signal::QUIT);
                 let _ = process.wait();
             }
@@ -333,7 +333,7 @@ impl Drop for Server {
     }
 }
 
-/// The states of a process's threads, in the letters of the kernel.
+/// Returns the states of a process's threads, in the kernel's letters.
 fn threads(process: u32) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("a running process");
     tasks
@@ -350,7 +350,7 @@ fn threads(process: u32) -> Vec<String> {
         .collect()
 }
 
-/// The processes that a process has started.
+/// Returns the child processes of a process.
 fn children(process: u32) -> Vec<Pid> {
     let tasks = format!("/proc/{process}/task/{process}/children");
     let listed = fs::read_to_string(tasks).unwrap_or_default();
@@ -360,7 +360,7 @@ fn children(process: u32) -> Vec<Pid> {
         .collect()
 }
 
-/// What `scripts/services env` says.
+/// Returns the variables of `scripts/services env`.
 static ENVIRONMENT: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
     let ran = Command::new(&script)
@@ -374,7 +374,7 @@ static ENVIRONMENT: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
         .collect()
 });
 
-/// A program that `scripts/services install` has brought.
+/// Returns a program that `scripts/services install` installed.
 #[track_caller]
 pub fn program(variable: &str) -> PathBuf {
     let Some(path) = ENVIRONMENT.get(variable) else {
@@ -397,11 +397,11 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success(), "{} is not there to copy", from.display());
 }
 
-/// A port that is this test's own for as long as this lives.
+/// A port that is reserved for a test while this value lives.
 ///
-/// Below the range that clients draw theirs from: there, a client that tries a dead server again and
-/// again ends up connected to itself. The listener on another loopback address keeps other tests, in
-/// this and in other processes, from the same choice.
+/// The port is below the ephemeral range. Within it, a client that retries a dead server can end up connected to
+/// itself. The listener on another loopback address keeps other tests, also in other processes, from choosing the same
+/// port.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -409,7 +409,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// Takes a port that nothing listens on.
+    /// Reserves a port without a listener.
     pub fn free() -> Self {
         static NEXT: Mutex<u16> = Mutex::new(0);
         let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -432,7 +432,7 @@ impl Port {
         panic!("no port between 20000 and 29999 is free");
     }
 
-    /// The address on loopback that it stands for.
+    /// Returns the address on loopback with this port.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))
     }

@@ -1,4 +1,4 @@
-//! The program under test: started in a folder of its own, stopped, killed and started again.
+//! The program under test: tests start it in a folder of its own, stop it, kill it and restart it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -21,8 +21,8 @@ use super::http::Client;
 use super::servers::{Kind, Server};
 use super::{PATIENCE, say, until};
 
-/// Everything but the process: the folder it runs in, its database and its settings. It outlives the
-/// process, so that another can be started on the same data.
+/// The setup of a service without its process: folder, database and settings. It outlives the process, so that another
+/// can start on the same data.
 pub struct Setup {
     folder: TempDir,
     database: Database,
@@ -33,7 +33,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// An empty folder and the defaults.
+    /// Creates an empty folder, with default settings.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         Self {
@@ -45,11 +45,11 @@ impl Setup {
             clock: None,
         }
         .set("LIKEWISE_HTTP_ADDR", "127.0.0.1:0")
-        // A busy machine is slow, and its database not away. Tests of a database that is away set less.
+        // A busy machine is slow, and its database is not down. Tests of database outages set a shorter limit.
         .set("LIKEWISE_READ_TIMEOUT_SECONDS", 30)
     }
 
-    /// On a database of its own on the server of this kind, and a Redis and a NATS of its own.
+    /// Creates a setup with a new database on the server of this kind, and a Redis and a NATS of its own.
     #[track_caller]
     pub fn on_parts(database: Kind) -> Self {
         let mut setup = Self::new().on(&Database::hosted(database));
@@ -64,7 +64,7 @@ impl Setup {
         setup
     }
 
-    /// Another process on the same parts, with the same settings and the machine's clock.
+    /// Creates a setup with the same servers and settings, and the machine's clock.
     pub fn beside(&self) -> Self {
         let mut setup = Self::new().on(&self.database);
         setup.environment.clone_from(&self.environment);
@@ -72,18 +72,18 @@ impl Setup {
         setup
     }
 
-    /// What a variable is set to.
+    /// Returns the value of a variable.
     #[track_caller]
     pub fn setting(&self, variable: &str) -> String {
         self.environment[variable].clone()
     }
 
-    /// Whether it has a broker, so that a like is durable before it is in the database.
+    /// Returns whether the service has a broker, so that a like is durable before it is in the database.
     pub fn has_broker(&self) -> bool {
         self.environment.contains_key("LIKEWISE_NATS_URL")
     }
 
-    /// Sets an environment variable of everything that is run from here on.
+    /// Sets an environment variable for all later processes.
     #[allow(clippy::needless_pass_by_value, reason = "for numbers and text alike")]
     pub fn set(mut self, variable: &str, value: impl ToString) -> Self {
         self.environment
@@ -91,24 +91,24 @@ impl Setup {
         self
     }
 
-    /// Runs everything from here on under this wall clock, which the test can step while it runs.
+    /// Runs all later processes under this wall clock, which the test can step.
     pub fn with_clock(mut self, clock: &Clock) -> Self {
         self.clock = Some(clock.clone());
         self
     }
 
-    /// Uses the database of another.
+    /// Uses the database of another setup.
     pub fn on(mut self, database: &Database) -> Self {
         self.database = database.clone();
         self
     }
 
-    /// The working directory.
+    /// Returns the working directory.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The database.
+    /// Returns the database.
     pub const fn database(&self) -> &Database {
         &self.database
     }
@@ -135,7 +135,7 @@ impl Setup {
             address,
             setup: self,
         };
-        // A slow machine may take longer to migrate than the service waits before it listens.
+        // On a slow machine, migrations may take longer than the service waits before it listens.
         until("the tables to be up to date", PATIENCE, || {
             let answer = service.client().get("/readyz");
             let waits = answer.json()["waiting_for"] == "migrations";
@@ -144,7 +144,7 @@ impl Setup {
         service
     }
 
-    /// Starts the program, whatever comes of it.
+    /// Starts the program without waiting.
     pub fn launch(&self, arguments: &[impl AsRef<OsStr>]) -> Process {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let stdout = self.folder().join(format!("stdout.{run}"));
@@ -182,7 +182,7 @@ impl Setup {
         self.launch(arguments).finish()
     }
 
-    /// Runs `verify`, which waits so many seconds for the ledger to close.
+    /// Runs `verify`, which waits this many seconds for the ledger to close.
     #[track_caller]
     pub fn verify(&self, wait: u64) -> Verified {
         let ran = self.run(&["verify", "--json", "--wait", &wait.to_string()]);
@@ -196,7 +196,7 @@ impl Setup {
 }
 
 impl Drop for Setup {
-    /// Shows the logs of a test that has failed, before they go with the folder.
+    /// Prints the logs of a failed test before its folder is deleted.
     fn drop(&mut self) {
         const LAST_LINES: usize = 60;
         if !std::thread::panicking() {
@@ -238,27 +238,27 @@ pub struct Process {
 }
 
 impl Process {
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has logged so far.
+    /// Returns the log so far.
     pub fn logged(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
-    /// Sends a signal. One that comes too late is no failure.
+    /// Sends a signal. Ignores that the process has ended.
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, if the process has ended.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child process")
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     #[track_caller]
     pub fn wait(&mut self, within: Duration) -> ExitStatus {
         until("the process to end", within, || {
@@ -266,10 +266,10 @@ impl Process {
         })
     }
 
-    /// Waits for its end, and answers what it has said.
+    /// Waits for the end of the process, and returns its output.
     #[track_caller]
     pub fn finish(mut self) -> Ran {
-        // A load or a verification of much data may take its time.
+        // Loads and verifications of much data take long.
         let status = self.wait(4 * PATIENCE);
         Ran {
             code: status.code(),
@@ -281,35 +281,35 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails only if it has ended.
+        // Fails only if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         Clock::clean_up_after(self.id());
     }
 }
 
-/// A program that has run to its end.
+/// The output of a program that ended.
 #[derive(Debug)]
 pub struct Ran {
-    /// Its exit code; none if a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// What it printed.
+    /// The standard output.
     pub stdout: String,
-    /// What it logged, or why it failed.
+    /// The standard error.
     pub stderr: String,
 }
 
-/// What `verify --json` has answered.
+/// The report of `verify --json`.
 #[derive(Debug)]
 pub struct Verified {
-    /// Its exit code.
+    /// The exit code.
     pub code: Option<i32>,
-    /// What it printed.
+    /// The standard output.
     pub report: Value,
 }
 
 impl Verified {
-    /// Fails unless every promise holds.
+    /// Fails unless every guarantee holds.
     #[track_caller]
     pub fn holds(&self) -> &Self {
         assert_eq!(self.report["holds"], true, "{:#}", self.report);
@@ -317,7 +317,7 @@ impl Verified {
         self
     }
 
-    /// The promises that do not hold, each with the first places where.
+    /// Returns the broken guarantees, each with its first examples.
     pub fn broken(&self) -> Vec<(String, Value)> {
         let checks = self.report["checks"].as_array().expect("checks");
         checks
@@ -331,7 +331,7 @@ impl Verified {
     }
 }
 
-/// A running service. Fields are dropped in this order: the process ends before its folder goes.
+/// A running service. Fields are dropped in this order, so the process ends before its folder is deleted.
 pub struct Service {
     process: Process,
     address: SocketAddr,
@@ -339,48 +339,48 @@ pub struct Service {
 }
 
 impl Service {
-    /// Where it listens.
+    /// Returns the address of the listener.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it listens, for `load`.
+    /// Returns the URL for `load`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// A client with connections of its own.
+    /// Returns a client with connections of its own.
     pub fn client(&self) -> Client {
         Client::of(self.address)
     }
 
-    /// Its database.
+    /// Returns the database.
     pub const fn database(&self) -> &Database {
         self.setup.database()
     }
 
-    /// Its folder and settings.
+    /// Returns the setup.
     pub const fn setup(&self) -> &Setup {
         &self.setup
     }
 
-    /// What it has logged.
+    /// Returns the log.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.process.stderr).expect("standard error is text")
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     #[track_caller]
     pub fn wait(&mut self, within: Duration) -> ExitStatus {
         self.process.wait(within)
     }
 
-    /// The lines that it has logged with this text in them.
+    /// Returns the log lines that contain this text.
     #[track_caller]
     pub fn logged(&self, text: &str) -> Vec<String> {
         let log = fs::read_to_string(&self.process.stderr).expect("standard error is text");
@@ -388,7 +388,7 @@ impl Service {
         lines.map(str::to_owned).collect()
     }
 
-    /// Its resident memory.
+    /// Returns the resident memory, in KiB.
     pub fn memory_kib(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());
         let status = fs::read_to_string(path).expect("a running process");
@@ -400,7 +400,7 @@ impl Service {
         resident.expect("a line VmRSS")
     }
 
-    /// Stops it in order. What it has stored is left.
+    /// Stops the service in order. Returns its setup.
     #[track_caller]
     pub fn stop(mut self) -> Setup {
         self.signal(Signal::INT);
@@ -409,12 +409,12 @@ impl Service {
         self.end()
     }
 
-    /// Kills it: no handler runs, nothing is flushed. What it has stored is left.
+    /// Kills the service: no handler runs, nothing is flushed. Returns its setup.
     pub fn kill(self) -> Setup {
         self.end()
     }
 
-    /// Ends it if it has not ended by itself. What it has stored is left.
+    /// Ends the service if it has not ended by itself. Returns its setup.
     pub fn end(self) -> Setup {
         let Self { process, setup, .. } = self;
         drop(process);

@@ -1,9 +1,9 @@
-//! The whole of it: a Redis and a NATS of a test's own, for a service between them.
+//! A Redis and a NATS for one test, and services between them.
 
 use super::servers::{Kind, Server};
 use super::service::Setup;
 
-/// The servers that a service depends on, apart from its database.
+/// The servers of a service, besides its database.
 pub struct Stack {
     /// Where its cache is.
     pub redis: Server,
@@ -20,7 +20,7 @@ impl Stack {
         }
     }
 
-    /// A service on them, and on an SQLite file.
+    /// Creates the setup of a service on these servers and on an SQLite file.
     pub fn setup(&self) -> Setup {
         Setup::new()
             .set("LIKEWISE_REDIS_URL", self.redis.url())

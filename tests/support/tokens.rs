@@ -1,4 +1,4 @@
-//! Tokens of users, as an identity provider signs them, and its key set.
+//! Users' tokens, as an identity provider signs them, and its key set.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 /// A secret for HS256.
 pub const SECRET: &str = "a secret of tests that nobody may see in any log";
 
-/// Whom the tokens are for.
+/// The audience of the tokens.
 pub const AUDIENCE: &str = "likewise";
 
-/// Who issues them.
+/// The issuer of the tokens.
 pub const ISSUER: &str = "https://id.example.com";
 
 /// Seconds since 1970.
@@ -28,7 +28,7 @@ pub fn now() -> i64 {
     now.expect("after 1970").as_secs() as i64
 }
 
-/// What a good token of this user says.
+/// The claims of a valid token of this user.
 pub fn claims(user: i64) -> Value {
     json!({
         "sub": user.to_string(),
@@ -38,7 +38,7 @@ pub fn claims(user: i64) -> Value {
     })
 }
 
-/// The same with one claim set, or without it.
+/// The same claims with one of them set or removed.
 pub fn with(mut claims: Value, name: &str, value: Option<Value>) -> Value {
     let object = claims.as_object_mut().expect("an object");
     match value {
@@ -52,7 +52,7 @@ fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A token of these claims, with whatever this signs.
+/// A token with these claims and this signer.
 pub fn token(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let header = base64url(header.to_string());
     let signed = format!("{header}.{}", base64url(claims.to_string()));
@@ -60,14 +60,14 @@ pub fn token(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>
     format!("{signed}.{}", base64url(signature))
 }
 
-/// A token that this secret signs.
+/// A token signed with this secret.
 pub fn hs256(secret: &[u8], claims: &Value) -> String {
     token(&json!({"alg": "HS256", "typ": "JWT"}), claims, |message| {
         hmac_of(secret, message)
     })
 }
 
-/// What HS256 signs with.
+/// The HS256 signer of a secret.
 pub fn hmac_of(secret: &[u8], message: &[u8]) -> Vec<u8> {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     hmac::sign(&key, message).as_ref().to_vec()
@@ -78,7 +78,7 @@ pub fn sha256(text: &str) -> String {
     hex::encode(digest::digest(&digest::SHA256, text.as_bytes()))
 }
 
-/// The keys of an identity provider. The one for RSA is written down, for ring makes none.
+/// The keys of an identity provider. The RSA key is a constant, because ring generates none.
 pub struct Provider {
     rsa: RsaKeyPair,
     ecdsa: EcdsaKeyPair,
@@ -102,7 +102,7 @@ impl Provider {
         }
     }
 
-    /// Its public keys, as it publishes them.
+    /// Returns the public keys, as the provider publishes them.
     pub fn jwks(&self) -> Value {
         let rsa: PublicKeyComponents<Vec<u8>> = self.rsa.public().into();
         let point = self.ecdsa.public_key().as_ref();
@@ -116,7 +116,7 @@ impl Provider {
         ]})
     }
 
-    /// The modulus and exponent of its RSA key as DER, which is what a public key in a PEM file holds.
+    /// Returns the modulus and exponent of the RSA key as DER, the content of a PEM public key.
     pub fn rsa_public_der(&self) -> Vec<u8> {
         self.rsa.public().as_ref().to_vec()
     }
@@ -141,7 +141,7 @@ impl Provider {
         })
     }
 
-    /// A token as it should be.
+    /// Returns a valid token.
     pub fn good(&self, key: &str, claims: &Value) -> String {
         let algorithm = match key {
             "rsa" => "RS256",

@@ -1,4 +1,4 @@
-//! `/admin`: how the actors are doing, who may ask, and the faults that tests provoke.
+//! `/admin`: the state of actors, authorization, and fault injection.
 
 use serde_json::json;
 
@@ -19,7 +19,7 @@ fn actors_are_shown_in_the_order_of_the_flow() {
         client.like(user, 1);
     }
     pipeline_drains(&service);
-    // The client refuses fields that are missing or of another name.
+    // The client rejects missing and unknown fields.
     let actors = until("every actor to be idle", PATIENCE, || {
         let actors = client.actors();
         if actors.iter().all(|actor| actor.mailbox.depth == 0) {
@@ -108,7 +108,7 @@ fn admin_token_is_required_once_configured() {
             &[("Authorization", "Basic a secret of operators")][..],
             &[("Authorization", "a secret of operators")][..],
         ] {
-            // A client may cut white space at the end of a header, and so may the server.
+            // Clients and servers may trim white space at the end of a header.
             if headers
                 .iter()
                 .any(|(_, value)| *value == "Bearer a secret of operators ")
@@ -132,7 +132,7 @@ fn admin_token_is_required_once_configured() {
             .map(|actor| &actor["panics"])
             .all(|panics| panics == 0)
     );
-    // The rest of the service does not ask for it.
+    // The other routes do not require it.
     assert_eq!(client.get("/readyz").status, 200);
     client.like(1, 1);
 }
@@ -156,7 +156,7 @@ fn fault_injection_must_be_enabled() {
     assert_eq!(answer.problem(), "unknown_actor");
 }
 
-/// Moments that a database may not be able to hold, and texts that its columns may not.
+/// Times that a database may not be able to store, and texts that its columns may not hold.
 fn odd_requests() -> Vec<(&'static str, String, String)> {
     const MOMENTS: [&str; 5] = [
         "0000-01-01T00:00:00Z",

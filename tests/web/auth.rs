@@ -1,4 +1,4 @@
-//! Who is let in, with which token, and for whom.
+//! Sign-in: accepted tokens, refused tokens, and the rights of each.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ pub fn with_secret() -> Setup {
         .set("LIKEWISE_JWT_ISSUER", ISSUER)
 }
 
-/// Sign-in with the keys of a provider.
+/// Sign-in with the keys of an identity provider.
 fn with_provider(provider: &Provider) -> Setup {
     let setup = Setup::new()
         .set("LIKEWISE_AUTH_MODE", "jwt")
@@ -36,7 +36,7 @@ pub fn write(setup: &Setup, name: &str, text: &str) {
     fs::write(setup.folder().join(name), text).expect("a file");
 }
 
-/// Services that may do one thing each, and one that may do all.
+/// Services with one scope each, and one with all scopes.
 pub fn with_services(setup: Setup) -> Setup {
     let entry = |name: &str, scopes: &[&str]| {
         let hash = sha256(&format!("lkw_{name}"));
@@ -265,7 +265,7 @@ fn invalid_token_is_rejected_and_nothing_is_written() {
         assert!(!client.send("PUT", PATH, &[]).text.contains(token.as_str()));
     }
 
-    // Without any, or with what is none.
+    // Without a token, or with an invalid header.
     for headers in [
         &[][..],
         &[("X-User-Id", "42")][..],
@@ -285,7 +285,7 @@ fn invalid_token_is_rejected_and_nothing_is_written() {
         "two tokens",
     );
 
-    // Good tokens, for what they do not allow.
+    // Valid tokens without the required right.
     for (what, method, path, token, user) in [
         ("another user", "PUT", PATH, valid.as_str(), Some("43")),
         ("no user id", "PUT", PATH, &valid, Some("forty-two")),
@@ -328,7 +328,7 @@ fn invalid_token_is_rejected_and_nothing_is_written() {
             &format!("{what}: {method} {path}"),
         );
     }
-    // A service must say for whom it asks.
+    // A service must name the user for whom it acts.
     let answer = send(&client, "PUT", PATH, "lkw_writer", None);
     assert_eq!(
         (answer.status, answer.problem().as_str()),
@@ -345,7 +345,7 @@ fn valid_token_of_each_algorithm_names_the_user() {
     for (key, user) in [("rsa", 1), ("ec", 2), ("ed", 3)] {
         let token = provider.good(key, &claims(user));
         for method in ["PUT", "GET"] {
-            // Twice: verified, and then remembered.
+            // Twice: the first request verifies the token, the second uses the remembered result.
             for _ in 0..2 {
                 let answer = send(&client, method, PATH, &token, None);
                 assert_eq!(answer.status, 200, "{key}: {answer:?}");
@@ -356,10 +356,10 @@ fn valid_token_of_each_algorithm_names_the_user() {
                 );
             }
         }
-        // Its own id may be named as well.
+        // A user may name its own id.
         let answer = send(&client, "GET", PATH, &token, Some(&user.to_string()));
         assert_eq!(answer.status, 200, "{key}: {answer:?}");
-        // Of a remembered token, too, each byte counts.
+        // Each byte of a remembered token counts too.
         let longer = format!("{token}A");
         refused(
             &send(&client, "GET", PATH, &longer, None),
@@ -390,10 +390,10 @@ fn valid_token_of_each_algorithm_names_the_user() {
         "token_invalid",
         "another secret",
     );
-    // What needs no sign-in goes on without: probes, and nothing else.
+    // Probes need no sign-in; everything else does.
     assert_eq!(client.get("/healthz").status, 200);
     assert_eq!(client.get("/readyz").status, 200);
-    // Nobody has an admin token here, so nobody gets in.
+    // No token has an admin scope here, so `/admin` refuses every caller.
     for path in ["/admin/actors", "/metrics"] {
         refused(&client.get(path), 401, "unauthorized", path);
     }
@@ -442,7 +442,7 @@ fn service_acts_for_the_named_user_in_both_modes() {
             "unauthorized",
             "none",
         );
-        // With an admin scope in the file, /admin is closed to everybody else.
+        // With an admin scope in the file, `/admin` refuses every other caller.
         refused(&client.get("/admin/actors"), 401, "unauthorized", "nobody");
         assert_eq!(
             send(&client, "GET", "/admin/actors", "lkw_watcher", None).status,
@@ -519,7 +519,7 @@ fn unsafe_sign_in_settings_fail_startup() {
         assert!(!ran.stderr.contains("hushhush"), "{ran:?}");
         assert!(!ran.stdout.contains("listening"), "{ran:?}");
     }
-    // Secrets are no flags, which everybody on the machine could see.
+    // Secrets have no flags, because other users of the machine can see arguments.
     for flag in ["--jwt-secret", "--admin-token"] {
         let ran = with_secret().run(&["serve", flag, SECRET]);
         assert_eq!(ran.code, Some(2), "{ran:?}");

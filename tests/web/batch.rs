@@ -1,4 +1,4 @@
-//! `POST /v1/likes`: many behaviors at a time, from those who may, each with a result of its own.
+//! `POST /v1/likes`: batches of behaviors from trusted services, with a result for each behavior.
 
 use std::collections::BTreeMap;
 
@@ -115,8 +115,7 @@ fn invalid_batch_is_rejected_and_changes_nothing() {
     }
 }
 
-/// As many as can be, with several of one pair in one request: the last one of each wins, and every one of
-/// them is an event.
+/// A full batch with several behaviors of each pair. The last one of each pair wins, and each is recorded as an event.
 #[test]
 fn last_behavior_of_a_pair_wins_in_the_largest_batch() {
     let mut rng = seed::rng("the_last_behavior_of_a_pair_wins");

@@ -1,4 +1,4 @@
-//! What one request may take: length, and time. Slow clients are cut off.
+//! The limits of one request: length and time. Slow clients are disconnected.
 
 use std::thread;
 use std::time::Duration;
@@ -19,8 +19,7 @@ fn is_untouched(service: &Service) {
     assert_eq!(rows, 0);
 }
 
-/// Sends the start and then a byte now and then, for 40 s at most. Returns the answer, and whether the server
-/// disconnected.
+/// Sends the start and then single bytes, for at most 40 s. Returns the answer, and whether the server disconnected.
 fn trickle(service: &Service, start: &str, rest: &str) -> (Option<RawAnswer>, bool) {
     let mut raw = Raw::connect(service.address());
     raw.send(start.as_bytes());
@@ -129,7 +128,7 @@ fn oversized_requests_are_rejected() {
             format!("PUT {PATH} HTTP/1.1\r\nHost: localhost\r\nX-User-Id: 42\r\n{head}\r\n\r\n")
                 .as_bytes(),
         );
-        // The server may have hung up before it was sent to the end.
+        // The server may close the connection before the whole request was sent.
         raw.half_close();
         if let Some(answer) = raw.answer() {
             assert_eq!(answer.status, 431, "{name}: {answer:?}");
@@ -145,7 +144,7 @@ fn timed_out_request_still_finishes_its_like() {
         .start();
     let client = service.client();
     let held = service.database().hold_writes();
-    // The database is held until this is answered.
+    // A lock keeps the database from answering until this request is answered.
     let answer = client.try_like("PUT", 42, 7).expect("an answer");
     assert_eq!(
         (answer.status, answer.problem().as_str()),
@@ -164,7 +163,7 @@ fn timed_out_request_still_finishes_its_like() {
             rows => Err(format!("{rows} rows")),
         },
     );
-    // The connection is as good as before.
+    // The connection stays usable.
     assert_eq!(client.like(43, 7).like_count, Some(2));
 }
 
@@ -196,7 +195,7 @@ fn pausing_client_keeps_its_connection() {
         raw.send(like.as_bytes()).send(b"\r\n");
         thread::sleep(PAUSE);
     }
-    // Longer than a head may take: this is the service's time, not the client's.
+    // Longer than the limit for a request head: this time is the service's, not the client's.
     let held = service.database().hold_writes();
     let last = format!(
         "PUT {PATH} HTTP/1.1\r\nHost: localhost\r\nX-User-Id: 42\r\nConnection: close\r\n\r\n"

@@ -1,4 +1,4 @@
-//! Which web pages may call from a browser.
+//! CORS: web pages that may call from a browser.
 
 use crate::support::http::{Answer, Client};
 use crate::support::service::Setup;
@@ -66,7 +66,7 @@ fn only_configured_origins_may_call() {
             "{origin} {method} {headers}: {answer:?}"
         );
     }
-    // A page sees refusals too, and the headers that say what is left.
+    // Pages can read refusals too, and the rate limit headers.
     let ask = |origin| client.send("GET", PATH, &[("X-User-Id", "1"), ("Origin", origin)]);
     for status in [200, 200, 429] {
         let answer = ask(ORIGIN);

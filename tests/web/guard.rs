@@ -1,4 +1,4 @@
-//! What web pages, other hosts and gateways may do, and what answers never tell.
+//! Requests from web pages, for other hosts and through gateways, and the secrecy of answers.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ const APP: &str = "https://app.example.com";
 const EVIL: &str = "https://evil.example.com";
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// Requests that change something, each with its body.
+/// Requests that write, each with its body.
 const WRITES: [(&str, &str, &str); 7] = [
     ("PUT", PATH, ""),
     ("DELETE", PATH, ""),
@@ -37,7 +37,7 @@ const WRITES: [(&str, &str, &str); 7] = [
     ("POST", "/admin/faults/panic/cache_writer", ""),
 ];
 
-/// Requests that read what not everybody may.
+/// Reads that need a right.
 const READS: [&str; 7] = [
     PATH,
     "/v1/videos/7/likes",
@@ -48,7 +48,7 @@ const READS: [&str; 7] = [
     "/metrics",
 ];
 
-/// What everybody may read.
+/// Public reads.
 const PUBLIC: [&str; 5] = [
     "/healthz",
     "/readyz",
@@ -74,7 +74,7 @@ fn refused(answer: &Answer, status: u16, code: &str, what: &str) {
     assert_eq!(answer.problem(), code, "{what}");
 }
 
-/// No request has changed anything.
+/// Checks that no request has changed anything.
 #[track_caller]
 fn is_untouched(service: &Service) {
     for (table, rows) in service.database().sizes() {
@@ -104,7 +104,7 @@ fn non_json_bodies_are_rejected() {
             refused(&answer, 415, "unsupported_media_type", &what);
         }
     }
-    // Not to say what the body is does not help either, and a PUT may have one too.
+    // A missing `Content-Type` is refused too, and so is a PUT with such a body.
     let body = r#"{"video_id":"7","action_type":"1"}"#;
     for (line, length) in [
         (
@@ -143,7 +143,7 @@ fn non_json_bodies_are_rejected() {
     }
 }
 
-/// What the browsers of today, and of some years ago, say of a page of another site.
+/// The headers of current and older browsers for a page of another site.
 const FOREIGN: [&[(&str, &str)]; 6] = [
     &[("Origin", EVIL)],
     &[("Origin", "null")],
@@ -198,7 +198,7 @@ fn cross_site_pages_read_nothing_without_sign_in() {
             assert_eq!(answer.status, 200, "{path} {headers:?}: {answer:?}");
         }
     }
-    // A link on another site, and an address that somebody types.
+    // A link on another site, and a typed address.
     for site in ["cross-site", "none"] {
         let navigation = [("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", "navigate")];
         let answer = send(&client, ("GET", "/docs", ""), &navigation);
@@ -216,7 +216,7 @@ fn own_pages_and_allowed_origins_may_call() {
     let service = Setup::new().set("LIKEWISE_CORS_ORIGINS", APP).start();
     let client = service.client();
     let own = service.url();
-    // /docs sends the first two, with and without `Sec-Fetch-Site`; the last is of an allowed origin.
+    // `/docs` sends the first two, with and without `Sec-Fetch-Site`; the last is from an allowed origin.
     let pages: [&[(&str, &str)]; 4] = [
         &[("Origin", &own), ("Sec-Fetch-Site", "same-origin")],
         &[("Origin", &own)],
@@ -238,7 +238,7 @@ fn own_pages_and_allowed_origins_may_call() {
     }
     let answer = send(&client, WRITES[0], pages[3]);
     assert_eq!(answer.header("access-control-allow-origin"), Some(APP));
-    // A page of an allowed origin that is refused for something else can read why.
+    // A page of an allowed origin can read every refusal.
     let form = [("Origin", APP), ("Content-Type", "text/plain")];
     let answer = send(&client, WRITES[3], &form);
     refused(&answer, 415, "unsupported_media_type", "a form");
@@ -280,7 +280,7 @@ fn unconfigured_hosts_are_rejected() {
             assert_eq!(answer.status, 200, "{path} at {host}: {answer:?}");
         }
     }
-    // The first line may name a host too, and a header may come twice.
+    // The request line may name a host too, and a header may be repeated.
     for head in [
         "GET http://evil.example.com/admin/actors HTTP/1.1\r\nHost: localhost\r\n",
         "GET http://evil.example.com/admin/actors HTTP/1.1\r\nHost: evil.example.com\r\n",
@@ -312,7 +312,7 @@ fn configured_hosts_are_served_in_both_modes() {
             assert_eq!(answer.status, status, "{host}: {answer:?}");
         }
     }
-    // Tokens protect what is behind a name of which nothing is said.
+    // With sign-in, tokens protect a service without configured hosts.
     let service = with_secret().start();
     let answer = service
         .client()
@@ -320,7 +320,7 @@ fn configured_hosts_are_served_in_both_modes() {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// What shows that a request came through a proxy.
+/// Signs that a request came through a proxy.
 const PROXIES: [(&str, &str); 6] = [
     ("Forwarded", "for=198.51.100.7"),
     ("X-Forwarded-For", "198.51.100.7"),
@@ -333,7 +333,7 @@ const PROXIES: [(&str, &str); 6] = [
 #[test]
 fn proxy_without_a_token_is_unauthenticated() {
     let setup = Setup::new().set("LIKEWISE_FAULT_INJECTION", true);
-    // That its word on addresses is believed makes it no user.
+    // A proxy that is trusted for addresses is still no user.
     let service = setup.set("LIKEWISE_TRUSTED_PROXIES", "127.0.0.1").start();
     let client = service.client();
     for proxy in PROXIES {
@@ -386,7 +386,7 @@ fn proxy_with_a_token_has_the_token_scopes() {
     }
 }
 
-/// The service behind the gateway that `docs/nginx.conf` sets up.
+/// The service behind the gateway of `docs/nginx.conf`.
 fn behind_a_gateway() -> Service {
     let setup = Setup::new()
         .set("LIKEWISE_HTTP_HOSTS", HOST)
@@ -407,7 +407,7 @@ fn documented_gateway_binds_likes_to_the_user() {
     let alice = [("Host", HOST), ("Cookie", "session=alice")];
     let with = |more: &[(&'static str, &'static str)]| [&alice[..], more].concat();
 
-    // Alice is user 42, whatever her browser says of itself.
+    // Alice is user 42, whatever headers her browser sends.
     let own_page = with(&[
         ("Origin", "https://likes.example.com"),
         ("Sec-Fetch-Site", "same-origin"),
@@ -431,7 +431,7 @@ fn documented_gateway_binds_likes_to_the_user() {
     let answer = answer.expect("an answer");
     assert_eq!(answer.json()["items"][0]["liked"], true, "{answer:?}");
 
-    // Who has not signed in is nobody, and nobody gets at what is not for users.
+    // Callers who have not signed in are refused by routes for users.
     for headers in [
         &[("Host", HOST)][..],
         &[("Host", HOST), ("X-User-Id", "43")][..],
@@ -460,7 +460,7 @@ fn documented_gateway_binds_likes_to_the_user() {
     }
     let anyone = client.send("GET", "/v1/videos/7/likes", &[("Host", HOST)]);
     assert_eq!(anyone.status, 401, "{anyone:?}");
-    // A page of another site is refused behind the gateway too.
+    // The gateway setup refuses pages of other sites too.
     let answer = client.send("PUT", PATH, &with(&[("Origin", EVIL)]));
     refused(&answer, 403, "cross_site", "another site");
     let users = "SELECT COUNT(*) FROM user_behaviors WHERE user_id <> 42";
@@ -504,7 +504,7 @@ fn responses_forbid_sniffing_and_caching() {
             .map(|path| send(&client, ("GET", path, ""), &[])),
     );
     answers.extend(WRITES.map(|request| send(&client, request, &[])));
-    // One that the service gives up on is answered elsewhere.
+    // A request that times out gets its problem.
     let held = service.database().hold_writes();
     answers.push(send(&client, WRITES[0], &[]));
     assert_eq!(answers.last().map(|answer| answer.status), Some(503));
@@ -524,7 +524,7 @@ fn responses_forbid_sniffing_and_caching() {
     }
 }
 
-/// No answer is in these words, which are the database's, or name where it is.
+/// No answer contains these words, which the database uses or which name its location.
 #[track_caller]
 fn tells_nothing(answer: &Answer, words: &[&str], what: &str) {
     let text = answer.text.to_lowercase();

@@ -58,12 +58,12 @@ fn readyz_fails_while_the_database_cannot_write() {
         let report = answer.json();
         assert_eq!(report["ready"], false, "{report:#}");
         assert_eq!(report["parts"]["database"]["state"], "down", "{report:#}");
-        // What is wrong is for the log: everybody may read this.
+        // The cause is in the log only, because `/readyz` is public.
         assert!(!answer.text.contains(table), "{report:#}");
         let log = service.setup().folder().join("stderr.0");
         let log = std::fs::read_to_string(log).expect("a log");
         assert!(log.contains(&format!("no such table: {table}")), "{log}");
-        // It is not ready, but it lives, and it does not claim to have stored what it has not.
+        // The process is alive but not ready, and acknowledges no like that it has not stored.
         assert_eq!(client.get("/healthz").status, 200);
         let like = client.try_like("PUT", 1, 1).expect("an answer");
         assert_eq!(like.status, 503, "{like:?}");
@@ -103,14 +103,21 @@ fn metrics_count_likes() {
         Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
     );
     for (accepted, text) in [
-        ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", false),
+        (
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+            false,
+        ),
         ("*/*", false),
         ("text/plain", true),
         ("text/html,application/xhtml+xml,*/*;q=0.8", true),
     ] {
         let answer = client.send("GET", "/metrics", &[("Accept", accepted)]);
         let kind = answer.header("content-type").expect("a type");
-        assert_eq!(kind.starts_with("text/plain; version=0.0.4"), text, "{kind}");
+        assert_eq!(
+            kind.starts_with("text/plain; version=0.0.4"),
+            text,
+            "{kind}"
+        );
         assert!(answer.text.ends_with("# EOF\n"));
     }
     let value = |name: &str, labels: &[&str]| -> f64 {
@@ -120,7 +127,7 @@ fn metrics_count_likes() {
             let metric = line.split(['{', ' ']).next();
             metric == Some(name) && labels.iter().all(|label| line.contains(label))
         });
-        // What has not happened yet with these labels has no line.
+        // A series without events has no line.
         line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok())
             .unwrap_or_default()
     };

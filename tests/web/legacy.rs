@@ -1,4 +1,4 @@
-//! `/v1/action`: what clients of the service that came before send, and the envelope that they read.
+//! `/v1/action`: requests of clients of the previous service, and the envelope of the responses.
 
 use serde_json::{Value, json};
 

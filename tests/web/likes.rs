@@ -1,5 +1,5 @@
-//! `/v1/videos/{video_id}/like`, asked for in every wrong way: nothing is stored, and each answer is a
-//! problem with a stable code.
+//! `/v1/videos/{video_id}/like` with invalid requests: nothing is stored, and each answer is a problem with a stable
+//! code.
 
 use insta::assert_json_snapshot;
 
@@ -120,7 +120,7 @@ fn invalid_ids_are_rejected() {
             (&[USER, USER][..], "invalid_user_id"),
         ] {
             let answer = client.send(method, PATH, headers);
-            // A read without a user is a visitor's.
+            // Without a user, the read succeeds as a visitor's.
             if (method, code) == ("GET", "missing_user") {
                 assert_eq!(answer.status, 200, "{method} with {headers:?}: {answer:?}");
                 continue;
@@ -179,7 +179,7 @@ fn body_is_read_to_its_limit() {
     assert_eq!(answer.status, 413, "{answer:?}");
     assert_eq!(answer.problem(), "body_too_large");
 
-    // One that does not say how long it is may not be longer either.
+    // A body without a declared length has the same limit.
     let mut request = head("Transfer-Encoding: chunked");
     for _ in 0..33 {
         request.extend_from_slice(b"2000\r\n");
@@ -213,11 +213,11 @@ fn incomplete_request_stores_nothing() {
     let half_head = &with_length[..with_length.len() - 30];
     let almost_all_of_the_head = &with_length[..with_length.len() - 1];
 
-    // The client stays to hear the answer.
+    // The client keeps the connection open for the answer.
     for request in [&with_length, &half_body, &half_chunk, &no_last_chunk] {
         let mut raw = Raw::connect(service.address());
         raw.send(request).half_close();
-        // No answer at all is one, too: the client has broken its word.
+        // No answer is allowed too, because the client broke its promise of a length.
         if let Some(answer) = raw.answer() {
             assert_eq!(answer.status, 400, "{answer:?}");
             assert!(
@@ -232,7 +232,7 @@ fn incomplete_request_stores_nothing() {
             );
         }
     }
-    // The client is gone.
+    // The client has disconnected.
     for request in [
         &with_length[..],
         &half_body,
@@ -247,7 +247,7 @@ fn incomplete_request_stores_nothing() {
             Raw::connect(service.address()).send(request);
         }
     }
-    // A request that has been read behind them shows that they were, too.
+    // The answer to a later request shows that the earlier ones were read too.
     for _ in 0..20 {
         assert_eq!(service.client().get("/healthz").status, 200);
     }

@@ -1,4 +1,4 @@
-//! How many requests users and addresses may make.
+//! Rate limits of users and addresses.
 
 use super::auth::with_services;
 use crate::support::http::{Answer, Client};
@@ -51,14 +51,14 @@ fn rate_limit_applies_to_one_user() {
         "the like is still there"
     );
     assert_eq!(written(), before);
-    // What watches the service is never refused, nor told of limits.
+    // Monitoring paths have no limits and no limit headers.
     for path in ["/healthz", "/readyz", "/metrics"] {
         for _ in 0..5 {
             let answer = client.get(path);
             assert_eq!((answer.status, answer.header("ratelimit")), (200, None));
         }
     }
-    // Errors are counted like everything else.
+    // Errors count too.
     let bad = client.send("GET", "/v1/videos/x/like", &[("X-User-Id", "44")]);
     assert_eq!(bad.status, 400);
     assert_eq!(header(&bad, "ratelimit"), "\"user\";r=2;t=1000");
@@ -78,7 +78,7 @@ fn retry_after_allows_the_next_request() {
     });
     assert_eq!(header(&refused, "retry-after"), "1");
     until("the limit to recover", PATIENCE, || {
-        // A refused request costs nothing, so to look does not prolong it.
+        // A refused request costs nothing, so polling does not prolong the wait.
         let answer = read(&client, "42", &[]);
         if answer.status == 200 {
             Ok(())
@@ -96,7 +96,7 @@ fn client_address_is_the_peer_or_from_a_trusted_proxy() {
         let token = ("Authorization", "Bearer lkw_reader");
         [token, ("X-Forwarded-For", address)]
     };
-    // Nobody is trusted: whatever a client makes up, it is one address.
+    // No proxy is trusted, so a client counts as one address whatever headers it sends.
     let service = limited().start();
     let client = service.client();
     let ask = |address| read(&client, "1", &from(address)).status;
@@ -104,7 +104,7 @@ fn client_address_is_the_peer_or_from_a_trusted_proxy() {
         [ask("192.0.2.1"), ask("192.0.2.2"), ask("192.0.2.3")],
         [200, 200, 429]
     );
-    // No other spelling of a path is free of limits.
+    // No other spelling of a path avoids the limits.
     assert_eq!(
         client
             .send("GET", "/%761/videos/7/like", &[("X-User-Id", "1")])
@@ -122,7 +122,7 @@ fn client_address_is_the_peer_or_from_a_trusted_proxy() {
         [ask("192.0.2.1"), ask("192.0.2.1"), ask("192.0.2.1")],
         [200, 200, 429]
     );
-    // What the client has put before does not help it.
+    // Hops that the client made up do not help it.
     assert_eq!(ask("198.51.100.9, 192.0.2.1"), 429);
     assert_eq!(ask("192.0.2.2"), 200);
 }
@@ -147,7 +147,7 @@ fn only_services_that_write_are_exempt_from_limits() {
     }
     let reads = || read(&client, "42", &[("Authorization", "Bearer lkw_reader")]).status;
     assert_eq!([reads(), reads(), reads()], [200, 200, 429]);
-    // The user whom the services named has all requests left; the address has spent three.
+    // The user named by the services has all requests left; the address has used three.
     let answer = read(&client, "42", &[]);
     assert_eq!(
         header(&answer, "ratelimit-policy"),
@@ -157,7 +157,7 @@ fn only_services_that_write_are_exempt_from_limits() {
         header(&answer, "ratelimit"),
         "\"address\";r=0;t=4000, \"user\";r=1;t=1000"
     );
-    // Whoever tries out tokens is stopped before these are looked at.
+    // Clients that guess tokens exceed the limit before their tokens are verified.
     let answer = read(&client, "42", &[("Authorization", "Bearer lkw_guess")]);
     assert_eq!(
         (answer.status, answer.problem().as_str()),

@@ -1,4 +1,4 @@
-//! The HTTP API, a file for each group of URLs.
+//! The HTTP API, one file for each group of URLs.
 
 mod admin;
 mod auth;

@@ -1,5 +1,5 @@
-//! `/openapi.json` and `/docs`: what is documented is there, what is there is documented, and the page
-//! needs nobody else.
+//! `/openapi.json` and `/docs`: the document lists exactly the existing routes, and the page loads nothing from other
+//! hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +34,7 @@ fn operations(document: &Value) -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
-/// A path with something for each of its parameters.
+/// A path with a value for each of its parameters.
 fn filled(path: &str) -> String {
     path.replace("{id}", "7")
         .replace("{event_id}", "01890a5d-ac96-774b-bcce-b302099a8057")
@@ -219,13 +219,13 @@ fn docs_page_loads_nothing_external() {
     for file in files {
         let answer = client.try_send("GET", &file, &[], b"");
         let Ok(answer) = answer else {
-            // A picture is no text.
+            // Images are not text.
             assert!(file.ends_with(".png"), "{file}: {answer:?}");
             continue;
         };
         assert_eq!(answer.status, 200, "{file}");
-        // The bundle names addresses, in texts and licences; that it may load none of them is what the
-        // policy is for. What is loaded without a script is looked at here.
+        // The bundle contains URLs in texts and licences. The content security policy prevents loading them; this
+        // checks the files that load without a script.
         if file.ends_with(".css") {
             for loaded in answer.text.split("url(").skip(1) {
                 assert!(

@@ -1,5 +1,5 @@
-//! The service keeps to its own OpenAPI document: requests that Schemathesis makes of it, good ones and bad
-//! ones, are answered as it says, and never with a fault.
+//! The service conforms to its OpenAPI document: the answers to valid and invalid requests of Schemathesis are
+//! documented, and none is an internal error.
 
 use serde_json::json;
 
@@ -12,14 +12,14 @@ use crate::support::tokens::{AUDIENCE, SECRET, claims, hs256};
 
 const ADMIN_TOKEN: &str = "an admin token of tests";
 
-/// Limits that nobody reaches, so that every answer says what is left.
+/// Limits that the test never reaches, so that every answer has the limit headers.
 fn with_limits(setup: Setup) -> Setup {
     setup
         .set("LIKEWISE_RATE_LIMIT_USER", "1000000/1")
         .set("LIKEWISE_RATE_LIMIT_ADDRESS", "1000000/1")
 }
 
-/// Puts something behind the ids that paths name.
+/// Creates data for the ids in the paths.
 fn fill(service: &Service, client: &Client) -> Vec<(&'static str, &'static str, Vec<String>)> {
     let events: Vec<_> = (1..=3)
         .map(|user| client.like(user, 7).event_id)
@@ -63,7 +63,7 @@ fn fill(service: &Service, client: &Client) -> Vec<(&'static str, &'static str, 
 
 matrix!([embedded, mariadb_stack, postgres_stack]: fuzzed_answers_are_documented);
 
-/// Fuzzes a service without sign-in, with a user and without one.
+/// Fuzzes a service without sign-in, with and without a user.
 fn fuzzed_answers_are_documented(backends: Backends) {
     let test = &format!("fuzz_{}", backends.name);
     let service = with_limits(backends.into()).start();
@@ -71,7 +71,7 @@ fn fuzzed_answers_are_documented(backends: Backends) {
     let known = fill(&service, &client);
     fuzz(test, &service, &[("X-User-Id", "42")], &known);
     fuzz(test, &service, &[], &known);
-    // It has lived through that.
+    // The service still works.
     assert!(client.like(9, 9).liked);
     assert!(client.actors().iter().all(|actor| actor.panics == 0));
 }

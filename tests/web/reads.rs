@@ -1,5 +1,4 @@
-//! The likes of a page and lists, asked for in every wrong way, by those who may not, and without the
-//! database.
+//! Page reads and lists: invalid requests, callers without the right, and outages of the database.
 
 use serde_json::json;
 
@@ -21,7 +20,7 @@ fn post(client: &Client, body: &str) -> Answer {
     sent.expect("an answer")
 }
 
-/// The body that asks for videos from 1 to this one.
+/// The body of a read of the videos from 1 to this one.
 fn videos(count: i64) -> String {
     let item = |id| json!({"resource_type": "video", "resource_id": id});
     json!({"items": (1..=count).map(item).collect::<Vec<_>>()}).to_string()
@@ -158,7 +157,7 @@ fn invalid_list_requests_are_rejected() {
             (405, Some(allow))
         );
     }
-    // Nobody is asked for what everybody may see.
+    // Public reads need no user.
     assert_eq!(
         client.get(likers).json()["likes"].as_array().map(Vec::len),
         Some(3)

@@ -40,7 +40,7 @@ fn shell(script: &str, folder: &Path) -> String {
     String::from_utf8_lossy(&ran.stdout).replace('\r', "")
 }
 
-/// The answer to a command, once the database has caught up with the commands before it.
+/// The answer to a command, after the pipeline has processed the previous commands.
 fn answer(service: &Service, variables: &[String], command: &str) -> String {
     pipeline_drains(service);
     let script = format!("{}\n{command}", variables.join("\n"));
@@ -86,7 +86,7 @@ fn steady(answer: &str) -> String {
         }
         lines.push(line);
     }
-    // Headers come in any order.
+    // The order of headers is arbitrary.
     if let Some(end) = lines.iter().position(String::is_empty) {
         lines[1..end].sort();
     }

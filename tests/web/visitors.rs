@@ -43,7 +43,7 @@ fn is_refused(answer: &Answer, status: u16, code: &str, what: &str) {
     assert_eq!(found, (status, code.to_owned()), "{what}: {answer:?}");
 }
 
-/// What a visitor is answered while so many users like video 7.
+/// The answer to a visitor while this many users like video 7.
 #[track_caller]
 fn counts_are_read(client: &Client, headers: &[(&str, &str)], likes: i64) {
     let read = |request| {
@@ -82,7 +82,7 @@ fn counts_need_no_user(setup: Setup) {
         client.like(user, 7);
     }
     client.unlike(3, 7);
-    // The cache counts likes before the database has them.
+    // The cache counts likes before the database does.
     let count = client.get(COUNT);
     assert_eq!(count.json()["like_count"], 2, "{count:?}");
     pipeline_drains(&service);
@@ -100,7 +100,7 @@ fn counts_come_from_the_cache_and_are_never_guessed() {
         .start();
     service.client().like(1, 7);
     pipeline_drains(&service);
-    // A process that has just started has an empty cache.
+    // The cache of a new process is empty.
     let service = service.stop().start();
     let client = service.client();
     counts_are_read(&client, &[], 1);

@@ -1,4 +1,4 @@
-//! Loads what the cache does not know from the database, answers with it, and fills the cache for the next reader.
+//! Loads facts that the cache lacks from the database, answers with them, and fills the cache for the next reader.
 
 use std::collections::BTreeSet;
 
@@ -12,16 +12,16 @@ use crate::messages::{Apply, ApplyOutcome, Lookup};
 use crate::store::Found;
 
 /// The action's name in logs.
-const LOADING: &str = "looking for what the cache does not know";
+const LOADING: &str = "loading missing cache entries";
 
-/// How often the database is read for one answer while the cache keeps changing.
+/// The number of times that one answer reads the database while the cache keeps changing.
 const READS: usize = 4;
 
-/// A fact that the cache does not know, and the database may.
+/// A fact that the cache lacks.
 pub enum Missing {
     /// The rest of the answer to an applied event; `None` if the cache could not be written.
     Applied(Envelope<Apply>, Option<Applied>),
-    /// A reader's question.
+    /// A reader's look-up.
     Lookup(Envelope<Lookup>),
 }
 
@@ -46,24 +46,24 @@ impl Missing {
         self.user_id().map(|user_id| Pair { resource, user_id })
     }
 
-    /// Answers with the state in the database, and the reading of the cache after it was filled in.
+    /// Answers with the state in the database, and with the cache's reading after the fill.
     fn answer(self, found: &Filling, reading: Reading) {
         match self {
             Self::Applied(envelope, applied) => {
-                let mark = envelope.body.mark;
+                let state = envelope.body.state;
                 let stored = found
                     .state
                     .map_or(VersionedState::NEVER, |(_, stored)| stored);
                 // The state before the event decides whether the event changes anything.
                 let changed =
-                    (mark != stored).then_some(mark > stored && mark.liked != stored.liked);
+                    (state != stored).then_some(state > stored && state.liked != stored.liked);
                 envelope.reply.send(ApplyOutcome {
                     applied: applied.map(|applied| Applied {
                         changed: applied.changed.or(changed),
                         like_count: reading.like_count.or(applied.like_count),
                         ..applied
                     }),
-                    stored: (stored > mark).then_some(stored.version),
+                    stored: (stored > state).then_some(stored.version),
                 });
             }
             Self::Lookup(envelope) => envelope.reply.send(Reading {
@@ -98,8 +98,8 @@ impl CacheWriter {
         }
     }
 
-    /// Reads the database once. Returns what changed in the cache meanwhile, to be read again; the `last` read
-    /// answers that too, without filling it in.
+    /// Reads the database once. Returns the facts whose entries changed meanwhile, which need another read. The `last`
+    /// read answers those too, without filling the cache.
     async fn load_once(&self, batch: Vec<Missing>, last: bool) -> Vec<Missing> {
         let incarnations = self.open(&batch).await;
         let pairs: BTreeSet<Pair> = batch.iter().filter_map(Missing::pair).collect();
@@ -159,8 +159,8 @@ impl CacheWriter {
         }
     }
 
-    /// Opens the entries to fill and returns their incarnations, which must be read before the database. A cache
-    /// that cannot be reached has none, and the fill that follows changes nothing.
+    /// Opens the entries to fill and returns their incarnations, which must be read before the database. If the cache
+    /// is unreachable, returns none, and the fill that follows changes nothing.
     async fn open(&self, batch: &[Missing]) -> Vec<Incarnation> {
         let resources: Vec<Resource> = batch.iter().map(Missing::resource).collect();
         self.cache.open(&resources).await.unwrap_or_else(|error| {
@@ -169,7 +169,7 @@ impl CacheWriter {
         })
     }
 
-    /// Answers with what the cache knows, because the database does not answer.
+    /// Answers from the cache alone, because the database does not answer.
     async fn answer_unfound(&self, batch: Vec<Missing>) {
         let pairs: Vec<_> = batch.iter().filter_map(Missing::pair).collect();
         let readings = self.cache.read(&pairs).await.unwrap_or_default();

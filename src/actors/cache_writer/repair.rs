@@ -16,7 +16,7 @@ pub(super) struct DirtyEntries {
 }
 
 impl DirtyEntries {
-    /// How many entries are remembered. Beyond this, all entries are dirty.
+    /// The number of remembered entries. Beyond it, all entries count as dirty.
     const MOST: usize = 100_000;
 
     fn add(&mut self, resources: impl IntoIterator<Item = Resource>) {
@@ -44,18 +44,17 @@ impl CacheWriter {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops the dirty entries, or all entries if the cache was restarted, because it may have come back with older
-    /// data.
+    /// Drops the dirty entries, or all entries if the cache restarted, because it may hold older data.
     pub(super) async fn repair(&self) {
         let Ok(restarted) = self.cache.restarted().await else {
-            // The cache cannot be reached; the entries stay dirty.
+            // The cache is unreachable; the entries stay dirty.
             return;
         };
         let dirty = std::mem::take(&mut *self.dirty());
         if restarted || dirty.all {
             match self.cache.clear().await {
                 Ok(()) => CacheHealed {
-                    reason: "the cache was started again, or missed too much",
+                    reason: "the cache restarted, or missed too many settlements",
                     entries: None,
                 }
                 .emit(),

@@ -1,5 +1,5 @@
-//! The work on a batch of messages: decodes them, has their events recorded, and tells JetStream what becomes of each
-//! message.
+//! The work on a batch of messages: decodes them, sends their events to the recorder, and acknowledges, quarantines or
+//! redelivers each message.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -56,15 +56,14 @@ impl NatsSubscriber {
         }
     }
 
-    /// Records events, and does with each message what the recorder answers for its event: a recorded one is
-    /// acknowledged, one that can never be stored or was rejected too often goes into quarantine, and any other is
-    /// delivered again later.
+    /// Records events, and handles each message by the recorder's answer. A recorded event is acknowledged. An event
+    /// that can never be stored, or was rejected too often, goes into quarantine. Any other is redelivered later.
     async fn record(&self, events: Vec<BehaviorEvent>, messages: Vec<Message>) {
         let reverts: Vec<Option<Forget>> = events.iter().map(revert_of).collect();
         let failures = match self.ask(events).await {
             Ok(failures) if failures.is_empty() => return self.acknowledge(messages).await,
             Ok(failures) => failures,
-            // The recorder does not say what became of them. Recording them again has no effect.
+            // The outcome is unknown. Recording the events again has no effect.
             Err(NoAnswer) => return self.redeliver(messages).await,
         };
         let mut failures = failures.into_iter().peekable();
@@ -95,7 +94,7 @@ impl NatsSubscriber {
         self.redeliver(later).await;
     }
 
-    /// Has events recorded. Returns those that are not, by position.
+    /// Sends events to the recorder. Returns the failures by position.
     async fn ask(&self, events: Vec<BehaviorEvent>) -> Result<Vec<(usize, NotRecorded)>, NoAnswer> {
         let answer = self.recorder.ask_or_wait(Record { events }).await;
         answer.map_err(|_| NoAnswer)?.await.map_err(|_| NoAnswer)
@@ -139,8 +138,8 @@ impl NatsSubscriber {
         tokio::time::sleep(self.options.pause).await;
     }
 
-    /// The clock that a foreign event's time is judged by: the later of the database's and the NATS server's when
-    /// it stored the message, so that neither alone can refuse an event for being behind.
+    /// Returns the time that a foreign event's time is compared with: the database's, or the NATS server's when it
+    /// stored the message, whichever is later. A slow clock alone then refuses no event.
     fn latest_clock(&self, info: &Info<'_>) -> Version {
         let stored = info.published.unix_timestamp_nanos() / 1_000;
         Version::at(self.store.now()).max(Version(i64::try_from(stored).unwrap_or(0)))
@@ -150,8 +149,8 @@ impl NatsSubscriber {
 /// The recorder panicked or has stopped.
 struct NoAnswer;
 
-/// Returns what reverts an event in the cache. Only our own likes are there before they are recorded: foreign ones come
-/// into the cache once they are synced.
+/// Returns the message that reverts an event in the cache. Only our own likes are in the cache before they are
+/// recorded: foreign ones enter it when they are synced.
 fn revert_of(event: &BehaviorEvent) -> Option<Forget> {
     let row = LedgerRow::born(event, 0).filter(|_| event.source == Source::Api)?;
     Some(Forget::from(&row))

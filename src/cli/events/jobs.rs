@@ -19,17 +19,17 @@ use crate::store::Job;
 /// The arguments that `retry` and `discard` share.
 #[derive(Debug, clap::Args)]
 pub(super) struct RowsArgs {
-    /// One event; without it, a filter says which
+    /// Event id; without it, a filter selects the rows
     event_id: Option<Uuid>,
     #[command(flatten)]
     filter: FilterArgs,
-    /// How many rows to pass in a second
+    /// Rows per second
     #[arg(long, value_name = "ROWS", default_value_t = 1_000)]
     per_second: u32,
-    /// Only count the rows that would be taken
+    /// Only count the matching rows
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask before it begins
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
@@ -46,7 +46,7 @@ pub(in crate::cli) struct RetryArgs {
 pub(in crate::cli) struct DiscardArgs {
     #[command(flatten)]
     rows: RowsArgs,
-    /// Why
+    /// Reason for the discard
     #[arg(long, value_name = "TEXT")]
     reason: String,
 }
@@ -74,7 +74,7 @@ enum JobsCommand {
         /// The job's id
         id: String,
     },
-    /// End a job: nothing more is changed by it
+    /// Cancel a job; it changes nothing more
     Cancel {
         /// The job's id
         id: String,
@@ -84,10 +84,7 @@ enum JobsCommand {
 pub(super) async fn retry(admin: &AdminService, arguments: RetryArgs) -> Result<ExitCode, Failure> {
     if let Some(event_id) = arguments.rows.event_id {
         let entry = admin.retry(event_id, &operator()).await?;
-        print_line(format_args!(
-            "{} is tried again by the next worker",
-            entry.event_id
-        ))?;
+        print_line(format_args!("the next worker retries {}", entry.event_id))?;
         return Ok(ExitCode::SUCCESS);
     }
     run_job(admin, JobKind::Retry, arguments.rows, None).await
@@ -146,7 +143,7 @@ async fn run_job(
         unreachable!("only a dry run counts");
     };
     print_line(format_args!(
-        "job {}: Ctrl-C leaves it to a worker, `likewise events jobs cancel` ends it",
+        "job {}: Ctrl-C leaves it to a worker, `likewise events jobs cancel` cancels it",
         job.id
     ))?;
     follow(admin, &job).await?;
@@ -165,7 +162,7 @@ async fn run_job(
 fn confirmed(kind: JobKind) -> Result<bool, Failure> {
     if !stdin().is_terminal() {
         return Err(Failure::Admin(AdminError::Invalid(
-            "there is no terminal to ask on; say --yes".to_owned(),
+            "cannot ask for confirmation without a terminal; pass --yes".to_owned(),
         )));
     }
     let mut out = std::io::stdout().lock();
@@ -176,7 +173,7 @@ fn confirmed(kind: JobKind) -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Runs the job here unless a worker was faster, and shows its progress until it has ended.
+/// Runs the job here unless a worker has claimed it, and shows its progress until it ends.
 async fn follow(admin: &AdminService, job: &Job) -> Result<(), Failure> {
     const LOOK_EVERY: Duration = Duration::from_millis(250);
     let bar = progress_bar();

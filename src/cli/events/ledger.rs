@@ -145,7 +145,7 @@ pub(super) async fn search(
     if let Some((moment, _)) = after.filter(|_| events.len() < arguments.limit) {
         writeln!(
             std::io::stderr(),
-            "looked at the last {} rows, down to {}; look further back with --until, or name a status, a \
+            "searched the last {} rows, down to {}; search further back with --until, or name a status, a \
              user or a time",
             MOST_PAGES * 10_000,
             moment.format("%FT%TZ")

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::telemetry::metrics::{ActorLabels, METRICS};
 
-/// Counts and logs what supervisors report of their actors.
+/// Counts and logs the panics and restarts that supervisors report.
 pub struct ActorEvents;
 
 impl actor_kit::Observer for ActorEvents {
@@ -25,7 +25,7 @@ impl actor_kit::Observer for ActorEvents {
     fn given_up(&self, actor: &'static str, panics: usize, window: Duration) {
         log::error!(
             target: "likewise::actors",
-            "{actor} panicked {panics} times within {window:?} and is given up; the service stops, so that \
+            "{actor} panicked {panics} times within {window:?} and is not restarted; the service stops, so that \
              its process manager can restart it"
         );
     }

@@ -12,16 +12,16 @@ use crate::telemetry::outages;
 
 /// A call to a dependency failed.
 pub struct DependencyFailed<'a> {
-    /// Which one.
+    /// The dependency.
     pub dependency: Dependency,
-    /// What was being done.
+    /// The action that failed.
     pub doing: &'static str,
-    /// Why it failed.
+    /// The error.
     pub error: &'a dyn Display,
 }
 
 impl DependencyFailed<'_> {
-    /// Counts it, and logs it once for an outage: see [`outages`](crate::telemetry::outages).
+    /// Counts the failure, and logs it once per outage; see [`outages`](crate::telemetry::outages).
     pub fn emit(self) {
         METRICS
             .part_failures
@@ -33,26 +33,26 @@ impl DependencyFailed<'_> {
     }
 }
 
-/// A call to a dependency succeeded, of a kind that [`DependencyFailed`] reports when it fails.
+/// A call to a dependency succeeded, which may end an outage that [`DependencyFailed`] began.
 pub struct DependencyWorked {
-    /// Which one.
+    /// The dependency.
     pub dependency: Dependency,
-    /// What was being done.
+    /// The action that succeeded.
     pub doing: &'static str,
 }
 
 impl DependencyWorked {
-    /// Ends the outage, if there is one.
+    /// Ends the outage of this action, if there is one.
     pub fn emit(self) {
         outages::worked(self.dependency, self.doing);
     }
 }
 
-/// a dependency has failed several times in a row, and is left alone for a moment at a time.
+/// A circuit breaker opened: the dependency failed several times in a row, and is not called for a moment.
 pub struct DependencyAway<'a> {
-    /// Which one.
+    /// The dependency.
     pub dependency: Dependency,
-    /// Why.
+    /// The last error.
     pub error: &'a dyn Display,
 }
 
@@ -62,16 +62,16 @@ impl DependencyAway<'_> {
         METRICS.part_away(self.dependency.as_str(), true);
         log::warn!(
             target: "likewise",
-            "the {} is away and is tried again every moment: {}", self.dependency.as_str(), self.error
+            "the {} is unavailable and is retried continually: {}", self.dependency.as_str(), self.error
         );
     }
 }
 
-/// a dependency that was away answers again.
+/// A circuit breaker closed: the dependency answers again.
 pub struct DependencyBack {
-    /// Which one.
+    /// The dependency.
     pub dependency: Dependency,
-    /// How long it was away.
+    /// The duration of the outage.
     pub away_for: Duration,
 }
 
@@ -86,14 +86,14 @@ impl DependencyBack {
     }
 }
 
-/// A migration has been run.
+/// A migration was applied.
 pub struct Migrated<'a> {
-    /// Its name.
+    /// The migration's name.
     pub migration: &'a str,
 }
 
 impl Migrated<'_> {
-    /// Logs it.
+    /// Logs the migration.
     pub fn emit(self) {
         log::info!(target: "likewise", "migrated: {}", self.migration);
     }
@@ -101,12 +101,12 @@ impl Migrated<'_> {
 
 /// The process waits before it can migrate.
 pub struct MigrationAwaited<'a> {
-    /// For what.
+    /// The cause of the wait.
     pub reason: &'a str,
 }
 
 impl MigrationAwaited<'_> {
-    /// Logs it.
+    /// Logs the wait.
     pub fn emit(self) {
         log::warn!(
             target: "likewise",
@@ -115,11 +115,11 @@ impl MigrationAwaited<'_> {
     }
 }
 
-/// The process waits for a database that it has not reached yet.
+/// The process waits for a database that is unreachable at the start.
 pub struct DatabaseAwaited<'a> {
-    /// Which, without its password.
+    /// The database's URL without the password.
     pub url: &'a str,
-    /// Why it could not be reached.
+    /// Why it is unreachable.
     pub reason: &'a str,
 }
 
@@ -141,14 +141,14 @@ impl DatabaseAwaited<'_> {
 
 /// This process's clock was compared with the database's.
 pub struct ClockMeasured {
-    /// How far it is ahead of the database's; negative if behind.
+    /// The lead of the process's clock over the database's; negative if it is behind.
     pub skew: TimeDelta,
-    /// What is new about that.
+    /// The change since the last measurement that is worth a log line.
     pub news: Option<ClockNews>,
 }
 
 impl ClockMeasured {
-    /// Notes the skew, and logs it if it is news.
+    /// Sets the metric, and logs a change.
     pub fn emit(self) {
         let seconds = self.skew.num_milliseconds() as f64 / 1_000.0;
         METRICS.clock_skew.set(seconds);
@@ -159,7 +159,7 @@ impl ClockMeasured {
             ClockNews::Off => log::warn!(
                 target: "likewise::health",
                 "this process's clock is off: skew_seconds={seconds:+.3} from the database's; \
-                 set one of them right, for example with NTP"
+                 synchronize both, for example with NTP"
             ),
             ClockNews::Right => log::info!(
                 target: "likewise::health",

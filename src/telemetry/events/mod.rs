@@ -1,4 +1,5 @@
-//! What happens, each as one struct whose `emit` writes the log line and updates the metric. One file for each concern.
+//! The events that logs and metrics report, one struct each: its `emit` writes the log line and updates the metric. One
+//! file for each concern.
 
 mod actors;
 mod dependencies;

@@ -1,14 +1,14 @@
-//! What operators and their jobs do.
+//! The actions of operators and their jobs.
 
 use crate::telemetry::metrics::{ActionLabels, JobLabels, METRICS};
 
-/// An operator did something to rows.
+/// An operator changed rows.
 pub struct OperatorIntervened<'a> {
-    /// Who.
+    /// The operator.
     pub operator: &'a str,
-    /// What became of them: `retried`, `discarded` or `republished`.
+    /// The change: `retried`, `discarded` or `republished`.
     pub action: &'static str,
-    /// How many.
+    /// The number of rows.
     pub rows: usize,
 }
 
@@ -25,15 +25,15 @@ impl OperatorIntervened<'_> {
     }
 }
 
-/// A job was made.
+/// A job was created.
 pub struct JobCreated<'a> {
-    /// Its id.
+    /// The job's id.
     pub id: &'a str,
-    /// What it does.
+    /// The job's kind.
     pub kind: &'static str,
-    /// Who asked for it.
+    /// Who requested it.
     pub requested_by: &'a str,
-    /// How many rows its snapshot has, if it has one.
+    /// The number of rows in its snapshot, if it has one.
     pub total: Option<i64>,
 }
 
@@ -49,19 +49,19 @@ impl JobCreated<'_> {
     }
 }
 
-/// A job has come to its end.
+/// A job ended.
 pub struct JobEnded<'a> {
-    /// Its id.
+    /// The job's id.
     pub id: &'a str,
-    /// What it did.
+    /// The job's kind.
     pub kind: &'static str,
-    /// How it ended.
+    /// The job's final state.
     pub state: &'static str,
-    /// How many rows it has passed.
+    /// The number of rows that it passed.
     pub done: i64,
-    /// How many of those it changed.
+    /// The number of rows that it changed.
     pub changed: i64,
-    /// Why it could not be done.
+    /// The error of a failed job.
     pub error: Option<&'a str>,
 }
 
@@ -89,18 +89,18 @@ impl JobEnded<'_> {
     }
 }
 
-/// An audit of this process has come to its end.
+/// An audit of this process ended.
 pub struct AuditEnded {
-    /// Places where the data was not as promised.
+    /// The number of discrepancies.
     pub found: u64,
-    /// Those that are in order now.
+    /// The number of repaired discrepancies.
     pub mended: u64,
-    /// How many of each kind.
+    /// The number of each kind.
     pub findings: Vec<(&'static str, u64)>,
 }
 
 impl AuditEnded {
-    /// Notes and logs it.
+    /// Sets the metrics, and logs the result.
     pub fn emit(self) {
         METRICS.audit_ended(&self.findings);
         if self.found == 0 {
@@ -108,7 +108,7 @@ impl AuditEnded {
         } else {
             log::warn!(
                 target: "likewise::audit",
-                "the audit found {} differences and mended {}; see /admin/audit",
+                "the audit found {} differences and repaired {}; see /admin/audit",
                 self.found, self.mended
             );
         }

@@ -10,14 +10,14 @@ use crate::telemetry::outages;
 
 /// A batch of behaviors was committed.
 pub struct BatchRecorded {
-    /// How many.
+    /// The number of behaviors.
     pub behaviors: usize,
-    /// How long it took.
+    /// The duration of the transaction.
     pub took: Duration,
 }
 
 impl BatchRecorded {
-    /// Counts it.
+    /// Counts the behaviors.
     pub fn emit(self) {
         METRICS.behaviors_recorded.inc_by(self.behaviors as u64);
         METRICS.record_seconds.observe(self.took.as_secs_f64());
@@ -27,12 +27,12 @@ impl BatchRecorded {
 
 /// Recorded rows were left in the ledger because the sync publisher was full.
 pub struct RowsLeft {
-    /// How many.
+    /// The number of rows.
     pub rows: usize,
 }
 
 impl RowsLeft {
-    /// Counts it.
+    /// Counts the rows.
     pub fn emit(self) {
         METRICS.rows_left.inc_by(self.rows as u64);
         log::debug!(target: "likewise::recorder", "left {} rows to the retry scheduler", self.rows);
@@ -41,16 +41,16 @@ impl RowsLeft {
 
 /// A batch of ledger rows was committed to the read models.
 pub struct BatchSynced {
-    /// How many rows.
+    /// The number of rows.
     pub rows: usize,
-    /// How many counts changed.
+    /// The number of changed counts.
     pub counts_changed: usize,
-    /// How long it took.
+    /// The duration of the transaction.
     pub took: Duration,
 }
 
 impl BatchSynced {
-    /// Counts it.
+    /// Counts the rows.
     pub fn emit(self) {
         METRICS.rows_completed.inc_by(self.rows as u64);
         METRICS.sync_seconds.observe(self.took.as_secs_f64());
@@ -64,23 +64,23 @@ impl BatchSynced {
 
 /// Attempts on ledger rows failed for one cause.
 pub struct AttemptsFailed<'a> {
-    /// The first row's event id, of how many.
+    /// The event id of the first row.
     pub first: uuid::Uuid,
-    /// How many rows.
+    /// The number of rows.
     pub rows: usize,
-    /// What becomes of the first row.
+    /// The next state of the first row.
     pub step: Step,
-    /// What it says about the events.
+    /// The class of the failure.
     pub kind: FailureKind,
-    /// Why.
+    /// The cause.
     pub error: &'a dyn Display,
 }
 
 impl AttemptsFailed<'_> {
-    /// What the log calls an attempt.
+    /// The action's name in logs.
     pub const SYNCING: &'static str = "syncing ledger rows";
 
-    /// Counts and logs it. What is the infrastructure's fault is logged once for an outage.
+    /// Counts and logs the failures. Infrastructure failures are logged once per outage.
     pub fn emit(self) {
         METRICS
             .attempts_failed
@@ -106,14 +106,14 @@ impl AttemptsFailed<'_> {
 
 /// Due or abandoned rows were claimed.
 pub struct RowsClaimed {
-    /// How many are to be tried.
+    /// The number of rows to sync.
     pub rows: usize,
-    /// How many were closed instead, because they had been abandoned once too often.
+    /// The number of rows closed as dead, because they were abandoned too often.
     pub dead: usize,
 }
 
 impl RowsClaimed {
-    /// Counts and logs it.
+    /// Counts and logs the claims.
     pub fn emit(self) {
         METRICS.rows_claimed.inc_by(self.rows as u64);
         log::info!(target: "likewise::retry", "claimed {} due rows", self.rows);
@@ -126,31 +126,31 @@ impl RowsClaimed {
                 .inc_by(self.dead as u64);
             log::warn!(
                 target: "likewise::retry",
-                "{} rows are dead: their workers never came back", self.dead
+                "{} rows are dead: their workers stopped without a result too often", self.dead
             );
         }
     }
 }
 
-/// The cache was put right from the database.
+/// Cache entries that may be wrong were dropped.
 pub struct CacheHealed {
-    /// Why.
+    /// The reason.
     pub reason: &'static str,
-    /// How many entries were dropped; `None` for all.
+    /// The number of dropped entries; `None` for all.
     pub entries: Option<usize>,
 }
 
 impl CacheHealed {
-    /// Logs it.
+    /// Logs the repair.
     pub fn emit(self) {
         match self.entries {
             Some(entries) => log::info!(
                 target: "likewise::cache",
-                "{}: dropped {entries} entries, to be built anew from the database", self.reason
+                "{}: dropped {entries} entries, which reads rebuild from the database", self.reason
             ),
             None => log::warn!(
                 target: "likewise::cache",
-                "{}: dropped every entry, to be built anew from the database", self.reason
+                "{}: dropped every entry; reads rebuild them from the database", self.reason
             ),
         }
     }

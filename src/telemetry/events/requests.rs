@@ -9,16 +9,16 @@ use crate::telemetry::metrics::{AcceptedLabels, METRICS, ProblemLabels};
 pub struct LikeAccepted {
     /// `like` or `unlike`.
     pub action: &'static str,
-    /// What it has reached.
+    /// Where the event is durable.
     pub durability: Durability,
-    /// Whether the cache has it too.
+    /// Whether the cache holds the event too.
     pub cached: bool,
-    /// From request to answer.
+    /// The time from request to answer.
     pub took: Duration,
 }
 
 impl LikeAccepted {
-    /// Counts it.
+    /// Counts the like.
     pub fn emit(self) {
         METRICS
             .likes_accepted
@@ -32,11 +32,11 @@ impl LikeAccepted {
     }
 }
 
-/// A request was answered with what had been answered before to its `Idempotency-Key`.
+/// A request was answered with the stored response of its `Idempotency-Key`.
 pub struct RequestReplayed;
 
 impl RequestReplayed {
-    /// Counts it.
+    /// Counts the request.
     pub fn emit(self) {
         METRICS.requests_replayed.inc();
     }
@@ -48,12 +48,12 @@ pub struct ProblemAnswered<'a> {
     pub code: &'static str,
     /// Its HTTP status.
     pub status: u16,
-    /// What was said or, if that may not be said, what happened.
+    /// The detail of the answer, or the cause that the answer hides.
     pub detail: &'a str,
 }
 
 impl ProblemAnswered<'_> {
-    /// Counts it; logs it if the fault is ours.
+    /// Counts the problem. Logs it as an error if the service is at fault.
     pub fn emit(self) {
         METRICS
             .problems

@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-/// The service has begun to listen.
+/// The service listens.
 pub struct ServiceStarted<'a> {
-    /// Where it listens.
+    /// The address of the listener.
     pub address: &'a str,
     /// The database's kind.
     pub database: &'static str,
@@ -13,7 +13,7 @@ pub struct ServiceStarted<'a> {
     pub cache: &'static str,
     /// The broker's kind.
     pub broker: &'static str,
-    /// What this process does.
+    /// The role of this process.
     pub role: &'static str,
 }
 
@@ -28,7 +28,7 @@ impl ServiceStarted<'_> {
     }
 }
 
-/// The database turned out to be unusable after the service has begun to listen.
+/// The database turned out to be unusable after the service started to listen.
 pub struct StartFailed<'a> {
     /// Why.
     pub error: &'a dyn Display,
@@ -41,7 +41,7 @@ impl StartFailed<'_> {
     }
 }
 
-/// The service has begun to shut down.
+/// The service shuts down.
 pub struct ShutdownStarted {
     /// Why.
     pub reason: &'static str,
@@ -64,11 +64,11 @@ impl ShutdownStarted {
     }
 }
 
-/// The service has shut down.
+/// The service shut down.
 pub struct ShutdownEnded {
-    /// How long it took.
+    /// The duration of the shutdown.
     pub took: Duration,
-    /// Events that could not be drained in time; what is in the ledger is picked up at the next start.
+    /// The number of events that were not drained in time. The next process takes them up from the ledger.
     pub left: usize,
 }
 

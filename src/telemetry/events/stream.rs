@@ -1,11 +1,11 @@
-//! NATS: the stream, and what is published and consumed.
+//! NATS: the stream, published events and consumed messages.
 
 use std::time::Duration;
 
 use crate::domain::Origin;
 use crate::telemetry::metrics::{METRICS, OriginLabels};
 
-/// The broker's stream was found in order.
+/// A check found the broker's stream in order.
 pub struct BrokerReady;
 
 impl BrokerReady {
@@ -15,23 +15,23 @@ impl BrokerReady {
     }
 }
 
-/// The settings of the stream and its consumer were compared with the configured ones.
+/// A check compared the settings of the stream and its consumer with the configured ones.
 pub struct StreamCompared<'a> {
     /// The stream.
     pub stream: &'a str,
-    /// What differs, in words.
+    /// The differences, as text.
     pub differences: &'a [String],
-    /// How many of the differences would lose acknowledged likes.
+    /// The number of differences that would lose acknowledged likes.
     pub errors: usize,
-    /// Whether the differences are others than before.
+    /// Whether the differences changed since the last check.
     pub changed: bool,
 }
 
 impl StreamCompared<'_> {
-    /// Notes how many settings differ, and logs the differences when they change.
+    /// Sets the metric, and logs the differences when they change.
     pub fn emit(self) {
         METRICS.stream_compared(self.differences.len() - self.errors, self.errors);
-        // The check itself logs errors, as the reason why nothing is published.
+        // The check logs the differences that prevent publishing.
         if !self.changed || self.errors > 0 {
             return;
         }
@@ -48,7 +48,7 @@ impl StreamCompared<'_> {
     }
 }
 
-/// A batch of events was acknowledged by JetStream.
+/// JetStream acknowledged a batch of events.
 pub struct BatchPublished {
     /// How many.
     pub events: usize,
@@ -61,11 +61,11 @@ impl BatchPublished {
     }
 }
 
-/// Messages were taken from the stream.
+/// Messages arrived from the stream.
 pub struct MessagesTaken {
     /// How many.
     pub messages: usize,
-    /// How many of them were delivered before.
+    /// The number of them that were delivered before.
     pub redelivered: usize,
 }
 
@@ -81,9 +81,9 @@ impl MessagesTaken {
 pub struct EventsQuarantined<'a> {
     /// How many.
     pub events: usize,
-    /// How many of them are events that Likewise acknowledged.
+    /// The number of them that Likewise acknowledged as events.
     pub accepted: usize,
-    /// The reason of the first.
+    /// The reason for the first.
     pub reason: &'a str,
 }
 
@@ -118,9 +118,9 @@ impl EventsQuarantined<'_> {
     }
 }
 
-/// A pull from the stream gave no sign of life and was begun anew.
+/// A silent pull from the stream was restarted.
 pub struct PullStalled {
-    /// How long it was silent.
+    /// The duration of the silence.
     pub silent: Duration,
 }
 
@@ -130,7 +130,7 @@ impl PullStalled {
         METRICS.pulls_stalled.inc();
         log::warn!(
             target: "likewise::subscriber",
-            "a pull was silent for {:?} and is begun anew", self.silent
+            "a pull was silent for {:?} and is restarted", self.silent
         );
     }
 }

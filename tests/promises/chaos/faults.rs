@@ -13,7 +13,7 @@ use crate::support::servers::{Port, Server};
 use crate::support::service::{Process, Service, Setup, Signal};
 use crate::support::stack::Stack;
 
-/// What a fault is about. Faults of one target do not overlap.
+/// The target of a fault. Faults of one target do not overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// Redis.
@@ -26,29 +26,29 @@ pub enum Target {
     Process(usize),
     /// The wall clock of that process.
     Clock(usize),
-    /// A process that an operator starts beside the others.
+    /// A process that an operator starts besides the others.
     Stranger,
 }
 
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// `kill -9`, and a new start at the end.
+    /// `kill -9`, and a restart at the end.
     Kill(Target),
-    /// SIGSTOP: connections stay, and nothing is answered.
+    /// SIGSTOP: connections stay open, and the process answers nothing.
     Suspend(Target),
-    /// An ordered stop, and a new start at the end.
+    /// An ordered stop, and a restart at the end.
     Restart(Target),
-    /// A server that a failover demotes: it refuses writes and keeps its connections.
+    /// A failover that demotes the server: it refuses writes and keeps its connections.
     Demote(Target),
     /// The clock of a process is stepped by up to ten minutes, forward or back.
     StepClock(usize),
-    /// Another process runs on the same parts with other settings for the stream, batches and leases.
+    /// Another process runs on the same dependencies with other settings for the stream, batches and leases.
     StartStranger,
 }
 
 impl Fault {
-    /// What it is about.
+    /// The target of this fault.
     pub const fn target(self) -> Target {
         match self {
             Self::Kill(target)
@@ -61,14 +61,14 @@ impl Fault {
     }
 }
 
-/// A process of the service, or what is needed to start it again.
+/// A process of the service, or the setup to restart it.
 enum Slot {
     Runs(Service),
     Ended(Setup),
     Moving,
 }
 
-/// The service and what it depends on.
+/// The service and its dependencies.
 pub struct World {
     // Dropped first, before what they depend on.
     processes: Vec<Slot>,
@@ -76,16 +76,16 @@ pub struct World {
     lock: Option<TableLock>,
     roles: Vec<&'static str>,
     clocks: Vec<Clock>,
-    /// Kept, so that each process can come back to its address.
+    /// Kept so that each process can restart on its address.
     _ports: Vec<Port>,
-    /// In another folder than the processes', which come and go.
+    /// In a folder of its own, because the processes' folders come and go.
     pub client: Setup,
     parts: Option<Parts>,
     away: Vec<Target>,
     rng: SmallRng,
 }
 
-/// What the service depends on.
+/// The dependencies of the service.
 pub struct Parts {
     /// Redis and NATS.
     pub stack: Stack,
@@ -100,7 +100,7 @@ struct TableLock {
 }
 
 impl World {
-    /// Starts a service of these processes, which listen on these ports, each under a clock of its own.
+    /// Starts a service with these processes, which listen on these ports, each under its own clock.
     pub fn start(
         processes: Vec<(Setup, &'static str)>,
         ports: Vec<Port>,
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// Everything that can go wrong here.
+    /// Returns every fault that this service can meet.
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let mut targets: Vec<_> = (0..self.processes.len()).map(Target::Process).collect();
@@ -137,7 +137,7 @@ impl World {
                 Fault::Demote(Target::Redis),
                 Fault::Demote(Target::Database),
             ]);
-            // One process owns an SQLite file's cache; several need the parts.
+            // Only one process can own the cache beside an SQLite file; several processes need the servers.
             faults.push(Fault::StartStranger);
         }
         faults.extend((0..self.processes.len()).map(Fault::StepClock));
@@ -152,7 +152,7 @@ impl World {
         faults
     }
 
-    /// Whether another fault is about this already.
+    /// Returns whether another fault has this target already.
     fn is_busy(&self, target: Target) -> bool {
         let is_locked = self.lock.is_some() && target == Target::Database;
         is_locked || self.away.contains(&target)
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// A process of the service, unless it is away.
+    /// Returns a process of the service, unless it is down.
     pub fn service(&self, n: usize) -> Option<&Service> {
         match &self.processes[n] {
             Slot::Runs(service) => Some(service),
@@ -183,7 +183,7 @@ impl World {
                 self.end_process(n, Service::kill);
             }
             Fault::Suspend(Target::Process(n)) => self.signal(n, Signal::STOP),
-            // With a part gone it may not be able to drain everything; then the ledger keeps the rest.
+            // Without one dependency, the process may fail to drain. The ledger then keeps the rest.
             Fault::Restart(Target::Process(n)) => self.end_process(n, |service| {
                 service.signal(Signal::TERM);
                 service.end()
@@ -240,7 +240,7 @@ impl World {
         };
     }
 
-    /// Starts the processes that have ended and are not to be away, as a supervisor would.
+    /// Restarts the processes that ended and whose fault is over, as a supervisor would.
     fn start_ended(&mut self) {
         if self.is_busy(Target::Database) {
             return;
@@ -259,7 +259,7 @@ impl World {
         }
     }
 
-    /// Has an operator's session lock the tables for so long, if the database is there.
+    /// Locks the tables in an operator's session for this long, if the database is up.
     pub fn lock_tables(&mut self, lasting: Duration) -> bool {
         if self.parts.is_none() || self.is_busy(Target::Database) {
             return false;
@@ -271,7 +271,7 @@ impl World {
         true
     }
 
-    /// Lets the tables go once they have been locked for long enough; `now` at once.
+    /// Releases the table lock when its time is over, or at once if `now` is set.
     pub fn unlock_tables(&mut self, now: bool) {
         if self
             .lock

@@ -1,7 +1,7 @@
-//! Faults in random order under a steady load, and nothing lost, nothing doubled: the journal of the load says
-//! what was acknowledged, and `verify --journal` compares it with the database and Redis.
+//! Random faults under a steady load lose nothing and double nothing. The journal of the load has the acknowledged
+//! requests, and `verify --journal` compares it with the database and Redis.
 //!
-//! `scripts/chaos` runs the same for as long as it is told to.
+//! `scripts/chaos` runs the same test for a given time.
 
 mod faults;
 
@@ -23,17 +23,17 @@ use crate::support::service::{Process, Setup};
 use crate::support::stack::Stack;
 use crate::support::{PATIENCE, interactions, say, seed, until};
 
-/// Requests a second. A debug build takes some hundred beside all the servers.
+/// Requests a second. A debug build handles a few hundred beside the servers.
 const RATE: usize = 250;
 
-/// How long an unanswered request waits: longer than anything is suspended, so that only the end of a process
-/// leaves one unanswered.
+/// How long an unanswered request waits. It exceeds every suspension, so only the end of a process leaves a request
+/// unanswered.
 const CLIENT_TIMEOUT: &str = "25";
 
-/// The file in which the load writes what became of each request.
+/// The file in which the load records the outcome of each request.
 const JOURNAL: &str = "journal.ndjson";
 
-/// Seconds that `verify` waits for the pipeline: rows that a lock has kept waiting back off for some minutes.
+/// Seconds that `verify` waits for the pipeline: rows that a lock delayed back off for some minutes.
 const WAIT: &str = "360";
 
 matrix!([embedded, mariadb_stack]: random_faults_lose_and_double_nothing);
@@ -46,7 +46,7 @@ fn random_faults_lose_and_double_nothing(backends: Backends) {
     }
 }
 
-/// What `scripts/chaos` runs.
+/// The test behind `scripts/chaos`.
 #[test]
 #[ignore = "for as long as LIKEWISE_CHAOS_SECONDS says; see scripts/chaos"]
 fn random_faults_for_a_given_time() {
@@ -70,7 +70,7 @@ struct Chaos {
     counts: BTreeMap<Fault, usize>,
 }
 
-/// Quick to notice and to recover.
+/// Settings for quick detection and recovery.
 fn quick(setup: Setup) -> Setup {
     setup
         .set("LIKEWISE_LEASE_SECONDS", 3)
@@ -133,7 +133,7 @@ impl Chaos {
     fn run(mut self, lasting: Duration) {
         let load = self.load(lasting);
         self.began = Instant::now();
-        // Locks last for a minute, and are held for a third of a longer run while other faults go on.
+        // Locks last a minute. In longer runs, they last a third of the run while other faults go on.
         let lock_for = (lasting / 3).min(Duration::from_secs(60));
         let mut next_lock = lasting / 6;
         while self.began.elapsed() < lasting {
@@ -167,7 +167,7 @@ impl Chaos {
         self.judge(load);
     }
 
-    /// A steady load that goes on for a little longer than the faults, with its journal.
+    /// Starts a steady load with a journal, which lasts a little longer than the faults.
     fn load(&mut self, lasting: Duration) -> Process {
         let lines = RATE * (lasting.as_secs() as usize + 5);
         let mut drawing = SmallRng::from_rng(&mut self.rng);
@@ -223,18 +223,18 @@ impl Chaos {
         assert_eq!(report["findings"], serde_json::json!({}), "{report:#}");
         assert!(faults > 0);
         let acknowledged = verified["journal"]["acknowledged"].as_u64();
-        // Most of the load got through, so that there was something to lose.
+        // Most requests succeeded, so the run could have lost something.
         assert!(acknowledged > Some(RATE as u64), "{verified:#}");
     }
 
-    /// What `verify` reports of the data and the journal.
+    /// Returns the report of `verify` on the data and the journal.
     fn verify(&self) -> Value {
         let arguments = ["verify", "--journal", JOURNAL, "--json", "--wait", WAIT];
         let ran = self.world.client.run(&arguments);
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
     }
 
-    /// The videos of the journal's requests that were not answered.
+    /// The videos of unanswered requests in the journal.
     fn unanswered_videos(&self) -> BTreeSet<i64> {
         let journal = self.world.client.folder().join(JOURNAL);
         let journal = std::fs::read_to_string(journal).expect("the journal");
@@ -260,7 +260,7 @@ fn nats_outage_under_load_leaves_no_backlog() {
     outage(Duration::from_secs(8));
 }
 
-/// What `scripts/chaos --outage` runs.
+/// The test behind `scripts/chaos --outage`.
 #[test]
 #[ignore = "for as long as LIKEWISE_OUTAGE_SECONDS says; see scripts/chaos"]
 fn nats_outage_for_a_given_time() {
@@ -269,8 +269,8 @@ fn nats_outage_for_a_given_time() {
     outage(Duration::from_secs(seconds));
 }
 
-/// NATS goes and comes back, and then the workers, so that what is published has to wait. Each time
-/// everything that waits has arrived within a minute.
+/// Stops NATS, then the workers, so that published events must wait. Each time, all waiting events arrive within a
+/// minute of the restart.
 fn outage(lasting: Duration) {
     const MINUTE: Duration = Duration::from_secs(60);
     let mut chaos = Chaos::on_parts(Kind::MariaDb, seed::rng("outage"));
@@ -301,7 +301,7 @@ fn outage(lasting: Duration) {
         report["journal"]
     ));
     assert!(report["waited_seconds"].as_f64() < Some(60.0), "{report:#}");
-    // Nothing was refused: with one part away, likes are accepted.
+    // Nothing was refused: likes are accepted with one dependency down.
     assert_eq!(report["journal"]["refused"], 0, "{report:#}");
     assert_eq!(report["journal"]["unknown"], 0, "{report:#}");
     until("the service to be well", PATIENCE, || {
