@@ -15,4 +15,5 @@ pub mod messages;
 pub mod nats;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod web;

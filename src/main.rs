@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use likewise::cli::Cli;
-use likewise::telemetry;
+use likewise::{telemetry, tls};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arguments();
     telemetry::init_logging();
     telemetry::log_panics();
+    tls::install();
     cli.run()
 }

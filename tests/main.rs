@@ -14,4 +14,5 @@ mod nats;
 mod promises;
 mod simulation;
 mod store;
+mod tls;
 mod web;

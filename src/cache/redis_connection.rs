@@ -1,11 +1,15 @@
 //! The connection to Redis: whether the server is reachable, accepts writes, and is the same one as before.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind, Value};
+use redis::{
+    Client, ClientTlsConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind,
+    TlsCertificates, Value,
+};
 
 use super::CacheError;
 use crate::config::RedisOptions;
@@ -25,13 +29,59 @@ pub(super) struct RedisConnection {
     away: AtomicBool,
 }
 
+/// The client of these settings.
+fn client(options: &RedisOptions) -> Result<Client, CacheError> {
+    let unusable = |reason: &dyn std::fmt::Display| {
+        CacheError::Unavailable(format!("LIKEWISE_REDIS_URL: {reason}"))
+    };
+    let files = (&options.tls_ca, &options.tls_cert, &options.tls_key);
+    if let (None, None, None) = files {
+        return Client::open(options.url.as_str()).map_err(|error| unusable(&error));
+    }
+    if !options.url.starts_with("rediss://") {
+        return Err(unusable(
+            &"LIKEWISE_REDIS_TLS_CA, _CERT and _KEY need a URL that begins with rediss://",
+        ));
+    }
+    let read = |setting: &str, path: &Path| {
+        std::fs::read(path).map_err(|error| {
+            CacheError::Unavailable(format!(
+                "cannot read {}, which {setting} names: {error}",
+                path.display()
+            ))
+        })
+    };
+    let client_tls = match (&options.tls_cert, &options.tls_key) {
+        (Some(cert), Some(key)) => Some(ClientTlsConfig {
+            client_cert: read("LIKEWISE_REDIS_TLS_CERT", cert)?,
+            client_key: read("LIKEWISE_REDIS_TLS_KEY", key)?,
+        }),
+        (None, None) => None,
+        _ => {
+            return Err(unusable(
+                &"LIKEWISE_REDIS_TLS_CERT and LIKEWISE_REDIS_TLS_KEY need each other",
+            ));
+        }
+    };
+    let root_cert = options
+        .tls_ca
+        .as_deref()
+        .map(|path| read("LIKEWISE_REDIS_TLS_CA", path))
+        .transpose()?;
+    let certificates = TlsCertificates {
+        client_tls,
+        root_cert,
+    };
+    Client::build_with_tls(options.url.as_str(), certificates).map_err(|error| unusable(&error))
+}
+
 impl RedisConnection {
     /// # Errors
     /// If the URL is invalid.
     pub(super) fn new(options: &RedisOptions, probe_key: String) -> Result<Self, CacheError> {
         let unusable =
             |error: RedisError| CacheError::Unavailable(format!("LIKEWISE_REDIS_URL: {error}"));
-        let client = Client::open(options.url.as_str()).map_err(unusable)?;
+        let client = client(options)?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(options.timeout))
             .set_response_timeout(Some(options.timeout))

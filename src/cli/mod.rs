@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 mod audit;
+mod config;
 mod dependencies;
 mod events;
 mod migrate;
@@ -14,18 +15,20 @@ mod verify;
 mod verify_cache;
 mod verify_journal;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use harness::journal::JournalError;
 use harness::load::{self, LoadArgs, LoadError};
 
 use crate::admin::AdminError;
 use crate::app::AppError;
 use crate::cache::CacheError;
-use crate::config::{self, ConfigError, PartialConfig};
+use crate::config::{ConfigError, FILE, PartialConfig};
 use crate::nats::NatsError;
 use crate::store::StoreError;
 
@@ -41,6 +44,9 @@ pub struct Cli {
     settings: PartialConfig,
     #[command(subcommand)]
     command: Option<Command>,
+    /// The settings that flags have set.
+    #[arg(skip)]
+    flags: BTreeSet<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -49,6 +55,8 @@ enum Command {
     Serve,
     /// Apply missing migrations to the database
     Migrate,
+    /// Print each setting, its value and where it comes from, and check them
+    Config(config::ConfigArgs),
     /// Send likes from a file to a running service, and measure latency and rate
     Load(Box<LoadArgs>),
     /// Wait for open ledger rows, then check the guarantees on the data
@@ -96,6 +104,19 @@ enum Failure {
 }
 
 impl Cli {
+    /// Parses the arguments of this process. Ends it with a message if they are wrong.
+    #[must_use]
+    pub fn from_arguments() -> Self {
+        let matches = Self::command().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let mut level = Some(&matches);
+        while let Some(matches) = level {
+            cli.flags.extend(given_as_flags(matches));
+            level = matches.subcommand().map(|(_, matches)| matches);
+        }
+        cli
+    }
+
     /// Runs the subcommand. Prints an error to standard error, with exit code 1.
     #[must_use]
     pub fn run(self) -> ExitCode {
@@ -109,13 +130,16 @@ impl Cli {
     }
 
     async fn dispatch(self) -> Result<ExitCode, Failure> {
+        let given = self.settings.with_secrets_from_environment();
+        let flags = self.flags;
         let settings = || {
-            let given = self.settings.with_secrets_from_environment();
-            given.load(Path::new(config::FILE))
+            PartialConfig::check_environment()?;
+            given.clone().load(Path::new(FILE))
         };
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve::run(settings()?).await,
             Command::Migrate => migrate::run(settings()?).await,
+            Command::Config(arguments) => config::run(given.clone(), &flags, &arguments).await,
             Command::Load(arguments) => Ok(load::run(*arguments).await?),
             Command::Events(command) => events::run(settings()?, command).await,
             Command::Audit(arguments) => audit::run(settings()?, arguments).await,
@@ -126,4 +150,14 @@ impl Cli {
             Command::Verify(arguments) => verify::run(settings()?, arguments).await,
         }
     }
+}
+
+/// The ids of the arguments that the command line gives.
+fn given_as_flags(matches: &ArgMatches) -> impl Iterator<Item = String> {
+    matches
+        .ids()
+        .map(clap::Id::as_str)
+        .filter(|id| matches.try_contains_id(id).is_ok())
+        .filter(|id| matches.value_source(id) == Some(ValueSource::CommandLine))
+        .map(str::to_owned)
 }

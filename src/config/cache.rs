@@ -1,5 +1,6 @@
 //! How to reach Redis, and the limits of cache entries there.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::PartialConfig;
@@ -9,6 +10,12 @@ use super::PartialConfig;
 pub struct RedisOptions {
     /// `redis://HOST:PORT/DB`, or `rediss://` for TLS.
     pub url: String,
+    /// The file of the trusted authorities (PEM); without it, those of the system.
+    pub tls_ca: Option<PathBuf>,
+    /// The certificate of this client (PEM).
+    pub tls_cert: Option<PathBuf>,
+    /// Its key (PEM).
+    pub tls_key: Option<PathBuf>,
     /// How long one round trip may take.
     pub timeout: Duration,
     /// The lifetime of an unchanged entry.
@@ -22,6 +29,9 @@ impl RedisOptions {
     pub(super) fn new(config: &PartialConfig) -> Option<Self> {
         Some(Self {
             url: super::not_blank(config.redis_url.as_deref())?,
+            tls_ca: config.redis_tls_ca.clone(),
+            tls_cert: config.redis_tls_cert.clone(),
+            tls_key: config.redis_tls_key.clone(),
             timeout: Duration::from_secs(1),
             time_to_live: Duration::from_secs(config.cache_ttl_seconds().max(1)),
             pairs_per_resource: 10_000,

@@ -114,6 +114,15 @@ macro_rules! settings {
                 }
             )?)+)+
 
+            /// The values as they are written, in the order of [`settings`](Self::settings); `None` where none is given.
+            pub(super) fn values(&self) -> Vec<Option<String>> {
+                use super::report::Shown;
+                vec![
+                    $($(self.$name.as_ref().map(Shown::shown),)+)+
+                    $(self.$secret.as_ref().map(Shown::shown),)+
+                ]
+            }
+
             /// Every setting, for the documentation.
             #[must_use]
             pub fn settings() -> Vec<super::Setting> {

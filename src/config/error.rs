@@ -22,6 +22,12 @@ pub enum ConfigError {
         /// The line, its key and the reason.
         reason: String,
     },
+    /// Environment variables begin with `LIKEWISE_` and are no settings.
+    #[error(
+        "unknown environment variables: {0}; a misspelt setting would have no effect, so Likewise does not start: \
+         correct or unset it (`likewise --help` lists the settings)"
+    )]
+    UnknownVariables(String),
     /// A setting is out of range.
     #[error("{setting} must be {expected}, got {found}")]
     OutOfRange {
@@ -32,6 +38,9 @@ pub enum ConfigError {
         /// The value that it has.
         found: String,
     },
+    /// The settings of TLS to the database contradict each other.
+    #[error("{0}")]
+    DatabaseTls(String),
     /// A lease could expire during an attempt.
     #[error(
         "LIKEWISE_LEASE_SECONDS must be at least one and a half times LIKEWISE_DATABASE_TIMEOUT_SECONDS, got {lease:?} \

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{ConfigError, PartialConfig};
+use super::{ConfigError, PartialConfig, names};
 
 /// The settings file in the working directory. It need not exist.
 pub const FILE: &str = "likewise.toml";
@@ -43,5 +43,7 @@ pub(crate) fn complaint(text: &str, error: &toml::de::Error) -> String {
         line.contains('=') && text.len() <= 40 && text.bytes().all(plain)
     };
     let key = if is_key(key) { key } else { "" };
-    format!("line {} {key}: {}", number + 1, error.message())
+    let message = error.message();
+    let message = names::unknown_key(message).unwrap_or_else(|| message.to_owned());
+    format!("line {} {key}: {message}", number + 1)
 }

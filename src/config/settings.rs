@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::declare::{default, settings, variable};
-use super::{AuthMode, Role};
+use super::{AuthMode, Role, TlsMode};
 
 settings! {
     "Common settings": short help {
@@ -54,6 +54,23 @@ settings! {
         read_timeout_seconds ["SECONDS"]: u64 = 2, in 1..=60;
         /// Time after SIGTERM in which /readyz fails and requests are still served, for load balancers
         drain_delay_seconds ["SECONDS"]: u64 = 0, in 0..=300;
+    }
+
+    "TLS to the database and to Redis": long help {
+        /// disable, prefer, require, verify-ca or verify-full; also as sslmode or ssl-mode in the database's URL
+        database_tls_mode ["MODE"]: TlsMode, as "prefer; verify-full with an authority";
+        /// Trusted certificate authorities of the database (PEM); by default those of the system
+        database_tls_ca ["FILE"]: PathBuf;
+        /// Client certificate for the database (PEM)
+        database_tls_cert ["FILE"]: PathBuf;
+        /// Key of that certificate (PEM)
+        database_tls_key ["FILE"]: PathBuf;
+        /// Trusted certificate authorities of Redis (PEM); by default those of the system
+        redis_tls_ca ["FILE"]: PathBuf;
+        /// Client certificate for Redis (PEM)
+        redis_tls_cert ["FILE"]: PathBuf;
+        /// Key of that certificate (PEM)
+        redis_tls_key ["FILE"]: PathBuf;
     }
 
     "NATS": long help {

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, PartialConfig};
+use super::{ConfigError, PartialConfig, TlsOptions};
 use crate::domain::Lease;
 
 /// How to reach a database.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// Its URL: `sqlite://FILE`, `mysql://USER:PASSWORD@HOST:PORT/DATABASE` or
-    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, without the parameters of TLS.
     pub url: String,
+    /// How its connections use TLS.
+    pub tls: TlsOptions,
     /// The limit of the connections for reading.
     pub max_connections: usize,
     /// How long one call may take before it fails and its connection is dropped.
@@ -28,9 +30,12 @@ impl StoreOptions {
         if timeout > longest_attempt {
             return Err(ConfigError::ShortLease { lease, timeout });
         }
+        let url = super::not_blank(config.database_url.as_deref())
+            .unwrap_or_else(|| PartialConfig::default().database_url());
+        let (url, tls) = TlsOptions::new(&url, config)?;
         Ok(Self {
-            url: super::not_blank(config.database_url.as_deref())
-                .unwrap_or_else(|| PartialConfig::default().database_url()),
+            url,
+            tls,
             max_connections: 8,
             timeout,
         })

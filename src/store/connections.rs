@@ -9,6 +9,7 @@ use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, PoolableConnection, RecyclingMethod,
 };
 
+use super::endpoint::Endpoint;
 use super::error::StoreError;
 use super::gate::Gate;
 use super::pool::Pools;
@@ -17,12 +18,12 @@ use crate::config::StoreOptions;
 /// The pools of a database whose connections are of type `C`.
 pub(super) type PoolsOf<C> = Pools<AsyncDieselConnectionManager<C>>;
 
-/// Creates the pools of a database that runs as a server, once the gate is open. `establish` takes the URL and the
-/// [`lock_wait`].
+/// Creates the pools of a database that runs as a server, once the gate is open. `establish` takes the endpoint and
+/// the [`lock_wait`].
 pub(super) fn open_server<C, F>(
     options: &StoreOptions,
     gate: &Arc<Gate>,
-    establish: impl Fn(String, Duration) -> F + Send + Sync + 'static,
+    establish: impl Fn(Arc<Endpoint>, Duration) -> F + Send + Sync + 'static,
 ) -> Result<PoolsOf<C>, StoreError>
 where
     C: PoolableConnection + 'static,
@@ -30,13 +31,14 @@ where
     AsyncDieselConnectionManager<C>: Manager,
 {
     let lock_wait = lock_wait(options.timeout);
+    let endpoint = Endpoint::server(options);
     let connections = connections(
         &options.url,
         options.max_connections,
         options.timeout,
         // Detects a connection that the server has closed before it is used.
         RecyclingMethod::Verified,
-        move |url| establish(url, lock_wait),
+        move |_| establish(Arc::clone(&endpoint), lock_wait),
     )?;
     Ok(Pools::new(connections.clone(), connections, gate, true))
 }

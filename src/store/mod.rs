@@ -14,6 +14,7 @@ mod condition;
 mod connections;
 mod dialect;
 mod discrepancy;
+mod endpoint;
 mod error;
 mod event_record;
 mod fail;
@@ -82,6 +83,7 @@ pub use verify::{Check, Difference, Journaled, Verification};
 use self::condition::Condition;
 use self::connections::{PoolsOf, open_server};
 use self::dialect::Dialect;
+use self::endpoint::Endpoint;
 use self::migrate::Migrations;
 use self::pool::{read, transact};
 use crate::config::StoreOptions;
@@ -195,21 +197,32 @@ pub async fn migrate_when_reachable(options: &StoreOptions, gate: &Gate) -> Resu
     Ok(())
 }
 
+/// Whether the database can be reached and used. Changes nothing. Its tables may lack, and so may the file of SQLite.
+///
+/// # Errors
+/// If it cannot be reached, or refuses the connection.
+pub async fn reach(options: &StoreOptions) -> Result<(), StoreError> {
+    match scheme(&options.url)? {
+        Scheme::Sqlite(path) if sqlite::check(path).is_err() => Ok(()),
+        _ => pending_migrations(options).await.map(drop),
+    }
+}
+
 async fn pending_migrations(options: &StoreOptions) -> Result<Vec<String>, StoreError> {
-    let (url, timeout) = (&options.url, options.timeout);
-    match scheme(url)? {
+    let timeout = options.timeout;
+    match scheme(&options.url)? {
         Scheme::Sqlite(path) => {
-            Migrations::<sqlite::Async>::new(path, timeout)
+            Migrations::<sqlite::Async>::new(Endpoint::file(path), timeout)
                 .pending()
                 .await
         }
         Scheme::Mysql => {
-            Migrations::<AsyncMysqlConnection>::new(url, timeout)
+            Migrations::<AsyncMysqlConnection>::new(Endpoint::server(options), timeout)
                 .pending()
                 .await
         }
         Scheme::Postgres => {
-            Migrations::<AsyncPgConnection>::new(url, timeout)
+            Migrations::<AsyncPgConnection>::new(Endpoint::server(options), timeout)
                 .pending()
                 .await
         }
@@ -220,15 +233,11 @@ async fn run_migrations(
     options: &StoreOptions,
     gate: Option<&Gate>,
 ) -> Result<Vec<String>, StoreError> {
-    let (url, timeout, name) = (
-        &options.url,
-        options.timeout,
-        options.url_without_password(),
-    );
-    match scheme(url)? {
+    let (timeout, name) = (options.timeout, options.url_without_password());
+    match scheme(&options.url)? {
         Scheme::Sqlite(path) => {
             migrate::run(
-                &Migrations::<sqlite::Async>::new(path, timeout),
+                &Migrations::<sqlite::Async>::new(Endpoint::file(path), timeout),
                 &name,
                 gate,
             )
@@ -236,7 +245,7 @@ async fn run_migrations(
         }
         Scheme::Mysql => {
             migrate::run(
-                &Migrations::<AsyncMysqlConnection>::new(url, timeout),
+                &Migrations::<AsyncMysqlConnection>::new(Endpoint::server(options), timeout),
                 &name,
                 gate,
             )
@@ -244,7 +253,7 @@ async fn run_migrations(
         }
         Scheme::Postgres => {
             migrate::run(
-                &Migrations::<AsyncPgConnection>::new(url, timeout),
+                &Migrations::<AsyncPgConnection>::new(Endpoint::server(options), timeout),
                 &name,
                 gate,
             )

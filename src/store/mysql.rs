@@ -1,19 +1,28 @@
 //! MySQL 8 and MariaDB 10.6, or newer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{ConnectionError, QueryResult, sql_query};
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
-use diesel_async::{AsyncConnection, AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use mysql_async::{
+    ClientIdentity, Conn, DriverError, Error as MysqlError, Opts, OptsBuilder, SslOpts,
+};
+use rustls::pki_types::CertificateDer;
 
 use super::codes::{Explain, Meaning, known};
 use super::dialect::Mysql;
+use super::endpoint::{Endpoint, Secured};
 use super::error::StoreError;
 use super::migrate::Migrate;
 use super::session::{self, Mode, session};
+use crate::config::TlsMode;
 
 /// A migration waits for the locks of running transactions without a time limit.
 const MIGRATING: [&str; 2] = [
@@ -26,7 +35,7 @@ const SNAPSHOT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ON
 
 /// Connects. `lock_wait` limits how long a statement waits for a locked row or table.
 pub(super) async fn establish(
-    url: String,
+    endpoint: Arc<Endpoint>,
     lock_wait: Duration,
 ) -> Result<AsyncMysqlConnection, ConnectionError> {
     let seconds = lock_wait.as_secs();
@@ -40,14 +49,14 @@ pub(super) async fn establish(
         &format!("SET SESSION innodb_lock_wait_timeout = {seconds}"),
         &format!("SET SESSION lock_wait_timeout = {seconds}"),
     ];
-    establish_with(&url, &session).await
+    establish_with(&endpoint, &session).await
 }
 
 async fn establish_with(
-    url: &str,
+    endpoint: &Endpoint,
     session: &[&str],
 ) -> Result<AsyncMysqlConnection, ConnectionError> {
-    let mut connection = AsyncMysqlConnection::establish(url).await?;
+    let mut connection = AsyncMysqlConnection::try_from(connect(endpoint).await?).await?;
     for statement in session {
         connection
             .batch_execute(statement)
@@ -55,6 +64,91 @@ async fn establish_with(
             .map_err(ConnectionError::CouldntSetupConfiguration)?;
     }
     Ok(connection)
+}
+
+async fn connect(endpoint: &Endpoint) -> Result<Conn, ConnectionError> {
+    let refused = |error: &mysql_async::Error| endpoint.refusal(error, &error.to_string());
+    let Some(secured) = endpoint.secured()? else {
+        return Conn::new(options(&endpoint.url, None)?)
+            .await
+            .map_err(|error| refused(&error));
+    };
+    let opts = match secured.mysql.get() {
+        Some(opts) => opts.clone(),
+        None => {
+            let opts = options(&endpoint.url, Some(ssl(&secured)))?;
+            secured.mysql.get_or_init(|| opts).clone()
+        }
+    };
+    match Conn::new(opts).await {
+        Err(MysqlError::Driver(DriverError::NoClientSslFlagFromServer)) => {
+            if secured.mode > TlsMode::Prefer {
+                return Err(endpoint.without_tls());
+            }
+            Conn::new(options(&endpoint.url, None)?)
+                .await
+                .map_err(|error| refused(&error))
+        }
+        connected => connected.map_err(|error| refused(&error)),
+    }
+}
+
+/// The options of a connection, as diesel-async has them where it connects itself.
+fn options(url: &str, ssl: Option<SslOpts>) -> Result<Opts, ConnectionError> {
+    let opts = Opts::from_url(url)
+        .map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
+    let builder = OptsBuilder::from_opts(opts);
+    let builder = match ssl {
+        // The driver would move to the Unix socket of a server on this machine.
+        Some(_) => builder.prefer_socket(false),
+        None => builder,
+    };
+    Ok(builder
+        .ssl_opts(ssl)
+        .stmt_cache_size(0)
+        .client_found_rows(true)
+        .into())
+}
+
+/// The name that the driver checks instead of the host's where only the authority counts. The driver skips the name if
+/// the error that it gets contains the words `NotValidForName`. The errors of rustls 0.23 do not contain them any more,
+/// but they quote the name that was checked. Without the words, the connection would be refused.
+const ANY_NAME: &str = "NotValidForName.invalid";
+
+fn ssl(secured: &Secured) -> SslOpts {
+    let opts =
+        SslOpts::default().with_client_identity(secured.identity.as_ref().map(|(chain, key)| {
+            ClientIdentity::new(pem(chain).into(), key.secret_der().to_vec().into())
+        }));
+    match secured.mode {
+        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => opts
+            .with_danger_accept_invalid_certs(true)
+            .with_danger_skip_domain_validation(true),
+        TlsMode::VerifyCa => authorities(opts, secured)
+            .with_danger_skip_domain_validation(true)
+            .with_danger_tls_hostname_override(Some(ANY_NAME)),
+        TlsMode::VerifyFull => authorities(opts, secured),
+    }
+}
+
+fn authorities(opts: SslOpts, secured: &Secured) -> SslOpts {
+    opts.with_disable_built_in_roots(true)
+        .with_root_certs(vec![pem(&secured.authorities).into()])
+}
+
+/// Certificates in PEM, which is how the driver takes several at once.
+fn pem(certificates: &[CertificateDer<'static>]) -> Vec<u8> {
+    let mut text = String::new();
+    for certificate in certificates {
+        let encoded = BASE64.encode(certificate);
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        for line in encoded.as_bytes().chunks(64) {
+            text.push_str(&String::from_utf8_lossy(line));
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text.into_bytes()
 }
 
 /// A condition that the last statement on a connection raised.
@@ -146,7 +240,7 @@ impl Migrate for AsyncMysqlConnection {
     const TRANSACTIONAL: bool = false;
     type Blocking = AsyncConnectionWrapper<Self>;
 
-    async fn connect(url: &str) -> Result<Self, StoreError> {
-        Ok(establish_with(url, &MIGRATING).await?)
+    async fn connect(endpoint: &Endpoint) -> Result<Self, StoreError> {
+        Ok(establish_with(endpoint, &MIGRATING).await?)
     }
 }

@@ -1,6 +1,7 @@
 //! PostgreSQL 14 or newer.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::{ConnectionError, QueryResult};
@@ -13,9 +14,10 @@ use tokio_postgres::{Config, NoTls};
 
 use super::codes::{Explain, Meaning, known};
 use super::dialect::Postgres;
+use super::endpoint::Endpoint;
 use super::error::StoreError;
 use super::migrate::Migrate;
-use super::postgres_tap::{LastSqlState, Tap, Tapping};
+use super::postgres_tap::{LastSqlState, Tap, Tapping, without_tls};
 use super::session::{self, Mode, session};
 
 /// A migration waits for the locks of running transactions without a time limit.
@@ -27,21 +29,24 @@ const SNAPSHOT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ON
 
 /// Connects. `lock_wait` limits how long a statement waits for a lock.
 pub(super) async fn establish(
-    url: String,
+    endpoint: Arc<Endpoint>,
     lock_wait: Duration,
 ) -> Result<AsyncPgConnection, ConnectionError> {
     let lock_wait = lock_wait.as_millis();
     let session = format!("SET TIME ZONE 'UTC'; SET lock_timeout = {lock_wait}");
-    establish_with(&url, &session).await
+    establish_with(&endpoint, &session).await
 }
 
 /// Connects, with a [`Tap`] on the connection.
-async fn establish_with(url: &str, session: &str) -> Result<AsyncPgConnection, ConnectionError> {
+async fn establish_with(
+    endpoint: &Endpoint,
+    session: &str,
+) -> Result<AsyncPgConnection, ConnectionError> {
     let invalid =
         |error: tokio_postgres::Error| ConnectionError::InvalidConnectionUrl(error.to_string());
-    let config = tokio_postgres::Config::from_str(url).map_err(invalid)?;
+    let config = tokio_postgres::Config::from_str(&endpoint.url).map_err(invalid)?;
     let last = LastSqlState::default();
-    let mut connection = connect_tapped(config, &last).await?;
+    let mut connection = connect_tapped(endpoint, config, &last).await?;
     connection.set_instrumentation(last);
     connection
         .batch_execute(session)
@@ -51,33 +56,37 @@ async fn establish_with(url: &str, session: &str) -> Result<AsyncPgConnection, C
 }
 
 async fn connect_tapped(
+    endpoint: &Endpoint,
     mut config: Config,
     last: &LastSqlState,
 ) -> Result<AsyncPgConnection, ConnectionError> {
     let bad = |error: tokio_postgres::Error| {
+        if without_tls(&error) {
+            return endpoint.without_tls();
+        }
         let cause = std::error::Error::source(&error).map(ToString::to_string);
-        ConnectionError::BadConnection(cause.unwrap_or_else(|| error.to_string()))
+        endpoint.refusal(&error, &cause.unwrap_or_else(|| error.to_string()))
     };
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(ConnectionError::BadConnection(
-            "sslmode=require is not supported: Likewise speaks no TLS to PostgreSQL".to_owned(),
-        ));
-    }
     if let [Host::Unix(folder)] = config.get_hosts() {
         let port = config.get_ports().first().copied().unwrap_or(5432);
         let socket = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await;
         let socket = socket.map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
         let tap = Tap::new(socket, last.clone());
         let (client, connection) = config.connect_raw(tap, NoTls).await.map_err(bad)?;
-        // The task ends with the client, which receives its errors.
+        // It ends with the client, which is told of its errors.
         tokio::spawn(connection);
         return AsyncPgConnection::try_from(client).await;
     }
-    // These settings wrap the stream in the tap at once, without asking the server for TLS first.
+    let tapping = Tapping {
+        last: last.clone(),
+        secured: endpoint.secured()?,
+        is_direct: config.get_ssl_negotiation() == SslNegotiation::Direct,
+    };
+    // The stream is handed over at once, without asking the server for TLS first: the tap does that.
     config
         .ssl_mode(SslMode::Require)
         .ssl_negotiation(SslNegotiation::Direct);
-    let connecting = config.connect(Tapping(last.clone()));
+    let connecting = config.connect(tapping);
     let (client, connection) = connecting.await.map_err(bad)?;
     AsyncPgConnection::try_from_client_and_connection(client, connection).await
 }
@@ -111,7 +120,7 @@ impl Migrate for AsyncPgConnection {
     const TRANSACTIONAL: bool = true;
     type Blocking = AsyncConnectionWrapper<Self>;
 
-    async fn connect(url: &str) -> Result<Self, StoreError> {
-        Ok(establish_with(url, MIGRATING).await?)
+    async fn connect(endpoint: &Endpoint) -> Result<Self, StoreError> {
+        Ok(establish_with(endpoint, MIGRATING).await?)
     }
 }

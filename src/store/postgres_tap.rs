@@ -5,15 +5,18 @@
 //! (one byte of type, four of length) and looks into `ErrorResponse` alone.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::endpoint::Secured;
+use crate::config::TlsMode;
 
 /// The SQLSTATE of the last error that a connection received. A connection carries it as its
 /// instrumentation, which is where it can be got at.
@@ -35,8 +38,8 @@ impl Instrumentation for LastSqlState {
     fn on_connection_event(&mut self, _: InstrumentationEvent<'_>) {}
 }
 
-/// A stream that listens for errors. tokio-postgres lets a stream be wrapped where it expects TLS, so this
-/// takes that place, and encrypts nothing.
+/// A stream that listens for errors. tokio-postgres lets a stream be wrapped where it expects TLS, so this takes that
+/// place, and wraps TLS itself where there is any.
 #[derive(Debug)]
 pub(super) struct Tap<S> {
     stream: S,
@@ -143,33 +146,145 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Tap<S> {
+/// A stream to the server, with TLS or without.
+pub(super) enum MaybeTls<S: Io> {
+    Plain(S),
+    Tls(Box<Secure<S>>),
+}
+
+type Secure<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::Stream;
+
+/// What tokio-postgres's streams are.
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for S {}
+
+impl<S: Io> AsyncRead for MaybeTls<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl<S: Io> AsyncWrite for MaybeTls<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+impl<S: Io> TlsStream for Tap<MaybeTls<S>> {
     fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
+        match &self.stream {
+            MaybeTls::Plain(_) => ChannelBinding::none(),
+            MaybeTls::Tls(stream) => stream.channel_binding(),
+        }
     }
 }
 
-/// Makes a [`Tap`] of each connection.
-#[derive(Debug, Clone)]
-pub(super) struct Tapping(pub(super) LastSqlState);
+/// Asks the server for TLS if there is to be any, and makes a [`Tap`] of each connection, which sees what TLS has
+/// decrypted.
+#[derive(Clone)]
+pub(super) struct Tapping {
+    pub(super) last: LastSqlState,
+    /// `None` for a connection without TLS.
+    pub(super) secured: Option<Arc<Secured>>,
+    /// Whether TLS begins without asking the server for it, as `sslnegotiation=direct` says.
+    pub(super) is_direct: bool,
+}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> MakeTlsConnect<S> for Tapping {
-    type Stream = Tap<S>;
-    type TlsConnect = Self;
+impl<S: Io> MakeTlsConnect<S> for Tapping {
+    type Stream = Tap<MaybeTls<S>>;
+    type TlsConnect = Connecting;
     type Error = Infallible;
 
-    fn make_tls_connect(&mut self, _: &str) -> Result<Self, Infallible> {
-        Ok(self.clone())
+    fn make_tls_connect(&mut self, host: &str) -> Result<Connecting, Infallible> {
+        Ok(Connecting {
+            tapping: self.clone(),
+            host: host.to_owned(),
+        })
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> TlsConnect<S> for Tapping {
-    type Stream = Tap<S>;
-    type Error = Infallible;
-    type Future = Ready<Result<Tap<S>, Infallible>>;
+/// One connection to a host.
+pub(super) struct Connecting {
+    tapping: Tapping,
+    host: String,
+}
 
-    fn connect(self, stream: S) -> Self::Future {
-        ready(Ok(Tap::new(stream, self.0)))
+/// `SSLRequest`: the length and the number of that request.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
+/// The server offers no TLS.
+#[derive(Debug, thiserror::Error)]
+#[error("the server offers no TLS")]
+struct NoTls;
+
+/// Whether the server offers no TLS where there must be some.
+pub(super) fn without_tls(error: &tokio_postgres::Error) -> bool {
+    let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    io.and_then(io::Error::get_ref)
+        .and_then(|inner| inner.downcast_ref::<NoTls>())
+        .is_some()
+}
+
+impl<S: Io> TlsConnect<S> for Connecting {
+    type Stream = Tap<MaybeTls<S>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Stream>> + Send>>;
+
+    fn connect(self, mut stream: S) -> Self::Future {
+        Box::pin(async move {
+            let Tapping {
+                last,
+                secured,
+                is_direct,
+            } = self.tapping;
+            let Some(secured) = secured else {
+                return Ok(Tap::new(MaybeTls::Plain(stream), last));
+            };
+            if !is_direct {
+                stream.write_all(&SSL_REQUEST).await?;
+                match stream.read_u8().await? {
+                    b'S' => {}
+                    b'N' if secured.mode == TlsMode::Prefer => {
+                        return Ok(Tap::new(MaybeTls::Plain(stream), last));
+                    }
+                    _ => return Err(io::Error::other(NoTls)),
+                }
+            }
+            let mut connector = secured.connector.clone();
+            let connect = MakeTlsConnect::<S>::make_tls_connect(&mut connector, &self.host)
+                .map_err(io::Error::other)?;
+            let stream = connect.connect(stream).await?;
+            Ok(Tap::new(MaybeTls::Tls(Box::new(stream)), last))
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use super::codes::{Explain, Meaning, known};
 use super::connections::{PoolsOf, connections, lock_wait};
 use super::dialect::Sqlite;
+use super::endpoint::Endpoint;
 use super::error::StoreError;
 use super::gate::Gate;
 use super::migrate::Migrate;
@@ -112,7 +113,8 @@ impl Migrate for Async {
     type Blocking = AsyncConnectionWrapper<Self>;
 
     /// Opens the file, and creates it if it does not exist.
-    async fn connect(path: &str) -> Result<Self, StoreError> {
+    async fn connect(endpoint: &Endpoint) -> Result<Self, StoreError> {
+        let path = &endpoint.url;
         let file = path.to_owned();
         let opened =
             tokio::task::spawn_blocking(move || open_file(&file, MIGRATION_LOCK_WAIT)).await;

@@ -60,6 +60,9 @@ impl OnRedis {
 fn cache_on(server: &Server, pairs_per_resource: usize, time_to_live: Duration) -> RedisCache {
     let options = RedisOptions {
         url: server.url(),
+        tls_ca: None,
+        tls_cert: None,
+        tls_key: None,
         timeout: TIMEOUT,
         time_to_live,
         pairs_per_resource,

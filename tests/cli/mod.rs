@@ -1,5 +1,6 @@
 //! The command line, a file for each subcommand.
 
+mod config;
 mod help;
 mod load;
 mod maintenance;

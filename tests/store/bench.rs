@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use likewise::config::StoreOptions;
+use likewise::config::{StoreOptions, TlsOptions};
 use likewise::domain::{
     Action, BehaviorEvent, BehaviorType, LedgerRow, Pair, Resource, ResourceType, Source, UserId,
     Version,
@@ -166,6 +166,7 @@ impl From<Backends> for Bench {
 pub fn options(database: &Database) -> StoreOptions {
     StoreOptions {
         url: database.url(),
+        tls: TlsOptions::default(),
         max_connections: 4,
         timeout: Duration::from_secs(20),
     }

@@ -40,6 +40,18 @@ pub struct Server {
     port: Port,
     folder: TempDir,
     process: Option<Child>,
+    tls: Option<Tls>,
+}
+
+/// What a server with TLS has: it demands TLS from every client, and a certificate that this authority has signed.
+#[derive(Debug)]
+pub struct Tls {
+    /// The file of the authority.
+    pub ca: PathBuf,
+    /// The file of the server's certificate.
+    pub cert: PathBuf,
+    /// The file of its key.
+    pub key: PathBuf,
 }
 
 /// Storage for the largest stream of a test, whatever the free disk space. By default, NATS offers three quarters of
@@ -64,12 +76,108 @@ impl Server {
             port: Port::free(),
             folder,
             process: None,
+            tls: None,
         };
         if kind == Kind::Nats {
             server.configure(ROOM);
         }
         server.run();
         server
+    }
+
+    /// Starts a server on empty data that accepts connections with TLS only.
+    #[track_caller]
+    pub fn with_tls(kind: Kind, tls: Tls) -> Self {
+        let mut server = Self::start(kind);
+        server.stop();
+        server.demand_tls(&tls);
+        server.tls = Some(tls);
+        server.run();
+        server
+    }
+
+    /// Starts it again without TLS, on the same data and port.
+    #[track_caller]
+    pub fn without_tls(&mut self) {
+        self.stop();
+        self.tls = None;
+        self.run();
+    }
+
+    /// Writes the files that a server with TLS needs.
+    fn demand_tls(&self, Tls { ca, cert, key }: &Tls) {
+        let file = |name: &str, text: &str| {
+            fs::write(self.folder.path().join(name), text).expect("a file");
+        };
+        match self.kind {
+            Kind::MariaDb => file(
+                "init.sql",
+                "ALTER USER 'likewise'@'127.0.0.1' REQUIRE X509;\n",
+            ),
+            Kind::Postgres => {
+                file(
+                    "hba",
+                    "hostssl all all 127.0.0.1/32 trust clientcert=verify-full\n",
+                );
+                // PostgreSQL insists on a key of its own.
+                let owner = fs::metadata(self.data()).expect("the data folder");
+                for (from, name) in [(ca, "ca.pem"), (cert, "tls.pem"), (key, "tls.key")] {
+                    let to = self.folder.path().join(name);
+                    fs::copy(from, &to).expect("a copy");
+                    fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).expect("a mode");
+                    std::os::unix::fs::chown(&to, Some(owner.uid()), Some(owner.gid()))
+                        .expect("an owner");
+                }
+            }
+            Kind::Redis => {}
+            Kind::Nats => self.configure(&format!(
+                "{ROOM}tls {{ cert_file: '{}', key_file: '{}', ca_file: '{}', verify: true }}\n",
+                cert.display(),
+                key.display(),
+                ca.display()
+            )),
+        }
+    }
+
+    /// The arguments that make a server demand TLS.
+    fn tls_arguments(&self) -> Vec<String> {
+        let Some(Tls { ca, cert, key }) = &self.tls else {
+            return Vec::new();
+        };
+        let (ca, cert, key) = (ca.display(), cert.display(), key.display());
+        let folder = self.folder.path().display();
+        match self.kind {
+            Kind::MariaDb => vec![
+                format!("--ssl-ca={ca}"),
+                format!("--ssl-cert={cert}"),
+                format!("--ssl-key={key}"),
+                "--require-secure-transport=ON".to_owned(),
+                format!("--init-file={folder}/init.sql"),
+            ],
+            Kind::Postgres => [
+                "ssl=on".to_owned(),
+                format!("ssl_ca_file={folder}/ca.pem"),
+                format!("ssl_cert_file={folder}/tls.pem"),
+                format!("ssl_key_file={folder}/tls.key"),
+                format!("hba_file={folder}/hba"),
+            ]
+            .into_iter()
+            .flat_map(|setting| ["-c".to_owned(), setting])
+            .collect(),
+            Kind::Redis => [
+                "--tls-port",
+                &self.port.number.to_string(),
+                "--tls-ca-cert-file",
+                &ca.to_string(),
+                "--tls-cert-file",
+                &cert.to_string(),
+                "--tls-key-file",
+                &key.to_string(),
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            Kind::Nats => Vec::new(),
+        }
     }
 
     /// Starts a NATS server with this configuration file, and its own address and folder.
@@ -110,6 +218,8 @@ impl Server {
     pub fn url(&self) -> String {
         let port = self.port.number;
         match self.kind {
+            Kind::Redis if self.tls.is_some() => format!("rediss://127.0.0.1:{port}"),
+            Kind::Nats if self.tls.is_some() => format!("tls://127.0.0.1:{port}"),
             Kind::MariaDb => format!("mysql://likewise@127.0.0.1:{port}/likewise"),
             Kind::Postgres => format!("postgres://likewise@127.0.0.1:{port}/likewise"),
             Kind::Redis => format!("redis://127.0.0.1:{port}"),
@@ -128,6 +238,7 @@ impl Server {
             .open(self.folder.path().join("log"))
             .expect("a log");
         let mut command = self.command(&data);
+        command.args(self.tls_arguments());
         command
             .current_dir(&data)
             .env("LC_ALL", "C")
@@ -262,9 +373,10 @@ impl Server {
                 command
             }
             Kind::Redis => {
+                let plain = if self.tls.is_some() { "0" } else { &port };
                 let mut command = Command::new(program("LIKEWISE_TEST_REDIS_SERVER"));
                 command
-                    .args(["--bind", "127.0.0.1", "--port", &port, "--dir"])
+                    .args(["--bind", "127.0.0.1", "--port", plain, "--dir"])
                     .arg(data);
                 command.args(["--save", "", "--appendonly", "yes", "--daemonize", "no"]);
                 command
@@ -297,6 +409,10 @@ impl Server {
         connection
             .set_read_timeout(Some(Duration::from_secs(1)))
             .map_err(text)?;
+        if self.kind == Kind::Redis && self.tls.is_some() {
+            // It hangs up on a client without TLS, but it listens.
+            return Ok(());
+        }
         let question: &[u8] = match self.kind {
             Kind::MariaDb | Kind::Nats => b"",
             Kind::Postgres => b"\0\0\0\x29\0\x03\0\0user\0likewise\0database\0likewise\0\0",
@@ -308,6 +424,9 @@ impl Server {
         let answer = &answer[..length];
         let ready = match self.kind {
             Kind::MariaDb => answer.get(4) == Some(&10),
+            Kind::Postgres if self.tls.is_some() => {
+                String::from_utf8_lossy(answer).contains("no pg_hba.conf entry")
+            }
             Kind::Postgres => answer.first() == Some(&b'R'),
             Kind::Redis => answer.starts_with(b"+PONG"),
             Kind::Nats => String::from_utf8_lossy(answer).contains("\"jetstream\":true"),

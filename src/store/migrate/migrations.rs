@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::ops::DerefMut;
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::Connection;
@@ -11,6 +12,7 @@ use diesel_async::{AsyncConnection, AsyncConnectionCore};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 
 use super::lease::MigrationLease;
+use crate::store::endpoint::Endpoint;
 use crate::store::error::StoreError;
 use crate::store::session::{IdRow, Session, Sql};
 
@@ -32,28 +34,28 @@ pub(in crate::store) trait Migrate: Session + AsyncConnection + 'static {
         + MigrationHarness<<Self as AsyncConnectionCore>::Backend>;
 
     /// Connects. A migration on this connection waits for the locks of running transactions.
-    fn connect(url: &str) -> impl Future<Output = Result<Self, StoreError>> + Send;
+    fn connect(endpoint: &Endpoint) -> impl Future<Output = Result<Self, StoreError>> + Send;
 }
 
 /// The migrations of the database at a URL.
 pub(in crate::store) struct Migrations<C> {
-    url: String,
+    endpoint: Arc<Endpoint>,
     timeout: Duration,
     connection: PhantomData<fn() -> C>,
 }
 
 impl<C: Migrate> Migrations<C> {
     /// Names the database. `timeout` limits each attempt to connect.
-    pub(in crate::store) fn new(url: &str, timeout: Duration) -> Self {
+    pub(in crate::store) fn new(endpoint: Arc<Endpoint>, timeout: Duration) -> Self {
         Self {
-            url: url.to_owned(),
+            endpoint,
             timeout,
             connection: PhantomData,
         }
     }
 
     async fn connect(&self) -> Result<C, StoreError> {
-        tokio::time::timeout(self.timeout, C::connect(&self.url))
+        tokio::time::timeout(self.timeout, C::connect(&self.endpoint))
             .await
             .map_err(|_| StoreError::TimedOut(self.timeout))?
     }

@@ -86,3 +86,39 @@ impl ShutdownEnded {
         }
     }
 }
+
+/// Certificates were read again, because their files have changed.
+pub struct CertificatesRead {
+    /// Whose.
+    pub what: &'static str,
+}
+
+impl CertificatesRead {
+    /// Logs it.
+    pub fn emit(self) {
+        log::info!(
+            target: "likewise",
+            "certificates read again: what={}; new connections use them",
+            self.what
+        );
+    }
+}
+
+/// Changed certificates cannot be used. Said once until they can.
+pub struct CertificatesKept<'a> {
+    /// Whose.
+    pub what: &'static str,
+    /// Why.
+    pub error: &'a dyn Display,
+}
+
+impl CertificatesKept<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::error!(
+            target: "likewise",
+            "changed certificates are not used, and the old ones stay: what={}: {}",
+            self.what, self.error
+        );
+    }
+}

@@ -1,0 +1,288 @@
+//! Servers that accept connections with TLS only, and only from clients whose certificate their authority has signed:
+//! the whole pipeline works on them, and each mistake in the settings is one clear error.
+
+use std::time::Duration;
+
+use crate::support::certificates::{Authority, Pair};
+use crate::support::checks::ledger_closes;
+use crate::support::database::Database;
+use crate::support::servers::{Kind, Server, Tls};
+use crate::support::service::{Ran, Setup};
+use crate::support::{PATIENCE, until};
+
+/// A database server with TLS only, for a host of this name.
+struct Stage {
+    authority: Authority,
+    client: Pair,
+    server: Server,
+}
+
+/// What a server for this host has from an authority.
+#[track_caller]
+fn tls(authority: &Authority, host: &str) -> Tls {
+    let Pair { cert, key } = authority.sign("server", &[host]);
+    let ca = authority.ca();
+    Tls { ca, cert, key }
+}
+
+impl Stage {
+    #[track_caller]
+    fn new(kind: Kind, host: &str) -> Self {
+        let authority = Authority::new();
+        let client = authority.sign("likewise", &["likewise"]);
+        let server = Server::with_tls(kind, tls(&authority, host));
+        Self {
+            authority,
+            client,
+            server,
+        }
+    }
+
+    /// The URL with a mode, an authority and perhaps the client's certificate, in the words of the database.
+    fn url(&self, mode: &str, authority: &Authority, with_client: bool) -> String {
+        let (ssl_mode, ssl_ca) = match self.server.kind() {
+            Kind::MariaDb => ("ssl-mode", "ssl-ca"),
+            _ => ("sslmode", "sslrootcert"),
+        };
+        let mode = match (self.server.kind(), mode) {
+            (Kind::MariaDb, "verify-full") => "VERIFY_IDENTITY",
+            (Kind::MariaDb, "verify-ca") => "VERIFY_CA",
+            (_, mode) => mode,
+        };
+        let mut url = format!("{}?{ssl_mode}={mode}", self.server.url());
+        if mode != "disable" {
+            url += &format!("&{ssl_ca}={}", authority.ca().display());
+        }
+        if with_client {
+            let Pair { cert, key } = &self.client;
+            let dash = if self.server.kind() == Kind::MariaDb {
+                "-"
+            } else {
+                ""
+            };
+            url += &format!(
+                "&ssl{dash}cert={}&ssl{dash}key={}",
+                cert.display(),
+                key.display()
+            );
+        }
+        url
+    }
+
+    /// Restarts the server without TLS, so that the tests can look into its database.
+    #[track_caller]
+    fn rows(&mut self, sql: &str) -> i64 {
+        self.server.without_tls();
+        let database = Database::first_of(&self.server).as_administrator();
+        database.rows(sql)[0][0].number()
+    }
+}
+
+fn setup(url: impl ToString) -> Setup {
+    Setup::new().set("LIKEWISE_DATABASE_URL", url)
+}
+
+/// Likes, unlikes and verifies over the settings of this setup.
+#[track_caller]
+fn pipeline_works(setup: Setup) {
+    let migrated = setup.run(&["migrate"]);
+    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    let service = setup.start();
+    let client = service.client();
+    client.like(1, 7);
+    client.like(2, 7);
+    let setup = service.stop();
+    setup.verify(60).holds();
+}
+
+const LIKES: &str = "SELECT COUNT(*) FROM likewise.video_likes";
+const POSTGRES_LIKES: &str = "SELECT COUNT(*) FROM video_likes";
+
+fn verified_connection_runs_the_pipeline(kind: Kind, likes: &str) {
+    let mut stage = Stage::new(kind, "127.0.0.1");
+    pipeline_works(setup(stage.url("verify-full", &stage.authority, true)));
+    assert_eq!(stage.rows(likes), 2);
+}
+
+#[test]
+fn mariadb_over_tls_runs_the_pipeline() {
+    verified_connection_runs_the_pipeline(Kind::MariaDb, LIKES);
+}
+
+#[test]
+fn postgres_over_tls_runs_the_pipeline() {
+    verified_connection_runs_the_pipeline(Kind::Postgres, POSTGRES_LIKES);
+}
+
+/// Runs `migrate`, `verify` and `serve`, which are all refused with these words.
+#[track_caller]
+fn refused(url: &str, words: &[&str]) {
+    let setup = setup(url);
+    for command in ["migrate", "verify", "serve"] {
+        let Ran { code, stderr, .. } = setup.run(&[command]);
+        assert_eq!(code, Some(1), "{command} with {url}: {stderr}");
+        for said in words {
+            assert!(stderr.contains(said), "{command} with {url}: {stderr}");
+        }
+    }
+}
+
+fn mistakes_are_refused(kind: Kind) {
+    let stage = Stage::new(kind, "127.0.0.1");
+    let stranger = Authority::new();
+    refused(
+        &stage.url("verify-full", &stranger, true),
+        &["not signed by an authority", "LIKEWISE_DATABASE_TLS_CA"],
+    );
+    refused(
+        &stage.url("verify-ca", &stranger, true),
+        &["not signed by an authority", "LIKEWISE_DATABASE_TLS_CA"],
+    );
+    refused(
+        &stage.url("verify-full", &stage.authority, false),
+        &["LIKEWISE_DATABASE_TLS_CERT"],
+    );
+    refused(
+        &stage.url("disable", &stage.authority, false),
+        &["TLS only", "LIKEWISE_DATABASE_TLS_MODE"],
+    );
+    let missing = format!("{}?sslrootcert=/nowhere/ca.pem", stage.server.url());
+    refused(&missing, &["/nowhere/ca.pem", "LIKEWISE_DATABASE_TLS_CA"]);
+}
+
+#[test]
+fn mariadb_over_tls_refuses_mistakes() {
+    mistakes_are_refused(Kind::MariaDb);
+}
+
+#[test]
+fn postgres_over_tls_refuses_mistakes() {
+    mistakes_are_refused(Kind::Postgres);
+}
+
+/// A certificate for another host is refused, unless only the authority counts.
+fn host_name_is_verified(kind: Kind) {
+    let stage = Stage::new(kind, "elsewhere.example");
+    refused(
+        &stage.url("verify-full", &stage.authority, true),
+        &["not valid for name", "elsewhere.example", "verify-ca"],
+    );
+    let any_host = setup(stage.url("verify-ca", &stage.authority, true));
+    let migrated = any_host.run(&["migrate"]);
+    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    let Pair { cert, key } = &stage.client;
+    let settings = setup(stage.server.url())
+        .set("LIKEWISE_DATABASE_TLS_MODE", "require")
+        .set("LIKEWISE_DATABASE_TLS_CERT", cert.display())
+        .set("LIKEWISE_DATABASE_TLS_KEY", key.display());
+    let verified = settings.verify(10);
+    verified.holds();
+}
+
+#[test]
+fn mariadb_host_name_is_verified() {
+    host_name_is_verified(Kind::MariaDb);
+}
+
+#[test]
+fn postgres_host_name_is_verified() {
+    host_name_is_verified(Kind::Postgres);
+}
+
+/// A server without TLS is used without it by default, and refused where TLS is required.
+#[test]
+fn server_without_tls_is_refused_if_tls_is_required() {
+    for kind in [Kind::MariaDb, Kind::Postgres] {
+        let server = Server::start(kind);
+        refused(
+            &format!("{}?sslmode=require", server.url()),
+            &["offers no TLS", "require"],
+        );
+        let migrated = setup(server.url()).run(&["migrate"]);
+        assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    }
+}
+
+/// A renewed client certificate is used by the next connection; one that cannot be read is said once.
+fn renewed_certificate_is_used(kind: Kind) {
+    let mut stage = Stage::new(kind, "127.0.0.1");
+    let service = setup(stage.url("verify-full", &stage.authority, true)).start();
+    let client = service.client();
+    client.like(1, 7);
+    std::fs::write(&stage.client.cert, "not a certificate").expect("a file");
+    let reconnects = |stage: &mut Stage, user: i64| {
+        stage.server.stop();
+        stage.server.run();
+        until("a like after the restart", PATIENCE, || {
+            let answer = client.try_like("PUT", user, 7)?;
+            (answer.status < 300).then_some(()).ok_or(answer.text)
+        });
+    };
+    reconnects(&mut stage, 2);
+    assert_eq!(service.logged("changed certificates are not used").len(), 1);
+    stage
+        .authority
+        .sign_into(&stage.client, "likewise", &["likewise"]);
+    reconnects(&mut stage, 3);
+    until("the log to say so", PATIENCE, || {
+        let said = service.logged("certificates read again").len();
+        (said == 1).then_some(()).ok_or(said)
+    });
+    // The worker retries what it could not sync while the server was away.
+    service.setup().verify(60).holds();
+}
+
+#[test]
+fn renewed_certificate_of_mariadb_is_used() {
+    renewed_certificate_is_used(Kind::MariaDb);
+}
+
+#[test]
+fn renewed_certificate_of_postgres_is_used() {
+    renewed_certificate_is_used(Kind::Postgres);
+}
+
+/// Redis and NATS demand client certificates too.
+#[test]
+fn redis_and_nats_over_tls_run_the_pipeline() {
+    let authority = Authority::new();
+    let Pair { cert, key } = authority.sign("likewise", &["likewise"]);
+    let redis = Server::with_tls(Kind::Redis, tls(&authority, "127.0.0.1"));
+    let nats = Server::with_tls(Kind::Nats, tls(&authority, "127.0.0.1"));
+    let service = Setup::new()
+        .set("LIKEWISE_REDIS_URL", redis.url())
+        .set("LIKEWISE_REDIS_TLS_CA", authority.ca().display())
+        .set("LIKEWISE_REDIS_TLS_CERT", cert.display())
+        .set("LIKEWISE_REDIS_TLS_KEY", key.display())
+        .set("LIKEWISE_NATS_URL", nats.url())
+        .set("LIKEWISE_NATS_TLS_CA", authority.ca().display())
+        .set("LIKEWISE_NATS_TLS_CERT", cert.display())
+        .set("LIKEWISE_NATS_TLS_KEY", key.display())
+        .start();
+    let client = service.client();
+    until("a like over both", Duration::from_secs(60), || {
+        let accepted = client.like(1, 7);
+        let is_both = accepted.cached && accepted.durability == "broker";
+        is_both.then_some(()).ok_or(format!("{accepted:?}"))
+    });
+    ledger_closes(service.database());
+    service.stop().verify(60).holds();
+}
+
+#[test]
+fn untrusted_redis_is_said_with_its_setting() {
+    let authority = Authority::new();
+    let redis = Server::with_tls(Kind::Redis, tls(&authority, "127.0.0.1"));
+    let service = Setup::new()
+        .set("LIKEWISE_REDIS_URL", redis.url())
+        .set("LIKEWISE_REDIS_TLS_CA", Authority::new().ca().display())
+        .start();
+    until("the log to say so", PATIENCE, || {
+        let log = service.log();
+        log.contains("invalid peer certificate")
+            .then_some(())
+            .ok_or(log)
+    });
+    service.client().like(1, 7);
+    service.stop();
+}
