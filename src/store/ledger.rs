@@ -16,7 +16,7 @@ use super::session::{Param, Session, Sql, Statement, TotalRow};
 use super::text::word;
 use super::time::InUtc;
 use super::{Sample, Store, read};
-use crate::domain::{Status, UserId};
+use crate::domain::{Action, ResourceType, Status, UserId};
 
 /// A row of `sync_events`, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, QueryableByName)]
@@ -29,15 +29,18 @@ pub struct LedgerEntry {
     #[diesel(sql_type = BigInt)]
     pub user_id: UserId,
     /// The kind of resource.
+    #[schema(value_type = ResourceType)]
     #[diesel(sql_type = Text)]
     pub resource_type: String,
     /// The resource's id.
     #[diesel(sql_type = BigInt)]
     pub resource_id: i64,
-    /// `like` or `unlike`.
+    /// What the user did.
+    #[schema(value_type = Action)]
     #[diesel(sql_type = Text, column_name = action_type)]
     pub action: String,
     /// How far it has come.
+    #[schema(value_type = Status)]
     #[diesel(sql_type = Text)]
     pub status: String,
     /// Its place among the events of the pair.

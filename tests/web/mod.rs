@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 mod batch;
 mod bounds;
+mod clients;
 mod cors;
 mod guard;
 mod health;
