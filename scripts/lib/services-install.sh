@@ -33,6 +33,7 @@ install_all() {
       "check /usr/bin/python3, to which python3-venv belongs"
     install_requirements "$python"
   fi
+  find_typescript >/dev/null || install_typescript "$(find_node)"
   templates_are_current || build_templates
   echo "everything is installed; see: scripts/services env"
 }
@@ -62,11 +63,23 @@ install_nats() {
 
 install_requirements() {
   local log=$SERVICES/python.log folder=$SERVICES/python
-  echo "installing Schemathesis and linters (PyPI)"
+  echo "installing Schemathesis, generators of clients and linters (PyPI)"
   { "$1" -m venv --clear "$folder" &&
     "$folder/bin/python" -m pip install --requirement "$REQUIREMENTS"; } >"$log" 2>&1 ||
     fail_with_log "could not install the packages of scripts/requirements.txt from PyPI" "$log"
   cp "$REQUIREMENTS" "$folder/requirements.txt"
+}
+
+install_typescript() {
+  local log=$SERVICES/npm.log folder=$SERVICES/typescript npm
+  npm=$(dirname "$1")/../lib/node_modules/npm/bin/npm-cli.js
+  echo "installing TypeScript and openapi-typescript (npm)"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  cp "$TYPESCRIPT"/package*.json "$folder"
+  "$1" "$npm" ci --prefix "$folder" --ignore-scripts --no-audit --no-fund >"$log" 2>&1 ||
+    fail_with_log "could not install the packages of scripts/typescript from npm" "$log"
+  cp "$TYPESCRIPT/package-lock.json" "$folder/stamp"
 }
 
 install_packages() {

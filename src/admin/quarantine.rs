@@ -12,6 +12,25 @@ use crate::nats::{Incoming, decode, original_id};
 use crate::store::QuarantineEntry;
 use crate::telemetry::OperatorIntervened;
 
+/// How a message was resolved.
+#[derive(Debug, Clone, Copy, ToSchema)]
+#[schema(rename_all = "lowercase")]
+enum Resolution {
+    /// It was published again.
+    Republished,
+    /// It was discarded.
+    Discarded,
+}
+
+impl Resolution {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Republished => "republished",
+            Self::Discarded => "discarded",
+        }
+    }
+}
+
 /// A message in quarantine, as operators see it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct QuarantinedMessage {
@@ -31,7 +50,8 @@ pub struct QuarantinedMessage {
     pub payload: String,
     /// Its bytes in hexadecimal.
     pub payload_hex: String,
-    /// `republished` or `discarded`, once it is resolved.
+    /// How it was resolved.
+    #[schema(value_type = Option<Resolution>)]
     pub resolution: Option<String>,
     /// The operator who resolved it.
     pub resolved_by: Option<String>,
@@ -132,7 +152,8 @@ impl AdminService {
             .republish(&event, id)
             .await
             .map_err(|error| AdminError::Unavailable(error.to_string()))?;
-        self.resolve(id, "republished", operator).await?;
+        self.resolve(id, Resolution::Republished.as_str(), operator)
+            .await?;
         Ok(event.event_id)
     }
 
@@ -146,7 +167,8 @@ impl AdminService {
         operator: &str,
     ) -> Result<QuarantinedMessage, AdminError> {
         self.open_entry(id).await?;
-        self.resolve(id, "discarded", operator).await?;
+        self.resolve(id, Resolution::Discarded.as_str(), operator)
+            .await?;
         self.quarantined(id).await
     }
 

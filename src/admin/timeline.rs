@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use uuid::Uuid;
 
 use super::{AdminError, AdminService};
@@ -29,6 +30,7 @@ pub struct Moment {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<DateTime<Utc>>,
     /// The step.
+    #[schema(schema_with = step_schema)]
     pub step: String,
     /// The source of the event, if the step is `accepted`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +73,20 @@ pub enum Shows {
     Newer,
     /// An older event: this one has had no effect yet.
     Older,
+}
+
+/// The steps of an event that its history does not hold.
+const ACCEPTED: &str = "accepted";
+const PUBLISHED: &str = "published";
+const RECORDED: &str = "recorded";
+const COMPLETED: &str = "completed";
+
+fn step_schema() -> Object {
+    let others = [ACCEPTED, PUBLISHED, RECORDED, COMPLETED];
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(others.into_iter().chain(Step::ALL.map(Step::as_str))))
+        .build()
 }
 
 impl Moment {
@@ -132,15 +148,15 @@ fn timeline(event_id: String, record: EventRecord) -> Timeline {
     if let Some(behavior) = behavior {
         timeline.push(Moment {
             source: Some(behavior.source),
-            ..Moment::new(Some(behavior.behavior_time), "accepted")
+            ..Moment::new(Some(behavior.behavior_time), ACCEPTED)
         });
         if let Some(sequence) = behavior.stream_sequence {
             timeline.push(Moment {
                 stream_sequence: Some(sequence),
-                ..Moment::new(None, "published")
+                ..Moment::new(None, PUBLISHED)
             });
         }
-        timeline.push(Moment::new(Some(behavior.created_at), "recorded"));
+        timeline.push(Moment::new(Some(behavior.created_at), RECORDED));
     }
     timeline.extend(history.into_iter().map(Moment::from));
     if let Some(ledger) = &ledger
@@ -149,7 +165,7 @@ fn timeline(event_id: String, record: EventRecord) -> Timeline {
         timeline.push(Moment {
             attempt: Some(ledger.retry_count + 1),
             fencing_token: Some(ledger.fencing_token),
-            ..Moment::new(ledger.processed_at, "completed")
+            ..Moment::new(ledger.processed_at, COMPLETED)
         });
     }
     Timeline {

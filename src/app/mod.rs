@@ -27,7 +27,7 @@ use crate::config::Settings;
 use crate::domain::HybridClock;
 use crate::likes::{Likes, Lookups};
 use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
-use crate::web::auth::Auth;
+use crate::web::auth::{self, Auth};
 use crate::web::{self, Health};
 
 /// The running service.
@@ -54,8 +54,10 @@ impl App {
     /// If the settings are invalid, the database refuses the connection, or a migration fails.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
         settings.closed_by_default()?;
-        let auth = Arc::new(Auth::load(&settings.auth, settings.store.id_kinds.users)?);
+        let auth = Arc::new(Auth::load(&settings.auth)?);
         let signals = Signals::new().map_err(AppError::Signals)?;
+        let hangup = signal(SignalKind::hangup()).map_err(AppError::Signals)?;
+        actix::spawn(auth::watch(Arc::clone(&auth), hangup));
         let (store, starting) = open_store(&settings).await?;
         let cache = open_cache(&settings)?;
         let broker = open_broker(&settings).await?;

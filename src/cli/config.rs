@@ -56,7 +56,7 @@ pub(super) async fn run(
                     .map(|error| error.to_string()),
             );
             problems.extend(
-                Auth::load(&settings.auth, settings.store.id_kinds.users)
+                Auth::load(&settings.auth)
                     .err()
                     .map(|error| error.to_string()),
             );

@@ -42,6 +42,12 @@ settings! {
         jwt_secret_file ["FILE"]: PathBuf;
         /// File with the public keys (JWKS) of RS256, ES256 and EdDSA tokens
         jwt_jwks_file ["FILE"]: PathBuf;
+        /// HTTPS URL of the public keys (JWKS), which are fetched again when the identity provider rotates them
+        jwt_jwks_url ["URL"]: String;
+        /// Interval between two fetches of the JWKS
+        jwt_jwks_refresh_seconds ["SECONDS"]: u64 = 300, in 10..=86_400;
+        /// Claim of a token with the user's id; nested names with dots
+        jwt_user_claim ["CLAIM"]: String = "sub".to_owned();
         /// Expected issuer of a token (iss)
         jwt_issuer ["ISSUER"]: String;
         /// Expected audience of a token (aud)

@@ -71,6 +71,8 @@ enum Step {
     Settle(usize),
     /// A reader queries the database for this user; the answer waits to be filled in.
     Look(UserId),
+    /// A visitor reads the count in the database; the answer waits to be filled in.
+    LookCount,
     /// One of those answers is filled in.
     Fill(usize),
     /// The entry is lost.
@@ -87,11 +89,15 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1usize..4).prop_map(Step::Commit),
         3 => (0usize..4).prop_map(Step::Settle),
         2 => user.prop_map(|u| Step::Look(u.into())),
+        1 => Just(Step::LookCount),
         2 => (0usize..4).prop_map(Step::Fill),
         1 => Just(Step::Flush),
         1 => (0usize..3).prop_map(Step::Trim),
     ]
 }
+
+/// What a reader found: the incarnation before the query, the pair if it asked for one, and the count.
+type Found = (u64, Option<(UserId, VersionedState)>, LikeCount);
 
 struct World {
     entry: Entry,
@@ -100,7 +106,7 @@ struct World {
     clock: i64,
     waiting: Vec<(UserId, VersionedState)>,
     settlements: Vec<(Vec<(UserId, VersionedState)>, LikeCount)>,
-    answers: Vec<(u64, UserId, VersionedState, LikeCount)>,
+    answers: Vec<Found>,
 }
 
 impl World {
@@ -145,8 +151,8 @@ impl World {
 
     fn fill(&mut self, which: usize) {
         if !self.answers.is_empty() {
-            let (life, user_id, state, count) = self.answers.remove(which % self.answers.len());
-            self.entry.fill(life, [(user_id, state)], count);
+            let (life, state, count) = self.answers.remove(which % self.answers.len());
+            self.entry.fill(life, state, count);
         }
     }
 
@@ -165,10 +171,13 @@ impl World {
             Step::Settle(which) => self.settle(which),
             Step::Look(user_id) => self.answers.push((
                 self.entry.incarnation(),
-                user_id.clone(),
-                self.database.state(&user_id),
+                Some((user_id.clone(), self.database.state(&user_id))),
                 self.database.count(),
             )),
+            Step::LookCount => {
+                let answer = (self.entry.incarnation(), None, self.database.count());
+                self.answers.push(answer);
+            }
             Step::Fill(which) => self.fill(which),
             Step::Flush => {
                 self.lives += 1;

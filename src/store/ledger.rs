@@ -17,7 +17,7 @@ use super::session::{Param, Session, Sql, Statement, TotalRow};
 use super::text::word;
 use super::time::InUtc;
 use super::{Sample, Store, read};
-use crate::domain::{Id, Status};
+use crate::domain::{Action, Id, ResourceType, Status};
 
 /// A row of `sync_events`, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema, QueryableByName)]
@@ -30,16 +30,19 @@ pub struct LedgerEntry {
     #[diesel(sql_type = AnyId)]
     pub user_id: Id,
     /// The kind of resource.
+    #[schema(value_type = ResourceType)]
     #[diesel(sql_type = Text)]
     pub resource_type: String,
     /// The resource's id.
     #[schema(value_type = i64)]
     #[diesel(sql_type = AnyId)]
     pub resource_id: Id,
-    /// `like` or `unlike`.
+    /// What the user did.
+    #[schema(value_type = Action)]
     #[diesel(sql_type = Text, column_name = action_type)]
     pub action: String,
     /// How far it has come.
+    #[schema(value_type = Status)]
     #[diesel(sql_type = Text)]
     pub status: String,
     /// Its place among the events of the pair.

@@ -1,7 +1,10 @@
 //! The dependencies of Likewise, under their names in logs and metrics.
 
+use utoipa::ToSchema;
+
 /// A dependency of Likewise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(rename_all = "lowercase")]
 pub enum Dependency {
     /// The store.
     Database,

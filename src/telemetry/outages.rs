@@ -23,7 +23,8 @@ const SETTLED_AFTER: Duration = Duration::from_secs(10);
 /// A current outage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Failing {
-    /// The dependency: `database`, `cache` or `broker`.
+    /// The dependency.
+    #[schema(value_type = Dependency)]
     pub dependency: &'static str,
     /// The failing operation.
     pub doing: &'static str,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use actor_kit::{ActorState, Registry};
@@ -27,6 +28,9 @@ pub(super) struct Document;
 
 /// The content type of OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The content type of the same metrics for browsers, and for clients that only know the older text format.
+const TEXT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Reports the health of dependencies and actors.
 #[derive(Clone)]
@@ -53,9 +57,9 @@ pub(super) struct Readiness {
     /// How far the clock of this process is ahead of the database's, in milliseconds; negative if it is behind,
     /// `null` if the database runs in the process or has not answered yet.
     clock_skew_ms: Option<i64>,
-    /// What the process waits for to start: `database` or `migrations`.
+    /// What the process waits for to start.
     #[serde(skip_serializing_if = "Option::is_none")]
-    waiting_for: Option<&'static str>,
+    waiting_for: Option<WaitingFor>,
     /// The health of each configured dependency, by name.
     #[schema(value_type = BTreeMap<String, DependencyReport>)]
     parts: DependencyReports,
@@ -64,6 +68,16 @@ pub(super) struct Readiness {
     /// The state of each actor, by name.
     #[schema(value_type = BTreeMap<String, ActorState>)]
     actors: BTreeMap<&'static str, ActorState>,
+}
+
+/// What a process waits for to start.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WaitingFor {
+    /// The database is unreachable.
+    Database,
+    /// Another process migrates the tables.
+    Migrations,
 }
 
 impl Health {
@@ -97,13 +111,26 @@ impl Health {
             draining,
             clock_skew_ms: skew.map(|skew| skew.num_milliseconds()),
             waiting_for: self.gate.waiting().map(|waiting| match waiting {
-                Waiting::ForDatabase(_) => "database",
-                Waiting::ForMigrations(_) => "migrations",
+                Waiting::ForDatabase(_) => WaitingFor::Database,
+                Waiting::ForMigrations(_) => WaitingFor::Migrations,
             }),
             parts,
             failing: telemetry::failing(),
             actors,
         }
+    }
+}
+
+/// The content type of the metrics for a client that accepts these.
+fn metrics_type(headers: &HeaderMap) -> &'static str {
+    let accepts = |kind: &str| {
+        let mut accepted = headers.get_all(header::ACCEPT);
+        accepted.any(|value| value.to_str().is_ok_and(|text| text.contains(kind)))
+    };
+    if accepts("text/") && !accepts("application/openmetrics-text") {
+        TEXT_TYPE
+    } else {
+        METRICS_TYPE
     }
 }
 
@@ -153,13 +180,13 @@ pub(super) async fn readyz(health: Data<Health>) -> HttpResponse {
 
 /// The metrics, in the OpenMetrics text format.
 ///
-/// In mode `jwt` it requires a token with an admin scope, as `/admin` does.
+/// A client that accepts text and not OpenMetrics gets them as plain text. In mode `jwt` it requires a token with an admin scope, as `/admin` does.
 #[utoipa::path(
     get,
     path = "/metrics",
     tag = "health",
     operation_id = "metrics",
-    responses((status = 200, body = String, content_type = METRICS_TYPE))
+    responses((status = 200, content((String = METRICS_TYPE), (String = TEXT_TYPE))))
 )]
 pub(super) async fn metrics(
     auth: Data<Auth>,
@@ -167,6 +194,6 @@ pub(super) async fn metrics(
 ) -> Result<HttpResponse, Problem> {
     auth.authorize_metrics(&caller(&request)?)?;
     Ok(HttpResponse::Ok()
-        .content_type(METRICS_TYPE)
+        .content_type(metrics_type(request.headers()))
         .body(telemetry::exposition()))
 }

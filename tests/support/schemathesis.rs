@@ -11,8 +11,11 @@ use super::servers::program;
 use super::service::Service;
 use super::{say, seed};
 
+/// A check of our own.
+const PROBLEM_CODES: &str = include_str!("problem_codes.py");
+
 /// The checks of each answer.
-const CHECKS: [&str; 10] = [
+const CHECKS: [&str; 11] = [
     "not_a_server_error",
     "status_code_conformance",
     "content_type_conformance",
@@ -23,6 +26,7 @@ const CHECKS: [&str; 10] = [
     "unsupported_method",
     "allow_header_conformance",
     "use_after_free",
+    "problem_codes",
 ];
 
 /// The statuses of refused invalid requests.
@@ -53,6 +57,7 @@ pub fn fuzz(test: &str, service: &Service, headers: &[(&str, &str)], known: &Kno
     let folder = service.setup().folder();
     let settings = folder.join("schemathesis.toml");
     fs::write(&settings, configuration(known)).expect("a file");
+    fs::write(folder.join("problem_codes.py"), PROBLEM_CODES).expect("a file");
     let mut command = python();
     command
         .current_dir(folder)
@@ -96,7 +101,7 @@ fn number_after(said: &str, label: &str) -> usize {
 
 /// `schemathesis.toml`.
 fn configuration(known: &Known<'_>) -> String {
-    let mut text = String::from("[checks]\nenabled = false\n");
+    let mut text = String::from("hooks = \"problem_codes.py\"\n[checks]\nenabled = false\n");
     for check in CHECKS {
         text += &format!("{check}.enabled = true\n");
     }

@@ -102,6 +102,24 @@ fn metrics_count_likes() {
         answer.header("content-type"),
         Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
     );
+    for (accepted, text) in [
+        (
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+            false,
+        ),
+        ("*/*", false),
+        ("text/plain", true),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", true),
+    ] {
+        let answer = client.send("GET", "/metrics", &[("Accept", accepted)]);
+        let kind = answer.header("content-type").expect("a type");
+        assert_eq!(
+            kind.starts_with("text/plain; version=0.0.4"),
+            text,
+            "{kind}"
+        );
+        assert!(answer.text.ends_with("# EOF\n"));
+    }
     let value = |name: &str, labels: &[&str]| -> f64 {
         let answer = client.get("/metrics");
         assert!(answer.text.ends_with("# EOF\n"));

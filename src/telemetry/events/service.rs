@@ -122,3 +122,30 @@ impl CertificatesKept<'_> {
         );
     }
 }
+
+/// Keys or service tokens were read again, and others are in force.
+pub struct CredentialsRead;
+
+impl CredentialsRead {
+    /// Logs it.
+    pub fn emit(self) {
+        log::info!(target: "likewise", "keys and service tokens read again: the new ones are in force");
+    }
+}
+
+/// Changed keys or service tokens cannot be used. Said once until they can.
+pub struct CredentialsKept<'a> {
+    /// Why.
+    pub error: &'a str,
+}
+
+impl CredentialsKept<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::error!(
+            target: "likewise",
+            "keys or service tokens cannot be read again, and the old ones stay in force: {}",
+            self.error
+        );
+    }
+}

@@ -26,8 +26,8 @@ pub enum AuthError {
     NoAudience,
     /// There are no keys, or several sources of them.
     #[error(
-        "LIKEWISE_AUTH_MODE=jwt needs exactly one of LIKEWISE_JWT_SECRET, LIKEWISE_JWT_SECRET_FILE \
-         and LIKEWISE_JWT_JWKS_FILE"
+        "LIKEWISE_AUTH_MODE=jwt needs exactly one of LIKEWISE_JWT_SECRET, LIKEWISE_JWT_SECRET_FILE, \
+         LIKEWISE_JWT_JWKS_FILE and LIKEWISE_JWT_JWKS_URL"
     )]
     OneKeySource,
     /// The secret is too short.
@@ -41,9 +41,19 @@ pub enum AuthError {
     )]
     WeakAdminToken,
     /// The file is not a valid key set.
-    #[error("the file that LIKEWISE_JWT_JWKS_FILE names cannot be used: {reason}")]
+    #[error(
+        "the key set of LIKEWISE_JWT_JWKS_FILE or LIKEWISE_JWT_JWKS_URL cannot be used: {reason}"
+    )]
     Jwks {
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The key set cannot be fetched.
+    #[error("cannot fetch the key set from {url} (LIKEWISE_JWT_JWKS_URL): {reason}")]
+    Fetch {
+        /// Its URL.
+        url: String,
+        /// Why.
         reason: String,
     },
     /// The file is not a valid list of tokens.

@@ -2,16 +2,18 @@
 //! `/metrics` and the rate limits ask it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap};
+use tokio::sync::Notify;
 
 use super::caller::{Caller, Right};
+use super::credentials::Credentials;
 use super::error::AuthError;
-use super::jwt::JwtVerifier;
+use super::jwt::BadToken;
 use super::scope::Scope;
-use super::service_tokens::{PREFIX, Service, ServiceTokens, hash};
+use super::service_tokens::{PREFIX, Service, hash};
 use crate::config::{AuthMode, AuthOptions};
 use crate::domain::{IdKind, UserId};
 use crate::web::guard::proxy;
@@ -20,15 +22,10 @@ use crate::web::problem::Problem;
 
 /// The keys and tokens of this process, and the rules of who may do what.
 pub struct Auth {
-    tokens: ServiceTokens,
-    /// Verifies the tokens of users, in mode `jwt`.
-    jwt: Option<JwtVerifier>,
-    /// Whether `/admin` is unauthenticated.
-    admin_is_open: bool,
-    /// Whether callers without a token may read like counts in mode `jwt`.
-    public_reads: bool,
-    /// The kind of users' ids.
-    user_ids: IdKind,
+    options: AuthOptions,
+    credentials: RwLock<Arc<Credentials>>,
+    /// Notified when a token names a key that is not known.
+    unknown_key: Notify,
 }
 
 impl fmt::Debug for Auth {
@@ -38,44 +35,69 @@ impl fmt::Debug for Auth {
 }
 
 impl Auth {
-    /// Reads keys and tokens.
+    /// Reads keys and tokens. Blocks its thread while it fetches keys from a URL.
     ///
     /// # Errors
-    /// If a file is unusable, or a setting that mode `jwt` needs is missing.
-    pub fn load(options: &AuthOptions, user_ids: IdKind) -> Result<Self, AuthError> {
-        let tokens =
-            ServiceTokens::load(options.tokens_file.as_deref(), options.admin_token.as_ref())?;
-        let jwt = match options.mode {
-            AuthMode::None => None,
-            AuthMode::Jwt => Some(JwtVerifier::load(options, user_ids)?),
-        };
+    /// If a file or the URL is unusable, or a setting that mode `jwt` needs is missing.
+    pub fn load(options: &AuthOptions) -> Result<Self, AuthError> {
         Ok(Self {
-            admin_is_open: jwt.is_none() && !tokens.any_admin(),
-            tokens,
-            jwt,
-            public_reads: options.public_reads,
-            user_ids,
+            credentials: RwLock::new(Arc::new(Credentials::load(options)?)),
+            options: options.clone(),
+            unknown_key: Notify::new(),
         })
+    }
+
+    /// Reads keys and tokens again, of a URL only if `fetches`. Returns whether others are in force now, and the errors of
+    /// what could not be read or used: then the last good ones stay.
+    pub(super) fn reload(&self, fetches: bool) -> (bool, Vec<String>) {
+        let (new, errors) = self.credentials().reload(&self.options, fetches);
+        let is_changed = new.is_some();
+        if let Some(new) = new {
+            *self
+                .credentials
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        }
+        (is_changed, errors.iter().map(ToString::to_string).collect())
     }
 
     /// The kind of users' ids.
     pub(in crate::web) const fn user_ids(&self) -> IdKind {
-        self.user_ids
+        self.options.user_ids
+    }
+
+    /// The settings.
+    pub(super) const fn options(&self) -> &AuthOptions {
+        &self.options
+    }
+
+    /// Waits until a token names a key that is not known.
+    pub(super) async fn unknown_key(&self) {
+        self.unknown_key.notified().await;
+    }
+
+    fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(
+            &self
+                .credentials
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// Whether users must sign in.
-    pub(in crate::web) const fn is_required(&self) -> bool {
-        self.jwt.is_some()
+    pub(in crate::web) fn is_required(&self) -> bool {
+        self.options.mode == AuthMode::Jwt
     }
 
     /// Whether `/admin` is unauthenticated.
-    pub(in crate::web) const fn admin_is_open(&self) -> bool {
-        self.admin_is_open
+    pub(in crate::web) fn admin_is_open(&self) -> bool {
+        self.credentials().admin_is_open
     }
 
     /// Whether callers without a token may read like counts in mode `jwt`.
     pub(in crate::web) const fn public_reads(&self) -> bool {
-        self.public_reads
+        self.options.public_reads
     }
 
     /// Identifies the caller. An invalid token is refused even where none is required.
@@ -83,21 +105,29 @@ impl Auth {
         let headers = request.headers();
         if !headers.contains_key(header::AUTHORIZATION) {
             // Mode `none` trusts every caller on loopback; a proxy there calls for anyone.
-            let proxy = match self.jwt {
-                None => proxy::sign(request.version(), headers),
-                Some(_) => None,
+            let proxy = if self.is_required() {
+                None
+            } else {
+                proxy::sign(request.version(), headers)
             };
             return Ok(proxy.map_or(Caller::Anonymous, Caller::Proxied));
         }
         let token = bearer(headers).ok_or_else(Problem::not_a_bearer_token)?;
         let hash = hash(token);
-        if let Some(service) = self.tokens.find(&hash) {
+        let credentials = self.credentials();
+        if let Some(service) = credentials.tokens.find(&hash) {
             return Ok(Caller::Service(Arc::clone(service)));
         }
-        match &self.jwt {
-            Some(jwt) if !token.starts_with(PREFIX.as_bytes()) => {
-                Ok(Caller::User(jwt.verify(token, hash)?))
-            }
+        match &credentials.jwt {
+            Some(jwt) if !token.starts_with(PREFIX.as_bytes()) => match jwt.verify(token, hash) {
+                Ok(user_id) => Ok(Caller::User(user_id)),
+                Err(bad) => {
+                    if bad == BadToken::UnknownKey {
+                        self.unknown_key.notify_one();
+                    }
+                    Err(bad.into())
+                }
+            },
             _ => Err(Problem::unknown_token()),
         }
     }
@@ -105,7 +135,7 @@ impl Auth {
     /// The service whose token these headers have.
     pub(in crate::web) fn service(&self, headers: &HeaderMap) -> Option<Arc<Service>> {
         let hash = hash(bearer(headers)?);
-        self.tokens.find(&hash).cloned()
+        self.credentials().tokens.find(&hash).cloned()
     }
 
     /// Allows operators with this scope, and everyone while `/admin` is unauthenticated.
@@ -118,8 +148,10 @@ impl Auth {
             Caller::Service(service) if service.has(scope) => Ok(()),
             Caller::Service(_) | Caller::User(_) => Err(Problem::forbidden_scope(&[scope])),
             Caller::Proxied(sign) => Err(Problem::proxied(sign)),
-            Caller::Anonymous if self.admin_is_open => Ok(()),
-            Caller::Anonymous => Err(Problem::admin_unauthorized(self.tokens.any_admin())),
+            Caller::Anonymous if self.admin_is_open() => Ok(()),
+            Caller::Anonymous => Err(Problem::admin_unauthorized(
+                self.credentials().tokens.any_admin(),
+            )),
         }
     }
 
@@ -134,7 +166,7 @@ impl Auth {
     /// Allows callers to read like counts. With public reads, no caller needs a token.
     pub(super) fn authorize_count_read(&self, caller: &Caller) -> Result<(), Problem> {
         match caller {
-            Caller::Anonymous if self.public_reads => Ok(()),
+            Caller::Anonymous if self.public_reads() => Ok(()),
             caller => self.authorize_public_read(caller),
         }
     }

@@ -106,7 +106,7 @@ impl Problem {
 impl From<BadToken> for Problem {
     fn from(bad: BadToken) -> Self {
         let (code, detail) = match bad {
-            BadToken::Unverifiable => (
+            BadToken::Unverifiable | BadToken::UnknownKey => (
                 Code::TokenInvalid,
                 "the token cannot be verified: check that it is complete, and signed with a key and an \
                  algorithm that are configured here",
@@ -127,7 +127,8 @@ impl From<BadToken> for Problem {
             ),
             BadToken::Subject => (
                 Code::TokenInvalid,
-                "the token's sub must be the user's id: a positive whole number, in digits, as text",
+                "the token's claim with the user, which is sub unless LIKEWISE_JWT_USER_CLAIM names another, \
+                 must be the user's id: a positive whole number",
             ),
         };
         Self::challenged(code, BAD_TOKEN, detail)

@@ -1,6 +1,5 @@
 //! The tokens of services and operators: random text, of which only the hash is stored.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
@@ -8,7 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::error::{ADMIN_TOKEN_BYTES, AuthError, read_file};
+use super::error::{ADMIN_TOKEN_BYTES, AuthError};
 use super::scope::Scope;
 use crate::config::Secret;
 use crate::config::complaint;
@@ -65,10 +64,10 @@ struct Entry {
 }
 
 impl ServiceTokens {
-    /// The tokens of the file, and the admin token.
-    pub(super) fn load(file: Option<&Path>, admin: Option<&Secret>) -> Result<Self, AuthError> {
+    /// The tokens of the file with this text, and the admin token.
+    pub(super) fn load(file: Option<&str>, admin: Option<&Secret>) -> Result<Self, AuthError> {
         let mut tokens = match file {
-            Some(path) => Self::parse(&read_file("LIKEWISE_TOKENS_FILE", path)?)?,
+            Some(text) => Self::parse(text)?,
             None => Self(Vec::new()),
         };
         if let Some(admin) = admin {

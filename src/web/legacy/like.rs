@@ -3,9 +3,9 @@
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 
 use super::envelope::Envelope;
 use crate::domain::{BehaviorType, Resource, ResourceType};
@@ -73,12 +73,15 @@ fn id_schema() -> Object {
         .build()
 }
 
-fn action_schema() -> Object {
-    let words = [json!("1"), json!("2"), json!("like"), json!("unlike")];
-    ObjectBuilder::new()
-        .schema_type(SchemaType::from_iter([Type::Integer, Type::String]))
-        .enum_values(Some(words.into_iter().chain([json!(1), json!(2)])))
-        .build()
+/// The schema of an action. Generators support enums of one type.
+fn action_schema() -> Schema {
+    let words = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(["1", "2", "like", "unlike"]));
+    let numbers = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .enum_values(Some([1, 2]));
+    OneOfBuilder::new().item(words).item(numbers).build().into()
 }
 
 /// Reads an id; `None` if it is absent.

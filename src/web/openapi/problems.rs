@@ -1,22 +1,30 @@
 //! Adds to each operation the problems that it can answer with, from the catalogue, and the headers of its
-//! responses. Problems of one status share a response in the components of the document.
+//! responses. Problems of one status share a response in the components of the document, all of them one schema, so that
+//! generated clients have one class for every problem.
 
 use std::collections::BTreeMap;
 
 use actix_web::http::header::{HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::json;
-use utoipa::PartialSchema;
 use utoipa::openapi::content::{Content, ContentBuilder};
+use utoipa::openapi::extensions::{Extensions, ExtensionsBuilder};
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{HttpMethod, Operation, ParameterIn};
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{OpenApi, Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::operations::operations;
 use crate::web::idempotency::REPLAYED;
 use crate::web::limits::{FREE, RATE_LIMIT, RATE_LIMIT_POLICY};
 use crate::web::problem::{CONTENT_TYPE, Code, IDEMPOTENCY_KEY, Operations, ProblemBody};
+
+/// The schema of a problem.
+const PROBLEM: &str = "Problem";
+
+/// The extension of a response with the codes of its problems.
+const CODES: &str = "x-problem-codes";
 
 /// The headers of every response under a limit.
 const LIMIT_HEADERS: [HeaderName; 2] = [RATE_LIMIT, RATE_LIMIT_POLICY];
@@ -118,22 +126,17 @@ impl Problems {
         lines.collect::<Vec<_>>().join("\n\n")
     }
 
-    fn schema(&self) -> Schema {
-        let code = ObjectBuilder::new()
-            .schema_type(Type::String)
-            .enum_values(Some(self.0.iter().map(|code| code.as_str())));
-        let narrowed = ObjectBuilder::new().property("code", code);
-        AllOfBuilder::new()
-            .item(Ref::from_schema_name("Problem"))
-            .item(narrowed)
-            .build()
-            .into()
+    /// The extension that lists the codes. A schema for each status would have generators make a class for each
+    /// operation and status.
+    fn extensions(&self) -> Extensions {
+        let codes: Vec<_> = self.0.iter().map(|code| code.as_str()).collect();
+        ExtensionsBuilder::new().add(CODES, json!(codes)).build()
     }
 
     fn content(&self) -> Content {
         let code = self.0[0];
         ContentBuilder::new()
-            .schema(Some(self.schema()))
+            .schema(Some(Ref::from_schema_name(PROBLEM)))
             .example(Some(json!({
                 "type": format!("urn:likewise:problem:{}", code.as_str()),
                 "title": code.title(),
@@ -147,7 +150,9 @@ impl Problems {
     /// The shared response. Operations of `/v1/action` answer with an envelope, or with a problem if the request
     /// does not reach the route.
     fn response(&self, enclosed: bool) -> Response {
-        let mut response = ResponseBuilder::new().description(self.description());
+        let mut response = ResponseBuilder::new()
+            .description(self.description())
+            .extensions(Some(self.extensions()));
         if enclosed {
             let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ENVELOPE)));
             response = response.content("application/json", content.build());
@@ -174,6 +179,9 @@ impl Problems {
                 own.content
                     .insert(CONTENT_TYPE.to_owned(), RefOr::T(self.content()));
                 add_headers(own, self.header());
+                own.extensions
+                    .get_or_insert_default()
+                    .merge(self.extensions());
             }
             None if !is_possible => {}
             _ => {
@@ -278,7 +286,8 @@ fn envelope() -> Schema {
 pub(super) fn describe(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
     let schemas = &mut components.schemas;
-    schemas.insert("Problem".to_owned(), ProblemBody::schema());
+    schemas.insert(PROBLEM.to_owned(), ProblemBody::schema());
+    schemas.insert(Code::name().into_owned(), Code::schema());
     schemas.insert(ENVELOPE.to_owned(), envelope().into());
     for (name, header) in headers() {
         components.headers.insert(name, RefOr::T(header));

@@ -3,6 +3,7 @@
 
 mod catalogue;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 pub use catalogue::Code;
 pub(super) use catalogue::{IDEMPOTENCY_KEY, OPERATOR, Operations};
@@ -49,7 +52,26 @@ pub(super) struct ProblemBody {
     /// What failed, on what, and what to do, for people.
     detail: String,
     /// The kind of problem, for programs.
+    #[schema(value_type = Code)]
     code: &'static str,
+}
+
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some(
+                "The kind of problem, for programs. New kinds may be added.",
+            ))
+            .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
+            .into()
+    }
+}
+
+impl ToSchema for Code {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("ProblemCode")
+    }
 }
 
 impl Problem {

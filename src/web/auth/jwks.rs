@@ -1,0 +1,99 @@
+//! Fetches the key set of an identity provider. Blocks its thread, for ten seconds at most.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::Uri;
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use super::error::AuthError;
+use crate::tls;
+
+/// How long a fetch may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The limit of a key set in bytes. Those of identity providers have a few thousand.
+const LARGEST: u64 = 1 << 20;
+
+/// Fetches the text of a key set.
+pub(super) fn fetch(url: &str) -> Result<String, AuthError> {
+    let failed = |reason: String| AuthError::Fetch {
+        url: url.to_owned(),
+        reason,
+    };
+    let is_secure = is_secure(url);
+    if !is_secure && !is_loopback(url) {
+        return Err(failed(
+            "it must begin with https://, because whoever can change the keys can sign in as anyone".to_owned(),
+        ));
+    }
+    let mut config = Agent::config_builder()
+        .timeout_global(Some(TIMEOUT))
+        .max_redirects(0)
+        .https_only(is_secure)
+        .user_agent("likewise");
+    if is_secure {
+        tls::install();
+        let roots =
+            tls::authorities("SSL_CERT_FILE", None).map_err(|error| failed(error.to_string()))?;
+        let roots = roots
+            .iter()
+            .map(|root| Certificate::from_der(root).to_owned())
+            .collect();
+        let roots = RootCerts::Specific(Arc::new(roots));
+        config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+    }
+    let agent = Agent::new_with_config(config.build());
+    let mut answer = agent
+        .get(url)
+        .header("Accept", "application/json")
+        .call()
+        .map_err(|error| failed(error.to_string()))?;
+    if answer.status() != 200 {
+        return Err(failed(format!("the server answered {}", answer.status())));
+    }
+    answer
+        .body_mut()
+        .with_config()
+        .limit(LARGEST)
+        .read_to_string()
+        .map_err(|error| failed(error.to_string()))
+}
+
+fn is_secure(url: &str) -> bool {
+    url.starts_with("https://")
+}
+
+/// Whether the URL is of this machine, where nobody can change an answer on its way.
+fn is_loopback(url: &str) -> bool {
+    let host = url.parse::<Uri>().ok();
+    let host = host.as_ref().and_then(Uri::host).unwrap_or_default();
+    let host = host.trim_matches(['[', ']']);
+    let is_loopback = |address: std::net::IpAddr| address.is_loopback();
+    host == "localhost" || host.parse().is_ok_and(is_loopback)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_from_another_machine_need_https() {
+        for url in [
+            "http://id.example.com/jwks",
+            "ftp://127.0.0.1.example.com/",
+            "jwks.json",
+        ] {
+            let refused = fetch(url).expect_err("not secure").to_string();
+            assert!(refused.contains("must begin with https://"), "{refused}");
+        }
+        for url in [
+            "http://127.0.0.1:1/jwks",
+            "http://[::1]:1/jwks",
+            "http://localhost:1/",
+        ] {
+            assert!(is_loopback(url), "{url}");
+        }
+    }
+}
