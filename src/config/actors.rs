@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::PartialConfig;
 use crate::domain::Backoff;
-use crate::domain::lease::LONGEST_RETRY_WAIT;
 
 /// How the event publisher works.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +106,7 @@ impl SyncOptions {
             lanes: 1,
             backoff: Backoff {
                 base: Duration::from_secs(1),
-                cap: LONGEST_RETRY_WAIT,
+                cap: Duration::from_secs(300),
             },
         }
     }

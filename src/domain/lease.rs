@@ -5,9 +5,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// The longest wait between two attempts on a ledger row.
-pub const LONGEST_RETRY_WAIT: Duration = Duration::from_secs(300);
-
 /// A worker's lease on ledger rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
@@ -24,13 +21,6 @@ impl Lease {
     #[must_use]
     pub fn until(&self) -> DateTime<Utc> {
         self.now + self.duration
-    }
-
-    /// Returns the time after which no row can be due, unless the clock that it was dated by has been set back since: no
-    /// lease and no wait between two attempts lasts longer.
-    #[must_use]
-    pub fn latest_due(&self) -> DateTime<Utc> {
-        self.now + self.duration + LONGEST_RETRY_WAIT
     }
 
     /// Returns the interval at which a live worker renews it, so that it outlasts an attempt: see

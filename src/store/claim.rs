@@ -22,7 +22,7 @@ pub struct Claimed {
 
 impl Store {
     /// Claims up to `limit` rows that are due, the more urgent first: those that wait for their next
-    /// attempt, and those whose lease has expired or was dated by a clock that ran ahead. An abandoned attempt counts as a failed one, except if
+    /// attempt, and those whose lease has expired. An abandoned attempt counts as a failed one, except if
     /// the lease expired while writes failed because of the infrastructure; rows that may not be tried again
     /// are closed as dead instead.
     ///
@@ -60,15 +60,13 @@ async fn claim<S: Session>(
     };
     // Each priority by itself: in the order of the index, so that no more rows are locked
     // than are taken.
-    let due = Priority::DESCENDING.map(|priority| (&DUE, lease.now, priority));
-    let misdated = Priority::DESCENDING.map(|priority| (&MISDATED, lease.latest_due(), priority));
-    for (statement, time, priority) in due.into_iter().chain(misdated) {
+    for priority in Priority::DESCENDING {
         let params = [
-            Param::time(time),
+            Param::time(lease.now),
             Param::limit(limit - claims.len()),
             Param::Number(priority.as_number()),
         ];
-        let due: Vec<StoredLedgerRow> = session.load(statement.on(schema), &params).await?;
+        let due: Vec<StoredLedgerRow> = session.load(DUE.on(schema), &params).await?;
         for row in &due {
             let away = excuses(row);
             match row.ledger_row() {
@@ -181,17 +179,6 @@ pub(super) static DUE: Sql = Sql::new(|d| {
     format!(
         "SELECT {LEDGER_COLUMNS} FROM sync_events e WHERE e.priority = $3 \
          AND e.next_attempt_at <= {} ORDER BY e.next_attempt_at LIMIT $2{}",
-        d.time("$1"),
-        d.skip_locked("e")
-    )
-});
-
-/// Rows of one priority that would be due too late: the clock that dated them has been set back since. Parameters: the
-/// latest time, the most rows, the priority.
-static MISDATED: Sql = Sql::new(|d| {
-    format!(
-        "SELECT {LEDGER_COLUMNS} FROM sync_events e WHERE e.priority = $3 \
-         AND e.next_attempt_at > {} ORDER BY e.next_attempt_at LIMIT $2{}",
         d.time("$1"),
         d.skip_locked("e")
     )

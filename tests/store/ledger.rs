@@ -13,7 +13,6 @@ use crate::support::database::{Database, Value};
 matrix!(&[sqlite, mariadb, postgres]:
     only_due_rows_are_claimed,
     most_urgent_row_is_claimed_first,
-    row_dated_by_a_fast_clock_is_claimed,
     unreadable_row_does_not_block_claims,
     abandoned_attempt_counts_and_the_last_one_is_fatal,
     concurrent_claims_never_share_a_row,
@@ -74,18 +73,6 @@ fn most_urgent_row_is_claimed_first(bench: &Bench) {
     let mut normal = users[1..4].to_vec();
     normal.sort_unstable();
     assert_eq!(normal, [3, 4, 6].map(Id::from), "{users:?}");
-}
-
-fn row_dated_by_a_fast_clock_is_claimed(bench: &Bench) {
-    record(bench, 3);
-    // A process whose clock ran two hours ahead recorded the first row, and was killed. A living worker holds another.
-    bench.database().execute(&[
-        "UPDATE sync_events SET next_attempt_at = '2099-01-01 00:00:00', \
-         lease_until = '2099-01-01 00:00:00' WHERE user_id = 1",
-    ]);
-    let claimed = claim(bench, now(), 10);
-    let users: Vec<_> = claimed.iter().map(|row| row.user_id.clone()).collect();
-    assert_eq!(users, [Id::Number(1)]);
 }
 
 fn unreadable_row_does_not_block_claims(bench: &Bench) {

@@ -99,9 +99,9 @@ catalogue! {
     InvalidOperator: BAD_REQUEST, "invalid_operator", "Invalid operator", Header(OPERATOR);
     /// A parameter of the path or the query is invalid.
     InvalidParameter: BAD_REQUEST, "invalid_parameter", "Invalid parameter", Query;
-    /// The resource id in the path is not a positive number.
+    /// The deployment does not accept the resource id in the path.
     InvalidResourceId: BAD_REQUEST, "invalid_resource_id", "Invalid resource id", Annotated;
-    /// The user in `X-User-Id` or in the path is not a positive number.
+    /// The deployment does not accept the id of the user in `X-User-Id` or in the path.
     InvalidUserId: BAD_REQUEST, "invalid_user_id", "Invalid user id", Annotated;
     /// The header `X-User-Id` is missing.
     MissingUser: BAD_REQUEST, "missing_user", "Missing user", Annotated;
