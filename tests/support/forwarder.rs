@@ -125,6 +125,9 @@ fn spawn(
     });
 }
 
+/// The body of the message that asks for TLS.
+const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
+
 /// Parses the messages of a client on one PostgreSQL connection.
 struct Conversation {
     shared: Arc<Shared>,
@@ -155,7 +158,8 @@ impl Conversation {
             if self.started {
                 self.take(message[0], &message[5..]);
             }
-            self.started = true;
+            // The question whether the server offers TLS comes before the startup message.
+            self.started |= message[4..] != SSL_REQUEST;
         }
     }
 
