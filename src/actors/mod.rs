@@ -10,6 +10,7 @@ pub mod idempotency_keeper;
 pub mod job_runner;
 pub mod nats_subscriber;
 pub mod probe;
+pub mod processes;
 pub mod retry_scheduler;
 pub mod sync_publisher;
 

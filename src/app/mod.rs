@@ -22,10 +22,12 @@ use tokio::sync::Notify;
 use self::actors::Actors;
 use self::connections::{Connections, admin, open_broker, open_cache, open_store};
 use self::server::HttpServer;
-use self::startup::{learn, settle_recent};
+use self::startup::{learn, report_missing, settle_recent};
+use crate::actors::processes::{self, Differences};
 use crate::config::Settings;
 use crate::domain::HybridClock;
 use crate::likes::{Likes, Lookups};
+use crate::store::Store;
 use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
 use crate::web::auth::{self, Auth};
 use crate::web::{self, Health};
@@ -42,6 +44,9 @@ pub struct App {
     unusable: Arc<Notify>,
     drain_delay: Duration,
     drain_timeout: Duration,
+    store: Arc<Store>,
+    /// The id of this process among those on the database.
+    id: String,
 }
 
 impl App {
@@ -109,7 +114,16 @@ impl App {
             gone: Arc::clone(&actors.gone),
         };
         let draining = Arc::new(AtomicBool::new(false));
+        let differences = Differences::default();
+        let own = processes::own(&settings);
+        let id = own.id.clone();
+        actix::spawn(processes::watch(
+            Arc::clone(&store),
+            own,
+            differences.clone(),
+        ));
         let health = Health {
+            differences,
             probe: connections.probe(),
             registry: registry.clone(),
             draining: Arc::clone(&draining),
@@ -143,6 +157,7 @@ impl App {
             role: role.as_str(),
         }
         .emit();
+        actix::spawn(report_missing(connections.probe()));
         Ok(Self {
             handle: server.handle(),
             server,
@@ -153,6 +168,8 @@ impl App {
             unusable,
             drain_delay: settings.drain_delay,
             drain_timeout: settings.drain_timeout,
+            store,
+            id,
         })
     }
 
@@ -176,6 +193,8 @@ impl App {
             unusable,
             drain_delay,
             drain_timeout,
+            store,
+            id,
             ..
         } = self;
         let serving = actix::spawn(server);
@@ -204,6 +223,8 @@ impl App {
         let drained = async {
             handle.stop(true).await;
             actors.drain().await;
+            // A process that cannot say so is forgotten when its heartbeats end.
+            let _ = store.forget_process(&id).await;
         };
         // A second signal, or the drain timeout, ends it at once. The ledger keeps the remaining work.
         tokio::select! {

@@ -6,10 +6,11 @@ use actor_kit::Mailbox;
 use futures_util::future::LocalBoxFuture;
 
 use crate::actors::CacheWriter;
+use crate::actors::probe::{DependencyState, Probe};
 use crate::domain::{HybridClock, Version};
 use crate::messages::Settle;
 use crate::store::{Settled, Store, StoreError};
-use crate::telemetry::{Dependency, DependencyFailed};
+use crate::telemetry::{Dependency, DependencyFailed, StartedWithout};
 
 /// The number of behaviors, last recorded first, whose newest version a starting process reads.
 const LEARN_FROM: usize = 1_000;
@@ -63,4 +64,30 @@ pub(super) fn settle_recent(
             .emit(),
         }
     })
+}
+
+/// Says loudly which dependencies that the settings name cannot be used at the start, and what that means.
+pub(super) async fn report_missing(probe: Probe) {
+    let reports = probe.report().await;
+    for (dependency, named, meaning) in [
+        (
+            Dependency::Cache,
+            "Redis (LIKEWISE_REDIS_URL)",
+            "likes are accepted uncached, and reads go to the database",
+        ),
+        (
+            Dependency::Broker,
+            "NATS (LIKEWISE_NATS_URL)",
+            "likes are recorded in the database directly, and events in the stream wait",
+        ),
+    ] {
+        let report = reports.get(dependency.as_str());
+        if report.is_some_and(|report| report.state == DependencyState::Down) {
+            StartedWithout {
+                dependency: named,
+                meaning,
+            }
+            .emit();
+        }
+    }
 }

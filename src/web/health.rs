@@ -14,6 +14,7 @@ use utoipa::{OpenApi, ToSchema};
 use super::auth::{Auth, caller};
 use super::problem::Problem;
 use crate::actors::probe::{DependencyReport, DependencyReports, Probe, can_accept};
+use crate::actors::processes::Differences;
 use crate::config::Role;
 use crate::store::{Gate, Waiting};
 use crate::telemetry::{self, Failing};
@@ -45,6 +46,8 @@ pub struct Health {
     pub gate: Arc<Gate>,
     /// The role of the process.
     pub role: Role,
+    /// How this process differs from others on the database.
+    pub differences: Differences,
 }
 
 /// Whether the service can make a like durable now, and why not.
@@ -65,6 +68,10 @@ pub(super) struct Readiness {
     parts: DependencyReports,
     /// The calls that fail now. Ledger rows that wait for them are retried until they succeed.
     failing: Vec<Failing>,
+    /// How this process is set up differently from others on the same database.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<String>,
     /// The state of each actor, by name.
     #[schema(value_type = BTreeMap<String, ActorState>)]
     actors: BTreeMap<&'static str, ActorState>,
@@ -116,6 +123,7 @@ impl Health {
             }),
             parts,
             failing: telemetry::failing(),
+            warnings: self.differences.current(),
             actors,
         }
     }

@@ -5,5 +5,6 @@ mod help;
 mod load;
 mod maintenance;
 mod migrate;
+mod processes;
 mod serve;
 mod verify;

@@ -149,3 +149,45 @@ impl CredentialsKept<'_> {
         );
     }
 }
+
+/// Another process on the same database is set up differently. Said once for each difference.
+pub struct ProcessesDiffer<'a> {
+    /// The difference.
+    pub warning: &'a str,
+}
+
+impl ProcessesDiffer<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::warn!(target: "likewise", "{}", self.warning);
+    }
+}
+
+/// All processes on the same database are set up alike again.
+pub struct ProcessesAgree;
+
+impl ProcessesAgree {
+    /// Logs it.
+    pub fn emit(self) {
+        log::info!(target: "likewise", "all processes on this database have the same Redis and NATS again");
+    }
+}
+
+/// The service started while a dependency that it is set up with cannot be used.
+pub struct StartedWithout {
+    /// Which one, and the setting that names it.
+    pub dependency: &'static str,
+    /// What that means until it can be used.
+    pub meaning: &'static str,
+}
+
+impl StartedWithout {
+    /// Logs it.
+    pub fn emit(self) {
+        log::warn!(
+            target: "likewise",
+            "started without {}: {}; Likewise keeps trying",
+            self.dependency, self.meaning
+        );
+    }
+}

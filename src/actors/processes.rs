@@ -1,0 +1,134 @@
+//! Tells the other processes on the same database what this one is set up with, and warns of differences: a process
+//! without the Redis or the NATS of the others works, but misses their changes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::config::Settings;
+use crate::store::{ProcessRecord, Store};
+use crate::telemetry::{ProcessesAgree, ProcessesDiffer};
+
+/// The interval between two heartbeats.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// How this process differs from others.
+#[derive(Debug, Clone, Default)]
+pub struct Differences(Arc<Mutex<Vec<String>>>);
+
+impl Differences {
+    /// The warnings now.
+    #[must_use]
+    pub fn current(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, warnings: Vec<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = warnings;
+    }
+}
+
+/// What this process is set up with.
+#[must_use]
+pub fn own(settings: &Settings) -> ProcessRecord {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    ProcessRecord {
+        id: Uuid::now_v7().to_string(),
+        host: format!("{:.64} process {}", host.trim(), std::process::id()),
+        role: settings.role.as_str().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        cache: match settings.redis {
+            Some(_) => "Redis".to_owned(),
+            None => "none".to_owned(),
+        },
+        broker: match &settings.nats {
+            Some(nats) => format!("NATS stream {}", nats.stream),
+            None => "none".to_owned(),
+        },
+    }
+}
+
+/// Sends heartbeats until the process ends. A database that cannot be reached is reported elsewhere.
+pub async fn watch(store: Arc<Store>, own: ProcessRecord, differences: Differences) {
+    loop {
+        if let Ok(others) = store.note_process(&own).await {
+            let warnings = compare(&own, &others);
+            let before = differences.current();
+            for warning in warnings.iter().filter(|warning| !before.contains(warning)) {
+                ProcessesDiffer { warning }.emit();
+            }
+            if warnings.is_empty() && !before.is_empty() {
+                ProcessesAgree.emit();
+            }
+            differences.set(warnings);
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// One warning for each process that is set up with another cache or broker.
+fn compare(own: &ProcessRecord, others: &[ProcessRecord]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for other in others {
+        let who = format!(
+            "{} (role {}, version {})",
+            other.host, other.role, other.version
+        );
+        if other.cache != own.cache {
+            warnings.push(format!(
+                "another process on this database has a different Redis: here {}, there {}: {who}; each misses what the \
+                 other caches, so set the same LIKEWISE_REDIS_URL for both",
+                own.cache, other.cache
+            ));
+        }
+        if other.broker != own.broker {
+            warnings.push(format!(
+                "another process on this database has a different NATS: here {}, there {}: {who}; events of one do not \
+                 reach the other, so set the same LIKEWISE_NATS_URL for both",
+                own.broker, other.broker
+            ));
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_dependencies_are_one_warning_each() {
+        let process = |cache: &str, broker: &str| ProcessRecord {
+            id: "1".to_owned(),
+            host: "b process 7".to_owned(),
+            role: "worker".to_owned(),
+            version: "1.2.3".to_owned(),
+            cache: cache.to_owned(),
+            broker: broker.to_owned(),
+        };
+        let own = process("Redis", "NATS stream LIKEWISE");
+        assert_eq!(
+            compare(&own, std::slice::from_ref(&own)),
+            Vec::<String>::new()
+        );
+        let warnings = compare(&own, &[own.clone(), process("none", "none")]);
+        let [cache, broker] = warnings.as_slice() else {
+            panic!("{warnings:?}");
+        };
+        for said in [
+            "here Redis, there none",
+            "b process 7",
+            "role worker",
+            "LIKEWISE_REDIS_URL",
+        ] {
+            assert!(cache.contains(said), "{cache}");
+        }
+        for said in ["here NATS stream LIKEWISE, there none", "LIKEWISE_NATS_URL"] {
+            assert!(broker.contains(said), "{broker}");
+        }
+    }
+}

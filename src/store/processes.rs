@@ -1,0 +1,121 @@
+//! The running processes and what each is set up with. `app/processes.rs` calls it.
+
+use diesel::prelude::QueryableByName;
+use diesel::sql_types::Text as SqlText;
+
+use super::dialect::Column::{Text, Word};
+use super::error::StoreError;
+use super::session::{Param, Session, Sql};
+use super::{Store, transact};
+
+/// A running process.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct ProcessRecord {
+    /// Its id, new at each start.
+    #[diesel(sql_type = SqlText)]
+    pub id: String,
+    /// The name of its machine.
+    #[diesel(sql_type = SqlText)]
+    pub host: String,
+    /// Its role.
+    #[diesel(sql_type = SqlText)]
+    pub role: String,
+    /// Its version of Likewise.
+    #[diesel(sql_type = SqlText)]
+    pub version: String,
+    /// The cache that it is set up with.
+    #[diesel(sql_type = SqlText)]
+    pub cache: String,
+    /// The broker that it is set up with.
+    #[diesel(sql_type = SqlText)]
+    pub broker: String,
+}
+
+/// The age at which a process without a heartbeat counts as gone, in seconds.
+const GONE_AFTER: i64 = 45;
+
+impl Store {
+    /// Notes that this process runs, and returns the others that ran within the last 45 seconds.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn note_process(
+        &self,
+        own: &ProcessRecord,
+    ) -> Result<Vec<ProcessRecord>, StoreError> {
+        transact!(self, |session| note(session, own))
+    }
+
+    /// Notes that this process ends.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn forget_process(&self, id: &str) -> Result<(), StoreError> {
+        transact!(self, |session| forget(session, id))
+    }
+}
+
+async fn note<S: Session>(
+    session: &mut S,
+    own: &ProcessRecord,
+) -> Result<Vec<ProcessRecord>, StoreError> {
+    let dialect = session.dialect();
+    let row = (
+        &own.id,
+        &own.host,
+        &own.role,
+        &own.version,
+        &own.cache,
+        &own.broker,
+    );
+    session
+        .execute(NOTE.on(dialect), &[Param::rows(&[row])])
+        .await?;
+    session.execute(CLEAN_UP.on(dialect), &[]).await?;
+    let own_id = [Param::Text(own.id.clone())];
+    session.load(OTHERS.on(dialect), &own_id).await
+}
+
+async fn forget<S: Session>(session: &mut S, id: &str) -> Result<(), StoreError> {
+    let id = [Param::Text(id.to_owned())];
+    session.execute(FORGET.on(session.dialect()), &id).await?;
+    Ok(())
+}
+
+static NOTE: Sql = Sql::new(|d| {
+    let now = d.clock(0);
+    format!(
+        "INSERT INTO likewise_processes (id, host, role, version, cache, broker, seen_at) \
+         SELECT r.id, r.host, r.role, r.version, r.cache, r.broker, {now} FROM {} WHERE true {}",
+        d.rows(
+            "$1",
+            &[
+                Word("id"),
+                Text("host"),
+                Word("role"),
+                Text("version"),
+                Text("cache"),
+                Text("broker")
+            ]
+        ),
+        d.on_conflict("likewise_processes", &["id"], &[("seen_at", now.clone())])
+    )
+});
+
+/// Deletes processes that ended without a word.
+static CLEAN_UP: Sql = Sql::new(|d| {
+    format!(
+        "DELETE FROM likewise_processes WHERE seen_at < {}",
+        d.clock(-3_600)
+    )
+});
+
+static OTHERS: Sql = Sql::new(|d| {
+    format!(
+        "SELECT id, host, role, version, cache, broker FROM likewise_processes \
+         WHERE id <> $1 AND seen_at > {} ORDER BY id",
+        d.clock(-GONE_AFTER)
+    )
+});
+
+static FORGET: Sql = Sql::new(|_| "DELETE FROM likewise_processes WHERE id = $1".to_owned());

@@ -1,0 +1,71 @@
+//! Processes on one database notice that they are set up differently.
+
+use crate::support::database::Database;
+use crate::support::servers::{Kind, Server};
+use crate::support::service::{Service, Setup};
+use crate::support::{PATIENCE, until};
+
+#[track_caller]
+fn warnings(service: &Service, wanted: usize) -> String {
+    until("the processes to notice each other", PATIENCE, || {
+        let answer = service.client().get("/readyz").json();
+        let found = answer["warnings"].as_array().map_or(0, Vec::len);
+        (found == wanted)
+            .then(|| answer["warnings"].to_string())
+            .ok_or(answer["warnings"].to_string())
+    })
+}
+
+#[test]
+fn processes_warn_of_different_redis_and_nats() {
+    for kind in [Kind::MariaDb, Kind::Postgres] {
+        let (redis, nats) = (Server::start(Kind::Redis), Server::start(Kind::Nats));
+        let database = Database::hosted(kind);
+        let setup = || Setup::new().on(&database);
+        let full = setup()
+            .set("LIKEWISE_REDIS_URL", redis.url())
+            .set("LIKEWISE_NATS_URL", nats.url())
+            .start();
+        let poor = setup().start();
+        for (service, seen) in [
+            (&full, "here Redis, there none"),
+            (&poor, "here none, there NATS stream"),
+        ] {
+            let said = warnings(service, 2);
+            assert!(said.contains(seen), "{said}");
+            assert_eq!(service.logged("another process on this database").len(), 2);
+        }
+        poor.stop();
+        assert_eq!(warnings(&full, 0), "null");
+        assert_eq!(full.logged("same Redis and NATS again").len(), 1);
+        full.stop();
+        let left = database.rows("SELECT COUNT(*) FROM likewise_processes");
+        assert_eq!(left[0][0].number(), 0);
+    }
+}
+
+#[test]
+fn dependency_that_is_away_at_the_start_is_said_with_its_meaning() {
+    let (mut redis, mut nats) = (Server::start(Kind::Redis), Server::start(Kind::Nats));
+    redis.kill();
+    nats.kill();
+    let service = Setup::new()
+        .set("LIKEWISE_REDIS_URL", redis.url())
+        .set("LIKEWISE_NATS_URL", nats.url())
+        .start();
+    for said in [
+        "started without Redis (LIKEWISE_REDIS_URL)",
+        "started without NATS (LIKEWISE_NATS_URL)",
+    ] {
+        until("the log to say so", PATIENCE, || {
+            let lines = service.logged(said).len();
+            (lines == 1).then_some(()).ok_or(lines)
+        });
+    }
+    let parts = &service.client().get("/readyz").json()["parts"];
+    assert_eq!(
+        (&parts["cache"]["state"], &parts["broker"]["state"]),
+        (&"down".into(), &"down".into())
+    );
+    service.stop();
+}
