@@ -36,6 +36,10 @@ fn locked_table_ends_no_row(setup: Setup) {
     };
     until("each row to be tried several times", 3 * PATIENCE, || {
         let rows = waiting();
+        // No worker claims a dead row, so its token rises no more.
+        for row in &rows {
+            assert_ne!(row[0].text(), "dead", "{row:?}");
+        }
         match rows.first().map(|row| row[2].number()) {
             Some(token) if token > 3 => Ok(()),
             _ => Err(format!("{rows:?}")),

@@ -598,10 +598,18 @@ fn audit_step_that_times_out_shrinks_and_gives_up() {
                     (seen, locked)
                 }
             });
-            let ended = hurried.wait(runner(hurried).run_next(Some(&id), &mut |_| {}));
+            // The pauses between the tries are 15 seconds together.
+            let ended = hurried.wait(async {
+                let runner = runner(hurried);
+                tokio::time::timeout(PATIENCE, runner.run_next(Some(&id), &mut |_| {})).await
+            });
             let (seen, locked) = watch.join().expect("a message");
             locked.store(false, Ordering::Release);
             held.join().expect("the lock");
+            let ended = ended.unwrap_or_else(|_| {
+                let job = job(&bench, &id);
+                panic!("the job has not given up after {PATIENCE:?}: {job:#?}")
+            });
             (ended, seen)
         })
     };
