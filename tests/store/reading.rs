@@ -50,7 +50,7 @@ fn missing_pairs_are_left_out(bench: &Bench) {
         .iter()
         .map(|(resource, count)| (resource.clone(), count.like_count, count.revision))
         .collect();
-    assert_eq!(counts, [(Resource::video(7), 1, 1), (comment(7), 0, 1)]);
+    assert_eq!(counts, [(comment(7), 0, 1), (Resource::video(7), 1, 1)]);
     let nothing = BTreeSet::new();
     assert_eq!(bench.ask(|store| store.find(&nothing)), Default::default());
 }
