@@ -35,6 +35,41 @@ fn each_database_has_the_same_migrations() {
     assert_eq!(folders[0], folders[2]);
 }
 
+/// The service lists its migrations, and derives the likes table of each resource type from that of the videos. Its
+/// files for comments are for the diesel command line.
+#[test]
+fn each_migration_is_listed_and_comments_follow_videos() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listed = fs::read_to_string(folder.join("src/store/migrate/scripts.rs")).expect("a list");
+    for database in ["sqlite", "mysql", "postgres"] {
+        let folder = folder.join("migrations").join(database);
+        for entry in fs::read_dir(&folder).expect("migrations") {
+            let name = entry.expect("an entry").file_name();
+            let name = name.to_str().expect("UTF-8");
+            let is_derived = name.ends_with("_create_comment_likes");
+            assert_ne!(
+                listed.contains(&format!("\"{name}\"")),
+                is_derived,
+                "{name}"
+            );
+        }
+        for file in ["up.sql", "down.sql"] {
+            let read = |name| {
+                let sql = fs::read_to_string(folder.join(name).join(file)).expect(file);
+                let code = sql.lines().filter(|line| !line.starts_with("--"));
+                code.collect::<Vec<_>>().join("\n")
+            };
+            let video = read("2026-11-25-000008_create_video_likes");
+            let comment = read("2026-11-25-000009_create_comment_likes");
+            assert_eq!(
+                comment,
+                video.replace("video", "comment"),
+                "{database}/{file}"
+            );
+        }
+    }
+}
+
 #[test]
 fn each_database_has_the_same_tables_and_columns() {
     let [sqlite, mariadb, postgres] = [None, Some(Kind::MariaDb), Some(Kind::Postgres)]

@@ -33,7 +33,7 @@ where
     fn connect(endpoint: &Endpoint) -> impl Future<Output = Result<Self, StoreError>> + Send;
 }
 
-/// The names of [`Migrate::OWN_TABLES`].
+/// The names of [`Migrate::OWN_TABLES`], in the same order.
 const OWN_NAMES: [&str; 2] = ["likewise_schema_migrations", "likewise_schema_lease"];
 
 /// The migrations of a deployment in its database.
@@ -106,10 +106,7 @@ where
     /// # Errors
     /// If it has a table of the same name that no migration created.
     pub(super) async fn is_first(&self) -> Result<bool, StoreError> {
-        let found = self.on_connection(async |session| {
-            let rows: Vec<IdRow> = session.load(TABLES.on(session.schema()), &[]).await?;
-            Ok(rows.into_iter().map(|row| row.id).collect::<BTreeSet<_>>())
-        });
+        let found = self.on_connection(async |session| tables(session).await);
         let found = found.await?;
         if found.contains(&self.schema.named(OWN_NAMES[0])) {
             return Ok(false);
@@ -129,10 +126,10 @@ where
     /// Creates the tables of the lease and of the migrations, unless they exist.
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
         self.on_connection(async |session| {
-            for table in C::OWN_TABLES {
-                let created = session.batch(&session.schema().named(table)).await;
+            for (name, create) in OWN_NAMES.iter().zip(C::OWN_TABLES) {
+                let created = session.batch(&self.schema.named(create)).await;
                 // If two processes create a table at once, one may fail: the table must exist afterwards.
-                if created.is_err() && applied(session).await.is_err() {
+                if created.is_err() && !tables(session).await?.contains(&self.schema.named(name)) {
                     return created;
                 }
             }
@@ -157,12 +154,7 @@ where
         };
         let ran = if C::TRANSACTIONAL {
             session.begin(Mode::Write).await?;
-            let ran = self.run(&mut session, migration).await;
-            // The check is the last step before the commit, so a process that lost the lease changes nothing.
-            let ran = match ran {
-                Ok(()) if !lease.renew(&mut session).await? => Err(lost()),
-                ran => ran,
-            };
+            let ran = self.run_fenced(&mut session, migration, lease).await;
             session.end(ran).await
         } else {
             self.run(&mut session, migration).await
@@ -175,6 +167,21 @@ where
                 "migration {}: {error}",
                 migration.name
             ))),
+        }
+    }
+
+    /// Runs a migration in a transaction. The check is the last step before the commit, so a process that lost the lease
+    /// changes nothing.
+    async fn run_fenced<S: Session>(
+        &self,
+        session: &mut S,
+        migration: &Migration,
+        lease: &MigrationLease,
+    ) -> Result<(), StoreError> {
+        self.run(session, migration).await?;
+        match lease.renew(session).await? {
+            true => Ok(()),
+            false => Err(lost()),
         }
     }
 
@@ -237,7 +244,12 @@ static NOTE: Sql = Sql::new(|d| {
     )
 });
 
-/// The names of all tables and views.
+/// Returns the names of all tables and views.
+async fn tables<S: Session>(session: &mut S) -> Result<BTreeSet<String>, StoreError> {
+    let rows: Vec<IdRow> = session.load(TABLES.on(session.schema()), &[]).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
 static TABLES: Sql = Sql::new(|d| d.tables().to_owned());
 
 /// Returns the error of a process whose lease another process took.
