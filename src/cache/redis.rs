@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use redis::{Cmd, Pipeline, Script, Value};
 
 use super::redis_connection::RedisConnection;
-use super::redis_entry::{self, PREFIX, count_text, key};
+use super::redis_entry::{self, Field, PREFIX, count_text, key};
 use super::{Cache, CacheError, CacheFuture, Filling, Incarnation, Scanned, Settlement};
 use crate::config::RedisOptions;
 use crate::domain::{Applied, EntryView, Pair, Reading, Resource, Version, VersionedState};
@@ -85,7 +85,7 @@ impl Cache for RedisCache {
                     .cmd("HMGET")
                     .arg(key(&pair.resource))
                     .arg(&["n", "c", "f", "u"])
-                    .arg(pair.user_id.key());
+                    .arg(Field(&pair.user_id));
             }
             let rows = self.server.query(&reads).await?;
             Ok(rows.iter().map(redis_entry::reading).collect())
@@ -111,7 +111,7 @@ impl Cache for RedisCache {
             let mut calls = Pipeline::with_capacity(events.len());
             for (pair, state) in events {
                 let mut call = self.call(&pair.resource, "apply");
-                call.arg(pair.user_id.key())
+                call.arg(Field(&pair.user_id))
                     .arg(state.version.0)
                     .arg(state.weight());
                 calls.add_command(call);
@@ -140,7 +140,7 @@ impl Cache for RedisCache {
                         .skip(part * PAIRS_PER_CALL)
                         .take(PAIRS_PER_CALL)
                     {
-                        call.arg(user_id.key())
+                        call.arg(Field(user_id))
                             .arg(state.version.0)
                             .arg(state.weight());
                     }
@@ -156,7 +156,7 @@ impl Cache for RedisCache {
             let mut calls = Pipeline::with_capacity(events.len());
             for (pair, version) in events {
                 let mut call = self.call(&pair.resource, "forget");
-                call.arg(pair.user_id.key()).arg(version.0);
+                call.arg(Field(&pair.user_id)).arg(version.0);
                 calls.add_command(call);
             }
             self.run(calls).await.map(drop)
@@ -181,7 +181,7 @@ impl Cache for RedisCache {
                 let mut call = self.call(&filling.resource, "fill");
                 call.arg(filling.incarnation).arg(count_text(filling.count));
                 if let Some((user_id, state)) = &filling.state {
-                    call.arg(user_id.key())
+                    call.arg(Field(user_id))
                         .arg(state.version.0)
                         .arg(state.weight());
                 }

@@ -1,10 +1,11 @@
 //! The encoding of an entry on Redis: its key, its fields as `rule.lua` writes them, and the answers of that script.
 
-use redis::Value;
+use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg, Value};
 
 use super::{CacheError, Incarnation};
 use crate::domain::{
-    Applied, CachedPair, EntryView, Id, LikeCount, Reading, Resource, Version, VersionedState,
+    Applied, CachedPair, EntryView, Id, LikeCount, Reading, Resource, UserId, Version,
+    VersionedState,
 };
 
 /// The prefix of keys. The braces place a resource's keys on one node of a cluster.
@@ -18,6 +19,17 @@ pub(super) fn key(resource: &Resource) -> String {
         resource.id.key()
     )
 }
+
+/// The field of a user in an entry.
+pub(super) struct Field<'a>(pub(super) &'a UserId);
+
+impl ToRedisArgs for Field<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(self.0.key());
+    }
+}
+
+impl ToSingleRedisArg for Field<'_> {}
 
 /// Returns the resource of an entry's key.
 pub(super) fn resource(key: &str) -> Option<Resource> {

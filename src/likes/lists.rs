@@ -125,7 +125,9 @@ impl Likes {
             Ok(likes)
         });
         let mut likes: Vec<Listed> = read.await?;
-        likes.sort_by_key(|like| std::cmp::Reverse((like.version, like.resource.clone())));
+        likes.sort_by(|one, other| {
+            (other.version, &other.resource).cmp(&(one.version, &one.resource))
+        });
         Ok(Page::of(likes, limit))
     }
 
@@ -204,7 +206,7 @@ mod tests {
                 all.push((Version(version), resource));
             }
         }
-        all.sort_by_key(|place| std::cmp::Reverse(place.clone()));
+        all.sort_by(|one, other| other.cmp(one));
         for (index, (version, resource)) in all.iter().enumerate() {
             let place = Place {
                 version: *version,

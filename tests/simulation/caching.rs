@@ -70,7 +70,7 @@ impl World {
             }
             ToCache::Forget(pair, version) => {
                 if reached {
-                    self.cache.forget(&pair.clone(), version);
+                    self.cache.forget(&pair, version);
                 }
                 if call != Call::Done {
                     self.memory(p).owe(pair.resource, Owed::PutBack);

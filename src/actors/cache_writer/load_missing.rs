@@ -26,24 +26,26 @@ pub enum Missing {
 }
 
 impl Missing {
-    fn resource(&self) -> Resource {
+    const fn resource(&self) -> &Resource {
         match self {
-            Self::Applied(envelope, _) => envelope.body.pair.resource.clone(),
-            Self::Lookup(envelope) => envelope.body.resource.clone(),
+            Self::Applied(envelope, _) => &envelope.body.pair.resource,
+            Self::Lookup(envelope) => &envelope.body.resource,
         }
     }
 
-    fn user_id(&self) -> Option<UserId> {
+    const fn user_id(&self) -> Option<&UserId> {
         match self {
-            Self::Applied(envelope, _) => Some(envelope.body.pair.user_id.clone()),
-            Self::Lookup(envelope) => envelope.body.user_id.clone(),
+            Self::Applied(envelope, _) => Some(&envelope.body.pair.user_id),
+            Self::Lookup(envelope) => envelope.body.user_id.as_ref(),
         }
     }
 
     /// The pair; `None` if only the count is read.
     fn pair(&self) -> Option<Pair> {
-        let resource = self.resource();
-        self.user_id().map(|user_id| Pair { resource, user_id })
+        self.user_id().map(|user_id| Pair {
+            resource: self.resource().clone(),
+            user_id: user_id.clone(),
+        })
     }
 
     /// Answers with the state in the database, and with the cache's reading after the fill.
@@ -102,7 +104,7 @@ impl CacheWriter {
     async fn load_once(&self, batch: Vec<Missing>, last: bool) -> Vec<Missing> {
         let incarnations = self.open(&batch).await;
         let pairs: BTreeSet<Pair> = batch.iter().filter_map(Missing::pair).collect();
-        let resources: BTreeSet<Resource> = batch.iter().map(Missing::resource).collect();
+        let resources: BTreeSet<Resource> = batch.iter().map(Missing::resource).cloned().collect();
         let Some(found) = self.find(pairs, resources).await else {
             self.answer_unfound(batch).await;
             return Vec::new();
@@ -116,10 +118,10 @@ impl CacheWriter {
                     (pair.user_id, stored.unwrap_or(VersionedState::NEVER))
                 });
                 Filling {
-                    resource: item.resource(),
+                    resource: item.resource().clone(),
                     incarnation,
                     state,
-                    count: count_in(&found, &item.resource()),
+                    count: count_in(&found, item.resource()),
                 }
             })
             .collect();
@@ -161,7 +163,7 @@ impl CacheWriter {
     /// Opens the entries to fill and returns their incarnations, which must be read before the database. If the cache
     /// is unreachable, returns none, and the fill that follows changes nothing.
     async fn open(&self, batch: &[Missing]) -> Vec<Incarnation> {
-        let resources: Vec<Resource> = batch.iter().map(Missing::resource).collect();
+        let resources: Vec<Resource> = batch.iter().map(Missing::resource).cloned().collect();
         self.cache.open(&resources).await.unwrap_or_else(|error| {
             self.cache_failed("opening entries in the cache", &error);
             vec![Incarnation::default(); resources.len()]
