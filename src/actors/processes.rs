@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::config::Settings;
-use crate::store::{ProcessRecord, Store};
+use crate::store::{ProcessRecord, Store, process_name};
 use crate::telemetry::{ProcessesAgree, ProcessesDiffer};
 
 /// The interval between two heartbeats.
@@ -35,10 +35,9 @@ impl Differences {
 /// What this process is set up with.
 #[must_use]
 pub fn own(settings: &Settings) -> ProcessRecord {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     ProcessRecord {
         id: Uuid::now_v7().to_string(),
-        host: format!("{:.64} process {}", host.trim(), std::process::id()),
+        host: process_name(),
         role: settings.role.as_str().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         cache: match settings.redis {

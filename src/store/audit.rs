@@ -13,8 +13,8 @@ use super::dialect::Column::{ResourceId, User, Word};
 use super::discrepancy::{CountRow, Discrepancy, EventRow, Finding, LikeRow};
 use super::error::StoreError;
 use super::ids::AnyId;
+use super::pair_row::PairRow;
 use super::pool::INSPECT_TIMEOUTS;
-use super::reads::PairRow;
 use super::schema::Schema;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql, Statement};
@@ -245,7 +245,7 @@ async fn open_pairs<S: Session>(session: &mut S, pairs: &[Pair]) -> Result<Vec<P
         .collect();
     let statement = OPEN_PAIRS.on(session.schema());
     let rows: Vec<PairRow> = session.load(statement, &[Param::rows(&rows)]).await?;
-    rows.iter().map(PairRow::pair).collect()
+    rows.iter().map(|row| row.pair("user_behaviors")).collect()
 }
 
 /// The statements of audits whose cost must not follow the size of the tables: see

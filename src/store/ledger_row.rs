@@ -6,22 +6,18 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::ids::AnyId;
+use super::pair_row::PairRow;
 use super::text::word;
 use super::time::InUtc;
-use crate::domain::{Action, Id, LedgerRow, Resource, Status, Version};
+use crate::domain::{Action, LedgerRow, Pair, Status, Version};
 
 /// The columns of `sync_events` that a worker needs.
 #[derive(Debug, QueryableByName)]
 pub(super) struct StoredLedgerRow {
     #[diesel(sql_type = Text)]
     pub(super) id: String,
-    #[diesel(sql_type = AnyId)]
-    user_id: Id,
-    #[diesel(sql_type = Text)]
-    resource_type: String,
-    #[diesel(sql_type = AnyId)]
-    resource_id: Id,
+    #[diesel(embed)]
+    pair: PairRow,
     #[diesel(sql_type = Text)]
     action_type: String,
     #[diesel(sql_type = Text)]
@@ -51,16 +47,14 @@ impl StoredLedgerRow {
     /// If a column cannot be parsed.
     pub(super) fn ledger_row(&self) -> Result<(Status, LedgerRow), StoreError> {
         const TABLE: &str = "sync_events";
+        let Pair { resource, user_id } = self.pair.pair(TABLE)?;
         let row = LedgerRow {
             event_id: Uuid::parse_str(&self.id).map_err(|error| StoreError::Unreadable {
                 table: TABLE,
                 reason: format!("id '{}': {error}", self.id),
             })?,
-            user_id: self.user_id.clone(),
-            resource: Resource {
-                resource_type: word(&self.resource_type, TABLE)?,
-                id: self.resource_id.clone(),
-            },
+            user_id,
+            resource,
             action: word::<Action>(&self.action_type, TABLE)?,
             version: Version(self.version),
             retry_count: self.retry_count,

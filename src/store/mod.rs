@@ -31,6 +31,7 @@ mod ledger_row;
 mod lists;
 mod migrate;
 mod mysql;
+mod pair_row;
 mod pool;
 mod postgres;
 mod postgres_tap;
@@ -72,7 +73,7 @@ pub use jobs::{JOB_LIMIT, Job, NewJob};
 pub use ledger::{ErrorCount, LedgerEntry, LedgerHealth};
 pub use ledger_filter::{LedgerFilter, is_storable};
 pub use lists::Cursor;
-pub use processes::ProcessRecord;
+pub use processes::{ProcessRecord, process_name};
 pub use quarantine::{QuarantineEntry, QuarantinedEvent};
 pub use reader::Reader;
 pub use reads::Found;
@@ -217,51 +218,43 @@ pub async fn reach(options: &StoreOptions) -> Result<(), StoreError> {
     }
 }
 
+/// Runs `$work` on the migrations of the database that the options name.
+macro_rules! on_migrations {
+    ($options:expr, |$migrations:ident| $work:expr) => {{
+        let (options, schema) = ($options, schema($options)?);
+        match scheme(&options.url)? {
+            Scheme::Sqlite(path) => {
+                let file = Endpoint::file(path);
+                let $migrations = Migrations::<sqlite::Async>::new(file, schema, options.timeout);
+                $work.await
+            }
+            Scheme::Mysql => {
+                let server = Endpoint::server(options);
+                let $migrations =
+                    Migrations::<AsyncMysqlConnection>::new(server, schema, options.timeout);
+                $work.await
+            }
+            Scheme::Postgres => {
+                let server = Endpoint::server(options);
+                let $migrations =
+                    Migrations::<AsyncPgConnection>::new(server, schema, options.timeout);
+                $work.await
+            }
+        }
+    }};
+}
+
 /// Returns the names of the migrations that the tables lack.
 async fn pending_migrations(options: &StoreOptions) -> Result<Vec<String>, StoreError> {
-    let (schema, timeout) = (schema(options)?, options.timeout);
-    match scheme(&options.url)? {
-        Scheme::Sqlite(path) => {
-            let file = Endpoint::file(path);
-            let migrations = Migrations::<sqlite::Async>::new(file, schema, timeout);
-            migrations.pending().await
-        }
-        Scheme::Mysql => {
-            let server = Endpoint::server(options);
-            let migrations = Migrations::<AsyncMysqlConnection>::new(server, schema, timeout);
-            migrations.pending().await
-        }
-        Scheme::Postgres => {
-            let server = Endpoint::server(options);
-            let migrations = Migrations::<AsyncPgConnection>::new(server, schema, timeout);
-            migrations.pending().await
-        }
-    }
+    on_migrations!(options, |migrations| migrations.pending())
 }
 
 async fn run_migrations(
     options: &StoreOptions,
     gate: Option<&Gate>,
 ) -> Result<Vec<String>, StoreError> {
-    let (schema, timeout) = (schema(options)?, options.timeout);
     let name = options.url_without_password();
-    match scheme(&options.url)? {
-        Scheme::Sqlite(path) => {
-            let file = Endpoint::file(path);
-            let migrations = Migrations::<sqlite::Async>::new(file, schema, timeout);
-            migrate::run(&migrations, &name, gate).await
-        }
-        Scheme::Mysql => {
-            let server = Endpoint::server(options);
-            let migrations = Migrations::<AsyncMysqlConnection>::new(server, schema, timeout);
-            migrate::run(&migrations, &name, gate).await
-        }
-        Scheme::Postgres => {
-            let server = Endpoint::server(options);
-            let migrations = Migrations::<AsyncPgConnection>::new(server, schema, timeout);
-            migrate::run(&migrations, &name, gate).await
-        }
-    }
+    on_migrations!(options, |migrations| migrate::run(&migrations, &name, gate))
 }
 
 /// Returns the schema of the deployment that the options name.

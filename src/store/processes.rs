@@ -1,4 +1,4 @@
-//! The running processes and what each is set up with. `app/processes.rs` calls it.
+//! The running processes and what each is set up with. `actors/processes.rs` calls it.
 
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::Text as SqlText;
@@ -29,6 +29,13 @@ pub struct ProcessRecord {
     /// The broker that it is set up with.
     #[diesel(sql_type = SqlText)]
     pub broker: String,
+}
+
+/// Returns the name of this process for people: its machine and its number there.
+#[must_use]
+pub fn process_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{:.64} process {}", host.trim(), std::process::id())
 }
 
 /// The age at which a process without a heartbeat counts as gone, in seconds.

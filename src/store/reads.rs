@@ -2,15 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use diesel::prelude::QueryableByName;
-use diesel::sql_types::Text;
-
 use super::error::StoreError;
-use super::ids::AnyId;
+use super::pair_row::PairRow;
 use super::read_models::{self, StateRow, state_columns};
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql};
-use super::text::word;
 use super::{Store, read};
 use crate::domain::{Id, LikeCount, Pair, Resource, ResourceType, Version, VersionedState};
 
@@ -99,7 +95,7 @@ async fn recent_pairs<S: Session>(
 ) -> Result<BTreeSet<Pair>, StoreError> {
     let statement = RECENT_PAIRS.on(session.schema());
     let rows: Vec<PairRow> = session.load(statement, &[Param::limit(limit)]).await?;
-    rows.iter().map(PairRow::pair).collect()
+    rows.iter().map(|row| row.pair("user_behaviors")).collect()
 }
 
 /// The pairs of the last like events. Parameters: the most rows.
@@ -147,26 +143,3 @@ static LIKES_AFTER: LikesSql = LikesSql::new(|d, resource_type| {
          ORDER BY l.user_id, l.{id} LIMIT $3"
     )
 });
-
-/// The pair of a behavior.
-#[derive(Debug, QueryableByName)]
-pub(super) struct PairRow {
-    #[diesel(sql_type = AnyId)]
-    user_id: Id,
-    #[diesel(sql_type = Text)]
-    resource_type: String,
-    #[diesel(sql_type = AnyId)]
-    resource_id: Id,
-}
-
-impl PairRow {
-    pub(super) fn pair(&self) -> Result<Pair, StoreError> {
-        Ok(Pair {
-            resource: Resource {
-                resource_type: word(&self.resource_type, "user_behaviors")?,
-                id: self.resource_id.clone(),
-            },
-            user_id: self.user_id.clone(),
-        })
-    }
-}

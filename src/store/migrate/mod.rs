@@ -15,6 +15,7 @@ pub(super) use self::migrations::{Migrate, Migrations};
 pub(super) use self::scripts::{Script, scripts};
 use super::error::StoreError;
 use super::gate::{Gate, Waiting};
+use super::processes::process_name;
 use super::session::{Connected, Session};
 use crate::telemetry::{DatabaseAwaited, Migrated, MigrationAwaited};
 
@@ -165,7 +166,5 @@ where
 
 /// Returns a unique name for this process.
 fn holder() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let (host, id) = (host.trim(), std::process::id());
-    format!("{host:.64} process {id} ({})", Uuid::now_v7().simple())
+    format!("{} ({})", process_name(), Uuid::now_v7().simple())
 }
