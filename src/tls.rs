@@ -8,7 +8,7 @@ use std::sync::{Arc, Once};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, KeyProvider, ring};
+use rustls::crypto::{CryptoProvider, KeyProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::SigningKey;
@@ -173,11 +173,11 @@ pub fn client(
                 .map_err(|error| unusable(&error))?;
             builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyName(Some(chain))))
+                .with_custom_certificate_verifier(Arc::new(AnyName::new(Some(chain))))
         }
         Verification::None => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyName(None))),
+            .with_custom_certificate_verifier(Arc::new(AnyName::new(None))),
     };
     match identity {
         Some((chain, key)) => {
@@ -202,7 +202,20 @@ fn store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
 
 /// Accepts a certificate for any host: one that a trusted authority has signed, or any at all.
 #[derive(Debug)]
-struct AnyName(Option<Arc<WebPkiServerVerifier>>);
+struct AnyName {
+    /// Verifies the chain; `None` accepts any certificate.
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl AnyName {
+    fn new(chain: Option<Arc<WebPkiServerVerifier>>) -> Self {
+        Self {
+            chain,
+            algorithms: ring::default_provider().signature_verification_algorithms,
+        }
+    }
+}
 
 impl ServerCertVerifier for AnyName {
     fn verify_server_cert(
@@ -213,7 +226,7 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(chain) = &self.0 else {
+        let Some(chain) = &self.chain else {
             return Ok(ServerCertVerified::assertion());
         };
         // The chain is verified before the name.
@@ -231,8 +244,7 @@ impl ServerCertVerifier for AnyName {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = ring::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -241,14 +253,11 @@ impl ServerCertVerifier for AnyName {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = ring::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 

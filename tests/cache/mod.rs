@@ -149,12 +149,17 @@ impl One<'_> {
         mark: VersionedState,
         count: LikeCount,
     ) -> Option<Reading> {
-        let filling = Filling {
+        let state = Some((user_id, mark));
+        self.fill_with(Filling {
             resource,
             incarnation,
-            state: Some((user_id, mark)),
+            state,
             count,
-        };
+        })
+        .await
+    }
+
+    async fn fill_with(&self, filling: Filling) -> Option<Reading> {
         self.0.fill(&[filling]).await.expect("an answer")[0]
     }
 
@@ -165,13 +170,13 @@ impl One<'_> {
         resource: Resource,
         count: LikeCount,
     ) -> Option<Reading> {
-        let filling = Filling {
+        self.fill_with(Filling {
             resource,
             incarnation,
             state: None,
             count,
-        };
-        self.0.fill(&[filling]).await.expect("an answer")[0]
+        })
+        .await
     }
 
     async fn count(&self, resource: Resource) -> Option<i64> {
