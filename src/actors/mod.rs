@@ -5,6 +5,7 @@
 pub mod behavior_recorder;
 pub mod cache_writer;
 pub mod event_publisher;
+pub mod fact_publisher;
 pub mod health_monitor;
 pub mod idempotency_keeper;
 pub mod job_runner;
@@ -23,6 +24,7 @@ use actor_kit::SupervisorPolicy;
 pub use behavior_recorder::BehaviorRecorder;
 pub use cache_writer::CacheWriter;
 pub use event_publisher::EventPublisher;
+pub use fact_publisher::FactPublisher;
 pub use health_monitor::HealthMonitor;
 pub use idempotency_keeper::IdempotencyKeeper;
 pub use job_runner::JobRunner;

@@ -31,6 +31,7 @@ use crate::store::Store;
 use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
 use crate::web::auth::{self, Auth};
 use crate::web::{self, Health};
+use crate::webhooks::Webhook;
 
 /// The running service.
 pub struct App {
@@ -63,6 +64,10 @@ impl App {
         let signals = Signals::new().map_err(AppError::Signals)?;
         let hangup = signal(SignalKind::hangup()).map_err(AppError::Signals)?;
         actix::spawn(auth::watch(Arc::clone(&auth), hangup));
+        let webhooks = match &settings.facts.webhooks {
+            Some(options) => Webhook::all(options, settings.facts.ids_as_text)?,
+            None => Vec::new(),
+        };
         let (store, starting) = open_store(&settings).await?;
         let cache = open_cache(&settings)?;
         let broker = open_broker(&settings).await?;
@@ -76,7 +81,9 @@ impl App {
         if starting.migrating.is_none() {
             learn(&clock, store.as_ref()).await;
         }
-        let actors = Actors::start(&settings, &connections, &registry);
+        let own = processes::own(&settings);
+        let id = own.id.clone();
+        let actors = Actors::start(&settings, &connections, webhooks, &id, &registry);
         let unusable = Arc::new(Notify::new());
         let settling = settings
             .role
@@ -116,8 +123,6 @@ impl App {
         };
         let draining = Arc::new(AtomicBool::new(false));
         let differences = Differences::default();
-        let own = processes::own(&settings);
-        let id = own.id.clone();
         actix::spawn(processes::watch(
             Arc::clone(&store),
             own,

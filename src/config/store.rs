@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, PartialConfig, TlsOptions};
+use super::{ConfigError, FactsOptions, PartialConfig, TlsOptions};
 use crate::domain::{IdKinds, Lease, ResourceTypes};
 
 /// How to reach a database.
@@ -23,6 +23,8 @@ pub struct StoreOptions {
     pub table_prefix: String,
     /// How long one call may take before it fails and its connection is dropped.
     pub timeout: Duration,
+    /// The receivers of facts; see [`FactsOptions`].
+    pub fact_receivers: Vec<String>,
 }
 
 impl StoreOptions {
@@ -50,6 +52,7 @@ impl StoreOptions {
             },
             table_prefix: table_prefix(config)?,
             timeout,
+            fact_receivers: FactsOptions::new(config)?.receivers(),
         })
     }
 

@@ -173,7 +173,7 @@ impl Broker {
     }
 
     /// Sends a request to JetStream's API; `None` if it returns this error.
-    async fn request(
+    pub(super) async fn request(
         &self,
         path: &str,
         request: &Value,

@@ -7,12 +7,12 @@ use chrono::{DateTime, Utc};
 use super::dialect::Column::{self, Number, ResourceId, User, Word};
 use super::error::StoreError;
 use super::ledger_row::StoredLedgerRow;
-use super::read_models;
 use super::schema::{HELD, LEDGER_COLUMNS};
 use super::session::{Param, Session, Sql};
 use super::text::id_text;
 use super::{Store, transact};
-use crate::domain::{Fold, LedgerRow, LikeCount, Pair, Resource, VersionedState};
+use super::{outbox, read_models};
+use crate::domain::{Fact, Fold, LedgerRow, LikeCount, Pair, Resource, VersionedState};
 
 /// The read models after a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,13 +36,19 @@ impl Store {
         rows: &[LedgerRow],
         now: DateTime<Utc>,
     ) -> Result<Settled, StoreError> {
-        transact!(self, |session| sync(session, rows, now))
+        transact!(self, |session| sync(
+            session,
+            rows,
+            &self.fact_receivers,
+            now
+        ))
     }
 }
 
 async fn sync<S: Session>(
     session: &mut S,
     rows: &[LedgerRow],
+    fact_receivers: &[String],
     now: DateTime<Utc>,
 ) -> Result<Settled, StoreError> {
     let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource.clone()).collect();
@@ -61,6 +67,10 @@ async fn sync<S: Session>(
     let written = fold.changed.iter().map(|pair| (pair, &fold.states[pair]));
     read_models::write_states(session, written).await?;
     let changed = read_models::write_counts(session, &mut counts, &fold.count_changes, now).await?;
+    if !fact_receivers.is_empty() {
+        let facts = Fact::of_commit(&completed, &states, &fold, &counts);
+        outbox::append(session, fact_receivers, &facts, now).await?;
+    }
     states.extend(fold.states);
     Ok(Settled {
         states,

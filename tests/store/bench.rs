@@ -172,6 +172,7 @@ pub fn options(database: &Database) -> StoreOptions {
         id_kinds: IdKinds::default(),
         table_prefix: String::new(),
         timeout: Duration::from_secs(20),
+        fact_receivers: Vec::new(),
     }
 }
 
