@@ -7,6 +7,7 @@ pub mod bisection;
 pub mod breaker;
 pub mod cached_pair;
 pub mod database_clock;
+pub mod deployment;
 pub mod durability;
 pub mod entry;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use bisection::Bisection;
 pub use breaker::{Breaker, BreakerPolicy, Change};
 pub use cached_pair::CachedPair;
 pub use database_clock::{ClockNews, ClockWatch, DatabaseClock};
+pub use deployment::{CurrentDeployment, Deployment};
 pub use durability::Durability;
 pub use entry::{Applied, Entry, Reading};
 pub use entry_view::{Contradiction, DatabaseState, EntryView, Mismatch};
