@@ -3,6 +3,7 @@
 mod audit;
 mod config;
 mod dependencies;
+mod deployment;
 mod events;
 mod migrate;
 mod output;
@@ -78,6 +79,9 @@ enum Command {
     /// List receivers of webhooks and dead letters, and retry or discard these
     #[command(subcommand)]
     Webhooks(webhooks::WebhooksCommand),
+    /// Show the identity of the deployment, and start a new generation after restoring a backup
+    #[command(subcommand)]
+    Deployment(deployment::DeploymentCommand),
     /// Create tokens for services
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -157,6 +161,7 @@ impl Cli {
                 webhooks::secret().map(|()| ExitCode::SUCCESS)
             }
             Command::Webhooks(command) => webhooks::run(settings()?, command).await,
+            Command::Deployment(command) => deployment::run(settings()?, command).await,
             Command::Token(command) => token::run(&command),
             Command::Verify(arguments) => verify::run(settings()?, arguments).await,
         }

@@ -13,6 +13,7 @@ use super::fold::{Fold, Pair};
 use super::id::Id;
 use super::ledger::LedgerRow;
 use super::like_count::LikeCount;
+use super::pair_state::PairState;
 use super::version::Version;
 use super::versioned_state::VersionedState;
 use super::words::words;
@@ -46,38 +47,43 @@ pub struct Fact {
     pub version: Version,
 }
 
+/// An event that may have begun a state: whether its version is that of the beginning, its state and its id.
+type Beginning = (bool, VersionedState, Uuid);
+
 impl Fact {
     /// Returns the facts of a commit: one for each pair whose liked state differs after it. `rows` are the folded ledger
     /// rows, and `counts` the counts after the commit.
     #[must_use]
     pub fn of_commit(
         rows: &[&LedgerRow],
-        before: &BTreeMap<Pair, VersionedState>,
+        before: &BTreeMap<Pair, PairState>,
         fold: &Fold,
         counts: &BTreeMap<Resource, LikeCount>,
     ) -> Vec<Self> {
-        let was_liked = |pair: &Pair| before.get(pair).is_some_and(|state| state.liked);
-        let is_liked = |pair: &Pair| fold.states.get(pair).is_some_and(|state| state.liked);
+        let was_liked = |pair: &Pair| before.get(pair).is_some_and(|state| state.newest.liked);
         let changed = fold
             .changed
             .iter()
-            .filter(|pair| was_liked(pair) != is_liked(pair));
-        let mut facts: BTreeMap<&Pair, Option<(VersionedState, Uuid)>> =
-            changed.map(|pair| (pair, None)).collect();
+            .map(|pair| (pair, fold.states[pair]))
+            .filter(|(pair, after)| was_liked(pair) != after.newest.liked);
+        // For each pair its state, and the event that began it: the newest event may be a repeat.
+        let mut facts: BTreeMap<&Pair, (PairState, Option<Beginning>)> =
+            changed.map(|(pair, after)| (pair, (after, None))).collect();
         if facts.is_empty() {
             return Vec::new();
         }
         for row in rows {
-            if let Some(newest) = facts.get_mut(&row.pair()) {
+            if let Some((after, begun)) = facts.get_mut(&row.pair()) {
                 let state = VersionedState::new(row.version, row.action);
-                *newest = (*newest).max(Some((state, row.event_id)));
+                let is_exact = state.liked == after.newest.liked && state.version == after.since;
+                *begun = (*begun).max(Some((is_exact, state, row.event_id)));
             }
         }
-        let fact = |(pair, newest): (&Pair, Option<(VersionedState, Uuid)>)| {
-            let (state, event_id) = newest?;
+        let fact = |(pair, (after, begun)): (&Pair, (PairState, Option<Beginning>))| {
+            let (_, state, event_id) = begun?;
             Some(Self {
                 event_id,
-                kind: match is_liked(pair) {
+                kind: match after.newest.liked {
                     true => FactKind::Liked,
                     false => FactKind::Unliked,
                 },
@@ -139,7 +145,7 @@ mod tests {
             row(4, 40, Action::Unlike),
         ];
         let rows: Vec<_> = rows.iter().collect();
-        let liked = VersionedState::new(Version(1), Action::Like);
+        let liked = PairState::begun_by(VersionedState::new(Version(1), Action::Like));
         let before = BTreeMap::from([(row(3, 1, Action::Like).pair(), liked), {
             (row(4, 1, Action::Like).pair(), liked)
         }]);
@@ -160,12 +166,13 @@ mod tests {
         assert_eq!(
             seen,
             [
-                (1.into(), FactKind::Liked, 12),
+                (1.into(), FactKind::Liked, 10),
                 (4.into(), FactKind::Unliked, 40)
             ]
         );
         assert!(facts.iter().all(|fact| fact.like_count == 2));
-        assert_eq!(facts[0].event_id, rows[1].event_id);
+        // The second like of the same user is a repeat.
+        assert_eq!(facts[0].event_id, rows[0].event_id);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod apply;
 mod check;
 mod codec;
 mod connection;
+mod consumer;
 mod facts;
 mod jetstream;
 mod legacy;
@@ -27,8 +28,8 @@ pub use undecodable::{MAX_PAYLOAD, Undecodable};
 /// Subjects of announced counts: `likewise.counts.<resource_type>.<resource_id>`.
 pub const COUNTS: &str = "likewise.counts";
 
-/// The durable consumer that all workers share.
-pub const CONSUMER: &str = "likewise-workers";
+/// The header of our own events that names their deployment.
+const DEPLOYMENT_HEADER: &str = "Likewise-Deployment";
 
 /// What can go wrong with NATS.
 #[derive(Debug, Clone, thiserror::Error)]
