@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::checks::pipeline_drains;
+use crate::support::checks::{ledger_closes_in, pipeline_drains};
 use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
+use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
 
 matrix!([embedded, mariadb_stack, postgres_stack]:
@@ -222,6 +223,46 @@ fn first_migration_leaves_the_tables_of_a_product_alone(setup: Setup) {
     let notes = "SELECT COUNT(*) FROM __diesel_schema_migrations";
     assert_eq!(setup.database().number(notes), 0);
     setup.verify(60).holds();
+}
+
+#[test]
+fn schema_of_postgres_has_every_table() {
+    let setup = Setup::new().on(&Database::hosted(Kind::Postgres));
+    setup
+        .database()
+        .execute(&["CREATE TABLE user_behaviors (mine INT)"]);
+    let before = setup.database().columns();
+    let service = setup.set("LIKEWISE_DATABASE_SCHEMA", "likes").start();
+    service.client().like(1, 7);
+    ledger_closes_in(service.database(), "likes.");
+    let liked = "SELECT COUNT(*) FROM likes.video_likes";
+    assert_eq!(service.database().number(liked), 1);
+    assert_eq!(service.database().columns(), before);
+    let setup = service.stop();
+    setup.verify(60).holds();
+
+    // A first migration that fails leaves no schema.
+    let failing = setup.beside();
+    failing.database().execute(&[
+        "CREATE SCHEMA other",
+        "CREATE TABLE other.video_likes_user (mine INT)",
+    ]);
+    let failed = failing
+        .set("LIKEWISE_DATABASE_SCHEMA", "other")
+        .run(&["migrate"]);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    let schemas = setup.database().texts(
+        "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'other'",
+    );
+    assert_eq!(schemas, ["video_likes_user"]);
+
+    let refused = Setup::new()
+        .set("LIKEWISE_DATABASE_SCHEMA", "likes")
+        .run(&["migrate"]);
+    assert!(
+        refused.stderr.contains("LIKEWISE_TABLE_PREFIX"),
+        "{refused:?}"
+    );
 }
 
 fn kind_of_ids_cannot_change(setup: Setup) {
