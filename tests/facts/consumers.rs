@@ -161,6 +161,11 @@ fn examples_verify_the_signatures_of_webhooks() {
         });
         consumer.prints(&[listening.as_str()]);
     }
-    let waiting = "SELECT COUNT(*) FROM likewise_outbox";
-    assert_eq!(service.database().number(waiting), 6);
+    until("the facts of the others to leave", PATIENCE, || {
+        let waiting = "SELECT COUNT(*) FROM likewise_outbox";
+        match service.database().number(waiting) {
+            6 => Ok(()),
+            rows => Err(rows),
+        }
+    });
 }
