@@ -113,6 +113,11 @@ impl NatsSubscriber {
     async fn pull_until_stopped(self: &Arc<Self>) {
         let mut failures = 0;
         while !self.context.is_stopping() {
+            // A process that starts without its database publishes, but has nothing to record into.
+            if !self.broker.is_named() {
+                tokio::time::sleep(self.options.pause).await;
+                continue;
+            }
             match self.pull().await {
                 Ok(()) => failures = 0,
                 Err(error) => {

@@ -133,8 +133,7 @@ impl Broker {
         }
         let errors = self.report(&found, None).errors();
         // A process that started without its database can publish before it knows its consumer.
-        let is_named = self.deployment.get().is_some();
-        if found.consumer.is_none() && errors.is_empty() && is_named {
+        if found.consumer.is_none() && errors.is_empty() && self.is_named() {
             found.consumer = Some(self.create_consumer().await?);
         }
         let report = self.report(&found, None);

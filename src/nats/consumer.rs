@@ -102,6 +102,12 @@ impl Broker {
             .map_err(|error| NatsError::Unavailable(format!("consumer {name}: {error}")))
     }
 
+    /// Returns whether the deployment, which names the consumer, is known.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.deployment.get().is_some()
+    }
+
     /// Returns whether this is the consumer of the current generation.
     #[must_use]
     pub fn is_current(&self, consumer: &PullConsumer) -> bool {

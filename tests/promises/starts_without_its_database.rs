@@ -44,23 +44,31 @@ fn api_and_worker_started_without_database_recover(kind: Kind) {
         assert_eq!(api.client().like(1, video).durability, "broker");
     }
 
+    // So does a process that is also a worker, whose subscriber does not know its consumer yet.
+    let both = worker.setup().beside().start();
+    for user in 2..=21 {
+        assert_eq!(both.client().like(user, 1).durability, "broker");
+    }
+    assert_eq!(both.client().actor("nats_subscriber").errors, 0);
+
     server.run();
     becomes_ready(&worker);
+    becomes_ready(&both);
     becomes_ready(&api);
     ledger_closes(&database);
     until("the likes to arrive", PATIENCE, || {
         let liked = "SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL";
         match database.number(liked) {
-            20 => Ok(()),
+            40 => Ok(()),
             liked => Err(format!("{liked} likes")),
         }
     });
-    for service in [&api, &worker] {
+    for service in [&api, &worker, &both] {
         let logged = service.log();
         let said = logged.matches("waiting for the database").count();
         assert_eq!(said, 1, "{logged}");
     }
-    drop(api);
+    drop((api, both));
     worker.stop().verify(60).holds();
 }
 
