@@ -6,7 +6,7 @@ use diesel::sql_types::Text as SqlText;
 use super::dialect::Column::{Text, Word};
 use super::error::StoreError;
 use super::session::{Param, Session, Sql};
-use super::{Store, transact};
+use super::{Store, read, transact};
 
 /// A running process.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -51,6 +51,17 @@ impl Store {
         own: &ProcessRecord,
     ) -> Result<Vec<ProcessRecord>, StoreError> {
         transact!(self, |session| note(session, own))
+    }
+
+    /// Returns the processes that ran within the last 45 seconds.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn running_processes(&self) -> Result<Vec<ProcessRecord>, StoreError> {
+        let nobody = [Param::Text(String::new())];
+        read!(self, self.timeout, |session| async {
+            session.load(OTHERS.on(session.schema()), &nobody).await
+        })
     }
 
     /// Notes that this process ends.
