@@ -86,7 +86,7 @@ impl BatchActor<Apply> for CacheWriter {
             }
             Err(error) => {
                 // The commands may still run without an answer, even after a revert.
-                if !matches!(error, CacheError::Away) {
+                if !error.is_unsent() {
                     self.mark_dirty(events.iter().map(|(pair, _)| pair.resource.clone()));
                 }
                 self.cache_failed(APPLYING, &error);
@@ -192,7 +192,7 @@ impl CacheWriter {
 
     fn cache_failed(&self, doing: &'static str, error: &CacheError) {
         // An outage is logged once.
-        if matches!(error, CacheError::Away) {
+        if error.is_unsent() {
             return;
         }
         self.context.failed(error);

@@ -4,6 +4,7 @@
 
 pub mod behavior_recorder;
 pub mod cache_writer;
+pub mod deployment;
 pub mod event_publisher;
 pub mod health_monitor;
 pub mod idempotency_keeper;

@@ -144,7 +144,8 @@ impl NatsSubscriber {
         let consumer = self.broker.consumer().await;
         // The stream may be gone. In a process that does not publish, only this actor notices.
         let consumer = consumer.inspect_err(|_| self.broker.suspect())?;
-        while !self.context.is_stopping() {
+        // A new generation of the deployment has a consumer of its own.
+        while !self.context.is_stopping() && self.broker.is_current(&consumer) {
             self.pull_once(&consumer).await?;
         }
         Ok(())

@@ -180,7 +180,7 @@ impl Probe {
         });
         let cache = Failure::of(
             cache,
-            |error| !matches!(error, CacheError::Away),
+            |error| !error.is_unsent(),
             |error| matches!(error, CacheError::ReadOnly(_)),
         );
         Failure::note(

@@ -12,6 +12,7 @@ use crate::actors::probe::Probe;
 use crate::admin::{AdminService, Dependencies};
 use crate::cache::{Cache, MemoryCache, RedisCache};
 use crate::config::Settings;
+use crate::domain::CurrentDeployment;
 use crate::nats::{Broker, NatsError};
 use crate::store::{self, Gate, Store};
 
@@ -50,9 +51,12 @@ pub(super) async fn open_store(settings: &Settings) -> Result<(Arc<Store>, Start
     Ok((store, Starting { gate, migrating }))
 }
 
-pub(super) fn open_cache(settings: &Settings) -> Result<Arc<dyn Cache>, AppError> {
+pub(super) fn open_cache(
+    settings: &Settings,
+    deployment: &CurrentDeployment,
+) -> Result<Arc<dyn Cache>, AppError> {
     Ok(match &settings.redis {
-        Some(options) => Arc::new(RedisCache::new(options)?),
+        Some(options) => Arc::new(RedisCache::new(options, deployment.clone())?),
         None => Arc::new(MemoryCache::new(settings.cache_pairs)),
     })
 }
@@ -60,17 +64,25 @@ pub(super) fn open_cache(settings: &Settings) -> Result<Arc<dyn Cache>, AppError
 /// How long the start waits for NATS. Without NATS, likes are recorded directly until it connects.
 const BROKER_WAIT: Duration = Duration::from_secs(3);
 
-pub(super) async fn open_broker(settings: &Settings) -> Result<Option<Arc<Broker>>, AppError> {
+pub(super) async fn open_broker(
+    settings: &Settings,
+    deployment: &CurrentDeployment,
+) -> Result<Option<Arc<Broker>>, AppError> {
     let Some(options) = settings.nats.clone() else {
         return Ok(None);
     };
-    let broker = Broker::connect(options).await?;
+    let broker = Broker::connect(options, deployment.clone()).await?;
     broker.wait_until_connected(BROKER_WAIT).await;
+    Ok(Some(Arc::new(broker)))
+}
+
+/// Checks the server and the stream, unless they cannot be reached yet.
+pub(super) async fn check_broker(broker: &Broker) -> Result<(), AppError> {
     // The check logs why the stream is unusable. Likes go to the database until it is in order.
     if let Err(error @ (NatsError::TooOld { .. } | NatsError::Unusable(_))) = broker.check().await {
         return Err(error.into());
     }
-    Ok(Some(Arc::new(broker)))
+    Ok(())
 }
 
 /// The connections that the actors use.

@@ -20,12 +20,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use self::actors::Actors;
-use self::connections::{Connections, admin, open_broker, open_cache, open_store};
+use self::connections::{Connections, admin, check_broker, open_broker, open_cache, open_store};
 use self::server::HttpServer;
-use self::startup::{learn, report_missing, settle_recent};
+use self::startup::{identify, learn, report_missing, settle_recent};
+use crate::actors::deployment::DeploymentWatch;
 use crate::actors::processes::{self, Differences};
 use crate::config::Settings;
-use crate::domain::HybridClock;
+use crate::domain::{CurrentDeployment, HybridClock};
 use crate::likes::{Likes, Lookups};
 use crate::store::Store;
 use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
@@ -64,8 +65,22 @@ impl App {
         let hangup = signal(SignalKind::hangup()).map_err(AppError::Signals)?;
         actix::spawn(auth::watch(Arc::clone(&auth), hangup));
         let (store, starting) = open_store(&settings).await?;
-        let cache = open_cache(&settings)?;
-        let broker = open_broker(&settings).await?;
+        let deployment = CurrentDeployment::default();
+        let cache = open_cache(&settings, &deployment)?;
+        let broker = open_broker(&settings, &deployment).await?;
+        let mut deployment = DeploymentWatch::new(
+            Arc::clone(&store),
+            Arc::clone(&cache),
+            broker.clone(),
+            deployment,
+        );
+        match starting.migrating {
+            None => identify(&mut deployment).await,
+            Some(_) => deployment.assume().await,
+        }
+        if let Some(broker) = &broker {
+            check_broker(broker).await?;
+        }
         let registry = Registry::new(settings.stall_after, ActorEvents);
         let connections = Connections {
             store: Arc::clone(&store),
@@ -83,15 +98,20 @@ impl App {
             .is_worker()
             .then(|| settle_recent(Arc::clone(&store), actors.cache_writer.clone()));
         match starting.migrating {
-            None => settling.unwrap_or_else(|| Box::pin(ready(()))).await,
+            None => {
+                settling.unwrap_or_else(|| Box::pin(ready(()))).await;
+                actix::spawn(deployment.watch());
+            }
             Some(migrating) => {
                 let unusable = Arc::clone(&unusable);
                 let (clock, store) = (Arc::clone(&clock), Arc::clone(&store));
                 actix::spawn(async move {
                     match migrating.await {
                         Ok(()) => {
+                            identify(&mut deployment).await;
                             learn(&clock, store.as_ref()).await;
                             settling.unwrap_or_else(|| Box::pin(ready(()))).await;
+                            deployment.watch().await;
                         }
                         Err(error) => {
                             StartFailed { error: &error }.emit();

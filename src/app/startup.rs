@@ -1,4 +1,5 @@
-//! Reads the newest version and the recent pairs from the database at the start of a process.
+//! Reads the identity of the deployment, the newest version and the recent pairs from the database at the start of a
+//! process.
 
 use std::sync::Arc;
 
@@ -6,11 +7,24 @@ use actor_kit::Mailbox;
 use futures_util::future::LocalBoxFuture;
 
 use crate::actors::CacheWriter;
+use crate::actors::deployment::DeploymentWatch;
 use crate::actors::probe::{DependencyState, Probe};
 use crate::domain::{HybridClock, Version};
 use crate::messages::Settle;
 use crate::store::{Settled, Store, StoreError};
 use crate::telemetry::{Dependency, DependencyFailed, StartedWithout};
+
+/// Reads the identity of the deployment, and notices that the database was restored.
+pub(super) async fn identify(deployment: &mut DeploymentWatch) {
+    if let Err(error) = deployment.beat().await {
+        DependencyFailed {
+            dependency: Dependency::Database,
+            doing: "reading the identity of the deployment",
+            error: &error,
+        }
+        .emit();
+    }
+}
 
 /// The number of behaviors, last recorded first, whose newest version a starting process reads.
 const LEARN_FROM: usize = 1_000;

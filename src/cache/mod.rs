@@ -14,7 +14,8 @@ pub use self::redis::RedisCache;
 pub use memory::MemoryCache;
 
 use crate::domain::{
-    Applied, EntryView, LikeCount, Pair, Reading, Resource, UserId, Version, VersionedState,
+    Applied, Deployment, EntryView, LikeCount, Pair, Reading, Resource, UserId, Version,
+    VersionedState,
 };
 
 /// The result of every method of [`Cache`].
@@ -29,9 +30,20 @@ pub enum CacheError {
     /// The cache refuses writes, for example as a replica.
     #[error("the cache is read-only: {0}")]
     ReadOnly(String),
+    /// The keys are named after the deployment, which the database has not told yet.
+    #[error("the cache waits for the database, which names its keys")]
+    Unnamed,
     /// An earlier call found the cache unreachable, and it has not answered since.
     #[error("the cache is away")]
     Away,
+}
+
+impl CacheError {
+    /// Returns whether the call was not sent, so that it has no effect and its cause is reported elsewhere.
+    #[must_use]
+    pub const fn is_unsent(&self) -> bool {
+        matches!(self, Self::Away | Self::Unnamed)
+    }
 }
 
 /// The name of one lifetime of an entry: see [`Entry::fill`](crate::domain::Entry::fill).
@@ -111,6 +123,16 @@ pub trait Cache: Send + Sync {
 
     /// Returns whether the cache restarted or refused writes since the last call, and may therefore have stale data.
     fn restarted(&self) -> CacheFuture<'_, bool>;
+
+    /// Returns the last heartbeat of this generation that the cache knows of; `None` if it keeps none.
+    fn last_beat<'a>(&'a self, _: &'a Deployment) -> CacheFuture<'a, Option<i64>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Notes a heartbeat of this generation. Returns the id of another deployment that used the cache last.
+    fn note_beat<'a>(&'a self, _: &'a Deployment, _: i64) -> CacheFuture<'a, Option<String>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// Returns the display name of the cache's kind.
     fn kind(&self) -> &'static str;

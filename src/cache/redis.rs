@@ -3,18 +3,23 @@
 //! An entry has one key, so it is evicted, expires and moves between cluster nodes as a whole.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Script, Value};
 
 use super::redis_connection::RedisConnection;
-use super::redis_entry::{self, Field, PREFIX, count_text, key};
+use super::redis_entry::{self, DEPLOYMENT_KEY, Field, Keys, PREFIX, beat_key, count_text};
 use super::{Cache, CacheError, CacheFuture, Filling, Incarnation, Scanned, Settlement};
 use crate::config::RedisOptions;
-use crate::domain::{Applied, EntryView, Pair, Reading, Resource, Version, VersionedState};
+use crate::domain::{
+    Applied, CurrentDeployment, Deployment, EntryView, Pair, Reading, Resource, Version,
+    VersionedState,
+};
 
 /// The cache on Redis 6.2 or newer.
 pub struct RedisCache {
     server: RedisConnection,
+    deployment: CurrentDeployment,
     script: Script,
     time_to_live: String,
     pairs_per_resource: String,
@@ -29,13 +34,17 @@ const PAIRS_PER_CALL: usize = 1_000;
 /// The number of keys that a clean-up scans in one round trip.
 const SCAN_COUNT: usize = 1_000;
 
+/// How long a heartbeat is remembered after the last one.
+const BEAT_KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
+
 impl RedisCache {
-    /// Creates a cache that connects at its first use and reconnects after failures.
+    /// Creates a cache that connects at its first use and reconnects after failures. Its keys are named after the deployment.
     ///
     /// # Errors
     /// If the URL is invalid.
-    pub fn new(options: &RedisOptions) -> Result<Self, CacheError> {
+    pub fn new(options: &RedisOptions, deployment: CurrentDeployment) -> Result<Self, CacheError> {
         Ok(Self {
+            deployment,
             server: RedisConnection::new(options, format!("{PREFIX}{{probe}}"))?,
             script: Script::new(RULE),
             time_to_live: options.time_to_live.as_secs().max(1).to_string(),
@@ -43,12 +52,17 @@ impl RedisCache {
         })
     }
 
+    /// Returns the keys of the current deployment.
+    fn keys(&self) -> Result<Keys, CacheError> {
+        self.deployment.get().map(Keys).ok_or(CacheError::Unnamed)
+    }
+
     /// Creates a call of the script.
-    fn call(&self, resource: &Resource, verb: &'static str) -> Cmd {
+    fn call(&self, keys: &Keys, resource: &Resource, verb: &'static str) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
         call.arg(self.script.get_hash())
             .arg(1)
-            .arg(key(resource))
+            .arg(keys.entry(resource))
             .arg(verb)
             .arg(rand::random::<u64>())
             .arg(&self.time_to_live)
@@ -61,11 +75,16 @@ impl RedisCache {
     }
 
     /// Returns keys of entries, and the next cursor; zero at the end.
-    async fn scan_keys(&self, cursor: u64, count: usize) -> Result<(u64, Vec<String>), CacheError> {
+    async fn scan_keys(
+        &self,
+        keys: &Keys,
+        cursor: u64,
+        count: usize,
+    ) -> Result<(u64, Vec<String>), CacheError> {
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor)
             .arg("MATCH")
-            .arg(format!("{PREFIX}*"))
+            .arg(keys.entries())
             .arg("COUNT")
             .arg(count);
         self.server.query_one(&scan).await
@@ -79,11 +98,12 @@ impl Cache for RedisCache {
 
     fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>> {
         Box::pin(async move {
+            let keys = self.keys()?;
             let mut reads = Pipeline::with_capacity(pairs.len());
             for pair in pairs {
                 reads
                     .cmd("HMGET")
-                    .arg(key(&pair.resource))
+                    .arg(keys.entry(&pair.resource))
                     .arg(&["n", "c", "f", "u"])
                     .arg(Field(&pair.user_id));
             }
@@ -94,9 +114,13 @@ impl Cache for RedisCache {
 
     fn counts<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<i64>>> {
         Box::pin(async move {
+            let keys = self.keys()?;
             let mut reads = Pipeline::with_capacity(resources.len());
             for resource in resources {
-                reads.cmd("HMGET").arg(key(resource)).arg(&["n", "f", "u"]);
+                reads
+                    .cmd("HMGET")
+                    .arg(keys.entry(resource))
+                    .arg(&["n", "f", "u"]);
             }
             let rows: Vec<[Option<String>; 3]> = self.server.query(&reads).await?;
             let count = |[count, in_flight, unknown]: &[Option<String>; 3]| {
@@ -108,9 +132,10 @@ impl Cache for RedisCache {
 
     fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>> {
         Box::pin(async move {
+            let keys = self.keys()?;
             let mut calls = Pipeline::with_capacity(events.len());
             for (pair, state) in events {
-                let mut call = self.call(&pair.resource, "apply");
+                let mut call = self.call(&keys, &pair.resource, "apply");
                 call.arg(Field(&pair.user_id))
                     .arg(state.version.0)
                     .arg(state.weight());
@@ -126,6 +151,7 @@ impl Cache for RedisCache {
         settlements: &'a BTreeMap<Resource, Settlement>,
     ) -> CacheFuture<'a, ()> {
         Box::pin(async move {
+            let keys = self.keys()?;
             let mut calls = Pipeline::with_capacity(settlements.len());
             for (resource, settlement) in settlements {
                 let count = settlement.count.map(count_text).unwrap_or_default();
@@ -133,7 +159,7 @@ impl Cache for RedisCache {
                 // At least one call, which settles the count even without pairs.
                 let calls_needed = states.len().div_ceil(PAIRS_PER_CALL).max(1);
                 for part in 0..calls_needed {
-                    let mut call = self.call(resource, "settle");
+                    let mut call = self.call(&keys, resource, "settle");
                     call.arg(&count);
                     for (user_id, state) in states
                         .iter()
@@ -153,9 +179,10 @@ impl Cache for RedisCache {
 
     fn forget<'a>(&'a self, events: &'a [(Pair, Version)]) -> CacheFuture<'a, ()> {
         Box::pin(async move {
+            let keys = self.keys()?;
             let mut calls = Pipeline::with_capacity(events.len());
             for (pair, version) in events {
-                let mut call = self.call(&pair.resource, "forget");
+                let mut call = self.call(&keys, &pair.resource, "forget");
                 call.arg(Field(&pair.user_id)).arg(version.0);
                 calls.add_command(call);
             }
@@ -165,9 +192,10 @@ impl Cache for RedisCache {
 
     fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>> {
         Box::pin(async move {
+            let keys = self.keys()?;
             let mut calls = Pipeline::with_capacity(resources.len());
             for resource in resources {
-                calls.add_command(self.call(resource, "open"));
+                calls.add_command(self.call(&keys, resource, "open"));
             }
             let replies = self.run(calls).await?;
             replies.into_iter().map(redis_entry::opened).collect()
@@ -176,9 +204,10 @@ impl Cache for RedisCache {
 
     fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>> {
         Box::pin(async move {
+            let keys = self.keys()?;
             let mut calls = Pipeline::with_capacity(fillings.len());
             for filling in fillings {
-                let mut call = self.call(&filling.resource, "fill");
+                let mut call = self.call(&keys, &filling.resource, "fill");
                 call.arg(filling.incarnation).arg(count_text(filling.count));
                 if let Some((user_id, state)) = &filling.state {
                     call.arg(Field(user_id))
@@ -194,9 +223,10 @@ impl Cache for RedisCache {
 
     fn drop_entries<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, ()> {
         Box::pin(async move {
+            let keys = self.keys()?;
             let mut calls = Pipeline::with_capacity(resources.len());
             for resource in resources {
-                calls.cmd("UNLINK").arg(key(resource));
+                calls.cmd("UNLINK").arg(keys.entry(resource));
             }
             self.server.query::<u64>(&calls).await.map(drop)
         })
@@ -204,12 +234,10 @@ impl Cache for RedisCache {
 
     fn scan(&self, cursor: u64, count: usize) -> CacheFuture<'_, Scanned> {
         Box::pin(async move {
-            let (next, keys) = self.scan_keys(cursor, count).await?;
+            let keys = self.keys()?;
+            let (next, found) = self.scan_keys(&keys, cursor, count).await?;
             Ok(Scanned {
-                resources: keys
-                    .iter()
-                    .filter_map(|key| redis_entry::resource(key))
-                    .collect(),
+                resources: found.iter().filter_map(|key| keys.resource(key)).collect(),
                 cursor: (next != 0).then_some(next),
             })
         })
@@ -217,9 +245,10 @@ impl Cache for RedisCache {
 
     fn inspect<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<EntryView>>> {
         Box::pin(async move {
+            let keys = self.keys()?;
             let mut reads = Pipeline::with_capacity(resources.len());
             for resource in resources {
-                reads.cmd("HGETALL").arg(key(resource));
+                reads.cmd("HGETALL").arg(keys.entry(resource));
             }
             let rows: Vec<Vec<(String, String)>> = self.server.query(&reads).await?;
             let view = |fields: &Vec<_>| (!fields.is_empty()).then(|| redis_entry::view(fields));
@@ -229,12 +258,12 @@ impl Cache for RedisCache {
 
     fn clear(&self) -> CacheFuture<'_, ()> {
         Box::pin(async move {
-            let mut cursor = 0;
+            let (keys, mut cursor) = (self.keys()?, 0);
             loop {
-                let (next, keys) = self.scan_keys(cursor, SCAN_COUNT).await?;
+                let (next, found) = self.scan_keys(&keys, cursor, SCAN_COUNT).await?;
                 // One command for each key: a cluster refuses keys of several slots.
-                let mut unlink = Pipeline::with_capacity(keys.len());
-                for key in keys {
+                let mut unlink = Pipeline::with_capacity(found.len());
+                for key in found {
                     unlink.cmd("UNLINK").arg(key);
                 }
                 self.server.query::<u64>(&unlink).await?;
@@ -248,6 +277,33 @@ impl Cache for RedisCache {
 
     fn restarted(&self) -> CacheFuture<'_, bool> {
         Box::pin(self.server.restarted())
+    }
+
+    fn last_beat<'a>(&'a self, deployment: &'a Deployment) -> CacheFuture<'a, Option<i64>> {
+        Box::pin(async move {
+            let mut get = redis::cmd("GET");
+            get.arg(beat_key(deployment));
+            self.server.query_one(&get).await
+        })
+    }
+
+    fn note_beat<'a>(
+        &'a self,
+        deployment: &'a Deployment,
+        beat: i64,
+    ) -> CacheFuture<'a, Option<String>> {
+        Box::pin(async move {
+            let mut set = redis::cmd("SET");
+            set.arg(beat_key(deployment))
+                .arg(beat)
+                .arg("EX")
+                .arg(BEAT_KEPT_FOR.as_secs());
+            let _: String = self.server.query_one(&set).await?;
+            let (id, mut claim) = (deployment.id.to_string(), redis::cmd("SET"));
+            claim.arg(DEPLOYMENT_KEY).arg(&id).arg("GET");
+            let previous: Option<String> = self.server.query_one(&claim).await?;
+            Ok(previous.filter(|previous| *previous != id))
+        })
     }
 
     fn kind(&self) -> &'static str {

@@ -1,24 +1,56 @@
 //! The encoding of an entry on Redis: its key, its fields as `rule.lua` writes them, and the answers of that script.
 
+use std::sync::Arc;
+
 use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg, Value};
 
 use super::{CacheError, Incarnation};
 use crate::domain::{
-    Applied, CachedPair, EntryView, Id, LikeCount, Reading, Resource, UserId, Version,
+    Applied, CachedPair, Deployment, EntryView, Id, LikeCount, Reading, Resource, UserId, Version,
     VersionedState,
 };
 
-/// The prefix of keys. The braces place a resource's keys on one node of a cluster.
+/// The prefix of all keys.
 pub(super) const PREFIX: &str = "likewise:";
 
-/// Returns the key of a resource's entry.
-pub(super) fn key(resource: &Resource) -> String {
-    format!(
-        "{PREFIX}{{{}:{}}}",
-        resource.resource_type,
-        resource.id.key()
-    )
+/// The keys of one generation of a deployment.
+pub(super) struct Keys(pub(super) Arc<Deployment>);
+
+impl Keys {
+    /// Returns the key of a resource's entry. The braces place a resource's keys on one node of a cluster.
+    pub(super) fn entry(&self, resource: &Resource) -> String {
+        let generation = &self.0.generation;
+        let (resource_type, id) = (resource.resource_type, resource.id.key());
+        format!("{PREFIX}{generation}:{{{resource_type}:{id}}}")
+    }
+
+    /// Returns the pattern of the keys of entries.
+    pub(super) fn entries(&self) -> String {
+        format!("{PREFIX}{}:{{*", self.0.generation)
+    }
+
+    /// Returns the resource of an entry's key.
+    pub(super) fn resource(&self, key: &str) -> Option<Resource> {
+        let name = key
+            .strip_prefix(PREFIX)?
+            .strip_prefix(self.0.generation.as_str())?
+            .strip_prefix(":{")?
+            .strip_suffix('}')?;
+        let (resource_type, id) = name.split_once(':')?;
+        Some(Resource {
+            resource_type: resource_type.parse().ok()?,
+            id: Id::from_key(id)?,
+        })
+    }
 }
+
+/// Returns the key of the last known heartbeat of a generation.
+pub(super) fn beat_key(deployment: &Deployment) -> String {
+    format!("{PREFIX}{}:beat", deployment.generation)
+}
+
+/// The key of the deployment that used this Redis last.
+pub(super) const DEPLOYMENT_KEY: &str = "likewise:deployment";
 
 /// The field of a user in an entry.
 pub(super) struct Field<'a>(pub(super) &'a UserId);
@@ -30,19 +62,6 @@ impl ToRedisArgs for Field<'_> {
 }
 
 impl ToSingleRedisArg for Field<'_> {}
-
-/// Returns the resource of an entry's key.
-pub(super) fn resource(key: &str) -> Option<Resource> {
-    let name = key
-        .strip_prefix(PREFIX)?
-        .strip_prefix('{')?
-        .strip_suffix('}')?;
-    let (resource_type, id) = name.split_once(':')?;
-    Some(Resource {
-        resource_type: resource_type.parse().ok()?,
-        id: Id::from_key(id)?,
-    })
-}
 
 /// Returns a count as the field `n` holds it.
 pub(super) fn count_text(count: LikeCount) -> String {

@@ -12,6 +12,7 @@ use super::dependencies::connect_broker;
 use super::output::{table, write_json};
 use crate::cache::{Cache, RedisCache};
 use crate::config::{FILE, PartialConfig, SettingReport, Settings};
+use crate::domain::CurrentDeployment;
 use crate::store;
 use crate::web::auth::Auth;
 
@@ -86,7 +87,7 @@ async fn unreachable(settings: &Settings) -> Vec<String> {
         problems.push(format!("LIKEWISE_DATABASE_URL: {error}"));
     }
     if let Some(options) = &settings.redis {
-        let reached = match RedisCache::new(options) {
+        let reached = match RedisCache::new(options, CurrentDeployment::default()) {
             Ok(cache) => cache.ping().await,
             Err(error) => Err(error),
         };
@@ -96,7 +97,7 @@ async fn unreachable(settings: &Settings) -> Vec<String> {
                 .map(|error| format!("LIKEWISE_REDIS_URL: {error}")),
         );
     }
-    match connect_broker(settings).await {
+    match connect_broker(settings, CurrentDeployment::default()).await {
         Ok(Some(broker)) if !broker.is_connected() => {
             problems.push("LIKEWISE_NATS_URL: no server accepts the connection".to_owned());
         }

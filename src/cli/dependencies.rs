@@ -11,29 +11,37 @@ use super::Failure;
 use crate::admin::{Dependencies, RebuildTarget};
 use crate::cache::{Cache, RedisCache};
 use crate::config::Settings;
-use crate::domain::JobKind;
+use crate::domain::{CurrentDeployment, JobKind};
 use crate::nats::{Broker, NatsError};
 use crate::store::{self, NewJob};
 
 /// The dependencies that the settings name. The cache is Redis: a service's own process cannot be reached.
 pub(super) async fn dependencies(settings: &Settings) -> Result<Dependencies, Failure> {
+    let store = store::connect(&settings.store).await?;
+    let deployment = CurrentDeployment::from(store.deployment().await?);
     let cache = match &settings.redis {
-        Some(options) => Some(Arc::new(RedisCache::new(options)?) as Arc<dyn Cache>),
+        Some(options) => {
+            let cache = RedisCache::new(options, deployment.clone())?;
+            Some(Arc::new(cache) as Arc<dyn Cache>)
+        }
         None => None,
     };
     Ok(Dependencies {
-        broker: connect_broker(settings).await?.map(Arc::new),
-        store: store::connect(&settings.store).await?,
+        broker: connect_broker(settings, deployment).await?.map(Arc::new),
+        store,
         cache,
     })
 }
 
 /// The broker that the settings name, if any. Waits five seconds at most for its connection.
-pub(super) async fn connect_broker(settings: &Settings) -> Result<Option<Broker>, NatsError> {
+pub(super) async fn connect_broker(
+    settings: &Settings,
+    deployment: CurrentDeployment,
+) -> Result<Option<Broker>, NatsError> {
     let Some(options) = settings.nats.clone() else {
         return Ok(None);
     };
-    let broker = Broker::connect(options).await?;
+    let broker = Broker::connect(options, deployment).await?;
     broker.wait_until_connected(Duration::from_secs(5)).await;
     Ok(Some(broker))
 }

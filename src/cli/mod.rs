@@ -3,6 +3,7 @@
 mod audit;
 mod config;
 mod dependencies;
+mod deployment;
 mod events;
 mod import;
 mod migrate;
@@ -77,6 +78,9 @@ enum Command {
     /// Compare the NATS stream with the settings, and apply them
     #[command(subcommand)]
     Stream(stream::StreamCommand),
+    /// Show the identity of the deployment, and start a new generation after restoring a backup
+    #[command(subcommand)]
+    Deployment(deployment::DeploymentCommand),
     /// Create tokens for services
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -153,6 +157,7 @@ impl Cli {
             Command::Rebuild(arguments) => rebuild::run(settings()?, arguments).await,
             Command::Prune(arguments) => prune::run(settings()?, arguments).await,
             Command::Stream(command) => stream::run(settings()?, command).await,
+            Command::Deployment(command) => deployment::run(settings()?, command).await,
             Command::Token(command) => token::run(&command),
             Command::Verify(arguments) => verify::run(settings()?, arguments).await,
         }

@@ -30,6 +30,11 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
          Ctrl-C drains what is under way and stops.\n"
     );
     let code = app.run_until_signal().await;
-    // The log has reported the end. A thread that waits for a locked file would keep the process alive.
-    std::process::exit(code.into());
+    // The log has reported the end. A thread that waits for a locked file would keep the process alive. Another thread
+    // exits, because the destructors of this one drop the tasks of its runtime, and those of an open transaction panic.
+    let exit = std::thread::spawn(move || std::process::exit(code.into()));
+    match exit.join() {
+        Ok(never) => never,
+        Err(_) => std::process::abort(),
+    }
 }

@@ -10,7 +10,9 @@ use super::Failure;
 use super::dependencies::connect_broker;
 use super::output::{table, write_json};
 use crate::config::Settings;
+use crate::domain::{CurrentDeployment, Deployment};
 use crate::nats::{Applied, Broker, NatsError, Setting, Severity, StreamReport, StreamState};
+use crate::store::{self, StoreError};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum StreamCommand {
@@ -68,7 +70,18 @@ pub(super) async fn run(settings: Settings, command: StreamCommand) -> Result<Ex
 }
 
 async fn connect(settings: Settings) -> Result<Broker, Failure> {
-    let broker = connect_broker(&settings).await?;
+    let deployment = match deployment(&settings).await {
+        Ok(deployment) => CurrentDeployment::from(deployment),
+        Err(error) => {
+            // Ignore a closed standard error.
+            let _ = writeln!(
+                std::io::stderr(),
+                "likewise: the consumer is left out, because the database names it: {error}"
+            );
+            CurrentDeployment::default()
+        }
+    };
+    let broker = connect_broker(&settings, deployment).await?;
     let (Some(broker), Some(options)) = (broker, settings.nats) else {
         return Err(NatsError::Unusable("LIKEWISE_NATS_URL is not set".to_owned()).into());
     };
@@ -77,6 +90,10 @@ async fn connect(settings: Settings) -> Result<Broker, Failure> {
         return Err(NatsError::Unavailable(format!("no connection to {url}")).into());
     }
     Ok(broker)
+}
+
+async fn deployment(settings: &Settings) -> Result<Deployment, StoreError> {
+    store::connect(&settings.store).await?.deployment().await
 }
 
 fn show(out: &mut impl Write, report: &StreamReport) -> std::io::Result<()> {

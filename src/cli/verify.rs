@@ -14,7 +14,7 @@ use super::output::{table, write_json};
 use super::{Failure, verify_cache, verify_journal};
 use crate::cache::RedisCache;
 use crate::config::Settings;
-use crate::domain::Status;
+use crate::domain::{CurrentDeployment, Status};
 use crate::nats::Broker;
 use crate::store::{self, Store, Verification};
 
@@ -85,14 +85,15 @@ pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<Exi
     let store = store::connect(&settings.store).await?;
     let started = Instant::now();
     let longest = Duration::from_secs(arguments.wait);
-    let broker = connect_broker(&settings).await?;
+    let deployment = CurrentDeployment::from(store.deployment().await?);
+    let broker = connect_broker(&settings, deployment.clone()).await?;
     while still_open(store.as_ref(), broker.as_ref()).await? && started.elapsed() < longest {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     let waited = started.elapsed();
     let mut verification = store.verify(EXAMPLES).await?;
     if let Some(options) = &settings.redis {
-        let cache = RedisCache::new(options)?;
+        let cache = RedisCache::new(options, deployment)?;
         let most = arguments.cache_pairs;
         verification
             .checks

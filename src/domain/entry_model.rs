@@ -9,6 +9,7 @@ use super::entry::Entry;
 use super::fold::{Fold, Pair};
 use super::id::UserId;
 use super::like_count::LikeCount;
+use super::pair_state::PairState;
 use super::version::Version;
 use super::versioned_state::VersionedState;
 
@@ -28,14 +29,17 @@ impl Database {
             user_id,
         };
         let fold = Fold::of(
-            |pair| self.states.get(&pair.user_id).copied(),
+            |pair| {
+                let state = self.states.get(&pair.user_id).copied();
+                state.map(PairState::begun_by)
+            },
             events
                 .iter()
                 .map(|(user_id, state)| (pair(user_id.clone()), *state)),
         );
         let before = self.count.unwrap_or(LikeCount::NEVER);
         for (pair, state) in &fold.states {
-            self.states.insert(pair.user_id.clone(), *state);
+            self.states.insert(pair.user_id.clone(), state.newest);
         }
         self.count = Some(LikeCount {
             like_count: before.like_count + fold.count_changes.values().sum::<i64>(),
@@ -43,7 +47,7 @@ impl Database {
         });
         fold.states
             .into_iter()
-            .map(|(pair, state)| (pair.user_id, state))
+            .map(|(pair, state)| (pair.user_id, state.newest))
             .collect()
     }
 

@@ -14,8 +14,8 @@ pub struct Listed {
     pub resource: Resource,
     /// The user who likes it.
     pub user_id: UserId,
-    /// The version of the like. Its moment is the time of the like.
-    pub version: Version,
+    /// The version of the like that began the run: repeats do not change it. Its moment is the time of the like.
+    pub since: Version,
 }
 
 /// A resource and its like count.
@@ -51,12 +51,11 @@ impl<T> Page<T> {
     }
 }
 
-/// A place in the merged list of a user's likes of every type. The list is in descending order of version, type and
-/// id.
+/// A place in the merged list of a user's likes of every type. The list is in descending order of time, type and id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The version.
-    pub version: Version,
+    /// The version since which the resource is liked.
+    pub since: Version,
     /// The resource.
     pub resource: Resource,
 }
@@ -64,14 +63,14 @@ pub struct Place {
 impl Place {
     /// Returns the cursor of one type's list at this place of the merged list.
     fn cursor(&self, resource_type: ResourceType, kind: IdKind) -> Cursor {
-        let (version, id) = match resource_type.cmp(&self.resource.resource_type) {
-            Ordering::Equal => (self.version.0, self.resource.id.clone()),
-            // Of equal versions, higher types precede this place, and lower types follow it.
-            Ordering::Greater => (self.version.0, kind.before_all()),
-            Ordering::Less => (self.version.0.saturating_add(1), kind.before_all()),
+        let (since, id) = match resource_type.cmp(&self.resource.resource_type) {
+            Ordering::Equal => (self.since.0, self.resource.id.clone()),
+            // Of equal times, higher types precede this place, and lower types follow it.
+            Ordering::Greater => (self.since.0, kind.before_all()),
+            Ordering::Less => (self.since.0.saturating_add(1), kind.before_all()),
         };
         Cursor {
-            version: Version(version),
+            since: Version(since),
             id,
         }
     }
@@ -125,9 +124,7 @@ impl Likes {
             Ok(likes)
         });
         let mut likes: Vec<Listed> = read.await?;
-        likes.sort_by(|one, other| {
-            (other.version, &other.resource).cmp(&(one.version, &one.resource))
-        });
+        likes.sort_by(|one, other| (other.since, &other.resource).cmp(&(one.since, &one.resource)));
         Ok(Page::of(likes, limit))
     }
 
@@ -181,11 +178,11 @@ impl Likes {
     }
 }
 
-fn listed((pair, version): (crate::domain::Pair, Version)) -> Listed {
+fn listed((pair, since): (crate::domain::Pair, Version)) -> Listed {
     Listed {
         resource: pair.resource,
         user_id: pair.user_id,
-        version,
+        since,
     }
 }
 
@@ -198,23 +195,23 @@ mod tests {
     fn merged_list_resumes_each_type_at_the_cursor() {
         let mut all = Vec::new();
         for resource_type in ResourceTypes::default().iter() {
-            for (version, id) in [(5, 1), (5, 2), (4, 9), (6, 1), (4, i64::MAX)] {
+            for (since, id) in [(5, 1), (5, 2), (4, 9), (6, 1), (4, i64::MAX)] {
                 let resource = Resource {
                     resource_type,
                     id: id.into(),
                 };
-                all.push((Version(version), resource));
+                all.push((Version(since), resource));
             }
         }
         all.sort_by(|one, other| other.cmp(one));
-        for (index, (version, resource)) in all.iter().enumerate() {
+        for (index, (since, resource)) in all.iter().enumerate() {
             let place = Place {
-                version: *version,
+                since: *since,
                 resource: resource.clone(),
             };
-            let is_after = |(version, resource): &&(Version, Resource)| {
+            let is_after = |(since, resource): &&(Version, Resource)| {
                 let cursor = place.cursor(resource.resource_type, IdKind::Number);
-                (*version, &resource.id) < (cursor.version, &cursor.id)
+                (*since, &resource.id) < (cursor.since, &cursor.id)
             };
             let after: Vec<_> = all.iter().filter(is_after).collect();
             let expected: Vec<_> = all[index + 1..].iter().collect();

@@ -132,7 +132,9 @@ impl Broker {
             found.stream = Some(self.create_stream().await?);
         }
         let errors = self.report(&found, None).errors();
-        if found.consumer.is_none() && errors.is_empty() {
+        // A process that started without its database can publish before it knows its consumer.
+        let is_named = self.deployment.get().is_some();
+        if found.consumer.is_none() && errors.is_empty() && is_named {
             found.consumer = Some(self.create_consumer().await?);
         }
         let report = self.report(&found, None);

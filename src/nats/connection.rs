@@ -11,6 +11,7 @@ use async_nats::{Client, ConnectOptions, ServerAddr};
 
 use super::NatsError;
 use crate::config::NatsOptions;
+use crate::domain::CurrentDeployment;
 
 /// The oldest supported server: older ones ignore the filter of a consumer.
 const OLDEST_SERVER: (u64, u64) = (2, 10);
@@ -34,6 +35,8 @@ pub struct Broker {
     pub(super) client: Client,
     pub(super) context: Context,
     pub(super) options: NatsOptions,
+    /// The deployment that names the consumer and our events.
+    pub(super) deployment: CurrentDeployment,
     /// Whether the last check found the stream correct, and nothing has failed since.
     pub(super) ready: AtomicBool,
     /// The result of the last check of the stream.
@@ -47,7 +50,10 @@ impl Broker {
     ///
     /// # Errors
     /// If a setting cannot be used.
-    pub async fn connect(options: NatsOptions) -> Result<Self, NatsError> {
+    pub async fn connect(
+        options: NatsOptions,
+        deployment: CurrentDeployment,
+    ) -> Result<Self, NatsError> {
         let unusable = |error: &dyn std::fmt::Display| NatsError::Unusable(error.to_string());
         let mut connect = ConnectOptions::new()
             .name("likewise")
@@ -97,6 +103,7 @@ impl Broker {
             client,
             context,
             options,
+            deployment,
             ready: AtomicBool::new(false),
             last_check: Mutex::default(),
             checking: tokio::sync::Mutex::default(),

@@ -1,10 +1,7 @@
-//! The requests to JetStream's API: they describe, create and replace the stream and its consumer.
+//! The requests to JetStream's API: they describe and create the stream. `consumer.rs` does so for its consumer.
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{
-    AckPolicy, DeliverPolicy, IntoConsumerConfig, PullConsumer, pull,
-};
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
@@ -12,9 +9,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::NatsError;
 use super::connection::Broker;
 use super::subjects::our_subjects;
-use super::{CONSUMER, NatsError};
 
 /// The stream and the consumer as the server describes them.
 pub(super) struct Found {
@@ -33,23 +30,6 @@ impl Found {
 }
 
 impl Broker {
-    /// Returns the durable consumer. Creates it if it is missing.
-    ///
-    /// # Errors
-    /// If NATS does not answer or refuses.
-    pub async fn consumer(&self) -> Result<PullConsumer, NatsError> {
-        let unavailable = |error: &dyn std::fmt::Display| {
-            NatsError::Unavailable(format!("consumer {CONSUMER}: {error}"))
-        };
-        if self.consumer_info().await?.is_none() {
-            self.create_consumer().await?;
-        }
-        self.context
-            .get_consumer_from_stream(CONSUMER, &self.options.stream)
-            .await
-            .map_err(|error| unavailable(&error))
-    }
-
     pub(super) async fn find(&self) -> Result<Found, NatsError> {
         let name = &self.options.stream;
         let stream = self
@@ -60,11 +40,6 @@ impl Broker {
             None => None,
         };
         Ok(Found { stream, consumer })
-    }
-
-    pub(super) async fn consumer_info(&self) -> Result<Option<Value>, NatsError> {
-        let subject = format!("CONSUMER.INFO.{}.{CONSUMER}", self.options.stream);
-        self.ask_for(&subject, ErrorCode::CONSUMER_NOT_FOUND).await
     }
 
     /// Returns the first message on these subjects at or after this sequence.
@@ -95,51 +70,6 @@ impl Broker {
         }
     }
 
-    /// Creates the consumer. If two processes do so at once, one creates it and the other finds it.
-    pub(super) async fn create_consumer(&self) -> Result<Value, NatsError> {
-        let config = json_of(&consumer_config(self).into_consumer_config());
-        match self.write_consumer("create", &config).await? {
-            Some(info) => Ok(info),
-            None => {
-                let found = self.consumer_info().await?;
-                found.ok_or_else(|| {
-                    NatsError::Unavailable(format!("consumer {CONSUMER} came and went"))
-                })
-            }
-        }
-    }
-
-    /// Replaces the consumer with one that starts at this sequence, or at the beginning.
-    pub(super) async fn replace_consumer(&self, from: Option<u64>) -> Result<(), NatsError> {
-        let name = &self.options.stream;
-        let path = format!("CONSUMER.DELETE.{name}.{CONSUMER}");
-        self.ask(&path, &json!({})).await?;
-        let deliver_policy = from.map_or(DeliverPolicy::All, |start_sequence| {
-            DeliverPolicy::ByStartSequence { start_sequence }
-        });
-        let config = pull::Config {
-            deliver_policy,
-            ..consumer_config(self)
-        };
-        // A worker may have created one that delivers everything, which only takes longer.
-        self.write_consumer("create", &json_of(&config.into_consumer_config()))
-            .await
-            .map(drop)
-    }
-
-    /// Creates or updates the consumer; `None` if its name is taken.
-    pub(super) async fn write_consumer(
-        &self,
-        action: &str,
-        config: &Value,
-    ) -> Result<Option<Value>, NatsError> {
-        let stream = &self.options.stream;
-        let request = json!({"stream_name": stream, "config": config, "action": action});
-        let path = format!("CONSUMER.CREATE.{stream}.{CONSUMER}");
-        self.request(&path, &request, ErrorCode::CONSUMER_ALREADY_EXISTS)
-            .await
-    }
-
     /// Returns the configured stream.
     pub(super) fn stream_config(&self) -> Config {
         let longest = Duration::from_secs(120);
@@ -163,7 +93,11 @@ impl Broker {
         }
     }
 
-    async fn ask_for(&self, path: &str, absent: ErrorCode) -> Result<Option<Value>, NatsError> {
+    pub(super) async fn ask_for(
+        &self,
+        path: &str,
+        absent: ErrorCode,
+    ) -> Result<Option<Value>, NatsError> {
         self.request(path, &json!({}), absent).await
     }
 
@@ -173,7 +107,7 @@ impl Broker {
     }
 
     /// Sends a request to JetStream's API; `None` if it returns this error.
-    async fn request(
+    pub(super) async fn request(
         &self,
         path: &str,
         request: &Value,
@@ -218,20 +152,6 @@ impl Broker {
             said: error.to_string(),
             advice,
         }
-    }
-}
-
-pub(super) fn consumer_config(broker: &Broker) -> pull::Config {
-    pull::Config {
-        durable_name: Some(CONSUMER.to_owned()),
-        deliver_policy: DeliverPolicy::All,
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: broker.options.redeliver_after,
-        // Unlimited: invalid messages are quarantined and then acknowledged.
-        max_deliver: -1,
-        filter_subjects: our_subjects(),
-        max_ack_pending: broker.options.max_ack_pending,
-        ..pull::Config::default()
     }
 }
 

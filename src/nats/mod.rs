@@ -4,6 +4,7 @@ mod apply;
 mod check;
 mod codec;
 mod connection;
+mod consumer;
 mod jetstream;
 mod legacy;
 mod publish;
@@ -25,8 +26,8 @@ pub use undecodable::{MAX_PAYLOAD, Undecodable};
 /// Subjects of announced counts: `likewise.counts.<resource_type>.<resource_id>`.
 pub const COUNTS: &str = "likewise.counts";
 
-/// The durable consumer that all workers share.
-pub const CONSUMER: &str = "likewise-workers";
+/// The header of our own events that names their deployment.
+const DEPLOYMENT_HEADER: &str = "Likewise-Deployment";
 
 /// What can go wrong with NATS.
 #[derive(Debug, Clone, thiserror::Error)]

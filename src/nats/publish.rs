@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::codec::{encode, subject};
 use super::connection::Broker;
-use super::{COUNTS, NatsError};
+use super::{COUNTS, DEPLOYMENT_HEADER, NatsError};
 use crate::domain::{BehaviorEvent, LikeCount, Resource};
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
 
@@ -53,6 +53,9 @@ impl Broker {
     ) -> Result<PublishAckFuture, NatsError> {
         let mut headers = HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id);
+        if let Some(deployment) = self.deployment.get() {
+            headers.insert(DEPLOYMENT_HEADER, deployment.id.to_string());
+        }
         self.context
             .publish_with_headers(subject(event), headers, encode(event))
             .await

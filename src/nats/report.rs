@@ -4,11 +4,11 @@ use async_nats::jetstream::consumer::IntoConsumerConfig;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::NatsError;
 use super::connection::Broker;
-use super::jetstream::{Found, backlog_of, consumer_config, json_of, moment, number};
+use super::jetstream::{Found, backlog_of, json_of, moment, number};
 use super::refusals::Holds;
 use super::settings::{Owner, Setting, Severity, compare, newly_filtered};
-use super::{CONSUMER, NatsError};
 
 /// The state of the stream and its consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -29,8 +29,8 @@ pub enum StreamState {
 pub struct StreamReport {
     /// The stream's name.
     pub stream: String,
-    /// The consumer's name.
-    pub consumer: &'static str,
+    /// The consumer's name; null until the database has named the deployment.
+    pub consumer: Option<String>,
     /// The result of the comparison.
     pub state: StreamState,
     /// Each setting, side by side.
@@ -78,7 +78,8 @@ impl Broker {
         let passed_over = newly_filtered(&consumer["config"]);
         if !passed_over.is_empty() {
             return Err(self.misconfiguration(&[format!(
-                "its consumer {CONSUMER} takes nothing from {}",
+                "its consumer {} takes nothing from {}",
+                self.consumer_name()?,
                 passed_over.join(", ")
             )]));
         }
@@ -99,7 +100,7 @@ impl Broker {
         );
         settings.extend(compare(
             Owner::Consumer,
-            &json_of(&consumer_config(self).into_consumer_config()),
+            &json_of(&self.consumer_config().into_consumer_config()),
             found.consumer_config(),
         ));
         let worst = settings
@@ -108,7 +109,7 @@ impl Broker {
             .max();
         StreamReport {
             stream: self.options.stream.clone(),
-            consumer: CONSUMER,
+            consumer: self.consumer_name().ok(),
             state: match worst {
                 Some(Severity::Error) => StreamState::Misconfigured,
                 _ if found.stream.is_none() || found.consumer.is_none() => StreamState::Absent,

@@ -339,7 +339,7 @@ static BROKEN_LEDGER_ROWS: Sql =
     Sql::new(|d| broken_ledger_rows(Scope::Chunk(d)).select("e.id AS event_id"));
 
 static WRONG_LIKES: LikesSql = LikesSql::new(|d, resource_type| {
-    wrong_likes(resource_type, Scope::Chunk(d)).select("n.user_id, n.resource_id")
+    wrong_likes(d, resource_type, Scope::Chunk(d)).select("n.user_id, n.resource_id")
 });
 
 static STRAY_LIKES: LikesSql = LikesSql::new(|d, resource_type| {

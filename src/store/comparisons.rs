@@ -140,14 +140,23 @@ pub(super) fn open_ledger_rows() -> Comparison {
 const EFFECTIVE: &str = "b.behavior_type IN ('like', 'unlike') \
     AND COALESCE(e.status, 'completed') = 'completed'";
 
-/// A derived table `n`: the effective events of each pair, the newest with `place` 1. Between equal versions
-/// 'unlike' sorts last and wins. `from` provides the behaviors as `b`.
-pub(super) fn newest(resource_type: ResourceType, from: &str, bounds: &str) -> String {
+/// A derived table `n`: the fold of the effective events of each pair, which is a
+/// [`PairState`](crate::domain::PairState). Between equal versions the unlike is newer. `from` provides the behaviors as
+/// `b`.
+pub(super) fn folded(resource_type: ResourceType, from: &str, bounds: &str) -> String {
+    // The oldest like after the newest unlike; NULL if the pair is not liked.
+    const SINCE: &str = "MIN(CASE WHEN b.behavior_type = 'like' \
+        AND (b.unliked IS NULL OR b.version > b.unliked) THEN b.version END)";
     format!(
-        "(SELECT b.user_id, b.resource_id, b.version, b.behavior_type, ROW_NUMBER() OVER \
-         (PARTITION BY b.user_id, b.resource_id ORDER BY b.version DESC, b.behavior_type DESC) \
-         AS place FROM {from} LEFT JOIN sync_events e ON e.id = b.event_id \
-         WHERE {bounds} b.resource_type = '{resource_type}' AND {EFFECTIVE}) n"
+        "(SELECT b.user_id, b.resource_id, MAX(b.version) AS version, \
+         CASE WHEN {SINCE} IS NULL THEN 'unlike' ELSE 'like' END AS behavior_type, \
+         COALESCE({SINCE}, MAX(b.version)) AS since \
+         FROM (SELECT b.user_id, b.resource_id, b.version, b.behavior_type, \
+         MAX(CASE WHEN b.behavior_type = 'unlike' THEN b.version END) \
+         OVER (PARTITION BY b.user_id, b.resource_id) AS unliked \
+         FROM {from} LEFT JOIN sync_events e ON e.id = b.event_id \
+         WHERE {bounds} b.resource_type = '{resource_type}' AND {EFFECTIVE}) b \
+         GROUP BY b.user_id, b.resource_id) n"
     )
 }
 
@@ -155,19 +164,20 @@ pub(super) fn newest(resource_type: ResourceType, from: &str, bounds: &str) -> S
 const ACTION: &str = "CASE WHEN l.deleted_at IS NULL THEN 'like' ELSE 'unlike' END";
 
 /// Pairs `n` whose read model row is missing or differs from the fold of their events, by user.
-pub(super) fn wrong_likes(resource_type: ResourceType, scope: Scope) -> Comparison {
+pub(super) fn wrong_likes(d: &Schema, resource_type: ResourceType, scope: Scope) -> Comparison {
     let (table, id) = likes_table(resource_type);
-    let newest = newest(resource_type, "user_behaviors b", &scope.users("b.user_id"));
+    let folded = folded(resource_type, "user_behaviors b", &scope.users("b.user_id"));
+    let since = d.micros("l.created_at");
     Comparison::new(
-        "CONCAT(n.behavior_type, ' of version ', n.version)",
+        "CONCAT(n.behavior_type, ' of version ', n.version, ', since ', n.since)",
         format!(
             "CASE WHEN l.user_id IS NULL THEN 'no row' \
-             ELSE CONCAT({ACTION}, ' of version ', l.version) END"
+             ELSE CONCAT({ACTION}, ' of version ', l.version, ', since ', {since}) END"
         ),
         format!(
-            "{newest} LEFT JOIN {table} l ON l.user_id = n.user_id AND l.{id} = n.resource_id \
-             WHERE n.place = 1 AND (l.user_id IS NULL \
-             OR l.version <> n.version OR {ACTION} <> n.behavior_type)"
+            "{folded} LEFT JOIN {table} l ON l.user_id = n.user_id AND l.{id} = n.resource_id \
+             WHERE l.user_id IS NULL OR l.version <> n.version \
+             OR {ACTION} <> n.behavior_type OR {since} <> n.since"
         ),
     )
 }

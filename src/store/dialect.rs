@@ -77,6 +77,9 @@ pub(super) trait Dialect: SourceDialect {
     /// This parameter, read as a moment.
     fn time(&self, param: &str) -> String;
 
+    /// The moment in this column, in microseconds since 1970.
+    fn micros(&self, column: &str) -> String;
+
     /// The database's own clock, so many seconds from now.
     fn clock(&self, seconds: i64) -> String;
 
@@ -191,6 +194,14 @@ impl Dialect for Sqlite {
 
     fn time(&self, param: &str) -> String {
         param.to_owned()
+    }
+
+    // The text of the seconds alone: a fraction would be rounded to milliseconds.
+    fn micros(&self, column: &str) -> String {
+        format!(
+            "(unixepoch(substr({column}, 1, 19)) * 1000000 \
+             + CAST(substr({column}, 21, 6) AS INTEGER))"
+        )
     }
 
     fn clock(&self, seconds: i64) -> String {
@@ -322,6 +333,10 @@ impl Dialect for Postgres {
         )
     }
 
+    fn micros(&self, column: &str) -> String {
+        format!("(EXTRACT(EPOCH FROM {column}) * 1000000)::bigint")
+    }
+
     fn clock(&self, seconds: i64) -> String {
         format!("(clock_timestamp() AT TIME ZONE 'UTC' + INTERVAL '{seconds} seconds')")
     }
@@ -448,6 +463,10 @@ impl Dialect for Mysql {
              FROM information_schema.tables \
              WHERE table_schema = DATABASE() AND table_name = '{table}'"
         )
+    }
+
+    fn micros(&self, column: &str) -> String {
+        format!("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {column})")
     }
 
     fn clock(&self, seconds: i64) -> String {

@@ -128,7 +128,7 @@ async fn event_record<S: Session>(
             user_id: user_id.clone(),
         };
         let states = read_models::states(session, &BTreeSet::from([pair])).await?;
-        read_model = states.into_values().next();
+        read_model = states.into_iter().next().map(|(_, state)| state.newest);
     }
     Ok(EventRecord {
         behavior,

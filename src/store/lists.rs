@@ -1,22 +1,23 @@
-//! Lists of likes, newest first, and of the most liked resources. Called by `likes/`.
+//! Lists of likes, newest first, and of the most liked resources. Called by `likes/`. The time of a like is that since
+//! which its pair is liked: a repeated like keeps its place.
 //!
 //! A page begins after a position in the order, not after a number of rows: likes that arrive meanwhile do not
 //! move the others. Each page is a range of an index, read backwards.
 
 use super::error::StoreError;
-use super::read_models::{CountRow, StateRow};
+use super::read_models::{CountRow, StateRow, state_columns};
 use super::schema::Schema;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session};
-use super::{Store, read};
+use super::{Sample, Store, read};
 use crate::domain::{Id, IdKind, LikeCount, Pair, Resource, ResourceType, Version};
 
-/// A position in a list of likes: the version of a like and, between equal versions, the id of the user or
-/// resource that the list is made of.
+/// A position in a list of likes: the version of the like that began a run and, between equal versions, the id of the
+/// user or resource that the list is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// The version.
-    pub version: Version,
+    /// The version since which the pair is liked.
+    pub since: Version,
     /// The user or resource.
     pub id: Id,
 }
@@ -26,7 +27,7 @@ impl Cursor {
     #[must_use]
     pub fn start(kind: IdKind) -> Self {
         Self {
-            version: Version(i64::MAX),
+            since: Version(i64::MAX),
             id: kind.after_all(),
         }
     }
@@ -117,11 +118,29 @@ impl Store {
     }
 }
 
+/// The statements of this file, whose cost must not follow the size of the tables: see
+/// [`Store::bounded_statements`].
+pub(super) fn bounded(d: &'static Schema, sample: &Sample) -> [(String, String); 2] {
+    let video = ResourceType::VIDEO;
+    let (likers, liked_by) = (LIKERS.on(d, video), LIKED_BY.on(d, video));
+    let after = Cursor::start(IdKind::Number);
+    let of_resource = page(&sample.numbers.0.into(), &after, 50);
+    let of_user = page(&sample.user_id.into(), &after, 50);
+    [
+        ("lists: likers".to_owned(), likers.spelled(&of_resource)),
+        ("lists: likes".to_owned(), liked_by.spelled(&of_user)),
+    ]
+}
+
+/// The last moment that every database can store, 9999-12-31 23:59:59.999999.
+const LAST_MOMENT: i64 = 253_402_300_799_999_999;
+
 /// The parameters of a page.
 fn page(key: &Id, after: &Cursor, limit: usize) -> [Param; 4] {
+    let since = Version(after.since.0.clamp(0, LAST_MOMENT));
     [
         key.into(),
-        Param::Number(after.version.0),
+        Param::time(since.moment()),
         (&after.id).into(),
         Param::limit(limit),
     ]
@@ -137,7 +156,7 @@ async fn likes<S: Session>(
     let rows: Vec<StateRow> = session.load(statement, params).await?;
     let like = |row: &StateRow| {
         let (pair, state) = row.state(resource_type);
-        (pair, state.version)
+        (pair, state.since)
     };
     Ok(rows.iter().map(like).collect())
 }
@@ -156,9 +175,8 @@ async fn most_liked<S: Session>(
 fn current_likes(d: &Schema, resource_type: ResourceType) -> String {
     let (table, id) = likes_table(resource_type);
     format!(
-        "SELECT l.user_id, l.{id} AS resource_id, l.version, {} AS liked FROM {table} l \
-         WHERE l.deleted_at IS NULL",
-        d.number("1")
+        "SELECT {} FROM {table} l WHERE l.deleted_at IS NULL",
+        state_columns(d, &id)
     )
 }
 
@@ -173,22 +191,23 @@ enum ListOf {
 fn page_of(d: &Schema, resource_type: ResourceType, list: &ListOf) -> String {
     let likes = current_likes(d, resource_type);
     let (_, id) = likes_table(resource_type);
+    let since = d.time("$2");
     let (key, wanted, tie, after) = match list {
         ListOf::Users => (&*id, d.resource("$1"), "user_id", d.user("$3")),
         ListOf::Resources => ("user_id", d.user("$1"), &*id, d.resource("$3")),
     };
     format!(
-        "{likes} AND l.{key} = {wanted} AND l.version <= $2 \
-         AND (l.version < $2 OR l.{tie} < {after}) \
-         ORDER BY l.version DESC, l.{tie} DESC LIMIT $4"
+        "{likes} AND l.{key} = {wanted} AND l.created_at <= {since} \
+         AND (l.created_at < {since} OR l.{tie} < {after}) \
+         ORDER BY l.created_at DESC, l.{tie} DESC LIMIT $4"
     )
 }
 
-/// Parameters: the resource, the version and the user of the cursor, the most rows.
+/// Parameters: the resource, the moment and the user of the cursor, the most rows.
 static LIKERS: LikesSql =
     LikesSql::new(|d, resource_type| page_of(d, resource_type, &ListOf::Users));
 
-/// Parameters: the user, the version and the resource of the cursor, the most rows.
+/// Parameters: the user, the moment and the resource of the cursor, the most rows.
 static LIKED_BY: LikesSql =
     LikesSql::new(|d, resource_type| page_of(d, resource_type, &ListOf::Resources));
 
@@ -197,7 +216,7 @@ static LIKED_BY_FROM: LikesSql = LikesSql::new(|d, resource_type| {
     let (likes, (_, id)) = (current_likes(d, resource_type), likes_table(resource_type));
     let user = d.user("$1");
     format!(
-        "{likes} AND l.user_id = {user} ORDER BY l.version DESC, l.{id} DESC LIMIT $2 OFFSET $3"
+        "{likes} AND l.user_id = {user} ORDER BY l.created_at DESC, l.{id} DESC LIMIT $2 OFFSET $3"
     )
 });
 

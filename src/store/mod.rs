@@ -12,6 +12,7 @@ mod codes;
 mod comparisons;
 mod condition;
 mod connections;
+mod deployment;
 mod dialect;
 mod discrepancy;
 mod endpoint;

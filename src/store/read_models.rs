@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 
+use super::comparisons::folded;
 use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
 use super::error::StoreError;
 use super::ids::AnyId;
@@ -14,7 +15,9 @@ use super::schema::Schema;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql, Statement, time_text};
 use super::text::word;
-use crate::domain::{Id, LikeCount, Pair, Resource, ResourceType, Version, VersionedState};
+use crate::domain::{
+    Id, LikeCount, Pair, PairState, Resource, ResourceType, Version, VersionedState,
+};
 
 /// Reads the counts of these resources.
 pub(super) async fn counts<S: Session>(
@@ -95,38 +98,46 @@ pub(super) async fn write_counts<S: Session>(
 pub(super) async fn states<S: Session>(
     session: &mut S,
     pairs: &BTreeSet<Pair>,
-) -> Result<BTreeMap<Pair, VersionedState>, StoreError> {
-    let mut states = BTreeMap::new();
-    for resource_type in session.schema().resource_types().iter() {
-        let statement = STATES.on(session.schema(), resource_type);
-        states.extend(load_states(session, statement, pairs, resource_type).await?);
-    }
-    Ok(states)
+) -> Result<Vec<(Pair, PairState)>, StoreError> {
+    load_states(session, &STATES, pairs).await
 }
 
-/// Loads the states of the pairs of one type, with a statement that takes rows `(resource_id, user_id)`.
-pub(super) async fn load_states<S: Session>(
+/// Reads the states that the log has of these pairs: the folds of their effective events.
+pub(super) async fn logged_states<S: Session>(
     session: &mut S,
-    statement: &Statement,
     pairs: &BTreeSet<Pair>,
-    resource_type: ResourceType,
-) -> Result<Vec<(Pair, VersionedState)>, StoreError> {
-    let wanted: Vec<_> = pairs
-        .iter()
-        .filter(|pair| pair.resource.resource_type == resource_type)
-        .map(|pair| (&pair.resource.id, &pair.user_id))
-        .collect();
-    if wanted.is_empty() {
-        return Ok(Vec::new());
+) -> Result<BTreeMap<Pair, PairState>, StoreError> {
+    let states = load_states(session, &LOGGED_STATES, pairs).await?;
+    Ok(states.into_iter().collect())
+}
+
+/// Loads states of pairs with a statement that takes rows of [`PAIR`].
+async fn load_states<S: Session>(
+    session: &mut S,
+    sql: &'static LikesSql,
+    pairs: &BTreeSet<Pair>,
+) -> Result<Vec<(Pair, PairState)>, StoreError> {
+    let mut states = Vec::with_capacity(pairs.len());
+    for resource_type in session.schema().resource_types().iter() {
+        let wanted: Vec<_> = pairs
+            .iter()
+            .filter(|pair| pair.resource.resource_type == resource_type)
+            .map(|pair| (&pair.resource.id, &pair.user_id))
+            .collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        let statement = sql.on(session.schema(), resource_type);
+        let rows: Vec<StateRow> = session.load(statement, &[Param::rows(&wanted)]).await?;
+        states.extend(rows.iter().map(|row| row.state(resource_type)));
     }
-    let rows: Vec<StateRow> = session.load(statement, &[Param::rows(&wanted)]).await?;
-    Ok(rows.iter().map(|row| row.state(resource_type)).collect())
+    Ok(states)
 }
 
 /// Writes the states of pairs. Returns their number.
 pub(super) async fn write_states<'a, S: Session>(
     session: &mut S,
-    states: impl Iterator<Item = (&'a Pair, &'a VersionedState)>,
+    states: impl Iterator<Item = (&'a Pair, &'a PairState)>,
 ) -> Result<usize, StoreError> {
     let mut written: BTreeMap<ResourceType, Vec<_>> = BTreeMap::new();
     for (pair, state) in states {
@@ -134,9 +145,9 @@ pub(super) async fn write_states<'a, S: Session>(
         rows.push((
             &pair.resource.id,
             &pair.user_id,
-            state.version,
-            state.weight(),
-            time_text(state.version.moment()),
+            state.newest.version,
+            state.newest.weight(),
+            time_text(state.since.moment()),
         ));
     }
     for (resource_type, rows) in &written {
@@ -145,6 +156,9 @@ pub(super) async fn write_states<'a, S: Session>(
     }
     Ok(written.values().map(Vec::len).sum())
 }
+
+/// The columns of a pair of one resource type.
+pub(super) const PAIR: [Column; 2] = [ResourceId("resource_id"), User("user_id")];
 
 /// The columns of a resource.
 pub(super) const RESOURCE: [Column; 2] = [Word("resource_type"), ResourceId("resource_id")];
@@ -214,10 +228,10 @@ static WRITE_COUNTS: Sql = Sql::new(|d| {
     )
 });
 
-/// Parameters: rows `(resource_id, user_id)`.
+/// Parameters: rows of [`PAIR`].
 static STATES: LikesSql = LikesSql::new(|d, resource_type| {
     let (table, id) = likes_table(resource_type);
-    let rows = d.rows("$1", &[ResourceId("resource_id"), User("user_id")]);
+    let rows = d.rows("$1", &PAIR);
     format!(
         "SELECT {} FROM {rows} {} {table} l ON l.user_id = r.user_id AND l.{id} = r.resource_id",
         state_columns(d, &id),
@@ -225,7 +239,23 @@ static STATES: LikesSql = LikesSql::new(|d, resource_type| {
     )
 });
 
-/// Parameters: rows `(resource_id, user_id, version, liked, happened_at)`.
+/// Parameters: rows of [`PAIR`].
+static LOGGED_STATES: LikesSql = LikesSql::new(|d, resource_type| {
+    let from = format!(
+        "{} {} user_behaviors b ON b.user_id = r.user_id \
+         AND b.resource_type = '{resource_type}' AND b.resource_id = r.resource_id",
+        d.rows("$1", &PAIR),
+        d.join()
+    );
+    format!(
+        "SELECT n.user_id, n.resource_id, n.version, {} AS liked, n.since FROM {}",
+        d.number("CASE WHEN n.behavior_type = 'like' THEN 1 ELSE 0 END"),
+        folded(resource_type, &from, "")
+    )
+});
+
+/// The time of a like is that of the like that began the run; of an unlike, its own. Parameters: rows `(resource_id,
+/// user_id, version, liked, since)`.
 static WRITE_STATES: LikesSql = LikesSql::new(|d, resource_type| {
     let (table, id) = likes_table(resource_type);
     let columns = [
@@ -233,31 +263,23 @@ static WRITE_STATES: LikesSql = LikesSql::new(|d, resource_type| {
         User("user_id"),
         Number("version"),
         Number("liked"),
-        Time("happened_at"),
+        Time("since"),
     ];
     let rows = d.rows("$1", &columns);
-    let created_at = format!(
-        "CASE WHEN {} IS NULL THEN {} ELSE {table}.created_at END",
-        d.incoming("deleted_at"),
-        d.incoming("created_at")
-    );
-    let set = [
-        ("created_at", created_at),
-        ("deleted_at", d.incoming("deleted_at")),
-        ("version", d.incoming("version")),
-    ];
+    let set = ["created_at", "deleted_at", "version"].map(|column| (column, d.incoming(column)));
     let replace = d.on_conflict(&table, &["user_id", &id], &set);
     format!(
         "INSERT INTO {table} (user_id, {id}, version, created_at, deleted_at) \
-         SELECT r.user_id, r.resource_id, r.version, r.happened_at, \
-         CASE WHEN r.liked = 1 THEN NULL ELSE r.happened_at END FROM {rows} WHERE true {replace}"
+         SELECT r.user_id, r.resource_id, r.version, r.since, \
+         CASE WHEN r.liked = 1 THEN NULL ELSE r.since END FROM {rows} WHERE true {replace}"
     )
 });
 
 /// The columns of a [`StateRow`], of a row `l` of a read model whose resource is in the column `id`.
 pub(super) fn state_columns(d: &Schema, id: &str) -> String {
     let liked = d.number("CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END");
-    format!("l.user_id, l.{id} AS resource_id, l.version, {liked} AS liked")
+    let since = d.micros("l.created_at");
+    format!("l.user_id, l.{id} AS resource_id, l.version, {liked} AS liked, {since} AS since")
 }
 
 /// A row of a read model.
@@ -271,10 +293,12 @@ pub(super) struct StateRow {
     version: i64,
     #[diesel(sql_type = BigInt)]
     liked: i64,
+    #[diesel(sql_type = BigInt)]
+    since: i64,
 }
 
 impl StateRow {
-    pub(super) fn state(&self, resource_type: ResourceType) -> (Pair, VersionedState) {
+    pub(super) fn state(&self, resource_type: ResourceType) -> (Pair, PairState) {
         let pair = Pair {
             resource: Resource {
                 resource_type,
@@ -282,9 +306,12 @@ impl StateRow {
             },
             user_id: self.user_id.clone(),
         };
-        let state = VersionedState {
-            version: Version(self.version),
-            liked: self.liked == 1,
+        let state = PairState {
+            newest: VersionedState {
+                version: Version(self.version),
+                liked: self.liked == 1,
+            },
+            since: Version(self.since),
         };
         (pair, state)
     }

@@ -8,7 +8,9 @@ use super::read_models::{self, StateRow, state_columns};
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql};
 use super::{Store, read};
-use crate::domain::{Id, LikeCount, Pair, Resource, ResourceType, Version, VersionedState};
+use crate::domain::{
+    Id, LikeCount, Pair, PairState, Resource, ResourceType, Version, VersionedState,
+};
 
 /// What the database holds of some pairs and their resources. It has nothing of those that are absent here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,7 +88,13 @@ async fn find<S: Session>(
     // count, which its settlement puts right, and never as a count without a state.
     let counts = read_models::counts(session, resources).await?;
     let states = read_models::states(session, pairs).await?;
+    let states = states.into_iter().map(newest).collect();
     Ok(Found { states, counts })
+}
+
+/// The part of a stored state that the cache knows.
+fn newest((pair, state): (Pair, PairState)) -> (Pair, VersionedState) {
+    (pair, state.newest)
 }
 
 async fn recent_pairs<S: Session>(
@@ -132,7 +140,8 @@ async fn likes_after<S: Session>(
     let params = [user_id.into(), resource_id.into(), Param::limit(limit)];
     let statement = LIKES_AFTER.on(session.schema(), resource_type);
     let rows: Vec<StateRow> = session.load(statement, &params).await?;
-    Ok(rows.iter().map(|row| row.state(resource_type)).collect())
+    let states = rows.iter().map(|row| newest(row.state(resource_type)));
+    Ok(states.collect())
 }
 
 /// Pairs in the order of their key. Parameters: the user and the resource after which to begin, the most rows.

@@ -7,18 +7,18 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::BigInt;
 
-use super::comparisons::{BROKEN, newest};
-use super::dialect::Column::{ResourceId, Time, User, Word};
+use super::comparisons::BROKEN;
+use super::dialect::Column::{ResourceId, Time, Word};
 use super::discrepancy::{Discrepancy, Finding, Subject};
 use super::error::StoreError;
 use super::ids::AnyId;
 use super::ledger_row::StoredLedgerRow;
-use super::read_models::{load_states, lock_counts, states, write_counts, write_states};
+use super::read_models::{PAIR, lock_counts, logged_states, states, write_counts, write_states};
 use super::schema::{LEDGER_COLUMNS, likes_table};
 use super::session::{LikesSql, Param, Session, Sql, time_text};
 use super::text::id_text;
 use super::{Store, history, transact};
-use crate::domain::{Id, LedgerRow, Pair, Resource, Step, VersionedState};
+use crate::domain::{Id, LedgerRow, Pair, PairState, Resource, Step};
 
 /// The outcome of a repair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -156,10 +156,10 @@ async fn refold<S: Session>(
         return Ok(0);
     }
     let mut counts = lock_counts(session, &resources, now).await?;
-    let stored = states(session, pairs).await?;
-    let folded = folds(session, pairs).await?;
+    let stored: BTreeMap<Pair, PairState> = states(session, pairs).await?.into_iter().collect();
+    let folded = logged_states(session, pairs).await?;
     let mut changes: BTreeMap<Resource, i64> = BTreeMap::new();
-    let weight = |state: Option<&VersionedState>| state.map_or(0, |state| state.weight());
+    let weight = |state: Option<&PairState>| state.map_or(0, |state| state.newest.weight());
     let differing: Vec<&Pair> = pairs
         .iter()
         .filter(|pair| stored.get(pair) != folded.get(pair))
@@ -189,19 +189,6 @@ async fn refold<S: Session>(
     }
     write_counts(session, &mut counts, &changes, now).await?;
     Ok(rows)
-}
-
-/// The folds of the events of these pairs.
-async fn folds<S: Session>(
-    session: &mut S,
-    pairs: &BTreeSet<Pair>,
-) -> Result<BTreeMap<Pair, VersionedState>, StoreError> {
-    let mut folds = BTreeMap::new();
-    for resource_type in session.schema().resource_types().iter() {
-        let statement = FOLDS.on(session.schema(), resource_type);
-        folds.extend(load_states(session, statement, pairs, resource_type).await?);
-    }
-    Ok(folds)
 }
 
 /// Deletes the read model rows of these pairs. Returns their number.
@@ -325,25 +312,7 @@ static LEDGER_ROWS: Sql = Sql::new(|d| {
     format!("SELECT {LEDGER_COLUMNS} FROM {ids} {join} sync_events e ON e.id = r.event_id")
 });
 
-/// The columns of a batch of pairs.
-const PAIR: [super::dialect::Column; 2] = [ResourceId("resource_id"), User("user_id")];
-
-/// The folds of the events of pairs. Parameters: rows [`PAIR`].
-static FOLDS: LikesSql = LikesSql::new(|d, resource_type| {
-    let from = format!(
-        "{} {} user_behaviors b ON b.user_id = r.user_id \
-         AND b.resource_type = '{resource_type}' AND b.resource_id = r.resource_id",
-        d.rows("$1", &PAIR),
-        d.join()
-    );
-    format!(
-        "SELECT n.user_id, n.resource_id, n.version, {} AS liked FROM {} WHERE n.place = 1",
-        d.number("CASE WHEN n.behavior_type = 'like' THEN 1 ELSE 0 END"),
-        newest(resource_type, &from, "")
-    )
-});
-
-/// Parameters: rows [`PAIR`].
+/// Parameters: rows of [`PAIR`].
 static DELETE_LIKES: LikesSql = LikesSql::new(|d, resource_type| {
     let (table, id) = likes_table(resource_type);
     let key = [("user_id", "r.user_id"), (&*id, "r.resource_id")];

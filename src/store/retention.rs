@@ -79,8 +79,9 @@ impl Store {
     }
 
     /// Finds behaviors recorded before this time that no read model needs: behaviors other than likes and
-    /// unlikes, and completed like events that a newer completed one of the same pair supersedes. Examines
-    /// `limit` rows after this position.
+    /// unlikes, completed like events older than the newest completed unlike of the same pair, and repeats of a
+    /// like. What stays is the newest unlike of each pair and, if it is liked, the like that began the run and the
+    /// newest one. Examines `limit` rows after this position.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -208,25 +209,43 @@ static LAST_EXAMINED: Sql = Sql::new(|d| {
     )
 });
 
-/// Behaviors that no read model needs. A newer completed event supersedes; one that is still open may become
-/// dead. Of two equal versions neither supersedes the other, so both stay. Parameters: after which, up to
-/// which, recorded before.
+/// Behaviors that no read model needs. Completed events supersede; one that is still open may become dead. Of two equal
+/// versions neither supersedes the other, so both stay. Parameters: after which, up to which, recorded before.
 static PRUNABLE_BEHAVIORS: Sql = Sql::new(|d| {
+    let newer = "AND n.version > b.version";
+    let newer_unlike = another("n", "'unlike'", newer);
+    let newer_like = another("n", "'like'", newer);
+    // A like of the same run: no unlike follows it.
+    let older_of_the_run = another(
+        "o",
+        "'like'",
+        &format!(
+            "AND o.version < b.version AND NOT {}",
+            another("n", "'unlike'", "AND n.version >= o.version")
+        ),
+    );
     format!(
         "SELECT b.user_behavior_id, b.event_id, b.user_id, b.resource_type, b.resource_id, \
          b.behavior_type, b.version, b.source, b.behavior_time, b.created_at \
          FROM user_behaviors b LEFT JOIN sync_events e \
          ON e.id = b.event_id WHERE b.user_behavior_id > $1 AND b.user_behavior_id <= $2 \
          AND b.created_at < {} AND (b.behavior_type NOT IN ('like', 'unlike') \
-         OR (COALESCE(e.status, 'completed') = 'completed' AND EXISTS (\
-         SELECT 1 FROM user_behaviors n LEFT JOIN sync_events f ON f.id = n.event_id \
-         WHERE n.user_id = b.user_id AND n.resource_type = b.resource_type \
-         AND n.resource_id = b.resource_id AND n.version > b.version \
-         AND n.behavior_type IN ('like', 'unlike') \
-         AND COALESCE(f.status, 'completed') = 'completed')))",
+         OR (COALESCE(e.status, 'completed') = 'completed' AND ({newer_unlike} \
+         OR (b.behavior_type = 'like' AND {newer_like} AND {older_of_the_run}))))",
         d.time("$3")
     )
 });
+
+/// Whether the pair of the behavior `b` has another completed event of this type, under the alias.
+fn another(alias: &str, behavior_type: &str, condition: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM user_behaviors {alias} \
+         LEFT JOIN sync_events {alias}e ON {alias}e.id = {alias}.event_id \
+         WHERE {alias}.user_id = b.user_id AND {alias}.resource_type = b.resource_type \
+         AND {alias}.resource_id = b.resource_id AND {alias}.behavior_type = {behavior_type} \
+         AND COALESCE({alias}e.status, 'completed') = 'completed' {condition})"
+    )
+}
 
 static DELETE_HISTORY: Sql = Sql::new(|d| delete(d, "likewise_sync_event_history", "event_id"));
 

@@ -12,7 +12,7 @@ use super::schema::{HELD, LEDGER_COLUMNS};
 use super::session::{Param, Session, Sql};
 use super::text::id_text;
 use super::{Store, transact};
-use crate::domain::{Fold, LedgerRow, LikeCount, Pair, Resource, VersionedState};
+use crate::domain::{Fold, LedgerRow, LikeCount, Pair, PairState, Resource, VersionedState};
 
 /// The read models after a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,20 +50,27 @@ async fn sync<S: Session>(
     let completed = complete(session, rows, now).await?;
 
     let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
-    let mut states = read_models::states(session, &pairs).await?;
-    let fold = Fold::of(
-        |pair| states.get(pair).copied(),
+    let stored: BTreeMap<Pair, PairState> = read_models::states(session, &pairs)
+        .await?
+        .into_iter()
+        .collect();
+    let mut fold = Fold::of(
+        |pair| stored.get(pair).copied(),
         completed
             .iter()
             .map(|row| (row.pair(), VersionedState::new(row.version, row.action))),
     );
+    let unclear = fold.unclear();
+    if !unclear.is_empty() {
+        fold.clarify(&read_models::logged_states(session, &unclear).await?);
+    }
 
     let written = fold.changed.iter().map(|pair| (pair, &fold.states[pair]));
     read_models::write_states(session, written).await?;
     let changed = read_models::write_counts(session, &mut counts, &fold.count_changes, now).await?;
-    states.extend(fold.states);
+    let states = stored.into_iter().chain(fold.states);
     Ok(Settled {
-        states,
+        states: states.map(|(pair, state)| (pair, state.newest)).collect(),
         counts,
         changed,
     })

@@ -330,9 +330,9 @@ static MISSING_BEHAVIORS: Sql = Sql::new(|_| missing_behaviors(Scope::All).examp
 
 static OPEN_LEDGER_ROWS: Sql = Sql::new(|_| open_ledger_rows().examples("e.id"));
 
-static WRONG_LIKES: LikesSql = LikesSql::new(|_, resource_type| {
+static WRONG_LIKES: LikesSql = LikesSql::new(|d, resource_type| {
     let subject = format!("CONCAT('user ', n.user_id, ', {resource_type} ', n.resource_id)");
-    wrong_likes(resource_type, Scope::All).examples(&subject)
+    wrong_likes(d, resource_type, Scope::All).examples(&subject)
 });
 
 static STRAY_LIKES: LikesSql = LikesSql::new(|_, resource_type| {

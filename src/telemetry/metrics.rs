@@ -92,6 +92,7 @@ pub(super) struct Metrics {
     pub(super) messages_redelivered: Counter,
     pub(super) events_quarantined: Family<OriginLabels, Counter>,
     stream_differences: Family<SeverityLabels, Gauge>,
+    pub(super) messages_of_others: Counter,
     pub(super) pulls_stalled: Counter,
     pub(super) behaviors_recorded: Counter,
     pub(super) record_seconds: Histogram,
@@ -129,6 +130,7 @@ impl Metrics {
             messages_redelivered: Counter::default(),
             events_quarantined: Family::default(),
             stream_differences: Family::default(),
+            messages_of_others: Counter::default(),
             pulls_stalled: Counter::default(),
             behaviors_recorded: Counter::default(),
             record_seconds: latency(),
@@ -185,6 +187,11 @@ impl Metrics {
                 "messages_redelivered",
                 "Messages taken from the stream that had been delivered before",
                 &metrics.messages_redelivered,
+            ),
+            (
+                "messages_of_other_deployments",
+                "Messages taken from the stream that another database's processes accepted, and not recorded",
+                &metrics.messages_of_others,
             ),
             (
                 "pulls_stalled",

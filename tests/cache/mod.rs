@@ -13,7 +13,7 @@ use std::time::Duration;
 use likewise::cache::{Cache, Filling, Incarnation, MemoryCache, RedisCache, Settlement};
 use likewise::config::RedisOptions;
 use likewise::domain::{
-    Applied, LikeCount, Pair, Reading, Resource, UserId, Version, VersionedState,
+    Applied, Deployment, LikeCount, Pair, Reading, Resource, UserId, Version, VersionedState,
 };
 use redis::Commands;
 use tokio::runtime::Runtime;
@@ -67,7 +67,15 @@ fn cache_on(server: &Server, pairs_per_resource: usize, time_to_live: Duration) 
         time_to_live,
         pairs_per_resource,
     };
-    run(async { RedisCache::new(&options).expect("a URL") })
+    run(async { RedisCache::new(&options, deployment("a").into()).expect("a URL") })
+}
+
+/// A generation of a deployment.
+fn deployment(generation: &str) -> Deployment {
+    Deployment {
+        id: uuid::Uuid::nil(),
+        generation: generation.to_owned(),
+    }
 }
 
 /// Creates a cache in the process. One resource may hold this many pairs.

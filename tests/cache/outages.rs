@@ -210,7 +210,7 @@ fn every_command_uses_one_hash_tagged_key() {
     for line in &seen {
         let keys: std::collections::BTreeSet<_> = line
             .split('"')
-            .filter(|word| word.starts_with("likewise:{"))
+            .filter(|word| word.starts_with("likewise:a:{"))
             .collect();
         assert!(keys.len() <= 1, "a command on several keys: {line}");
     }

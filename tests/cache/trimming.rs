@@ -137,7 +137,7 @@ fn entry_lost_by_redis_is_unknown() {
     };
     let mut connection = on_redis.connection();
     fill();
-    let _: u64 = connection.del("likewise:{video:7}").expect("an answer");
+    let _: u64 = connection.del("likewise:a:{video:7}").expect("an answer");
     unknown("after DEL");
     fill();
     let _: () = redis::cmd("FLUSHALL")

@@ -15,7 +15,6 @@ use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
 const STREAM: &str = "LIKEWISE";
-const CONSUMER: &str = "likewise-workers";
 const AGE: &str = "LIKEWISE_NATS_MAX_AGE_SECONDS";
 
 #[track_caller]
@@ -67,7 +66,7 @@ fn shorter_max_age_deletes_nothing() {
     let publisher = Publisher::of(&stack.nats);
     let before = info(&publisher);
 
-    let second = api(stack.setup().set(AGE, 1));
+    let second = api(first.setup().beside().set(AGE, 1));
     // Long enough for the server to delete messages with an age of a second.
     until("the likes to be older than the other age", PATIENCE, || {
         let age = Utc::now().timestamp() - before.state.last_timestamp.unix_timestamp();
@@ -152,7 +151,7 @@ fn apply_refuses_to_lose_unacknowledged_events() {
             "max_bytes: the stream holds 18",
         ),
     ] {
-        let setup = stack.setup().set(setting, value);
+        let setup = first.setup().beside().set(setting, value);
         for flags in [&[][..], &["--dry-run"]] {
             let refused = apply(&setup, flags);
             assert_ne!(refused.code, Some(0), "{refused:?}");
@@ -166,7 +165,7 @@ fn apply_refuses_to_lose_unacknowledged_events() {
     }
 
     // An age that leaves time for the messages is applied, after a dry run.
-    let hour = stack.setup().set(AGE, 3_600);
+    let hour = first.setup().beside().set(AGE, 3_600);
     let tried = apply(&hour, &["--dry-run"]);
     assert_eq!(tried.code, Some(0), "{tried:?}");
     assert!(
@@ -203,9 +202,14 @@ fn show_prints_both_sides() {
     let absent = setup.run(&["stream", "show"]);
     assert_eq!(absent.code, Some(0), "{absent:?}");
     assert!(absent.stdout.contains("is absent"), "{absent:?}");
+    assert!(
+        absent.stderr.contains("the consumer is left out"),
+        "{absent:?}"
+    );
+    assert_eq!(setup.run(&["migrate"]).code, Some(0));
     let created = apply(&setup, &[]);
     assert_eq!(created.code, Some(0), "{created:?}");
-    let other = stack.setup().set(AGE, 60);
+    let other = setup.beside().set(AGE, 60);
     let shown = other.run(&["stream", "show"]);
     let row = shown
         .stdout
@@ -259,7 +263,7 @@ fn concurrent_starts_create_one_stream() {
 }
 
 /// A stream from before acknowledged events had subjects of their own, with one message.
-fn old_stream(publisher: &Publisher) {
+fn old_stream(publisher: &Publisher, consumer: String) {
     publisher.runtime.block_on(async {
         let config = Config {
             name: STREAM.to_owned(),
@@ -270,7 +274,7 @@ fn old_stream(publisher: &Publisher) {
         let stream = publisher.stream.create_stream(config).await;
         let stream = stream.expect("a stream");
         let consumer = stream.create_consumer(pull::Config {
-            durable_name: Some(CONSUMER.to_owned()),
+            durable_name: Some(consumer),
             ack_policy: AckPolicy::Explicit,
             filter_subject: "likewise.behaviors.>".to_owned(),
             ..pull::Config::default()
@@ -287,9 +291,11 @@ fn old_stream(publisher: &Publisher) {
 fn stream_without_accepted_subjects_sends_likes_to_database() {
     let stack = Stack::start();
     let publisher = Publisher::of(&stack.nats);
-    old_stream(&publisher);
+    let setup = stack.setup();
+    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    old_stream(&publisher, setup.consumer());
     let before = info(&publisher);
-    let service = stack.setup().start();
+    let service = setup.start();
     let client = service.client();
     let mut ids = vec![client.like(1, 1)]
         .into_iter()
@@ -348,11 +354,11 @@ fn apply_redelivers_messages_a_wrong_filter_skipped() {
     publisher.runtime.block_on(async {
         let consumer: PullConsumer = publisher
             .stream
-            .get_consumer_from_stream(CONSUMER, STREAM)
+            .get_consumer_from_stream(service.setup().consumer(), STREAM)
             .await
             .expect("the consumer");
         let config = pull::Config {
-            durable_name: Some(CONSUMER.to_owned()),
+            durable_name: Some(service.setup().consumer()),
             filter_subject: "likewise.behaviors.>".to_owned(),
             filter_subjects: Vec::new(),
             ack_policy: AckPolicy::Explicit,

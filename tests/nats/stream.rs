@@ -42,7 +42,7 @@ fn stream_and_consumer_have_the_required_settings() {
         assert_eq!(config.duplicate_window.as_secs(), 120);
         assert_eq!(config.num_replicas, 1);
         let mut consumer: PullConsumer = stream
-            .get_consumer("likewise-workers")
+            .get_consumer(&service.setup().consumer())
             .await
             .expect("the consumer");
         let info = consumer.info().await.expect("an answer");
@@ -57,7 +57,7 @@ fn stream_and_consumer_have_the_required_settings() {
         let left = publisher.runtime.block_on(async {
             let consumer: Result<PullConsumer, _> = publisher
                 .stream
-                .get_consumer_from_stream("likewise-workers", "LIKEWISE")
+                .get_consumer_from_stream(service.setup().consumer(), "LIKEWISE")
                 .await;
             let info = consumer.expect("the consumer").cached_info().clone();
             (info.num_pending, info.num_ack_pending)
@@ -78,7 +78,7 @@ fn unrecordable_event_is_redelivered_after_a_delay() {
         let info = publisher.runtime.block_on(async {
             let consumer: Result<PullConsumer, _> = publisher
                 .stream
-                .get_consumer_from_stream("likewise-workers", "LIKEWISE")
+                .get_consumer_from_stream(service.setup().consumer(), "LIKEWISE")
                 .await;
             consumer.map(|consumer| consumer.cached_info().delivered.consumer_sequence)
         });

@@ -136,11 +136,9 @@ fn corrupt_redis(url: &str) -> u64 {
     let client = redis::Client::open(url).expect("a URL");
     let mut connection = client.get_connection().expect("a connection");
     let mut keys: Vec<String> = redis::cmd("KEYS")
-        .arg("likewise:*")
+        .arg("likewise:*:{*")
         .query(&mut connection)
         .expect("keys");
-    // Skips the key that the service writes to check for writability.
-    keys.retain(|key| !key.contains("{probe}"));
     keys.sort();
     let mut planted = 0;
     for (n, key) in keys.iter().enumerate() {

@@ -8,6 +8,7 @@ mod chaos;
 mod clocks;
 mod closed_by_default;
 mod counts_are_exact;
+mod deployments_stay_apart;
 mod done_once;
 mod exactly_once;
 mod failover;

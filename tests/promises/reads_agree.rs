@@ -19,8 +19,9 @@ use crate::support::{PATIENCE, until};
 /// A resource: its type in the path without the s, and its id.
 type Resource = (&'static str, i64);
 
-/// The likes of each user.
-type Model = BTreeMap<(i64, Resource), bool>;
+/// The likes of each user: when the like that is in effect was sent, in the order of that user's requests. A repeated
+/// like keeps its place.
+type Model = BTreeMap<(i64, Resource), Option<usize>>;
 
 /// The resources that every user likes and unlikes.
 const RESOURCES: [Resource; 9] = [
@@ -153,24 +154,27 @@ fn begin(client: &Client, model: &mut Model, rng: &mut SmallRng) {
     let answer = client.try_send("POST", "/v1/likes", &[], body.as_bytes());
     let answer = answer.expect("an answer").json();
     assert_eq!(answer["accepted"], likes.len(), "{answer}");
-    model.extend(likes.iter().map(|like| (*like, true)));
+    let ordered = likes.iter().enumerate();
+    model.extend(ordered.map(|(sent, like)| (*like, Some(sent))));
 }
 
 /// Sends likes and unlikes for its own users, who see their effect at once.
 fn write(client: &Client, users: &[i64], mut rng: SmallRng, model: &mut Model) {
-    for _ in 0..WRITES_EACH {
+    let before = model.values().flatten().max().copied().unwrap_or(0);
+    for sent in (before + 1..).take(WRITES_EACH) {
         let user = *users.choose(&mut rng).expect("a user");
         let resource = *RESOURCES.choose(&mut rng).expect("a resource");
         let like = rng.random_bool(0.5);
         send(client, if like { "PUT" } else { "DELETE" }, user, resource);
-        model.insert((user, resource), like);
+        let liked = model.entry((user, resource)).or_default();
+        *liked = like.then(|| liked.unwrap_or(sent));
         // A page with every resource, some of them twice, and one without likes.
         let mut page: Vec<Resource> = RESOURCES.to_vec();
         page.extend(RESOURCES.sample(&mut rng, 3));
         page.push(("video", rng.random_range(1_000_000..2_000_000)));
         page.shuffle(&mut rng);
         for (resource, (liked, _)) in page.iter().zip(status(client, user, &page)) {
-            let expected = model.get(&(user, *resource)).copied().unwrap_or(false);
+            let expected = model.get(&(user, *resource)).copied().flatten().is_some();
             assert_eq!(liked, expected, "user {user}, {resource:?}");
         }
     }
@@ -213,7 +217,7 @@ fn still_likers(service: &Service) -> BTreeMap<Resource, Vec<i64>> {
     let likers = |(resource_type, id): Resource| {
         let sql = format!(
             "SELECT user_id FROM {resource_type}_likes WHERE {resource_type}_id = {id} \
-             AND deleted_at IS NULL ORDER BY version DESC, user_id DESC"
+             AND deleted_at IS NULL ORDER BY created_at DESC, user_id DESC"
         );
         let rows = service.database().rows(&sql);
         let users = rows.iter().map(|row| row[0].number());
@@ -231,7 +235,7 @@ fn equals(service: &Service, model: &Model) {
     let counted = |resource: Resource| {
         let of_it = model
             .iter()
-            .filter(|((_, of), liked)| *of == resource && **liked);
+            .filter(|((_, of), liked)| *of == resource && liked.is_some());
         of_it.map(|((user, _), _)| *user).collect::<BTreeSet<_>>()
     };
     let mut page: Vec<Resource> = RESOURCES.to_vec();
@@ -241,8 +245,8 @@ fn equals(service: &Service, model: &Model) {
         let expected: Vec<_> = page
             .iter()
             .map(|resource| {
-                let liked = model.get(&(*user, *resource)).copied().unwrap_or(false);
-                (liked, Some(counted(*resource).len() as i64))
+                let liked = model.get(&(*user, *resource)).copied().flatten();
+                (liked.is_some(), Some(counted(*resource).len() as i64))
             })
             .collect();
         // The cache is settled after the commit that closes the ledger.
@@ -258,11 +262,15 @@ fn equals(service: &Service, model: &Model) {
                 }
             },
         );
-        let liked: BTreeSet<_> = model
+        // The likes of the user, the newest first.
+        let liked: BTreeMap<_, _> = model
             .iter()
-            .filter(|((of, _), liked)| of == user && **liked)
-            .map(|((_, (resource_type, id)), _)| (json!(resource_type).to_string(), *id))
+            .filter(|((of, _), _)| of == user)
+            .filter_map(|((_, (resource_type, id)), liked)| {
+                Some((liked.as_ref()?, (json!(resource_type).to_string(), *id)))
+            })
             .collect();
+        let liked: Vec<_> = liked.into_values().rev().collect();
         for (filter, word) in [
             ("", ""),
             ("?resource_type=video", "video"),
@@ -271,11 +279,11 @@ fn equals(service: &Service, model: &Model) {
             let path = format!("/v1/users/{user}/likes{filter}");
             let likes = walk(&client, &path, "likes", 1 + (*user as usize) % 7, *user);
             is_in_order(&likes, resource_key);
-            let found: BTreeSet<_> = likes.iter().map(resource_key).collect();
+            let found: Vec<_> = likes.iter().map(resource_key).collect();
             let of_type = liked
                 .iter()
                 .filter(|(of, _)| word.is_empty() || of.contains(word));
-            assert_eq!(found, of_type.cloned().collect(), "{path}");
+            assert_eq!(found, of_type.cloned().collect::<Vec<_>>(), "{path}");
         }
     }
     for (resource_type, id) in &page {

@@ -169,7 +169,10 @@ impl World {
                 user_id: event.user_id.clone(),
             })
             .collect();
-        let found = |pair: &Pair| Some((pair.clone(), *self.database.states.get(pair)?));
+        let found = |pair: &Pair| {
+            let state = self.database.states.get(pair)?;
+            Some((pair.clone(), state.newest))
+        };
         let states: BTreeMap<_, _> = pairs.iter().filter_map(found).collect();
         let settled = Settled {
             states,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use likewise::domain::{
-    Action, BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Pair, Resource, Status,
+    Action, BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Pair, PairState, Resource, Status,
     VersionedState,
 };
 use likewise::store::{FailedAttempt, Lease, Recorded, Settled, StoreError};
@@ -39,7 +39,7 @@ pub struct Row {
 pub struct Database {
     pub behaviors: BTreeMap<Uuid, BehaviorEvent>,
     pub ledger: BTreeMap<Uuid, Row>,
-    pub states: BTreeMap<Pair, VersionedState>,
+    pub states: BTreeMap<Pair, PairState>,
     pub counts: BTreeMap<Resource, LikeCount>,
     pub quarantine: BTreeSet<Uuid>,
     pub banes: BTreeMap<Uuid, Bane>,
@@ -126,13 +126,17 @@ impl Database {
             })
         };
         let effective: Vec<&LedgerRow> = rows.iter().filter(|row| completes(row)).collect();
-        let fold = Fold::of(
+        let mut fold = Fold::of(
             |pair| self.states.get(pair).copied(),
             effective.iter().map(|row| event_of(row)),
         );
+        if !fold.unclear().is_empty() {
+            let batch = effective.iter().map(|row| event_of(row));
+            fold.clarify(&Fold::of(|_| None, self.completed().chain(batch)).states);
+        }
         for row in &effective {
             let (pair, mark) = event_of(row);
-            let written = fold.changed.contains(&pair) && fold.states[&pair] == mark;
+            let written = fold.changed.contains(&pair) && fold.states[&pair].newest == mark;
             match self.banes.get(&row.event_id) {
                 Some(Bane::Syncing) if written => {
                     return Ok(Err(StoreError::Refused("a state".into())));
@@ -156,7 +160,7 @@ impl Database {
         for row in rows {
             let (pair, _) = event_of(row);
             if let Some(stored) = self.states.get(&pair) {
-                settled.states.insert(pair, *stored);
+                settled.states.insert(pair, stored.newest);
             }
             let count = self
                 .counts
@@ -167,7 +171,9 @@ impl Database {
         for pair in &fold.changed {
             self.states.insert(pair.clone(), fold.states[pair]);
         }
-        settled.states.extend(fold.states);
+        let newest = fold.states.into_iter();
+        let newest = newest.map(|(pair, state)| (pair, state.newest));
+        settled.states.extend(newest);
         for (resource, change) in fold.count_changes {
             if let Some(after) = self.count(&resource.clone()).after(change) {
                 self.counts.insert(resource.clone(), after);
@@ -234,11 +240,22 @@ impl Database {
         self.ledger.values().any(|row| due(row, now))
     }
 
+    /// The completed like events.
+    fn completed(&self) -> impl Iterator<Item = (Pair, VersionedState)> {
+        self.behaviors.iter().filter_map(|(id, event)| {
+            let row = self.ledger.get(id)?;
+            let pair = Pair {
+                resource: event.resource.clone(),
+                user_id: event.user_id.clone(),
+            };
+            let state = VersionedState::new(event.version, event.action()?);
+            (row.status == Status::Completed).then_some((pair, state))
+        })
+    }
+
     pub fn mark(&self, pair: &Pair) -> VersionedState {
-        self.states
-            .get(pair)
-            .copied()
-            .unwrap_or(VersionedState::NEVER)
+        let state = self.states.get(pair);
+        state.map_or(VersionedState::NEVER, |state| state.newest)
     }
 
     pub fn count(&self, resource: &Resource) -> LikeCount {
@@ -288,7 +305,7 @@ impl Database {
                 .states
                 .iter()
                 .filter(|(pair, _)| pair.resource == *resource);
-            let liked: i64 = of_it.map(|(_, mark)| mark.weight()).sum();
+            let liked: i64 = of_it.map(|(_, state)| state.newest.weight()).sum();
             let count = self.count(&resource.clone()).like_count;
             if count != liked {
                 return Err(Broken::new(format!(
@@ -301,11 +318,10 @@ impl Database {
 
     /// At the end, read models are the fold of the completed events, and the ledger is closed.
     pub fn is_what_its_events_add_up_to(&self) -> Result<(), Broken> {
-        let mut completed = Vec::new();
         for (id, event) in &self.behaviors {
-            let Some(action) = event.action() else {
+            if event.action().is_none() {
                 continue;
-            };
+            }
             let Some(row) = self.ledger.get(id) else {
                 return Err(Broken::new(format!(
                     "{id} is recorded, but has no ledger row"
@@ -313,13 +329,6 @@ impl Database {
             };
             if row.status.is_open() {
                 return Err(Broken::new(format!("{id} was left open: {row:?}")));
-            }
-            if row.status == Status::Completed {
-                let pair = Pair {
-                    resource: event.resource.clone(),
-                    user_id: event.user_id.clone(),
-                };
-                completed.push((pair, VersionedState::new(event.version, action)));
             }
         }
         for id in self.ledger.keys() {
@@ -331,7 +340,7 @@ impl Database {
                 )));
             }
         }
-        let fold = Fold::of(|_| None, completed);
+        let fold = Fold::of(|_| None, self.completed());
         if fold.states != self.states {
             let of = |pair: &Pair| (fold.states.get(pair), self.states.get(pair));
             let pairs: BTreeSet<&Pair> = fold.states.keys().chain(self.states.keys()).collect();

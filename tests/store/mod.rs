@@ -13,5 +13,6 @@ mod plans;
 mod quarantine;
 mod reading;
 mod record;
+mod repeats;
 mod sync;
 mod verify;

@@ -20,7 +20,7 @@ type Planted = (
     &'static [(&'static str, &'static str)],
 );
 
-const PLANTED: [Planted; 14] = [
+const PLANTED: [Planted; 15] = [
     (
         &[
             "CREATE TABLE kept AS SELECT * FROM video_likes WHERE user_id = 1",
@@ -48,6 +48,18 @@ const PLANTED: [Planted; 14] = [
     (
         &["UPDATE video_likes SET version = version - 1 WHERE user_id = 2"],
         &["UPDATE video_likes SET version = version + 1 WHERE user_id = 2"],
+        &[(FOLD, "user 2, video 7")],
+    ),
+    (
+        &[
+            "CREATE TABLE kept AS SELECT * FROM video_likes WHERE user_id = 2",
+            "UPDATE video_likes SET created_at = '2026-01-01 00:00:00' WHERE user_id = 2",
+        ],
+        &[
+            "DELETE FROM video_likes WHERE user_id = 2",
+            "INSERT INTO video_likes SELECT * FROM kept",
+            "DROP TABLE kept",
+        ],
         &[(FOLD, "user 2, video 7")],
     ),
     (

@@ -18,9 +18,10 @@ use super::{PATIENCE, runtime, until};
 pub fn pipeline_drains(service: &Service) {
     if service.setup().has_broker() {
         let url = service.setup().setting("LIKEWISE_NATS_URL");
+        let consumer = service.setup().consumer();
         let runtime = runtime();
         until("the workers to acknowledge the stream", PATIENCE, || {
-            runtime.block_on(unacknowledged(&url))
+            runtime.block_on(unacknowledged(&url, &consumer))
         });
     }
     let prefix = service.setup().table_prefix();
@@ -29,12 +30,12 @@ pub fn pipeline_drains(service: &Service) {
 
 /// Fails while the stream holds messages that the workers have not acknowledged. Compares sequences: the number
 /// of pending messages lags behind a publish that has just been acknowledged.
-async fn unacknowledged(url: &str) -> Result<(), String> {
+async fn unacknowledged(url: &str, consumer: &str) -> Result<(), String> {
     let client = async_nats::connect(url).await.map_err(text)?;
     let context = jetstream::new(client);
     let mut stream = context.get_stream("LIKEWISE").await.map_err(text)?;
     let published = stream.info().await.map_err(text)?.state.last_sequence;
-    let consumer = stream.consumer_info("likewise-workers").await;
+    let consumer = stream.consumer_info(consumer).await;
     let acknowledged = consumer.map_err(text)?.ack_floor.stream_sequence;
     if acknowledged >= published {
         return Ok(());

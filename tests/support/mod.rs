@@ -3,6 +3,7 @@
 #[macro_use]
 pub mod matrix;
 
+pub mod backup;
 pub mod certificates;
 pub mod checks;
 pub mod clock;

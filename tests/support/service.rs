@@ -84,6 +84,13 @@ impl Setup {
         prefix.cloned().unwrap_or_default()
     }
 
+    /// Returns the name of the workers' consumer. The tables must be up to date.
+    pub fn consumer(&self) -> String {
+        let prefix = self.table_prefix();
+        let generation = format!("SELECT generation FROM {prefix}likewise_deployment");
+        format!("likewise-workers-{}", self.database.texts(&generation)[0])
+    }
+
     /// Returns whether the service has a broker, so that a like is durable before it is in the database.
     pub fn has_broker(&self) -> bool {
         self.environment.contains_key("LIKEWISE_NATS_URL")

@@ -2,7 +2,9 @@
 //! code.
 
 use insta::assert_json_snapshot;
+use serde_json::{Value, json};
 
+use crate::support::checks::pipeline_drains;
 use crate::support::raw::Raw;
 use crate::support::redacted;
 use crate::support::service::{Service, Setup};
@@ -29,6 +31,39 @@ fn is_untouched(service: &Service) {
             "{actor:?}"
         );
     }
+}
+
+#[test]
+fn repeated_like_keeps_its_time_and_place() {
+    let service = Setup::new().start();
+    let client = service.client();
+    let send = |method: &str, video: i64| {
+        let answer = client.send(method, &format!("/v1/videos/{video}/like"), &[USER]);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let list = || {
+        pipeline_drains(&service);
+        let answer = client.send("GET", "/v1/users/me/likes", &[USER]).json();
+        let likes = answer["likes"].as_array().expect("likes");
+        let like = |like: &Value| (like["resource_id"].clone(), like["liked_at"].clone());
+        likes.iter().map(like).collect::<Vec<_>>()
+    };
+    send("PUT", 7);
+    send("PUT", 8);
+    let before = list();
+    assert_eq!((&before[0].0, &before[1].0), (&json!(8), &json!(7)));
+    let again = send("PUT", 7);
+    assert_eq!(
+        (&again["changed"], &again["like_count"]),
+        (&json!(false), &json!(1))
+    );
+    assert_eq!(list(), before);
+    send("DELETE", 7);
+    send("PUT", 7);
+    let after = list();
+    assert_eq!((&after[0].0, &after[1]), (&json!(7), &before[0]));
+    assert!(after[0].1.as_str() > before[1].1.as_str(), "{after:?}");
 }
 
 #[test]

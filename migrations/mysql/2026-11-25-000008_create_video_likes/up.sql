@@ -7,6 +7,6 @@ CREATE TABLE IF NOT EXISTS video_likes (
     created_at DATETIME(6) NOT NULL,
     deleted_at DATETIME(6),
     PRIMARY KEY (user_id, video_id),
-    KEY video_likes_video (video_id, deleted_at, version),
-    KEY video_likes_user (user_id, deleted_at, version)
+    KEY video_likes_video (video_id, deleted_at, created_at),
+    KEY video_likes_user (user_id, deleted_at, created_at)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

@@ -7,5 +7,5 @@ CREATE TABLE comment_likes (
     deleted_at TIMESTAMP,
     PRIMARY KEY (user_id, comment_id)
 ) WITHOUT ROWID;
-CREATE INDEX comment_likes_comment ON comment_likes (comment_id, version, user_id) WHERE deleted_at IS NULL;
-CREATE INDEX comment_likes_user ON comment_likes (user_id, version, comment_id) WHERE deleted_at IS NULL;
+CREATE INDEX comment_likes_comment ON comment_likes (comment_id, created_at, user_id) WHERE deleted_at IS NULL;
+CREATE INDEX comment_likes_user ON comment_likes (user_id, created_at, comment_id) WHERE deleted_at IS NULL;

@@ -13,7 +13,7 @@ use crate::actors::cache_writer::revert;
 use crate::domain::{BehaviorEvent, LedgerRow, Source, Version};
 use crate::messages::{Forget, NotRecorded, Record};
 use crate::nats::{Incoming, decode};
-use crate::telemetry::{Dependency, MessagesTaken};
+use crate::telemetry::{Dependency, MessagesTaken, OtherDeployment};
 
 impl NatsSubscriber {
     /// Decodes messages, and records the events in them.
@@ -21,6 +21,7 @@ impl NatsSubscriber {
         let mut events = Vec::with_capacity(messages.len());
         let mut recordable = Vec::with_capacity(messages.len());
         let mut undecodable = Vec::new();
+        let mut of_others = Vec::new();
         let mut redelivered = 0;
         let taken = messages.len();
         let (served, kinds) = (self.store.resource_types(), self.store.id_kinds());
@@ -31,6 +32,10 @@ impl NatsSubscriber {
             };
             redelivered += usize::from(info.delivered > 1);
             self.pending.store(info.pending, Ordering::Relaxed);
+            if self.broker.is_of_another_deployment(&message) {
+                of_others.push(message);
+                continue;
+            }
             let incoming = Incoming {
                 subject: message.subject.as_str(),
                 body: &message.payload,
@@ -49,6 +54,13 @@ impl NatsSubscriber {
             redelivered,
         }
         .emit();
+        if !of_others.is_empty() {
+            OtherDeployment {
+                messages: of_others.len(),
+            }
+            .emit();
+            self.acknowledge(of_others).await;
+        }
         if !undecodable.is_empty() {
             self.quarantine(undecodable).await;
         }

@@ -5,7 +5,7 @@ use diesel::prelude::QueryableByName;
 use diesel::sql_types::Text;
 use uuid::Uuid;
 
-use crate::domain::{IdKind, IdKinds};
+use crate::domain::{Deployment, IdKind, IdKinds};
 use crate::store::dialect::Column::Word;
 use crate::store::error::StoreError;
 use crate::store::session::{Param, Session, Sql};
@@ -23,7 +23,8 @@ struct DeploymentRow {
 pub(super) async fn write<S: Session>(session: &mut S) -> Result<(), StoreError> {
     let IdKinds { users, resources } = session.schema().kinds();
     let id = Uuid::now_v7().to_string();
-    let params = [Param::rows(&[(id, users, resources)])];
+    let generation = Deployment::new_generation();
+    let params = [Param::rows(&[(id, generation, users, resources)])];
     session.execute(WRITE.on(session.schema()), &params).await?;
     Ok(())
 }
@@ -52,13 +53,21 @@ pub(super) async fn check<S: Session>(session: &mut S) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Parameters: rows `(id, user_ids, resource_ids)`.
+/// Parameters: rows `(id, generation, user_ids, resource_ids)`.
 static WRITE: Sql = Sql::new(|d| {
     format!(
-        "INSERT INTO likewise_deployment (name, id, user_ids, resource_ids, created_at) \
-         SELECT 'likewise', r.id, r.user_ids, r.resource_ids, {} FROM {} WHERE true {}",
+        "INSERT INTO likewise_deployment (name, id, generation, beat, user_ids, resource_ids, \
+         created_at) SELECT 'likewise', r.id, r.generation, 0, r.user_ids, r.resource_ids, {} FROM {} WHERE true {}",
         d.clock(0),
-        d.rows("$1", &[Word("id"), Word("user_ids"), Word("resource_ids")]),
+        d.rows(
+            "$1",
+            &[
+                Word("id"),
+                Word("generation"),
+                Word("user_ids"),
+                Word("resource_ids")
+            ]
+        ),
         d.on_conflict("likewise_deployment", &["name"], &[])
     )
 });

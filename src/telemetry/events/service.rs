@@ -191,3 +191,57 @@ impl StartedWithout {
         );
     }
 }
+
+/// The database was restored from an earlier state, so a new generation of the deployment started.
+pub struct DatabaseRestored<'a> {
+    /// The generation whose cache and consumer are no longer used.
+    pub before: &'a str,
+    /// The new generation.
+    pub generation: &'a str,
+}
+
+impl DatabaseRestored<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::warn!(
+            target: "likewise",
+            "the database is in an earlier state than cache or stream, as after restoring a backup: generation={} follows \
+             {}; the cache starts empty, and events that the stream still holds are taken again",
+            self.generation, self.before
+        );
+    }
+}
+
+/// The process works under another generation of the deployment now.
+pub struct GenerationChanged<'a> {
+    /// The generation until now.
+    pub before: &'a str,
+    /// The generation from now on.
+    pub generation: &'a str,
+}
+
+impl GenerationChanged<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::warn!(
+            target: "likewise",
+            "generation={} of the deployment follows {}: the cache starts empty", self.generation, self.before
+        );
+    }
+}
+
+/// Another deployment used this Redis last. Each has keys of its own.
+pub struct CacheShared<'a> {
+    /// The id of the other deployment.
+    pub other: &'a str,
+}
+
+impl CacheShared<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::warn!(
+            target: "likewise",
+            "Redis also holds the cache of another database (deployment {}): its entries are not read", self.other
+        );
+    }
+}

@@ -134,3 +134,61 @@ impl PullStalled {
         );
     }
 }
+
+/// Why a consumer starts where it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// No deployment has used the stream before.
+    First,
+    /// The deployment started a new generation: its events are delivered again.
+    AfterRestore,
+    /// Another deployment uses the stream: its events are not delivered.
+    OnSharedStream,
+}
+
+/// A process created the consumer of its deployment.
+pub struct ConsumerStarted<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The first sequence that the consumer delivers.
+    pub from: u64,
+    /// Why there.
+    pub start: Start,
+}
+
+impl ConsumerStarted<'_> {
+    /// Logs it, unless it is the first.
+    pub fn emit(self) {
+        let Self {
+            stream,
+            from,
+            start,
+        } = self;
+        match start {
+            Start::First => {}
+            Start::AfterRestore => log::warn!(
+                target: "likewise::nats",
+                "stream {stream}: a new generation of the deployment takes its events again from message {from}; events \
+                 that the database has already count once"
+            ),
+            Start::OnSharedStream => log::warn!(
+                target: "likewise::nats",
+                "stream {stream} belongs to another database as well: its earlier messages are not taken, only those \
+                 from message {from} on; events of other services reach both databases"
+            ),
+        }
+    }
+}
+
+/// A pull delivered events that another deployment on the same stream accepted. They are acknowledged and not recorded.
+pub struct OtherDeployment {
+    /// How many.
+    pub messages: usize,
+}
+
+impl OtherDeployment {
+    /// Counts them.
+    pub fn emit(self) {
+        METRICS.messages_of_others.inc_by(self.messages as u64);
+    }
+}

@@ -91,7 +91,7 @@ pub(in crate::web) async fn list(
     let items = liked.iter().filter_map(|like| {
         Some(ActionItem {
             video_id: like.resource.id.number()?,
-            liked_at: like.version.moment(),
+            liked_at: like.since.moment(),
         })
     });
     Ok(Json(Envelope::of(ActionList {

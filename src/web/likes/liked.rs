@@ -33,7 +33,7 @@ pub(in crate::web) struct LikedQuery {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AfterLike {
-    version: i64,
+    since: i64,
     resource_type: ResourceType,
     resource_id: ResourceId,
 }
@@ -41,7 +41,7 @@ struct AfterLike {
 impl From<&Listed> for AfterLike {
     fn from(like: &Listed) -> Self {
         Self {
-            version: like.version.0,
+            since: like.since.0,
             resource_type: like.resource.resource_type,
             resource_id: like.resource.id.clone(),
         }
@@ -51,7 +51,7 @@ impl From<&Listed> for AfterLike {
 impl AfterLike {
     fn place(self, ids: &Ids) -> Result<Place, Problem> {
         Ok(Place {
-            version: Version(self.version),
+            since: Version(self.since),
             resource: Resource {
                 resource_type: self.resource_type,
                 id: ids.resource_in_cursor(self.resource_id)?,
@@ -124,7 +124,7 @@ pub(in crate::web) async fn liked_by(
     let liked = page.items.iter().map(|like| LikedItemBody {
         resource_type: like.resource.resource_type,
         resource_id: ids.shown(&like.resource.id),
-        liked_at: like.version.moment(),
+        liked_at: like.since.moment(),
     });
     Ok(Json(LikedBody {
         user_id: ids.shown(&user_id),

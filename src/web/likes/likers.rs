@@ -20,7 +20,7 @@ use crate::web::problem::Problem;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AfterLiker {
-    version: i64,
+    since: i64,
     user_id: UserId,
 }
 
@@ -71,7 +71,7 @@ pub(in crate::web) async fn likers(
         .map(|after| {
             let id = ids.user_in_cursor(after.user_id)?;
             Ok::<_, Problem>(Cursor {
-                version: Version(after.version),
+                since: Version(after.since),
                 id,
             })
         })
@@ -79,13 +79,13 @@ pub(in crate::web) async fn likers(
     let page = likes.likers(resource.clone(), after, limit).await?;
     let next_cursor = page.last().map(|last| {
         cursor::write(&AfterLiker {
-            version: last.version.0,
+            since: last.since.0,
             user_id: last.user_id.clone(),
         })
     });
     let likers = page.items.iter().map(|like| LikerBody {
         user_id: ids.shown(&like.user_id),
-        liked_at: like.version.moment(),
+        liked_at: like.since.moment(),
     });
     Ok(Json(LikersBody {
         resource_type: resource.resource_type,

@@ -1,0 +1,199 @@
+//! A cache or stream of another database, or of the time before a backup was restored, is never believed.
+
+use crate::support::backup::Backup;
+use crate::support::checks::pipeline_drains;
+use crate::support::database::Database;
+use crate::support::servers::{Kind, Server};
+use crate::support::service::{Service, Setup};
+use crate::support::{PATIENCE, until};
+
+matrix!([mariadb_stack, postgres_stack]:
+    two_databases_share_redis_and_nats,
+    restored_backup_takes_later_events_from_stream,
+);
+
+matrix!([embedded, mariadb, postgres]: restored_backup_starts_with_empty_cache);
+
+fn behaviors(service: &Service) -> i64 {
+    service
+        .database()
+        .number("SELECT COUNT(*) FROM user_behaviors")
+}
+
+fn generation(database: &Database) -> String {
+    database.texts("SELECT generation FROM likewise_deployment")[0].clone()
+}
+
+/// Waits for two more heartbeats, so that the first of them is in the cache.
+fn beats_twice(database: &Database) {
+    let beat = || database.number("SELECT beat FROM likewise_deployment");
+    let before = beat();
+    until("two heartbeats", PATIENCE, || {
+        let now = beat();
+        (now >= before + 2).then_some(()).ok_or(now)
+    });
+}
+
+#[track_caller]
+fn logs(service: &Service, text: &str) {
+    until("the log", PATIENCE, || {
+        let log = service.log();
+        log.contains(text).then_some(()).ok_or(log)
+    });
+}
+
+/// A new database on the same server, or a new file.
+fn another_database(of: &Database) -> Database {
+    match of {
+        Database::Sqlite(path) => Database::sqlite(&path.with_extension("other")),
+        Database::MariaDb(_) => Database::hosted(Kind::MariaDb),
+        Database::Postgres(_) => Database::hosted(Kind::Postgres),
+    }
+}
+
+fn two_databases_share_redis_and_nats(setup: Setup) {
+    let first = setup.start();
+    for user in 1..=3 {
+        assert_eq!(first.client().like(user, 7).durability, "broker");
+    }
+    pipeline_drains(&first);
+
+    let other = first.setup().beside();
+    let database = another_database(first.database());
+    let second = other.on(&database).start();
+    let read = second.client().read(1, 7);
+    assert_eq!((read.liked, read.like_count), (false, Some(0)));
+    logs(&second, "Redis also holds the cache of another database");
+    logs(
+        &second,
+        "stream LIKEWISE belongs to another database as well",
+    );
+    assert_eq!(second.client().like(9, 7).durability, "broker");
+    assert_eq!(first.client().like(4, 7).durability, "broker");
+    for service in [&first, &second] {
+        pipeline_drains(service);
+    }
+    assert_eq!((behaviors(&first), behaviors(&second)), (4, 1));
+    assert_eq!(first.client().read(1, 7).like_count, Some(4));
+    assert_eq!(second.client().read(9, 7).like_count, Some(1));
+    // Each goes on where it stopped.
+    let second = second.stop().start();
+    assert_eq!(second.client().like(10, 7).like_count, Some(2));
+    pipeline_drains(&second);
+    assert_eq!((behaviors(&first), behaviors(&second)), (4, 2));
+    for service in [first, second] {
+        service.stop().verify(60).holds();
+    }
+}
+
+fn restored_backup_takes_later_events_from_stream(setup: Setup) {
+    let service = setup.start();
+    for user in 1..=5 {
+        service.client().like(user, 7);
+    }
+    pipeline_drains(&service);
+    let backup = Backup::of(service.database());
+    for user in 6..=10 {
+        service.client().like(user, 7);
+    }
+    service.client().unlike(1, 7);
+    pipeline_drains(&service);
+    beats_twice(service.database());
+    let before = generation(service.database());
+    let setup = service.stop();
+    backup.restore();
+    assert_eq!(
+        setup
+            .database()
+            .number("SELECT COUNT(*) FROM user_behaviors"),
+        5
+    );
+
+    let service = setup.start();
+    logs(
+        &service,
+        "the database is in an earlier state than cache or stream",
+    );
+    assert_ne!(generation(service.database()), before);
+    pipeline_drains(&service);
+    assert_eq!(behaviors(&service), 11);
+    let read = service.client().read(1, 7);
+    assert_eq!((read.liked, read.like_count), (false, Some(9)));
+    let setup = service.stop();
+    setup.verify(60).holds();
+    // The next start is an ordinary one.
+    let renewed = generation(setup.database());
+    let service = setup.start();
+    assert_eq!(generation(service.database()), renewed);
+    assert!(
+        !service.log().contains("earlier state"),
+        "{}",
+        service.log()
+    );
+}
+
+#[test]
+fn stream_alone_notices_a_restored_backup() {
+    let nats = Server::start(Kind::Nats);
+    let service = Setup::new().set("LIKEWISE_NATS_URL", nats.url()).start();
+    service.client().like(1, 7);
+    pipeline_drains(&service);
+    let backup = Backup::of(service.database());
+    service.client().like(2, 7);
+    pipeline_drains(&service);
+    // A starting process lets the consumer remember its heartbeat.
+    let service = service.stop().start();
+    beats_twice(service.database());
+    let setup = service.stop();
+    backup.restore();
+    let service = setup.start();
+    logs(
+        &service,
+        "the database is in an earlier state than cache or stream",
+    );
+    pipeline_drains(&service);
+    assert_eq!(service.client().read(2, 7).like_count, Some(2));
+    service.stop().verify(60).holds();
+}
+
+fn restored_backup_starts_with_empty_cache(setup: Setup) {
+    let redis = Server::start(Kind::Redis);
+    let is_file = matches!(setup.database(), Database::Sqlite(_));
+    // A file is restored while nothing uses it; a database on a server, also while a service works.
+    let service = setup.set("LIKEWISE_REDIS_URL", redis.url()).start();
+    let client = service.client();
+    client.like(1, 7);
+    pipeline_drains(&service);
+    let backup = Backup::of(service.database());
+    client.like(2, 7);
+    pipeline_drains(&service);
+    assert_eq!(client.read(2, 7).like_count, Some(2));
+    beats_twice(service.database());
+    let service = if is_file {
+        let setup = service.stop();
+        backup.restore();
+        setup.start()
+    } else {
+        backup.restore();
+        service
+    };
+    logs(
+        &service,
+        "the database is in an earlier state than cache or stream",
+    );
+    until("the restored state to be read", PATIENCE, || {
+        let read = service.client().read(2, 7);
+        let seen = (read.liked, read.like_count);
+        (seen == (false, Some(1)))
+            .then_some(())
+            .ok_or(format!("{seen:?}"))
+    });
+    let shown = service.setup().run(&["deployment", "show"]);
+    let generation = generation(service.database());
+    assert!(shown.stdout.contains(&generation), "{shown:?}");
+    let renewed = service.setup().run(&["deployment", "renew", "--json"]);
+    assert_eq!(renewed.code, Some(0), "{renewed:?}");
+    assert!(!renewed.stdout.contains(&generation), "{renewed:?}");
+    logs(&service, "of the deployment follows");
+    service.stop().verify(60).holds();
+}
