@@ -13,11 +13,11 @@ use super::error::StoreError;
 use super::pool::IMPORT_TIMEOUT;
 use super::read_models;
 use super::session::{IdRow, Param, Session, Sql, time_text};
-use super::sync::Settled;
+use super::sync::{Settled, fold_in};
 use super::text::id_text;
 use super::time::InUtc;
 use super::{Store, read, transact};
-use crate::domain::{BehaviorEvent, Fold, Pair, Resource, VersionedState};
+use crate::domain::{BehaviorEvent, Pair, Resource, VersionedState};
 
 /// An import and how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, QueryableByName)]
@@ -232,7 +232,11 @@ async fn read_back<S: Session>(
     let pairs: BTreeSet<Pair> = chunk.events.iter().map(Pair::of).collect();
     let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
     Ok(Some(Settled {
-        states: read_models::states(session, &pairs).await?,
+        states: read_models::states(session, &pairs)
+            .await?
+            .into_iter()
+            .map(|(pair, state)| (pair, state.newest))
+            .collect(),
         counts: read_models::counts(session, &resources).await?,
         changed: resources.into_iter().collect(),
     }))
@@ -298,24 +302,12 @@ async fn apply<S: Session>(
     session
         .execute(INSERT.on(session.schema()), &params)
         .await?;
-    let mut counts = read_models::lock_counts(session, &resources, now).await?;
-    let mut states = read_models::states(session, &pairs).await?;
-    let fold = Fold::of(
-        |pair| states.get(pair).copied(),
-        events.iter().filter_map(|event| {
-            let action = event.action()?;
-            Some((Pair::of(event), VersionedState::new(event.version, action)))
-        }),
-    );
-    let written = fold.changed.iter().map(|pair| (pair, &fold.states[pair]));
-    read_models::write_states(session, written).await?;
-    let changed = read_models::write_counts(session, &mut counts, &fold.count_changes, now).await?;
-    states.extend(fold.states);
-    Ok(Settled {
-        states,
-        counts,
-        changed,
-    })
+    let counts = read_models::lock_counts(session, &resources, now).await?;
+    let events = events.iter().filter_map(|event| {
+        let action = event.action()?;
+        Some((Pair::of(event), VersionedState::new(event.version, action)))
+    });
+    fold_in(session, &pairs, events, counts, now).await
 }
 
 #[derive(QueryableByName)]

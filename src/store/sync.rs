@@ -46,20 +46,30 @@ async fn sync<S: Session>(
     now: DateTime<Utc>,
 ) -> Result<Settled, StoreError> {
     let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource.clone()).collect();
-    let mut counts = read_models::lock_counts(session, &resources, now).await?;
+    let counts = read_models::lock_counts(session, &resources, now).await?;
     let completed = complete(session, rows, now).await?;
 
     let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
-    let stored: BTreeMap<Pair, PairState> = read_models::states(session, &pairs)
+    let completed = completed
+        .iter()
+        .map(|row| (row.pair(), VersionedState::new(row.version, row.action)));
+    fold_in(session, &pairs, completed, counts, now).await
+}
+
+/// Folds like events that are recorded into the read models of these pairs, among which are theirs, and into the counts
+/// of their resources, which the transaction has locked.
+pub(super) async fn fold_in<S: Session>(
+    session: &mut S,
+    pairs: &BTreeSet<Pair>,
+    events: impl Iterator<Item = (Pair, VersionedState)>,
+    mut counts: BTreeMap<Resource, LikeCount>,
+    now: DateTime<Utc>,
+) -> Result<Settled, StoreError> {
+    let stored: BTreeMap<Pair, PairState> = read_models::states(session, pairs)
         .await?
         .into_iter()
         .collect();
-    let mut fold = Fold::of(
-        |pair| stored.get(pair).copied(),
-        completed
-            .iter()
-            .map(|row| (row.pair(), VersionedState::new(row.version, row.action))),
-    );
+    let mut fold = Fold::of(|pair| stored.get(pair).copied(), events);
     let unclear = fold.unclear();
     if !unclear.is_empty() {
         fold.clarify(&read_models::logged_states(session, &unclear).await?);

@@ -153,7 +153,7 @@ impl ColumnNames {
                         })
                 };
                 Some((
-                    names.iter().position(|name| is_named_after(name))?,
+                    names.iter().position(is_named_after)?,
                     Some(one),
                 ))
             };
