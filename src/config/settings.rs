@@ -35,6 +35,8 @@ settings! {
         json_ids ["FORM"]: JsonIds = JsonIds::Number;
         /// What precedes the names of all tables, such as app_
         table_prefix ["PREFIX"]: String;
+        /// Schema of PostgreSQL that has the tables; created if absent; by default the first of the search path
+        database_schema ["SCHEMA"]: String;
     }
 
     "Sign-in": long help {

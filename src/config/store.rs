@@ -21,6 +21,8 @@ pub struct StoreOptions {
     pub id_kinds: IdKinds,
     /// What precedes the names of all tables; may be empty.
     pub table_prefix: String,
+    /// The schema of PostgreSQL that has the tables; without it, the first of the search path.
+    pub database_schema: Option<String>,
     /// How long one call may take before it fails and its connection is dropped.
     pub timeout: Duration,
 }
@@ -40,8 +42,6 @@ impl StoreOptions {
             .unwrap_or_else(|| PartialConfig::default().database_url());
         let (url, tls) = TlsOptions::new(&url, config)?;
         Ok(Self {
-            url,
-            tls,
             max_connections: 8,
             resource_types: resource_types(config)?,
             id_kinds: IdKinds {
@@ -49,6 +49,9 @@ impl StoreOptions {
                 resources: config.resource_ids(),
             },
             table_prefix: table_prefix(config)?,
+            database_schema: database_schema(config, &url)?,
+            url,
+            tls,
             timeout,
         })
     }
@@ -83,18 +86,44 @@ const LONGEST_PREFIX: usize = 16;
 
 fn table_prefix(config: &PartialConfig) -> Result<String, ConfigError> {
     let prefix = super::not_blank(config.table_prefix.as_deref()).unwrap_or_default();
-    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    if prefix.len() <= LONGEST_PREFIX
-        && prefix.bytes().all(is_inner)
-        && !prefix.starts_with(|first: char| first.is_ascii_digit())
-    {
+    if prefix.is_empty() || is_name(&prefix, LONGEST_PREFIX) {
         return Ok(prefix);
     }
     Err(ConfigError::OutOfRange {
         setting: "LIKEWISE_TABLE_PREFIX",
-        expected: format!(
-            "at most {LONGEST_PREFIX} lower-case letters, digits and '_', beginning with a letter"
-        ),
+        expected: format!("at most {LONGEST_PREFIX} {NAME}"),
         found: format!("'{prefix}'"),
     })
+}
+
+/// The longest name of a schema on PostgreSQL, in bytes.
+const LONGEST_SCHEMA: usize = 63;
+
+fn database_schema(config: &PartialConfig, url: &str) -> Result<Option<String>, ConfigError> {
+    let Some(schema) = super::not_blank(config.database_schema.as_deref()) else {
+        return Ok(None);
+    };
+    let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    let expected = match (is_postgres, is_name(&schema, LONGEST_SCHEMA)) {
+        (true, true) => return Ok(Some(schema)),
+        (false, _) => "nothing, unless the database is PostgreSQL; LIKEWISE_TABLE_PREFIX separates tables on every \
+             database"
+            .to_owned(),
+        (true, false) => format!("at most {LONGEST_SCHEMA} {NAME}"),
+    };
+    Err(ConfigError::OutOfRange {
+        setting: "LIKEWISE_DATABASE_SCHEMA",
+        expected,
+        found: format!("'{schema}'"),
+    })
+}
+
+/// What [`is_name`] accepts.
+const NAME: &str = "lower-case letters, digits and '_', beginning with a letter";
+
+fn is_name(text: &str, longest: usize) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    text.len() <= longest
+        && text.bytes().all(is_inner)
+        && !text.starts_with(|first: char| first.is_ascii_digit())
 }

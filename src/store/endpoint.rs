@@ -20,6 +20,8 @@ const SETTINGS: &str = "LIKEWISE_DATABASE_TLS";
 pub(super) struct Endpoint {
     /// Its URL, without the parameters of TLS; the path of a file for SQLite.
     pub(super) url: String,
+    /// The schema of PostgreSQL that has the tables; without it, the first of the search path.
+    pub(super) schema: Option<String>,
     options: TlsOptions,
     loaded: Mutex<Option<Loaded>>,
 }
@@ -50,6 +52,7 @@ impl Endpoint {
     pub(super) fn server(options: &StoreOptions) -> Arc<Self> {
         Arc::new(Self {
             url: options.url.clone(),
+            schema: options.database_schema.clone(),
             options: options.tls.clone(),
             loaded: Mutex::default(),
         })
@@ -59,6 +62,7 @@ impl Endpoint {
     pub(super) fn file(path: &str) -> Arc<Self> {
         Arc::new(Self {
             url: path.to_owned(),
+            schema: None,
             options: TlsOptions {
                 mode: TlsMode::Disable,
                 ..TlsOptions::default()

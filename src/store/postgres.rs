@@ -45,8 +45,10 @@ async fn establish_with(
     let last = LastSqlState::default();
     let mut connection = connect_tapped(endpoint, config, &last).await?;
     connection.set_instrumentation(last);
+    let search_path = endpoint.schema.as_ref();
+    let search_path = search_path.map(|schema| format!("; SET search_path TO \"{schema}\""));
     connection
-        .batch_execute(session)
+        .batch_execute(&format!("{session}{}", search_path.unwrap_or_default()))
         .await
         .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)

@@ -2,6 +2,7 @@
 
 use super::problem::{Code, Problem};
 use crate::domain::{Id, IdKinds, InvalidId, ResourceId, UserId};
+use crate::store::LedgerEntry;
 
 /// The rules for ids in HTTP.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +51,15 @@ impl Ids {
         match id {
             Id::Number(number) if self.as_text => Id::from(&*number.to_string()),
             id => id.clone(),
+        }
+    }
+
+    /// Returns a ledger row as responses show it.
+    pub(super) fn ledger_entry(&self, entry: LedgerEntry) -> LedgerEntry {
+        LedgerEntry {
+            user_id: self.shown(&entry.user_id),
+            resource_id: self.shown(&entry.resource_id),
+            ..entry
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::checks::pipeline_drains;
+use crate::support::checks::{ledger_closes_in, pipeline_drains};
 use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
+use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
 
 matrix!([embedded, mariadb_stack, postgres_stack]:
@@ -222,6 +223,101 @@ fn first_migration_leaves_the_tables_of_a_product_alone(setup: Setup) {
     let notes = "SELECT COUNT(*) FROM __diesel_schema_migrations";
     assert_eq!(setup.database().number(notes), 0);
     setup.verify(60).holds();
+}
+
+/// Returns the ids in an answer, wherever they are.
+fn ids_in(answer: &Value) -> Vec<Value> {
+    match answer {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(name, value)| match name.as_str() {
+                "user_id" | "resource_id" => vec![value.clone()],
+                _ => ids_in(value),
+            })
+            .collect(),
+        Value::Array(items) => items.iter().flat_map(ids_in).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn numbers_are_text_in_every_answer_if_set() {
+    // Beyond the integers that JavaScript has.
+    const LARGE: &str = "9007199254740993";
+    let service = Setup::new().set("LIKEWISE_JSON_IDS", "string").start();
+    let client = service.client();
+    let liked = send(&client, "PUT", LARGE, &format!("/v1/videos/{LARGE}/like"));
+    let event = liked["event_id"].as_str().expect("an id").to_owned();
+    pipeline_drains(&service);
+    let mut answers = vec![liked];
+    for path in [
+        &*format!("/v1/videos/{LARGE}/like"),
+        &*format!("/v1/videos/{LARGE}/likes"),
+        &*format!("/v1/videos/{LARGE}/likes/count"),
+        "/v1/users/me/likes",
+        "/v1/videos/top",
+        "/admin/ledger/events",
+        &*format!("/admin/ledger/events/{event}"),
+    ] {
+        answers.push(send(&client, "GET", LARGE, path));
+    }
+    let item = json!({"resource_type": "video", "resource_id": LARGE});
+    let headers = [("X-User-Id", LARGE), ("Content-Type", "application/json")];
+    for (path, body) in [
+        ("/v1/likes/status", json!({"items": [item]})),
+        (
+            "/v1/likes",
+            json!({"behaviors": [{"user_id": LARGE, "resource_type": "video", "resource_id": LARGE, "behavior": "like"}]}),
+        ),
+    ] {
+        let answer = client.try_send("POST", path, &headers, body.to_string().as_bytes());
+        answers.push(answer.expect("an answer").json());
+    }
+    for answer in answers {
+        let ids = ids_in(&answer);
+        assert!(!ids.is_empty(), "{answer:#}");
+        assert!(ids.iter().all(|id| id == LARGE), "{answer:#}");
+    }
+}
+
+#[test]
+fn schema_of_postgres_has_every_table() {
+    let setup = Setup::new().on(&Database::hosted(Kind::Postgres));
+    setup
+        .database()
+        .execute(&["CREATE TABLE user_behaviors (mine INT)"]);
+    let before = setup.database().columns();
+    let service = setup.set("LIKEWISE_DATABASE_SCHEMA", "likes").start();
+    service.client().like(1, 7);
+    ledger_closes_in(service.database(), "likes.");
+    let liked = "SELECT COUNT(*) FROM likes.video_likes";
+    assert_eq!(service.database().number(liked), 1);
+    assert_eq!(service.database().columns(), before);
+    let setup = service.stop();
+    setup.verify(60).holds();
+
+    // A first migration that fails leaves no schema.
+    let failing = setup.beside();
+    failing.database().execute(&[
+        "CREATE SCHEMA other",
+        "CREATE TABLE other.video_likes_user (mine INT)",
+    ]);
+    let failed = failing
+        .set("LIKEWISE_DATABASE_SCHEMA", "other")
+        .run(&["migrate"]);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    let schemas = setup.database().texts(
+        "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'other'",
+    );
+    assert_eq!(schemas, ["video_likes_user"]);
+
+    let refused = Setup::new()
+        .set("LIKEWISE_DATABASE_SCHEMA", "likes")
+        .run(&["migrate"]);
+    assert!(
+        refused.stderr.contains("LIKEWISE_TABLE_PREFIX"),
+        "{refused:?}"
+    );
 }
 
 fn kind_of_ids_cannot_change(setup: Setup) {

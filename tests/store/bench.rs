@@ -171,6 +171,7 @@ pub fn options(database: &Database) -> StoreOptions {
         resource_types: ResourceTypes::default(),
         id_kinds: IdKinds::default(),
         table_prefix: String::new(),
+        database_schema: None,
         timeout: Duration::from_secs(20),
     }
 }

@@ -53,7 +53,9 @@ pub fn ledger_closes(database: &Database) {
     ledger_closes_in(database, "");
 }
 
-fn ledger_closes_in(database: &Database, prefix: &str) {
+/// As [`ledger_closes`], of tables whose names have this prefix.
+#[track_caller]
+pub fn ledger_closes_in(database: &Database, prefix: &str) {
     let open = format!(
         "SELECT COUNT(*) FROM {prefix}sync_events WHERE status NOT IN ('completed', 'dead')"
     );

@@ -76,6 +76,23 @@ fn fuzzed_answers_are_documented(backends: Backends) {
     assert!(client.actors().iter().all(|actor| actor.panics == 0));
 }
 
+matrix!([embedded, mariadb_stack, postgres_stack]: fuzzed_answers_with_uuid_and_text_ids);
+
+fn fuzzed_answers_with_uuid_and_text_ids(backends: Backends) {
+    const USER: &str = "018f3f52-7d1e-7c60-a5ae-0b9d2a1c0f11";
+    let service = with_limits(backends.into())
+        .set("LIKEWISE_USER_IDS", "uuid")
+        .set("LIKEWISE_RESOURCE_IDS", "text")
+        .set("LIKEWISE_RESOURCE_TYPES", "post,photo")
+        .start();
+    let client = service.client();
+    let user = &[("X-User-Id", USER)];
+    let liked = client.send("PUT", "/v1/posts/a%2Fb/like", user);
+    assert_eq!(liked.status, 200, "{liked:?}");
+    fuzz(&format!("fuzz_text_{}", backends.name), &service, user, &[]);
+    assert!(client.actors().iter().all(|actor| actor.panics == 0));
+}
+
 #[test]
 fn fuzzed_answers_are_documented_with_sign_in() {
     const NOTHING: &Known<'_> = &[];

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::deployment;
@@ -42,6 +43,8 @@ pub(in crate::store) struct Migrations<C> {
     schema: &'static Schema,
     timeout: Duration,
     all: Vec<Migration>,
+    /// Whether this process created the schema of PostgreSQL.
+    created_schema: AtomicBool,
     connection: PhantomData<fn() -> C>,
 }
 
@@ -60,6 +63,7 @@ where
             schema,
             timeout,
             all: Migration::all(C::SCRIPTS, schema),
+            created_schema: AtomicBool::new(false),
             connection: PhantomData,
         }
     }
@@ -123,9 +127,19 @@ where
         )))
     }
 
-    /// Creates the tables of the lease and of the migrations, unless they exist.
+    /// Creates the schema and the tables of the lease and of the migrations, unless they exist.
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
         self.on_connection(async |session| {
+            if let Some(schema) = &self.endpoint.schema
+                && !has_schema(session).await?
+            {
+                let created = session.batch(&format!("CREATE SCHEMA \"{schema}\"")).await;
+                if created.is_err() && !has_schema(session).await? {
+                    return created;
+                }
+                self.created_schema
+                    .store(created.is_ok(), Ordering::Relaxed);
+            }
             for (name, create) in OWN_NAMES.iter().zip(C::OWN_TABLES) {
                 let created = session.batch(&self.schema.named(create)).await;
                 // If two processes create a table at once, one may fail: the table must exist afterwards.
@@ -214,6 +228,11 @@ where
                 let drop = format!("DROP TABLE IF EXISTS {table}");
                 session.batch(&session.schema().named(&drop)).await?;
             }
+            if let Some(schema) = &self.endpoint.schema
+                && self.created_schema.load(Ordering::Relaxed)
+            {
+                session.batch(&format!("DROP SCHEMA \"{schema}\"")).await?;
+            }
             Ok(())
         })
         .await
@@ -251,6 +270,17 @@ async fn tables<S: Session>(session: &mut S) -> Result<BTreeSet<String>, StoreEr
 }
 
 static TABLES: Sql = Sql::new(|d| d.tables().to_owned());
+
+async fn has_schema<S: Session>(session: &mut S) -> Result<bool, StoreError> {
+    let schemas = session.total(SCHEMAS.on(session.schema()), &[]).await?;
+    Ok(schemas > 0)
+}
+
+/// The schema that PostgreSQL creates tables in, if it exists.
+static SCHEMAS: Sql = Sql::new(|_| {
+    "SELECT 'schemas' AS label, COUNT(*) AS total FROM pg_namespace WHERE nspname = current_schema()"
+        .to_owned()
+});
 
 /// Returns the error of a process whose lease another process took.
 pub(super) fn lost() -> StoreError {

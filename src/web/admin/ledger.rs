@@ -109,9 +109,9 @@ pub(super) async fn search(
         })),
         None => None,
     };
-    let events = page.entries;
+    let entries = page.entries.into_iter();
     Ok(Json(Found {
-        events,
+        events: entries.map(|entry| ids.ledger_entry(entry)).collect(),
         next_cursor,
     }))
 }
@@ -127,9 +127,12 @@ pub(super) async fn search(
 )]
 pub(super) async fn timeline(
     admin: Data<AdminService>,
+    ids: Data<Ids>,
     id: Path<String>,
 ) -> Result<Json<Timeline>, Problem> {
-    Ok(Json(admin.timeline(event_id(&id)?).await?))
+    let mut timeline = admin.timeline(event_id(&id)?).await?;
+    timeline.ledger = timeline.ledger.map(|entry| ids.ledger_entry(entry));
+    Ok(Json(timeline))
 }
 
 /// Retries a failed or dead event at once, with all its attempts.
@@ -143,10 +146,12 @@ pub(super) async fn timeline(
 )]
 pub(super) async fn retry(
     admin: Data<AdminService>,
+    ids: Data<Ids>,
     id: Path<String>,
     operator: Operator,
 ) -> Result<Json<LedgerEntry>, Problem> {
-    Ok(Json(admin.retry(event_id(&id)?, &operator.0).await?))
+    let entry = admin.retry(event_id(&id)?, &operator.0).await?;
+    Ok(Json(ids.ledger_entry(entry)))
 }
 
 /// The reason for a discard.
@@ -176,12 +181,14 @@ pub(super) struct Reason {
 )]
 pub(super) async fn discard(
     admin: Data<AdminService>,
+    ids: Data<Ids>,
     id: Path<String>,
     operator: Operator,
     Body(body): Body<Reason>,
 ) -> Result<Json<LedgerEntry>, Problem> {
     let id = event_id(&id)?;
-    Ok(Json(admin.discard(id, &body.reason, &operator.0).await?))
+    let entry = admin.discard(id, &body.reason, &operator.0).await?;
+    Ok(Json(ids.ledger_entry(entry)))
 }
 
 /// The event id in the path.
