@@ -38,8 +38,8 @@ impl SourceDialect for Sqlite {
     fn source_columns(&self, table: &str) -> String {
         format!(
             "SELECT name, lower(type) AS kind, pk AS key_place FROM pragma_table_info('{table}') \
-             UNION ALL SELECT 'rowid', 'integer', 1 WHERE EXISTS (\
-             SELECT 1 FROM pragma_table_info('{table}') HAVING MAX(pk) = 0)"
+             UNION ALL SELECT 'rowid', 'integer', 1 WHERE 0 = (\
+             SELECT MAX(pk) FROM pragma_table_info('{table}'))"
         )
     }
 

@@ -152,10 +152,7 @@ impl ColumnNames {
                                 && rest.eq_ignore_ascii_case("_id")
                         })
                 };
-                Some((
-                    names.iter().position(is_named_after)?,
-                    Some(one),
-                ))
+                Some((names.iter().position(is_named_after)?, Some(one)))
             };
             if let Some(found) = types.iter().find_map(named_after) {
                 return Some(found);
