@@ -32,6 +32,7 @@ use crate::app::AppError;
 use crate::cache::CacheError;
 use crate::config::{ConfigError, FILE, PartialConfig};
 use crate::domain::InvalidId;
+use crate::domain::words::UnknownWord;
 use crate::nats::NatsError;
 use crate::store::StoreError;
 
@@ -104,9 +105,11 @@ enum Failure {
     #[error(transparent)]
     App(#[from] AppError),
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(#[from] Box<LoadError>),
     #[error("{0} {1}")]
     Id(&'static str, InvalidId),
+    #[error("a resource_type of the journal: {0}")]
+    ResourceType(UnknownWord),
     #[error("cannot create a token: the system has no randomness")]
     NoRandomness,
     #[error("cannot write to standard output: {0}")]
@@ -150,7 +153,7 @@ impl Cli {
             Command::Serve => serve::run(settings()?).await,
             Command::Migrate => migrate::run(settings()?).await,
             Command::Config(arguments) => config::run(given.clone(), &flags, &arguments).await,
-            Command::Load(arguments) => Ok(load::run(*arguments).await?),
+            Command::Load(arguments) => Ok(load::run(*arguments).await.map_err(Box::new)?),
             Command::Events(command) => events::run(settings()?, command).await,
             Command::Audit(arguments) => audit::run(settings()?, arguments).await,
             Command::Import(arguments) => import::run(settings()?, *arguments).await,

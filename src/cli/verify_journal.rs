@@ -6,7 +6,7 @@ use harness::journal::{self, Journal};
 use uuid::Uuid;
 
 use super::Failure;
-use crate::domain::{Pair, Resource, ResourceType};
+use crate::domain::{Id, Pair, Resource};
 use crate::store::{Check, Difference, Store};
 
 /// The most events, or pairs, that one query looks up.
@@ -90,10 +90,13 @@ pub(super) async fn compare(
     let pairs: Vec<_> = journal.pairs.iter().collect();
     let mut counts = BTreeMap::new();
     for batch in pairs.chunks(BATCH) {
-        let keys = batch.iter().map(|(pair, _)| stored(pair)).collect();
+        let mut keys = BTreeSet::new();
+        for (pair, _) in batch {
+            keys.insert(stored(pair, store)?);
+        }
         let found = store.find(&keys).await?;
         for (pair, allowed) in batch {
-            let pair = stored(pair);
+            let pair = stored(pair, store)?;
             let state = found.states.get(&pair).is_some_and(|mark| mark.liked);
             *liked.entry(pair.resource.clone()).or_default() += i64::from(state);
             if !allowed.contains(&state) {
@@ -128,14 +131,27 @@ pub(super) async fn compare(
 }
 
 /// The store's type of a journal's pair.
-fn stored(pair: &journal::Pair) -> Pair {
-    Pair {
+fn stored(pair: &journal::Pair, store: &Store) -> Result<Pair, Failure> {
+    let kinds = store.id_kinds();
+    let of = |id: &journal::Id| match id {
+        journal::Id::Number(number) => Id::from(*number),
+        journal::Id::Text(text) => Id::from(text.as_str()),
+    };
+    let invalid = |name| move |error| Failure::Id(name, error);
+    let resource_type = pair.resource_type.parse();
+    Ok(Pair {
         resource: Resource {
-            resource_type: ResourceType::VIDEO,
-            id: pair.video_id.into(),
+            resource_type: resource_type.map_err(Failure::ResourceType)?,
+            id: kinds
+                .resources
+                .check(of(&pair.resource_id))
+                .map_err(invalid("a resource_id of the journal"))?,
         },
-        user_id: pair.user_id.into(),
-    }
+        user_id: kinds
+            .users
+            .check(of(&pair.user_id))
+            .map_err(invalid("a user_id of the journal"))?,
+    })
 }
 
 /// Adds the reason to the examples of lost events that are in quarantine.

@@ -5,15 +5,30 @@ use std::collections::BTreeMap;
 use likewise::cache::{Cache, Settlement};
 use likewise::domain::{Applied, LikeCount, Pair, Reading, Resource, Version, VersionedState};
 
-use super::{OnRedis, One, PLENTY, VIDEO, count, in_process, known, mark, run};
+use super::other_ids::OtherIds;
+use super::{HOUR, OnRedis, One, PLENTY, VIDEO, cache_on, count, in_process, known, mark, run};
+use crate::support::servers::{Kind, Server};
 
-/// Runs each of these on both caches.
+/// Runs each of these on both caches, with numbers and with other kinds of ids.
 macro_rules! on_both {
     ($($test:ident)*) => {
         mod memory {
             $(#[test] fn $test() {
                 let cache = super::in_process(super::PLENTY);
                 super::run(super::$test(&cache));
+            })*
+        }
+        mod memory_other_ids {
+            $(#[test] fn $test() {
+                let cache = super::OtherIds(super::in_process(super::PLENTY));
+                super::run(super::$test(&cache));
+            })*
+        }
+        mod redis_other_ids {
+            $(#[test] fn $test() {
+                let server = super::Server::start(super::Kind::Redis);
+                let cache = super::cache_on(&server, super::PLENTY, super::HOUR);
+                super::run(super::$test(&super::OtherIds(cache)));
             })*
         }
         mod redis {

@@ -2,6 +2,7 @@
 //! answers on both.
 
 mod conformance;
+mod other_ids;
 mod outages;
 mod trimming;
 mod twins;
@@ -25,6 +26,9 @@ const VIDEO: Resource = Resource::video(7);
 /// A limit that only the tests of trimming reach.
 const PLENTY: usize = 10_000;
 
+/// The lifetime of entries.
+const HOUR: Duration = Duration::from_secs(3_600);
+
 /// The time after which a call fails.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -36,13 +40,18 @@ struct OnRedis {
 
 impl OnRedis {
     fn start() -> Self {
-        Self::with(PLENTY, Duration::from_secs(3_600))
+        Self::with(PLENTY, HOUR)
     }
 
     fn with(pairs_per_resource: usize, time_to_live: Duration) -> Self {
         let server = Server::start(Kind::Redis);
         let cache = cache_on(&server, pairs_per_resource, time_to_live);
         Self { server, cache }
+    }
+
+    /// Returns another client of the same cache.
+    fn other_cache(&self) -> RedisCache {
+        cache_on(&self.server, PLENTY, HOUR)
     }
 
     /// Sends commands to Redis directly.

@@ -7,6 +7,7 @@ use likewise::domain::{LikeCount, Pair, Resource, Version, VersionedState};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use super::other_ids::OtherIds;
 use super::{OnRedis, PLENTY, count, in_process, mark, run};
 use crate::support::seed;
 
@@ -21,11 +22,19 @@ fn random_histories_give_equal_answers() {
     let on_redis = OnRedis::start();
     for history in 0..HISTORIES {
         let memory = in_process(PLENTY);
+        let other_ids = (
+            OtherIds(in_process(PLENTY)),
+            OtherIds(on_redis.other_cache()),
+        );
+        let (memory, redis): (&dyn Cache, &dyn Cache) = match history % 2 {
+            0 => (&memory, &on_redis.cache),
+            _ => (&other_ids.0, &other_ids.1),
+        };
         let steps = run(async {
             on_redis.cache.clear().await.expect("an answer");
             Twins {
-                memory: &memory,
-                redis: &on_redis.cache,
+                memory,
+                redis,
                 lives: Vec::new(),
             }
             .live(&mut rng)

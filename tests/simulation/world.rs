@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use likewise::domain::{BehaviorEvent, Pair, Resource, ResourceType, Version};
+use likewise::domain::{BehaviorEvent, Pair, Resource, ResourceType, UserId, Version};
 use likewise::store::{Lease, StoreError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -31,7 +31,7 @@ pub struct World {
     /// A single process without a stream, and with the cache in its own memory.
     pub embedded: bool,
     pub max_retries: i32,
-    users: i64,
+    users: Vec<UserId>,
     resources: Vec<Resource>,
     pub database: Database,
     pub database_up: bool,
@@ -130,17 +130,24 @@ impl World {
                 memory: Some(Memory::default()),
             })
             .collect();
-        let resources = (1..=rng.random_range(1..=3)).map(Resource::video);
-        let comment = Resource {
-            resource_type: ResourceType::COMMENT,
-            id: 1.into(),
+        // Half of the worlds have ids that are text.
+        let name = match seed % 2 {
+            0 => UserId::Number,
+            _ => |number: i64| UserId::from(&*format!("id {number}")),
         };
+        let resource = |resource_type, number| Resource {
+            resource_type,
+            id: name(number),
+        };
+        let videos = rng.random_range(1..=3);
+        let resources = (1..=videos).map(|number| resource(ResourceType::VIDEO, number));
+        let comment = resource(ResourceType::COMMENT, 1);
         Self {
             now: DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default(),
             faults: true,
             embedded,
             max_retries: rng.random_range(0..=3),
-            users: rng.random_range(1..=4),
+            users: (1..=rng.random_range(1..=4)).map(name).collect(),
             resources: resources.chain([comment]).collect(),
             database: Database::default(),
             database_up: true,
@@ -365,7 +372,7 @@ impl World {
     pub fn draw_pair(&mut self) -> Pair {
         Pair {
             resource: self.draw_resource(),
-            user_id: (self.rng.random_range(1..=self.users)).into(),
+            user_id: self.users[self.rng.random_range(0..self.users.len())].clone(),
         }
     }
 
@@ -376,9 +383,9 @@ impl World {
     pub fn all_pairs(&self) -> Vec<Pair> {
         let of = |resource: &Resource| {
             let resource = resource.clone();
-            (1..=self.users).map(move |user_id| Pair {
+            self.users.iter().map(move |user_id| Pair {
                 resource: resource.clone(),
-                user_id: user_id.into(),
+                user_id: user_id.clone(),
             })
         };
         self.resources.iter().flat_map(of).collect()

@@ -95,8 +95,8 @@ pub fn everything_holds_after_a_kill(service: &Service, diary: &Diary) {
     everything_holds(service);
 }
 
-/// Whether `verify` reports differences, all of them in the cache and of these videos.
-pub fn only_cache_differs(report: &Value, videos: &BTreeSet<i64>) -> bool {
+/// Whether `verify` reports differences, all of them in the cache and of these resources, such as `video 7`.
+pub fn only_cache_differs(report: &Value, resources: &BTreeSet<String>) -> bool {
     let checks = report["checks"].as_array().expect("checks");
     let mut broken = checks
         .iter()
@@ -106,11 +106,11 @@ pub fn only_cache_differs(report: &Value, videos: &BTreeSet<i64>) -> bool {
         && broken.all(|check| {
             let promise = check["promise"].as_str().expect("a promise");
             let examples = check["examples"].as_array().expect("examples");
-            promise.starts_with("Redis")
+            promise.starts_with("known values on Redis")
                 && examples.iter().all(|example| {
                     let subject = example["subject"].as_str().expect("a subject");
-                    let (_, video) = subject.split_once(", video ").expect("a user and a video");
-                    videos.contains(&video.parse().expect("a number"))
+                    let (_, resource) = subject.split_once(", ").expect("a user and a resource");
+                    resources.contains(resource)
                 })
         })
 }

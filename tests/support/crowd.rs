@@ -184,12 +184,12 @@ impl Diary {
     }
 
     /// Returns the videos of unanswered requests.
-    pub fn unanswered_videos(&self) -> BTreeSet<i64> {
+    pub fn unanswered_videos(&self) -> BTreeSet<String> {
         let is_unanswered = |wish: &Wish| matches!(wish.outcome, Outcome::Unanswered(_));
         let pairs = self.0.iter();
         pairs
             .filter(|(_, wishes)| wishes.iter().any(is_unanswered))
-            .map(|((_, video), _)| *video)
+            .map(|((_, video), _)| format!("video {video}"))
             .collect()
     }
 

@@ -1,6 +1,7 @@
 //! Plain SQL against the service's database, as an operator would send it. This file contains the differences between
 //! the databases' dialects, so that tests run on any of them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -205,10 +206,14 @@ impl Database {
         columns
     }
 
-    /// Blocks all other writers until the returned value is dropped.
+    /// Blocks all other writers of likes until the returned value is dropped, whatever the resource types are.
     #[track_caller]
     pub fn hold_writes(&self) -> HeldWrites {
-        self.hold_tables(&TABLES)
+        let columns = self.columns();
+        let tables: BTreeSet<&str> = columns.iter().map(|(table, _)| table.as_str()).collect();
+        let is_held = |table: &&str| TABLES.contains(table) || table.ends_with("_likes");
+        let tables: Vec<_> = tables.into_iter().filter(is_held).collect();
+        self.hold_tables(&tables)
     }
 
     /// Blocks all other writers of these tables until the returned value is dropped; on SQLite, of any table.

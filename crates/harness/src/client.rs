@@ -174,7 +174,7 @@ fn render(request: &Request, target: &Target) -> hyper::Request<Full<Bytes>> {
     let headers = rendered.headers_mut();
     headers.reserve(4);
     headers.insert(HOST, target.authority.clone());
-    headers.insert(USER_ID, request.user_id.into());
+    headers.insert(USER_ID, target.user(request.user_id));
     if request.method == Method::PUT {
         headers.insert(CONTENT_LENGTH, ZERO);
     }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::client::{Failure, Outcome};
 use crate::drive::Observer;
+use crate::ids::{IdForm, Ids};
 use crate::request::Request;
 
 /// The longest time that a line stays in memory before it is written to the file, while requests go on.
@@ -22,19 +23,31 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 /// One line: a request and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
-    user_id: i64,
-    resource_type: ResourceType,
-    resource_id: i64,
+    user_id: Id,
+    resource_type: String,
+    resource_id: Id,
     action: Action,
     #[serde(flatten)]
     fate: Fate,
 }
 
-/// A load sends likes of videos only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ResourceType {
-    Video,
+/// An id as the server has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Id {
+    /// A number.
+    Number(i64),
+    /// A UUID or text.
+    Text(String),
+}
+
+impl Id {
+    fn of(form: IdForm, number: i64) -> Self {
+        match form {
+            IdForm::Number => Self::Number(number),
+            form => Self::Text(form.id(number)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +77,7 @@ struct Answer {
 
 /// Writes a journal. Write errors are kept until [`JournalWriter::finish`].
 pub(crate) struct JournalWriter {
+    ids: Ids,
     out: RefCell<Out>,
 }
 
@@ -75,9 +89,10 @@ struct Out {
 
 impl JournalWriter {
     /// Creates the file. It must not exist: an older journal may still be needed.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, ids: Ids) -> io::Result<Self> {
         let file = File::create_new(path)?;
         Ok(Self {
+            ids,
             out: RefCell::new(Out {
                 file: BufWriter::new(file),
                 flushed: Instant::now(),
@@ -118,9 +133,9 @@ impl Observer for JournalWriter {
             },
         };
         let entry = Entry {
-            user_id: request.user_id,
-            resource_type: ResourceType::Video,
-            resource_id: video_id,
+            user_id: Id::of(self.ids.users, request.user_id),
+            resource_type: self.ids.resource_type.clone(),
+            resource_id: Id::of(self.ids.resources, video_id),
             action: if request.method == Method::DELETE {
                 Action::Unlike
             } else {
@@ -170,13 +185,15 @@ pub enum JournalError {
     },
 }
 
-/// A user and a video.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A user and a resource.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pair {
-    /// The video. It comes first in the order of pairs.
-    pub video_id: i64,
+    /// The type of the resource.
+    pub resource_type: String,
+    /// The resource.
+    pub resource_id: Id,
     /// The user.
-    pub user_id: i64,
+    pub user_id: Id,
 }
 
 /// The contents of a journal. It takes about 100 bytes of memory for each request.
@@ -214,7 +231,7 @@ impl Journal {
                 break;
             }
             match serde_json::from_str::<Entry>(&text) {
-                Ok(entry) => journal.add(&entry),
+                Ok(entry) => journal.add(entry),
                 Err(_) if !text.ends_with('\n') => journal.torn = true,
                 Err(error) => {
                     return Err(JournalError::Malformed {
@@ -235,9 +252,10 @@ impl Journal {
         ambiguous.count()
     }
 
-    fn add(&mut self, entry: &Entry) {
+    fn add(&mut self, entry: Entry) {
         let pair = Pair {
-            video_id: entry.resource_id,
+            resource_type: entry.resource_type,
+            resource_id: entry.resource_id,
             user_id: entry.user_id,
         };
         let liked = entry.action == Action::Like;
@@ -246,9 +264,9 @@ impl Journal {
             .pairs
             .entry(pair)
             .or_insert_with(|| BTreeSet::from([false]));
-        match &entry.fate {
+        match entry.fate {
             Fate::Acknowledged { event_id } => {
-                self.acknowledged.push(*event_id);
+                self.acknowledged.push(event_id);
                 *states = BTreeSet::from([liked]);
             }
             Fate::Refused { .. } => {
@@ -267,16 +285,20 @@ impl Journal {
 mod tests {
     use super::*;
 
-    const PAIR: Pair = Pair {
-        video_id: 2,
-        user_id: 1,
-    };
+    fn pair() -> Pair {
+        Pair {
+            resource_type: "video".to_owned(),
+            resource_id: Id::Number(2),
+            user_id: Id::Text("ann".to_owned()),
+        }
+    }
 
     fn entry(action: Action, fate: Fate) -> Entry {
+        let pair = pair();
         Entry {
-            user_id: PAIR.user_id,
-            resource_type: ResourceType::Video,
-            resource_id: PAIR.video_id,
+            user_id: pair.user_id,
+            resource_type: pair.resource_type,
+            resource_id: pair.resource_id,
             action,
             fate,
         }
@@ -312,13 +334,13 @@ mod tests {
         let unknown = || Fate::Unknown {
             error: "timed out".to_owned(),
         };
-        journal.add(&entry(Action::Like, unknown()));
-        assert_eq!(journal.pairs[&PAIR], BTreeSet::from([false, true]));
-        journal.add(&entry(Action::Like, acknowledged(1)));
-        assert_eq!(journal.pairs[&PAIR], BTreeSet::from([true]));
+        journal.add(entry(Action::Like, unknown()));
+        assert_eq!(journal.pairs[&pair()], BTreeSet::from([false, true]));
+        journal.add(entry(Action::Like, acknowledged(1)));
+        assert_eq!(journal.pairs[&pair()], BTreeSet::from([true]));
         assert_eq!(journal.ambiguous(), 0);
-        journal.add(&entry(Action::Unlike, Fate::Refused { status: 503 }));
-        assert_eq!(journal.pairs[&PAIR], BTreeSet::from([false, true]));
+        journal.add(entry(Action::Unlike, Fate::Refused { status: 503 }));
+        assert_eq!(journal.pairs[&pair()], BTreeSet::from([false, true]));
         assert_eq!(
             (journal.acknowledged.len(), journal.refused, journal.unknown),
             (1, 1, 1)

@@ -5,6 +5,7 @@
 mod client;
 mod drive;
 pub mod generate;
+mod ids;
 mod interaction;
 mod interactions;
 pub mod journal;
@@ -20,6 +21,7 @@ mod summary;
 pub use client::{Cause, Client, Failure, Outcome};
 pub use drive::{Observer, Options, drive};
 pub use hyper::Method;
+pub use ids::{IdForm, Ids};
 pub use interaction::Interaction;
 pub use interactions::{Interactions, InteractionsError};
 pub use request::{InvalidTarget, Request, Target};

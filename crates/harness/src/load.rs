@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::client::{Outcome, probe};
 use crate::drive::{Observer, Options, drive};
+use crate::ids::Ids;
 use crate::interactions::{Interactions, InteractionsError};
 use crate::journal::JournalWriter;
 use crate::progress::Progress;
@@ -31,6 +32,10 @@ pub struct LoadArgs {
     /// Server to send to, such as http://127.0.0.1:8080
     #[arg(long)]
     pub url: Target,
+
+    /// How ids are sent
+    #[command(flatten)]
+    pub ids: Ids,
 
     /// Keep-alive connections, each with one request in flight
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
@@ -114,7 +119,8 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`], when the file cannot be used, no connection can be made at the start, or the result
 /// cannot be printed.
-pub async fn run(args: LoadArgs) -> Result<ExitCode, LoadError> {
+pub async fn run(mut args: LoadArgs) -> Result<ExitCode, LoadError> {
+    args.url.ids = args.ids.clone();
     // A bad line is found before the first request, so that a load is either sent whole or not at all.
     let lines = Interactions::count(&args.from)?;
     let interactions = Interactions::open(&args.from)?;
@@ -134,7 +140,7 @@ pub async fn run(args: LoadArgs) -> Result<ExitCode, LoadError> {
         reason,
     };
     let journal = match &args.journal {
-        Some(path) => Some(JournalWriter::create(path).map_err(unwritable)?),
+        Some(path) => Some(JournalWriter::create(path, args.ids.clone()).map_err(unwritable)?),
         None => None,
     };
     let progress = Progress::start(lines, args.unlike_ratio);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 use hyper::{Method, Uri};
 
+use crate::ids::{IdForm, Ids};
 use crate::interaction::Interaction;
 
 /// A request on behalf of a user.
@@ -16,22 +17,22 @@ pub struct Request {
     pub method: Method,
     /// The whole path, with the target's prefix.
     pub path: Uri,
-    /// Sent as `X-User-Id`.
+    /// Sent as `X-User-Id`, in the form that the target demands.
     pub user_id: i64,
-    /// The video, if this is a like or an unlike.
+    /// The number of the resource, if this is a like or an unlike.
     pub video_id: Option<i64>,
     /// The JSON body; empty for a request without one.
     pub body: Bytes,
 }
 
 impl Request {
-    /// The request that likes a video.
+    /// The request that likes a resource.
     #[must_use]
     pub fn like(target: &Target, interaction: Interaction) -> Self {
-        let path = format!("{}/v1/videos/{}/like", target.prefix, interaction.video_id);
+        let path = target.ids.path(&target.prefix, interaction.video_id);
         Self {
             method: Method::PUT,
-            path: Uri::try_from(path).expect("a checked prefix and a number make a valid path"),
+            path: Uri::try_from(path).expect("a checked prefix, type and id make a valid path"),
             user_id: interaction.user_id,
             video_id: Some(interaction.video_id),
             body: Bytes::new(),
@@ -73,6 +74,18 @@ pub struct Target {
     pub(crate) authority: HeaderValue,
     /// Precedes `/v1` in every path; without a trailing slash.
     prefix: String,
+    /// The ids and the resource type that it serves.
+    pub ids: Ids,
+}
+
+impl Target {
+    /// The value of `X-User-Id` for a user's number.
+    pub(crate) fn user(&self, number: i64) -> HeaderValue {
+        match self.ids.users {
+            IdForm::Number => number.into(),
+            form => HeaderValue::try_from(form.id(number)).expect("letters, digits and hyphens"),
+        }
+    }
 }
 
 impl fmt::Display for Target {
@@ -107,6 +120,7 @@ impl FromStr for Target {
             authority: HeaderValue::from_str(authority.as_str())
                 .map_err(|_| InvalidTarget::Form)?,
             prefix: uri.path().trim_end_matches('/').to_owned(),
+            ids: Ids::default(),
         })
     }
 }

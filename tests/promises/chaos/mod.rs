@@ -41,8 +41,19 @@ matrix!([embedded, mariadb_stack]: random_faults_lose_and_double_nothing);
 fn random_faults_lose_and_double_nothing(backends: Backends) {
     let rng = seed::rng(&format!("chaos {}", backends.name));
     match backends.database {
-        Some(kind) => Chaos::on_parts(kind, rng).run(Duration::from_secs(25)),
-        None => Chaos::embedded(rng).run(Duration::from_secs(12)),
+        Some(kind) => Chaos::on_parts(kind, Ids::Numbers, rng).run(Duration::from_secs(25)),
+        None => Chaos::embedded(Ids::Numbers, rng).run(Duration::from_secs(12)),
+    }
+}
+
+matrix!([embedded, mariadb_stack, postgres_stack]: random_faults_with_uuid_and_text_ids);
+
+fn random_faults_with_uuid_and_text_ids(backends: Backends) {
+    let rng = seed::rng(&format!("chaos with other ids {}", backends.name));
+    let lasting = Duration::from_secs(8);
+    match backends.database {
+        Some(kind) => Chaos::on_parts(kind, Ids::Others, rng).run(lasting),
+        None => Chaos::embedded(Ids::Others, rng).run(lasting),
     }
 }
 
@@ -55,9 +66,9 @@ fn random_faults_for_a_given_time() {
         variable("LIKEWISE_CHAOS_SECONDS").map_or(600, |text| text.parse().expect("a number"));
     let rng = seed::rng("chaos as asked");
     let chaos = match variable("LIKEWISE_CHAOS_ON").as_deref() {
-        Some("embedded") => Chaos::embedded(rng),
-        Some("postgres") => Chaos::on_parts(Kind::Postgres, rng),
-        _ => Chaos::on_parts(Kind::MariaDb, rng),
+        Some("embedded") => Chaos::embedded(Ids::Numbers, rng),
+        Some("postgres") => Chaos::on_parts(Kind::Postgres, Ids::Numbers, rng),
+        _ => Chaos::on_parts(Kind::MariaDb, Ids::Numbers, rng),
     };
     chaos.run(Duration::from_secs(seconds));
 }
@@ -65,34 +76,71 @@ fn random_faults_for_a_given_time() {
 /// The service under faults.
 struct Chaos {
     world: World,
+    ids: Ids,
     rng: SmallRng,
     began: Instant,
     counts: BTreeMap<Fault, usize>,
 }
 
+/// The ids of the users and resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ids {
+    /// Numbers, of users and of videos.
+    Numbers,
+    /// UUIDs of users, and text of posts.
+    Others,
+}
+
+impl Ids {
+    fn apply(self, setup: Setup) -> Setup {
+        match self {
+            Self::Numbers => setup,
+            Self::Others => setup
+                .set("LIKEWISE_USER_IDS", "uuid")
+                .set("LIKEWISE_RESOURCE_IDS", "text")
+                .set("LIKEWISE_RESOURCE_TYPES", "post,photo"),
+        }
+    }
+
+    /// The arguments of `load`.
+    const fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Numbers => &[],
+            Self::Others => &[
+                "--resource-type",
+                "post",
+                "--users",
+                "uuid",
+                "--resources",
+                "text",
+            ],
+        }
+    }
+}
+
 /// Settings for quick detection and recovery.
-fn quick(setup: Setup) -> Setup {
-    setup
+fn quick(setup: Setup, ids: Ids) -> Setup {
+    ids.apply(setup)
         .set("LIKEWISE_LEASE_SECONDS", 3)
         .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 2)
         .set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0)
 }
 
 impl Chaos {
-    fn embedded(mut rng: SmallRng) -> Self {
+    fn embedded(ids: Ids, mut rng: SmallRng) -> Self {
         let port = Port::free();
-        let setup = quick(Setup::new()).set("LIKEWISE_HTTP_ADDR", port.address());
+        let setup = quick(Setup::new(), ids).set("LIKEWISE_HTTP_ADDR", port.address());
         let client = setup.beside();
         let drawing = SmallRng::from_rng(&mut rng);
         let world = World::start(vec![(setup, "all")], vec![port], client, None, drawing);
-        Self::of(world, rng)
+        Self::of(world, ids, rng)
     }
 
-    fn on_parts(kind: Kind, mut rng: SmallRng) -> Self {
+    fn on_parts(kind: Kind, ids: Ids, mut rng: SmallRng) -> Self {
         let stack = Stack::start();
         let server = Server::start(kind);
         let database = Database::first_of(&server);
-        let setup = || quick(stack.setup().on(&database));
+        let setup = || quick(stack.setup().on(&database), ids);
         let ports = [(); 3].map(|()| Port::free());
         let mut addresses = ports.iter().map(Port::address);
         let processes = ["api", "worker", "worker"].map(|role| {
@@ -103,12 +151,13 @@ impl Chaos {
         let parts = Parts { stack, server };
         let drawing = SmallRng::from_rng(&mut rng);
         let world = World::start(processes.into(), ports.into(), client, Some(parts), drawing);
-        Self::of(world, rng)
+        Self::of(world, ids, rng)
     }
 
-    fn of(world: World, rng: SmallRng) -> Self {
+    fn of(world: World, ids: Ids, rng: SmallRng) -> Self {
         Self {
             world,
+            ids,
             rng,
             began: Instant::now(),
             counts: BTreeMap::new(),
@@ -175,7 +224,7 @@ impl Chaos {
         interactions::write(&self.world.client.folder().join("likes.csv"), &pairs);
         let front = self.world.service(0).expect("the first process runs");
         let (url, rate) = (front.url(), RATE.to_string());
-        let load = self.world.client.launch(&[
+        let arguments = [
             "load",
             "--json",
             "--from",
@@ -192,7 +241,9 @@ impl Chaos {
             CLIENT_TIMEOUT,
             "--journal",
             JOURNAL,
-        ]);
+        ];
+        let arguments = [&arguments, self.ids.arguments()].concat();
+        let load = self.world.client.launch(&arguments);
         let journal = self.world.client.folder().join(JOURNAL);
         until("the load to get going", PATIENCE, || {
             let length = std::fs::metadata(&journal).map_or(0, |file| file.len());
@@ -211,7 +262,7 @@ impl Chaos {
         say(format_args!("{faults} faults; {}", summary(&sent.stdout)));
         let mut verified = self.verify();
         if self.counts.contains_key(&Fault::Kill(Target::Process(0)))
-            && only_cache_differs(&verified, &self.unanswered_videos())
+            && only_cache_differs(&verified, &self.unanswered_resources())
         {
             let repaired = self.world.client.run(&["audit", "--repair"]);
             assert_eq!(repaired.code, Some(0), "{repaired:?}");
@@ -234,15 +285,22 @@ impl Chaos {
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
     }
 
-    /// The videos of unanswered requests in the journal.
-    fn unanswered_videos(&self) -> BTreeSet<i64> {
+    /// The resources of unanswered requests in the journal, such as `video 7`.
+    fn unanswered_resources(&self) -> BTreeSet<String> {
         let journal = self.world.client.folder().join(JOURNAL);
         let journal = std::fs::read_to_string(journal).expect("the journal");
         journal
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|entry| entry["outcome"] == "unknown")
-            .map(|entry| entry["resource_id"].as_i64().expect("a video"))
+            .map(|entry| {
+                let id = entry["resource_id"].to_string();
+                format!(
+                    "{} {}",
+                    entry["resource_type"].as_str().expect("a type"),
+                    id.trim_matches('"')
+                )
+            })
             .collect()
     }
 }
@@ -273,7 +331,7 @@ fn nats_outage_for_a_given_time() {
 /// minute of the restart.
 fn outage(lasting: Duration) {
     const MINUTE: Duration = Duration::from_secs(60);
-    let mut chaos = Chaos::on_parts(Kind::MariaDb, seed::rng("outage"));
+    let mut chaos = Chaos::on_parts(Kind::MariaDb, Ids::Numbers, seed::rng("outage"));
     let mut load = chaos.load(lasting * 2);
     for targets in [
         vec![Target::Nats],
