@@ -46,13 +46,15 @@ pub struct ImportRules {
 }
 
 impl ImportRules {
-    /// Returns the like events of a row: one, or a like and the unlike that took it back.
+    /// Returns the like events of a row: one, or a like and the unlike that took it back. `named_type` is the type that
+    /// the name of the resource's column tells.
     ///
     /// # Errors
     /// If the row is invalid, or later than `now`. The reason is for people.
     pub fn events(
         &self,
         row: &ImportedRow,
+        named_type: Option<ResourceType>,
         now: DateTime<Utc>,
     ) -> Result<Vec<BehaviorEvent>, String> {
         let user = row.user.as_deref().ok_or("the user is missing")?;
@@ -61,7 +63,7 @@ impl ImportRules {
         let resource = row.resource.as_deref().ok_or("the resource is missing")?;
         let id = self.kinds.resources.parse(resource);
         let resource = Resource {
-            resource_type: self.resource_type(row)?,
+            resource_type: self.resource_type(row, named_type)?,
             id: id.map_err(|error| format!("the resource {error}"))?,
         };
         let time = row.time.as_deref().map(read_time).transpose()?;
@@ -85,7 +87,11 @@ impl ImportRules {
             .collect()
     }
 
-    fn resource_type(&self, row: &ImportedRow) -> Result<ResourceType, String> {
+    fn resource_type(
+        &self,
+        row: &ImportedRow,
+        named_type: Option<ResourceType>,
+    ) -> Result<ResourceType, String> {
         match &row.resource_type {
             Some(word) => word
                 .parse()
@@ -93,6 +99,7 @@ impl ImportRules {
                 .map_err(|error| error.to_string()),
             None => self
                 .default_type
+                .or(named_type)
                 .ok_or_else(|| "the type of the resource is missing".to_owned()),
         }
     }
@@ -270,7 +277,7 @@ mod tests {
     }
 
     fn events(row: &ImportedRow) -> Result<Vec<BehaviorEvent>, String> {
-        rules().events(row, at("2025-01-01T00:00:00Z"))
+        rules().events(row, None, at("2025-01-01T00:00:00Z"))
     }
 
     #[test]
@@ -304,7 +311,7 @@ mod tests {
         // Another default time leaves the id as it is.
         let mut other = rules();
         other.default_time = at("2024-06-01");
-        let untimed = other.events(&row(None, None), at("2025-01-01"));
+        let untimed = other.events(&row(None, None), None, at("2025-01-01"));
         let untimed = untimed.expect("valid").remove(0);
         let before = events(&row(None, None)).expect("valid").remove(0);
         assert_eq!(untimed.event_id, before.event_id);

@@ -12,7 +12,7 @@ use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value};
 
 use super::columns::{ColumnNames, Columns, Field};
-use super::{InputRow, Position};
+use super::input::{InputRow, Position};
 use crate::admin::AdminError;
 use crate::domain::{ImportedRow, ResourceTypes};
 
@@ -50,6 +50,7 @@ impl FromStr for Format {
 
 /// The rows of a file, or of the standard input.
 pub(super) struct FileRows {
+    path: String,
     records: Records,
     rows: u64,
     /// Of all records so far, so that a resumed import notices that the file is another one.
@@ -129,6 +130,7 @@ impl FileRows {
             },
         };
         Ok(Self {
+            path: path.to_owned(),
             records,
             rows: 0,
             digest: Context::new(&SHA256),
@@ -138,7 +140,14 @@ impl FileRows {
     }
 
     /// Reads the next row; `None` after the last one.
-    pub(super) fn next(&mut self) -> io::Result<Option<InputRow>> {
+    pub(super) fn next(&mut self) -> Result<Option<InputRow>, AdminError> {
+        self.next_row().map_err(|source| AdminError::Input {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    fn next_row(&mut self) -> io::Result<Option<InputRow>> {
         let row = match &mut self.records {
             Records::Csv {
                 reader,

@@ -1,13 +1,16 @@
 //! Imports existing likes from a file or from a table of the product while services run, in chunks. Called by
 //! `likewise import`.
 
+mod checks;
 mod columns;
 mod file;
+mod input;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use futures_util::future::join3;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
@@ -18,15 +21,11 @@ use super::{AdminError, Dependencies, Progress};
 use crate::actors::cache_writer::settlements;
 use crate::cache::CacheError;
 use crate::domain::{
-    Backoff, BehaviorEvent, FailureKind, ImportRules, ImportedRow, Pair, ResourceType,
-    ResourceTypes, Source,
+    Backoff, BehaviorEvent, FailureKind, ImportRules, ImportedRow, Pair, ResourceType, Source,
 };
-use crate::store::{
-    ImportChunk, ImportRecord, NewImport, Settled, SourceColumn, SourceColumns, SourceTable,
-    StoreError,
-};
-use columns::{Columns, Field};
-use file::FileRows;
+use crate::store::{ImportChunk, ImportRecord, NewImport, Settled, Store, StoreError};
+use checks::{check_caches, check_source};
+use input::{Input, InputRow, Position};
 
 /// The number of rejected rows that a report shows.
 const SHOWN: usize = 20;
@@ -122,38 +121,11 @@ pub struct ImportReport {
     pub examples: Vec<Rejected>,
 }
 
-/// A row of the input.
-struct InputRow {
-    place: String,
-    /// The type that the name of its column tells.
-    named_type: Option<ResourceType>,
-    row: Result<ImportedRow, String>,
-}
-
-/// A place between two rows of the input.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Position {
-    /// The number of rows before it.
-    rows: u64,
-    /// Of a file, the digest of these rows; of a table, the key of the last one.
-    place: Vec<String>,
-}
-
 /// The positions that the database keeps: a killed process may not have settled the cache for the rows between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Checkpoint {
     before: Position,
     after: Position,
-}
-
-enum Input {
-    File(Box<FileRows>),
-    Table {
-        table: Box<SourceTable>,
-        named_type: Option<ResourceType>,
-        position: Position,
-        size: u64,
-    },
 }
 
 /// An import in progress.
@@ -167,6 +139,12 @@ pub struct Import {
     checkpoint: Checkpoint,
     started: Instant,
     looked: Instant,
+    /// The start of the last chunk, for which the cache may not be settled.
+    unsettled: Position,
+    /// What the last chunk wrote.
+    last: Option<Settled>,
+    /// The next chunk.
+    ahead: Option<Result<Prepared, AdminError>>,
     resumed_at: u64,
     rejected: i64,
     examples: Vec<Rejected>,
@@ -188,12 +166,12 @@ impl Import {
         store.measure_clock().await?;
         check_source(&options.source)?;
         check_caches(&dependencies, &options).await?;
-        let input = open(&dependencies, &options).await?;
+        let input = input::open(&dependencies, &options).await?;
         let mut import = Self {
             rules: ImportRules {
                 kinds: store.id_kinds(),
                 types: store.resource_types().clone(),
-                default_type: options.resource_type,
+                default_type: options.resource_type.or(input.named_type()),
                 default_time: options.default_time.unwrap_or_else(|| store.now()),
                 source: Source::Foreign(options.source.clone()),
             },
@@ -204,6 +182,9 @@ impl Import {
             checkpoint: Checkpoint::default(),
             started: Instant::now(),
             looked: Instant::now(),
+            unsettled: Position::default(),
+            last: None,
+            ahead: None,
             resumed_at: 0,
             rejected: 0,
             examples: Vec::new(),
@@ -234,8 +215,9 @@ impl Import {
             new.restart = true;
             record = store.begin_import(&new, store.now()).await?;
             self.checkpoint = Checkpoint::default();
-            self.input = open(&self.dependencies, &self.options).await?;
+            self.input = input::open(&self.dependencies, &self.options).await?;
         }
+        self.unsettled.clone_from(&self.checkpoint.after);
         self.resumed_at = self.checkpoint.after.rows;
         self.rules.default_time = record.default_time;
         self.rejected = record.rows_rejected;
@@ -243,50 +225,45 @@ impl Import {
         Ok(())
     }
 
-    /// Goes to the position of the checkpoint, and settles the cache for the last chunk before it. Returns whether the
+    /// Goes to the position of the checkpoint, and settles the cache for the last chunks before it. Returns whether the
     /// input has this position.
     async fn skip(&mut self) -> Result<bool, AdminError> {
+        const AT_ONCE: usize = 5_000;
         let Checkpoint { before, after } = self.checkpoint.clone();
-        let mut last = Vec::new();
-        if let Input::Table { position, .. } = &mut self.input {
-            *position = before.clone();
-            let rows = usize::try_from(after.rows - before.rows).unwrap_or_default();
-            last = self.read(rows).await?;
-            if let Input::Table { position, .. } = &mut self.input {
-                position.clone_from(&after);
+        let store = self.dependencies.store.clone();
+        self.input.go_to(&before);
+        while self.input.position().rows < after.rows {
+            let position = self.input.position().rows;
+            let is_settled = position < before.rows;
+            let until = if is_settled { before.rows } else { after.rows };
+            let most = usize::try_from(until - position).unwrap_or(AT_ONCE);
+            let prepared = self.prepare(most.min(AT_ONCE)).await?;
+            if prepared.rows == 0 {
+                break;
             }
-        } else {
-            while self.input.position().rows < after.rows {
-                let is_last = self.input.position().rows >= before.rows;
-                let Some(row) = self.read(1).await?.pop() else {
-                    return Ok(false);
+            if !is_settled {
+                let pairs: BTreeSet<Pair> = prepared.events.iter().map(Pair::of).collect();
+                let found = store.find(&pairs).await?;
+                let settled = Settled {
+                    states: found.states,
+                    counts: found.counts,
+                    changed: Vec::new(),
                 };
-                if is_last {
-                    last.push(row);
-                }
-            }
-            if self.input.position() != after {
-                return Ok(false);
+                settle(&self.dependencies, &settled).await?;
             }
         }
-        let now = self.dependencies.store.now();
-        let pairs: BTreeSet<Pair> = last
-            .iter()
-            .filter_map(|row| self.events(row, now).ok())
-            .flatten()
-            .map(|event| Pair::of(&event))
-            .collect();
-        let found = self.dependencies.store.find(&pairs).await?;
-        self.settle(&Settled {
-            states: found.states,
-            counts: found.counts,
-            changed: Vec::new(),
-        })
-        .await?;
-        Ok(true)
+        // The rows of a table may have changed since; its key says where to go on.
+        self.input.go_to(&after);
+        Ok(self.input.position() == after)
     }
 
-    /// Imports the next chunk. Returns `None` after the last one.
+    async fn prepare(&mut self, most: usize) -> Result<Prepared, AdminError> {
+        let store = &self.dependencies.store;
+        Prepared::read(&mut self.input, &self.rules, store, most).await
+    }
+
+    /// Imports the next chunk. Meanwhile it reads the one after it, and settles the cache for the one before it.
+    /// Returns `None` after the last one.
     ///
     /// # Errors
     /// If the input cannot be read, a row is invalid and the import is strict, the database or Redis does not answer
@@ -299,50 +276,49 @@ impl Import {
             self.looked = Instant::now();
             check_caches(&self.dependencies, &self.options).await?;
         }
-        let rows = self.read(self.options.batch).await?;
-        self.ended = rows.len() < self.options.batch;
-        let now = self.dependencies.store.now();
-        let mut events = Vec::with_capacity(rows.len());
-        self.fresh.clear();
-        for row in &rows {
-            match self.events(row, now) {
-                Ok(found) => events.extend(found),
-                Err(reason) => self.fresh.push(Rejected {
-                    place: row.place.clone(),
-                    reason,
-                    row: row.row.as_ref().ok().cloned(),
-                }),
-            }
-        }
-        if let Some(first) = self.fresh.first().filter(|_| self.options.strict) {
-            let Rejected { place, reason, .. } = first;
-            return Err(AdminError::Invalid(format!(
-                "{place} is invalid: {reason}; the rows before it are imported up to row {}, and another run resumes \
-                 there",
-                self.checkpoint.after.rows
-            )));
-        }
-        self.rejected += self.fresh.len() as i64;
-        let room = SHOWN.saturating_sub(self.examples.len());
-        self.examples.extend(self.fresh.iter().take(room).cloned());
+        let prepared = match self.ahead.take() {
+            Some(prepared) => prepared?,
+            None => self.prepare(self.options.batch).await?,
+        };
+        self.ended = prepared.rows < self.options.batch;
+        self.reject(prepared.rejected)?;
         let checkpoint = Checkpoint {
-            before: self.checkpoint.after.clone(),
-            after: self.input.position(),
+            before: std::mem::replace(&mut self.unsettled, self.checkpoint.after.clone()),
+            after: prepared.after,
         };
         if let Some(record) = &self.record
-            && !rows.is_empty()
+            && prepared.rows > 0
         {
             let chunk = ImportChunk {
                 import_id: record.import_id,
                 before: &to_json(&self.checkpoint),
                 after: &to_json(&checkpoint),
-                rows: rows.len(),
+                rows: prepared.rows,
                 rejected: self.fresh.len(),
-                events: &events,
+                events: &prepared.events,
             };
-            let settled = self.write(&chunk).await?;
-            self.settle(&settled).await?;
-            self.announce(&settled).await;
+            let dependencies = &self.dependencies;
+            let (input, rules) = (&mut self.input, &self.rules);
+            let most = self.options.batch;
+            let next = async {
+                match self.ended {
+                    true => None,
+                    false => Some(Prepared::read(input, rules, &dependencies.store, most).await),
+                }
+            };
+            // The write comes first, so that the database works while a file is read.
+            let (written, told, ahead) = join3(
+                write(dependencies, &chunk),
+                tell(dependencies, self.last.take()),
+                next,
+            )
+            .await;
+            self.ahead = ahead;
+            told?;
+            self.last = Some(written?);
+            if self.ended {
+                tell(&self.dependencies, self.last.take()).await?;
+            }
         }
         self.checkpoint = checkpoint;
         let done = self.checkpoint.after.rows;
@@ -354,6 +330,23 @@ impl Import {
                 false => self.input.total().max(done),
             },
         }))
+    }
+
+    /// Notes the invalid rows of a chunk, or ends a strict import.
+    fn reject(&mut self, rejected: Vec<Rejected>) -> Result<(), AdminError> {
+        self.fresh = rejected;
+        if let Some(Rejected { place, reason, .. }) =
+            self.fresh.first().filter(|_| self.options.strict)
+        {
+            return Err(AdminError::Invalid(format!(
+                "{place} is invalid: {reason}; {} rows before it are imported, and another run resumes after them",
+                self.checkpoint.after.rows
+            )));
+        }
+        self.rejected += self.fresh.len() as i64;
+        let room = SHOWN.saturating_sub(self.examples.len());
+        self.examples.extend(self.fresh.iter().take(room).cloned());
+        Ok(())
     }
 
     /// Returns the invalid rows of the last step.
@@ -390,104 +383,105 @@ impl Import {
         }
         Ok(report)
     }
+}
 
-    fn events(&self, row: &InputRow, now: DateTime<Utc>) -> Result<Vec<BehaviorEvent>, String> {
-        let fields = row.row.as_ref().map_err(Clone::clone)?;
-        match (self.rules.default_type, row.named_type) {
-            (None, Some(named)) => {
-                let mut rules = self.rules.clone();
-                rules.default_type = Some(named);
-                rules.events(fields, now)
-            }
-            _ => self.rules.events(fields, now),
-        }
-    }
+/// Rows that are read and checked.
+struct Prepared {
+    rows: usize,
+    events: Vec<BehaviorEvent>,
+    rejected: Vec<Rejected>,
+    /// The position after them.
+    after: Position,
+}
 
+impl Prepared {
     /// Reads the next rows, fewer than `most` at the end of the input.
-    async fn read(&mut self, most: usize) -> Result<Vec<InputRow>, AdminError> {
-        match &mut self.input {
-            Input::File(file) => {
-                let mut rows = Vec::with_capacity(most);
-                while rows.len() < most {
-                    match file.next() {
-                        Ok(Some(row)) => rows.push(row),
-                        Ok(None) => break,
-                        Err(source) => {
-                            let path = self.options.input.name();
-                            return Err(AdminError::Input { path, source });
-                        }
-                    }
-                }
-                Ok(rows)
-            }
-            Input::Table {
-                table,
-                named_type,
-                position,
-                ..
-            } => {
-                let store = &self.dependencies.store;
-                let found = insist(async || store.source_rows(table, &position.place, most).await);
-                let found = found.await?;
-                position.rows += found.len() as u64;
-                if let Some(last) = found.last() {
-                    position.place.clone_from(&last.key);
-                }
-                let row = |row: crate::store::SourceRow| InputRow {
-                    place: format!("row {}", row.key.join(", ")),
-                    named_type: *named_type,
-                    row: Ok(row.row),
-                };
-                Ok(found.into_iter().map(row).collect())
+    async fn read(
+        input: &mut Input,
+        rules: &ImportRules,
+        store: &Store,
+        most: usize,
+    ) -> Result<Self, AdminError> {
+        let rows = input.read(store, most).await?;
+        let now = store.now();
+        let mut prepared = Self {
+            rows: rows.len(),
+            events: Vec::with_capacity(rows.len()),
+            rejected: Vec::new(),
+            after: input.position(),
+        };
+        for InputRow {
+            place,
+            named_type,
+            row,
+        } in rows
+        {
+            let events = match &row {
+                Ok(row) => rules.events(row, named_type, now),
+                Err(reason) => Err(reason.clone()),
+            };
+            match events {
+                Ok(events) => prepared.events.extend(events),
+                Err(reason) => prepared.rejected.push(Rejected {
+                    place,
+                    reason,
+                    row: row.ok(),
+                }),
             }
         }
+        Ok(prepared)
     }
+}
 
-    /// Writes a chunk.
-    async fn write(&self, chunk: &ImportChunk<'_>) -> Result<Settled, AdminError> {
-        let store = &self.dependencies.store;
-        let written = insist(async || store.import(chunk, store.now()).await);
-        written.await?.ok_or_else(|| {
-            AdminError::Conflict(
-                "another process runs this import, or has begun it anew; wait for its end"
-                    .to_owned(),
-            )
-        })
-    }
+/// Writes a chunk.
+async fn write(
+    dependencies: &Dependencies,
+    chunk: &ImportChunk<'_>,
+) -> Result<Settled, AdminError> {
+    let store = &dependencies.store;
+    let written = insist(async || store.import(chunk, store.now()).await);
+    written.await?.ok_or_else(|| {
+        AdminError::Conflict(
+            "another process runs this import, or has begun it anew; wait for its end".to_owned(),
+        )
+    })
+}
 
-    /// Settles the cache after a commit, as a worker does.
-    async fn settle(&self, settled: &Settled) -> Result<(), CacheError> {
-        let Some(cache) = &self.dependencies.cache else {
-            return Ok(());
-        };
-        let (settlements, _) = settlements(std::iter::once(settled));
-        let started = Instant::now();
-        let mut tries = 0;
-        while let Err(error) = cache.settle(&settlements).await {
-            if started.elapsed() > PATIENCE {
-                return Err(error);
-            }
-            tries += 1;
-            tokio::time::sleep(TRY_AGAIN.draw(tries)).await;
-        }
-        Ok(())
-    }
-
-    /// Announces changed counts, as a worker does.
-    async fn announce(&self, settled: &Settled) {
-        let broker = self.dependencies.broker.as_ref();
-        let Some(broker) = broker.filter(|broker| broker.is_connected()) else {
-            return;
-        };
+/// Settles the cache and announces changed counts after a commit, as a worker does.
+async fn tell(dependencies: &Dependencies, settled: Option<Settled>) -> Result<(), CacheError> {
+    let Some(settled) = settled else {
+        return Ok(());
+    };
+    settle(dependencies, &settled).await?;
+    let broker = dependencies.broker.as_ref();
+    if let Some(broker) = broker.filter(|broker| broker.is_connected()) {
         for resource in &settled.changed {
             // An announcement may be lost; the next one has the count.
             if let Some(count) = settled.counts.get(resource)
                 && broker.announce(resource, *count).await.is_err()
             {
-                return;
+                break;
             }
         }
     }
+    Ok(())
+}
+
+async fn settle(dependencies: &Dependencies, settled: &Settled) -> Result<(), CacheError> {
+    let Some(cache) = &dependencies.cache else {
+        return Ok(());
+    };
+    let (settlements, _) = settlements(std::iter::once(settled));
+    let started = Instant::now();
+    let mut tries = 0;
+    while let Err(error) = cache.settle(&settlements).await {
+        if started.elapsed() > PATIENCE {
+            return Err(error);
+        }
+        tries += 1;
+        tokio::time::sleep(TRY_AGAIN.draw(tries)).await;
+    }
+    Ok(())
 }
 
 impl ImportInput {
@@ -498,98 +492,6 @@ impl ImportInput {
             Self::File { path, .. } => path.clone(),
             Self::Table { name, .. } => format!("table {name}"),
         }
-    }
-}
-
-impl Input {
-    fn position(&self) -> Position {
-        match self {
-            Self::File(file) => file.position(),
-            Self::Table { position, .. } => position.clone(),
-        }
-    }
-
-    /// About how many rows there are; zero if unknown.
-    fn total(&self) -> u64 {
-        match self {
-            Self::File(file) => file.total(),
-            Self::Table { size, .. } => *size,
-        }
-    }
-}
-
-/// Opens the input at its first row.
-async fn open(dependencies: &Dependencies, options: &ImportOptions) -> Result<Input, AdminError> {
-    let store = &dependencies.store;
-    // With a given type, the column of another type's id is not the resource.
-    let types: ResourceTypes = match options.resource_type {
-        Some(one) => one.as_str().parse().map_err(AdminError::Invalid)?,
-        None => store.resource_types().clone(),
-    };
-    let (input, named_type, has_type) = match &options.input {
-        ImportInput::File { path, format } => {
-            let file = FileRows::open(path, *format, &options.columns, &types)?;
-            let columns = file.columns();
-            let named = columns.and_then(|columns| columns.named_type);
-            let has_type = columns.is_none_or(|columns| columns.place(Field::Type).is_some());
-            (Input::File(Box::new(file)), named, has_type)
-        }
-        ImportInput::Table { name, key } => {
-            let found = store.source_columns(name).await?;
-            if found.is_empty() {
-                return Err(AdminError::NotFound(format!("there is no table {name}")));
-            }
-            let names: Vec<&str> = found.iter().map(|column| column.name.as_str()).collect();
-            let columns = options.columns.resolve(&names, &types);
-            let columns = columns.map_err(AdminError::Invalid)?;
-            let key = key_columns(name, key, &found)?;
-            let table = SourceTable::new(name, &found, source_columns(&columns, &found), &key)
-                .map_err(AdminError::Invalid)?;
-            let named_type = columns.named_type;
-            let input = Input::Table {
-                size: store.source_size(&table).await?,
-                table: Box::new(table),
-                named_type,
-                position: Position::default(),
-            };
-            (input, named_type, columns.place(Field::Type).is_some())
-        }
-    };
-    if options.resource_type.or(named_type).is_none() && !has_type {
-        let types = store.resource_types();
-        return Err(AdminError::Invalid(format!(
-            "no column tells the type of the resources; name it with --type: one of {types}"
-        )));
-    }
-    Ok(input)
-}
-
-/// Finds the columns of a key by their names.
-fn key_columns(
-    table: &str,
-    key: &[String],
-    all: &[SourceColumn],
-) -> Result<Vec<SourceColumn>, AdminError> {
-    key.iter()
-        .map(|name| {
-            let column = all.iter().find(|one| one.name.eq_ignore_ascii_case(name));
-            column.cloned().ok_or_else(|| {
-                AdminError::Invalid(format!("the table {table} has no column '{name}'"))
-            })
-        })
-        .collect()
-}
-
-fn source_columns(columns: &Columns, all: &[SourceColumn]) -> SourceColumns {
-    let column = |field| columns.place(field).map(|place| all[place].clone());
-    let needed = |field| column(field).unwrap_or_else(|| all[0].clone());
-    SourceColumns {
-        user: needed(Field::User),
-        resource: needed(Field::Resource),
-        resource_type: column(Field::Type),
-        time: column(Field::Time),
-        action: column(Field::Action),
-        deleted: column(Field::Deleted),
     }
 }
 
@@ -612,53 +514,6 @@ fn fingerprint(options: &ImportOptions) -> String {
 fn to_json(checkpoint: &Checkpoint) -> String {
     serde_json::to_string(checkpoint)
         .unwrap_or_else(|error| unreachable!("numbers and text are always JSON: {error}"))
-}
-
-/// Refuses the names of sources that have a meaning of their own.
-fn check_source(source: &str) -> Result<(), AdminError> {
-    let taken = [Source::API, "legacy", "audit"];
-    let is_usable = (1..=Source::MAX_LENGTH).contains(&source.len())
-        && !source.chars().any(char::is_control)
-        && !taken.contains(&source);
-    match is_usable {
-        true => Ok(()),
-        false => Err(AdminError::Invalid(format!(
-            "'{source}' is not a usable source: use 1 to {} bytes, but none of {}",
-            Source::MAX_LENGTH,
-            taken.join(", ")
-        ))),
-    }
-}
-
-/// Refuses to import behind the back of a cache: after a commit, the cache must be told.
-async fn check_caches(
-    dependencies: &Dependencies,
-    options: &ImportOptions,
-) -> Result<(), AdminError> {
-    if options.dry_run {
-        return Ok(());
-    }
-    for process in dependencies.store.running_processes().await? {
-        let who = format!("{} (role {})", process.host, process.role);
-        match process.cache.as_str() {
-            "none" if process.role == "worker" || options.stale_caches => {}
-            "none" => {
-                return Err(AdminError::Conflict(format!(
-                    "a service on this database caches in its own memory, which an import cannot reach, so it would \
-                     show old likes and counts: {who}, seen within the last 45 seconds. Stop it first; or import all \
-                     the same with --stale-caches, and it drops its cache when the import ends"
-                )));
-            }
-            _ if dependencies.cache.is_none() => {
-                return Err(AdminError::Conflict(format!(
-                    "a service on this database caches in Redis, and this command has none, so the service would show \
-                     old likes and counts: {who}. Set the service's LIKEWISE_REDIS_URL"
-                )));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Repeats a call of the database while it does not answer, and once if the database refused the data: another process
