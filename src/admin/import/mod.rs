@@ -316,9 +316,9 @@ impl Import {
             self.ahead = ahead;
             told?;
             self.last = Some(written?);
-            if self.ended {
-                tell(&self.dependencies, self.last.take()).await?;
-            }
+        }
+        if self.ended {
+            tell(&self.dependencies, self.last.take()).await?;
         }
         self.checkpoint = checkpoint;
         let done = self.checkpoint.after.rows;
