@@ -171,6 +171,14 @@ impl Request for Sync {
     }
 }
 
+/// To the fact publisher: a commit may have added facts to the outbox.
+#[derive(Debug, Clone, Copy)]
+pub struct FactsCommitted;
+
+impl Request for FactsCommitted {
+    type Reply = ();
+}
+
 /// To the cache writer: sets the states and counts that a commit stored.
 #[derive(Debug, Clone)]
 pub struct Settle {

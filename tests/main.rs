@@ -10,6 +10,7 @@ mod support;
 mod cache;
 mod cli;
 mod docs;
+mod facts;
 mod nats;
 mod promises;
 mod simulation;

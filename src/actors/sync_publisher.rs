@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope, Mailbox};
 
 use super::cache_writer::{CacheWriter, revert};
+use super::fact_publisher::FactPublisher;
 use super::failures::{bisect, database_failed, database_worked};
 use crate::config::SyncOptions;
 use crate::domain::{Backoff, FailureKind, LedgerRow, Pair, Verdict};
-use crate::messages::{Settle, Sync};
+use crate::messages::{FactsCommitted, Settle, Sync};
 use crate::nats::Broker;
 use crate::store::{FailedAttempt, Found, Settled, Store, StoreError};
 use crate::telemetry::{AttemptsFailed, BatchSynced, Dependency, DependencyFailed};
@@ -32,6 +33,7 @@ pub struct SyncPublisher {
     store: Arc<Store>,
     cache_writer: Mailbox<CacheWriter>,
     broker: Option<Arc<Broker>>,
+    fact_publisher: Option<Mailbox<FactPublisher>>,
     options: SyncOptions,
     context: Context<Self>,
 }
@@ -83,12 +85,14 @@ impl BatchActor<Sync> for SyncPublisher {
 }
 
 impl SyncPublisher {
-    /// Returns a sync publisher that settles through this cache writer, and announces through this broker.
+    /// Returns a sync publisher that settles through this cache writer, announces through this broker, and tells this fact
+    /// publisher of commits.
     #[must_use]
     pub fn new(
         store: Arc<Store>,
         cache_writer: Mailbox<CacheWriter>,
         broker: Option<Arc<Broker>>,
+        fact_publisher: Option<Mailbox<FactPublisher>>,
         options: SyncOptions,
         context: Context<Self>,
     ) -> Self {
@@ -96,6 +100,7 @@ impl SyncPublisher {
             store,
             cache_writer,
             broker,
+            fact_publisher,
             options,
             context,
         }
@@ -106,6 +111,10 @@ impl SyncPublisher {
         let started = Instant::now();
         let settled = self.store.sync(rows, self.store.now()).await?;
         self.context.progress(rows.len());
+        if let Some(fact_publisher) = &self.fact_publisher {
+            // A full mailbox holds earlier messages of the same kind.
+            let _ = fact_publisher.ask(FactsCommitted);
+        }
         database_worked(AttemptsFailed::SYNCING);
         BatchSynced {
             rows: rows.len(),

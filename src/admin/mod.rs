@@ -15,6 +15,7 @@ mod rebuild;
 mod report;
 mod runner;
 mod timeline;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub use rebuild::{CacheRebuild, read_models};
 pub use report::{AuditReport, Example, Tally};
 pub use runner::Runner;
 pub use timeline::{Moment, ReadModel, Shows, Timeline};
+pub use webhooks::{DeadLetterAction, DeadWebhook, WebhookReceiver};
 
 use crate::actors::cache_writer::CacheWriter;
 use crate::cache::{Cache, CacheError};

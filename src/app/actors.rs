@@ -8,12 +8,13 @@ use tokio::sync::Notify;
 use super::connections::{Connections, admin};
 use crate::actors::probe::DependenciesUnavailable;
 use crate::actors::{
-    BehaviorRecorder, CacheWriter, EventPublisher, HealthMonitor, IdempotencyKeeper, JobRunner,
-    NatsSubscriber, RESTARTS, RetryScheduler, SyncPublisher,
+    BehaviorRecorder, CacheWriter, EventPublisher, FactPublisher, HealthMonitor, IdempotencyKeeper,
+    JobRunner, NatsSubscriber, RESTARTS, RetryScheduler, SyncPublisher,
 };
 use crate::admin::Runner;
 use crate::config::Settings;
 use crate::store::Reader;
+use crate::webhooks::Webhook;
 
 /// The mailboxes of the actors, in the order of the flow.
 pub(super) struct Actors {
@@ -23,6 +24,7 @@ pub(super) struct Actors {
     pub(super) keeper: Option<Mailbox<IdempotencyKeeper>>,
     pub(super) sync_publisher: Mailbox<SyncPublisher>,
     pub(super) cache_writer: Mailbox<CacheWriter>,
+    pub(super) fact_publisher: Option<Mailbox<FactPublisher>>,
     pub(super) reader: Reader,
     pub(super) retry_scheduler: Option<Mailbox<RetryScheduler>>,
     /// Kept because an actor without a mailbox stops.
@@ -36,6 +38,8 @@ impl Actors {
     pub(super) fn start(
         settings: &Settings,
         connections: &Connections,
+        webhooks: Vec<Webhook>,
+        process: &str,
         registry: &Registry,
     ) -> Self {
         let starter = Starter {
@@ -51,9 +55,23 @@ impl Actors {
             let cache = Arc::clone(&connections.cache);
             CacheWriter::new(cache, reader.clone(), settings.cache, context)
         });
+        let has_facts = !settings.facts.receivers().is_empty();
+        let fact_publisher = (has_facts && settings.role.is_worker()).then(|| {
+            let (broker, holder) = (broker.cloned(), process.to_owned());
+            let facts = &settings.facts;
+            starter.start(|context| {
+                FactPublisher::new(store(), broker, webhooks, facts, holder, context)
+            })
+        });
         let sync_publisher = starter.start(|context| {
-            let (cache_writer, broker) = (cache_writer.clone(), broker.cloned());
-            SyncPublisher::new(store(), cache_writer, broker, settings.sync, context)
+            SyncPublisher::new(
+                store(),
+                cache_writer.clone(),
+                broker.cloned(),
+                fact_publisher.clone(),
+                settings.sync,
+                context,
+            )
         });
         let recorder = starter.start(|context| {
             let sync_publisher = sync_publisher.clone();
@@ -114,6 +132,7 @@ impl Actors {
             keeper,
             sync_publisher,
             cache_writer,
+            fact_publisher,
             reader,
             retry_scheduler,
             _health_monitor: health_monitor,
@@ -142,6 +161,10 @@ impl Actors {
             keeper.gauge().idle().await;
         }
         self.sync_publisher.gauge().idle().await;
+        if let Some(fact_publisher) = &self.fact_publisher {
+            // Facts that are not delivered stay in the outbox.
+            fact_publisher.stop().await;
+        }
         self.cache_writer.gauge().idle().await;
     }
 

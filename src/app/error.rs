@@ -7,6 +7,7 @@ use crate::config::ConfigError;
 use crate::nats::NatsError;
 use crate::store::StoreError;
 use crate::web::auth::AuthError;
+use crate::webhooks::WebhookError;
 
 /// Why the service could not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum AppError {
     /// The broker cannot be used.
     #[error("cannot use the broker: {0}")]
     Broker(#[from] NatsError),
+    /// Webhooks cannot be sent as configured.
+    #[error("cannot send webhooks: {0}")]
+    Webhooks(#[from] WebhookError),
     /// The server cannot listen on the address.
     #[error("cannot listen on {address}: {source}; set LIKEWISE_HTTP_ADDR to another address")]
     Listen {

@@ -32,6 +32,7 @@ use crate::store::Store;
 use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
 use crate::web::auth::{self, Auth};
 use crate::web::{self, Health};
+use crate::webhooks::Webhook;
 
 /// The running service.
 pub struct App {
@@ -64,6 +65,10 @@ impl App {
         let signals = Signals::new().map_err(AppError::Signals)?;
         let hangup = signal(SignalKind::hangup()).map_err(AppError::Signals)?;
         actix::spawn(auth::watch(Arc::clone(&auth), hangup));
+        let webhooks = match &settings.facts.webhooks {
+            Some(options) => Webhook::all(options, settings.facts.ids_as_text)?,
+            None => Vec::new(),
+        };
         let (store, starting) = open_store(&settings).await?;
         let deployment = CurrentDeployment::default();
         let cache = open_cache(&settings, &deployment)?;
@@ -91,7 +96,9 @@ impl App {
         if starting.migrating.is_none() {
             learn(&clock, store.as_ref()).await;
         }
-        let actors = Actors::start(&settings, &connections, &registry);
+        let own = processes::own(&settings);
+        let id = own.id.clone();
+        let actors = Actors::start(&settings, &connections, webhooks, &id, &registry);
         let unusable = Arc::new(Notify::new());
         let settling = settings
             .role
@@ -136,8 +143,6 @@ impl App {
         };
         let draining = Arc::new(AtomicBool::new(false));
         let differences = Differences::default();
-        let own = processes::own(&settings);
-        let id = own.id.clone();
         actix::spawn(processes::watch(
             Arc::clone(&store),
             own,

@@ -16,6 +16,7 @@ mod token;
 mod verify;
 mod verify_cache;
 mod verify_journal;
+mod webhooks;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -41,7 +42,7 @@ use crate::store::StoreError;
 #[command(
     version,
     after_help = "Settings also come from likewise.toml (batch_size = 500) and the environment. The secrets have no \
-                  flag: LIKEWISE_ADMIN_TOKEN, LIKEWISE_JWT_SECRET."
+                  flag: LIKEWISE_ADMIN_TOKEN, LIKEWISE_JWT_SECRET, LIKEWISE_WEBHOOK_SECRET."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -79,6 +80,9 @@ enum Command {
     /// Compare the NATS stream with the settings, and apply them
     #[command(subcommand)]
     Stream(stream::StreamCommand),
+    /// List receivers of webhooks and dead letters, and retry or discard these
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksCommand),
     /// Show the identity of the deployment, and start a new generation after restoring a backup
     #[command(subcommand)]
     Deployment(deployment::DeploymentCommand),
@@ -160,6 +164,10 @@ impl Cli {
             Command::Rebuild(arguments) => rebuild::run(settings()?, arguments).await,
             Command::Prune(arguments) => prune::run(settings()?, arguments).await,
             Command::Stream(command) => stream::run(settings()?, command).await,
+            Command::Webhooks(webhooks::WebhooksCommand::Secret) => {
+                webhooks::secret().map(|()| ExitCode::SUCCESS)
+            }
+            Command::Webhooks(command) => webhooks::run(settings()?, command).await,
             Command::Deployment(command) => deployment::run(settings()?, command).await,
             Command::Token(command) => token::run(&command),
             Command::Verify(arguments) => verify::run(settings()?, arguments).await,

@@ -41,6 +41,9 @@ pub enum ConfigError {
     /// The settings of TLS to the database contradict each other.
     #[error("{0}")]
     DatabaseTls(String),
+    /// The settings of facts contradict each other.
+    #[error("{0}")]
+    Facts(String),
     /// A lease could expire during an attempt.
     #[error(
         "LIKEWISE_LEASE_SECONDS must be at least one and a half times LIKEWISE_DATABASE_TIMEOUT_SECONDS, got {lease:?} \

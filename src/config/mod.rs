@@ -7,6 +7,7 @@ mod auth;
 mod cache;
 mod declare;
 mod error;
+mod facts;
 mod file;
 mod host;
 mod names;
@@ -34,6 +35,7 @@ pub use auth::{AuthMode, AuthOptions};
 pub use cache::RedisOptions;
 pub use declare::Setting;
 pub use error::ConfigError;
+pub use facts::{FactStreamOptions, FactsOptions, WebhookOptions, WebhookUrl};
 pub use file::FILE;
 pub(crate) use file::complaint;
 pub use host::HostName;
@@ -88,6 +90,8 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// The limit of the pairs in the in-memory cache.
     pub cache_pairs: usize,
+    /// The facts for other services.
+    pub facts: FactsOptions,
     /// The automatic audit and pruning of a worker.
     pub upkeep: UpkeepOptions,
     /// The time without progress after which an actor with work counts as stuck.
@@ -126,6 +130,7 @@ impl PartialConfig {
             cache: CacheOptions::default(),
             read_timeout: Duration::from_secs(config.read_timeout_seconds()),
             cache_pairs: config.cache_pairs(),
+            facts: FactsOptions::new(&config)?,
             upkeep: UpkeepOptions::new(&config),
             stall_after: Duration::from_secs(10),
             drain_delay: if config.role().is_api() {

@@ -113,6 +113,25 @@ settings! {
         nats_max_bytes ["BYTES"]: i64 = 8 << 30, in 1 << 20..;
     }
 
+    "Facts for other services": long help {
+        /// Whether liked and unliked facts go to the NATS stream LIKEWISE_FACTS
+        facts_stream ["BOOL", num_args = 0..=1, default_missing_value = "true"]: bool = false;
+        /// Age at which that stream deletes a fact; 0 keeps it
+        facts_max_age_seconds ["SECONDS"]: u64 = 604_800;
+        /// Size limit of that stream; when it is full, the oldest facts are deleted
+        facts_max_bytes ["BYTES"]: i64 = 8 << 30, in 1 << 20..;
+        /// URLs that signed webhooks with facts are posted to, comma-separated
+        webhook_urls ["URLS"]: String;
+        /// File with the secret that webhooks are signed with (whsec_...); two during a rotation
+        webhook_secret_file ["FILE"]: PathBuf;
+        /// Limit of the facts in one webhook
+        webhook_batch_size ["FACTS"]: usize = 100, in 1..=1_000;
+        /// Time that a receiver has to answer a webhook
+        webhook_timeout_seconds ["SECONDS"]: u64, in 1..=60, as "10; two thirds of a lease under 15";
+        /// Failed attempts after which a fact is a dead letter
+        webhook_max_attempts ["ATTEMPTS"]: i32 = 100, in 1..=100_000;
+    }
+
     "Cache, pipeline and database": long help {
         /// Lifetime of an unchanged cache entry on Redis
         cache_ttl_seconds ["SECONDS"]: u64 = 86_400;
@@ -150,5 +169,7 @@ settings! {
         admin_token;
         /// The secret of HS256 tokens.
         jwt_secret;
+        /// The secret that webhooks are signed with.
+        webhook_secret;
     }
 }

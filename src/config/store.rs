@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, PartialConfig, TlsOptions};
+use super::{ConfigError, FactsOptions, PartialConfig, TlsOptions};
 use crate::domain::{IdKinds, Lease, ResourceTypes};
 
 /// How to reach a database.
@@ -25,6 +25,8 @@ pub struct StoreOptions {
     pub database_schema: Option<String>,
     /// How long one call may take before it fails and its connection is dropped.
     pub timeout: Duration,
+    /// The receivers of facts; see [`FactsOptions`].
+    pub fact_receivers: Vec<String>,
 }
 
 impl StoreOptions {
@@ -53,6 +55,7 @@ impl StoreOptions {
             url,
             tls,
             timeout,
+            fact_receivers: FactsOptions::new(config)?.receivers(),
         })
     }
 

@@ -13,6 +13,7 @@ pub mod entry;
 #[cfg(test)]
 mod entry_model;
 pub mod entry_view;
+pub mod fact;
 pub mod fold;
 pub mod id;
 pub mod idempotency;
@@ -40,6 +41,7 @@ pub use deployment::{CurrentDeployment, Deployment};
 pub use durability::Durability;
 pub use entry::{Applied, Entry, Reading};
 pub use entry_view::{Contradiction, DatabaseState, EntryView, Mismatch};
+pub use fact::{Fact, FactKind};
 pub use fold::{Fold, Pair};
 pub use id::{Id, IdKind, IdKinds, InvalidId, ResourceId, UserId};
 pub use idempotency::{Identity, KeyedRequest, Started, StoredRequest};

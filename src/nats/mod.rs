@@ -5,6 +5,7 @@ mod check;
 mod codec;
 mod connection;
 mod consumer;
+mod facts;
 mod jetstream;
 mod legacy;
 mod publish;
@@ -17,6 +18,7 @@ mod undecodable;
 pub use apply::Applied;
 pub use codec::{Incoming, decode, encode, subject};
 pub use connection::Broker;
+pub use facts::{FACTS, FactPublish, Published};
 pub use publish::{original_id, publish_error};
 pub use refusals::Holds;
 pub use report::{StreamReport, StreamState};
@@ -65,6 +67,17 @@ pub enum NatsError {
          `likewise stream apply` has changed it (`likewise stream show` compares the settings)"
     )]
     Misconfigured {
+        /// The stream.
+        stream: String,
+        /// The settings that are wrong.
+        reason: String,
+    },
+    /// The stream of facts exists with settings that would lose facts.
+    #[error(
+        "stream {stream} cannot carry facts: {reason}; facts wait in the table likewise_outbox until an administrator \
+         has changed the stream, or deleted it so that Likewise creates it"
+    )]
+    FactsMisconfigured {
         /// The stream.
         stream: String,
         /// The settings that are wrong.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::subjects::{covers, covers_ours, our_subjects};
+use super::subjects::{covers, our_subjects};
 
 /// The owner of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -100,7 +100,7 @@ struct Rule {
     field: &'static str,
     name: &'static str,
     unit: Unit,
-    severity: fn(current: &Value) -> Severity,
+    severity: fn(configured: &Value, current: &Value) -> Severity,
 }
 
 const fn rule(
@@ -108,7 +108,7 @@ const fn rule(
     field: &'static str,
     name: &'static str,
     unit: Unit,
-    severity: fn(&Value) -> Severity,
+    severity: fn(&Value, &Value) -> Severity,
 ) -> Rule {
     Rule {
         owner,
@@ -119,17 +119,18 @@ const fn rule(
     }
 }
 
-const fn warning(_: &Value) -> Severity {
+const fn warning(_: &Value, _: &Value) -> Severity {
     Severity::Warning
 }
 
-const fn error(_: &Value) -> Severity {
+const fn error(_: &Value, _: &Value) -> Severity {
     Severity::Error
 }
 
 /// Additional subjects are allowed if none of ours is missing.
-fn missing_subject(current: &Value) -> Severity {
-    if covers_ours(&texts(current)) {
+fn missing_subject(configured: &Value, current: &Value) -> Severity {
+    let current = texts(current);
+    if texts(configured).iter().all(|ours| covers(&current, ours)) {
         Severity::Warning
     } else {
         Severity::Error
@@ -208,7 +209,7 @@ pub(super) fn compare(owner: Owner, configured: &Value, current: Option<&Value>)
             let difference = found
                 .as_ref()
                 .filter(|found| **found != raw)
-                .map(|found| (rule.severity)(found));
+                .map(|found| (rule.severity)(&raw, found));
             Setting {
                 owner,
                 name: rule.name,

@@ -11,11 +11,6 @@ pub(super) fn our_subjects() -> Vec<String> {
     vec![format!("{ACCEPTED}.>"), format!("{BEHAVIORS}.>")]
 }
 
-/// Returns whether these subjects include all of ours.
-pub(super) fn covers_ours(subjects: &[String]) -> bool {
-    our_subjects().iter().all(|ours| covers(subjects, ours))
-}
-
 /// Returns whether one of these subjects includes every subject that `wanted` matches.
 pub(super) fn covers(subjects: &[String], wanted: &str) -> bool {
     subjects.iter().any(|subject| includes(subject, wanted))

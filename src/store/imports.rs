@@ -307,7 +307,8 @@ async fn apply<S: Session>(
         let action = event.action()?;
         Some((Pair::of(event), VersionedState::new(event.version, action)))
     });
-    fold_in(session, &pairs, events, counts, now).await
+    let folded = fold_in(session, &pairs, events, counts, now).await?;
+    Ok(folded.settled())
 }
 
 #[derive(QueryableByName)]

@@ -27,12 +27,14 @@ mod imports;
 mod interventions;
 mod job_claims;
 mod jobs;
+mod lease;
 mod ledger;
 mod ledger_filter;
 mod ledger_row;
 mod lists;
 mod migrate;
 mod mysql;
+mod outbox;
 mod pair_row;
 mod pool;
 mod postgres;
@@ -75,9 +77,13 @@ pub use imports::{ImportChunk, ImportRecord, NewImport};
 pub use interventions::{Intervention, InterventionKind};
 pub use job_claims::{JobReport, JobStep};
 pub use jobs::{JOB_LIMIT, Job, NewJob};
+pub use lease::RowLease;
 pub use ledger::{ErrorCount, LedgerEntry, LedgerHealth};
 pub use ledger_filter::{LedgerFilter, is_storable};
 pub use lists::Cursor;
+pub use outbox::{
+    Backlog, DeadLetter, DeadLetterFilter, FailedDelivery, OutboxRow, ReceiverTotals,
+};
 pub use processes::{ProcessRecord, process_name};
 pub use quarantine::{QuarantineEntry, QuarantinedEvent};
 pub use reader::Reader;
@@ -106,6 +112,8 @@ pub struct Store {
     schema: &'static Schema,
     clock: Arc<DatabaseClock>,
     timeout: Duration,
+    /// The receivers of facts.
+    fact_receivers: Vec<String>,
 }
 
 /// The pools of the database that is in use.
@@ -116,12 +124,13 @@ enum Backend {
 }
 
 impl Store {
-    fn new(backend: Backend, schema: &'static Schema, timeout: Duration) -> Self {
+    fn new(backend: Backend, schema: &'static Schema, options: &StoreOptions) -> Self {
         Self {
             backend,
             schema,
             clock: Arc::default(),
-            timeout,
+            timeout: options.timeout,
+            fact_receivers: options.fact_receivers.clone(),
         }
     }
 
@@ -141,6 +150,12 @@ impl Store {
     #[must_use]
     pub const fn id_kinds(&self) -> IdKinds {
         self.schema.kinds()
+    }
+
+    /// Returns the names of the receivers of facts.
+    #[must_use]
+    pub fn fact_receivers(&self) -> &[String] {
+        &self.fact_receivers
     }
 
     /// Returns the condition that all connections share.
@@ -191,7 +206,7 @@ pub fn open(options: &StoreOptions, gate: &Arc<Gate>) -> Result<Arc<Store>, Stor
             Backend::Postgres(open_server(schema, options, gate, postgres::establish)?)
         }
     };
-    Ok(Arc::new(Store::new(backend, schema, options.timeout)))
+    Ok(Arc::new(Store::new(backend, schema, options)))
 }
 
 /// Brings the database's tables up to date, and returns the names of the migrations that it ran. Waits while another

@@ -7,12 +7,12 @@ use chrono::{DateTime, Utc};
 use super::dialect::Column::{self, Number, ResourceId, User, Word};
 use super::error::StoreError;
 use super::ledger_row::StoredLedgerRow;
-use super::read_models;
 use super::schema::{HELD, LEDGER_COLUMNS};
 use super::session::{Param, Session, Sql};
 use super::text::id_text;
 use super::{Store, transact};
-use crate::domain::{Fold, LedgerRow, LikeCount, Pair, PairState, Resource, VersionedState};
+use super::{outbox, read_models};
+use crate::domain::{Fact, Fold, LedgerRow, LikeCount, Pair, PairState, Resource, VersionedState};
 
 /// The read models after a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,13 +36,19 @@ impl Store {
         rows: &[LedgerRow],
         now: DateTime<Utc>,
     ) -> Result<Settled, StoreError> {
-        transact!(self, |session| sync(session, rows, now))
+        transact!(self, |session| sync(
+            session,
+            rows,
+            &self.fact_receivers,
+            now
+        ))
     }
 }
 
 async fn sync<S: Session>(
     session: &mut S,
     rows: &[LedgerRow],
+    fact_receivers: &[String],
     now: DateTime<Utc>,
 ) -> Result<Settled, StoreError> {
     let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource.clone()).collect();
@@ -50,10 +56,41 @@ async fn sync<S: Session>(
     let completed = complete(session, rows, now).await?;
 
     let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
-    let completed = completed
+    let events = completed
         .iter()
         .map(|row| (row.pair(), VersionedState::new(row.version, row.action)));
-    fold_in(session, &pairs, completed, counts, now).await
+    let folded = fold_in(session, &pairs, events, counts, now).await?;
+    if !fact_receivers.is_empty() {
+        let Folded {
+            stored,
+            fold,
+            counts,
+            ..
+        } = &folded;
+        let facts = Fact::of_commit(&completed, stored, fold, counts);
+        outbox::append(session, fact_receivers, &facts, now).await?;
+    }
+    Ok(folded.settled())
+}
+
+/// What a fold has written.
+pub(super) struct Folded {
+    stored: BTreeMap<Pair, PairState>,
+    fold: Fold,
+    counts: BTreeMap<Resource, LikeCount>,
+    changed: Vec<Resource>,
+}
+
+impl Folded {
+    /// Returns the read models after it.
+    pub(super) fn settled(self) -> Settled {
+        let states = self.stored.into_iter().chain(self.fold.states);
+        Settled {
+            states: states.map(|(pair, state)| (pair, state.newest)).collect(),
+            counts: self.counts,
+            changed: self.changed,
+        }
+    }
 }
 
 /// Folds like events that are recorded into the read models of these pairs, among which are theirs, and into the counts
@@ -64,7 +101,7 @@ pub(super) async fn fold_in<S: Session>(
     events: impl Iterator<Item = (Pair, VersionedState)>,
     mut counts: BTreeMap<Resource, LikeCount>,
     now: DateTime<Utc>,
-) -> Result<Settled, StoreError> {
+) -> Result<Folded, StoreError> {
     let stored: BTreeMap<Pair, PairState> = read_models::states(session, pairs)
         .await?
         .into_iter()
@@ -78,9 +115,9 @@ pub(super) async fn fold_in<S: Session>(
     let written = fold.changed.iter().map(|pair| (pair, &fold.states[pair]));
     read_models::write_states(session, written).await?;
     let changed = read_models::write_counts(session, &mut counts, &fold.count_changes, now).await?;
-    let states = stored.into_iter().chain(fold.states);
-    Ok(Settled {
-        states: states.map(|(pair, state)| (pair, state.newest)).collect(),
+    Ok(Folded {
+        stored,
+        fold,
         counts,
         changed,
     })

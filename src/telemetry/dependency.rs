@@ -12,6 +12,8 @@ pub enum Dependency {
     Cache,
     /// NATS JetStream.
     Broker,
+    /// A receiver of webhooks.
+    Webhook,
 }
 
 impl Dependency {
@@ -22,6 +24,7 @@ impl Dependency {
             Self::Database => "database",
             Self::Cache => "cache",
             Self::Broker => "broker",
+            Self::Webhook => "webhook",
         }
     }
 }

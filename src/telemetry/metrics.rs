@@ -75,6 +75,12 @@ pub(super) struct OriginLabels {
     pub(super) origin: &'static str,
 }
 
+/// A receiver of facts: the stream, or the URL of a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ReceiverLabels {
+    pub(super) receiver: String,
+}
+
 /// The severity of a difference.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SeverityLabels {
@@ -109,6 +115,11 @@ pub(super) struct Metrics {
     pub(super) interventions: Family<ActionLabels, Counter>,
     pub(super) jobs_ended: Family<JobLabels, Counter>,
     pub(super) clock_skew: Gauge<f64, AtomicU64>,
+    pub(super) facts_delivered: Family<ReceiverLabels, Counter>,
+    pub(super) fact_attempts_failed: Family<ReceiverLabels, Counter>,
+    facts_waiting: Family<ReceiverLabels, Gauge>,
+    facts_dead: Family<ReceiverLabels, Gauge>,
+    facts_oldest: Family<ReceiverLabels, Gauge<f64, AtomicU64>>,
     audit_findings: Family<FindingLabels, Gauge>,
     audit_ended: Gauge,
 }
@@ -147,6 +158,11 @@ impl Metrics {
             interventions: Family::default(),
             jobs_ended: Family::default(),
             clock_skew: Gauge::default(),
+            facts_delivered: Family::default(),
+            fact_attempts_failed: Family::default(),
+            facts_waiting: Family::default(),
+            facts_dead: Family::default(),
+            facts_oldest: Family::default(),
             audit_findings: Family::default(),
             audit_ended: Gauge::default(),
         };
@@ -286,6 +302,40 @@ impl Metrics {
             Unit::Seconds,
             metrics.clock_skew.clone(),
         );
+        for (name, help, family) in [
+            (
+                "facts_delivered",
+                "Facts that a receiver took",
+                &metrics.facts_delivered,
+            ),
+            (
+                "fact_attempts_failed",
+                "Failed attempts to deliver a fact to a receiver",
+                &metrics.fact_attempts_failed,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+        for (name, help, family) in [
+            (
+                "facts_waiting",
+                "Facts that wait for a receiver that this process delivers to, up to 100,000",
+                &metrics.facts_waiting,
+            ),
+            (
+                "facts_dead",
+                "Dead letters of a receiver that this process delivers to, up to 100,000",
+                &metrics.facts_dead,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+        registry.register_with_unit(
+            "facts_oldest",
+            "Age of the oldest fact that waits for a receiver that this process delivers to",
+            Unit::Seconds,
+            metrics.facts_oldest.clone(),
+        );
         registry.register(
             "audit_findings",
             "Findings of the last audit in this process, by kind",
@@ -311,6 +361,23 @@ impl Metrics {
             gauge.set(i64::try_from(*found).unwrap_or(i64::MAX));
         }
         self.audit_ended.set(chrono::Utc::now().timestamp());
+    }
+
+    /// Sets how many facts wait for a receiver, how many are dead, and the age of the oldest in seconds; `None` if this
+    /// process does not deliver to it.
+    pub(super) fn facts_counted(&self, receiver: &str, counted: Option<(i64, i64, f64)>) {
+        let labels = ReceiverLabels {
+            receiver: receiver.to_owned(),
+        };
+        let Some((waiting, dead, oldest)) = counted else {
+            self.facts_waiting.remove(&labels);
+            self.facts_dead.remove(&labels);
+            self.facts_oldest.remove(&labels);
+            return;
+        };
+        self.facts_waiting.get_or_create(&labels).set(waiting);
+        self.facts_dead.get_or_create(&labels).set(dead);
+        self.facts_oldest.get_or_create(&labels).set(oldest);
     }
 
     /// Sets the number of differing stream settings.

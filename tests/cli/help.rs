@@ -8,7 +8,11 @@ use crate::support::service::Setup;
 const HIDDEN: [&str; 1] = ["LIKEWISE_FAULT_INJECTION"];
 
 /// Settings without a flag.
-const SECRETS: [&str; 2] = ["LIKEWISE_ADMIN_TOKEN", "LIKEWISE_JWT_SECRET"];
+const SECRETS: [&str; 3] = [
+    "LIKEWISE_ADMIN_TOKEN",
+    "LIKEWISE_JWT_SECRET",
+    "LIKEWISE_WEBHOOK_SECRET",
+];
 
 fn help(arguments: &[&str]) -> String {
     let ran = Setup::new().run(arguments);

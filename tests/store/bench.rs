@@ -173,6 +173,7 @@ pub fn options(database: &Database) -> StoreOptions {
         table_prefix: String::new(),
         database_schema: None,
         timeout: Duration::from_secs(20),
+        fact_receivers: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod failover;
 pub mod forwarder;
 pub mod gateway;
 pub mod haproxy;
+pub mod hook;
 pub mod http;
 pub mod interactions;
 pub mod raw;

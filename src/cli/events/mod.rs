@@ -48,7 +48,7 @@ pub(super) async fn run(settings: Settings, command: EventsCommand) -> Result<Ex
     }
 }
 
-async fn admin(settings: &Settings) -> Result<AdminService, Failure> {
+pub(super) async fn admin(settings: &Settings) -> Result<AdminService, Failure> {
     Ok(AdminService {
         dependencies: dependencies(settings).await?,
         cache_writer: None,
@@ -58,7 +58,7 @@ async fn admin(settings: &Settings) -> Result<AdminService, Failure> {
 }
 
 /// The name of this command line's user, for the record.
-fn operator() -> String {
+pub(super) fn operator() -> String {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = variable("USER").or_else(|| variable("LOGNAME"));
     let host = std::fs::read_to_string("/etc/hostname").ok();
@@ -72,13 +72,13 @@ fn operator() -> String {
 }
 
 /// Prints a line.
-fn print_line(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+pub(super) fn print_line(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{line}")?;
     Ok(())
 }
 
 /// Prints JSON for programs.
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     write_json(&mut std::io::stdout().lock(), value)?;
     Ok(())
 }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::LEASE;
 use super::deployment;
-use super::lease::MigrationLease;
 use super::scripts::{Migration, Script};
 use crate::store::dialect::Column::Word;
 use crate::store::endpoint::Endpoint;
 use crate::store::error::StoreError;
+use crate::store::lease::RowLease;
 use crate::store::schema::Schema;
 use crate::store::session::{Connected, IdRow, Mode, Param, Session, Sql};
 
@@ -147,16 +148,13 @@ where
                     return created;
                 }
             }
-            MigrationLease::prepare(session).await
+            RowLease::prepare(session, &LEASE).await
         })
         .await
     }
 
     /// Runs the next migration under the lease. Returns its name, or `None` if none is left.
-    pub(super) async fn run_next(
-        &self,
-        lease: &MigrationLease,
-    ) -> Result<Option<String>, StoreError> {
+    pub(super) async fn run_next(&self, lease: &RowLease) -> Result<Option<String>, StoreError> {
         let mut session = self.connect().await?;
         if !lease.renew(&mut session).await? {
             return Err(lost());
@@ -190,7 +188,7 @@ where
         &self,
         session: &mut S,
         migration: &Migration,
-        lease: &MigrationLease,
+        lease: &RowLease,
     ) -> Result<(), StoreError> {
         self.run(session, migration).await?;
         match lease.renew(session).await? {

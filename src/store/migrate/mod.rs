@@ -1,23 +1,29 @@
 //! Brings the tables up to date: one process at a time, under a lease that it renews while it migrates.
 
 mod deployment;
-mod lease;
 mod migrations;
 mod scripts;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use self::lease::MigrationLease;
 use self::migrations::lost;
 pub(super) use self::migrations::{Migrate, Migrations};
 pub(super) use self::scripts::{Script, scripts};
 use super::error::StoreError;
 use super::gate::{Gate, Waiting};
+use super::lease::{LeaseKind, RowLease};
 use super::processes::process_name;
 use super::session::{Connected, Session};
 use crate::telemetry::{DatabaseAwaited, Migrated, MigrationAwaited};
+
+/// The lease under which a process migrates.
+const LEASE: LeaseKind = LeaseKind {
+    name: Cow::Borrowed("migrations"),
+    seconds: 15,
+};
 
 /// The interval at which the holder renews the lease.
 const RENEW_EVERY: Duration = Duration::from_secs(4);
@@ -123,7 +129,7 @@ where
     }
     migrations.prepare().await?;
     let acquired = migrations
-        .on_connection(async |session| MigrationLease::acquire(session, holder).await)
+        .on_connection(async |session| RowLease::acquire(session, &LEASE, holder).await)
         .await?;
     let lease = match acquired {
         Ok(lease) => lease,
@@ -148,7 +154,7 @@ where
 }
 
 /// Renews the lease until it is lost.
-async fn renew<C: Migrate>(migrations: &Migrations<C>, lease: &MigrationLease)
+async fn renew<C: Migrate>(migrations: &Migrations<C>, lease: &RowLease)
 where
     Connected<Box<C>>: Session,
 {

@@ -3,6 +3,7 @@
 
 mod actors;
 mod dependencies;
+mod facts;
 mod operators;
 mod pipeline;
 mod requests;
@@ -11,6 +12,7 @@ mod stream;
 
 pub use actors::*;
 pub use dependencies::*;
+pub use facts::*;
 pub use operators::*;
 pub use pipeline::*;
 pub use requests::*;

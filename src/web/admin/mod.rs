@@ -8,6 +8,7 @@ mod ledger;
 mod operator;
 mod quarantine;
 mod stream;
+mod webhooks;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -44,6 +45,10 @@ use super::problem::Problem;
         quarantine::republish,
         quarantine::discard,
         stream::show,
+        webhooks::list,
+        webhooks::dead,
+        webhooks::retry,
+        webhooks::discard,
         faults::panic,
     )
 )]
@@ -90,6 +95,16 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 web::post().to(quarantine::discard),
             ))
             .service(only_get("/stream", get().to(stream::show)))
+            .service(only_get("/webhooks", get().to(webhooks::list)))
+            .service(only_get("/webhooks/dead", get().to(webhooks::dead)))
+            .service(only_post(
+                "/webhooks/retry",
+                web::post().to(webhooks::retry),
+            ))
+            .service(only_post(
+                "/webhooks/discard",
+                web::post().to(webhooks::discard),
+            ))
             .service(only_post(
                 "/faults/panic/{actor}",
                 web::post().to(faults::panic),

@@ -1,14 +1,11 @@
 //! Fetches the key set of an identity provider. Blocks its thread, for ten seconds at most.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Uri;
-use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::error::AuthError;
-use crate::tls;
+use crate::http_client;
 
 /// How long a fetch may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,23 +25,8 @@ pub(super) fn fetch(url: &str) -> Result<String, AuthError> {
             "it must begin with https://, because whoever can change the keys can sign in as anyone".to_owned(),
         ));
     }
-    let mut config = Agent::config_builder()
-        .timeout_global(Some(TIMEOUT))
-        .max_redirects(0)
-        .https_only(is_secure)
-        .user_agent("likewise");
-    if is_secure {
-        tls::install();
-        let roots =
-            tls::authorities("SSL_CERT_FILE", None).map_err(|error| failed(error.to_string()))?;
-        let roots = roots
-            .iter()
-            .map(|root| Certificate::from_der(root).to_owned())
-            .collect();
-        let roots = RootCerts::Specific(Arc::new(roots));
-        config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
-    }
-    let agent = Agent::new_with_config(config.build());
+    let agent =
+        http_client::agent(is_secure, TIMEOUT).map_err(|error| failed(error.to_string()))?;
     let mut answer = agent
         .get(url)
         .header("Accept", "application/json")

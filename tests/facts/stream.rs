@@ -1,0 +1,266 @@
+//! Facts in the NATS stream.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::stream::{Config, StorageType};
+use rand::RngExt;
+
+use super::{are_in_order, facts_in_stream, first_arrivals, in_stream, tell_the_database};
+use crate::support::checks::pipeline_drains;
+use crate::support::crowd::{Crowd, Pair};
+use crate::support::database::Database;
+use crate::support::servers::{Kind, Server};
+use crate::support::service::{Service, Setup};
+use crate::support::stack::Stack;
+use crate::support::{PATIENCE, runtime, seed, until};
+
+matrix!([mariadb_stack, postgres_stack]: facts_are_the_committed_changes);
+
+const CROWD: Crowd = Crowd {
+    first_user: 1,
+    threads: 4,
+    users: 5,
+    videos: 4,
+};
+
+fn url(service: &Service) -> String {
+    service.setup().setting("LIKEWISE_NATS_URL")
+}
+
+#[track_caller]
+fn facts_tell_the_database(service: &Service) {
+    let url = url(service);
+    until("facts to tell the database", PATIENCE, || {
+        let facts = first_arrivals(&facts_in_stream(&url)?);
+        tell_the_database(&facts, service.database())
+    });
+    are_in_order(&first_arrivals(&facts_in_stream(&url).expect("facts")));
+    until("the outbox to be empty", PATIENCE, || {
+        let rows = service
+            .database()
+            .number("SELECT COUNT(*) FROM likewise_outbox");
+        if rows == 0 { Ok(()) } else { Err(rows) }
+    });
+}
+
+/// In each round every pair gets one request, or none, and the round is committed before the next. So the changes are
+/// known.
+fn facts_are_the_committed_changes(setup: Setup) {
+    let mut rng = seed::rng("facts");
+    let service = setup.set("LIKEWISE_FACTS_STREAM", "true").start();
+    let client = service.client();
+    let mut liked: BTreeMap<Pair, bool> = BTreeMap::new();
+    let mut changes: BTreeMap<Pair, Vec<&str>> = BTreeMap::new();
+    for _ in 0..6 {
+        for pair @ (user, video) in (1..=4).flat_map(|user| [(user, 7), (user, 8)]) {
+            let like = match rng.random_range(0..3) {
+                0 => continue,
+                draw => draw == 1,
+            };
+            if like {
+                client.like(user, video);
+            } else {
+                client.unlike(user, video);
+            }
+            if liked.insert(pair, like).unwrap_or(false) != like {
+                let fact = if like { "liked" } else { "unliked" };
+                changes.entry(pair).or_default().push(fact);
+            }
+        }
+        pipeline_drains(&service);
+    }
+    facts_tell_the_database(&service);
+    let mut seen: BTreeMap<Pair, Vec<String>> = BTreeMap::new();
+    for (subject, id, fact) in in_stream(&url(&service)).expect("messages") {
+        assert_eq!(subject, format!("likewise.facts.video.{}", fact.fact));
+        assert_eq!(id, fact.event_id);
+        seen.entry(fact.pair()).or_default().push(fact.fact);
+    }
+    let changes: BTreeMap<_, Vec<String>> = changes
+        .into_iter()
+        .map(|(pair, facts)| (pair, facts.into_iter().map(str::to_owned).collect()))
+        .collect();
+    assert_eq!(seen, changes);
+    let metrics = service.client().get("/metrics").text;
+    assert!(
+        metrics.contains("likewise_facts_delivered_total{receiver=\"stream\"}"),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn kill_9_and_an_outage_of_nats_lose_no_fact() {
+    let mut rng = seed::rng("facts after kill");
+    let mut stack = Stack::start();
+    let server = Server::start(Kind::MariaDb);
+    let setup = stack
+        .setup()
+        .on(&Database::first_of(&server))
+        .set("LIKEWISE_FACTS_STREAM", "true");
+    let mut service = setup.start();
+    for round in 0..3 {
+        let running = CROWD.start(&service, &mut rng);
+        running.wait_for(150);
+        if round == 1 {
+            stack.nats.stop();
+            running.wait_for(300);
+            stack.nats.run();
+            running.stop();
+        } else {
+            service = service.kill().start();
+            running.stop();
+        }
+    }
+    pipeline_drains(&service);
+    facts_tell_the_database(&service);
+}
+
+#[test]
+fn two_workers_publish_in_one_order() {
+    let mut rng = seed::rng("facts of two workers");
+    let stack = Stack::start();
+    let server = Server::start(Kind::Postgres);
+    let database = Database::first_of(&server);
+    let start = || {
+        let setup = stack.setup().on(&database);
+        // Small batches, so that both get some.
+        let setup = setup.set("LIKEWISE_BATCH_SIZE", 8);
+        setup.set("LIKEWISE_FACTS_STREAM", "true").start()
+    };
+    let (first, second) = (start(), start());
+    let leased = |service: &Service| {
+        let details = service.client().actor("fact_publisher").details;
+        details["receivers"][0]["leased"] == true
+    };
+    let running = CROWD.start(&second, &mut rng);
+    running.wait_for(200);
+    until("one worker to publish", PATIENCE, || {
+        match (leased(&first), leased(&second)) {
+            (true, true) => panic!("both publish"),
+            (false, false) => Err("none publishes"),
+            _ => Ok(()),
+        }
+    });
+    // The one that publishes is killed: the other continues when the lease expires.
+    let (killed, left) = match leased(&first) {
+        true => (first, second),
+        false => (second, first),
+    };
+    drop(killed.kill());
+    running.stop();
+    let running = CROWD.start(&left, &mut rng);
+    running.wait_for(100);
+    running.stop();
+    pipeline_drains(&left);
+    facts_tell_the_database(&left);
+    assert!(leased(&left));
+}
+
+#[test]
+fn facts_wait_for_a_stream_that_would_lose_them() {
+    let stack = Stack::start();
+    let context = || async {
+        let client = async_nats::connect(stack.nats.url()).await;
+        jetstream::new(client.expect("a connection"))
+    };
+    runtime().block_on(async {
+        let config = Config {
+            name: "LIKEWISE_FACTS".to_owned(),
+            subjects: vec!["likewise.facts.>".to_owned()],
+            storage: StorageType::Memory,
+            ..Config::default()
+        };
+        let created = context().await.create_stream(config).await;
+        created.expect("a stream");
+    });
+    let setup = stack.setup().set("LIKEWISE_FACTS_STREAM", "true");
+    let service = setup.start();
+    service.client().like(42, 7);
+    until("the reason to be reported", PATIENCE, || {
+        let ready = service.client().get("/readyz").json();
+        let failing = ready["failing"].to_string();
+        if failing.contains("delivering facts") {
+            Ok(())
+        } else {
+            Err(failing)
+        }
+    });
+    let error = service.client().actor("fact_publisher").last_error;
+    let error = error.expect("an error");
+    assert!(error.contains("storage is \"memory\""), "{error}");
+    pipeline_drains(&service);
+    let waiting = service
+        .database()
+        .number("SELECT COUNT(*) FROM likewise_outbox");
+    assert_eq!(waiting, 1);
+    let delete_stream = || {
+        runtime().block_on(async {
+            let deleted = context().await.delete_stream("LIKEWISE_FACTS").await;
+            deleted.expect("the stream is deleted");
+        });
+    };
+    delete_stream();
+    facts_tell_the_database(&service);
+
+    // A fact that no stream acknowledges waits until there is one again.
+    delete_stream();
+    service.client().like(43, 7);
+    until("the fact in a new stream", PATIENCE, || {
+        let users = facts_in_stream(&url(&service))?;
+        let users: Vec<_> = users.iter().map(|fact| fact.user_id).collect();
+        if users == [43] {
+            Ok(())
+        } else {
+            Err(format!("{users:?}"))
+        }
+    });
+}
+
+#[test]
+fn no_fact_is_stored_without_a_receiver() {
+    let service = Setup::new().start();
+    service.client().like(42, 7);
+    pipeline_drains(&service);
+    let rows = service
+        .database()
+        .number("SELECT COUNT(*) FROM likewise_outbox");
+    assert_eq!(rows, 0);
+    let actors = service.client().actors();
+    assert!(actors.iter().all(|actor| actor.name != "fact_publisher"));
+    let refused = Setup::new()
+        .set("LIKEWISE_FACTS_STREAM", "true")
+        .run(&["serve"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("LIKEWISE_NATS_URL"), "{refused:?}");
+}
+
+#[test]
+fn facts_arrive_soon_after_the_commit() {
+    let stack = Stack::start();
+    let setup = stack.setup().set("LIKEWISE_FACTS_STREAM", "true");
+    let service = setup.start();
+    service.client().like(1, 1);
+    facts_tell_the_database(&service);
+    let runtime = runtime();
+    let mut waits: Vec<Duration> = (2..12)
+        .map(|user| {
+            runtime.block_on(async {
+                let client = async_nats::connect(stack.nats.url()).await.expect("NATS");
+                let mut facts = client.subscribe("likewise.facts.>").await.expect("facts");
+                client.flush().await.expect("a flush");
+                let liked = std::time::Instant::now();
+                service.client().like(user, 1);
+                let next = futures_util::StreamExt::next(&mut facts);
+                let fact = tokio::time::timeout(PATIENCE, next).await;
+                fact.expect("a fact in time").expect("a fact");
+                liked.elapsed()
+            })
+        })
+        .collect();
+    waits.sort_unstable();
+    crate::support::say(format_args!("from like to fact: {waits:?}"));
+    // The timer alone takes 125 ms on average; a busy machine may still be slow.
+    assert!(waits[0] < Duration::from_millis(100), "{waits:?}");
+}

@@ -1,0 +1,272 @@
+//! Facts in webhooks: retries, order, dead letters, signatures and their rotation.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use super::{Fact, are_in_order, first_arrivals, tell_the_database};
+use crate::support::checks::pipeline_drains;
+use crate::support::crowd::Crowd;
+use crate::support::hook::Hook;
+use crate::support::service::{Service, Setup};
+use crate::support::{PATIENCE, seed, until};
+
+matrix!([embedded, mariadb, postgres]: a_failing_receiver_gets_every_fact_in_order, dead_letters_are_listed_retried_and_discarded);
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// Another secret.
+const NEW_SECRET: &str = "whsec_bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3";
+
+fn posting_to(setup: Setup, hooks: &[&Hook]) -> Setup {
+    let urls: Vec<_> = hooks.iter().map(|hook| hook.url()).collect();
+    setup
+        .set("LIKEWISE_WEBHOOK_URLS", urls.join(", "))
+        .set("LIKEWISE_WEBHOOK_SECRET", SECRET)
+        .set("LIKEWISE_LEASE_SECONDS", 3)
+}
+
+/// The facts that a receiver took.
+fn taken(hook: &Hook) -> Vec<Fact> {
+    let posted = hook.posted();
+    let taken = posted.iter().filter(|posted| posted.status == 204);
+    taken
+        .flat_map(|posted| posted.facts())
+        .map(|fact| serde_json::from_value(fact).expect("a fact"))
+        .collect()
+}
+
+/// Whether a body has a fact of this user.
+fn is_of(body: &str, user: i64) -> bool {
+    body.contains(&format!("\"user_id\":{user},"))
+        || body.contains(&format!("\"user_id\":{user}}}"))
+}
+
+#[track_caller]
+fn takes_everything(hook: &Hook, service: &Service) {
+    until("the receiver to take every fact", PATIENCE, || {
+        tell_the_database(&first_arrivals(&taken(hook)), service.database())
+    });
+    are_in_order(&first_arrivals(&taken(hook)));
+}
+
+#[track_caller]
+fn waiting(service: &Service) -> i64 {
+    service
+        .database()
+        .number("SELECT COUNT(*) FROM likewise_outbox WHERE dead_at IS NULL")
+}
+
+/// The receiver refuses whatever has a fact of user 3, and is down for a while: other pairs pass, and all facts arrive in
+/// the order of their pairs.
+fn a_failing_receiver_gets_every_fact_in_order(setup: Setup) {
+    const CROWD: Crowd = Crowd {
+        first_user: 1,
+        threads: 3,
+        users: 3,
+        videos: 3,
+    };
+    let mut rng = seed::rng("webhooks");
+    let hook = Hook::start(|body| if is_of(body, 3) { 500 } else { 204 });
+    let service = posting_to(setup, &[&hook]).start();
+    let running = CROWD.start(&service, &mut rng);
+    running.wait_for(100);
+    until("others to pass", PATIENCE, || {
+        let users: BTreeSet<_> = taken(&hook).iter().map(|fact| fact.user_id).collect();
+        if users.len() >= 8 {
+            Ok(())
+        } else {
+            Err(format!("{users:?}"))
+        }
+    });
+    hook.obey(|_| 503);
+    running.wait_for(200);
+    hook.obey(|_| 204);
+    running.stop();
+    pipeline_drains(&service);
+    takes_everything(&hook, &service);
+    assert!(hook.posted().iter().any(|posted| posted.status == 500));
+    until("the outbox to be empty", PATIENCE, || {
+        match waiting(&service) {
+            0 => Ok(()),
+            rows => Err(rows),
+        }
+    });
+}
+
+fn dead_letters_are_listed_retried_and_discarded(setup: Setup) {
+    let hook = Hook::start(|body| match body {
+        body if is_of(body, 13) => 422,
+        body if is_of(body, 14) => 410,
+        _ => 204,
+    });
+    let setup = posting_to(setup, &[&hook]).set("LIKEWISE_WEBHOOK_MAX_ATTEMPTS", 2);
+    let service = setup.start();
+    let client = service.client();
+    client.like(12, 7);
+    client.like(13, 7);
+    let dead = |number: usize| {
+        until("dead letters", PATIENCE, || {
+            let answer = client.get("/admin/webhooks/dead").json();
+            let dead = answer["dead"].as_array().expect("dead letters").clone();
+            if dead.len() == number {
+                Ok(dead)
+            } else {
+                Err(answer)
+            }
+        })
+    };
+    let letter = &dead(1)[0];
+    assert_eq!(letter["user_id"], 13);
+    assert_eq!(letter["fact"], "liked");
+    assert_eq!(letter["attempts"], 2);
+    assert_eq!(letter["receiver"], hook.url());
+    assert_eq!(letter["last_error"], "the receiver answered 422");
+    let answer = client.get("/admin/webhooks").json();
+    let receiver = &answer["receivers"][0];
+    assert_eq!(
+        (&receiver["configured"], &receiver["dead"]),
+        (&true.into(), &1.into()),
+        "{answer}"
+    );
+    let retry = |body: &str, path: &str| {
+        let headers = [("X-Operator", "ada")];
+        let path = format!("/admin/webhooks/{path}");
+        client
+            .try_send("POST", &path, &headers, body.as_bytes())
+            .expect("an answer")
+    };
+    assert_eq!(retry("{}", "discard").problem(), "invalid_body");
+    assert_eq!(retry("{\"ids\":[4711]}", "retry").status, 404);
+
+    // A later fact of the pair passes the dead one: its version tells.
+    client.unlike(13, 7);
+    dead(2);
+    hook.obey(|body| if is_of(body, 14) { 410 } else { 204 });
+    let answer = retry(&format!("{{\"receiver\":{:?}}}", hook.url()), "retry");
+    assert_eq!(answer.json()["changed"], 2, "{answer:?}");
+    assert_eq!(service.logged("2 rows retried by ada").len(), 1);
+    until("the retried facts to arrive", PATIENCE, || {
+        let facts = taken(&hook);
+        if facts.len() == 3 {
+            Ok(())
+        } else {
+            Err(format!("{facts:?}"))
+        }
+    });
+    takes_everything(&hook, &service);
+
+    // The receiver wants no more of it.
+    client.like(14, 7);
+    let letter = &dead(1)[0];
+    assert_eq!(letter["attempts"], 1);
+    let ran = service.setup().run(&["webhooks", "dead"]);
+    assert!(ran.stdout.contains("the receiver answered 410"), "{ran:?}");
+    let id = letter["id"].to_string();
+    let ran = service.setup().run(&["webhooks", "discard", &id]);
+    assert_eq!(ran.stdout, "1 dead letters are deleted\n", "{ran:?}");
+    dead(0);
+    let ran = service.setup().run(&["webhooks", "list", "--json"]);
+    assert!(ran.stdout.contains(&hook.url()), "{ran:?}");
+}
+
+#[test]
+fn slow_receiver_delays_neither_others_nor_likes() {
+    let silent = Hook::start(|_| 0);
+    let redirecting = Hook::start(|_| 302);
+    let prompt = Hook::start(|_| 204);
+    let setup = posting_to(Setup::new(), &[&silent, &redirecting, &prompt]);
+    let service = setup.set("LIKEWISE_WEBHOOK_TIMEOUT_SECONDS", 1).start();
+    for user in 1..=5 {
+        service.client().like(user, 7);
+        pipeline_drains(&service);
+    }
+    takes_everything(&prompt, &service);
+    until("the time-out to be reported", PATIENCE, || {
+        let details = service.client().actor("fact_publisher").details;
+        let error = &details["receivers"][0]["last_error"];
+        let said = error.as_str().unwrap_or_default().contains("timeout");
+        if said { Ok(()) } else { Err(details) }
+    });
+    until("the redirect to be reported", PATIENCE, || {
+        let ready = service.client().get("/readyz").json();
+        let failing = ready["failing"].to_string();
+        let said = failing.contains(&format!("posting facts to {}", redirecting.url()));
+        if said { Ok(()) } else { Err(failing) }
+    });
+    assert_eq!(waiting(&service), 10);
+    assert!(redirecting.posted().len() < 5, "it waits between attempts");
+    // They recover.
+    silent.obey(|_| 204);
+    redirecting.obey(|_| 204);
+    takes_everything(&silent, &service);
+    takes_everything(&redirecting, &service);
+}
+
+#[test]
+fn kill_9_between_post_and_commit_repeats_and_loses_nothing() {
+    const CROWD: Crowd = Crowd {
+        first_user: 1,
+        threads: 2,
+        users: 5,
+        videos: 3,
+    };
+    let mut rng = seed::rng("webhooks after kill");
+    let hook = Hook::start(|_| 204);
+    let mut service = posting_to(Setup::new(), &[&hook]).start();
+    for _ in 0..3 {
+        let running = CROWD.start(&service, &mut rng);
+        running.wait_for(100);
+        service = service.kill().start();
+        running.stop();
+    }
+    pipeline_drains(&service);
+    takes_everything(&hook, &service);
+}
+
+#[test]
+fn changed_secret_signs_without_a_restart() {
+    let hook = Hook::start(|_| 204);
+    let setup = posting_to(Setup::new(), &[&hook]);
+    let file = setup.folder().join("webhook-secret");
+    fs::write(&file, SECRET).expect("a file");
+    let service = setup
+        .set("LIKEWISE_WEBHOOK_SECRET_FILE", file.display())
+        .start();
+    let client = service.client();
+    client.like(1, 7);
+    let signatures = |posts: usize| {
+        until("a webhook", PATIENCE, || {
+            let posted = hook.posted();
+            let signatures = posted.last().map(|last| {
+                let signature = last.header("webhook-signature");
+                signature.split(' ').map(str::to_owned).collect::<Vec<_>>()
+            });
+            if posted.len() >= posts {
+                Ok(signatures.unwrap_or_default())
+            } else {
+                Err(posted.len())
+            }
+        })
+    };
+    assert_eq!(signatures(1).len(), 1);
+    fs::write(&file, "nonsense").expect("a file");
+    until("the mistake to be reported", PATIENCE, || {
+        client.like(2, 7);
+        client.unlike(2, 7);
+        let said = service.logged("is not whsec_ and base64");
+        if said.is_empty() {
+            Err("not logged")
+        } else {
+            Ok(())
+        }
+    });
+    fs::write(&file, format!("{NEW_SECRET} {SECRET}\n")).expect("a file");
+    until("both to sign", PATIENCE, || {
+        client.like(3, 7);
+        client.unlike(3, 7);
+        let posted = hook.posted();
+        let last = posted.last().expect("a webhook");
+        let number = last.header("webhook-signature").split(' ').count();
+        if number == 2 { Ok(()) } else { Err(number) }
+    });
+}
