@@ -203,6 +203,7 @@ fn stream_refuses_what_a_former_publisher_sends() {
         assert!(matches!(stored, Published::Stored(1)), "{stored:?}");
         let refused = publish(&former, &older, end).await;
         assert!(matches!(refused, Published::Overtaken), "{refused:?}");
+        let (end, _) = former.facts_stream(&stream).await.expect("a stream");
         let repeated = publish(&former, &newer, end).await;
         assert!(matches!(repeated, Published::Repeated), "{repeated:?}");
     });
