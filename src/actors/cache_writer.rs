@@ -16,7 +16,7 @@ use crate::cache::{Cache, CacheError, Settlement};
 use crate::config::CacheOptions;
 use crate::domain::Resource;
 use crate::messages::{Apply, ApplyOutcome, Forget, Lookup, Settle};
-use crate::store::Reader;
+use crate::store::{Reader, Settled};
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
 use load_missing::Missing;
 use repair::DirtyEntries;
@@ -136,28 +136,7 @@ impl BatchActor<Settle> for CacheWriter {
     async fn run(self: Arc<Self>, batch: Vec<Envelope<Settle>>) {
         // A commit shows that the database answers again.
         self.reader.answers();
-        let mut settlements: BTreeMap<Resource, Settlement> = BTreeMap::new();
-        let mut pairs = 0;
-        for envelope in &batch {
-            for (pair, state) in &envelope.body.settled.states {
-                let settlement = settlements.entry(pair.resource.clone()).or_default();
-                let newest = settlement
-                    .states
-                    .entry(pair.user_id.clone())
-                    .or_insert(*state);
-                *newest = state.max(newest).to_owned();
-                pairs += 1;
-            }
-            for (resource, count) in &envelope.body.settled.counts {
-                let settlement = settlements.entry(resource.clone()).or_default();
-                if settlement
-                    .count
-                    .is_none_or(|held| count.revision > held.revision)
-                {
-                    settlement.count = Some(*count);
-                }
-            }
-        }
+        let (settlements, pairs) = settlements(batch.iter().map(|envelope| &envelope.body.settled));
         match self.cache.settle(&settlements).await {
             Ok(()) => {
                 self.context.progress(pairs);
@@ -229,6 +208,35 @@ impl CacheWriter {
 fn cache_worked(doing: &'static str) {
     let dependency = Dependency::Cache;
     DependencyWorked { dependency, doing }.emit();
+}
+
+/// Merges the outcomes of commits into what the cache settles, by resource. Returns the number of states too.
+pub(crate) fn settlements<'a>(
+    commits: impl Iterator<Item = &'a Settled>,
+) -> (BTreeMap<Resource, Settlement>, usize) {
+    let mut settlements: BTreeMap<Resource, Settlement> = BTreeMap::new();
+    let mut pairs = 0;
+    for settled in commits {
+        for (pair, state) in &settled.states {
+            let settlement = settlements.entry(pair.resource.clone()).or_default();
+            let newest = settlement
+                .states
+                .entry(pair.user_id.clone())
+                .or_insert(*state);
+            *newest = state.max(newest).to_owned();
+            pairs += 1;
+        }
+        for (resource, count) in &settled.counts {
+            let settlement = settlements.entry(resource.clone()).or_default();
+            if settlement
+                .count
+                .is_none_or(|held| count.revision > held.revision)
+            {
+                settlement.count = Some(*count);
+            }
+        }
+    }
+    (settlements, pairs)
 }
 
 /// Reverts events in the cache, which would count them as in flight for ever.

@@ -48,6 +48,10 @@ pub fn own(settings: &Settings) -> ProcessRecord {
             Some(nats) => format!("NATS stream {}", nats.stream),
             None => "none".to_owned(),
         },
+        facts: match settings.facts.receivers().join(", ") {
+            none if none.is_empty() => "none".to_owned(),
+            receivers => receivers,
+        },
     }
 }
 
@@ -91,6 +95,13 @@ fn compare(own: &ProcessRecord, others: &[ProcessRecord]) -> Vec<String> {
                 own.broker, other.broker
             ));
         }
+        if other.facts != own.facts {
+            warnings.push(format!(
+                "another process on this database has different receivers of facts: here {}, there {}: {who}; each stores \
+                 facts for its own receivers only, so set the same LIKEWISE_FACTS_STREAM and LIKEWISE_WEBHOOK_URLS for both",
+                own.facts, other.facts
+            ));
+        }
     }
     warnings
 }
@@ -101,21 +112,22 @@ mod tests {
 
     #[test]
     fn different_dependencies_are_one_warning_each() {
-        let process = |cache: &str, broker: &str| ProcessRecord {
+        let process = |cache: &str, broker: &str, facts: &str| ProcessRecord {
             id: "1".to_owned(),
             host: "b process 7".to_owned(),
             role: "worker".to_owned(),
             version: "1.2.3".to_owned(),
             cache: cache.to_owned(),
             broker: broker.to_owned(),
+            facts: facts.to_owned(),
         };
-        let own = process("Redis", "NATS stream LIKEWISE");
+        let own = process("Redis", "NATS stream LIKEWISE", "stream");
         assert_eq!(
             compare(&own, std::slice::from_ref(&own)),
             Vec::<String>::new()
         );
-        let warnings = compare(&own, &[own.clone(), process("none", "none")]);
-        let [cache, broker] = warnings.as_slice() else {
+        let warnings = compare(&own, &[own.clone(), process("none", "none", "none")]);
+        let [cache, broker, facts] = warnings.as_slice() else {
             panic!("{warnings:?}");
         };
         for said in [
@@ -128,6 +140,9 @@ mod tests {
         }
         for said in ["here NATS stream LIKEWISE, there none", "LIKEWISE_NATS_URL"] {
             assert!(broker.contains(said), "{broker}");
+        }
+        for said in ["here stream, there none", "LIKEWISE_WEBHOOK_URLS"] {
+            assert!(facts.contains(said), "{facts}");
         }
     }
 }

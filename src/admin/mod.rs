@@ -4,6 +4,7 @@
 mod audit;
 mod cache_audit;
 mod held_job;
+mod import;
 mod job_kinds;
 mod jobs;
 mod ledger;
@@ -24,6 +25,7 @@ use chrono::{DateTime, Utc};
 
 pub use audit::{Audit, AuditOptions, AuditState};
 pub use held_job::JobExit;
+pub use import::{ColumnNames, Format, Import, ImportInput, ImportOptions, ImportReport, Rejected};
 pub use jobs::{Counted, JobAnswer, JobRequest, RebuildTarget};
 pub use prune::{Prune, PruneState};
 pub use quarantine::QuarantinedMessage;
@@ -117,6 +119,14 @@ pub enum AdminError {
     /// The broker failed.
     #[error(transparent)]
     Broker(#[from] NatsError),
+    /// The input of an import could not be read.
+    #[error("cannot read {path}: {source}")]
+    Input {
+        /// Its path.
+        path: String,
+        /// The error.
+        source: std::io::Error,
+    },
     /// The archive could not be written.
     #[error("cannot write the archive {path}: {source}")]
     Archive {

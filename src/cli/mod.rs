@@ -5,6 +5,7 @@ mod config;
 mod dependencies;
 mod deployment;
 mod events;
+mod import;
 mod migrate;
 mod output;
 mod prune;
@@ -63,6 +64,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Send likes from a file to a running service, and measure latency and rate
     Load(Box<LoadArgs>),
+    /// Import existing likes from a file or a table while services run
+    Import(Box<import::ImportArgs>),
     /// Wait for open ledger rows, then check the guarantees on the data
     Verify(verify::VerifyArgs),
     /// Compare behaviors, ledger, read models, counts and cache of a running service, and repair them
@@ -157,6 +160,7 @@ impl Cli {
             Command::Load(arguments) => Ok(load::run(*arguments).await.map_err(Box::new)?),
             Command::Events(command) => events::run(settings()?, command).await,
             Command::Audit(arguments) => audit::run(settings()?, arguments).await,
+            Command::Import(arguments) => import::run(settings()?, *arguments).await,
             Command::Rebuild(arguments) => rebuild::run(settings()?, arguments).await,
             Command::Prune(arguments) => prune::run(settings()?, arguments).await,
             Command::Stream(command) => stream::run(settings()?, command).await,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::behavior::Resource;
+use super::behavior::{BehaviorEvent, Resource};
 use super::id::UserId;
 use super::pair_state::{Advanced, PairState};
 use super::versioned_state::VersionedState;
@@ -14,6 +14,17 @@ pub struct Pair {
     pub resource: Resource,
     /// The user.
     pub user_id: UserId,
+}
+
+impl Pair {
+    /// Returns the pair of an event.
+    #[must_use]
+    pub fn of(event: &BehaviorEvent) -> Self {
+        Self {
+            resource: event.resource.clone(),
+            user_id: event.user_id.clone(),
+        }
+    }
 }
 
 /// The changes that a batch of events makes.

@@ -79,8 +79,8 @@ pub(super) fn count(from: &str) -> String {
     format!("SELECT 'rows' AS label, COUNT(*) AS total FROM {from}")
 }
 
-/// Like events that need a ledger row: those recorded after the time of the last pruning.
-const LISTED: &str = "b.behavior_type IN ('like', 'unlike') AND NOT EXISTS (\
+/// Like events that need a ledger row: those that were not imported, recorded after the time of the last pruning.
+const LISTED: &str = "b.behavior_type IN ('like', 'unlike') AND b.import_id IS NULL AND NOT EXISTS (\
     SELECT 1 FROM likewise_retention p WHERE p.pruned_table = 'sync_events' \
     AND b.created_at < p.pruned_before)";
 
@@ -136,7 +136,7 @@ pub(super) fn open_ledger_rows() -> Comparison {
 }
 
 /// Matches behaviors `b`, with their ledger row `e`, that the read models show: completed like events. A like
-/// event without a ledger row lost it, or it was pruned.
+/// event without a ledger row was imported, lost the row, or the row was pruned.
 const EFFECTIVE: &str = "b.behavior_type IN ('like', 'unlike') \
     AND COALESCE(e.status, 'completed') = 'completed'";
 

@@ -1,5 +1,6 @@
 //! Everything that differs between databases: the one place to look when another is added.
 
+use super::source_dialect::SourceDialect;
 use crate::domain::{IdKind, Priority};
 
 /// A column of a batch that is bound as one JSON array of arrays.
@@ -42,7 +43,7 @@ impl Column {
 ///
 /// A batch travels as a single parameter, a JSON array of arrays, that the database turns into rows:
 /// one statement text for any number of rows, so it is prepared once, and no limit on placeholders.
-pub(super) trait Dialect: Send + Sync {
+pub(super) trait Dialect: SourceDialect {
     /// The name of the database's kind, for people.
     fn name(&self) -> &'static str;
 

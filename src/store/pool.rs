@@ -26,6 +26,9 @@ pub(super) const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time limit for creating a job with its snapshot.
 pub(super) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The time limit of one transaction of an import.
+pub(super) const IMPORT_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The time limit of one chunk of an audit, as a multiple of that of other calls.
 pub(super) const INSPECT_TIMEOUTS: u32 = 4;
 
@@ -210,10 +213,14 @@ macro_rules! on {
 }
 
 /// Runs `$work` in a transaction that writes: `transact!(self, |session| thing(session, ...))`. Runs it again if a
-/// deadlock, a lost connection or the like ended it, within the store's timeout in total. The work must be idempotent.
+/// deadlock, a lost connection or the like ended it, within the store's timeout in total, or another one:
+/// `transact!(self, timeout, |session| ...)`. The work must be idempotent.
 macro_rules! transact {
-    ($store:expr, |$session:ident| $work:expr) => {{
-        let mut attempts = $crate::store::pool::Attempts::within($store.timeout);
+    ($store:expr, |$session:ident| $work:expr) => {
+        $crate::store::pool::transact!($store, $store.timeout, |$session| $work)
+    };
+    ($store:expr, $timeout:expr, |$session:ident| $work:expr) => {{
+        let mut attempts = $crate::store::pool::Attempts::within($timeout);
         let outcome = loop {
             let outcome = $crate::store::pool::on!($store, writers, attempts.left(), |$session| {
                 $crate::store::pool::in_transaction($session, async |$session| $work.await)

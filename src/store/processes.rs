@@ -6,7 +6,7 @@ use diesel::sql_types::Text as SqlText;
 use super::dialect::Column::{Text, Word};
 use super::error::StoreError;
 use super::session::{Param, Session, Sql};
-use super::{Store, transact};
+use super::{Store, read, transact};
 
 /// A running process.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -29,6 +29,9 @@ pub struct ProcessRecord {
     /// The broker that it is set up with.
     #[diesel(sql_type = SqlText)]
     pub broker: String,
+    /// The receivers of facts that it is set up with.
+    #[diesel(sql_type = SqlText)]
+    pub facts: String,
 }
 
 /// Returns the name of this process for people: its machine and its number there.
@@ -53,6 +56,17 @@ impl Store {
         transact!(self, |session| note(session, own))
     }
 
+    /// Returns the processes that ran within the last 45 seconds.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn running_processes(&self) -> Result<Vec<ProcessRecord>, StoreError> {
+        let nobody = [Param::Text(String::new())];
+        read!(self, self.timeout, |session| async {
+            session.load(OTHERS.on(session.schema()), &nobody).await
+        })
+    }
+
     /// Notes that this process ends.
     ///
     /// # Errors
@@ -74,6 +88,7 @@ async fn note<S: Session>(
         &own.version,
         &own.cache,
         &own.broker,
+        &own.facts,
     );
     session
         .execute(NOTE.on(schema), &[Param::rows(&[row])])
@@ -92,8 +107,8 @@ async fn forget<S: Session>(session: &mut S, id: &str) -> Result<(), StoreError>
 static NOTE: Sql = Sql::new(|d| {
     let now = d.clock(0);
     format!(
-        "INSERT INTO likewise_processes (id, host, role, version, cache, broker, seen_at) \
-         SELECT r.id, r.host, r.role, r.version, r.cache, r.broker, {now} FROM {} WHERE true {}",
+        "INSERT INTO likewise_processes (id, host, role, version, cache, broker, facts, seen_at) \
+         SELECT r.id, r.host, r.role, r.version, r.cache, r.broker, r.facts, {now} FROM {} WHERE true {}",
         d.rows(
             "$1",
             &[
@@ -102,7 +117,8 @@ static NOTE: Sql = Sql::new(|d| {
                 Word("role"),
                 Text("version"),
                 Text("cache"),
-                Text("broker")
+                Text("broker"),
+                Text("facts")
             ]
         ),
         d.on_conflict("likewise_processes", &["id"], &[("seen_at", now.clone())])
@@ -119,7 +135,7 @@ static CLEAN_UP: Sql = Sql::new(|d| {
 
 static OTHERS: Sql = Sql::new(|d| {
     format!(
-        "SELECT id, host, role, version, cache, broker FROM likewise_processes \
+        "SELECT id, host, role, version, cache, broker, facts FROM likewise_processes \
          WHERE id <> $1 AND seen_at > {} ORDER BY id",
         d.clock(-GONE_AFTER)
     )

@@ -103,14 +103,17 @@ async fn recent_pairs<S: Session>(
 ) -> Result<BTreeSet<Pair>, StoreError> {
     let statement = RECENT_PAIRS.on(session.schema());
     let rows: Vec<PairRow> = session.load(statement, &[Param::limit(limit)]).await?;
-    rows.iter().map(|row| row.pair("user_behaviors")).collect()
+    rows.iter().map(|row| row.pair("sync_events")).collect()
 }
 
-/// The pairs of the last like events. Parameters: the most rows.
-static RECENT_PAIRS: Sql = Sql::new(|_| {
-    "SELECT user_id, resource_type, resource_id FROM user_behaviors \
-     WHERE behavior_type IN ('like', 'unlike') ORDER BY user_behavior_id DESC LIMIT $1"
-        .to_owned()
+/// The pairs of the last like events, from the ledger: imported events have no row in it, and the import itself settles
+/// them. Parameters: the most rows.
+static RECENT_PAIRS: Sql = Sql::new(|d| {
+    format!(
+        "SELECT e.user_id, e.resource_type, e.resource_id FROM sync_events e WHERE {} \
+         ORDER BY e.created_at DESC LIMIT $1",
+        d.walk_of_completed()
+    )
 });
 
 async fn newest_version<S: Session>(session: &mut S, limit: usize) -> Result<Version, StoreError> {

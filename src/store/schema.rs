@@ -177,6 +177,18 @@ impl Schema {
         named
     }
 
+    /// Returns whether this is the name of one of our tables.
+    pub(super) fn is_own(&self, table: &str) -> bool {
+        let table = table.to_ascii_lowercase();
+        let Some(name) = table.strip_prefix(&self.prefix.to_ascii_lowercase()) else {
+            return false;
+        };
+        let is_likes = |resource_type| likes_table(resource_type).0 == name;
+        ["user_behaviors", "sync_events"].contains(&name)
+            || name.starts_with("likewise_")
+            || self.resource_types.iter().any(is_likes)
+    }
+
     fn is_name(&self, word: &str) -> bool {
         let is_likes = |resource_type: ResourceType| {
             word.strip_prefix(resource_type.as_str())

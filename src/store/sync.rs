@@ -52,20 +52,61 @@ async fn sync<S: Session>(
     now: DateTime<Utc>,
 ) -> Result<Settled, StoreError> {
     let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource.clone()).collect();
-    let mut counts = read_models::lock_counts(session, &resources, now).await?;
+    let counts = read_models::lock_counts(session, &resources, now).await?;
     let completed = complete(session, rows, now).await?;
 
     let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
-    let stored: BTreeMap<Pair, PairState> = read_models::states(session, &pairs)
+    let events = completed
+        .iter()
+        .map(|row| (row.pair(), VersionedState::new(row.version, row.action)));
+    let folded = fold_in(session, &pairs, events, counts, now).await?;
+    if !fact_receivers.is_empty() {
+        let Folded {
+            stored,
+            fold,
+            counts,
+            ..
+        } = &folded;
+        let facts = Fact::of_commit(&completed, stored, fold, counts);
+        outbox::append(session, fact_receivers, &facts, now).await?;
+    }
+    Ok(folded.settled())
+}
+
+/// What a fold has written.
+pub(super) struct Folded {
+    stored: BTreeMap<Pair, PairState>,
+    fold: Fold,
+    counts: BTreeMap<Resource, LikeCount>,
+    changed: Vec<Resource>,
+}
+
+impl Folded {
+    /// Returns the read models after it.
+    pub(super) fn settled(self) -> Settled {
+        let states = self.stored.into_iter().chain(self.fold.states);
+        Settled {
+            states: states.map(|(pair, state)| (pair, state.newest)).collect(),
+            counts: self.counts,
+            changed: self.changed,
+        }
+    }
+}
+
+/// Folds like events that are recorded into the read models of these pairs, among which are theirs, and into the counts
+/// of their resources, which the transaction has locked.
+pub(super) async fn fold_in<S: Session>(
+    session: &mut S,
+    pairs: &BTreeSet<Pair>,
+    events: impl Iterator<Item = (Pair, VersionedState)>,
+    mut counts: BTreeMap<Resource, LikeCount>,
+    now: DateTime<Utc>,
+) -> Result<Folded, StoreError> {
+    let stored: BTreeMap<Pair, PairState> = read_models::states(session, pairs)
         .await?
         .into_iter()
         .collect();
-    let mut fold = Fold::of(
-        |pair| stored.get(pair).copied(),
-        completed
-            .iter()
-            .map(|row| (row.pair(), VersionedState::new(row.version, row.action))),
-    );
+    let mut fold = Fold::of(|pair| stored.get(pair).copied(), events);
     let unclear = fold.unclear();
     if !unclear.is_empty() {
         fold.clarify(&read_models::logged_states(session, &unclear).await?);
@@ -74,13 +115,9 @@ async fn sync<S: Session>(
     let written = fold.changed.iter().map(|pair| (pair, &fold.states[pair]));
     read_models::write_states(session, written).await?;
     let changed = read_models::write_counts(session, &mut counts, &fold.count_changes, now).await?;
-    if !fact_receivers.is_empty() {
-        let facts = Fact::of_commit(&completed, &stored, &fold, &counts);
-        outbox::append(session, fact_receivers, &facts, now).await?;
-    }
-    let states = stored.into_iter().chain(fold.states);
-    Ok(Settled {
-        states: states.map(|(pair, state)| (pair, state.newest)).collect(),
+    Ok(Folded {
+        stored,
+        fold,
         counts,
         changed,
     })

@@ -2,6 +2,7 @@
 
 mod config;
 mod help;
+mod import;
 mod load;
 mod maintenance;
 mod migrate;

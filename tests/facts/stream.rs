@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::stream::{Config, StorageType};
+use likewise::config::PartialConfig;
+use likewise::domain::{self, CurrentDeployment, Fact, FactKind, Resource, Version};
+use likewise::nats::{Broker, Published};
 use rand::RngExt;
+use uuid::Uuid;
 
 use super::{are_in_order, facts_in_stream, first_arrivals, in_stream, tell_the_database};
 use crate::support::checks::pipeline_drains;
@@ -118,7 +122,7 @@ fn kill_9_and_an_outage_of_nats_lose_no_fact() {
 }
 
 #[test]
-fn two_workers_publish_in_one_order() {
+fn another_worker_takes_over_from_a_killed_one() {
     let mut rng = seed::rng("facts of two workers");
     let stack = Stack::start();
     let server = Server::start(Kind::Postgres);
@@ -135,27 +139,75 @@ fn two_workers_publish_in_one_order() {
         details["receivers"][0]["leased"] == true
     };
     let running = CROWD.start(&second, &mut rng);
-    running.wait_for(200);
-    until("one worker to publish", PATIENCE, || {
+    running.wait_for(300);
+    running.stop();
+    pipeline_drains(&second);
+    facts_tell_the_database(&second);
+    until("one worker to report its lease", PATIENCE, || {
         match (leased(&first), leased(&second)) {
             (true, true) => panic!("both publish"),
             (false, false) => Err("none publishes"),
             _ => Ok(()),
         }
     });
-    // The one that publishes is killed: the other continues when the lease expires.
     let (killed, left) = match leased(&first) {
         true => (first, second),
         false => (second, first),
     };
     drop(killed.kill());
-    running.stop();
-    let running = CROWD.start(&left, &mut rng);
-    running.wait_for(100);
-    running.stop();
+    for user in 101..=110 {
+        left.client().like(user, 1);
+    }
     pipeline_drains(&left);
     facts_tell_the_database(&left);
-    assert!(leased(&left));
+}
+
+/// A process that was stopped for longer than its lease wakes after its successor has published.
+#[test]
+fn stream_refuses_what_a_former_publisher_sends() {
+    let nats = Server::start(Kind::Nats);
+    let setup = Setup::new().set("LIKEWISE_NATS_URL", nats.url());
+    let file = setup.folder().join("likewise.toml");
+    let text = format!("nats_url = {:?}\nfacts_stream = true\n", nats.url());
+    std::fs::write(&file, text).expect("a file");
+    let settings = PartialConfig::default().load(&file).expect("settings");
+    let stream = settings.facts.stream.expect("a stream");
+    let fact = |version: i64| Fact {
+        event_id: Uuid::now_v7(),
+        kind: FactKind::Liked,
+        pair: domain::Pair {
+            resource: Resource::video(7),
+            user_id: version.into(),
+        },
+        like_count: 1,
+        version: Version(version),
+    };
+    let (older, newer) = (fact(1), fact(2));
+    runtime().block_on(async {
+        let nats = settings.nats.expect("NATS");
+        let connect = async || {
+            let connected = Broker::connect(nats.clone(), CurrentDeployment::default()).await;
+            connected.expect("a broker")
+        };
+        let (former, successor) = (connect().await, connect().await);
+        former.wait_until_connected(PATIENCE).await;
+        successor.wait_until_connected(PATIENCE).await;
+        let (end, differences) = former.facts_stream(&stream).await.expect("a stream");
+        assert_eq!((end, differences), (0, Vec::new()));
+        let (successors_end, _) = successor.facts_stream(&stream).await.expect("a stream");
+        let publish = async |broker: &Broker, fact: &Fact, end: u64| {
+            let sent = broker.publish_fact(fact, false, end).await;
+            sent.expect("it is sent").acknowledged().await
+        };
+        let stored = publish(&successor, &newer, successors_end).await;
+        assert!(matches!(stored, Published::Stored(1)), "{stored:?}");
+        let refused = publish(&former, &older, end).await;
+        assert!(matches!(refused, Published::Overtaken), "{refused:?}");
+        let (end, _) = former.facts_stream(&stream).await.expect("a stream");
+        let repeated = publish(&former, &newer, end).await;
+        assert!(matches!(repeated, Published::Repeated), "{repeated:?}");
+    });
+    assert_eq!(facts_in_stream(&nats.url()).expect("facts").len(), 1);
 }
 
 #[test]

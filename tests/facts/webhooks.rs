@@ -10,7 +10,11 @@ use crate::support::hook::Hook;
 use crate::support::service::{Service, Setup};
 use crate::support::{PATIENCE, seed, until};
 
-matrix!([embedded, mariadb, postgres]: a_failing_receiver_gets_every_fact_in_order, dead_letters_are_listed_retried_and_discarded);
+matrix!([embedded, mariadb, postgres]:
+    a_failing_receiver_gets_every_fact_in_order,
+    dead_letters_are_listed_retried_and_discarded,
+    facts_have_ids_of_any_kind,
+);
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -167,6 +171,33 @@ fn dead_letters_are_listed_retried_and_discarded(setup: Setup) {
     dead(0);
     let ran = service.setup().run(&["webhooks", "list", "--json"]);
     assert!(ran.stdout.contains(&hook.url()), "{ran:?}");
+}
+
+fn facts_have_ids_of_any_kind(setup: Setup) {
+    const USER: &str = "018f3f52-7d1e-7c60-a5ae-0b9d2a1c0f11";
+    let hook = Hook::start(|_| 204);
+    let service = posting_to(setup, &[&hook])
+        .set("LIKEWISE_USER_IDS", "uuid")
+        .set("LIKEWISE_RESOURCE_IDS", "text")
+        .set("LIKEWISE_RESOURCE_TYPES", "post,photo")
+        .set("LIKEWISE_TABLE_PREFIX", "app_")
+        .start();
+    let headers = [("X-User-Id", USER)];
+    let liked = service
+        .client()
+        .send("PUT", "/v1/photos/cafe%20au%20lait/like", &headers);
+    assert_eq!(liked.status, 200, "{liked:?}");
+    let fact = until("the fact", PATIENCE, || {
+        let posted = hook.posted();
+        posted
+            .first()
+            .map(|posted| posted.facts()[0].clone())
+            .ok_or("none")
+    });
+    assert_eq!(fact["user_id"], USER);
+    assert_eq!(fact["resource_type"], "photo");
+    assert_eq!(fact["resource_id"], "cafe au lait");
+    assert_eq!(fact["event_id"], liked.json()["event_id"]);
 }
 
 #[test]

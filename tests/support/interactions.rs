@@ -52,6 +52,11 @@ pub fn write(path: &Path, pairs: &[Pair]) {
     for (user, video) in pairs {
         text.push_str(&format!("{user},{video}\n"));
     }
+    write_text(path, &text);
+}
+
+/// Writes text to a file, as gzip if its name ends in `.gz`.
+pub fn write_text(path: &Path, text: &str) {
     let file = File::create(path).expect("a new file");
     let written = if path.extension().is_some_and(|extension| extension == "gz") {
         let mut encoder = GzEncoder::new(file, Compression::fast());

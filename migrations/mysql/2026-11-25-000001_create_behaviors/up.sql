@@ -10,6 +10,7 @@ CREATE TABLE IF NOT EXISTS user_behaviors (
     version BIGINT NOT NULL,
     source VARCHAR(64) NOT NULL,
     stream_sequence BIGINT,
+    import_id BIGINT,
     behavior_time DATETIME(6) NOT NULL,
     created_at DATETIME(6) NOT NULL,
     UNIQUE KEY user_behaviors_event (event_id),

@@ -7,5 +7,6 @@ CREATE TABLE IF NOT EXISTS likewise_processes (
     version VARCHAR(64) NOT NULL,
     cache VARCHAR(255) NOT NULL,
     broker VARCHAR(255) NOT NULL,
+    facts TEXT NOT NULL,
     seen_at DATETIME(6) NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

@@ -9,6 +9,7 @@ CREATE TABLE user_behaviors (
     version BIGINT NOT NULL,
     source TEXT COLLATE "C" NOT NULL,
     stream_sequence BIGINT,
+    import_id BIGINT,
     behavior_time TIMESTAMP(6) NOT NULL,
     created_at TIMESTAMP(6) NOT NULL
 );

@@ -9,6 +9,7 @@ CREATE TABLE user_behaviors (
     version BIGINT NOT NULL,
     source TEXT NOT NULL,
     stream_sequence BIGINT,
+    import_id BIGINT,
     behavior_time TIMESTAMP NOT NULL,
     created_at TIMESTAMP NOT NULL
 );

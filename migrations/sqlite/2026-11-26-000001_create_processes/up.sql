@@ -6,5 +6,6 @@ CREATE TABLE likewise_processes (
     version TEXT NOT NULL,
     cache TEXT NOT NULL,
     broker TEXT NOT NULL,
+    facts TEXT NOT NULL,
     seen_at TIMESTAMP NOT NULL
 );

@@ -112,34 +112,34 @@ impl StreamReceiver {
                 }
             }
         }
-        let (mut stored, mut end) = (0, Some(last));
-        let mut overtaken = false;
+        let (mut stored, mut end) = (0, last);
+        let mut is_as_expected = true;
         for (index, publish) in sent.into_iter().enumerate() {
             match publish.acknowledged().await {
                 // The stream ended where this fact expected it, so it holds those before, even without an
                 // acknowledgement.
-                Published::Stored(sequence) => {
+                Published::Stored(sequence) if is_as_expected => {
                     stored = index + 1;
-                    end = end.map(|_| sequence);
+                    end = sequence;
                 }
                 Published::Repeated => {
                     if stored == index {
                         stored = index + 1;
                     }
-                    end = None;
+                    is_as_expected = false;
                 }
-                Published::Overtaken => overtaken = true,
+                Published::Stored(_) | Published::Overtaken => is_as_expected = false,
                 Published::Failed(error) => failure = failure.or(Some(error)),
             }
         }
-        let is_whole = stored == rows.len() && failure.is_none();
-        if is_whole {
-            self.last = end;
+        if stored == rows.len() && failure.is_none() {
+            self.last = Some(end);
         }
-        // Where the end was not as expected, one at a time gets on whatever else is published.
-        self.batch = match overtaken && stored == 0 {
-            true => 1,
-            false => LARGEST_BATCH,
+        // A fact that the stream holds already does not move its end, so the stream refuses those behind it. One at a
+        // time passes them.
+        self.batch = match is_as_expected {
+            true => LARGEST_BATCH,
+            false => 1,
         };
         (stored, failure)
     }

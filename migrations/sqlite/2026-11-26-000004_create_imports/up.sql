@@ -1,0 +1,15 @@
+-- The imports of existing likes, with how far each has come.
+CREATE TABLE likewise_imports (
+    import_id BIGINT NOT NULL PRIMARY KEY,
+    input TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    position TEXT NOT NULL,
+    default_time TIMESTAMP NOT NULL,
+    rows_read BIGINT NOT NULL,
+    rows_rejected BIGINT NOT NULL,
+    events_new BIGINT NOT NULL,
+    events_repeated BIGINT NOT NULL,
+    started_at TIMESTAMP NOT NULL,
+    updated_at TIMESTAMP NOT NULL,
+    finished_at TIMESTAMP
+);

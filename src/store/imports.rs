@@ -1,0 +1,429 @@
+//! Imports of existing likes: their progress, and the transaction that writes one chunk of them. Called by
+//! `admin/import/`.
+
+use std::collections::{BTreeSet, HashSet};
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use diesel::prelude::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable, Text as SqlText, Timestamp};
+use serde::Serialize;
+
+use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
+use super::error::StoreError;
+use super::pool::IMPORT_TIMEOUT;
+use super::read_models;
+use super::session::{IdRow, Param, Session, Sql, time_text};
+use super::sync::{Settled, fold_in};
+use super::text::id_text;
+use super::time::InUtc;
+use super::{Store, read, transact};
+use crate::domain::{BehaviorEvent, Pair, Resource, VersionedState};
+
+/// An import and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, QueryableByName)]
+pub struct ImportRecord {
+    /// Its number.
+    #[diesel(sql_type = BigInt)]
+    pub import_id: i64,
+    /// Its input, for people.
+    #[diesel(sql_type = SqlText)]
+    pub name: String,
+    /// Its place in the input, which `admin/import/` writes and reads.
+    #[diesel(sql_type = SqlText)]
+    #[serde(skip)]
+    pub position: String,
+    /// The time of rows that have none.
+    #[diesel(sql_type = Timestamp, deserialize_as = InUtc<NaiveDateTime>)]
+    pub default_time: DateTime<Utc>,
+    /// The rows read, rejected ones included.
+    #[diesel(sql_type = BigInt)]
+    pub rows_read: i64,
+    /// The invalid rows.
+    #[diesel(sql_type = BigInt)]
+    pub rows_rejected: i64,
+    /// The events that it recorded.
+    #[diesel(sql_type = BigInt)]
+    pub events_new: i64,
+    /// The events that were recorded before.
+    #[diesel(sql_type = BigInt)]
+    pub events_repeated: i64,
+    /// When it began.
+    #[diesel(sql_type = Timestamp, deserialize_as = InUtc<NaiveDateTime>)]
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = InUtc<Option<NaiveDateTime>>)]
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// An import to begin or to resume.
+#[derive(Debug, Clone)]
+pub struct NewImport {
+    /// Identifies the input with its options.
+    pub input: String,
+    /// The input, for people.
+    pub name: String,
+    /// The position before the first row.
+    pub position: String,
+    /// The time of rows that have none; `None` for now.
+    pub default_time: Option<DateTime<Utc>>,
+    /// Whether to begin anew although an earlier run of this input has not ended.
+    pub restart: bool,
+}
+
+/// Some rows of an import.
+#[derive(Debug)]
+pub struct ImportChunk<'a> {
+    /// The import's number.
+    pub import_id: i64,
+    /// The position before these rows.
+    pub before: &'a str,
+    /// The position after them.
+    pub after: &'a str,
+    /// The number of rows, invalid ones included.
+    pub rows: usize,
+    /// The number of invalid rows.
+    pub rejected: usize,
+    /// Their like events.
+    pub events: &'a [BehaviorEvent],
+}
+
+impl Store {
+    /// Begins an import. Resumes it where an earlier run of the same input stopped before its end.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn begin_import(
+        &self,
+        import: &NewImport,
+        now: DateTime<Utc>,
+    ) -> Result<ImportRecord, StoreError> {
+        transact!(self, |session| begin(session, import, now))
+    }
+
+    /// Records the new events of a chunk, brings read models and counts up to them, and moves the import on, in one
+    /// transaction. The events get no ledger rows: they are complete. An event that was recorded before stays as it is.
+    /// Returns the state after it of every pair and resource with a new event; `None`, with nothing written, if the
+    /// import is not at the position before the chunk.
+    ///
+    /// # Errors
+    /// If the database cannot be reached, or refuses the data.
+    pub async fn import(
+        &self,
+        chunk: &ImportChunk<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Settled>, StoreError> {
+        transact!(self, IMPORT_TIMEOUT, |session| import(session, chunk, now))
+    }
+
+    /// Notes that an import has read all of its input.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn finish_import(
+        &self,
+        import_id: i64,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        transact!(self, |session| finish(session, import_id, now))
+    }
+
+    /// Returns an import.
+    ///
+    /// # Errors
+    /// If the database cannot be read, or there is no such import.
+    pub async fn import_record(&self, import_id: i64) -> Result<ImportRecord, StoreError> {
+        read!(self, self.timeout, |session| record(session, import_id))
+    }
+}
+
+async fn begin<S: Session>(
+    session: &mut S,
+    import: &NewImport,
+    now: DateTime<Utc>,
+) -> Result<ImportRecord, StoreError> {
+    let d = session.schema();
+    let input = [Param::Text(import.input.clone())];
+    let found: Vec<ImportRecord> = session.load(BY_INPUT.on(d), &input).await?;
+    let found = found.into_iter().next();
+    let resumes = |found: &ImportRecord| found.finished_at.is_none() && !import.restart;
+    let (import_id, kept) = match &found {
+        Some(found) => (found.import_id, Some(found.default_time)),
+        None => (session.total(LAST_ID.on(d), &[]).await? + 1, None),
+    };
+    let default_time = import.default_time.or(kept).unwrap_or(now);
+    let statement = match &found {
+        Some(found) if resumes(found) => &RESUME,
+        _ => &BEGIN,
+    };
+    let params = [
+        Param::Number(import_id),
+        Param::Text(import.input.clone()),
+        Param::Text(import.name.clone()),
+        Param::Text(import.position.clone()),
+        Param::time(default_time),
+        Param::time(now),
+    ];
+    session.execute(statement.on(d), &params).await?;
+    record(session, import_id).await
+}
+
+async fn record<S: Session>(session: &mut S, import_id: i64) -> Result<ImportRecord, StoreError> {
+    let id = [Param::Number(import_id)];
+    let found: Vec<ImportRecord> = session.load(BY_ID.on(session.schema()), &id).await?;
+    found
+        .into_iter()
+        .next()
+        .ok_or_else(|| StoreError::Unreadable {
+            table: "likewise_imports",
+            reason: format!("there is no import {import_id}"),
+        })
+}
+
+async fn finish<S: Session>(
+    session: &mut S,
+    import_id: i64,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let params = [Param::Number(import_id), Param::time(now)];
+    session
+        .execute(FINISH.on(session.schema()), &params)
+        .await?;
+    Ok(())
+}
+
+async fn import<S: Session>(
+    session: &mut S,
+    chunk: &ImportChunk<'_>,
+    now: DateTime<Utc>,
+) -> Result<Option<Settled>, StoreError> {
+    let d = session.schema();
+    // Of two processes that run one import, one waits here, and then finds that the import has moved on.
+    let id = [Param::Number(chunk.import_id)];
+    let position: Vec<PositionRow> = session.load(LOCK_POSITION.on(d), &id).await?;
+    match position.first().map(|row| row.position.as_str()) {
+        Some(position) if position == chunk.before => {}
+        // The answer to an earlier commit was lost.
+        Some(position) if position == chunk.after => return read_back(session, chunk).await,
+        _ => return Ok(None),
+    }
+    let new = unrecorded(session, chunk.events).await?;
+    let settled = match new.as_slice() {
+        [] => Settled::default(),
+        new => apply(session, chunk.import_id, new, now).await?,
+    };
+    let params = [
+        Param::Number(chunk.import_id),
+        Param::Text(chunk.after.to_owned()),
+        Param::Number(Param::count(chunk.rows)),
+        Param::Number(Param::count(chunk.rejected)),
+        Param::Number(Param::count(new.len())),
+        Param::Number(Param::count(chunk.events.len() - new.len())),
+        Param::time(now),
+    ];
+    session.execute(MOVE_ON.on(d), &params).await?;
+    Ok(Some(settled))
+}
+
+/// Reads the state of the pairs of a chunk that is committed.
+async fn read_back<S: Session>(
+    session: &mut S,
+    chunk: &ImportChunk<'_>,
+) -> Result<Option<Settled>, StoreError> {
+    let pairs: BTreeSet<Pair> = chunk.events.iter().map(Pair::of).collect();
+    let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
+    Ok(Some(Settled {
+        states: read_models::states(session, &pairs)
+            .await?
+            .into_iter()
+            .map(|(pair, state)| (pair, state.newest))
+            .collect(),
+        counts: read_models::counts(session, &resources).await?,
+        changed: resources.into_iter().collect(),
+    }))
+}
+
+/// Returns the events that were not recorded before, each once, in the order of their ids: two imports of the same
+/// events then wait for each other in one direction.
+async fn unrecorded<'a, S: Session>(
+    session: &mut S,
+    events: &'a [BehaviorEvent],
+) -> Result<Vec<&'a BehaviorEvent>, StoreError> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut seen = HashSet::with_capacity(events.len());
+    let mut new: Vec<_> = events
+        .iter()
+        .filter(|event| seen.insert(event.event_id))
+        .map(|event| (id_text(event.event_id), event))
+        .collect();
+    new.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let ids: Vec<_> = new.iter().map(|(id, _)| (id,)).collect();
+    let statement = RECORDED.on(session.schema());
+    let recorded: Vec<IdRow> = session.load(statement, &[Param::rows(&ids)]).await?;
+    if !recorded.is_empty() {
+        let recorded: HashSet<String> = recorded.into_iter().map(|row| row.id).collect();
+        new.retain(|(id, _)| !recorded.contains(id));
+    }
+    Ok(new.into_iter().map(|(_, event)| event).collect())
+}
+
+/// Records new events, and folds them into read models and counts.
+async fn apply<S: Session>(
+    session: &mut S,
+    import_id: i64,
+    events: &[&BehaviorEvent],
+    now: DateTime<Utc>,
+) -> Result<Settled, StoreError> {
+    let pairs: BTreeSet<Pair> = events.iter().copied().map(Pair::of).collect();
+    let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
+    let rows: Vec<_> = events
+        .iter()
+        .map(|event| {
+            (
+                id_text(event.event_id),
+                &event.user_id,
+                event.resource.resource_type.as_str(),
+                &event.resource.id,
+                event.behavior.as_str(),
+                event.version,
+                time_text(event.occurred_at),
+            )
+        })
+        .collect();
+    let source = events.first().map(|event| event.source.name());
+    let params = [
+        Param::rows(&rows),
+        Param::time(now),
+        Param::Text(source.unwrap_or_default().into_owned()),
+        Param::Number(import_id),
+    ];
+    // The counts are locked last, for as short as can be: workers that sync live likes of these resources wait.
+    session
+        .execute(INSERT.on(session.schema()), &params)
+        .await?;
+    let counts = read_models::lock_counts(session, &resources, now).await?;
+    let events = events.iter().filter_map(|event| {
+        let action = event.action()?;
+        Some((Pair::of(event), VersionedState::new(event.version, action)))
+    });
+    let folded = fold_in(session, &pairs, events, counts, now).await?;
+    Ok(folded.settled())
+}
+
+#[derive(QueryableByName)]
+struct PositionRow {
+    #[diesel(sql_type = SqlText)]
+    position: String,
+}
+
+const COLUMNS: &str = "import_id, name, position, default_time, rows_read, rows_rejected, \
+    events_new, events_repeated, started_at, finished_at";
+
+/// Parameters: the input. Locks the row, so that two processes begin one after the other.
+static BY_INPUT: Sql = Sql::new(|d| {
+    format!(
+        "SELECT {COLUMNS} FROM likewise_imports i WHERE i.input = $1{}",
+        d.for_update("i")
+    )
+});
+
+/// Parameters: the number.
+static BY_ID: Sql =
+    Sql::new(|_| format!("SELECT {COLUMNS} FROM likewise_imports WHERE import_id = $1"));
+
+static LAST_ID: Sql = Sql::new(|d| {
+    format!(
+        "SELECT 'last' AS label, {} AS total FROM likewise_imports",
+        d.number("COALESCE(MAX(import_id), 0)")
+    )
+});
+
+/// Begins an import at the first row. Parameters: the number, the input, its name, the position, the default time, now.
+static BEGIN: Sql = Sql::new(|d| {
+    let (default_time, now) = (d.time("$5"), d.time("$6"));
+    let set = [
+        "name",
+        "position",
+        "default_time",
+        "rows_read",
+        "rows_rejected",
+        "events_new",
+        "events_repeated",
+        "started_at",
+        "updated_at",
+        "finished_at",
+    ]
+    .map(|column| (column, d.incoming(column)));
+    format!(
+        "INSERT INTO likewise_imports (import_id, input, name, position, default_time, rows_read, \
+         rows_rejected, events_new, events_repeated, started_at, updated_at, finished_at) \
+         VALUES ($1, $2, $3, $4, {default_time}, 0, 0, 0, 0, {now}, {now}, NULL) {}",
+        d.on_conflict("likewise_imports", &["import_id"], &set)
+    )
+});
+
+/// Resumes an import. Parameters: those of [`BEGIN`].
+static RESUME: Sql = Sql::new(|d| {
+    format!(
+        "UPDATE likewise_imports SET default_time = {}, updated_at = {} WHERE import_id = $1",
+        d.time("$5"),
+        d.time("$6")
+    )
+});
+
+/// Parameters: the number.
+static LOCK_POSITION: Sql = Sql::new(|d| {
+    format!(
+        "SELECT i.position FROM likewise_imports i WHERE i.import_id = $1{}",
+        d.for_update("i")
+    )
+});
+
+/// Moves an import on. Parameters: the number, the position, the rows, the invalid ones, the new events, the repeated
+/// ones, now.
+static MOVE_ON: Sql = Sql::new(|d| {
+    format!(
+        "UPDATE likewise_imports SET position = $2, rows_read = rows_read + $3, \
+         rows_rejected = rows_rejected + $4, events_new = events_new + $5, \
+         events_repeated = events_repeated + $6, updated_at = {} WHERE import_id = $1",
+        d.time("$7")
+    )
+});
+
+/// Parameters: the number, now.
+static FINISH: Sql = Sql::new(|d| {
+    let now = d.time("$2");
+    format!(
+        "UPDATE likewise_imports SET finished_at = {now}, updated_at = {now} WHERE import_id = $1"
+    )
+});
+
+/// The events that are recorded. Parameters: rows `(event_id)`.
+static RECORDED: Sql = Sql::new(|d| {
+    let (ids, join) = (d.rows("$1", &[Word("event_id")]), d.join());
+    format!("SELECT b.event_id AS id FROM {ids} {join} user_behaviors b ON b.event_id = r.event_id")
+});
+
+/// The columns of an imported event.
+const EVENT: [Column; 7] = [
+    Word("event_id"),
+    User("user_id"),
+    Word("resource_type"),
+    ResourceId("resource_id"),
+    Word("behavior_type"),
+    Number("version"),
+    Time("behavior_time"),
+];
+
+/// Records events. Fails if another process has recorded one of them since: its effect may not be counted twice.
+/// Parameters: rows of [`EVENT`], now, the source, the number of the import.
+static INSERT: Sql = Sql::new(|d| {
+    let (rows, now) = (d.rows("$1", &EVENT), d.time("$2"));
+    format!(
+        "INSERT INTO user_behaviors (event_id, user_id, resource_type, resource_id, \
+         behavior_type, version, source, behavior_time, created_at, import_id) \
+         SELECT r.event_id, r.user_id, r.resource_type, r.resource_id, r.behavior_type, \
+         r.version, $3, r.behavior_time, {now}, $4 FROM {rows}"
+    )
+});
