@@ -128,28 +128,8 @@ impl SyncPublisher {
     /// Settles the cache and announces counts after a commit.
     async fn tell(&self, done: Vec<(Range<usize>, Settled)>) {
         for (_, settled) in done {
-            self.announce(&settled).await;
+            announce(self.broker.as_ref(), &settled).await;
             self.settle(settled).await;
-        }
-    }
-
-    /// Announces changed counts on NATS, one message for each resource of the batch.
-    async fn announce(&self, settled: &Settled) {
-        let Some(broker) = self.broker.as_ref().filter(|broker| broker.is_connected()) else {
-            return;
-        };
-        for resource in &settled.changed {
-            if let Some(count) = settled.counts.get(resource)
-                && let Err(error) = broker.announce(resource, *count).await
-            {
-                DependencyFailed {
-                    dependency: Dependency::Broker,
-                    doing: "announcing counts",
-                    error: &error,
-                }
-                .emit();
-                return;
-            }
         }
     }
 
@@ -242,6 +222,26 @@ impl SyncPublisher {
             }
             tries += 1;
             tokio::time::sleep(TRY_AGAIN.draw(tries)).await;
+        }
+    }
+}
+
+/// Announces changed counts on NATS, one message for each resource.
+pub(crate) async fn announce(broker: Option<&Arc<Broker>>, settled: &Settled) {
+    let Some(broker) = broker.filter(|broker| broker.is_connected()) else {
+        return;
+    };
+    for resource in &settled.changed {
+        if let Some(count) = settled.counts.get(resource)
+            && let Err(error) = broker.announce(resource, *count).await
+        {
+            DependencyFailed {
+                dependency: Dependency::Broker,
+                doing: "announcing counts",
+                error: &error,
+            }
+            .emit();
+            return;
         }
     }
 }

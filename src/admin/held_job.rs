@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::moderation::ModerationState;
 use super::pace::Pace;
 use super::{AdminError, AdminService, AuditState, Progress, PruneState};
 use crate::domain::{FailureKind, JobState};
@@ -37,6 +38,8 @@ pub(super) struct JobPosition {
     pub(super) rebuilt: Option<(i64, i64)>,
     /// The position of pruning.
     pub(super) prune: Option<PruneState>,
+    /// The position of voiding or restoring likes.
+    pub(super) moderation: Option<ModerationState>,
 }
 
 /// The outcome of running a job.

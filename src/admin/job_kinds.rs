@@ -1,4 +1,4 @@
-//! The steps of each kind of job: retry and discard of ledger rows, audit, rebuild, pruning. Run by
+//! The steps of each kind of job: retry and discard of ledger rows, audit, rebuild, pruning, voiding. Run by
 //! `held_job`. A new kind of job gets its steps here.
 
 use std::time::{Duration, Instant};
@@ -8,13 +8,14 @@ use serde_json::json;
 
 use super::held_job::{HeldJob, Interrupted, JobExit, JobPosition, Steps};
 use super::jobs::Spec;
+use super::moderation::Moderate;
 use super::{
     AdminError, Audit, AuditOptions, CacheRebuild, Progress, Prune, RebuildTarget, read_models,
 };
 use crate::config::PruneOptions;
 use crate::domain::idempotency::KEPT_FOR;
 use crate::domain::{JobKind, Priority};
-use crate::store::{Intervention, InterventionKind, JobReport};
+use crate::store::{Intervention, InterventionKind, JobReport, LikesOf};
 use crate::telemetry::AuditEnded;
 
 /// How long a job on rows is leased by each of its short steps.
@@ -70,6 +71,20 @@ fn count(rows: u64) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
+impl Steps for Moderate<'_> {
+    async fn step(&mut self) -> Result<Option<Progress>, AdminError> {
+        self.step().await
+    }
+
+    fn save(&self, position: &mut JobPosition) {
+        position.moderation = Some(self.state().clone());
+    }
+
+    fn changed(&self) -> Option<i64> {
+        Some(self.changed())
+    }
+}
+
 impl HeldJob<'_> {
     /// Runs the job to its end.
     pub(super) async fn run(&mut self) -> Result<(), Interrupted> {
@@ -81,6 +96,7 @@ impl HeldJob<'_> {
             } => self.change_rows(per_second, reason).await,
             Spec::Audit { repair } => self.audit(repair).await,
             Spec::Rebuild { what } => self.rebuild(what).await,
+            Spec::Likes { likes_of, reason } => self.moderate(likes_of, reason).await,
             Spec::Prune {
                 ledger_after,
                 behaviors_after,
@@ -199,6 +215,17 @@ impl HeldJob<'_> {
             "cache_entries_dropped": cache.dropped(),
         });
         self.complete(behaviors, rewritten, result).await
+    }
+
+    async fn moderate(&mut self, likes: LikesOf, reason: String) -> Result<(), Interrupted> {
+        let (admin, job) = (self.admin, self.job);
+        let from = self.position.moderation.clone();
+        let begin = || Moderate::begin(admin, job, likes.clone(), reason.clone(), from.clone());
+        let mut moderate = self.begin(begin).await?;
+        self.work(&mut moderate).await?;
+        let changed = moderate.changed();
+        let result = json!({"likes": moderate.state().likes});
+        self.complete(changed, changed, result).await
     }
 
     async fn prune(&mut self, options: PruneOptions) -> Result<(), Interrupted> {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::ledger::checked_reason;
 use super::{AdminError, AdminService, check};
 use crate::domain::{JobKind, JobState, Status};
-use crate::store::{Job, LedgerFilter, NewJob, StoreError};
+use crate::store::{Job, LedgerFilter, LikesOf, NewJob, StoreError};
 use crate::telemetry::JobCreated;
 
 /// The default and the largest number of rows that a job changes in a second.
@@ -78,6 +78,8 @@ pub(super) enum Spec {
     Audit { repair: bool },
     /// Of a rebuild.
     Rebuild { what: RebuildTarget },
+    /// Of voiding or restoring likes of a user.
+    Likes { likes_of: LikesOf, reason: String },
     /// Of pruning, in seconds.
     Prune {
         ledger_after: Option<u64>,
@@ -134,8 +136,23 @@ impl AdminService {
                 rows,
             }));
         }
+        let job = self.create(request.kind, &spec, filter, operator).await?;
+        Ok(JobAnswer::Created(job))
+    }
+
+    /// Creates a job; with a filter, on a snapshot of the ledger rows that match it.
+    ///
+    /// # Errors
+    /// If the filter matches too many rows, or the database fails.
+    pub(super) async fn create(
+        &self,
+        kind: JobKind,
+        spec: &Spec,
+        filter: Option<&LedgerFilter>,
+        operator: &str,
+    ) -> Result<Box<Job>, AdminError> {
         let job = NewJob {
-            kind: request.kind,
+            kind,
             spec: json!(spec),
             requested_by: operator.to_owned(),
             slot: None,
@@ -156,11 +173,11 @@ impl AdminService {
             total: job.total,
         }
         .emit();
-        Ok(JobAnswer::Created(Box::new(job)))
+        Ok(Box::new(job))
     }
 
     fn spec(&self, request: &JobRequest) -> Result<Spec, AdminError> {
-        use JobKind::{Audit, Discard, Prune, Rebuild, Retry};
+        use JobKind::{Audit, Discard, Prune, Rebuild, Restore, Retry, Void};
         let invalid = |reason: &str| Err(AdminError::Invalid(reason.to_owned()));
         let fields: [(&str, bool, &[JobKind]); 7] = [
             ("filter", request.filter.is_some(), &[Retry, Discard]),
@@ -211,6 +228,10 @@ impl AdminService {
                 what: request.what.unwrap_or(RebuildTarget::All),
             }),
             Prune => self.prune_spec(request),
+            Void | Restore => invalid(&format!(
+                "likes are voided and restored by POST /admin/users/{{id}}/likes/{}",
+                request.kind
+            )),
         }
     }
 

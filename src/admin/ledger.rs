@@ -114,13 +114,13 @@ impl AdminService {
     }
 }
 
-/// Returns the reason for a discard, which is required.
+/// Returns the reason for an intervention, which is required.
 pub(super) fn checked_reason(reason: Option<&str>) -> Result<String, AdminError> {
     let reason = reason.map(str::trim).unwrap_or_default();
     let length = reason.chars().count();
     if length == 0 || length > LONGEST_REASON || reason.contains('\0') {
         return Err(AdminError::Invalid(format!(
-            "'reason' must give the reason for the discard in 1 to {LONGEST_REASON} characters"
+            "'reason' must give the reason in 1 to {LONGEST_REASON} characters"
         )));
     }
     Ok(reason.to_owned())

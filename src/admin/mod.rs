@@ -8,6 +8,7 @@ mod import;
 mod job_kinds;
 mod jobs;
 mod ledger;
+mod moderation;
 mod pace;
 mod prune;
 mod quarantine;
@@ -27,6 +28,7 @@ pub use audit::{Audit, AuditOptions, AuditState};
 pub use held_job::JobExit;
 pub use import::{ColumnNames, Format, Import, ImportInput, ImportOptions, ImportReport, Rejected};
 pub use jobs::{Counted, JobAnswer, JobRequest, RebuildTarget};
+pub use moderation::{CountedLikes, ModerationAnswer, ModerationRequest};
 pub use prune::{Prune, PruneState};
 pub use quarantine::QuarantinedMessage;
 pub use rebuild::{CacheRebuild, read_models};
@@ -39,7 +41,7 @@ use crate::actors::cache_writer::CacheWriter;
 use crate::cache::{Cache, CacheError};
 use crate::config::PruneOptions;
 use crate::nats::{Broker, NatsError, StreamReport};
-use crate::store::{LedgerFilter, LedgerHealth, LedgerPage, Store, StoreError};
+use crate::store::{Job, LedgerFilter, LedgerHealth, LedgerPage, Store, StoreError};
 
 /// The services that operators' work uses.
 #[derive(Clone)]

@@ -13,6 +13,7 @@ mod rebuild;
 mod serve;
 mod stream;
 mod token;
+mod users;
 mod verify;
 mod verify_cache;
 mod verify_journal;
@@ -77,6 +78,9 @@ enum Command {
     /// Inspect events, and retry, discard or republish failed ones
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Void the likes of a user, or restore them
+    #[command(subcommand)]
+    Users(users::UsersCommand),
     /// Compare the NATS stream with the settings, and apply them
     #[command(subcommand)]
     Stream(stream::StreamCommand),
@@ -163,6 +167,7 @@ impl Cli {
             Command::Import(arguments) => import::run(settings()?, *arguments).await,
             Command::Rebuild(arguments) => rebuild::run(settings()?, arguments).await,
             Command::Prune(arguments) => prune::run(settings()?, arguments).await,
+            Command::Users(command) => users::run(settings()?, command).await,
             Command::Stream(command) => stream::run(settings()?, command).await,
             Command::Webhooks(webhooks::WebhooksCommand::Secret) => {
                 webhooks::secret().map(|()| ExitCode::SUCCESS)

@@ -125,6 +125,9 @@ impl Source {
     /// The name in `user_behaviors.source` for events that Likewise's API accepted.
     pub const API: &'static str = "likewise-api";
 
+    /// The name in `user_behaviors.source` for the decisions of operators.
+    pub const ADMIN: &'static str = "likewise-admin";
+
     /// The longest name of a source, in bytes.
     pub const MAX_LENGTH: usize = 64;
 

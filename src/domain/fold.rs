@@ -67,7 +67,7 @@ impl Fold {
                 fold.changed.push(pair.clone());
             }
             *fold.count_changes.entry(pair.resource.clone()).or_default() +=
-                state.newest.weight() - before.newest.weight();
+                state.weight() - before.weight();
             fold.states.insert(pair, state);
         }
         fold
@@ -136,8 +136,8 @@ mod tests {
             let run = events().filter(|event| Some(*event) > unlike);
             let since = run.map(|like| like.version).min();
             PairState {
-                newest,
                 since: since.unwrap_or(newest.version),
+                ..PairState::begun_by(newest)
             }
         };
         pairs

@@ -19,6 +19,10 @@ pub enum JobKind {
     Rebuild,
     /// Deletes old rows.
     Prune,
+    /// Decides that likes of a user do not count.
+    Void,
+    /// Decides that they count again.
+    Restore,
 }
 
 /// The state of a job: `jobs.state`.
@@ -46,6 +50,8 @@ words!(
         Audit = "audit",
         Rebuild = "rebuild",
         Prune = "prune",
+        Void = "void",
+        Restore = "restore",
     ]
 );
 

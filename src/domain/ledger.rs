@@ -93,6 +93,10 @@ pub enum Step {
     Discarded,
     /// An audit or a rebuild restored the event.
     Restored,
+    /// An operator decided that the like of the pair does not count.
+    Voided,
+    /// An operator decided that it counts again.
+    Unvoided,
 }
 
 words!(
@@ -106,6 +110,8 @@ words!(
         Retried = "retried",
         Discarded = "discarded",
         Restored = "restored",
+        Voided = "voided",
+        Unvoided = "unvoided",
     ]
 );
 

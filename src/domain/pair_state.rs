@@ -14,6 +14,8 @@ pub struct PairState {
     /// The version of the oldest like after the newest unlike. Its moment is the time of the like. If the pair is not
     /// liked, the version of the newest event.
     pub since: Version,
+    /// The version of the decision that the pair does not count, if an operator voided it. Events do not change it.
+    pub voided: Option<Version>,
 }
 
 /// A [`PairState`] after more events.
@@ -35,7 +37,17 @@ impl PairState {
         Self {
             newest,
             since: newest.version,
+            voided: None,
         }
+    }
+
+    /// Returns the pair's contribution to the like count: 1 if it is liked and not voided, otherwise 0.
+    #[must_use]
+    pub const fn weight(self) -> i64 {
+        if self.voided.is_some() {
+            return 0;
+        }
+        self.newest.weight()
     }
 
     /// Adds events, sorted from old to new. They may be older than this state, and part of it already.
@@ -44,8 +56,13 @@ impl PairState {
         let newest = events
             .last()
             .map_or(self.newest, |last| self.newest.max(*last));
+        let state = |since| Self {
+            newest,
+            since,
+            voided: self.voided,
+        };
         let exactly = |since| Advanced {
-            state: Self { newest, since },
+            state: state(since),
             is_exact: true,
         };
         if !newest.liked {
@@ -66,19 +83,13 @@ impl PairState {
             Some(unlike) if unlike >= self.newest.version => exactly(first_after(unlike)),
             // Likes between this unlike and the newest like may be stored: the oldest of them is not known.
             Some(unlike) if unlike >= self.since => Advanced {
-                state: Self {
-                    newest,
-                    since: first_after(unlike),
-                },
+                state: state(first_after(unlike)),
                 is_exact: false,
             },
             _ => match likes.first() {
                 // Whether an unlike came between this like and the stored run is not known.
                 Some(like) if like.version < self.since => Advanced {
-                    state: Self {
-                        newest,
-                        since: self.since,
-                    },
+                    state: state(self.since),
                     is_exact: false,
                 },
                 _ => exactly(self.since),
@@ -130,8 +141,8 @@ mod tests {
     #[test]
     fn late_events_of_a_run_need_the_log() {
         let run = PairState {
-            newest: event(9, true),
             since: Version(5),
+            ..PairState::begun_by(event(9, true))
         };
         assert!(!advanced(run, &[(4, true)]).1);
         assert!(!advanced(run, &[(7, false)]).1);
@@ -144,5 +155,19 @@ mod tests {
             advanced(run, &[(4, true), (9, false), (10, true)]),
             (10, true)
         );
+    }
+
+    #[test]
+    fn voided_pair_weighs_nothing_whatever_its_user_does() {
+        let liked = PairState {
+            voided: Some(Version(4)),
+            ..PairState::begun_by(event(3, true))
+        };
+        assert_eq!(liked.weight(), 0);
+        for events in [[(5, false), (6, true)], [(5, true), (6, false)]] {
+            let events = events.map(|(version, liked)| event(version, liked));
+            let Advanced { state, .. } = liked.advanced(&events);
+            assert_eq!((state.weight(), state.voided), (0, Some(Version(4))));
+        }
     }
 }

@@ -20,6 +20,9 @@ impl Version {
     /// Older than every event: the version of a pair without events.
     pub const NEVER: Self = Self(0);
 
+    /// The version of the last moment that every database can store, 9999-12-31 23:59:59.999999.
+    pub const LAST: Self = Self(253_402_300_799_999_999);
+
     /// Returns the version of this time.
     #[must_use]
     pub fn at(moment: DateTime<Utc>) -> Self {

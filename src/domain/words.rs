@@ -50,7 +50,7 @@ mod tests {
     use serde::Serialize;
     use serde_json::Value;
 
-    use crate::domain::{Action, BehaviorType, JobKind, JobState, Status, Step};
+    use crate::domain::{Action, BehaviorType, JobKind, JobState, Moderation, Status, Step};
 
     fn check<T>(values: impl IntoIterator<Item = T>)
     where
@@ -72,5 +72,6 @@ mod tests {
         check(Step::ALL);
         check(JobKind::ALL);
         check(JobState::ALL);
+        check(Moderation::ALL);
     }
 }

@@ -137,28 +137,41 @@ pub(super) fn open_ledger_rows() -> Comparison {
 
 /// Matches behaviors `b`, with their ledger row `e`, that the read models show: completed like events. A like
 /// event without a ledger row was imported, lost the row, or the row was pruned.
-const EFFECTIVE: &str = "b.behavior_type IN ('like', 'unlike') \
-    AND COALESCE(e.status, 'completed') = 'completed'";
+const EFFECTIVE: &str = "(b.behavior_type IN ('like', 'unlike') \
+    AND COALESCE(e.status, 'completed') = 'completed')";
 
-/// A derived table `n`: the fold of the effective events of each pair, which is a
-/// [`PairState`](crate::domain::PairState). Between equal versions the unlike is newer. `from` provides the behaviors as
-/// `b`.
+/// A derived table `n`: the fold of the effective events of each pair and of the decisions about it, which is a
+/// [`PairState`](crate::domain::PairState). Between equal versions the unlike is newer, and so is the restoration. `from`
+/// provides the behaviors as `b`.
 pub(super) fn folded(resource_type: ResourceType, from: &str, bounds: &str) -> String {
+    const VERSION: &str = "MAX(CASE WHEN b.behavior_type IN ('like', 'unlike') THEN b.version END)";
     // The oldest like after the newest unlike; NULL if the pair is not liked.
     const SINCE: &str = "MIN(CASE WHEN b.behavior_type = 'like' \
         AND (b.unliked IS NULL OR b.version > b.unliked) THEN b.version END)";
+    const VOIDED: &str = "MAX(CASE WHEN b.behavior_type = 'void' \
+        AND (b.restored IS NULL OR b.version > b.restored) THEN b.version END)";
+    let newest = |behavior_type: &str| {
+        format!(
+            "MAX(CASE WHEN b.behavior_type = '{behavior_type}' THEN b.version END) \
+             OVER (PARTITION BY b.user_id, b.resource_id)"
+        )
+    };
+    let (unliked, restored) = (newest("unlike"), newest("restore"));
     format!(
-        "(SELECT b.user_id, b.resource_id, MAX(b.version) AS version, \
+        "(SELECT b.user_id, b.resource_id, {VERSION} AS version, \
          CASE WHEN {SINCE} IS NULL THEN 'unlike' ELSE 'like' END AS behavior_type, \
-         COALESCE({SINCE}, MAX(b.version)) AS since \
+         COALESCE({SINCE}, {VERSION}) AS since, {VOIDED} AS voided \
          FROM (SELECT b.user_id, b.resource_id, b.version, b.behavior_type, \
-         MAX(CASE WHEN b.behavior_type = 'unlike' THEN b.version END) \
-         OVER (PARTITION BY b.user_id, b.resource_id) AS unliked \
+         {unliked} AS unliked, {restored} AS restored \
          FROM {from} LEFT JOIN sync_events e ON e.id = b.event_id \
-         WHERE {bounds} b.resource_type = '{resource_type}' AND {EFFECTIVE}) b \
-         GROUP BY b.user_id, b.resource_id) n"
+         WHERE {bounds} b.resource_type = '{resource_type}' \
+         AND ({EFFECTIVE} OR b.behavior_type IN ('void', 'restore'))) b \
+         GROUP BY b.user_id, b.resource_id HAVING {VERSION} IS NOT NULL) n"
     )
 }
+
+/// Matches read model rows that count.
+pub(super) const COUNTED: &str = "deleted_at IS NULL AND voided_at IS NULL";
 
 /// The action that a read model row `l` shows.
 const ACTION: &str = "CASE WHEN l.deleted_at IS NULL THEN 'like' ELSE 'unlike' END";
@@ -167,17 +180,24 @@ const ACTION: &str = "CASE WHEN l.deleted_at IS NULL THEN 'like' ELSE 'unlike' E
 pub(super) fn wrong_likes(d: &Schema, resource_type: ResourceType, scope: Scope) -> Comparison {
     let (table, id) = likes_table(resource_type);
     let folded = folded(resource_type, "user_behaviors b", &scope.users("b.user_id"));
-    let since = d.micros("l.created_at");
+    let (since, voided) = (d.micros("l.created_at"), d.micros("l.voided_at"));
+    let shown = |voided: &str| {
+        format!("CASE WHEN {voided} IS NULL THEN '' ELSE CONCAT(', voided at ', {voided}) END")
+    };
+    let (expected, found) = (shown("n.voided"), shown(&voided));
     Comparison::new(
-        "CONCAT(n.behavior_type, ' of version ', n.version, ', since ', n.since)",
         format!(
-            "CASE WHEN l.user_id IS NULL THEN 'no row' \
-             ELSE CONCAT({ACTION}, ' of version ', l.version, ', since ', {since}) END"
+            "CONCAT(n.behavior_type, ' of version ', n.version, ', since ', n.since, {expected})"
+        ),
+        format!(
+            "CASE WHEN l.user_id IS NULL THEN 'no row' ELSE CONCAT({ACTION}, ' of version ', \
+             l.version, ', since ', {since}, {found}) END"
         ),
         format!(
             "{folded} LEFT JOIN {table} l ON l.user_id = n.user_id AND l.{id} = n.resource_id \
              WHERE l.user_id IS NULL OR l.version <> n.version \
-             OR {ACTION} <> n.behavior_type OR {since} <> n.since"
+             OR {ACTION} <> n.behavior_type OR {since} <> n.since \
+             OR COALESCE({voided}, 0) <> COALESCE(n.voided, 0)"
         ),
     )
 }
@@ -198,7 +218,7 @@ pub(super) fn stray_likes(resource_type: ResourceType, scope: Scope) -> Comparis
     )
 }
 
-/// Counts `c` that differ from the number of liked rows, by resource.
+/// Counts `c` that differ from the number of rows that count, by resource.
 pub(super) fn wrong_counts(resource_type: ResourceType, scope: Scope) -> Comparison {
     let (table, id) = likes_table(resource_type);
     let (of_likes, of_counts) = (scope.resources(&id), scope.resources("c.resource_id"));
@@ -215,7 +235,7 @@ pub(super) fn wrong_counts(resource_type: ResourceType, scope: Scope) -> Compari
         found,
         format!(
             "likewise_like_counts c LEFT JOIN (SELECT {id} AS resource_id, COUNT(*) AS likes \
-             FROM {table} WHERE {of_likes} deleted_at IS NULL GROUP BY {id}) l \
+             FROM {table} WHERE {of_likes} {COUNTED} GROUP BY {id}) l \
              ON l.resource_id = c.resource_id WHERE {of_counts} \
              c.resource_type = '{resource_type}' AND c.like_count <> COALESCE(l.likes, 0)"
         ),
@@ -230,7 +250,7 @@ pub(super) fn missing_counts(resource_type: ResourceType, scope: Scope) -> Compa
     Comparison::new(
         format!(
             "CONCAT((SELECT COUNT(*) FROM {table} x WHERE x.{id} = l.{id} \
-             AND x.deleted_at IS NULL), ' likes')"
+             AND {COUNTED}), ' likes')"
         ),
         "'no count'",
         format!(

@@ -132,12 +132,9 @@ pub(super) fn bounded(d: &'static Schema, sample: &Sample) -> [(String, String);
     ]
 }
 
-/// The last moment that every database can store, 9999-12-31 23:59:59.999999.
-const LAST_MOMENT: i64 = 253_402_300_799_999_999;
-
 /// The parameters of a page.
 fn page(key: &Id, after: &Cursor, limit: usize) -> [Param; 4] {
-    let since = Version(after.since.0.clamp(0, LAST_MOMENT));
+    let since = after.since.clamp(Version::NEVER, Version::LAST);
     [
         key.into(),
         Param::time(since.moment()),
@@ -171,7 +168,7 @@ async fn most_liked<S: Session>(
     rows.iter().map(CountRow::count).collect()
 }
 
-/// The current likes `l` of one resource type.
+/// The current likes `l` of one resource type, voided ones too.
 fn current_likes(d: &Schema, resource_type: ResourceType) -> String {
     let (table, id) = likes_table(resource_type);
     format!(
@@ -192,12 +189,19 @@ fn page_of(d: &Schema, resource_type: ResourceType, list: &ListOf) -> String {
     let likes = current_likes(d, resource_type);
     let (_, id) = likes_table(resource_type);
     let since = d.time("$2");
-    let (key, wanted, tie, after) = match list {
-        ListOf::Users => (&*id, d.resource("$1"), "user_id", d.user("$3")),
-        ListOf::Resources => ("user_id", d.user("$1"), &*id, d.resource("$3")),
+    // Users see their own likes, whether they count or not.
+    let (key, wanted, tie, after, shown) = match list {
+        ListOf::Users => (
+            &*id,
+            d.resource("$1"),
+            "user_id",
+            d.user("$3"),
+            " AND l.voided_at IS NULL",
+        ),
+        ListOf::Resources => ("user_id", d.user("$1"), &*id, d.resource("$3"), ""),
     };
     format!(
-        "{likes} AND l.{key} = {wanted} AND l.created_at <= {since} \
+        "{likes}{shown} AND l.{key} = {wanted} AND l.created_at <= {since} \
          AND (l.created_at < {since} OR l.{tie} < {after}) \
          ORDER BY l.created_at DESC, l.{tie} DESC LIMIT $4"
     )

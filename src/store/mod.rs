@@ -33,6 +33,7 @@ mod ledger_filter;
 mod ledger_row;
 mod lists;
 mod migrate;
+mod moderation;
 mod mysql;
 mod outbox;
 mod pair_row;
@@ -81,6 +82,7 @@ pub use lease::RowLease;
 pub use ledger::{ErrorCount, LedgerEntry, LedgerHealth};
 pub use ledger_filter::{LedgerFilter, is_storable};
 pub use lists::Cursor;
+pub use moderation::{Decision, LikesOf, Moderated};
 pub use outbox::{
     Backlog, DeadLetter, DeadLetterFilter, FailedDelivery, OutboxRow, ReceiverTotals,
 };

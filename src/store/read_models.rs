@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::comparisons::folded;
 use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
@@ -157,6 +157,24 @@ pub(super) async fn write_states<'a, S: Session>(
     Ok(written.values().map(Vec::len).sum())
 }
 
+/// Writes since when pairs that have a row do not count.
+pub(super) async fn write_voided<'a, S: Session>(
+    session: &mut S,
+    states: impl Iterator<Item = (&'a Pair, &'a PairState)>,
+) -> Result<(), StoreError> {
+    let mut written: BTreeMap<ResourceType, Vec<_>> = BTreeMap::new();
+    for (pair, state) in states {
+        let rows = written.entry(pair.resource.resource_type).or_default();
+        let voided = state.voided.map(|version| time_text(version.moment()));
+        rows.push((&pair.resource.id, &pair.user_id, voided));
+    }
+    for (resource_type, rows) in &written {
+        let statement = WRITE_VOIDED.on(session.schema(), *resource_type);
+        session.execute(statement, &[Param::rows(rows)]).await?;
+    }
+    Ok(())
+}
+
 /// The columns of a pair of one resource type.
 pub(super) const PAIR: [Column; 2] = [ResourceId("resource_id"), User("user_id")];
 
@@ -248,7 +266,7 @@ static LOGGED_STATES: LikesSql = LikesSql::new(|d, resource_type| {
         d.join()
     );
     format!(
-        "SELECT n.user_id, n.resource_id, n.version, {} AS liked, n.since FROM {}",
+        "SELECT n.user_id, n.resource_id, n.version, {} AS liked, n.since, n.voided FROM {}",
         d.number("CASE WHEN n.behavior_type = 'like' THEN 1 ELSE 0 END"),
         folded(resource_type, &from, "")
     )
@@ -275,11 +293,26 @@ static WRITE_STATES: LikesSql = LikesSql::new(|d, resource_type| {
     )
 });
 
+/// Parameters: rows `(resource_id, user_id, voided)`.
+static WRITE_VOIDED: LikesSql = LikesSql::new(|d, resource_type| {
+    let (table, id) = likes_table(resource_type);
+    let columns = [ResourceId("resource_id"), User("user_id"), Time("voided")];
+    d.update(
+        &table,
+        &d.rows("$1", &columns),
+        &format!("e.user_id = r.user_id AND e.{id} = r.resource_id"),
+        &[("voided_at", "r.voided")],
+    )
+});
+
 /// The columns of a [`StateRow`], of a row `l` of a read model whose resource is in the column `id`.
 pub(super) fn state_columns(d: &Schema, id: &str) -> String {
     let liked = d.number("CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END");
-    let since = d.micros("l.created_at");
-    format!("l.user_id, l.{id} AS resource_id, l.version, {liked} AS liked, {since} AS since")
+    let (since, voided) = (d.micros("l.created_at"), d.micros("l.voided_at"));
+    format!(
+        "l.user_id, l.{id} AS resource_id, l.version, {liked} AS liked, {since} AS since, \
+         {voided} AS voided"
+    )
 }
 
 /// A row of a read model.
@@ -295,6 +328,8 @@ pub(super) struct StateRow {
     liked: i64,
     #[diesel(sql_type = BigInt)]
     since: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    voided: Option<i64>,
 }
 
 impl StateRow {
@@ -312,6 +347,7 @@ impl StateRow {
                 liked: self.liked == 1,
             },
             since: Version(self.since),
+            voided: self.voided.map(Version),
         };
         (pair, state)
     }

@@ -7,13 +7,15 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::BigInt;
 
-use super::comparisons::BROKEN;
+use super::comparisons::{BROKEN, COUNTED};
 use super::dialect::Column::{ResourceId, Time, Word};
 use super::discrepancy::{Discrepancy, Finding, Subject};
 use super::error::StoreError;
 use super::ids::AnyId;
 use super::ledger_row::StoredLedgerRow;
-use super::read_models::{PAIR, lock_counts, logged_states, states, write_counts, write_states};
+use super::read_models::{
+    PAIR, lock_counts, logged_states, states, write_counts, write_states, write_voided,
+};
 use super::schema::{LEDGER_COLUMNS, likes_table};
 use super::session::{LikesSql, Param, Session, Sql, time_text};
 use super::text::id_text;
@@ -159,7 +161,7 @@ async fn refold<S: Session>(
     let stored: BTreeMap<Pair, PairState> = states(session, pairs).await?.into_iter().collect();
     let folded = logged_states(session, pairs).await?;
     let mut changes: BTreeMap<Resource, i64> = BTreeMap::new();
-    let weight = |state: Option<&PairState>| state.map_or(0, |state| state.newest.weight());
+    let weight = |state: Option<&PairState>| state.map_or(0, |state| state.weight());
     let differing: Vec<&Pair> = pairs
         .iter()
         .filter(|pair| stored.get(pair) != folded.get(pair))
@@ -168,10 +170,13 @@ async fn refold<S: Session>(
         *changes.entry(pair.resource.clone()).or_default() +=
             weight(folded.get(pair)) - weight(stored.get(pair));
     }
-    let wrong = folded
-        .iter()
-        .filter(|(pair, state)| stored.get(pair) != Some(state));
-    let mut rows = write_states(session, wrong).await?;
+    let wrong = || {
+        folded
+            .iter()
+            .filter(|(pair, state)| stored.get(pair) != Some(state))
+    };
+    let mut rows = write_states(session, wrong()).await?;
+    write_voided(session, wrong()).await?;
     let strays = differing.into_iter();
     let strays: Vec<&Pair> = strays.filter(|pair| !folded.contains_key(pair)).collect();
     rows += delete_likes(session, &strays).await?;
@@ -207,7 +212,7 @@ async fn delete_likes<S: Session>(session: &mut S, pairs: &[&Pair]) -> Result<us
     Ok(pairs.len())
 }
 
-/// Counts the liked rows of these resources.
+/// Counts the rows of these resources that count.
 async fn count_likes<S: Session>(
     session: &mut S,
     resources: &BTreeSet<Resource>,
@@ -324,7 +329,7 @@ static COUNT_LIKES: LikesSql = LikesSql::new(|d, resource_type| {
     let (table, id) = likes_table(resource_type);
     format!(
         "SELECT r.resource_id, COUNT(l.user_id) AS likes FROM {} LEFT JOIN {table} l \
-         ON l.{id} = r.resource_id AND l.deleted_at IS NULL GROUP BY r.resource_id",
+         ON l.{id} = r.resource_id AND {COUNTED} GROUP BY r.resource_id",
         d.rows("$1", &[ResourceId("resource_id")])
     )
 });

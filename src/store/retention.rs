@@ -78,10 +78,10 @@ impl Store {
         transact!(self, |session| prune_ledger(session, before, limit))
     }
 
-    /// Finds behaviors recorded before this time that no read model needs: behaviors other than likes and
-    /// unlikes, completed like events older than the newest completed unlike of the same pair, and repeats of a
-    /// like. What stays is the newest unlike of each pair and, if it is liked, the like that began the run and the
-    /// newest one. Examines `limit` rows after this position.
+    /// Finds behaviors recorded before this time that no read model needs: views, shares and comments, completed
+    /// like events older than the newest completed unlike of the same pair, repeats of a like, and superseded
+    /// decisions of operators. What stays is the newest unlike and the newest decision of each pair and, if it is
+    /// liked, the like that began the run and the newest one. Examines `limit` rows after this position.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -215,6 +215,7 @@ static PRUNABLE_BEHAVIORS: Sql = Sql::new(|d| {
     let newer = "AND n.version > b.version";
     let newer_unlike = another("n", "'unlike'", newer);
     let newer_like = another("n", "'like'", newer);
+    let newer_decision = another("n", "'void', 'restore'", newer);
     // A like of the same run: no unlike follows it.
     let older_of_the_run = another(
         "o",
@@ -229,20 +230,22 @@ static PRUNABLE_BEHAVIORS: Sql = Sql::new(|d| {
          b.behavior_type, b.version, b.source, b.behavior_time, b.created_at \
          FROM user_behaviors b LEFT JOIN sync_events e \
          ON e.id = b.event_id WHERE b.user_behavior_id > $1 AND b.user_behavior_id <= $2 \
-         AND b.created_at < {} AND (b.behavior_type NOT IN ('like', 'unlike') \
-         OR (COALESCE(e.status, 'completed') = 'completed' AND ({newer_unlike} \
+         AND b.created_at < {} AND (b.behavior_type NOT IN ('like', 'unlike', 'void', 'restore') \
+         OR (b.behavior_type IN ('void', 'restore') AND {newer_decision}) \
+         OR (b.behavior_type IN ('like', 'unlike') \
+         AND COALESCE(e.status, 'completed') = 'completed' AND ({newer_unlike} \
          OR (b.behavior_type = 'like' AND {newer_like} AND {older_of_the_run}))))",
         d.time("$3")
     )
 });
 
-/// Whether the pair of the behavior `b` has another completed event of this type, under the alias.
-fn another(alias: &str, behavior_type: &str, condition: &str) -> String {
+/// Whether the pair of the behavior `b` has another completed behavior of these types, under the alias.
+fn another(alias: &str, behavior_types: &str, condition: &str) -> String {
     format!(
         "EXISTS (SELECT 1 FROM user_behaviors {alias} \
          LEFT JOIN sync_events {alias}e ON {alias}e.id = {alias}.event_id \
          WHERE {alias}.user_id = b.user_id AND {alias}.resource_type = b.resource_type \
-         AND {alias}.resource_id = b.resource_id AND {alias}.behavior_type = {behavior_type} \
+         AND {alias}.resource_id = b.resource_id AND {alias}.behavior_type IN ({behavior_types}) \
          AND COALESCE({alias}e.status, 'completed') = 'completed' {condition})"
     )
 }

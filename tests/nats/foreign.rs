@@ -215,6 +215,8 @@ fn undecodable_message_is_quarantined_with_its_reason() {
         (without("occurred_at"), "occurred_at"),
         (with("resource_type", json!("song")), "song"),
         (with("behavior", json!("dislike")), "dislike"),
+        (with("behavior", json!("void")), "unknown variant `void`"),
+        (with("behavior", json!("restore")), "unknown variant `restore`"),
         (with("occurred_at", json!(tomorrow.to_rfc3339())), "ahead"),
         (with("occurred_at", json!("1960-01-01T00:00:00Z")), "1970"),
         (with("user_id", json!(0)), "user_id"),

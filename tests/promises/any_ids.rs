@@ -86,6 +86,25 @@ fn uuid_users_like_resources_with_text_ids(setup: Setup) {
     let audit = setup.run(&["audit", "--json"]);
     let report: Value = serde_json::from_str(&audit.stdout).expect("JSON");
     assert_eq!(report["findings"], json!({}), "{report:#}");
+    likes_are_voided_and_restored(&setup);
+    let service = setup.start();
+    reads_are_right(&service.client());
+    service.stop().verify(60).holds();
+}
+
+fn likes_are_voided_and_restored(setup: &Setup) {
+    let likes = "SELECT * FROM app_post_likes ORDER BY user_id, post_id";
+    let before = setup.database().rows(likes);
+    for (decision, count) in [("void", 1), ("restore", 7)] {
+        let run = setup.run(&["users", decision, ANN, "--reason", "a test", "--yes"]);
+        assert!(run.stdout.contains("6 likes changed"), "{run:?}");
+        let counts = "SELECT like_count FROM app_likewise_like_counts WHERE resource_type = 'post'";
+        let counts = setup.database().rows(counts);
+        let total: i64 = counts.iter().map(|row| row[0].number()).sum();
+        assert_eq!(total, count, "after {decision}");
+        setup.verify(60).holds();
+    }
+    assert_eq!(setup.database().rows(likes), before);
 }
 
 fn reads_are_right(client: &Client) {

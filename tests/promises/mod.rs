@@ -21,3 +21,4 @@ mod reads_agree;
 mod restarts_fail_no_request;
 mod starts_without_its_database;
 mod the_ledger_closes;
+mod voided_likes;

@@ -305,7 +305,7 @@ impl Database {
                 .states
                 .iter()
                 .filter(|(pair, _)| pair.resource == *resource);
-            let liked: i64 = of_it.map(|(_, state)| state.newest.weight()).sum();
+            let liked: i64 = of_it.map(|(_, state)| state.weight()).sum();
             let count = self.count(&resource.clone()).like_count;
             if count != liked {
                 return Err(Broken::new(format!(

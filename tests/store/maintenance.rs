@@ -100,7 +100,7 @@ fn consistent_data_is_left_unchanged(bench: &Bench) {
 }
 
 /// Damage in plain SQL, and the audit's name for it.
-const PLANTED: [(&str, Finding); 15] = [
+const PLANTED: [(&str, Finding); 16] = [
     (
         "DELETE FROM video_likes WHERE user_id = 1",
         Finding::WrongLike,
@@ -115,6 +115,10 @@ const PLANTED: [(&str, Finding); 15] = [
     ),
     (
         "UPDATE video_likes SET created_at = '2026-01-01 00:00:00' WHERE user_id = 2",
+        Finding::WrongLike,
+    ),
+    (
+        "UPDATE video_likes SET voided_at = '2026-01-01 00:00:00' WHERE user_id = 2",
         Finding::WrongLike,
     ),
     (

@@ -8,6 +8,7 @@ mod ledger;
 mod lists;
 mod maintenance;
 mod migrations;
+mod moderation;
 mod operations;
 mod plans;
 mod quarantine;

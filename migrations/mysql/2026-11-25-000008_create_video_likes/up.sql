@@ -6,7 +6,8 @@ CREATE TABLE IF NOT EXISTS video_likes (
     version BIGINT NOT NULL,
     created_at DATETIME(6) NOT NULL,
     deleted_at DATETIME(6),
+    voided_at DATETIME(6),
     PRIMARY KEY (user_id, video_id),
-    KEY video_likes_video (video_id, deleted_at, created_at),
+    KEY video_likes_video (video_id, deleted_at, voided_at, created_at),
     KEY video_likes_user (user_id, deleted_at, created_at)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

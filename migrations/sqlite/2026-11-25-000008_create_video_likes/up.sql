@@ -5,7 +5,9 @@ CREATE TABLE video_likes (
     version BIGINT NOT NULL,
     created_at TIMESTAMP NOT NULL,
     deleted_at TIMESTAMP,
+    voided_at TIMESTAMP,
     PRIMARY KEY (user_id, video_id)
 ) WITHOUT ROWID;
-CREATE INDEX video_likes_video ON video_likes (video_id, created_at, user_id) WHERE deleted_at IS NULL;
+CREATE INDEX video_likes_video ON video_likes (video_id, created_at, user_id)
+    WHERE deleted_at IS NULL AND voided_at IS NULL;
 CREATE INDEX video_likes_user ON video_likes (user_id, created_at, video_id) WHERE deleted_at IS NULL;

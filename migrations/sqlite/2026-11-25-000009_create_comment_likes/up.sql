@@ -5,7 +5,9 @@ CREATE TABLE comment_likes (
     version BIGINT NOT NULL,
     created_at TIMESTAMP NOT NULL,
     deleted_at TIMESTAMP,
+    voided_at TIMESTAMP,
     PRIMARY KEY (user_id, comment_id)
 ) WITHOUT ROWID;
-CREATE INDEX comment_likes_comment ON comment_likes (comment_id, created_at, user_id) WHERE deleted_at IS NULL;
+CREATE INDEX comment_likes_comment ON comment_likes (comment_id, created_at, user_id)
+    WHERE deleted_at IS NULL AND voided_at IS NULL;
 CREATE INDEX comment_likes_user ON comment_likes (user_id, created_at, comment_id) WHERE deleted_at IS NULL;

@@ -6,7 +6,7 @@ use crate::domain::Source;
 
 /// Refuses the names of sources that have a meaning of their own.
 pub(super) fn check_source(source: &str) -> Result<(), AdminError> {
-    let taken = [Source::API, "legacy", "audit"];
+    let taken = [Source::API, Source::ADMIN, "legacy", "audit"];
     let is_usable = (1..=Source::MAX_LENGTH).contains(&source.len())
         && !source.chars().any(char::is_control)
         && !taken.contains(&source);

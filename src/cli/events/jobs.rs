@@ -135,19 +135,13 @@ async fn run_job(
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.yes && !confirmed(kind)? {
-        print_line(format_args!("nothing was changed"))?;
         return Ok(ExitCode::FAILURE);
     }
     request.dry_run = false;
     let JobAnswer::Created(job) = admin.request_job(request, &operator).await? else {
         unreachable!("only a dry run counts");
     };
-    print_line(format_args!(
-        "job {}: Ctrl-C leaves it to a worker, `likewise events jobs cancel` cancels it",
-        job.id
-    ))?;
-    follow(admin, &job).await?;
-    let job = admin.job(&job.id).await?;
+    let job = run_to_end(admin, &job, "events").await?;
     print_line(format_args!(
         "job {} is {}: {} of {} rows passed, {} changed",
         job.id,
@@ -159,7 +153,23 @@ async fn run_job(
     Ok(ExitCode::SUCCESS)
 }
 
-fn confirmed(kind: JobKind) -> Result<bool, Failure> {
+/// Runs the job here unless a worker has claimed it, with its progress, and returns it as it ended. `stage` names what it
+/// changes.
+pub(in crate::cli) async fn run_to_end(
+    admin: &AdminService,
+    job: &Job,
+    stage: &'static str,
+) -> Result<Job, Failure> {
+    print_line(format_args!(
+        "job {}: Ctrl-C leaves it to a worker, `likewise events jobs cancel` cancels it",
+        job.id
+    ))?;
+    follow(admin, job, stage).await?;
+    Ok(admin.job(&job.id).await?)
+}
+
+/// Asks whether to do it. Says so if not.
+pub(in crate::cli) fn confirmed(kind: JobKind) -> Result<bool, Failure> {
     if !stdin().is_terminal() {
         return Err(Failure::Admin(AdminError::Invalid(
             "cannot ask for confirmation without a terminal; pass --yes".to_owned(),
@@ -170,11 +180,15 @@ fn confirmed(kind: JobKind) -> Result<bool, Failure> {
     out.flush()?;
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    let confirmed = matches!(answer.trim(), "y" | "Y" | "yes");
+    if !confirmed {
+        print_line(format_args!("nothing was changed"))?;
+    }
+    Ok(confirmed)
 }
 
 /// Runs the job here unless a worker has claimed it, and shows its progress until it ends.
-async fn follow(admin: &AdminService, job: &Job) -> Result<(), Failure> {
+async fn follow(admin: &AdminService, job: &Job, stage: &'static str) -> Result<(), Failure> {
     const LOOK_EVERY: Duration = Duration::from_millis(250);
     let bar = progress_bar();
     let runner = Runner::hurried(admin.clone());
@@ -189,7 +203,7 @@ async fn follow(admin: &AdminService, job: &Job) -> Result<(), Failure> {
         show(
             &bar,
             Progress {
-                stage: "events",
+                stage,
                 done: now.done.unsigned_abs(),
                 total: now.total.unwrap_or_default().unsigned_abs(),
             },

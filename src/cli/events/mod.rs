@@ -1,7 +1,7 @@
 //! `likewise events`: shows the ledger and quarantine, and retries or discards events. Thin: the use cases are in
 //! `admin/`.
 
-mod jobs;
+pub(super) mod jobs;
 mod ledger;
 mod quarantine;
 

@@ -5,6 +5,7 @@ mod actors;
 mod faults;
 mod jobs;
 mod ledger;
+mod moderation;
 mod operator;
 mod quarantine;
 mod stream;
@@ -40,6 +41,8 @@ use super::problem::Problem;
         jobs::show,
         jobs::cancel,
         jobs::audit,
+        moderation::void,
+        moderation::restore,
         quarantine::list,
         quarantine::show,
         quarantine::republish,
@@ -84,6 +87,14 @@ pub(super) fn routes(config: &mut ServiceConfig) {
             .service(only_get("/jobs/{id}", get().to(jobs::show)))
             .service(only_post("/jobs/{id}/cancel", web::post().to(jobs::cancel)))
             .service(only_get("/audit", get().to(jobs::audit)))
+            .service(only_post(
+                "/users/{id}/likes/void",
+                web::post().to(moderation::void),
+            ))
+            .service(only_post(
+                "/users/{id}/likes/restore",
+                web::post().to(moderation::restore),
+            ))
             .service(only_get("/quarantine", get().to(quarantine::list)))
             .service(only_get("/quarantine/{id}", get().to(quarantine::show)))
             .service(only_post(

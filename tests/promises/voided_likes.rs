@@ -1,0 +1,221 @@
+//! Voided likes do not count and are not listed, their user still sees them, and a restoration gives them back exactly.
+
+use serde_json::{Value, json};
+
+use crate::support::checks::{everything_holds, pipeline_drains};
+use crate::support::http::Client;
+use crate::support::service::{Service, Setup};
+use crate::support::{PATIENCE, until};
+
+/// The user whose likes are voided.
+const FRAUD: i64 = 1;
+
+matrix!([embedded, mariadb_stack]: voided_likes_are_hidden_until_restored);
+
+fn post(client: &Client, path: &str, body: &Value) -> (u16, Value) {
+    let headers = [("Content-Type", "application/json"), ("X-Operator", "ann")];
+    let answer = client.try_send("POST", path, &headers, body.to_string().as_bytes());
+    let answer = answer.expect("an answer");
+    (answer.status, answer.json())
+}
+
+fn moderate(client: &Client, decision: &str, body: &Value) -> (u16, Value) {
+    post(
+        client,
+        &format!("/admin/users/{FRAUD}/likes/{decision}"),
+        body,
+    )
+}
+
+/// Voids or restores all likes of the user. Returns the job as it ended.
+#[track_caller]
+fn decide(client: &Client, decision: &str) -> Value {
+    let (status, job) = moderate(client, decision, &json!({"reason": "a click farm"}));
+    assert_eq!(status, 201, "{job}");
+    assert_eq!(
+        (&job["kind"], &job["requested_by"], &job["spec"]["reason"]),
+        (&json!(decision), &json!("ann"), &json!("a click farm"))
+    );
+    let path = format!("/admin/jobs/{}", job["id"].as_str().expect("an id"));
+    until("the job to end", 2 * PATIENCE, || {
+        let job = client.get(&path).json();
+        match job["state"].as_str() {
+            Some("completed") => Ok(job),
+            _ => Err(job.to_string()),
+        }
+    })
+}
+
+/// Everything that visitors and the user see of the likes.
+fn seen(client: &Client) -> Value {
+    let get = |path: &str| {
+        let user = FRAUD.to_string();
+        client.send("GET", path, &[("X-User-Id", &user)]).json()
+    };
+    let visitor = |path: &str| client.get(path).json();
+    json!({
+        "count": visitor("/v1/videos/7/likes/count")["like_count"],
+        "comment": visitor("/v1/comments/9/likes/count")["like_count"],
+        "likers": visitor("/v1/videos/7/likes")["likes"],
+        "top": visitor("/v1/videos/top")["resources"],
+        "status": get("/v1/videos/7/like"),
+        "own": get("/v1/users/me/likes")["likes"],
+        "action_list": get("/v1/action/list")["data"]["total"],
+    })
+}
+
+/// What is seen, once the pipeline is idle and the cache is settled.
+#[track_caller]
+fn seen_at_rest(service: &Service) -> Value {
+    pipeline_drains(service);
+    everything_holds(service);
+    seen(&service.client())
+}
+
+/// An audit of everything, the cache included.
+#[track_caller]
+fn audit_is_clean(client: &Client) {
+    let (status, job) = post(client, "/admin/jobs", &json!({"kind": "audit"}));
+    assert_eq!(status, 201, "{job}");
+    let path = format!("/admin/jobs/{}", job["id"].as_str().expect("an id"));
+    let ended = until("the audit to end", 2 * PATIENCE, || {
+        let job = client.get(&path).json();
+        match job["state"].as_str() {
+            Some("completed") => Ok(job),
+            _ => Err(job.to_string()),
+        }
+    });
+    assert_eq!(ended["result"]["findings"], json!({}), "{ended:#}");
+}
+
+fn voided_likes_are_hidden_until_restored(setup: Setup) {
+    let service = setup.start();
+    let client = service.client();
+    for user in [FRAUD, 2, 3] {
+        client.like(user, 7);
+    }
+    client.like(FRAUD, 8);
+    client.send("PUT", "/v1/comments/9/like", &[("X-User-Id", "1")]);
+    let before = seen_at_rest(&service);
+    assert_eq!(before["count"], 3);
+    assert_eq!(before["own"].as_array().expect("likes").len(), 3);
+
+    let preview = json!({"dry_run": true, "total": 3, "likes": {"comment": 1, "video": 2}});
+    assert_eq!(
+        moderate(&client, "void", &json!({"dry_run": true})),
+        (200, preview)
+    );
+    let of_type = json!({"dry_run": true, "resource_type": "comment"});
+    assert_eq!(moderate(&client, "void", &of_type).1["total"], 1);
+    for invalid in [
+        json!({}),
+        json!({"reason": " "}),
+        json!({"reason": "x", "resource_type": "song"}),
+        json!({"reason": "x", "liked_after": "2026-02-01T00:00:00Z", "liked_before": "2026-01-01T00:00:00Z"}),
+        json!({"reason": "x", "user_id": 2}),
+    ] {
+        let (status, problem) = moderate(&client, "void", &invalid);
+        assert!([400, 422].contains(&status), "{invalid}: {problem}");
+    }
+    let (status, problem) = post(
+        &client,
+        "/admin/users/me/likes/void",
+        &json!({"reason": "x"}),
+    );
+    assert_eq!((status, &problem["code"]), (400, &json!("invalid_user_id")));
+    let (status, problem) = post(
+        &client,
+        "/admin/jobs",
+        &json!({"kind": "void", "reason": "x"}),
+    );
+    assert_eq!(status, 422, "{problem}");
+    // No client can send a decision as a behavior.
+    let behavior =
+        json!({"user_id": 2, "resource_type": "video", "resource_id": 7, "behavior": "void"});
+    let (_, refused) = post(&client, "/v1/likes", &json!({"behaviors": [behavior]}));
+    assert_eq!(refused["accepted"], 0, "{refused}");
+    assert_eq!(seen_at_rest(&service), before);
+
+    let job = decide(&client, "void");
+    assert_eq!(
+        (&job["total"], &job["done"], &job["changed"]),
+        (&json!(3), &json!(3), &json!(3))
+    );
+    assert_eq!(job["result"], json!({"likes": {"comment": 1, "video": 2}}));
+    let voided = seen_at_rest(&service);
+    assert_eq!(
+        (&voided["count"], &voided["comment"]),
+        (&json!(2), &json!(0))
+    );
+    assert_eq!(
+        voided["top"],
+        json!([{"resource_id": 7, "like_count": 2}]),
+        "{voided:#}"
+    );
+    let likers = voided["likers"].as_array().expect("likes");
+    let users: Vec<_> = likers.iter().map(|like| &like["user_id"]).collect();
+    assert_eq!(users, [3, 2]);
+    let status = &voided["status"];
+    assert_eq!(
+        (&status["liked"], &status["like_count"]),
+        (&json!(true), &json!(2))
+    );
+    for own in ["own", "action_list"] {
+        assert_eq!(voided[own], before[own]);
+    }
+    audit_is_clean(&client);
+
+    // Others go on, and the user does too.
+    client.like(4, 7);
+    client.unlike(FRAUD, 7);
+    assert_eq!(seen_at_rest(&service)["count"], 3);
+    client.like(FRAUD, 7);
+    assert_eq!(seen_at_rest(&service)["count"], 3);
+    client.unlike(4, 7);
+    audit_is_clean(&client);
+    let rebuilt = post(&client, "/admin/jobs", &json!({"kind": "rebuild"}));
+    assert_eq!(rebuilt.0, 201);
+    let job = decide(&client, "restore");
+    assert_eq!(job["changed"], 3);
+    let after = seen_at_rest(&service);
+    assert_eq!(
+        (&after["count"], &after["comment"]),
+        (&before["count"], &before["comment"])
+    );
+    assert_eq!(
+        (&after["top"], &after["status"]),
+        (&before["top"], &before["status"])
+    );
+    audit_is_clean(&client);
+
+    // Without likes of the user in between, everything is as before.
+    decide(&client, "void");
+    assert_ne!(seen_at_rest(&service), after);
+    decide(&client, "restore");
+    assert_eq!(seen_at_rest(&service), after);
+    let setup = service.stop();
+    setup.verify(30).holds();
+
+    // The command line does the same.
+    let fraud = FRAUD.to_string();
+    let reason = ["--reason", "a click farm", "--yes"];
+    let refused = setup.run(&["users", "void", &fraud]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    let counted = setup.run(&["users", "void", &fraud, "--dry-run"]);
+    assert!(
+        counted
+            .stdout
+            .contains("3 likes of user 1: 1 comment, 2 video"),
+        "{counted:?}"
+    );
+    let void = setup.run(&[&["users", "void", &fraud], &reason[..]].concat());
+    assert!(void.stdout.contains("3 likes changed"), "{void:?}");
+    let service = setup.start();
+    assert_eq!(seen_at_rest(&service)["count"], 2);
+    let setup = service.stop();
+    let restore = setup.run(&[&["users", "restore", &fraud], &reason[..]].concat());
+    assert!(restore.stdout.contains("3 likes changed"), "{restore:?}");
+    let service = setup.start();
+    assert_eq!(seen_at_rest(&service), after);
+    service.stop();
+}
