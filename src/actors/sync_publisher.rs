@@ -15,7 +15,7 @@ use crate::config::SyncOptions;
 use crate::domain::{Backoff, FailureKind, LedgerRow, Pair, Verdict};
 use crate::messages::{FactsCommitted, Settle, Sync};
 use crate::nats::Broker;
-use crate::store::{FailedAttempt, Found, Settled, Store, StoreError};
+use crate::store::{FailedAttempt, Settled, Store, StoreError};
 use crate::telemetry::{AttemptsFailed, BatchSynced, Dependency, DependencyFailed};
 
 /// The actions' names in logs.
@@ -191,13 +191,8 @@ impl SyncPublisher {
     async fn settle_stored(&self, rows: &[LedgerRow]) {
         let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
         let found = self.insist(READING_STATES, async || self.store.find(&pairs).await);
-        if let Some(Found { states, counts }) = found.await {
-            let settled = Settled {
-                states,
-                counts,
-                changed: Vec::new(),
-            };
-            self.settle(settled).await;
+        if let Some(found) = found.await {
+            self.settle(found.into()).await;
         }
     }
 

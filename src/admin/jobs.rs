@@ -89,9 +89,9 @@ pub(super) enum Spec {
 
 /// The answer to a request for a job.
 #[derive(Debug, Clone)]
-pub enum JobAnswer {
-    /// Of a dry run.
-    Counted(Counted),
+pub enum JobAnswer<C = Counted> {
+    /// What a dry run counted.
+    Counted(C),
     /// The job.
     Created(Box<Job>),
 }

@@ -28,7 +28,7 @@ pub use audit::{Audit, AuditOptions, AuditState};
 pub use held_job::JobExit;
 pub use import::{ColumnNames, Format, Import, ImportInput, ImportOptions, ImportReport, Rejected};
 pub use jobs::{Counted, JobAnswer, JobRequest, RebuildTarget};
-pub use moderation::{CountedLikes, ModerationAnswer, ModerationRequest};
+pub use moderation::{CountedLikes, ModerationRequest};
 pub use prune::{Prune, PruneState};
 pub use quarantine::QuarantinedMessage;
 pub use rebuild::{CacheRebuild, read_models};

@@ -7,11 +7,12 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::jobs::JobAnswer;
 use super::ledger::checked_reason;
 use super::{AdminError, AdminService, Job, Progress};
+use crate::actors::cache_writer::settlements;
 use crate::actors::sync_publisher::announce;
-use crate::cache::Settlement;
-use crate::domain::{Id, JobKind, LikeCount, Moderation, Resource, ResourceType};
+use crate::domain::{Id, JobKind, Moderation, ResourceType};
 use crate::messages::Settle;
 use crate::store::{Decision, LikesOf, Moderated, Settled, is_storable};
 
@@ -38,15 +39,6 @@ pub struct ModerationRequest {
     /// Only count the likes that would change.
     #[serde(default)]
     pub dry_run: bool,
-}
-
-/// The answer to such a request.
-#[derive(Debug, Clone)]
-pub enum ModerationAnswer {
-    /// Of a dry run.
-    Counted(CountedLikes),
-    /// The job.
-    Created(Box<Job>),
 }
 
 /// The likes that a dry run counted.
@@ -96,11 +88,11 @@ impl AdminService {
         user_id: Id,
         request: ModerationRequest,
         operator: &str,
-    ) -> Result<ModerationAnswer, AdminError> {
+    ) -> Result<JobAnswer<CountedLikes>, AdminError> {
         let likes = self.likes_of(user_id, &request)?;
         if request.dry_run {
             let likes = self.store().count_moderated(moderation, &likes).await?;
-            return Ok(ModerationAnswer::Counted(CountedLikes {
+            return Ok(JobAnswer::Counted(CountedLikes {
                 dry_run: true,
                 total: likes.values().sum(),
                 likes,
@@ -116,7 +108,7 @@ impl AdminService {
             reason,
         };
         let job = self.create(kind, &spec, None, operator).await?;
-        Ok(ModerationAnswer::Created(job))
+        Ok(JobAnswer::Created(job))
     }
 
     /// Returns the likes that a request is about.
@@ -160,16 +152,8 @@ impl AdminService {
                 let _ = answer.await;
             }
         } else if let Some(cache) = &self.dependencies.cache {
-            let settlement = |(resource, count): (&Resource, &LikeCount)| {
-                let settlement = Settlement {
-                    count: Some(*count),
-                    ..Settlement::default()
-                };
-                (resource.clone(), settlement)
-            };
-            cache
-                .settle(&settled.counts.iter().map(settlement).collect())
-                .await?;
+            let (settlements, _) = settlements(std::iter::once(settled));
+            cache.settle(&settlements).await?;
         }
         Ok(())
     }

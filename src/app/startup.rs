@@ -59,11 +59,7 @@ pub(super) fn settle_recent(
         let settle = async {
             let pairs = store.recent_pairs(RECENT).await?;
             let found = store.find(&pairs).await?;
-            Ok::<_, StoreError>(Settled {
-                states: found.states,
-                counts: found.counts,
-                changed: Vec::new(),
-            })
+            Ok::<_, StoreError>(Settled::from(found))
         };
         match settle.await {
             Ok(settled) => {

@@ -3,8 +3,6 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use serde::Serialize;
-
 use super::Failure;
 use super::output::write_json;
 use crate::config::Settings;
@@ -32,12 +30,6 @@ pub(super) enum DeploymentCommand {
     },
 }
 
-#[derive(Serialize)]
-struct Report {
-    id: String,
-    generation: String,
-}
-
 pub(super) async fn run(
     settings: Settings,
     command: DeploymentCommand,
@@ -45,24 +37,17 @@ pub(super) async fn run(
     let store = store::connect(&settings.store).await?;
     let found = store.deployment().await?;
     match command {
-        DeploymentCommand::Show { json } => print(found, json)?,
-        DeploymentCommand::Renew { json } => print(store.start_generation(&found).await?, json)?,
+        DeploymentCommand::Show { json } => print(&found, json)?,
+        DeploymentCommand::Renew { json } => print(&store.start_generation(&found).await?, json)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(deployment: Deployment, json: bool) -> std::io::Result<()> {
-    let report = Report {
-        id: deployment.id.to_string(),
-        generation: deployment.generation,
-    };
+fn print(deployment: &Deployment, json: bool) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     if json {
-        return write_json(&mut out, &report);
+        return write_json(&mut out, deployment);
     }
-    writeln!(
-        out,
-        "deployment {}, generation {}",
-        report.id, report.generation
-    )
+    let Deployment { id, generation } = deployment;
+    writeln!(out, "deployment {id}, generation {generation}")
 }

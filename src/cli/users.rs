@@ -9,7 +9,7 @@ use super::Failure;
 use super::dependencies::drop_own_caches;
 use super::events::jobs::{confirmed, run_to_end};
 use super::events::{admin, operator, print_line};
-use crate::admin::{AdminService, ModerationAnswer, ModerationRequest};
+use crate::admin::{AdminService, JobAnswer, ModerationRequest};
 use crate::config::Settings;
 use crate::domain::{JobKind, Moderation, ResourceType};
 
@@ -75,7 +75,7 @@ async fn moderate(
     let counted = admin
         .moderate(moderation, user_id.clone(), request(true), &operator)
         .await?;
-    let ModerationAnswer::Counted(counted) = counted else {
+    let JobAnswer::Counted(counted) = counted else {
         unreachable!("a dry run creates no job");
     };
     let of_each: Vec<_> = counted
@@ -101,7 +101,7 @@ async fn moderate(
     let created = admin
         .moderate(moderation, user_id, request(false), &operator)
         .await?;
-    let ModerationAnswer::Created(job) = created else {
+    let JobAnswer::Created(job) = created else {
         unreachable!("only a dry run counts");
     };
     let job = run_to_end(admin, &job, "likes").await?;

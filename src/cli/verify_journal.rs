@@ -90,13 +90,12 @@ pub(super) async fn compare(
     let pairs: Vec<_> = journal.pairs.iter().collect();
     let mut counts = BTreeMap::new();
     for batch in pairs.chunks(BATCH) {
-        let mut keys = BTreeSet::new();
-        for (pair, _) in batch {
-            keys.insert(stored(pair, store)?);
+        let mut allowed = BTreeMap::new();
+        for (pair, states) in batch {
+            allowed.insert(stored(pair, store)?, *states);
         }
-        let found = store.find(&keys).await?;
-        for (pair, allowed) in batch {
-            let pair = stored(pair, store)?;
+        let found = store.find(&allowed.keys().cloned().collect()).await?;
+        for (pair, allowed) in allowed {
             let state = found.states.get(&pair).is_some_and(|mark| mark.liked);
             *liked.entry(pair.resource.clone()).or_default() += i64::from(state);
             if !allowed.contains(&state) {

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use serde::Serialize;
 use uuid::Uuid;
 
 /// The identity that the database holds.
 ///
 /// Cache keys and the consumer are named after the generation, so those of another database, or of the time before a
 /// backup was restored, are never read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Deployment {
     /// The id, which the first migration draws.
     pub id: Uuid,

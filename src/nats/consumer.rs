@@ -3,15 +3,16 @@
 //! Its name contains the generation of the deployment, and its metadata the deployment. So a database never takes over
 //! the progress of another one, or of its own state before a backup was restored.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{
     AckPolicy, DeliverPolicy, IntoConsumerConfig, PullConsumer, pull,
 };
 use async_nats::jetstream::message::Message;
 use serde_json::{Value, json};
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use super::connection::Broker;
 use super::jetstream::{json_of, number};

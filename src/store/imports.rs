@@ -12,6 +12,7 @@ use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
 use super::error::StoreError;
 use super::pool::IMPORT_TIMEOUT;
 use super::read_models;
+use super::reads::find;
 use super::session::{IdRow, Param, Session, Sql, time_text};
 use super::sync::{Settled, fold_in};
 use super::text::id_text;
@@ -231,14 +232,10 @@ async fn read_back<S: Session>(
 ) -> Result<Option<Settled>, StoreError> {
     let pairs: BTreeSet<Pair> = chunk.events.iter().map(Pair::of).collect();
     let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
+    let found = find(session, &pairs, &resources).await?;
     Ok(Some(Settled {
-        states: read_models::states(session, &pairs)
-            .await?
-            .into_iter()
-            .map(|(pair, state)| (pair, state.newest))
-            .collect(),
-        counts: read_models::counts(session, &resources).await?,
         changed: resources.into_iter().collect(),
+        ..found.into()
     }))
 }
 

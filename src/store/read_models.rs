@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text};
+use serde::Serialize;
 
 use super::comparisons::folded;
 use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
@@ -139,22 +140,16 @@ pub(super) async fn write_states<'a, S: Session>(
     session: &mut S,
     states: impl Iterator<Item = (&'a Pair, &'a PairState)>,
 ) -> Result<usize, StoreError> {
-    let mut written: BTreeMap<ResourceType, Vec<_>> = BTreeMap::new();
-    for (pair, state) in states {
-        let rows = written.entry(pair.resource.resource_type).or_default();
-        rows.push((
+    let row = |pair: &'a Pair, state: &PairState| {
+        (
             &pair.resource.id,
             &pair.user_id,
             state.newest.version,
             state.newest.weight(),
             time_text(state.since.moment()),
-        ));
-    }
-    for (resource_type, rows) in &written {
-        let statement = WRITE_STATES.on(session.schema(), *resource_type);
-        session.execute(statement, &[Param::rows(rows)]).await?;
-    }
-    Ok(written.values().map(Vec::len).sum())
+        )
+    };
+    write(session, &WRITE_STATES, states, row).await
 }
 
 /// Writes since when pairs that have a row do not count.
@@ -162,17 +157,32 @@ pub(super) async fn write_voided<'a, S: Session>(
     session: &mut S,
     states: impl Iterator<Item = (&'a Pair, &'a PairState)>,
 ) -> Result<(), StoreError> {
-    let mut written: BTreeMap<ResourceType, Vec<_>> = BTreeMap::new();
+    let row = |pair: &'a Pair, state: &PairState| {
+        let voided = state.voided.map(|version| time_text(version.moment()));
+        (&pair.resource.id, &pair.user_id, voided)
+    };
+    write(session, &WRITE_VOIDED, states, row).await.map(drop)
+}
+
+/// Executes a statement on the rows of pairs, once for each resource type. Returns the number of rows.
+async fn write<'a, S: Session, R: Serialize + Send>(
+    session: &mut S,
+    sql: &'static LikesSql,
+    states: impl Iterator<Item = (&'a Pair, &'a PairState)>,
+    row: impl Fn(&'a Pair, &'a PairState) -> R,
+) -> Result<usize, StoreError> {
+    let mut written: BTreeMap<ResourceType, Vec<R>> = BTreeMap::new();
     for (pair, state) in states {
         let rows = written.entry(pair.resource.resource_type).or_default();
-        let voided = state.voided.map(|version| time_text(version.moment()));
-        rows.push((&pair.resource.id, &pair.user_id, voided));
+        rows.push(row(pair, state));
     }
-    for (resource_type, rows) in &written {
-        let statement = WRITE_VOIDED.on(session.schema(), *resource_type);
-        session.execute(statement, &[Param::rows(rows)]).await?;
+    let mut total = 0;
+    for (resource_type, rows) in written {
+        let statement = sql.on(session.schema(), resource_type);
+        session.execute(statement, &[Param::rows(&rows)]).await?;
+        total += rows.len();
     }
-    Ok(())
+    Ok(total)
 }
 
 /// The columns of a pair of one resource type.

@@ -79,7 +79,7 @@ impl Store {
     }
 }
 
-async fn find<S: Session>(
+pub(super) async fn find<S: Session>(
     session: &mut S,
     pairs: &BTreeSet<Pair>,
     resources: &BTreeSet<Resource>,

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use super::dialect::Column::{self, Number, ResourceId, User, Word};
 use super::error::StoreError;
 use super::ledger_row::StoredLedgerRow;
+use super::reads::Found;
 use super::schema::{HELD, LEDGER_COLUMNS};
 use super::session::{Param, Session, Sql};
 use super::text::id_text;
@@ -23,6 +24,17 @@ pub struct Settled {
     pub counts: BTreeMap<Resource, LikeCount>,
     /// The resources whose count this batch has changed.
     pub changed: Vec<Resource>,
+}
+
+impl From<Found> for Settled {
+    /// What the database holds, as after a commit that changed no count.
+    fn from(found: Found) -> Self {
+        Self {
+            states: found.states,
+            counts: found.counts,
+            changed: Vec::new(),
+        }
+    }
 }
 
 impl Store {

@@ -19,6 +19,7 @@ pub use file::Format;
 
 use super::{AdminError, Dependencies, Progress};
 use crate::actors::cache_writer::settlements;
+use crate::actors::sync_publisher::announce;
 use crate::cache::CacheError;
 use crate::domain::{
     Backoff, BehaviorEvent, FailureKind, ImportRules, ImportedRow, Pair, ResourceType, Source,
@@ -244,12 +245,7 @@ impl Import {
             if !is_settled {
                 let pairs: BTreeSet<Pair> = prepared.events.iter().map(Pair::of).collect();
                 let found = store.find(&pairs).await?;
-                let settled = Settled {
-                    states: found.states,
-                    counts: found.counts,
-                    changed: Vec::new(),
-                };
-                settle(&self.dependencies, &settled).await?;
+                settle(&self.dependencies, &found.into()).await?;
             }
         }
         // The rows of a table may have changed since; its key says where to go on.
@@ -453,17 +449,7 @@ async fn tell(dependencies: &Dependencies, settled: Option<Settled>) -> Result<(
         return Ok(());
     };
     settle(dependencies, &settled).await?;
-    let broker = dependencies.broker.as_ref();
-    if let Some(broker) = broker.filter(|broker| broker.is_connected()) {
-        for resource in &settled.changed {
-            // An announcement may be lost; the next one has the count.
-            if let Some(count) = settled.counts.get(resource)
-                && broker.announce(resource, *count).await.is_err()
-            {
-                break;
-            }
-        }
-    }
+    announce(dependencies.broker.as_ref(), &settled).await;
     Ok(())
 }
 

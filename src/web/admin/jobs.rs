@@ -42,12 +42,17 @@ pub(super) async fn create(
     operator: Operator,
     Body(request): Body<JobRequest>,
 ) -> Result<HttpResponse, Problem> {
-    Ok(match admin.request_job(request, &operator.0).await? {
+    Ok(answered(admin.request_job(request, &operator.0).await?))
+}
+
+/// Returns the response to a request for a job: 201 with the job and its path, or 200 with what a dry run counted.
+pub(super) fn answered<C: Serialize>(answer: JobAnswer<C>) -> HttpResponse {
+    match answer {
         JobAnswer::Created(job) => HttpResponse::Created()
             .insert_header(("Location", format!("/admin/jobs/{}", job.id)))
             .json(job),
         JobAnswer::Counted(counted) => HttpResponse::Ok().json(counted),
-    })
+    }
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

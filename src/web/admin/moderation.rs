@@ -3,8 +3,9 @@
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
 
+use super::jobs::answered;
 use super::operator::{Operator, OperatorHeader};
-use crate::admin::{AdminService, CountedLikes, ModerationAnswer, ModerationRequest};
+use crate::admin::{AdminService, CountedLikes, ModerationRequest};
 use crate::domain::Moderation;
 use crate::store::Job;
 use crate::web::extract::Body;
@@ -90,10 +91,5 @@ async fn moderate(
         Problem::new(Code::InvalidUserId, detail)
     })?;
     let answer = admin.moderate(moderation, user_id, request, &operator.0);
-    Ok(match answer.await? {
-        ModerationAnswer::Created(job) => HttpResponse::Created()
-            .insert_header(("Location", format!("/admin/jobs/{}", job.id)))
-            .json(job),
-        ModerationAnswer::Counted(counted) => HttpResponse::Ok().json(counted),
-    })
+    Ok(answered(answer.await?))
 }
