@@ -99,15 +99,13 @@ impl AdminService {
             }));
         }
         let reason = checked_reason(request.reason.as_deref())?;
-        let kind = match moderation {
-            Moderation::Void => JobKind::Void,
-            Moderation::Restore => JobKind::Restore,
-        };
         let spec = super::jobs::Spec::Likes {
             likes_of: likes,
             reason,
         };
-        let job = self.create(kind, &spec, None, operator).await?;
+        let job = self
+            .create(moderation.into(), &spec, None, operator)
+            .await?;
         Ok(JobAnswer::Created(job))
     }
 

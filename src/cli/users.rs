@@ -11,7 +11,7 @@ use super::events::jobs::{confirmed, run_to_end};
 use super::events::{admin, operator, print_line};
 use crate::admin::{AdminService, JobAnswer, ModerationRequest};
 use crate::config::Settings;
-use crate::domain::{JobKind, Moderation, ResourceType};
+use crate::domain::{Moderation, ResourceType};
 
 /// Arguments of `likewise users`.
 #[derive(Debug, Subcommand)]
@@ -91,11 +91,7 @@ async fn moderate(
     if arguments.dry_run || counted.total == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    let kind = match moderation {
-        Moderation::Void => JobKind::Void,
-        Moderation::Restore => JobKind::Restore,
-    };
-    if !arguments.yes && !confirmed(kind)? {
+    if !arguments.yes && !confirmed(moderation.into())? {
         return Ok(ExitCode::FAILURE);
     }
     let created = admin

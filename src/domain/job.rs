@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::moderation::Moderation;
 use super::words::words;
 
 /// The kind of a job: `jobs.kind`.
@@ -23,6 +24,15 @@ pub enum JobKind {
     Void,
     /// Decides that they count again.
     Restore,
+}
+
+impl From<Moderation> for JobKind {
+    fn from(moderation: Moderation) -> Self {
+        match moderation {
+            Moderation::Void => Self::Void,
+            Moderation::Restore => Self::Restore,
+        }
+    }
 }
 
 /// The state of a job: `jobs.state`.

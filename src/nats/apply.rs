@@ -57,7 +57,7 @@ impl Broker {
             changes.filter(move |change| change.owner == owner)
         };
         match found.stream_config() {
-            None => drop(self.create_stream().await?),
+            None => drop(self.create_stream(&self.stream_config()).await?),
             Some(config) if changes(Owner::Stream).next().is_some() => {
                 let config = overlaid(config, changes(Owner::Stream));
                 let subject = format!("STREAM.UPDATE.{}", self.options.stream);

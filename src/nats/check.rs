@@ -129,7 +129,7 @@ impl Broker {
         self.check_version()?;
         let mut found = self.find().await?;
         if found.stream.is_none() {
-            found.stream = Some(self.create_stream().await?);
+            found.stream = Some(self.create_stream(&self.stream_config()).await?);
         }
         let errors = self.report(&found, None).errors();
         // A process that started without its database can publish before it knows its consumer.

@@ -3,29 +3,24 @@
 //! Each message names the sequence that it expects the stream to end at. A process that was stopped for longer than its
 //! lease therefore publishes nothing after its successor has begun.
 
-use std::error::Error;
-use std::time::Duration;
-
 use async_nats::HeaderMap;
 use async_nats::header::{NATS_EXPECTED_LAST_SEQUENCE, NATS_MESSAGE_ID};
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use serde_json::json;
 
 use super::NatsError;
 use super::connection::Broker;
-use super::jetstream::{json_of, number};
+use super::jetstream::{duplicate_window, json_of, number};
+use super::publish::server_error;
 use super::settings::{Owner, Setting, Severity, compare};
 use crate::config::FactStreamOptions;
 use crate::domain::Fact;
 
 /// Subjects of facts: `likewise.facts.<resource_type>.<liked|unliked>`.
 pub const FACTS: &str = "likewise.facts";
-
-/// How long the server remembers the id of a message, and drops a repeat.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// A fact on its way to the stream.
 pub struct FactPublish(PublishAckFuture);
@@ -60,25 +55,16 @@ impl Broker {
             )));
         }
         let name = &options.name;
-        let configured = json_of(&self.facts_config(options));
+        let config = self.facts_config(options);
         let path = format!("STREAM.INFO.{name}");
         let found = self
             .request(&path, &json!({}), ErrorCode::STREAM_NOT_FOUND)
             .await;
         let info = match found.map_err(advise)? {
             Some(info) => info,
-            None => {
-                let create = format!("STREAM.CREATE.{name}");
-                let created = self
-                    .request(&create, &configured, ErrorCode::STREAM_NAME_EXIST)
-                    .await;
-                match created.map_err(advise)? {
-                    Some(info) => info,
-                    None => self.ask(&path, &json!({})).await?,
-                }
-            }
+            None => self.create_stream(&config).await.map_err(advise)?,
         };
-        let settings = compare(Owner::Stream, &configured, Some(&info["config"]));
+        let settings = compare(Owner::Stream, &json_of(&config), Some(&info["config"]));
         let errors: Vec<_> = settings
             .iter()
             .filter(|setting| setting.difference == Some(Severity::Error))
@@ -133,10 +119,7 @@ impl Broker {
             max_bytes: options.max_bytes,
             // A full stream makes room for new facts: every consumer has had its time to read the oldest.
             discard: DiscardPolicy::Old,
-            duplicate_window: match options.max_age.is_zero() {
-                true => DUPLICATE_WINDOW,
-                false => DUPLICATE_WINDOW.min(options.max_age),
-            },
+            duplicate_window: duplicate_window(options.max_age),
             ..Config::default()
         }
     }
@@ -151,19 +134,14 @@ impl FactPublish {
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
                 Published::Overtaken
             }
-            Err(error) => {
-                let said = error
-                    .source()
-                    .and_then(|source| source.downcast_ref::<jetstream::Error>());
-                Published::Failed(match said {
-                    None => NatsError::Unavailable(error.to_string()),
-                    Some(said) => NatsError::Refused {
-                        what: "a fact".to_owned(),
-                        said: said.to_string(),
-                        advice: WAIT.to_owned(),
-                    },
-                })
-            }
+            Err(error) => Published::Failed(match server_error(&error) {
+                None => NatsError::Unavailable(error.to_string()),
+                Some(said) => NatsError::Refused {
+                    what: "a fact".to_owned(),
+                    said: said.to_string(),
+                    advice: WAIT.to_owned(),
+                },
+            }),
         }
     }
 }

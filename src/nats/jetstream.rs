@@ -56,13 +56,13 @@ impl Broker {
         Ok(found.map(|answer| answer["message"].clone()))
     }
 
-    /// Creates the stream. If two processes do so at once, one creates it and the other finds it.
-    pub(super) async fn create_stream(&self) -> Result<Value, NatsError> {
-        let name = &self.options.stream;
-        let subject = format!("STREAM.CREATE.{name}");
-        let config = json_of(&self.stream_config());
+    /// Creates a stream, and returns its description. If two processes do so at once, one creates it and the other finds
+    /// it.
+    pub(super) async fn create_stream(&self, config: &Config) -> Result<Value, NatsError> {
+        let name = &config.name;
+        let path = format!("STREAM.CREATE.{name}");
         let created = self
-            .request(&subject, &config, ErrorCode::STREAM_NAME_EXIST)
+            .request(&path, &json_of(config), ErrorCode::STREAM_NAME_EXIST)
             .await?;
         match created {
             Some(info) => Ok(info),
@@ -72,7 +72,6 @@ impl Broker {
 
     /// Returns the configured stream.
     pub(super) fn stream_config(&self) -> Config {
-        let longest = Duration::from_secs(120);
         Config {
             name: self.options.stream.clone(),
             subjects: our_subjects(),
@@ -85,10 +84,7 @@ impl Broker {
             max_bytes: self.options.max_bytes,
             // A full stream refuses new messages and drops none, so the publisher notices.
             discard: DiscardPolicy::New,
-            duplicate_window: match self.options.max_age {
-                Duration::ZERO => longest,
-                max_age => longest.min(max_age),
-            },
+            duplicate_window: duplicate_window(self.options.max_age),
             ..Config::default()
         }
     }
@@ -152,6 +148,16 @@ impl Broker {
             said: error.to_string(),
             advice,
         }
+    }
+}
+
+/// Returns how long a stream remembers the ids of messages, to drop repeats: two minutes, or the age that it keeps
+/// messages for.
+pub(super) fn duplicate_window(max_age: Duration) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(120);
+    match max_age {
+        Duration::ZERO => LONGEST,
+        max_age => LONGEST.min(max_age),
     }
 }
 

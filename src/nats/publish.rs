@@ -133,13 +133,15 @@ pub fn original_id(message_id: &str) -> Option<Uuid> {
     Uuid::parse_str(id).ok()
 }
 
+/// Returns the server's refusal of a message; `None` if it did not answer.
+pub(super) fn server_error(error: &PublishError) -> Option<&jetstream::Error> {
+    error.source()?.downcast_ref()
+}
+
 /// Returns the reason why JetStream did not acknowledge an event.
 #[must_use]
 pub fn publish_error(error: &PublishError) -> NatsError {
-    let said = error
-        .source()
-        .and_then(|source| source.downcast_ref::<jetstream::Error>());
-    let Some(said) = said else {
+    let Some(said) = server_error(error) else {
         return NatsError::Unavailable(error.to_string());
     };
     let advice = match said.error_code() {
