@@ -180,12 +180,17 @@ impl Server {
         }
     }
 
-    /// Starts a NATS server with this configuration file, and its own address and folder.
+    /// Starts a NATS server with this configuration file, and its own address and folder. Its storage is [`ROOM`], unless
+    /// the file limits it.
     #[track_caller]
     pub fn nats_with(config: &str) -> Self {
         let mut server = Self::start(Kind::Nats);
         server.stop();
-        server.configure(config);
+        if config.contains("jetstream") {
+            server.configure(config);
+        } else {
+            server.configure(&format!("{ROOM}{config}"));
+        }
         server.run();
         server
     }
