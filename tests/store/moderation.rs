@@ -282,7 +282,8 @@ fn counts_are_exact_while_likes_are_voided(bench: &Bench) {
         let operator = scope.spawn(move || {
             let operator = Bench::on(bench.database());
             let mut changed = 0;
-            while !ended.load(Ordering::Relaxed) {
+            // Quick workers may end before the operator finds a like.
+            while !ended.load(Ordering::Relaxed) || changed == 0 {
                 let user = rng.random_range(1..=3);
                 let moderation = match rng.random_bool(0.6) {
                     true => Moderation::Void,
