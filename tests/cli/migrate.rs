@@ -22,12 +22,7 @@ fn migrate_is_idempotent() {
     service.client().like(1, 1);
     let setup = service.stop();
     assert_eq!(setup.run(&["migrate"]).code, Some(0));
-    assert_eq!(
-        setup
-            .database()
-            .number("SELECT COUNT(*) FROM user_behaviors"),
-        1
-    );
+    assert_eq!(setup.database().count("user_behaviors"), 1);
 }
 
 #[test]

@@ -16,21 +16,14 @@ use crate::support::checks::{
 };
 use crate::support::redis_and_nats::Stack;
 use crate::support::service::Service;
-use crate::support::{PATIENCE, seed, until};
+use crate::support::{PATIENCE, seed, until_equal};
 
 /// Waits until this many messages have been processed, and the ledger is closed.
 #[track_caller]
 fn taken(service: &Service, behaviors: i64, quarantined: i64) {
     let database = service.database();
-    until("every message to be taken", PATIENCE, || {
-        let seen = (
-            database.number("SELECT COUNT(*) FROM user_behaviors"),
-            database.number("SELECT COUNT(*) FROM likewise_quarantined_events"),
-        );
-        (seen == (behaviors, quarantined))
-            .then_some(())
-            .ok_or(format!("{seen:?}"))
-    });
+    database.until_count("user_behaviors", behaviors);
+    database.until_count("likewise_quarantined_events", quarantined);
     ledger_closes(database);
 }
 
@@ -52,12 +45,7 @@ fn foreign_likes_are_visible_after_earlier_reads() {
         publisher.publish(LIKES, event(1, video, "like", NOON).to_string());
     }
     for (video, count) in [(1, 1), (2, 2), (3, 1)] {
-        until("the like to show", PATIENCE, || {
-            let read = client.read(1, video);
-            (read.liked && read.like_count == Some(count))
-                .then_some(())
-                .ok_or(format!("{read:?}"))
-        });
+        client.until_read(1, video, (true, Some(count)));
     }
     // The user unlikes it here, later than the foreign like.
     let taken_back = client.unlike(1, 1);
@@ -144,12 +132,14 @@ fn rejected_like_is_quarantined_and_reverted() {
     assert!(!client.read(1, 7).liked);
     client.like(1, 7);
     client.like(REFUSED, 7);
-    until("the refused like to be taken back", PATIENCE, || {
-        let read = (client.read(1, 7), client.read(REFUSED, 7));
-        (read.0.liked && !read.1.liked && read.0.like_count == Some(1))
-            .then_some(())
-            .ok_or(format!("{read:?}"))
-    });
+    until_equal(
+        "the refused like to be reverted",
+        (true, false, Some(1)),
+        || {
+            let first = client.read(1, 7);
+            (first.liked, client.read(REFUSED, 7).liked, first.like_count)
+        },
+    );
     taken(&service, 1, 1);
 }
 
@@ -167,12 +157,7 @@ fn rejected_event_delays_no_other_event() {
     for user in 1..=5 {
         client.like(user, 7);
     }
-    until("the neighbors to be recorded", PATIENCE, || match database
-        .number("SELECT COUNT(*) FROM video_likes")
-    {
-        5 => Ok(()),
-        rows => Err(format!("{rows} likes")),
-    });
+    database.until_count("video_likes", 5);
     let quarantined = "SELECT COUNT(*) FROM likewise_quarantined_events";
     assert_eq!(database.number(quarantined), 0);
     database.execute(&["DROP TRIGGER refuse"]);
@@ -360,7 +345,7 @@ fn go_service_events_are_counted() {
     let database = service.database();
     let comments = "SELECT COUNT(*) FROM comment_likes WHERE comment_id = 6 AND deleted_at IS NULL";
     assert_eq!(database.number(comments), 1);
-    assert_eq!(database.number("SELECT COUNT(*) FROM sync_events"), 6);
+    assert_eq!(database.count("sync_events"), 6);
     service.setup().verify(30).holds();
     service.stop();
 }

@@ -12,7 +12,7 @@ use super::{LIKES, Publisher, SUBJECTS, event};
 use crate::support::checks::{pipeline_drains, stored_once};
 use crate::support::redis_and_nats::Stack;
 use crate::support::service::{Ran, Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::until_seen;
 
 const STREAM: &str = "LIKEWISE";
 const AGE: &str = "LIKEWISE_NATS_MAX_AGE_SECONDS";
@@ -46,12 +46,13 @@ fn apply(setup: &Setup, flags: &[&str]) -> Ran {
 #[track_caller]
 fn published_again(service: &Service, user: i64) -> Vec<String> {
     let mut ids = Vec::new();
-    until("likes to go through the stream", PATIENCE, || {
+    let like = || {
         let accepted = service.client().like(user, 1);
         ids.push(accepted.event_id.clone());
-        (accepted.durability == "broker")
-            .then_some(())
-            .ok_or(format!("{accepted:?}"))
+        accepted.durability
+    };
+    until_seen("likes to go through the stream", like, |durability| {
+        durability == "broker"
     });
     ids
 }
@@ -68,9 +69,9 @@ fn shorter_max_age_deletes_nothing() {
 
     let second = api(first.setup().beside().set(AGE, 1));
     // Long enough for the server to delete messages with an age of a second.
-    until("the likes to be older than the other age", PATIENCE, || {
-        let age = Utc::now().timestamp() - before.state.last_timestamp.unix_timestamp();
-        (age > 3).then_some(()).ok_or(age)
+    let age = || Utc::now().timestamp() - before.state.last_timestamp.unix_timestamp();
+    until_seen("the likes to be older than the other age", age, |age| {
+        *age > 3
     });
     let after = info(&publisher);
     assert_eq!(after.state.messages, 5);
@@ -118,11 +119,9 @@ fn shorter_max_age_deletes_nothing() {
     assert!(second.client().get("/metrics").text.contains(metric));
 
     let worker = worker(stack.setup().on(first.database()));
-    until("the likes to be recorded", PATIENCE, || {
-        let recorded = "SELECT COUNT(*) FROM sync_events WHERE status = 'completed'";
-        let recorded = first.database().number(recorded);
-        (recorded == 5).then_some(()).ok_or(recorded)
-    });
+    first
+        .database()
+        .until_count("sync_events WHERE status = 'completed'", 5);
     stored_once(first.database(), ids.iter().map(String::as_str));
     worker.setup().verify(30).holds();
 }
@@ -186,13 +185,14 @@ fn apply_refuses_to_lose_unacknowledged_events() {
         "{again:?}"
     );
     // The running process notices the change.
-    until("the other process to say what differs", PATIENCE, || {
-        let report = broker(&first);
-        let said = report["warnings"][0].to_string();
-        said.contains("max_age_seconds is 3600, configured is 604800")
-            .then_some(())
-            .ok_or(report.to_string())
-    });
+    until_seen(
+        "the other process to say what differs",
+        || broker(&first),
+        |report| {
+            let said = report["warnings"][0].to_string();
+            said.contains("max_age_seconds is 3600, configured is 604800")
+        },
+    );
 }
 
 #[test]
@@ -310,15 +310,14 @@ fn stream_without_accepted_subjects_sends_likes_to_database() {
     assert!(error.contains("likewise stream apply"), "{error}");
     assert!(error.contains("likewise.accepted.>"), "{error}");
     // Other services' messages are still consumed.
-    until("the foreign like to show", PATIENCE, || {
-        let read = client.read(70, 1);
-        read.liked.then_some(()).ok_or(format!("{read:?}"))
-    });
+    until_seen(
+        "the foreign like to show",
+        || client.read(70, 1),
+        |read| read.liked,
+    );
     // Several checks give one log line.
-    until("some checks", PATIENCE, || {
-        let errors = client.actor("event_publisher").errors;
-        (errors >= 4).then_some(()).ok_or(errors)
-    });
+    let errors = || client.actor("event_publisher").errors;
+    until_seen("some checks", errors, |errors| *errors >= 4);
     let log = service.log();
     assert_eq!(
         log.matches("cannot carry acknowledged likes").count(),
@@ -331,12 +330,7 @@ fn stream_without_accepted_subjects_sends_likes_to_database() {
     assert_eq!(applied.code, Some(0), "{applied:?}");
     assert_eq!(info(&publisher).config.subjects, SUBJECTS);
     ids.extend(published_again(&service, 2));
-    until("the recovery to be logged", PATIENCE, || {
-        let log = service.log();
-        log.contains("checking the stream succeeds again")
-            .then_some(())
-            .ok_or(log)
-    });
+    service.until_logged("checking the stream succeeds again");
     pipeline_drains(&service);
     stored_once(service.database(), ids.iter().map(String::as_str));
     service.stop().verify(30).holds();
@@ -375,22 +369,24 @@ fn apply_redelivers_messages_a_wrong_filter_skipped() {
         LIKES,
         event(70, 1, "like", "2026-01-02T12:00:00Z").to_string(),
     );
-    until("the foreign like to be taken", PATIENCE, || {
-        let read = client.read(70, 1);
-        read.liked.then_some(()).ok_or(format!("{read:?}"))
-    });
+    until_seen(
+        "the foreign like to be taken",
+        || client.read(70, 1),
+        |read| read.liked,
+    );
     let verified = service.setup().run(&["verify", "--wait", "1"]);
     assert_ne!(verified.code, Some(0), "{verified:?}");
     assert!(
         verified.stderr.contains("likewise.accepted.>"),
         "{verified:?}"
     );
-    until("likes to go to the database instead", PATIENCE, || {
+    let like = || {
         let accepted = client.like(5, 1);
         ids.push(accepted.event_id);
-        (accepted.durability == "database")
-            .then_some(())
-            .ok_or(accepted.durability)
+        accepted.durability
+    };
+    until_seen("likes to go to the database instead", like, |durability| {
+        durability == "database"
     });
 
     let tried = apply(service.setup(), &["--dry-run"]);

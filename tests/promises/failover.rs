@@ -18,7 +18,7 @@ use crate::support::http::Client;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup, Signal};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, until, until_seen};
 
 const VIDEO: i64 = 7;
 
@@ -28,13 +28,9 @@ const SOON: Duration = Duration::from_secs(9);
 /// Waits until `/readyz` shows this state of a dependency. Returns the whole answer.
 #[track_caller]
 fn comes_to_be(client: &Client, part: &str, state: &str) -> serde_json::Value {
-    until(&format!("the {part} to be {state}"), PATIENCE, || {
-        let ready = client.get("/readyz").json();
-        if ready["parts"][part]["state"] == state {
-            Ok(ready)
-        } else {
-            Err(ready.to_string())
-        }
+    let ready = || client.get("/readyz").json();
+    until_seen(&format!("the {part} to be {state}"), ready, |ready| {
+        ready["parts"][part]["state"] == state
     })
 }
 
@@ -72,12 +68,7 @@ fn connections_to_a_read_only_database_are_dropped(kind: Kind) {
 
     server.set_read_only(false);
     comes_to_be(&client, "database", "up");
-    until("the events to come through", PATIENCE, || {
-        match database.number("SELECT COUNT(*) FROM sync_events WHERE status = 'completed'") {
-            205 => Ok(()),
-            completed => Err(format!("{completed} are completed")),
-        }
-    });
+    database.until_count("sync_events WHERE status = 'completed'", 205);
     stored_once(database, events.iter().map(String::as_str));
     assert_eq!(
         database.number("SELECT MAX(retry_count) FROM sync_events"),
@@ -162,10 +153,9 @@ fn lost_commit_answer_still_settles_the_cache() {
 
     forwarder.lose_commit_of("likewise_like_counts");
     client.like(2, VIDEO);
-    until("the attempt to fail", PATIENCE, || {
-        let metrics = client.get("/metrics").text;
-        let failed = metrics.contains("\nlikewise_ledger_attempts_failed_total{");
-        failed.then_some(()).ok_or(metrics)
+    let metrics = || client.get("/metrics").text;
+    until_seen("the attempt to fail", metrics, |metrics| {
+        metrics.contains("\nlikewise_ledger_attempts_failed_total{")
     });
     assert!(forwarder.has_lost_the_commit());
     forwarder.restore();
@@ -199,12 +189,7 @@ fn demoted_redis_recovers_after_promotion() {
     for user in 6..=100 {
         client.like(user, VIDEO);
     }
-    until("the events to be recorded", PATIENCE, || {
-        match database.number("SELECT COUNT(*) FROM sync_events WHERE status = 'completed'") {
-            105 => Ok(()),
-            completed => Err(format!("{completed} are completed")),
-        }
-    });
+    database.until_count("sync_events WHERE status = 'completed'", 105);
     // The read does not come from Redis.
     let read = client.read(1, VIDEO);
     assert_eq!((read.liked, read.like_count), (false, Some(95)));
@@ -214,12 +199,11 @@ fn demoted_redis_recovers_after_promotion() {
     stack.redis.set_read_only(false);
     comes_to_be(&client, "cache", "up");
     reads_come_to_equal_the_database(&service);
-    until("likes to be cached", PATIENCE, || {
-        match client.like(1, VIDEO) {
-            accepted if accepted.cached => Ok(()),
-            accepted => Err(format!("{accepted:?}")),
-        }
-    });
+    until_seen(
+        "likes to be cached",
+        || client.like(1, VIDEO),
+        |like| like.cached,
+    );
     pipeline_drains(&service);
     everything_holds(&service);
 }
@@ -243,12 +227,11 @@ fn redis_host_may_move_to_another_server() {
     // Open connections stay on the old server.
     old.set_read_only(true);
     name.point_at(address(&new));
-    until("a like to be in the new cache", PATIENCE, || {
-        match client.like(2, VIDEO) {
-            accepted if accepted.cached => Ok(()),
-            accepted => Err(format!("{accepted:?}")),
-        }
-    });
+    until_seen(
+        "a like to be in the new cache",
+        || client.like(2, VIDEO),
+        |like| like.cached,
+    );
     let keys = redis::Client::open(new.url()).expect("a URL");
     let mut keys = keys.get_connection().expect("a server");
     let size: i64 = redis::cmd("DBSIZE").query(&mut keys).expect("a number");
@@ -275,12 +258,7 @@ fn lists_fail_fast_while_the_database_hangs() {
         assert!(started.elapsed() < SOON, "{path}: {:?}", started.elapsed());
     }
     server.resume();
-    until("the list to be there again", PATIENCE, || {
-        match client.get("/v1/videos/top") {
-            answer if answer.status == 200 => Ok(()),
-            answer => Err(answer.text),
-        }
-    });
+    client.until_status("/v1/videos/top", 200);
 }
 
 #[test]
@@ -335,17 +313,10 @@ fn process_exits_within_the_logged_time() {
     let held = service.database().hold_writes();
     let client = service.client();
     let liking = thread::spawn(move || client.try_like("PUT", 2, VIDEO));
-    until("the like to be under way", PATIENCE, || {
-        match service.client().actor("behavior_recorder").mailbox.depth {
-            0 => Err("nothing"),
-            _ => Ok(()),
-        }
-    });
+    service.client().until_depth("behavior_recorder", 1);
     let started = Instant::now();
     service.signal(Signal::TERM);
-    until("the shutdown to begin", PATIENCE, || {
-        service.logged("shutting down").pop().ok_or("nothing")
-    });
+    service.until_logged("shutting down");
     service.signal(Signal::TERM);
     service.wait(PATIENCE);
     let took = started.elapsed().as_secs_f64();

@@ -191,9 +191,9 @@ fn everything_is_in_its_tables(service: &Service) {
     for text in TEXTS {
         assert_eq!(ids.iter().any(|id| id == text), text != "i", "{ids:?}");
     }
-    assert_eq!(database.number("SELECT COUNT(*) FROM app_photo_likes"), 1);
+    assert_eq!(database.count("app_photo_likes"), 1);
     assert_eq!(
-        database.number("SELECT COUNT(*) FROM app_sync_events WHERE status <> 'completed'"),
+        database.count("app_sync_events WHERE status <> 'completed'"),
         0
     );
     let tables = database.columns();

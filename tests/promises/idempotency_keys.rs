@@ -8,10 +8,9 @@ use serde_json::{Value, json};
 use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::http::{Answer, Client};
 use crate::support::redis_and_nats::Stack;
-use crate::support::seed;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, seed, until, until_seen};
 
 fn send(client: &Client, method: &str, path: &str, user: i64, key: &str) -> Answer {
     let user = user.to_string();
@@ -27,15 +26,11 @@ fn path(video: i64) -> String {
 }
 
 fn behaviors(service: &Service) -> i64 {
-    service
-        .database()
-        .number("SELECT COUNT(*) FROM user_behaviors")
+    service.database().count("user_behaviors")
 }
 
 fn keys(service: &Service) -> i64 {
-    service
-        .database()
-        .number("SELECT COUNT(*) FROM likewise_idempotency_keys")
+    service.database().count("likewise_idempotency_keys")
 }
 
 #[track_caller]
@@ -184,9 +179,9 @@ fn request_interrupted_by_a_crash_takes_effect_once() {
                     })
                 })
                 .collect();
-            until("some requests to be under way", PATIENCE, || {
-                let begun = keys(&service) - before;
-                if begun >= enough { Ok(()) } else { Err(begun) }
+            let started = || keys(&service) - before;
+            until_seen("some requests to be under way", started, |started| {
+                *started >= enough
             });
             service.signal(crate::support::service::Signal::KILL);
             threads
@@ -253,26 +248,17 @@ fn without_database_only_likes_without_key_are_accepted() {
     let client = service.client();
     client.like(1, 7);
     database.kill();
-    let refused = until("the database to be missed", PATIENCE, || {
-        let answer = send(&client, "PUT", &path(8), 1, "k");
-        if answer.status == 503 {
-            Ok(answer)
-        } else {
-            Err(format!("{answer:?}"))
-        }
+    let like = || send(&client, "PUT", &path(8), 1, "k");
+    let refused = until_seen("the database to be missed", like, |answer| {
+        answer.status == 503
     });
     assert_eq!(refused.problem(), "unavailable");
     assert!(refused.header("Retry-After").is_some());
     let taken = client.like(1, 9);
     assert_eq!(taken.durability, "broker");
     database.run();
-    let answer = until("the key to be taken", PATIENCE, || {
-        let answer = send(&client, "PUT", &path(8), 1, "k");
-        if answer.status == 200 {
-            Ok(answer)
-        } else {
-            Err(format!("{answer:?}"))
-        }
+    let answer = until_seen("the key to be accepted", like, |answer| {
+        answer.status == 200
     });
     is_replayed(&send(&client, "PUT", &path(8), 1, "k"), &answer);
     everything_holds(&service);

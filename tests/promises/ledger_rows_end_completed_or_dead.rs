@@ -10,7 +10,7 @@ use crate::support::http::Client;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, until, until_equal, until_seen};
 
 /// A row that a worker left behind.
 struct Left {
@@ -122,14 +122,7 @@ fn rows_of_a_dead_worker_are_finished(setup: Setup) {
     }
     let service = setup.start();
     let (client, database) = (service.client(), service.database());
-    until(
-        "the abandoned rows to be closed",
-        PATIENCE,
-        || match open_rows(database) {
-            3 => Ok(()),
-            rows => Err(format!("{rows} open rows")),
-        },
-    );
+    until_equal("the abandoned rows to be closed", 3, || open_rows(database));
     // An attempt that was abandoned midway counts as failed; the others do not count.
     assert_eq!(ledger_of(database, 1), ledger("completed", 0, 2, "closed"));
     assert_eq!(ledger_of(database, 2), ledger("completed", 1, 5, "closed"));
@@ -146,13 +139,9 @@ fn rows_of_a_dead_worker_are_finished(setup: Setup) {
 
     // Two rounds later, rows under other workers' leases are unchanged.
     let rounds = rounds_of_retry_scheduler(&client);
-    until("two more rounds of the retry scheduler", PATIENCE, || {
-        let now = rounds_of_retry_scheduler(&client);
-        if now >= rounds + 2 {
-            Ok(())
-        } else {
-            Err(format!("{now} rounds"))
-        }
+    let now = || rounds_of_retry_scheduler(&client);
+    until_seen("two more rounds of the retry scheduler", now, |now| {
+        *now >= rounds + 2
     });
     assert_eq!(ledger_of(database, 11), ledger("pending", 0, 1, "open"));
     assert_eq!(ledger_of(database, 12), ledger("processing", 1, 4, "open"));
@@ -175,14 +164,9 @@ fn rows_of_a_dead_worker_are_finished(setup: Setup) {
     )]);
     pipeline_drains(&service);
     // The cache is settled after the commit that closes the rows.
-    until(
-        "the cache to count all of them",
-        PATIENCE,
-        || match client.read(1, VIDEO).like_count {
-            Some(6) => Ok(()),
-            count => Err(format!("{count:?}")),
-        },
-    );
+    until_equal("the cache to count all of them", Some(6), || {
+        client.read(1, VIDEO).like_count
+    });
     everything_holds(&service);
 }
 
@@ -209,14 +193,11 @@ fn failed_attempt_is_explained_and_retried(setup: Setup) {
     take_read_model_away(&service);
     let accepted = client.like(2, VIDEO);
     assert_eq!(accepted.durability, "database");
-    until("an attempt to fail", PATIENCE, || {
-        let row = ledger_of(database, 2);
-        if row[0].text() == "failed" {
-            Ok(())
-        } else {
-            Err(format!("{row:?}"))
-        }
-    });
+    until_seen(
+        "an attempt to fail",
+        || ledger_of(database, 2),
+        |row| row[0].text() == "failed",
+    );
     // Through the operators' API.
     let failed = database.rows(
         "SELECT * FROM sync_events WHERE status = 'failed' ORDER BY created_at DESC LIMIT 10",
@@ -254,19 +235,8 @@ fn row_that_fails_too_often_is_dead_and_reverted() {
     assert_eq!(reasons.len(), 2);
     assert!(reasons.iter().all(|reason| reason.contains("video_likes")));
 
-    until("the cache to forget what is dead", PATIENCE, || {
-        let read = (client.read(1, VIDEO), client.read(2, VIDEO));
-        let expected = ((true, Some(1)), (false, Some(1)));
-        let found = (
-            (read.0.liked, read.0.like_count),
-            (read.1.liked, read.1.like_count),
-        );
-        if found == expected {
-            Ok(())
-        } else {
-            Err(format!("{read:?}"))
-        }
-    });
+    client.until_read(1, VIDEO, (true, Some(1)));
+    client.until_read(2, VIDEO, (false, Some(1)));
     everything_holds(&service);
 }
 
@@ -289,14 +259,7 @@ fn event_that_kills_its_workers_is_dead_and_reverted() {
     )]);
     pipeline_drains(&service);
     assert_eq!(ledger_of(database, USER)[0].text(), "dead");
-    until("the cache to forget what is dead", PATIENCE, || {
-        let read = client.read(USER, VIDEO);
-        if (read.liked, read.like_count) == (false, Some(1)) {
-            Ok(())
-        } else {
-            Err(format!("{read:?}"))
-        }
-    });
+    client.until_read(USER, VIDEO, (false, Some(1)));
     everything_holds(&service);
 }
 
@@ -336,12 +299,7 @@ fn rejected_row_fails_alone(setup: Setup, refuse: fn(&Database, i64, &str)) {
     for (waiting, user) in (10..=15).enumerate() {
         let own = service.client();
         likes.push(std::thread::spawn(move || own.like(user, VIDEO)));
-        until("the like to be under way", PATIENCE, || {
-            match client.actor("behavior_recorder").mailbox.depth {
-                depth if depth == waiting as u64 + 1 => Ok(()),
-                depth => Err(format!("depth {depth}")),
-            }
-        });
+        client.until_depth("behavior_recorder", waiting as u64 + 1);
     }
     drop(held);
     for like in likes {
@@ -360,14 +318,7 @@ fn rejected_row_fails_alone(setup: Setup, refuse: fn(&Database, i64, &str)) {
     }
     let count = format!("SELECT like_count FROM likewise_like_counts WHERE resource_id = {VIDEO}");
     assert_eq!(database.number(&count), 5);
-    until("the cache to forget what is dead", PATIENCE, || {
-        let read = client.read(BAD, VIDEO);
-        if (read.liked, read.like_count) == (false, Some(5)) {
-            Ok(())
-        } else {
-            Err(format!("{read:?}"))
-        }
-    });
+    client.until_read(BAD, VIDEO, (false, Some(5)));
     everything_holds(&service);
 }
 
@@ -396,15 +347,12 @@ fn twelve_workers_retry_a_failing_event_once_an_interval() {
     ]);
     // Alone, because splitting a batch takes more attempts.
     api.client().like(BAD, VIDEO);
-    until("the failing event to be given up", 2 * PATIENCE, || {
-        let rows = database.rows("SELECT status FROM sync_events WHERE status = 'dead'");
-        (rows.len() == 1).then_some(()).ok_or("not dead yet")
+    until("the failing event to be dead", 2 * PATIENCE, || {
+        let dead = database.count("sync_events WHERE status = 'dead'");
+        (dead == 1).then_some(()).ok_or("not dead yet")
     });
     // One worker made each attempt and recorded it once.
-    assert_eq!(
-        database.number("SELECT COUNT(*) FROM attempts"),
-        RETRIES + 1
-    );
+    assert_eq!(database.count("attempts"), RETRIES + 1);
     let history = database.rows(
         "SELECT step, retry_count, fencing_token FROM likewise_sync_event_history ORDER BY history_id",
     );

@@ -11,7 +11,7 @@ use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
 use crate::support::redis_and_nats::Stack;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, say, until};
+use crate::support::{PATIENCE, say, until, until_equal, until_seen};
 
 const VIDEOS: i64 = 50;
 
@@ -87,11 +87,7 @@ fn job(client: &Client, id: &str) -> Value {
 fn until_job(client: &Client, id: &str, what: &str, reached: impl Fn(&Value) -> bool) -> Value {
     until(what, 4 * PATIENCE, || {
         let job = job(client, id);
-        if reached(&job) {
-            Ok(job)
-        } else {
-            Err(job.to_string())
-        }
+        reached(&job).then_some(job.clone()).ok_or(job.to_string())
     })
 }
 
@@ -161,8 +157,7 @@ fn retry_job_covers_exactly_its_snapshot(setup: Setup) {
     );
     assert_eq!(taken.into_iter().collect::<BTreeSet<_>>(), retried);
     until("the snapshot to be completed", 4 * PATIENCE, || {
-        let completed = "SELECT COUNT(*) FROM sync_events WHERE status = 'completed'";
-        let completed = database.number(completed);
+        let completed = database.count("sync_events WHERE status = 'completed'");
         (completed == total).then_some(()).ok_or(completed)
     });
     let untouched = "SELECT COUNT(*) FROM sync_events WHERE status = 'failed' AND fencing_token = 1 \
@@ -296,13 +291,11 @@ fn timeline_shows_every_step_of_a_like() {
         let step = |moment: &Value| moment["step"].as_str().expect("a step").to_owned();
         moments.iter().map(step).collect()
     };
-    until("an attempt to fail", PATIENCE, || {
-        let failed = history(database, "failed");
-        failed
-            .contains(&accepted.event_id)
-            .then_some(())
-            .ok_or("not yet")
-    });
+    until_seen(
+        "an attempt to fail",
+        || history(database, "failed"),
+        |failed| failed.contains(&accepted.event_id),
+    );
     database.execute(&["ALTER TABLE away RENAME TO video_likes"]);
     let retried = post(
         &client,
@@ -330,10 +323,8 @@ fn timeline_shows_every_step_of_a_like() {
     assert!(error.contains("video_likes"), "{told:#}");
     assert_eq!(told["read_model"]["shows"], "this");
     client.unlike(2, 7);
-    until("the unlike to supersede it", PATIENCE, || {
-        let told = timeline(&accepted.event_id).json();
-        let shows = told["read_model"]["shows"].clone();
-        (shows == "newer").then_some(()).ok_or(shows)
+    until_equal("the unlike to supersede it", Value::from("newer"), || {
+        timeline(&accepted.event_id).json()["read_model"]["shows"].clone()
     });
     let unknown = timeline(&Uuid::now_v7().to_string());
     assert_eq!(unknown.status, 404);
@@ -368,12 +359,7 @@ fn quarantined_message_is_processed_after_repair() {
     let mended = post(&client, &path, &json!({"payload": good}));
     assert_eq!(mended.status, 200, "{mended:?}");
     assert_eq!(mended.json()["event_id"], id.to_string());
-    until("the event to arrive", PATIENCE, || {
-        let like = client.read(5, 7);
-        (like.liked && like.like_count == Some(1))
-            .then_some(())
-            .ok_or(format!("{like:?}"))
-    });
+    client.until_read(5, 7, (true, Some(1)));
     assert_eq!(post(&client, &path, &json!({"payload": good})).status, 409);
     let entry = client.get(&format!("/admin/quarantine/{kept}")).json();
     assert_eq!(
@@ -553,14 +539,11 @@ fn invalid_operations_are_rejected_without_effect() {
 /// The service creates and runs the daily audit by itself, and shows it.
 fn the_schedule_ran(service: &Service) {
     let client = service.client();
-    let audit = until("the scheduled audit to end", PATIENCE, || {
-        let audit = client.get("/admin/audit").json();
-        if audit["last"]["result"].is_object() {
-            Ok(audit)
-        } else {
-            Err(audit.to_string())
-        }
-    });
+    let audit = until_seen(
+        "the scheduled audit to end",
+        || client.get("/admin/audit").json(),
+        |audit| audit["last"]["result"].is_object(),
+    );
     assert_eq!(audit["last"]["requested_by"], "the schedule");
     assert_eq!(audit["last"]["result"]["findings"], json!({}));
     let metrics = client.get("/metrics").text;

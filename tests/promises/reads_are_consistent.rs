@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 use crate::support::checks::pipeline_drains;
 use crate::support::http::Client;
 use crate::support::matrix::Backends;
-use crate::support::seed;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::{seed, until_equal};
 
 /// A resource: its type in the path without the s, and its id.
 type Resource = (&'static str, i64);
@@ -250,17 +249,10 @@ fn equals(service: &Service, model: &Model) {
             })
             .collect();
         // The cache is settled after the commit that closes the ledger.
-        until(
+        until_equal(
             "the likes of a page to be those of the model",
-            PATIENCE,
-            || {
-                let found = status(&client, *user, &page);
-                if found == expected {
-                    Ok(())
-                } else {
-                    Err(format!("user {user}: {found:?} instead of {expected:?}"))
-                }
-            },
+            expected,
+            || status(&client, *user, &page),
         );
         // The likes of the user, the newest first.
         let liked: BTreeMap<_, _> = model

@@ -17,7 +17,7 @@ use crate::support::http::{Accepted, Answer};
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, say, seed, until};
+use crate::support::{PATIENCE, say, seed, until, until_seen};
 
 const CROWD: Crowd = Crowd {
     first_user: 1,
@@ -159,13 +159,8 @@ fn gone_under_load(part: Part, way: Way) {
     whole.bring_back(part, way);
     let back = Instant::now();
     until("every part to be up", PATIENCE, || all_up(&service));
-    until("likes to be answered as before", PATIENCE, || {
-        let accepted = timed_like(&service, PROBE, PROBE);
-        if is_whole(&accepted) {
-            return Ok(());
-        }
-        Err(format!("{accepted:?}"))
-    });
+    let probe = || timed_like(&service, PROBE, PROBE);
+    until_seen("likes to be answered as before", probe, is_whole);
     // The cache writer skips a database that hung a moment ago.
     until("what nobody asked for yet to be read", PATIENCE, || {
         let path = format!("/v1/videos/{}/like", PROBE + 77);
@@ -197,9 +192,8 @@ fn while_gone(service: &Service, part: Part) {
         let accepted = timed_like(service, probe, PROBE);
         (part.shows_in(&accepted), accepted)
     };
-    until("a like that shows the outage", PATIENCE, || {
-        let (shows, accepted) = like();
-        shows.then_some(()).ok_or(format!("{accepted:?}"))
+    until_seen("a like that shows the outage", &mut like, |(shows, _)| {
+        *shows
     });
     for _ in 0..10 {
         let (shows, accepted) = like();
@@ -224,11 +218,11 @@ fn while_gone(service: &Service, part: Part) {
         assert_eq!(unknown.status, 200, "{unknown:?}");
         assert_eq!(unknown.json()["liked"], false, "{unknown:?}");
     }
-    until("/readyz to tell", PATIENCE, || {
-        let (status, seen) = readiness(service);
-        let told = seen["parts"][part.name()]["state"] == "down";
-        (told && status == 200).then_some(()).ok_or(seen)
-    });
+    until_seen(
+        "/readyz to tell",
+        || readiness(service),
+        |(status, seen)| *status == 200 && seen["parts"][part.name()]["state"] == "down",
+    );
 }
 
 #[track_caller]
@@ -288,10 +282,11 @@ fn without_nats_and_database_likes_are_rejected() {
         answer.problem();
     }
     assert_eq!([client.read(1, 1), client.read(3, 1)], before);
-    until("/readyz to tell", PATIENCE, || {
-        let (status, seen) = readiness(&service);
-        (status == 503).then_some(()).ok_or(seen)
-    });
+    until_seen(
+        "/readyz to fail",
+        || readiness(&service),
+        |(status, _)| *status == 503,
+    );
 
     whole.bring_back(Part::Database, Way::Killed);
     whole.bring_back(Part::Nats, Way::Killed);
@@ -299,12 +294,7 @@ fn without_nats_and_database_likes_are_rejected() {
     everything_holds(&service);
     assert_eq!([client.read(1, 1), client.read(3, 1)], before);
     assert!(!client.read(1, 2).liked);
-    assert_eq!(
-        service
-            .database()
-            .number("SELECT COUNT(*) FROM user_behaviors"),
-        3
-    );
+    assert_eq!(service.database().count("user_behaviors"), 3);
     service.stop();
 }
 
@@ -328,10 +318,11 @@ fn two_gone(parts: &[Part]) {
     for part in parts {
         whole.take_away(*part, Way::Killed);
     }
-    until("/readyz to tell", PATIENCE, || {
-        let (status, seen) = readiness(&service);
-        (status == 503).then_some(()).ok_or(seen)
-    });
+    until_seen(
+        "/readyz to fail",
+        || readiness(&service),
+        |(status, _)| *status == 503,
+    );
     let diary = running.stop();
     refused_without_a_trace(&service);
     let running = CROWD.start(&service, &mut rng);

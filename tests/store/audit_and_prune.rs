@@ -14,7 +14,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::fixture::{Bench, comment, foreign, history, like, now, own};
-use crate::support::seed;
+use crate::support::{PATIENCE, seed, until, until_equal};
 
 matrix!(&[sqlite, mariadb, postgres]:
     consistent_data_is_left_unchanged,
@@ -366,10 +366,7 @@ fn pruned_ledger_rows_are_not_missed(bench: &Bench) {
         .collect();
     assert_eq!(pruned, [20, 20, 10, 0]);
     // The young row, the open row and its history remain.
-    assert_eq!(
-        bench.database().number("SELECT COUNT(*) FROM sync_events"),
-        2
-    );
+    assert_eq!(bench.database().count("sync_events"), 2);
     let history = "SELECT COUNT(*) FROM likewise_sync_event_history";
     assert_eq!(bench.database().number(history), 1);
     assert_eq!(audit(bench, 10), []);
@@ -419,9 +416,7 @@ fn pruned_behaviors_keep_the_read_models_valid(bench: &Bench) {
     complete(bench, &[like(78.into(), 1)]);
     let pruned = prune(bench, Utc::now() - TimeDelta::days(30));
     assert!(pruned > 100, "{pruned} pruned");
-    let left = bench
-        .database()
-        .number("SELECT COUNT(*) FROM user_behaviors");
+    let left = bench.database().count("user_behaviors");
     assert_eq!(left, 304 - pruned as i64);
     assert_eq!(audit(bench, 20), []);
     bench.sync(&open);
@@ -571,7 +566,6 @@ fn audit_step_that_times_out_shrinks_and_gives_up() {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use crate::support::servers::Kind;
-    use crate::support::{PATIENCE, until};
 
     let bench = Bench::new(Some(Kind::Postgres));
     of_users(&bench, 50);
@@ -593,12 +587,7 @@ fn audit_step_that_times_out_shrinks_and_gives_up() {
                     drop(held);
                 }
             });
-            until("the lock", PATIENCE, || {
-                match locked.load(Ordering::Acquire) {
-                    true => Ok(()),
-                    false => Err("not yet"),
-                }
-            });
+            until_equal("the lock", true, || locked.load(Ordering::Acquire));
             let watch = scope.spawn({
                 let (bench, locked, id) =
                     (Bench::on(bench.database()), Arc::clone(&locked), id.clone());

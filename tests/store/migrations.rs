@@ -10,7 +10,7 @@ use super::fixture::{Bench, options};
 use crate::support::database::Database;
 use crate::support::servers::Kind;
 use crate::support::service::{Process, Setup, Signal};
-use crate::support::{PATIENCE, until, wait};
+use crate::support::{PATIENCE, until, until_seen, wait};
 
 matrix!([sqlite, mariadb, postgres]: concurrent_starts_on_a_new_database_become_ready,
     older_release_starts_beside_a_newer_one);
@@ -103,7 +103,7 @@ fn concurrent_migrations_all_succeed(setup: &Setup) {
 fn migration_killed_before_its_record_runs_again() {
     let bench = Bench::new(Some(Kind::MariaDb));
     let (database, noted) = (bench.database(), "likewise_schema_migrations");
-    let all = database.number(&format!("SELECT COUNT(*) FROM {noted}"));
+    let all = database.count(noted);
     let rows = bench.record(&[super::fixture::like(1.into(), 1)]);
     let indexes = "SELECT CONCAT_WS('.', table_name, index_name, seq_in_index, column_name) \
         FROM information_schema.statistics WHERE table_schema = DATABASE() ORDER BY 1";
@@ -134,13 +134,7 @@ fn concurrent_starts_on_a_new_database_become_ready(setup: Setup) {
         .map(|service| service.join().expect("a service that starts"))
         .collect();
     for service in &services {
-        until("the service to be ready", PATIENCE, || {
-            let answer = service.client().get("/readyz");
-            match answer.status {
-                200 => Ok(()),
-                _ => Err(format!("{answer:?}")),
-            }
-        });
+        service.client().until_status("/readyz", 200);
     }
     let free = "SELECT COUNT(*) FROM likewise_schema_lease WHERE holder = ''";
     assert_eq!(database.number(free), 1, "{database:?}");
@@ -149,13 +143,12 @@ fn concurrent_starts_on_a_new_database_become_ready(setup: Setup) {
 /// Waits until a process logs that it waits for this holder of the lease.
 fn waits_for(process: &mut Process, holder: &str) {
     let said = format!("{holder} holds the migration lease");
-    until("the process to wait for the lease", PATIENCE, || {
+    let logged = || {
         assert_eq!(process.exit_status(), None, "{}", process.logged());
-        let logged = process.logged();
-        match logged.contains(&said) {
-            true => Ok(()),
-            false => Err(logged),
-        }
+        process.logged()
+    };
+    until_seen("the process to wait for the lease", logged, |logged| {
+        logged.contains(&said)
     });
 }
 
@@ -210,28 +203,21 @@ fn killed_migrator_is_replaced_by_another() {
     revert_last_migration(database);
     let held = database.hold_table_name("likewise_idempotency_keys");
     let mut killed = setup.launch(&["migrate"]);
-    until("the migration to wait for the table", PATIENCE, || {
-        let waiting = "SELECT COUNT(*) FROM information_schema.processlist \
-            WHERE db = DATABASE() AND state LIKE 'Waiting for table metadata lock%'";
-        match database.number(waiting) {
-            0 => Err("it does not"),
-            _ => Ok(()),
-        }
-    });
+    let waiting = "information_schema.processlist \
+    WHERE db = DATABASE() AND state LIKE 'Waiting for table metadata lock%'";
+    until_seen(
+        "the migration to wait for the table",
+        || database.count(waiting),
+        |waiting| *waiting > 0,
+    );
     killed.signal(Signal::KILL);
     killed.wait(PATIENCE);
     let next = setup.launch(&["migrate"]);
-    until(
+    let named = format!("process {} ", killed.id());
+    until_seen(
         "the process to wait for the one that was killed",
-        PATIENCE,
-        || {
-            let logged = next.logged();
-            let named = format!("process {} ", killed.id());
-            match logged.contains(&named) && logged.contains("holds the migration lease") {
-                true => Ok(()),
-                false => Err(logged),
-            }
-        },
+        || next.logged(),
+        |logged| logged.contains(&named) && logged.contains("holds the migration lease"),
     );
     drop(held);
     let ran = next.finish();

@@ -314,12 +314,7 @@ fn job_covers_exactly_its_snapshot(bench: &Bench) {
     assert_eq!(bench.database().number(waiting), 5);
     // A pruned job leaves nothing.
     assert_eq!(bench.ask(|store| store.prune_jobs(soon(), 10)), 1);
-    assert_eq!(
-        bench
-            .database()
-            .number("SELECT COUNT(*) FROM likewise_job_events"),
-        0
-    );
+    assert_eq!(bench.database().count("likewise_job_events"), 0);
     assert!(bench.ask(|store| store.job(&job.id)).is_none());
 }
 

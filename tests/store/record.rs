@@ -181,21 +181,13 @@ fn ledger_status_decides_the_effect(bench: &Bench) {
     forged[1].user_id = 99.into();
     forged[1].resource = comment(3);
     bench.sync(&forged);
-    assert_eq!(
-        bench.database().number("SELECT COUNT(*) FROM video_likes"),
-        0
-    );
+    assert_eq!(bench.database().count("video_likes"), 0);
     bench.sync(&rows);
     for row in &mut forged {
         row.version.0 += 1;
     }
     bench.sync(&forged);
-    assert_eq!(
-        bench
-            .database()
-            .number("SELECT COUNT(*) FROM comment_likes"),
-        0
-    );
+    assert_eq!(bench.database().count("comment_likes"), 0);
     bench.verified();
 }
 

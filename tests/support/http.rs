@@ -10,6 +10,8 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Request};
 
+use super::{until_equal, until_seen};
+
 /// The time limit of a request. A request that hangs fails its test.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -143,6 +145,36 @@ impl Client {
         assert_eq!(answer.status, 200, "{answer:?}");
         let Actors { actors } = answer.read();
         actors
+    }
+
+    /// Gets this path until the answer has this status. Returns the answer.
+    #[track_caller]
+    pub fn until_status(&self, path: &str, status: u16) -> Answer {
+        let what = format!("GET {path} to be answered with {status}");
+        until_seen(&what, || self.get(path), |answer| answer.status == status)
+    }
+
+    /// Waits until a read shows whether the user likes the video, and the like count.
+    #[track_caller]
+    pub fn until_read(&self, user: i64, video: i64, expected: (bool, Option<i64>)) {
+        until_equal("the like to be read as expected", expected, || {
+            let like = self.read(user, video);
+            (like.liked, like.like_count)
+        });
+    }
+
+    /// Waits until so many messages are in an actor's mailbox.
+    #[track_caller]
+    pub fn until_depth(&self, actor: &str, depth: u64) {
+        let what = format!("the depth of the mailbox of {actor}");
+        until_equal(&what, depth, || self.actor(actor).mailbox.depth);
+    }
+
+    /// Waits until the service accepts no more connections.
+    #[track_caller]
+    pub fn until_refused(&self) {
+        let probe = || self.try_send("GET", "/healthz", &[], b"");
+        let _ = until_seen("connections to be refused", probe, Result::is_err);
     }
 
     /// Makes an actor panic.

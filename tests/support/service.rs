@@ -401,6 +401,14 @@ impl Service {
         lines.map(str::to_owned).collect()
     }
 
+    /// Waits until a log line contains this text.
+    #[track_caller]
+    pub fn until_logged(&self, text: &str) {
+        until(&format!("{text:?} to be logged"), PATIENCE, || {
+            self.log().contains(text).then_some(()).ok_or(self.log())
+        });
+    }
+
     /// Returns the resident memory, in KiB.
     pub fn memory_kib(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());

@@ -1,14 +1,12 @@
 //! Servers that accept connections with TLS only, and only from clients whose certificate their authority has signed:
 //! the whole pipeline works on them, and each mistake in the settings is one clear error.
 
-use std::time::Duration;
-
 use crate::support::certificates::{Authority, Pair};
 use crate::support::checks::ledger_closes;
 use crate::support::database::Database;
 use crate::support::servers::{Kind, Server, Tls};
 use crate::support::service::{Ran, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, until, until_equal, until_seen};
 
 /// A database server with TLS only, for a host of this name.
 struct Stage {
@@ -224,9 +222,8 @@ fn renewed_certificate_is_used(kind: Kind) {
         .authority
         .sign_into(&stage.client, "likewise", &["likewise"]);
     reconnects(&mut stage, 3);
-    until("the log to say so", PATIENCE, || {
-        let said = service.logged("certificates read again").len();
-        (said == 1).then_some(()).ok_or(said)
+    until_equal("the log to say so", 1, || {
+        service.logged("certificates read again").len()
     });
     // The worker retries what it could not sync while the server was away.
     service.setup().verify(60).holds();
@@ -260,11 +257,11 @@ fn pipeline_runs_with_redis_and_nats_over_tls() {
         .set("LIKEWISE_NATS_TLS_KEY", key.display())
         .start();
     let client = service.client();
-    until("a like over both", Duration::from_secs(60), || {
-        let accepted = client.like(1, 7);
-        let is_both = accepted.cached && accepted.durability == "broker";
-        is_both.then_some(()).ok_or(format!("{accepted:?}"))
-    });
+    until_seen(
+        "a like over both",
+        || client.like(1, 7),
+        |like| like.cached && like.durability == "broker",
+    );
     ledger_closes(service.database());
     service.stop().verify(60).holds();
 }
@@ -277,12 +274,7 @@ fn untrusted_redis_error_names_the_setting() {
         .set("LIKEWISE_REDIS_URL", redis.url())
         .set("LIKEWISE_REDIS_TLS_CA", Authority::new().ca().display())
         .start();
-    until("the log to say so", PATIENCE, || {
-        let log = service.log();
-        log.contains("invalid peer certificate")
-            .then_some(())
-            .ok_or(log)
-    });
+    service.until_logged("invalid peer certificate");
     service.client().like(1, 7);
     service.stop();
 }

@@ -6,7 +6,7 @@ use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::servers::Kind;
 use crate::support::service::Setup;
-use crate::support::{PATIENCE, until};
+use crate::support::{until_equal, until_seen};
 
 #[test]
 fn actors_are_shown_in_the_order_of_the_flow() {
@@ -20,14 +20,11 @@ fn actors_are_shown_in_the_order_of_the_flow() {
     }
     pipeline_drains(&service);
     // The client rejects missing and unknown fields.
-    let actors = until("every actor to be idle", PATIENCE, || {
-        let actors = client.actors();
-        if actors.iter().all(|actor| actor.mailbox.depth == 0) {
-            Ok(actors)
-        } else {
-            Err(format!("{actors:?}"))
-        }
-    });
+    let actors = until_seen(
+        "every actor to be idle",
+        || client.actors(),
+        |actors| actors.iter().all(|actor| actor.mailbox.depth == 0),
+    );
     let mut names: Vec<_> = actors.iter().map(|actor| actor.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(
@@ -65,23 +62,14 @@ fn mailbox_shows_depth_and_oldest_wait() {
         let client = service.client();
         std::thread::spawn(move || client.like(1, 1))
     };
-    until("the like to wait for a while", PATIENCE, || {
-        let mailbox = client.actor("behavior_recorder").mailbox;
-        if mailbox.depth == 1 && mailbox.oldest_ms >= 100 {
-            Ok(())
-        } else {
-            Err(format!("{mailbox:?}"))
-        }
+    let mailbox = || client.actor("behavior_recorder").mailbox;
+    until_seen("the like to wait for a while", mailbox, |mailbox| {
+        mailbox.depth == 1 && mailbox.oldest_ms >= 100
     });
     drop(held);
     waiting.join().expect("an accepted like");
-    until("the mailbox to be empty", PATIENCE, || {
-        let mailbox = client.actor("behavior_recorder").mailbox;
-        if (mailbox.depth, mailbox.oldest_ms) == (0, 0) {
-            Ok(())
-        } else {
-            Err(format!("{mailbox:?}"))
-        }
+    until_seen("the mailbox to be empty", mailbox, |mailbox| {
+        (mailbox.depth, mailbox.oldest_ms) == (0, 0)
     });
 }
 
@@ -263,13 +251,8 @@ fn prune_job_without_old_rows_deletes_nothing() {
     let made = client.try_send("POST", "/admin/jobs", &[], body.as_bytes());
     let made = made.expect("an answer").json();
     let path = format!("/admin/jobs/{}", made["id"].as_str().expect("an id"));
-    until("the job to be done", PATIENCE, || {
-        let job = client.get(&path).json();
-        if job["state"] == "completed" {
-            Ok(())
-        } else {
-            Err(job)
-        }
+    until_equal("the job to end", json!("completed"), || {
+        client.get(&path).json()["state"].clone()
     });
     assert_eq!(client.actor("job_runner").panics, 0);
 }

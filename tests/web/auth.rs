@@ -9,6 +9,7 @@ use crate::support::service::{Service, Setup};
 use crate::support::tokens::{
     AUDIENCE, ISSUER, Provider, SECRET, claims, hmac_of, hs256, now, sha256, token, with,
 };
+use crate::support::until_seen;
 
 const PATH: &str = "/v1/videos/7/like";
 
@@ -67,9 +68,7 @@ fn send(client: &Client, method: &str, path: &str, token: &str, user: Option<&st
 #[track_caller]
 fn nothing_is_written(service: &Service) {
     for table in ["user_behaviors", "sync_events", "video_likes"] {
-        let rows = service
-            .database()
-            .number(&format!("SELECT COUNT(*) FROM {table}"));
+        let rows = service.database().count(table);
         assert_eq!(rows, 0, "{table}");
     }
 }
@@ -407,13 +406,12 @@ fn expired_token_is_rejected_even_if_cached() {
     let nearly = with(claims(4), "exp", Some(json!(now() - 28)));
     let token = hs256(SECRET.as_bytes(), &nearly);
     assert_eq!(send(&client, "PUT", PATH, &token, None).status, 200);
-    crate::support::until("the token to expire", crate::support::PATIENCE, || {
-        let answer = send(&client, "GET", PATH, &token, None);
-        match answer.status {
-            401 => Ok(answer.problem()).map(|code| assert_eq!(code, "token_expired")),
-            _ => Err(format!("{answer:?}")),
-        }
-    });
+    let expired = until_seen(
+        "the token to expire",
+        || send(&client, "GET", PATH, &token, None),
+        |answer| answer.status == 401,
+    );
+    assert_eq!(expired.problem(), "token_expired");
 }
 
 #[test]

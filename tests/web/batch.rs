@@ -143,9 +143,7 @@ fn last_behavior_of_a_pair_wins_in_the_largest_batch() {
         for ((user, video), liked) in &model {
             assert_eq!(client.read(*user, *video).liked, *liked, "{user} {video}");
         }
-        let events = service
-            .database()
-            .number("SELECT COUNT(*) FROM sync_events");
+        let events = service.database().count("sync_events");
         assert_eq!(events, 3_000);
     }
 }

@@ -11,7 +11,6 @@ use crate::support::raw_tcp::Raw;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
 use crate::support::tokens::sha256;
-use crate::support::{PATIENCE, until};
 
 const PATH: &str = "/v1/videos/7/like";
 const APP: &str = "https://app.example.com";
@@ -80,9 +79,7 @@ fn is_untouched(service: &Service) {
     for (table, rows) in service.database().sizes() {
         assert_eq!(rows, 0, "{table}");
     }
-    let jobs = service
-        .database()
-        .number("SELECT COUNT(*) FROM likewise_jobs WHERE slot IS NULL");
+    let jobs = service.database().count("likewise_jobs WHERE slot IS NULL");
     assert_eq!(jobs, 0, "jobs");
 }
 
@@ -611,12 +608,7 @@ fn answers_hide_the_address_of_the_database() {
     let client = service.client();
     client.like(1, 7);
     server.kill();
-    until("the service to notice", PATIENCE, || {
-        match client.get("/readyz") {
-            answer if answer.status == 503 => Ok(()),
-            answer => Err(answer.text),
-        }
-    });
+    client.until_status("/readyz", 503);
     let words = [port.as_str(), "127.0.0.1", "os error", "refused"];
     for (what, answer) in ask_for_everything(&client) {
         tells_nothing(&answer, &words, &what);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::checks::pipeline_drains;
 use crate::support::service::Setup;
-use crate::support::{PATIENCE, until};
+use crate::support::until_equal;
 
 #[test]
 fn healthz_reports_liveness() {
@@ -71,14 +71,7 @@ fn readyz_fails_while_the_database_cannot_write() {
         assert!(like.header("retry-after").is_some(), "{like:?}");
 
         database.execute(&[&format!("ALTER TABLE away RENAME TO {table}")]);
-        until("the service to be ready again", PATIENCE, || {
-            let answer = client.get("/readyz");
-            if answer.status == 200 {
-                Ok(())
-            } else {
-                Err(answer.text)
-            }
-        });
+        client.until_status("/readyz", 200);
     }
     assert!(!client.read(1, 1).liked);
     assert_eq!(client.like(1, 1).like_count, Some(1));
@@ -146,24 +139,18 @@ fn metrics_count_likes() {
         1.0
     );
     assert_eq!(value("likewise_behaviors_recorded_total", &[]), 4.0);
-    until("the metrics to follow the ledger", PATIENCE, || {
-        let completed = value("likewise_ledger_rows_completed_total", &[]);
-        if completed == 4.0 {
-            Ok(())
-        } else {
-            Err(completed)
-        }
+    until_equal("the metrics to follow the ledger", 4.0, || {
+        value("likewise_ledger_rows_completed_total", &[])
     });
-    until("the panic and the restart to be counted", PATIENCE, || {
-        let actor = [r#"actor="cache_writer""#];
-        let seen = (
-            value("likewise_actor_panics_total", &actor),
-            value("likewise_actor_restarts_total", &actor),
-        );
-        if seen == (1.0, 1.0) {
-            Ok(())
-        } else {
-            Err(format!("{seen:?}"))
-        }
-    });
+    let actor = [r#"actor="cache_writer""#];
+    until_equal(
+        "the panic and the restart to be counted",
+        (1.0, 1.0),
+        || {
+            (
+                value("likewise_actor_panics_total", &actor),
+                value("likewise_actor_restarts_total", &actor),
+            )
+        },
+    );
 }

@@ -12,7 +12,7 @@ use super::auth::{with_secret, with_services, write};
 use crate::support::http::Client;
 use crate::support::service::{Setup, Signal};
 use crate::support::tokens::{AUDIENCE, ISSUER, Provider, SECRET, claims, hs256, sha256, with};
-use crate::support::{PATIENCE, until};
+use crate::support::until_equal;
 
 /// An identity provider that publishes keys, or fails.
 struct Identity {
@@ -90,9 +90,8 @@ fn status(client: &Client, token: &str) -> u16 {
 
 #[track_caller]
 fn becomes(client: &Client, token: &str, wanted: u16) {
-    until("the new keys to be in force", PATIENCE, || {
-        let found = status(client, token);
-        (found == wanted).then_some(()).ok_or(found)
+    until_equal("the new keys to be in force", wanted, || {
+        status(client, token)
     });
 }
 
@@ -126,9 +125,8 @@ fn keys_stay_in_force_while_the_identity_provider_is_away() {
         identity.publish(broken);
         let before = service.logged(said).len();
         service.signal(Signal::HUP);
-        until("the log to say so", PATIENCE, || {
-            let lines = service.logged(said).len();
-            (lines == before + 1).then_some(()).ok_or(lines)
+        until_equal("the log to say so", before + 1, || {
+            service.logged(said).len()
         });
         assert_eq!(status(&client, &by_old), 200);
     }
@@ -168,20 +166,16 @@ fn changed_files_come_into_force_without_a_restart() {
     };
     assert_eq!((admin("lkw_watcher"), admin("lkw_new")), (200, 401));
     write(service.setup(), "tokens.toml", "[[token]]\nname = 1");
-    until("the log to say so", PATIENCE, || {
-        let lines = service.logged("the old ones stay in force");
-        (lines.len() == 1).then_some(()).ok_or(format!("{lines:?}"))
+    until_equal("the log to say so", 1, || {
+        service.logged("the old ones stay in force").len()
     });
     assert_eq!(admin("lkw_watcher"), 200);
     let hash = sha256("lkw_new");
     let text =
         format!("[[token]]\nname = \"new\"\nsha256 = \"{hash}\"\nscopes = [\"admin:read\"]\n");
     write(service.setup(), "tokens.toml", &text);
-    until("the new token to be known", PATIENCE, || {
-        let found = (admin("lkw_watcher"), admin("lkw_new"));
-        (found == (401, 200))
-            .then_some(())
-            .ok_or(format!("{found:?}"))
+    until_equal("the new token to be known", (401, 200), || {
+        (admin("lkw_watcher"), admin("lkw_new"))
     });
     // A user's token is still good.
     assert_eq!(status(&client, &hs256(SECRET.as_bytes(), &claims(1))), 200);

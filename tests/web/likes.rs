@@ -98,9 +98,9 @@ fn comment_likes_are_separate_from_video_likes() {
     assert_eq!(read(PATH)["liked"], false);
     service.setup().verify(30).holds();
     let database = service.database();
-    let rows = database.number("SELECT COUNT(*) FROM comment_likes WHERE comment_id = 7");
+    let rows = database.count("comment_likes WHERE comment_id = 7");
     assert_eq!(rows, 1);
-    assert_eq!(database.number("SELECT COUNT(*) FROM video_likes"), 0);
+    assert_eq!(database.count("video_likes"), 0);
     let unliked = client.send("DELETE", path, &[USER]).json();
     assert_json_snapshot!(redacted(unliked, &["event_id"]), @r#"
     {

@@ -4,7 +4,7 @@ use super::auth::with_services;
 use crate::support::http::{Answer, Client};
 use crate::support::service::Setup;
 use crate::support::tokens::sha256;
-use crate::support::{PATIENCE, until};
+use crate::support::{until_equal, until_seen};
 
 fn read(client: &Client, user: &str, others: &[(&str, &str)]) -> Answer {
     let headers = [&[("X-User-Id", user)], others].concat();
@@ -31,11 +31,7 @@ fn rate_limit_applies_to_one_user() {
         let left = format!("\"user\";r={remaining};t={}", (3 - remaining) * 1_000);
         assert_eq!(header(&answer, "ratelimit"), left);
     }
-    let written = || {
-        service
-            .database()
-            .number("SELECT COUNT(*) FROM user_behaviors")
-    };
+    let written = || service.database().count("user_behaviors");
     let before = written();
     let answer = client.try_like("DELETE", 42, 7).expect("an answer");
     assert_eq!(
@@ -68,23 +64,15 @@ fn rate_limit_applies_to_one_user() {
 fn retry_after_allows_the_next_request() {
     let service = Setup::new().set("LIKEWISE_RATE_LIMIT_USER", "2/2").start();
     let client = service.client();
-    let refused = until("a refusal", PATIENCE, || {
-        let answer = read(&client, "42", &[]);
-        if answer.status == 429 {
-            Ok(answer)
-        } else {
-            Err("all were let through")
-        }
-    });
+    let refused = until_seen(
+        "a refusal",
+        || read(&client, "42", &[]),
+        |answer| answer.status == 429,
+    );
     assert_eq!(header(&refused, "retry-after"), "1");
-    until("the limit to recover", PATIENCE, || {
-        // A refused request costs nothing, so polling does not prolong the wait.
-        let answer = read(&client, "42", &[]);
-        if answer.status == 200 {
-            Ok(())
-        } else {
-            Err(format!("{answer:?}"))
-        }
+    // A refused request costs nothing, so polling does not prolong the wait.
+    until_equal("the limit to recover", 200, || {
+        read(&client, "42", &[]).status
     });
 }
 

@@ -10,7 +10,7 @@ use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::Setup;
 use crate::support::tokens::{SECRET, claims, hs256};
-use crate::support::{PATIENCE, until};
+use crate::support::until_equal;
 
 const STATUS: &str = "/v1/likes/status";
 const USER: (&str, &str) = ("X-User-Id", "42");
@@ -245,13 +245,8 @@ fn without_database_lists_fail_and_nothing_is_guessed() {
         (503, "unavailable".to_owned())
     );
     database.run();
-    until("the database to be asked again", PATIENCE, || {
-        let read = post(&client, &videos(4));
+    until_equal("the database to be queried again", (200, 200), || {
         let listed = client.send("GET", "/v1/users/me/likes", &[USER]);
-        if (read.status, listed.status) == (200, 200) {
-            Ok(())
-        } else {
-            Err(format!("{read:?} {listed:?}"))
-        }
+        (post(&client, &videos(4)).status, listed.status)
     });
 }

@@ -13,9 +13,7 @@ const JSON: &str = "Content-Type: application/json\r\n";
 
 #[track_caller]
 fn is_untouched(service: &Service) {
-    let rows = service
-        .database()
-        .number("SELECT COUNT(*) FROM user_behaviors");
+    let rows = service.database().count("user_behaviors");
     assert_eq!(rows, 0);
 }
 
@@ -152,17 +150,7 @@ fn timed_out_request_still_stores_its_like() {
     );
     assert_eq!(answer.header("retry-after"), Some("1"));
     drop(held);
-    crate::support::until(
-        "the like to be recorded",
-        crate::support::PATIENCE,
-        || match service
-            .database()
-            .number("SELECT COUNT(*) FROM user_behaviors")
-        {
-            1 => Ok(()),
-            rows => Err(format!("{rows} rows")),
-        },
-    );
+    service.database().until_count("user_behaviors", 1);
     // The connection stays usable.
     assert_eq!(client.like(43, 7).like_count, Some(2));
 }

@@ -21,7 +21,7 @@ use crate::support::matrix::Backends;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Port, Server};
 use crate::support::service::{Process, Setup};
-use crate::support::{PATIENCE, interactions, say, seed, until};
+use crate::support::{PATIENCE, interactions, say, seed, until_seen};
 
 /// Requests a second. A debug build handles a few hundred beside the servers.
 const RATE: usize = 250;
@@ -245,10 +245,8 @@ impl Chaos {
         let arguments = [&arguments, self.ids.arguments()].concat();
         let load = self.world.client.launch(&arguments);
         let journal = self.world.client.folder().join(JOURNAL);
-        until("the load to get going", PATIENCE, || {
-            let length = std::fs::metadata(&journal).map_or(0, |file| file.len());
-            (length > 0).then_some(()).ok_or("no line yet")
-        });
+        let length = || std::fs::metadata(&journal).map_or(0, |file| file.len());
+        until_seen("the load to get going", length, |length| *length > 0);
         load
     }
 
@@ -362,13 +360,6 @@ fn outage(lasting: Duration) {
     // Nothing was refused: likes are accepted with one dependency down.
     assert_eq!(report["journal"]["refused"], 0, "{report:#}");
     assert_eq!(report["journal"]["unknown"], 0, "{report:#}");
-    until("the service to be well", PATIENCE, || {
-        let answer = chaos
-            .world
-            .service(0)
-            .expect("the api")
-            .client()
-            .get("/readyz");
-        (answer.status == 200).then_some(()).ok_or(answer.text)
-    });
+    let api = chaos.world.service(0).expect("the api").client();
+    api.until_status("/readyz", 200);
 }
