@@ -91,37 +91,22 @@ fn admin_token_is_required_once_configured() {
             &[("Authorization", "Bearer")][..],
             &[("Authorization", "Bearer ")][..],
             &[("Authorization", "Bearer a secret of operator")][..],
-            &[("Authorization", "Bearer a secret of operators ")][..],
             &[("Authorization", "Bearer a secret of operators2")][..],
             &[("Authorization", "Basic a secret of operators")][..],
             &[("Authorization", "a secret of operators")][..],
         ] {
-            // Clients and servers may trim white space at the end of a header.
-            if headers
-                .iter()
-                .any(|(_, value)| *value == "Bearer a secret of operators ")
-            {
-                continue;
-            }
             let answer = client.send(method, path, headers);
-            assert_eq!(answer.status, 401, "{path} {headers:?}: {answer:?}");
-            assert_eq!(answer.problem(), "unauthorized");
+            answer.is_problem(401, "unauthorized");
             let challenge = answer.header("www-authenticate").expect("a challenge");
             assert!(challenge.starts_with("Bearer realm="), "{challenge}");
         }
     }
     let right = [("Authorization", "Bearer a secret of operators")];
-    let answer = client.send("GET", "/admin/actors", &right);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let actors = answer.json();
-    let panics = actors["actors"].as_array().expect("actors").iter();
-    assert!(
-        panics
-            .map(|actor| &actor["panics"])
-            .all(|panics| panics == 0)
-    );
+    let actors = client.send("GET", "/admin/actors", &right).ok();
+    let mut actors = actors["actors"].as_array().expect("actors").iter();
+    assert!(actors.all(|actor| actor["panics"] == 0));
     // The other routes do not require it.
-    assert_eq!(client.get("/readyz").status, 200);
+    client.get("/readyz").ok();
     client.like(1, 1);
 }
 
@@ -130,18 +115,14 @@ fn fault_injection_must_be_enabled() {
     let service = Setup::new().start();
     let client = service.client();
     for actor in ["cache_writer", "behavior_recorder", "nobody"] {
-        let answer = client.send("POST", &format!("/admin/faults/panic/{actor}"), &[]);
-        assert_eq!(answer.status, 404, "{answer:?}");
-        assert_eq!(answer.problem(), "not_found");
+        let answer = client.post(&format!("/admin/faults/panic/{actor}"), "");
+        answer.is_problem(404, "not_found");
     }
     assert!(client.actors().iter().all(|actor| actor.panics == 0));
 
     let service = Setup::new().set("LIKEWISE_FAULT_INJECTION", true).start();
-    let answer = service
-        .client()
-        .send("POST", "/admin/faults/panic/nobody", &[]);
-    assert_eq!(answer.status, 404, "{answer:?}");
-    assert_eq!(answer.problem(), "unknown_actor");
+    let answer = service.client().post("/admin/faults/panic/nobody", "");
+    answer.is_problem(404, "unknown_actor");
 }
 
 /// Times that a database may not be able to store, and texts that its columns may not hold.
@@ -221,10 +202,9 @@ fn unusual_values_cause_no_database_error() {
         let client = service.client();
         let mut faults = Vec::new();
         for (method, path, body) in odd_requests() {
-            let answer = client.try_send(method, &path, &[], body.as_bytes());
-            let answer = answer.expect("an answer");
+            let answer = client.send_body(method, &path, &body);
             if answer.status >= 500 {
-                faults.push(format!("{method} {path} {body}: {}", answer.text));
+                faults.push((answer, body));
             }
         }
         assert!(faults.is_empty(), "{faults:#?}");
@@ -236,9 +216,10 @@ fn operator_name_is_printable() {
     let service = Setup::new().start();
     let client = service.client();
     for name in ["a\tb", "\t", "\u{e9}", ""] {
-        let answer = client.send("POST", "/admin/jobs/none/cancel", &[("X-Operator", name)]);
-        assert_eq!(answer.status, 400, "{name:?}: {answer:?}");
-        assert_eq!(answer.problem(), "invalid_operator");
+        let answer = client
+            .with("X-Operator", name)
+            .post("/admin/jobs/none/cancel", "");
+        answer.is_problem(400, "invalid_operator");
     }
 }
 
@@ -248,9 +229,8 @@ fn prune_job_without_old_rows_deletes_nothing() {
     let client = service.client();
     client.like(1, 7);
     let body = r#"{"kind": "prune", "ledger_days": 4294967295, "behaviors_days": 4294967295}"#;
-    let made = client.try_send("POST", "/admin/jobs", &[], body.as_bytes());
-    let made = made.expect("an answer").json();
-    let path = format!("/admin/jobs/{}", made["id"].as_str().expect("an id"));
+    let job = client.post("/admin/jobs", body).json();
+    let path = format!("/admin/jobs/{}", job["id"].as_str().expect("an id"));
     until_equal("the job to end", json!("completed"), || {
         client.get(&path).json()["state"].clone()
     });
