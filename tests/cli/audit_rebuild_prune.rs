@@ -32,11 +32,7 @@ fn online_rebuild_restores_lost_data(setup: Setup) {
     ]);
     running.wait_for(50);
     let ran = service.setup().run(&["rebuild"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(
-        ran.stdout.contains("rebuilt read models and counts from"),
-        "{ran:?}"
-    );
+    ran.exits(0).prints("rebuilt read models and counts from");
     running.wait_for(100);
     let diary = running.stop();
     assert!(diary.not_acknowledged().is_empty());
@@ -46,7 +42,7 @@ fn online_rebuild_restores_lost_data(setup: Setup) {
     setup.verify(30).holds();
     // Correct rows stay unchanged.
     let again = setup.run(&["rebuild", "read-models"]);
-    assert!(again.stdout.contains("; changed 0 rows"), "{again:?}");
+    again.prints("; changed 0 rows");
 }
 
 #[test]
@@ -59,23 +55,22 @@ fn audit_reports_differences_and_sets_exit_code() {
     pipeline_drains(&service);
     let setup = service.stop();
     let clean = setup.run(&["audit"]);
-    assert_eq!(clean.code, Some(0), "{clean:?}");
-    assert!(clean.stdout.contains("no differences"), "{clean:?}");
+    clean.exits(0).prints("no differences");
     setup
         .database()
         .execute(&["UPDATE likewise_like_counts SET like_count = 77"]);
     let wrong = setup.run(&["audit"]);
-    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    wrong.exits(1);
     for said in [
         "wrong_count",
         "video 7",
         "expected 3 likes, found 77 likes",
         "--repair",
     ] {
-        assert!(wrong.stdout.contains(said), "{said}: {wrong:?}");
+        wrong.prints(said);
     }
-    assert_eq!(setup.run(&["audit", "--repair"]).code, Some(0));
-    assert_eq!(setup.run(&["audit"]).code, Some(0));
+    setup.run(&["audit", "--repair"]).exits(0);
+    setup.run(&["audit"]).exits(0);
     setup.verify(5).holds();
 }
 
@@ -91,12 +86,9 @@ fn prune_archives_before_deleting_and_keeps_guarantees() {
     pipeline_drains(&service);
     let setup = service.stop();
     let nothing = setup.run(&["prune"]);
-    assert_eq!(nothing.code, Some(1), "{nothing:?}");
+    nothing.exits(1);
     let young = setup.run(&["prune", "--ledger-days", "1", "--behaviors-days", "1"]);
-    assert!(
-        young.stdout.contains("0 ledger rows and 0 behaviors"),
-        "{young:?}"
-    );
+    young.prints("0 ledger rows and 0 behaviors");
     let (old, database) = ("'2020-01-01 00:00:00'", setup.database());
     database.execute(&[
         &format!("UPDATE user_behaviors SET created_at = {old}"),
@@ -114,10 +106,7 @@ fn prune_archives_before_deleting_and_keeps_guarantees() {
         "old.ndjson.gz",
     ];
     let pruned = setup.run(&prune);
-    assert!(
-        pruned.stdout.contains("0 ledger rows and 5 behaviors"),
-        "{pruned:?}"
-    );
+    pruned.prints("0 ledger rows and 5 behaviors");
     let archive = std::fs::File::open(setup.folder().join("old.ndjson.gz")).expect("an archive");
     let archived: BTreeSet<_> = BufReader::new(MultiGzDecoder::new(archive))
         .lines()
@@ -129,12 +118,9 @@ fn prune_archives_before_deleting_and_keeps_guarantees() {
     assert_eq!(archived, superseded);
     setup.verify(5).holds();
     let pruned = setup.run(&["prune", "--ledger-days", "30"]);
-    assert!(
-        pruned.stdout.contains("2 ledger rows and 0 behaviors"),
-        "{pruned:?}"
-    );
+    pruned.prints("2 ledger rows and 0 behaviors");
     setup.verify(5).holds();
-    assert_eq!(setup.run(&["audit"]).code, Some(0));
+    setup.run(&["audit"]).exits(0);
     let service = setup.start();
     let read = service.client().read(2, 7);
     assert_eq!((read.liked, read.like_count), (true, Some(1)));

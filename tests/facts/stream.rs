@@ -267,7 +267,7 @@ fn no_fact_is_stored_without_a_receiver() {
         .set("LIKEWISE_FACTS_STREAM", "true")
         .run(&["serve"]);
     assert_eq!(refused.code, Some(1));
-    assert!(refused.stderr.contains("LIKEWISE_NATS_URL"), "{refused:?}");
+    refused.reports("LIKEWISE_NATS_URL");
 }
 
 #[test]

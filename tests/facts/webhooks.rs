@@ -157,7 +157,7 @@ fn dead_letters_are_listed_retried_and_discarded(setup: Setup) {
     let letter = &dead(1)[0];
     assert_eq!(letter["attempts"], 1);
     let ran = service.setup().run(&["webhooks", "dead"]);
-    assert!(ran.stdout.contains("the receiver answered 410"), "{ran:?}");
+    ran.prints("the receiver answered 410");
     let id = letter["id"].to_string();
     let ran = service.setup().run(&["webhooks", "discard", &id]);
     assert_eq!(ran.stdout, "1 dead letters are deleted\n", "{ran:?}");

@@ -204,9 +204,9 @@ fn restored_backup_starts_with_empty_cache(setup: Setup) {
     service.client().until_read(2, 7, (false, Some(1)));
     let shown = service.setup().run(&["deployment", "show"]);
     let generation = generation(service.database());
-    assert!(shown.stdout.contains(&generation), "{shown:?}");
+    shown.prints(&generation);
     let renewed = service.setup().run(&["deployment", "renew", "--json"]);
-    assert_eq!(renewed.code, Some(0), "{renewed:?}");
+    renewed.exits(0);
     assert!(!renewed.stdout.contains(&generation), "{renewed:?}");
     logs(&service, "of the deployment follows");
     service.stop().verify(60).holds();

@@ -82,7 +82,7 @@ fn likes_are_voided_and_restored(setup: &Setup) {
     let before = setup.database().rows(likes);
     for (decision, count) in [("void", 1), ("restore", 7)] {
         let run = setup.run(&["users", decision, ANN, "--reason", "a test", "--yes"]);
-        assert!(run.stdout.contains("6 likes changed"), "{run:?}");
+        run.prints("6 likes changed");
         let counts = "SELECT like_count FROM app_likewise_like_counts WHERE resource_type = 'post'";
         let counts = setup.database().rows(counts);
         let total: i64 = counts.iter().map(|row| row[0].number()).sum();
@@ -182,9 +182,9 @@ fn first_migration_keeps_the_tables_of_a_product(setup: Setup) {
     setup.database().execute(&[taken]);
     let before = setup.database().columns();
     let refused = setup.run(&["migrate"]);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
+    refused.exits(1);
     for said in ["user_behaviors", "LIKEWISE_TABLE_PREFIX"] {
-        assert!(refused.stderr.contains(said), "{refused:?}");
+        refused.reports(said);
     }
     assert_eq!(setup.database().columns(), before);
     let service = setup.set("LIKEWISE_TABLE_PREFIX", "likes_").start();
@@ -274,7 +274,7 @@ fn schema_of_postgres_has_every_table() {
     ]);
     let failing = failing.set("LIKEWISE_DATABASE_SCHEMA", "other");
     let failed = failing.run(&["migrate"]);
-    assert_eq!(failed.code, Some(1), "{failed:?}");
+    failed.exits(1);
     let schemas = setup.database().texts(
         "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'other'",
     );
@@ -282,20 +282,17 @@ fn schema_of_postgres_has_every_table() {
 
     let sqlite = Setup::new().set("LIKEWISE_DATABASE_SCHEMA", "likes");
     let refused = sqlite.run(&["migrate"]);
-    assert!(
-        refused.stderr.contains("LIKEWISE_TABLE_PREFIX"),
-        "{refused:?}"
-    );
+    refused.reports("LIKEWISE_TABLE_PREFIX");
 }
 
 fn kind_of_ids_cannot_change(setup: Setup) {
     let migrated = setup.run(&["migrate"]);
-    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    migrated.exits(0);
     let before = setup.database().columns();
     let setup = setup.set("LIKEWISE_RESOURCE_IDS", "uuid");
     for command in ["migrate", "serve", "verify"] {
         let refused = setup.run(&[command]);
-        assert_eq!(refused.code, Some(1), "{refused:?}");
+        refused.exits(1);
         for said in ["IDS is uuid", "LIKEWISE_RESOURCE_IDS=number"] {
             assert!(refused.stderr.contains(said), "{command}: {refused:?}");
         }
@@ -330,6 +327,6 @@ fn first_migration_that_fails_leaves_nothing(setup: &Setup) {
     setup.database().execute(&[taken]);
     let before = setup.database().columns();
     let failed = setup.run(&["migrate"]);
-    assert_eq!(failed.code, Some(1), "{failed:?}");
+    failed.exits(1);
     assert_eq!(setup.database().columns(), before, "{failed:?}");
 }

@@ -106,7 +106,7 @@ fn rows_of_a_dead_worker_are_finished(setup: Setup) {
         fencing_token,
         due,
     };
-    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    setup.run(&["migrate"]).exits(0);
     for row in [
         left(1, "pending", 0, 1, LONG_AGO),
         left(2, "processing", 0, 4, LONG_AGO),

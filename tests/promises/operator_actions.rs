@@ -226,20 +226,19 @@ fn killed_worker_job_resumes_and_repeats_no_row() {
 #[test]
 fn cli_retry_by_filter_is_recorded() {
     let setup = Setup::new();
-    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    setup.run(&["migrate"]).exits(0);
     plant_failed(setup.database(), 1, 700, "planted: this");
     plant_failed(setup.database(), 5_000, 30, "planted: that");
     let retry = ["events", "retry", "--error", "PLANTED: this"];
     let refused = setup.run(&retry);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("--yes"), "{refused:?}");
+    refused.exits(1).reports("--yes");
     assert!(history(setup.database(), "retried").is_empty());
     let dry = setup.run(&[&retry[..], &["--dry-run"]].concat());
-    assert!(dry.stdout.contains("700 rows match: 700 failed"), "{dry:?}");
+    dry.prints("700 rows match: 700 failed");
     let ran = setup.run(&[&retry[..], &["--yes", "--per-second", "20000"]].concat());
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.exits(0);
     let completed = "completed: 700 of 700 rows passed, 700 changed";
-    assert!(ran.stdout.contains(completed), "{ran:?}");
+    ran.prints(completed);
     assert_eq!(history(setup.database(), "retried").len(), 700);
     let search = "events search --error that --json --limit 500";
     let that = setup.run(&search.split(' ').collect::<Vec<_>>());
@@ -247,13 +246,13 @@ fn cli_retry_by_filter_is_recorded() {
     assert_eq!(that.len(), 30);
     let id = that[0]["event_id"].as_str().expect("an id");
     let discarded = setup.run(&["events", "discard", id, "--reason", "a test"]);
-    assert_eq!(discarded.code, Some(0), "{discarded:?}");
+    discarded.exits(0);
     let shown = setup.run(&["events", "show", id]);
     for part in ["accepted", "recorded", "discarded", "a test", "dead"] {
-        assert!(shown.stdout.contains(part), "{part}: {shown:?}");
+        shown.prints(part);
     }
     let summary = setup.run(&["events", "summary"]);
-    assert!(summary.stdout.contains("planted: this"), "{summary:?}");
+    summary.prints("planted: this");
     let jobs = setup.run(&["events", "jobs", "--json"]);
     let jobs: Vec<Value> = serde_json::from_str(&jobs.stdout).expect("JSON");
     assert_eq!((jobs.len(), &jobs[0]["changed"]), (1, &json!(700)));
@@ -336,7 +335,7 @@ fn quarantined_message_is_processed_after_repair() {
     assert_eq!(entry["resolution"], "republished");
     assert_eq!(entry["resolved_by"], "ann");
     let listed = service.setup().run(&["events", "quarantine"]);
-    assert!(listed.stdout.contains("republished"), "{listed:?}");
+    listed.prints("republished");
     service.stop().verify(30).holds();
 }
 

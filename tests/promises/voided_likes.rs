@@ -198,21 +198,16 @@ fn voided_likes_are_hidden_until_restored(setup: Setup) {
     let fraud = FRAUD.to_string();
     let reason = ["--reason", "a click farm", "--yes"];
     let refused = setup.run(&["users", "void", &fraud]);
-    assert_eq!(refused.code, Some(2), "{refused:?}");
+    refused.exits(2);
     let counted = setup.run(&["users", "void", &fraud, "--dry-run"]);
-    assert!(
-        counted
-            .stdout
-            .contains("3 likes of user 1: 1 comment, 2 video"),
-        "{counted:?}"
-    );
+    counted.prints("3 likes of user 1: 1 comment, 2 video");
     let void = setup.run(&[&["users", "void", &fraud], &reason[..]].concat());
-    assert!(void.stdout.contains("3 likes changed"), "{void:?}");
+    void.prints("3 likes changed");
     let service = setup.start();
     assert_eq!(seen_at_rest(&service)["count"], 2);
     let setup = service.stop();
     let restore = setup.run(&[&["users", "restore", &fraud], &reason[..]].concat());
-    assert!(restore.stdout.contains("3 likes changed"), "{restore:?}");
+    restore.prints("3 likes changed");
     let service = setup.start();
     assert_eq!(seen_at_rest(&service), after);
     service.stop();

@@ -168,10 +168,10 @@ fn held_lease_delays_migrations_until_it_expires(setup: &Setup) {
     assert_eq!(process.exit_status(), None);
     database.execute(&["UPDATE likewise_schema_lease SET expires_at = '2026-01-01 00:00:00'"]);
     let ran = process.finish();
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.exits(0);
     // The process logs the wait once. Its fencing token is higher than the previous one.
     assert_eq!(ran.stderr.matches("holds the migration lease").count(), 1);
-    assert!(ran.stdout.contains("migrated "), "{ran:?}");
+    ran.prints("migrated ");
     assert_eq!(
         database.number("SELECT epoch FROM likewise_schema_lease"),
         8
@@ -198,7 +198,7 @@ fn revert_last_migration(database: &Database) {
 #[test]
 fn killed_migrator_is_replaced_by_another() {
     let setup = Setup::new().on(&Database::hosted(Kind::MariaDb));
-    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    setup.run(&["migrate"]).exits(0);
     let database = setup.database();
     revert_last_migration(database);
     let held = database.hold_table_name("likewise_idempotency_keys");
@@ -221,7 +221,7 @@ fn killed_migrator_is_replaced_by_another() {
     );
     drop(held);
     let ran = next.finish();
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.exits(0);
     assert_eq!(database.number(NOTED), 1);
     assert_eq!(
         database.number("SELECT COUNT(version) FROM likewise_idempotency_keys"),
@@ -233,7 +233,7 @@ fn killed_migrator_is_replaced_by_another() {
 #[test]
 fn migration_waits_longer_for_locks_than_the_service() {
     let setup = Setup::new().on(&Database::hosted(Kind::Postgres));
-    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    setup.run(&["migrate"]).exits(0);
     let database = setup.database();
     revert_last_migration(database);
     let held = database.hold_table_name("likewise_idempotency_keys");
@@ -249,12 +249,12 @@ fn migration_waits_longer_for_locks_than_the_service() {
     });
     drop(held);
     let ran = process.finish();
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.exits(0);
     assert_eq!(ran.stderr.matches("waiting to").count(), 0, "{ran:?}");
 }
 
 fn older_release_starts_beside_a_newer_one(setup: Setup) {
-    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    setup.run(&["migrate"]).exits(0);
     let database = setup.database();
     // The older release ignores migrations and columns that it does not know.
     database.execute(&[
@@ -271,12 +271,12 @@ fn older_release_starts_beside_a_newer_one(setup: Setup) {
 #[test]
 fn tables_that_lack_a_migration_are_rejected() {
     let setup = Setup::new();
-    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    setup.run(&["migrate"]).exits(0);
     forget_last_migration(setup.database());
     let ran = setup.run(&["events", "summary"]);
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("lack 1 migrations"), "{ran:?}");
-    assert!(ran.stderr.contains("likewise migrate"), "{ran:?}");
+    ran.exits(1)
+        .reports("lack 1 migrations")
+        .reports("likewise migrate");
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn failed_migration_is_named_and_stops_the_start() {
         .database()
         .execute(&["CREATE TABLE video_likes_user (nothing BIGINT)"]);
     let ran = setup.run(&["serve"]);
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("create_video_likes"), "{ran:?}");
-    assert!(ran.stderr.contains("already exists"), "{ran:?}");
+    ran.exits(1)
+        .reports("create_video_likes")
+        .reports("already exists");
 }

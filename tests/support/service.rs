@@ -344,6 +344,29 @@ pub struct Ran {
     pub stderr: String,
 }
 
+impl Ran {
+    /// Fails unless the program exited with this code.
+    #[track_caller]
+    pub fn exits(&self, code: i32) -> &Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+
+    /// Fails unless the standard output contains this text.
+    #[track_caller]
+    pub fn prints(&self, text: &str) -> &Self {
+        assert!(self.stdout.contains(text), "{text} is not in {self:?}");
+        self
+    }
+
+    /// Fails unless the standard error contains this text.
+    #[track_caller]
+    pub fn reports(&self, text: &str) -> &Self {
+        assert!(self.stderr.contains(text), "{text} is not in {self:?}");
+        self
+    }
+}
+
 /// The report of `verify --json`.
 #[derive(Debug)]
 pub struct Verified {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use crate::support::checks::pipeline_drains;
 use crate::support::http::{Answer, Client};
 use crate::support::schemathesis::check_document;
 use crate::support::service::Setup;
@@ -53,6 +54,8 @@ fn exactly_the_documented_methods_are_served() {
         let mut supported = documented.clone();
         supported.extend(documented.contains("GET").then(|| "HEAD".to_owned()));
         for method in METHODS {
+            // Two reads in a row are equal only if nothing is under way between them.
+            pipeline_drains(&service);
             let answer = client.send(method, &uri, &[("X-User-Id", "42")]);
             if method == "HEAD" && supported.contains(method) {
                 let got = client.try_send("GET", &uri, &[("X-User-Id", "42")], b"");

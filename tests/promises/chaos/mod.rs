@@ -263,7 +263,7 @@ impl Chaos {
             && only_cache_differs(&verified, &self.unanswered_resources())
         {
             let repaired = self.world.client.run(&["audit", "--repair"]);
-            assert_eq!(repaired.code, Some(0), "{repaired:?}");
+            repaired.exits(0);
             verified = self.verify();
         }
         assert_eq!(verified["holds"], true, "{faults} faults: {verified:#}");
@@ -349,7 +349,7 @@ fn outage(lasting: Duration) {
         .world
         .client
         .run(&["verify", "--journal", JOURNAL, "--json", "--wait", "60"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.exits(0);
     let report: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     say(format_args!(
         "away for {lasting:?} each; everything arrived {:.1} s after the last came back; {}",
