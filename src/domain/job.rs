@@ -24,6 +24,8 @@ pub enum JobKind {
     Void,
     /// Decides that they count again.
     Restore,
+    /// Erases a user or a resource.
+    Erase,
 }
 
 impl From<Moderation> for JobKind {
@@ -62,6 +64,7 @@ words!(
         Prune = "prune",
         Void = "void",
         Restore = "restore",
+        Erase = "erase",
     ]
 );
 

@@ -10,6 +10,7 @@ mod closed_by_default;
 mod counts_are_exact;
 mod deployments_stay_apart;
 mod done_once;
+mod erased_for_good;
 mod exactly_once;
 mod failover;
 mod in_order;

@@ -81,13 +81,18 @@ impl NatsSubscriber {
         };
         let mut failures = failures.into_iter().peekable();
         let (mut recorded, mut refused, mut later) = (Vec::new(), Vec::new(), Vec::new());
-        let mut without_effect = Vec::new();
+        let (mut without_effect, mut erased) = (Vec::new(), Vec::new());
         for (place, (message, revert)) in messages.into_iter().zip(reverts).enumerate() {
             let Some((_, failure)) = failures.next_if(|(failed, _)| *failed == place) else {
                 recorded.push(message);
                 continue;
             };
             let is_final = match failure {
+                NotRecorded::Erased(_) => {
+                    erased.push(message);
+                    without_effect.extend(revert);
+                    continue;
+                }
                 NotRecorded::Refused(_) | NotRecorded::Conflict => true,
                 NotRecorded::Rejected(_) => {
                     self.rejections.add(&message) > self.options.max_retries
@@ -104,7 +109,28 @@ impl NatsSubscriber {
         self.acknowledge(recorded).await;
         self.quarantine(refused).await;
         revert(&self.cache_writer, without_effect).await;
+        self.erase(erased).await;
         self.redeliver(later).await;
+    }
+
+    /// Erases messages of erased users and resources from the stream, and then acknowledges them.
+    pub(super) async fn erase(&self, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        let sequences = messages.iter().flat_map(Message::info);
+        let sequences = sequences.map(|info| info.stream_sequence).collect();
+        match self
+            .broker
+            .erase_messages(self.broker.stream_name(), sequences, true)
+            .await
+        {
+            Ok(()) => self.acknowledge(messages).await,
+            Err(error) => {
+                self.failed(Dependency::Broker, "erasing messages", &error);
+                self.redeliver(messages).await;
+            }
+        }
     }
 
     /// Sends events to the recorder. Returns the failures by position.
