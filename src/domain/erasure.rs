@@ -160,6 +160,32 @@ impl DataSubject {
         }
     }
 
+    /// Replaces the id where it is a word of a text that people wrote. Returns whether it was there.
+    pub fn redact_text(&self, text: &mut String) -> bool {
+        let id = self.id().text();
+        let is_of_word = |c: char| c.is_alphanumeric();
+        let ends = |edge: Option<char>| !edge.is_some_and(is_of_word);
+        let (mut redacted, mut rest) = (String::new(), text.as_str());
+        let mut changed = false;
+        while let Some(at) = rest.find(&*id) {
+            let (before, after) = (&rest[..at], &rest[at + id.len()..]);
+            let last = before.chars().next_back().or(redacted.chars().next_back());
+            redacted.push_str(before);
+            if ends(last) && ends(after.chars().next()) {
+                redacted.push_str("erased");
+                changed = true;
+            } else {
+                redacted.push_str(&id);
+            }
+            rest = after;
+        }
+        if changed {
+            redacted.push_str(rest);
+            *text = redacted;
+        }
+        changed
+    }
+
     fn redact_ids(&self, fields: &mut serde_json::Map<String, Value>) -> bool {
         let column = match self {
             Self::User(_) => "user_id",
@@ -349,5 +375,8 @@ mod tests {
         assert!(user.redact(&mut result));
         assert_eq!(result["examples"].as_array().map(Vec::len), Some(2));
         assert!(!user.redact(&mut result));
+        let mut reason = "7, not 70 or 17: user-7, see x7".to_owned();
+        assert!(user.redact_text(&mut reason));
+        assert_eq!(reason, "erased, not 70 or 17: user-erased, see x7");
     }
 }

@@ -28,6 +28,14 @@ pub enum JobKind {
     Erase,
 }
 
+impl JobKind {
+    /// Returns whether it works on the likes of one user.
+    #[must_use]
+    pub const fn is_of_user(self) -> bool {
+        matches!(self, Self::Void | Self::Restore)
+    }
+}
+
 impl From<Moderation> for JobKind {
     fn from(moderation: Moderation) -> Self {
         match moderation {

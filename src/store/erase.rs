@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -14,7 +14,7 @@ use super::dialect::Column::{Text as AnyText, Word};
 use super::erasures::raise;
 use super::error::StoreError;
 use super::job_claims::held;
-use super::jobs::{JOB_COLUMNS, Job, JobRow};
+use super::jobs::{CANCEL, JOB_COLUMNS, Job, JobRow};
 use super::pair_row::PairRow;
 use super::read_models::{
     DELETE_COUNTS, drop_unused_counts, lock_counts, resource_rows, states, write_counts,
@@ -196,7 +196,8 @@ impl Store {
         transact!(self, |session| keys(session, sweep, after, limit))
     }
 
-    /// Removes the subject from the parameters and results of the next jobs after this position, except this one.
+    /// Removes the subject from the parameters and results of the next jobs after this position, except this one. Cancels
+    /// open jobs about its likes.
     ///
     /// # Errors
     /// If the database cannot be reached.
@@ -207,7 +208,8 @@ impl Store {
         after: &str,
         limit: usize,
     ) -> Result<Swept, StoreError> {
-        transact!(self, |session| jobs(session, sweep, own, after, limit))
+        let now = self.now();
+        transact!(self, |session| jobs(session, sweep, own, after, limit, now))
     }
 
     /// Adds to the proof how much was deleted outside the database.
@@ -262,7 +264,7 @@ fn owned(d: &Schema, subject: &DataSubject, alias: &str, param: &str) -> (Param,
 }
 
 /// The number of rows that one step looks through to find those of a resource, or ledger rows.
-const EXAMINED: usize = 20_000;
+pub(super) const EXAMINED: usize = 20_000;
 
 async fn behaviors<S: Session>(
     session: &mut S,
@@ -565,7 +567,7 @@ async fn facts<S: Session>(
 }
 
 /// Parameters: the id after which, the most rows.
-static LAST_FACT: Sql = Sql::new(|d| {
+pub(super) static LAST_FACT: Sql = Sql::new(|d| {
     format!(
         "SELECT 'last' AS label, {} AS total FROM (SELECT id FROM likewise_outbox \
          WHERE id > $1 ORDER BY id LIMIT $2) o",
@@ -757,6 +759,7 @@ async fn jobs<S: Session>(
     own: &str,
     after: &str,
     limit: usize,
+    now: DateTime<Utc>,
 ) -> Result<Swept, StoreError> {
     let d = session.schema();
     let params = [Param::Text(after.to_owned()), Param::limit(limit)];
@@ -765,15 +768,26 @@ async fn jobs<S: Session>(
     for row in rows {
         let mut job = row.job()?;
         swept.position = Some(job.id.clone());
-        let mut changed = sweep.subject.redact(&mut job.spec);
+        let is_about = sweep.subject.redact(&mut job.spec);
+        let mut changed = is_about;
         if let Some(result) = &mut job.result {
             changed |= sweep.subject.redact(result);
         }
         if changed && job.id != own {
+            let mut error = job.error_message.unwrap_or_default();
+            sweep.subject.redact_text(&mut error);
+            if let Value::String(reason) = &mut job.spec["reason"] {
+                sweep.subject.redact_text(reason);
+            }
+            if is_about && job.state.is_open() && job.kind.is_of_user() {
+                let params = [Param::Text(job.id.clone()), Param::time(now)];
+                session.execute(CANCEL.on(d), &params).await?;
+            }
             let params = [
                 Param::Text(job.id),
                 Param::Text(job.spec.to_string()),
                 Param::Text(job.result.map(|json| json.to_string()).unwrap_or_default()),
+                Param::Text(error),
             ];
             session.execute(REDACT_JOB.on(d), &params).await?;
             swept.rows += 1;
@@ -795,9 +809,11 @@ static JOB_PAGE: Sql = Sql::new(|d| {
     )
 });
 
-/// Parameters: the job's id, the spec, the result or an empty text.
+/// Parameters: the job's id, the spec, the result and the error, or empty texts.
 static REDACT_JOB: Sql = Sql::new(|_| {
-    "UPDATE likewise_jobs SET spec = $2, result = NULLIF($3, '') WHERE id = $1".to_owned()
+    "UPDATE likewise_jobs SET spec = $2, result = NULLIF($3, ''), error_message = NULLIF($4, '') \
+     WHERE id = $1"
+        .to_owned()
 });
 
 async fn finish<S: Session>(
@@ -827,8 +843,7 @@ async fn finish<S: Session>(
     session.execute(COMPLETE.on(d), &params).await?;
     let params = [key(), Param::time(now)];
     session.execute(SET_FINISHED.on(d), &params).await?;
-    // The place of an import that ended may be a row of the erased.
-    session.execute(FORGET_PLACES.on(d), &[]).await?;
+    forget_places(session, sweep).await?;
     raise(session).await?;
     Ok(true)
 }
@@ -842,9 +857,49 @@ static COMPLETE: Sql = Sql::new(|d| {
     )
 });
 
-static FORGET_PLACES: Sql = Sql::new(|_| {
-    "UPDATE likewise_imports SET position = '' WHERE finished_at IS NOT NULL".to_owned()
+/// Forgets the places of imports that are a row of the subject. Those imports begin anew, and find their events recorded.
+async fn forget_places<S: Session>(session: &mut S, sweep: &Sweep) -> Result<(), StoreError> {
+    let d = session.schema();
+    let open: Vec<PlaceRow> = session.load(OPEN_PLACES.on(d), &[]).await?;
+    let id = sweep.subject.id().text();
+    for row in open {
+        let named = json_of(&row.position).is_some_and(|place| has_text(&place, &id));
+        if named {
+            let params = [Param::Number(row.import_id)];
+            session.execute(FORGET_PLACE.on(d), &params).await?;
+        }
+    }
+    Ok(())
+}
+
+fn has_text(json: &Value, text: &str) -> bool {
+    match json {
+        Value::String(found) => found == text,
+        Value::Array(items) => items.iter().any(|item| has_text(item, text)),
+        Value::Object(fields) => fields.values().any(|value| has_text(value, text)),
+        _ => false,
+    }
+}
+
+/// An import that has not ended.
+#[derive(Debug, QueryableByName)]
+struct PlaceRow {
+    #[diesel(sql_type = BigInt)]
+    import_id: i64,
+    #[diesel(sql_type = Text)]
+    position: String,
+}
+
+static OPEN_PLACES: Sql = Sql::new(|d| {
+    let lock = d.for_update("i");
+    format!(
+        "SELECT i.import_id, i.position FROM likewise_imports i WHERE i.finished_at IS NULL{lock}"
+    )
 });
+
+/// Parameters: the import's number.
+static FORGET_PLACE: Sql =
+    Sql::new(|_| "UPDATE likewise_imports SET position = '' WHERE import_id = $1".to_owned());
 
 /// Parameters: the digest, now.
 static SET_FINISHED: Sql = Sql::new(|d| {

@@ -1,21 +1,23 @@
 //! Export: pages of everything that the tables hold of a user. The web (`web/data/export.rs`) streams them as lines.
 
 use diesel::prelude::QueryableByName;
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::{Integer, Nullable, Text};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::dialect::Column::Word;
-use super::erase::{KEY_PAGE, KeyOf, KeyRow, QUARANTINE_PAGE, key_of, names};
+use super::erase::{EXAMINED, KEY_PAGE, KeyOf, KeyRow, LAST_FACT, QUARANTINE_PAGE, key_of, names};
 use super::error::StoreError;
 use super::event_record::HistoryEntry;
+use super::jobs::{JOB_COLUMNS, JobRow};
 use super::ledger::{ENTRY_COLUMNS, LedgerEntry};
+use super::pair_row::PairRow;
 use super::read_models::{StateRow, state_columns};
 use super::retention::ArchivedBehavior;
 use super::schema::likes_table;
 use super::session::{LikesSql, Param, Session, Sql};
 use super::{Store, quarantine, read};
-use crate::domain::{DataSubject, Id, ResourceType, UserId};
+use crate::domain::{DataSubject, Id, ResourceType, UserId, Version};
 
 /// Where a page of an export begins. Each step reads a range of an index, or of a small table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,10 @@ pub enum ExportCursor {
     Keys(String),
     /// Messages in quarantine, after this id.
     Quarantine(String),
+    /// Facts that wait for a receiver, or are dead, after this id.
+    Facts(i64),
+    /// Jobs about the user, after this id.
+    Jobs(String),
 }
 
 impl ExportCursor {
@@ -80,6 +86,8 @@ async fn page<S: Session>(
         ExportCursor::Likes(place, after) => likes(session, user_id, *place, after.as_ref()).await,
         ExportCursor::Keys(after) => keys(session, user_id, after).await,
         ExportCursor::Quarantine(after) => quarantined(session, user_id, after).await,
+        ExportCursor::Facts(after) => facts(session, user_id, *after).await,
+        ExportCursor::Jobs(after) => jobs(session, user_id, after).await,
     }
 }
 
@@ -237,6 +245,7 @@ async fn likes<S: Session>(
             "resource_id": pair.resource.id,
             "liked": state.newest.liked,
             "since": state.since.moment(),
+            "voided_at": state.voided.map(Version::moment),
             "version": state.newest.version,
         })
     });
@@ -324,6 +333,91 @@ async fn quarantined<S: Session>(
     let last = entries.last().filter(|_| entries.len() == MESSAGES);
     Ok(ExportPage {
         lines: lines.collect(),
-        next: last.map(|last| ExportCursor::Quarantine(last.event.id.hyphenated().to_string())),
+        next: Some(match last {
+            Some(last) => ExportCursor::Quarantine(last.event.id.hyphenated().to_string()),
+            None => ExportCursor::Facts(0),
+        }),
     })
 }
+
+async fn facts<S: Session>(
+    session: &mut S,
+    user_id: &UserId,
+    after: i64,
+) -> Result<ExportPage, StoreError> {
+    let d = session.schema();
+    let params = [Param::Number(after), Param::limit(EXAMINED)];
+    let last = session.total(LAST_FACT.on(d), &params).await?;
+    if last <= after {
+        return Ok(ExportPage {
+            next: Some(ExportCursor::Jobs(String::new())),
+            ..ExportPage::default()
+        });
+    }
+    let params = [user_id.into(), Param::Number(after), Param::Number(last)];
+    let rows: Vec<FactLine> = session.load(FACTS.on(d), &params).await?;
+    Ok(ExportPage {
+        lines: rows.iter().map(|row| line("fact", row)).collect(),
+        next: Some(ExportCursor::Facts(last)),
+    })
+}
+
+/// A fact that waits for a receiver, or is dead.
+#[derive(Debug, Serialize, QueryableByName)]
+struct FactLine {
+    #[diesel(sql_type = Text)]
+    receiver: String,
+    #[diesel(sql_type = Text)]
+    event_id: String,
+    #[diesel(sql_type = Text)]
+    fact: String,
+    #[diesel(embed)]
+    #[serde(flatten)]
+    pair: PairRow,
+    #[diesel(sql_type = Integer)]
+    attempts: i32,
+    #[diesel(sql_type = Nullable<Text>)]
+    last_error: Option<String>,
+}
+
+/// Parameters: the user, the id after which, the last id.
+static FACTS: Sql = Sql::new(|d| {
+    format!(
+        "SELECT o.receiver, o.event_id, o.fact, o.user_id, o.resource_type, o.resource_id, \
+         o.attempts, o.last_error FROM likewise_outbox o WHERE o.user_id = {} AND o.id > $2 \
+         AND o.id <= $3 ORDER BY o.id",
+        d.user("$1")
+    )
+});
+
+async fn jobs<S: Session>(
+    session: &mut S,
+    user_id: &UserId,
+    after: &str,
+) -> Result<ExportPage, StoreError> {
+    let d = session.schema();
+    let subject = DataSubject::User(user_id.clone());
+    let params = [Param::Text(after.to_owned()), Param::limit(MESSAGES)];
+    let rows: Vec<JobRow> = session.load(JOB_PAGE.on(d), &params).await?;
+    let is_last = rows.len() < MESSAGES;
+    let mut page = ExportPage::default();
+    for row in rows {
+        let job = row.job()?;
+        page.next = (!is_last).then(|| ExportCursor::Jobs(job.id.clone()));
+        if subject.is_named_in(&job.spec, &names(d)) {
+            page.lines.push(json!({
+                "kind": "job",
+                "id": job.id,
+                "job": job.kind,
+                "spec": job.spec,
+                "created_at": job.created_at,
+            }));
+        }
+    }
+    Ok(page)
+}
+
+/// Parameters: the id after which, the most rows.
+static JOB_PAGE: Sql = Sql::new(|_| {
+    format!("SELECT {JOB_COLUMNS} FROM likewise_jobs j WHERE j.id > $1 ORDER BY j.id LIMIT $2")
+});

@@ -400,11 +400,12 @@ static MOVE_ON: Sql = Sql::new(|d| {
     )
 });
 
-/// Parameters: the number, now.
+/// Ends an import. Its last place may be the key of a row, and is not needed any more. Parameters: the number, now.
 static FINISH: Sql = Sql::new(|d| {
     let now = d.time("$2");
     format!(
-        "UPDATE likewise_imports SET finished_at = {now}, updated_at = {now} WHERE import_id = $1"
+        "UPDATE likewise_imports SET position = '', finished_at = {now}, updated_at = {now} \
+         WHERE import_id = $1"
     )
 });
 

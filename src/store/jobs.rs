@@ -391,7 +391,7 @@ async fn cancel<S: Session>(
 }
 
 /// Parameters: the job's id, now.
-static CANCEL: Sql = Sql::new(|d| {
+pub(super) static CANCEL: Sql = Sql::new(|d| {
     let now = d.time("$2");
     format!(
         "UPDATE likewise_jobs SET state = 'cancelled', updated_at = {now}, finished_at = {now}, \

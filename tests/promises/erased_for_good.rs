@@ -1,23 +1,28 @@
 //! Nothing of an erased user or resource is left, and nothing brings it back.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::nats::{LIKES, Publisher, event};
 use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::database::Database;
+use crate::support::hook::Hook;
 use crate::support::http::{Answer, Client};
 use crate::support::service::{Service, Setup};
 use crate::support::{PATIENCE, say, until, wait};
 
-matrix!([embedded, mariadb_stack, postgres_stack]:
-    erased_user_leaves_no_trace,
-    erased_resource_leaves_no_trace,
-);
+matrix!([embedded, mariadb_stack, postgres_stack]: erased_user_leaves_no_trace);
+
+matrix!([embedded, postgres_stack]: erased_resource_leaves_no_trace);
 
 matrix!([embedded, mariadb_stack]: user_who_keeps_liking_is_erased);
 
@@ -34,11 +39,11 @@ fn traces(service: &Service, id: i64) -> Vec<String> {
     if service.setup().has_broker() {
         found.extend(in_redis(&service.setup().setting("LIKEWISE_REDIS_URL"), id));
         let nats = service.setup().setting("LIKEWISE_NATS_URL");
-        let messages = stream(&nats);
+        let messages = streams(&nats);
         let named = messages
             .into_iter()
             .filter(|(_, text)| text.contains(&id.to_string()));
-        found.extend(named.map(|(sequence, text)| format!("message {sequence}: {text}")));
+        found.extend(named.map(|(place, text)| format!("message {place}: {text}")));
     }
     found
 }
@@ -110,23 +115,40 @@ fn text_of(value: &redis::Value) -> String {
     }
 }
 
-/// The messages of the stream, with their sequence: subject and body.
-fn stream(url: &str) -> Vec<(u64, String)> {
+/// The messages of all streams, with stream and sequence: subject and body.
+fn streams(url: &str) -> Vec<(String, String)> {
     wait(async {
         let client = async_nats::connect(url).await.expect("a connection");
         let context = async_nats::jetstream::new(client);
-        let mut stream = context.get_stream("LIKEWISE").await.expect("the stream");
-        let last = stream.info().await.expect("its state").state.last_sequence;
+        let names: Vec<String> = context.stream_names().try_collect().await.expect("names");
+        assert!(names.contains(&"LIKEWISE".to_owned()), "{names:?}");
         let mut messages = Vec::new();
-        for sequence in 1..=last {
-            // A gap is an erased message.
-            if let Ok(message) = stream.get_raw_message(sequence).await {
-                let body = String::from_utf8_lossy(&message.payload).into_owned();
-                messages.push((sequence, format!("{} {body}", message.subject)));
+        for name in names {
+            let mut stream = context.get_stream(&name).await.expect("the stream");
+            let last = stream.info().await.expect("its state").state.last_sequence;
+            for sequence in 1..=last {
+                // A gap is an erased message.
+                if let Ok(message) = stream.get_raw_message(sequence).await {
+                    let body = String::from_utf8_lossy(&message.payload);
+                    let text = format!("{} {body}", message.subject);
+                    messages.push((format!("{name}/{sequence}"), text));
+                }
             }
         }
         messages
     })
+}
+
+/// What was sent in the stream of events.
+fn events_sent(service: &Service) -> Option<Vec<String>> {
+    let setup = service.setup();
+    let sent = setup
+        .has_broker()
+        .then(|| streams(&setup.setting("LIKEWISE_NATS_URL")))?;
+    let events = sent
+        .into_iter()
+        .filter(|(place, _)| place.starts_with("LIKEWISE/"));
+    Some(events.map(|(_, text)| text).collect())
 }
 
 fn send(
@@ -177,9 +199,13 @@ fn erased(client: &Client, id: &str) -> Value {
 fn job(client: &Client, body: &Value) -> Value {
     let created = send(client, "POST", "/admin/jobs", &[], body);
     assert_eq!(created.status, 201, "{created:?}");
-    let id = created.json()["id"].as_str().expect("an id").to_owned();
+    ended(client, created.json()["id"].as_str().expect("an id"))
+}
+
+#[track_caller]
+fn ended(client: &Client, job: &str) -> Value {
     until("the job to end", PATIENCE, || {
-        let job = client.get(&format!("/admin/jobs/{id}")).json();
+        let job = client.get(&format!("/admin/jobs/{job}")).json();
         match job["finished_at"].is_string() {
             true => Ok(job),
             false => Err(job.to_string()),
@@ -308,6 +334,8 @@ fn export_is_whole(client: &Client, database: &Database) {
         rows("video_likes") + rows("comment_likes")
     );
     assert_eq!(of_kind(&lines, "idempotency_key"), 3);
+    assert_eq!(of_kind(&lines, "fact"), rows("likewise_outbox"));
+    assert_eq!(of_kind(&lines, "job"), 2);
     let end = lines.last().expect("an end");
     assert_eq!(
         (&end["kind"], &end["lines"]),
@@ -338,23 +366,90 @@ fn no_trace(service: &Service, id: i64) {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// Adds receivers of facts, of which one refuses those of the user and so gets dead letters, and an archive with a row of
+/// the user.
+fn with_receivers_and_archive(setup: Setup, hook: &Hook) -> Setup {
+    let archive = setup.folder().join("behaviors.jsonl.gz");
+    let rows = [USER, 2].map(|user| json!({"user_id": user, "resource_type": "video"}).to_string());
+    let file = fs::File::create(&archive).expect("a file");
+    let mut file = GzEncoder::new(file, Compression::fast());
+    writeln!(file, "{}", rows.join("\n")).expect("it is written");
+    file.finish().expect("it is complete");
+    let has_broker = setup.has_broker();
+    setup
+        .set("LIKEWISE_RETENTION_ARCHIVE", archive.display())
+        .set("LIKEWISE_FACTS_STREAM", has_broker)
+        .set("LIKEWISE_WEBHOOK_URLS", hook.url())
+        .set(
+            "LIKEWISE_WEBHOOK_SECRET",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        )
+        .set("LIKEWISE_WEBHOOK_MAX_ATTEMPTS", 2)
+        .set("LIKEWISE_LEASE_SECONDS", 3)
+}
+
+/// Voids likes of the user, for a reason that names the user.
+#[track_caller]
+fn void(client: &Client) {
+    let body =
+        json!({"resource_type": "comment", "reason": format!("user {USER} is a click farm")});
+    let path = format!("/admin/users/{USER}/likes/void");
+    let created = send(client, "POST", &path, &[], &body);
+    assert_eq!(created.status, 201, "{created:?}");
+    let id = created.json()["id"].as_str().expect("an id").to_owned();
+    ended(client, &id);
+}
+
+/// Imports rows of the user and of another, and returns how many events were new and repeated.
+#[track_caller]
+fn import(service: &Service) -> [Value; 2] {
+    let path = service.setup().folder().join("likes.csv");
+    let rows = format!("user_id,video_id,time\n{USER},40,1790000000\n3,40,1790000000\n");
+    fs::write(&path, rows).expect("a file");
+    let path = path.display().to_string();
+    let mut arguments = vec!["import", "--json", &path];
+    if !service.setup().has_broker() {
+        // The service caches in its own memory.
+        arguments.push("--stale-caches");
+    }
+    let ran = service.setup().run(&arguments);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let report: Value = serde_json::from_str(&ran.stdout).expect("a report");
+    ["new", "repeated"].map(|name| report[name].clone())
+}
+
 fn erased_user_leaves_no_trace(setup: Setup) {
+    let hook = Hook::start(|body| match body.contains(&USER.to_string()) {
+        true => 422,
+        false => 204,
+    });
+    let setup = with_receivers_and_archive(setup, &hook);
     let service = setup.start();
     let client = service.client();
     live(&service);
+    void(&client);
+    assert_eq!(import(&service), [2, 0]);
+    let dead = "SELECT COUNT(*) FROM likewise_outbox WHERE dead_at IS NOT NULL";
+    until("dead letters", PATIENCE, || {
+        match service.database().number(dead) {
+            0 => Err(0),
+            _ => Ok(()),
+        }
+    });
     assert!(!traces(&service, USER).is_empty());
     export_is_whole(&client, service.database());
     let has_broker = service.setup().has_broker();
-    let sent = has_broker.then(|| stream(&service.setup().setting("LIKEWISE_NATS_URL")));
+    let sent = events_sent(&service);
 
     let id = erase(&client, &format!("/v1/users/{USER}"));
     let proof = erased(&client, &id);
     say(format_args!("{proof:#}"));
     let deleted = &proof["deleted"];
-    // 12 likes, 3 unlikes, 4 of comments, 1 with a key, a view, a share, 1 of a batch, 2 planted.
-    assert_eq!(deleted["behaviors"], 25, "{proof}");
+    // 12 likes, 3 unlikes, 4 of comments and their voids, 1 with a key, a view, a share, 1 of a batch, 2 planted, 1 import.
+    assert_eq!(deleted["behaviors"], 30, "{proof}");
     assert_eq!(deleted["ledger_rows"], 24, "{proof}");
-    assert_eq!(deleted["likes"], 18, "{proof}");
+    assert_eq!(deleted["likes"], 19, "{proof}");
+    assert!(deleted["facts"].as_u64() > Some(20), "{proof}");
     assert_eq!(
         (&deleted["idempotency_keys"], &deleted["redacted_answers"]),
         (&json!(2), &json!(1))
@@ -371,7 +466,14 @@ fn erased_user_leaves_no_trace(setup: Setup) {
         "/admin/jobs/{}",
         proof["job_id"].as_str().expect("a job")
     ));
-    assert_eq!(shown.json()["spec"]["user_id"], "erased");
+    let shown = shown.json();
+    assert_eq!(shown["spec"]["user_id"], "erased");
+    assert_eq!(shown["result"]["archives"][0]["rows"], 1, "{shown}");
+    let overwritten = deleted["messages_overwritten"].as_u64();
+    assert_eq!(overwritten > Some(0), has_broker, "{proof}");
+    let jobs = client.get("/admin/jobs").text;
+    assert!(jobs.contains("user erased is a click farm"), "{jobs}");
+    assert_eq!(import(&service), [0, 1]);
 
     let user = USER.to_string();
     for (method, path) in [
@@ -396,6 +498,14 @@ fn erased_user_leaves_no_trace(setup: Setup) {
         (&answer["accepted"], &answer["results"][0]["status"]),
         (&json!(1), &json!(410))
     );
+    let voiding = send(
+        &client,
+        "POST",
+        &format!("/admin/users/{USER}/likes/void"),
+        &[],
+        &json!({"reason": "late"}),
+    );
+    assert_eq!(voiding.problem(), "conflict", "{voiding:?}");
     client.unlike(3, 1);
     // The key of the batch that named others still answers once.
     let both = json!({"behaviors": [
@@ -432,10 +542,10 @@ fn erased_user_leaves_no_trace(setup: Setup) {
 }
 
 /// Publishes the messages of the erased user again, new ones, and one that is no event.
-fn bring_back(service: &Service, sent: &[(u64, String)]) {
+fn bring_back(service: &Service, sent: &[String]) {
     let publisher = Publisher::at(&service.setup().setting("LIKEWISE_NATS_URL"));
     let mut published = 0;
-    for (_, message) in sent {
+    for message in sent {
         let (subject, body) = message.split_once(' ').expect("a subject");
         let is_event =
             serde_json::from_str::<Value>(body).is_ok_and(|body| body["version"].is_number());
@@ -477,10 +587,7 @@ fn erased_resource_leaves_no_trace(setup: Setup) {
         200
     );
     pipeline_drains(&service);
-    let sent = service
-        .setup()
-        .has_broker()
-        .then(|| stream(&service.setup().setting("LIKEWISE_NATS_URL")));
+    let sent = events_sent(&service);
     let path = format!("/v1/videos/{VIDEO}");
     let proof = erased(&client, &erase(&client, &path));
     let deleted = &proof["deleted"];
@@ -520,7 +627,7 @@ fn erased_resource_leaves_no_trace(setup: Setup) {
     assert_eq!(counts, [0, 9], "{page}");
     if let Some(sent) = sent {
         let publisher = Publisher::at(&service.setup().setting("LIKEWISE_NATS_URL"));
-        for (_, message) in sent {
+        for message in sent {
             let (subject, body) = message.split_once(' ').expect("a subject");
             publisher.publish(subject, body);
         }

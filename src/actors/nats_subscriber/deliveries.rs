@@ -15,6 +15,9 @@ use crate::messages::{Forget, NotRecorded, Record};
 use crate::nats::{Incoming, decode};
 use crate::telemetry::{Dependency, MessagesTaken, OtherDeployment};
 
+/// The messages of the erased that the server overwrites in each batch, which takes about half a second.
+const OVERWRITES: usize = 64;
+
 impl NatsSubscriber {
     /// Decodes messages, and records the events in them.
     pub(super) async fn work(&self, messages: Vec<Message>) {
@@ -113,18 +116,21 @@ impl NatsSubscriber {
         self.redeliver(later).await;
     }
 
-    /// Erases messages of erased users and resources from the stream, and then acknowledges them.
+    /// Erases messages of erased users and resources from the stream, and then acknowledges them. The server overwrites
+    /// the first of a batch, and only deletes the others, so that a flood of them does not delay live events.
     pub(super) async fn erase(&self, messages: Vec<Message>) {
         if messages.is_empty() {
             return;
         }
         let sequences = messages.iter().flat_map(Message::info);
-        let sequences = sequences.map(|info| info.stream_sequence).collect();
-        match self
-            .broker
-            .erase_messages(self.broker.stream_name(), sequences, true)
-            .await
-        {
+        let mut first: Vec<u64> = sequences.map(|info| info.stream_sequence).collect();
+        let others = first.split_off(first.len().min(OVERWRITES));
+        let erased = async {
+            let (broker, stream) = (&self.broker, self.broker.stream_name());
+            broker.erase_messages(stream, first, true).await?;
+            broker.erase_messages(stream, others, false).await
+        };
+        match erased.await {
             Ok(()) => self.acknowledge(messages).await,
             Err(error) => {
                 self.failed(Dependency::Broker, "erasing messages", &error);

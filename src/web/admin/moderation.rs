@@ -33,6 +33,7 @@ use crate::web::problem::{Code, Problem};
             headers(("Location" = String, description = "The path of the job"))
         ),
         (status = 400),
+        (status = 409),
         (status = 422)
     )
 )]
@@ -65,6 +66,7 @@ pub(super) async fn void(
             headers(("Location" = String, description = "The path of the job"))
         ),
         (status = 400),
+        (status = 409),
         (status = 422)
     )
 )]

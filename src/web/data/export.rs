@@ -20,7 +20,7 @@ const JSON_LINES: &str = "text/x-ndjson";
 /// Streams everything that is held of a user, as JSON lines.
 ///
 /// Each line is an object whose `kind` is `behavior`, `ledger_row`, `history_entry`, `like`, `idempotency_key`,
-/// `quarantined_message` or, on the last line, `end`. Without a line `end`, the export is incomplete.
+/// `quarantined_message`, `fact`, `job` or, on the last line, `end`. Without a line `end`, the export is incomplete.
 #[utoipa::path(
     get,
     path = "/v1/users/{id}/export",
