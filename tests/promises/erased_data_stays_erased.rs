@@ -15,9 +15,9 @@ use uuid::Uuid;
 use crate::nats::{LIKES, Publisher, event};
 use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::database::Database;
-use crate::support::hook::Hook;
 use crate::support::http::{Answer, Client};
 use crate::support::service::{Service, Setup};
+use crate::support::webhook_receiver::Hook;
 use crate::support::{PATIENCE, say, until, wait};
 
 matrix!([embedded, mariadb_stack, postgres_stack]: erased_user_leaves_no_trace);
