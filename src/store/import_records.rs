@@ -204,10 +204,11 @@ static RESUME: Sql = Sql::new(|d| {
         d.time("$6")
     )
 });
-/// Parameters: the number, now.
+/// Ends an import. Its last place may be the key of a row, and is not needed any more. Parameters: the number, now.
 static FINISH: Sql = Sql::new(|d| {
     let now = d.time("$2");
     format!(
-        "UPDATE likewise_imports SET finished_at = {now}, updated_at = {now} WHERE import_id = $1"
+        "UPDATE likewise_imports SET position = '', finished_at = {now}, updated_at = {now} \
+         WHERE import_id = $1"
     )
 });

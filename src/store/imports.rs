@@ -7,6 +7,7 @@ use diesel::prelude::QueryableByName;
 use diesel::sql_types::Text as SqlText;
 
 use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
+use super::erasures::{self, Erasures};
 use super::error::StoreError;
 use super::pool::IMPORT_TIMEOUT;
 use super::read_models;
@@ -36,7 +37,8 @@ pub struct ImportChunk<'a> {
 
 impl Store {
     /// Records the new events of a chunk, brings read models and counts up to them, and moves the import on, in one
-    /// transaction. The events get no ledger rows: they are complete. An event that was recorded before stays as it is.
+    /// transaction. The events get no ledger rows: they are complete. An event that was recorded before stays as it is, and
+    /// one whose user or resource is erased is skipped.
     /// Returns the state after it of every pair and resource with a new event; `None`, with nothing written, if the
     /// import is not at the position before the chunk.
     ///
@@ -47,13 +49,17 @@ impl Store {
         chunk: &ImportChunk<'_>,
         now: DateTime<Utc>,
     ) -> Result<Option<Settled>, StoreError> {
-        transact!(self, IMPORT_TIMEOUT, |session| import(session, chunk, now))
+        let erasures = &self.erasures;
+        transact!(self, IMPORT_TIMEOUT, |session| import(
+            session, chunk, erasures, now
+        ))
     }
 }
 
 async fn import<S: Session>(
     session: &mut S,
     chunk: &ImportChunk<'_>,
+    erasures: &Erasures,
     now: DateTime<Utc>,
 ) -> Result<Option<Settled>, StoreError> {
     let d = session.schema();
@@ -66,7 +72,13 @@ async fn import<S: Session>(
         Some(position) if position == chunk.after => return read_back(session, chunk).await,
         _ => return Ok(None),
     }
-    let new = unrecorded(session, chunk.events).await?;
+    erasures::share(session, erasures).await?;
+    let events: Vec<&BehaviorEvent> = chunk.events.iter().collect();
+    let erased = erasures.of_events(&events).len();
+    let mut new = unrecorded(session, chunk.events).await?;
+    if erased > 0 {
+        new.retain(|event| erasures.of(&event.user_id, &event.resource).is_none());
+    }
     let settled = match new.as_slice() {
         [] => Settled::default(),
         new => apply(session, chunk.import_id, new, now).await?,
@@ -77,7 +89,7 @@ async fn import<S: Session>(
         Param::Number(Param::count(chunk.rows)),
         Param::Number(Param::count(chunk.rejected)),
         Param::Number(Param::count(new.len())),
-        Param::Number(Param::count(chunk.events.len() - new.len())),
+        Param::Number(Param::count(chunk.events.len() - new.len() - erased)),
         Param::time(now),
     ];
     session.execute(MOVE_ON.on(d), &params).await?;
@@ -189,6 +201,7 @@ static MOVE_ON: Sql = Sql::new(|d| {
         d.time("$7")
     )
 });
+
 /// The events that are recorded. Parameters: rows `(event_id)`.
 static RECORDED: Sql = Sql::new(|d| {
     let (ids, join) = (d.rows("$1", &[Word("event_id")]), d.join());
