@@ -16,13 +16,17 @@ mod deployment;
 mod dialect;
 mod discrepancy;
 mod endpoint;
+mod erase;
+mod erasures;
 mod error;
 mod event_record;
+mod export;
 mod fail;
 mod gate;
 mod history;
 mod idempotency;
 mod ids;
+mod import_records;
 mod imports;
 mod interventions;
 mod job_claims;
@@ -69,12 +73,16 @@ pub use audit::{Chunk, Pass, Position, Sizes};
 pub use bounded::Sample;
 pub use claim::Claimed;
 pub use discrepancy::{Discrepancy, Finding, Subject};
+pub use erase::{Erased, Sweep, Swept};
+pub use erasures::{Erasure, Erasures};
 pub use error::StoreError;
 pub use event_record::{BehaviorEntry, EventRecord, HistoryEntry};
+pub use export::{ExportCursor, ExportPage};
 pub use fail::FailedAttempt;
 pub use gate::{Gate, Waiting};
 pub use idempotency::StoredResponse;
-pub use imports::{ImportChunk, ImportRecord, NewImport};
+pub use import_records::{ImportRecord, NewImport};
+pub use imports::ImportChunk;
 pub use interventions::{Intervention, InterventionKind};
 pub use job_claims::{JobReport, JobStep};
 pub use jobs::{JOB_LIMIT, Job, NewJob};
@@ -113,6 +121,7 @@ pub struct Store {
     backend: Backend,
     schema: &'static Schema,
     clock: Arc<DatabaseClock>,
+    erasures: Erasures,
     timeout: Duration,
     /// The receivers of facts.
     fact_receivers: Vec<String>,
@@ -131,6 +140,7 @@ impl Store {
             backend,
             schema,
             clock: Arc::default(),
+            erasures: Erasures::default(),
             timeout: options.timeout,
             fact_receivers: options.fact_receivers.clone(),
         }
