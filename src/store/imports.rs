@@ -13,7 +13,8 @@ use super::error::StoreError;
 use super::pool::IMPORT_TIMEOUT;
 use super::read_models;
 use super::reads::find;
-use super::session::{IdRow, Param, Session, Sql, time_text};
+use super::record::known_ids;
+use super::session::{Param, Session, Sql, time_text};
 use super::sync::{Settled, fold_in};
 use super::text::id_text;
 use super::time::InUtc;
@@ -256,11 +257,9 @@ async fn unrecorded<'a, S: Session>(
         .collect();
     new.sort_by(|(one, _), (other, _)| one.cmp(other));
     let ids: Vec<_> = new.iter().map(|(id, _)| (id,)).collect();
-    let statement = RECORDED.on(session.schema());
-    let recorded: Vec<IdRow> = session.load(statement, &[Param::rows(&ids)]).await?;
-    if !recorded.is_empty() {
-        let recorded: HashSet<String> = recorded.into_iter().map(|row| row.id).collect();
-        new.retain(|(id, _)| !recorded.contains(id));
+    let known: HashSet<String> = known_ids(session, &ids).await?.into_iter().collect();
+    if !known.is_empty() {
+        new.retain(|(id, _)| !known.contains(id));
     }
     Ok(new.into_iter().map(|(_, event)| event).collect())
 }
@@ -394,12 +393,6 @@ static FINISH: Sql = Sql::new(|d| {
     format!(
         "UPDATE likewise_imports SET finished_at = {now}, updated_at = {now} WHERE import_id = $1"
     )
-});
-
-/// The events that are recorded. Parameters: rows `(event_id)`.
-static RECORDED: Sql = Sql::new(|d| {
-    let (ids, join) = (d.rows("$1", &[Word("event_id")]), d.join());
-    format!("SELECT b.event_id AS id FROM {ids} {join} user_behaviors b ON b.event_id = r.event_id")
 });
 
 /// The columns of an imported event.

@@ -191,7 +191,7 @@ pub(super) const PAIR: [Column; 2] = [ResourceId("resource_id"), User("user_id")
 /// The columns of a resource.
 pub(super) const RESOURCE: [Column; 2] = [Word("resource_type"), ResourceId("resource_id")];
 
-fn resource_rows(resources: &BTreeSet<Resource>) -> Param {
+pub(super) fn resource_rows(resources: &BTreeSet<Resource>) -> Param {
     let rows: Vec<_> = resources
         .iter()
         .map(|resource| (resource.resource_type.as_str(), &resource.id))

@@ -5,10 +5,11 @@ use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Text, Timestamp};
 use serde::{Serialize, Serializer};
 
+use super::behavior_counts;
 use super::dialect::Column::Word;
 use super::error::StoreError;
 use super::ids::AnyId;
-use super::schema::Schema;
+use super::schema::{COUNTED_BEHAVIORS, Schema};
 use super::session::{IdRow, Param, Session, Sql};
 use super::{Sample, Store, read, transact};
 use crate::domain::Id;
@@ -48,6 +49,13 @@ pub struct ArchivedBehavior {
     #[diesel(sql_type = Timestamp)]
     #[serde(serialize_with = "in_utc")]
     pub created_at: NaiveDateTime,
+}
+
+impl ArchivedBehavior {
+    /// Whether [`COUNTED_BEHAVIORS`] matches it.
+    fn is_counted(&self) -> bool {
+        !["like", "unlike", "void", "restore"].contains(&&*self.behavior_type)
+    }
 }
 
 /// Serializes a stored time with its time zone.
@@ -96,12 +104,13 @@ impl Store {
         ))
     }
 
-    /// Deletes these behaviors with their ledger rows and their history.
+    /// Deletes these behaviors with their ledger rows and their history. Counts by behavior keep their number.
     ///
     /// # Errors
     /// If the database cannot be reached.
     pub async fn prune_behaviors(&self, behaviors: &[ArchivedBehavior]) -> Result<(), StoreError> {
-        transact!(self, |session| prune_behaviors(session, behaviors))
+        let now = self.now();
+        transact!(self, |session| prune_behaviors(session, behaviors, now))
     }
 }
 
@@ -150,9 +159,17 @@ async fn prunable<S: Session>(
 async fn prune_behaviors<S: Session>(
     session: &mut S,
     behaviors: &[ArchivedBehavior],
+    now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let schema = session.schema();
     let ids: Vec<_> = behaviors.iter().map(|one| (&one.event_id,)).collect();
+    let counted = behaviors.iter().filter(|one| one.is_counted());
+    let counts = counted.map(|one| {
+        let (resource_type, behavior) = (&*one.resource_type, &*one.behavior_type);
+        (resource_type, &one.resource_id, behavior)
+    });
+    // The counts first, as where behaviors are recorded: two workers that meet on several of them wait in one direction.
+    behavior_counts::keep(session, &counts.collect(), &ids, now).await?;
     let ids = [Param::rows(&ids)];
     for statement in [&DELETE_HISTORY, &DELETE_LEDGER, &DELETE_BEHAVIORS] {
         session.execute(statement.on(schema), &ids).await?;
@@ -230,7 +247,7 @@ static PRUNABLE_BEHAVIORS: Sql = Sql::new(|d| {
          b.behavior_type, b.version, b.source, b.behavior_time, b.created_at \
          FROM user_behaviors b LEFT JOIN sync_events e \
          ON e.id = b.event_id WHERE b.user_behavior_id > $1 AND b.user_behavior_id <= $2 \
-         AND b.created_at < {} AND (b.behavior_type NOT IN ('like', 'unlike', 'void', 'restore') \
+         AND b.created_at < {} AND ({COUNTED_BEHAVIORS} \
          OR (b.behavior_type IN ('void', 'restore') AND {newer_decision}) \
          OR (b.behavior_type IN ('like', 'unlike') \
          AND COALESCE(e.status, 'completed') = 'completed' AND ({newer_unlike} \

@@ -76,17 +76,7 @@ pub(in crate::web) async fn status(
     Visitor(user_id): Visitor,
     Body(status): Body<Status>,
 ) -> Result<Json<StatusBody>, Problem> {
-    let count = status.items.len();
-    if !(1..=MOST_ITEMS).contains(&count) {
-        let detail = format!("'items' must have 1 to {MOST_ITEMS} items, got {count}");
-        return Err(Problem::new(Code::Unprocessable, detail));
-    }
-    let resources: Vec<Resource> = status
-        .items
-        .into_iter()
-        .enumerate()
-        .map(|(index, item)| item.resource(index, &likes, &ids))
-        .collect::<Result<_, _>>()?;
+    let resources = status.resources(&likes, &ids)?;
     let read = likes.read_all(user_id.as_ref(), &resources).await?;
     let items = resources.iter().zip(read).map(|(resource, like)| ItemBody {
         resource_type: resource.resource_type,
@@ -98,6 +88,25 @@ pub(in crate::web) async fn status(
         user_id: user_id.map(|user_id| ids.shown(&user_id)),
         items: items.collect(),
     }))
+}
+
+impl Status {
+    /// Returns the resources of the items.
+    ///
+    /// # Errors
+    /// If there are too few or too many, or the deployment does not accept one.
+    pub(super) fn resources(self, likes: &Likes, ids: &Ids) -> Result<Vec<Resource>, Problem> {
+        let count = self.items.len();
+        if !(1..=MOST_ITEMS).contains(&count) {
+            let detail = format!("'items' must have 1 to {MOST_ITEMS} items, got {count}");
+            return Err(Problem::new(Code::Unprocessable, detail));
+        }
+        self.items
+            .into_iter()
+            .enumerate()
+            .map(|(index, item)| item.resource(index, likes, ids))
+            .collect()
+    }
 }
 
 impl Item {
