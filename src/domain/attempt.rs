@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn abandoned_attempt_counts_and_the_last_one_is_fatal() {
+    fn last_abandoned_attempt_makes_the_row_dead() {
         let retries = |status, count| {
             let claim = Claim::of(status, row(count), false);
             (claim.row.retry_count, claim.status)

@@ -1,8 +1,8 @@
 //! TCP connections that close when their client is too slow. The time limits of actix-web's own `HttpServer` cover
 //! the first request head of a connection and the pauses between requests; the head of a later request, a chunked
 //! body that no handler reads and a response that the client does not take may last forever. Without this file two
-//! tests of tests/web/bounds.rs fail: `slow_client_is_disconnected_and_stores_nothing` and
-//! `client_that_takes_no_answer_is_disconnected`. Called by `app/`.
+//! tests of tests/web/request_size_and_time.rs fail: `slow_client_is_disconnected_and_stores_nothing` and
+//! `client_that_reads_no_response_is_disconnected`. Called by `app/`.
 
 use std::cell::Cell;
 use std::io;

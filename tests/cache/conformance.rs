@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use likewise::cache::{Cache, Settlement};
 use likewise::domain::{Applied, LikeCount, Pair, Reading, Resource, Version, VersionedState};
 
-use super::other_ids::OtherIds;
+use super::other_id_kinds::OtherIds;
 use super::{HOUR, OnRedis, One, PLENTY, VIDEO, cache_on, count, in_process, known, mark, run};
 use crate::support::servers::{Kind, Server};
 

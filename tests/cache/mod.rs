@@ -2,10 +2,10 @@
 //! answers on both.
 
 mod conformance;
-mod other_ids;
-mod outages;
-mod trimming;
-mod twins;
+mod eviction;
+mod other_id_kinds;
+mod redis_outages;
+mod rust_and_lua_agree;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,7 +23,7 @@ use crate::support::servers::{Kind, Server};
 
 const VIDEO: Resource = Resource::video(7);
 
-/// A limit that only the tests of trimming reach.
+/// A limit that only the tests of eviction reach.
 const PLENTY: usize = 10_000;
 
 /// The lifetime of entries.

@@ -97,7 +97,7 @@ fn config_shows_values_and_sources_without_secrets() {
 }
 
 #[test]
-fn config_says_why_the_service_would_not_start() {
+fn config_reports_why_the_service_cannot_start() {
     let problems = |setup: Setup, arguments: &[&str], said: &str| {
         let (report, code) = report(&setup, arguments);
         assert_eq!(code, Some(1), "{report:#}");

@@ -52,7 +52,7 @@ fn long_help_shows_every_setting_with_its_default() {
 }
 
 #[test]
-fn common_settings_come_first_and_alone_in_short_help() {
+fn short_help_lists_only_common_settings() {
     for command in [None, Some("serve")] {
         let with = |flag| {
             let arguments: Vec<_> = command.into_iter().chain([flag]).collect();

@@ -461,7 +461,7 @@ fn import_refuses_to_go_behind_a_cache() {
 
 #[test]
 fn import_refuses_to_miss_the_services_redis() {
-    let stack = crate::support::stack::Stack::start();
+    let stack = crate::support::redis_and_nats::Stack::start();
     let service = stack.setup().start();
     let bare = Setup::new().on(service.database());
     fs::write(bare.folder().join("likes.csv"), "user_id,video_id\n7,1\n").expect("written");

@@ -1,11 +1,11 @@
 //! The command line, a file for each subcommand.
 
+mod audit_rebuild_prune;
 mod config;
 mod help;
 mod import;
 mod load;
-mod maintenance;
 mod migrate;
-mod processes;
 mod serve;
+mod setup_differences;
 mod verify;

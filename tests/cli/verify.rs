@@ -178,7 +178,7 @@ fn every_kind_of_difference_is_reported() {
 }
 
 #[test]
-fn verify_waits_for_the_ledger_to_close() {
+fn verify_waits_for_open_ledger_rows() {
     let service = Setup::new().set("LIKEWISE_LEASE_SECONDS", 3).start();
     service.client().like(1, 1);
     pipeline_drains(&service);

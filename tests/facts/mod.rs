@@ -1,6 +1,6 @@
 //! Facts for other services: the stream and the webhooks receive what changed, at least once, in the order of each pair.
 
-mod consumers;
+mod example_consumers;
 mod stream;
 mod webhooks;
 

@@ -15,9 +15,9 @@ use super::{are_in_order, facts_in_stream, first_arrivals, in_stream, tell_the_d
 use crate::support::checks::pipeline_drains;
 use crate::support::crowd::{Crowd, Pair};
 use crate::support::database::Database;
+use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, runtime, seed, until};
 
 matrix!([mariadb_stack, postgres_stack]: facts_are_the_committed_changes);
@@ -164,7 +164,7 @@ fn another_worker_takes_over_from_a_killed_one() {
 
 /// A process that was stopped for longer than its lease wakes after its successor has published.
 #[test]
-fn stream_refuses_what_a_former_publisher_sends() {
+fn stream_rejects_messages_of_a_former_publisher() {
     let nats = Server::start(Kind::Nats);
     let setup = Setup::new().set("LIKEWISE_NATS_URL", nats.url());
     let file = setup.folder().join("likewise.toml");
@@ -211,7 +211,7 @@ fn stream_refuses_what_a_former_publisher_sends() {
 }
 
 #[test]
-fn facts_wait_for_a_stream_that_would_lose_them() {
+fn facts_wait_while_the_stream_is_not_durable() {
     let stack = Stack::start();
     let context = || async {
         let client = async_nats::connect(stack.nats.url()).await;

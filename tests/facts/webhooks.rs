@@ -8,12 +8,12 @@ use super::{
 };
 use crate::support::checks::pipeline_drains;
 use crate::support::crowd::Crowd;
-use crate::support::hook::Hook;
 use crate::support::service::{Service, Setup};
+use crate::support::webhook_receiver::Hook;
 use crate::support::{PATIENCE, seed, until};
 
 matrix!([embedded, mariadb, postgres]:
-    a_failing_receiver_gets_every_fact_in_order,
+    failing_receiver_gets_every_fact_in_order,
     dead_letters_are_listed_retried_and_discarded,
     facts_have_ids_of_any_kind,
 );
@@ -64,7 +64,7 @@ fn waiting(service: &Service) -> i64 {
 
 /// The receiver refuses whatever has a fact of user 3, and is down for a while: other pairs pass, and all facts arrive in
 /// the order of their pairs.
-fn a_failing_receiver_gets_every_fact_in_order(setup: Setup) {
+fn failing_receiver_gets_every_fact_in_order(setup: Setup) {
     const CROWD: Crowd = Crowd {
         first_user: 1,
         threads: 3,

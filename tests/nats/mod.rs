@@ -1,13 +1,13 @@
 //! Events of other services on a real NATS, and the stream.
 
-mod accepted;
-mod foreign;
+mod acknowledged_events;
+mod foreign_events;
+mod full_storage;
 mod permissions;
 mod roles;
-mod room;
-mod server;
-mod settings;
-mod stream;
+mod server_version;
+mod stream_recovery;
+mod stream_settings;
 
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, HeaderMap};

@@ -3,9 +3,9 @@
 use crate::support::checks::{diary_is_kept, everything_holds, stored_once};
 use crate::support::crowd::Crowd;
 use crate::support::database::Database;
+use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Signal};
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, seed, until};
 
 const CROWD: Crowd = Crowd {

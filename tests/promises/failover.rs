@@ -15,9 +15,9 @@ use crate::support::checks::{
 use crate::support::database::Database;
 use crate::support::forwarder::Forwarder;
 use crate::support::http::Client;
+use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup, Signal};
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
 const VIDEO: i64 = 7;
@@ -38,9 +38,9 @@ fn comes_to_be(client: &Client, part: &str, state: &str) -> serde_json::Value {
     })
 }
 
-matrix!([mariadb, postgres]: read_only_database_is_left);
+matrix!([mariadb, postgres]: connections_to_a_read_only_database_are_dropped);
 
-fn read_only_database_is_left(kind: Kind) {
+fn connections_to_a_read_only_database_are_dropped(kind: Kind) {
     let server = Server::start(kind);
     let stack = Stack::start();
     let service = stack.setup().on(&Database::first_of(&server)).start();
@@ -96,7 +96,7 @@ fn read_only_database_is_left(kind: Kind) {
 }
 
 #[test]
-fn read_only_database_is_not_asked_for_every_like() {
+fn read_only_database_is_not_queried_for_every_like() {
     let server = Server::start(Kind::MariaDb);
     let service = Setup::new().on(&Database::first_of(&server)).start();
     let client = service.client();
@@ -327,7 +327,7 @@ fn logged_duration(service: &Service) -> Option<f64> {
 }
 
 #[test]
-fn process_exits_when_the_log_says_so() {
+fn process_exits_within_the_logged_time() {
     let mut service = Setup::new().start();
     service.client().like(1, VIDEO);
     pipeline_drains(&service);

@@ -8,11 +8,11 @@ use likewise::domain::{Identity, KeyedRequest, Started, Version};
 use likewise::store::StoredResponse;
 use uuid::Uuid;
 
-use super::bench::Bench;
+use super::fixture::Bench;
 
 matrix!(&[sqlite, mariadb, postgres]:
-    one_attempt_runs_and_its_answer_is_kept_for_a_day,
-    lapsed_request_is_taken_over_with_its_events,
+    one_attempt_runs_and_its_answer_is_stored_for_a_day,
+    expired_request_is_resumed_with_its_events,
     each_request_of_a_batch_has_its_own_answer,
     old_requests_are_deleted,
 );
@@ -54,7 +54,7 @@ fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).expect("a moment")
 }
 
-fn one_attempt_runs_and_its_answer_is_kept_for_a_day(bench: &Bench) {
+fn one_attempt_runs_and_its_answer_is_stored_for_a_day(bench: &Bench) {
     let now = now();
     let first = request("a", "f");
     assert_eq!(
@@ -90,7 +90,7 @@ fn one_attempt_runs_and_its_answer_is_kept_for_a_day(bench: &Bench) {
     );
 }
 
-fn lapsed_request_is_taken_over_with_its_events(bench: &Bench) {
+fn expired_request_is_resumed_with_its_events(bench: &Bench) {
     let now = now();
     let first = request("a", "f");
     begin_one(bench, &first, now);

@@ -7,14 +7,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use likewise::domain::{Id, LedgerRow, Verdict};
 use likewise::store::{FailedAttempt, Lease, Store};
 
-use super::bench::{Bench, MAX_RETRIES, later, lease_at, like, now};
+use super::fixture::{Bench, MAX_RETRIES, later, lease_at, like, now};
 use crate::support::database::{Database, Value};
 
 matrix!(&[sqlite, mariadb, postgres]:
     only_due_rows_are_claimed,
     most_urgent_row_is_claimed_first,
     unreadable_row_does_not_block_claims,
-    abandoned_attempt_counts_and_the_last_one_is_fatal,
+    last_abandoned_attempt_makes_the_row_dead,
     concurrent_claims_never_share_a_row,
     claim_skips_locked_rows,
     failed_attempt_is_recorded,
@@ -110,7 +110,7 @@ fn steps(bench: &Bench) -> Vec<(String, i64, i64, Option<String>)> {
         .collect()
 }
 
-fn abandoned_attempt_counts_and_the_last_one_is_fatal(bench: &Bench) {
+fn last_abandoned_attempt_makes_the_row_dead(bench: &Bench) {
     record(bench, 1);
     let mut then = later();
     for retry_count in 0..=MAX_RETRIES {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use likewise::domain::{Action, Id, IdKind, Resource, ResourceType, Version};
 use likewise::store::Cursor;
 
-use super::bench::{Bench, comment, own};
+use super::fixture::{Bench, comment, own};
 
 matrix!(&[sqlite, mariadb, postgres]:
     likers_and_likes_are_paged_newest_first,

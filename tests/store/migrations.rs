@@ -6,7 +6,7 @@ use std::path::Path;
 
 use likewise::store::{self, Store};
 
-use super::bench::{Bench, options};
+use super::fixture::{Bench, options};
 use crate::support::database::Database;
 use crate::support::servers::Kind;
 use crate::support::service::{Process, Setup, Signal};
@@ -83,7 +83,7 @@ fn each_database_has_the_same_tables_and_columns() {
 }
 
 fn second_migration_runs_nothing(bench: &Bench) {
-    bench.record(&[super::bench::like(1.into(), 1)]);
+    bench.record(&[super::fixture::like(1.into(), 1)]);
     let again = wait(store::migrate(&options(bench.database())));
     assert_eq!(again.expect("migrations"), Vec::<String>::new());
     assert_eq!(bench.ask(Store::open_rows), 1);
@@ -104,7 +104,7 @@ fn migration_killed_before_its_record_runs_again() {
     let bench = Bench::new(Some(Kind::MariaDb));
     let (database, noted) = (bench.database(), "likewise_schema_migrations");
     let all = database.number(&format!("SELECT COUNT(*) FROM {noted}"));
-    let rows = bench.record(&[super::bench::like(1.into(), 1)]);
+    let rows = bench.record(&[super::fixture::like(1.into(), 1)]);
     let indexes = "SELECT CONCAT_WS('.', table_name, index_name, seq_in_index, column_name) \
         FROM information_schema.statistics WHERE table_schema = DATABASE() ORDER BY 1";
     let before = (database.columns(), database.texts(indexes));

@@ -1,19 +1,19 @@
 //! One suite for every database: what `Store` promises, each promise on a database of its own.
 
-mod bench;
-mod bulk;
-mod connections;
+mod audit_and_prune;
+mod bulk_rows;
+mod fixture;
 mod idempotency;
 mod ledger;
 mod lists;
-mod maintenance;
 mod migrations;
 mod moderation;
-mod operations;
-mod plans;
+mod operator_queries;
 mod quarantine;
-mod reading;
+mod query_plans;
+mod reads;
+mod reconnects;
 mod record;
-mod repeats;
+mod repeated_likes;
 mod sync;
 mod verify;

@@ -8,8 +8,8 @@ use likewise::domain::{Action, Id, IdKind, Moderation, Resource, ResourceType};
 use likewise::store::{Cursor, Decision, LikesOf};
 use rand::RngExt;
 
-use super::bench::{Bench, comment, history, own};
-use super::maintenance::{audit, prune};
+use super::audit_and_prune::{audit, prune};
+use super::fixture::{Bench, comment, history, own};
 use crate::support::database::Value;
 use crate::support::seed;
 

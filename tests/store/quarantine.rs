@@ -5,7 +5,7 @@ use likewise::store::QuarantinedEvent;
 use rand::RngExt;
 use uuid::Uuid;
 
-use super::bench::{Bench, now};
+use super::fixture::{Bench, now};
 use crate::support::seed;
 
 matrix!(&[sqlite, mariadb, postgres]: any_bytes_round_trip);

@@ -9,7 +9,7 @@ use likewise::domain::{
 use likewise::store::{Recorded, Store};
 use rand::seq::SliceRandom;
 
-use super::bench::{Bench, MAX_RETRIES, comment, foreign, later, lease_at, like, own};
+use super::fixture::{Bench, MAX_RETRIES, comment, foreign, later, lease_at, like, own};
 use crate::support::seed;
 
 matrix!(&[sqlite, mariadb, postgres]:
@@ -18,7 +18,7 @@ matrix!(&[sqlite, mariadb, postgres]:
     any_different_field_conflicts,
     same_event_from_elsewhere_is_no_conflict,
     ledger_status_decides_the_effect,
-    event_id_of_a_view_takes_no_like,
+    event_id_of_a_view_accepts_no_like,
     thousand_events_with_any_text_are_recorded,
     concurrent_recorders_record_events_once,
     times_are_stored_in_utc,
@@ -200,7 +200,7 @@ fn ledger_status_decides_the_effect(bench: &Bench) {
 }
 
 /// In one batch or in two, a like under the id of a view is refused, and creates no ledger row.
-fn event_id_of_a_view_takes_no_like(bench: &Bench) {
+fn event_id_of_a_view_accepts_no_like(bench: &Bench) {
     let video = Resource::video(7);
     for user_id in 1..=2 {
         let view = foreign(

@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::bench::{Bench, MAX_RETRIES, history, later, lease_at, own, pair};
+use super::fixture::{Bench, MAX_RETRIES, history, later, lease_at, own, pair};
 use crate::support::database::Value;
 use crate::support::seed;
 

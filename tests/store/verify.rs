@@ -2,7 +2,7 @@
 
 use likewise::domain::{Action, Resource};
 
-use super::bench::{Bench, comment, own};
+use super::fixture::{Bench, comment, own};
 
 matrix!(&[sqlite, mariadb, postgres]: each_planted_difference_is_found);
 

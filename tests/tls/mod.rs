@@ -105,12 +105,12 @@ fn verified_connection_runs_the_pipeline(kind: Kind, likes: &str) {
 }
 
 #[test]
-fn mariadb_over_tls_runs_the_pipeline() {
+fn pipeline_runs_with_mariadb_over_tls() {
     verified_connection_runs_the_pipeline(Kind::MariaDb, LIKES);
 }
 
 #[test]
-fn postgres_over_tls_runs_the_pipeline() {
+fn pipeline_runs_with_postgres_over_tls() {
     verified_connection_runs_the_pipeline(Kind::Postgres, POSTGRES_LIKES);
 }
 
@@ -151,12 +151,12 @@ fn mistakes_are_refused(kind: Kind) {
 }
 
 #[test]
-fn mariadb_over_tls_refuses_mistakes() {
+fn mariadb_over_tls_rejects_wrong_settings() {
     mistakes_are_refused(Kind::MariaDb);
 }
 
 #[test]
-fn postgres_over_tls_refuses_mistakes() {
+fn postgres_over_tls_rejects_wrong_settings() {
     mistakes_are_refused(Kind::Postgres);
 }
 
@@ -244,7 +244,7 @@ fn renewed_certificate_of_postgres_is_used() {
 
 /// Redis and NATS demand client certificates too.
 #[test]
-fn redis_and_nats_over_tls_run_the_pipeline() {
+fn pipeline_runs_with_redis_and_nats_over_tls() {
     let authority = Authority::new();
     let Pair { cert, key } = authority.sign("likewise", &["likewise"]);
     let redis = Server::with_tls(Kind::Redis, tls(&authority, "127.0.0.1"));
@@ -270,7 +270,7 @@ fn redis_and_nats_over_tls_run_the_pipeline() {
 }
 
 #[test]
-fn untrusted_redis_is_said_with_its_setting() {
+fn untrusted_redis_error_names_the_setting() {
     let authority = Authority::new();
     let redis = Server::with_tls(Kind::Redis, tls(&authority, "127.0.0.1"));
     let service = Setup::new()

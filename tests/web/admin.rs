@@ -223,7 +223,7 @@ fn odd_requests() -> Vec<(&'static str, String, String)> {
 }
 
 #[test]
-fn unusual_values_are_no_database_failure() {
+fn unusual_values_cause_no_database_error() {
     for setup in [
         Setup::new(),
         Setup::new().on(&Database::hosted(Kind::MariaDb)),

@@ -5,7 +5,7 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 
 use crate::support::checks::pipeline_drains;
-use crate::support::raw::Raw;
+use crate::support::raw_tcp::Raw;
 use crate::support::redacted;
 use crate::support::service::{Service, Setup};
 
@@ -205,7 +205,7 @@ fn unknown_path_is_404_and_wrong_method_is_405() {
 }
 
 #[test]
-fn body_is_read_to_its_limit() {
+fn body_over_its_limit_is_rejected() {
     let service = Setup::new().start();
     let client = service.client();
     let too_large = vec![b'x'; 256 * 1024 + 1];

@@ -1,19 +1,19 @@
 //! The HTTP API, one file for each group of URLs.
 
 mod admin;
+mod anonymous_reads;
 mod auth;
 mod batch;
-mod bounds;
-mod clients;
 mod cors;
-mod guard;
+mod cross_site_and_proxies;
+mod generated_clients;
 mod health;
-mod legacy;
+mod key_rotation;
+mod legacy_api;
 mod likes;
-mod limits;
 mod openapi;
 mod openapi_fuzz;
+mod rate_limits;
 mod reads;
-mod rotation;
+mod request_size_and_time;
 mod tour;
-mod visitors;

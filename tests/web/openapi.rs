@@ -94,7 +94,7 @@ fn has_the_headers_of(head: &Answer, got: &Result<Answer, String>, path: &str) {
 }
 
 #[test]
-fn home_page_leads_to_the_others() {
+fn home_page_links_the_other_pages() {
     for role in ["api", "worker"] {
         let service = Setup::new().start_as(&["serve", "--role", role]);
         let client = service.client();

@@ -6,9 +6,9 @@ use super::auth::{send_body, with_secret, with_services};
 use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
+use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::Setup;
-use crate::support::stack::Stack;
 use crate::support::tokens::{SECRET, claims, hs256};
 use crate::support::{PATIENCE, until};
 

@@ -9,9 +9,9 @@ use rand::seq::IndexedRandom;
 
 use crate::support::clock::Clock;
 use crate::support::database::HeldWrites;
+use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Port, Server};
 use crate::support::service::{Process, Service, Setup, Signal};
-use crate::support::stack::Stack;
 
 /// The target of a fault. Faults of one target do not overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -18,9 +18,9 @@ use self::faults::{Fault, Parts, Target, World};
 use crate::support::checks::only_cache_differs;
 use crate::support::database::Database;
 use crate::support::matrix::Backends;
+use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Port, Server};
 use crate::support::service::{Process, Setup};
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, interactions, say, seed, until};
 
 /// Requests a second. A debug build handles a few hundred beside the servers.

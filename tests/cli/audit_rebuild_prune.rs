@@ -81,7 +81,7 @@ fn audit_reports_differences_and_sets_exit_code() {
 }
 
 #[test]
-fn prune_archives_before_deleting_and_breaks_no_promise() {
+fn prune_archives_before_deleting_and_keeps_guarantees() {
     let service = Setup::new().start();
     let client = service.client();
     for _ in 0..3 {

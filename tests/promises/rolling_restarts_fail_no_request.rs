@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::support::gateway::{Gateway, HOST, TOKEN};
 use crate::support::haproxy::Haproxy;
 use crate::support::http::Client;
+use crate::support::nginx::{Gateway, HOST, TOKEN};
 use crate::support::servers::{Kind, Port};
 use crate::support::service::{Service, Setup, Signal};
 use crate::support::tokens::{AUDIENCE, SECRET, claims, hs256, sha256};
@@ -232,7 +232,7 @@ fn send_until(
 }
 
 #[test]
-fn likes_are_taken_during_the_drain_delay() {
+fn likes_are_accepted_during_the_drain_delay() {
     let mut service = Setup::new()
         .set("LIKEWISE_DRAIN_DELAY_SECONDS", 300)
         .start();

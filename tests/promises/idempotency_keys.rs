@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::http::{Answer, Client};
+use crate::support::redis_and_nats::Stack;
 use crate::support::seed;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
 fn send(client: &Client, method: &str, path: &str, user: i64, key: &str) -> Answer {
@@ -157,8 +157,8 @@ fn concurrent_requests_with_one_key_are_one_event() {
 /// Kills the service while requests with keys are in flight, and repeats each until it is answered. There are as many
 /// events as keys, and a repeated answer equals the first.
 #[test]
-fn request_interrupted_by_a_crash_is_done_once() {
-    let mut rng = seed::rng("request_interrupted_by_a_crash_is_done_once");
+fn request_interrupted_by_a_crash_takes_effect_once() {
+    let mut rng = seed::rng("request_interrupted_by_a_crash_takes_effect_once");
     let mut setup = Setup::on_parts(Kind::Postgres).set("LIKEWISE_LEASE_SECONDS", 3);
     let requests: Vec<(i64, String)> = (1..=160).map(|n| (n, format!("key {n}"))).collect();
     let mut answered: Vec<Option<String>> = vec![None; requests.len()];

@@ -6,7 +6,7 @@ use chrono::{TimeDelta, Utc};
 use likewise::domain::{Action, BehaviorType, Id, Resource, ResourceType, Status, Version};
 use likewise::store::Store;
 
-use super::bench::{Bench, comment, foreign, later, lease_at, own, pair};
+use super::fixture::{Bench, comment, foreign, later, lease_at, own, pair};
 use crate::support::database::Database;
 
 matrix!(&[sqlite, mariadb, postgres]:

@@ -10,7 +10,7 @@ use likewise::store::{
 };
 use uuid::Uuid;
 
-use super::bench::{Bench, MAX_RETRIES, like, now};
+use super::fixture::{Bench, MAX_RETRIES, like, now};
 
 matrix!(&[sqlite, mariadb, postgres]:
     search_applies_every_part_of_the_filter,
@@ -19,7 +19,7 @@ matrix!(&[sqlite, mariadb, postgres]:
     retry_resets_and_discard_ends_a_row,
     job_covers_exactly_its_snapshot,
     job_has_one_worker_and_none_when_cancelled,
-    slot_holds_one_job,
+    slot_creates_one_job,
     quarantined_message_is_resolved_once,
 );
 
@@ -153,7 +153,7 @@ fn event_history_is_complete(bench: &Bench) {
         error: "the first try".to_owned(),
     };
     bench.ask(|store| store.fail(std::slice::from_ref(&attempt), now()));
-    let claimed = bench.ask(|store| store.claim(super::bench::lease_at(now()), 10));
+    let claimed = bench.ask(|store| store.claim(super::fixture::lease_at(now()), 10));
     bench.sync(&claimed.rows);
     let record = bench.ask(|store| store.event_record(&id));
     let behavior = record.behavior.expect("a behavior");
@@ -218,7 +218,7 @@ fn retry_resets_and_discard_ends_a_row(bench: &Bench) {
     assert_eq!(first.history.last().expect("an entry").step, "retried");
     // Retried rows are due at once, before less urgent ones, with all their attempts.
     let claimed = bench
-        .ask(|store| store.claim(super::bench::lease_at(now()), 10))
+        .ask(|store| store.claim(super::fixture::lease_at(now()), 10))
         .rows;
     assert_eq!(claimed.len(), 2);
     assert_eq!(claimed[0].max_retries, MAX_RETRIES);
@@ -363,7 +363,7 @@ fn job_has_one_worker_and_none_when_cancelled(bench: &Bench) {
     );
 }
 
-fn slot_holds_one_job(bench: &Bench) {
+fn slot_creates_one_job(bench: &Bench) {
     assert!(make(bench, JobKind::Audit, None, Some("audit/1")).is_some());
     assert!(make(bench, JobKind::Audit, None, Some("audit/1")).is_none());
     assert!(make(bench, JobKind::Audit, None, Some("audit/2")).is_some());

@@ -7,7 +7,7 @@ use likewise::domain::{LikeCount, Pair, Resource, Version, VersionedState};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::other_ids::OtherIds;
+use super::other_id_kinds::OtherIds;
 use super::{OnRedis, PLENTY, count, in_process, mark, run};
 use crate::support::seed;
 

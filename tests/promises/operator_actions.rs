@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
+use crate::support::redis_and_nats::Stack;
 use crate::support::service::{Service, Setup};
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, say, until};
 
 const VIDEOS: i64 = 50;

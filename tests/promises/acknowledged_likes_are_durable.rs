@@ -12,7 +12,7 @@ use crate::support::checks::{
 use crate::support::crowd::{Crowd, Diary, Outcome};
 use crate::support::database::Database;
 use crate::support::http::TIMEOUT;
-use crate::support::raw::Raw;
+use crate::support::raw_tcp::Raw;
 use crate::support::servers::Kind;
 use crate::support::service::{Setup, Signal};
 use crate::support::{PATIENCE, say, seed, until};

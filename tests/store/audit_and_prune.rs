@@ -13,7 +13,7 @@ use likewise::store::{Discrepancy, Finding, Job, NewJob, Pass, Repaired, StoreEr
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::bench::{Bench, comment, foreign, history, like, now, own};
+use super::fixture::{Bench, comment, foreign, history, like, now, own};
 use crate::support::seed;
 
 matrix!(&[sqlite, mariadb, postgres]:
@@ -192,7 +192,7 @@ fn each_corruption_is_found_and_repaired(bench: &Bench) {
             .unwrap_or_else(|| panic!("{plant}: nothing found"));
         assert_eq!(first.finding, finding, "{plant}: {found:#?}");
         // The reopened row completes.
-        let due = bench.ask(|store| store.claim(super::bench::lease_at(now()), 10));
+        let due = bench.ask(|store| store.claim(super::fixture::lease_at(now()), 10));
         bench.sync(&due.rows);
         audit(bench, 2);
         assert_eq!(audit(bench, 1_000), [], "{plant}");
@@ -315,7 +315,7 @@ fn repair_beside_live_traffic_never_corrupts_a_state(bench: &Bench) {
                 };
                 suspects.push(suspect(
                     Finding::WrongLike,
-                    likewise::store::Subject::Pair(super::bench::pair(
+                    likewise::store::Subject::Pair(super::fixture::pair(
                         (rng.random_range(1..=8)).into(),
                         resource.clone(),
                     )),

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::support::raw::{Raw, RawAnswer};
+use crate::support::raw_tcp::{Raw, RawAnswer};
 use crate::support::service::{Service, Setup};
 
 const PATH: &str = "/v1/videos/7/like";
@@ -138,7 +138,7 @@ fn oversized_requests_are_rejected() {
 }
 
 #[test]
-fn timed_out_request_still_finishes_its_like() {
+fn timed_out_request_still_stores_its_like() {
     let service = Setup::new()
         .set("LIKEWISE_REQUEST_TIMEOUT_SECONDS", 1)
         .start();
@@ -168,7 +168,7 @@ fn timed_out_request_still_finishes_its_like() {
 }
 
 #[test]
-fn client_that_takes_no_answer_is_disconnected() {
+fn client_that_reads_no_response_is_disconnected() {
     // More than the socket buffers of both sides hold.
     const REQUESTS: usize = 30;
     let service = Setup::new().start();

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::{LIKES, Publisher, SUBJECTS, event};
 use crate::support::checks::{pipeline_drains, stored_once};
+use crate::support::redis_and_nats::Stack;
 use crate::support::service::{Ran, Service, Setup};
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
 const STREAM: &str = "LIKEWISE";
@@ -196,7 +196,7 @@ fn apply_refuses_to_lose_unacknowledged_events() {
 }
 
 #[test]
-fn show_prints_both_sides() {
+fn show_prints_actual_and_required_settings() {
     let stack = Stack::start();
     let setup = stack.setup();
     let absent = setup.run(&["stream", "show"]);

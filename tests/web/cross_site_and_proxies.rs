@@ -5,9 +5,9 @@ use std::fs;
 use serde_json::json;
 
 use super::auth::{with_secret, with_services, write};
-use crate::support::gateway::{Gateway, HOST, TOKEN};
 use crate::support::http::{Answer, Client};
-use crate::support::raw::Raw;
+use crate::support::nginx::{Gateway, HOST, TOKEN};
+use crate::support::raw_tcp::Raw;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
 use crate::support::tokens::sha256;
@@ -400,7 +400,7 @@ fn behind_a_gateway() -> Service {
 }
 
 #[test]
-fn documented_gateway_binds_likes_to_the_user() {
+fn documented_proxy_binds_likes_to_the_user() {
     let service = behind_a_gateway();
     let gateway = Gateway::before(&service);
     let client = gateway.recommended();
@@ -468,7 +468,7 @@ fn documented_gateway_binds_likes_to_the_user() {
 }
 
 #[test]
-fn careless_gateway_grants_nothing() {
+fn misconfigured_proxy_grants_nothing() {
     let service = Setup::new().start();
     let gateway = Gateway::before(&service);
     for client in [gateway.bare(), gateway.telling()] {

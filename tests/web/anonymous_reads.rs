@@ -117,7 +117,7 @@ fn counts_come_from_the_cache_and_are_never_guessed() {
 }
 
 #[test]
-fn invalid_user_is_no_visitor() {
+fn invalid_user_is_rejected_and_not_anonymous() {
     let service = Setup::new().start();
     let client = service.client();
     for request in [("GET", LIKE), ("POST", STATUS)] {
@@ -146,7 +146,7 @@ fn invalid_user_is_no_visitor() {
 }
 
 #[test]
-fn sign_in_closes_counts_by_default() {
+fn sign_in_hides_counts_by_default() {
     let service = with_services(with_secret()).start();
     let client = service.client();
     let token = hs256(SECRET.as_bytes(), &claims(1));
@@ -170,7 +170,7 @@ fn sign_in_closes_counts_by_default() {
 }
 
 #[test]
-fn public_reads_open_counts_and_nothing_else() {
+fn public_reads_setting_opens_only_counts() {
     let setup = with_services(with_secret()).set("LIKEWISE_PUBLIC_READS", true);
     let service = setup.start();
     let client = service.client();

@@ -7,7 +7,7 @@ use chrono::Utc;
 use likewise::domain::FailureKind;
 use likewise::store;
 
-use super::bench::{Bench, lease_at, like, options};
+use super::fixture::{Bench, lease_at, like, options};
 use crate::support::database::Database;
 use crate::support::servers::{Kind, Server};
 use crate::support::{PATIENCE, until, wait};
@@ -55,7 +55,7 @@ fn store_reconnects_after_a_restart(kind: Kind) {
             let mut recorded = 0;
             for user in 100..=400 {
                 let event = like(user.into(), 7);
-                let lease = super::bench::lease_at(chrono::Utc::now());
+                let lease = super::fixture::lease_at(chrono::Utc::now());
                 until("the database to take it", PATIENCE, || {
                     worker.attempt(|store| {
                         let event = &event;

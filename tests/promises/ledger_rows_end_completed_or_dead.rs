@@ -7,9 +7,9 @@ use uuid::Uuid;
 use crate::support::checks::{everything_holds, open_rows, pipeline_drains};
 use crate::support::database::{Database, Value};
 use crate::support::http::Client;
+use crate::support::redis_and_nats::Stack;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
 /// A row that a worker left behind.
@@ -373,7 +373,7 @@ fn rejected_row_fails_alone(setup: Setup, refuse: fn(&Database, i64, &str)) {
 
 /// With any number of workers, one worker claims a row, and none before it is due.
 #[test]
-fn twelve_workers_retry_a_failing_event_once_per_interval() {
+fn twelve_workers_retry_a_failing_event_once_an_interval() {
     const BAD: i64 = 13;
     const RETRIES: i64 = 3;
     let stack = Stack::start();

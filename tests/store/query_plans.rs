@@ -6,8 +6,8 @@ use chrono::Utc;
 use likewise::domain::{IdKinds, JobKind, ResourceType, Status};
 use likewise::store::{LedgerFilter, NewJob, Pass, Sample, Store};
 
-use super::bench::{Bench, lease_at, now};
-use super::bulk;
+use super::bulk_rows;
+use super::fixture::{Bench, lease_at, now};
 use crate::support::database::{Database, Value};
 use crate::support::say;
 use crate::support::servers::Kind;
@@ -20,7 +20,7 @@ matrix!(&[sqlite, mariadb, postgres]:
 /// The number of rows, most of them completed.
 const ROWS: i64 = 30_000;
 
-/// Keys in the tables that [`bulk::fill`] filled.
+/// Keys in the tables that [`bulk_rows::fill`] filled.
 fn sample(bench: &Bench) -> Sample {
     let filter = LedgerFilter::default();
     let first = bench.ask(|store| store.search(&filter, None, 5));
@@ -101,7 +101,7 @@ fn scans(database: &Database, plan: &[String], line: &str) -> bool {
 
 fn admin_statements_scan_no_table(bench: &Bench) {
     let database = bench.database();
-    bulk::fill(database, ROWS - 400, 400);
+    bulk_rows::fill(database, ROWS - 400, 400);
     let sample = sample(bench);
     let statements = bench.with(|store| store.bounded_statements(&sample));
     assert!(statements.len() > 40, "{}", statements.len());
@@ -117,7 +117,7 @@ fn admin_statements_scan_no_table(bench: &Bench) {
 
 fn narrow_search_continues_window_by_window(bench: &Bench) {
     let database = bench.database();
-    bulk::fill(database, ROWS, 0);
+    bulk_rows::fill(database, ROWS, 0);
     let health = bench.ask(|store| store.ledger_health(now()));
     assert!(health.completed_is_estimate);
     let completed = health.rows[&Status::Completed];
@@ -158,7 +158,7 @@ fn ledger_of_ten_million_rows() {
     });
     let bench = Bench::new(kind);
     let started = Instant::now();
-    bulk::fill(bench.database(), rows, 8_000);
+    bulk_rows::fill(bench.database(), rows, 8_000);
     say(format_args!(
         "{rows} rows loaded in {:.0?}",
         started.elapsed()

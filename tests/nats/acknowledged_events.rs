@@ -11,9 +11,9 @@ use super::{ACCEPTED, LIKES, Publisher, event};
 use crate::support::checks::{pipeline_drains, stored_once};
 use crate::support::clock::Clock;
 use crate::support::http::Client;
+use crate::support::redis_and_nats::Stack;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
 const PROMISE: &str = "no acknowledged event is in quarantine";

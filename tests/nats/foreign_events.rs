@@ -14,8 +14,8 @@ use super::{LIKES, Publisher, event};
 use crate::support::checks::{
     everything_holds, ledger_closes, pipeline_drains, stored_counts, stored_states,
 };
+use crate::support::redis_and_nats::Stack;
 use crate::support::service::Service;
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, seed, until};
 
 /// Waits until this many messages have been processed, and the ledger is closed.

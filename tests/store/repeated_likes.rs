@@ -6,8 +6,8 @@ use chrono::{TimeDelta, Utc};
 use likewise::domain::{Action, BehaviorEvent, IdKind, LedgerRow, Resource, ResourceType, Version};
 use likewise::store::Cursor;
 
-use super::bench::{Bench, own};
-use super::maintenance::{audit, prune};
+use super::audit_and_prune::{audit, prune};
+use super::fixture::{Bench, own};
 use crate::support::database::Value;
 
 matrix!(&[sqlite, mariadb, postgres]:

@@ -2,9 +2,9 @@
 
 use crate::support::checks::ledger_closes;
 use crate::support::database::Database;
+use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
 fn ready(service: &Service) -> bool {

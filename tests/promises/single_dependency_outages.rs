@@ -14,9 +14,9 @@ use crate::support::checks::{
 use crate::support::crowd::Crowd;
 use crate::support::database::Database;
 use crate::support::http::{Accepted, Answer};
+use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, say, seed, until};
 
 const CROWD: Crowd = Crowd {
@@ -108,32 +108,32 @@ impl Part {
 }
 
 #[test]
-fn redis_killed_is_survived() {
+fn service_survives_a_killed_redis() {
     gone_under_load(Part::Redis, Way::Killed);
 }
 
 #[test]
-fn redis_hung_is_survived() {
+fn service_survives_a_hung_redis() {
     gone_under_load(Part::Redis, Way::Suspended);
 }
 
 #[test]
-fn nats_killed_is_survived() {
+fn service_survives_a_killed_nats() {
     gone_under_load(Part::Nats, Way::Killed);
 }
 
 #[test]
-fn nats_hung_is_survived() {
+fn service_survives_a_hung_nats() {
     gone_under_load(Part::Nats, Way::Suspended);
 }
 
 #[test]
-fn database_killed_is_survived() {
+fn service_survives_a_killed_database() {
     gone_under_load(Part::Database, Way::Killed);
 }
 
 #[test]
-fn database_hung_is_survived() {
+fn service_survives_a_hung_database() {
     gone_under_load(Part::Database, Way::Suspended);
 }
 
@@ -401,7 +401,7 @@ fn redis_flush_under_load_never_contradicts_the_database() {
 }
 
 #[test]
-fn redis_restored_with_older_data_heals() {
+fn redis_restored_with_older_data_recovers() {
     let mut rng = seed::rng("older data");
     let mut stack = Stack::start();
     let service = stack.setup().start();

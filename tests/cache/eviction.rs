@@ -12,13 +12,13 @@ use crate::support::{PATIENCE, until};
 const LIMIT: usize = 8;
 
 #[test]
-fn popular_resource_is_never_guessed_in_memory() {
+fn full_memory_cache_never_guesses() {
     let cache = in_process(LIMIT);
     run(never_guessed(&cache));
 }
 
 #[test]
-fn popular_resource_is_never_guessed_on_redis() {
+fn full_redis_cache_never_guesses() {
     let on_redis = OnRedis::with(LIMIT, Duration::from_secs(60));
     run(never_guessed(&on_redis.cache));
     let key = &on_redis.keys()[0];

@@ -16,9 +16,9 @@ fn impatient(setup: Setup) -> Setup {
         .set("LIKEWISE_MAX_RETRIES", 0)
 }
 
-matrix!([mariadb, postgres]: locked_table_ends_no_row);
+matrix!([mariadb, postgres]: locked_table_makes_no_row_dead);
 
-fn locked_table_ends_no_row(setup: Setup) {
+fn locked_table_makes_no_row_dead(setup: Setup) {
     let service = impatient(setup).start();
     let (client, database) = (service.client(), service.database());
     client.like(1, VIDEO);
@@ -83,9 +83,9 @@ fn locked_table_ends_no_row(setup: Setup) {
     everything_holds(&service);
 }
 
-matrix!([mariadb, postgres]: missing_table_ends_no_row);
+matrix!([mariadb, postgres]: missing_table_makes_no_row_dead);
 
-fn missing_table_ends_no_row(setup: Setup) {
+fn missing_table_makes_no_row_dead(setup: Setup) {
     let service = impatient(setup).start();
     let (client, database) = (service.client(), service.database());
     database.execute(&["ALTER TABLE video_likes RENAME TO video_likes_away"]);

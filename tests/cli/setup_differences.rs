@@ -45,7 +45,7 @@ fn processes_warn_of_different_redis_and_nats() {
 }
 
 #[test]
-fn dependency_that_is_away_at_the_start_is_said_with_its_meaning() {
+fn startup_without_redis_and_nats_names_both_settings() {
     let (mut redis, mut nats) = (Server::start(Kind::Redis), Server::start(Kind::Nats));
     redis.kill();
     nats.kill();

@@ -328,9 +328,9 @@ fn empty_the_cache(service: Service) -> Service {
     service
 }
 
-matrix!([embedded, mariadb_stack]: reads_agree);
+matrix!([embedded, mariadb_stack]: concurrent_reads_are_consistent);
 
-fn reads_agree(backends: Backends) {
+fn concurrent_reads_are_consistent(backends: Backends) {
     let test = backends.name;
     let mut rng = seed::rng(test);
     let mut service = Setup::from(backends).start();

@@ -10,9 +10,9 @@ use crate::support::checks::{everything_holds, pipeline_drains, stored_counts, s
 use crate::support::clock::Clock;
 use crate::support::database::Database;
 use crate::support::http::Client;
+use crate::support::redis_and_nats::Stack;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
 /// The time in an event's id, in seconds from now on the machine's clock.
@@ -23,7 +23,7 @@ fn seconds_ahead(event_id: &str) -> i64 {
 }
 
 #[test]
-fn tests_can_step_the_clock_of_a_service() {
+fn stepped_clock_is_seen_by_the_service() {
     // Forward only, because the ids of one process never go back and it draws some at its start.
     let offsets = [-3_600, 0, 3_600].map(TimeDelta::seconds);
     let clock = Clock::new();

@@ -8,8 +8,8 @@ use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, StorageType}
 
 use super::{LIKES, Publisher, SUBJECTS, event};
 use crate::support::checks::{everything_holds, pipeline_drains};
+use crate::support::redis_and_nats::Stack;
 use crate::support::service::Service;
-use crate::support::stack::Stack;
 use crate::support::{PATIENCE, until};
 
 /// The shortest wait before the redelivery of a message that could not be recorded.

@@ -10,7 +10,7 @@ use crate::support::service::{Service, Setup};
 
 matrix!([embedded, mariadb_stack, postgres_stack]:
     uuid_users_like_resources_with_text_ids,
-    first_migration_leaves_the_tables_of_a_product_alone,
+    first_migration_keeps_the_tables_of_a_product,
     kind_of_ids_cannot_change,
     new_resource_type_gets_its_table,
 );
@@ -216,7 +216,7 @@ fn make_file(setup: &Setup) {
     }
 }
 
-fn first_migration_leaves_the_tables_of_a_product_alone(setup: Setup) {
+fn first_migration_keeps_the_tables_of_a_product(setup: Setup) {
     make_file(&setup);
     setup.database().execute(&OF_THE_PRODUCT);
     setup
@@ -260,7 +260,7 @@ fn ids_in(answer: &Value) -> Vec<Value> {
 }
 
 #[test]
-fn numbers_are_text_in_every_answer_if_set() {
+fn ids_are_strings_in_every_answer_if_configured() {
     // Beyond the integers that JavaScript has.
     const LARGE: &str = "9007199254740993";
     let service = Setup::new().set("LIKEWISE_JSON_IDS", "string").start();

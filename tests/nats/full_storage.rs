@@ -40,7 +40,7 @@ fn logged(service: &Service, text: &str) {
 }
 
 #[test]
-fn server_with_too_little_storage_is_one_clear_error() {
+fn server_with_too_little_storage_is_logged_once() {
     const TEN: &str = "jetstream { max_file_store: 10MB }";
     const MORE: &str = "jetstream { max_file_store: 100MB }";
     let mut nats = Server::nats_with(TEN);
