@@ -77,6 +77,7 @@ fn uuid_users_like_resources_with_text_ids(setup: Setup) {
     pipeline_drains(&service);
     reads_are_right(&client);
     refusals_are_clear(&client);
+    behaviors_are_counted(&service);
     everything_is_in_its_tables(&service);
     // The same from the database alone: with an empty cache, a restart knows nothing else.
     let service = service.stop().start();
@@ -183,6 +184,35 @@ fn refusals_are_clear(client: &Client) {
     assert_eq!(batch.json()["refused"], 3, "{batch:?}");
 }
 
+/// Text ids that differ in case, or look like numbers, have counts of their own. The photo was viewed before.
+fn behaviors_are_counted(service: &Service) {
+    let client = service.client();
+    let item = |kind: &str, id: &str| json!({"resource_type": kind, "resource_id": id});
+    let behaviors = TEXTS.into_iter().chain(["I", "07"]).zip(1..);
+    let sent: Vec<_> = behaviors
+        .clone()
+        .flat_map(|(id, views)| {
+            let mut view = item("post", id);
+            view["user_id"] = json!(BOB);
+            view["behavior"] = json!("view");
+            std::iter::repeat_n(view, views)
+        })
+        .collect();
+    let accepted = post(&client, "/v1/likes", &json!({ "behaviors": sent }));
+    assert_eq!(accepted.json()["refused"], 0, "{accepted:?}");
+    pipeline_drains(service);
+    for (id, views) in behaviors {
+        let path = format!("/v1/posts/{}/behaviors/count", in_path(id));
+        let counts = send(&client, "GET", ANN, &path);
+        assert_eq!(counts["resource_id"], id);
+        assert_eq!(counts["counts"]["view"], views, "{counts:#}");
+    }
+    let items = [item("photo", "8"), item("post", "i"), item("post", "J")];
+    let counts = post(&client, "/v1/behaviors/count", &json!({ "items": items })).json();
+    let views = (0..3).map(|n| counts["items"][n]["counts"]["view"].as_i64());
+    assert_eq!(views.collect::<Vec<_>>(), [Some(1), Some(6), Some(0)]);
+}
+
 fn everything_is_in_its_tables(service: &Service) {
     let database = service.database();
     let users = database.texts("SELECT DISTINCT user_id FROM app_post_likes");
@@ -273,6 +303,7 @@ fn ids_are_strings_in_every_answer_if_configured() {
         &*format!("/v1/videos/{LARGE}/like"),
         &*format!("/v1/videos/{LARGE}/likes"),
         &*format!("/v1/videos/{LARGE}/likes/count"),
+        &*format!("/v1/videos/{LARGE}/behaviors/count"),
         "/v1/users/me/likes",
         "/v1/videos/top",
         "/admin/ledger/events",
@@ -284,6 +315,7 @@ fn ids_are_strings_in_every_answer_if_configured() {
     let headers = [("X-User-Id", LARGE), ("Content-Type", "application/json")];
     for (path, body) in [
         ("/v1/likes/status", json!({"items": [item]})),
+        ("/v1/behaviors/count", json!({"items": [item]})),
         (
             "/v1/likes",
             json!({"behaviors": [{"user_id": LARGE, "resource_type": "video", "resource_id": LARGE, "behavior": "like"}]}),

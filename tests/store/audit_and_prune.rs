@@ -30,13 +30,15 @@ matrix!(&[sqlite, mariadb, postgres]:
     stopped_audit_job_resumes_on_the_next_worker,
 );
 
-const PASSES: [Pass; 6] = [
+const PASSES: [Pass; 8] = [
     Pass::Behaviors,
     Pass::Ledger,
     Pass::Likes(ResourceType::VIDEO),
     Pass::Likes(ResourceType::COMMENT),
     Pass::Counts(ResourceType::VIDEO),
     Pass::Counts(ResourceType::COMMENT),
+    Pass::BehaviorCounts(ResourceType::VIDEO),
+    Pass::BehaviorCounts(ResourceType::COMMENT),
 ];
 
 /// Reads a pass in chunks of this many rows.
@@ -82,25 +84,24 @@ fn complete(bench: &Bench, events: &[BehaviorEvent]) {
     bench.sync(&rows);
 }
 
+fn view() -> BehaviorEvent {
+    let video = Resource::video(7);
+    foreign(30.into(), video, BehaviorType::View, 5, "feed")
+}
+
 fn consistent_data_is_left_unchanged(bench: &Bench) {
     let mut rng = seed::rng("consistent_data_is_left_unchanged");
     complete(bench, &history(300, &mut rng));
     // Open rows, and behaviors that are not likes.
     bench.record(&[like(99.into(), 7)]);
-    bench.record(&[foreign(
-        3.into(),
-        Resource::video(7),
-        BehaviorType::View,
-        5,
-        "feed",
-    )]);
+    bench.record(&[view()]);
     for rows in [1, 7, 10_000] {
         assert_eq!(audit(bench, rows), [], "chunks of {rows}");
     }
 }
 
 /// Damage in plain SQL, and the audit's name for it.
-const PLANTED: [(&str, Finding); 16] = [
+const PLANTED: [(&str, Finding); 19] = [
     (
         "DELETE FROM video_likes WHERE user_id = 1",
         Finding::WrongLike,
@@ -166,6 +167,18 @@ const PLANTED: [(&str, Finding); 16] = [
         "UPDATE sync_events SET status = 'lost' WHERE user_id = 10",
         Finding::BrokenLedgerRow,
     ),
+    (
+        "UPDATE likewise_behavior_counts SET behavior_count = behavior_count + 2",
+        Finding::WrongBehaviorCount,
+    ),
+    (
+        "DELETE FROM likewise_behavior_counts WHERE behavior_type = 'view'",
+        Finding::WrongBehaviorCount,
+    ),
+    (
+        "DELETE FROM user_behaviors WHERE behavior_type = 'view'",
+        Finding::WrongBehaviorCount,
+    ),
 ];
 
 fn each_corruption_is_found_and_repaired(bench: &Bench) {
@@ -184,6 +197,7 @@ fn each_corruption_is_found_and_repaired(bench: &Bench) {
             own(10.into(), Resource::video(10), Action::Like, 20),
         ],
     );
+    bench.record(&[view()]);
     for (plant, finding) in PLANTED {
         bench.database().execute(&[plant]);
         let found = audit(bench, 2);
@@ -299,6 +313,7 @@ fn repair_beside_live_traffic_never_corrupts_a_state(bench: &Bench) {
                     let worker = Bench::on(database);
                     for batch in part.chunks(10) {
                         complete(&worker, batch);
+                        worker.record(&batch.iter().map(viewed).collect::<Vec<_>>());
                     }
                 })
             })
@@ -320,10 +335,10 @@ fn repair_beside_live_traffic_never_corrupts_a_state(bench: &Bench) {
                         resource.clone(),
                     )),
                 ));
-                suspects.push(suspect(
-                    Finding::WrongCount,
-                    likewise::store::Subject::Resource(resource),
-                ));
+                for finding in [Finding::WrongCount, Finding::WrongBehaviorCount] {
+                    let subject = likewise::store::Subject::Resource(resource.clone());
+                    suspects.push(suspect(finding, subject));
+                }
             }
             let repaired = repair(bench, &suspects);
             assert_eq!(repaired.rows, 0, "nothing was wrong");
@@ -334,6 +349,15 @@ fn repair_beside_live_traffic_never_corrupts_a_state(bench: &Bench) {
     });
     bench.verified();
     bench.had_no_deadlock();
+}
+
+/// A view of the resource that this event is about, by the same user.
+fn viewed(event: &BehaviorEvent) -> BehaviorEvent {
+    BehaviorEvent {
+        event_id: uuid::Uuid::now_v7(),
+        behavior: BehaviorType::View,
+        ..event.clone()
+    }
 }
 
 fn suspect(finding: Finding, subject: likewise::store::Subject) -> Discrepancy {
@@ -558,7 +582,17 @@ fn stopped_audit_job_resumes_on_the_next_worker(bench: &Bench) {
         stages.push(progress.stage);
     }));
     assert_eq!(ended.expect("a run"), Some(JobExit::Finished));
-    assert_eq!(stages, ["read models", "read models", "counts", "counts"]);
+    assert_eq!(
+        stages,
+        [
+            "read models",
+            "read models",
+            "counts",
+            "counts",
+            "counts by behavior",
+            "counts by behavior"
+        ]
+    );
     let result = job(bench, &id).result.expect("a report");
     assert_eq!(result["checked"]["behaviors"], 50, "{result:#}");
     assert_eq!(result["checked"]["ledger_rows"], 50, "{result:#}");

@@ -1,8 +1,8 @@
 //! `verify` finds each kind of difference, and no other.
 
-use likewise::domain::{Action, Resource};
+use likewise::domain::{Action, BehaviorType, Resource};
 
-use super::fixture::{Bench, comment, own};
+use super::fixture::{Bench, comment, foreign, own};
 
 matrix!(&[sqlite, mariadb, postgres]: each_planted_difference_is_found);
 
@@ -20,7 +20,9 @@ type Planted = (
     &'static [(&'static str, &'static str)],
 );
 
-const PLANTED: [Planted; 15] = [
+const BEHAVIOR_COUNTS: &str = "each video's counts by behavior are its recorded behaviors";
+
+const PLANTED: [Planted; 18] = [
     (
         &[
             "CREATE TABLE kept AS SELECT * FROM video_likes WHERE user_id = 1",
@@ -139,6 +141,27 @@ const PLANTED: [Planted; 15] = [
         &[(LEDGER, "dead"), (FOLD, "user 2, video 7")],
     ),
     (
+        &["UPDATE likewise_behavior_counts SET behavior_count = 3"],
+        &["UPDATE likewise_behavior_counts SET behavior_count = 1"],
+        &[(BEHAVIOR_COUNTS, "3 views")],
+    ),
+    (
+        &["UPDATE likewise_behavior_counts SET pruned_count = 2"],
+        &["UPDATE likewise_behavior_counts SET pruned_count = 0"],
+        &[(BEHAVIOR_COUNTS, "3 views")],
+    ),
+    (
+        &[
+            "CREATE TABLE kept AS SELECT * FROM likewise_behavior_counts",
+            "DELETE FROM likewise_behavior_counts",
+        ],
+        &[
+            "INSERT INTO likewise_behavior_counts SELECT * FROM kept",
+            "DROP TABLE kept",
+        ],
+        &[(BEHAVIOR_COUNTS, "0 views")],
+    ),
+    (
         &["UPDATE sync_events SET status = 'dead', error_message = 'why' WHERE user_id = 2"],
         &["UPDATE sync_events SET status = 'completed', error_message = NULL WHERE user_id = 2"],
         &[(FOLD, "user 2, video 7")],
@@ -159,6 +182,8 @@ fn each_planted_difference_is_found(bench: &Bench) {
         own(1.into(), comment(7), Action::Unlike, 17),
     ]);
     bench.sync(&rows);
+    let video = Resource::video(7);
+    bench.record(&[foreign(6.into(), video, BehaviorType::View, 18, "feed")]);
     bench.verified();
     for (plant, take_back, broken) in PLANTED {
         bench.database().execute(plant);

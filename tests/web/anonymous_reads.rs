@@ -14,14 +14,21 @@ const COUNT: &str = "/v1/videos/7/likes/count";
 const LIKE: &str = "/v1/videos/7/like";
 const TOP: &str = "/v1/videos/top";
 const STATUS: &str = "/v1/likes/status";
+const BEHAVIORS: &str = "/v1/videos/7/behaviors/count";
+const ALL_BEHAVIORS: &str = "/v1/behaviors/count";
 
 /// The reads that visitors may make.
-const READS: [(&str, &str); 4] = [
+const READS: [(&str, &str); 6] = [
     ("GET", COUNT),
     ("GET", LIKE),
     ("GET", TOP),
     ("POST", STATUS),
+    ("GET", BEHAVIORS),
+    ("POST", ALL_BEHAVIORS),
 ];
+
+/// Those of the reads that ignore `X-User-Id`.
+const NAMES_NO_USER: [&str; 4] = [COUNT, TOP, BEHAVIORS, ALL_BEHAVIORS];
 
 /// Sends one of the reads, or another request.
 fn send(client: &Client, (method, path): (&str, &str), headers: &[(&str, &str)]) -> Answer {
@@ -30,7 +37,7 @@ fn send(client: &Client, (method, path): (&str, &str), headers: &[(&str, &str)])
         {"resource_type": "comment", "resource_id": 7},
     ]);
     let body = match path {
-        STATUS => json!({ "items": items }).to_string(),
+        STATUS | ALL_BEHAVIORS => json!({ "items": items }).to_string(),
         _ => String::new(),
     };
     let sent = client.try_send(method, path, headers, body.as_bytes());
@@ -66,6 +73,10 @@ fn counts_are_read(client: &Client, headers: &[(&str, &str)], likes: i64) {
         item("comment", json!({"liked": null, "like_count": 0})),
     ]});
     assert_eq!(read(("POST", STATUS)), status);
+    let none = json!({"counts": {"view": 0, "share": 0, "comment": 0}});
+    assert_eq!(read(("GET", BEHAVIORS)), item("video", none.clone()));
+    let behaviors = json!({"items": [item("video", none.clone()), item("comment", none)]});
+    assert_eq!(read(("POST", ALL_BEHAVIORS)), behaviors);
     let top = read(("GET", TOP));
     assert_eq!(
         top["resources"][0],
@@ -209,7 +220,7 @@ fn public_reads_setting_opens_only_counts() {
             (("Authorization", expired.as_str()), "token_expired"),
             (("Authorization", forged.as_str()), "token_invalid"),
         ] {
-            let names_user = headers.0 == "X-User-Id" && [COUNT, TOP].contains(&request.1);
+            let names_user = headers.0 == "X-User-Id" && NAMES_NO_USER.contains(&request.1);
             if !names_user {
                 is_refused(&send(&client, request, &[headers]), 401, code, what);
             }
@@ -238,7 +249,7 @@ fn public_reads_setting_opens_only_counts() {
 fn visitors_have_the_rate_limit_of_their_address() {
     let setup = with_secret()
         .set("LIKEWISE_PUBLIC_READS", true)
-        .set("LIKEWISE_RATE_LIMIT_ADDRESS", "5/3000")
+        .set("LIKEWISE_RATE_LIMIT_ADDRESS", "7/3000")
         .set("LIKEWISE_TRUSTED_PROXIES", "127.0.0.1");
     let service = setup.start();
     let client = service.client();
@@ -247,7 +258,7 @@ fn visitors_have_the_rate_limit_of_their_address() {
         let answer = send(&client, request, &visitor);
         assert_eq!(answer.status, 200, "{request:?}: {answer:?}");
         let policy = answer.header("ratelimit-policy");
-        assert_eq!(policy, Some("\"address\";q=5;w=3000"), "{answer:?}");
+        assert_eq!(policy, Some("\"address\";q=7;w=3000"), "{answer:?}");
     }
     assert_eq!(send(&client, ("GET", COUNT), &visitor).status, 200);
     for request in READS {
