@@ -35,6 +35,13 @@ pub struct DeploymentWatch {
     shared_with: Option<String>,
 }
 
+/// What is known of the heartbeats before this one.
+struct Remembered {
+    latest: Option<i64>,
+    /// Whether the cache answered.
+    in_cache: bool,
+}
+
 impl DeploymentWatch {
     /// Creates the heartbeat of a process with these dependencies.
     #[must_use]
@@ -85,9 +92,9 @@ impl DeploymentWatch {
     pub async fn beat(&mut self) -> Result<(), StoreError> {
         let known = self.store.deployment().await?;
         // Before the heartbeat is counted: what is remembered now was counted before.
-        let remembered = self.remembered(&known).await;
+        let Remembered { latest, in_cache } = self.remembered(&known).await;
         let (mut found, mut beat) = self.store.beat().await?;
-        if found == known && is_restored(beat, remembered) {
+        if found == known && is_restored(beat, latest) {
             found = self.store.start_generation(&known).await?;
             DatabaseRestored {
                 before: &known.generation,
@@ -97,17 +104,16 @@ impl DeploymentWatch {
             (found, beat) = self.store.beat().await?;
         }
         self.adopt(&found).await;
-        self.note(&found, beat).await;
+        self.note(&found, beat, in_cache).await;
         self.last = Some((found, beat));
         Ok(())
     }
 
     /// Returns the latest heartbeat of this generation that this process, the cache or the consumer remembers.
-    async fn remembered(&mut self, known: &Deployment) -> Option<i64> {
+    async fn remembered(&mut self, known: &Deployment) -> Remembered {
         let own = self.last.as_ref().filter(|(last, _)| last == known);
         let own = own.map(|(_, beat)| *beat);
-        // Without its cache, the next heartbeat asks again.
-        let cached = self.cache.last_beat(known).await.unwrap_or_default();
+        let cached = self.cache.last_beat(known).await;
         let mut consumed = None;
         if let Some(broker) = &self.broker
             && broker.is_connected()
@@ -119,7 +125,10 @@ impl DeploymentWatch {
                 self.asked_broker = true;
             }
         }
-        own.max(cached).max(consumed)
+        Remembered {
+            in_cache: cached.is_ok(),
+            latest: own.max(cached.unwrap_or_default()).max(consumed),
+        }
     }
 
     /// Sets the identity of this process.
@@ -136,9 +145,11 @@ impl DeploymentWatch {
         let _ = self.cache.clear().await;
     }
 
-    /// Lets cache and consumer remember the heartbeat.
-    async fn note(&mut self, found: &Deployment, beat: i64) {
-        if let Ok(Some(other)) = self.cache.note_beat(found, beat).await
+    /// Lets cache and consumer remember the heartbeat, unless what they remember could not be read: a new heartbeat would
+    /// replace a later one.
+    async fn note(&mut self, found: &Deployment, beat: i64, in_cache: bool) {
+        if in_cache
+            && let Ok(Some(other)) = self.cache.note_beat(found, beat).await
             && self.shared_with.as_ref() != Some(&other)
         {
             CacheShared { other: &other }.emit();
@@ -149,6 +160,7 @@ impl DeploymentWatch {
             .is_none_or(|noted| noted.elapsed() >= NOTE_AT_BROKER_EVERY);
         if let Some(broker) = &self.broker
             && broker.is_ready()
+            && self.asked_broker
             && is_due
         {
             let noting = broker.note_beat(found, beat);

@@ -1,5 +1,6 @@
 //! The connection to Redis: whether the server is reachable, accepts writes, and is the same one as before.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,16 +11,18 @@ use redis::{
     Client, ClientTlsConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind,
     TlsCertificates, Value,
 };
+use tokio::runtime::{Handle, Id};
 
 use super::CacheError;
 use crate::config::RedisOptions;
 
-/// A connection that opens at its first use and reopens after failures.
+/// A connection for each runtime of the process, which opens at its first use and reopens after failures.
 pub(super) struct RedisConnection {
     client: Client,
     config: ConnectionManagerConfig,
-    /// Replaced when the server is read-only: a new connection resolves the name again.
-    manager: Mutex<ConnectionManager>,
+    /// By runtime, because a connection and its timers work only while the runtime that made them runs, and those of the
+    /// HTTP workers end before the actors have drained.
+    managers: Mutex<HashMap<Id, ConnectionManager>>,
     /// The key that a probe writes.
     probe_key: String,
     /// The last known `run_id` of the server: a server with a different one may have stale data.
@@ -79,21 +82,15 @@ impl RedisConnection {
     /// # Errors
     /// If the URL is invalid.
     pub(super) fn new(options: &RedisOptions, probe_key: String) -> Result<Self, CacheError> {
-        let unusable =
-            |error: RedisError| CacheError::Unavailable(format!("LIKEWISE_REDIS_URL: {error}"));
-        let client = client(options)?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(options.timeout))
-            .set_response_timeout(Some(options.timeout))
-            .set_number_of_retries(1)
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(Duration::from_millis(500));
-        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())
-            .map_err(unusable)?;
         Ok(Self {
-            client,
-            config,
-            manager: Mutex::new(manager),
+            client: client(options)?,
+            config: ConnectionManagerConfig::new()
+                .set_connection_timeout(Some(options.timeout))
+                .set_response_timeout(Some(options.timeout))
+                .set_number_of_retries(1)
+                .set_min_delay(Duration::from_millis(50))
+                .set_max_delay(Duration::from_millis(500)),
+            managers: Mutex::default(),
             probe_key,
             run: Mutex::default(),
             away: AtomicBool::new(false),
@@ -145,7 +142,7 @@ impl RedisConnection {
 
     /// Succeeds if the server accepts writes.
     pub(super) async fn ping(&self) -> Result<(), CacheError> {
-        let mut connection = self.lock_manager().clone();
+        let mut connection = self.manager()?;
         let probed = self.write_probe().query_async(&mut connection).await;
         self.heard(probed)
     }
@@ -166,7 +163,7 @@ impl RedisConnection {
 
     /// Tries a write. Returns the `run_id` of the server.
     async fn current_run(&self) -> Result<String, CacheError> {
-        let mut connection = self.lock_manager().clone();
+        let mut connection = self.manager()?;
         let mut probe = Pipeline::with_capacity(2);
         probe.add_command(self.write_probe()).ignore();
         probe.cmd("INFO").arg("server");
@@ -190,7 +187,21 @@ impl RedisConnection {
         if self.away.load(Ordering::Relaxed) {
             return Err(CacheError::Away);
         }
-        Ok(self.lock_manager().clone())
+        self.manager()
+    }
+
+    /// Returns the connection of the current runtime.
+    fn manager(&self) -> Result<ConnectionManager, CacheError> {
+        let runtime = Handle::current().id();
+        let mut managers = self.lock_managers();
+        if let Some(manager) = managers.get(&runtime) {
+            return Ok(manager.clone());
+        }
+        let manager =
+            ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone())
+                .map_err(|error| CacheError::Unavailable(error.to_string()))?;
+        managers.insert(runtime, manager.clone());
+        Ok(manager)
     }
 
     /// Records from the outcome of a call whether the server is down or refuses writes.
@@ -200,8 +211,10 @@ impl RedisConnection {
                 self.demoted();
                 return CacheError::ReadOnly(error.to_string());
             }
-            if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() {
-                self.away.store(true, Ordering::Relaxed);
+            let is_away =
+                error.is_timeout() || error.is_io_error() || error.is_connection_dropped();
+            if is_away && !self.away.swap(true, Ordering::Relaxed) {
+                self.reconnect();
             }
             CacheError::Unavailable(error.to_string())
         })
@@ -211,16 +224,16 @@ impl RedisConnection {
     fn demoted(&self) {
         self.away.store(true, Ordering::Relaxed);
         *self.known_run() = Some(String::new());
-        let manager =
-            ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone());
-        // The URL was valid before, so this cannot fail.
-        if let Ok(manager) = manager {
-            *self.lock_manager() = manager;
-        }
+        self.reconnect();
     }
 
-    fn lock_manager(&self) -> MutexGuard<'_, ConnectionManager> {
-        self.manager.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets every runtime open a new connection, which resolves the name again.
+    fn reconnect(&self) {
+        self.lock_managers().clear();
+    }
+
+    fn lock_managers(&self) -> MutexGuard<'_, HashMap<Id, ConnectionManager>> {
+        self.managers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known_run(&self) -> MutexGuard<'_, Option<String>> {

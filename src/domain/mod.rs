@@ -14,6 +14,7 @@ pub mod entry;
 #[cfg(test)]
 mod entry_model;
 pub mod entry_view;
+pub mod erasure;
 pub mod fact;
 pub mod fold;
 pub mod id;
@@ -44,6 +45,7 @@ pub use deployment::{CurrentDeployment, Deployment};
 pub use durability::Durability;
 pub use entry::{Applied, Entry, Reading};
 pub use entry_view::{Contradiction, DatabaseState, EntryView, Mismatch};
+pub use erasure::{DataSubject, Digest, ErasedKind, Names};
 pub use fact::{Fact, FactKind};
 pub use fold::{Fold, Pair};
 pub use id::{Id, IdKind, IdKinds, InvalidId, ResourceId, UserId};

@@ -116,7 +116,7 @@ impl Likes {
     }
 
     /// Reads the counts by behavior of several resources from the database. The answer is in the order of the resources, which
-    /// may repeat.
+    /// may repeat. An erased resource has none.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -124,7 +124,8 @@ impl Likes {
         &self,
         resources: &[Resource],
     ) -> Result<Vec<BehaviorCounts>, NotRead> {
-        let wanted: BTreeSet<Resource> = resources.iter().cloned().collect();
+        let kept = |resource: &&Resource| !self.erasures().has_resource(resource);
+        let wanted: BTreeSet<Resource> = resources.iter().filter(kept).cloned().collect();
         let read = self
             .reader
             .read(move |store| async move { store.behavior_counts(&wanted).await });

@@ -1,5 +1,6 @@
 //! Counts by behavior: how many views, shares and comments each resource has. `record.rs` adds new behaviors,
-//! `retention.rs` keeps the number of those that it deletes, `repair.rs` counts again, and `likes/` reads.
+//! `retention.rs` keeps the number of those that it deletes, `erase.rs` subtracts it, `repair.rs` counts again, and `likes/`
+//! reads.
 //!
 //! A count changes in the transaction that changes `user_behaviors`, after its row is locked. So the rows of a count's
 //! behaviors change one transaction after the other, and each sees what the one before has committed.
@@ -9,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
+use serde::Serialize;
 
 use super::dialect::Column::{self, Number, ResourceId, Word};
 use super::error::StoreError;
@@ -84,26 +86,70 @@ pub(super) async fn add<S: Session>(
     change(session, &ADD, &added).await
 }
 
-/// Keeps the number of these events, which the transaction deletes: the counts stay as they are. Locks the counts.
-/// `keys` are the counts of the events.
+/// Keeps the number of these events, which the transaction deletes next: the counts stay as they are. Takes rows
+/// `(event_id)`.
 pub(super) async fn keep<S: Session>(
     session: &mut S,
-    keys: &BTreeSet<Key<'_>>,
-    event_ids: &[(&String,)],
+    event_ids: &[impl Serialize + Sync],
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    if keys.is_empty() {
+    for_present(session, event_ids, now, &KEEP).await
+}
+
+/// Subtracts these events, which the transaction deletes next, from their counts. Takes rows `(event_id)`.
+pub(super) async fn subtract<S: Session>(
+    session: &mut S,
+    event_ids: &[impl Serialize + Sync],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    for_present(session, event_ids, now, &SUBTRACT).await
+}
+
+/// Changes the counts of those of these events that are there, under a lock, by their number.
+async fn for_present<S: Session>(
+    session: &mut S,
+    event_ids: &[impl Serialize + Sync],
+    now: DateTime<Utc>,
+    statement: &'static Sql,
+) -> Result<(), StoreError> {
+    let params = [Param::rows(event_ids)];
+    let d = session.schema();
+    let found: Vec<TotalRow> = session.load(PRESENT.on(d), &params).await?;
+    if found.is_empty() {
         return Ok(());
     }
-    lock(session, keys, now).await?;
-    // Another process may have deleted some of them.
-    let params = [Param::rows(event_ids)];
-    let present: Vec<TotalRow> = session.load(PRESENT.on(session.schema()), &params).await?;
+    let keys: BTreeSet<_> = found.iter().map(TotalRow::key).collect();
+    lock(session, &keys, now).await?;
+    // Another process may have deleted some of them meanwhile.
+    let present: Vec<TotalRow> = session.load(PRESENT.on(d), &params).await?;
     let present: Vec<_> = present
         .iter()
-        .map(|row_of| row(row_of.key(), row_of.total))
+        .map(|one| row(one.key(), one.total))
         .collect();
-    change(session, &KEEP, &present).await
+    change(session, statement, &present).await?;
+    drop_unused(session, &keys).await
+}
+
+/// Deletes the counts of a resource. Returns their number.
+pub(super) async fn delete<S: Session>(
+    session: &mut S,
+    resource: &Resource,
+) -> Result<usize, StoreError> {
+    let params = [resource_rows(&BTreeSet::from([resource.clone()]))];
+    session.execute(DELETE.on(session.schema()), &params).await
+}
+
+/// Deletes those of these counts that count nothing: a lock created them, or their last behavior was erased.
+async fn drop_unused<S: Session>(
+    session: &mut S,
+    keys: &BTreeSet<Key<'_>>,
+) -> Result<(), StoreError> {
+    let rows: Vec<_> = keys.iter().collect();
+    let params = [Param::rows(&rows)];
+    session
+        .execute(DELETE_UNUSED.on(session.schema()), &params)
+        .await?;
+    Ok(())
 }
 
 /// Counts the behaviors of these resources again. Returns the number of counts that were wrong.
@@ -126,7 +172,8 @@ pub(super) async fn recount<S: Session>(
         };
         counted().map(of_type)
     });
-    lock(session, &keys.collect(), now).await?;
+    let keys = keys.collect();
+    lock(session, &keys, now).await?;
     let d = session.schema();
     let params = [resource_rows(resources)];
     let stored: Vec<StoredRow> = session.load(STORED.on(d), &params).await?;
@@ -258,17 +305,45 @@ fn upsert(d: &Schema, columns: &[Column], count: &str, written: &[&str]) -> Stri
 }
 
 /// Parameters: rows of [`COUNTED`].
-static ADD: Sql = Sql::new(|d| add_to(d, "behavior_count"));
+static ADD: Sql = Sql::new(|d| set(d, "behavior_count", "e.behavior_count + r.number"));
 
 /// Parameters: rows of [`COUNTED`].
-static KEEP: Sql = Sql::new(|d| add_to(d, "pruned_count"));
+static SUBTRACT: Sql = Sql::new(|d| set(d, "behavior_count", "e.behavior_count - r.number"));
 
-/// Adds the numbers to a column.
-fn add_to(d: &Schema, column: &str) -> String {
-    let sum = format!("e.{column} + r.number");
+/// Parameters: rows of [`COUNTED`].
+static KEEP: Sql = Sql::new(|d| set(d, "pruned_count", "e.pruned_count + r.number"));
+
+/// Sets a column of the counts of a batch of [`COUNTED`].
+fn set(d: &Schema, column: &str, value: &str) -> String {
     let rows = d.rows("$1", &COUNTED);
-    d.update("likewise_behavior_counts", &rows, OF_KEY, &[(column, &sum)])
+    d.update(
+        "likewise_behavior_counts",
+        &rows,
+        OF_KEY,
+        &[(column, value)],
+    )
 }
+
+/// Parameters: rows of [`RESOURCE`].
+static DELETE: Sql = Sql::new(|d| {
+    let key = [
+        ("resource_type", "r.resource_type"),
+        ("resource_id", "r.resource_id"),
+    ];
+    d.delete("likewise_behavior_counts", &d.rows("$1", &RESOURCE), &key)
+});
+
+/// Parameters: rows of [`KEY`].
+static DELETE_UNUSED: Sql = Sql::new(|d| {
+    let key = [
+        ("resource_type", "r.resource_type"),
+        ("resource_id", "r.resource_id"),
+        ("behavior_type", "r.behavior_type"),
+        ("behavior_count", "0"),
+        ("pruned_count", "0"),
+    ];
+    d.delete("likewise_behavior_counts", &d.rows("$1", &KEY), &key)
+});
 
 /// The number of those of these events that are counted and still there. Parameters: rows `(event_id)`.
 static PRESENT: Sql = Sql::new(|d| {

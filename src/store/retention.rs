@@ -51,13 +51,6 @@ pub struct ArchivedBehavior {
     pub created_at: NaiveDateTime,
 }
 
-impl ArchivedBehavior {
-    /// Whether [`COUNTED_BEHAVIORS`] matches it.
-    fn is_counted(&self) -> bool {
-        !["like", "unlike", "void", "restore"].contains(&&*self.behavior_type)
-    }
-}
-
 /// Serializes a stored time with its time zone.
 fn in_utc<S: Serializer>(time: &NaiveDateTime, serializer: S) -> Result<S::Ok, S::Error> {
     time.and_utc().serialize(serializer)
@@ -163,13 +156,8 @@ async fn prune_behaviors<S: Session>(
 ) -> Result<(), StoreError> {
     let schema = session.schema();
     let ids: Vec<_> = behaviors.iter().map(|one| (&one.event_id,)).collect();
-    let counted = behaviors.iter().filter(|one| one.is_counted());
-    let counts = counted.map(|one| {
-        let (resource_type, behavior) = (&*one.resource_type, &*one.behavior_type);
-        (resource_type, &one.resource_id, behavior)
-    });
     // The counts first, as where behaviors are recorded: two workers that meet on several of them wait in one direction.
-    behavior_counts::keep(session, &counts.collect(), &ids, now).await?;
+    behavior_counts::keep(session, &ids, now).await?;
     let ids = [Param::rows(&ids)];
     for statement in [&DELETE_HISTORY, &DELETE_LEDGER, &DELETE_BEHAVIORS] {
         session.execute(statement.on(schema), &ids).await?;
@@ -218,7 +206,7 @@ static PRUNABLE_LEDGER: Sql = Sql::new(|d| {
 });
 
 /// The last row of some rows. Parameters: after which, how many.
-static LAST_EXAMINED: Sql = Sql::new(|d| {
+pub(super) static LAST_EXAMINED: Sql = Sql::new(|d| {
     format!(
         "SELECT 'last' AS label, {} AS total FROM (SELECT user_behavior_id FROM user_behaviors \
          WHERE user_behavior_id > $1 ORDER BY user_behavior_id LIMIT $2) b",
@@ -267,11 +255,12 @@ fn another(alias: &str, behavior_types: &str, condition: &str) -> String {
     )
 }
 
-static DELETE_HISTORY: Sql = Sql::new(|d| delete(d, "likewise_sync_event_history", "event_id"));
+pub(super) static DELETE_HISTORY: Sql =
+    Sql::new(|d| delete(d, "likewise_sync_event_history", "event_id"));
 
-static DELETE_LEDGER: Sql = Sql::new(|d| delete(d, "sync_events", "id"));
+pub(super) static DELETE_LEDGER: Sql = Sql::new(|d| delete(d, "sync_events", "id"));
 
-static DELETE_BEHAVIORS: Sql = Sql::new(|d| delete(d, "user_behaviors", "event_id"));
+pub(super) static DELETE_BEHAVIORS: Sql = Sql::new(|d| delete(d, "user_behaviors", "event_id"));
 
 /// Deletes the rows of these events. Parameters: rows `(event_id)`.
 fn delete(d: &Schema, table: &str, column: &str) -> String {

@@ -110,6 +110,34 @@ fn hung_redis_fails_in_bounded_time_and_recovers() {
     });
 }
 
+#[test]
+fn runtimes_that_end_take_no_connection_along() {
+    let mut on_redis = OnRedis::start();
+    let cache = &on_redis.cache;
+    short_lived(async { cache.ping().await.expect("the server answers") });
+    run(async { cache.ping().await.expect("the server still answers") });
+    on_redis.server.kill();
+    // It ends while it waits between two attempts to connect.
+    let cache = &on_redis.cache;
+    short_lived(async {
+        let _ = tokio::time::timeout(Duration::from_millis(20), cache.restarted()).await;
+    });
+    run(async {
+        assert!(cache.restarted().await.is_err());
+        on_redis.server.run();
+        recovered(&on_redis.cache).await;
+    });
+}
+
+/// Runs a future on a runtime that ends with it, as those of the HTTP workers end before the actors.
+fn short_lived(work: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(work);
+}
+
 async fn every_call_fails_in_time(cache: &dyn Cache) {
     let pair = Pair {
         resource: VIDEO,

@@ -156,6 +156,39 @@ fn stream_alone_notices_a_restored_backup() {
     service.stop().verify(60).holds();
 }
 
+#[test]
+fn unreadable_heartbeat_is_not_replaced_by_an_earlier_one() {
+    let redis = Server::start(Kind::Redis);
+    let permit = |rule: &str| {
+        let client = redis::Client::open(redis.url()).expect("a URL");
+        let mut connection = client.get_connection().expect("a connection");
+        let set = redis::cmd("ACL")
+            .arg("SETUSER")
+            .arg("default")
+            .arg(rule)
+            .exec(&mut connection);
+        set.expect("a rule");
+    };
+    let service = Setup::new().set("LIKEWISE_REDIS_URL", redis.url()).start();
+    let backup = Backup::of(service.database());
+    // More heartbeats than the process counts while it cannot read the latest.
+    service
+        .database()
+        .execute(&["UPDATE likewise_deployment SET beat = beat + 1000"]);
+    beats_twice(service.database());
+    let setup = service.stop();
+    backup.restore();
+    permit("-get");
+    let service = setup.start();
+    beats_twice(service.database());
+    permit("+get");
+    logs(
+        &service,
+        "the database is in an earlier state than cache or stream",
+    );
+    service.stop();
+}
+
 fn restored_backup_starts_with_empty_cache(setup: Setup) {
     let redis = Server::start(Kind::Redis);
     let is_file = matches!(setup.database(), Database::Sqlite(_));
