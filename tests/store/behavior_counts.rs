@@ -81,7 +81,7 @@ fn duplicates_and_conflicts_count_once(bench: &Bench) {
         view(1, 8),
     ];
     for _ in 0..3 {
-        bench.sync(&bench.record(&batch));
+        bench.complete(&batch);
         assert_eq!(counts(bench, &video), counted(2, 1, 0));
         assert_eq!(counts(bench, &comment(7)), counted(0, 0, 1));
         assert_eq!(counts(bench, &Resource::video(8)), counted(1, 0, 0));
@@ -151,11 +151,11 @@ fn concurrent_recorders_count_each_event_once(bench: &Bench) {
 fn likes_touch_no_count_by_behavior(bench: &Bench) {
     let rename = |from: &str, to: &str| {
         let statement = format!("ALTER TABLE {from} RENAME TO {to}");
-        bench.database().execute(&[&statement]);
+        bench.execute(&[&statement]);
     };
     let table = "likewise_behavior_counts";
     rename(table, "hidden");
-    bench.sync(&bench.record(&[like(1.into(), 7), like(2.into(), 7)]));
+    bench.complete(&[like(1.into(), 7), like(2.into(), 7)]);
     let (new, view) = (like(3.into(), 7), view(3, 7));
     let recorded = bench.attempt(|store| {
         let batch = vec![&new, &view];
@@ -169,7 +169,7 @@ fn likes_touch_no_count_by_behavior(bench: &Bench) {
     };
     assert_eq!(behaviors(), 2);
     rename("hidden", table);
-    bench.sync(&bench.record(&[new, view]));
+    bench.complete(&[new, view]);
     assert_eq!(behaviors(), 4);
     assert_eq!(counts(bench, &Resource::video(7)), counted(1, 0, 0));
     bench.verified();
@@ -186,7 +186,7 @@ fn pruned_behaviors_stay_counted(bench: &Bench) {
         of(BehaviorType::Comment, 1, comment(7)),
     ];
     bench.record(&all);
-    bench.database().execute(&[OLD]);
+    bench.execute(&[OLD]);
     bench.record(&[view(3, 7)]);
     let before = Utc::now() - TimeDelta::days(30);
     let prunable = bench.ask(|store| store.prunable(before, 0, 100)).behaviors;
@@ -205,9 +205,7 @@ fn pruned_behaviors_stay_counted(bench: &Bench) {
     bench.record(&[view(4, 7)]);
     is_whole(4);
     // A repair counts the pruned ones too.
-    bench
-        .database()
-        .execute(&["UPDATE likewise_behavior_counts SET behavior_count = 1"]);
+    bench.execute(&["UPDATE likewise_behavior_counts SET behavior_count = 1"]);
     let found = audit(bench, 1);
     assert_eq!(found.len(), 1, "{found:#?}");
     assert_eq!(
@@ -221,8 +219,8 @@ fn concurrent_prunes_and_recorders_keep_the_counts(bench: &Bench) {
     let mut rng = seed::rng("concurrent_prunes_and_recorders_keep_the_counts");
     let events = mixed(600, &mut rng);
     let (old, new) = events.split_at(300);
-    bench.sync(&bench.record(old));
-    bench.database().execute(&[OLD]);
+    bench.complete(old);
+    bench.execute(&[OLD]);
     let mut total: BTreeMap<Resource, BehaviorCounts> = BTreeMap::new();
     for event in &events {
         let of_resource = total.entry(event.resource.clone()).or_default();
@@ -241,7 +239,7 @@ fn concurrent_prunes_and_recorders_keep_the_counts(bench: &Bench) {
         scope.spawn(|| {
             let worker = Bench::on(bench.database());
             for batch in new.chunks(20) {
-                worker.sync(&worker.record(batch));
+                worker.complete(batch);
             }
         });
     });
@@ -254,7 +252,7 @@ fn concurrent_prunes_and_recorders_keep_the_counts(bench: &Bench) {
 
 fn counts_are_rebuilt_in_chunks_of_any_size(bench: &Bench) {
     let mut rng = seed::rng("counts_are_rebuilt_in_chunks_of_any_size");
-    bench.sync(&bench.record(&mixed(300, &mut rng)));
+    bench.complete(&mixed(300, &mut rng));
     let all = "SELECT resource_type, resource_id, behavior_type, behavior_count \
                FROM likewise_behavior_counts WHERE behavior_count > 0 ORDER BY 1, 2, 3";
     let before = bench.database().rows(all);
@@ -268,7 +266,7 @@ fn counts_are_rebuilt_in_chunks_of_any_size(bench: &Bench) {
             "UPDATE likewise_behavior_counts SET resource_id = resource_id + 100",
         ];
         for damage in damages {
-            bench.database().execute(&[damage]);
+            bench.execute(&[damage]);
             let found = audit(bench, rows);
             assert!(!found.is_empty(), "{damage}");
             let other = |finding| finding != Finding::WrongBehaviorCount;
