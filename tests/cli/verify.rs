@@ -15,7 +15,7 @@ struct Planted {
 const EVENTS: &str = "each like event has one ledger row";
 const LEDGER: &str = "each ledger row is completed or dead";
 const FOLD: &str = "video_likes is the fold of user_behaviors";
-const COUNTS: &str = "each video's like count is its number of liked rows";
+const COUNTS: &str = "each video's like count is its number of likes not voided";
 
 const PLANTED: [Planted; 12] = [
     Planted {
