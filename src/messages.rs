@@ -3,8 +3,8 @@
 use actor_kit::Request;
 
 use crate::domain::{
-    Applied, BehaviorEvent, KeyedRequest, LedgerRow, Pair, Reading, Resource, Started, UserId,
-    Version, VersionedState,
+    Applied, BehaviorEvent, ErasedKind, KeyedRequest, LedgerRow, Pair, Reading, Resource, Started,
+    UserId, Version, VersionedState,
 };
 use crate::store::{Settled, StoredResponse};
 
@@ -145,6 +145,9 @@ pub enum NotRecorded {
     /// The event's id belongs to a recorded event of other content, which stands.
     #[error("its event id belongs to another event, which was recorded first and stands")]
     Conflict,
+    /// The event's user or resource is erased, so nothing of it is kept.
+    #[error("its {0} is erased")]
+    Erased(ErasedKind),
 }
 
 impl Request for Record {

@@ -12,7 +12,7 @@ use crate::config::RecorderOptions;
 use crate::domain::{BehaviorEvent, FailureKind, LedgerRow};
 use crate::messages::{NotRecorded, Record, Sync};
 use crate::store::{Lease, Recorded, Store, StoreError};
-use crate::telemetry::{BatchRecorded, RowsLeft};
+use crate::telemetry::{BatchRecorded, EventsOfErased, RowsLeft};
 
 /// The action's name in logs.
 const RECORDING: &str = "recording behaviors";
@@ -66,6 +66,10 @@ impl BatchActor<Record> for BehaviorRecorder {
         for (part, recorded) in &outcome.done {
             let places = recorded.conflicts.iter().map(|place| part.start + place);
             failures.extend(places.map(|place| (place, NotRecorded::Conflict)));
+            let erased = recorded.erased.iter();
+            failures.extend(
+                erased.map(|(place, kind)| (part.start + place, NotRecorded::Erased(*kind))),
+            );
         }
         let lengths = batch.iter().map(|envelope| envelope.body.events.len());
         let answers = by_message(lengths, failures);
@@ -110,8 +114,14 @@ impl BehaviorRecorder {
         let recorded = self.store.record(events, lease).await?;
         self.context.progress(events.len());
         database_worked(RECORDING);
+        if !recorded.erased.is_empty() {
+            EventsOfErased {
+                events: recorded.erased.len(),
+            }
+            .emit();
+        }
         BatchRecorded {
-            behaviors: events.len(),
+            behaviors: events.len() - recorded.erased.len(),
             took: started.elapsed(),
         }
         .emit();

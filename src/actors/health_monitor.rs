@@ -62,11 +62,23 @@ impl Actor for HealthMonitor {
             }
             .emit();
         }
+        self.learn_erasures().await;
         self.context.progress(1);
     }
 }
 
 impl HealthMonitor {
+    /// Learns of new erasures. The entries of a cache in this process end with each.
+    async fn learn_erasures(&self) {
+        // The probe reports a database that does not answer.
+        if let Ok(true) = self.probe.store.learn_erasures().await
+            && !self.probe.cache.is_shared()
+        {
+            // A cache in this process cannot fail.
+            let _ = self.probe.cache.clear().await;
+        }
+    }
+
     /// Returns a monitor that keeps `gone` up to date, and informs this reader when the database answers.
     #[must_use]
     pub fn new(

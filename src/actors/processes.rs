@@ -2,7 +2,7 @@
 //! without the Redis or the NATS of the others works, but misses their changes.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -12,6 +12,9 @@ use crate::telemetry::{ProcessesAgree, ProcessesDiffer};
 
 /// The interval between two heartbeats.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The interval between two looks for a new erasure.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How this process differs from others.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +72,11 @@ pub async fn watch(store: Arc<Store>, own: ProcessRecord, differences: Differenc
             }
             differences.set(warnings);
         }
-        tokio::time::sleep(INTERVAL).await;
+        // An erasure waits until every process knows it.
+        let (noted, epoch) = (Instant::now(), store.erasures().epoch());
+        while noted.elapsed() < INTERVAL && store.erasures().epoch() == epoch {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 

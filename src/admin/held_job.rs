@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::moderation::ModerationState;
 use super::pace::Pace;
-use super::{AdminError, AdminService, AuditState, Progress, PruneState};
+use super::{AdminError, AdminService, AuditState, EraseState, Progress, PruneState};
 use crate::domain::{FailureKind, JobState};
 use crate::store::{Job, JobReport, StoreError};
 use crate::telemetry::{Dependency, DependencyFailed};
@@ -19,6 +19,9 @@ pub(super) const LEASE: TimeDelta = TimeDelta::seconds(120);
 
 /// How long a job of the service rests, for each second of work.
 const REST: f64 = 1.0;
+
+/// How long a job is left that waits for a dependency.
+const POSTPONED: TimeDelta = TimeDelta::seconds(5);
 
 /// How often in a row a step may fail before its job fails.
 const MOST_TRIES: u32 = 5;
@@ -40,6 +43,8 @@ pub(super) struct JobPosition {
     pub(super) prune: Option<PruneState>,
     /// The position of voiding or restoring likes.
     pub(super) moderation: Option<ModerationState>,
+    /// The position of an erasure.
+    pub(super) erase: Option<EraseState>,
 }
 
 /// The outcome of running a job.
@@ -84,6 +89,16 @@ pub(super) trait Steps {
     /// it varies.
     fn shrink(&mut self) -> Option<usize> {
         None
+    }
+
+    /// How long the job rests after a step, for each second of work.
+    fn rest(&self) -> f64 {
+        REST
+    }
+
+    /// Whether the job waits for a cache or a broker that is away, however long that takes.
+    fn is_patient(&self) -> bool {
+        false
     }
 }
 
@@ -141,13 +156,27 @@ impl<'a> HeldJob<'a> {
                     self.changed = work.changed().unwrap_or(self.changed);
                     self.position.tries = 0;
                     if !self.pace.is_hurried {
-                        self.pace.rest(started.elapsed().mul_f64(REST)).await;
+                        self.pace.rest(started.elapsed().mul_f64(work.rest())).await;
                     }
                     self.report(None).await?;
+                }
+                Err(error @ (AdminError::Cache(_) | AdminError::Broker(_)))
+                    if work.is_patient() =>
+                {
+                    return self.postpone(&error).await;
                 }
                 Err(error) => self.failed(error, work.shrink()).await?,
             }
         }
+    }
+
+    /// Leaves the job for a while, with the reason, so that other jobs run meanwhile.
+    async fn postpone(&self, error: &AdminError) -> Result<(), Interrupted> {
+        let stage = self.progress.stage;
+        let message = format!("the job waits, at its step through the {stage}: {error}");
+        let until = self.admin.store().now() + POSTPONED;
+        self.report_until(Some(message), until).await?;
+        Err(Interrupted::Exit(JobExit::Stopped))
     }
 
     /// Calls `begin` until it succeeds; a failure counts as one of a step.
@@ -211,23 +240,33 @@ impl<'a> HeldJob<'a> {
 
     /// Stores the job's position, which renews the lease; or ends the lease if the runner is stopped.
     async fn report(&self, error_message: Option<String>) -> Result<(), Interrupted> {
-        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let stopped = self.pace.is_stopped();
         let now = self.admin.store().now();
+        let until = if stopped { now } else { now + LEASE };
+        self.report_until(error_message, until).await?;
+        match stopped {
+            true => Err(Interrupted::Exit(JobExit::Stopped)),
+            false => Ok(()),
+        }
+    }
+
+    /// Stores the job's position with a new end of the lease.
+    async fn report_until(
+        &self,
+        error_message: Option<String>,
+        lease_until: DateTime<Utc>,
+    ) -> Result<(), Interrupted> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let report = JobReport {
             total: Some(number(self.progress.total)),
             done: number(self.progress.done),
             changed: self.changed,
             error_message,
-            lease_until: Some(if stopped { now } else { now + LEASE }),
+            lease_until: Some(lease_until),
             position: Some(json!(self.position).to_string()),
             ..JobReport::default()
         };
-        self.write(&report).await?;
-        match stopped {
-            true => Err(Interrupted::Exit(JobExit::Stopped)),
-            false => Ok(()),
-        }
+        self.write(&report).await
     }
 
     /// Completes the job with its result.

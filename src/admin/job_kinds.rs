@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
 
+use super::erase::Erase;
 use super::held_job::{HeldJob, Interrupted, JobExit, JobPosition, Steps};
 use super::jobs::Spec;
 use super::moderation::Moderate;
@@ -88,7 +89,7 @@ impl Steps for Moderate<'_> {
 impl HeldJob<'_> {
     /// Runs the job to its end.
     pub(super) async fn run(&mut self) -> Result<(), Interrupted> {
-        let spec = serde_json::from_value(self.job.spec.clone())
+        let spec: Spec = serde_json::from_value(self.job.spec.clone())
             .map_err(|error| AdminError::Invalid(format!("the job cannot be read: {error}")))?;
         match spec {
             Spec::Rows {
@@ -97,6 +98,7 @@ impl HeldJob<'_> {
             Spec::Audit { repair } => self.audit(repair).await,
             Spec::Rebuild { what } => self.rebuild(what).await,
             Spec::Likes { likes_of, reason } => self.moderate(likes_of, reason).await,
+            Spec::Erase { .. } => self.erase(&spec).await,
             Spec::Prune {
                 ledger_after,
                 behaviors_after,
@@ -226,6 +228,28 @@ impl HeldJob<'_> {
         let changed = moderate.changed();
         let result = json!({"likes": moderate.state().likes});
         self.complete(changed, changed, result).await
+    }
+
+    async fn erase(&mut self, spec: &Spec) -> Result<(), Interrupted> {
+        let Some(subject) = spec.subject() else {
+            let reason = "the job does not say whom it erases".to_owned();
+            return Err(AdminError::Invalid(reason).into());
+        };
+        let (admin, id) = (self.admin, &self.job.id);
+        let from = self.position.erase.clone();
+        let mut erase = self
+            .begin(|| Erase::begin(admin, &subject, id, from.clone()))
+            .await?;
+        self.work(&mut erase).await?;
+        let result = erase.result().await?;
+        let store = admin.store();
+        match store
+            .finish_erasure(erase.sweep(), self.job, &result)
+            .await?
+        {
+            true => Ok(()),
+            false => Err(Interrupted::Exit(JobExit::Lost)),
+        }
     }
 
     async fn prune(&mut self, options: PruneOptions) -> Result<(), Interrupted> {

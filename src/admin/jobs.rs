@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use super::ledger::checked_reason;
 use super::{AdminError, AdminService, check};
-use crate::domain::{JobKind, JobState, Status};
+use crate::domain::{
+    DataSubject, ErasedKind, Id, JobKind, JobState, Resource, ResourceType, Status,
+};
 use crate::store::{Job, LedgerFilter, LikesOf, NewJob, StoreError};
 use crate::telemetry::JobCreated;
 
@@ -80,11 +82,54 @@ pub(super) enum Spec {
     Rebuild { what: RebuildTarget },
     /// Of voiding or restoring likes of a user.
     Likes { likes_of: LikesOf, reason: String },
+    /// Of an erasure. Pruning, whose fields may all be absent, follows it.
+    Erase {
+        erase: ErasedKind,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user_id: Option<Id>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource_type: Option<ResourceType>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource_id: Option<Id>,
+    },
     /// Of pruning, in seconds.
     Prune {
         ledger_after: Option<u64>,
         behaviors_after: Option<u64>,
     },
+}
+
+impl Spec {
+    /// Returns the parameters of an erasure.
+    pub(super) fn erase(subject: &DataSubject) -> Self {
+        let (user_id, resource_id) = match subject {
+            DataSubject::User(user_id) => (Some(user_id.clone()), None),
+            DataSubject::Resource(resource) => (None, Some(resource.id.clone())),
+        };
+        Self::Erase {
+            erase: subject.kind(),
+            user_id,
+            resource_type: subject.resource_type(),
+            resource_id,
+        }
+    }
+
+    /// Returns what an erasure erases; `None` for other jobs.
+    pub(super) fn subject(&self) -> Option<DataSubject> {
+        let Self::Erase {
+            user_id,
+            resource_type,
+            resource_id,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let resource = resource_type.zip(resource_id.clone());
+        let resource = resource.map(|(resource_type, id)| Resource { resource_type, id });
+        let user = user_id.clone().map(DataSubject::User);
+        user.or(resource.map(DataSubject::Resource))
+    }
 }
 
 /// The answer to a request for a job.
@@ -177,7 +222,7 @@ impl AdminService {
     }
 
     fn spec(&self, request: &JobRequest) -> Result<Spec, AdminError> {
-        use JobKind::{Audit, Discard, Prune, Rebuild, Restore, Retry, Void};
+        use JobKind::{Audit, Discard, Erase, Prune, Rebuild, Restore, Retry, Void};
         let invalid = |reason: &str| Err(AdminError::Invalid(reason.to_owned()));
         let fields: [(&str, bool, &[JobKind]); 7] = [
             ("filter", request.filter.is_some(), &[Retry, Discard]),
@@ -232,6 +277,9 @@ impl AdminService {
                 "likes are voided and restored by POST /admin/users/{{id}}/likes/{}",
                 request.kind
             )),
+            Erase => invalid(
+                "an erasure is asked for with DELETE /v1/users/{id} or DELETE /v1/{type}s/{id}",
+            ),
         }
     }
 
@@ -316,6 +364,11 @@ impl AdminService {
     /// # Errors
     /// If it does not exist or has ended, or the database fails.
     pub async fn cancel_job(&self, id: &str) -> Result<Job, AdminError> {
+        if self.job(id).await?.kind == JobKind::Erase {
+            return Err(AdminError::Conflict(format!(
+                "job {id} is an erasure, which cannot be cancelled: a part of the data is gone already"
+            )));
+        }
         let now = self.store().now();
         let job = self.store().cancel_job(&job_id(id)?, now).await?;
         let job = job.ok_or_else(|| no_such_job(id))?;

@@ -3,6 +3,8 @@
 
 mod audit;
 mod cache_audit;
+mod erase;
+mod erasures;
 mod held_job;
 mod import;
 mod job_kinds;
@@ -25,6 +27,8 @@ use actor_kit::Mailbox;
 use chrono::{DateTime, Utc};
 
 pub use audit::{Audit, AuditOptions, AuditState};
+pub use erase::EraseState;
+pub use erasures::ErasureReport;
 pub use held_job::JobExit;
 pub use import::{ColumnNames, Format, Import, ImportInput, ImportOptions, ImportReport, Rejected};
 pub use jobs::{Counted, JobAnswer, JobRequest, RebuildTarget};
@@ -90,6 +94,8 @@ pub struct AdminService {
     pub cache_writer: Option<Mailbox<CacheWriter>>,
     /// The default ages for pruning, and the archive.
     pub prune: PruneOptions,
+    /// The stream of facts, if facts are published to one.
+    pub facts_stream: Option<String>,
     /// The shortest age at which behaviors may be pruned: the stream may redeliver younger ones.
     pub stream_max_age: Option<Duration>,
 }

@@ -81,7 +81,7 @@ impl AdminService {
     /// Creates a job that voids or restores likes of a user, or counts those that it would change.
     ///
     /// # Errors
-    /// If the request is invalid, or the database fails.
+    /// If the request is invalid, the user is erased, or the database fails.
     pub async fn moderate(
         &self,
         moderation: Moderation,
@@ -89,6 +89,10 @@ impl AdminService {
         request: ModerationRequest,
         operator: &str,
     ) -> Result<JobAnswer<CountedLikes>, AdminError> {
+        if self.store().erasures().has_user(&user_id) {
+            let reason = "the user was erased; nothing of it is kept".to_owned();
+            return Err(AdminError::Conflict(reason));
+        }
         let likes = self.likes_of(user_id, &request)?;
         if request.dry_run {
             let likes = self.store().count_moderated(moderation, &likes).await?;

@@ -116,6 +116,11 @@ pub(super) fn admin(
         },
         cache_writer: Some(cache_writer.clone()),
         prune: settings.upkeep.prune.clone(),
+        facts_stream: settings
+            .facts
+            .stream
+            .as_ref()
+            .map(|stream| stream.name.clone()),
         stream_max_age: settings.nats.as_ref().map(|nats| nats.max_age),
     }
 }

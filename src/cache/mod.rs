@@ -118,6 +118,24 @@ pub trait Cache: Send + Sync {
     /// Returns the content of the entries of these resources; `None` for missing ones.
     fn inspect<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<EntryView>>>;
 
+    /// Returns for each pair whether its resource's entry holds the user.
+    fn holds<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<bool>> {
+        Box::pin(async move {
+            let resources: Vec<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
+            let views = self.inspect(&resources).await?;
+            let held = views.iter().zip(pairs).map(|(view, pair)| {
+                let view = view.as_ref();
+                view.is_some_and(|view| view.pairs.contains_key(&pair.user_id))
+            });
+            Ok(held.collect())
+        })
+    }
+
+    /// Returns whether other processes use the same entries.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Drops every entry.
     fn clear(&self) -> CacheFuture<'_, ()>;
 

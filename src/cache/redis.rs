@@ -256,6 +256,24 @@ impl Cache for RedisCache {
         })
     }
 
+    fn holds<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<bool>> {
+        Box::pin(async move {
+            let keys = self.keys()?;
+            let mut reads = Pipeline::with_capacity(pairs.len());
+            for pair in pairs {
+                reads
+                    .cmd("HEXISTS")
+                    .arg(keys.entry(&pair.resource))
+                    .arg(Field(&pair.user_id));
+            }
+            self.server.query(&reads).await
+        })
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn clear(&self) -> CacheFuture<'_, ()> {
         Box::pin(async move {
             let (keys, mut cursor) = (self.keys()?, 0);

@@ -4,6 +4,7 @@ mod audit;
 mod config;
 mod dependencies;
 mod deployment;
+mod erase;
 mod events;
 mod import;
 mod migrate;
@@ -78,12 +79,15 @@ enum Command {
     /// Inspect events, and retry, discard or republish failed ones
     #[command(subcommand)]
     Events(events::EventsCommand),
-    /// Void the likes of a user, or restore them
+    /// Void the likes of a user, restore them, or erase the user
     #[command(subcommand)]
     Users(users::UsersCommand),
     /// Compare the NATS stream with the settings, and apply them
     #[command(subcommand)]
     Stream(stream::StreamCommand),
+    /// Erase resources
+    #[command(subcommand)]
+    Resources(erase::ResourcesCommand),
     /// List receivers of webhooks and dead letters, and retry or discard these
     #[command(subcommand)]
     Webhooks(webhooks::WebhooksCommand),
@@ -169,6 +173,7 @@ impl Cli {
             Command::Prune(arguments) => prune::run(settings()?, arguments).await,
             Command::Users(command) => users::run(settings()?, command).await,
             Command::Stream(command) => stream::run(settings()?, command).await,
+            Command::Resources(command) => erase::resource(settings()?, command).await,
             Command::Webhooks(webhooks::WebhooksCommand::Secret) => {
                 webhooks::secret().map(|()| ExitCode::SUCCESS)
             }

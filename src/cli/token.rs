@@ -14,7 +14,7 @@ pub(super) enum TokenCommand {
         /// Name of the service in logs and records
         #[arg(long, value_parser = name)]
         name: String,
-        /// Scope: likes:write:any, likes:read, admin:read or admin:operate; may be repeated
+        /// Scope: likes:write:any, likes:read, admin:read, admin:operate or data:erase; may be repeated
         #[arg(long = "scope", required = true, value_name = "SCOPE")]
         scopes: Vec<Scope>,
     },

@@ -1,4 +1,4 @@
-//! `likewise users`: voids and restores likes of a user. Thin: the use case is in `admin/`.
+//! `likewise users`: voids and restores likes of a user, and erases users. Thin: the use cases are in `admin/`.
 
 use std::process::ExitCode;
 
@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 use super::Failure;
 use super::dependencies::drop_own_caches;
+use super::erase::{self, EraseArgs};
 use super::events::jobs::{confirmed, run_to_end};
 use super::events::{admin, operator, print_line};
 use crate::admin::{AdminService, JobAnswer, ModerationRequest};
@@ -20,6 +21,13 @@ pub(super) enum UsersCommand {
     Void(LikesArgs),
     /// Restore voided likes of a user: they count again
     Restore(LikesArgs),
+    /// Erase a user: likes, behaviors, ledger, stored answers, messages and cache
+    Erase {
+        /// The user's id
+        user_id: String,
+        #[command(flatten)]
+        arguments: EraseArgs,
+    },
 }
 
 /// The likes of a user.
@@ -48,11 +56,15 @@ pub(super) struct LikesArgs {
 }
 
 pub(super) async fn run(settings: Settings, command: UsersCommand) -> Result<ExitCode, Failure> {
+    let (moderation, arguments) = match command {
+        UsersCommand::Void(arguments) => (Moderation::Void, arguments),
+        UsersCommand::Restore(arguments) => (Moderation::Restore, arguments),
+        UsersCommand::Erase { user_id, arguments } => {
+            return erase::user(settings, &user_id, &arguments).await;
+        }
+    };
     let admin = admin(&settings).await?;
-    match command {
-        UsersCommand::Void(arguments) => moderate(&admin, Moderation::Void, arguments).await,
-        UsersCommand::Restore(arguments) => moderate(&admin, Moderation::Restore, arguments).await,
-    }
+    moderate(&admin, moderation, arguments).await
 }
 
 /// Counts the likes, asks for a confirmation, and changes them in a job.

@@ -24,6 +24,16 @@ pub enum JobKind {
     Void,
     /// Decides that they count again.
     Restore,
+    /// Erases a user or a resource.
+    Erase,
+}
+
+impl JobKind {
+    /// Returns whether it works on the likes of one user.
+    #[must_use]
+    pub const fn is_of_user(self) -> bool {
+        matches!(self, Self::Void | Self::Restore)
+    }
 }
 
 impl From<Moderation> for JobKind {
@@ -62,6 +72,7 @@ words!(
         Prune = "prune",
         Void = "void",
         Restore = "restore",
+        Erase = "erase",
     ]
 );
 

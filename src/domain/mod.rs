@@ -13,6 +13,7 @@ pub mod entry;
 #[cfg(test)]
 mod entry_model;
 pub mod entry_view;
+pub mod erasure;
 pub mod fact;
 pub mod fold;
 pub mod id;
@@ -42,6 +43,7 @@ pub use deployment::{CurrentDeployment, Deployment};
 pub use durability::Durability;
 pub use entry::{Applied, Entry, Reading};
 pub use entry_view::{Contradiction, DatabaseState, EntryView, Mismatch};
+pub use erasure::{DataSubject, Digest, ErasedKind, Names};
 pub use fact::{Fact, FactKind};
 pub use fold::{Fold, Pair};
 pub use id::{Id, IdKind, IdKinds, InvalidId, ResourceId, UserId};

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::Likes;
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::domain::{
-    BehaviorEvent, BehaviorType, Durability, Flight, Identity, InvalidBehavior, Pair, Resource,
-    UserId, Version, VersionedState,
+    BehaviorEvent, BehaviorType, Durability, ErasedKind, Flight, Identity, InvalidBehavior, Pair,
+    Resource, UserId, Version, VersionedState,
 };
 use crate::messages::{Apply, ApplyOutcome, Forget, NotRecorded, Publish, Record};
 use crate::telemetry::{Dependency, LikeAccepted};
@@ -54,6 +54,9 @@ pub enum NotAccepted {
     /// Two dependencies of the pipeline are unavailable.
     #[error("{} and {} are unavailable; nothing was changed", .0.as_str(), .1.as_str())]
     DependenciesUnavailable(Dependency, Dependency),
+    /// The user or the resource is erased.
+    #[error("the {0} was erased")]
+    Erased(ErasedKind),
     /// The database refused a valid event, or the pipeline failed.
     #[error("{0}")]
     Internal(String),
@@ -212,6 +215,9 @@ impl Likes {
             return Err(NotAccepted::DependenciesUnavailable(one, other));
         }
         let asked = &draft.asked;
+        if let Some(kind) = self.reader.erasures().of(&asked.user_id, &asked.resource) {
+            return Err(NotAccepted::Erased(kind));
+        }
         let Slots {
             publish,
             record,
@@ -307,6 +313,7 @@ impl Likes {
             Some((_, NotRecorded::Conflict)) => Err(NotAccepted::Internal(
                 "the event's id belongs to another event".into(),
             )),
+            Some((_, NotRecorded::Erased(kind))) => Err(NotAccepted::Erased(kind)),
             Some((_, NotRecorded::Refused(reason))) => Err(NotAccepted::Internal(reason)),
             Some((_, NotRecorded::Unavailable(_) | NotRecorded::Rejected(_))) => {
                 Err(NotAccepted::Unavailable)

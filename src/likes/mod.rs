@@ -14,7 +14,7 @@ use crate::actors::probe::DependenciesUnavailable;
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher, IdempotencyKeeper};
 use crate::cache::Cache;
 use crate::domain::{HybridClock, InFlight, ResourceTypes, Version};
-use crate::store::Reader;
+use crate::store::{Erasures, Reader};
 
 pub use accept::{Accepted, LikeRequest, NotAccepted};
 pub use lists::{Liked, Listed, Page, Place};
@@ -53,6 +53,12 @@ impl Likes {
     #[must_use]
     pub const fn resource_types(&self) -> &ResourceTypes {
         &self.resource_types
+    }
+
+    /// Returns the erasures that this process knows of.
+    #[must_use]
+    pub fn erasures(&self) -> &Erasures {
+        self.reader.erasures()
     }
 
     /// Returns the database's time, at which versions are drawn. A step of this process's clock does not change it.

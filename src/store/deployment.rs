@@ -47,7 +47,7 @@ impl Store {
     }
 }
 
-async fn identity<S: Session>(session: &mut S) -> Result<(Deployment, i64), StoreError> {
+pub(super) async fn identity<S: Session>(session: &mut S) -> Result<(Deployment, i64), StoreError> {
     let rows: Vec<IdentityRow> = session.load(READ.on(session.schema()), &[]).await?;
     let unreadable = |reason: &str| StoreError::Unreadable {
         table: "likewise_deployment",

@@ -118,6 +118,22 @@ pub(super) trait Dialect: SourceDialect {
     /// As [`for_update`](Self::for_update), passing over rows that another transaction holds.
     fn skip_locked(&self, alias: &str) -> String;
 
+    /// What follows a query whose rows stay as they are until the transaction ends, although others may read them too.
+    fn for_share(&self) -> &'static str {
+        ""
+    }
+
+    /// A statement that locks out [`lock_marks`](Self::lock_marks) until the transaction ends, if that takes a statement
+    /// of its own.
+    fn share_marks(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// A statement that waits for the transactions of [`share_marks`](Self::share_marks).
+    fn lock_marks(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What follows `INSERT INTO table ... SELECT` when a row with this key may be there already: `set`
     /// names the columns to write and with what; empty leaves the row as it is.
     fn on_conflict(&self, _table: &str, key: &[&str], set: &[(&str, String)]) -> String {
@@ -349,6 +365,20 @@ impl Dialect for Postgres {
         format!(" FOR UPDATE OF {alias} SKIP LOCKED")
     }
 
+    // A row lock would write the row at each batch. The number names this use of advisory locks, the object id the
+    // tables of this deployment.
+    fn share_marks(&self) -> Option<&'static str> {
+        Some(
+            "SELECT pg_advisory_xact_lock_shared(1818982765, 'likewise_erasure_epoch'::regclass::oid::int)",
+        )
+    }
+
+    fn lock_marks(&self) -> Option<&'static str> {
+        Some(
+            "SELECT pg_advisory_xact_lock(1818982765, 'likewise_erasure_epoch'::regclass::oid::int)",
+        )
+    }
+
     fn number(&self, expression: &str) -> String {
         format!("({expression})::bigint")
     }
@@ -480,6 +510,11 @@ impl Dialect for Mysql {
 
     fn skip_locked(&self, _: &str) -> String {
         " FOR UPDATE SKIP LOCKED".to_owned()
+    }
+
+    // MariaDB knows no FOR SHARE.
+    fn for_share(&self) -> &'static str {
+        " LOCK IN SHARE MODE"
     }
 
     fn on_conflict(&self, table: &str, key: &[&str], set: &[(&str, String)]) -> String {

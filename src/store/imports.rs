@@ -9,6 +9,7 @@ use diesel::sql_types::{BigInt, Nullable, Text as SqlText, Timestamp};
 use serde::Serialize;
 
 use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
+use super::erasures::{self, Erasures};
 use super::error::StoreError;
 use super::pool::IMPORT_TIMEOUT;
 use super::read_models;
@@ -102,7 +103,8 @@ impl Store {
     }
 
     /// Records the new events of a chunk, brings read models and counts up to them, and moves the import on, in one
-    /// transaction. The events get no ledger rows: they are complete. An event that was recorded before stays as it is.
+    /// transaction. The events get no ledger rows: they are complete. An event that was recorded before stays as it is, and
+    /// one whose user or resource is erased is skipped.
     /// Returns the state after it of every pair and resource with a new event; `None`, with nothing written, if the
     /// import is not at the position before the chunk.
     ///
@@ -113,7 +115,10 @@ impl Store {
         chunk: &ImportChunk<'_>,
         now: DateTime<Utc>,
     ) -> Result<Option<Settled>, StoreError> {
-        transact!(self, IMPORT_TIMEOUT, |session| import(session, chunk, now))
+        let erasures = &self.erasures;
+        transact!(self, IMPORT_TIMEOUT, |session| import(
+            session, chunk, erasures, now
+        ))
     }
 
     /// Notes that an import has read all of its input.
@@ -195,6 +200,7 @@ async fn finish<S: Session>(
 async fn import<S: Session>(
     session: &mut S,
     chunk: &ImportChunk<'_>,
+    erasures: &Erasures,
     now: DateTime<Utc>,
 ) -> Result<Option<Settled>, StoreError> {
     let d = session.schema();
@@ -207,7 +213,13 @@ async fn import<S: Session>(
         Some(position) if position == chunk.after => return read_back(session, chunk).await,
         _ => return Ok(None),
     }
-    let new = unrecorded(session, chunk.events).await?;
+    erasures::share(session, erasures).await?;
+    let events: Vec<&BehaviorEvent> = chunk.events.iter().collect();
+    let erased = erasures.of_events(&events).len();
+    let mut new = unrecorded(session, chunk.events).await?;
+    if erased > 0 {
+        new.retain(|event| erasures.of(&event.user_id, &event.resource).is_none());
+    }
     let settled = match new.as_slice() {
         [] => Settled::default(),
         new => apply(session, chunk.import_id, new, now).await?,
@@ -218,7 +230,7 @@ async fn import<S: Session>(
         Param::Number(Param::count(chunk.rows)),
         Param::Number(Param::count(chunk.rejected)),
         Param::Number(Param::count(new.len())),
-        Param::Number(Param::count(chunk.events.len() - new.len())),
+        Param::Number(Param::count(chunk.events.len() - new.len() - erased)),
         Param::time(now),
     ];
     session.execute(MOVE_ON.on(d), &params).await?;
@@ -388,11 +400,12 @@ static MOVE_ON: Sql = Sql::new(|d| {
     )
 });
 
-/// Parameters: the number, now.
+/// Ends an import. Its last place may be the key of a row, and is not needed any more. Parameters: the number, now.
 static FINISH: Sql = Sql::new(|d| {
     let now = d.time("$2");
     format!(
-        "UPDATE likewise_imports SET finished_at = {now}, updated_at = {now} WHERE import_id = $1"
+        "UPDATE likewise_imports SET position = '', finished_at = {now}, updated_at = {now} \
+         WHERE import_id = $1"
     )
 });
 

@@ -153,7 +153,10 @@ static CLAIM: Sql = Sql::new(|d| {
 });
 
 /// Locks a job. Returns its current row, if this worker still holds it.
-async fn held<S: Session>(session: &mut S, job: &Job) -> Result<Option<Job>, StoreError> {
+pub(super) async fn held<S: Session>(
+    session: &mut S,
+    job: &Job,
+) -> Result<Option<Job>, StoreError> {
     let key = [Param::Text(job.id.clone())];
     let now = first(session, LOCK.on(session.schema()), &key).await?;
     Ok(now.filter(|now| now.state == JobState::Running && now.fencing_token == job.fencing_token))
@@ -230,7 +233,7 @@ static ADVANCE: Sql = Sql::new(|d| {
     let (now, until) = (d.time("$2"), d.time("$7"));
     format!(
         "UPDATE likewise_jobs SET updated_at = {now}, done = done + $3, changed = changed + $4, \
-         position = $5, state = $6, lease_until = {until}, \
+         position = CASE WHEN $6 = 'running' THEN $5 END, state = $6, lease_until = {until}, \
          finished_at = CASE WHEN $6 = 'running' THEN NULL ELSE {now} END WHERE id = $1"
     )
 });
@@ -271,7 +274,8 @@ static REPORT: Sql = Sql::new(|d| {
     format!(
         "UPDATE likewise_jobs SET updated_at = {now}, total = NULLIF($3, -1), done = $4, changed = $5, \
          state = $6, result = NULLIF($7, ''), error_message = NULLIF($8, ''), \
-         lease_until = {until}, position = COALESCE(NULLIF($10, ''), position), \
+         lease_until = {until}, position = CASE WHEN $6 IN ('queued', 'running') \
+         THEN COALESCE(NULLIF($10, ''), position) END, \
          finished_at = CASE WHEN $6 IN ('queued', 'running') THEN NULL ELSE {now} END \
          WHERE id = $1"
     )

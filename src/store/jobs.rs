@@ -157,7 +157,7 @@ impl Store {
 
 /// A row of `jobs`.
 #[derive(Debug, QueryableByName)]
-struct JobRow {
+pub(super) struct JobRow {
     #[diesel(sql_type = Text)]
     id: String,
     #[diesel(sql_type = Text)]
@@ -191,7 +191,7 @@ struct JobRow {
 }
 
 impl JobRow {
-    fn job(self) -> Result<Job, StoreError> {
+    pub(super) fn job(self) -> Result<Job, StoreError> {
         const TABLE: &str = "likewise_jobs";
         let json = |text: &str| -> Result<Value, StoreError> {
             serde_json::from_str(text).map_err(|error| StoreError::Unreadable {
@@ -234,7 +234,7 @@ pub(super) const JOB_COLUMNS: &str = "j.id, j.kind, j.state, j.spec, j.requested
     j.updated_at, j.finished_at";
 
 /// Parameters: the job's id.
-static JOB: Sql =
+pub(super) static JOB: Sql =
     Sql::new(|_| format!("SELECT {JOB_COLUMNS} FROM likewise_jobs j WHERE j.id = $1"));
 
 /// As [`JOB`], and locks it until the transaction ends.
@@ -263,7 +263,7 @@ async fn list<S: Session>(
     rows.into_iter().map(JobRow::job).collect()
 }
 
-async fn create<S: Session>(
+pub(super) async fn create<S: Session>(
     session: &mut S,
     job: &NewJob,
     filter: Option<&LedgerFilter>,
@@ -391,11 +391,11 @@ async fn cancel<S: Session>(
 }
 
 /// Parameters: the job's id, now.
-static CANCEL: Sql = Sql::new(|d| {
+pub(super) static CANCEL: Sql = Sql::new(|d| {
     let now = d.time("$2");
     format!(
         "UPDATE likewise_jobs SET state = 'cancelled', updated_at = {now}, finished_at = {now}, \
-         lease_until = NULL WHERE id = $1"
+         lease_until = NULL, position = NULL WHERE id = $1"
     )
 });
 

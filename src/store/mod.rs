@@ -16,8 +16,11 @@ mod deployment;
 mod dialect;
 mod discrepancy;
 mod endpoint;
+mod erase;
+mod erasures;
 mod error;
 mod event_record;
+mod export;
 mod fail;
 mod gate;
 mod history;
@@ -69,8 +72,11 @@ pub use audit::{Chunk, Pass, Position, Sizes};
 pub use bounded::Sample;
 pub use claim::Claimed;
 pub use discrepancy::{Discrepancy, Finding, Subject};
+pub use erase::{Erased, Sweep, Swept};
+pub use erasures::{Erasure, Erasures};
 pub use error::StoreError;
 pub use event_record::{BehaviorEntry, EventRecord, HistoryEntry};
+pub use export::{ExportCursor, ExportPage};
 pub use fail::FailedAttempt;
 pub use gate::{Gate, Waiting};
 pub use idempotency::StoredResponse;
@@ -113,6 +119,7 @@ pub struct Store {
     backend: Backend,
     schema: &'static Schema,
     clock: Arc<DatabaseClock>,
+    erasures: Erasures,
     timeout: Duration,
     /// The receivers of facts.
     fact_receivers: Vec<String>,
@@ -131,6 +138,7 @@ impl Store {
             backend,
             schema,
             clock: Arc::default(),
+            erasures: Erasures::default(),
             timeout: options.timeout,
             fact_receivers: options.fact_receivers.clone(),
         }

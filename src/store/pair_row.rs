@@ -1,7 +1,8 @@
-//! The pair of a row: the columns that behaviors and ledger rows name alike. Reads, audits and `ledger_row.rs` load it.
+//! The pair of a row: the columns that behaviors and ledger rows name alike. Reads, audits and `ledger_row.rs` load it, and exports show it.
 
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::Text;
+use serde::Serialize;
 
 use super::error::StoreError;
 use super::ids::AnyId;
@@ -9,7 +10,7 @@ use super::text::word;
 use crate::domain::{Id, Pair, Resource};
 
 /// The user and the resource of a row.
-#[derive(Debug, QueryableByName)]
+#[derive(Debug, Serialize, QueryableByName)]
 pub(super) struct PairRow {
     #[diesel(sql_type = AnyId)]
     user_id: Id,

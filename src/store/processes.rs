@@ -3,7 +3,7 @@
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::Text as SqlText;
 
-use super::dialect::Column::{Text, Word};
+use super::dialect::Column::{Number, Text, Word};
 use super::error::StoreError;
 use super::session::{Param, Session, Sql};
 use super::{Store, read, transact};
@@ -53,7 +53,18 @@ impl Store {
         &self,
         own: &ProcessRecord,
     ) -> Result<Vec<ProcessRecord>, StoreError> {
-        transact!(self, |session| note(session, own))
+        let epoch = self.erasures.epoch();
+        transact!(self, |session| note(session, own, epoch))
+    }
+
+    /// Returns the number of running processes that do not know the erasures of this epoch yet.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn processes_behind(&self, epoch: i64) -> Result<i64, StoreError> {
+        let params = [Param::Number(epoch)];
+        read!(self, self.timeout, |session| session
+            .total(BEHIND.on(session.schema()), &params))
     }
 
     /// Returns the processes that ran within the last 45 seconds.
@@ -79,6 +90,7 @@ impl Store {
 async fn note<S: Session>(
     session: &mut S,
     own: &ProcessRecord,
+    epoch: i64,
 ) -> Result<Vec<ProcessRecord>, StoreError> {
     let schema = session.schema();
     let row = (
@@ -88,6 +100,7 @@ async fn note<S: Session>(
         &own.version,
         &own.cache,
         &own.broker,
+        epoch,
         &own.facts,
     );
     session
@@ -107,8 +120,9 @@ async fn forget<S: Session>(session: &mut S, id: &str) -> Result<(), StoreError>
 static NOTE: Sql = Sql::new(|d| {
     let now = d.clock(0);
     format!(
-        "INSERT INTO likewise_processes (id, host, role, version, cache, broker, facts, seen_at) \
-         SELECT r.id, r.host, r.role, r.version, r.cache, r.broker, r.facts, {now} FROM {} WHERE true {}",
+        "INSERT INTO likewise_processes (id, host, role, version, cache, broker, erasure_epoch, facts, \
+         seen_at) SELECT r.id, r.host, r.role, r.version, r.cache, r.broker, r.epoch, r.facts, {now} \
+         FROM {} WHERE true {}",
         d.rows(
             "$1",
             &[
@@ -118,10 +132,18 @@ static NOTE: Sql = Sql::new(|d| {
                 Text("version"),
                 Text("cache"),
                 Text("broker"),
+                Number("epoch"),
                 Text("facts")
             ]
         ),
-        d.on_conflict("likewise_processes", &["id"], &[("seen_at", now.clone())])
+        d.on_conflict(
+            "likewise_processes",
+            &["id"],
+            &[
+                ("seen_at", now.clone()),
+                ("erasure_epoch", d.incoming("erasure_epoch"))
+            ]
+        )
     )
 });
 
@@ -137,6 +159,15 @@ static OTHERS: Sql = Sql::new(|d| {
     format!(
         "SELECT id, host, role, version, cache, broker, facts FROM likewise_processes \
          WHERE id <> $1 AND seen_at > {} ORDER BY id",
+        d.clock(-GONE_AFTER)
+    )
+});
+
+/// Parameters: the epoch.
+static BEHIND: Sql = Sql::new(|d| {
+    format!(
+        "SELECT 'behind' AS label, COUNT(*) AS total FROM likewise_processes \
+         WHERE seen_at > {} AND erasure_epoch < $1",
         d.clock(-GONE_AFTER)
     )
 });

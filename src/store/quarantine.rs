@@ -7,12 +7,14 @@ use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 use uuid::Uuid;
 
 use super::dialect::Column::{Number, Text as AnyText, Word};
+use super::erasures::{self, Erasures};
 use super::error::StoreError;
 use super::ledger_filter::Conditions;
 use super::schema::Schema;
 use super::session::{Param, Session, Sql, Statement};
 use super::text::id_text;
 use super::{Store, read, transact};
+use crate::domain::Names;
 
 /// A message that could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +49,13 @@ pub struct QuarantineEntry {
 }
 
 impl Store {
-    /// Quarantines messages. A message that is in quarantine already stays as it is.
+    /// Quarantines messages. A message that is in quarantine already stays as it is. Returns the positions of those that
+    /// name an erased user or resource, which are not kept.
     ///
     /// # Errors
     /// If the database cannot be reached, or refuses the data.
-    pub async fn quarantine(&self, events: &[QuarantinedEvent]) -> Result<(), StoreError> {
-        transact!(self, |session| quarantine(session, events))
+    pub async fn quarantine(&self, events: &[QuarantinedEvent]) -> Result<Vec<usize>, StoreError> {
+        transact!(self, |session| quarantine(session, events, &self.erasures))
     }
 
     /// Returns the last messages in quarantine, newest first.
@@ -122,9 +125,21 @@ impl Store {
 async fn quarantine<S: Session>(
     session: &mut S,
     events: &[QuarantinedEvent],
-) -> Result<(), StoreError> {
-    let insert = INSERT.on(session.schema());
-    for event in events {
+    erasures: &Erasures,
+) -> Result<Vec<usize>, StoreError> {
+    erasures::share(session, erasures).await?;
+    let d = session.schema();
+    let names = Names {
+        kinds: d.kinds(),
+        resource_types: d.resource_types(),
+    };
+    let insert = INSERT.on(d);
+    let mut erased = Vec::new();
+    for (place, event) in events.iter().enumerate() {
+        if erasures.are_named_in(&event.payload, &names) {
+            erased.push(place);
+            continue;
+        }
         let row = (
             id_text(event.id),
             event.stream_sequence,
@@ -136,7 +151,7 @@ async fn quarantine<S: Session>(
         let params = [Param::rows(&[row]), Param::time(event.created_at)];
         session.execute(insert, &params).await?;
     }
-    Ok(())
+    Ok(erased)
 }
 
 /// Parameters: rows `(event_id, sequence, topic, message_id, reason, payload)`, the payload in hexadecimal; now.
@@ -162,7 +177,7 @@ static INSERT: Sql = Sql::new(|d| {
 });
 
 /// Loads messages in quarantine.
-async fn load<S: Session>(
+pub(super) async fn load<S: Session>(
     session: &mut S,
     statement: &Statement,
     params: &[Param],
@@ -221,7 +236,7 @@ impl QuarantineRow {
 }
 
 /// The messages, without a condition.
-fn messages(d: &Schema) -> String {
+pub(super) fn messages(d: &Schema) -> String {
     format!(
         "SELECT q.id, q.stream_sequence, q.subject, q.message_id, q.reason, {} AS payload, \
          q.created_at, q.resolution, q.resolved_by, q.resolved_at FROM likewise_quarantined_events q",

@@ -95,6 +95,58 @@ pub(super) async fn write_counts<S: Session>(
     Ok(changed)
 }
 
+/// Drops those of these counts that were never above zero, and whose resource has no row in a read model: a lock created
+/// them.
+pub(super) async fn drop_unused_counts<S: Session>(
+    session: &mut S,
+    resources: &BTreeSet<Resource>,
+) -> Result<(), StoreError> {
+    for resource_type in session.schema().resource_types().iter() {
+        let of_type: BTreeSet<Resource> = resources
+            .iter()
+            .filter(|resource| resource.resource_type == resource_type)
+            .cloned()
+            .collect();
+        if of_type.is_empty() {
+            continue;
+        }
+        let d = session.schema();
+        let unused: Vec<CountRow> = session
+            .load(
+                UNUSED_COUNTS.on(d, resource_type),
+                &[resource_rows(&of_type)],
+            )
+            .await?;
+        let unused: BTreeSet<Resource> = unused
+            .iter()
+            .map(|row| row.count().map(|(resource, _)| resource))
+            .collect::<Result<_, _>>()?;
+        if !unused.is_empty() {
+            let params = [resource_rows(&unused)];
+            session.execute(DELETE_COUNTS.on(d), &params).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Counts of zero without a row in the read model. Parameters: rows of [`RESOURCE`].
+static UNUSED_COUNTS: LikesSql = LikesSql::new(|d, resource_type| {
+    let (table, id) = likes_table(resource_type);
+    format!(
+        "{} WHERE c.like_count = 0 AND c.revision <= 1 AND NOT EXISTS (SELECT 1 FROM {table} l WHERE l.{id} = c.resource_id)",
+        select_counts(d)
+    )
+});
+
+/// Parameters: rows of [`RESOURCE`].
+pub(super) static DELETE_COUNTS: Sql = Sql::new(|d| {
+    let key = [
+        ("resource_type", "r.resource_type"),
+        ("resource_id", "r.resource_id"),
+    ];
+    d.delete("likewise_like_counts", &d.rows("$1", &RESOURCE), &key)
+});
+
 /// Reads the states of these pairs.
 pub(super) async fn states<S: Session>(
     session: &mut S,
@@ -191,7 +243,7 @@ pub(super) const PAIR: [Column; 2] = [ResourceId("resource_id"), User("user_id")
 /// The columns of a resource.
 pub(super) const RESOURCE: [Column; 2] = [Word("resource_type"), ResourceId("resource_id")];
 
-fn resource_rows(resources: &BTreeSet<Resource>) -> Param {
+pub(super) fn resource_rows(resources: &BTreeSet<Resource>) -> Param {
     let rows: Vec<_> = resources
         .iter()
         .map(|resource| (resource.resource_type.as_str(), &resource.id))

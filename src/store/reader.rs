@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use super::{Store, StoreError};
+use super::{Erasures, Store, StoreError};
 
 /// Reads from the database for a bounded time. After a read that found it away none is tried for as long, so that
 /// requests do not queue behind time-outs. Clones share that.
@@ -92,6 +92,12 @@ impl Reader {
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.store.now()
+    }
+
+    /// Returns the erasures that this process knows of.
+    #[must_use]
+    pub fn erasures(&self) -> &Erasures {
+        self.store.erasures()
     }
 
     /// Takes note that the database answers: the next read is tried at once.

@@ -1,13 +1,14 @@
 //! Recording a batch of behaviors, and the ledger row of each like event. The behavior recorder calls it, and so does
 //! the direct path of a like when there is no NATS.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::dialect::Column::{self, Number, ResourceId, Text, Time, User, Word};
+use super::erasures::{self, Erasures};
 use super::error::StoreError;
 use super::session::{Param, Session, Sql, TotalRow, time_text};
 use super::{Lease, Store, transact};
-use crate::domain::{BehaviorEvent, LedgerRow};
+use crate::domain::{BehaviorEvent, ErasedKind, LedgerRow};
 use crate::store::text::id_text;
 
 /// The outcome of recording a batch.
@@ -18,12 +19,14 @@ pub struct Recorded {
     /// The positions in the batch of the events whose id belongs to an event of other content, which was
     /// recorded before or comes earlier in the batch.
     pub conflicts: Vec<usize>,
+    /// The positions of the events that are not recorded because their user or resource is erased.
+    pub erased: BTreeMap<usize, ErasedKind>,
 }
 
 impl Store {
     /// Appends behaviors, and for each like event its ledger row, `pending` under the lease, in one
     /// transaction. An event that was recorded before stays as it is; an event of other content under its id
-    /// is not recorded.
+    /// is not recorded, and neither is one whose user or resource is erased.
     ///
     /// # Errors
     /// If the database cannot be reached, or refuses the data.
@@ -32,11 +35,42 @@ impl Store {
         events: &[&BehaviorEvent],
         lease: Lease,
     ) -> Result<Recorded, StoreError> {
-        transact!(self, |session| record(session, events, lease))
+        transact!(self, |session| record(
+            session,
+            events,
+            lease,
+            &self.erasures
+        ))
     }
 }
 
 async fn record<S: Session>(
+    session: &mut S,
+    events: &[&BehaviorEvent],
+    lease: Lease,
+    erasures: &Erasures,
+) -> Result<Recorded, StoreError> {
+    erasures::share(session, erasures).await?;
+    let erased = erasures.of_events(events);
+    if erased.is_empty() {
+        return insert(session, events, lease).await;
+    }
+    let kept: Vec<usize> = (0..events.len())
+        .filter(|place| !erased.contains_key(place))
+        .collect();
+    let mut recorded = Recorded::default();
+    if !kept.is_empty() {
+        let events: Vec<_> = kept.iter().map(|place| events[*place]).collect();
+        recorded = insert(session, &events, lease).await?;
+    }
+    for conflict in &mut recorded.conflicts {
+        *conflict = kept[*conflict];
+    }
+    recorded.erased = erased;
+    Ok(recorded)
+}
+
+async fn insert<S: Session>(
     session: &mut S,
     events: &[&BehaviorEvent],
     lease: Lease,
@@ -100,6 +134,7 @@ async fn record<S: Session>(
     Ok(Recorded {
         rows,
         conflicts: conflicts.into_iter().collect(),
+        erased: BTreeMap::new(),
     })
 }
 

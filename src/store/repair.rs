@@ -14,7 +14,8 @@ use super::error::StoreError;
 use super::ids::AnyId;
 use super::ledger_row::StoredLedgerRow;
 use super::read_models::{
-    PAIR, lock_counts, logged_states, states, write_counts, write_states, write_voided,
+    PAIR, drop_unused_counts, lock_counts, logged_states, states, write_counts, write_states,
+    write_voided,
 };
 use super::schema::{LEDGER_COLUMNS, likes_table};
 use super::session::{LikesSql, Param, Session, Sql, time_text};
@@ -193,11 +194,15 @@ async fn refold<S: Session>(
         rows += usize::from(likes != count);
     }
     write_counts(session, &mut counts, &changes, now).await?;
+    drop_unused_counts(session, &resources).await?;
     Ok(rows)
 }
 
 /// Deletes the read model rows of these pairs. Returns their number.
-async fn delete_likes<S: Session>(session: &mut S, pairs: &[&Pair]) -> Result<usize, StoreError> {
+pub(super) async fn delete_likes<S: Session>(
+    session: &mut S,
+    pairs: &[&Pair],
+) -> Result<usize, StoreError> {
     for resource_type in session.schema().resource_types().iter() {
         let rows: Vec<_> = pairs
             .iter()

@@ -201,7 +201,7 @@ static PRUNABLE_LEDGER: Sql = Sql::new(|d| {
 });
 
 /// The last row of some rows. Parameters: after which, how many.
-static LAST_EXAMINED: Sql = Sql::new(|d| {
+pub(super) static LAST_EXAMINED: Sql = Sql::new(|d| {
     format!(
         "SELECT 'last' AS label, {} AS total FROM (SELECT user_behavior_id FROM user_behaviors \
          WHERE user_behavior_id > $1 ORDER BY user_behavior_id LIMIT $2) b",
@@ -250,11 +250,12 @@ fn another(alias: &str, behavior_types: &str, condition: &str) -> String {
     )
 }
 
-static DELETE_HISTORY: Sql = Sql::new(|d| delete(d, "likewise_sync_event_history", "event_id"));
+pub(super) static DELETE_HISTORY: Sql =
+    Sql::new(|d| delete(d, "likewise_sync_event_history", "event_id"));
 
-static DELETE_LEDGER: Sql = Sql::new(|d| delete(d, "sync_events", "id"));
+pub(super) static DELETE_LEDGER: Sql = Sql::new(|d| delete(d, "sync_events", "id"));
 
-static DELETE_BEHAVIORS: Sql = Sql::new(|d| delete(d, "user_behaviors", "event_id"));
+pub(super) static DELETE_BEHAVIORS: Sql = Sql::new(|d| delete(d, "user_behaviors", "event_id"));
 
 /// Deletes the rows of these events. Parameters: rows `(event_id)`.
 fn delete(d: &Schema, table: &str, column: &str) -> String {

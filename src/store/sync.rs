@@ -66,6 +66,10 @@ async fn sync<S: Session>(
     let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource.clone()).collect();
     let counts = read_models::lock_counts(session, &resources, now).await?;
     let completed = complete(session, rows, now).await?;
+    if completed.len() < rows.len() {
+        // Rows of an erased resource are gone. Its count must not come back.
+        read_models::drop_unused_counts(session, &resources).await?;
+    }
 
     let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
     let events = completed

@@ -101,6 +101,7 @@ pub(super) struct Metrics {
     pub(super) messages_of_others: Counter,
     pub(super) pulls_stalled: Counter,
     pub(super) behaviors_recorded: Counter,
+    pub(super) events_of_erased: Counter,
     pub(super) record_seconds: Histogram,
     pub(super) rows_completed: Counter,
     pub(super) sync_seconds: Histogram,
@@ -144,6 +145,7 @@ impl Metrics {
             messages_of_others: Counter::default(),
             pulls_stalled: Counter::default(),
             behaviors_recorded: Counter::default(),
+            events_of_erased: Counter::default(),
             record_seconds: latency(),
             rows_completed: Counter::default(),
             sync_seconds: latency(),
@@ -232,6 +234,11 @@ impl Metrics {
             "behaviors_recorded",
             "Behaviors committed to user_behaviors",
             metrics.behaviors_recorded.clone(),
+        );
+        registry.register(
+            "events_of_erased",
+            "Events dropped because their user or resource is erased",
+            metrics.events_of_erased.clone(),
         );
         registry.register_with_unit(
             "record",

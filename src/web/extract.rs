@@ -16,7 +16,8 @@ use super::app_data::shared;
 use super::bounds::{BODY_LIMIT, BODY_TIMEOUT};
 use super::ids::Ids;
 use super::problem::{Code, Problem};
-use crate::domain::{Resource, ResourceType};
+use crate::domain::{ErasedKind, Resource, ResourceType};
+use crate::likes::Likes;
 
 /// The resource type that the route is for.
 pub(super) struct TypeInPath(pub(super) ResourceType);
@@ -31,27 +32,36 @@ impl FromRequest for TypeInPath {
     }
 }
 
-/// The resource in the path: the route has its type, the path its id.
+/// The resource in the path, unless it was erased: the route has its type, the path its id.
 pub(super) struct ResourceInPath(pub(super) Resource);
 
 impl FromRequest for ResourceInPath {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let text = decoded(request.match_info().query("id"));
-        let resource_type = TypeInPath::from_request(request, payload).into_inner();
-        ready(resource_type.and_then(|TypeInPath(resource_type)| {
-            let id = shared::<Ids>(request)?.kinds.resources.parse(&text);
-            let id = id.map_err(|error| {
-                Problem::new(
-                    Code::InvalidResourceId,
-                    format!("the id in the path {error}"),
-                )
-            })?;
-            Ok(Self(Resource { resource_type, id }))
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(resource_in_path(request).and_then(|resource| {
+            if shared::<Likes>(request)?.erasures().has_resource(&resource) {
+                return Err(Problem::erased(ErasedKind::Resource));
+            }
+            Ok(Self(resource))
         }))
     }
+}
+
+/// The resource in the path, which may be an erased one.
+pub(super) fn resource_in_path(request: &HttpRequest) -> Result<Resource, Problem> {
+    let text = decoded(request.match_info().query("id"));
+    let resource_type = request.app_data::<ResourceType>().copied();
+    let resource_type = resource_type.ok_or_else(Problem::not_found)?;
+    let id = shared::<Ids>(request)?.kinds.resources.parse(&text);
+    let id = id.map_err(|error| {
+        Problem::new(
+            Code::InvalidResourceId,
+            format!("the id in the path {error}"),
+        )
+    })?;
+    Ok(Resource { resource_type, id })
 }
 
 /// Decodes a segment of the path. What is no percent-encoded UTF-8 is left as it is, and is no id.

@@ -2,7 +2,7 @@
 //! [`AdminService`](crate::admin::AdminService), and write the response. `app/` builds the server from what is
 //! exported here.
 //!
-//! `likes/`, `legacy/`, `admin/`, `health.rs` and `openapi/` have the handlers, one file for each path or two, and
+//! `likes/`, `legacy/`, `data/`, `admin/`, `health.rs` and `openapi/` have the handlers, one file for each path or two, and
 //! `routes.rs` puts them together. The middleware, from the outside in: `cors.rs`, `bounds.rs`, `guard/`, `limits/`.
 //! Extractors are in `extract.rs` and `auth/extract.rs`. `problem/catalogue.rs` has every code of an error.
 
@@ -13,6 +13,7 @@ pub mod bounds;
 mod context;
 mod cors;
 mod cursor;
+mod data;
 mod extract;
 pub mod guard;
 mod headers;
@@ -25,6 +26,7 @@ pub mod limits;
 mod methods;
 mod moment;
 pub mod openapi;
+mod operator;
 pub mod problem;
 mod routes;
 pub mod slow_clients;

@@ -5,7 +5,7 @@ use actix_web::web::{self, ServiceConfig};
 
 use super::methods::{get, only_get};
 use super::problem::Problem;
-use super::{admin, health, legacy, likes, openapi};
+use super::{admin, data, health, legacy, likes, openapi};
 use crate::config::Role;
 use crate::domain::ResourceTypes;
 
@@ -14,6 +14,7 @@ pub fn routes(config: &mut ServiceConfig, role: Role, types: &ResourceTypes) {
     if role.is_api() {
         config
             .configure(|config| likes::routes(config, types))
+            .configure(|config| data::routes(config, types))
             .configure(legacy::routes);
     }
     config

@@ -30,7 +30,7 @@ impl Publisher {
     }
 
     #[track_caller]
-    fn at(url: &str) -> Self {
+    pub fn at(url: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

@@ -8,6 +8,7 @@ mod clock_skew_and_steps;
 mod counts_are_exact;
 mod database_faults_make_no_row_dead;
 mod deployments_are_isolated;
+mod erased_data_stays_erased;
 mod exactly_once;
 mod failover;
 mod id_kinds_and_tables;

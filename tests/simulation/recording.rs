@@ -242,7 +242,12 @@ impl World {
                         Some(NotRecorded::Unavailable(_) | NotRecorded::Rejected(_)) => {
                             Stage::Unavailable
                         }
-                        Some(NotRecorded::Refused(_) | NotRecorded::Conflict) => Stage::Refused,
+                        // It erases nobody.
+                        Some(
+                            NotRecorded::Refused(_)
+                            | NotRecorded::Conflict
+                            | NotRecorded::Erased(_),
+                        ) => Stage::Refused,
                     };
                     stages.entry(stage).or_default().push(message);
                 }

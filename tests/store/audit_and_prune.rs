@@ -515,6 +515,7 @@ fn runner(bench: &Bench) -> Runner {
         dependencies: dependencies(bench),
         cache_writer: None,
         prune: PruneOptions::default(),
+        facts_stream: None,
         stream_max_age: None,
     })
 }

@@ -112,7 +112,9 @@ impl Bench {
     /// Records events; their ledger rows are under a lease of a minute from now.
     #[track_caller]
     pub fn record(&self, events: &[BehaviorEvent]) -> Vec<LedgerRow> {
-        let Recorded { rows, conflicts } = self.try_record(events);
+        let Recorded {
+            rows, conflicts, ..
+        } = self.try_record(events);
         assert_eq!(conflicts, [0; 0], "conflicting events");
         rows
     }

@@ -72,6 +72,7 @@ fn first_content_of_an_event_id_stands(bench: &Bench) {
     let refused = Recorded {
         rows: Vec::new(),
         conflicts: vec![0],
+        ..Recorded::default()
     };
     // Tests the pending, claimed and completed states of the first event.
     assert_eq!(bench.try_record(&other), refused);

@@ -69,7 +69,12 @@ impl Client {
             self.agent.run(request.body(body).expect("a request"))
         };
         let mut answer = answer.map_err(|error| error.to_string())?;
-        let text = answer.body_mut().read_to_string();
+        // An export may be large.
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(256 << 20)
+            .read_to_string();
         Ok(Answer {
             status: answer.status().as_u16(),
             headers: answer.headers().clone(),

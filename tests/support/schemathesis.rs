@@ -29,9 +29,9 @@ const CHECKS: [&str; 11] = [
     "problem_codes",
 ];
 
-/// The statuses of refused invalid requests.
-const REFUSALS: [u16; 13] = [
-    400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 422, 429, 431,
+/// The statuses of refused invalid requests. Other requests erase resources, which are refused first.
+const REFUSALS: [u16; 14] = [
+    400, 401, 403, 404, 405, 408, 409, 410, 413, 414, 415, 422, 429, 431,
 ];
 
 /// Operations that accept invalid requests: a batch refuses its items one by one.

@@ -7,6 +7,7 @@ CREATE TABLE IF NOT EXISTS likewise_processes (
     version VARCHAR(64) NOT NULL,
     cache VARCHAR(255) NOT NULL,
     broker VARCHAR(255) NOT NULL,
+    erasure_epoch BIGINT NOT NULL DEFAULT 0,
     facts TEXT NOT NULL,
     seen_at DATETIME(6) NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

@@ -6,6 +6,7 @@ CREATE TABLE likewise_processes (
     version TEXT NOT NULL,
     cache TEXT NOT NULL,
     broker TEXT NOT NULL,
+    erasure_epoch BIGINT NOT NULL DEFAULT 0,
     facts TEXT NOT NULL,
     seen_at TIMESTAMP NOT NULL
 );

@@ -15,6 +15,9 @@ use crate::messages::{Forget, NotRecorded, Record};
 use crate::nats::{Incoming, decode};
 use crate::telemetry::{Dependency, MessagesTaken, OtherDeployment};
 
+/// The messages of the erased that the server overwrites in each batch, which takes about half a second.
+const OVERWRITES: usize = 64;
+
 impl NatsSubscriber {
     /// Decodes messages, and records the events in them.
     pub(super) async fn work(&self, messages: Vec<Message>) {
@@ -81,13 +84,18 @@ impl NatsSubscriber {
         };
         let mut failures = failures.into_iter().peekable();
         let (mut recorded, mut refused, mut later) = (Vec::new(), Vec::new(), Vec::new());
-        let mut without_effect = Vec::new();
+        let (mut without_effect, mut erased) = (Vec::new(), Vec::new());
         for (place, (message, revert)) in messages.into_iter().zip(reverts).enumerate() {
             let Some((_, failure)) = failures.next_if(|(failed, _)| *failed == place) else {
                 recorded.push(message);
                 continue;
             };
             let is_final = match failure {
+                NotRecorded::Erased(_) => {
+                    erased.push(message);
+                    without_effect.extend(revert);
+                    continue;
+                }
                 NotRecorded::Refused(_) | NotRecorded::Conflict => true,
                 NotRecorded::Rejected(_) => {
                     self.rejections.add(&message) > self.options.max_retries
@@ -104,7 +112,31 @@ impl NatsSubscriber {
         self.acknowledge(recorded).await;
         self.quarantine(refused).await;
         revert(&self.cache_writer, without_effect).await;
+        self.erase(erased).await;
         self.redeliver(later).await;
+    }
+
+    /// Erases messages of erased users and resources from the stream, and then acknowledges them. The server overwrites
+    /// the first of a batch, and only deletes the others, so that a flood of them does not delay live events.
+    pub(super) async fn erase(&self, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        let sequences = messages.iter().flat_map(Message::info);
+        let mut first: Vec<u64> = sequences.map(|info| info.stream_sequence).collect();
+        let others = first.split_off(first.len().min(OVERWRITES));
+        let erased = async {
+            let (broker, stream) = (&self.broker, self.broker.stream_name());
+            broker.erase_messages(stream, first, true).await?;
+            broker.erase_messages(stream, others, false).await
+        };
+        match erased.await {
+            Ok(()) => self.acknowledge(messages).await,
+            Err(error) => {
+                self.failed(Dependency::Broker, "erasing messages", &error);
+                self.redeliver(messages).await;
+            }
+        }
     }
 
     /// Sends events to the recorder. Returns the failures by position.

@@ -39,16 +39,23 @@ impl NatsSubscriber {
             }
             .emit();
         }
-        let messages = messages.into_iter().map(|(message, _)| message).collect();
+        let messages = messages.into_iter().map(|(message, _)| message);
         match kept {
-            Ok(()) => self.acknowledge(messages).await,
+            Ok(erased) => {
+                let (of_erased, others): (Vec<_>, Vec<_>) = messages
+                    .enumerate()
+                    .partition(|(place, _)| erased.contains(place));
+                let plain = |some: Vec<(usize, Message)>| some.into_iter().map(|(_, one)| one);
+                self.acknowledge(plain(others).collect()).await;
+                self.erase(plain(of_erased).collect()).await;
+            }
             Err(error) => {
                 self.failed(
                     Dependency::Database,
                     "keeping messages in quarantine",
                     &error,
                 );
-                self.redeliver(messages).await;
+                self.redeliver(messages.collect()).await;
             }
         }
     }

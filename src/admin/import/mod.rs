@@ -211,8 +211,9 @@ impl Import {
         };
         let mut record = store.begin_import(&new, store.now()).await?;
         self.checkpoint = serde_json::from_str(&record.position).unwrap_or_default();
-        if self.checkpoint.after.rows > 0 && !self.skip().await? {
-            // The file is another one, or an unreadable position of another version.
+        let is_forgotten = record.position.is_empty();
+        if is_forgotten || self.checkpoint.after.rows > 0 && !self.skip().await? {
+            // An erasure forgot the place, or the file is another one, or an unreadable position of another version.
             new.restart = true;
             record = store.begin_import(&new, store.now()).await?;
             self.checkpoint = Checkpoint::default();

@@ -164,7 +164,7 @@ pub(in crate::cli) async fn run_to_end(
         "job {}: Ctrl-C leaves it to a worker, `likewise events jobs cancel` cancels it",
         job.id
     ))?;
-    follow(admin, job, stage).await?;
+    follow(admin, &job.id, stage).await?;
     Ok(admin.job(&job.id).await?)
 }
 
@@ -188,18 +188,22 @@ pub(in crate::cli) fn confirmed(kind: JobKind) -> Result<bool, Failure> {
 }
 
 /// Runs the job here unless a worker has claimed it, and shows its progress until it ends.
-async fn follow(admin: &AdminService, job: &Job, stage: &'static str) -> Result<(), Failure> {
+pub(in crate::cli) async fn follow(
+    admin: &AdminService,
+    job_id: &str,
+    stage: &'static str,
+) -> Result<(), Failure> {
     const LOOK_EVERY: Duration = Duration::from_millis(250);
     let bar = progress_bar();
     let runner = Runner::hurried(admin.clone());
     loop {
         let exit = runner
-            .run_next(Some(&job.id), &mut |progress| show(&bar, progress))
+            .run_next(Some(job_id), &mut |progress| show(&bar, progress))
             .await?;
         if exit == Some(JobExit::Finished) {
             break;
         }
-        let now = admin.job(&job.id).await?;
+        let now = admin.job(job_id).await?;
         show(
             &bar,
             Progress {

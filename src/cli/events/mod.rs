@@ -53,6 +53,11 @@ pub(super) async fn admin(settings: &Settings) -> Result<AdminService, Failure> 
         dependencies: dependencies(settings).await?,
         cache_writer: None,
         prune: settings.upkeep.prune.clone(),
+        facts_stream: settings
+            .facts
+            .stream
+            .as_ref()
+            .map(|stream| stream.name.clone()),
         stream_max_age: settings.nats.as_ref().map(|nats| nats.max_age),
     })
 }

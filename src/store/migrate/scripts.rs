@@ -29,6 +29,7 @@ macro_rules! scripts {
             "2026-11-25-000006_create_retention",
             "2026-11-25-000007_create_idempotency_keys",
             "2026-11-26-000001_create_processes",
+            "2026-11-26-000002_create_erasures",
             "2026-11-26-000003_create_outbox",
             "2026-11-26-000004_create_imports",
             "2026-11-25-000008_create_video_likes",
@@ -123,7 +124,7 @@ mod tests {
     use crate::domain::{IdKind, IdKinds, ResourceTypes};
     use crate::store::dialect;
 
-    const SCRIPTS: [Script; 12] = scripts!("postgres");
+    const SCRIPTS: [Script; 13] = scripts!("postgres");
 
     fn migrations(prefix: &str, types: &str, kinds: IdKinds) -> Vec<Migration> {
         let types: ResourceTypes = types.parse().expect("types");

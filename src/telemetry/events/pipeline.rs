@@ -25,6 +25,20 @@ impl BatchRecorded {
     }
 }
 
+/// Events were dropped because their user or resource is erased.
+pub struct EventsOfErased {
+    /// The number of events.
+    pub events: usize,
+}
+
+impl EventsOfErased {
+    /// Counts the events.
+    pub fn emit(self) {
+        METRICS.events_of_erased.inc_by(self.events as u64);
+        log::debug!(target: "likewise::recorder", "dropped {} events of the erased", self.events);
+    }
+}
+
 /// Recorded rows were left in the ledger because the sync publisher was full.
 pub struct RowsLeft {
     /// The number of rows.

@@ -5,12 +5,12 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::operator::{Operator, OperatorHeader};
 use crate::admin::{AdminService, Counted, JobAnswer, JobRequest};
 use crate::domain::JobKind;
 use crate::store::Job;
 use crate::web::cursor;
 use crate::web::extract::{Body, query};
+use crate::web::operator::{Operator, OperatorHeader};
 use crate::web::problem::Problem;
 
 /// Creates a job, or counts the rows that it would take.

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::operator::{Operator, OperatorHeader};
 use crate::admin::{AdminService, Timeline};
 use crate::domain::{Id, InvalidId, ResourceType, Status};
 use crate::store::{LedgerEntry, LedgerFilter, LedgerHealth};
 use crate::web::cursor::{self, After};
 use crate::web::extract::{Body, query};
 use crate::web::ids::Ids;
+use crate::web::operator::{Operator, OperatorHeader};
 use crate::web::problem::{Code, Problem};
 
 /// The ledger at a glance.

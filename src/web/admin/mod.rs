@@ -6,7 +6,6 @@ mod faults;
 mod jobs;
 mod ledger;
 mod moderation;
-mod operator;
 mod quarantine;
 mod stream;
 mod webhooks;

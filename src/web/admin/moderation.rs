@@ -4,12 +4,12 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
 
 use super::jobs::answered;
-use super::operator::{Operator, OperatorHeader};
 use crate::admin::{AdminService, CountedLikes, ModerationRequest};
 use crate::domain::Moderation;
 use crate::store::Job;
 use crate::web::extract::Body;
 use crate::web::ids::Ids;
+use crate::web::operator::{Operator, OperatorHeader};
 use crate::web::problem::{Code, Problem};
 
 /// Voids likes of a user, or counts those that it would void.
@@ -33,6 +33,7 @@ use crate::web::problem::{Code, Problem};
             headers(("Location" = String, description = "The path of the job"))
         ),
         (status = 400),
+        (status = 409),
         (status = 422)
     )
 )]
@@ -65,6 +66,7 @@ pub(super) async fn void(
             headers(("Location" = String, description = "The path of the job"))
         ),
         (status = 400),
+        (status = 409),
         (status = 422)
     )
 )]

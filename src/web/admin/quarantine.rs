@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::operator::{Operator, OperatorHeader};
 use crate::admin::{AdminService, QuarantinedMessage};
 use crate::web::cursor::{self, After};
 use crate::web::extract::{OptionalBody, query};
+use crate::web::operator::{Operator, OperatorHeader};
 use crate::web::problem::{Code, Problem};
 
 #[derive(Debug, Deserialize, IntoParams)]

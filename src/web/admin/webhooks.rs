@@ -5,11 +5,11 @@ use actix_web::web::{Data, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::operator::{Operator, OperatorHeader};
 use crate::admin::{AdminService, DeadLetterAction, DeadWebhook, WebhookReceiver};
 use crate::store::DeadLetterFilter;
 use crate::web::cursor;
 use crate::web::extract::{Body, invalid_body, query};
+use crate::web::operator::{Operator, OperatorHeader};
 use crate::web::problem::Problem;
 
 /// The receivers of webhooks.

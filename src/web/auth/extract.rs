@@ -3,11 +3,13 @@
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
+use actix_web::http::header::HeaderMap;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 
 use super::caller::{Caller, Right};
 use super::policy::Auth;
-use crate::domain::UserId;
+use crate::domain::{ErasedKind, UserId};
+use crate::likes::Likes;
 use crate::web::app_data::shared;
 use crate::web::extract::decoded;
 use crate::web::problem::{Code, Problem};
@@ -44,7 +46,7 @@ extractor! {
     /// The user for whom the caller acts: the one who has signed in, or the one in `X-User-Id`. The method of
     /// the request decides whether the caller needs the right to read or to write.
     User(pub(in crate::web) UserId): |request| {
-        user(request, Right::of(request.method())).map(Self)
+        not_erased(request, user(request, Right::of(request.method()))?).map(Self)
     }
 }
 
@@ -52,7 +54,8 @@ extractor! {
     /// The user for whom the caller reads likes; `None` for a visitor, who reads like counts only.
     Visitor(pub(in crate::web) Option<UserId>): |request| {
         let auth = shared::<Auth>(request)?;
-        auth.visitor(&caller(request)?, request.headers()).map(Self)
+        let visitor = auth.visitor(&caller(request)?, request.headers())?;
+        visitor.map(|user_id| not_erased(request, user_id)).transpose().map(Self)
     }
 }
 
@@ -84,20 +87,53 @@ extractor! {
 extractor! {
     /// The user in the path, `me` or an id, whose data the caller may read.
     Owner(pub(in crate::web) UserId): |request| {
-        let text = request.match_info().query("id");
-        if text == "me" {
-            return user(request, Right::Read).map(Self);
-        }
-        let auth = shared::<Auth>(request)?;
-        let user_id = auth.user_ids().parse(&decoded(text)).map_err(|error| {
+        owner(request, Auth::authorize_owner).map(Self)
+    }
+}
+
+extractor! {
+    /// The user in the path, `me` or an id, whose data the caller may export.
+    DataOwner(pub(in crate::web) UserId): |request| {
+        owner(request, Auth::authorize_export).map(Self)
+    }
+}
+
+extractor! {
+    /// A caller allowed to erase users and resources.
+    Eraser(()): |request| {
+        shared::<Auth>(request)?.authorize_eraser(&caller(request)?)?;
+        Ok(Self(()))
+    }
+}
+
+/// The user in the path, if `authorize` allows the caller.
+fn owner(
+    request: &HttpRequest,
+    authorize: impl FnOnce(&Auth, &Caller, &HeaderMap, &UserId) -> Result<(), Problem>,
+) -> Result<UserId, Problem> {
+    let auth = shared::<Auth>(request)?;
+    let caller = caller(request)?;
+    let text = request.match_info().query("id");
+    let user_id = if text == "me" {
+        user(request, Right::Read)?
+    } else {
+        auth.user_ids().parse(&decoded(text)).map_err(|error| {
             let detail = format!("the user in the path, unless it is 'me', {error}");
             Problem::new(Code::InvalidUserId, detail)
-        })?;
-        auth.authorize_owner(&caller(request)?, request.headers(), &user_id)?;
-        Ok(Self(user_id))
-    }
+        })?
+    };
+    authorize(auth, &caller, request.headers(), &user_id)?;
+    not_erased(request, user_id)
 }
 
 fn user(request: &HttpRequest, right: Right) -> Result<UserId, Problem> {
     shared::<Auth>(request)?.user(&caller(request)?, request.headers(), right)
+}
+
+/// Refuses a user who was erased.
+fn not_erased(request: &HttpRequest, user_id: UserId) -> Result<UserId, Problem> {
+    if shared::<Likes>(request)?.erasures().has_user(&user_id) {
+        return Err(Problem::erased(ErasedKind::User));
+    }
+    Ok(user_id)
 }

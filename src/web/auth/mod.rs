@@ -21,7 +21,9 @@ mod watch;
 pub use caller::Caller;
 pub(super) use caller::Right;
 pub use error::AuthError;
-pub(super) use extract::{AnyUser, CountReader, Owner, PublicReader, User, Visitor, caller};
+pub(super) use extract::{
+    AnyUser, CountReader, DataOwner, Eraser, Owner, PublicReader, User, Visitor, caller,
+};
 pub use policy::Auth;
 pub use scope::{Scope, UnknownScope};
 pub use watch::watch;

@@ -163,6 +163,43 @@ impl Auth {
         }
     }
 
+    /// Allows callers with the scope to erase, and every local caller while `/admin` is unauthenticated and no token has
+    /// the scope.
+    pub(super) fn authorize_eraser(&self, caller: &Caller) -> Result<(), Problem> {
+        let erases = Scope::Erase;
+        match caller {
+            Caller::Service(service) if service.has(erases) => Ok(()),
+            Caller::Service(_) | Caller::User(_) => Err(Problem::forbidden_scope(&[erases])),
+            Caller::Proxied(sign) => Err(Problem::proxied(sign)),
+            Caller::Anonymous
+                if self.admin_is_open() && !self.credentials().tokens.any_with(erases) =>
+            {
+                Ok(())
+            }
+            Caller::Anonymous => Err(Problem::admin_unauthorized(true)),
+        }
+    }
+
+    /// Allows a user, and services that may erase, to export what is held of the user.
+    pub(super) fn authorize_export(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+        owner: &UserId,
+    ) -> Result<(), Problem> {
+        match caller {
+            Caller::Service(_) => {
+                self.authorize_eraser(caller)?;
+                if names_only(headers, self.user_ids(), owner) {
+                    Ok(())
+                } else {
+                    Err(Problem::not_the_owner())
+                }
+            }
+            caller => self.authorize_owner(caller, headers, owner),
+        }
+    }
+
     /// Allows callers to read like counts. With public reads, no caller needs a token.
     pub(super) fn authorize_count_read(&self, caller: &Caller) -> Result<(), Problem> {
         match caller {

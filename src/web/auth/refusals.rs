@@ -44,7 +44,7 @@ impl Problem {
             NO_TOKEN,
             format!(
                 "the request came through a proxy ({sign}), which needs a service token with a scope for this \
-                 operation: likes:write:any, likes:read, admin:read or admin:operate; the README says how to \
+                 operation: likes:write:any, likes:read, admin:read, admin:operate or data:erase; the README says how to \
                  set up a gateway"
             ),
         )

@@ -16,15 +16,18 @@ pub enum Scope {
     AdminRead,
     /// Operate through `/admin`.
     AdminOperate,
+    /// Erase and export users and resources.
+    Erase,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::WriteAny,
         Self::Read,
         Self::AdminRead,
         Self::AdminOperate,
+        Self::Erase,
     ];
 
     /// Its name in files and challenges.
@@ -35,6 +38,7 @@ impl Scope {
             Self::Read => "likes:read",
             Self::AdminRead => "admin:read",
             Self::AdminOperate => "admin:operate",
+            Self::Erase => "data:erase",
         }
     }
 

@@ -76,7 +76,7 @@ impl ServiceTokens {
             }
             let service = Service {
                 name: ADMIN.to_owned(),
-                scopes: vec![Scope::AdminRead, Scope::AdminOperate],
+                scopes: vec![Scope::AdminRead, Scope::AdminOperate, Scope::Erase],
             };
             let hash = hash(admin.expose().as_bytes());
             tokens.0.push((hash, Arc::new(service)));
@@ -122,6 +122,11 @@ impl ServiceTokens {
             }
         }
         found
+    }
+
+    /// Whether any of them has this scope.
+    pub(super) fn any_with(&self, scope: Scope) -> bool {
+        self.0.iter().any(|(_, service)| service.has(scope))
     }
 
     /// Whether any of them has an admin scope.

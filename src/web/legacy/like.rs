@@ -118,7 +118,7 @@ fn text(value: &Value) -> String {
         content = LikeAction,
         example = json!({"video_id": "7", "comment_id": "", "action_type": "1"})
     ),
-    responses((status = 200, body = Envelope<AcceptedBody>))
+    responses((status = 200, body = Envelope<AcceptedBody>), (status = 410))
 )]
 pub(in crate::web) async fn like(
     likes: Data<Likes>,

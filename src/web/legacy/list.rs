@@ -60,7 +60,7 @@ pub(in crate::web) struct ActionItem {
     tag = "action",
     operation_id = "action_list",
     params(PageNumber),
-    responses((status = 200, body = Envelope<ActionList>), (status = 400))
+    responses((status = 200, body = Envelope<ActionList>), (status = 400), (status = 410))
 )]
 pub(in crate::web) async fn list(
     likes: Data<Likes>,

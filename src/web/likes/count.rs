@@ -29,7 +29,7 @@ pub(in crate::web) struct CountBody {
     tag = "likes",
     operation_id = "count_likes_of_{resource_type}",
     params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1)),
-    responses((status = 200, body = CountBody), (status = 400)),
+    responses((status = 200, body = CountBody), (status = 400), (status = 410)),
     security(("counts" = []))
 )]
 pub(in crate::web) async fn count(

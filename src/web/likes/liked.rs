@@ -98,7 +98,7 @@ pub(in crate::web) struct LikedItemBody {
         ),
         LikedQuery
     ),
-    responses((status = 200, body = LikedBody), (status = 400)),
+    responses((status = 200, body = LikedBody), (status = 400), (status = 410)),
     security(("owner" = []))
 )]
 pub(in crate::web) async fn liked_by(

@@ -54,7 +54,7 @@ pub(in crate::web) struct LikerBody {
     tag = "likes",
     operation_id = "list_likers_of_{resource_type}",
     params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1), PageQuery),
-    responses((status = 200, body = LikersBody), (status = 400)),
+    responses((status = 200, body = LikersBody), (status = 400), (status = 410)),
     security(("lists" = []))
 )]
 pub(in crate::web) async fn likers(

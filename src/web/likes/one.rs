@@ -82,7 +82,7 @@ pub(in crate::web) struct LikeBody {
     tag = "likes",
     operation_id = "like_{resource_type}",
     params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1), KeyHeader),
-    responses((status = 200, body = AcceptedBody))
+    responses((status = 200, body = AcceptedBody), (status = 410))
 )]
 pub(in crate::web) async fn like(
     likes: Data<Likes>,
@@ -109,7 +109,7 @@ pub(in crate::web) async fn like(
     tag = "likes",
     operation_id = "unlike_{resource_type}",
     params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1), KeyHeader),
-    responses((status = 200, body = AcceptedBody))
+    responses((status = 200, body = AcceptedBody), (status = 410))
 )]
 pub(in crate::web) async fn unlike(
     likes: Data<Likes>,
@@ -156,7 +156,7 @@ async fn accept(
     tag = "likes",
     operation_id = "read_like_of_{resource_type}",
     params(("id" = i64, Path, description = "The {resource_type}'s id", minimum = 1)),
-    responses((status = 200, body = LikeBody), (status = 400)),
+    responses((status = 200, body = LikeBody), (status = 400), (status = 410)),
     security(("visitor" = []))
 )]
 pub(in crate::web) async fn read(

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::{Resource, ResourceId, ResourceType, UserId};
-use crate::likes::Likes;
+use crate::likes::{Like, Likes};
 use crate::web::auth::Visitor;
 use crate::web::extract::{Body, invalid_body};
 use crate::web::ids::Ids;
@@ -67,7 +67,7 @@ pub(in crate::web) struct ItemBody {
     tag = "likes",
     operation_id = "read_likes",
     request_body = Status,
-    responses((status = 200, body = StatusBody), (status = 400), (status = 422)),
+    responses((status = 200, body = StatusBody), (status = 400), (status = 410), (status = 422)),
     security(("visitor" = []))
 )]
 pub(in crate::web) async fn status(
@@ -87,16 +87,36 @@ pub(in crate::web) async fn status(
         .enumerate()
         .map(|(index, item)| item.resource(index, &likes, &ids))
         .collect::<Result<_, _>>()?;
-    let read = likes.read_all(user_id.as_ref(), &resources).await?;
-    let items = resources.iter().zip(read).map(|(resource, like)| ItemBody {
-        resource_type: resource.resource_type,
-        resource_id: ids.shown(&resource.id),
-        liked: like.liked,
-        like_count: like.like_count,
+    let is_erased = |resource: &Resource| likes.erasures().has_resource(resource);
+    let kept: Vec<Resource> = resources
+        .iter()
+        .filter(|one| !is_erased(one))
+        .cloned()
+        .collect();
+    let mut read = likes.read_all(user_id.as_ref(), &kept).await?.into_iter();
+    let items = resources.iter().map(|resource| {
+        // Without a look-up, which would create an entry of the cache.
+        let nobody = Like {
+            liked: user_id.as_ref().map(|_| false),
+            like_count: Some(0),
+        };
+        let known = if is_erased(resource) {
+            None
+        } else {
+            read.next()
+        };
+        let like = known.unwrap_or(nobody);
+        ItemBody {
+            resource_type: resource.resource_type,
+            resource_id: ids.shown(&resource.id),
+            liked: like.liked,
+            like_count: like.like_count,
+        }
     });
+    let items = items.collect();
     Ok(Json(StatusBody {
         user_id: user_id.map(|user_id| ids.shown(&user_id)),
-        items: items.collect(),
+        items,
     }))
 }
 

@@ -17,7 +17,7 @@ use utoipa::openapi::OpenApi as Description;
 pub use security::About;
 
 use super::methods::{get, only_get};
-use super::{admin, health, legacy, likes};
+use super::{admin, data, health, legacy, likes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -41,6 +41,10 @@ pub fn document(about: &About) -> Description {
     if about.role.is_api() {
         document.merge(resources::expand(
             likes::Document::openapi(),
+            &about.resource_types,
+        ));
+        document.merge(resources::expand(
+            data::Document::openapi(),
             &about.resource_types,
         ));
         document.merge(legacy::Document::openapi());

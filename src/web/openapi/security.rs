@@ -49,6 +49,8 @@ enum Access {
     Lists,
     /// The user in the path; `owner`.
     Owner,
+    /// A caller that may erase; `eraser`.
+    Eraser,
     /// An operator.
     Operator,
     /// An operator in mode `jwt`, and any caller in mode `none`.
@@ -72,6 +74,7 @@ impl Access {
             _ if names("counts") => Self::Counts,
             _ if names("lists") => Self::Lists,
             _ if names("owner") => Self::Owner,
+            _ if names("eraser") => Self::Eraser,
             _ => Self::User,
         }
     }
@@ -121,11 +124,13 @@ fn requirements(access: Access, about: &About) -> Vec<SecurityRequirement> {
         Access::Visitor | Access::Owner => vec![nothing(), user(), token()],
         // With a token, a service acts for the user.
         Access::User => vec![user(), user().add(TOKEN, [] as [&str; 0])],
-        Access::Operator if about.admin_is_open => vec![nothing(), token()],
+        Access::Operator | Access::Eraser if about.admin_is_open => vec![nothing(), token()],
         Access::Metrics | Access::Counts | Access::Lists if !about.sign_in => {
             vec![nothing(), token()]
         }
-        Access::Operator | Access::Metrics | Access::Counts | Access::Lists => vec![token()],
+        Access::Operator | Access::Eraser | Access::Metrics | Access::Counts | Access::Lists => {
+            vec![token()]
+        }
     }
 }
 

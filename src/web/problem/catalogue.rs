@@ -141,6 +141,11 @@ catalogue! {
     IdempotencyKeyInProgress: CONFLICT, "idempotency_key_in_progress", "Request in progress",
         Header(IDEMPOTENCY_KEY), retry_after 1;
 
+    /// The resource was erased. Nothing of it is kept.
+    ResourceErased: GONE, "resource_erased", "Resource erased", Annotated;
+    /// The user was erased. Nothing of the user is kept.
+    UserErased: GONE, "user_erased", "User erased", Annotated;
+
     /// The body is too large. Nothing was changed.
     BodyTooLarge: PAYLOAD_TOO_LARGE, "body_too_large", "Body too large", Writing;
 

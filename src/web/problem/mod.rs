@@ -20,7 +20,7 @@ pub use catalogue::Code;
 pub(super) use catalogue::{IDEMPOTENCY_KEY, OPERATOR, Operations};
 
 use crate::admin::AdminError;
-use crate::domain::FailureKind;
+use crate::domain::{ErasedKind, FailureKind};
 use crate::likes::{NotAccepted, NotOnce, NotRead};
 use crate::telemetry::ProblemAnswered;
 
@@ -134,6 +134,19 @@ impl Problem {
         .header(header::ALLOW, HeaderValue::from_static(allow))
     }
 
+    /// The user or the resource was erased.
+    #[must_use]
+    pub fn erased(kind: ErasedKind) -> Self {
+        let code = match kind {
+            ErasedKind::User => Code::UserErased,
+            ErasedKind::Resource => Code::ResourceErased,
+        };
+        Self::new(
+            code,
+            format!("the {kind} was erased; nothing of it is kept, and nothing new is accepted"),
+        )
+    }
+
     /// The service failed. The cause is logged and not answered: it may quote a database or name a server.
     #[must_use]
     pub fn internal(cause: impl Into<String>) -> Self {
@@ -149,6 +162,7 @@ impl From<NotAccepted> for Problem {
             NotAccepted::Invalid(error) => {
                 return Self::new(Code::InvalidResourceId, error.to_string());
             }
+            NotAccepted::Erased(kind) => return Self::erased(kind),
             NotAccepted::Internal(cause) => return Self::internal(cause),
             NotAccepted::Overloaded(_) => {
                 let detail = format!("{error}; nothing was changed, try again shortly");

@@ -1,0 +1,2 @@
+DROP TABLE likewise_erasure_epoch;
+DROP TABLE likewise_erasures;

@@ -1,0 +1,205 @@
+//! Erasing from the streams: messages stay in them after their acknowledgement, until they are too old. An erasure looks
+//! through each stream once, and overwrites the messages of the erased. The job (`admin/erase.rs`) and the subscriber call
+//! it.
+
+use std::time::Duration;
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::consumer::PullConsumer;
+use futures_util::stream::{StreamExt, iter};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::connection::Broker;
+use super::jetstream::number;
+use super::subjects::our_subjects;
+use super::{FACTS, NatsError};
+
+/// The outcome of looking through a part of the stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StreamSwept {
+    /// The last sequence that was looked at.
+    pub sequence: u64,
+    /// The number of messages that were erased.
+    pub erased: u64,
+    /// The number of those that the server overwrote.
+    pub overwritten: u64,
+    /// The number of messages that no reader can decode.
+    pub unreadable: u64,
+}
+
+/// The messages of one step.
+const MESSAGES: usize = 5_000;
+
+/// The requests to erase that run at once.
+const ERASING: usize = 64;
+
+/// The longest silence of the server.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// The error of a server that cannot delete a message, for example because it is gone.
+const DELETE_FAILED: ErrorCode = ErrorCode(10_057);
+
+impl Broker {
+    /// Returns the name of the stream of events.
+    #[must_use]
+    pub fn stream_name(&self) -> &str {
+        &self.options.stream
+    }
+
+    /// Returns the last sequence of a stream; `None` if there is no such stream.
+    ///
+    /// # Errors
+    /// If NATS does not answer.
+    pub async fn last_sequence(&self, stream: &str) -> Result<Option<u64>, NatsError> {
+        let path = format!("STREAM.INFO.{stream}");
+        let info = self.ask_for(&path, ErrorCode::STREAM_NOT_FOUND).await?;
+        Ok(info.map(|info| number(&info["state"]["last_seq"])))
+    }
+
+    /// Looks through the messages after this sequence, up to `last`, and erases those whose body is the subject's. `named`
+    /// tells whose it is; `None` if it cannot be decoded. The server overwrites at most `overwrites` messages, because that is
+    /// slow, and only deletes the others.
+    ///
+    /// # Errors
+    /// If NATS does not answer or refuses. The next call looks at the same messages again.
+    pub async fn sweep(
+        &self,
+        stream: &str,
+        after: u64,
+        last: u64,
+        overwrites: usize,
+        named: impl Fn(&[u8]) -> Option<bool>,
+    ) -> Result<StreamSwept, NatsError> {
+        let name = format!("likewise-erase-{}", Uuid::now_v7());
+        let subjects = if stream == self.options.stream {
+            our_subjects()
+        } else {
+            vec![format!("{FACTS}.>")]
+        };
+        let config = json!({
+            "name": name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": after + 1,
+            "ack_policy": "none",
+            "filter_subjects": subjects,
+            "inactive_threshold": Duration::from_secs(60).as_nanos() as u64,
+            "mem_storage": true,
+            "num_replicas": 1,
+        });
+        let request = json!({"stream_name": stream, "config": config, "action": "create"});
+        self.ask(&format!("CONSUMER.CREATE.{stream}.{name}"), &request)
+            .await?;
+        let swept = self
+            .sweep_with((stream, &name), (after, last), overwrites, named)
+            .await;
+        let path = format!("CONSUMER.DELETE.{stream}.{name}");
+        // The server deletes it after a minute otherwise.
+        let _ = self.ask(&path, &json!({})).await;
+        swept
+    }
+
+    async fn sweep_with(
+        &self,
+        (stream, name): (&str, &str),
+        (after, last): (u64, u64),
+        overwrites: usize,
+        named: impl Fn(&[u8]) -> Option<bool>,
+    ) -> Result<StreamSwept, NatsError> {
+        let unavailable = |error: &dyn std::fmt::Display| NatsError::Unavailable(error.to_string());
+        let consumer: PullConsumer = self
+            .context
+            .get_consumer_from_stream(name, stream)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let mut messages = consumer
+            .fetch()
+            .max_messages(MESSAGES)
+            .max_bytes(self.bytes_per_pull())
+            .messages()
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let mut swept = StreamSwept {
+            sequence: after,
+            ..StreamSwept::default()
+        };
+        let mut found = Vec::new();
+        let mut seen = 0;
+        loop {
+            let next = tokio::time::timeout(SILENCE, messages.next()).await;
+            let Some(message) = next.map_err(|error| unavailable(&error))? else {
+                break;
+            };
+            let message = message.map_err(|error| unavailable(&error))?;
+            let info = message.info().map_err(|error| unavailable(&error))?;
+            seen += 1;
+            swept.sequence = info.stream_sequence;
+            match named(&message.payload) {
+                Some(true) => found.push(info.stream_sequence),
+                Some(false) => {}
+                None => swept.unreadable += 1,
+            }
+            if info.stream_sequence >= last || info.pending == 0 {
+                break;
+            }
+        }
+        let pending = consumer.cached_info().num_pending;
+        if pending <= seen {
+            // The rest is on other subjects.
+            swept.sequence = swept.sequence.max(last);
+        } else if seen == 0 {
+            return Err(unavailable(&"the server delivered none of its messages"));
+        }
+        swept.erased = found.len() as u64;
+        let deleted = found.split_off(found.len().min(overwrites));
+        swept.overwritten = found.len() as u64;
+        self.erase_messages(stream, found, true).await?;
+        self.erase_messages(stream, deleted, false).await?;
+        Ok(swept)
+    }
+
+    /// Erases messages from a stream. The server overwrites them, or only deletes them: then nobody can read them, but their
+    /// bytes stay on its disk for a while. Messages that are gone already count as erased.
+    ///
+    /// # Errors
+    /// If NATS does not answer or refuses.
+    pub async fn erase_messages(
+        &self,
+        stream: &str,
+        sequences: Vec<u64>,
+        overwrites: bool,
+    ) -> Result<(), NatsError> {
+        let mut erasing = iter(sequences)
+            .map(|sequence| self.erase_message(stream, sequence, overwrites))
+            .buffer_unordered(ERASING);
+        while let Some(erased) = erasing.next().await {
+            erased?;
+        }
+        Ok(())
+    }
+
+    async fn erase_message(
+        &self,
+        stream: &str,
+        sequence: u64,
+        overwrites: bool,
+    ) -> Result<(), NatsError> {
+        let path = format!("STREAM.MSG.DELETE.{stream}");
+        let request = json!({"seq": sequence, "no_erase": !overwrites});
+        let deleted = self.request(&path, &request, DELETE_FAILED).await?;
+        if deleted.is_some() {
+            return Ok(());
+        }
+        let path = format!("STREAM.MSG.GET.{stream}");
+        let request = json!({"seq": sequence});
+        match self
+            .request(&path, &request, ErrorCode::NO_MESSAGE_FOUND)
+            .await?
+        {
+            None => Ok(()),
+            Some(_) => Err(NatsError::Unavailable(format!(
+                "the server did not delete message {sequence} of stream {stream}"
+            ))),
+        }
+    }
+}
