@@ -1,12 +1,10 @@
-//! Imports of existing likes: their progress, and the transaction that writes one chunk of them. Called by
-//! `admin/import/`.
+//! The transaction that writes one chunk of an import. Called by `admin/import/`.
 
 use std::collections::{BTreeSet, HashSet};
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text as SqlText, Timestamp};
-use serde::Serialize;
+use diesel::sql_types::Text as SqlText;
 
 use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
 use super::erasures::{self, Erasures};
@@ -17,60 +15,8 @@ use super::reads::find;
 use super::session::{IdRow, Param, Session, Sql, time_text};
 use super::sync::{Settled, fold_in};
 use super::text::id_text;
-use super::time::InUtc;
-use super::{Store, read, transact};
+use super::{Store, transact};
 use crate::domain::{BehaviorEvent, Pair, Resource, VersionedState};
-
-/// An import and how far it has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, QueryableByName)]
-pub struct ImportRecord {
-    /// Its number.
-    #[diesel(sql_type = BigInt)]
-    pub import_id: i64,
-    /// Its input, for people.
-    #[diesel(sql_type = SqlText)]
-    pub name: String,
-    /// Its place in the input, which `admin/import/` writes and reads.
-    #[diesel(sql_type = SqlText)]
-    #[serde(skip)]
-    pub position: String,
-    /// The time of rows that have none.
-    #[diesel(sql_type = Timestamp, deserialize_as = InUtc<NaiveDateTime>)]
-    pub default_time: DateTime<Utc>,
-    /// The rows read, rejected ones included.
-    #[diesel(sql_type = BigInt)]
-    pub rows_read: i64,
-    /// The invalid rows.
-    #[diesel(sql_type = BigInt)]
-    pub rows_rejected: i64,
-    /// The events that it recorded.
-    #[diesel(sql_type = BigInt)]
-    pub events_new: i64,
-    /// The events that were recorded before.
-    #[diesel(sql_type = BigInt)]
-    pub events_repeated: i64,
-    /// When it began.
-    #[diesel(sql_type = Timestamp, deserialize_as = InUtc<NaiveDateTime>)]
-    pub started_at: DateTime<Utc>,
-    /// When it ended.
-    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = InUtc<Option<NaiveDateTime>>)]
-    pub finished_at: Option<DateTime<Utc>>,
-}
-
-/// An import to begin or to resume.
-#[derive(Debug, Clone)]
-pub struct NewImport {
-    /// Identifies the input with its options.
-    pub input: String,
-    /// The input, for people.
-    pub name: String,
-    /// The position before the first row.
-    pub position: String,
-    /// The time of rows that have none; `None` for now.
-    pub default_time: Option<DateTime<Utc>>,
-    /// Whether to begin anew although an earlier run of this input has not ended.
-    pub restart: bool,
-}
 
 /// Some rows of an import.
 #[derive(Debug)]
@@ -90,18 +36,6 @@ pub struct ImportChunk<'a> {
 }
 
 impl Store {
-    /// Begins an import. Resumes it where an earlier run of the same input stopped before its end.
-    ///
-    /// # Errors
-    /// If the database cannot be reached.
-    pub async fn begin_import(
-        &self,
-        import: &NewImport,
-        now: DateTime<Utc>,
-    ) -> Result<ImportRecord, StoreError> {
-        transact!(self, |session| begin(session, import, now))
-    }
-
     /// Records the new events of a chunk, brings read models and counts up to them, and moves the import on, in one
     /// transaction. The events get no ledger rows: they are complete. An event that was recorded before stays as it is, and
     /// one whose user or resource is erased is skipped.
@@ -120,81 +54,6 @@ impl Store {
             session, chunk, erasures, now
         ))
     }
-
-    /// Notes that an import has read all of its input.
-    ///
-    /// # Errors
-    /// If the database cannot be reached.
-    pub async fn finish_import(
-        &self,
-        import_id: i64,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        transact!(self, |session| finish(session, import_id, now))
-    }
-
-    /// Returns an import.
-    ///
-    /// # Errors
-    /// If the database cannot be read, or there is no such import.
-    pub async fn import_record(&self, import_id: i64) -> Result<ImportRecord, StoreError> {
-        read!(self, self.timeout, |session| record(session, import_id))
-    }
-}
-
-async fn begin<S: Session>(
-    session: &mut S,
-    import: &NewImport,
-    now: DateTime<Utc>,
-) -> Result<ImportRecord, StoreError> {
-    let d = session.schema();
-    let input = [Param::Text(import.input.clone())];
-    let found: Vec<ImportRecord> = session.load(BY_INPUT.on(d), &input).await?;
-    let found = found.into_iter().next();
-    let resumes = |found: &ImportRecord| found.finished_at.is_none() && !import.restart;
-    let (import_id, kept) = match &found {
-        Some(found) => (found.import_id, Some(found.default_time)),
-        None => (session.total(LAST_ID.on(d), &[]).await? + 1, None),
-    };
-    let default_time = import.default_time.or(kept).unwrap_or(now);
-    let statement = match &found {
-        Some(found) if resumes(found) => &RESUME,
-        _ => &BEGIN,
-    };
-    let params = [
-        Param::Number(import_id),
-        Param::Text(import.input.clone()),
-        Param::Text(import.name.clone()),
-        Param::Text(import.position.clone()),
-        Param::time(default_time),
-        Param::time(now),
-    ];
-    session.execute(statement.on(d), &params).await?;
-    record(session, import_id).await
-}
-
-async fn record<S: Session>(session: &mut S, import_id: i64) -> Result<ImportRecord, StoreError> {
-    let id = [Param::Number(import_id)];
-    let found: Vec<ImportRecord> = session.load(BY_ID.on(session.schema()), &id).await?;
-    found
-        .into_iter()
-        .next()
-        .ok_or_else(|| StoreError::Unreadable {
-            table: "likewise_imports",
-            reason: format!("there is no import {import_id}"),
-        })
-}
-
-async fn finish<S: Session>(
-    session: &mut S,
-    import_id: i64,
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    let params = [Param::Number(import_id), Param::time(now)];
-    session
-        .execute(FINISH.on(session.schema()), &params)
-        .await?;
-    Ok(())
 }
 
 async fn import<S: Session>(
@@ -319,68 +178,11 @@ async fn apply<S: Session>(
     let folded = fold_in(session, &pairs, events, counts, now).await?;
     Ok(folded.settled())
 }
-
 #[derive(QueryableByName)]
 struct PositionRow {
     #[diesel(sql_type = SqlText)]
     position: String,
 }
-
-const COLUMNS: &str = "import_id, name, position, default_time, rows_read, rows_rejected, \
-    events_new, events_repeated, started_at, finished_at";
-
-/// Parameters: the input. Locks the row, so that two processes begin one after the other.
-static BY_INPUT: Sql = Sql::new(|d| {
-    format!(
-        "SELECT {COLUMNS} FROM likewise_imports i WHERE i.input = $1{}",
-        d.for_update("i")
-    )
-});
-
-/// Parameters: the number.
-static BY_ID: Sql =
-    Sql::new(|_| format!("SELECT {COLUMNS} FROM likewise_imports WHERE import_id = $1"));
-
-static LAST_ID: Sql = Sql::new(|d| {
-    format!(
-        "SELECT 'last' AS label, {} AS total FROM likewise_imports",
-        d.number("COALESCE(MAX(import_id), 0)")
-    )
-});
-
-/// Begins an import at the first row. Parameters: the number, the input, its name, the position, the default time, now.
-static BEGIN: Sql = Sql::new(|d| {
-    let (default_time, now) = (d.time("$5"), d.time("$6"));
-    let set = [
-        "name",
-        "position",
-        "default_time",
-        "rows_read",
-        "rows_rejected",
-        "events_new",
-        "events_repeated",
-        "started_at",
-        "updated_at",
-        "finished_at",
-    ]
-    .map(|column| (column, d.incoming(column)));
-    format!(
-        "INSERT INTO likewise_imports (import_id, input, name, position, default_time, rows_read, \
-         rows_rejected, events_new, events_repeated, started_at, updated_at, finished_at) \
-         VALUES ($1, $2, $3, $4, {default_time}, 0, 0, 0, 0, {now}, {now}, NULL) {}",
-        d.on_conflict("likewise_imports", &["import_id"], &set)
-    )
-});
-
-/// Resumes an import. Parameters: those of [`BEGIN`].
-static RESUME: Sql = Sql::new(|d| {
-    format!(
-        "UPDATE likewise_imports SET default_time = {}, updated_at = {} WHERE import_id = $1",
-        d.time("$5"),
-        d.time("$6")
-    )
-});
-
 /// Parameters: the number.
 static LOCK_POSITION: Sql = Sql::new(|d| {
     format!(
@@ -397,15 +199,6 @@ static MOVE_ON: Sql = Sql::new(|d| {
          rows_rejected = rows_rejected + $4, events_new = events_new + $5, \
          events_repeated = events_repeated + $6, updated_at = {} WHERE import_id = $1",
         d.time("$7")
-    )
-});
-
-/// Ends an import. Its last place may be the key of a row, and is not needed any more. Parameters: the number, now.
-static FINISH: Sql = Sql::new(|d| {
-    let now = d.time("$2");
-    format!(
-        "UPDATE likewise_imports SET position = '', finished_at = {now}, updated_at = {now} \
-         WHERE import_id = $1"
     )
 });
 
