@@ -16,7 +16,7 @@ use crate::support::checks::{
 use crate::support::crowd::{Crowd, Pair};
 use crate::support::database::Database;
 use crate::support::service::{Ran, Setup};
-use crate::support::{PATIENCE, interactions, seed, until};
+use crate::support::{interactions, seed, until_seen};
 
 matrix!(&[embedded, mariadb, postgres]:
     import_equals_the_fold_of_its_rows,
@@ -321,8 +321,8 @@ fn import_takes_every_kind_of_id(setup: Setup) {
 
 /// The number of like counts that differ from their rows. One statement reads one snapshot.
 fn wrong_counts(database: &Database) -> i64 {
-    database.number(
-        "SELECT COUNT(*) FROM likewise_like_counts c WHERE c.like_count <> (SELECT COUNT(*) \
+    database.count(
+        "likewise_like_counts c WHERE c.like_count <> (SELECT COUNT(*) \
          FROM video_likes l WHERE l.video_id = c.resource_id AND l.deleted_at IS NULL)",
     )
 }
@@ -385,10 +385,11 @@ fn killed_import_resumes_where_it_stopped(setup: &Setup) {
     }
     let importing = setup.launch(&["import", "likes.csv", "--batch", "100"]);
     let read = "SELECT COALESCE(MAX(rows_read), 0) FROM likewise_imports";
-    until("the import to get going", PATIENCE, || {
-        let read = setup.database().number(read);
-        (read > 500).then_some(()).ok_or(read)
-    });
+    until_seen(
+        "the import to get going",
+        || setup.database().number(read),
+        |read| *read > 500,
+    );
     drop(importing);
     assert_eq!(wrong_counts(setup.database()), 0);
     let stopped = setup.database().number(read);
@@ -420,10 +421,7 @@ fn strict_import_ends_and_resumes_unless_the_file_changed() {
     let strict = ["likes.csv", "--strict", "--batch", "2"];
     file("1", "ann");
     refuses(&setup, &strict, "line 5 is invalid");
-    assert_eq!(
-        setup.database().number("SELECT COUNT(*) FROM video_likes"),
-        2
-    );
+    assert_eq!(setup.database().count("video_likes"), 2);
     // The rows before the checkpoint are the same.
     file("1", "4");
     let report = imports(&setup, &strict, [4, 0, 4, 0]);
@@ -447,12 +445,11 @@ fn import_refuses_to_go_behind_a_cache() {
     client.like(1, 1);
     assert_eq!(client.read(7, 1).like_count, Some(1));
     let running = "SELECT COUNT(*) FROM likewise_processes";
-    until("the heartbeat", PATIENCE, || {
-        match setup.database().number(running) {
-            0 => Err("none"),
-            _ => Ok(()),
-        }
-    });
+    until_seen(
+        "the heartbeat",
+        || setup.database().number(running),
+        |beats| *beats > 0,
+    );
     refuses(setup, &["likes.csv"], "--stale-caches");
     imports(setup, &["likes.csv", "--stale-caches"], [2, 0, 2, 0]);
     reads_come_to_equal_the_database(&service);
@@ -466,11 +463,10 @@ fn import_refuses_to_miss_the_services_redis() {
     let bare = Setup::new().on(service.database());
     fs::write(bare.folder().join("likes.csv"), "user_id,video_id\n7,1\n").expect("written");
     let running = "SELECT COUNT(*) FROM likewise_processes";
-    until("the heartbeat", PATIENCE, || {
-        match bare.database().number(running) {
-            0 => Err("none"),
-            _ => Ok(()),
-        }
-    });
+    until_seen(
+        "the heartbeat",
+        || bare.database().number(running),
+        |beats| *beats > 0,
+    );
     refuses(&bare, &["likes.csv"], "LIKEWISE_REDIS_URL");
 }
