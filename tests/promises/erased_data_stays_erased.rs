@@ -823,6 +823,11 @@ fn large_erasure_takes_less_than_a_minute() {
     ));
     assert_eq!(proof["deleted"]["behaviors"], LIKED);
     assert_eq!(proof["deleted"]["stream_messages"], LIKED);
+    let overwritten = proof["deleted"]["messages_overwritten"].as_i64();
+    assert!(
+        overwritten > Some(0) && overwritten <= Some(1_000),
+        "{proof}"
+    );
     no_trace(&service, USER);
     assert!(took < Duration::from_secs(60), "{took:?}");
     service.stop();
