@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::comparisons::{
     Scope, count, missing_behaviors, missing_counts, missing_ledger_rows, open_ledger_rows,
-    stray_likes, wrong_counts, wrong_likes,
+    stray_likes, wrong_behavior_counts, wrong_counts, wrong_likes,
 };
 use super::dialect::Column::Word;
 use super::error::StoreError;
@@ -216,6 +216,16 @@ async fn check_promises<S: Session>(
             )
             .await?,
         );
+        checks.push(
+            check(
+                session,
+                format!("each {resource_type}'s counts by behavior are its recorded behaviors"),
+                BEHAVIOR_COUNTS.on(d, resource_type),
+                [WRONG_BEHAVIOR_COUNTS.on(d, resource_type)],
+                examples,
+            )
+            .await?,
+        );
     }
     Ok(Verification { checks, liked })
 }
@@ -323,6 +333,12 @@ static COUNTS: LikesSql = LikesSql::new(|_, resource_type| {
     ))
 });
 
+static BEHAVIOR_COUNTS: LikesSql = LikesSql::new(|_, resource_type| {
+    count(&format!(
+        "likewise_behavior_counts WHERE resource_type = '{resource_type}'"
+    ))
+});
+
 static MISSING_LEDGER_ROWS: Sql =
     Sql::new(|_| missing_ledger_rows(Scope::All).examples("b.event_id"));
 
@@ -350,6 +366,11 @@ static MISSING_COUNTS: LikesSql = LikesSql::new(|_, resource_type| {
     let (_, id) = likes_table(resource_type);
     let subject = format!("CONCAT('{resource_type} ', l.{id})");
     missing_counts(resource_type, Scope::All).examples(&subject)
+});
+
+static WRONG_BEHAVIOR_COUNTS: LikesSql = LikesSql::new(|d, resource_type| {
+    let subject = format!("CONCAT('{resource_type} ', n.resource_id)");
+    wrong_behavior_counts(d, resource_type, Scope::All).examples(&subject)
 });
 
 /// Each database has an index for this condition.
