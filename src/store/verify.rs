@@ -206,7 +206,7 @@ async fn check_promises<S: Session>(
         checks.push(
             check(
                 session,
-                format!("each {resource_type}'s like count is its number of liked rows"),
+                format!("each {resource_type}'s like count is its number of likes not voided"),
                 COUNTS.on(d, resource_type),
                 [
                     WRONG_COUNTS.on(d, resource_type),

@@ -10,8 +10,8 @@ const EVENTS: &str = "each like event has one ledger row";
 const LEDGER: &str = "each ledger row is completed or dead";
 const FOLD: &str = "video_likes is the fold of user_behaviors";
 const COMMENT_FOLD: &str = "comment_likes is the fold of user_behaviors";
-const COUNTS: &str = "each video's like count is its number of liked rows";
-const COMMENT_COUNTS: &str = "each comment's like count is its number of liked rows";
+const COUNTS: &str = "each video's like count is its number of likes not voided";
+const COMMENT_COUNTS: &str = "each comment's like count is its number of likes not voided";
 
 const BEHAVIOR_COUNTS: &str = "each video's counts by behavior are its recorded behaviors";
 
