@@ -244,7 +244,7 @@ impl AdminService {
         }
         match request.kind {
             Retry | Discard => {
-                let filter = request.filter.clone().unwrap_or_default();
+                let filter = self.of_kinds(request.filter.clone().unwrap_or_default())?;
                 check(&filter)?;
                 if filter == LedgerFilter::default() {
                     return invalid(
@@ -281,6 +281,20 @@ impl AdminService {
                 "an erasure is asked for with DELETE /v1/users/{id} or DELETE /v1/{type}s/{id}",
             ),
         }
+    }
+
+    /// Returns the filter with ids of the database's kinds: JSON may have numbers as text.
+    fn of_kinds(&self, mut filter: LedgerFilter) -> Result<LedgerFilter, AdminError> {
+        let kinds = self.store().id_kinds();
+        for (name, kind, id) in [
+            ("resource_id", kinds.resources, &mut filter.resource_id),
+            ("user_id", kinds.users, &mut filter.user_id),
+        ] {
+            let checked = id.take().map(|id| kind.check(id)).transpose();
+            *id = checked
+                .map_err(|error| AdminError::Invalid(format!("'{name}' of 'filter' {error}")))?;
+        }
+        Ok(filter)
     }
 
     fn prune_spec(&self, request: &JobRequest) -> Result<Spec, AdminError> {

@@ -186,6 +186,12 @@ fn odd_requests() -> Vec<(&'static str, String, String)> {
             post("/admin/jobs".to_owned(), job.to_string());
         }
     }
+    for id in [json!("13"), json!("x"), json!(""), json!(-1)] {
+        for name in ["user_id", "resource_id"] {
+            let job = json!({"kind": "retry", "filter": {name: id}});
+            post("/admin/jobs".to_owned(), job.to_string());
+        }
+    }
     let prune = json!({"kind": "prune", "ledger_days": u32::MAX, "behaviors_days": u32::MAX});
     post("/admin/jobs".to_owned(), prune.to_string());
     requests
