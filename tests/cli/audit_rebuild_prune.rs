@@ -130,6 +130,51 @@ fn prune_archives_before_deleting_and_keeps_guarantees() {
 }
 
 #[test]
+fn counts_by_behavior_survive_prune_audit_and_rebuild() {
+    let service = Setup::new().start();
+    let view = r#"{"user_id": 1, "resource_type": "video", "resource_id": 7, "behavior": "view"}"#;
+    let views = format!("{{\"behaviors\": [{view}, {view}, {view}]}}");
+    let sent = service
+        .client()
+        .try_send("POST", "/v1/likes", &[], views.as_bytes());
+    assert_eq!(sent.expect("an answer").status, 200);
+    let setup = service.stop();
+    let views = "SELECT behavior_count FROM likewise_behavior_counts WHERE behavior_type = 'view'";
+    let counts = || setup.database().number(views);
+    assert_eq!(counts(), 3);
+    setup
+        .database()
+        .execute(&["DELETE FROM likewise_behavior_counts"]);
+    let wrong = setup.run(&["audit"]);
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    for said in [
+        "wrong_behavior_count",
+        "video 7",
+        "expected 3 views, found 0 views",
+    ] {
+        assert!(wrong.stdout.contains(said), "{said}: {wrong:?}");
+    }
+    let broken = setup.verify(5).broken();
+    assert_eq!(broken.len(), 1, "{broken:?}");
+    let rebuilt = setup.run(&["rebuild", "read-models"]);
+    assert!(rebuilt.stdout.contains("; changed 1 rows"), "{rebuilt:?}");
+    assert_eq!(counts(), 3);
+    // Pruned behaviors still count.
+    setup.database().execute(&[
+        "UPDATE user_behaviors SET created_at = '2020-01-01 00:00:00' WHERE user_behavior_id > 1",
+    ]);
+    let prune = ["prune", "--behaviors-days", "30", "--archive", "old.gz"];
+    let pruned = setup.run(&prune);
+    assert!(pruned.stdout.contains("2 behaviors"), "{pruned:?}");
+    setup
+        .database()
+        .execute(&["UPDATE likewise_behavior_counts SET behavior_count = 1"]);
+    assert_eq!(setup.run(&["audit", "--repair"]).code, Some(0));
+    assert_eq!(counts(), 3);
+    setup.verify(5).holds();
+}
+
+#[test]
 fn zero_retention_keeps_ledger_rows_but_no_old_keys_or_jobs() {
     let setup = Setup::new().set("LIKEWISE_RETENTION_LEDGER_DAYS", 0);
     let service = setup.start();

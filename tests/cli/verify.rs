@@ -9,7 +9,7 @@ fn differences_are_reported_and_set_the_exit_code() {
     const BROKEN: [(&str, &str); 2] = [
         ("video_likes is the fold of user_behaviors", "no row"),
         (
-            "each video's like count is its number of liked rows",
+            "each video's like count is its number of likes not voided",
             "3 likes",
         ),
     ];

@@ -62,6 +62,7 @@ fn uuid_users_like_resources_with_text_ids(setup: Setup) {
     pipeline_drains(&service);
     reads_are_right(&client);
     refusals_are_clear(&client);
+    behaviors_are_counted(&service);
     everything_is_in_its_tables(&service);
     // The same from the database alone: with an empty cache, a restart knows nothing else.
     let service = service.stop().start();
@@ -146,6 +147,36 @@ fn refusals_are_clear(client: &Client) {
     assert_eq!(batch["refused"], 3, "{batch}");
 }
 
+/// Text ids that differ in case, or look like numbers, have counts of their own. The photo was viewed before.
+fn behaviors_are_counted(service: &Service) {
+    let client = service.client();
+    let item = |kind: &str, id: &str| json!({"resource_type": kind, "resource_id": id});
+    let behaviors = TEXTS.into_iter().chain(["I", "07"]).zip(1..);
+    let sent: Vec<_> = behaviors
+        .clone()
+        .flat_map(|(id, views)| {
+            let mut view = item("post", id);
+            view["user_id"] = json!(BOB);
+            view["behavior"] = json!("view");
+            std::iter::repeat_n(view, views)
+        })
+        .collect();
+    let accepted = client.post("/v1/likes", json!({ "behaviors": sent })).ok();
+    assert_eq!(accepted["refused"], 0, "{accepted}");
+    pipeline_drains(service);
+    for (id, views) in behaviors {
+        let path = like(id).replace("/like", "/behaviors/count");
+        let counts = client.get(&path).ok();
+        assert_eq!(counts["resource_id"], id);
+        assert_eq!(counts["counts"]["view"], views, "{counts:#}");
+    }
+    let items = [item("photo", "8"), item("post", "i"), item("post", "J")];
+    let counts = client.post("/v1/behaviors/count", json!({ "items": items }));
+    let counts = counts.ok();
+    let views = [0, 1, 2].map(|n| counts["items"][n]["counts"]["view"].as_i64());
+    assert_eq!(views, [Some(1), Some(6), Some(0)], "{counts}");
+}
+
 fn everything_is_in_its_tables(service: &Service) {
     let database = service.database();
     let users = database.texts("SELECT DISTINCT user_id FROM app_post_likes");
@@ -228,6 +259,7 @@ fn ids_are_strings_in_every_answer_if_configured() {
         &*format!("/v1/videos/{LARGE}/like"),
         &*format!("/v1/videos/{LARGE}/likes"),
         &*format!("/v1/videos/{LARGE}/likes/count"),
+        &*format!("/v1/videos/{LARGE}/behaviors/count"),
         "/v1/users/me/likes",
         "/v1/videos/top",
         "/admin/ledger/events",
@@ -241,6 +273,7 @@ fn ids_are_strings_in_every_answer_if_configured() {
     behavior["behavior"] = "like".into();
     for (path, body) in [
         ("/v1/likes/status", json!({"items": [item]})),
+        ("/v1/behaviors/count", json!({"items": [item]})),
         ("/v1/likes", json!({"behaviors": [behavior]})),
     ] {
         answers.push(client.as_user(LARGE).post(path, body).json());

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use likewise::admin::{AdminError, AdminService, JobExit, Runner};
 use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies};
 use likewise::config::PruneOptions;
-use likewise::domain::{Action, BehaviorType, IdKinds, Resource, ResourceType};
+use likewise::domain::{Action, BehaviorEvent, BehaviorType, IdKinds, Resource, ResourceType};
 use likewise::domain::{JobKind, JobState};
 use likewise::store::{Discrepancy, Finding, Job, NewJob, Pass, Repaired, StoreError, Subject};
 use rand::RngExt;
@@ -30,13 +30,15 @@ matrix!(&[sqlite, mariadb, postgres]:
     stopped_audit_job_resumes_on_the_next_worker,
 );
 
-const PASSES: [Pass; 6] = [
+const PASSES: [Pass; 8] = [
     Pass::Behaviors,
     Pass::Ledger,
     Pass::Likes(ResourceType::VIDEO),
     Pass::Likes(ResourceType::COMMENT),
     Pass::Counts(ResourceType::VIDEO),
     Pass::Counts(ResourceType::COMMENT),
+    Pass::BehaviorCounts(ResourceType::VIDEO),
+    Pass::BehaviorCounts(ResourceType::COMMENT),
 ];
 
 /// Reads a pass in chunks of this many rows.
@@ -76,20 +78,24 @@ fn counted(found: &[Discrepancy]) -> BTreeMap<Finding, usize> {
     counted
 }
 
+fn view() -> BehaviorEvent {
+    let video = Resource::video(7);
+    foreign(30.into(), video, BehaviorType::View, 5, "feed")
+}
+
 fn consistent_data_is_left_unchanged(bench: &Bench) {
     let mut rng = seed::rng("consistent_data_is_left_unchanged");
     bench.complete(&history(300, &mut rng));
     // Open rows, and behaviors that are not likes.
     bench.record(&[like(99.into(), 7)]);
-    let video = Resource::video(7);
-    bench.record(&[foreign(3.into(), video, BehaviorType::View, 5, "feed")]);
+    bench.record(&[view()]);
     for rows in [1, 7, 10_000] {
         assert_eq!(audit(bench, rows), [], "chunks of {rows}");
     }
 }
 
 /// Damage in plain SQL, after the audit's name for it.
-const PLANTED: [(Finding, &[&str]); 5] = [
+const PLANTED: [(Finding, &[&str]); 6] = [
     (
         Finding::WrongLike,
         &[
@@ -128,6 +134,14 @@ const PLANTED: [(Finding, &[&str]); 5] = [
             "UPDATE sync_events SET status = 'lost' WHERE user_id = 10",
         ],
     ),
+    (
+        Finding::WrongBehaviorCount,
+        &[
+            "UPDATE likewise_behavior_counts SET behavior_count = behavior_count + 2",
+            "DELETE FROM likewise_behavior_counts WHERE behavior_type = 'view'",
+            "DELETE FROM user_behaviors WHERE behavior_type = 'view'",
+        ],
+    ),
 ];
 
 fn each_corruption_is_found_and_repaired(bench: &Bench) {
@@ -143,6 +157,7 @@ fn each_corruption_is_found_and_repaired(bench: &Bench) {
         own(9.into(), Resource::video(9), Action::Like, 19),
         own(10.into(), Resource::video(10), Action::Like, 20),
     ]);
+    bench.record(&[view()]);
     let planted = PLANTED
         .iter()
         .flat_map(|(finding, plants)| plants.iter().map(move |plant| (*finding, *plant)));
@@ -252,6 +267,7 @@ fn repair_beside_live_traffic_never_corrupts_a_state(bench: &Bench) {
                     let worker = Bench::on(database);
                     for batch in part.chunks(10) {
                         worker.complete(batch);
+                        worker.record(&batch.iter().map(viewed).collect::<Vec<_>>());
                     }
                 })
             })
@@ -268,7 +284,9 @@ fn repair_beside_live_traffic_never_corrupts_a_state(bench: &Bench) {
                 let user: i64 = rng.random_range(1..=8);
                 let pair = Subject::Pair(pair(user.into(), resource.clone()));
                 suspects.push(suspect(Finding::WrongLike, pair));
-                suspects.push(suspect(Finding::WrongCount, Subject::Resource(resource)));
+                for finding in [Finding::WrongCount, Finding::WrongBehaviorCount] {
+                    suspects.push(suspect(finding, Subject::Resource(resource.clone())));
+                }
             }
             let repaired = repair(bench, &suspects);
             assert_eq!(repaired.rows, 0, "nothing was wrong");
@@ -279,6 +297,15 @@ fn repair_beside_live_traffic_never_corrupts_a_state(bench: &Bench) {
     });
     bench.verified();
     bench.had_no_deadlock();
+}
+
+/// A view of the resource that this event is about, by the same user.
+fn viewed(event: &BehaviorEvent) -> BehaviorEvent {
+    BehaviorEvent {
+        event_id: uuid::Uuid::now_v7(),
+        behavior: BehaviorType::View,
+        ..event.clone()
+    }
 }
 
 fn suspect(finding: Finding, subject: Subject) -> Discrepancy {
@@ -480,7 +507,9 @@ fn stopped_audit_job_resumes_on_the_next_worker(bench: &Bench) {
         stages.push(progress.stage);
     }));
     assert_eq!(ended.expect("a run"), Some(JobExit::Finished));
-    assert_eq!(stages, ["read models", "read models", "counts", "counts"]);
+    let expected = ["read models", "counts", "counts by behavior"];
+    let expected: Vec<_> = expected.into_iter().flat_map(|one| [one; 2]).collect();
+    assert_eq!(stages, expected);
     let result = job(bench, &id).result.expect("a report");
     assert_eq!(result["checked"]["behaviors"], 50, "{result:#}");
     assert_eq!(result["checked"]["ledger_rows"], 50, "{result:#}");

@@ -1,8 +1,8 @@
 //! `verify` finds each kind of difference, and no other.
 
-use likewise::domain::{Action, Resource};
+use likewise::domain::{Action, BehaviorType, Resource};
 
-use super::fixture::{Bench, comment, own};
+use super::fixture::{Bench, comment, foreign, own};
 
 matrix!(&[sqlite, mariadb, postgres]: each_planted_difference_is_found);
 
@@ -10,8 +10,10 @@ const EVENTS: &str = "each like event has one ledger row";
 const LEDGER: &str = "each ledger row is completed or dead";
 const FOLD: &str = "video_likes is the fold of user_behaviors";
 const COMMENT_FOLD: &str = "comment_likes is the fold of user_behaviors";
-const COUNTS: &str = "each video's like count is its number of liked rows";
-const COMMENT_COUNTS: &str = "each comment's like count is its number of liked rows";
+const COUNTS: &str = "each video's like count is its number of likes not voided";
+const COMMENT_COUNTS: &str = "each comment's like count is its number of likes not voided";
+
+const BEHAVIOR_COUNTS: &str = "each video's counts by behavior are its recorded behaviors";
 
 /// A table, damage to it in plain SQL, and each broken guarantee with a part of its report.
 type Planted = (
@@ -20,7 +22,7 @@ type Planted = (
     &'static [(&'static str, &'static str)],
 );
 
-const PLANTED: [Planted; 16] = [
+const PLANTED: [Planted; 19] = [
     (
         "video_likes",
         "DELETE FROM video_likes WHERE user_id = 1",
@@ -109,6 +111,21 @@ const PLANTED: [Planted; 16] = [
         "UPDATE sync_events SET status = 'dead', error_message = 'why' WHERE user_id = 2",
         &[(FOLD, "user 2, video 7")],
     ),
+    (
+        "likewise_behavior_counts",
+        "UPDATE likewise_behavior_counts SET behavior_count = 3",
+        &[(BEHAVIOR_COUNTS, "3 views")],
+    ),
+    (
+        "likewise_behavior_counts",
+        "UPDATE likewise_behavior_counts SET pruned_count = 2",
+        &[(BEHAVIOR_COUNTS, "3 views")],
+    ),
+    (
+        "likewise_behavior_counts",
+        "DELETE FROM likewise_behavior_counts",
+        &[(BEHAVIOR_COUNTS, "0 views")],
+    ),
 ];
 
 /// Returns the statements that bring a table back from its copy. The position of behaviors is generated.
@@ -145,6 +162,8 @@ fn each_planted_difference_is_found(bench: &Bench) {
         own(5.into(), video, Action::Unlike, 16),
         own(1.into(), comment(7), Action::Unlike, 17),
     ]);
+    let video = Resource::video(7);
+    bench.record(&[foreign(6.into(), video, BehaviorType::View, 18, "feed")]);
     bench.verified();
     for (table, plant, broken) in PLANTED {
         bench.execute(&[

@@ -13,13 +13,17 @@ const COUNT: &str = "/v1/videos/7/likes/count";
 const LIKE: &str = "/v1/videos/7/like";
 const TOP: &str = "/v1/videos/top";
 const STATUS: &str = "/v1/likes/status";
+const BEHAVIORS: &str = "/v1/videos/7/behaviors/count";
+const ALL_BEHAVIORS: &str = "/v1/behaviors/count";
 
 /// The reads that visitors may make.
-const READS: [(&str, &str); 4] = [
+const READS: [(&str, &str); 6] = [
     ("GET", COUNT),
     ("GET", LIKE),
     ("GET", TOP),
     ("POST", STATUS),
+    ("GET", BEHAVIORS),
+    ("POST", ALL_BEHAVIORS),
 ];
 
 /// Sends one of the reads, or another request.
@@ -29,7 +33,7 @@ fn send(client: &Client, (method, path): (&str, &str)) -> Answer {
         {"resource_type": "comment", "resource_id": 7},
     ]);
     match path {
-        STATUS => client.post(STATUS, json!({ "items": items })),
+        STATUS | ALL_BEHAVIORS => client.post(path, json!({ "items": items })),
         _ => client.send(method, path, &[]),
     }
 }
@@ -49,6 +53,13 @@ fn counts_are_read(client: &Client, likes: i64) {
         {"resource_type": "comment", "resource_id": 7, "liked": null, "like_count": 0},
     ]});
     assert_eq!(read(("POST", STATUS)), status);
+    let none = json!({"view": 0, "share": 0, "comment": 0});
+    let behaviors = json!([
+        {"resource_type": "video", "resource_id": 7, "counts": none},
+        {"resource_type": "comment", "resource_id": 7, "counts": none},
+    ]);
+    assert_eq!(read(("GET", BEHAVIORS)), behaviors[0]);
+    assert_eq!(read(("POST", ALL_BEHAVIORS)), json!({"items": behaviors}));
     let top = read(("GET", TOP));
     assert_eq!(
         top["resources"][0],
@@ -175,7 +186,7 @@ fn public_reads_setting_opens_only_counts() {
             send(&client, request).is_problem(401, code);
         }
         // A header alone names no user, and these reads ignore it.
-        if ![COUNT, TOP].contains(&request.1) {
+        if ![COUNT, TOP, BEHAVIORS, ALL_BEHAVIORS].contains(&request.1) {
             send(&client.as_user(1), request).is_problem(401, "unauthorized");
         }
     }
@@ -186,6 +197,7 @@ fn public_reads_setting_opens_only_counts() {
     };
     let (open, closed) = (json!([{}, {"token": []}]), json!([{"token": []}]));
     assert_eq!(security("/v1/videos/{id}/likes/count", "get"), open);
+    assert_eq!(security("/v1/videos/{id}/behaviors/count", "get"), open);
     assert_eq!(security("/v1/videos/{id}/like", "get"), open);
     assert_eq!(security("/v1/videos/{id}/like", "put"), closed);
     assert_eq!(security("/v1/videos/{id}/likes", "get"), closed);
@@ -196,7 +208,7 @@ fn visitors_have_the_rate_limit_of_their_address() {
     let setup = Setup::new()
         .with_sign_in()
         .set("LIKEWISE_PUBLIC_READS", true)
-        .set("LIKEWISE_RATE_LIMIT_ADDRESS", "5/3000")
+        .set("LIKEWISE_RATE_LIMIT_ADDRESS", "7/3000")
         .set("LIKEWISE_TRUSTED_PROXIES", "127.0.0.1");
     let service = setup.start();
     let visitor = service.client().with("X-Forwarded-For", "198.51.100.7");
@@ -205,7 +217,7 @@ fn visitors_have_the_rate_limit_of_their_address() {
         let answer = send(&visitor, request);
         answer.ok();
         let policy = answer.header("ratelimit-policy");
-        assert_eq!(policy, Some("\"address\";q=5;w=3000"), "{answer:?}");
+        assert_eq!(policy, Some("\"address\";q=7;w=3000"), "{answer:?}");
     }
     send(&visitor, ("GET", COUNT)).ok();
     for request in READS {
