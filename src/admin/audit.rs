@@ -96,6 +96,7 @@ impl Audit {
         let types = dependencies.store.resource_types();
         passes.extend(types.iter().map(Pass::Likes));
         passes.extend(types.iter().map(Pass::Counts));
+        passes.extend(types.iter().map(Pass::BehaviorCounts));
         let cache = CacheAudit::new(&dependencies);
         Self::with_passes(dependencies, options, passes, cache, from).await
     }
@@ -116,6 +117,7 @@ impl Audit {
                     Pass::Behaviors | Pass::Likes(_) => sizes.behaviors,
                     Pass::Ledger => sizes.ledger_rows,
                     Pass::Counts(_) => sizes.counts,
+                    Pass::BehaviorCounts(_) => sizes.behavior_counts,
                 };
                 let total = passes.iter().map(rows).sum::<i64>();
                 AuditState {
@@ -201,6 +203,7 @@ impl Audit {
             Pass::Behaviors => checked.behaviors += chunk.rows,
             Pass::Ledger => checked.ledger_rows += chunk.rows,
             Pass::Counts(_) => checked.counts += chunk.rows,
+            Pass::BehaviorCounts(_) => checked.behavior_counts += chunk.rows,
             Pass::Likes(_) => {}
         }
         if !found.is_empty() {
@@ -225,6 +228,7 @@ impl Audit {
             Pass::Ledger => "ledger",
             Pass::Likes(_) => "read models",
             Pass::Counts(_) => "counts",
+            Pass::BehaviorCounts(_) => "counts by behavior",
         })
     }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::held_job::{JobPosition, Steps};
 use super::{AdminError, AdminService, Progress};
 use crate::domain::{DataSubject, LikeCount, Names, Pair, Resource};
+use crate::nats::{OverwriteLimit, StreamSwept};
 use crate::store::{Erased, Sweep, Swept};
 
 /// The progress of an erasure. Another process resumes from it. Its position may contain the id of the erased, and ends
@@ -31,8 +32,9 @@ pub struct EraseState {
     last_sequence: Option<u64>,
     /// Whether entries of the cache could not be dropped, so that its stage drops all.
     clears_cache: bool,
-    /// The messages that servers overwrote.
-    overwritten: u64,
+    /// The messages that the server overwrote, and the time that this took.
+    overwritten: usize,
+    overwriting_millis: u64,
     unreadable_in_quarantine: u64,
     unreadable_in_stream: u64,
 }
@@ -101,9 +103,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a request may take that a process accepted before it knew of the erasure.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The messages that the server overwrites for one erasure. It rewrites much of a block for each, about a hundred a second
-/// in a large stream. Beyond this number, it only deletes them.
-const OVERWRITES: u64 = 1_000;
+/// The messages that the server overwrites for one erasure, and the time for it. It rewrites much of a block for each, about
+/// a hundred a second in a large stream. Beyond these, it only deletes them.
+const OVERWRITES: usize = 1_000;
+const OVERWRITING: Duration = Duration::from_secs(10);
 
 /// An erasure in progress.
 pub(super) struct Erase<'a> {
@@ -299,12 +302,19 @@ impl<'a> Erase<'a> {
         };
         let subject = &self.sweep.subject;
         let named = |body: &[u8]| subject.is_named_in_bytes(body, &names);
-        let overwrites = OVERWRITES.saturating_sub(self.state.overwritten);
-        let overwrites = usize::try_from(overwrites).unwrap_or(usize::MAX);
-        let swept = broker
-            .sweep(&stream, after, last, overwrites, named)
-            .await?;
-        self.state.overwritten += swept.overwritten;
+        let limit = OverwriteLimit {
+            messages: OVERWRITES.saturating_sub(self.state.overwritten),
+            time: OVERWRITING.saturating_sub(Duration::from_millis(self.state.overwriting_millis)),
+        };
+        let mut swept = StreamSwept {
+            sequence: after,
+            ..StreamSwept::default()
+        };
+        // What a failed step has erased is part of the proof too.
+        let outcome = broker.sweep(&stream, last, limit, named, &mut swept).await;
+        self.state.overwritten += usize::try_from(swept.overwritten).unwrap_or(usize::MAX);
+        let millis = swept.overwriting.as_millis();
+        self.state.overwriting_millis += u64::try_from(millis).unwrap_or(u64::MAX);
         let erased = if is_of_events {
             Erased {
                 stream_messages: swept.erased,
@@ -323,6 +333,7 @@ impl<'a> Erase<'a> {
             .note_erased(&self.sweep.digest, erased)
             .await?;
         self.state.done += swept.erased;
+        outcome?;
         self.state.unreadable_in_stream += swept.unreadable;
         self.state.position = swept.sequence.to_string();
         Ok(swept.sequence >= last)
@@ -410,7 +421,7 @@ impl Steps for Erase<'_> {
 
     /// Someone waits for it.
     fn rest(&self) -> f64 {
-        0.25
+        0.1
     }
 
     /// Nothing may be left out because a dependency is away.

@@ -188,7 +188,9 @@ impl HeldJob<'_> {
                 .collect(),
         }
         .emit();
-        let done = report.checked.behaviors + report.checked.ledger_rows + report.checked.counts;
+        let checked = report.checked;
+        let done =
+            checked.behaviors + checked.ledger_rows + checked.counts + checked.behavior_counts;
         self.complete(done, count(report.mended()), json!(report))
             .await
     }

@@ -30,6 +30,7 @@ pub async fn read_models(
     passes.extend([Pass::Ledger, Pass::Behaviors]);
     passes.extend(types.iter().map(Pass::Likes));
     passes.extend(counts);
+    passes.extend(types.iter().map(Pass::BehaviorCounts));
     Audit::with_passes(dependencies, options, passes, None, from).await
 }
 

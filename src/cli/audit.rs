@@ -68,7 +68,7 @@ fn print(out: &mut impl Write, report: &AuditReport) -> std::io::Result<()> {
         "compared {} behaviors, {} ledger rows, {} counts and {cache} in {:.1} s",
         report.checked.behaviors,
         report.checked.ledger_rows,
-        report.checked.counts,
+        report.checked.counts + report.checked.behavior_counts,
         took.as_seconds_f64()
     )?;
     if report.overdue_rows > 0 {

@@ -21,7 +21,7 @@ pub(super) struct RebuildArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// video_likes, comment_likes and likewise_like_counts
+    /// The likes tables, likewise_like_counts and likewise_behavior_counts
     ReadModels,
     /// The entries on Redis
     Cache,

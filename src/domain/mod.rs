@@ -3,6 +3,7 @@
 pub mod attempt;
 pub mod backoff;
 pub mod behavior;
+pub mod behavior_counts;
 pub mod bisection;
 pub mod breaker;
 pub mod cached_pair;
@@ -35,6 +36,7 @@ pub mod words;
 pub use attempt::{Claim, FailureKind, Verdict};
 pub use backoff::Backoff;
 pub use behavior::{Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resource, Source};
+pub use behavior_counts::BehaviorCounts;
 pub use bisection::Bisection;
 pub use breaker::{Breaker, BreakerPolicy, Change};
 pub use cached_pair::CachedPair;

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Likes;
 use crate::actors::CacheWriter;
-use crate::domain::{FailureKind, Pair, Reading, Resource, UserId};
+use crate::domain::{BehaviorCounts, FailureKind, Pair, Reading, Resource, UserId};
 use crate::messages::Lookup;
 use crate::store::StoreError;
 use crate::telemetry::{Dependency, DependencyFailed};
@@ -32,8 +32,8 @@ pub enum NotRead {
     /// The cache does not hold the like, and the database does not answer.
     #[error("the cache does not hold this like, and the database does not answer now")]
     Unknown,
-    /// The database, the only source of lists, does not answer.
-    #[error("the database, the only source of lists, does not answer now")]
+    /// The database, the only source of lists and counts by behavior, does not answer.
+    #[error("the database, the only source of lists and counts by behavior, does not answer now")]
     Unavailable,
     /// The database holds an invalid value.
     #[error("{0}")]
@@ -113,6 +113,25 @@ impl Likes {
     pub async fn count(&self, resource: Resource) -> Result<i64, NotRead> {
         let like = self.read(None, resource).await?;
         like.like_count.ok_or(NotRead::Unknown)
+    }
+
+    /// Reads the counts by behavior of several resources from the database. The answer is in the order of the resources, which
+    /// may repeat. An erased resource has none.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn behavior_counts(
+        &self,
+        resources: &[Resource],
+    ) -> Result<Vec<BehaviorCounts>, NotRead> {
+        let kept = |resource: &&Resource| !self.erasures().has_resource(resource);
+        let wanted: BTreeSet<Resource> = resources.iter().filter(kept).cloned().collect();
+        let read = self
+            .reader
+            .read(move |store| async move { store.behavior_counts(&wanted).await });
+        let found = read.await?;
+        let counts = |resource| found.get(resource).copied().unwrap_or_default();
+        Ok(resources.iter().map(counts).collect())
     }
 
     /// Reads a user's likes and the like counts of several resources, in one round trip if the cache holds them all.

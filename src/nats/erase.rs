@@ -2,7 +2,7 @@
 //! through each stream once, and overwrites the messages of the erased. The job (`admin/erase.rs`) and the subscriber call
 //! it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::PullConsumer;
@@ -18,21 +18,33 @@ use super::{FACTS, NatsError};
 /// The outcome of looking through a part of the stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamSwept {
-    /// The last sequence that was looked at.
+    /// The last sequence that was looked at. The next call continues after it.
     pub sequence: u64,
     /// The number of messages that were erased.
     pub erased: u64,
     /// The number of those that the server overwrote.
     pub overwritten: u64,
+    /// The time that overwriting took.
+    pub overwriting: Duration,
     /// The number of messages that no reader can decode.
     pub unreadable: u64,
+}
+
+/// How much the server overwrites at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverwriteLimit {
+    /// The number of messages.
+    pub messages: usize,
+    /// The time after which no more are begun.
+    pub time: Duration,
 }
 
 /// The messages of one step.
 const MESSAGES: usize = 5_000;
 
-/// The requests to erase that run at once.
-const ERASING: usize = 64;
+/// The requests to delete that run at once, and those to overwrite, which the server does one after the other.
+const DELETING: usize = 128;
+const OVERWRITING: usize = 8;
 
 /// The longest silence of the server.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -57,20 +69,20 @@ impl Broker {
         Ok(info.map(|info| number(&info["state"]["last_seq"])))
     }
 
-    /// Looks through the messages after this sequence, up to `last`, and erases those whose body is the subject's. `named`
-    /// tells whose it is; `None` if it cannot be decoded. The server overwrites at most `overwrites` messages, because that is
-    /// slow, and only deletes the others.
+    /// Looks through the next messages up to `last`, and erases those whose body is the subject's. `named` tells whose it is;
+    /// `None` if it cannot be decoded. The server overwrites messages as the limit allows, because that is slow, and only
+    /// deletes the others. Adds to `swept` what it did, also before an error.
     ///
     /// # Errors
     /// If NATS does not answer or refuses. The next call looks at the same messages again.
     pub async fn sweep(
         &self,
         stream: &str,
-        after: u64,
         last: u64,
-        overwrites: usize,
+        limit: OverwriteLimit,
         named: impl Fn(&[u8]) -> Option<bool>,
-    ) -> Result<StreamSwept, NatsError> {
+        swept: &mut StreamSwept,
+    ) -> Result<(), NatsError> {
         let name = format!("likewise-erase-{}", Uuid::now_v7());
         let subjects = if stream == self.options.stream {
             our_subjects()
@@ -80,7 +92,7 @@ impl Broker {
         let config = json!({
             "name": name,
             "deliver_policy": "by_start_sequence",
-            "opt_start_seq": after + 1,
+            "opt_start_seq": swept.sequence + 1,
             "ack_policy": "none",
             "filter_subjects": subjects,
             "inactive_threshold": Duration::from_secs(60).as_nanos() as u64,
@@ -90,22 +102,23 @@ impl Broker {
         let request = json!({"stream_name": stream, "config": config, "action": "create"});
         self.ask(&format!("CONSUMER.CREATE.{stream}.{name}"), &request)
             .await?;
-        let swept = self
-            .sweep_with((stream, &name), (after, last), overwrites, named)
+        let outcome = self
+            .sweep_with((stream, &name), last, limit, named, swept)
             .await;
         let path = format!("CONSUMER.DELETE.{stream}.{name}");
         // The server deletes it after a minute otherwise.
         let _ = self.ask(&path, &json!({})).await;
-        swept
+        outcome
     }
 
     async fn sweep_with(
         &self,
         (stream, name): (&str, &str),
-        (after, last): (u64, u64),
-        overwrites: usize,
+        last: u64,
+        limit: OverwriteLimit,
         named: impl Fn(&[u8]) -> Option<bool>,
-    ) -> Result<StreamSwept, NatsError> {
+        swept: &mut StreamSwept,
+    ) -> Result<(), NatsError> {
         let unavailable = |error: &dyn std::fmt::Display| NatsError::Unavailable(error.to_string());
         let consumer: PullConsumer = self
             .context
@@ -119,12 +132,8 @@ impl Broker {
             .messages()
             .await
             .map_err(|error| unavailable(&error))?;
-        let mut swept = StreamSwept {
-            sequence: after,
-            ..StreamSwept::default()
-        };
         let mut found = Vec::new();
-        let mut seen = 0;
+        let (mut seen, mut unreadable, mut sequence) = (0, 0, swept.sequence);
         loop {
             let next = tokio::time::timeout(SILENCE, messages.next()).await;
             let Some(message) = next.map_err(|error| unavailable(&error))? else {
@@ -133,11 +142,11 @@ impl Broker {
             let message = message.map_err(|error| unavailable(&error))?;
             let info = message.info().map_err(|error| unavailable(&error))?;
             seen += 1;
-            swept.sequence = info.stream_sequence;
+            sequence = info.stream_sequence;
             match named(&message.payload) {
                 Some(true) => found.push(info.stream_sequence),
                 Some(false) => {}
-                None => swept.unreadable += 1,
+                None => unreadable += 1,
             }
             if info.stream_sequence >= last || info.pending == 0 {
                 break;
@@ -146,20 +155,19 @@ impl Broker {
         let pending = consumer.cached_info().num_pending;
         if pending <= seen {
             // The rest is on other subjects.
-            swept.sequence = swept.sequence.max(last);
+            sequence = sequence.max(last);
         } else if seen == 0 {
             return Err(unavailable(&"the server delivered none of its messages"));
         }
-        swept.erased = found.len() as u64;
-        let deleted = found.split_off(found.len().min(overwrites));
-        swept.overwritten = found.len() as u64;
-        self.erase_messages(stream, found, true).await?;
-        self.erase_messages(stream, deleted, false).await?;
-        Ok(swept)
+        self.erase_messages(stream, found, limit, swept).await?;
+        swept.unreadable += unreadable;
+        swept.sequence = sequence;
+        Ok(())
     }
 
-    /// Erases messages from a stream. The server overwrites them, or only deletes them: then nobody can read them, but their
-    /// bytes stay on its disk for a while. Messages that are gone already count as erased.
+    /// Erases messages from a stream. The server overwrites the first, as the limit allows, and only deletes the others:
+    /// nobody can read these, but their bytes stay on its disk for a while. Messages that are gone already count as erased.
+    /// Adds to `swept` what it did, also before an error.
     ///
     /// # Errors
     /// If NATS does not answer or refuses.
@@ -167,13 +175,34 @@ impl Broker {
         &self,
         stream: &str,
         sequences: Vec<u64>,
-        overwrites: bool,
+        limit: OverwriteLimit,
+        swept: &mut StreamSwept,
     ) -> Result<(), NatsError> {
-        let mut erasing = iter(sequences)
-            .map(|sequence| self.erase_message(stream, sequence, overwrites))
-            .buffer_unordered(ERASING);
-        while let Some(erased) = erasing.next().await {
+        let started = Instant::now();
+        let mut rest = sequences.into_iter();
+        let mut left = limit.messages;
+        while left > 0 && started.elapsed() < limit.time {
+            let next: Vec<u64> = rest.by_ref().take(OVERWRITING.min(left)).collect();
+            if next.is_empty() {
+                break;
+            }
+            left -= next.len();
+            let mut overwriting = iter(next)
+                .map(|sequence| self.erase_message(stream, sequence, true))
+                .buffer_unordered(OVERWRITING);
+            while let Some(erased) = overwriting.next().await {
+                erased?;
+                swept.erased += 1;
+                swept.overwritten += 1;
+            }
+        }
+        swept.overwriting += started.elapsed();
+        let mut deleting = iter(rest)
+            .map(|sequence| self.erase_message(stream, sequence, false))
+            .buffer_unordered(DELETING);
+        while let Some(erased) = deleting.next().await {
             erased?;
+            swept.erased += 1;
         }
         Ok(())
     }

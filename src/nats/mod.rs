@@ -19,7 +19,7 @@ mod undecodable;
 pub use apply::Applied;
 pub use codec::{Incoming, decode, encode, subject};
 pub use connection::Broker;
-pub use erase::StreamSwept;
+pub use erase::{OverwriteLimit, StreamSwept};
 pub use facts::{FACTS, FactPublish, Published};
 pub use publish::{original_id, publish_error};
 pub use refusals::Holds;

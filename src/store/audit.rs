@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::comparisons::{
     Scope, broken_ledger_rows, count, missing_behaviors, missing_counts, missing_ledger_rows,
-    stray_likes, wrong_counts, wrong_likes,
+    stray_likes, wrong_behavior_counts, wrong_counts, wrong_likes,
 };
 use super::dialect::Column::{ResourceId, User, Word};
 use super::discrepancy::{CountRow, Discrepancy, EventRow, Finding, LikeRow};
@@ -15,8 +15,7 @@ use super::error::StoreError;
 use super::ids::AnyId;
 use super::pair_row::PairRow;
 use super::pool::INSPECT_TIMEOUTS;
-use super::schema::Schema;
-use super::schema::likes_table;
+use super::schema::{COUNTED_BEHAVIORS, Schema, likes_table};
 use super::session::{LikesSql, Param, Session, Sql, Statement};
 use super::{Sample, Store, read};
 use crate::domain::{Id, IdKind, IdKinds, Pair, Resource, ResourceType};
@@ -34,6 +33,8 @@ pub enum Pass {
     Likes(ResourceType),
     /// The counts, by resource: each equals the number of liked rows.
     Counts(ResourceType),
+    /// The counts by behavior and their behaviors, by resource: each equals the number of recorded and pruned ones.
+    BehaviorCounts(ResourceType),
 }
 
 /// A place in a [`Pass`]: the key of the last compared row, which is a user, a resource, or an event id as it is stored.
@@ -59,7 +60,7 @@ impl Pass {
         match self {
             Self::Ledger => None,
             Self::Behaviors | Self::Likes(_) => Some(kinds.users),
-            Self::Counts(_) => Some(kinds.resources),
+            Self::Counts(_) | Self::BehaviorCounts(_) => Some(kinds.resources),
         }
     }
 }
@@ -97,6 +98,9 @@ pub struct Sizes {
     pub ledger_rows: i64,
     /// `likewise_like_counts`.
     pub counts: i64,
+    /// `likewise_behavior_counts`.
+    #[serde(default)]
+    pub behavior_counts: i64,
 }
 
 impl Store {
@@ -160,16 +164,22 @@ impl Store {
 
 async fn sizes<S: Session>(session: &mut S) -> Result<Sizes, StoreError> {
     let d = session.schema();
-    let mut sizes = [0; 3];
-    let tables = [&BEHAVIORS_ESTIMATE, &LEDGER_ESTIMATE, &COUNTS_ESTIMATE];
+    let mut sizes = [0; 4];
+    let tables = [
+        &BEHAVIORS_ESTIMATE,
+        &LEDGER_ESTIMATE,
+        &COUNTS_ESTIMATE,
+        &BEHAVIOR_COUNTS_ESTIMATE,
+    ];
     for (size, table) in sizes.iter_mut().zip(tables) {
         *size = session.total(table.on(d), &[]).await?.max(0);
     }
-    let [behaviors, ledger_rows, counts] = sizes;
+    let [behaviors, ledger_rows, counts, behavior_counts] = sizes;
     Ok(Sizes {
         behaviors,
         ledger_rows,
         counts,
+        behavior_counts,
     })
 }
 
@@ -185,6 +195,10 @@ async fn chunk<S: Session>(
         Pass::Ledger => (LEDGER_BOUND.on(d), Some(LEDGER_BETWEEN.on(d))),
         Pass::Likes(_) => (USER_BOUND.on(d), None),
         Pass::Counts(of) => (COUNT_BOUND.on(d, of), Some(COUNTS_BETWEEN.on(d, of))),
+        Pass::BehaviorCounts(of) => {
+            let between = BEHAVIOR_COUNTS_BETWEEN.on(d, of);
+            (BEHAVIOR_COUNT_BOUND.on(d, of), Some(between))
+        }
     };
     let params = [after.into(), Param::limit(rows)];
     let found: Vec<BoundRow> = session.load(bound, &params).await?;
@@ -225,12 +239,18 @@ async fn inspect<S: Session>(
             let uncounted = session.load(MISSING_COUNTS.on(d, of), &bounds).await?;
             LikeRow::discrepancies(wrong, of)
                 .chain(LikeRow::discrepancies(stray, of))
-                .chain(CountRow::discrepancies(uncounted, of))
+                .chain(CountRow::discrepancies(uncounted, Finding::WrongCount, of))
                 .collect()
         }
         Pass::Counts(of) => {
             let rows = session.load(WRONG_COUNTS.on(d, of), &bounds).await?;
-            CountRow::discrepancies(rows, of).collect()
+            CountRow::discrepancies(rows, Finding::WrongCount, of).collect()
+        }
+        Pass::BehaviorCounts(of) => {
+            let rows = session
+                .load(WRONG_BEHAVIOR_COUNTS.on(d, of), &bounds)
+                .await?;
+            CountRow::discrepancies(rows, Finding::WrongBehaviorCount, of).collect()
         }
     })
 }
@@ -258,7 +278,7 @@ pub(super) fn bounded(d: &'static Schema, sample: &Sample) -> Vec<(String, Strin
     let next_user = [Param::Number(after), Param::limit(100)];
     let next_id = [Param::Text(after_id.clone()), Param::limit(100)];
     let video = ResourceType::VIDEO;
-    let all: [(&str, &Statement, &[Param]); 13] = [
+    let all: [(&str, &Statement, &[Param]); 16] = [
         ("overdue", OVERDUE.on(d), &[Param::time(sample.now)]),
         ("audit: users", USER_BOUND.on(d), &next_user),
         ("audit: ids", LEDGER_BOUND.on(d), &next_id),
@@ -272,6 +292,21 @@ pub(super) fn bounded(d: &'static Schema, sample: &Sample) -> Vec<(String, Strin
         ("audit: strays", STRAY_LIKES.on(d, video), &users),
         ("audit: uncounted", MISSING_COUNTS.on(d, video), &users),
         ("audit: counts", WRONG_COUNTS.on(d, video), &users),
+        (
+            "audit: next behavior counts",
+            BEHAVIOR_COUNT_BOUND.on(d, video),
+            &next_user,
+        ),
+        (
+            "audit: behavior counts between",
+            BEHAVIOR_COUNTS_BETWEEN.on(d, video),
+            &users,
+        ),
+        (
+            "audit: behavior counts",
+            WRONG_BEHAVIOR_COUNTS.on(d, video),
+            &users,
+        ),
     ];
     all.into_iter()
         .map(|(name, statement, params)| (name.to_owned(), statement.spelled(params)))
@@ -287,6 +322,7 @@ struct BoundRow {
 static BEHAVIORS_ESTIMATE: Sql = Sql::new(|d| d.estimate("user_behaviors"));
 static LEDGER_ESTIMATE: Sql = Sql::new(|d| d.estimate("sync_events"));
 static COUNTS_ESTIMATE: Sql = Sql::new(|d| d.estimate("likewise_like_counts"));
+static BEHAVIOR_COUNTS_ESTIMATE: Sql = Sql::new(|d| d.estimate("likewise_behavior_counts"));
 
 /// The key of a row further on. Parameters: the key before, the number of rows.
 static USER_BOUND: Sql = Sql::new(|d| {
@@ -311,6 +347,25 @@ static COUNT_BOUND: LikesSql = LikesSql::new(|d, resource_type| {
     )
 });
 
+/// As [`USER_BOUND`]: this number of counts or of behaviors further on, whichever comes first. A count may have lost its row,
+/// and its behaviors may be pruned.
+static BEHAVIOR_COUNT_BOUND: LikesSql = LikesSql::new(|d, resource_type| {
+    let bound = |id: &str, from: &str, condition: &str| {
+        format!(
+            "SELECT {id} AS bound FROM {from} WHERE {condition}resource_type = '{resource_type}' \
+             AND {id} > {} ORDER BY {id} LIMIT 1 OFFSET $2",
+            d.resource("$1")
+        )
+    };
+    let of_counts = bound("c.resource_id", "likewise_behavior_counts c", "c.");
+    let counted = format!("{COUNTED_BEHAVIORS} AND b.");
+    let of_behaviors = bound(d.counted_resource(), "user_behaviors b", &counted);
+    format!(
+        "SELECT k.bound FROM (SELECT x.bound FROM ({of_counts}) x \
+         UNION ALL SELECT y.bound FROM ({of_behaviors}) y) k ORDER BY k.bound LIMIT 1"
+    )
+});
+
 /// The number of rows of a chunk. Parameters: its bounds, as for all of the following.
 static BEHAVIORS_BETWEEN: Sql = Sql::new(|d| {
     let (after, until) = (d.user("$1"), d.user("$2"));
@@ -326,6 +381,14 @@ static COUNTS_BETWEEN: LikesSql = LikesSql::new(|d, resource_type| {
     count(&format!(
         "likewise_like_counts WHERE resource_type = '{resource_type}' \
          AND resource_id > {after} AND resource_id <= {until}"
+    ))
+});
+
+static BEHAVIOR_COUNTS_BETWEEN: LikesSql = LikesSql::new(|d, resource_type| {
+    let (after, until) = (d.resource("$1"), d.resource("$2"));
+    count(&format!(
+        "likewise_behavior_counts c WHERE c.resource_type = '{resource_type}' \
+         AND c.resource_id > {after} AND c.resource_id <= {until}"
     ))
 });
 
@@ -354,6 +417,10 @@ static MISSING_COUNTS: LikesSql = LikesSql::new(|d, resource_type| {
 
 static WRONG_COUNTS: LikesSql = LikesSql::new(|d, resource_type| {
     wrong_counts(resource_type, Scope::Chunk(d)).select("c.resource_id")
+});
+
+static WRONG_BEHAVIOR_COUNTS: LikesSql = LikesSql::new(|d, resource_type| {
+    wrong_behavior_counts(d, resource_type, Scope::Chunk(d)).select("n.resource_id")
 });
 
 /// The pairs with an open ledger row. Parameters: rows `(resource_type, resource_id, user_id)`.

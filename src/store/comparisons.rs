@@ -1,7 +1,7 @@
 //! The comparisons that show differences between tables, each written once: `audit.rs` runs them on a chunk,
 //! `verify.rs` on whole tables.
 
-use super::schema::{Schema, likes_table};
+use super::schema::{COUNTED_BEHAVIORS, Schema, likes_table};
 use crate::domain::ResourceType;
 
 /// The rows that a comparison covers.
@@ -256,6 +256,34 @@ pub(super) fn missing_counts(resource_type: ResourceType, scope: Scope) -> Compa
         format!(
             "{table} l LEFT JOIN likewise_like_counts c ON c.resource_type = '{resource_type}' \
              AND c.resource_id = l.{id} WHERE {bounds} c.resource_id IS NULL GROUP BY l.{id}"
+        ),
+    )
+}
+
+/// Counts by behavior `n`, by resource, that differ from the number of recorded behaviors with those that retention has
+/// deleted.
+pub(super) fn wrong_behavior_counts(
+    d: &Schema,
+    resource_type: ResourceType,
+    scope: Scope,
+) -> Comparison {
+    let id = d.counted_resource();
+    let (of_counts, of_behaviors) = (scope.resources("c.resource_id"), scope.resources(id));
+    let sum = |column: &str| d.number(&format!("SUM(k.{column})"));
+    let (recorded, counted) = (sum("recorded"), sum("counted"));
+    Comparison::new(
+        "CONCAT(n.recorded, ' ', n.behavior_type, 's')",
+        "CONCAT(n.counted, ' ', n.behavior_type, 's')",
+        format!(
+            "(SELECT k.resource_id, k.behavior_type, {recorded} AS recorded, {counted} AS counted \
+             FROM (SELECT c.resource_id, c.behavior_type, c.pruned_count AS recorded, \
+             c.behavior_count AS counted FROM likewise_behavior_counts c \
+             WHERE {of_counts} c.resource_type = '{resource_type}' \
+             UNION ALL SELECT {id} AS resource_id, b.behavior_type, COUNT(*) AS recorded, \
+             0 AS counted FROM user_behaviors b WHERE {of_behaviors} \
+             b.resource_type = '{resource_type}' AND {COUNTED_BEHAVIORS} \
+             GROUP BY {id}, b.behavior_type) k GROUP BY k.resource_id, k.behavior_type) n \
+             WHERE n.recorded <> n.counted"
         ),
     )
 }

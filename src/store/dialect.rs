@@ -102,6 +102,11 @@ pub(super) trait Dialect: SourceDialect {
         "true"
     }
 
+    /// The column by which an index finds the counted behaviors `b` of a resource: it has the resource's id.
+    fn counted_resource(&self) -> &'static str {
+        "b.resource_id"
+    }
+
     /// The names of all tables and views, as `id`.
     fn tables(&self) -> &'static str;
 
@@ -241,7 +246,7 @@ impl Dialect for Sqlite {
     // SQLite counts no rows. An id is given to each behavior, so the ids tell about how many there were.
     fn estimate(&self, table: &str) -> String {
         let total = match table {
-            "likewise_like_counts" => "0",
+            "likewise_like_counts" | "likewise_behavior_counts" => "0",
             _ => {
                 "COALESCE((SELECT MAX(user_behavior_id) FROM user_behaviors) \
                  - (SELECT MIN(user_behavior_id) FROM user_behaviors) + 1, 0)"
@@ -477,6 +482,11 @@ impl Dialect for Mysql {
 
     fn walk_of_completed(&self) -> &'static str {
         "e.failure_status IS NULL"
+    }
+
+    // No partial indexes: the column is NULL for behaviors that are not counted.
+    fn counted_resource(&self) -> &'static str {
+        "b.counted_resource_id"
     }
 
     fn tables(&self) -> &'static str {

@@ -23,6 +23,8 @@ pub enum Finding {
     WrongLike,
     /// A like count that differs from the number of liked rows.
     WrongCount,
+    /// A count by behavior that differs from the number of recorded and pruned behaviors.
+    WrongBehaviorCount,
     /// A cache entry that differs from the database.
     StaleCacheEntry,
     /// An acknowledged event in quarantine, which has no effect.
@@ -39,6 +41,7 @@ impl Finding {
             Self::BrokenLedgerRow => "broken_ledger_row",
             Self::WrongLike => "wrong_like",
             Self::WrongCount => "wrong_count",
+            Self::WrongBehaviorCount => "wrong_behavior_count",
             Self::StaleCacheEntry => "stale_cache_entry",
             Self::AcknowledgedEventInQuarantine => "acknowledged_event_in_quarantine",
         }
@@ -144,7 +147,7 @@ impl LikeRow {
     }
 }
 
-/// A resource with a discrepancy.
+/// A resource with a discrepancy in one of its counts.
 #[derive(QueryableByName)]
 pub(super) struct CountRow {
     #[diesel(sql_type = AnyId)]
@@ -156,11 +159,12 @@ pub(super) struct CountRow {
 impl CountRow {
     pub(super) fn discrepancies(
         rows: Vec<Self>,
+        finding: Finding,
         of: ResourceType,
     ) -> impl Iterator<Item = Discrepancy> {
         rows.into_iter().map(move |row| {
             let subject = Subject::Resource(resource(of, row.resource_id));
-            row.sides.of(Finding::WrongCount, subject)
+            row.sides.of(finding, subject)
         })
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::behavior_counts;
 use super::dialect::Column::{Text as AnyText, Word};
 use super::erasures::raise;
 use super::error::StoreError;
@@ -38,7 +39,7 @@ pub struct Erased {
     pub history_entries: u64,
     /// Rows of the read models, liked or unliked.
     pub likes: u64,
-    /// Like counts of an erased resource.
+    /// Like counts and counts by behavior of an erased resource.
     pub counts: u64,
     /// Messages in quarantine.
     pub quarantined_messages: u64,
@@ -347,7 +348,8 @@ async fn likes<S: Session>(
     let mut swept = Swept::default();
     if let DataSubject::Resource(resource) = &sweep.subject {
         let params = [resource_rows(&BTreeSet::from([resource.clone()]))];
-        let counts = session.execute(DELETE_COUNTS.on(d), &params).await?;
+        let by_behavior = behavior_counts::delete(session, resource).await?;
+        let counts = session.execute(DELETE_COUNTS.on(d), &params).await? + by_behavior;
         let erased = Erased {
             counts: counts as u64,
             ..Erased::default()
@@ -436,11 +438,13 @@ async fn delete<S: Session>(
             .iter()
             .any(|one| one == resource.resource_type)
     };
+    let rows: Vec<_> = ids.iter().map(|id| (id,)).collect();
+    // These counts first, as where behaviors are recorded.
+    behavior_counts::subtract(session, &rows, now).await?;
     let counted: BTreeSet<Resource> = resources.iter().filter(served).cloned().collect();
     let mut counts = lock_counts(session, &counted, now).await?;
     let mut erased = Erased::default();
     if !ids.is_empty() {
-        let rows: Vec<_> = ids.iter().map(|id| (id,)).collect();
         let params = [Param::rows(&rows)];
         erased.history_entries = session.execute(DELETE_HISTORY.on(d), &params).await? as u64;
         erased.ledger_rows = session.execute(DELETE_LEDGER.on(d), &params).await? as u64;
@@ -457,7 +461,6 @@ async fn delete<S: Session>(
     let changed = write_counts(session, &mut counts, &changes, now).await?;
     drop_unused_counts(session, &counted).await?;
     if !ids.is_empty() {
-        let rows: Vec<_> = ids.iter().map(|id| (id,)).collect();
         let params = [Param::rows(&rows)];
         erased.behaviors = session.execute(DELETE_BEHAVIORS.on(d), &params).await? as u64;
     }

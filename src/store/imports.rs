@@ -12,7 +12,8 @@ use super::error::StoreError;
 use super::pool::IMPORT_TIMEOUT;
 use super::read_models;
 use super::reads::find;
-use super::session::{IdRow, Param, Session, Sql, time_text};
+use super::record::known_ids;
+use super::session::{Param, Session, Sql, time_text};
 use super::sync::{Settled, fold_in};
 use super::text::id_text;
 use super::{Store, transact};
@@ -127,11 +128,9 @@ async fn unrecorded<'a, S: Session>(
         .collect();
     new.sort_by(|(one, _), (other, _)| one.cmp(other));
     let ids: Vec<_> = new.iter().map(|(id, _)| (id,)).collect();
-    let statement = RECORDED.on(session.schema());
-    let recorded: Vec<IdRow> = session.load(statement, &[Param::rows(&ids)]).await?;
-    if !recorded.is_empty() {
-        let recorded: HashSet<String> = recorded.into_iter().map(|row| row.id).collect();
-        new.retain(|(id, _)| !recorded.contains(id));
+    let known: HashSet<String> = known_ids(session, &ids).await?.into_iter().collect();
+    if !known.is_empty() {
+        new.retain(|(id, _)| !known.contains(id));
     }
     Ok(new.into_iter().map(|(_, event)| event).collect())
 }
@@ -200,12 +199,6 @@ static MOVE_ON: Sql = Sql::new(|d| {
          events_repeated = events_repeated + $6, updated_at = {} WHERE import_id = $1",
         d.time("$7")
     )
-});
-
-/// The events that are recorded. Parameters: rows `(event_id)`.
-static RECORDED: Sql = Sql::new(|d| {
-    let (ids, join) = (d.rows("$1", &[Word("event_id")]), d.join());
-    format!("SELECT b.event_id AS id FROM {ids} {join} user_behaviors b ON b.event_id = r.event_id")
 });
 
 /// The columns of an imported event.

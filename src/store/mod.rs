@@ -5,6 +5,7 @@
 //! differences between databases.
 
 mod audit;
+mod behavior_counts;
 mod bounded;
 mod claim;
 mod clock;

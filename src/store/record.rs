@@ -1,12 +1,16 @@
-//! Recording a batch of behaviors, and the ledger row of each like event. The behavior recorder calls it, and so does
-//! the direct path of a like when there is no NATS.
+//! Recording a batch of behaviors, the ledger row of each like event, and the counts of other behaviors. The behavior
+//! recorder calls it, and so does the direct path of a like when there is no NATS.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::behavior_counts;
 use super::dialect::Column::{self, Number, ResourceId, Text, Time, User, Word};
 use super::erasures::{self, Erasures};
 use super::error::StoreError;
-use super::session::{Param, Session, Sql, TotalRow, time_text};
+use super::session::{IdRow, Param, Session, Sql, TotalRow, time_text};
 use super::{Lease, Store, transact};
 use crate::domain::{BehaviorEvent, ErasedKind, LedgerRow};
 use crate::store::text::id_text;
@@ -24,9 +28,9 @@ pub struct Recorded {
 }
 
 impl Store {
-    /// Appends behaviors, and for each like event its ledger row, `pending` under the lease, in one
-    /// transaction. An event that was recorded before stays as it is; an event of other content under its id
-    /// is not recorded, and neither is one whose user or resource is erased.
+    /// Appends behaviors, and for each like event its ledger row, `pending` under the lease, and adds other
+    /// behaviors to the counts of their resources, in one transaction. An event that was recorded before stays as it
+    /// is; an event of other content under its id is not recorded, and neither is one whose user or resource is erased.
     ///
     /// # Errors
     /// If the database cannot be reached, or refuses the data.
@@ -103,11 +107,15 @@ async fn insert<S: Session>(
         Param::time(lease.until()),
         Param::Number(lease.max_retries.into()),
     ];
+    let likes = events.iter().filter(|event| event.action().is_some());
+    let likes = likes.count();
+    let known = match likes < events.len() {
+        true => lock_counted(session, events, lease.now).await?,
+        false => BTreeSet::new(),
+    };
     let recorded = session
         .execute(INSERT_BEHAVIORS.on(schema), &params)
         .await?;
-    let likes = events.iter().filter(|event| event.action().is_some());
-    let likes = likes.count();
     // An id may have been used before if fewer rows are new than were sent. Where the database
     // also counts the rows that were there already, the ledger tells: it takes only like events
     // that equal their behavior.
@@ -125,6 +133,9 @@ async fn insert<S: Session>(
         let found: Vec<TotalRow> = session.load(CONFLICTS.on(schema), &params[..1]).await?;
         conflicts.extend(found.iter().map(|row| row.total as usize));
     }
+    if likes < events.len() {
+        count_new(session, events, known, &conflicts).await?;
+    }
     let rows = events
         .iter()
         .enumerate()
@@ -137,6 +148,61 @@ async fn insert<S: Session>(
         erased: BTreeMap::new(),
     })
 }
+
+/// Locks the counts of the behaviors of a batch that are no likes, and returns the ids of those behaviors that were recorded
+/// before. Of two workers with the same event, the second waits here, and then finds it recorded.
+async fn lock_counted<S: Session>(
+    session: &mut S,
+    events: &[&BehaviorEvent],
+    now: DateTime<Utc>,
+) -> Result<BTreeSet<String>, StoreError> {
+    let keys = counted(events).map(|(_, event)| behavior_counts::key(event));
+    behavior_counts::lock(session, &keys.collect(), now).await?;
+    let ids = counted(events).map(|(_, event)| (id_text(event.event_id),));
+    let known = known_ids(session, &ids.collect::<Vec<_>>()).await?;
+    Ok(known.into_iter().collect())
+}
+
+/// Adds to their counts the behaviors of a batch that this transaction has recorded: those that were not `known` before,
+/// and do not conflict with another event of their id.
+async fn count_new<S: Session>(
+    session: &mut S,
+    events: &[&BehaviorEvent],
+    mut known: BTreeSet<String>,
+    conflicts: &BTreeSet<usize>,
+) -> Result<(), StoreError> {
+    let mut added: BTreeMap<_, i64> = BTreeMap::new();
+    for (place, event) in counted(events) {
+        if !conflicts.contains(&place) && known.insert(id_text(event.event_id)) {
+            *added.entry(behavior_counts::key(event)).or_default() += 1;
+        }
+    }
+    behavior_counts::add(session, &added).await
+}
+
+/// The events of a batch that are no likes, with their places.
+fn counted<'a>(
+    events: &'a [&BehaviorEvent],
+) -> impl Iterator<Item = (usize, &'a BehaviorEvent)> + use<'a> {
+    let all = events.iter().copied().enumerate();
+    all.filter(|(_, event)| event.action().is_none())
+}
+
+/// Returns the ids of those of these events that are recorded. Takes rows `(event_id)`.
+pub(super) async fn known_ids<S: Session>(
+    session: &mut S,
+    ids: &[impl Serialize + Sync],
+) -> Result<Vec<String>, StoreError> {
+    let statement = KNOWN_IDS.on(session.schema());
+    let rows: Vec<IdRow> = session.load(statement, &[Param::rows(ids)]).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// The events that are recorded. Parameters: rows `(event_id)`.
+static KNOWN_IDS: Sql = Sql::new(|d| {
+    let (ids, join) = (d.rows("$1", &[Word("event_id")]), d.join());
+    format!("SELECT b.event_id AS id FROM {ids} {join} user_behaviors b ON b.event_id = r.event_id")
+});
 
 /// The columns of a recorded behavior.
 const BEHAVIOR: [Column; 10] = [

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::BigInt;
 
+use super::behavior_counts::recount;
 use super::comparisons::{BROKEN, COUNTED};
 use super::dialect::Column::{ResourceId, Time, Word};
 use super::discrepancy::{Discrepancy, Finding, Subject};
@@ -35,7 +36,7 @@ pub struct Repaired {
 impl Store {
     /// Repairs those of the discrepancies that still exist, in one transaction under the locks of the live
     /// pipeline: ledger and behaviors from each other, read models from the behaviors, counts from the read
-    /// models.
+    /// models and from the behaviors.
     ///
     /// # Errors
     /// If the database cannot be reached.
@@ -77,21 +78,26 @@ async fn repair<S: Session>(
         let rows = restore_behaviors(session, &restored, now).await?;
         pairs.extend(rows.iter().map(LedgerRow::pair));
     }
-    let counts: BTreeSet<Resource> = found
-        .iter()
+    let counts = resources(found, Finding::WrongCount);
+    let recounted = recount(session, &resources(found, Finding::WrongBehaviorCount), now).await?;
+    let refolded = refold(session, &pairs, &counts, now).await?;
+    let events = without_ledger_row.len() + without_behavior.len() + broken.len();
+    let of_pairs: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
+    Ok(Repaired {
+        rows: events + recounted + refolded,
+        resources: of_pairs.union(&counts).cloned().collect(),
+    })
+}
+
+/// The resources of one finding.
+fn resources(found: &[Discrepancy], finding: Finding) -> BTreeSet<Resource> {
+    let of_finding = found.iter().filter(|one| one.finding == finding);
+    of_finding
         .filter_map(|one| match &one.subject {
-            Subject::Resource(resource) if one.finding == Finding::WrongCount => {
-                Some(resource.clone())
-            }
+            Subject::Resource(resource) => Some(resource.clone()),
             _ => None,
         })
-        .collect();
-    let refolded = refold(session, &pairs, &counts, now).await?;
-    let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
-    Ok(Repaired {
-        rows: without_ledger_row.len() + without_behavior.len() + broken.len() + refolded,
-        resources: resources.union(&counts).cloned().collect(),
-    })
+        .collect()
 }
 
 /// The events of one finding, as a batch.

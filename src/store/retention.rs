@@ -5,10 +5,11 @@ use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Text, Timestamp};
 use serde::{Serialize, Serializer};
 
+use super::behavior_counts;
 use super::dialect::Column::Word;
 use super::error::StoreError;
 use super::ids::AnyId;
-use super::schema::Schema;
+use super::schema::{COUNTED_BEHAVIORS, Schema};
 use super::session::{IdRow, Param, Session, Sql};
 use super::{Sample, Store, read, transact};
 use crate::domain::Id;
@@ -96,12 +97,13 @@ impl Store {
         ))
     }
 
-    /// Deletes these behaviors with their ledger rows and their history.
+    /// Deletes these behaviors with their ledger rows and their history. Counts by behavior keep their number.
     ///
     /// # Errors
     /// If the database cannot be reached.
     pub async fn prune_behaviors(&self, behaviors: &[ArchivedBehavior]) -> Result<(), StoreError> {
-        transact!(self, |session| prune_behaviors(session, behaviors))
+        let now = self.now();
+        transact!(self, |session| prune_behaviors(session, behaviors, now))
     }
 }
 
@@ -150,9 +152,12 @@ async fn prunable<S: Session>(
 async fn prune_behaviors<S: Session>(
     session: &mut S,
     behaviors: &[ArchivedBehavior],
+    now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let schema = session.schema();
     let ids: Vec<_> = behaviors.iter().map(|one| (&one.event_id,)).collect();
+    // The counts first, as where behaviors are recorded: two workers that meet on several of them wait in one direction.
+    behavior_counts::keep(session, &ids, now).await?;
     let ids = [Param::rows(&ids)];
     for statement in [&DELETE_HISTORY, &DELETE_LEDGER, &DELETE_BEHAVIORS] {
         session.execute(statement.on(schema), &ids).await?;
@@ -230,7 +235,7 @@ static PRUNABLE_BEHAVIORS: Sql = Sql::new(|d| {
          b.behavior_type, b.version, b.source, b.behavior_time, b.created_at \
          FROM user_behaviors b LEFT JOIN sync_events e \
          ON e.id = b.event_id WHERE b.user_behavior_id > $1 AND b.user_behavior_id <= $2 \
-         AND b.created_at < {} AND (b.behavior_type NOT IN ('like', 'unlike', 'void', 'restore') \
+         AND b.created_at < {} AND ({COUNTED_BEHAVIORS} \
          OR (b.behavior_type IN ('void', 'restore') AND {newer_decision}) \
          OR (b.behavior_type IN ('like', 'unlike') \
          AND COALESCE(e.status, 'completed') = 'completed' AND ({newer_unlike} \

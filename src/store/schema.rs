@@ -18,6 +18,11 @@ pub(super) const LEDGER_COLUMNS: &str = "e.id, e.user_id, e.resource_type, e.res
 pub(super) const HELD: &str = "e.id = r.event_id AND e.fencing_token = r.token \
     AND e.status IN ('pending', 'processing')";
 
+/// Matches the behaviors `b` that `likewise_behavior_counts` counts: neither likes nor decisions about likes. An index has
+/// exactly these: see [`Dialect::counted_resource`].
+pub(super) const COUNTED_BEHAVIORS: &str =
+    "b.behavior_type NOT IN ('like', 'unlike', 'void', 'restore')";
+
 /// Returns the read model's table of a resource type, and its column of the resource's id.
 pub(super) fn likes_table(resource_type: ResourceType) -> (String, String) {
     (

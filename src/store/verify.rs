@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::comparisons::{
     Scope, count, missing_behaviors, missing_counts, missing_ledger_rows, open_ledger_rows,
-    stray_likes, wrong_counts, wrong_likes,
+    stray_likes, wrong_behavior_counts, wrong_counts, wrong_likes,
 };
 use super::dialect::Column::Word;
 use super::error::StoreError;
@@ -206,12 +206,22 @@ async fn check_promises<S: Session>(
         checks.push(
             check(
                 session,
-                format!("each {resource_type}'s like count is its number of liked rows"),
+                format!("each {resource_type}'s like count is its number of likes not voided"),
                 COUNTS.on(d, resource_type),
                 [
                     WRONG_COUNTS.on(d, resource_type),
                     MISSING_COUNTS.on(d, resource_type),
                 ],
+                examples,
+            )
+            .await?,
+        );
+        checks.push(
+            check(
+                session,
+                format!("each {resource_type}'s counts by behavior are its recorded behaviors"),
+                BEHAVIOR_COUNTS.on(d, resource_type),
+                [WRONG_BEHAVIOR_COUNTS.on(d, resource_type)],
                 examples,
             )
             .await?,
@@ -323,6 +333,12 @@ static COUNTS: LikesSql = LikesSql::new(|_, resource_type| {
     ))
 });
 
+static BEHAVIOR_COUNTS: LikesSql = LikesSql::new(|_, resource_type| {
+    count(&format!(
+        "likewise_behavior_counts WHERE resource_type = '{resource_type}'"
+    ))
+});
+
 static MISSING_LEDGER_ROWS: Sql =
     Sql::new(|_| missing_ledger_rows(Scope::All).examples("b.event_id"));
 
@@ -350,6 +366,11 @@ static MISSING_COUNTS: LikesSql = LikesSql::new(|_, resource_type| {
     let (_, id) = likes_table(resource_type);
     let subject = format!("CONCAT('{resource_type} ', l.{id})");
     missing_counts(resource_type, Scope::All).examples(&subject)
+});
+
+static WRONG_BEHAVIOR_COUNTS: LikesSql = LikesSql::new(|d, resource_type| {
+    let subject = format!("CONCAT('{resource_type} ', n.resource_id)");
+    wrong_behavior_counts(d, resource_type, Scope::All).examples(&subject)
 });
 
 /// Each database has an index for this condition.

@@ -7,7 +7,7 @@ use likewise::domain::{LikeCount, Reading, Resource, VersionedState};
 use redis::Commands;
 
 use super::{OnRedis, One, VIDEO, cache_on, count, in_process, mark, run};
-use crate::support::{PATIENCE, until};
+use crate::support::until_seen;
 
 const LIMIT: usize = 8;
 
@@ -150,9 +150,6 @@ fn entry_lost_by_redis_is_unknown() {
         assert!((3_590..=3_600).contains(&left), "{key} lives for {left} s");
         let _: bool = connection.pexpire(&key, 1).expect("an answer");
     }
-    until("the entries to expire", PATIENCE, || {
-        let keys = on_redis.keys();
-        keys.is_empty().then_some(()).ok_or(format!("{keys:?}"))
-    });
+    until_seen("the entries to expire", || on_redis.keys(), Vec::is_empty);
     unknown("after it expired");
 }

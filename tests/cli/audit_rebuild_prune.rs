@@ -8,9 +8,8 @@ use serde_json::Value;
 
 use crate::support::checks::{pipeline_drains, reads_come_to_equal_the_database};
 use crate::support::crowd::Crowd;
-use crate::support::seed;
 use crate::support::service::Setup;
-use crate::support::{PATIENCE, until};
+use crate::support::{seed, until_equal};
 
 const CROWD: Crowd = Crowd {
     first_user: 1,
@@ -33,11 +32,7 @@ fn online_rebuild_restores_lost_data(setup: Setup) {
     ]);
     running.wait_for(50);
     let ran = service.setup().run(&["rebuild"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(
-        ran.stdout.contains("rebuilt read models and counts from"),
-        "{ran:?}"
-    );
+    ran.exits(0).prints("rebuilt read models and counts from");
     running.wait_for(100);
     let diary = running.stop();
     assert!(diary.not_acknowledged().is_empty());
@@ -47,7 +42,7 @@ fn online_rebuild_restores_lost_data(setup: Setup) {
     setup.verify(30).holds();
     // Correct rows stay unchanged.
     let again = setup.run(&["rebuild", "read-models"]);
-    assert!(again.stdout.contains("; changed 0 rows"), "{again:?}");
+    again.prints("; changed 0 rows");
 }
 
 #[test]
@@ -60,23 +55,22 @@ fn audit_reports_differences_and_sets_exit_code() {
     pipeline_drains(&service);
     let setup = service.stop();
     let clean = setup.run(&["audit"]);
-    assert_eq!(clean.code, Some(0), "{clean:?}");
-    assert!(clean.stdout.contains("no differences"), "{clean:?}");
+    clean.exits(0).prints("no differences");
     setup
         .database()
         .execute(&["UPDATE likewise_like_counts SET like_count = 77"]);
     let wrong = setup.run(&["audit"]);
-    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    wrong.exits(1);
     for said in [
         "wrong_count",
         "video 7",
         "expected 3 likes, found 77 likes",
         "--repair",
     ] {
-        assert!(wrong.stdout.contains(said), "{said}: {wrong:?}");
+        wrong.prints(said);
     }
-    assert_eq!(setup.run(&["audit", "--repair"]).code, Some(0));
-    assert_eq!(setup.run(&["audit"]).code, Some(0));
+    setup.run(&["audit", "--repair"]).exits(0);
+    setup.run(&["audit"]).exits(0);
     setup.verify(5).holds();
 }
 
@@ -92,12 +86,9 @@ fn prune_archives_before_deleting_and_keeps_guarantees() {
     pipeline_drains(&service);
     let setup = service.stop();
     let nothing = setup.run(&["prune"]);
-    assert_eq!(nothing.code, Some(1), "{nothing:?}");
+    nothing.exits(1);
     let young = setup.run(&["prune", "--ledger-days", "1", "--behaviors-days", "1"]);
-    assert!(
-        young.stdout.contains("0 ledger rows and 0 behaviors"),
-        "{young:?}"
-    );
+    young.prints("0 ledger rows and 0 behaviors");
     let (old, database) = ("'2020-01-01 00:00:00'", setup.database());
     database.execute(&[
         &format!("UPDATE user_behaviors SET created_at = {old}"),
@@ -115,10 +106,7 @@ fn prune_archives_before_deleting_and_keeps_guarantees() {
         "old.ndjson.gz",
     ];
     let pruned = setup.run(&prune);
-    assert!(
-        pruned.stdout.contains("0 ledger rows and 5 behaviors"),
-        "{pruned:?}"
-    );
+    pruned.prints("0 ledger rows and 5 behaviors");
     let archive = std::fs::File::open(setup.folder().join("old.ndjson.gz")).expect("an archive");
     let archived: BTreeSet<_> = BufReader::new(MultiGzDecoder::new(archive))
         .lines()
@@ -130,18 +118,60 @@ fn prune_archives_before_deleting_and_keeps_guarantees() {
     assert_eq!(archived, superseded);
     setup.verify(5).holds();
     let pruned = setup.run(&["prune", "--ledger-days", "30"]);
-    assert!(
-        pruned.stdout.contains("2 ledger rows and 0 behaviors"),
-        "{pruned:?}"
-    );
+    pruned.prints("2 ledger rows and 0 behaviors");
     setup.verify(5).holds();
-    assert_eq!(setup.run(&["audit"]).code, Some(0));
+    setup.run(&["audit"]).exits(0);
     let service = setup.start();
     let read = service.client().read(2, 7);
     assert_eq!((read.liked, read.like_count), (true, Some(1)));
     service.client().like(1, 7);
     pipeline_drains(&service);
     service.stop().verify(5).holds();
+}
+
+#[test]
+fn counts_by_behavior_survive_prune_audit_and_rebuild() {
+    let service = Setup::new().start();
+    let view = r#"{"user_id": 1, "resource_type": "video", "resource_id": 7, "behavior": "view"}"#;
+    let views = format!("{{\"behaviors\": [{view}, {view}, {view}]}}");
+    let sent = service
+        .client()
+        .try_send("POST", "/v1/likes", &[], views.as_bytes());
+    assert_eq!(sent.expect("an answer").status, 200);
+    let setup = service.stop();
+    let views = "SELECT behavior_count FROM likewise_behavior_counts WHERE behavior_type = 'view'";
+    let counts = || setup.database().number(views);
+    assert_eq!(counts(), 3);
+    setup
+        .database()
+        .execute(&["DELETE FROM likewise_behavior_counts"]);
+    let wrong = setup.run(&["audit"]);
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    for said in [
+        "wrong_behavior_count",
+        "video 7",
+        "expected 3 views, found 0 views",
+    ] {
+        assert!(wrong.stdout.contains(said), "{said}: {wrong:?}");
+    }
+    let broken = setup.verify(5).broken();
+    assert_eq!(broken.len(), 1, "{broken:?}");
+    let rebuilt = setup.run(&["rebuild", "read-models"]);
+    assert!(rebuilt.stdout.contains("; changed 1 rows"), "{rebuilt:?}");
+    assert_eq!(counts(), 3);
+    // Pruned behaviors still count.
+    setup.database().execute(&[
+        "UPDATE user_behaviors SET created_at = '2020-01-01 00:00:00' WHERE user_behavior_id > 1",
+    ]);
+    let prune = ["prune", "--behaviors-days", "30", "--archive", "old.gz"];
+    let pruned = setup.run(&prune);
+    assert!(pruned.stdout.contains("2 behaviors"), "{pruned:?}");
+    setup
+        .database()
+        .execute(&["UPDATE likewise_behavior_counts SET behavior_count = 1"]);
+    assert_eq!(setup.run(&["audit", "--repair"]).code, Some(0));
+    assert_eq!(counts(), 3);
+    setup.verify(5).holds();
 }
 
 #[test]
@@ -169,15 +199,9 @@ fn zero_retention_keeps_ledger_rows_but_no_old_keys_or_jobs() {
     ]);
     let service = setup.start();
     let database = service.database();
-    until("the old key and the old job to go", PATIENCE, || {
-        let left = database.number(
-            "SELECT (SELECT COUNT(*) FROM likewise_jobs WHERE id = 'old') \
-             + (SELECT COUNT(*) FROM likewise_idempotency_keys)",
-        );
-        match left {
-            0 => Ok(()),
-            left => Err(format!("{left} left")),
-        }
+    until_equal("the old key and the old job to go", 0, || {
+        database.count("likewise_jobs WHERE id = 'old'")
+            + database.count("likewise_idempotency_keys")
     });
-    assert_eq!(database.number("SELECT COUNT(*) FROM sync_events"), 1);
+    assert_eq!(database.count("sync_events"), 1);
 }

@@ -16,7 +16,7 @@ const SECRETS: [&str; 3] = [
 
 fn help(arguments: &[&str]) -> String {
     let ran = Setup::new().run(arguments);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.exits(0);
     ran.stdout
 }
 

@@ -16,7 +16,7 @@ use crate::support::checks::{
 use crate::support::crowd::{Crowd, Pair};
 use crate::support::database::Database;
 use crate::support::service::{Ran, Setup};
-use crate::support::{PATIENCE, interactions, seed, until};
+use crate::support::{interactions, seed, until_seen};
 
 matrix!(&[embedded, mariadb, postgres]:
     import_equals_the_fold_of_its_rows,
@@ -321,8 +321,8 @@ fn import_takes_every_kind_of_id(setup: Setup) {
 
 /// The number of like counts that differ from their rows. One statement reads one snapshot.
 fn wrong_counts(database: &Database) -> i64 {
-    database.number(
-        "SELECT COUNT(*) FROM likewise_like_counts c WHERE c.like_count <> (SELECT COUNT(*) \
+    database.count(
+        "likewise_like_counts c WHERE c.like_count <> (SELECT COUNT(*) \
          FROM video_likes l WHERE l.video_id = c.resource_id AND l.deleted_at IS NULL)",
     )
 }
@@ -387,10 +387,11 @@ fn killed_import_resumes_where_it_stopped(setup: &Setup) {
     let importing = setup.launch(&["import", "likes.csv", "--batch", "100"]);
     let recorded = "SELECT COUNT(*) FROM user_behaviors";
     let first = distinct(&events[..5_000]) as i64;
-    until("the import to get going", PATIENCE, || {
-        let recorded = setup.database().number(recorded);
-        (recorded > first + 500).then_some(()).ok_or(recorded)
-    });
+    until_seen(
+        "the import to get going",
+        || setup.database().number(recorded),
+        |recorded| *recorded > first + 500,
+    );
     drop(importing);
     assert_eq!(wrong_counts(setup.database()), 0);
     let read = "SELECT MAX(rows_read) FROM likewise_imports";
@@ -448,10 +449,7 @@ fn strict_import_ends_and_resumes_unless_the_file_changed() {
     let strict = ["likes.csv", "--strict", "--batch", "2"];
     file("1", "ann");
     refuses(&setup, &strict, "line 5 is invalid");
-    assert_eq!(
-        setup.database().number("SELECT COUNT(*) FROM video_likes"),
-        2
-    );
+    assert_eq!(setup.database().count("video_likes"), 2);
     // The rows before the checkpoint are the same.
     file("1", "4");
     let report = imports(&setup, &strict, [4, 0, 4, 0]);
@@ -475,12 +473,11 @@ fn import_refuses_to_go_behind_a_cache() {
     client.like(1, 1);
     assert_eq!(client.read(7, 1).like_count, Some(1));
     let running = "SELECT COUNT(*) FROM likewise_processes";
-    until("the heartbeat", PATIENCE, || {
-        match setup.database().number(running) {
-            0 => Err("none"),
-            _ => Ok(()),
-        }
-    });
+    until_seen(
+        "the heartbeat",
+        || setup.database().number(running),
+        |beats| *beats > 0,
+    );
     refuses(setup, &["likes.csv"], "--stale-caches");
     imports(setup, &["likes.csv", "--stale-caches"], [2, 0, 2, 0]);
     reads_come_to_equal_the_database(&service);
@@ -494,11 +491,10 @@ fn import_refuses_to_miss_the_services_redis() {
     let bare = Setup::new().on(service.database());
     fs::write(bare.folder().join("likes.csv"), "user_id,video_id\n7,1\n").expect("written");
     let running = "SELECT COUNT(*) FROM likewise_processes";
-    until("the heartbeat", PATIENCE, || {
-        match bare.database().number(running) {
-            0 => Err("none"),
-            _ => Ok(()),
-        }
-    });
+    until_seen(
+        "the heartbeat",
+        || bare.database().number(running),
+        |beats| *beats > 0,
+    );
     refuses(&bare, &["likes.csv"], "LIKEWISE_REDIS_URL");
 }

@@ -1,7 +1,6 @@
 //! `likewise load`.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use insta::assert_json_snapshot;
 use serde_json::Value;
@@ -34,7 +33,7 @@ fn load_sends_every_line_and_some_unlikes() {
     }
 
     let ran = load(&service, "likes.csv", &[]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.exits(0);
     let plain = report(&ran);
     for (field, expected) in [
         ("sent", pairs.len()),
@@ -45,30 +44,18 @@ fn load_sends_every_line_and_some_unlikes() {
     ] {
         assert_eq!(plain[field], expected, "{field}: {plain:#}");
     }
-    assert!(
-        plain["latency_ms"]["p99"]
-            .as_f64()
-            .is_some_and(|p99| p99 > 0.0)
-    );
+    assert!(plain["latency_ms"]["p99"].as_f64() > Some(0.0), "{plain:#}");
     let verified = service.setup().verify(60);
     assert_eq!(verified.holds().report["liked"]["video"], pairs.len());
 
-    let flags = [
-        "--unlike-ratio",
-        "0.3",
-        "--seed",
-        "7",
-        "--concurrency",
-        "16",
-    ];
+    let flags = "--unlike-ratio 0.3 --seed 7 --concurrency 16";
+    let flags: Vec<_> = flags.split(' ').collect();
     let ran = load(&service, "likes.csv.gz", &flags);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.exits(0);
     let zipped = report(&ran);
     let unlikes = zipped["unlikes"].as_u64().expect("a number") as usize;
-    assert!(
-        (pairs.len() / 5..pairs.len() / 2).contains(&unlikes),
-        "{zipped:#}"
-    );
+    let likely = pairs.len() / 5..pairs.len() / 2;
+    assert!(likely.contains(&unlikes), "{zipped:#}");
     assert_eq!(zipped["likes"], pairs.len(), "{zipped:#}");
     assert_eq!(zipped["seed"], 7, "{zipped:#}");
     // No like is reverted twice.
@@ -83,47 +70,32 @@ fn unreachable_server_is_named() {
     let service = Setup::new().start();
     let url = service.url();
     let setup = service.stop();
-    fs::write(setup.folder().join("likes.csv"), "1,2\n").expect("a file");
+    setup.write("likes.csv", "1,2\n");
     let ran = setup.run(&["load", "--from", "likes.csv", "--url", &url]);
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(
-        ran.stderr.contains(&format!("cannot reach {url}")),
-        "{ran:?}"
-    );
+    ran.exits(1).reports(&format!("cannot reach {url}"));
 }
 
 #[test]
 fn invalid_line_is_named_and_nothing_is_sent() {
     let service = Setup::new().start();
-    fs::write(
-        service.setup().folder().join("likes.csv"),
-        "user_id,video_id\n1,2\n3,x\n",
-    )
-    .expect("a file");
+    service
+        .setup()
+        .write("likes.csv", "user_id,video_id\n1,2\n3,x\n");
     let ran = load(&service, "likes.csv", &[]);
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("likes.csv, line 3"), "{ran:?}");
+    ran.exits(1).reports("likes.csv, line 3");
     let ran = load(&service, "absent.csv", &[]);
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("cannot open absent.csv"), "{ran:?}");
-    assert!(
-        service
-            .database()
-            .sizes()
-            .iter()
-            .all(|(_, rows)| *rows == 0)
-    );
+    ran.exits(1).reports("cannot open absent.csv");
+    service.stored_nothing();
 }
 
 #[test]
 fn failed_requests_are_counted_and_reported() {
     let service = Setup::new().start();
-    fs::write(service.setup().folder().join("likes.csv"), "1,2\n3,4\n").expect("a file");
-    service
-        .database()
-        .execute(&["ALTER TABLE user_behaviors RENAME TO away"]);
+    service.setup().write("likes.csv", "1,2\n3,4\n");
+    let rename = "ALTER TABLE user_behaviors RENAME TO away";
+    service.database().execute(&[rename]);
     let ran = load(&service, "likes.csv", &[]);
-    assert_eq!(ran.code, Some(1), "{ran:?}");
+    ran.exits(1);
     let report = redacted(report(&ran), &["rate_per_second", "seconds", "seed"]);
     assert_json_snapshot!(report, @r#"
     {

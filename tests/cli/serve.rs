@@ -11,10 +11,9 @@ fn occupied_port_is_named() {
     let address = taken.local_addr().expect("an address").to_string();
     let setup = Setup::new().set("LIKEWISE_HTTP_ADDR", &address);
     let ran = setup.run(&["serve"]);
-    assert_eq!(ran.code, Some(1), "{ran:?}");
+    ran.exits(1);
     let expected = format!("cannot listen on {address}");
-    assert!(ran.stderr.contains(&expected), "{ran:?}");
-    assert!(ran.stderr.contains("LIKEWISE_HTTP_ADDR"), "{ran:?}");
+    ran.reports(&expected).reports("LIKEWISE_HTTP_ADDR");
 }
 
 #[test]
@@ -24,8 +23,7 @@ fn unusable_settings_file_is_named() {
     fs::create_dir(setup.folder().join("likewise.toml")).expect("a folder");
     for command in ["serve", "migrate", "verify"] {
         let ran = setup.run(&[command]);
-        assert_eq!(ran.code, Some(1), "{ran:?}");
-        assert!(ran.stderr.contains("cannot read likewise.toml"), "{ran:?}");
+        ran.exits(1).reports("cannot read likewise.toml");
     }
 
     for (text, complaint) in [
@@ -37,7 +35,7 @@ fn unusable_settings_file_is_named() {
         let setup = Setup::new();
         fs::write(setup.folder().join("likewise.toml"), text).expect("a file");
         let ran = setup.run(&["serve"]);
-        assert_eq!(ran.code, Some(1), "{ran:?}");
+        ran.exits(1);
         assert!(
             ran.stderr.contains(complaint),
             "{complaint} is not in {ran:?}"
@@ -76,10 +74,9 @@ fn out_of_range_setting_is_named() {
         ("LIKEWISE_MAX_RETRIES", "-1"),
     ] {
         let ran = Setup::new().set(variable, value).run(&["serve"]);
-        assert_eq!(ran.code, Some(1), "{ran:?}");
+        ran.exits(1);
         let expected = format!("{variable} must be between");
-        assert!(ran.stderr.contains(&expected), "{ran:?}");
-        assert!(ran.stderr.contains(&format!("got {value}")), "{ran:?}");
+        ran.reports(&expected).reports(&format!("got {value}"));
     }
 }
 

@@ -3,17 +3,15 @@
 use crate::support::database::Database;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::{until_equal, until_seen};
 
 #[track_caller]
 fn warnings(service: &Service, wanted: usize) -> String {
-    until("the processes to notice each other", PATIENCE, || {
-        let answer = service.client().get("/readyz").json();
-        let found = answer["warnings"].as_array().map_or(0, Vec::len);
-        (found == wanted)
-            .then(|| answer["warnings"].to_string())
-            .ok_or(answer["warnings"].to_string())
-    })
+    let warnings = || service.client().get("/readyz").json()["warnings"].clone();
+    let found = until_seen("the processes to notice each other", warnings, |found| {
+        found.as_array().map_or(0, Vec::len) == wanted
+    });
+    found.to_string()
 }
 
 #[test]
@@ -57,17 +55,17 @@ fn startup_without_redis_and_nats_names_both_settings() {
         "started without Redis (LIKEWISE_REDIS_URL)",
         "started without NATS (LIKEWISE_NATS_URL)",
     ] {
-        until("the log to say so", PATIENCE, || {
-            let lines = service.logged(said).len();
-            (lines == 1).then_some(()).ok_or(lines)
-        });
+        until_equal("the log to say so", 1, || service.logged(said).len());
     }
     // The health monitor probes the dependencies after the start.
-    until("both to be shown as down", PATIENCE, || {
+    let states = || {
         let parts = service.client().get("/readyz").json()["parts"].clone();
-        let states = [&parts["cache"]["state"], &parts["broker"]["state"]];
-        let are_down = states.iter().all(|state| **state == "down");
-        are_down.then_some(()).ok_or(parts)
-    });
+        ["cache", "broker"].map(|part| parts[part]["state"].clone())
+    };
+    until_equal(
+        "both to be shown as down",
+        ["down", "down"].map(serde_json::Value::from),
+        states,
+    );
     service.stop();
 }

@@ -9,7 +9,7 @@ use crate::support::redis_and_nats::Stack;
 use crate::support::schemathesis::python;
 use crate::support::servers::program;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, until, until_equal, until_seen};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -58,14 +58,11 @@ impl Consumer {
     /// Waits for these lines.
     #[track_caller]
     fn prints(&self, lines: &[&str]) {
-        until("the example to print the facts", PATIENCE, || {
-            let printed = fs::read_to_string(&self.printed).expect("text");
-            let printed: Vec<_> = printed.lines().collect();
-            if printed == lines {
-                Ok(())
-            } else {
-                Err(printed.join("; "))
-            }
+        until_equal("the example to print the facts", lines.join("\n"), || {
+            fs::read_to_string(&self.printed)
+                .expect("text")
+                .trim_end()
+                .to_owned()
         });
     }
 
@@ -146,26 +143,16 @@ fn examples_verify_the_signatures_of_webhooks() {
     }
     // Those that know another secret refuse every webhook: its facts wait.
     for ((url, listening), consumer) in &suspicious {
-        until("the refusal to be reported", PATIENCE, || {
+        let refusal = || {
             let details = service.client().actor("fact_publisher").details;
             let receivers = details["receivers"].as_array().expect("receivers");
-            let mut receivers = receivers
-                .iter()
-                .filter(|one| one["receiver"] == url.as_str());
-            let error = receivers.next().expect("it")["last_error"].to_string();
-            if error.contains("answered 401") {
-                Ok(())
-            } else {
-                Err(error)
-            }
+            let receiver = receivers.iter().find(|one| one["receiver"] == url.as_str());
+            receiver.expect("it")["last_error"].to_string()
+        };
+        until_seen("the refusal to be reported", refusal, |error| {
+            error.contains("answered 401")
         });
         consumer.prints(&[listening.as_str()]);
     }
-    until("the facts of the others to leave", PATIENCE, || {
-        let waiting = "SELECT COUNT(*) FROM likewise_outbox";
-        match service.database().number(waiting) {
-            6 => Ok(()),
-            rows => Err(rows),
-        }
-    });
+    service.database().until_count("likewise_outbox", 6);
 }

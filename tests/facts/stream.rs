@@ -18,7 +18,7 @@ use crate::support::database::Database;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, runtime, seed, until};
+use crate::support::{PATIENCE, runtime, seed, until, until_seen};
 
 matrix!([mariadb_stack, postgres_stack]: facts_are_the_committed_changes);
 
@@ -41,12 +41,7 @@ fn facts_tell_the_database(service: &Service) {
         tell_the_database(&facts, service.database())
     });
     are_in_order(&first_arrivals(&facts_in_stream(&url).expect("facts")));
-    until("the outbox to be empty", PATIENCE, || {
-        let rows = service
-            .database()
-            .number("SELECT COUNT(*) FROM likewise_outbox");
-        if rows == 0 { Ok(()) } else { Err(rows) }
-    });
+    service.database().until_count("likewise_outbox", 0);
 }
 
 /// In each round every pair gets one request, or none, and the round is committed before the next. So the changes are
@@ -230,22 +225,15 @@ fn facts_wait_while_the_stream_is_not_durable() {
     let setup = stack.setup().set("LIKEWISE_FACTS_STREAM", "true");
     let service = setup.start();
     service.client().like(42, 7);
-    until("the reason to be reported", PATIENCE, || {
-        let ready = service.client().get("/readyz").json();
-        let failing = ready["failing"].to_string();
-        if failing.contains("delivering facts") {
-            Ok(())
-        } else {
-            Err(failing)
-        }
+    let failing = || service.client().get("/readyz").json()["failing"].to_string();
+    until_seen("the reason to be reported", failing, |failing| {
+        failing.contains("delivering facts")
     });
     let error = service.client().actor("fact_publisher").last_error;
     let error = error.expect("an error");
     assert!(error.contains("storage is \"memory\""), "{error}");
     pipeline_drains(&service);
-    let waiting = service
-        .database()
-        .number("SELECT COUNT(*) FROM likewise_outbox");
+    let waiting = service.database().count("likewise_outbox");
     assert_eq!(waiting, 1);
     let delete_stream = || {
         runtime().block_on(async {
@@ -260,13 +248,9 @@ fn facts_wait_while_the_stream_is_not_durable() {
     delete_stream();
     service.client().like(43, 7);
     until("the fact in a new stream", PATIENCE, || {
-        let users = facts_in_stream(&url(&service))?;
-        let users: Vec<_> = users.iter().map(|fact| fact.user_id).collect();
-        if users == [43] {
-            Ok(())
-        } else {
-            Err(format!("{users:?}"))
-        }
+        let facts = facts_in_stream(&url(&service))?;
+        let users: Vec<_> = facts.iter().map(|fact| fact.user_id).collect();
+        (users == [43]).then_some(()).ok_or(format!("{users:?}"))
     });
 }
 
@@ -275,9 +259,7 @@ fn no_fact_is_stored_without_a_receiver() {
     let service = Setup::new().start();
     service.client().like(42, 7);
     pipeline_drains(&service);
-    let rows = service
-        .database()
-        .number("SELECT COUNT(*) FROM likewise_outbox");
+    let rows = service.database().count("likewise_outbox");
     assert_eq!(rows, 0);
     let actors = service.client().actors();
     assert!(actors.iter().all(|actor| actor.name != "fact_publisher"));
@@ -285,7 +267,7 @@ fn no_fact_is_stored_without_a_receiver() {
         .set("LIKEWISE_FACTS_STREAM", "true")
         .run(&["serve"]);
     assert_eq!(refused.code, Some(1));
-    assert!(refused.stderr.contains("LIKEWISE_NATS_URL"), "{refused:?}");
+    refused.reports("LIKEWISE_NATS_URL");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::support::http::Client;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::{until_equal, until_seen};
 
 const PROMISE: &str = "no acknowledged event is in quarantine";
 
@@ -23,16 +23,13 @@ fn ahead(minutes: i64) -> String {
 }
 
 fn quarantined(service: &Service) -> i64 {
-    service
-        .database()
-        .number("SELECT COUNT(*) FROM likewise_quarantined_events")
+    service.database().count("likewise_quarantined_events")
 }
 
 #[track_caller]
 fn quarantine_holds(service: &Service, messages: i64) {
-    until("the messages to be in quarantine", PATIENCE, || {
-        let found = quarantined(service);
-        (found == messages).then_some(()).ok_or(found)
+    until_equal("the messages to be in quarantine", messages, || {
+        quarantined(service)
     });
 }
 
@@ -150,10 +147,11 @@ fn reported_as_lost(service: &Service, id: &str) {
     let (status, _) = admin(&client, "/admin/jobs", &json!({"kind": "audit"}));
     assert_eq!(status, 201);
     let metric = "likewise_audit_findings{finding=\"acknowledged_event_in_quarantine\"} 1";
-    until("the audit's metric", PATIENCE, || {
-        let metrics = client.get("/metrics").text;
-        metrics.contains(metric).then_some(()).ok_or(metrics)
-    });
+    until_seen(
+        "the audit's metric",
+        || client.get("/metrics").text,
+        |text| text.contains(metric),
+    );
 }
 
 fn lost_by_journal(setup: &Setup, user: i64, id: &str) -> String {
@@ -218,10 +216,11 @@ fn quarantined_acknowledged_event_is_lost_until_republished() {
             .rows("SELECT event_id, source FROM user_behaviors"),
         [vec![like.event_id.as_str().into(), "likewise-api".into()]]
     );
-    until("the like to show again", PATIENCE, || {
-        let read = client.read(REFUSED, 7);
-        read.liked.then_some(()).ok_or(format!("{read:?}"))
-    });
+    until_seen(
+        "the like to show again",
+        || client.read(REFUSED, 7),
+        |read| read.liked,
+    );
     service.stop().verify(30).holds();
 }
 

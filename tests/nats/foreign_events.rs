@@ -16,21 +16,14 @@ use crate::support::checks::{
 };
 use crate::support::redis_and_nats::Stack;
 use crate::support::service::Service;
-use crate::support::{PATIENCE, seed, until};
+use crate::support::{PATIENCE, seed};
 
 /// Waits until this many messages have been processed, and the ledger is closed.
 #[track_caller]
 fn taken(service: &Service, behaviors: i64, quarantined: i64) {
     let database = service.database();
-    until("every message to be taken", PATIENCE, || {
-        let seen = (
-            database.number("SELECT COUNT(*) FROM user_behaviors"),
-            database.number("SELECT COUNT(*) FROM likewise_quarantined_events"),
-        );
-        (seen == (behaviors, quarantined))
-            .then_some(())
-            .ok_or(format!("{seen:?}"))
-    });
+    database.until_count("user_behaviors", behaviors);
+    database.until_count("likewise_quarantined_events", quarantined);
     ledger_closes(database);
 }
 
@@ -52,19 +45,11 @@ fn foreign_likes_are_visible_after_earlier_reads() {
         publisher.publish(LIKES, event(1, video, "like", NOON).to_string());
     }
     for (video, count) in [(1, 1), (2, 2), (3, 1)] {
-        until("the like to show", PATIENCE, || {
-            let read = client.read(1, video);
-            (read.liked && read.like_count == Some(count))
-                .then_some(())
-                .ok_or(format!("{read:?}"))
-        });
+        client.until_read(1, video, (true, Some(count)));
     }
     // The user unlikes it here, later than the foreign like.
-    let taken_back = client.unlike(1, 1);
-    assert_eq!(
-        (taken_back.changed, taken_back.like_count),
-        (Some(true), Some(0))
-    );
+    let unliked = client.unlike(1, 1);
+    assert_eq!((unliked.changed, unliked.like_count), (Some(true), Some(0)));
     everything_holds(&service);
     service.stop();
 }
@@ -144,12 +129,8 @@ fn rejected_like_is_quarantined_and_reverted() {
     assert!(!client.read(1, 7).liked);
     client.like(1, 7);
     client.like(REFUSED, 7);
-    until("the refused like to be taken back", PATIENCE, || {
-        let read = (client.read(1, 7), client.read(REFUSED, 7));
-        (read.0.liked && !read.1.liked && read.0.like_count == Some(1))
-            .then_some(())
-            .ok_or(format!("{read:?}"))
-    });
+    client.until_read(1, 7, (true, Some(1)));
+    client.until_read(REFUSED, 7, (false, Some(1)));
     taken(&service, 1, 1);
 }
 
@@ -167,17 +148,11 @@ fn rejected_event_delays_no_other_event() {
     for user in 1..=5 {
         client.like(user, 7);
     }
-    until("the neighbors to be recorded", PATIENCE, || match database
-        .number("SELECT COUNT(*) FROM video_likes")
-    {
-        5 => Ok(()),
-        rows => Err(format!("{rows} likes")),
-    });
-    let quarantined = "SELECT COUNT(*) FROM likewise_quarantined_events";
-    assert_eq!(database.number(quarantined), 0);
+    database.until_count("video_likes", 5);
+    assert_eq!(database.count("likewise_quarantined_events"), 0);
     database.execute(&["DROP TRIGGER refuse"]);
     pipeline_drains(&service);
-    assert_eq!(database.number(quarantined), 0);
+    assert_eq!(database.count("likewise_quarantined_events"), 0);
     assert_eq!(client.read(REJECTED, 7).like_count, Some(6));
     everything_holds(&service);
 }
@@ -249,16 +224,17 @@ fn undecodable_message_is_quarantined_with_its_reason() {
     taken(&service, count, count);
     assert_eq!(stored_counts(service.database())[&1], count);
 
-    let ran = service
-        .setup()
-        .run(&["events", "quarantine", "--json", "--limit", "100"]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let listed = |rest: &[&str]| {
+        service
+            .setup()
+            .run(&[&["events", "quarantine"], rest].concat())
+    };
+    let ran = listed(&["--json", "--limit", "100"]);
+    ran.exits(0);
     let rows: Vec<Value> = serde_json::from_str(&ran.stdout).expect("JSON");
     assert_eq!(rows.len(), broken.len());
-    let kept: BTreeMap<String, &Value> = rows
-        .iter()
-        .map(|row| (row["payload_hex"].as_str().expect("text").to_owned(), row))
-        .collect();
+    let payload = |row: &Value| row["payload_hex"].as_str().expect("text").to_owned();
+    let kept: BTreeMap<_, _> = rows.iter().map(|row| (payload(row), row)).collect();
     for (body, reason) in &broken {
         let row = kept[&hex::encode(body)];
         let found = row["reason"].as_str().expect("text");
@@ -266,11 +242,7 @@ fn undecodable_message_is_quarantined_with_its_reason() {
         assert_eq!(row["subject"], LIKES);
         assert!(row["message_id"].is_string() && row["stream_sequence"].is_number());
     }
-    let table = service
-        .setup()
-        .run(&["events", "quarantine", "--limit", "3"]);
-    assert_eq!(table.code, Some(0), "{}", table.stderr);
-    assert!(table.stdout.contains(LIKES), "{}", table.stdout);
+    listed(&["--limit", "3"]).exits(0).prints(LIKES);
     service.setup().verify(30).holds();
     service.stop();
 }
@@ -280,87 +252,69 @@ fn go_service_events_are_counted() {
     let stack = Stack::start();
     let service = stack.setup().start_as(&["serve", "--role", "worker"]);
     let publisher = Publisher::of(&stack.nats);
-    let legacy = |user: Value, action: Value, kind: &str, second: Value, id: Value| {
-        json!({
+    let publish = |user: Value, action: Value, kind: &str, second: Value, id: Value| {
+        let body = json!({
             "user_id": user, "video_id": 4, "comment_id": 0, "action_type": action,
             "event_type": kind, "timestamp": second, "event_id": id,
-        })
-        .to_string()
+        });
+        publisher.publish(LIKES, body.to_string());
     };
-    let first = legacy(
-        json!(1),
-        json!("1"),
-        "video_like",
-        json!(1_700_000_000),
-        json!("evt-1"),
-    );
-    publisher.publish(LIKES, first.clone());
-    publisher.publish(LIKES, first);
-    publisher.publish(
-        LIKES,
-        legacy(
-            json!("2"),
-            json!("like"),
-            "",
-            json!("1700000000"),
-            json!(Uuid::now_v7()),
-        ),
-    );
-    publisher.publish(
-        LIKES,
-        legacy(
-            json!(3),
+    const SECOND: i64 = 1_700_000_000;
+    for _ in 0..2 {
+        publish(
             json!(1),
+            json!("1"),
             "video_like",
-            json!(1_700_000_000),
-            json!("evt-3"),
-        ),
-    );
-    // Within one second, the order of the stream decides.
-    publisher.publish(
-        LIKES,
-        legacy(
-            json!(3),
-            json!("2"),
-            "video_unlike",
-            json!(1_700_000_000),
-            json!("evt-4"),
-        ),
-    );
-    publisher.publish(
-        LIKES,
-        legacy(
-            json!(2),
-            json!("unlike"),
-            "",
-            json!(1_600_000_000),
-            json!("evt-5"),
-        ),
-    );
-    publisher.publish(
-        "likewise.behaviors.comment.like",
-        json!({"user_id": 1, "video_id": 4, "comment_id": 6, "action_type": "1",
-               "timestamp": 1_700_000_000})
-        .to_string(),
-    );
-    // Behaviors that are no likes are recorded, with no other effect.
-    for behavior in ["view", "share", "comment"] {
-        publisher.publish(
-            &format!("likewise.behaviors.video.{behavior}"),
-            event(1, 4, behavior, NOON).to_string(),
+            json!(SECOND),
+            json!("evt-1"),
         );
     }
-    taken(&service, 9, 0);
-    let states = stored_states(service.database());
-    assert_eq!(
-        states,
-        BTreeMap::from([((1, 4), true), ((2, 4), true), ((3, 4), false)])
+    publish(
+        json!("2"),
+        json!("like"),
+        "",
+        json!("1700000000"),
+        json!(Uuid::now_v7()),
     );
-    assert_eq!(stored_counts(service.database())[&4], 2);
+    publish(
+        json!(3),
+        json!(1),
+        "video_like",
+        json!(SECOND),
+        json!("evt-3"),
+    );
+    // Within one second, the order of the stream decides.
+    publish(
+        json!(3),
+        json!("2"),
+        "video_unlike",
+        json!(SECOND),
+        json!("evt-4"),
+    );
+    publish(
+        json!(2),
+        json!("unlike"),
+        "",
+        json!(1_600_000_000),
+        json!("evt-5"),
+    );
+    let of_comment = json!({
+        "user_id": 1, "video_id": 4, "comment_id": 6, "action_type": "1", "timestamp": SECOND,
+    });
+    publisher.publish("likewise.behaviors.comment.like", of_comment.to_string());
+    // Behaviors that are no likes are recorded, with no other effect.
+    for behavior in ["view", "share", "comment"] {
+        let subject = format!("likewise.behaviors.video.{behavior}");
+        publisher.publish(&subject, event(1, 4, behavior, NOON).to_string());
+    }
+    taken(&service, 9, 0);
     let database = service.database();
-    let comments = "SELECT COUNT(*) FROM comment_likes WHERE comment_id = 6 AND deleted_at IS NULL";
-    assert_eq!(database.number(comments), 1);
-    assert_eq!(database.number("SELECT COUNT(*) FROM sync_events"), 6);
+    let expected = [((1, 4), true), ((2, 4), true), ((3, 4), false)];
+    assert_eq!(stored_states(database), expected.into());
+    assert_eq!(stored_counts(database)[&4], 2);
+    let comments = "comment_likes WHERE comment_id = 6 AND deleted_at IS NULL";
+    assert_eq!(database.count(comments), 1);
+    assert_eq!(database.count("sync_events"), 6);
     service.setup().verify(30).holds();
     service.stop();
 }
@@ -371,14 +325,11 @@ fn changed_counts_are_published_once_per_batch() {
     let stack = Stack::start();
     let publisher = Publisher::of(&stack.nats);
     let service = stack.setup().start_as(&["serve", "--role", "worker"]);
-    let mut announced = publisher
-        .runtime
-        .block_on(publisher.client.subscribe("likewise.counts.>"))
-        .expect("a subscription");
-    publisher
-        .runtime
-        .block_on(publisher.client.flush())
-        .expect("the server knows it");
+    let mut announced = publisher.runtime.block_on(async {
+        let subscribed = publisher.client.subscribe("likewise.counts.>").await;
+        publisher.client.flush().await.expect("the server knows it");
+        subscribed.expect("a subscription")
+    });
     for user in 1..=USERS {
         publisher.publish(LIKES, event(user, 1 + user % 2, "like", NOON).to_string());
     }

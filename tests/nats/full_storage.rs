@@ -4,7 +4,7 @@ use super::{LIKES, Publisher};
 use crate::support::checks::{ledger_closes, pipeline_drains};
 use crate::support::servers::Server;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::until_seen;
 
 fn broker(service: &Service) -> String {
     service.client().get("/readyz").json()["parts"]["broker"]["state"]
@@ -17,26 +17,23 @@ fn broker(service: &Service) -> String {
 #[track_caller]
 fn fails(service: &Service, times: u64, mut user: i64) -> i64 {
     let client = service.client();
-    until(
+    let errors = || {
+        let accepted = client.like(user, 1);
+        assert_eq!(accepted.durability, "database", "{accepted:?}");
+        user += 1;
+        client.actor("event_publisher").errors
+    };
+    until_seen(
         "publishing or checking to fail some times",
-        PATIENCE,
-        || {
-            let accepted = client.like(user, 1);
-            assert_eq!(accepted.durability, "database", "{accepted:?}");
-            user += 1;
-            let errors = client.actor("event_publisher").errors;
-            (errors >= times).then_some(()).ok_or(errors)
-        },
+        errors,
+        |errors| *errors >= times,
     );
     user
 }
 
 #[track_caller]
 fn logged(service: &Service, text: &str) {
-    until("the recovery to be logged", PATIENCE, || {
-        let log = service.log();
-        log.contains(text).then_some(()).ok_or(log)
-    });
+    service.until_logged(text);
 }
 
 #[test]
@@ -69,12 +66,12 @@ fn server_with_too_little_storage_is_logged_once() {
     nats.run();
     let client = service.client();
     let mut user = user;
-    until("likes to go through the stream", PATIENCE, || {
+    let like = || {
         user += 1;
-        let accepted = client.like(user, 1);
-        (accepted.durability == "broker")
-            .then_some(())
-            .ok_or(format!("{accepted:?}"))
+        client.like(user, 1)
+    };
+    until_seen("likes to go through the stream", like, |like| {
+        like.durability == "broker"
     });
     logged(&service, "checking the stream succeeds again");
     pipeline_drains(&service);
@@ -119,12 +116,11 @@ fn full_stream_logs_once_and_likes_go_to_the_database() {
     });
     assert!(purged.expect("an answer").success);
     let client = service.client();
-    until("likes to go through the stream", PATIENCE, || {
-        let accepted = client.like(1, 2);
-        (accepted.durability == "broker")
-            .then_some(())
-            .ok_or(format!("{accepted:?}"))
-    });
+    until_seen(
+        "likes to go through the stream",
+        || client.like(1, 2),
+        |like| like.durability == "broker",
+    );
     logged(&service, "publishing events succeeds again");
     ledger_closes(service.database());
 }

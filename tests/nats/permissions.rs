@@ -8,7 +8,7 @@ use async_nats::jetstream;
 use super::{ACCEPTED, LIKES, event};
 use crate::support::servers::Server;
 use crate::support::service::Setup;
-use crate::support::{PATIENCE, runtime, until};
+use crate::support::{runtime, until_equal};
 
 const RECOMMENDED: &str = include_str!("../../docs/nats-permissions.conf");
 
@@ -65,23 +65,16 @@ fn foreign_publishers_cannot_use_accepted_subjects() {
         }
     });
     let database = service.database();
-    until("the foreign like to be recorded", PATIENCE, || {
-        let users = database.rows("SELECT user_id, source FROM user_behaviors ORDER BY user_id");
-        (users
-            == [
-                vec![1.into(), "likewise-api".into()],
-                vec![2.into(), "feed".into()],
-            ])
-        .then_some(())
-        .ok_or(format!("{users:?}"))
+    let expected = [
+        vec![1.into(), "likewise-api".into()],
+        vec![2.into(), "feed".into()],
+    ];
+    until_equal("the foreign like to be recorded", expected.to_vec(), || {
+        database.rows("SELECT user_id, source FROM user_behaviors ORDER BY user_id")
     });
     for arguments in [["stream", "show"], ["stream", "apply"]] {
         let ran = service.setup().run(&arguments);
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        assert!(
-            ran.stdout.contains("every setting is as configured"),
-            "{ran:?}"
-        );
+        ran.exits(0).prints("every setting is as configured");
     }
     service.stop().verify(30).holds();
 }

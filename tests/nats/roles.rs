@@ -6,7 +6,7 @@ use crate::support::database::Database;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Signal};
-use crate::support::{PATIENCE, seed, until};
+use crate::support::{PATIENCE, seed, until_seen};
 
 const CROWD: Crowd = Crowd {
     first_user: 1,
@@ -54,9 +54,9 @@ fn api_and_two_workers_share_the_work() {
     let running = CROWD.start(api, &mut rng);
     running.wait_for(300);
     for worker in [first, second] {
-        until("each worker to take its share", PATIENCE, || {
-            let processed = worker.client().actor("nats_subscriber").processed;
-            (processed > 0).then_some(()).ok_or(processed)
+        let processed = || worker.client().actor("nats_subscriber").processed;
+        until_seen("each worker to take its share", processed, |processed| {
+            *processed > 0
         });
     }
     let diary = running.stop();

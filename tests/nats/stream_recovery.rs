@@ -10,7 +10,7 @@ use super::{LIKES, Publisher, SUBJECTS, event};
 use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::redis_and_nats::Stack;
 use crate::support::service::Service;
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, until, until_equal, until_seen};
 
 /// The shortest wait before the redelivery of a message that could not be recorded.
 const REDELIVERY: Duration = Duration::from_millis(500);
@@ -53,16 +53,15 @@ fn stream_and_consumer_have_the_required_settings() {
         assert_eq!(info.config.max_ack_pending, 20_000);
     });
     // The message is acknowledged only after the commit.
-    until("everything to be acknowledged", PATIENCE, || {
-        let left = publisher.runtime.block_on(async {
+    until_equal("everything to be acknowledged", (0, 0), || {
+        publisher.runtime.block_on(async {
             let consumer: Result<PullConsumer, _> = publisher
                 .stream
                 .get_consumer_from_stream(service.setup().consumer(), "LIKEWISE")
                 .await;
             let info = consumer.expect("the consumer").cached_info().clone();
             (info.num_pending, info.num_ack_pending)
-        });
-        (left == (0, 0)).then_some(()).ok_or(format!("{left:?}"))
+        })
     });
     service.stop();
 }
@@ -91,11 +90,8 @@ fn unrecordable_event_is_redelivered_after_a_delay() {
         LIKES,
         event(1, 1, "like", "2026-01-02T12:00:00Z").to_string(),
     );
-    until("it to be delivered some times", PATIENCE, || {
-        let times = delivered();
-        (times >= DELIVERIES)
-            .then_some(())
-            .ok_or(format!("{times} times"))
+    until_seen("it to be delivered some times", delivered, |times| {
+        *times >= DELIVERIES
     });
     let taken = published.elapsed();
     assert!(taken > REDELIVERY * (DELIVERIES as u32 - 1), "{taken:?}");
@@ -165,32 +161,27 @@ fn delete_stream(publisher: &Publisher) {
 
 #[track_caller]
 fn behaviors(service: &Service, count: i64) {
-    until("what was published to be recorded", PATIENCE, || {
-        let found = service
-            .database()
-            .number("SELECT COUNT(*) FROM user_behaviors");
-        (found == count).then_some(()).ok_or(found)
-    });
+    service.database().until_count("user_behaviors", count);
 }
 
 /// Checks that our own and foreign likes pass through the stream again.
 #[track_caller]
 fn recovers(service: &Service, publisher: &Publisher) {
     let client = service.client();
-    until("likes to go through the stream again", PATIENCE, || {
-        let accepted = client.like(3, 1);
-        (accepted.durability == "broker")
-            .then_some(())
-            .ok_or(format!("{accepted:?}"))
-    });
+    until_seen(
+        "likes to go through the stream again",
+        || client.like(3, 1),
+        |like| like.durability == "broker",
+    );
     publisher.publish(
         LIKES,
         event(4, 1, "like", "2026-01-02T12:00:00Z").to_string(),
     );
-    until("the foreign like to show", PATIENCE, || {
-        let read = client.read(4, 1);
-        read.liked.then_some(()).ok_or(format!("{read:?}"))
-    });
+    until_seen(
+        "the foreign like to show",
+        || client.read(4, 1),
+        |read| read.liked,
+    );
     everything_holds(service);
     assert_eq!(client.read(1, 1).like_count, Some(4));
 }

@@ -2,17 +2,19 @@
 //! without losing acknowledged likes.
 
 use std::collections::BTreeSet;
+use std::thread::ScopedJoinHandle;
 
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info};
 use chrono::Utc;
-use serde_json::{Value, json};
+use insta::assert_json_snapshot;
+use serde_json::Value;
 
 use super::{LIKES, Publisher, SUBJECTS, event};
 use crate::support::checks::{pipeline_drains, stored_once};
 use crate::support::redis_and_nats::Stack;
 use crate::support::service::{Ran, Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::until_seen;
 
 const STREAM: &str = "LIKEWISE";
 const AGE: &str = "LIKEWISE_NATS_MAX_AGE_SECONDS";
@@ -46,12 +48,13 @@ fn apply(setup: &Setup, flags: &[&str]) -> Ran {
 #[track_caller]
 fn published_again(service: &Service, user: i64) -> Vec<String> {
     let mut ids = Vec::new();
-    until("likes to go through the stream", PATIENCE, || {
+    let like = || {
         let accepted = service.client().like(user, 1);
         ids.push(accepted.event_id.clone());
-        (accepted.durability == "broker")
-            .then_some(())
-            .ok_or(format!("{accepted:?}"))
+        accepted.durability
+    };
+    until_seen("likes to go through the stream", like, |durability| {
+        durability == "broker"
     });
     ids
 }
@@ -68,9 +71,9 @@ fn shorter_max_age_deletes_nothing() {
 
     let second = api(first.setup().beside().set(AGE, 1));
     // Long enough for the server to delete messages with an age of a second.
-    until("the likes to be older than the other age", PATIENCE, || {
-        let age = Utc::now().timestamp() - before.state.last_timestamp.unix_timestamp();
-        (age > 3).then_some(()).ok_or(age)
+    let age = || Utc::now().timestamp() - before.state.last_timestamp.unix_timestamp();
+    until_seen("the likes to be older than the other age", age, |age| {
+        *age > 3
     });
     let after = info(&publisher);
     assert_eq!(after.state.messages, 5);
@@ -79,10 +82,10 @@ fn shorter_max_age_deletes_nothing() {
     let sentence = "stream max_age_seconds is 604800, configured is 1";
     let report = broker(&second);
     assert_eq!(report["state"], "up");
-    assert!(
-        report["warnings"][0].to_string().contains(sentence),
-        "{report:#}"
-    );
+    let details = second.client().actor("event_publisher").details;
+    for said in [&report["warnings"][0], &details["stream_differences"]] {
+        assert!(said.to_string().contains(sentence), "{said:#}");
+    }
     assert_eq!(
         second.log().matches(sentence).count(),
         1,
@@ -90,39 +93,38 @@ fn shorter_max_age_deletes_nothing() {
         second.log()
     );
     assert_eq!(broker(&first).get("warnings"), None);
-    let details = second.client().actor("event_publisher").details;
-    assert!(
-        details["stream_differences"].to_string().contains(sentence),
-        "{details:#}"
-    );
     let shown = second.client().get("/admin/stream").json();
     assert_eq!(shown["state"], "differs");
     assert_eq!(shown["holds"]["unacknowledged"], 5);
-    let differing: Vec<_> = shown["settings"]
-        .as_array()
-        .expect("settings")
-        .iter()
-        .filter(|setting| !setting["difference"].is_null())
-        .cloned()
+    let settings = shown["settings"].as_array().expect("settings").iter();
+    let differing: Vec<_> = settings
+        .filter(|one| !one["difference"].is_null())
         .collect();
-    assert_eq!(
-        differing,
-        [
-            json!({"owner": "stream", "name": "max_age_seconds", "configured": 1,
-                   "current": 604_800, "difference": "warning"}),
-            json!({"owner": "stream", "name": "duplicate_window_seconds", "configured": 1,
-                   "current": 120, "difference": "warning"}),
-        ]
-    );
+    assert_json_snapshot!(differing, @r#"
+    [
+      {
+        "configured": 1,
+        "current": 604800,
+        "difference": "warning",
+        "name": "max_age_seconds",
+        "owner": "stream"
+      },
+      {
+        "configured": 1,
+        "current": 120,
+        "difference": "warning",
+        "name": "duplicate_window_seconds",
+        "owner": "stream"
+      }
+    ]
+    "#);
     let metric = "likewise_stream_differences{severity=\"warning\"} 2";
     assert!(second.client().get("/metrics").text.contains(metric));
 
     let worker = worker(stack.setup().on(first.database()));
-    until("the likes to be recorded", PATIENCE, || {
-        let recorded = "SELECT COUNT(*) FROM sync_events WHERE status = 'completed'";
-        let recorded = first.database().number(recorded);
-        (recorded == 5).then_some(()).ok_or(recorded)
-    });
+    first
+        .database()
+        .until_count("sync_events WHERE status = 'completed'", 5);
     stored_once(first.database(), ids.iter().map(String::as_str));
     worker.setup().verify(30).holds();
 }
@@ -139,27 +141,16 @@ fn apply_refuses_to_lose_unacknowledged_events() {
         publisher.publish(LIKES, vec![b' '; 900 << 10]);
     }
     let before = info(&publisher);
-    for (setting, value, reason) in [
-        (
-            AGE,
-            1,
-            "max_age_seconds: the oldest of 3 unacknowledged messages is",
-        ),
-        (
-            "LIKEWISE_NATS_MAX_BYTES",
-            MIB,
-            "max_bytes: the stream holds 18",
-        ),
-    ] {
+    let age = "max_age_seconds: the oldest of 3 unacknowledged messages is";
+    let bytes = "max_bytes: the stream holds 18";
+    for (setting, value, reason) in [(AGE, 1, age), ("LIKEWISE_NATS_MAX_BYTES", MIB, bytes)] {
         let setup = first.setup().beside().set(setting, value);
         for flags in [&[][..], &["--dry-run"]] {
             let refused = apply(&setup, flags);
             assert_ne!(refused.code, Some(0), "{refused:?}");
-            assert!(refused.stdout.contains(reason), "{refused:?}");
-            assert!(
-                refused.stdout.ends_with("nothing was changed\n"),
-                "{refused:?}"
-            );
+            refused.prints(reason);
+            let said = &refused.stdout;
+            assert!(said.ends_with("nothing was changed\n"), "{said}");
         }
         assert_eq!(info(&publisher).config, before.config);
     }
@@ -167,32 +158,26 @@ fn apply_refuses_to_lose_unacknowledged_events() {
     // An age that leaves time for the messages is applied, after a dry run.
     let hour = first.setup().beside().set(AGE, 3_600);
     let tried = apply(&hour, &["--dry-run"]);
-    assert_eq!(tried.code, Some(0), "{tried:?}");
-    assert!(
-        tried
-            .stdout
-            .contains("stream max_age_seconds: 604800 -> 3600"),
-        "{tried:?}"
-    );
+    tried
+        .exits(0)
+        .prints("stream max_age_seconds: 604800 -> 3600");
     assert_eq!(info(&publisher).config, before.config);
     let applied = apply(&hour, &[]);
-    assert_eq!(applied.code, Some(0), "{applied:?}");
+    applied.exits(0);
     let after = info(&publisher);
     assert_eq!(after.config.max_age.as_secs(), 3_600);
     assert_eq!(after.state.messages, 3);
     let again = apply(&hour, &[]);
-    assert!(
-        again.stdout.contains("every setting is as configured"),
-        "{again:?}"
-    );
+    again.prints("every setting is as configured");
     // The running process notices the change.
-    until("the other process to say what differs", PATIENCE, || {
-        let report = broker(&first);
-        let said = report["warnings"][0].to_string();
-        said.contains("max_age_seconds is 3600, configured is 604800")
-            .then_some(())
-            .ok_or(report.to_string())
-    });
+    until_seen(
+        "the other process to say what differs",
+        || broker(&first),
+        |report| {
+            let said = report["warnings"][0].to_string();
+            said.contains("max_age_seconds is 3600, configured is 604800")
+        },
+    );
 }
 
 #[test]
@@ -200,27 +185,19 @@ fn show_prints_actual_and_required_settings() {
     let stack = Stack::start();
     let setup = stack.setup();
     let absent = setup.run(&["stream", "show"]);
-    assert_eq!(absent.code, Some(0), "{absent:?}");
-    assert!(absent.stdout.contains("is absent"), "{absent:?}");
-    assert!(
-        absent.stderr.contains("the consumer is left out"),
-        "{absent:?}"
-    );
-    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    absent
+        .exits(0)
+        .prints("is absent")
+        .reports("the consumer is left out");
+    setup.run(&["migrate"]).exits(0);
     let created = apply(&setup, &[]);
-    assert_eq!(created.code, Some(0), "{created:?}");
+    created.exits(0);
     let other = setup.beside().set(AGE, 60);
     let shown = other.run(&["stream", "show"]);
-    let row = shown
-        .stdout
-        .lines()
-        .find(|line| line.contains("max_age_seconds"))
-        .expect("a row");
-    let cells: Vec<_> = row
-        .split(['│', '┆'])
-        .map(str::trim)
-        .filter(|cell| !cell.is_empty())
-        .collect();
+    let mut lines = shown.stdout.lines();
+    let row = lines.find(|line| line.contains("max_age_seconds"));
+    let cells = row.expect("a row").split(['│', '┆']).map(str::trim);
+    let cells: Vec<_> = cells.filter(|cell| !cell.is_empty()).collect();
     assert_eq!(
         cells,
         ["stream", "max_age_seconds", "60", "604800", "warning"]
@@ -230,7 +207,7 @@ fn show_prints_actual_and_required_settings() {
     assert_eq!(shown["state"], "differs");
     let without = Setup::new().run(&["stream", "show"]);
     assert_ne!(without.code, Some(0), "{without:?}");
-    assert!(without.stderr.contains("LIKEWISE_NATS_URL"), "{without:?}");
+    without.reports("LIKEWISE_NATS_URL");
 }
 
 #[test]
@@ -238,27 +215,19 @@ fn concurrent_starts_create_one_stream() {
     let stack = Stack::start();
     // Even if the configuration differs.
     let services: Vec<_> = std::thread::scope(|scope| {
-        let starts: Vec<_> = (0..4)
-            .map(|n| scope.spawn(move || n))
-            .map(|n| n.join().expect("a number"))
-            .map(|n| {
-                let setup = stack.setup().set(AGE, 1_000 + n % 2);
-                scope.spawn(move || setup.start())
-            })
-            .collect();
-        starts
-            .into_iter()
-            .map(|start| start.join().expect("it starts"))
-            .collect()
+        let setup = |n| stack.setup().set(AGE, 1_000 + n % 2);
+        let start = |setup: Setup| scope.spawn(|| setup.start());
+        let starts: Vec<_> = (0..4).map(setup).map(start).collect();
+        let join = |start: ScopedJoinHandle<'_, _>| start.join().expect("it starts");
+        starts.into_iter().map(join).collect()
     });
     for (user, service) in (1..).zip(&services) {
         assert_eq!(service.client().like(user, 1).durability, "broker");
         assert_eq!(broker(service)["state"], "up");
     }
-    let ages: BTreeSet<_> = services
-        .iter()
-        .map(|service| service.client().get("/admin/stream").json()["state"].to_string())
-        .collect();
+    let state =
+        |service: &Service| service.client().get("/admin/stream").json()["state"].to_string();
+    let ages: BTreeSet<_> = services.iter().map(state).collect();
     assert_eq!(ages.len(), 2, "one half differs: {ages:?}");
 }
 
@@ -281,10 +250,8 @@ fn old_stream(publisher: &Publisher, consumer: String) {
         });
         consumer.await.expect("a consumer");
     });
-    publisher.publish(
-        LIKES,
-        event(70, 1, "like", "2026-01-02T12:00:00Z").to_string(),
-    );
+    let like = event(70, 1, "like", "2026-01-02T12:00:00Z");
+    publisher.publish(LIKES, like.to_string());
 }
 
 #[test]
@@ -292,51 +259,37 @@ fn stream_without_accepted_subjects_sends_likes_to_database() {
     let stack = Stack::start();
     let publisher = Publisher::of(&stack.nats);
     let setup = stack.setup();
-    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    setup.run(&["migrate"]).exits(0);
     old_stream(&publisher, setup.consumer());
     let before = info(&publisher);
     let service = setup.start();
     let client = service.client();
-    let mut ids = vec![client.like(1, 1)]
-        .into_iter()
-        .map(|one| {
-            assert_eq!(one.durability, "database");
-            one.event_id
-        })
-        .collect::<Vec<_>>();
+    let accepted = client.like(1, 1);
+    assert_eq!(accepted.durability, "database");
+    let mut ids = vec![accepted.event_id];
     let report = broker(&service);
     assert_eq!(report["state"], "down");
     let error = report["error"].as_str().expect("an error");
     assert!(error.contains("likewise stream apply"), "{error}");
     assert!(error.contains("likewise.accepted.>"), "{error}");
     // Other services' messages are still consumed.
-    until("the foreign like to show", PATIENCE, || {
-        let read = client.read(70, 1);
-        read.liked.then_some(()).ok_or(format!("{read:?}"))
-    });
-    // Several checks give one log line.
-    until("some checks", PATIENCE, || {
-        let errors = client.actor("event_publisher").errors;
-        (errors >= 4).then_some(()).ok_or(errors)
-    });
-    let log = service.log();
-    assert_eq!(
-        log.matches("cannot carry acknowledged likes").count(),
-        1,
-        "{log}"
+    until_seen(
+        "the foreign like to show",
+        || client.read(70, 1),
+        |read| read.liked,
     );
+    // Several checks give one log line.
+    let errors = || client.actor("event_publisher").errors;
+    until_seen("some checks", errors, |errors| *errors >= 4);
+    let logged = service.logged("cannot carry acknowledged likes");
+    assert_eq!(logged.len(), 1, "{logged:?}");
     assert_eq!(info(&publisher).config, before.config, "nothing is changed");
 
     let applied = apply(service.setup(), &[]);
-    assert_eq!(applied.code, Some(0), "{applied:?}");
+    applied.exits(0);
     assert_eq!(info(&publisher).config.subjects, SUBJECTS);
     ids.extend(published_again(&service, 2));
-    until("the recovery to be logged", PATIENCE, || {
-        let log = service.log();
-        log.contains("checking the stream succeeds again")
-            .then_some(())
-            .ok_or(log)
-    });
+    service.until_logged("checking the stream succeeds again");
     pipeline_drains(&service);
     stored_once(service.database(), ids.iter().map(String::as_str));
     service.stop().verify(30).holds();
@@ -371,35 +324,29 @@ fn apply_redelivers_messages_a_wrong_filter_skipped() {
         updated.await.expect("an update");
     });
     let mut ids: Vec<_> = (2..=4).map(|user| client.like(user, 1).event_id).collect();
-    publisher.publish(
-        LIKES,
-        event(70, 1, "like", "2026-01-02T12:00:00Z").to_string(),
+    let like = event(70, 1, "like", "2026-01-02T12:00:00Z");
+    publisher.publish(LIKES, like.to_string());
+    until_seen(
+        "the foreign like to be taken",
+        || client.read(70, 1),
+        |read| read.liked,
     );
-    until("the foreign like to be taken", PATIENCE, || {
-        let read = client.read(70, 1);
-        read.liked.then_some(()).ok_or(format!("{read:?}"))
-    });
     let verified = service.setup().run(&["verify", "--wait", "1"]);
     assert_ne!(verified.code, Some(0), "{verified:?}");
-    assert!(
-        verified.stderr.contains("likewise.accepted.>"),
-        "{verified:?}"
-    );
-    until("likes to go to the database instead", PATIENCE, || {
+    verified.reports("likewise.accepted.>");
+    let like = || {
         let accepted = client.like(5, 1);
         ids.push(accepted.event_id);
-        (accepted.durability == "database")
-            .then_some(())
-            .ok_or(accepted.durability)
+        accepted.durability
+    };
+    until_seen("likes to go to the database instead", like, |durability| {
+        durability == "database"
     });
 
     let tried = apply(service.setup(), &["--dry-run"]);
-    assert!(
-        tried.stdout.contains("redelivers from message 1"),
-        "{tried:?}"
-    );
+    tried.prints("redelivers from message 1");
     let applied = apply(service.setup(), &[]);
-    assert_eq!(applied.code, Some(0), "{applied:?}");
+    applied.exits(0);
     ids.extend(published_again(&service, 6));
     pipeline_drains(&service);
     stored_once(service.database(), ids.iter().map(String::as_str));

@@ -11,11 +11,10 @@ use crate::support::checks::{
 };
 use crate::support::crowd::{Crowd, Diary, Outcome};
 use crate::support::database::Database;
-use crate::support::http::TIMEOUT;
 use crate::support::raw_tcp::Raw;
 use crate::support::servers::Kind;
 use crate::support::service::{Setup, Signal};
-use crate::support::{PATIENCE, say, seed, until};
+use crate::support::{PATIENCE, say, seed, until, until_seen};
 
 const CROWD: Crowd = Crowd {
     first_user: 1,
@@ -40,10 +39,7 @@ fn kill_9_under_load_loses_nothing(setup: Setup) {
         }
         let service = setup.start();
         // A process killed during a migration leaves its lease.
-        until("the service to be ready", PATIENCE, || {
-            let answer = service.client().get("/readyz");
-            (answer.status == 200).then_some(()).ok_or(answer.text)
-        });
+        service.client().until_status("/readyz", 200);
         let running = CROWD.start(&service, &mut rng);
         running.wait_for(rng.random_range(20..500));
         sleep(Duration::from_micros(rng.random_range(0..20_000)));
@@ -68,9 +64,7 @@ fn kill_9_under_load_loses_nothing(setup: Setup) {
     diary_is_kept(service.database(), &diary);
 
     let sent = diary.acknowledged().len() + diary.not_acknowledged().len();
-    let stored = service
-        .database()
-        .number("SELECT COUNT(*) FROM user_behaviors");
+    let stored = service.database().count("user_behaviors");
     assert!(
         stored as usize <= sent,
         "{stored} behaviors of {sent} requests"
@@ -149,12 +143,7 @@ fn like_in_flight_at_shutdown_is_answered() {
         let client = service.client();
         std::thread::spawn(move || client.try_like("PUT", 2, 1))
     };
-    until("the like to be under way", PATIENCE, || {
-        match client.actor("behavior_recorder").mailbox.depth {
-            1 => Ok(()),
-            depth => Err(format!("depth {depth}")),
-        }
-    });
+    client.until_depth("behavior_recorder", 1);
     service.signal(Signal::TERM);
     // Requests during the drain learn that the process is not ready, or get no connection.
     until(
@@ -193,14 +182,7 @@ fn accepted_events_are_finished_before_shutdown() {
     let held = service.database().hold_rows(count);
     client.like(2, 1);
     service.signal(Signal::TERM);
-    until(
-        "the service to take no more requests",
-        PATIENCE,
-        || match client.try_send("GET", "/healthz", &[], b"") {
-            Ok(answer) => Err(format!("{answer:?}")),
-            Err(_) => Ok(()),
-        },
-    );
+    client.until_refused();
     drop(held);
     assert_eq!(service.wait(PATIENCE).code(), Some(0));
     let setup = service.end();
@@ -215,23 +197,12 @@ fn shutdown_during_a_claim_is_clean() {
     let mut service = Setup::new().start();
     let client = service.client();
     let held = service.database().hold_writes();
-    until(
-        "a claim to wait for the database",
-        PATIENCE,
-        || match client.actor("sync_publisher").mailbox.depth {
-            0 => Err("no room is taken for a claim"),
-            _ => Ok(()),
-        },
-    );
+    let depth = || client.actor("sync_publisher").mailbox.depth;
+    until_seen("a claim to wait for the database", depth, |depth| {
+        *depth > 0
+    });
     service.signal(Signal::TERM);
-    until(
-        "the service to turn new requests away",
-        PATIENCE,
-        || match service.client().try_send("GET", "/healthz", &[], b"") {
-            Ok(answer) => Err(format!("{answer:?}")),
-            Err(_) => Ok(()),
-        },
-    );
+    service.client().until_refused();
     drop(held);
     let status = service.wait(SOON);
     assert_eq!(status.code(), Some(0), "{status}");
@@ -249,21 +220,10 @@ fn client_disconnect_leaves_no_partial_like() {
         raw.send(request.as_bytes());
         let client = service.client();
         // The client disconnects while its like is in flight.
-        until("the like to be under way", PATIENCE, || {
-            match client.actor("behavior_recorder").mailbox.depth {
-                depth if depth == user as u64 => Ok(()),
-                depth => Err(format!("depth {depth}")),
-            }
-        });
+        client.until_depth("behavior_recorder", user as u64);
         drop(raw);
     }
     drop(held);
-    let stored = "SELECT COUNT(*) FROM user_behaviors";
-    until("every like to be stored", TIMEOUT, || {
-        match service.database().number(stored) {
-            20 => Ok(()),
-            rows => Err(format!("{rows} behaviors")),
-        }
-    });
+    service.database().until_count("user_behaviors", 20);
     everything_holds(&service);
 }

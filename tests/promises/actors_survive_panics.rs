@@ -7,7 +7,7 @@ use crate::support::checks::{diary_is_kept, everything_holds, pipeline_drains};
 use crate::support::crowd::{Crowd, Outcome};
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, say, seed, until};
+use crate::support::{say, seed, until_equal, until_seen};
 
 const ACTORS: [&str; 4] = [
     "cache_writer",
@@ -53,15 +53,11 @@ fn panic_loses_no_message(setup: Setup) {
         // These requests queue behind the panics while the actor waits out each back-off.
         let first_user = 10_000 + index as i64 * QUEUED;
         like_all_at_once(&service, first_user..first_user + QUEUED);
-        until("the actor to run again", PATIENCE, || {
-            let now = client.actor(actor);
-            let again = now.panics == PANICS && now.restarts == PANICS && now.state == "running";
-            if again {
-                Ok(())
-            } else {
-                Err(format!("{now:?}"))
-            }
-        });
+        until_seen(
+            "the actor to run again",
+            || client.actor(actor),
+            |now| (now.panics, now.restarts, now.state.as_str()) == (PANICS, PANICS, "running"),
+        );
         let last_error = client.actor(actor).last_error.expect("an error");
         assert!(last_error.contains("panicked"), "{last_error}");
         running.wait_for(50);
@@ -106,11 +102,8 @@ fn retry_scheduler_keeps_its_schedule_through_a_panic() {
     client.like(1, 1);
     pipeline_drains(&service);
     client.provoke("retry_scheduler");
-    until("the restart", PATIENCE, || {
-        match client.actor("retry_scheduler").restarts {
-            1 => Ok(()),
-            restarts => Err(format!("{restarts} restarts")),
-        }
+    until_equal("the restart", 1, || {
+        client.actor("retry_scheduler").restarts
     });
     database.execute(&[
         "UPDATE sync_events SET status = 'processing', processed_at = NULL, \

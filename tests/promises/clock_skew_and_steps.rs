@@ -13,7 +13,7 @@ use crate::support::http::Client;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::{until_equal, until_seen};
 
 /// The time in an event's id, in seconds from now on the machine's clock.
 fn seconds_ahead(event_id: &str) -> i64 {
@@ -41,12 +41,8 @@ fn stepped_clock_is_seen_by_the_service() {
 /// Waits until a pair is stored in this state.
 #[track_caller]
 fn stored(service: &Service, pair: (i64, i64), liked: bool) {
-    until("the state to be stored", PATIENCE, || {
-        let states = stored_states(service.database());
-        let found = states.get(&pair).copied();
-        (found == Some(liked))
-            .then_some(())
-            .ok_or(format!("{found:?}"))
+    until_equal("the state to be stored", Some(liked), || {
+        stored_states(service.database()).get(&pair).copied()
     });
     pipeline_drains(service);
 }
@@ -192,12 +188,7 @@ fn request_wins_over_a_foreign_event_while_redis_is_away() {
         stored(&service, (user, 1), false);
     }
     stack.redis.run();
-    until("the cache to be back", PATIENCE, || {
-        let read = service.client().read(1, 1);
-        (!read.liked && read.like_count == Some(0))
-            .then_some(())
-            .ok_or(format!("{read:?}"))
-    });
+    service.client().until_read(1, 1, (false, Some(0)));
     all_are_taken_back(&service);
 }
 
@@ -220,17 +211,16 @@ fn clock_skew_is_reported(setup: Setup) {
     let service = setup.start_as(&["serve", "--role", "worker"]);
     let client = service.client();
     let comes_to = |expected: f64| {
-        until("the skew to be measured", PATIENCE, || {
-            let skew = skew(&client);
-            ((skew - expected).abs() < 0.9).then_some(()).ok_or(skew)
-        });
+        until_seen(
+            "the skew to be measured",
+            || skew(&client),
+            |skew| (skew - expected).abs() < 0.9,
+        );
     };
     let looks = |more: u64| {
         let before = client.actor("health_monitor").processed;
-        until("more looks", PATIENCE, || {
-            let looks = client.actor("health_monitor").processed;
-            (looks >= before + more).then_some(()).ok_or(looks)
-        });
+        let looks = || client.actor("health_monitor").processed;
+        until_seen("more looks", looks, |looks| *looks >= before + more);
     };
     comes_to(0.0);
     assert_eq!(log_lines(&service, "clock is off"), 0);

@@ -3,7 +3,7 @@
 
 use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::service::Setup;
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, until, until_seen};
 
 const VIDEO: i64 = 7;
 const USERS: std::ops::RangeInclusive<i64> = 10..=29;
@@ -90,13 +90,11 @@ fn missing_table_makes_no_row_dead(setup: Setup) {
     let (client, database) = (service.client(), service.database());
     database.execute(&["ALTER TABLE video_likes RENAME TO video_likes_away"]);
     client.like(2, VIDEO);
-    until("some attempts", PATIENCE, || {
-        let tokens = database.rows("SELECT fencing_token, status, retry_count FROM sync_events");
-        match tokens[0][0].number() {
-            ..3 => Err(format!("{tokens:?}")),
-            _ => Ok(()),
-        }
-    });
+    until_seen(
+        "some attempts",
+        || database.rows("SELECT fencing_token, status, retry_count FROM sync_events"),
+        |rows| rows[0][0].number() >= 3,
+    );
     database.execute(&["ALTER TABLE video_likes_away RENAME TO video_likes"]);
     pipeline_drains(&service);
     let row = database.rows("SELECT status, retry_count FROM sync_events");

@@ -5,7 +5,7 @@ use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::until_seen;
 
 matrix!([mariadb_stack, postgres_stack]:
     two_databases_share_redis_and_nats,
@@ -15,9 +15,7 @@ matrix!([mariadb_stack, postgres_stack]:
 matrix!([embedded, mariadb, postgres]: restored_backup_starts_with_empty_cache);
 
 fn behaviors(service: &Service) -> i64 {
-    service
-        .database()
-        .number("SELECT COUNT(*) FROM user_behaviors")
+    service.database().count("user_behaviors")
 }
 
 fn generation(database: &Database) -> String {
@@ -28,18 +26,12 @@ fn generation(database: &Database) -> String {
 fn beats_twice(database: &Database) {
     let beat = || database.number("SELECT beat FROM likewise_deployment");
     let before = beat();
-    until("two heartbeats", PATIENCE, || {
-        let now = beat();
-        (now >= before + 2).then_some(()).ok_or(now)
-    });
+    until_seen("two heartbeats", beat, |now| *now >= before + 2);
 }
 
 #[track_caller]
 fn logs(service: &Service, text: &str) {
-    until("the log", PATIENCE, || {
-        let log = service.log();
-        log.contains(text).then_some(()).ok_or(log)
-    });
+    service.until_logged(text);
 }
 
 /// A new database on the same server, or a new file.
@@ -102,12 +94,7 @@ fn restored_backup_takes_later_events_from_stream(setup: Setup) {
     let before = generation(service.database());
     let setup = service.stop();
     backup.restore();
-    assert_eq!(
-        setup
-            .database()
-            .number("SELECT COUNT(*) FROM user_behaviors"),
-        5
-    );
+    assert_eq!(setup.database().count("user_behaviors"), 5);
 
     let service = setup.start();
     logs(
@@ -214,18 +201,12 @@ fn restored_backup_starts_with_empty_cache(setup: Setup) {
         &service,
         "the database is in an earlier state than cache or stream",
     );
-    until("the restored state to be read", PATIENCE, || {
-        let read = service.client().read(2, 7);
-        let seen = (read.liked, read.like_count);
-        (seen == (false, Some(1)))
-            .then_some(())
-            .ok_or(format!("{seen:?}"))
-    });
+    service.client().until_read(2, 7, (false, Some(1)));
     let shown = service.setup().run(&["deployment", "show"]);
     let generation = generation(service.database());
-    assert!(shown.stdout.contains(&generation), "{shown:?}");
+    shown.prints(&generation);
     let renewed = service.setup().run(&["deployment", "renew", "--json"]);
-    assert_eq!(renewed.code, Some(0), "{renewed:?}");
+    renewed.exits(0);
     assert!(!renewed.stdout.contains(&generation), "{renewed:?}");
     logs(&service, "of the deployment follows");
     service.stop().verify(60).holds();

@@ -283,6 +283,9 @@ fn live(service: &Service) {
         );
         assert_eq!(answer.json()["accepted"], 2, "{answer:?}");
     }
+    let of_another = json!({"behaviors": [behavior(2, 21, "view")]});
+    let answer = send(&client, "POST", "/v1/likes", &[], &of_another);
+    assert_eq!(answer.json()["accepted"], 1, "{answer:?}");
     if service.setup().has_broker() {
         let publisher = Publisher::at(&service.setup().setting("LIKEWISE_NATS_URL"));
         let mut bad = event(USER, 7, "liked", "2026-11-01T00:00:00Z");
@@ -354,6 +357,10 @@ fn counts_of_others_hold(service: &Service) {
         assert_eq!(liked(1, video), (true, Some(1)), "{video}");
     }
     assert_eq!(liked(2, 22), (true, Some(1)));
+    // The view and the share of the erased user are subtracted.
+    let counts = service.client().get("/v1/videos/21/behaviors/count").json();
+    let one_view = json!({"view": 1, "share": 0, "comment": 0});
+    assert_eq!(counts["counts"], one_view, "{counts}");
 }
 
 fn no_trace(service: &Service, id: i64) {
@@ -588,6 +595,11 @@ fn erased_resource_leaves_no_trace(setup: Setup) {
     );
     pipeline_drains(&service);
     let sent = events_sent(&service);
+    // Two older views are pruned.
+    service.database().execute(&[&format!(
+        "UPDATE likewise_behavior_counts SET behavior_count = 3, pruned_count = 2 \
+         WHERE resource_id = {VIDEO}"
+    )]);
     let path = format!("/v1/videos/{VIDEO}");
     let proof = erased(&client, &erase(&client, &path));
     let deleted = &proof["deleted"];
@@ -596,12 +608,13 @@ fn erased_resource_leaves_no_trace(setup: Setup) {
         (&json!(11), &json!(9)),
         "{proof}"
     );
-    assert_eq!(deleted["counts"], 1, "{proof}");
+    assert_eq!(deleted["counts"], 2, "{proof}");
     no_trace(&service, VIDEO);
     for path in [
         format!("{path}/like"),
         format!("{path}/likes"),
         format!("{path}/likes/count"),
+        format!("{path}/behaviors/count"),
     ] {
         let answer = client.send("GET", &path, &[("X-User-Id", "1")]);
         assert_eq!(
@@ -613,6 +626,9 @@ fn erased_resource_leaves_no_trace(setup: Setup) {
     let page = json!({"items": [
         {"resource_type": "video", "resource_id": VIDEO}, {"resource_type": "video", "resource_id": 2},
     ]});
+    let behaviors = send(&client, "POST", "/v1/behaviors/count", &[], &page).json();
+    let views = [0, 1].map(|n| behaviors["items"][n]["counts"]["view"].as_i64());
+    assert_eq!(views, [Some(0), Some(1)], "{behaviors}");
     let page = send(
         &client,
         "POST",
@@ -823,6 +839,11 @@ fn large_erasure_takes_less_than_a_minute() {
     ));
     assert_eq!(proof["deleted"]["behaviors"], LIKED);
     assert_eq!(proof["deleted"]["stream_messages"], LIKED);
+    let overwritten = proof["deleted"]["messages_overwritten"].as_i64();
+    assert!(
+        overwritten > Some(0) && overwritten <= Some(1_000),
+        "{proof}"
+    );
     no_trace(&service, USER);
     assert!(took < Duration::from_secs(60), "{took:?}");
     service.stop();

@@ -11,7 +11,7 @@ use crate::support::crowd::{Crowd, Diary};
 use crate::support::database::{Database, Value};
 use crate::support::http::{Accepted, Answer, Like};
 use crate::support::service::Setup;
-use crate::support::{PATIENCE, redacted, seed, until};
+use crate::support::{redacted, seed};
 
 fn row(values: &[Value]) -> Vec<Vec<Value>> {
     vec![values.to_vec()]
@@ -217,10 +217,7 @@ fn late_older_like_is_ignored() {
     pipeline_drains(&service);
     let done_twice = "SELECT fencing_token FROM sync_events WHERE action_type = 'like'";
     assert_eq!(database.number(done_twice), 2);
-    assert_eq!(
-        database.number("SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL"),
-        0
-    );
+    assert_eq!(database.count("video_likes WHERE deleted_at IS NULL"), 0);
     assert_eq!(client.read(42, 7), like_of(42, 7, false, 0));
     everything_holds(&service);
 }
@@ -234,13 +231,7 @@ fn lost_claim_cannot_close_the_row(setup: Setup) {
     client.like(42, 7);
     // A later event shows that the worker has processed both.
     client.like(43, 8);
-    until("the first worker to finish", PATIENCE, || {
-        let done = "SELECT COUNT(*) FROM sync_events WHERE status = 'completed'";
-        match database.number(done) {
-            1 => Ok(()),
-            rows => Err(format!("{rows} rows")),
-        }
-    });
+    database.until_count("sync_events WHERE status = 'completed'", 1);
     let ledger = "SELECT status, fencing_token, processed_at FROM sync_events WHERE user_id = 42";
     assert_eq!(
         database.rows(ledger),

@@ -2,7 +2,6 @@
 //! read comes from the old server, `/readyz` reports it, the log stays short, and the service recovers without a
 //! restart.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use crate::support::http::Client;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup, Signal};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, until, until_seen};
 
 const VIDEO: i64 = 7;
 
@@ -28,13 +27,9 @@ const SOON: Duration = Duration::from_secs(9);
 /// Waits until `/readyz` shows this state of a dependency. Returns the whole answer.
 #[track_caller]
 fn comes_to_be(client: &Client, part: &str, state: &str) -> serde_json::Value {
-    until(&format!("the {part} to be {state}"), PATIENCE, || {
-        let ready = client.get("/readyz").json();
-        if ready["parts"][part]["state"] == state {
-            Ok(ready)
-        } else {
-            Err(ready.to_string())
-        }
+    let ready = || client.get("/readyz").json();
+    until_seen(&format!("the {part} to be {state}"), ready, |ready| {
+        ready["parts"][part]["state"] == state
     })
 }
 
@@ -63,8 +58,7 @@ fn connections_to_a_read_only_database_are_dropped(kind: Kind) {
     // Reads that the cache can answer succeed. Reads that need the database fail, because the old server may be stale.
     assert!(client.read(1, VIDEO).liked);
     let started = Instant::now();
-    let top = client.get("/v1/videos/top");
-    assert_eq!(top.status, 503, "{}", top.text);
+    client.get("/v1/videos/top").has_status(503);
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
     // Retries during the outage add no log lines.
     let lines = [service.logged("WARN"), service.logged("ERROR")].concat();
@@ -72,25 +66,14 @@ fn connections_to_a_read_only_database_are_dropped(kind: Kind) {
 
     server.set_read_only(false);
     comes_to_be(&client, "database", "up");
-    until("the events to come through", PATIENCE, || {
-        match database.number("SELECT COUNT(*) FROM sync_events WHERE status = 'completed'") {
-            205 => Ok(()),
-            completed => Err(format!("{completed} are completed")),
-        }
-    });
+    database.until_count("sync_events WHERE status = 'completed'", 205);
     stored_once(database, events.iter().map(String::as_str));
-    assert_eq!(
-        database.number("SELECT MAX(retry_count) FROM sync_events"),
-        0
-    );
-    let kept: BTreeSet<_> = database
-        .connections()
-        .intersection(&connections)
-        .copied()
-        .collect();
+    assert_eq!(database.count("sync_events WHERE retry_count > 0"), 0);
+    let now = database.connections();
+    let kept: Vec<_> = now.intersection(&connections).collect();
     assert!(
         kept.is_empty(),
-        "connections that met the read-only server: {kept:?}"
+        "connections to the read-only server: {kept:?}"
     );
     everything_holds(&service);
 }
@@ -114,15 +97,9 @@ fn read_only_database_is_not_queried_for_every_like() {
             json!({"user_id": user, "resource_type": "video", "resource_id": VIDEO, "behavior": "like"})
         })
         .collect();
-    let body = json!({ "behaviors": likes }).to_string();
-    let headers = [("content-type", "application/json")];
-    let refused = client.try_send("POST", "/v1/likes", &headers, body.as_bytes());
-    let refused = refused.expect("an answer");
-    assert!(
-        refused.status == 503 || refused.text.contains("unavailable"),
-        "{}",
-        refused.text
-    );
+    let refused = client.post("/v1/likes", json!({ "behaviors": likes }));
+    let is_refused = refused.status == 503 || refused.text.contains("unavailable");
+    assert!(is_refused, "{refused:?}");
     assert_eq!(statements(), before);
     let lines = service.logged("WARN");
     assert!(lines.len() < 10, "{lines:#?}");
@@ -162,10 +139,9 @@ fn lost_commit_answer_still_settles_the_cache() {
 
     forwarder.lose_commit_of("likewise_like_counts");
     client.like(2, VIDEO);
-    until("the attempt to fail", PATIENCE, || {
-        let metrics = client.get("/metrics").text;
-        let failed = metrics.contains("\nlikewise_ledger_attempts_failed_total{");
-        failed.then_some(()).ok_or(metrics)
+    let metrics = || client.get("/metrics").text;
+    until_seen("the attempt to fail", metrics, |metrics| {
+        metrics.contains("\nlikewise_ledger_attempts_failed_total{")
     });
     assert!(forwarder.has_lost_the_commit());
     forwarder.restore();
@@ -199,12 +175,7 @@ fn demoted_redis_recovers_after_promotion() {
     for user in 6..=100 {
         client.like(user, VIDEO);
     }
-    until("the events to be recorded", PATIENCE, || {
-        match database.number("SELECT COUNT(*) FROM sync_events WHERE status = 'completed'") {
-            105 => Ok(()),
-            completed => Err(format!("{completed} are completed")),
-        }
-    });
+    database.until_count("sync_events WHERE status = 'completed'", 105);
     // The read does not come from Redis.
     let read = client.read(1, VIDEO);
     assert_eq!((read.liked, read.like_count), (false, Some(95)));
@@ -214,12 +185,11 @@ fn demoted_redis_recovers_after_promotion() {
     stack.redis.set_read_only(false);
     comes_to_be(&client, "cache", "up");
     reads_come_to_equal_the_database(&service);
-    until("likes to be cached", PATIENCE, || {
-        match client.like(1, VIDEO) {
-            accepted if accepted.cached => Ok(()),
-            accepted => Err(format!("{accepted:?}")),
-        }
-    });
+    until_seen(
+        "likes to be cached",
+        || client.like(1, VIDEO),
+        |like| like.cached,
+    );
     pipeline_drains(&service);
     everything_holds(&service);
 }
@@ -243,12 +213,11 @@ fn redis_host_may_move_to_another_server() {
     // Open connections stay on the old server.
     old.set_read_only(true);
     name.point_at(address(&new));
-    until("a like to be in the new cache", PATIENCE, || {
-        match client.like(2, VIDEO) {
-            accepted if accepted.cached => Ok(()),
-            accepted => Err(format!("{accepted:?}")),
-        }
-    });
+    until_seen(
+        "a like to be in the new cache",
+        || client.like(2, VIDEO),
+        |like| like.cached,
+    );
     let keys = redis::Client::open(new.url()).expect("a URL");
     let mut keys = keys.get_connection().expect("a server");
     let size: i64 = redis::cmd("DBSIZE").query(&mut keys).expect("a number");
@@ -270,17 +239,11 @@ fn lists_fail_fast_while_the_database_hangs() {
     server.suspend();
     for path in ["/v1/videos/top", "/v1/videos/7/likes", "/v1/videos/top"] {
         let started = Instant::now();
-        let answer = client.send("GET", path, &[("x-user-id", "1")]);
-        assert_eq!(answer.status, 503, "{path}: {}", answer.text);
+        client.as_user(1).get(path).has_status(503);
         assert!(started.elapsed() < SOON, "{path}: {:?}", started.elapsed());
     }
     server.resume();
-    until("the list to be there again", PATIENCE, || {
-        match client.get("/v1/videos/top") {
-            answer if answer.status == 200 => Ok(()),
-            answer => Err(answer.text),
-        }
-    });
+    client.until_status("/v1/videos/top", 200);
 }
 
 #[test]
@@ -294,15 +257,13 @@ fn cold_pages_wait_for_a_permit() {
                 let items: Vec<_> = (1..=100)
                     .map(|item| json!({"resource_type": "video", "resource_id": page * 100 + item}))
                     .collect();
-                let body = json!({ "items": items }).to_string();
-                let headers = [("x-user-id", "1"), ("content-type", "application/json")];
-                client.try_send("POST", "/v1/likes/status", &headers, body.as_bytes())
+                let client = client.as_user(1);
+                client.post("/v1/likes/status", json!({ "items": items }))
             })
         })
         .collect();
     for page in pages {
-        let answer = page.join().expect("a client").expect("an answer");
-        assert_eq!(answer.status, 200, "{}", answer.text);
+        page.join().expect("an answer").ok();
     }
 }
 
@@ -310,18 +271,12 @@ fn cold_pages_wait_for_a_permit() {
 fn logged_duration(service: &Service) -> Option<f64> {
     let line = service.logged("stopped after").pop()?;
     let (_, rest) = line.split_once("stopped after ")?;
-    let number: String = rest
-        .chars()
-        .take_while(|c| c.is_ascii_digit() || *c == '.')
-        .collect();
-    let number: f64 = number.parse().ok()?;
     let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let scale = if unit.starts_with("ms") {
-        1e-3
-    } else if unit.starts_with('µ') {
-        1e-6
-    } else {
-        1.0
+    let number: f64 = rest[..rest.len() - unit.len()].parse().ok()?;
+    let scale = match unit {
+        unit if unit.starts_with("ms") => 1e-3,
+        unit if unit.starts_with('µ') => 1e-6,
+        _ => 1.0,
     };
     Some(number * scale)
 }
@@ -335,24 +290,17 @@ fn process_exits_within_the_logged_time() {
     let held = service.database().hold_writes();
     let client = service.client();
     let liking = thread::spawn(move || client.try_like("PUT", 2, VIDEO));
-    until("the like to be under way", PATIENCE, || {
-        match service.client().actor("behavior_recorder").mailbox.depth {
-            0 => Err("nothing"),
-            _ => Ok(()),
-        }
-    });
+    service.client().until_depth("behavior_recorder", 1);
     let started = Instant::now();
     service.signal(Signal::TERM);
-    until("the shutdown to begin", PATIENCE, || {
-        service.logged("shutting down").pop().ok_or("nothing")
-    });
+    service.until_logged("shutting down");
     service.signal(Signal::TERM);
     service.wait(PATIENCE);
     let took = started.elapsed().as_secs_f64();
     let logged = logged_duration(&service).expect("a duration");
     assert!(
         (took - logged).abs() < 2.0,
-        "it took {took} s, and the log says {logged} s"
+        "{took} s, in the log {logged} s"
     );
     drop(held);
     drop(liking.join());

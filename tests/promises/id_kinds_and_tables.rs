@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::checks::{ledger_closes_in, pipeline_drains};
 use crate::support::database::Database;
-use crate::support::http::{Answer, Client};
+use crate::support::http::Client;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
 
@@ -31,52 +31,38 @@ fn with_ids(setup: Setup) -> Setup {
         .set("LIKEWISE_TABLE_PREFIX", "app_")
 }
 
-fn in_path(id: &str) -> String {
-    id.bytes().map(|byte| format!("%{byte:02X}")).collect()
+/// The path of the like of a post, whose id is encoded.
+fn like(post: &str) -> String {
+    let id: String = post.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("/v1/posts/{id}/like")
 }
 
 fn send(client: &Client, method: &str, user: &str, path: &str) -> Value {
-    let answer = client.send(method, path, &[("X-User-Id", user)]);
-    assert_eq!(answer.status, 200, "{method} {path}: {answer:?}");
-    answer.json()
-}
-
-fn post(client: &Client, path: &str, body: &Value) -> Answer {
-    let headers = [("X-User-Id", ANN), ("Content-Type", "application/json")];
-    let sent = client.try_send("POST", path, &headers, body.to_string().as_bytes());
-    sent.expect("an answer")
+    client.as_user(user).send(method, path, &[]).ok()
 }
 
 /// The ids in a list of likes.
 fn listed(page: &Value, key: &str) -> Vec<String> {
-    let likes = page["likes"].as_array().expect("likes");
-    let ids = likes
-        .iter()
-        .map(|like| like[key].as_str().expect("text").to_owned());
-    ids.collect()
+    let likes = page["likes"].as_array().expect("likes").iter();
+    let id = |like: &Value| like[key].as_str().expect("text").to_owned();
+    likes.map(id).collect()
 }
 
 fn uuid_users_like_resources_with_text_ids(setup: Setup) {
     let service = with_ids(setup).start();
     let client = service.client();
     for text in TEXTS {
-        let path = format!("/v1/posts/{}/like", in_path(text));
-        let liked = send(&client, "PUT", &ANN.to_uppercase(), &path);
+        let liked = send(&client, "PUT", &ANN.to_uppercase(), &like(text));
         assert_eq!(liked["resource_id"], text);
         assert_eq!(liked["user_id"], ANN);
     }
-    let first = format!("/v1/posts/{}/like", in_path(TEXTS[0]));
-    send(&client, "PUT", BOB, &first);
+    send(&client, "PUT", BOB, &like(TEXTS[0]));
     send(&client, "PUT", BOB, "/v1/photos/7/like");
-    send(
-        &client,
-        "DELETE",
-        ANN,
-        &format!("/v1/posts/{}/like", in_path("i")),
-    );
+    send(&client, "DELETE", ANN, &like("i"));
     pipeline_drains(&service);
     reads_are_right(&client);
     refusals_are_clear(&client);
+    behaviors_are_counted(&service);
     everything_is_in_its_tables(&service);
     // The same from the database alone: with an empty cache, a restart knows nothing else.
     let service = service.stop().start();
@@ -97,7 +83,7 @@ fn likes_are_voided_and_restored(setup: &Setup) {
     let before = setup.database().rows(likes);
     for (decision, count) in [("void", 1), ("restore", 7)] {
         let run = setup.run(&["users", decision, ANN, "--reason", "a test", "--yes"]);
-        assert!(run.stdout.contains("6 likes changed"), "{run:?}");
+        run.prints("6 likes changed");
         let counts = "SELECT like_count FROM app_likewise_like_counts WHERE resource_type = 'post'";
         let counts = setup.database().rows(counts);
         let total: i64 = counts.iter().map(|row| row[0].number()).sum();
@@ -108,21 +94,18 @@ fn likes_are_voided_and_restored(setup: &Setup) {
 }
 
 fn reads_are_right(client: &Client) {
-    let first = format!("/v1/posts/{}/like", in_path(TEXTS[0]));
-    let read = send(client, "GET", BOB, &first);
+    let read = send(client, "GET", BOB, &like(TEXTS[0]));
     assert_eq!(
         (&read["liked"], &read["like_count"]),
         (&json!(true), &json!(2))
     );
     let item = |id: &str| json!({"resource_type": "post", "resource_id": id});
-    let status = post(
-        client,
-        "/v1/likes/status",
-        &json!({"items": TEXTS.map(item)}),
-    );
-    let items = status.json()["items"].as_array().expect("items").clone();
-    let liked: Vec<_> = items.iter().map(|item| item["liked"] == true).collect();
-    assert_eq!(liked, TEXTS.map(|text| text != "i"), "{status:?}");
+    let items = json!({"items": TEXTS.map(item)});
+    let status = client.as_user(ANN).post("/v1/likes/status", items).ok();
+    for (item, text) in status["items"].as_array().expect("items").iter().zip(TEXTS) {
+        assert_eq!(item["resource_id"], text, "{status}");
+        assert_eq!(item["liked"], text != "i", "{status}");
+    }
     // A page of two at a time passes every like once.
     let mut seen = Vec::new();
     let mut path = "/v1/users/me/likes?limit=2".to_owned();
@@ -134,15 +117,9 @@ fn reads_are_right(client: &Client) {
         };
         path = format!("/v1/users/me/likes?limit=2&cursor={cursor}");
     }
-    let mut expected: Vec<_> = TEXTS.into_iter().filter(|text| *text != "i").collect();
-    expected.reverse();
-    assert_eq!(seen, expected);
-    let likers = send(
-        client,
-        "GET",
-        ANN,
-        &format!("/v1/posts/{}/likes", in_path(TEXTS[0])),
-    );
+    let liked = TEXTS.into_iter().rev().filter(|text| *text != "i");
+    assert_eq!(seen, liked.collect::<Vec<_>>());
+    let likers = send(client, "GET", ANN, &format!("{}s", like(TEXTS[0])));
     assert_eq!(listed(&likers, "user_id"), [BOB, ANN]);
     let top = send(client, "GET", ANN, "/v1/posts/top?limit=1");
     assert_eq!(top["resources"][0]["resource_id"], TEXTS[0]);
@@ -150,37 +127,54 @@ fn reads_are_right(client: &Client) {
 }
 
 fn refusals_are_clear(client: &Client) {
-    let long = "x".repeat(65);
+    let long = like(&"x".repeat(65));
     for (user, path, status, code) in [
         ("42", "/v1/posts/7/like", 400, "invalid_user_id"),
         ("", "/v1/posts/7/like", 400, "invalid_user_id"),
-        (
-            ANN,
-            &*format!("/v1/posts/{long}/like"),
-            400,
-            "invalid_resource_id",
-        ),
+        (ANN, &*long, 400, "invalid_resource_id"),
         (ANN, "/v1/posts/%20/like", 400, "invalid_resource_id"),
         (ANN, "/v1/videos/7/like", 404, "not_found"),
     ] {
-        let answer = client.send("PUT", path, &[("X-User-Id", user)]);
-        assert_eq!(
-            (answer.status, answer.problem()),
-            (status, code.to_owned()),
-            "{path}"
-        );
+        client.as_user(user).put(path).is_problem(status, code);
     }
-    let batch = post(
-        client,
-        "/v1/likes",
-        &json!({"behaviors": [
-            {"user_id": ANN, "resource_type": "video", "resource_id": "7", "behavior": "like"},
-            {"user_id": 7, "resource_type": "post", "resource_id": "7", "behavior": "like"},
-            {"user_id": ANN, "resource_type": "post", "resource_id": 7, "behavior": "like"},
-            {"user_id": ANN, "resource_type": "photo", "resource_id": "8", "behavior": "view"},
-        ]}),
-    );
-    assert_eq!(batch.json()["refused"], 3, "{batch:?}");
+    let batch = json!({"behaviors": [
+        {"user_id": ANN, "resource_type": "video", "resource_id": "7", "behavior": "like"},
+        {"user_id": 7, "resource_type": "post", "resource_id": "7", "behavior": "like"},
+        {"user_id": ANN, "resource_type": "post", "resource_id": 7, "behavior": "like"},
+        {"user_id": ANN, "resource_type": "photo", "resource_id": "8", "behavior": "view"},
+    ]});
+    let batch = client.post("/v1/likes", batch).ok();
+    assert_eq!(batch["refused"], 3, "{batch}");
+}
+
+/// Text ids that differ in case, or look like numbers, have counts of their own. The photo was viewed before.
+fn behaviors_are_counted(service: &Service) {
+    let client = service.client();
+    let item = |kind: &str, id: &str| json!({"resource_type": kind, "resource_id": id});
+    let behaviors = TEXTS.into_iter().chain(["I", "07"]).zip(1..);
+    let sent: Vec<_> = behaviors
+        .clone()
+        .flat_map(|(id, views)| {
+            let mut view = item("post", id);
+            view["user_id"] = json!(BOB);
+            view["behavior"] = json!("view");
+            std::iter::repeat_n(view, views)
+        })
+        .collect();
+    let accepted = client.post("/v1/likes", json!({ "behaviors": sent })).ok();
+    assert_eq!(accepted["refused"], 0, "{accepted}");
+    pipeline_drains(service);
+    for (id, views) in behaviors {
+        let path = like(id).replace("/like", "/behaviors/count");
+        let counts = client.get(&path).ok();
+        assert_eq!(counts["resource_id"], id);
+        assert_eq!(counts["counts"]["view"], views, "{counts:#}");
+    }
+    let items = [item("photo", "8"), item("post", "i"), item("post", "J")];
+    let counts = client.post("/v1/behaviors/count", json!({ "items": items }));
+    let counts = counts.ok();
+    let views = [0, 1, 2].map(|n| counts["items"][n]["counts"]["view"].as_i64());
+    assert_eq!(views, [Some(1), Some(6), Some(0)], "{counts}");
 }
 
 fn everything_is_in_its_tables(service: &Service) {
@@ -191,16 +185,12 @@ fn everything_is_in_its_tables(service: &Service) {
     for text in TEXTS {
         assert_eq!(ids.iter().any(|id| id == text), text != "i", "{ids:?}");
     }
-    assert_eq!(database.number("SELECT COUNT(*) FROM app_photo_likes"), 1);
-    assert_eq!(
-        database.number("SELECT COUNT(*) FROM app_sync_events WHERE status <> 'completed'"),
-        0
-    );
-    let tables = database.columns();
-    assert!(
-        tables.iter().all(|(table, _)| table.starts_with("app_")),
-        "{tables:?}"
-    );
+    assert_eq!(database.count("app_photo_likes"), 1);
+    let open = database.count("app_sync_events WHERE status <> 'completed'");
+    assert_eq!(open, 0);
+    for (table, _) in database.columns() {
+        assert!(table.starts_with("app_"), "{table}");
+    }
 }
 
 /// What a product may have in its database.
@@ -219,17 +209,14 @@ fn make_file(setup: &Setup) {
 fn first_migration_keeps_the_tables_of_a_product(setup: Setup) {
     make_file(&setup);
     setup.database().execute(&OF_THE_PRODUCT);
-    setup
-        .database()
-        .execute(&["CREATE TABLE user_behaviors (mine INT)"]);
+    let taken = "CREATE TABLE user_behaviors (mine INT)";
+    setup.database().execute(&[taken]);
     let before = setup.database().columns();
     let refused = setup.run(&["migrate"]);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("user_behaviors"), "{refused:?}");
-    assert!(
-        refused.stderr.contains("LIKEWISE_TABLE_PREFIX"),
-        "{refused:?}"
-    );
+    refused.exits(1);
+    for said in ["user_behaviors", "LIKEWISE_TABLE_PREFIX"] {
+        refused.reports(said);
+    }
     assert_eq!(setup.database().columns(), before);
     let service = setup.set("LIKEWISE_TABLE_PREFIX", "likes_").start();
     service.client().like(1, 7);
@@ -239,8 +226,7 @@ fn first_migration_keeps_the_tables_of_a_product(setup: Setup) {
         assert!(after.contains(&column), "{column:?}");
     }
     let setup = service.stop();
-    let notes = "SELECT COUNT(*) FROM __diesel_schema_migrations";
-    assert_eq!(setup.database().number(notes), 0);
+    assert_eq!(setup.database().count("__diesel_schema_migrations"), 0);
     setup.verify(60).holds();
 }
 
@@ -273,6 +259,7 @@ fn ids_are_strings_in_every_answer_if_configured() {
         &*format!("/v1/videos/{LARGE}/like"),
         &*format!("/v1/videos/{LARGE}/likes"),
         &*format!("/v1/videos/{LARGE}/likes/count"),
+        &*format!("/v1/videos/{LARGE}/behaviors/count"),
         "/v1/users/me/likes",
         "/v1/videos/top",
         "/admin/ledger/events",
@@ -281,16 +268,15 @@ fn ids_are_strings_in_every_answer_if_configured() {
         answers.push(send(&client, "GET", LARGE, path));
     }
     let item = json!({"resource_type": "video", "resource_id": LARGE});
-    let headers = [("X-User-Id", LARGE), ("Content-Type", "application/json")];
+    let mut behavior = item.clone();
+    behavior["user_id"] = LARGE.into();
+    behavior["behavior"] = "like".into();
     for (path, body) in [
         ("/v1/likes/status", json!({"items": [item]})),
-        (
-            "/v1/likes",
-            json!({"behaviors": [{"user_id": LARGE, "resource_type": "video", "resource_id": LARGE, "behavior": "like"}]}),
-        ),
+        ("/v1/behaviors/count", json!({"items": [item]})),
+        ("/v1/likes", json!({"behaviors": [behavior]})),
     ] {
-        let answer = client.try_send("POST", path, &headers, body.to_string().as_bytes());
-        answers.push(answer.expect("an answer").json());
+        answers.push(client.as_user(LARGE).post(path, body).json());
     }
     for answer in answers {
         let ids = ids_in(&answer);
@@ -302,15 +288,13 @@ fn ids_are_strings_in_every_answer_if_configured() {
 #[test]
 fn schema_of_postgres_has_every_table() {
     let setup = Setup::new().on(&Database::hosted(Kind::Postgres));
-    setup
-        .database()
-        .execute(&["CREATE TABLE user_behaviors (mine INT)"]);
+    let taken = "CREATE TABLE user_behaviors (mine INT)";
+    setup.database().execute(&[taken]);
     let before = setup.database().columns();
     let service = setup.set("LIKEWISE_DATABASE_SCHEMA", "likes").start();
     service.client().like(1, 7);
     ledger_closes_in(service.database(), "likes.");
-    let liked = "SELECT COUNT(*) FROM likes.video_likes";
-    assert_eq!(service.database().number(liked), 1);
+    assert_eq!(service.database().count("likes.video_likes"), 1);
     assert_eq!(service.database().columns(), before);
     let setup = service.stop();
     setup.verify(60).holds();
@@ -321,36 +305,28 @@ fn schema_of_postgres_has_every_table() {
         "CREATE SCHEMA other",
         "CREATE TABLE other.video_likes_user (mine INT)",
     ]);
-    let failed = failing
-        .set("LIKEWISE_DATABASE_SCHEMA", "other")
-        .run(&["migrate"]);
-    assert_eq!(failed.code, Some(1), "{failed:?}");
+    let failing = failing.set("LIKEWISE_DATABASE_SCHEMA", "other");
+    let failed = failing.run(&["migrate"]);
+    failed.exits(1);
     let schemas = setup.database().texts(
         "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'other'",
     );
     assert_eq!(schemas, ["video_likes_user"]);
 
-    let refused = Setup::new()
-        .set("LIKEWISE_DATABASE_SCHEMA", "likes")
-        .run(&["migrate"]);
-    assert!(
-        refused.stderr.contains("LIKEWISE_TABLE_PREFIX"),
-        "{refused:?}"
-    );
+    let sqlite = Setup::new().set("LIKEWISE_DATABASE_SCHEMA", "likes");
+    let refused = sqlite.run(&["migrate"]);
+    refused.reports("LIKEWISE_TABLE_PREFIX");
 }
 
 fn kind_of_ids_cannot_change(setup: Setup) {
     let migrated = setup.run(&["migrate"]);
-    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    migrated.exits(0);
     let before = setup.database().columns();
     let setup = setup.set("LIKEWISE_RESOURCE_IDS", "uuid");
     for command in ["migrate", "serve", "verify"] {
         let refused = setup.run(&[command]);
-        assert_eq!(refused.code, Some(1), "{refused:?}");
-        for said in [
-            "LIKEWISE_RESOURCE_IDS is uuid",
-            "LIKEWISE_RESOURCE_IDS=number",
-        ] {
+        refused.exits(1);
+        for said in ["IDS is uuid", "LIKEWISE_RESOURCE_IDS=number"] {
             assert!(refused.stderr.contains(said), "{command}: {refused:?}");
         }
     }
@@ -367,8 +343,10 @@ fn new_resource_type_gets_its_table(setup: Setup) {
     let service = setup.start();
     send(&service.client(), "PUT", "1", "/v1/live_streams/7/like");
     pipeline_drains(&service);
-    let likes = "SELECT COUNT(*) FROM live_stream_likes WHERE live_stream_id = 7";
-    assert_eq!(service.database().number(likes), 1);
+    let likes = service
+        .database()
+        .count("live_stream_likes WHERE live_stream_id = 7");
+    assert_eq!(likes, 1);
     service.stop().verify(60).holds();
 }
 
@@ -382,6 +360,6 @@ fn first_migration_that_fails_leaves_nothing(setup: &Setup) {
     setup.database().execute(&[taken]);
     let before = setup.database().columns();
     let failed = setup.run(&["migrate"]);
-    assert_eq!(failed.code, Some(1), "{failed:?}");
+    failed.exits(1);
     assert_eq!(setup.database().columns(), before, "{failed:?}");
 }

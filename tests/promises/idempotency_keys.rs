@@ -1,25 +1,22 @@
 //! A repeated `Idempotency-Key` gives the same event and the same answer, across processes, restarts and crashes.
 
 use std::collections::BTreeSet;
+use std::thread::ScopedJoinHandle;
 
 use rand::RngExt;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::checks::{everything_holds, pipeline_drains};
+use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
 use crate::support::redis_and_nats::Stack;
-use crate::support::seed;
-use crate::support::servers::Kind;
+use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, seed, until, until_seen};
 
 fn send(client: &Client, method: &str, path: &str, user: i64, key: &str) -> Answer {
-    let user = user.to_string();
-    client.send(
-        method,
-        path,
-        &[("X-User-Id", &user), ("Idempotency-Key", key)],
-    )
+    let client = client.as_user(user);
+    client.send(method, path, &[("Idempotency-Key", key)])
 }
 
 fn path(video: i64) -> String {
@@ -27,20 +24,16 @@ fn path(video: i64) -> String {
 }
 
 fn behaviors(service: &Service) -> i64 {
-    service
-        .database()
-        .number("SELECT COUNT(*) FROM user_behaviors")
+    service.database().count("user_behaviors")
 }
 
 fn keys(service: &Service) -> i64 {
-    service
-        .database()
-        .number("SELECT COUNT(*) FROM likewise_idempotency_keys")
+    service.database().count("likewise_idempotency_keys")
 }
 
 #[track_caller]
 fn is_replayed(answer: &Answer, first: &Answer) {
-    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.has_status(200);
     assert_eq!(answer.header("Idempotency-Replayed"), Some("true"));
     assert_eq!(answer.text, first.text);
 }
@@ -48,19 +41,18 @@ fn is_replayed(answer: &Answer, first: &Answer) {
 #[test]
 fn same_key_same_answer_after_a_restart() {
     let service = Setup::new().start();
-    let first = send(&service.client(), "PUT", &path(7), 1, "k");
-    assert_eq!(first.status, 200, "{first:?}");
+    let like = |service: &Service| send(&service.client(), "PUT", &path(7), 1, "k");
+    let unlike = |service: &Service| send(&service.client(), "DELETE", &path(7), 1, "other");
+    let first = like(&service);
+    first.has_status(200);
     assert_eq!(first.header("Idempotency-Replayed"), None);
-    is_replayed(&send(&service.client(), "PUT", &path(7), 1, "k"), &first);
+    is_replayed(&like(&service), &first);
     // Later requests change neither the stored answer nor their own effect.
-    let second = send(&service.client(), "DELETE", &path(7), 1, "other");
-    assert_eq!(second.status, 200, "{second:?}");
+    let second = unlike(&service);
+    second.has_status(200);
     let service = service.kill().start();
-    is_replayed(&send(&service.client(), "PUT", &path(7), 1, "k"), &first);
-    is_replayed(
-        &send(&service.client(), "DELETE", &path(7), 1, "other"),
-        &second,
-    );
+    is_replayed(&like(&service), &first);
+    is_replayed(&unlike(&service), &second);
     assert!(!service.client().read(1, 7).liked);
     // Another caller's equal key is another key.
     let theirs = send(&service.client(), "PUT", &path(7), 2, "k");
@@ -80,22 +72,17 @@ fn same_key_same_answer_in_another_process() {
     let batch = json!({"behaviors": [
         {"user_id": 5, "resource_type": "video", "resource_id": 7, "behavior": "like"},
         {"user_id": 6, "resource_type": "comment", "resource_id": 7, "behavior": "view"},
-    ]})
-    .to_string();
-    let headers = [("Idempotency-Key", "batch")];
+    ]});
     let post = |service: &Service| {
-        let client = service.client();
-        let answer = client.try_send("POST", "/v1/likes", &headers, batch.as_bytes());
-        answer.expect("an answer")
+        let client = service.client().with("Idempotency-Key", "batch");
+        client.post("/v1/likes", &batch)
     };
     let first = post(&other);
     assert_eq!(first.json()["accepted"], 2, "{first:?}");
     is_replayed(&post(&one), &first);
     let metrics = one.client().get("/metrics").text;
-    assert!(
-        metrics.contains("likewise_requests_replayed_total 1\n"),
-        "{metrics}"
-    );
+    let replayed = "likewise_requests_replayed_total 1\n";
+    assert!(metrics.contains(replayed), "{metrics}");
     everything_holds(&one);
     assert_eq!(behaviors(&one), 3);
 }
@@ -107,24 +94,17 @@ fn key_is_bound_to_one_request() {
     send(&client, "PUT", &path(7), 1, "k");
     for (method, video) in [("PUT", 8), ("DELETE", 7)] {
         let refused = send(&client, method, &path(video), 1, "k");
-        assert_eq!(refused.status, 422, "{refused:?}");
-        assert_eq!(refused.problem(), "idempotency_key_reused");
+        refused.is_problem(422, "idempotency_key_reused");
     }
     let longest = "x".repeat(255);
-    assert_eq!(send(&client, "PUT", &path(7), 1, &longest).status, 200);
-    let too_long = "x".repeat(256);
-    for headers in [
-        vec![("Idempotency-Key", "")],
-        vec![("Idempotency-Key", too_long.as_str())],
-        vec![("Idempotency-Key", "ä")],
-        vec![("Idempotency-Key", "a"), ("Idempotency-Key", "a")],
-    ] {
-        let mut headers = headers;
-        headers.push(("X-User-Id", "1"));
-        let refused = client.send("PUT", &path(7), &headers);
-        assert_eq!(refused.status, 400, "{headers:?}: {refused:?}");
-        assert_eq!(refused.problem(), "invalid_idempotency_key");
+    send(&client, "PUT", &path(7), 1, &longest).ok();
+    for key in ["", &"x".repeat(256), "ä"] {
+        let refused = send(&client, "PUT", &path(7), 1, key);
+        refused.is_problem(400, "invalid_idempotency_key");
     }
+    let twice = client.with("Idempotency-Key", "a");
+    let refused = send(&twice, "PUT", &path(7), 1, "a");
+    refused.is_problem(400, "invalid_idempotency_key");
     everything_holds(&service);
     assert_eq!(behaviors(&service), 2);
 }
@@ -135,17 +115,13 @@ fn concurrent_requests_with_one_key_are_one_event() {
     for round in 0..5 {
         let key = format!("key {round}");
         let answers: Vec<Answer> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| send(&service.client(), "PUT", &path(round + 1), 1, &key)))
-                .collect();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, Answer>| {
-                thread.join().expect("a thread that does not panic")
-            };
-            threads.into_iter().map(join).collect()
+            let like = || send(&service.client(), "PUT", &path(round + 1), 1, &key);
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(like)).collect();
+            let joined = threads.into_iter().map(ScopedJoinHandle::join);
+            joined.map(|answer| answer.expect("no panic")).collect()
         });
-        let replayed = answers
-            .iter()
-            .filter(|answer| answer.header("Idempotency-Replayed").is_some());
+        let is_replayed = |answer: &&Answer| answer.header("Idempotency-Replayed").is_some();
+        let replayed = answers.iter().filter(is_replayed);
         assert_eq!(replayed.count(), 7, "{answers:?}");
         let texts: BTreeSet<_> = answers.iter().map(|answer| &answer.text).collect();
         assert_eq!(texts.len(), 1, "{texts:?}");
@@ -175,18 +151,17 @@ fn request_interrupted_by_a_crash_takes_effect_once() {
                     let client = client.clone();
                     scope.spawn(move || {
                         let ask = |(user, key): &(i64, String)| {
-                            let user = user.to_string();
-                            let headers = [("X-User-Id", user.as_str()), ("Idempotency-Key", key)];
-                            let answer = client.try_send("PUT", &path(1), &headers, b"").ok()?;
+                            let client = client.as_user(user).with("Idempotency-Key", key);
+                            let answer = client.try_send("PUT", &path(1), &[], b"").ok()?;
                             (answer.status == 200).then_some(answer.text)
                         };
                         part.iter().map(ask).collect::<Vec<_>>()
                     })
                 })
                 .collect();
-            until("some requests to be under way", PATIENCE, || {
-                let begun = keys(&service) - before;
-                if begun >= enough { Ok(()) } else { Err(begun) }
+            let started = || keys(&service) - before;
+            until_seen("some requests to be under way", started, |started| {
+                *started >= enough
             });
             service.signal(crate::support::service::Signal::KILL);
             threads
@@ -232,9 +207,8 @@ fn resumed_request_does_not_override_later_ones() {
     service.database().execute(&[
         "UPDATE likewise_idempotency_keys SET answer = NULL, lease_until = '2020-01-01 00:00:00'",
     ]);
-    let again = send(&client, "PUT", &path(7), 1, "k");
-    assert_eq!(again.status, 200, "{again:?}");
-    assert_eq!(again.json()["event_id"], first["event_id"]);
+    let again = send(&client, "PUT", &path(7), 1, "k").ok();
+    assert_eq!(again["event_id"], first["event_id"]);
     assert!(!client.read(1, 7).liked);
     everything_holds(&service);
     assert_eq!(behaviors(&service), 2);
@@ -244,39 +218,24 @@ fn resumed_request_does_not_override_later_ones() {
 #[test]
 fn without_database_only_likes_without_key_are_accepted() {
     let stack = Stack::start();
-    let database = crate::support::servers::Server::start(Kind::MariaDb);
-    let mut database = database;
-    let service = stack
-        .setup()
-        .on(&crate::support::database::Database::first_of(&database))
-        .start();
+    let mut database = Server::start(Kind::MariaDb);
+    let service = stack.setup().on(&Database::first_of(&database)).start();
     let client = service.client();
     client.like(1, 7);
     database.kill();
-    let refused = until("the database to be missed", PATIENCE, || {
-        let answer = send(&client, "PUT", &path(8), 1, "k");
-        if answer.status == 503 {
-            Ok(answer)
-        } else {
-            Err(format!("{answer:?}"))
-        }
+    let like = || send(&client, "PUT", &path(8), 1, "k");
+    let refused = until_seen("the database to be missed", like, |answer| {
+        answer.status == 503
     });
     assert_eq!(refused.problem(), "unavailable");
     assert!(refused.header("Retry-After").is_some());
-    let taken = client.like(1, 9);
-    assert_eq!(taken.durability, "broker");
+    assert_eq!(client.like(1, 9).durability, "broker");
     database.run();
-    let answer = until("the key to be taken", PATIENCE, || {
-        let answer = send(&client, "PUT", &path(8), 1, "k");
-        if answer.status == 200 {
-            Ok(answer)
-        } else {
-            Err(format!("{answer:?}"))
-        }
+    let answer = until_seen("the key to be accepted", like, |answer| {
+        answer.status == 200
     });
     is_replayed(&send(&client, "PUT", &path(8), 1, "k"), &answer);
     everything_holds(&service);
-    let ids: Value = answer.json();
-    assert_eq!(ids["liked"], true);
+    assert_eq!(answer.json()["liked"], true);
     assert_eq!(behaviors(&service), 3);
 }

@@ -10,7 +10,7 @@ use crate::support::http::Client;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::Kind;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, until, until_equal, until_seen};
 
 /// A row that a worker left behind.
 struct Left {
@@ -34,15 +34,9 @@ impl Left {
         let now = Utc::now();
         let (user, version) = (self.user, now.timestamp_micros());
         let (now, due) = (time(now), time(now + self.due));
-        let lease = if self.status == "failed" {
-            "NULL".to_owned()
-        } else {
-            format!("'{due}'")
-        };
-        let error = if self.status == "failed" {
-            "'an earlier failure'"
-        } else {
-            "NULL"
+        let (lease, error) = match self.status {
+            "failed" => ("NULL".to_owned(), "'an earlier failure'"),
+            _ => (format!("'{due}'"), "NULL"),
         };
         let Self {
             status,
@@ -84,13 +78,17 @@ fn ledger_of(database: &Database, user: i64) -> Vec<Value> {
     row.clone()
 }
 
-fn ledger(status: &str, retry_count: i64, fencing_token: i64, end: &str) -> Vec<Value> {
-    vec![
-        status.into(),
-        retry_count.into(),
-        fencing_token.into(),
-        end.into(),
-    ]
+/// Checks a user's row: its status, retry count, fencing token and whether it is `open` or `closed`.
+#[track_caller]
+fn row_is(database: &Database, user: i64, expected: (&str, i64, i64, &str)) {
+    let row = ledger_of(database, user);
+    let found = (
+        row[0].text(),
+        row[1].number(),
+        row[2].number(),
+        row[3].text(),
+    );
+    assert_eq!(found, expected, "user {user}");
 }
 
 fn rounds_of_retry_scheduler(client: &Client) -> u64 {
@@ -108,7 +106,7 @@ fn rows_of_a_dead_worker_are_finished(setup: Setup) {
         fencing_token,
         due,
     };
-    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    setup.run(&["migrate"]).exits(0);
     for row in [
         left(1, "pending", 0, 1, LONG_AGO),
         left(2, "processing", 0, 4, LONG_AGO),
@@ -122,49 +120,27 @@ fn rows_of_a_dead_worker_are_finished(setup: Setup) {
     }
     let service = setup.start();
     let (client, database) = (service.client(), service.database());
-    until(
-        "the abandoned rows to be closed",
-        PATIENCE,
-        || match open_rows(database) {
-            3 => Ok(()),
-            rows => Err(format!("{rows} open rows")),
-        },
-    );
+    until_equal("the abandoned rows to be closed", 3, || open_rows(database));
     // An attempt that was abandoned midway counts as failed; the others do not count.
-    assert_eq!(ledger_of(database, 1), ledger("completed", 0, 2, "closed"));
-    assert_eq!(ledger_of(database, 2), ledger("completed", 1, 5, "closed"));
-    assert_eq!(
-        ledger_of(database, 3),
-        ledger("completed", MAX_RETRIES, 5, "closed")
-    );
-    assert_eq!(
-        ledger_of(database, 4),
-        ledger("dead", MAX_RETRIES + 1, 5, "closed")
-    );
+    row_is(database, 1, ("completed", 0, 2, "closed"));
+    row_is(database, 2, ("completed", 1, 5, "closed"));
+    row_is(database, 3, ("completed", MAX_RETRIES, 5, "closed"));
+    row_is(database, 4, ("dead", MAX_RETRIES + 1, 5, "closed"));
     let reason = database.texts("SELECT error_message FROM sync_events WHERE status = 'dead'");
     assert!(reason[0].contains("lease ran out"), "{reason:?}");
 
     // Two rounds later, rows under other workers' leases are unchanged.
     let rounds = rounds_of_retry_scheduler(&client);
-    until("two more rounds of the retry scheduler", PATIENCE, || {
-        let now = rounds_of_retry_scheduler(&client);
-        if now >= rounds + 2 {
-            Ok(())
-        } else {
-            Err(format!("{now} rounds"))
-        }
+    let now = || rounds_of_retry_scheduler(&client);
+    until_seen("two more rounds of the retry scheduler", now, |now| {
+        *now >= rounds + 2
     });
-    assert_eq!(ledger_of(database, 11), ledger("pending", 0, 1, "open"));
-    assert_eq!(ledger_of(database, 12), ledger("processing", 1, 4, "open"));
-    assert_eq!(ledger_of(database, 13), ledger("failed", 1, 4, "open"));
+    row_is(database, 11, ("pending", 0, 1, "open"));
+    row_is(database, 12, ("processing", 1, 4, "open"));
+    row_is(database, 13, ("failed", 1, 4, "open"));
 
     let users = "SELECT user_id FROM video_likes WHERE deleted_at IS NULL ORDER BY user_id";
-    let users: Vec<_> = database
-        .rows(users)
-        .iter()
-        .map(|row| row[0].number())
-        .collect();
-    assert_eq!(users, [1, 2, 3]);
+    assert_eq!(database.rows(users), [[1.into()], [2.into()], [3.into()]]);
     assert_eq!(client.read(1, VIDEO).like_count, Some(3));
 
     // When their leases expire, these rows are completed like the others.
@@ -175,14 +151,9 @@ fn rows_of_a_dead_worker_are_finished(setup: Setup) {
     )]);
     pipeline_drains(&service);
     // The cache is settled after the commit that closes the rows.
-    until(
-        "the cache to count all of them",
-        PATIENCE,
-        || match client.read(1, VIDEO).like_count {
-            Some(6) => Ok(()),
-            count => Err(format!("{count:?}")),
-        },
-    );
+    until_equal("the cache to count all of them", Some(6), || {
+        client.read(1, VIDEO).like_count
+    });
     everything_holds(&service);
 }
 
@@ -209,26 +180,16 @@ fn failed_attempt_is_explained_and_retried(setup: Setup) {
     take_read_model_away(&service);
     let accepted = client.like(2, VIDEO);
     assert_eq!(accepted.durability, "database");
-    until("an attempt to fail", PATIENCE, || {
-        let row = ledger_of(database, 2);
-        if row[0].text() == "failed" {
-            Ok(())
-        } else {
-            Err(format!("{row:?}"))
-        }
-    });
-    // Through the operators' API.
-    let failed = database.rows(
-        "SELECT * FROM sync_events WHERE status = 'failed' ORDER BY created_at DESC LIMIT 10",
+    until_seen(
+        "an attempt to fail",
+        || ledger_of(database, 2),
+        |row| row[0].text() == "failed",
     );
-    let statuses = database.rows("SELECT status, COUNT(*) FROM sync_events GROUP BY status");
-    let reasons = "SELECT error_message FROM sync_events WHERE user_id = 2";
-    let reasons = database.texts(reasons);
+    let reasons = database.texts("SELECT error_message FROM sync_events WHERE user_id = 2");
     assert!(reasons[0].contains("video_likes"), "{reasons:?}");
-    assert!(
-        failed.len() <= 1 && statuses.len() == 2,
-        "{failed:?}, {statuses:?}"
-    );
+    assert!(database.count("sync_events WHERE status = 'failed'") <= 1);
+    let statuses = database.texts("SELECT DISTINCT status FROM sync_events");
+    assert_eq!(statuses.len(), 2, "{statuses:?}");
 
     bring_read_model_back(&service);
     pipeline_drains(&service);
@@ -249,24 +210,13 @@ fn row_that_fails_too_often_is_dead_and_reverted() {
     client.unlike(1, VIDEO);
     pipeline_drains(&service);
     bring_read_model_back(&service);
-    assert_eq!(ledger_of(database, 2), ledger("dead", 1, 1, "closed"));
+    row_is(database, 2, ("dead", 1, 1, "closed"));
     let reasons = database.texts("SELECT error_message FROM sync_events WHERE status = 'dead'");
     assert_eq!(reasons.len(), 2);
     assert!(reasons.iter().all(|reason| reason.contains("video_likes")));
 
-    until("the cache to forget what is dead", PATIENCE, || {
-        let read = (client.read(1, VIDEO), client.read(2, VIDEO));
-        let expected = ((true, Some(1)), (false, Some(1)));
-        let found = (
-            (read.0.liked, read.0.like_count),
-            (read.1.liked, read.1.like_count),
-        );
-        if found == expected {
-            Ok(())
-        } else {
-            Err(format!("{read:?}"))
-        }
-    });
+    client.until_read(1, VIDEO, (true, Some(1)));
+    client.until_read(2, VIDEO, (false, Some(1)));
     everything_holds(&service);
 }
 
@@ -289,14 +239,7 @@ fn event_that_kills_its_workers_is_dead_and_reverted() {
     )]);
     pipeline_drains(&service);
     assert_eq!(ledger_of(database, USER)[0].text(), "dead");
-    until("the cache to forget what is dead", PATIENCE, || {
-        let read = client.read(USER, VIDEO);
-        if (read.liked, read.like_count) == (false, Some(1)) {
-            Ok(())
-        } else {
-            Err(format!("{read:?}"))
-        }
-    });
+    client.until_read(USER, VIDEO, (false, Some(1)));
     everything_holds(&service);
 }
 
@@ -324,11 +267,8 @@ fn rejected_row_fails_alone(setup: Setup, refuse: fn(&Database, i64, &str)) {
     let service = setup.start();
     let (client, database) = (service.client(), service.database());
     // The message of a trigger decides nothing.
-    refuse(
-        database,
-        BAD,
-        "deadlock, connection lost: refused by a test",
-    );
+    let message = "deadlock, connection lost: refused by a test";
+    refuse(database, BAD, message);
 
     // While the first event cannot be stored, the others gather into one batch.
     let held = database.hold_writes();
@@ -336,38 +276,23 @@ fn rejected_row_fails_alone(setup: Setup, refuse: fn(&Database, i64, &str)) {
     for (waiting, user) in (10..=15).enumerate() {
         let own = service.client();
         likes.push(std::thread::spawn(move || own.like(user, VIDEO)));
-        until("the like to be under way", PATIENCE, || {
-            match client.actor("behavior_recorder").mailbox.depth {
-                depth if depth == waiting as u64 + 1 => Ok(()),
-                depth => Err(format!("depth {depth}")),
-            }
-        });
+        client.until_depth("behavior_recorder", waiting as u64 + 1);
     }
     drop(held);
     for like in likes {
         like.join().expect("an accepted like");
     }
     pipeline_drains(&service);
-    assert_eq!(ledger_of(database, BAD), ledger("dead", 1, 1, "closed"));
+    row_is(database, BAD, ("dead", 1, 1, "closed"));
     let reasons = database.texts("SELECT error_message FROM sync_events WHERE status = 'dead'");
     assert_eq!(reasons.len(), 1);
     assert!(reasons[0].contains("refused by a test"), "{reasons:?}");
     for user in (10..=15).filter(|user| *user != BAD) {
-        assert_eq!(
-            ledger_of(database, user),
-            ledger("completed", 0, 1, "closed")
-        );
+        row_is(database, user, ("completed", 0, 1, "closed"));
     }
     let count = format!("SELECT like_count FROM likewise_like_counts WHERE resource_id = {VIDEO}");
     assert_eq!(database.number(&count), 5);
-    until("the cache to forget what is dead", PATIENCE, || {
-        let read = client.read(BAD, VIDEO);
-        if (read.liked, read.like_count) == (false, Some(5)) {
-            Ok(())
-        } else {
-            Err(format!("{read:?}"))
-        }
-    });
+    client.until_read(BAD, VIDEO, (false, Some(5)));
     everything_holds(&service);
 }
 
@@ -396,24 +321,18 @@ fn twelve_workers_retry_a_failing_event_once_an_interval() {
     ]);
     // Alone, because splitting a batch takes more attempts.
     api.client().like(BAD, VIDEO);
-    until("the failing event to be given up", 2 * PATIENCE, || {
-        let rows = database.rows("SELECT status FROM sync_events WHERE status = 'dead'");
-        (rows.len() == 1).then_some(()).ok_or("not dead yet")
+    until("the failing event to be dead", 2 * PATIENCE, || {
+        let dead = database.count("sync_events WHERE status = 'dead'");
+        (dead == 1).then_some(()).ok_or("not dead yet")
     });
     // One worker made each attempt and recorded it once.
-    assert_eq!(
-        database.number("SELECT COUNT(*) FROM attempts"),
-        RETRIES + 1
-    );
-    let history = database.rows(
-        "SELECT step, retry_count, fencing_token FROM likewise_sync_event_history ORDER BY history_id",
-    );
-    let expected: Vec<Vec<Value>> = (1..=RETRIES + 1)
-        .map(|n| {
-            let step = if n > RETRIES { "dead" } else { "failed" };
-            vec![step.into(), n.into(), n.into()]
-        })
-        .collect();
-    assert_eq!(history, expected);
+    assert_eq!(database.count("attempts"), RETRIES + 1);
+    let history = "SELECT step, retry_count, fencing_token FROM likewise_sync_event_history \
+        ORDER BY history_id";
+    for (row, n) in database.rows(history).iter().zip(1..=RETRIES + 1) {
+        let step = if n > RETRIES { "dead" } else { "failed" };
+        assert_eq!(*row, [step.into(), n.into(), n.into()]);
+    }
+    assert_eq!(database.count("likewise_sync_event_history"), RETRIES + 1);
     drop(workers);
 }

@@ -3,6 +3,7 @@
 mod acknowledged_likes_are_durable;
 mod actors_survive_panics;
 mod audit_repairs_data;
+mod behavior_counts_are_exact;
 mod chaos;
 mod clock_skew_and_steps;
 mod counts_are_exact;

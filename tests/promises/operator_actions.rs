@@ -11,7 +11,7 @@ use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
 use crate::support::redis_and_nats::Stack;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, say, until};
+use crate::support::{PATIENCE, say, until, until_equal, until_seen};
 
 const VIDEOS: i64 = 50;
 
@@ -57,24 +57,18 @@ fn plant_failed(database: &Database, first: i64, rows: i64, error: &str) -> Vec<
     ids
 }
 
+/// Sends an operator's request; `null` is no body.
 fn post(client: &Client, path: &str, body: &Value) -> Answer {
-    let headers = [("Content-Type", "application/json"), ("X-Operator", "ann")];
-    let body = if body.is_null() {
-        String::new()
-    } else {
-        body.to_string()
-    };
-    match client.try_send("POST", path, &headers, body.as_bytes()) {
-        Ok(answer) => answer,
-        Err(error) => panic!("POST {path} was not answered: {error}"),
+    let client = client.with("X-Operator", "ann");
+    match body {
+        Value::Null => client.post(path, ""),
+        body => client.post(path, body),
     }
 }
 
 #[track_caller]
 fn make_job(client: &Client, body: &Value) -> String {
-    let answer = post(client, "/admin/jobs", body);
-    assert_eq!(answer.status, 201, "{answer:?}");
-    let job = answer.json();
+    let job = post(client, "/admin/jobs", body).has_status(201).json();
     assert_eq!(job["requested_by"], "ann");
     job["id"].as_str().expect("an id").to_owned()
 }
@@ -87,12 +81,23 @@ fn job(client: &Client, id: &str) -> Value {
 fn until_job(client: &Client, id: &str, what: &str, reached: impl Fn(&Value) -> bool) -> Value {
     until(what, 4 * PATIENCE, || {
         let job = job(client, id);
-        if reached(&job) {
-            Ok(job)
-        } else {
-            Err(job.to_string())
-        }
+        reached(&job).then_some(job.clone()).ok_or(job.to_string())
     })
+}
+
+#[track_caller]
+fn until_finished(client: &Client, id: &str) -> Value {
+    until_job(client, id, "the job to end", |job| {
+        job["finished_at"].is_string()
+    })
+}
+
+/// Waits until the job has changed more than so many rows.
+#[track_caller]
+fn until_done(client: &Client, id: &str, rows: i64) {
+    until_job(client, id, "the job to get going", |job| {
+        job["done"].as_i64() > Some(rows)
+    });
 }
 
 fn history(database: &Database, step: &str) -> BTreeSet<String> {
@@ -116,9 +121,7 @@ fn retry_job_covers_exactly_its_snapshot(setup: Setup) {
         .collect();
     let filter = json!({"status": "failed", "error": "lock WAIT"});
     let dry = json!({"kind": "retry", "filter": filter, "dry_run": true});
-    let counted = post(&client, "/admin/jobs", &dry);
-    assert_eq!(counted.status, 200, "{counted:?}");
-    assert_eq!(counted.json()["total"], rows);
+    assert_eq!(post(&client, "/admin/jobs", &dry).ok()["total"], rows);
     assert!(history(database, "retried").is_empty());
 
     let done = AtomicBool::new(false);
@@ -135,9 +138,7 @@ fn retry_job_covers_exactly_its_snapshot(setup: Setup) {
         });
         let request = json!({"kind": "retry", "filter": filter, "per_second": 20_000});
         let id = make_job(&client, &request);
-        let job = until_job(&client, &id, "the job to end", |job| {
-            job["finished_at"].is_string()
-        });
+        let job = until_finished(&client, &id);
         done.store(true, Ordering::Relaxed);
         (job, arriving.join().expect("newcomers"))
     });
@@ -148,10 +149,7 @@ fn retry_job_covers_exactly_its_snapshot(setup: Setup) {
     assert!(!newcomers.is_empty());
     assert_eq!(job["state"], "completed", "{job}");
     let total = job["total"].as_i64().expect("a total");
-    assert_eq!(
-        (&job["done"], &job["changed"]),
-        (&job["total"], &job["total"])
-    );
+    assert_eq!([&job["done"], &job["changed"]], [&job["total"]; 2]);
     // The snapshot may include rows from between the dry run and the job, but none from after it.
     let retried = history(database, "retried");
     assert_eq!(retried.len() as i64, total);
@@ -161,24 +159,19 @@ fn retry_job_covers_exactly_its_snapshot(setup: Setup) {
     );
     assert_eq!(taken.into_iter().collect::<BTreeSet<_>>(), retried);
     until("the snapshot to be completed", 4 * PATIENCE, || {
-        let completed = "SELECT COUNT(*) FROM sync_events WHERE status = 'completed'";
-        let completed = database.number(completed);
+        let completed = database.count("sync_events WHERE status = 'completed'");
         (completed == total).then_some(()).ok_or(completed)
     });
-    let untouched = "SELECT COUNT(*) FROM sync_events WHERE status = 'failed' AND fencing_token = 1 \
-        AND priority = 0 AND retry_count = 1 AND updated_at = '2026-11-01 00:00:00'";
-    assert_eq!(
-        database.number(untouched),
-        rows + newcomers.len() as i64 - total
+    let untouched = database.count(
+        "sync_events WHERE status = 'failed' AND fencing_token = 1 AND priority = 0 \
+         AND retry_count = 1 AND updated_at = '2026-11-01 00:00:00'",
     );
+    assert_eq!(untouched, rows + newcomers.len() as i64 - total);
 
     // Discards the rest, so that the ledger closes.
     let discard = json!({"kind": "discard", "filter": filter, "reason": "came too late",
         "per_second": 20_000});
-    let id = make_job(&client, &discard);
-    until_job(&client, &id, "the job to end", |job| {
-        job["finished_at"].is_string()
-    });
+    until_finished(&client, &make_job(&client, &discard));
     service.stop().verify(30).holds();
 }
 
@@ -189,18 +182,13 @@ fn cancelled_job_changes_no_more_rows() {
     plant_failed(database, 1, 400, "planted");
     let request = json!({"kind": "retry", "filter": {"status": "failed"}, "per_second": 40});
     let id = make_job(&client, &request);
-    until_job(&client, &id, "the job to get going", |job| {
-        job["done"].as_i64() > Some(0)
-    });
-    let cancelled = post(&client, &format!("/admin/jobs/{id}/cancel"), &Value::Null);
-    assert_eq!(cancelled.status, 200, "{cancelled:?}");
+    until_done(&client, &id, 0);
+    let cancel = || post(&client, &format!("/admin/jobs/{id}/cancel"), &Value::Null).ok();
+    let cancelled = cancel();
     let touched = history(database, "retried").len();
     assert!(touched < 400, "{touched}");
-    let cancelled = cancelled.json();
-    assert_eq!(
-        (&cancelled["state"], &cancelled["changed"]),
-        (&json!("cancelled"), &json!(touched))
-    );
+    assert_eq!(cancelled["state"], "cancelled");
+    assert_eq!(cancelled["changed"], touched);
     // A later job completes, and the cancelled one stays where it was.
     let other = make_job(&client, &json!({"kind": "audit"}));
     let audit = until_job(&client, &other, "the audit to end", |job| {
@@ -209,8 +197,7 @@ fn cancelled_job_changes_no_more_rows() {
     assert_eq!(audit["result"]["findings"], json!({}), "{audit}");
     assert_eq!(history(database, "retried").len(), touched);
     assert_eq!(job(&client, &id)["state"], "cancelled");
-    let again = post(&client, &format!("/admin/jobs/{id}/cancel"), &Value::Null);
-    assert_eq!(again.status, 200);
+    cancel();
     service.stop();
 }
 
@@ -222,14 +209,10 @@ fn killed_worker_job_resumes_and_repeats_no_row() {
     let request = json!({"kind": "retry", "filter": {"status": "failed"}, "per_second": 200});
     let client = service.client();
     let id = make_job(&client, &request);
-    until_job(&client, &id, "the job to get going", |job| {
-        job["done"].as_i64() > Some(100)
-    });
+    until_done(&client, &id, 100);
     let service = service.kill().start();
     let client = service.client();
-    let job = until_job(&client, &id, "the job to end", |job| {
-        job["finished_at"].is_string()
-    });
+    let job = until_finished(&client, &id);
     assert_eq!(
         (&job["state"], &job["changed"]),
         (&json!("completed"), &json!(ROWS))
@@ -243,38 +226,33 @@ fn killed_worker_job_resumes_and_repeats_no_row() {
 #[test]
 fn cli_retry_by_filter_is_recorded() {
     let setup = Setup::new();
-    assert_eq!(setup.run(&["migrate"]).code, Some(0));
+    setup.run(&["migrate"]).exits(0);
     plant_failed(setup.database(), 1, 700, "planted: this");
     plant_failed(setup.database(), 5_000, 30, "planted: that");
     let retry = ["events", "retry", "--error", "PLANTED: this"];
     let refused = setup.run(&retry);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("--yes"), "{refused:?}");
+    refused.exits(1).reports("--yes");
     assert!(history(setup.database(), "retried").is_empty());
     let dry = setup.run(&[&retry[..], &["--dry-run"]].concat());
-    assert!(dry.stdout.contains("700 rows match: 700 failed"), "{dry:?}");
+    dry.prints("700 rows match: 700 failed");
     let ran = setup.run(&[&retry[..], &["--yes", "--per-second", "20000"]].concat());
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(
-        ran.stdout
-            .contains("completed: 700 of 700 rows passed, 700 changed"),
-        "{ran:?}"
-    );
+    ran.exits(0);
+    let completed = "completed: 700 of 700 rows passed, 700 changed";
+    ran.prints(completed);
     assert_eq!(history(setup.database(), "retried").len(), 700);
-    let that = setup.run(&[
-        "events", "search", "--error", "that", "--json", "--limit", "500",
-    ]);
+    let search = "events search --error that --json --limit 500";
+    let that = setup.run(&search.split(' ').collect::<Vec<_>>());
     let that: Vec<Value> = serde_json::from_str(&that.stdout).expect("JSON");
     assert_eq!(that.len(), 30);
     let id = that[0]["event_id"].as_str().expect("an id");
     let discarded = setup.run(&["events", "discard", id, "--reason", "a test"]);
-    assert_eq!(discarded.code, Some(0), "{discarded:?}");
+    discarded.exits(0);
     let shown = setup.run(&["events", "show", id]);
     for part in ["accepted", "recorded", "discarded", "a test", "dead"] {
-        assert!(shown.stdout.contains(part), "{part}: {shown:?}");
+        shown.prints(part);
     }
     let summary = setup.run(&["events", "summary"]);
-    assert!(summary.stdout.contains("planted: this"), "{summary:?}");
+    summary.prints("planted: this");
     let jobs = setup.run(&["events", "jobs", "--json"]);
     let jobs: Vec<Value> = serde_json::from_str(&jobs.stdout).expect("JSON");
     assert_eq!((jobs.len(), &jobs[0]["changed"]), (1, &json!(700)));
@@ -291,52 +269,35 @@ fn timeline_shows_every_step_of_a_like() {
     database.execute(&["ALTER TABLE video_likes RENAME TO away"]);
     let accepted = client.like(2, 7);
     let timeline = |id: &str| client.get(&format!("/admin/ledger/events/{id}"));
-    let steps = |timeline: &Value| -> Vec<String> {
-        let moments = timeline["timeline"].as_array().expect("moments");
-        let step = |moment: &Value| moment["step"].as_str().expect("a step").to_owned();
-        moments.iter().map(step).collect()
-    };
-    until("an attempt to fail", PATIENCE, || {
-        let failed = history(database, "failed");
-        failed
-            .contains(&accepted.event_id)
-            .then_some(())
-            .ok_or("not yet")
-    });
-    database.execute(&["ALTER TABLE away RENAME TO video_likes"]);
-    let retried = post(
-        &client,
-        &format!("/admin/ledger/events/{}/retry", accepted.event_id),
-        &Value::Null,
+    until_seen(
+        "an attempt to fail",
+        || history(database, "failed"),
+        |failed| failed.contains(&accepted.event_id),
     );
+    database.execute(&["ALTER TABLE away RENAME TO video_likes"]);
+    let retry = format!("/admin/ledger/events/{}/retry", accepted.event_id);
+    let retried = post(&client, &retry, &Value::Null);
     assert!([200, 409].contains(&retried.status), "{retried:?}");
     pipeline_drains(&service);
     let told = timeline(&accepted.event_id).json();
-    let steps = steps(&told);
-    assert_eq!(
-        steps[..4],
-        ["accepted", "published", "recorded", "failed"],
-        "{told:#}"
-    );
-    assert_eq!(
-        steps.last().map(String::as_str),
-        Some("completed"),
-        "{told:#}"
-    );
-    assert_eq!(told["timeline"][1]["stream_sequence"], 2, "{told:#}");
-    let error = told["timeline"][3]["error_message"]
-        .as_str()
-        .expect("a reason");
+    let steps = told["timeline"].as_array().expect("moments");
+    for (step, expected) in steps
+        .iter()
+        .zip(["accepted", "published", "recorded", "failed"])
+    {
+        assert_eq!(step["step"], expected, "{told:#}");
+    }
+    assert_eq!(steps[steps.len() - 1]["step"], "completed", "{told:#}");
+    assert_eq!(steps[1]["stream_sequence"], 2, "{told:#}");
+    let error = steps[3]["error_message"].as_str().expect("a reason");
     assert!(error.contains("video_likes"), "{told:#}");
     assert_eq!(told["read_model"]["shows"], "this");
     client.unlike(2, 7);
-    until("the unlike to supersede it", PATIENCE, || {
-        let told = timeline(&accepted.event_id).json();
-        let shows = told["read_model"]["shows"].clone();
-        (shows == "newer").then_some(()).ok_or(shows)
+    until_equal("the unlike to supersede it", Value::from("newer"), || {
+        timeline(&accepted.event_id).json()["read_model"]["shows"].clone()
     });
     let unknown = timeline(&Uuid::now_v7().to_string());
-    assert_eq!(unknown.status, 404);
+    unknown.has_status(404);
     assert!(
         unknown.text.contains("no message waits in the stream"),
         "{unknown:?}"
@@ -361,27 +322,20 @@ fn quarantined_message_is_processed_after_repair() {
         first.ok_or(list.to_string())
     });
     let path = format!("/admin/quarantine/{kept}/republish");
-    let still_bad = post(&client, &path, &Value::Null);
-    assert_eq!(still_bad.status, 422, "{still_bad:?}");
-    let worse = post(&client, &path, &json!({"payload": {"user_id": 5}}));
-    assert_eq!(worse.status, 422, "{worse:?}");
-    let mended = post(&client, &path, &json!({"payload": good}));
-    assert_eq!(mended.status, 200, "{mended:?}");
-    assert_eq!(mended.json()["event_id"], id.to_string());
-    until("the event to arrive", PATIENCE, || {
-        let like = client.read(5, 7);
-        (like.liked && like.like_count == Some(1))
-            .then_some(())
-            .ok_or(format!("{like:?}"))
-    });
-    assert_eq!(post(&client, &path, &json!({"payload": good})).status, 409);
+    let worse = json!({"payload": {"user_id": 5}});
+    for body in [&Value::Null, &worse] {
+        post(&client, &path, body).has_status(422);
+    }
+    let repaired = json!({"payload": good});
+    let republished = post(&client, &path, &repaired).ok();
+    assert_eq!(republished["event_id"], id.to_string());
+    client.until_read(5, 7, (true, Some(1)));
+    post(&client, &path, &repaired).has_status(409);
     let entry = client.get(&format!("/admin/quarantine/{kept}")).json();
-    assert_eq!(
-        (&entry["resolution"], &entry["resolved_by"]),
-        (&json!("republished"), &json!("ann"))
-    );
+    assert_eq!(entry["resolution"], "republished");
+    assert_eq!(entry["resolved_by"], "ann");
     let listed = service.setup().run(&["events", "quarantine"]);
-    assert!(listed.stdout.contains("republished"), "{listed:?}");
+    listed.prints("republished");
     service.stop().verify(30).holds();
 }
 
@@ -411,116 +365,69 @@ fn invalid_operations_are_rejected_without_effect() {
         .expect("an event")
         .to_owned();
     let nobody = Uuid::nil();
-    for (path, body, status, code) in [
+    for (job, status) in [
+        (json!({"kind": "dance"}), 400),
+        (json!({"kind": "retry", "filter": {"stat": 1}}), 400),
+        (json!({"kind": "retry"}), 422),
+        (json!({"kind": "retry", "filter": {}}), 422),
         (
-            "/admin/jobs".to_owned(),
-            json!({"kind": "retry"}),
-            422,
-            "unprocessable",
-        ),
-        (
-            "/admin/jobs".to_owned(),
-            json!({"kind": "retry", "filter": {}}),
-            422,
-            "unprocessable",
-        ),
-        (
-            "/admin/jobs".to_owned(),
-            json!({"kind": "dance"}),
-            400,
-            "invalid_body",
-        ),
-        (
-            "/admin/jobs".to_owned(),
-            json!({"kind": "retry", "filter": {"stat": 1}}),
-            400,
-            "invalid_body",
-        ),
-        (
-            "/admin/jobs".to_owned(),
-            json!({"kind": "discard", "filter": {"user_id": 1}}),
-            422,
-            "unprocessable",
-        ),
-        (
-            "/admin/jobs".to_owned(),
-            json!({"kind": "audit", "dry_run": true}),
-            422,
-            "unprocessable",
-        ),
-        (
-            "/admin/jobs".to_owned(),
-            json!({"kind": "audit", "what": "cache"}),
-            422,
-            "unprocessable",
-        ),
-        (
-            "/admin/jobs".to_owned(),
-            json!({"kind": "prune"}),
-            422,
-            "unprocessable",
-        ),
-        (
-            "/admin/jobs".to_owned(),
-            json!({"kind": "prune", "ledger_days": 0}),
-            422,
-            "unprocessable",
-        ),
-        (
-            "/admin/jobs".to_owned(),
             json!({"kind": "retry", "filter": {"user_id": 1}, "per_second": 0}),
             422,
-            "unprocessable",
         ),
+        (json!({"kind": "discard", "filter": {"user_id": 1}}), 422),
+        (json!({"kind": "audit", "dry_run": true}), 422),
+        (json!({"kind": "audit", "what": "cache"}), 422),
+        (json!({"kind": "prune"}), 422),
+        (json!({"kind": "prune", "ledger_days": 0}), 422),
+    ] {
+        let code = if status == 400 {
+            "invalid_body"
+        } else {
+            "unprocessable"
+        };
+        post(&client, "/admin/jobs", &job).is_problem(status, code);
+    }
+    for (path, body, status, code) in [
         (
-            format!("/admin/ledger/events/{id}/retry"),
+            format!("ledger/events/{id}/retry"),
             Value::Null,
             409,
             "conflict",
         ),
         (
-            format!("/admin/ledger/events/{id}/discard"),
+            format!("ledger/events/{id}/discard"),
             json!({"reason": "x"}),
             409,
             "conflict",
         ),
         (
-            format!("/admin/ledger/events/{id}/discard"),
+            format!("ledger/events/{id}/discard"),
             json!({"reason": " "}),
             422,
             "unprocessable",
         ),
         (
-            format!("/admin/ledger/events/{nobody}/retry"),
+            format!("ledger/events/{nobody}/retry"),
             Value::Null,
             404,
             "absent",
         ),
         (
-            "/admin/ledger/events/seven/retry".to_owned(),
+            "ledger/events/seven/retry".to_owned(),
             Value::Null,
             400,
             "invalid_parameter",
         ),
+        (format!("jobs/{nobody}/cancel"), Value::Null, 404, "absent"),
         (
-            format!("/admin/jobs/{nobody}/cancel"),
-            Value::Null,
-            404,
-            "absent",
-        ),
-        (
-            format!("/admin/quarantine/{nobody}/republish"),
+            format!("quarantine/{nobody}/republish"),
             Value::Null,
             404,
             "absent",
         ),
     ] {
-        let answer = post(&client, &path, &body);
-        assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (status, code),
-            "{path} {body}"
-        );
+        let answer = post(&client, &format!("/admin/{path}"), &body);
+        answer.is_problem(status, code);
     }
     for query in [
         "limit=0",
@@ -531,20 +438,14 @@ fn invalid_operations_are_rejected_without_effect() {
         "colour=red",
     ] {
         let answer = client.get(&format!("/admin/ledger/events?{query}"));
-        assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (400, "invalid_parameter"),
-            "{query}"
-        );
+        answer.is_problem(400, "invalid_parameter");
     }
     let jobs = client.get("/admin/jobs").json();
-    let asked: Vec<_> = jobs["jobs"]
-        .as_array()
-        .expect("jobs")
-        .iter()
-        .filter(|job| job["requested_by"] != "the schedule")
-        .collect();
-    assert!(asked.is_empty(), "{asked:?}");
+    let mut jobs = jobs["jobs"].as_array().expect("jobs").iter();
+    assert!(
+        jobs.all(|job| job["requested_by"] == "the schedule"),
+        "{jobs:?}"
+    );
     assert!(history(service.database(), "retried").is_empty());
     the_schedule_ran(&service);
     service.stop();
@@ -553,19 +454,14 @@ fn invalid_operations_are_rejected_without_effect() {
 /// The service creates and runs the daily audit by itself, and shows it.
 fn the_schedule_ran(service: &Service) {
     let client = service.client();
-    let audit = until("the scheduled audit to end", PATIENCE, || {
-        let audit = client.get("/admin/audit").json();
-        if audit["last"]["result"].is_object() {
-            Ok(audit)
-        } else {
-            Err(audit.to_string())
-        }
-    });
+    let audit = until_seen(
+        "the scheduled audit to end",
+        || client.get("/admin/audit").json(),
+        |audit| audit["last"]["result"].is_object(),
+    );
     assert_eq!(audit["last"]["requested_by"], "the schedule");
     assert_eq!(audit["last"]["result"]["findings"], json!({}));
     let metrics = client.get("/metrics").text;
-    assert!(
-        metrics.contains("likewise_audit_ended_timestamp_seconds"),
-        "{metrics}"
-    );
+    let ended = "likewise_audit_ended_timestamp_seconds";
+    assert!(metrics.contains(ended), "{metrics}");
 }

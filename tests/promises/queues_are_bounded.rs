@@ -8,7 +8,7 @@ use crate::support::checks::{pipeline_drains, reads_equal_database, stored_once}
 use crate::support::crowd::Pair;
 use crate::support::http::Accepted;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, interactions, say, until};
+use crate::support::{PATIENCE, interactions, say, until, until_equal};
 
 const CAPACITY: u64 = 8;
 const THREADS: i64 = 12;
@@ -54,7 +54,7 @@ fn full_pipeline_rejects_and_changes_nothing() {
     let database = service.database();
     let events = total.accepted.values();
     stored_once(database, events.map(|accepted| accepted.event_id.as_str()));
-    let stored = database.number("SELECT COUNT(*) FROM user_behaviors");
+    let stored = database.count("user_behaviors");
     assert_eq!(stored as usize, total.accepted.len() + loaded);
     service.setup().verify(60).holds();
     reads_equal_database(&service);
@@ -114,15 +114,11 @@ fn flood(service: &Service, round: i64) -> (Flood, usize) {
         });
         drop(held);
         // Waiting requests succeed, and so do some of the new ones.
-        until("the service to accept again", PATIENCE, || {
+        let like = || {
             let answer = client.try_like("PUT", first_user + 90_000, 1);
-            let answer = answer.expect("an answer");
-            if answer.status == 200 {
-                Ok(())
-            } else {
-                Err(format!("{answer:?}"))
-            }
-        });
+            answer.expect("an answer").status
+        };
+        until_equal("the service to accept again", 200, like);
         stop.store(true, Ordering::Relaxed);
         let mut flood = Flood::default();
         for thread in threads {

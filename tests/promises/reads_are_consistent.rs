@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 use crate::support::checks::pipeline_drains;
 use crate::support::http::Client;
 use crate::support::matrix::Backends;
-use crate::support::seed;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::{seed, until_equal};
 
 /// A resource: its type in the path without the s, and its id.
 type Resource = (&'static str, i64);
@@ -50,9 +49,7 @@ fn still_users() -> Vec<i64> {
 
 fn send(client: &Client, method: &str, user: i64, (resource_type, id): Resource) {
     let path = format!("/v1/{resource_type}s/{id}/like");
-    let user = user.to_string();
-    let answer = client.send(method, &path, &[("X-User-Id", &user)]);
-    assert_eq!(answer.status, 200, "{answer:?}");
+    client.as_user(user).send(method, &path, &[]).ok();
 }
 
 /// The likes of a page, in the order of the resources.
@@ -61,15 +58,10 @@ fn status(client: &Client, user: i64, page: &[Resource]) -> Vec<(bool, Option<i6
         .iter()
         .map(|(resource_type, id)| json!({"resource_type": resource_type, "resource_id": id}))
         .collect();
-    let body = json!({ "items": items }).to_string();
-    let headers = [("X-User-Id", user.to_string())];
-    let headers = headers
-        .each_ref()
-        .map(|(name, value)| (*name, value.as_str()));
-    let answer = client.try_send("POST", "/v1/likes/status", &headers, body.as_bytes());
-    let answer = answer.expect("an answer");
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let answer = answer.json();
+    let client = client.as_user(user);
+    let answer = client
+        .post("/v1/likes/status", json!({ "items": items }))
+        .ok();
     assert_eq!(answer["user_id"], user);
     let found = answer["items"].as_array().expect("items");
     assert_eq!(found.len(), page.len());
@@ -84,15 +76,13 @@ fn status(client: &Client, user: i64, page: &[Resource]) -> Vec<(bool, Option<i6
 
 /// Every page of a list, with this many entries each.
 fn walk(client: &Client, path: &str, field: &str, limit: usize, user: i64) -> Vec<Value> {
-    let user = user.to_string();
+    let client = client.as_user(user);
     let mut all = Vec::new();
     let mut cursor = String::new();
     loop {
         let mark = if path.contains('?') { '&' } else { '?' };
         let page = format!("{path}{mark}limit={limit}{cursor}");
-        let answer = client.send("GET", &page, &[("X-User-Id", &user)]);
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let answer = answer.json();
+        let answer = client.get(&page).ok();
         let entries = answer[field].as_array().expect("entries").clone();
         let next = answer["next_cursor"].as_str();
         assert!(entries.len() <= limit);
@@ -116,20 +106,15 @@ fn numbers(values: &[Value], field: &str) -> Vec<i64> {
 /// Checks that entries are newest first, without duplicates.
 #[track_caller]
 fn is_in_order(likes: &[Value], key: impl Fn(&Value) -> (String, i64)) {
-    let moments: Vec<_> = likes
-        .iter()
-        .map(|like| like["liked_at"].to_string())
-        .collect();
+    let moments = likes.iter().map(|like| like["liked_at"].to_string());
     assert!(moments.is_sorted_by(|one, next| one >= next), "{likes:?}");
     let keys: BTreeSet<_> = likes.iter().map(&key).collect();
     assert_eq!(keys.len(), likes.len(), "something comes twice: {likes:?}");
 }
 
 fn resource_key(like: &Value) -> (String, i64) {
-    (
-        like["resource_type"].to_string(),
-        number(like, "resource_id"),
-    )
+    let resource_type = like["resource_type"].to_string();
+    (resource_type, number(like, "resource_id"))
 }
 
 /// The likes that never change, between those of users who will change theirs.
@@ -150,9 +135,8 @@ fn begin(client: &Client, model: &mut Model, rng: &mut SmallRng) {
             "user_id": user, "resource_type": resource_type, "resource_id": id, "behavior": "like"
         })
     });
-    let body = json!({ "behaviors": behaviors.collect::<Vec<_>>() }).to_string();
-    let answer = client.try_send("POST", "/v1/likes", &[], body.as_bytes());
-    let answer = answer.expect("an answer").json();
+    let body = json!({ "behaviors": behaviors.collect::<Vec<_>>() });
+    let answer = client.post("/v1/likes", body).json();
     assert_eq!(answer["accepted"], likes.len(), "{answer}");
     let ordered = likes.iter().enumerate();
     model.extend(ordered.map(|(sent, like)| (*like, Some(sent))));
@@ -188,11 +172,8 @@ fn read(client: &Client, mut rng: SmallRng, expected: &BTreeMap<Resource, Vec<i6
     let path = format!("/v1/{resource_type}s/{id}/likes");
     let likers = walk(client, &path, "likes", limit, 1);
     is_in_order(&likers, |like| (String::new(), number(like, "user_id")));
-    let users = numbers(&likers, "user_id");
-    let found: Vec<_> = users
-        .into_iter()
-        .filter(|user| still.contains(user))
-        .collect();
+    let mut found = numbers(&likers, "user_id");
+    found.retain(|user| still.contains(user));
     assert_eq!(
         found,
         expected[&(resource_type, id)],
@@ -250,17 +231,10 @@ fn equals(service: &Service, model: &Model) {
             })
             .collect();
         // The cache is settled after the commit that closes the ledger.
-        until(
+        until_equal(
             "the likes of a page to be those of the model",
-            PATIENCE,
-            || {
-                let found = status(&client, *user, &page);
-                if found == expected {
-                    Ok(())
-                } else {
-                    Err(format!("user {user}: {found:?} instead of {expected:?}"))
-                }
-            },
+            expected,
+            || status(&client, *user, &page),
         );
         // The likes of the user, the newest first.
         let liked: BTreeMap<_, _> = model
@@ -322,9 +296,8 @@ fn empty_the_cache(service: Service) -> Service {
     let redis = service.setup().setting("LIKEWISE_REDIS_URL");
     let client = redis::Client::open(redis).expect("an address");
     let mut connection = client.get_connection().expect("a connection");
-    let () = redis::cmd("FLUSHALL")
-        .query(&mut connection)
-        .expect("an answer");
+    let flushed = redis::cmd("FLUSHALL").query(&mut connection);
+    let () = flushed.expect("an answer");
     service
 }
 

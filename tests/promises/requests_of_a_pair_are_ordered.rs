@@ -47,8 +47,6 @@ fn concurrent_requests_of_a_pair_are_one_behavior_each(setup: Setup) {
     everything_holds(&service);
     pipeline_drains(&service);
     stored_once(service.database(), events.iter().map(String::as_str));
-    let behaviors = service
-        .database()
-        .number("SELECT COUNT(*) FROM user_behaviors");
+    let behaviors = service.database().count("user_behaviors");
     assert_eq!(behaviors as usize, THREADS * ROUNDS);
 }

@@ -13,7 +13,7 @@ use crate::support::nginx::{Gateway, HOST, TOKEN};
 use crate::support::servers::{Kind, Port};
 use crate::support::service::{Service, Setup, Signal};
 use crate::support::tokens::{AUDIENCE, SECRET, claims, hs256, sha256};
-use crate::support::{PATIENCE, say, until};
+use crate::support::{PATIENCE, say, until_equal, until_seen};
 
 /// The clients that send at the same time.
 const CLIENTS: i64 = 8;
@@ -82,10 +82,7 @@ fn behind_haproxy(requests: usize) {
         (haproxy.client(), headers)
     };
     // HAProxy begins with the check of each process.
-    until("HAProxy to reach a process", PATIENCE, || {
-        let answer = haproxy.client().get("/v1/videos/top");
-        (answer.status == 401).then_some(()).ok_or(answer.text)
-    });
+    haproxy.client().until_status("/v1/videos/top", 401);
     processes.restart_under_load(requests, client);
 }
 
@@ -180,11 +177,14 @@ impl Processes {
         assert!(status.success(), "it stopped with {status}");
         let api = api.end().start();
         let client = api.client();
-        until("the new process to accept a like", PATIENCE, || {
-            let bearer = format!("Bearer {ADMIN_TOKEN}");
-            let metrics = client.send("GET", "/metrics", &[("Authorization", &bearer)]);
-            let accepted = metrics.text.contains("likewise_likes_accepted_total{");
-            accepted.then_some(()).ok_or("it has accepted none")
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let metrics = || {
+            client
+                .send("GET", "/metrics", &[("Authorization", &bearer)])
+                .text
+        };
+        until_seen("the new process to accept a like", metrics, |metrics| {
+            metrics.contains("likewise_likes_accepted_total{")
         });
         self.apis[which] = Some(api);
     }
@@ -239,10 +239,9 @@ fn likes_are_accepted_during_the_drain_delay() {
     let client = service.client();
     assert_eq!(client.like(1, 7).like_count, Some(1));
     service.signal(Signal::TERM);
-    until("the service not to be ready", PATIENCE, || {
+    until_equal("the service not to be ready", (503, true), || {
         let answer = client.get("/readyz");
-        let said = (answer.status, answer.json()["draining"] == true);
-        (said == (503, true)).then_some(()).ok_or(answer.text)
+        (answer.status, answer.json()["draining"] == true)
     });
     let answer = client.try_like("PUT", 2, 7).expect("an answer");
     assert_eq!(answer.status, 200, "{answer:?}");

@@ -17,7 +17,7 @@ use crate::support::http::{Accepted, Answer};
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, say, seed, until};
+use crate::support::{PATIENCE, say, seed, until, until_seen};
 
 const CROWD: Crowd = Crowd {
     first_user: 1,
@@ -159,26 +159,16 @@ fn gone_under_load(part: Part, way: Way) {
     whole.bring_back(part, way);
     let back = Instant::now();
     until("every part to be up", PATIENCE, || all_up(&service));
-    until("likes to be answered as before", PATIENCE, || {
-        let accepted = timed_like(&service, PROBE, PROBE);
-        if is_whole(&accepted) {
-            return Ok(());
-        }
-        Err(format!("{accepted:?}"))
-    });
+    let probe = || timed_like(&service, PROBE, PROBE);
+    until_seen("likes to be answered as before", probe, is_whole);
     // The cache writer skips a database that hung a moment ago.
-    until("what nobody asked for yet to be read", PATIENCE, || {
-        let path = format!("/v1/videos/{}/like", PROBE + 77);
-        let answer = service.client().send("GET", &path, &[("X-User-Id", "1")]);
-        if answer.status == 200 && answer.json()["like_count"] == 0 {
-            return Ok(());
-        }
-        Err(format!("{answer:?}"))
+    let unread = format!("/v1/videos/{}/like", PROBE + 77);
+    let read = || service.client().as_user(1).get(&unread);
+    until_seen("an entry that is not cached to be read", read, |answer| {
+        answer.status == 200 && answer.json()["like_count"] == 0
     });
-    say(format_args!(
-        "{part:?} {way:?}: recovered after {:?}",
-        back.elapsed()
-    ));
+    let took = back.elapsed();
+    say(format_args!("{part:?} {way:?}: recovered after {took:?}"));
     running.wait_for(200);
     let diary = running.stop();
     let refused = diary.not_acknowledged();
@@ -197,9 +187,8 @@ fn while_gone(service: &Service, part: Part) {
         let accepted = timed_like(service, probe, PROBE);
         (part.shows_in(&accepted), accepted)
     };
-    until("a like that shows the outage", PATIENCE, || {
-        let (shows, accepted) = like();
-        shows.then_some(()).ok_or(format!("{accepted:?}"))
+    until_seen("a like that shows the outage", &mut like, |(shows, _)| {
+        *shows
     });
     for _ in 0..10 {
         let (shows, accepted) = like();
@@ -208,27 +197,23 @@ fn while_gone(service: &Service, part: Part) {
     // Earlier likes are still readable, from the cache or the database.
     for user in PROBE..PROBE + 5 {
         let answer = timed(|| client.try_like("GET", user, PROBE));
-        assert_eq!(answer.status, 200, "{answer:?}");
-        assert_eq!(answer.json()["liked"], true, "{answer:?}");
+        assert_eq!(answer.ok()["liked"], true, "{answer:?}");
     }
     // Only the database can answer this.
     let unknown = timed(|| client.try_like("GET", PROBE, PROBE + 1));
     if part == Part::Database {
-        assert_eq!(unknown.status, 503, "{unknown:?}");
-        assert!(unknown.header("retry-after").is_some(), "{unknown:?}");
-        unknown.problem();
+        is_unavailable(&unknown);
         let accepted = timed_like(service, PROBE, PROBE + 2);
         assert_eq!(accepted.durability, "broker");
         assert_eq!((accepted.changed, accepted.like_count), (None, None));
     } else {
-        assert_eq!(unknown.status, 200, "{unknown:?}");
-        assert_eq!(unknown.json()["liked"], false, "{unknown:?}");
+        assert_eq!(unknown.ok()["liked"], false, "{unknown:?}");
     }
-    until("/readyz to tell", PATIENCE, || {
-        let (status, seen) = readiness(service);
-        let told = seen["parts"][part.name()]["state"] == "down";
-        (told && status == 200).then_some(()).ok_or(seen)
-    });
+    until_seen(
+        "/readyz to tell",
+        || readiness(service),
+        |(status, seen)| *status == 200 && seen["parts"][part.name()]["state"] == "down",
+    );
 }
 
 #[track_caller]
@@ -243,8 +228,13 @@ fn timed(ask: impl FnOnce() -> Result<Answer, String>) -> Answer {
 #[track_caller]
 fn timed_like(service: &Service, user: i64, video: i64) -> Accepted {
     let answer = timed(|| service.client().try_like("PUT", user, video));
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.read()
+    answer.has_status(200).read()
+}
+
+#[track_caller]
+fn is_unavailable(answer: &Answer) {
+    answer.is_problem(503, "unavailable");
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
 }
 
 fn is_whole(accepted: &Accepted) -> bool {
@@ -282,16 +272,10 @@ fn without_nats_and_database_likes_are_rejected() {
     whole.take_away(Part::Nats, Way::Killed);
     whole.take_away(Part::Database, Way::Killed);
     for (method, user, video) in [("DELETE", 1, 1), ("PUT", 3, 1), ("PUT", 1, 2)] {
-        let answer = timed(|| client.try_like(method, user, video));
-        assert_eq!(answer.status, 503, "{answer:?}");
-        assert!(answer.header("retry-after").is_some(), "{answer:?}");
-        answer.problem();
+        is_unavailable(&timed(|| client.try_like(method, user, video)));
     }
     assert_eq!([client.read(1, 1), client.read(3, 1)], before);
-    until("/readyz to tell", PATIENCE, || {
-        let (status, seen) = readiness(&service);
-        (status == 503).then_some(()).ok_or(seen)
-    });
+    client.until_status("/readyz", 503);
 
     whole.bring_back(Part::Database, Way::Killed);
     whole.bring_back(Part::Nats, Way::Killed);
@@ -299,12 +283,7 @@ fn without_nats_and_database_likes_are_rejected() {
     everything_holds(&service);
     assert_eq!([client.read(1, 1), client.read(3, 1)], before);
     assert!(!client.read(1, 2).liked);
-    assert_eq!(
-        service
-            .database()
-            .number("SELECT COUNT(*) FROM user_behaviors"),
-        3
-    );
+    assert_eq!(service.database().count("user_behaviors"), 3);
     service.stop();
 }
 
@@ -323,15 +302,13 @@ fn two_gone(parts: &[Part]) {
     let mut rng = seed::rng(&format!("{parts:?}"));
     let mut whole = Whole::start();
     let service = whole.setup().start();
+    let client = service.client();
     let running = CROWD.start(&service, &mut rng);
     running.wait_for(100);
     for part in parts {
         whole.take_away(*part, Way::Killed);
     }
-    until("/readyz to tell", PATIENCE, || {
-        let (status, seen) = readiness(&service);
-        (status == 503).then_some(()).ok_or(seen)
-    });
+    client.until_status("/readyz", 503);
     let diary = running.stop();
     refused_without_a_trace(&service);
     let running = CROWD.start(&service, &mut rng);
@@ -340,40 +317,35 @@ fn two_gone(parts: &[Part]) {
         whole.bring_back(*part, Way::Killed);
     }
     until("every part to be up", PATIENCE, || all_up(&service));
-    until("likes to be accepted", PATIENCE, || {
-        let answer = service.client().try_like("PUT", PROBE, PROBE)?;
-        (answer.status == 200)
-            .then_some(())
-            .ok_or(format!("{answer:?}"))
-    });
-    let refused = service.client().read(PROBE + 2, PROBE + 2);
+    until_like_answered(&service, PROBE, 200);
+    let refused = client.read(PROBE + 2, PROBE + 2);
     assert!(!refused.liked, "{refused:?}");
     running.wait_for(100);
     let mut diary = diary;
     diary.extend(running.stop());
     everything_holds(&service);
     diary_is_kept(service.database(), &diary);
-    let recorded = format!(
-        "SELECT COUNT(*) FROM user_behaviors WHERE user_id = {}",
-        PROBE + 2
-    );
-    assert_eq!(service.database().number(&recorded), 0);
+    let recorded = format!("user_behaviors WHERE user_id = {}", PROBE + 2);
+    assert_eq!(service.database().count(&recorded), 0);
     service.stop();
+}
+
+/// Sends likes of this user until one is answered with this status.
+#[track_caller]
+fn until_like_answered(service: &Service, user: i64, status: u16) {
+    until("likes to be answered", PATIENCE, || {
+        let answer = service.client().try_like("PUT", user, user)?;
+        (answer.status == status).then_some(()).ok_or(answer.text)
+    });
 }
 
 /// Each like is answered with 503 and `Retry-After`.
 fn refused_without_a_trace(service: &Service) {
-    until("likes to be refused", PATIENCE, || {
-        let answer = service.client().try_like("PUT", PROBE + 1, PROBE + 1)?;
-        (answer.status == 503)
-            .then_some(())
-            .ok_or(format!("{answer:?}"))
-    });
+    until_like_answered(service, PROBE + 1, 503);
     for _ in 0..20 {
-        let answer = timed(|| service.client().try_like("PUT", PROBE + 2, PROBE + 2));
-        assert_eq!(answer.status, 503, "{answer:?}");
-        assert!(answer.header("retry-after").is_some(), "{answer:?}");
-        assert_eq!(answer.problem(), "unavailable");
+        is_unavailable(&timed(|| {
+            service.client().try_like("PUT", PROBE + 2, PROBE + 2)
+        }));
     }
 }
 
@@ -388,9 +360,8 @@ fn redis_flush_under_load_never_contradicts_the_database() {
     let mut connection = client.get_connection().expect("a connection");
     for _ in 0..ROUNDS {
         running.wait_for(60);
-        let _: () = redis::cmd("FLUSHALL")
-            .query(&mut connection)
-            .expect("an answer");
+        let flushed = redis::cmd("FLUSHALL").query(&mut connection);
+        let () = flushed.expect("an answer");
     }
     running.wait_for(60);
     let diary = running.stop();

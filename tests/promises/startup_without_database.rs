@@ -5,20 +5,13 @@ use crate::support::database::Database;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
 
 fn ready(service: &Service) -> bool {
     service.client().get("/readyz").status == 200
 }
 
 fn becomes_ready(service: &Service) {
-    until("the process to be ready", PATIENCE, || {
-        let answer = service.client().get("/readyz");
-        match answer.status {
-            200 => Ok(()),
-            _ => Err(format!("{answer:?}")),
-        }
-    });
+    service.client().until_status("/readyz", 200);
 }
 
 matrix!([mariadb, postgres]: api_and_worker_started_without_database_recover);
@@ -56,13 +49,7 @@ fn api_and_worker_started_without_database_recover(kind: Kind) {
     becomes_ready(&both);
     becomes_ready(&api);
     ledger_closes(&database);
-    until("the likes to arrive", PATIENCE, || {
-        let liked = "SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL";
-        match database.number(liked) {
-            40 => Ok(()),
-            liked => Err(format!("{liked} likes")),
-        }
-    });
+    database.until_count("video_likes WHERE deleted_at IS NULL", 40);
     for service in [&api, &worker, &both] {
         let logged = service.log();
         let said = logged.matches("waiting for the database").count();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::http::Client;
 use crate::support::service::{Service, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::until_seen;
 
 /// The user whose likes are voided.
 const FRAUD: i64 = 1;
@@ -27,6 +27,16 @@ fn moderate(client: &Client, decision: &str, body: &Value) -> (u16, Value) {
     )
 }
 
+/// Waits until the job at this path is completed, and returns it.
+#[track_caller]
+fn until_completed(client: &Client, path: &str) -> Value {
+    until_seen(
+        "the job to end",
+        || client.get(path).json(),
+        |job| job["state"] == "completed",
+    )
+}
+
 /// Voids or restores all likes of the user. Returns the job as it ended.
 #[track_caller]
 fn decide(client: &Client, decision: &str) -> Value {
@@ -37,13 +47,7 @@ fn decide(client: &Client, decision: &str) -> Value {
         (&json!(decision), &json!("ann"), &json!("a click farm"))
     );
     let path = format!("/admin/jobs/{}", job["id"].as_str().expect("an id"));
-    until("the job to end", 2 * PATIENCE, || {
-        let job = client.get(&path).json();
-        match job["state"].as_str() {
-            Some("completed") => Ok(job),
-            _ => Err(job.to_string()),
-        }
-    })
+    until_completed(client, &path)
 }
 
 /// Everything that visitors and the user see of the likes.
@@ -78,13 +82,7 @@ fn audit_is_clean(client: &Client) {
     let (status, job) = post(client, "/admin/jobs", &json!({"kind": "audit"}));
     assert_eq!(status, 201, "{job}");
     let path = format!("/admin/jobs/{}", job["id"].as_str().expect("an id"));
-    let ended = until("the audit to end", 2 * PATIENCE, || {
-        let job = client.get(&path).json();
-        match job["state"].as_str() {
-            Some("completed") => Ok(job),
-            _ => Err(job.to_string()),
-        }
-    });
+    let ended = until_completed(client, &path);
     assert_eq!(ended["result"]["findings"], json!({}), "{ended:#}");
 }
 
@@ -200,21 +198,16 @@ fn voided_likes_are_hidden_until_restored(setup: Setup) {
     let fraud = FRAUD.to_string();
     let reason = ["--reason", "a click farm", "--yes"];
     let refused = setup.run(&["users", "void", &fraud]);
-    assert_eq!(refused.code, Some(2), "{refused:?}");
+    refused.exits(2);
     let counted = setup.run(&["users", "void", &fraud, "--dry-run"]);
-    assert!(
-        counted
-            .stdout
-            .contains("3 likes of user 1: 1 comment, 2 video"),
-        "{counted:?}"
-    );
+    counted.prints("3 likes of user 1: 1 comment, 2 video");
     let void = setup.run(&[&["users", "void", &fraud], &reason[..]].concat());
-    assert!(void.stdout.contains("3 likes changed"), "{void:?}");
+    void.prints("3 likes changed");
     let service = setup.start();
     assert_eq!(seen_at_rest(&service)["count"], 2);
     let setup = service.stop();
     let restore = setup.run(&[&["users", "restore", &fraud], &reason[..]].concat());
-    assert!(restore.stdout.contains("3 likes changed"), "{restore:?}");
+    restore.prints("3 likes changed");
     let service = setup.start();
     assert_eq!(seen_at_rest(&service), after);
     service.stop();

@@ -22,9 +22,30 @@ pub fn fill(database: &Database, completed: i64, others: i64) {
         updated_at) SELECT 'video', video_id, COUNT(*), 1, '2026-01-01 00:00:00' \
         FROM video_likes GROUP BY video_id",
     ]);
+    analyze(database);
+}
+
+/// Adds this many views beside the likes of [`fill`], each of the video of one of them, by users of their own.
+pub fn add_views(database: &Database, views: i64) {
+    database.execute(&[
+        &format!(
+            "INSERT INTO user_behaviors (event_id, user_id, resource_type, resource_id, behavior_type, \
+             version, source, behavior_time, created_at) SELECT CONCAT('f', SUBSTR(event_id, 2)), \
+             -user_id, resource_type, resource_id, 'view', version, source, behavior_time, created_at \
+             FROM user_behaviors WHERE user_behavior_id <= {views}"
+        ),
+        "INSERT INTO likewise_behavior_counts (resource_type, resource_id, behavior_type, \
+        behavior_count, pruned_count, updated_at) SELECT resource_type, resource_id, behavior_type, \
+        COUNT(*), 0, '2026-01-01 00:00:00' FROM user_behaviors WHERE behavior_type = 'view' \
+        GROUP BY resource_type, resource_id, behavior_type",
+    ]);
+    analyze(database);
+}
+
+fn analyze(database: &Database) {
     match database {
         Database::MariaDb(_) => database.execute(&["ANALYZE TABLE user_behaviors, sync_events, \
-            video_likes, likewise_like_counts, likewise_job_events"]),
+            video_likes, likewise_like_counts, likewise_behavior_counts, likewise_job_events"]),
         _ => database.execute(&["ANALYZE"]),
     }
 }

@@ -7,9 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use likewise::config::{StoreOptions, TlsOptions};
 use likewise::domain::{
     Action, BehaviorEvent, BehaviorType, IdKinds, LedgerRow, Pair, Resource, ResourceType,
-    ResourceTypes, Source, UserId, Version,
+    ResourceTypes, Source, UserId, Verdict, Version,
 };
-use likewise::store::{self, Lease, Recorded, Store, StoreError};
+use likewise::store::{self, FailedAttempt, Lease, Recorded, Store, StoreError};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use tempfile::TempDir;
@@ -123,20 +123,31 @@ impl Bench {
     #[track_caller]
     pub fn try_record(&self, events: &[BehaviorEvent]) -> Recorded {
         let events: Vec<_> = events.iter().collect();
-        let runtime = &self.runtime;
-        match runtime.block_on(self.store.record(&events, lease_at(Utc::now()))) {
-            Ok(recorded) => recorded,
-            Err(error) => panic!("{error}"),
-        }
+        self.ask(|store| store.record(&events, lease_at(Utc::now())))
     }
 
     /// Syncs rows.
     #[track_caller]
     pub fn sync(&self, rows: &[LedgerRow]) -> store::Settled {
-        match self.runtime.block_on(self.store.sync(rows, Utc::now())) {
-            Ok(settled) => settled,
-            Err(error) => panic!("{error}"),
-        }
+        self.ask(|store| store.sync(rows, Utc::now()))
+    }
+
+    /// Records and syncs events.
+    #[track_caller]
+    pub fn complete(&self, events: &[BehaviorEvent]) {
+        self.sync(&self.record(events));
+    }
+
+    /// Claims due rows.
+    #[track_caller]
+    pub fn claim(&self, now: DateTime<Utc>, limit: usize) -> Vec<LedgerRow> {
+        self.ask(|store| store.claim(lease_at(now), limit)).rows
+    }
+
+    /// Runs statements in the database.
+    #[track_caller]
+    pub fn execute(&self, statements: &[&str]) {
+        self.database.execute(statements);
     }
 
     /// Fails if any deadlock between workers was broken. On PostgreSQL each costs a second of waiting.
@@ -216,24 +227,14 @@ pub fn pair(user_id: UserId, resource: Resource) -> Pair {
 
 /// A like event that this service accepted.
 pub fn own(user_id: UserId, resource: Resource, action: Action, version: i64) -> BehaviorEvent {
-    let behavior = action.behavior_type();
-    BehaviorEvent::accepted(
-        Uuid::now_v7(),
-        user_id,
-        resource,
-        behavior,
-        Version(version),
-    )
+    let (id, behavior) = (Uuid::now_v7(), action.behavior_type());
+    BehaviorEvent::accepted(id, user_id, resource, behavior, Version(version))
 }
 
 /// A like of a video that this service accepted.
 pub fn like(user_id: UserId, video: i64) -> BehaviorEvent {
-    own(
-        user_id,
-        Resource::video(video),
-        Action::Like,
-        Utc::now().timestamp_micros(),
-    )
+    let version = Utc::now().timestamp_micros();
+    own(user_id, Resource::video(video), Action::Like, version)
 }
 
 /// A behavior that another service published.
@@ -244,11 +245,9 @@ pub fn foreign(
     version: i64,
     source: &str,
 ) -> BehaviorEvent {
+    let name = format!("{user_id} {resource} {behavior} {version} {source}");
     BehaviorEvent {
-        event_id: Uuid::new_v5(
-            &Uuid::NAMESPACE_OID,
-            format!("{user_id} {resource} {behavior} {version} {source}").as_bytes(),
-        ),
+        event_id: Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()),
         user_id,
         resource,
         behavior,
@@ -259,29 +258,32 @@ pub fn foreign(
     }
 }
 
+/// A row's failed attempt.
+pub fn failed(row: &LedgerRow, verdict: Verdict, error: &str) -> FailedAttempt {
+    FailedAttempt {
+        row: row.clone(),
+        verdict,
+        error: error.to_owned(),
+    }
+}
+
 /// Likes and unlikes of a few pairs, some of them at the same version.
 pub fn history(events: usize, rng: &mut SmallRng) -> Vec<BehaviorEvent> {
     let start = Utc::now().timestamp_micros();
     (0..events)
         .map(|_| {
             let id = rng.random_range(1..=6);
-            let resource = if rng.random_bool(0.3) {
-                comment(id)
-            } else {
-                Resource::video(id)
+            let resource = match rng.random_bool(0.3) {
+                true => comment(id),
+                false => Resource::video(id),
             };
-            let action = if rng.random_bool(0.6) {
-                Action::Like
-            } else {
-                Action::Unlike
+            let action = match rng.random_bool(0.6) {
+                true => Action::Like,
+                false => Action::Unlike,
             };
-            let user = rng.random_range(1..=8);
-            own(
-                user.into(),
-                resource,
-                action,
-                start + rng.random_range(0..500),
-            )
+            let user: i64 = rng.random_range(1..=8);
+            let version = start + rng.random_range(0..500);
+            own(user.into(), resource, action, version)
         })
         .collect()
 }

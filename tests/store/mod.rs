@@ -1,6 +1,7 @@
 //! One suite for every database: what `Store` promises, each promise on a database of its own.
 
 mod audit_and_prune;
+mod behavior_counts;
 mod bulk_rows;
 mod fixture;
 mod idempotency;

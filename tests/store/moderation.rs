@@ -112,8 +112,7 @@ fn is_consistent(bench: &Bench) {
 }
 
 fn send(bench: &Bench, user: i64, resource: Resource, action: Action, version: i64) {
-    let rows = bench.record(&[own(user.into(), resource, action, version)]);
-    bench.sync(&rows);
+    bench.complete(&[own(user.into(), resource, action, version)]);
 }
 
 /// Three users like five videos and a comment. The first has unliked one of the videos.
@@ -121,18 +120,13 @@ fn likes(bench: &Bench) {
     let mut events = Vec::new();
     for user in 1..=3 {
         for video in 1..=5 {
-            events.push(own(
-                user.into(),
-                Resource::video(video),
-                Action::Like,
-                100 + video,
-            ));
+            let (resource, version) = (Resource::video(video), 100 + video);
+            events.push(own(user.into(), resource, Action::Like, version));
         }
         events.push(own(user.into(), comment(9), Action::Like, 110));
     }
     events.push(own(FRAUD.into(), Resource::video(5), Action::Unlike, 200));
-    let rows = bench.record(&events);
-    bench.sync(&rows);
+    bench.complete(&events);
 }
 
 fn voided_likes_count_again_after_their_restoration(bench: &Bench) {
@@ -159,14 +153,8 @@ fn voided_likes_count_again_after_their_restoration(bench: &Bench) {
     // Who decided, and why, is on record.
     let record = "SELECT b.user_id, b.behavior_type, b.source, h.step, h.operator, h.error_message \
         FROM user_behaviors b JOIN likewise_sync_event_history h ON h.event_id = b.event_id";
-    let entry: Vec<Value> = vec![
-        FRAUD.into(),
-        "void".into(),
-        "likewise-admin".into(),
-        "voided".into(),
-        "ann".into(),
-        "a click farm".into(),
-    ];
+    let words = ["void", "likewise-admin", "voided", "ann", "a click farm"];
+    let entry = [vec![FRAUD.into()], words.map(Value::from).to_vec()].concat();
     assert_eq!(bench.database().rows(record), vec![entry; 5]);
 
     // Nothing is left to void.
@@ -272,8 +260,7 @@ fn counts_are_exact_while_likes_are_voided(bench: &Bench) {
                 scope.spawn(move || {
                     let worker = Bench::on(bench.database());
                     for batch in part.chunks(10) {
-                        let rows = worker.record(batch);
-                        worker.sync(&rows);
+                        worker.complete(batch);
                     }
                 })
             })
@@ -289,10 +276,9 @@ fn counts_are_exact_while_likes_are_voided(bench: &Bench) {
                     true => Moderation::Void,
                     false => Moderation::Restore,
                 };
-                let (decision, likes) = (moderation, likes_of(user));
                 let decision = Decision {
-                    moderation: decision,
-                    likes: &likes,
+                    moderation,
+                    likes: &likes_of(user),
                     reason: "a test",
                     operator: "ann",
                 };

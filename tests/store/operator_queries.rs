@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use likewise::domain::{JobKind, JobState, LedgerRow, Priority, ResourceType, Status, Verdict};
 use likewise::store::{
-    FailedAttempt, Intervention, InterventionKind, Job, JobReport, LedgerEntry, LedgerFilter,
-    NewJob, QuarantinedEvent,
+    Intervention, InterventionKind, Job, JobReport, LedgerEntry, LedgerFilter, NewJob,
+    QuarantinedEvent,
 };
 use uuid::Uuid;
 
-use super::fixture::{Bench, MAX_RETRIES, like, now};
+use super::fixture::{self, Bench, MAX_RETRIES, like, now};
 
 matrix!(&[sqlite, mariadb, postgres]:
     search_applies_every_part_of_the_filter,
@@ -23,6 +23,8 @@ matrix!(&[sqlite, mariadb, postgres]:
     quarantined_message_is_resolved_once,
 );
 
+const RETRIED: &str = "likewise_sync_event_history WHERE step = 'retried'";
+
 /// Rows of users 1 to `rows`, each of which failed once.
 fn failed(bench: &Bench, rows: i64, error: &str) -> Vec<LedgerRow> {
     let events: Vec<_> = (1..=rows)
@@ -30,14 +32,8 @@ fn failed(bench: &Bench, rows: i64, error: &str) -> Vec<LedgerRow> {
         .collect();
     let rows = bench.record(&events);
     let far = now() + TimeDelta::minutes(5);
-    let attempts: Vec<_> = rows
-        .iter()
-        .map(|row| FailedAttempt {
-            row: row.clone(),
-            verdict: Verdict::Retry(far),
-            error: error.to_owned(),
-        })
-        .collect();
+    let attempt = |row| fixture::failed(row, Verdict::Retry(far), error);
+    let attempts: Vec<_> = rows.iter().map(attempt).collect();
     bench.ask(|store| store.fail(&attempts, now()));
     rows
 }
@@ -55,8 +51,7 @@ fn users(found: &[LedgerEntry]) -> BTreeSet<i64> {
 
 fn search_applies_every_part_of_the_filter(bench: &Bench) {
     failed(bench, 6, "100% of it: Lock_Wait ü!");
-    let done = bench.record(&[like(7.into(), 1), like(8.into(), 2)]);
-    bench.sync(&done);
+    bench.complete(&[like(7.into(), 1), like(8.into(), 2)]);
     let any = LedgerFilter::default;
     let with = |filter: LedgerFilter| users(&search(bench, &filter));
     assert_eq!(with(any()), (1..=8).collect());
@@ -132,14 +127,8 @@ fn search_pages_follow_one_another(bench: &Bench) {
         after = page.next;
     }
     assert_eq!((seen.len(), users(&seen).len()), (25, 25));
-    let order: Vec<_> = seen
-        .iter()
-        .map(|entry| (entry.created_at, entry.event_id.clone()))
-        .collect();
-    let mut newest_first = order.clone();
-    newest_first.sort();
-    newest_first.reverse();
-    assert_eq!(order, newest_first);
+    let order = |entry: &LedgerEntry| (entry.created_at, entry.event_id.clone());
+    assert!(seen.is_sorted_by(|newer, older| order(newer) >= order(older)));
 }
 
 fn event_history_is_complete(bench: &Bench) {
@@ -147,14 +136,13 @@ fn event_history_is_complete(bench: &Bench) {
     event.stream_sequence = Some(42);
     let rows = bench.record(&[event.clone()]);
     let id = rows[0].event_id.to_string();
-    let attempt = FailedAttempt {
-        row: rows[0].clone(),
-        verdict: Verdict::Retry(now()),
-        error: "the first try".to_owned(),
-    };
-    bench.ask(|store| store.fail(std::slice::from_ref(&attempt), now()));
-    let claimed = bench.ask(|store| store.claim(super::fixture::lease_at(now()), 10));
-    bench.sync(&claimed.rows);
+    let attempts = [fixture::failed(
+        &rows[0],
+        Verdict::Retry(now()),
+        "the first try",
+    )];
+    bench.ask(|store| store.fail(&attempts, now()));
+    bench.sync(&bench.claim(now(), 10));
     let record = bench.ask(|store| store.event_record(&id));
     let behavior = record.behavior.expect("a behavior");
     assert_eq!(behavior.stream_sequence, Some(42));
@@ -164,12 +152,11 @@ fn event_history_is_complete(bench: &Bench) {
         (ledger.status.as_str(), ledger.retry_count),
         ("completed", 1)
     );
-    let steps: Vec<_> = record
-        .history
-        .iter()
-        .map(|entry| (entry.step.as_str(), entry.error_message.as_deref()))
-        .collect();
-    assert_eq!(steps, [("failed", Some("the first try"))]);
+    let [entry] = record.history.as_slice() else {
+        panic!("not one entry: {:?}", record.history);
+    };
+    assert_eq!(entry.step, "failed");
+    assert_eq!(entry.error_message.as_deref(), Some("the first try"));
     let mark = record.read_model.expect("a row of the read model");
     assert_eq!((mark.version, mark.liked), (event.version, true));
     let nobody = Uuid::nil().to_string();
@@ -200,26 +187,25 @@ fn retry_resets_and_discard_ends_a_row(bench: &Bench) {
     let retried = bench.ask(|store| store.intervene(&all[..2], &retry));
     assert_eq!(retried.len(), 2);
     let untouched = [all[3].clone()];
-    for action in [&retry, &discard] {
-        assert_eq!(bench.ask(|store| store.intervene(&untouched, action)), []);
-    }
-    bench.sync(&done);
-    for action in [&retry, &discard] {
-        assert_eq!(bench.ask(|store| store.intervene(&untouched, action)), []);
+    for synced in [false, true] {
+        if synced {
+            bench.sync(&done);
+        }
+        for action in [&retry, &discard] {
+            assert_eq!(bench.ask(|store| store.intervene(&untouched, action)), []);
+        }
     }
     let entry = |id: &str| bench.ask(|store| store.event_record(id));
     let first = entry(&all[0]);
     let ledger = first.ledger.expect("a row");
+    assert_eq!(ledger.status, "failed");
     assert_eq!(
-        (ledger.status.as_str(), ledger.retry_count, ledger.priority),
-        ("failed", 0, 1)
+        (ledger.retry_count, ledger.priority, ledger.fencing_token),
+        (0, 1, 2)
     );
-    assert_eq!(ledger.fencing_token, 2);
     assert_eq!(first.history.last().expect("an entry").step, "retried");
     // Retried rows are due at once, before less urgent ones, with all their attempts.
-    let claimed = bench
-        .ask(|store| store.claim(super::fixture::lease_at(now()), 10))
-        .rows;
+    let claimed = bench.claim(now(), 10);
     assert_eq!(claimed.len(), 2);
     assert_eq!(claimed[0].max_retries, MAX_RETRIES);
     bench.sync(&claimed);
@@ -233,10 +219,8 @@ fn retry_resets_and_discard_ends_a_row(bench: &Bench) {
     let error = ledger.error_message.expect("a reason");
     assert!(error.contains("no use") && error.contains("ann"), "{error}");
     let last = third.history.last().expect("an entry");
-    assert_eq!(
-        (last.step.as_str(), last.operator.as_deref()),
-        ("discarded", Some("ann"))
-    );
+    assert_eq!(last.step, "discarded");
+    assert_eq!(last.operator.as_deref(), Some("ann"));
     bench.verified();
 }
 
@@ -273,15 +257,14 @@ fn job_covers_exactly_its_snapshot(bench: &Bench) {
     // One row is later than the snapshot, and one of the snapshot has completed meanwhile.
     failed(bench, 5, "planted");
     bench.sync(&rows[..1]);
-    bench.database().execute(&[&format!(
+    bench.execute(&[&format!(
         "UPDATE sync_events SET status = 'completed', \
              next_attempt_at = NULL, processed_at = updated_at WHERE id = '{}'",
         rows[0].event_id
     )]);
 
-    let job = bench
-        .ask(|store| store.claim_job(None, now(), soon()))
-        .expect("the job");
+    let job = bench.ask(|store| store.claim_job(None, now(), soon()));
+    let job = job.expect("the job");
     assert_eq!(job.state, JobState::Running);
     let retry = Intervention {
         priority: Priority::Bulk,
@@ -303,23 +286,15 @@ fn job_covers_exactly_its_snapshot(bench: &Bench) {
     let snapshot: BTreeSet<_> = ids(&rows[1..]).into_iter().collect();
     assert_eq!(touched, snapshot);
     let ended = bench.ask(|store| store.job(&job.id)).expect("the job");
-    assert_eq!(
-        (ended.state, ended.done, ended.changed),
-        (JobState::Completed, 20, 19)
-    );
+    assert_eq!(ended.state, JobState::Completed);
+    assert_eq!((ended.done, ended.changed), (20, 19));
     assert!(ended.finished_at.is_some());
-    let retried = "SELECT COUNT(*) FROM likewise_sync_event_history WHERE step = 'retried'";
-    assert_eq!(bench.database().number(retried), 19);
-    let waiting = "SELECT COUNT(*) FROM sync_events WHERE status = 'failed' AND priority = 0";
-    assert_eq!(bench.database().number(waiting), 5);
+    assert_eq!(bench.database().count(RETRIED), 19);
+    let waiting = "sync_events WHERE status = 'failed' AND priority = 0";
+    assert_eq!(bench.database().count(waiting), 5);
     // A pruned job leaves nothing.
     assert_eq!(bench.ask(|store| store.prune_jobs(soon(), 10)), 1);
-    assert_eq!(
-        bench
-            .database()
-            .number("SELECT COUNT(*) FROM likewise_job_events"),
-        0
-    );
+    assert_eq!(bench.database().count("likewise_job_events"), 0);
     assert!(bench.ask(|store| store.job(&job.id)).is_none());
 }
 
@@ -336,31 +311,21 @@ fn job_has_one_worker_and_none_when_cancelled(bench: &Bench) {
     assert!(claim(now()).is_none(), "it is the first worker's");
     let second = claim(soon() + TimeDelta::seconds(1)).expect("the lease has run out");
     let retry = intervention(InterventionKind::Retry);
-    assert!(
-        bench
-            .ask(|store| store.step_job(&first, &retry, 3, soon()))
-            .is_none()
-    );
+    let step = |job| bench.ask(|store| store.step_job(job, &retry, 3, soon()));
+    assert!(step(&first).is_none());
     let report = JobReport::default();
     assert!(!bench.ask(|store| store.report_job(&first, &report, now())));
-    let step = bench.ask(|store| store.step_job(&second, &retry, 3, soon()));
-    assert_eq!(step.expect("its job").changed.len(), 3);
+    assert_eq!(step(&second).expect("its job").changed.len(), 3);
 
-    let cancelled = bench.ask(|store| store.cancel_job(&made.id, now()));
-    assert_eq!(cancelled.expect("the job").state, JobState::Cancelled);
-    assert!(
-        bench
-            .ask(|store| store.step_job(&second, &retry, 3, soon()))
-            .is_none()
+    let cancel = |id| bench.ask(|store| store.cancel_job(id, now()));
+    assert_eq!(
+        cancel(&made.id).expect("the job").state,
+        JobState::Cancelled
     );
+    assert!(step(&second).is_none());
     assert!(claim(soon() + TimeDelta::hours(1)).is_none());
-    let retried = "SELECT COUNT(*) FROM likewise_sync_event_history WHERE step = 'retried'";
-    assert_eq!(bench.database().number(retried), 3);
-    assert!(
-        bench
-            .ask(|store| store.cancel_job("nobody's", now()))
-            .is_none()
-    );
+    assert_eq!(bench.database().count(RETRIED), 3);
+    assert!(cancel("nobody's").is_none());
 }
 
 fn slot_creates_one_job(bench: &Bench) {
@@ -369,16 +334,10 @@ fn slot_creates_one_job(bench: &Bench) {
     assert!(make(bench, JobKind::Audit, None, Some("audit/2")).is_some());
     assert!(make(bench, JobKind::Prune, None, None).is_some());
     assert!(make(bench, JobKind::Prune, None, None).is_some());
-    assert_eq!(bench.ask(|store| store.jobs(None, 10)).len(), 4);
-    assert_eq!(
-        bench
-            .ask(|store| store.jobs(Some(JobKind::Audit), 10))
-            .len(),
-        2
-    );
-    let job = bench
-        .ask(|store| store.claim_job(None, now(), soon()))
-        .expect("a job");
+    let jobs = |kind| bench.ask(|store| store.jobs(kind, 10)).len();
+    assert_eq!((jobs(None), jobs(Some(JobKind::Audit))), (4, 2));
+    let job = bench.ask(|store| store.claim_job(None, now(), soon()));
+    let job = job.expect("a job");
     let report = JobReport {
         total: Some(7),
         done: 7,
@@ -415,14 +374,10 @@ fn quarantined_message_is_resolved_once(bench: &Bench) {
     assert_eq!(entry.resolution.as_deref(), Some("discarded"));
     assert_eq!(entry.resolved_by.as_deref(), Some("ann"));
     let count = |resolved| {
-        bench
-            .ask(|store| store.quarantine_entries(resolved, None, 10))
-            .len()
+        let found = bench.ask(|store| store.quarantine_entries(resolved, None, 10));
+        found.len()
     };
-    assert_eq!(
-        (count(None), count(Some(true)), count(Some(false))),
-        (5, 1, 4)
-    );
+    assert_eq!([None, Some(true), Some(false)].map(count), [5, 1, 4]);
     let mut after = None;
     let mut seen = BTreeSet::new();
     loop {

@@ -101,7 +101,9 @@ fn scans(database: &Database, plan: &[String], line: &str) -> bool {
 
 fn admin_statements_scan_no_table(bench: &Bench) {
     let database = bench.database();
-    bulk_rows::fill(database, ROWS - 400, 400);
+    let views = ROWS / 10;
+    bulk_rows::fill(database, ROWS - 400 - views, 400);
+    bulk_rows::add_views(database, views);
     let sample = sample(bench);
     let statements = bench.with(|store| store.bounded_statements(&sample));
     assert!(statements.len() > 40, "{}", statements.len());

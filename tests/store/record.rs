@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{TimeDelta, Utc};
 use likewise::domain::{
-    Action, BehaviorEvent, BehaviorType, LedgerRow, Resource, ResourceType, Source,
+    Action, BehaviorEvent, BehaviorType, FailureKind, LedgerRow, Resource, ResourceType, Source,
 };
 use likewise::store::{Recorded, Store};
 use rand::seq::SliceRandom;
@@ -76,7 +76,7 @@ fn first_content_of_an_event_id_stands(bench: &Bench) {
     };
     // Tests the pending, claimed and completed states of the first event.
     assert_eq!(bench.try_record(&other), refused);
-    let claimed = bench.ask(|store| store.claim(lease_at(later()), 10)).rows;
+    let claimed = bench.claim(later(), 10);
     assert_eq!(claimed.len(), 1);
     assert_eq!(bench.try_record(&other), refused);
     bench.sync(&claimed);
@@ -108,13 +108,8 @@ fn any_different_field_conflicts(bench: &Bench) {
             let (first, neighbour) = (next(), next());
             let mut other = first.clone();
             change(&mut other);
-            let together = [
-                other.clone(),
-                first.clone(),
-                neighbour.clone(),
-                first.clone(),
-            ];
             bench.record(std::slice::from_ref(&first));
+            let together = [other.clone(), first.clone(), neighbour, first];
             assert_eq!(bench.try_record(&together).conflicts, [0], "{other:?}");
             let (first, neighbour) = (next(), next());
             let mut other = first.clone();
@@ -123,6 +118,11 @@ fn any_different_field_conflicts(bench: &Bench) {
             assert_eq!(bench.try_record(&together).conflicts, [2]);
         }
     }
+}
+
+fn legacy_like(user_id: i64) -> BehaviorEvent {
+    let video = Resource::video(7);
+    foreign(user_id.into(), video, BehaviorType::Like, 17, "legacy")
 }
 
 /// The sender of an event and its place in the stream are no part of its content.
@@ -137,13 +137,7 @@ fn same_event_from_elsewhere_is_no_conflict(bench: &Bench) {
     assert_eq!(rows, bench.record(&[again]));
     bench.sync(&rows);
     // Events of the Go services get another version from each place in the stream.
-    let legacy = foreign(
-        2.into(),
-        Resource::video(7),
-        BehaviorType::Like,
-        17,
-        "legacy",
-    );
+    let legacy = legacy_like(2);
     let rows = bench.record(std::slice::from_ref(&legacy));
     bench.sync(&rows);
     let mut again = legacy;
@@ -152,13 +146,7 @@ fn same_event_from_elsewhere_is_no_conflict(bench: &Bench) {
     bench.verified();
     // In one batch, recorded together or apart, the version of the first has the effect.
     for (user_id, together) in [(3, true), (4, false)] {
-        let first = foreign(
-            user_id.into(),
-            Resource::video(7),
-            BehaviorType::Like,
-            17,
-            "legacy",
-        );
+        let first = legacy_like(user_id);
         let mut again = first.clone();
         again.version.0 += 5;
         let rows = if together {
@@ -182,21 +170,13 @@ fn ledger_status_decides_the_effect(bench: &Bench) {
     forged[1].user_id = 99.into();
     forged[1].resource = comment(3);
     bench.sync(&forged);
-    assert_eq!(
-        bench.database().number("SELECT COUNT(*) FROM video_likes"),
-        0
-    );
+    assert_eq!(bench.database().count("video_likes"), 0);
     bench.sync(&rows);
     for row in &mut forged {
         row.version.0 += 1;
     }
     bench.sync(&forged);
-    assert_eq!(
-        bench
-            .database()
-            .number("SELECT COUNT(*) FROM comment_likes"),
-        0
-    );
+    assert_eq!(bench.database().count("comment_likes"), 0);
     bench.verified();
 }
 
@@ -204,24 +184,15 @@ fn ledger_status_decides_the_effect(bench: &Bench) {
 fn event_id_of_a_view_accepts_no_like(bench: &Bench) {
     let video = Resource::video(7);
     for user_id in 1..=2 {
-        let view = foreign(
-            user_id.into(),
-            video.clone(),
-            BehaviorType::View,
-            17,
-            "another",
-        );
+        let of = |user: i64, behavior, version| {
+            foreign(user.into(), video.clone(), behavior, version, "another")
+        };
+        let view = of(user_id, BehaviorType::View, 17);
         let like = BehaviorEvent {
             behavior: BehaviorType::Like,
             ..view.clone()
         };
-        let other = foreign(
-            9.into(),
-            video.clone(),
-            BehaviorType::Like,
-            16 + user_id,
-            "another",
-        );
+        let other = of(9, BehaviorType::Like, 16 + user_id);
         let recorded = if user_id == 1 {
             bench.try_record(&[view, like, other])
         } else {
@@ -240,21 +211,14 @@ fn thousand_events_with_any_text_are_recorded(bench: &Bench) {
     let start = Utc::now().timestamp_micros();
     let events: Vec<_> = (1..=1_000)
         .map(|n| {
-            foreign(
-                n.into(),
-                Resource::video(n % 50 + 1),
-                BehaviorType::Like,
-                start + n,
-                source,
-            )
+            let video = Resource::video(n % 50 + 1);
+            foreign(n.into(), video, BehaviorType::Like, start + n, source)
         })
         .collect();
     let rows = bench.record(&events);
     assert_eq!(rows.len(), 1_000);
-    let sources = bench
-        .database()
-        .texts("SELECT DISTINCT source FROM user_behaviors");
-    assert_eq!(sources, [source]);
+    let sources = "SELECT DISTINCT source FROM user_behaviors";
+    assert_eq!(bench.database().texts(sources), [source]);
     bench.sync(&rows);
     assert_eq!(bench.ask(Store::open_rows), 0);
     bench.verified();
@@ -269,13 +233,8 @@ fn concurrent_recorders_record_events_once(bench: &Bench) {
         let events: Vec<_> = (1..=200)
             .map(|n| {
                 let video = Resource::video(n % 5 + 1);
-                foreign(
-                    n.into(),
-                    video,
-                    BehaviorType::Like,
-                    1_000 * (round + 1) + n,
-                    "twice",
-                )
+                let version = 1_000 * (round + 1) + n;
+                foreign(n.into(), video, BehaviorType::Like, version, "twice")
             })
             .collect();
         let orders = [(); WORKERS].map(|()| {
@@ -309,9 +268,8 @@ fn times_are_stored_in_utc(bench: &Bench) {
         ("user_behaviors", "created_at"),
         ("user_behaviors", "behavior_time"),
     ] {
-        let times = bench
-            .database()
-            .texts(&format!("SELECT {column} FROM {table}"));
+        let times = format!("SELECT {column} FROM {table}");
+        let times = bench.database().texts(&times);
         let time = chrono::NaiveDateTime::parse_from_str(&times[0], "%Y-%m-%d %H:%M:%S%.f");
         let time = time.unwrap_or_else(|error| panic!("{table}.{column} {times:?}: {error}"));
         let age = (Utc::now().naive_utc() - time).num_seconds();
@@ -328,13 +286,8 @@ fn failed_recording_writes_nothing(bench: &Bench) {
     let batch: Vec<_> = batch.iter().collect();
     let recorded = bench.attempt(|store| store.record(&batch, lease_at(Utc::now())));
     // SQLite accepts any length.
-    if recorded.is_err() {
+    if let Err(error) = recorded {
         assert_eq!(bench.database().sizes()[..2], sizes(0, 0));
-        let error = recorded.expect_err("a refusal");
-        assert_eq!(
-            error.kind(),
-            likewise::domain::FailureKind::Invalid,
-            "{error}"
-        );
+        assert_eq!(error.kind(), FailureKind::Invalid, "{error}");
     }
 }

@@ -72,7 +72,7 @@ pub fn ledger_closes_in(database: &Database, prefix: &str) {
 /// The number of open ledger rows.
 #[track_caller]
 pub fn open_rows(database: &Database) -> i64 {
-    database.number("SELECT COUNT(*) FROM sync_events WHERE status NOT IN ('completed', 'dead')")
+    database.count("sync_events WHERE status NOT IN ('completed', 'dead')")
 }
 
 /// Checks every guarantee that the data can show, and that the service's answers equal the data.

@@ -23,7 +23,7 @@ use diesel_async::{AsyncConnection, AsyncMysqlConnection, AsyncPgConnection};
 use tokio::runtime::Runtime;
 
 use super::servers::{Kind, Server};
-use super::{PATIENCE, runtime, until, wait};
+use super::{PATIENCE, runtime, until, until_equal, wait};
 
 /// Every table.
 pub const TABLES: [&str; 7] = [
@@ -145,6 +145,19 @@ impl Database {
             panic!("not one row but {}: {sql}", rows.len());
         };
         row[0].number()
+    }
+
+    /// Returns the number of rows of a table, or of those that a `WHERE` after its name selects.
+    #[track_caller]
+    pub fn count(&self, rows: &str) -> i64 {
+        self.number(&format!("SELECT COUNT(*) FROM {rows}"))
+    }
+
+    /// Waits until [`count`](Self::count) returns this number.
+    #[track_caller]
+    pub fn until_count(&self, rows: &str, expected: i64) {
+        let what = format!("the number of rows in {rows}");
+        until_equal(&what, expected, || self.count(rows));
     }
 
     /// Returns the first column of a query, as text.

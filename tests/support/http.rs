@@ -1,5 +1,6 @@
 //! HTTP clients of the service.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Request};
 
+use super::{until_equal, until_seen};
+
 /// The time limit of a request. A request that hangs fails its test.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -18,11 +21,15 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Client {
     agent: Agent,
     base: String,
+    headers: Vec<(String, String)>,
 }
 
 /// An answer, whatever its status.
 #[derive(Debug)]
 pub struct Answer {
+    /// The method, the path and the headers of the request, for the message of a failed test.
+    #[allow(dead_code, reason = "failed tests print it")]
+    request: String,
     /// Its status.
     pub status: u16,
     headers: HeaderMap,
@@ -42,7 +49,25 @@ impl Client {
         Self {
             agent: config.new_agent(),
             base: format!("http://{address}"),
+            headers: Vec::new(),
         }
+    }
+
+    /// Returns the same client, which sends this header with each request.
+    pub fn with(&self, name: &str, value: impl Display) -> Self {
+        let mut client = self.clone();
+        client.headers.push((name.to_owned(), value.to_string()));
+        client
+    }
+
+    /// Returns the same client for this user.
+    pub fn as_user(&self, user: impl Display) -> Self {
+        self.with("X-User-Id", user)
+    }
+
+    /// Returns the same client with this token.
+    pub fn with_token(&self, token: &str) -> Self {
+        self.with("Authorization", format!("Bearer {token}"))
     }
 
     /// Sends a request. Returns the answer, or why there is none. A body is JSON unless a header says otherwise.
@@ -53,6 +78,10 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer, String> {
+        let own = self.headers.iter();
+        let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
+        let headers: Vec<_> = own.chain(headers.iter().copied()).collect();
+        let sent = format!("{method} {path} {headers:?}");
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base));
@@ -61,7 +90,7 @@ impl Client {
             request = request.header("Content-Type", "application/json");
         }
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            request = request.header(name, value);
         }
         let answer = if body.is_empty() && method != "PUT" && method != "POST" {
             self.agent.run(request.body(()).expect("a request"))
@@ -76,6 +105,7 @@ impl Client {
             .limit(256 << 20)
             .read_to_string();
         Ok(Answer {
+            request: sent,
             status: answer.status().as_u16(),
             headers: answer.headers().clone(),
             text: text.map_err(|error| error.to_string())?,
@@ -95,6 +125,27 @@ impl Client {
     #[track_caller]
     pub fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[])
+    }
+
+    /// Sends a `PUT` without a body.
+    #[track_caller]
+    pub fn put(&self, path: &str) -> Answer {
+        self.send("PUT", path, &[])
+    }
+
+    /// Sends a `POST` with this body.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: impl Display) -> Answer {
+        self.send_body("POST", path, &body.to_string())
+    }
+
+    /// Sends a request with a body. It must be answered.
+    #[track_caller]
+    pub fn send_body(&self, method: &str, path: &str, body: &str) -> Answer {
+        match self.try_send(method, path, &[], body.as_bytes()) {
+            Ok(answer) => answer,
+            Err(error) => panic!("{method} {path} was not answered: {error}"),
+        }
     }
 
     /// Sends a request for a user's like of a video.
@@ -150,6 +201,36 @@ impl Client {
         actors
     }
 
+    /// Gets this path until the answer has this status. Returns the answer.
+    #[track_caller]
+    pub fn until_status(&self, path: &str, status: u16) -> Answer {
+        let what = format!("GET {path} to be answered with {status}");
+        until_seen(&what, || self.get(path), |answer| answer.status == status)
+    }
+
+    /// Waits until a read shows whether the user likes the video, and the like count.
+    #[track_caller]
+    pub fn until_read(&self, user: i64, video: i64, expected: (bool, Option<i64>)) {
+        until_equal("the like to be read as expected", expected, || {
+            let like = self.read(user, video);
+            (like.liked, like.like_count)
+        });
+    }
+
+    /// Waits until so many messages are in an actor's mailbox.
+    #[track_caller]
+    pub fn until_depth(&self, actor: &str, depth: u64) {
+        let what = format!("the depth of the mailbox of {actor}");
+        until_equal(&what, depth, || self.actor(actor).mailbox.depth);
+    }
+
+    /// Waits until the service accepts no more connections.
+    #[track_caller]
+    pub fn until_refused(&self) {
+        let probe = || self.try_send("GET", "/healthz", &[], b"");
+        let _ = until_seen("connections to be refused", probe, Result::is_err);
+    }
+
     /// Makes an actor panic.
     #[track_caller]
     pub fn provoke(&self, actor: &str) {
@@ -174,6 +255,27 @@ impl Answer {
     #[track_caller]
     pub fn json(&self) -> Value {
         self.read()
+    }
+
+    /// Returns the JSON body. The status must be 200.
+    #[track_caller]
+    pub fn ok(&self) -> Value {
+        self.has_status(200).json()
+    }
+
+    /// Fails unless the answer has this status.
+    #[track_caller]
+    pub fn has_status(&self, status: u16) -> &Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    /// Fails unless the answer is this problem.
+    #[track_caller]
+    pub fn is_problem(&self, status: u16, code: &str) -> &Self {
+        self.has_status(status);
+        assert_eq!(self.problem(), code, "{self:?}");
+        self
     }
 
     /// Returns the stable code of the problem. The answer must be one.

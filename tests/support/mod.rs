@@ -24,7 +24,7 @@ pub mod service;
 pub mod tokens;
 pub mod webhook_receiver;
 
-use std::fmt::{Arguments, Display};
+use std::fmt::{Arguments, Debug, Display};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,30 @@ pub fn until<T, E: Display>(
             Err(_) => sleep(Duration::from_millis(10)),
         }
     }
+}
+
+/// Calls `look` until its value is right, and returns that value.
+#[track_caller]
+pub fn until_seen<T: Debug>(
+    what: &str,
+    mut look: impl FnMut() -> T,
+    is_right: impl Fn(&T) -> bool,
+) -> T {
+    until(what, PATIENCE, || {
+        let seen = look();
+        if is_right(&seen) {
+            Ok(seen)
+        } else {
+            Err(format!("{seen:?}"))
+        }
+    })
+}
+
+/// Calls `look` until its value equals `expected`.
+#[track_caller]
+#[allow(clippy::needless_pass_by_value, reason = "calls read better")]
+pub fn until_equal<T: Debug + PartialEq>(what: &str, expected: T, look: impl FnMut() -> T) {
+    until_seen(what, look, |seen| *seen == expected);
 }
 
 /// The runtime of this thread's connections.

@@ -19,7 +19,7 @@ use super::clock::Clock;
 use super::database::Database;
 use super::http::Client;
 use super::servers::{Kind, Server};
-use super::{PATIENCE, say, until};
+use super::{PATIENCE, say, tokens, until};
 
 /// The setup of a service without its process: folder, database and settings. It outlives the process, so that another
 /// can start on the same data.
@@ -108,6 +108,38 @@ impl Setup {
     pub fn with_clock(mut self, clock: &Clock) -> Self {
         self.clock = Some(clock.clone());
         self
+    }
+
+    /// Requires tokens that are signed with [`SECRET`](tokens::SECRET).
+    pub fn with_sign_in(self) -> Self {
+        self.with_sign_in_by("LIKEWISE_JWT_SECRET", tokens::SECRET)
+    }
+
+    /// Requires tokens that are signed with the key that this variable names.
+    pub fn with_sign_in_by(self, variable: &str, key: &str) -> Self {
+        self.set("LIKEWISE_AUTH_MODE", "jwt")
+            .set(variable, key)
+            .set("LIKEWISE_JWT_AUDIENCE", tokens::AUDIENCE)
+            .set("LIKEWISE_JWT_ISSUER", tokens::ISSUER)
+    }
+
+    /// Adds services with one scope each: `lkw_writer`, `lkw_reader`, `lkw_watcher` and `lkw_operator`.
+    pub fn with_services(self) -> Self {
+        let services = [
+            ("writer", "likes:write:any"),
+            ("reader", "likes:read"),
+            ("watcher", "admin:read"),
+            ("operator", "admin:operate"),
+        ];
+        let entry = |(name, scope)| tokens::service_token(name, &format!("lkw_{name}"), &[scope]);
+        self.write("tokens.toml", services.map(entry).concat());
+        self.set("LIKEWISE_TOKENS_FILE", "tokens.toml")
+    }
+
+    /// Writes a file into the working directory.
+    #[track_caller]
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.folder().join(name), content).expect("a file in the temporary folder");
     }
 
     /// Uses the database of another setup.
@@ -312,6 +344,29 @@ pub struct Ran {
     pub stderr: String,
 }
 
+impl Ran {
+    /// Fails unless the program exited with this code.
+    #[track_caller]
+    pub fn exits(&self, code: i32) -> &Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+
+    /// Fails unless the standard output contains this text.
+    #[track_caller]
+    pub fn prints(&self, text: &str) -> &Self {
+        assert!(self.stdout.contains(text), "{text} is not in {self:?}");
+        self
+    }
+
+    /// Fails unless the standard error contains this text.
+    #[track_caller]
+    pub fn reports(&self, text: &str) -> &Self {
+        assert!(self.stderr.contains(text), "{text} is not in {self:?}");
+        self
+    }
+}
+
 /// The report of `verify --json`.
 #[derive(Debug)]
 pub struct Verified {
@@ -382,6 +437,16 @@ impl Service {
         fs::read_to_string(&self.process.stderr).expect("standard error is text")
     }
 
+    /// Fails if a request has stored something.
+    #[track_caller]
+    pub fn stored_nothing(&self) {
+        for (table, rows) in self.database().sizes() {
+            assert_eq!(rows, 0, "{table}");
+        }
+        let jobs = self.database().count("likewise_jobs WHERE slot IS NULL");
+        assert_eq!(jobs, 0, "jobs");
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
@@ -399,6 +464,14 @@ impl Service {
         let log = fs::read_to_string(&self.process.stderr).expect("standard error is text");
         let lines = log.lines().filter(|line| line.contains(text));
         lines.map(str::to_owned).collect()
+    }
+
+    /// Waits until a log line contains this text.
+    #[track_caller]
+    pub fn until_logged(&self, text: &str) {
+        until(&format!("{text:?} to be logged"), PATIENCE, || {
+            self.log().contains(text).then_some(()).ok_or(self.log())
+        });
     }
 
     /// Returns the resident memory, in KiB.

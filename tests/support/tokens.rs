@@ -38,12 +38,12 @@ pub fn claims(user: i64) -> Value {
     })
 }
 
-/// The same claims with one of them set or removed.
-pub fn with(mut claims: Value, name: &str, value: Option<Value>) -> Value {
+/// The same claims with one of them set, or removed if the value is `null`.
+pub fn with(mut claims: Value, name: &str, value: impl Into<Value>) -> Value {
     let object = claims.as_object_mut().expect("an object");
-    match value {
-        Some(value) => object.insert(name.to_owned(), value),
-        None => object.remove(name),
+    match value.into() {
+        Value::Null => object.remove(name),
+        value => object.insert(name.to_owned(), value),
     };
     claims
 }
@@ -65,6 +65,17 @@ pub fn hs256(secret: &[u8], claims: &Value) -> String {
     token(&json!({"alg": "HS256", "typ": "JWT"}), claims, |message| {
         hmac_of(secret, message)
     })
+}
+
+/// A valid token of this user, signed with [`SECRET`].
+pub fn token_of(user: i64) -> String {
+    hs256(SECRET.as_bytes(), &claims(user))
+}
+
+/// The entry of a service in a file of tokens.
+pub fn service_token(name: &str, token: &str, scopes: &[&str]) -> String {
+    let hash = sha256(token);
+    format!("[[token]]\nname = \"{name}\"\nsha256 = \"{hash}\"\nscopes = {scopes:?}\n")
 }
 
 /// The HS256 signer of a secret.

@@ -1,14 +1,12 @@
 //! Servers that accept connections with TLS only, and only from clients whose certificate their authority has signed:
 //! the whole pipeline works on them, and each mistake in the settings is one clear error.
 
-use std::time::Duration;
-
 use crate::support::certificates::{Authority, Pair};
 use crate::support::checks::ledger_closes;
 use crate::support::database::Database;
 use crate::support::servers::{Kind, Server, Tls};
 use crate::support::service::{Ran, Setup};
-use crate::support::{PATIENCE, until};
+use crate::support::{PATIENCE, until, until_equal, until_seen};
 
 /// A database server with TLS only, for a host of this name.
 struct Stage {
@@ -55,16 +53,11 @@ impl Stage {
         }
         if with_client {
             let Pair { cert, key } = &self.client;
-            let dash = if self.server.kind() == Kind::MariaDb {
-                "-"
-            } else {
-                ""
+            let ssl = match self.server.kind() {
+                Kind::MariaDb => "ssl-",
+                _ => "ssl",
             };
-            url += &format!(
-                "&ssl{dash}cert={}&ssl{dash}key={}",
-                cert.display(),
-                key.display()
-            );
+            url += &format!("&{ssl}cert={}&{ssl}key={}", cert.display(), key.display());
         }
         url
     }
@@ -85,8 +78,7 @@ fn setup(url: impl ToString) -> Setup {
 /// Likes, unlikes and verifies over the settings of this setup.
 #[track_caller]
 fn pipeline_works(setup: Setup) {
-    let migrated = setup.run(&["migrate"]);
-    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    setup.run(&["migrate"]).exits(0);
     let service = setup.start();
     let client = service.client();
     client.like(1, 7);
@@ -130,14 +122,10 @@ fn refused(url: &str, words: &[&str]) {
 fn mistakes_are_refused(kind: Kind) {
     let stage = Stage::new(kind, "127.0.0.1");
     let stranger = Authority::new();
-    refused(
-        &stage.url("verify-full", &stranger, true),
-        &["not signed by an authority", "LIKEWISE_DATABASE_TLS_CA"],
-    );
-    refused(
-        &stage.url("verify-ca", &stranger, true),
-        &["not signed by an authority", "LIKEWISE_DATABASE_TLS_CA"],
-    );
+    for mode in ["verify-full", "verify-ca"] {
+        let words = ["not signed by an authority", "LIKEWISE_DATABASE_TLS_CA"];
+        refused(&stage.url(mode, &stranger, true), &words);
+    }
     refused(
         &stage.url("verify-full", &stage.authority, false),
         &["LIKEWISE_DATABASE_TLS_CERT"],
@@ -168,15 +156,13 @@ fn host_name_is_verified(kind: Kind) {
         &["not valid for name", "elsewhere.example", "verify-ca"],
     );
     let any_host = setup(stage.url("verify-ca", &stage.authority, true));
-    let migrated = any_host.run(&["migrate"]);
-    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    any_host.run(&["migrate"]).exits(0);
     let Pair { cert, key } = &stage.client;
     let settings = setup(stage.server.url())
         .set("LIKEWISE_DATABASE_TLS_MODE", "require")
         .set("LIKEWISE_DATABASE_TLS_CERT", cert.display())
         .set("LIKEWISE_DATABASE_TLS_KEY", key.display());
-    let verified = settings.verify(10);
-    verified.holds();
+    settings.verify(10).holds();
 }
 
 #[test]
@@ -194,12 +180,9 @@ fn postgres_host_name_is_verified() {
 fn server_without_tls_is_refused_if_tls_is_required() {
     for kind in [Kind::MariaDb, Kind::Postgres] {
         let server = Server::start(kind);
-        refused(
-            &format!("{}?sslmode=require", server.url()),
-            &["offers no TLS", "require"],
-        );
-        let migrated = setup(server.url()).run(&["migrate"]);
-        assert_eq!(migrated.code, Some(0), "{migrated:?}");
+        let required = format!("{}?sslmode=require", server.url());
+        refused(&required, &["offers no TLS", "require"]);
+        setup(server.url()).run(&["migrate"]).exits(0);
     }
 }
 
@@ -224,9 +207,8 @@ fn renewed_certificate_is_used(kind: Kind) {
         .authority
         .sign_into(&stage.client, "likewise", &["likewise"]);
     reconnects(&mut stage, 3);
-    until("the log to say so", PATIENCE, || {
-        let said = service.logged("certificates read again").len();
-        (said == 1).then_some(()).ok_or(said)
+    until_equal("the log to say so", 1, || {
+        service.logged("certificates read again").len()
     });
     // The worker retries what it could not sync while the server was away.
     service.setup().verify(60).holds();
@@ -260,11 +242,11 @@ fn pipeline_runs_with_redis_and_nats_over_tls() {
         .set("LIKEWISE_NATS_TLS_KEY", key.display())
         .start();
     let client = service.client();
-    until("a like over both", Duration::from_secs(60), || {
-        let accepted = client.like(1, 7);
-        let is_both = accepted.cached && accepted.durability == "broker";
-        is_both.then_some(()).ok_or(format!("{accepted:?}"))
-    });
+    until_seen(
+        "a like over both",
+        || client.like(1, 7),
+        |like| like.cached && like.durability == "broker",
+    );
     ledger_closes(service.database());
     service.stop().verify(60).holds();
 }
@@ -277,12 +259,7 @@ fn untrusted_redis_error_names_the_setting() {
         .set("LIKEWISE_REDIS_URL", redis.url())
         .set("LIKEWISE_REDIS_TLS_CA", Authority::new().ca().display())
         .start();
-    until("the log to say so", PATIENCE, || {
-        let log = service.log();
-        log.contains("invalid peer certificate")
-            .then_some(())
-            .ok_or(log)
-    });
+    service.until_logged("invalid peer certificate");
     service.client().like(1, 7);
     service.stop();
 }

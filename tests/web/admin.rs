@@ -6,7 +6,7 @@ use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::servers::Kind;
 use crate::support::service::Setup;
-use crate::support::{PATIENCE, until};
+use crate::support::{until_equal, until_seen};
 
 #[test]
 fn actors_are_shown_in_the_order_of_the_flow() {
@@ -20,14 +20,11 @@ fn actors_are_shown_in_the_order_of_the_flow() {
     }
     pipeline_drains(&service);
     // The client rejects missing and unknown fields.
-    let actors = until("every actor to be idle", PATIENCE, || {
-        let actors = client.actors();
-        if actors.iter().all(|actor| actor.mailbox.depth == 0) {
-            Ok(actors)
-        } else {
-            Err(format!("{actors:?}"))
-        }
-    });
+    let actors = until_seen(
+        "every actor to be idle",
+        || client.actors(),
+        |actors| actors.iter().all(|actor| actor.mailbox.depth == 0),
+    );
     let mut names: Vec<_> = actors.iter().map(|actor| actor.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(
@@ -65,23 +62,14 @@ fn mailbox_shows_depth_and_oldest_wait() {
         let client = service.client();
         std::thread::spawn(move || client.like(1, 1))
     };
-    until("the like to wait for a while", PATIENCE, || {
-        let mailbox = client.actor("behavior_recorder").mailbox;
-        if mailbox.depth == 1 && mailbox.oldest_ms >= 100 {
-            Ok(())
-        } else {
-            Err(format!("{mailbox:?}"))
-        }
+    let mailbox = || client.actor("behavior_recorder").mailbox;
+    until_seen("the like to wait for a while", mailbox, |mailbox| {
+        mailbox.depth == 1 && mailbox.oldest_ms >= 100
     });
     drop(held);
     waiting.join().expect("an accepted like");
-    until("the mailbox to be empty", PATIENCE, || {
-        let mailbox = client.actor("behavior_recorder").mailbox;
-        if (mailbox.depth, mailbox.oldest_ms) == (0, 0) {
-            Ok(())
-        } else {
-            Err(format!("{mailbox:?}"))
-        }
+    until_seen("the mailbox to be empty", mailbox, |mailbox| {
+        (mailbox.depth, mailbox.oldest_ms) == (0, 0)
     });
 }
 
@@ -103,37 +91,22 @@ fn admin_token_is_required_once_configured() {
             &[("Authorization", "Bearer")][..],
             &[("Authorization", "Bearer ")][..],
             &[("Authorization", "Bearer a secret of operator")][..],
-            &[("Authorization", "Bearer a secret of operators ")][..],
             &[("Authorization", "Bearer a secret of operators2")][..],
             &[("Authorization", "Basic a secret of operators")][..],
             &[("Authorization", "a secret of operators")][..],
         ] {
-            // Clients and servers may trim white space at the end of a header.
-            if headers
-                .iter()
-                .any(|(_, value)| *value == "Bearer a secret of operators ")
-            {
-                continue;
-            }
             let answer = client.send(method, path, headers);
-            assert_eq!(answer.status, 401, "{path} {headers:?}: {answer:?}");
-            assert_eq!(answer.problem(), "unauthorized");
+            answer.is_problem(401, "unauthorized");
             let challenge = answer.header("www-authenticate").expect("a challenge");
             assert!(challenge.starts_with("Bearer realm="), "{challenge}");
         }
     }
     let right = [("Authorization", "Bearer a secret of operators")];
-    let answer = client.send("GET", "/admin/actors", &right);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let actors = answer.json();
-    let panics = actors["actors"].as_array().expect("actors").iter();
-    assert!(
-        panics
-            .map(|actor| &actor["panics"])
-            .all(|panics| panics == 0)
-    );
+    let actors = client.send("GET", "/admin/actors", &right).ok();
+    let mut actors = actors["actors"].as_array().expect("actors").iter();
+    assert!(actors.all(|actor| actor["panics"] == 0));
     // The other routes do not require it.
-    assert_eq!(client.get("/readyz").status, 200);
+    client.get("/readyz").ok();
     client.like(1, 1);
 }
 
@@ -142,18 +115,14 @@ fn fault_injection_must_be_enabled() {
     let service = Setup::new().start();
     let client = service.client();
     for actor in ["cache_writer", "behavior_recorder", "nobody"] {
-        let answer = client.send("POST", &format!("/admin/faults/panic/{actor}"), &[]);
-        assert_eq!(answer.status, 404, "{answer:?}");
-        assert_eq!(answer.problem(), "not_found");
+        let answer = client.post(&format!("/admin/faults/panic/{actor}"), "");
+        answer.is_problem(404, "not_found");
     }
     assert!(client.actors().iter().all(|actor| actor.panics == 0));
 
     let service = Setup::new().set("LIKEWISE_FAULT_INJECTION", true).start();
-    let answer = service
-        .client()
-        .send("POST", "/admin/faults/panic/nobody", &[]);
-    assert_eq!(answer.status, 404, "{answer:?}");
-    assert_eq!(answer.problem(), "unknown_actor");
+    let answer = service.client().post("/admin/faults/panic/nobody", "");
+    answer.is_problem(404, "unknown_actor");
 }
 
 /// Times that a database may not be able to store, and texts that its columns may not hold.
@@ -233,10 +202,9 @@ fn unusual_values_cause_no_database_error() {
         let client = service.client();
         let mut faults = Vec::new();
         for (method, path, body) in odd_requests() {
-            let answer = client.try_send(method, &path, &[], body.as_bytes());
-            let answer = answer.expect("an answer");
+            let answer = client.send_body(method, &path, &body);
             if answer.status >= 500 {
-                faults.push(format!("{method} {path} {body}: {}", answer.text));
+                faults.push((answer, body));
             }
         }
         assert!(faults.is_empty(), "{faults:#?}");
@@ -248,9 +216,10 @@ fn operator_name_is_printable() {
     let service = Setup::new().start();
     let client = service.client();
     for name in ["a\tb", "\t", "\u{e9}", ""] {
-        let answer = client.send("POST", "/admin/jobs/none/cancel", &[("X-Operator", name)]);
-        assert_eq!(answer.status, 400, "{name:?}: {answer:?}");
-        assert_eq!(answer.problem(), "invalid_operator");
+        let answer = client
+            .with("X-Operator", name)
+            .post("/admin/jobs/none/cancel", "");
+        answer.is_problem(400, "invalid_operator");
     }
 }
 
@@ -260,16 +229,10 @@ fn prune_job_without_old_rows_deletes_nothing() {
     let client = service.client();
     client.like(1, 7);
     let body = r#"{"kind": "prune", "ledger_days": 4294967295, "behaviors_days": 4294967295}"#;
-    let made = client.try_send("POST", "/admin/jobs", &[], body.as_bytes());
-    let made = made.expect("an answer").json();
-    let path = format!("/admin/jobs/{}", made["id"].as_str().expect("an id"));
-    until("the job to be done", PATIENCE, || {
-        let job = client.get(&path).json();
-        if job["state"] == "completed" {
-            Ok(())
-        } else {
-            Err(job)
-        }
+    let job = client.post("/admin/jobs", body).json();
+    let path = format!("/admin/jobs/{}", job["id"].as_str().expect("an id"));
+    until_equal("the job to end", json!("completed"), || {
+        client.get(&path).json()["state"].clone()
     });
     assert_eq!(client.actor("job_runner").panics, 0);
 }

@@ -1,71 +1,65 @@
 //! Visitors: callers without a user read like counts, and nothing else.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::auth::{send_body, with_secret, with_services};
 use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
 use crate::support::servers::{Kind, Server};
 use crate::support::service::Setup;
-use crate::support::tokens::{SECRET, claims, hs256, now, with};
+use crate::support::tokens::{SECRET, claims, hs256, now, token_of, with};
 
 const COUNT: &str = "/v1/videos/7/likes/count";
 const LIKE: &str = "/v1/videos/7/like";
 const TOP: &str = "/v1/videos/top";
 const STATUS: &str = "/v1/likes/status";
+const BEHAVIORS: &str = "/v1/videos/7/behaviors/count";
+const ALL_BEHAVIORS: &str = "/v1/behaviors/count";
 
 /// The reads that visitors may make.
-const READS: [(&str, &str); 4] = [
+const READS: [(&str, &str); 6] = [
     ("GET", COUNT),
     ("GET", LIKE),
     ("GET", TOP),
     ("POST", STATUS),
+    ("GET", BEHAVIORS),
+    ("POST", ALL_BEHAVIORS),
 ];
 
 /// Sends one of the reads, or another request.
-fn send(client: &Client, (method, path): (&str, &str), headers: &[(&str, &str)]) -> Answer {
+fn send(client: &Client, (method, path): (&str, &str)) -> Answer {
     let items = json!([
         {"resource_type": "video", "resource_id": 7},
         {"resource_type": "comment", "resource_id": 7},
     ]);
-    let body = match path {
-        STATUS => json!({ "items": items }).to_string(),
-        _ => String::new(),
-    };
-    let sent = client.try_send(method, path, headers, body.as_bytes());
-    sent.expect("an answer")
+    match path {
+        STATUS | ALL_BEHAVIORS => client.post(path, json!({ "items": items })),
+        _ => client.send(method, path, &[]),
+    }
 }
 
+/// Checks the answers to a visitor while this many users like video 7.
 #[track_caller]
-fn is_refused(answer: &Answer, status: u16, code: &str, what: &str) {
-    let found = (answer.status, answer.problem());
-    assert_eq!(found, (status, code.to_owned()), "{what}: {answer:?}");
-}
-
-/// The answer to a visitor while this many users like video 7.
-#[track_caller]
-fn counts_are_read(client: &Client, headers: &[(&str, &str)], likes: i64) {
-    let read = |request| {
-        let answer = send(client, request, headers);
-        assert_eq!(answer.status, 200, "{request:?}: {answer:?}");
-        answer.json()
-    };
-    let item = |kind: &str, rest: Value| {
-        let mut item = json!({"resource_type": kind, "resource_id": 7});
-        let fields = rest.as_object().expect("an object").clone();
-        item.as_object_mut().expect("an object").extend(fields);
-        item
-    };
-    let count = item("video", json!({"like_count": likes}));
+fn counts_are_read(client: &Client, likes: i64) {
+    let read = |request| send(client, request).ok();
+    let count = json!({"resource_type": "video", "resource_id": 7, "like_count": likes});
     assert_eq!(read(("GET", COUNT)), count);
-    let nobody = json!({"user_id": null, "liked": null, "like_count": likes});
-    assert_eq!(read(("GET", LIKE)), item("video", nobody));
+    let mut like = json!({"user_id": null, "liked": null});
+    let fields = count.as_object().expect("an object").clone();
+    like.as_object_mut().expect("an object").extend(fields);
+    assert_eq!(read(("GET", LIKE)), like);
     let status = json!({"user_id": null, "items": [
-        item("video", json!({"liked": null, "like_count": likes})),
-        item("comment", json!({"liked": null, "like_count": 0})),
+        {"resource_type": "video", "resource_id": 7, "liked": null, "like_count": likes},
+        {"resource_type": "comment", "resource_id": 7, "liked": null, "like_count": 0},
     ]});
     assert_eq!(read(("POST", STATUS)), status);
+    let none = json!({"view": 0, "share": 0, "comment": 0});
+    let behaviors = json!([
+        {"resource_type": "video", "resource_id": 7, "counts": none},
+        {"resource_type": "comment", "resource_id": 7, "counts": none},
+    ]);
+    assert_eq!(read(("GET", BEHAVIORS)), behaviors[0]);
+    assert_eq!(read(("POST", ALL_BEHAVIORS)), json!({"items": behaviors}));
     let top = read(("GET", TOP));
     assert_eq!(
         top["resources"][0],
@@ -83,12 +77,11 @@ fn counts_need_no_user(setup: Setup) {
     }
     client.unlike(3, 7);
     // The cache counts likes before the database does.
-    let count = client.get(COUNT);
-    assert_eq!(count.json()["like_count"], 2, "{count:?}");
+    assert_eq!(client.get(COUNT).ok()["like_count"], 2);
     pipeline_drains(&service);
-    counts_are_read(&client, &[], 2);
-    let other = client.get("/v1/comments/7/likes/count");
-    assert_eq!(other.json()["like_count"], 0, "{other:?}");
+    counts_are_read(&client, 2);
+    let other = client.get("/v1/comments/7/likes/count").ok();
+    assert_eq!(other["like_count"], 0);
 }
 
 #[test]
@@ -103,15 +96,14 @@ fn counts_come_from_the_cache_and_are_never_guessed() {
     // The cache of a new process is empty.
     let service = service.stop().start();
     let client = service.client();
-    counts_are_read(&client, &[], 1);
+    counts_are_read(&client, 1);
     database.kill();
     for path in [COUNT, LIKE, "/v1/comments/7/likes/count"] {
-        let known = client.get(path);
-        assert_eq!(known.status, 200, "{path}: {known:?}");
+        client.get(path).ok();
     }
     for path in ["/v1/videos/8/likes/count", "/v1/videos/8/like"] {
         let unknown = client.get(path);
-        is_refused(&unknown, 503, "unavailable", path);
+        unknown.is_problem(503, "unavailable");
         assert!(unknown.header("retry-after").is_some(), "{unknown:?}");
     }
 }
@@ -121,64 +113,52 @@ fn invalid_user_is_rejected_and_not_anonymous() {
     let service = Setup::new().start();
     let client = service.client();
     for request in [("GET", LIKE), ("POST", STATUS)] {
-        for headers in [
-            &[("X-User-Id", "0")][..],
-            &[("X-User-Id", "")][..],
-            &[("X-User-Id", "1"), ("X-User-Id", "2")][..],
+        for client in [
+            client.as_user(0),
+            client.as_user(""),
+            client.as_user(1).as_user(2),
         ] {
-            let refused = send(&client, request, headers);
-            is_refused(&refused, 400, "invalid_user_id", &format!("{request:?}"));
+            send(&client, request).is_problem(400, "invalid_user_id");
         }
     }
     for request in READS {
-        let proxied = send(&client, request, &[("X-Forwarded-For", "198.51.100.7")]);
-        is_refused(
-            &proxied,
-            401,
-            "proxy_without_token",
-            &format!("{request:?}"),
-        );
+        let proxied = send(&client.with("X-Forwarded-For", "198.51.100.7"), request);
+        proxied.is_problem(401, "proxy_without_token");
     }
-    let refused = client.get("/v1/videos/0/likes/count");
-    is_refused(&refused, 400, "invalid_resource_id", "count");
-    let refused = client.send("POST", COUNT, &[]);
-    is_refused(&refused, 405, "method_not_allowed", "count");
+    let invalid = client.get("/v1/videos/0/likes/count");
+    invalid.is_problem(400, "invalid_resource_id");
+    client.post(COUNT, "").is_problem(405, "method_not_allowed");
 }
 
 #[test]
 fn sign_in_hides_counts_by_default() {
-    let service = with_services(with_secret()).start();
+    let service = Setup::new().with_sign_in().with_services().start();
     let client = service.client();
-    let token = hs256(SECRET.as_bytes(), &claims(1));
-    let liked = send_body(&client, "PUT", LIKE, &token, "");
-    assert_eq!(liked.status, 200, "{liked:?}");
+    let user = client.with_token(&token_of(1));
+    user.put(LIKE).ok();
     pipeline_drains(&service);
     for request in READS {
-        let refused = send(&client, request, &[]);
-        is_refused(&refused, 401, "unauthorized", &format!("{request:?}"));
-        let watcher = send(&client, request, &[("Authorization", "Bearer lkw_watcher")]);
-        is_refused(&watcher, 403, "forbidden", &format!("{request:?}"));
+        send(&client, request).is_problem(401, "unauthorized");
+        let watcher = client.with_token("lkw_watcher");
+        send(&watcher, request).is_problem(403, "forbidden");
     }
     // A service that names no user reads as a visitor does.
-    for service in ["Bearer lkw_reader", "Bearer lkw_writer"] {
-        counts_are_read(&client, &[("Authorization", service)], 1);
+    for token in ["lkw_reader", "lkw_writer"] {
+        counts_are_read(&client.with_token(token), 1);
     }
-    let own = send_body(&client, "GET", LIKE, &token, "");
-    assert_eq!(own.json()["liked"], true, "{own:?}");
-    let count = send_body(&client, "GET", COUNT, &token, "");
-    assert_eq!(count.json()["like_count"], 1, "{count:?}");
+    assert_eq!(user.get(LIKE).ok()["liked"], true);
+    assert_eq!(user.get(COUNT).ok()["like_count"], 1);
 }
 
 #[test]
 fn public_reads_setting_opens_only_counts() {
-    let setup = with_services(with_secret()).set("LIKEWISE_PUBLIC_READS", true);
-    let service = setup.start();
+    let setup = Setup::new().with_sign_in().with_services();
+    let service = setup.set("LIKEWISE_PUBLIC_READS", true).start();
     let client = service.client();
-    let token = hs256(SECRET.as_bytes(), &claims(1));
-    let liked = send_body(&client, "PUT", LIKE, &token, "");
-    assert_eq!(liked.status, 200, "{liked:?}");
+    let user = client.with_token(&token_of(1));
+    user.put(LIKE).ok();
     pipeline_drains(&service);
-    counts_are_read(&client, &[], 1);
+    counts_are_read(&client, 1);
     for request in [
         ("GET", "/v1/videos/7/likes"),
         ("GET", "/v1/users/me/likes"),
@@ -190,86 +170,71 @@ fn public_reads_setting_opens_only_counts() {
         ("DELETE", LIKE),
         ("POST", "/v1/likes"),
     ] {
-        let refused = send(&client, request, &[]);
-        assert_eq!(refused.status, 401, "{request:?}: {refused:?}");
+        let refused = send(&client, request);
+        assert_eq!(refused.status, 401, "{refused:?}");
     }
-    let expired = with(claims(1), "exp", Some((now() - 3_600).into()));
-    let expired = format!("Bearer {}", hs256(SECRET.as_bytes(), &expired));
-    let forged = format!(
-        "Bearer {}",
-        hs256(b"another secret, of nobody here", &claims(1))
-    );
+    let expired = with(claims(1), "exp", now() - 3_600);
+    let expired = hs256(SECRET.as_bytes(), &expired);
+    let forged = hs256(b"another secret, of nobody here", &claims(1));
     for request in READS {
-        let what = &format!("{request:?}");
-        for (headers, code) in [
-            // A header alone names no user.
-            (("X-User-Id", "1"), "unauthorized"),
-            (("Authorization", "Basic dTpw"), "unauthorized"),
-            (("Authorization", "Bearer lkw_unknown"), "unauthorized"),
-            (("Authorization", expired.as_str()), "token_expired"),
-            (("Authorization", forged.as_str()), "token_invalid"),
+        for (client, code) in [
+            (client.with("Authorization", "Basic dTpw"), "unauthorized"),
+            (client.with_token("lkw_unknown"), "unauthorized"),
+            (client.with_token(&expired), "token_expired"),
+            (client.with_token(&forged), "token_invalid"),
         ] {
-            let names_user = headers.0 == "X-User-Id" && [COUNT, TOP].contains(&request.1);
-            if !names_user {
-                is_refused(&send(&client, request, &[headers]), 401, code, what);
-            }
+            send(&client, request).is_problem(401, code);
+        }
+        // A header alone names no user, and these reads ignore it.
+        if ![COUNT, TOP, BEHAVIORS, ALL_BEHAVIORS].contains(&request.1) {
+            send(&client.as_user(1), request).is_problem(401, "unauthorized");
         }
     }
-    let own = send_body(&client, "GET", LIKE, &token, "");
-    assert_eq!(own.json()["liked"], true, "{own:?}");
+    assert_eq!(user.get(LIKE).ok()["liked"], true);
     let security = |path: &str, method: &str| {
         let document = client.get("/openapi.json").json();
         document["paths"][path][method]["security"].clone()
     };
-    let open = json!([{}, {"token": []}]);
+    let (open, closed) = (json!([{}, {"token": []}]), json!([{"token": []}]));
     assert_eq!(security("/v1/videos/{id}/likes/count", "get"), open);
+    assert_eq!(security("/v1/videos/{id}/behaviors/count", "get"), open);
     assert_eq!(security("/v1/videos/{id}/like", "get"), open);
-    assert_eq!(
-        security("/v1/videos/{id}/like", "put"),
-        json!([{"token": []}])
-    );
-    assert_eq!(
-        security("/v1/videos/{id}/likes", "get"),
-        json!([{"token": []}])
-    );
+    assert_eq!(security("/v1/videos/{id}/like", "put"), closed);
+    assert_eq!(security("/v1/videos/{id}/likes", "get"), closed);
 }
 
 #[test]
 fn visitors_have_the_rate_limit_of_their_address() {
-    let setup = with_secret()
+    let setup = Setup::new()
+        .with_sign_in()
         .set("LIKEWISE_PUBLIC_READS", true)
-        .set("LIKEWISE_RATE_LIMIT_ADDRESS", "5/3000")
+        .set("LIKEWISE_RATE_LIMIT_ADDRESS", "7/3000")
         .set("LIKEWISE_TRUSTED_PROXIES", "127.0.0.1");
     let service = setup.start();
-    let client = service.client();
-    let visitor = [("X-Forwarded-For", "198.51.100.7")];
+    let visitor = service.client().with("X-Forwarded-For", "198.51.100.7");
+    let other = service.client().with("X-Forwarded-For", "198.51.100.8");
     for request in READS {
-        let answer = send(&client, request, &visitor);
-        assert_eq!(answer.status, 200, "{request:?}: {answer:?}");
+        let answer = send(&visitor, request);
+        answer.ok();
         let policy = answer.header("ratelimit-policy");
-        assert_eq!(policy, Some("\"address\";q=5;w=3000"), "{answer:?}");
+        assert_eq!(policy, Some("\"address\";q=7;w=3000"), "{answer:?}");
     }
-    assert_eq!(send(&client, ("GET", COUNT), &visitor).status, 200);
+    send(&visitor, ("GET", COUNT)).ok();
     for request in READS {
-        let refused = send(&client, request, &visitor);
-        is_refused(&refused, 429, "rate_limited", &format!("{request:?}"));
-        let other = send(&client, request, &[("X-Forwarded-For", "198.51.100.8")]);
-        assert_eq!(other.status, 200, "{request:?}: {other:?}");
+        send(&visitor, request).is_problem(429, "rate_limited");
+        send(&other, request).ok();
     }
 }
 
 #[test]
 fn request_without_token_spends_no_users_quota() {
-    let service = with_secret()
-        .set("LIKEWISE_RATE_LIMIT_USER", "2/3000")
-        .start();
+    let setup = Setup::new().with_sign_in();
+    let service = setup.set("LIKEWISE_RATE_LIMIT_USER", "2/3000").start();
     let client = service.client();
     for _ in 0..5 {
-        let refused = client.send("GET", LIKE, &[("X-User-Id", "42")]);
-        is_refused(&refused, 401, "unauthorized", LIKE);
+        client.as_user(42).get(LIKE).is_problem(401, "unauthorized");
     }
-    let token = hs256(SECRET.as_bytes(), &claims(42));
-    let answer = send_body(&client, "GET", LIKE, &token, "");
-    assert_eq!(answer.status, 200, "{answer:?}");
+    let answer = client.with_token(&token_of(42)).get(LIKE);
+    answer.ok();
     assert_eq!(answer.header("ratelimit"), Some("\"user\";r=1;t=1500"));
 }

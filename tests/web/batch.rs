@@ -5,20 +5,13 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use super::auth::{send_body, with_secret, with_services};
 use crate::support::checks::everything_holds;
-use crate::support::http::{Answer, Client};
 use crate::support::seed;
 use crate::support::servers::Kind;
 use crate::support::service::Setup;
-use crate::support::tokens::{SECRET, claims, hs256};
+use crate::support::tokens::token_of;
 
 const PATH: &str = "/v1/likes";
-
-fn post(client: &Client, body: &Value) -> Answer {
-    let sent = client.try_send("POST", PATH, &[], body.to_string().as_bytes());
-    sent.expect("an answer")
-}
 
 fn behavior(user: i64, resource_type: &str, id: i64, behavior: &str) -> Value {
     json!({"user_id": user, "resource_type": resource_type, "resource_id": id, "behavior": behavior})
@@ -47,9 +40,7 @@ fn invalid_behavior_of_a_batch_fails_alone() {
         (behavior(2, "video", 7, "unlike"), 200),
     ];
     let items: Vec<_> = behaviors.iter().map(|(item, _)| item).collect();
-    let answer = post(&client, &json!({"behaviors": items}));
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let answer = answer.json();
+    let answer = client.post(PATH, json!({"behaviors": items})).ok();
     assert_eq!(
         (&answer["accepted"], &answer["refused"]),
         (&json!(5), &json!(7))
@@ -72,9 +63,8 @@ fn invalid_behavior_of_a_batch_fails_alone() {
     everything_holds(&service);
     assert!(client.read(1, 7).liked);
     assert!(!client.read(2, 7).liked);
-    let count = |sql: &str| service.database().number(sql);
-    assert_eq!(count("SELECT COUNT(*) FROM user_behaviors"), 5);
-    assert_eq!(count("SELECT COUNT(*) FROM sync_events"), 4);
+    assert_eq!(service.database().count("user_behaviors"), 5);
+    assert_eq!(service.database().count("sync_events"), 4);
 }
 
 #[test]
@@ -82,37 +72,24 @@ fn invalid_batch_is_rejected_and_changes_nothing() {
     let service = Setup::new().start();
     let client = service.client();
     let good = behavior(1, "video", 7, "like");
+    let unknown_field = json!({"behaviors": [good], "dry_run": true});
+    let too_many = json!({"behaviors": vec![good; 1_001]});
     for (body, status, code) in [
         (String::new(), 400, "invalid_body"),
         ("{}".to_owned(), 400, "invalid_body"),
         ("[]".to_owned(), 400, "invalid_body"),
         (json!({"behaviors": {}}).to_string(), 400, "invalid_body"),
-        (
-            json!({"behaviors": [good], "dry_run": true}).to_string(),
-            400,
-            "invalid_body",
-        ),
+        (unknown_field.to_string(), 400, "invalid_body"),
         (json!({"behaviors": []}).to_string(), 422, "unprocessable"),
-        (
-            json!({"behaviors": vec![good.clone(); 1_001]}).to_string(),
-            422,
-            "unprocessable",
-        ),
+        (too_many.to_string(), 422, "unprocessable"),
         ("x".repeat(256 * 1024 + 1), 413, "body_too_large"),
     ] {
-        let answer = client.try_send("POST", PATH, &[], body.as_bytes());
-        let answer = answer.expect("an answer");
-        assert_eq!(answer.status, status, "{body:.60}: {answer:?}");
-        assert_eq!(answer.problem(), code, "{body:.60}");
+        client.post(PATH, body).is_problem(status, code);
     }
     let refused = client.get(PATH);
-    assert_eq!(
-        (refused.status, refused.header("Allow")),
-        (405, Some("POST"))
-    );
-    for (table, rows) in service.database().sizes() {
-        assert_eq!(rows, 0, "{table}");
-    }
+    refused.has_status(405);
+    assert_eq!(refused.header("Allow"), Some("POST"));
+    service.stored_nothing();
 }
 
 /// A full batch with several behaviors of each pair. The last one of each pair wins, and each is recorded as an event.
@@ -132,9 +109,8 @@ fn last_behavior_of_a_pair_wins_in_the_largest_batch() {
                 let word = if liked { "like" } else { "unlike" };
                 items.push(behavior(user, "video", video, word));
             }
-            let answer = post(&client, &json!({"behaviors": items}));
-            assert_eq!(answer.status, 200, "{answer:?}");
-            assert_eq!(answer.json()["accepted"], 1_000);
+            let answer = client.post(PATH, json!({"behaviors": items})).ok();
+            assert_eq!(answer["accepted"], 1_000);
             for ((user, video), liked) in &model {
                 assert_eq!(client.read(*user, *video).liked, *liked, "{user} {video}");
             }
@@ -143,35 +119,28 @@ fn last_behavior_of_a_pair_wins_in_the_largest_batch() {
         for ((user, video), liked) in &model {
             assert_eq!(client.read(*user, *video).liked, *liked, "{user} {video}");
         }
-        let events = service
-            .database()
-            .number("SELECT COUNT(*) FROM sync_events");
+        let events = service.database().count("sync_events");
         assert_eq!(events, 3_000);
     }
 }
 
 #[test]
 fn batch_requires_the_scope_to_write_for_any_user() {
-    let service = with_services(with_secret()).start();
+    let service = Setup::new().with_sign_in().with_services().start();
     let client = service.client();
-    let body = json!({"behaviors": [behavior(1, "video", 7, "like")]}).to_string();
-    let user = hs256(SECRET.as_bytes(), &claims(1));
+    let body = json!({"behaviors": [behavior(1, "video", 7, "like")]});
+    let user = token_of(1);
     for (token, status, code) in [
         (user.as_str(), 403, "forbidden"),
         ("lkw_reader", 403, "forbidden"),
         ("lkw_operator", 403, "forbidden"),
         ("lkw_unknown", 401, "unauthorized"),
     ] {
-        let refused = send_body(&client, "POST", PATH, token, &body);
-        assert_eq!(refused.status, status, "{token}: {refused:?}");
-        assert_eq!(refused.problem(), code, "{token}");
+        let refused = client.with_token(token).post(PATH, &body);
+        refused.is_problem(status, code);
     }
-    let nobody = client.try_send("POST", PATH, &[], body.as_bytes());
-    assert_eq!(nobody.expect("an answer").status, 401);
-    for (table, rows) in service.database().sizes() {
-        assert_eq!(rows, 0, "{table}");
-    }
-    let taken = send_body(&client, "POST", PATH, "lkw_writer", &body);
-    assert_eq!(taken.status, 200, "{taken:?}");
-    assert_eq!(taken.json()["accepted"], 1);
+    client.post(PATH, &body).has_status(401);
+    service.stored_nothing();
+    let accepted = client.with_token("lkw_writer").post(PATH, &body).ok();
+    assert_eq!(accepted["accepted"], 1);
 }

@@ -20,11 +20,8 @@ fn no_cross_origin_call_without_configured_origins() {
     let service = Setup::new().start();
     let client = service.client();
     assert_eq!(preflight(&client, ORIGIN, "PUT", "x-user-id").status, 405);
-    let answer = client.send("GET", PATH, &[("X-User-Id", "1"), ("Origin", ORIGIN)]);
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (403, "cross_site")
-    );
+    let answer = client.as_user(1).with("Origin", ORIGIN).get(PATH);
+    answer.is_problem(403, "cross_site");
     for answer in [answer, preflight(&client, ORIGIN, "PUT", "x-user-id")] {
         assert_eq!(answer.header("access-control-allow-origin"), None);
     }
@@ -32,11 +29,9 @@ fn no_cross_origin_call_without_configured_origins() {
 
 #[test]
 fn only_configured_origins_may_call() {
+    let origins = format!("{ORIGIN}, http://localhost:3000");
     let service = Setup::new()
-        .set(
-            "LIKEWISE_CORS_ORIGINS",
-            format!("{ORIGIN}, http://localhost:3000"),
-        )
+        .set("LIKEWISE_CORS_ORIGINS", origins)
         .set("LIKEWISE_RATE_LIMIT_USER", "2/2000")
         .start();
     let client = service.client();
@@ -44,12 +39,10 @@ fn only_configured_origins_may_call() {
         for method in ["PUT", "DELETE", "POST", "GET"] {
             let headers = "authorization, content-type, idempotency-key, x-user-id";
             let answer = preflight(&client, origin, method, headers);
-            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.has_status(200);
             assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
-            let allowed = answer
-                .header("access-control-allow-methods")
-                .expect("methods");
-            assert!(allowed.contains(method), "{allowed}");
+            let allowed = answer.header("access-control-allow-methods");
+            assert!(allowed.expect("methods").contains(method), "{answer:?}");
             assert_eq!(answer.header("access-control-allow-credentials"), None);
         }
     }
@@ -60,38 +53,24 @@ fn only_configured_origins_may_call() {
         (ORIGIN, "PATCH", "x-user-id"),
         (ORIGIN, "PUT", "x-other"),
     ] {
-        let answer = preflight(&client, origin, method, headers);
-        assert_eq!(
-            answer.status, 400,
-            "{origin} {method} {headers}: {answer:?}"
-        );
+        preflight(&client, origin, method, headers).has_status(400);
     }
     // Pages can read refusals too, and the rate limit headers.
-    let ask = |origin| client.send("GET", PATH, &[("X-User-Id", "1"), ("Origin", origin)]);
+    let ask = |origin| client.as_user(1).with("Origin", origin).get(PATH);
     for status in [200, 200, 429] {
         let answer = ask(ORIGIN);
-        assert_eq!(answer.status, status, "{answer:?}");
+        answer.has_status(status);
         assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN));
-        let exposed = answer
-            .header("access-control-expose-headers")
-            .expect("headers");
-        let exposed = exposed.to_lowercase();
+        let list = |name| answer.header(name).expect(name).to_lowercase();
+        let exposed = list("access-control-expose-headers");
         for name in ["ratelimit", "ratelimit-policy", "retry-after"] {
             assert!(
                 exposed.split(", ").any(|exposed| exposed == name),
                 "{exposed}"
             );
         }
-        assert!(
-            answer
-                .header("vary")
-                .expect("vary")
-                .to_lowercase()
-                .contains("origin")
-        );
+        assert!(list("vary").contains("origin"));
     }
-    assert_eq!(
-        ask("https://evil.example.com").header("access-control-allow-origin"),
-        None
-    );
+    let evil = ask("https://evil.example.com");
+    assert_eq!(evil.header("access-control-allow-origin"), None);
 }

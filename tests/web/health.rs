@@ -4,26 +4,20 @@ use serde_json::json;
 
 use crate::support::checks::pipeline_drains;
 use crate::support::service::Setup;
-use crate::support::{PATIENCE, until};
+use crate::support::until_equal;
 
 #[test]
 fn healthz_reports_liveness() {
     let service = Setup::new().start();
-    let answer = service.client().get("/healthz");
-    assert_eq!(answer.status, 200);
-    assert_eq!(
-        answer.json(),
-        json!({"alive": true, "version": env!("CARGO_PKG_VERSION")})
-    );
+    let expected = json!({"alive": true, "version": env!("CARGO_PKG_VERSION")});
+    assert_eq!(service.client().get("/healthz").ok(), expected);
 }
 
 #[test]
 fn readyz_lists_dependencies() {
     let service = Setup::new().start();
-    let answer = service.client().get("/readyz");
-    assert_eq!(answer.status, 200);
     assert_eq!(
-        answer.json(),
+        service.client().get("/readyz").ok(),
         json!({
             "ready": true,
             "draining": false,
@@ -54,31 +48,20 @@ fn readyz_fails_while_the_database_cannot_write() {
     for table in ["user_behaviors", "sync_events"] {
         database.execute(&[&format!("ALTER TABLE {table} RENAME TO away")]);
         let answer = client.get("/readyz");
-        assert_eq!(answer.status, 503, "without {table}: {answer:?}");
-        let report = answer.json();
+        let report = answer.has_status(503).json();
         assert_eq!(report["ready"], false, "{report:#}");
         assert_eq!(report["parts"]["database"]["state"], "down", "{report:#}");
         // The cause is in the log only, because `/readyz` is public.
         assert!(!answer.text.contains(table), "{report:#}");
-        let log = service.setup().folder().join("stderr.0");
-        let log = std::fs::read_to_string(log).expect("a log");
-        assert!(log.contains(&format!("no such table: {table}")), "{log}");
+        service.until_logged(&format!("no such table: {table}"));
         // The process is alive but not ready, and acknowledges no like that it has not stored.
-        assert_eq!(client.get("/healthz").status, 200);
-        let like = client.try_like("PUT", 1, 1).expect("an answer");
-        assert_eq!(like.status, 503, "{like:?}");
-        assert_eq!(like.problem(), "unavailable");
+        client.get("/healthz").ok();
+        let like = client.as_user(1).put("/v1/videos/1/like");
+        like.is_problem(503, "unavailable");
         assert!(like.header("retry-after").is_some(), "{like:?}");
 
         database.execute(&[&format!("ALTER TABLE away RENAME TO {table}")]);
-        until("the service to be ready again", PATIENCE, || {
-            let answer = client.get("/readyz");
-            if answer.status == 200 {
-                Ok(())
-            } else {
-                Err(answer.text)
-            }
-        });
+        client.until_status("/readyz", 200);
     }
     assert!(!client.read(1, 1).liked);
     assert_eq!(client.like(1, 1).like_count, Some(1));
@@ -92,17 +75,15 @@ fn metrics_count_likes() {
         client.like(user, 1);
     }
     client.unlike(1, 1);
-    client.send("PUT", "/v1/videos/0/like", &[("X-User-Id", "1")]);
+    client.as_user(1).put("/v1/videos/0/like");
     client.provoke("cache_writer");
     pipeline_drains(&service);
 
     let answer = client.get("/metrics");
-    assert_eq!(answer.status, 200);
-    assert_eq!(
-        answer.header("content-type"),
-        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
-    );
-    for (accepted, text) in [
+    answer.has_status(200);
+    let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(answer.header("content-type"), Some(openmetrics));
+    for (accepted, is_text) in [
         (
             "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
             false,
@@ -111,11 +92,11 @@ fn metrics_count_likes() {
         ("text/plain", true),
         ("text/html,application/xhtml+xml,*/*;q=0.8", true),
     ] {
-        let answer = client.send("GET", "/metrics", &[("Accept", accepted)]);
+        let answer = client.with("Accept", accepted).get("/metrics");
         let kind = answer.header("content-type").expect("a type");
         assert_eq!(
             kind.starts_with("text/plain; version=0.0.4"),
-            text,
+            is_text,
             "{kind}"
         );
         assert!(answer.text.ends_with("# EOF\n"));
@@ -131,39 +112,22 @@ fn metrics_count_likes() {
         line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok())
             .unwrap_or_default()
     };
-    let likes = "likewise_likes_accepted_total";
-    assert_eq!(
-        value(likes, &[r#"action="like""#, r#"durability="database""#]),
-        3.0
-    );
-    assert_eq!(value(likes, &[r#"action="unlike""#]), 1.0);
+    const LIKES: &str = "likewise_likes_accepted_total";
+    let (like, database) = (r#"action="like""#, r#"durability="database""#);
+    let invalid = r#"code="invalid_resource_id""#;
+    assert_eq!(value(LIKES, &[like, database]), 3.0);
+    assert_eq!(value(LIKES, &[r#"action="unlike""#]), 1.0);
     assert_eq!(value("likewise_accept_seconds_count", &[]), 4.0);
-    assert_eq!(
-        value(
-            "likewise_problems_total",
-            &[r#"code="invalid_resource_id""#]
-        ),
-        1.0
-    );
+    assert_eq!(value("likewise_problems_total", &[invalid]), 1.0);
     assert_eq!(value("likewise_behaviors_recorded_total", &[]), 4.0);
-    until("the metrics to follow the ledger", PATIENCE, || {
-        let completed = value("likewise_ledger_rows_completed_total", &[]);
-        if completed == 4.0 {
-            Ok(())
-        } else {
-            Err(completed)
-        }
+    until_equal("the metrics to follow the ledger", 4.0, || {
+        value("likewise_ledger_rows_completed_total", &[])
     });
-    until("the panic and the restart to be counted", PATIENCE, || {
-        let actor = [r#"actor="cache_writer""#];
-        let seen = (
-            value("likewise_actor_panics_total", &actor),
-            value("likewise_actor_restarts_total", &actor),
-        );
-        if seen == (1.0, 1.0) {
-            Ok(())
-        } else {
-            Err(format!("{seen:?}"))
-        }
-    });
+    let actor = [r#"actor="cache_writer""#];
+    for counted in [
+        "likewise_actor_panics_total",
+        "likewise_actor_restarts_total",
+    ] {
+        until_equal(counted, 1.0, || value(counted, &actor));
+    }
 }

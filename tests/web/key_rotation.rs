@@ -8,11 +8,12 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::auth::{with_secret, with_services, write};
 use crate::support::http::Client;
 use crate::support::service::{Setup, Signal};
-use crate::support::tokens::{AUDIENCE, ISSUER, Provider, SECRET, claims, hs256, sha256, with};
-use crate::support::{PATIENCE, until};
+use crate::support::tokens::{Provider, SECRET, claims, hs256, service_token, token_of, with};
+use crate::support::until_equal;
+
+const PATH: &str = "/v1/videos/7/like";
 
 /// An identity provider that publishes keys, or fails.
 struct Identity {
@@ -55,10 +56,11 @@ impl Identity {
     }
 
     fn publish(&self, keys: Option<Value>) {
-        *self
+        let mut published = self
             .published
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = keys;
+            .unwrap_or_else(PoisonError::into_inner);
+        *published = keys;
     }
 }
 
@@ -74,25 +76,17 @@ fn token(provider: &Provider, id: &str, user: i64) -> String {
 }
 
 fn with_identity(identity: &Identity) -> Setup {
-    Setup::new()
-        .set("LIKEWISE_AUTH_MODE", "jwt")
-        .set("LIKEWISE_JWT_JWKS_URL", &identity.url)
-        .set("LIKEWISE_JWT_AUDIENCE", AUDIENCE)
-        .set("LIKEWISE_JWT_ISSUER", ISSUER)
+    Setup::new().with_sign_in_by("LIKEWISE_JWT_JWKS_URL", &identity.url)
 }
 
 fn status(client: &Client, token: &str) -> u16 {
-    let bearer = format!("Bearer {token}");
-    let path = "/v1/videos/7/like";
-    let answer = client.try_send("PUT", path, &[("Authorization", &bearer)], b"");
-    answer.expect("an answer").status
+    client.with_token(token).put(PATH).status
 }
 
 #[track_caller]
 fn becomes(client: &Client, token: &str, wanted: u16) {
-    until("the new keys to be in force", PATIENCE, || {
-        let found = status(client, token);
-        (found == wanted).then_some(()).ok_or(found)
+    until_equal("the new keys to be in force", wanted, || {
+        status(client, token)
     });
 }
 
@@ -115,9 +109,8 @@ fn unknown_key_makes_the_service_fetch_the_key_set() {
 fn keys_stay_in_force_while_the_identity_provider_is_away() {
     let (old, new) = (Provider::new(), Provider::new());
     let identity = Identity::publishing(keys(&old, "old"));
-    let service = with_identity(&identity)
-        .set("LIKEWISE_JWT_JWKS_REFRESH_SECONDS", 10)
-        .start();
+    let setup = with_identity(&identity);
+    let service = setup.set("LIKEWISE_JWT_JWKS_REFRESH_SECONDS", 10).start();
     let client = service.client();
     let by_old = token(&old, "old", 1);
     assert_eq!(status(&client, &by_old), 200);
@@ -126,9 +119,8 @@ fn keys_stay_in_force_while_the_identity_provider_is_away() {
         identity.publish(broken);
         let before = service.logged(said).len();
         service.signal(Signal::HUP);
-        until("the log to say so", PATIENCE, || {
-            let lines = service.logged(said).len();
-            (lines == before + 1).then_some(()).ok_or(lines)
+        until_equal("the log to say so", before + 1, || {
+            service.logged(said).len()
         });
         assert_eq!(status(&client, &by_old), 200);
     }
@@ -147,62 +139,42 @@ fn key_set_that_cannot_be_fetched_at_the_start_is_an_error() {
         (identity.url.as_str(), "500"),
         ("http://id.example.com/jwks", "must begin with https://"),
     ] {
-        let ran = with_identity(&identity)
-            .set("LIKEWISE_JWT_JWKS_URL", url)
-            .run(&["serve"]);
-        assert_eq!(ran.code, Some(1), "{ran:?}");
-        assert!(ran.stderr.contains("LIKEWISE_JWT_JWKS_URL"), "{ran:?}");
-        assert!(ran.stderr.contains(said), "{ran:?}");
+        let setup = with_identity(&identity).set("LIKEWISE_JWT_JWKS_URL", url);
+        let ran = setup.run(&["serve"]);
+        ran.exits(1).reports("LIKEWISE_JWT_JWKS_URL").reports(said);
     }
 }
 
 #[test]
 fn changed_files_come_into_force_without_a_restart() {
-    let setup = with_services(with_secret());
-    let service = setup.start();
+    let service = Setup::new().with_sign_in().with_services().start();
     let client = service.client();
-    let admin = |token: &str| {
-        let bearer = format!("Bearer {token}");
-        let answer = client.try_send("GET", "/admin/actors", &[("Authorization", &bearer)], b"");
-        answer.expect("an answer").status
-    };
+    let admin = |token| client.with_token(token).get("/admin/actors").status;
     assert_eq!((admin("lkw_watcher"), admin("lkw_new")), (200, 401));
-    write(service.setup(), "tokens.toml", "[[token]]\nname = 1");
-    until("the log to say so", PATIENCE, || {
-        let lines = service.logged("the old ones stay in force");
-        (lines.len() == 1).then_some(()).ok_or(format!("{lines:?}"))
+    service.setup().write("tokens.toml", "[[token]]\nname = 1");
+    until_equal("the log to say so", 1, || {
+        service.logged("the old ones stay in force").len()
     });
     assert_eq!(admin("lkw_watcher"), 200);
-    let hash = sha256("lkw_new");
-    let text =
-        format!("[[token]]\nname = \"new\"\nsha256 = \"{hash}\"\nscopes = [\"admin:read\"]\n");
-    write(service.setup(), "tokens.toml", &text);
-    until("the new token to be known", PATIENCE, || {
-        let found = (admin("lkw_watcher"), admin("lkw_new"));
-        (found == (401, 200))
-            .then_some(())
-            .ok_or(format!("{found:?}"))
+    let new = service_token("new", "lkw_new", &["admin:read"]);
+    service.setup().write("tokens.toml", new);
+    until_equal("the new token to be known", (401, 200), || {
+        (admin("lkw_watcher"), admin("lkw_new"))
     });
     // A user's token is still good.
-    assert_eq!(status(&client, &hs256(SECRET.as_bytes(), &claims(1))), 200);
+    assert_eq!(status(&client, &token_of(1)), 200);
     service.stop();
 }
 
 #[test]
 fn user_comes_from_the_configured_claim() {
-    let setup = with_secret().set("LIKEWISE_JWT_USER_CLAIM", "app.user_id");
-    let service = setup.start();
+    let setup = Setup::new().with_sign_in();
+    let service = setup.set("LIKEWISE_JWT_USER_CLAIM", "app.user_id").start();
     let client = service.client();
     let named = |app: Value| {
-        let claims = with(
-            with(claims(1), "sub", Some("alice".into())),
-            "app",
-            Some(app),
-        );
-        let bearer = format!("Bearer {}", hs256(SECRET.as_bytes(), &claims));
-        let path = "/v1/videos/7/like";
-        let answer = client.try_send("PUT", path, &[("Authorization", &bearer)], b"");
-        answer.expect("an answer")
+        let claims = with(with(claims(1), "sub", "alice"), "app", app);
+        let token = hs256(SECRET.as_bytes(), &claims);
+        client.with_token(&token).put(PATH)
     };
     assert_eq!(named(json!({"user_id": 42})).json()["user_id"], 42);
     assert_eq!(named(json!({"user_id": "43"})).json()["user_id"], 43);
@@ -212,11 +184,10 @@ fn user_comes_from_the_configured_claim() {
         json!({"user_id": -1}),
     ] {
         let answer = named(bad);
-        assert_eq!(answer.status, 401, "{}", answer.text);
+        answer.has_status(401);
         assert!(
             answer.text.contains("LIKEWISE_JWT_USER_CLAIM"),
-            "{}",
-            answer.text
+            "{answer:?}"
         );
     }
     service.stop();

@@ -2,27 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::auth::{send_body, with_secret};
 use crate::support::checks::{everything_holds, pipeline_drains};
-use crate::support::http::{Answer, Client};
+use crate::support::http::Answer;
 use crate::support::service::Setup;
-use crate::support::tokens::{SECRET, claims, hs256};
+use crate::support::tokens::token_of;
 
-fn act(client: &Client, body: &Value) -> Answer {
-    let path = "/v1/action/like";
-    let sent = client.try_send(
-        "POST",
-        path,
-        &[("X-User-Id", "1")],
-        body.to_string().as_bytes(),
-    );
-    sent.expect("an answer")
-}
+const LIKE: &str = "/v1/action/like";
+const LIST: &str = "/v1/action/list";
 
 #[track_caller]
 fn enclosed(answer: &Answer) -> Value {
-    let body = answer.json();
-    assert_eq!(answer.status, 200, "{answer:?}");
+    let body = answer.ok();
     assert_eq!(answer.header("Content-Type"), Some("application/json"));
     assert_eq!(
         (&body["code"], &body["message"]),
@@ -33,15 +23,14 @@ fn enclosed(answer: &Answer) -> Value {
 
 #[track_caller]
 fn refused(answer: &Answer, status: u16) {
-    let body = answer.json();
-    assert_eq!(answer.status, status, "{answer:?}");
+    let body = answer.has_status(status).json();
     assert_eq!(answer.header("Content-Type"), Some("application/json"));
     assert_eq!(
         (&body["code"], &body["data"]),
         (&json!(status), &Value::Null)
     );
     assert!(
-        body["message"].as_str().is_some_and(|text| text.len() > 10),
+        body["message"].as_str().expect("a message").len() > 10,
         "{body}"
     );
 }
@@ -50,41 +39,33 @@ fn refused(answer: &Answer, status: u16) {
 fn legacy_clients_like_unlike_and_list() {
     let service = Setup::new().start();
     let client = service.client();
+    let act = |body: Value| enclosed(&client.as_user(1).post(LIKE, body));
     for video in 1..=5 {
-        let liked = enclosed(&act(
-            &client,
-            &json!({"video_id": video, "action_type": "1"}),
-        ));
+        let liked = act(json!({"video_id": video, "action_type": "1"}));
         assert_eq!(
             (&liked["liked"], &liked["like_count"]),
             (&json!(true), &json!(1))
         );
     }
-    enclosed(&act(
-        &client,
-        &json!({"video_id": "2", "comment_id": "", "action_type": "unlike"}),
-    ));
-    let comment = enclosed(&act(
-        &client,
-        &json!({"comment_id": "9", "action_type": "like"}),
-    ));
+    act(json!({"video_id": "2", "comment_id": "", "action_type": "unlike"}));
+    let comment = act(json!({"comment_id": "9", "action_type": "like"}));
     assert_eq!(comment["resource_type"], "comment");
     assert!(client.read(1, 1).liked);
     assert!(!client.read(1, 2).liked);
     pipeline_drains(&service);
     let page = |number: usize| {
-        let path = format!("/v1/action/list?page_num={number}&page_size=3&token=x");
-        let data = enclosed(&client.send("GET", &path, &[("X-User-Id", "1")]));
+        let path = format!("{LIST}?page_num={number}&page_size=3&token=x");
+        let data = enclosed(&client.as_user(1).get(&path));
         assert_eq!(data["total"], 4);
         let items = data["items"].as_array().expect("items").clone();
         let ids = items.iter().map(|item| item["video_id"].as_i64());
         ids.collect::<Option<Vec<_>>>().expect("ids")
     };
     assert_eq!(
-        (page(1), page(2), page(3)),
-        (vec![5, 4, 3], vec![1], vec![])
+        [page(1), page(2), page(3)],
+        [vec![5, 4, 3], vec![1], vec![]]
     );
-    let data = enclosed(&client.send("GET", "/v1/action/list", &[("X-User-Id", "2")]));
+    let data = enclosed(&client.as_user(2).get(LIST));
     let empty = json!({"items": [], "total": 0, "page_num": 1, "page_size": 20});
     assert_eq!(data, empty);
     everything_holds(&service);
@@ -100,7 +81,7 @@ fn legacy_errors_use_the_envelope() {
         json!({"video_id": 1, "action_type": "3"}),
         json!([]),
     ] {
-        refused(&act(&client, &body), 400);
+        refused(&client.as_user(1).post(LIKE, body), 400);
     }
     for query in [
         "page_num=0",
@@ -108,30 +89,24 @@ fn legacy_errors_use_the_envelope() {
         "page_size=101",
         "page_num=1000000",
     ] {
-        let path = format!("/v1/action/list?{query}");
-        refused(&client.send("GET", &path, &[("X-User-Id", "1")]), 400);
+        refused(&client.as_user(1).get(&format!("{LIST}?{query}")), 400);
     }
-    refused(&client.get("/v1/action/list"), 400);
-    let wrong = client.get("/v1/action/like");
+    refused(&client.get(LIST), 400);
+    let wrong = client.get(LIKE);
     refused(&wrong, 405);
     assert_eq!(wrong.header("Allow"), Some("POST"));
     refused(&client.get("/v1/action/other"), 404);
-    for (table, rows) in service.database().sizes() {
-        assert_eq!(rows, 0, "{table}");
-    }
+    service.stored_nothing();
 }
 
 #[test]
 fn legacy_clients_sign_in_like_new_ones() {
-    let service = with_secret().start();
+    let service = Setup::new().with_sign_in().start();
     let client = service.client();
-    let body = json!({"video_id": 7, "action_type": "1"}).to_string();
-    let path = "/v1/action/like";
-    let nobody = client.try_send("POST", path, &[], body.as_bytes());
-    let nobody = nobody.expect("an answer");
+    let body = json!({"video_id": 7, "action_type": "1"});
+    let nobody = client.post(LIKE, &body);
     refused(&nobody, 401);
     assert!(nobody.header("WWW-Authenticate").is_some());
-    let token = hs256(SECRET.as_bytes(), &claims(42));
-    let liked = enclosed(&send_body(&client, "POST", path, &token, &body));
+    let liked = enclosed(&client.with_token(&token_of(42)).post(LIKE, &body));
     assert_eq!(liked["user_id"], 42);
 }

@@ -2,22 +2,20 @@
 
 use serde_json::json;
 
-use super::auth::{send_body, with_secret, with_services};
 use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::Setup;
-use crate::support::tokens::{SECRET, claims, hs256};
-use crate::support::{PATIENCE, until};
+use crate::support::tokens::token_of;
+use crate::support::until_equal;
 
 const STATUS: &str = "/v1/likes/status";
 const USER: (&str, &str) = ("X-User-Id", "42");
 
 fn post(client: &Client, body: &str) -> Answer {
-    let sent = client.try_send("POST", STATUS, &[USER], body.as_bytes());
-    sent.expect("an answer")
+    client.as_user(42).post(STATUS, body)
 }
 
 /// The body of a read of the videos from 1 to this one.
@@ -30,61 +28,31 @@ fn videos(count: i64) -> String {
 fn invalid_status_requests_are_rejected() {
     let service = Setup::new().start();
     let client = service.client();
-    let item = |item| json!({ "items": [item] }).to_string();
-    for (body, status, code) in [
-        (String::new(), 400, "invalid_body"),
-        ("{".to_owned(), 400, "invalid_body"),
-        ("{}".to_owned(), 400, "invalid_body"),
-        (json!({"items": 7}).to_string(), 400, "invalid_body"),
-        (
-            json!({"items": [], "user_id": 7}).to_string(),
-            400,
-            "invalid_body",
-        ),
-        (item(json!({"resource_type": "video"})), 400, "invalid_body"),
-        (
-            item(json!({"resource_type": "Video", "resource_id": 7})),
-            400,
-            "invalid_body",
-        ),
-        (
-            item(json!({"resource_type": "video", "resource_id": "seven"})),
-            422,
-            "unprocessable",
-        ),
-        (
-            item(json!({"resource_type": "video", "resource_id": 7.5})),
-            400,
-            "invalid_body",
-        ),
-        (
-            item(json!({"resource_type": "video", "resource_id": 7, "x": 1})),
-            400,
-            "invalid_body",
-        ),
-        (
-            item(json!({"resource_type": "video", "resource_id": 0})),
-            422,
-            "unprocessable",
-        ),
-        (
-            item(json!({"resource_type": "comment", "resource_id": -7})),
-            422,
-            "unprocessable",
-        ),
-        (videos(0), 422, "unprocessable"),
-        (videos(501), 422, "unprocessable"),
+    for body in [
+        "",
+        "{",
+        "{}",
+        r#"{"items": 7}"#,
+        r#"{"items": [], "user_id": 7}"#,
+        r#"{"items": [{"resource_type": "video"}]}"#,
+        r#"{"items": [{"resource_type": "Video", "resource_id": 7}]}"#,
+        r#"{"items": [{"resource_type": "video", "resource_id": 7.5}]}"#,
+        r#"{"items": [{"resource_type": "video", "resource_id": 7, "x": 1}]}"#,
     ] {
-        let refused = post(&client, &body);
-        assert_eq!(refused.status, status, "{body:.80}: {refused:?}");
-        assert_eq!(refused.problem(), code, "{body:.80}");
+        post(&client, body).is_problem(400, "invalid_body");
     }
-    let most = post(&client, &videos(500));
-    assert_eq!(most.status, 200, "{most:?}");
-    assert_eq!(most.json()["items"].as_array().map(Vec::len), Some(500));
-    for (table, rows) in service.database().sizes() {
-        assert_eq!(rows, 0, "{table}");
+    for body in [
+        r#"{"items": [{"resource_type": "video", "resource_id": "seven"}]}"#,
+        r#"{"items": [{"resource_type": "video", "resource_id": 0}]}"#,
+        r#"{"items": [{"resource_type": "comment", "resource_id": -7}]}"#,
+        &videos(0),
+        &videos(501),
+    ] {
+        post(&client, body).is_problem(422, "unprocessable");
     }
+    let most = post(&client, &videos(500)).ok();
+    assert_eq!(most["items"].as_array().map(Vec::len), Some(500));
+    service.stored_nothing();
 }
 
 #[test]
@@ -96,88 +64,63 @@ fn invalid_list_requests_are_rejected() {
     }
     pipeline_drains(&service);
     let likers = "/v1/videos/7/likes";
-    let cursor_of = |path: &str| {
-        let page = client.send("GET", &format!("{path}?limit=1"), &[("X-User-Id", "1")]);
-        page.json()["next_cursor"].as_str().map(str::to_owned)
-    };
-    let cursor = cursor_of(likers).expect("another page");
-    for (path, code) in [
-        (format!("{likers}?limit=0"), "invalid_parameter"),
-        (format!("{likers}?limit=201"), "invalid_parameter"),
-        (format!("{likers}?limit=-1"), "invalid_parameter"),
-        (format!("{likers}?limit=ten"), "invalid_parameter"),
-        (format!("{likers}?page=2"), "invalid_parameter"),
-        (format!("{likers}?limit=1&limit=2"), "invalid_parameter"),
-        (format!("{likers}?cursor="), "invalid_parameter"),
-        (format!("{likers}?cursor=zz"), "invalid_parameter"),
-        (
-            format!("{likers}?cursor={}", &cursor[2..]),
-            "invalid_parameter",
-        ),
-        (
-            format!("/v1/users/me/likes?cursor={cursor}"),
-            "invalid_parameter",
-        ),
-        (
-            format!("/v1/videos/top?cursor={cursor}"),
-            "invalid_parameter",
-        ),
-        (
-            "/v1/users/me/likes?resource_type=photo".to_owned(),
-            "invalid_parameter",
-        ),
-        (
-            "/v1/users/me/likes?resource_type=".to_owned(),
-            "invalid_parameter",
-        ),
-        ("/v1/videos/0/likes".to_owned(), "invalid_resource_id"),
-        ("/v1/videos/x/likes".to_owned(), "invalid_resource_id"),
-        ("/v1/users/0/likes".to_owned(), "invalid_user_id"),
-        ("/v1/users/Me/likes".to_owned(), "invalid_user_id"),
+    let page = client.as_user(1).get(&format!("{likers}?limit=1")).ok();
+    let cursor = page["next_cursor"].as_str().expect("another page");
+    let user = client.as_user(42);
+    for path in [
+        "/v1/videos/7/likes?limit=0",
+        "/v1/videos/7/likes?limit=201",
+        "/v1/videos/7/likes?limit=-1",
+        "/v1/videos/7/likes?limit=ten",
+        "/v1/videos/7/likes?page=2",
+        "/v1/videos/7/likes?limit=1&limit=2",
+        "/v1/videos/7/likes?cursor=",
+        "/v1/videos/7/likes?cursor=zz",
+        &format!("/v1/videos/7/likes?cursor={}", &cursor[2..]),
+        &format!("/v1/users/me/likes?cursor={cursor}"),
+        &format!("/v1/videos/top?cursor={cursor}"),
+        "/v1/users/me/likes?resource_type=photo",
+        "/v1/users/me/likes?resource_type=",
     ] {
-        let refused = client.send("GET", &path, &[USER]);
-        assert_eq!(refused.status, 400, "{path}: {refused:?}");
-        assert_eq!(refused.problem(), code, "{path}");
+        user.get(path).is_problem(400, "invalid_parameter");
     }
-    assert_eq!(client.get("/v1/users/me/likes").problem(), "missing_user");
-    let theirs = client.send("GET", "/v1/users/1/likes", &[USER]);
-    assert_eq!(
-        (theirs.status, theirs.problem()),
-        (403, "forbidden".to_owned())
-    );
+    for (path, code) in [
+        ("/v1/videos/0/likes", "invalid_resource_id"),
+        ("/v1/videos/x/likes", "invalid_resource_id"),
+        ("/v1/users/0/likes", "invalid_user_id"),
+        ("/v1/users/Me/likes", "invalid_user_id"),
+    ] {
+        user.get(path).is_problem(400, code);
+    }
+    client
+        .get("/v1/users/me/likes")
+        .is_problem(400, "missing_user");
+    user.get("/v1/users/1/likes").is_problem(403, "forbidden");
     for (method, path, allow) in [
         ("POST", likers, "GET, HEAD"),
         ("GET", STATUS, "POST"),
         ("DELETE", "/v1/users/me/likes", "GET, HEAD"),
         ("PUT", "/v1/comments/top", "GET, HEAD"),
     ] {
-        let refused = client.send(method, path, &[USER]);
-        assert_eq!(
-            (refused.status, refused.header("Allow")),
-            (405, Some(allow))
-        );
+        let refused = user.send(method, path, &[]);
+        refused.has_status(405);
+        assert_eq!(refused.header("Allow"), Some(allow));
     }
     // Public reads need no user.
-    assert_eq!(
-        client.get(likers).json()["likes"].as_array().map(Vec::len),
-        Some(3)
-    );
-    assert_eq!(
-        client.get("/v1/videos/top").json()["resources"][0]["like_count"],
-        3
-    );
+    let likes = client.get(likers).ok()["likes"].as_array().map(Vec::len);
+    assert_eq!(likes, Some(3));
+    let top = client.get("/v1/videos/top").ok();
+    assert_eq!(top["resources"][0]["like_count"], 3);
 }
 
 #[test]
 fn private_likes_need_the_user_or_a_reading_service() {
-    let service = with_services(with_secret()).start();
+    let service = Setup::new().with_sign_in().with_services().start();
     let client = service.client();
-    let token = hs256(SECRET.as_bytes(), &claims(1));
-    let other = hs256(SECRET.as_bytes(), &claims(2));
-    let liked = send_body(&client, "PUT", "/v1/videos/7/like", &token, "");
-    assert_eq!(liked.status, 200, "{liked:?}");
+    let (token, other) = (token_of(1), token_of(2));
+    client.with_token(&token).put("/v1/videos/7/like").ok();
     pipeline_drains(&service);
-    let get = |path: &str, token: &str| send_body(&client, "GET", path, token, "");
+    let get = |path: &str, token: &str| client.with_token(token).get(path);
     for (path, token) in [
         ("/v1/users/me/likes", token.as_str()),
         ("/v1/users/1/likes", token.as_str()),
@@ -186,13 +129,8 @@ fn private_likes_need_the_user_or_a_reading_service() {
         ("/v1/videos/7/likes", other.as_str()),
         ("/v1/videos/7/likes", "lkw_reader"),
     ] {
-        let answer = get(path, token);
-        assert_eq!(answer.status, 200, "{path}: {answer:?}");
-        assert_eq!(
-            answer.json()["likes"].as_array().map(Vec::len),
-            Some(1),
-            "{path}"
-        );
+        let likes = get(path, token).ok()["likes"].as_array().map(Vec::len);
+        assert_eq!(likes, Some(1), "{path}");
     }
     for (path, token, status, code) in [
         ("/v1/users/1/likes", other.as_str(), 403, "forbidden"),
@@ -202,21 +140,14 @@ fn private_likes_need_the_user_or_a_reading_service() {
         ("/v1/videos/top", "lkw_operator", 403, "forbidden"),
         ("/v1/videos/top", "lkw_nobody", 401, "unauthorized"),
     ] {
-        let refused = get(path, token);
-        assert_eq!(refused.status, status, "{path} {token}: {refused:?}");
-        assert_eq!(refused.problem(), code, "{path} {token}");
+        get(path, token).is_problem(status, code);
     }
     for path in ["/v1/users/1/likes", "/v1/videos/7/likes", "/v1/videos/top"] {
-        assert_eq!(client.get(path).status, 401, "{path}");
+        client.get(path).has_status(401);
     }
-    let headers = [("Authorization", "Bearer lkw_reader"), ("X-User-Id", "1")];
-    let read = client.try_send("POST", STATUS, &headers, videos(7).as_bytes());
-    let read = read.expect("an answer");
-    assert_eq!(read.status, 200, "{read:?}");
-    assert_eq!(read.json()["items"][6]["liked"], true);
-    let headers = [("Authorization", "Bearer lkw_watcher"), ("X-User-Id", "1")];
-    let refused = client.try_send("POST", STATUS, &headers, videos(7).as_bytes());
-    assert_eq!(refused.expect("an answer").status, 403);
+    let post = |token| client.as_user(1).with_token(token).post(STATUS, videos(7));
+    assert_eq!(post("lkw_reader").ok()["items"][6]["liked"], true);
+    post("lkw_watcher").has_status(403);
 }
 
 #[test]
@@ -229,29 +160,19 @@ fn without_database_lists_fail_and_nothing_is_guessed() {
     client.like(42, 2);
     pipeline_drains(&service);
     let warm = post(&client, &videos(3));
-    assert_eq!(warm.status, 200, "{warm:?}");
+    warm.ok();
     database.kill();
     for path in ["/v1/videos/1/likes", "/v1/users/me/likes", "/v1/videos/top"] {
         let refused = client.send("GET", path, &[USER]);
-        assert_eq!(refused.status, 503, "{path}: {refused:?}");
-        assert_eq!(refused.problem(), "unavailable", "{path}");
+        refused.is_problem(503, "unavailable");
         assert!(refused.header("Retry-After").is_some());
     }
     let known = post(&client, &videos(3));
     assert_eq!(known.text, warm.text);
-    let unknown = post(&client, &videos(4));
-    assert_eq!(
-        (unknown.status, unknown.problem()),
-        (503, "unavailable".to_owned())
-    );
+    post(&client, &videos(4)).is_problem(503, "unavailable");
     database.run();
-    until("the database to be asked again", PATIENCE, || {
-        let read = post(&client, &videos(4));
+    until_equal("the database to be queried again", (200, 200), || {
         let listed = client.send("GET", "/v1/users/me/likes", &[USER]);
-        if (read.status, listed.status) == (200, 200) {
-            Ok(())
-        } else {
-            Err(format!("{read:?} {listed:?}"))
-        }
+        (post(&client, &videos(4)).status, listed.status)
     });
 }

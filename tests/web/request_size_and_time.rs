@@ -8,16 +8,11 @@ use crate::support::service::{Service, Setup};
 
 const PATH: &str = "/v1/videos/7/like";
 
+/// The start of a like.
+const HEAD: &str = "PUT /v1/videos/7/like HTTP/1.1\r\nHost: localhost\r\n";
+
 /// The header of a request with a body.
 const JSON: &str = "Content-Type: application/json\r\n";
-
-#[track_caller]
-fn is_untouched(service: &Service) {
-    let rows = service
-        .database()
-        .number("SELECT COUNT(*) FROM user_behaviors");
-    assert_eq!(rows, 0);
-}
 
 /// Sends the start and then single bytes, for at most 40 s. Returns the answer, and whether the server disconnected.
 fn trickle(service: &Service, start: &str, rest: &str) -> (Option<RawAnswer>, bool) {
@@ -38,40 +33,23 @@ fn trickle(service: &Service, start: &str, rest: &str) -> (Option<RawAnswer>, bo
 #[test]
 fn slow_client_is_disconnected_and_stores_nothing() {
     let service = Setup::new().start();
-    let head = format!("PUT {PATH} HTTP/1.1\r\nHost: localhost\r\nX-User-Id: 42\r\n");
+    let head = format!("{HEAD}X-User-Id: 42\r\n{JSON}");
+    let body = format!("{head}Content-Length: 1000\r\n\r\n");
+    let chunks = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
+    let health = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n";
+    let second = format!("{health}\r\n{HEAD}");
+    let unread = format!("{health}{JSON}Transfer-Encoding: chunked\r\n\r\n");
     let cases = [
-        (
-            "a head",
-            format!("PUT {PATH} HTTP/1.1\r\n"),
-            "X-Slow: a\r\n",
-            408,
-        ),
-        (
-            "a body",
-            format!("{head}{JSON}Content-Length: 1000\r\n\r\n"),
-            "x",
-            408,
-        ),
-        (
-            "chunks",
-            format!("{head}{JSON}Transfer-Encoding: chunked\r\n\r\n"),
-            "1\r\nx\r\n",
-            408,
-        ),
+        ("a head", HEAD, "X-Slow: a\r\n", 408),
+        ("a body", &body, "x", 408),
+        ("chunks", &chunks, "1\r\nx\r\n", 408),
         (
             "the head of a second request",
-            format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nPUT {PATH} HTTP/1.1\r\n"),
+            &second,
             "X-Slow: a\r\n",
             200,
         ),
-        (
-            "a body that nobody reads",
-            format!(
-                "GET /healthz HTTP/1.1\r\nHost: localhost\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n"
-            ),
-            "1\r\nx\r\n",
-            200,
-        ),
+        ("a body that no handler reads", &unread, "1\r\nx\r\n", 200),
     ];
     thread::scope(|scope| {
         for (what, start, rest, status) in &cases {
@@ -84,85 +62,50 @@ fn slow_client_is_disconnected_and_stores_nothing() {
             });
         }
     });
-    is_untouched(&service);
+    service.stored_nothing();
     assert_eq!(service.client().like(42, 7).like_count, Some(1));
 }
 
 #[test]
 fn oversized_requests_are_rejected() {
     let service = Setup::new().start();
-    let client = service.client();
+    let client = service.client().as_user(42);
     let long = |bytes| "x".repeat(bytes);
-    let answer = client.send(
-        "PUT",
-        &format!("{PATH}?{}", long(3_000)),
-        &[("X-User-Id", "42")],
-    );
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (414, "uri_too_long")
-    );
-    let answer = client.send(
-        "PUT",
-        PATH,
-        &[("X-User-Id", "42"), ("X-Long", &long(20_000))],
-    );
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (431, "headers_too_large")
-    );
-    let names: Vec<_> = (0..70).map(|number| format!("X-{number}")).collect();
-    let mut headers: Vec<_> = names.iter().map(|name| (name.as_str(), "x")).collect();
-    headers.push(("X-User-Id", "42"));
-    let answer = client.send("PUT", PATH, &headers);
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (431, "headers_too_large")
-    );
+    let answer = client.put(&format!("{PATH}?{}", long(3_000)));
+    answer.is_problem(414, "uri_too_long");
+    let answer = client.with("X-Long", long(20_000)).put(PATH);
+    answer.is_problem(431, "headers_too_large");
+    let many = (0..70).fold(client, |client, number| {
+        client.with(&format!("X-{number}"), "x")
+    });
+    many.put(PATH).is_problem(431, "headers_too_large");
     for (name, head) in [
         ("headers", "X: y\r\n".repeat(2_000)),
         ("one header", format!("X: {}", long(200_000))),
     ] {
         let mut raw = Raw::connect(service.address());
-        raw.send(
-            format!("PUT {PATH} HTTP/1.1\r\nHost: localhost\r\nX-User-Id: 42\r\n{head}\r\n\r\n")
-                .as_bytes(),
-        );
+        raw.send(format!("{HEAD}X-User-Id: 42\r\n{head}\r\n\r\n").as_bytes());
         // The server may close the connection before the whole request was sent.
         raw.half_close();
         if let Some(answer) = raw.answer() {
             assert_eq!(answer.status, 431, "{name}: {answer:?}");
         }
     }
-    is_untouched(&service);
+    service.stored_nothing();
 }
 
 #[test]
 fn timed_out_request_still_stores_its_like() {
-    let service = Setup::new()
-        .set("LIKEWISE_REQUEST_TIMEOUT_SECONDS", 1)
-        .start();
+    let setup = Setup::new().set("LIKEWISE_REQUEST_TIMEOUT_SECONDS", 1);
+    let service = setup.start();
     let client = service.client();
     let held = service.database().hold_writes();
     // A lock keeps the database from answering until this request is answered.
-    let answer = client.try_like("PUT", 42, 7).expect("an answer");
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (503, "timed_out")
-    );
+    let answer = client.as_user(42).put(PATH);
+    answer.is_problem(503, "timed_out");
     assert_eq!(answer.header("retry-after"), Some("1"));
     drop(held);
-    crate::support::until(
-        "the like to be recorded",
-        crate::support::PATIENCE,
-        || match service
-            .database()
-            .number("SELECT COUNT(*) FROM user_behaviors")
-        {
-            1 => Ok(()),
-            rows => Err(format!("{rows} rows")),
-        },
-    );
+    service.database().until_count("user_behaviors", 1);
     // The connection stays usable.
     assert_eq!(client.like(43, 7).like_count, Some(2));
 }
@@ -188,26 +131,18 @@ fn pausing_client_keeps_its_connection() {
     let service = Setup::new().start();
     let mut raw = Raw::connect(service.address());
     for request in 0..REQUESTS {
-        let like = format!(
-            "PUT {PATH} HTTP/1.1\r\nHost: localhost\r\nX-User-Id: {}\r\n",
-            request + 1
-        );
+        let like = format!("{HEAD}X-User-Id: {}\r\n", request + 1);
         raw.send(like.as_bytes()).send(b"\r\n");
         thread::sleep(PAUSE);
     }
     // Longer than the limit for a request head: this time is the service's, not the client's.
     let held = service.database().hold_writes();
-    let last = format!(
-        "PUT {PATH} HTTP/1.1\r\nHost: localhost\r\nX-User-Id: 42\r\nConnection: close\r\n\r\n"
-    );
+    let last = format!("{HEAD}X-User-Id: 42\r\nConnection: close\r\n\r\n");
     raw.send(last.as_bytes());
     thread::sleep(4 * PAUSE + Duration::from_secs(2));
     drop(held);
     let answer = raw.answer().expect("answers");
     let answers = format!("{}\r\n\r\n{}", answer.head, answer.body).to_lowercase();
-    assert_eq!(
-        answers.matches("http/1.1 200 ok").count(),
-        REQUESTS + 1,
-        "{answers}"
-    );
+    let accepted = answers.matches("http/1.1 200 ok").count();
+    assert_eq!(accepted, REQUESTS + 1, "{answers}");
 }

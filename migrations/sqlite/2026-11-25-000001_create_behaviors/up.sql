@@ -14,3 +14,6 @@ CREATE TABLE user_behaviors (
     created_at TIMESTAMP NOT NULL
 );
 CREATE INDEX user_behaviors_pair ON user_behaviors (user_id, resource_type, resource_id, version);
+-- The behaviors that likewise_behavior_counts counts.
+CREATE INDEX user_behaviors_counted ON user_behaviors (resource_type, resource_id, behavior_type)
+WHERE behavior_type NOT IN ('like', 'unlike', 'void', 'restore');

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_nats::jetstream::message::{AckKind, Info, Message};
 use futures_util::future::join_all;
@@ -12,11 +13,14 @@ use super::NatsSubscriber;
 use crate::actors::cache_writer::revert;
 use crate::domain::{BehaviorEvent, LedgerRow, Source, Version};
 use crate::messages::{Forget, NotRecorded, Record};
-use crate::nats::{Incoming, decode};
+use crate::nats::{Incoming, OverwriteLimit, StreamSwept, decode};
 use crate::telemetry::{Dependency, MessagesTaken, OtherDeployment};
 
-/// The messages of the erased that the server overwrites in each batch, which takes about half a second.
-const OVERWRITES: usize = 64;
+/// How much the server overwrites in each batch.
+const OVERWRITES: OverwriteLimit = OverwriteLimit {
+    messages: 64,
+    time: Duration::from_millis(500),
+};
 
 impl NatsSubscriber {
     /// Decodes messages, and records the events in them.
@@ -123,14 +127,12 @@ impl NatsSubscriber {
             return;
         }
         let sequences = messages.iter().flat_map(Message::info);
-        let mut first: Vec<u64> = sequences.map(|info| info.stream_sequence).collect();
-        let others = first.split_off(first.len().min(OVERWRITES));
-        let erased = async {
-            let (broker, stream) = (&self.broker, self.broker.stream_name());
-            broker.erase_messages(stream, first, true).await?;
-            broker.erase_messages(stream, others, false).await
-        };
-        match erased.await {
+        let sequences = sequences.map(|info| info.stream_sequence).collect();
+        let (stream, mut swept) = (self.broker.stream_name(), StreamSwept::default());
+        let erasing = self
+            .broker
+            .erase_messages(stream, sequences, OVERWRITES, &mut swept);
+        match erasing.await {
             Ok(()) => self.acknowledge(messages).await,
             Err(error) => {
                 self.failed(Dependency::Broker, "erasing messages", &error);

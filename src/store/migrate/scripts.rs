@@ -32,6 +32,7 @@ macro_rules! scripts {
             "2026-11-26-000002_create_erasures",
             "2026-11-26-000003_create_outbox",
             "2026-11-26-000004_create_imports",
+            "2026-11-26-000005_create_behavior_counts",
             "2026-11-25-000008_create_video_likes",
         )
     };
@@ -124,7 +125,7 @@ mod tests {
     use crate::domain::{IdKind, IdKinds, ResourceTypes};
     use crate::store::dialect;
 
-    const SCRIPTS: [Script; 13] = scripts!("postgres");
+    const SCRIPTS: [Script; 14] = scripts!("postgres");
 
     fn migrations(prefix: &str, types: &str, kinds: IdKinds) -> Vec<Migration> {
         let types: ResourceTypes = types.parse().expect("types");

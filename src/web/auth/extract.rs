@@ -60,7 +60,7 @@ extractor! {
 }
 
 extractor! {
-    /// A caller allowed to read like counts.
+    /// A caller allowed to read counts.
     CountReader(()): |request| {
         shared::<Auth>(request)?.authorize_count_read(&caller(request)?)?;
         Ok(Self(()))

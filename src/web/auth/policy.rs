@@ -200,7 +200,7 @@ impl Auth {
         }
     }
 
-    /// Allows callers to read like counts. With public reads, no caller needs a token.
+    /// Allows callers to read counts. With public reads, no caller needs a token.
     pub(super) fn authorize_count_read(&self, caller: &Caller) -> Result<(), Problem> {
         match caller {
             Caller::Anonymous if self.public_reads() => Ok(()),

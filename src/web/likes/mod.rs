@@ -1,6 +1,7 @@
 //! The like API: one file for each path.
 
 mod batch;
+mod behaviors;
 mod count;
 mod liked;
 mod likers;
@@ -26,6 +27,8 @@ use crate::domain::ResourceTypes;
         one::unlike,
         one::read,
         count::count,
+        behaviors::count,
+        behaviors::count_all,
         batch::batch,
         status::status,
         likers::likers,
@@ -56,6 +59,10 @@ pub(super) fn routes(config: &mut ServiceConfig, types: &ResourceTypes) {
             .service(
                 only_get(&path("{id}/likes/count"), get().to(count::count)).app_data(resource_type),
             )
+            .service(
+                only_get(&path("{id}/behaviors/count"), get().to(behaviors::count))
+                    .app_data(resource_type),
+            )
             .service(only_get(&path("top"), get().to(top::top)).app_data(resource_type));
     }
     config
@@ -63,6 +70,10 @@ pub(super) fn routes(config: &mut ServiceConfig, types: &ResourceTypes) {
         .service(only_post(
             "/v1/likes/status",
             web::post().to(status::status),
+        ))
+        .service(only_post(
+            "/v1/behaviors/count",
+            web::post().to(behaviors::count_all),
         ))
         .service(only_get("/v1/users/{id}/likes", get().to(liked::liked_by)));
 }

@@ -76,17 +76,7 @@ pub(in crate::web) async fn status(
     Visitor(user_id): Visitor,
     Body(status): Body<Status>,
 ) -> Result<Json<StatusBody>, Problem> {
-    let count = status.items.len();
-    if !(1..=MOST_ITEMS).contains(&count) {
-        let detail = format!("'items' must have 1 to {MOST_ITEMS} items, got {count}");
-        return Err(Problem::new(Code::Unprocessable, detail));
-    }
-    let resources: Vec<Resource> = status
-        .items
-        .into_iter()
-        .enumerate()
-        .map(|(index, item)| item.resource(index, &likes, &ids))
-        .collect::<Result<_, _>>()?;
+    let resources = status.resources(&likes, &ids)?;
     let is_erased = |resource: &Resource| likes.erasures().has_resource(resource);
     let kept: Vec<Resource> = resources
         .iter()
@@ -118,6 +108,25 @@ pub(in crate::web) async fn status(
         user_id: user_id.map(|user_id| ids.shown(&user_id)),
         items,
     }))
+}
+
+impl Status {
+    /// Returns the resources of the items.
+    ///
+    /// # Errors
+    /// If there are too few or too many, or the deployment does not accept one.
+    pub(super) fn resources(self, likes: &Likes, ids: &Ids) -> Result<Vec<Resource>, Problem> {
+        let count = self.items.len();
+        if !(1..=MOST_ITEMS).contains(&count) {
+            let detail = format!("'items' must have 1 to {MOST_ITEMS} items, got {count}");
+            return Err(Problem::new(Code::Unprocessable, detail));
+        }
+        self.items
+            .into_iter()
+            .enumerate()
+            .map(|(index, item)| item.resource(index, likes, ids))
+            .collect()
+    }
 }
 
 impl Item {

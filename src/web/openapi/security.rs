@@ -43,7 +43,7 @@ enum Access {
     User,
     /// A user, or a visitor, who reads like counts only; `visitor`.
     Visitor,
-    /// A caller that may read like counts; `counts`.
+    /// A caller that may read counts; `counts`.
     Counts,
     /// A caller that may read who likes a resource; `lists`.
     Lists,

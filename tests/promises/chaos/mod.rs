@@ -21,7 +21,7 @@ use crate::support::matrix::Backends;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Port, Server};
 use crate::support::service::{Process, Setup};
-use crate::support::{PATIENCE, interactions, say, seed, until};
+use crate::support::{PATIENCE, interactions, say, seed, until_seen};
 
 /// Requests a second. A debug build handles a few hundred beside the servers.
 const RATE: usize = 250;
@@ -245,10 +245,8 @@ impl Chaos {
         let arguments = [&arguments, self.ids.arguments()].concat();
         let load = self.world.client.launch(&arguments);
         let journal = self.world.client.folder().join(JOURNAL);
-        until("the load to get going", PATIENCE, || {
-            let length = std::fs::metadata(&journal).map_or(0, |file| file.len());
-            (length > 0).then_some(()).ok_or("no line yet")
-        });
+        let length = || std::fs::metadata(&journal).map_or(0, |file| file.len());
+        until_seen("the load to get going", length, |length| *length > 0);
         load
     }
 
@@ -265,7 +263,7 @@ impl Chaos {
             && only_cache_differs(&verified, &self.unanswered_resources())
         {
             let repaired = self.world.client.run(&["audit", "--repair"]);
-            assert_eq!(repaired.code, Some(0), "{repaired:?}");
+            repaired.exits(0);
             verified = self.verify();
         }
         assert_eq!(verified["holds"], true, "{faults} faults: {verified:#}");
@@ -351,7 +349,7 @@ fn outage(lasting: Duration) {
         .world
         .client
         .run(&["verify", "--journal", JOURNAL, "--json", "--wait", "60"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.exits(0);
     let report: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     say(format_args!(
         "away for {lasting:?} each; everything arrived {:.1} s after the last came back; {}",
@@ -362,13 +360,6 @@ fn outage(lasting: Duration) {
     // Nothing was refused: likes are accepted with one dependency down.
     assert_eq!(report["journal"]["refused"], 0, "{report:#}");
     assert_eq!(report["journal"]["unknown"], 0, "{report:#}");
-    until("the service to be well", PATIENCE, || {
-        let answer = chaos
-            .world
-            .service(0)
-            .expect("the api")
-            .client()
-            .get("/readyz");
-        (answer.status == 200).then_some(()).ok_or(answer.text)
-    });
+    let api = chaos.world.service(0).expect("the api").client();
+    api.until_status("/readyz", 200);
 }
