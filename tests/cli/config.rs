@@ -1,4 +1,4 @@
-//! `likewise config` shows what is set and checks it, and unknown settings are errors at the start.
+//! `likewise config` shows and checks the settings. An unknown setting is an error at the start.
 
 use serde_json::Value;
 

@@ -141,7 +141,7 @@ fn examples_verify_the_signatures_of_webhooks() {
         lines.extend(FACTS);
         consumer.prints(&lines);
     }
-    // Those that know another secret refuse every webhook: its facts wait.
+    // Receivers with another secret refuse every webhook, so their facts wait.
     for ((url, listening), consumer) in &suspicious {
         let refusal = || {
             let details = service.client().actor("fact_publisher").details;

@@ -62,8 +62,8 @@ fn waiting(service: &Service) -> i64 {
         .count("likewise_outbox WHERE dead_at IS NULL")
 }
 
-/// The receiver refuses whatever has a fact of user 3, and is down for a while: other pairs pass, and all facts arrive in
-/// the order of their pairs.
+/// The receiver refuses each delivery with a fact of user 3, and is down for a while. Other pairs pass, and all facts
+/// arrive in the order of their pairs.
 fn failing_receiver_gets_every_fact_in_order(setup: Setup) {
     const CROWD: Crowd = Crowd {
         first_user: 1,
@@ -138,7 +138,7 @@ fn dead_letters_are_listed_retried_and_discarded(setup: Setup) {
     assert_eq!(retry("{}", "discard").problem(), "invalid_body");
     assert_eq!(retry("{\"ids\":[4711]}", "retry").status, 404);
 
-    // A later fact of the pair passes the dead one: its version tells.
+    // The version shows that a later fact of the pair passed the dead one.
     client.unlike(13, 7);
     dead(2);
     hook.obey(|body| if is_of(body, 14) { 410 } else { 204 });
@@ -152,7 +152,7 @@ fn dead_letters_are_listed_retried_and_discarded(setup: Setup) {
     );
     takes_everything(&hook, &service);
 
-    // The receiver wants no more of it.
+    // The receiver answers 410, so the fact is dead at once.
     client.like(14, 7);
     let letter = &dead(1)[0];
     assert_eq!(letter["attempts"], 1);

@@ -1,4 +1,4 @@
-//! Events that Likewise acknowledged use subjects of their own. They are recorded whatever a clock shows. An
+//! Events that Likewise acknowledged use subjects of their own. They are recorded even if a clock is wrong. An
 //! acknowledged event in quarantine is reported as lost until an operator resolves it.
 
 use std::fs;

@@ -8,12 +8,7 @@ use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Signal};
 use crate::support::{PATIENCE, seed, until_seen};
 
-const CROWD: Crowd = Crowd {
-    first_user: 1,
-    threads: 4,
-    users: 10,
-    videos: 8,
-};
+const CROWD: Crowd = Crowd::USUAL;
 
 /// An api and two workers on the same servers.
 struct Parted {

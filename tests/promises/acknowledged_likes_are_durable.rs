@@ -1,5 +1,5 @@
-//! A 2xx answer means that the event is durable and reaches `user_behaviors` once, `sync_events` once and the read
-//! models, whatever happens to the process.
+//! A 2xx answer means that the event is durable. It reaches `user_behaviors` once, `sync_events` once and the read
+//! models, even if the process is killed.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -16,12 +16,7 @@ use crate::support::servers::Kind;
 use crate::support::service::{Setup, Signal};
 use crate::support::{PATIENCE, say, seed, until, until_seen};
 
-const CROWD: Crowd = Crowd {
-    first_user: 1,
-    threads: 6,
-    users: 10,
-    videos: 8,
-};
+const CROWD: Crowd = Crowd::USUAL;
 
 matrix!([embedded, mariadb_stack]: kill_9_under_load_loses_nothing);
 
@@ -50,12 +45,8 @@ fn kill_9_under_load_loses_nothing(setup: Setup) {
             "round {round}: {acknowledged} acknowledged, {} not",
             other.len()
         ));
-        assert!(
-            other
-                .iter()
-                .all(|outcome| matches!(outcome, Outcome::Unanswered(_))),
-            "{other:?}"
-        );
+        let is_unanswered = |outcome: &&Outcome| matches!(outcome, Outcome::Unanswered(_));
+        assert!(other.iter().all(is_unanswered), "{other:?}");
         assert!(acknowledged > 0 && !other.is_empty());
         diary.extend(heard);
     }
@@ -94,8 +85,7 @@ fn api_loses_nothing_while_workers_come_and_go() {
     everything_holds(&api);
     diary_is_kept(api.database(), &diary);
     for worker in [first, second] {
-        let ready = worker.client().get("/readyz");
-        assert_eq!(ready.status, 200, "{ready:?}");
+        worker.client().get("/readyz").ok();
     }
 }
 
@@ -152,17 +142,16 @@ fn like_in_flight_at_shutdown_is_answered() {
         || match service.client().try_send("GET", "/readyz", &[], b"") {
             Ok(answer) if answer.status == 200 => Err("ready".to_owned()),
             Ok(answer) => {
-                assert_eq!(answer.status, 503, "{answer:?}");
-                assert_eq!(answer.json()["ready"], false, "{answer:?}");
-                assert_eq!(answer.json()["draining"], true, "{answer:?}");
+                let report = answer.has_status(503).json();
+                assert_eq!(report["ready"], false, "{report}");
+                assert_eq!(report["draining"], true, "{report}");
                 Ok(())
             }
             Err(_) => Ok(()),
         },
     );
     drop(held);
-    let answer = late.join().expect("a client").expect("an answer");
-    assert_eq!(answer.status, 200, "{answer:?}");
+    late.join().expect("a client").expect("an answer").ok();
     assert_eq!(service.wait(PATIENCE).code(), Some(0));
     let setup = service.end();
     assert_eq!(open_rows(setup.database()), 0);

@@ -15,12 +15,7 @@ const ACTORS: [&str; 4] = [
     "sync_publisher",
     "retry_scheduler",
 ];
-const CROWD: Crowd = Crowd {
-    first_user: 1,
-    threads: 3,
-    users: 10,
-    videos: 6,
-};
+const CROWD: Crowd = Crowd::USUAL;
 
 const ACTORS_OF_A_BROKER: [&str; 2] = ["event_publisher", "nats_subscriber"];
 

@@ -270,7 +270,7 @@ fn leases_follow_the_database_clock() {
     let setup = service.kill();
     drop(held);
     clock.set(TimeDelta::zero());
-    // The next process resumes when the leases expire, whatever the clock was.
+    // The next process resumes when the leases expire, also after a step of the clock.
     let service = setup.start();
     for user in 1..=3 {
         stored(&service, (user, 1), true);

@@ -13,10 +13,9 @@ matrix!([embedded, mariadb_stack, postgres_stack]: random_likes_add_up);
 
 fn random_likes_add_up(setup: Setup) {
     let mut rng = seed::rng("random_likes");
-    let durability = if setup.has_broker() {
-        "broker"
-    } else {
-        "database"
+    let durability = match setup.has_broker() {
+        true => "broker",
+        false => "database",
     };
     let service = setup.start();
     let crowd = Crowd {
@@ -28,11 +27,8 @@ fn random_likes_add_up(setup: Setup) {
     let running = crowd.start(&service, &mut rng);
     running.wait_for(3_000);
     let diary = running.stop();
-    assert!(
-        diary.not_acknowledged().is_empty(),
-        "{:?}",
-        diary.not_acknowledged()
-    );
+    let refused = diary.not_acknowledged();
+    assert!(refused.is_empty(), "{refused:?}");
     answers_follow_the_model(&diary, 6 * 8, durability);
 
     everything_holds(&service);
@@ -43,11 +39,8 @@ fn random_likes_add_up(setup: Setup) {
     let client = service.client();
     for ((user, video), liked) in states {
         let read = client.read(user, video);
-        assert_eq!(
-            (read.liked, read.like_count),
-            (liked, counts.get(&video).copied()),
-            "user {user}, video {video}"
-        );
+        let expected = (liked, counts.get(&video).copied());
+        assert_eq!((read.liked, read.like_count), expected, "{read:?}");
     }
     // A cache filled from the database agrees.
     reads_equal_database(&service.stop().start());
@@ -78,10 +71,8 @@ fn answers_follow_the_model(diary: &Diary, users: i64, durability: &str) {
             liked = wish.liked;
         }
     }
-    assert!(
-        told * 10 > total * 9,
-        "only {told} of {total} answers say whether they changed anything"
-    );
+    let rare = format!("{told} of {total} answers say whether they changed anything");
+    assert!(told * 10 > total * 9, "{rare}");
 }
 
 fn model(diary: &Diary) -> (BTreeMap<Pair, bool>, BTreeMap<i64, i64>) {
@@ -136,23 +127,19 @@ fn unstored_like_is_reverted() {
     .start(&service, &mut rng);
     for _ in 0..TIMES {
         alone.wait_for(100);
-        service
-            .database()
-            .execute(&["ALTER TABLE user_behaviors RENAME TO away"]);
+        let database = service.database();
+        database.execute(&["ALTER TABLE user_behaviors RENAME TO away"]);
         alone.wait_for(100);
-        service
-            .database()
-            .execute(&["ALTER TABLE away RENAME TO user_behaviors"]);
+        database.execute(&["ALTER TABLE away RENAME TO user_behaviors"]);
     }
     alone.wait_for(100);
     let diary = alone.stop();
-    for outcome in diary.not_acknowledged() {
-        assert!(
-            matches!(outcome, Outcome::Refused(code) if code == "unavailable"),
-            "{outcome:?}"
-        );
+    let refused = diary.not_acknowledged();
+    for outcome in &refused {
+        let is_refused = matches!(outcome, Outcome::Refused(code) if code == "unavailable");
+        assert!(is_refused, "{outcome:?}");
     }
-    assert!(diary.not_acknowledged().len() >= TIMES);
+    assert!(refused.len() >= TIMES);
     for running in running {
         running.stop();
     }
@@ -181,11 +168,8 @@ fn recorded_likes_add_up(setup: Setup) {
     for times in 1..=2 {
         load(&service, &pairs);
         let verified = service.setup().verify(60);
-        assert_eq!(
-            verified.holds().report["liked"]["video"],
-            liked.len(),
-            "{verified:?}"
-        );
+        let stored = &verified.holds().report["liked"]["video"];
+        assert_eq!(*stored, liked.len(), "{verified:?}");
         let database = service.database();
         assert!(stored_states(database) == states, "after load {times}");
         assert_eq!(stored_counts(database), counts, "after load {times}");
@@ -202,6 +186,5 @@ fn load(service: &Service, pairs: &[Pair]) {
     interactions::write(&file, pairs);
     let url = service.url();
     let arguments = ["load", "--from", "interactions.csv.gz", "--url", &url];
-    let ran = service.setup().run(&arguments);
-    ran.exits(0);
+    service.setup().run(&arguments).exits(0);
 }

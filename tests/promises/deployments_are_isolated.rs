@@ -1,4 +1,4 @@
-//! A cache or stream of another database, or of the time before a backup was restored, is never believed.
+//! A cache or stream of another database, or of the time before a backup was restored, is never read.
 
 use crate::support::backup::Backup;
 use crate::support::checks::pipeline_drains;
@@ -68,7 +68,7 @@ fn two_databases_share_redis_and_nats(setup: Setup) {
     assert_eq!((behaviors(&first), behaviors(&second)), (4, 1));
     assert_eq!(first.client().read(1, 7).like_count, Some(4));
     assert_eq!(second.client().read(9, 7).like_count, Some(1));
-    // Each goes on where it stopped.
+    // Each resumes where it stopped.
     let second = second.stop().start();
     assert_eq!(second.client().like(10, 7).like_count, Some(2));
     pipeline_drains(&second);

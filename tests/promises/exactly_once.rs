@@ -8,14 +8,10 @@ use crate::support::checks::{
     diary_is_kept, everything_holds, pipeline_drains, reads_equal_database,
 };
 use crate::support::crowd::{Crowd, Diary};
-use crate::support::database::{Database, Value};
+use crate::support::database::Database;
 use crate::support::http::{Accepted, Answer, Like};
 use crate::support::service::Setup;
 use crate::support::{redacted, seed};
-
-fn row(values: &[Value]) -> Vec<Vec<Value>> {
-    vec![values.to_vec()]
-}
 
 fn like_of(user_id: i64, resource_id: i64, liked: bool, like_count: i64) -> Like {
     Like {
@@ -54,56 +50,24 @@ fn like_and_unlike_are_two_events_and_one_state() {
     pipeline_drains(&service);
     assert_eq!(client.read(42, 7), like_of(42, 7, true, 1));
     let id = liked.event_id.as_str();
-    assert_eq!(
-        database.rows(
-            "SELECT event_id, user_id, resource_type, resource_id, behavior_type, source \
-             FROM user_behaviors"
-        ),
-        row(&[
-            id.into(),
-            42.into(),
-            "video".into(),
-            7.into(),
-            "like".into(),
-            "likewise-api".into()
-        ])
-    );
-    assert_eq!(
-        database.rows(
-            "SELECT id, event_type, resource_type, resource_id, user_id, action_type, status, \
-             retry_count, max_retries, priority, fencing_token, error_message, next_attempt_at, \
-             lease_until FROM sync_events"
-        ),
-        row(&[
-            id.into(),
-            "video_like".into(),
-            "video".into(),
-            7.into(),
-            42.into(),
-            "like".into(),
-            "completed".into(),
-            0.into(),
-            10.into(),
-            0.into(),
-            1.into(),
-            Value::Null,
-            Value::Null,
-            Value::Null
-        ])
-    );
-    let one_version = "SELECT COUNT(*) FROM user_behaviors b \
+    let behavior = "SELECT event_id, user_id, resource_type, resource_id, behavior_type, source \
+        FROM user_behaviors";
+    let expected = format!("{id} 42 video 7 like likewise-api");
+    assert_eq!(database.line(behavior), expected);
+    let ledger = "SELECT id, event_type, resource_type, resource_id, user_id, action_type, status, \
+        retry_count, max_retries, priority, fencing_token, error_message, next_attempt_at, \
+        lease_until FROM sync_events";
+    let expected = format!("{id} video_like video 7 42 like completed 0 10 0 1 NULL NULL NULL");
+    assert_eq!(database.line(ledger), expected);
+    let of_one_version = "user_behaviors b \
         JOIN sync_events e ON e.id = b.event_id AND e.version = b.version \
         JOIN video_likes l ON l.user_id = b.user_id AND l.video_id = b.resource_id \
         AND l.version = b.version";
-    assert_eq!(database.number(one_version), 1);
-    assert_eq!(
-        database.rows("SELECT user_id, video_id, deleted_at FROM video_likes"),
-        row(&[42.into(), 7.into(), Value::Null])
-    );
-    assert_eq!(
-        database.rows("SELECT resource_type, resource_id, like_count FROM likewise_like_counts"),
-        row(&["video".into(), 7.into(), 1.into()])
-    );
+    assert_eq!(database.count(of_one_version), 1);
+    let like = "SELECT user_id, video_id, deleted_at FROM video_likes";
+    assert_eq!(database.line(like), "42 7 NULL");
+    let count = "SELECT resource_type, resource_id, like_count FROM likewise_like_counts";
+    assert_eq!(database.line(count), "video 7 1");
     for column in ["behavior_time", "created_at"] {
         is_now_in_utc(database, "user_behaviors", column);
     }
@@ -113,10 +77,8 @@ fn like_and_unlike_are_two_events_and_one_state() {
     is_now_in_utc(database, "video_likes", "created_at");
 
     let again = client.like(42, 7);
-    assert_eq!(
-        (again.liked, again.changed, again.like_count),
-        (true, Some(false), Some(1))
-    );
+    assert!(again.liked);
+    assert_eq!((again.changed, again.like_count), (Some(false), Some(1)));
     assert_ne!(again.event_id, liked.event_id);
 
     let answer = client.try_like("DELETE", 42, 7).expect("an answer");
@@ -125,40 +87,20 @@ fn like_and_unlike_are_two_events_and_one_state() {
     pipeline_drains(&service);
     assert_eq!(client.read(42, 7), like_of(42, 7, false, 0));
     is_now_in_utc(database, "video_likes", "deleted_at");
-    assert_eq!(
-        database.number("SELECT like_count FROM likewise_like_counts WHERE resource_id = 7"),
-        0
-    );
-    assert_eq!(
-        database.sizes(),
-        [
-            ("user_behaviors", 3),
-            ("sync_events", 3),
-            ("video_likes", 1),
-            ("comment_likes", 0),
-            ("likewise_like_counts", 1),
-            ("likewise_quarantined_events", 0),
-            ("likewise_idempotency_keys", 0)
-        ]
-    );
+    assert_eq!(database.line(count), "video 7 0");
+    // Behaviors, ledger rows, likes of videos and of comments, counts, quarantined events and keys.
+    let sizes: Vec<_> = database.sizes().into_iter().map(|(_, rows)| rows).collect();
+    assert_eq!(sizes, [3, 3, 1, 0, 1, 0, 0]);
     everything_holds(&service);
 }
 
 #[track_caller]
 fn client_answer(answer: &Answer, user: i64, video: i64, liked: bool) -> Accepted {
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let accepted: Accepted = answer.read();
-    assert_eq!(
-        (
-            accepted.resource_type.as_str(),
-            accepted.resource_id,
-            accepted.user_id,
-            accepted.liked,
-            accepted.durability.as_str(),
-            accepted.cached
-        ),
-        ("video", video, user, liked, "database", true)
-    );
+    let accepted: Accepted = answer.has_status(200).read();
+    assert_eq!((accepted.user_id, accepted.resource_id), (user, video));
+    assert_eq!((accepted.liked, accepted.cached), (liked, true));
+    assert_eq!(accepted.resource_type, "video");
+    assert_eq!(accepted.durability, "database");
     let id: uuid::Uuid = accepted.event_id.parse().expect("a UUID");
     assert_eq!(id.get_version_num(), 7);
     accepted
@@ -173,7 +115,7 @@ fn is_now_in_utc(database: &Database, table: &str, column: &str) {
         let age = Utc::now().naive_utc() - parsed;
         assert!(
             age.abs() < TimeDelta::minutes(2),
-            "{table}.{column} = {time} is {age} away from now"
+            "{table}.{column} = {time}: {age}"
         );
     }
 }
@@ -233,23 +175,17 @@ fn lost_claim_cannot_close_the_row(setup: Setup) {
     client.like(43, 8);
     database.until_count("sync_events WHERE status = 'completed'", 1);
     let ledger = "SELECT status, fencing_token, processed_at FROM sync_events WHERE user_id = 42";
-    assert_eq!(
-        database.rows(ledger),
-        row(&["processing".into(), 2.into(), Value::Null])
-    );
-    let effects = "SELECT COUNT(*) FROM video_likes WHERE user_id = 42";
-    assert_eq!(database.number(effects), 0);
+    assert_eq!(database.line(ledger), "processing 2 NULL");
+    assert_eq!(database.count("video_likes WHERE user_id = 42"), 0);
 
-    // The other worker is gone too. The next worker that claims the row completes it.
+    // The other worker dies too. The next worker that claims the row completes it.
     database.execute(&[
         "UPDATE sync_events SET next_attempt_at = '2020-01-01 00:00:00', \
         lease_until = '2020-01-01 00:00:00' WHERE user_id = 42",
     ]);
     pipeline_drains(&service);
-    assert_eq!(
-        database.rows("SELECT status, fencing_token FROM sync_events WHERE user_id = 42"),
-        row(&["completed".into(), 3.into()])
-    );
+    let ledger = "SELECT status, fencing_token FROM sync_events WHERE user_id = 42";
+    assert_eq!(database.line(ledger), "completed 3");
     assert_eq!(client.read(42, 7), like_of(42, 7, true, 1));
     everything_holds(&service);
 }

@@ -129,7 +129,7 @@ fn rows_of_a_dead_worker_are_finished(setup: Setup) {
     let reason = database.texts("SELECT error_message FROM sync_events WHERE status = 'dead'");
     assert!(reason[0].contains("lease ran out"), "{reason:?}");
 
-    // Two rounds later, rows under other workers' leases are unchanged.
+    // After two more rounds, rows under the leases of other workers are unchanged.
     let rounds = rounds_of_retry_scheduler(&client);
     let now = || rounds_of_retry_scheduler(&client);
     until_seen("two more rounds of the retry scheduler", now, |now| {

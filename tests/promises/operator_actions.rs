@@ -57,7 +57,7 @@ fn plant_failed(database: &Database, first: i64, rows: i64, error: &str) -> Vec<
     ids
 }
 
-/// Sends an operator's request; `null` is no body.
+/// Sends an operator's request. `null` sends no body.
 fn post(client: &Client, path: &str, body: &Value) -> Answer {
     let client = client.with("X-Operator", "ann");
     match body {
@@ -92,7 +92,7 @@ fn until_finished(client: &Client, id: &str) -> Value {
     })
 }
 
-/// Waits until the job has changed more than so many rows.
+/// Waits until the job has passed more than this many rows.
 #[track_caller]
 fn until_done(client: &Client, id: &str, rows: i64) {
     until_job(client, id, "the job to get going", |job| {
@@ -451,7 +451,7 @@ fn invalid_operations_are_rejected_without_effect() {
     service.stop();
 }
 
-/// The service creates and runs the daily audit by itself, and shows it.
+/// Checks that the service schedules the daily audit, runs it and shows it.
 fn the_schedule_ran(service: &Service) {
     let client = service.client();
     let audit = until_seen(

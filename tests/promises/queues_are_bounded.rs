@@ -46,10 +46,8 @@ fn full_pipeline_rejects_and_changes_nothing() {
         total.accepted.len(),
         total.refused.len()
     ));
-    assert!(
-        memory[2] <= memory[0] + MEMORY_LEEWAY_KIB,
-        "resident memory after each flood: {memory:?} KiB"
-    );
+    let is_flat = memory[2] <= memory[0] + MEMORY_LEEWAY_KIB;
+    assert!(is_flat, "resident memory after each flood: {memory:?} KiB");
 
     let database = service.database();
     let events = total.accepted.values();
@@ -76,19 +74,8 @@ fn flood(service: &Service, round: i64) -> (Flood, usize) {
     let refusals = AtomicUsize::new(0);
     let held = service.database().hold_writes();
     let url = service.url();
-    let arguments = [
-        "load",
-        "--json",
-        "--from",
-        &file,
-        "--url",
-        &url,
-        "--concurrency",
-        "256",
-        "--timeout",
-        "30",
-    ];
-    let load = service.setup().launch(&arguments);
+    let load = format!("load --json --from {file} --url {url} --concurrency 256 --timeout 30");
+    let load = service.setup().launch(&load.split(' ').collect::<Vec<_>>());
     let flood = std::thread::scope(|scope| {
         let threads: Vec<_> = (1..=THREADS)
             .map(|thread| {
@@ -106,11 +93,9 @@ fn flood(service: &Service, round: i64) -> (Flood, usize) {
             }
             let refused = refusals.load(Ordering::Relaxed);
             let depth = client.actor("behavior_recorder").mailbox.depth;
-            if refused >= REFUSALS && depth == CAPACITY {
-                Ok(())
-            } else {
-                Err(format!("{refused} refusals, depth {depth}"))
-            }
+            let is_full = refused >= REFUSALS && depth == CAPACITY;
+            let seen = format!("{refused} refusals, depth {depth}");
+            is_full.then_some(()).ok_or(seen)
         });
         drop(held);
         // Waiting requests succeed, and so do some of the new ones.
@@ -132,10 +117,8 @@ fn flood(service: &Service, round: i64) -> (Flood, usize) {
     let report: serde_json::Value = serde_json::from_str(&loaded.stdout).expect("a report");
     assert_eq!(report["sent"], LOAD, "{report:#}");
     let failures = report["failures"].as_object().expect("failures");
-    assert!(
-        failures.keys().all(|kind| kind.contains("503")),
-        "{report:#}"
-    );
+    let mut kinds = failures.keys();
+    assert!(kinds.all(|kind| kind.contains("503")), "{report:#}");
     // Excludes the like that was accepted again.
     let by_load = report["accepted"].as_u64().expect("a number") as usize;
     (flood, by_load + 1)
@@ -169,11 +152,8 @@ fn ask_until(
             flood.accepted.insert(pair, answer.read());
             continue;
         }
-        assert_eq!(answer.status, 503, "{answer:?}");
-        let wait: u64 = answer
-            .header("retry-after")
-            .and_then(|wait| wait.parse().ok())
-            .expect("Retry-After in seconds");
+        let wait = answer.has_status(503).header("retry-after");
+        let wait: u64 = wait.expect("Retry-After").parse().expect("seconds");
         assert!(wait >= 1);
         match answer.problem().as_str() {
             "overloaded" => refusals.fetch_add(1, Ordering::Relaxed),

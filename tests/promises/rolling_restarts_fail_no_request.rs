@@ -1,5 +1,5 @@
-//! Behind a load balancer, a rolling restart fails no request: a process that is told to stop is not ready at once, serves
-//! for the drain delay, and then drains.
+//! Behind a load balancer, a rolling restart fails no request: a process that gets SIGTERM reports not ready at once,
+//! serves for the drain delay, and then drains.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -122,7 +122,7 @@ impl Processes {
         self.ports.each_ref().map(Port::address)
     }
 
-    /// Restarts one api after the other while clients send at least so many requests, all of which succeed.
+    /// Restarts one api after the other while clients send at least this many requests. All of them succeed.
     #[track_caller]
     fn restart_under_load<'a>(
         mut self,

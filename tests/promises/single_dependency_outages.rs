@@ -19,12 +19,7 @@ use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
 use crate::support::{PATIENCE, say, seed, until, until_seen};
 
-const CROWD: Crowd = Crowd {
-    first_user: 1,
-    threads: 4,
-    users: 10,
-    videos: 8,
-};
+const CROWD: Crowd = Crowd::USUAL;
 
 /// The longest time of a request in any outage: less than the database's own time-out of ten seconds.
 const SOON: Duration = Duration::from_secs(9);

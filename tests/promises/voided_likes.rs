@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::checks::{everything_holds, pipeline_drains};
-use crate::support::http::Client;
+use crate::support::http::{Answer, Client};
 use crate::support::service::{Service, Setup};
 use crate::support::until_seen;
 
@@ -12,50 +12,37 @@ const FRAUD: i64 = 1;
 
 matrix!([embedded, mariadb_stack]: voided_likes_are_hidden_until_restored);
 
-fn post(client: &Client, path: &str, body: &Value) -> (u16, Value) {
-    let headers = [("Content-Type", "application/json"), ("X-Operator", "ann")];
-    let answer = client.try_send("POST", path, &headers, body.to_string().as_bytes());
-    let answer = answer.expect("an answer");
-    (answer.status, answer.json())
+fn post(client: &Client, path: &str, body: Value) -> Answer {
+    client.with("X-Operator", "ann").post(path, body)
 }
 
-fn moderate(client: &Client, decision: &str, body: &Value) -> (u16, Value) {
-    post(
-        client,
-        &format!("/admin/users/{FRAUD}/likes/{decision}"),
-        body,
-    )
+fn moderate(client: &Client, decision: &str, body: Value) -> Answer {
+    let path = format!("/admin/users/{FRAUD}/likes/{decision}");
+    post(client, &path, body)
 }
 
-/// Waits until the job at this path is completed, and returns it.
+/// Waits until a new job is completed, and returns it.
 #[track_caller]
-fn until_completed(client: &Client, path: &str) -> Value {
-    until_seen(
-        "the job to end",
-        || client.get(path).json(),
-        |job| job["state"] == "completed",
-    )
+fn until_completed(client: &Client, job: &Value) -> Value {
+    let path = format!("/admin/jobs/{}", job["id"].as_str().expect("an id"));
+    let job = || client.get(&path).json();
+    until_seen("the job to end", job, |job| job["state"] == "completed")
 }
 
 /// Voids or restores all likes of the user. Returns the job as it ended.
 #[track_caller]
 fn decide(client: &Client, decision: &str) -> Value {
-    let (status, job) = moderate(client, decision, &json!({"reason": "a click farm"}));
-    assert_eq!(status, 201, "{job}");
-    assert_eq!(
-        (&job["kind"], &job["requested_by"], &job["spec"]["reason"]),
-        (&json!(decision), &json!("ann"), &json!("a click farm"))
-    );
-    let path = format!("/admin/jobs/{}", job["id"].as_str().expect("an id"));
-    until_completed(client, &path)
+    let job = moderate(client, decision, json!({"reason": "a click farm"}));
+    let job = job.has_status(201).json();
+    assert_eq!(job["kind"], decision);
+    assert_eq!(job["requested_by"], "ann");
+    assert_eq!(job["spec"]["reason"], "a click farm");
+    until_completed(client, &job)
 }
 
 /// Everything that visitors and the user see of the likes.
 fn seen(client: &Client) -> Value {
-    let get = |path: &str| {
-        let user = FRAUD.to_string();
-        client.send("GET", path, &[("X-User-Id", &user)]).json()
-    };
+    let get = |path: &str| client.as_user(FRAUD).get(path).json();
     let visitor = |path: &str| client.get(path).json();
     json!({
         "count": visitor("/v1/videos/7/likes/count")["like_count"],
@@ -79,10 +66,8 @@ fn seen_at_rest(service: &Service) -> Value {
 /// An audit of everything, the cache included.
 #[track_caller]
 fn audit_is_clean(client: &Client) {
-    let (status, job) = post(client, "/admin/jobs", &json!({"kind": "audit"}));
-    assert_eq!(status, 201, "{job}");
-    let path = format!("/admin/jobs/{}", job["id"].as_str().expect("an id"));
-    let ended = until_completed(client, &path);
+    let job = post(client, "/admin/jobs", json!({"kind": "audit"}));
+    let ended = until_completed(client, &job.has_status(201).json());
     assert_eq!(ended["result"]["findings"], json!({}), "{ended:#}");
 }
 
@@ -93,18 +78,16 @@ fn voided_likes_are_hidden_until_restored(setup: Setup) {
         client.like(user, 7);
     }
     client.like(FRAUD, 8);
-    client.send("PUT", "/v1/comments/9/like", &[("X-User-Id", "1")]);
+    client.as_user(FRAUD).put("/v1/comments/9/like").ok();
     let before = seen_at_rest(&service);
     assert_eq!(before["count"], 3);
     assert_eq!(before["own"].as_array().expect("likes").len(), 3);
 
     let preview = json!({"dry_run": true, "total": 3, "likes": {"comment": 1, "video": 2}});
-    assert_eq!(
-        moderate(&client, "void", &json!({"dry_run": true})),
-        (200, preview)
-    );
+    let counted = moderate(&client, "void", json!({"dry_run": true})).ok();
+    assert_eq!(counted, preview);
     let of_type = json!({"dry_run": true, "resource_type": "comment"});
-    assert_eq!(moderate(&client, "void", &of_type).1["total"], 1);
+    assert_eq!(moderate(&client, "void", of_type).ok()["total"], 1);
     for invalid in [
         json!({}),
         json!({"reason": " "}),
@@ -112,32 +95,28 @@ fn voided_likes_are_hidden_until_restored(setup: Setup) {
         json!({"reason": "x", "liked_after": "2026-02-01T00:00:00Z", "liked_before": "2026-01-01T00:00:00Z"}),
         json!({"reason": "x", "user_id": 2}),
     ] {
-        let (status, problem) = moderate(&client, "void", &invalid);
-        assert!([400, 422].contains(&status), "{invalid}: {problem}");
+        let answer = moderate(&client, "void", invalid);
+        assert!([400, 422].contains(&answer.status), "{answer:?}");
     }
-    let (status, problem) = post(
+    let of_me = post(
         &client,
         "/admin/users/me/likes/void",
-        &json!({"reason": "x"}),
+        json!({"reason": "x"}),
     );
-    assert_eq!((status, &problem["code"]), (400, &json!("invalid_user_id")));
-    let (status, problem) = post(
-        &client,
-        "/admin/jobs",
-        &json!({"kind": "void", "reason": "x"}),
-    );
-    assert_eq!(status, 422, "{problem}");
+    of_me.is_problem(400, "invalid_user_id");
+    let job = json!({"kind": "void", "reason": "x"});
+    post(&client, "/admin/jobs", job).has_status(422);
     // No client can send a decision as a behavior.
     let behavior =
         json!({"user_id": 2, "resource_type": "video", "resource_id": 7, "behavior": "void"});
-    let (_, refused) = post(&client, "/v1/likes", &json!({"behaviors": [behavior]}));
-    assert_eq!(refused["accepted"], 0, "{refused}");
+    let refused = client.post("/v1/likes", json!({"behaviors": [behavior]}));
+    assert_eq!(refused.json()["accepted"], 0, "{refused:?}");
     assert_eq!(seen_at_rest(&service), before);
 
     let job = decide(&client, "void");
     assert_eq!(
-        (&job["total"], &job["done"], &job["changed"]),
-        (&json!(3), &json!(3), &json!(3))
+        [&job["total"], &job["done"], &job["changed"]],
+        [&json!(3); 3]
     );
     assert_eq!(job["result"], json!({"likes": {"comment": 1, "video": 2}}));
     let voided = seen_at_rest(&service);
@@ -145,11 +124,7 @@ fn voided_likes_are_hidden_until_restored(setup: Setup) {
         (&voided["count"], &voided["comment"]),
         (&json!(2), &json!(0))
     );
-    assert_eq!(
-        voided["top"],
-        json!([{"resource_id": 7, "like_count": 2}]),
-        "{voided:#}"
-    );
+    assert_eq!(voided["top"], json!([{"resource_id": 7, "like_count": 2}]));
     let likers = voided["likers"].as_array().expect("likes");
     let users: Vec<_> = likers.iter().map(|like| &like["user_id"]).collect();
     assert_eq!(users, [3, 2]);
@@ -163,7 +138,7 @@ fn voided_likes_are_hidden_until_restored(setup: Setup) {
     }
     audit_is_clean(&client);
 
-    // Others go on, and the user does too.
+    // Other users like, and the user of the voided likes does too.
     client.like(4, 7);
     client.unlike(FRAUD, 7);
     assert_eq!(seen_at_rest(&service)["count"], 3);
@@ -171,19 +146,14 @@ fn voided_likes_are_hidden_until_restored(setup: Setup) {
     assert_eq!(seen_at_rest(&service)["count"], 3);
     client.unlike(4, 7);
     audit_is_clean(&client);
-    let rebuilt = post(&client, "/admin/jobs", &json!({"kind": "rebuild"}));
-    assert_eq!(rebuilt.0, 201);
+    let rebuild = json!({"kind": "rebuild"});
+    post(&client, "/admin/jobs", rebuild).has_status(201);
     let job = decide(&client, "restore");
     assert_eq!(job["changed"], 3);
     let after = seen_at_rest(&service);
-    assert_eq!(
-        (&after["count"], &after["comment"]),
-        (&before["count"], &before["comment"])
-    );
-    assert_eq!(
-        (&after["top"], &after["status"]),
-        (&before["top"], &before["status"])
-    );
+    for field in ["count", "comment", "top", "status"] {
+        assert_eq!(after[field], before[field], "{field}");
+    }
     audit_is_clean(&client);
 
     // Without likes of the user in between, everything is as before.
@@ -197,8 +167,7 @@ fn voided_likes_are_hidden_until_restored(setup: Setup) {
     // The command line does the same.
     let fraud = FRAUD.to_string();
     let reason = ["--reason", "a click farm", "--yes"];
-    let refused = setup.run(&["users", "void", &fraud]);
-    refused.exits(2);
+    setup.run(&["users", "void", &fraud]).exits(2);
     let counted = setup.run(&["users", "void", &fraud, "--dry-run"]);
     counted.prints("3 likes of user 1: 1 comment, 2 video");
     let void = setup.run(&[&["users", "void", &fraud], &reason[..]].concat());

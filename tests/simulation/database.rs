@@ -59,7 +59,7 @@ fn due(row: &Row, now: DateTime<Utc>) -> bool {
     row.next_attempt_at.is_some_and(|at| at <= now)
 }
 
-/// The condition for equal content: whatever the sender and the place in the stream.
+/// The condition for equal content. The sender and the place in the stream do not matter.
 fn is_same(one: &BehaviorEvent, other: &BehaviorEvent) -> bool {
     let content = |event: &BehaviorEvent| {
         let BehaviorEvent {

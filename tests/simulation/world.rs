@@ -325,7 +325,7 @@ impl World {
         Version::at(self.wall(p))
     }
 
-    /// A lease in the database's time, which every process knows whatever its own clock says.
+    /// A lease in the database's time, which every process knows although its own clock may differ.
     pub fn lease(&self) -> Lease {
         Lease {
             now: self.now,

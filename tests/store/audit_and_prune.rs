@@ -398,7 +398,7 @@ fn repair_leaves_no_count_below_zero(bench: &Bench) {
     let count = "SELECT like_count FROM likewise_like_counts";
     let count = || bench.database().number(count);
     assert_eq!(count(), 3);
-    // A count below zero is reported as such, without a negative number of likes.
+    // A count below zero is reported without a negative number of likes.
     bench.execute(&["UPDATE likewise_like_counts SET like_count = -1"]);
     let found = inspect(bench, Pass::Counts(ResourceType::VIDEO), 100);
     assert_eq!(found[0].found, "a count below zero");

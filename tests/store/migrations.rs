@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::thread::{JoinHandle, spawn};
 
 use likewise::store::{self, Store};
 
@@ -10,7 +11,7 @@ use super::fixture::{Bench, options};
 use crate::support::database::Database;
 use crate::support::servers::Kind;
 use crate::support::service::{Process, Setup, Signal};
-use crate::support::{PATIENCE, until, until_seen, wait};
+use crate::support::{PATIENCE, until_seen, wait};
 
 matrix!([sqlite, mariadb, postgres]: concurrent_starts_on_a_new_database_become_ready,
     older_release_starts_beside_a_newer_one);
@@ -47,11 +48,8 @@ fn each_migration_is_listed_and_comments_follow_videos() {
             let name = entry.expect("an entry").file_name();
             let name = name.to_str().expect("UTF-8");
             let is_derived = name.ends_with("_create_comment_likes");
-            assert_ne!(
-                listed.contains(&format!("\"{name}\"")),
-                is_derived,
-                "{name}"
-            );
+            let is_listed = listed.contains(&format!("\"{name}\""));
+            assert_ne!(is_listed, is_derived, "{name}");
         }
         for file in ["up.sql", "down.sql"] {
             let read = |name| {
@@ -61,11 +59,8 @@ fn each_migration_is_listed_and_comments_follow_videos() {
             };
             let video = read("2026-11-25-000008_create_video_likes");
             let comment = read("2026-11-25-000009_create_comment_likes");
-            assert_eq!(
-                comment,
-                video.replace("video", "comment"),
-                "{database}/{file}"
-            );
+            let derived = video.replace("video", "comment");
+            assert_eq!(comment, derived, "{database}/{file}");
         }
     }
 }
@@ -128,20 +123,16 @@ fn migration_killed_before_its_record_runs_again() {
 fn concurrent_starts_on_a_new_database_become_ready(setup: Setup) {
     let others = [(); 3].map(|()| setup.beside());
     let database = setup.database().clone();
-    let services: Vec<_> = std::iter::once(setup)
-        .chain(others)
-        .map(|setup| std::thread::spawn(move || setup.start()))
-        .collect();
+    let setups = std::iter::once(setup).chain(others);
+    let starts: Vec<_> = setups.map(|setup| spawn(|| setup.start())).collect();
     // All run until the last is ready: the file is in the folder of the first.
-    let services: Vec<_> = services
-        .into_iter()
-        .map(|service| service.join().expect("a service that starts"))
-        .collect();
+    let services = starts.into_iter().map(JoinHandle::join);
+    let services: Vec<_> = services.map(|service| service.expect("a start")).collect();
     for service in &services {
         service.client().until_status("/readyz", 200);
     }
-    let free = "SELECT COUNT(*) FROM likewise_schema_lease WHERE holder = ''";
-    assert_eq!(database.number(free), 1, "{database:?}");
+    let free = database.count("likewise_schema_lease WHERE holder = ''");
+    assert_eq!(free, 1, "{database:?}");
 }
 
 /// Waits until a process logs that it waits for this holder of the lease.
@@ -176,10 +167,8 @@ fn held_lease_delays_migrations_until_it_expires(setup: &Setup) {
     // The process logs the wait once. Its fencing token is higher than the previous one.
     assert_eq!(ran.stderr.matches("holds the migration lease").count(), 1);
     ran.prints("migrated ");
-    assert_eq!(
-        database.number("SELECT epoch FROM likewise_schema_lease"),
-        8
-    );
+    let epoch = database.number("SELECT epoch FROM likewise_schema_lease");
+    assert_eq!(epoch, 8);
     setup.verify(0).holds();
 }
 
@@ -190,8 +179,7 @@ fn forget_last_migration(database: &Database) {
     ]);
 }
 
-const NOTED: &str =
-    "SELECT COUNT(*) FROM likewise_schema_migrations WHERE name LIKE '%_create_idempotency_keys'";
+const NOTED: &str = "likewise_schema_migrations WHERE name LIKE '%_create_idempotency_keys'";
 
 /// Reverts the last migration.
 fn revert_last_migration(database: &Database) {
@@ -226,9 +214,9 @@ fn killed_migrator_is_replaced_by_another() {
     drop(held);
     let ran = next.finish();
     ran.exits(0);
-    assert_eq!(database.number(NOTED), 1);
+    assert_eq!(database.count(NOTED), 1);
     assert_eq!(
-        database.number("SELECT COUNT(version) FROM likewise_idempotency_keys"),
+        database.count("likewise_idempotency_keys WHERE version > 0"),
         0
     );
     setup.verify(0).holds();
@@ -242,15 +230,18 @@ fn migration_waits_longer_for_locks_than_the_service() {
     revert_last_migration(database);
     let held = database.hold_table_name("likewise_idempotency_keys");
     let mut process = setup.launch(&["migrate"]);
-    until("the migration to wait for seven seconds", PATIENCE, || {
-        let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
-            AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > INTERVAL '7 seconds'";
+    let waiting = || {
         assert_eq!(process.exit_status(), None, "{}", process.logged());
-        match database.number(waiting) {
-            0 => Err("it does not"),
-            _ => Ok(()),
-        }
-    });
+        database.count(
+            "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
+             AND clock_timestamp() - query_start > INTERVAL '7 seconds'",
+        )
+    };
+    until_seen(
+        "the migration to wait for seven seconds",
+        waiting,
+        |waiting| *waiting > 0,
+    );
     drop(held);
     let ran = process.finish();
     ran.exits(0);
@@ -287,9 +278,8 @@ fn tables_that_lack_a_migration_are_rejected() {
 fn failed_migration_is_named_and_stops_the_start() {
     let setup = Setup::new().on(&Database::hosted(Kind::Postgres));
     // Another owner's table has the name of an index.
-    setup
-        .database()
-        .execute(&["CREATE TABLE video_likes_user (nothing BIGINT)"]);
+    let taken = "CREATE TABLE video_likes_user (nothing BIGINT)";
+    setup.database().execute(&[taken]);
     let ran = setup.run(&["serve"]);
     ran.exits(1)
         .reports("create_video_likes")

@@ -1,4 +1,4 @@
-//! Voided likes do not count until they are restored, whatever their user does, and every part of the data agrees.
+//! Voided likes do not count until they are restored, even if their user likes again. Every part of the data agrees.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -150,7 +150,7 @@ fn voided_likes_count_again_after_their_restoration(bench: &Bench) {
     assert_eq!(counted(bench, Moderation::Void, &all), [0, 0]);
     assert_eq!(counted(bench, Moderation::Restore, &all), [1, 4]);
     is_consistent(bench);
-    // Who decided, and why, is on record.
+    // The history has the operator and the reason.
     let record = "SELECT b.user_id, b.behavior_type, b.source, h.step, h.operator, h.error_message \
         FROM user_behaviors b JOIN likewise_sync_event_history h ON h.event_id = b.event_id";
     let words = ["void", "likewise-admin", "voided", "ann", "a click farm"];

@@ -124,7 +124,7 @@ fn all_connections(bench: &Bench) -> BTreeSet<i64> {
     });
     drop(held);
     for write in writes {
-        // A lock time-out is no failure of this test.
+        // A lock time-out does not fail this test.
         let _ = bench.wait(write).expect("a task");
     }
     used

@@ -1,4 +1,4 @@
-//! Backups of a database with its own tools, as `docs/operations.md` tells to make and restore them.
+//! Backups of a database with its own tools, made and restored as `docs/operations.md` describes.
 
 use std::fs::{self, File};
 use std::path::Path;

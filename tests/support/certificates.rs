@@ -1,4 +1,4 @@
-//! Certificates of the tests' own: authorities, and what they sign.
+//! Certificate authorities for tests, and the certificates that they sign.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// A certificate authority, with a folder for what it signs.
+/// A certificate authority, with a folder for its certificates.
 pub struct Authority {
     folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -25,7 +25,7 @@ pub struct Pair {
 }
 
 impl Authority {
-    /// A new one that nobody trusts yet.
+    /// Creates an authority that no program trusts yet.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");

@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::http::{Accepted, Client};
 use super::service::Service;
-use super::{PATIENCE, until};
+use super::until_seen;
 
 /// A user and a video.
 pub type Pair = (i64, i64);
@@ -37,6 +37,14 @@ pub struct Running {
 }
 
 impl Crowd {
+    /// The size for most tests.
+    pub const USUAL: Self = Self {
+        first_user: 1,
+        threads: 4,
+        users: 10,
+        videos: 8,
+    };
+
     /// Starts the crowd. A thread whose request is not answered stops.
     pub fn start(self, service: &Service, seeds: &mut SmallRng) -> Running {
         let stop = Arc::new(AtomicBool::new(false));
@@ -92,12 +100,9 @@ impl Running {
     #[track_caller]
     pub fn wait_for(&self, requests: usize) {
         let from = self.answered.load(Ordering::Relaxed);
-        until("the crowd to go on", PATIENCE, || {
-            let answered = self.answered.load(Ordering::Relaxed);
-            if answered >= from + requests {
-                return Ok(());
-            }
-            Err(format!("{answered} answers, {from} before"))
+        let answered = || self.answered.load(Ordering::Relaxed);
+        until_seen("the crowd to go on", answered, |answered| {
+            *answered >= from + requests
         });
     }
 
@@ -150,10 +155,8 @@ pub struct Diary(BTreeMap<Pair, Vec<Wish>>);
 impl Diary {
     /// Adds a request.
     pub fn write(&mut self, pair: Pair, liked: bool, outcome: Outcome) {
-        self.0
-            .entry(pair)
-            .or_default()
-            .push(Wish { liked, outcome });
+        let wishes = self.0.entry(pair).or_default();
+        wishes.push(Wish { liked, outcome });
     }
 
     /// Adds a later diary.

@@ -147,6 +147,21 @@ impl Database {
         row[0].number()
     }
 
+    /// Returns the only row of a query, with spaces between its values.
+    #[track_caller]
+    pub fn line(&self, sql: &str) -> String {
+        let rows = self.rows(sql);
+        let [row] = rows.as_slice() else {
+            panic!("not one row but {}: {sql}", rows.len());
+        };
+        let values = row.iter().map(|value| match value {
+            Value::Null => "NULL".to_owned(),
+            Value::Number(number) => number.to_string(),
+            Value::Text(text) => text.clone(),
+        });
+        values.collect::<Vec<_>>().join(" ")
+    }
+
     /// Returns the number of rows of a table, or of those that a `WHERE` after its name selects.
     #[track_caller]
     pub fn count(&self, rows: &str) -> i64 {
@@ -219,7 +234,7 @@ impl Database {
         columns
     }
 
-    /// Blocks all other writers of likes until the returned value is dropped, whatever the resource types are.
+    /// Blocks all other writers of likes, of any resource type, until the returned value is dropped.
     #[track_caller]
     pub fn hold_writes(&self) -> HeldWrites {
         let columns = self.columns();

@@ -1,14 +1,13 @@
 //! HAProxy before two processes, as `docs/haproxy.cfg` sets it up.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
 use super::http::Client;
 use super::servers::{Port, program};
-use super::{PATIENCE, until};
 
 const RECOMMENDED: &str = include_str!("../../docs/haproxy.cfg");
 
@@ -54,13 +53,7 @@ impl Haproxy {
             port,
             _folder: folder,
         };
-        until("HAProxy to listen", PATIENCE, || {
-            let connected = TcpStream::connect(haproxy.port.address());
-            connected.map(drop).map_err(|error| {
-                let log = fs::read_to_string(&log).unwrap_or_default();
-                format!("{error}; its log: {log}")
-            })
-        });
+        haproxy.port.until_open("HAProxy", &log);
         haproxy
     }
 

@@ -24,7 +24,7 @@ pub struct Client {
     headers: Vec<(String, String)>,
 }
 
-/// An answer, whatever its status.
+/// An answer with any status.
 #[derive(Debug)]
 pub struct Answer {
     /// The method, the path and the headers of the request, for the message of a failed test.
@@ -217,7 +217,7 @@ impl Client {
         });
     }
 
-    /// Waits until so many messages are in an actor's mailbox.
+    /// Waits until this many messages are in an actor's mailbox.
     #[track_caller]
     pub fn until_depth(&self, actor: &str, depth: u64) {
         let what = format!("the depth of the mailbox of {actor}");

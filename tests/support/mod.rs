@@ -46,7 +46,7 @@ pub fn until<T, E: Display>(
         match look() {
             Ok(found) => return found,
             Err(seen) if started.elapsed() > within => {
-                panic!("waited {within:?} for {what} in vain; last seen: {seen}")
+                panic!("waited {within:?} for {what}; last seen: {seen}")
             }
             Err(_) => sleep(Duration::from_millis(10)),
         }

@@ -1,7 +1,7 @@
 //! nginx before one or two processes: as `docs/nginx.conf` sets it up, and set up without care.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -10,7 +10,6 @@ use tempfile::TempDir;
 use super::http::Client;
 use super::servers::{Port, program};
 use super::service::Service;
-use super::{PATIENCE, until};
 
 const RECOMMENDED: &str = include_str!("../../docs/nginx.conf");
 
@@ -84,13 +83,7 @@ impl Gateway {
     #[track_caller]
     fn wait(&self) {
         for port in [&self.recommended, &self.bare, &self.telling, &self.sign_in] {
-            until("nginx to listen", PATIENCE, || {
-                let connected = TcpStream::connect(port.address());
-                connected.map(drop).map_err(|error| {
-                    let log = fs::read_to_string(self.folder.path().join("log"));
-                    format!("{error}; its log: {}", log.unwrap_or_default())
-                })
-            });
+            port.until_open("nginx", &self.folder.path().join("log"));
         }
     }
 

@@ -556,6 +556,18 @@ impl Port {
         panic!("no port between 20000 and 29999 is free");
     }
 
+    /// Waits until a program listens on it. If it does not, the test fails with the program's log.
+    #[track_caller]
+    pub fn until_open(&self, program: &str, log: &Path) {
+        until(&format!("{program} to listen"), PATIENCE, || {
+            let connected = TcpStream::connect(self.address());
+            connected.map(drop).map_err(|error| {
+                let log = fs::read_to_string(log).unwrap_or_default();
+                format!("{error}; its log: {log}")
+            })
+        });
+    }
+
     /// Returns the address on loopback with this port.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))

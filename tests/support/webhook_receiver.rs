@@ -1,4 +1,4 @@
-//! A receiver of webhooks that answers as the test says, and records what it was sent.
+//! A receiver of webhooks that answers with the statuses of the test, and records the requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

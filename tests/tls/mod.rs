@@ -186,7 +186,7 @@ fn server_without_tls_is_refused_if_tls_is_required() {
     }
 }
 
-/// A renewed client certificate is used by the next connection; one that cannot be read is said once.
+/// The next connection uses a renewed client certificate. An unreadable certificate is logged once.
 fn renewed_certificate_is_used(kind: Kind) {
     let mut stage = Stage::new(kind, "127.0.0.1");
     let service = setup(stage.url("verify-full", &stage.authority, true)).start();
@@ -210,7 +210,7 @@ fn renewed_certificate_is_used(kind: Kind) {
     until_equal("the log to say so", 1, || {
         service.logged("certificates read again").len()
     });
-    // The worker retries what it could not sync while the server was away.
+    // The worker retries the rows that it could not sync during the outage.
     service.setup().verify(60).holds();
 }
 

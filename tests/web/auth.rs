@@ -93,7 +93,7 @@ fn invalid_token_is_rejected_and_nothing_is_written() {
     ] {
         bad.push((provider.sign(key, &header, &good), "token_invalid"));
     }
-    // The public key or its modulus is the secret of a signature, or there is no algorithm.
+    // The signature uses the public key or its modulus as a secret, or the algorithm is `none`.
     let public_key = provider.rsa_public_der();
     let modulus = provider.jwks()["keys"][0]["n"].to_string();
     for secret in [&public_key[..], modulus.as_bytes()] {

@@ -341,7 +341,7 @@ fn documented_proxy_binds_likes_to_the_user() {
     let alice = [("Host", HOST), ("Cookie", "session=alice")];
     let with = |more: &[(&'static str, &'static str)]| [&alice[..], more].concat();
 
-    // Alice is user 42, whatever headers her browser sends.
+    // Alice is user 42, also if her browser sends other headers.
     let own_page = with(&[
         ("Origin", "https://likes.example.com"),
         ("Sec-Fetch-Site", "same-origin"),

@@ -28,7 +28,7 @@ fn example(language: &str, service: &Service) -> String {
     code.replace(ADDRESS, &service.url())
 }
 
-/// Runs a command, which must succeed, and returns what it printed.
+/// Runs a command, which must succeed, and returns its standard output.
 #[track_caller]
 fn run(command: &mut Command) -> String {
     let ran = command.output().expect("the program starts");

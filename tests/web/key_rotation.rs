@@ -45,7 +45,7 @@ impl Identity {
                     None => ("500 Internal Server Error", String::new()),
                 };
                 let length = body.len();
-                // A client that has gone is no failure.
+                // The client may have disconnected.
                 let _ = write!(
                     stream,
                     "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"

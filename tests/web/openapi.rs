@@ -54,7 +54,7 @@ fn exactly_the_documented_methods_are_served() {
         let mut supported = documented.clone();
         supported.extend(documented.contains("GET").then(|| "HEAD".to_owned()));
         for method in METHODS {
-            // Two reads in a row are equal only if nothing is under way between them.
+            // Two reads in a row are equal only if the pipeline is idle.
             pipeline_drains(&service);
             let answer = client.send(method, &uri, &[("X-User-Id", "42")]);
             if method == "HEAD" && supported.contains(method) {

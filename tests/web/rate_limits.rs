@@ -68,7 +68,7 @@ fn client_address_is_the_peer_or_from_a_trusted_proxy() {
         let client = service.client().as_user(1).with_token("lkw_reader");
         client.with("X-Forwarded-For", address).get(PATH).status
     };
-    // No proxy is trusted, so a client counts as one address whatever headers it sends.
+    // No proxy is trusted, so the headers of a client do not change its address.
     let service = limited().start();
     let statuses = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|from| read(&service, from));
     assert_eq!(statuses, [200, 200, 429]);

@@ -105,7 +105,7 @@ fn requests_of_the_readme_work() {
 
 /// A part of a document.
 enum Part<'a> {
-    /// A line that is no request.
+    /// A line without a request.
     Line(&'a str),
     /// The commands of a block of `sh`.
     Shell(Vec<&'a str>),
@@ -241,7 +241,7 @@ fn requests_of_the_api_document_work_with_other_ids(setup: Setup) {
 }
 
 /// Returns whether a request has a meaning with other ids: not one for the older service, whose ids are numbers, and
-/// not one whose id is wrong because it is no number.
+/// not one whose id is invalid because it is not a number.
 fn translates(command: &str) -> bool {
     !command.contains("/v1/action/") && !command.contains("/seven/")
 }
@@ -280,7 +280,7 @@ fn translated(text: &str) -> String {
     renumbered(&text, "/photos/", resource)
 }
 
-/// Replaces each number after `before`; zero stays, which is no id of any kind.
+/// Replaces each number after `before`. Zero stays, because it is not a valid id of any kind.
 fn renumbered(text: &str, before: &str, id: impl Fn(&str) -> String) -> String {
     let mut parts = text.split(before);
     let mut renumbered = parts.next().unwrap_or_default().to_owned();

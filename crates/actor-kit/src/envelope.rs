@@ -47,7 +47,7 @@ impl<R> Reply<R> {
     /// Answers.
     pub fn send(mut self, answer: R) {
         if let Some(sender) = self.0.take() {
-            // A sender that no longer waits is no failure: the work is done.
+            // The sender may no longer wait. The work is done, so this is not a failure.
             let _ = sender.send(answer);
         }
     }

@@ -1,4 +1,4 @@
-//! Actors on actix that survive panics, bound their work, and show how they are doing.
+//! Actors on actix that survive panics, bound their work, and report their state.
 //!
 //! The crate knows nothing of the messages it carries. An actor is one type in one file: it implements
 //! [`Actor`], and [`BatchActor`] for each message that it takes. The crate supplies the rest:

@@ -61,7 +61,7 @@ impl<A: Actor> Mailbox<A> {
         let (sender, stopped) = oneshot::channel();
         self.addr.do_send(Stop(sender));
         async move {
-            // An actor that is gone has stopped.
+            // A dropped actor has stopped.
             let _ = stopped.await;
         }
     }
@@ -212,7 +212,7 @@ mod tests {
             Self { mailbox, kept }
         }
 
-        /// Answers so many envelopes, once they have arrived.
+        /// Answers this many envelopes, once they have arrived.
         async fn finish(&self, count: usize) {
             until(|| self.kept.lock().expect("kept envelopes").len() == count).await;
             for envelope in self.kept.lock().expect("kept envelopes").drain(..) {

@@ -19,7 +19,7 @@ pub enum ActorState {
     Restarting,
     /// Has work, and has made no progress for a while.
     Stuck,
-    /// Has panicked too often and was given up.
+    /// Has panicked too often and is not restarted.
     Failed,
     /// Has been stopped in order.
     Stopped,
@@ -37,7 +37,7 @@ impl ActorState {
     }
 }
 
-/// Hears what the supervisor does, to log and count it.
+/// Receives the supervisor's events, to log and count them.
 pub trait Observer: Send + Sync + 'static {
     /// An actor, or work that it spawned, panicked.
     fn panicked(&self, actor: &'static str, message: &str);
@@ -165,7 +165,7 @@ impl ActorStats {
     }
 }
 
-/// How one actor is doing.
+/// The state and the counters of one actor.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct ActorReport {

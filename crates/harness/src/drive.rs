@@ -224,7 +224,7 @@ impl<R: Iterator<Item = Request>> Load<'_, R> {
         {
             return;
         }
-        // The sender is gone, so that nothing can stop the load.
+        // The sender is dropped, so nothing can stop the load.
         std::future::pending::<()>().await;
     }
 }

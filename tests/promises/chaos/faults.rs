@@ -193,7 +193,7 @@ impl World {
             Fault::Restart(target) => self.server(target).stop(),
             Fault::Demote(target) => self.server(target).set_read_only(true),
             Fault::StepClock(n) => {
-                // A row that SQLite dates by a clock ahead is due when the clock gets there: before `verify` gives up.
+                // A row whose time is ahead is due when the clock reaches that time, before `verify` gives up.
                 let seconds = self.rng.random_range(-600..=240);
                 self.clocks[n].set(TimeDelta::seconds(seconds));
             }
