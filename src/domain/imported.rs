@@ -1,8 +1,9 @@
 //! Imported history: how a row of a file or of a product's own table becomes like events. Called by `admin/import/`.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use ring::digest::{SHA256, digest};
 use serde::Serialize;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use super::behavior::{Action, BehaviorEvent, Resource, Source};
 use super::id::{IdKinds, UserId};
@@ -135,11 +136,11 @@ impl ImportRules {
     }
 }
 
-/// The namespace of the ids of imported events.
-const NAMESPACE: Uuid = Uuid::from_u128(0x6c69_6b65_7769_5365_a90b_696d_706f_7274);
-
 /// Returns the id of an imported event. The same content gives the same id, in whatever file it is, so a second import
 /// changes nothing. Without a time, the id does not depend on the default time either.
+///
+/// It is a UUID v8: 32 bits of a digest of the resource, then 90 of a digest of the content. In the order of ids, the
+/// events of a resource are neighbours, and so are their rows in the indexes.
 fn event_id(
     user_id: &UserId,
     resource: &Resource,
@@ -148,14 +149,20 @@ fn event_id(
 ) -> Uuid {
     let time = time.map(|time| Version::at(time).0).unwrap_or_default();
     // Ids contain no control characters.
-    let name = format!(
-        "{}\n{}\n{}\n{}\n{time}",
+    let of_resource = format!("{}\n{}", resource.resource_type, resource.id.key());
+    let of_content = format!(
+        "{}\n{of_resource}\n{}\n{time}",
         user_id.key(),
-        resource.resource_type,
-        resource.id.key(),
         action.as_str()
     );
-    Uuid::new_v5(&NAMESPACE, name.as_bytes())
+    let (resource, content) = (
+        digest(&SHA256, of_resource.as_bytes()),
+        digest(&SHA256, of_content.as_bytes()),
+    );
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&resource.as_ref()[..4]);
+    bytes[4..].copy_from_slice(&content.as_ref()[..12]);
+    Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 /// Reads an action. Exports of a table may instead say whether the resource is liked.
@@ -316,6 +323,26 @@ mod tests {
         let before = events(&row(None, None)).expect("valid").remove(0);
         assert_eq!(untimed.event_id, before.event_id);
         assert!(untimed.version > before.version);
+    }
+
+    #[test]
+    fn ids_of_a_resource_are_neighbours() {
+        let id = |user: i64, resource: &str| {
+            let row = ImportedRow {
+                user: Some(user.to_string()),
+                resource: Some(resource.to_owned()),
+                ..row(Some("2024-03-01"), None)
+            };
+            events(&row).expect("valid").remove(0).event_id
+        };
+        let of = |resource| (1..=50).map(|user| id(user, resource)).collect::<Vec<_>>();
+        let (mut one, mut other) = (of("7"), of("8"));
+        one.sort_unstable();
+        other.sort_unstable();
+        assert!(one.last() < other.first() || other.last() < one.first());
+        one.dedup();
+        assert_eq!(one.len(), 50);
+        assert_eq!(one[0].get_version_num(), 8);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What an import refuses before it begins.
 
-use super::ImportOptions;
+use super::options::ImportOptions;
 use crate::admin::{AdminError, Dependencies};
 use crate::domain::Source;
 

@@ -62,13 +62,13 @@ pub(super) struct FileRows {
 
 enum Records {
     Csv {
-        reader: csv::Reader<Box<dyn Read>>,
+        reader: csv::Reader<Box<dyn Read + Send>>,
         columns: Columns,
         fields: usize,
         record: csv::ByteRecord,
     },
     JsonLines {
-        lines: BufReader<Box<dyn Read>>,
+        lines: BufReader<Box<dyn Read + Send>>,
         names: ColumnNames,
         types: ResourceTypes,
         line: Vec<u8>,
@@ -89,8 +89,8 @@ impl FileRows {
             source,
         };
         let read = Arc::new(AtomicU64::new(0));
-        let (input, size): (Box<dyn Read>, u64) = if path == "-" {
-            (Box::new(io::stdin().lock()), 0)
+        let (input, size): (Box<dyn Read + Send>, u64) = if path == "-" {
+            (Box::new(BufReader::new(io::stdin())), 0)
         } else {
             let file = File::open(Path::new(path)).map_err(failed)?;
             let size = file.metadata().map_err(failed)?.len();
@@ -100,7 +100,7 @@ impl FileRows {
             input,
             read: Arc::clone(&read),
         };
-        let text: Box<dyn Read> = if path.ends_with(".gz") {
+        let text: Box<dyn Read + Send> = if path.ends_with(".gz") {
             Box::new(MultiGzDecoder::new(BufReader::new(input)))
         } else {
             Box::new(input)
@@ -139,8 +139,19 @@ impl FileRows {
         })
     }
 
+    /// Reads the next rows, fewer than `most` at the end.
+    pub(super) fn read(&mut self, most: usize) -> Result<Vec<InputRow>, AdminError> {
+        let mut rows = Vec::with_capacity(most);
+        while rows.len() < most
+            && let Some(row) = self.next()?
+        {
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
     /// Reads the next row; `None` after the last one.
-    pub(super) fn next(&mut self) -> Result<Option<InputRow>, AdminError> {
+    fn next(&mut self) -> Result<Option<InputRow>, AdminError> {
         self.next_row().map_err(|source| AdminError::Input {
             path: self.path.clone(),
             source,
@@ -294,7 +305,7 @@ fn imported(
 
 /// Counts the bytes that pass.
 struct Counted {
-    input: Box<dyn Read>,
+    input: Box<dyn Read + Send>,
     read: Arc<AtomicU64>,
 }
 

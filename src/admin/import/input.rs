@@ -1,10 +1,14 @@
-//! The input of an import: a file or a table, read chunk by chunk.
+//! The input of an import: a file or a table, read some rows at a time.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use super::columns::{Columns, Field};
+use super::commit::insist;
 use super::file::FileRows;
-use super::{ImportInput, ImportOptions, insist};
+use super::options::{ImportInput, ImportOptions};
 use crate::admin::{AdminError, Dependencies};
 use crate::domain::{ImportedRow, ResourceType, ResourceTypes};
 use crate::store::{SourceColumn, SourceColumns, SourceTable, Store};
@@ -28,7 +32,8 @@ pub(super) struct Position {
 
 /// An opened input, at a position.
 pub(super) enum Input {
-    File(Box<FileRows>),
+    /// Threads for blocking work read it.
+    File(Arc<Mutex<FileRows>>),
     Table {
         table: Box<SourceTable>,
         named_type: Option<ResourceType>,
@@ -40,7 +45,7 @@ pub(super) enum Input {
 impl Input {
     pub(super) fn position(&self) -> Position {
         match self {
-            Self::File(file) => file.position(),
+            Self::File(file) => lock(file).position(),
             Self::Table { position, .. } => position.clone(),
         }
     }
@@ -48,7 +53,7 @@ impl Input {
     /// Returns the type that the name of the resource's column tells.
     pub(super) fn named_type(&self) -> Option<ResourceType> {
         match self {
-            Self::File(file) => file.columns()?.named_type,
+            Self::File(file) => lock(file).columns()?.named_type,
             Self::Table { named_type, .. } => *named_type,
         }
     }
@@ -60,21 +65,24 @@ impl Input {
         }
     }
 
-    /// Reads the next rows, fewer than `most` at the end of the input.
-    pub(super) async fn read(
+    /// Reads the next rows, fewer than `most` at the end of the input, and passes them on to `check` with the position
+    /// after them. A file is read and checked beside the caller's thread.
+    pub(super) async fn read<T: Send + 'static>(
         &mut self,
         store: &Store,
         most: usize,
-    ) -> Result<Vec<InputRow>, AdminError> {
+        check: impl FnOnce(Vec<InputRow>, Position) -> T + Send + 'static,
+    ) -> Result<T, AdminError> {
         match self {
             Self::File(file) => {
-                let mut rows = Vec::with_capacity(most);
-                while rows.len() < most
-                    && let Some(row) = file.next()?
-                {
-                    rows.push(row);
-                }
-                Ok(rows)
+                let file = Arc::clone(file);
+                let read = spawn_blocking(move || {
+                    let mut file = lock(&file);
+                    let rows = file.read(most)?;
+                    Ok(check(rows, file.position()))
+                });
+                read.await
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
             }
             Self::Table {
                 table,
@@ -93,7 +101,10 @@ impl Input {
                     named_type: *named_type,
                     row: Ok(row.row),
                 };
-                Ok(found.into_iter().map(row).collect())
+                Ok(check(
+                    found.into_iter().map(row).collect(),
+                    position.clone(),
+                ))
             }
         }
     }
@@ -101,10 +112,14 @@ impl Input {
     /// About how many rows there are; zero if unknown.
     pub(super) fn total(&self) -> u64 {
         match self {
-            Self::File(file) => file.total(),
+            Self::File(file) => lock(file).total(),
             Self::Table { size, .. } => *size,
         }
     }
+}
+
+fn lock(file: &Mutex<FileRows>) -> MutexGuard<'_, FileRows> {
+    file.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Opens the input at its first row.
@@ -124,7 +139,7 @@ pub(super) async fn open(
             let columns = file.columns();
             let named = columns.and_then(|columns| columns.named_type);
             let has_type = columns.is_none_or(|columns| columns.place(Field::Type).is_some());
-            (Input::File(Box::new(file)), named, has_type)
+            (Input::File(Arc::new(Mutex::new(file))), named, has_type)
         }
         ImportInput::Table { name, key } => {
             let found = store.source_columns(name).await?;
