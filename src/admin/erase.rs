@@ -49,6 +49,7 @@ enum Stage {
     Quarantine,
     Keys,
     Jobs,
+    History,
     Stream,
     FactStream,
     Cache,
@@ -57,7 +58,7 @@ enum Stage {
 /// The stages. Behaviors and likes come again when every process keeps new events out, which is the fence of a database
 /// whose locks do not reach all of its servers. What is in the stream and the cache comes last, because processes that
 /// did not know the erasure yet wrote there.
-const STAGES: [Stage; 13] = [
+const STAGES: [Stage; 14] = [
     Stage::Behaviors,
     Stage::Likes,
     Stage::Processes,
@@ -68,6 +69,7 @@ const STAGES: [Stage; 13] = [
     Stage::Quarantine,
     Stage::Keys,
     Stage::Jobs,
+    Stage::History,
     Stage::Stream,
     Stage::FactStream,
     Stage::Cache,
@@ -84,6 +86,7 @@ impl Stage {
             Self::Quarantine => "quarantine",
             Self::Keys => "idempotency keys",
             Self::Jobs => "jobs",
+            Self::History => "history",
             Self::Stream => "stream",
             Self::FactStream => "stream of facts",
             Self::Cache => "cache",
@@ -214,6 +217,7 @@ impl<'a> Erase<'a> {
                     .erase_from_jobs(&sweep, &self.job_id, &position, MESSAGES)
                     .await?
             }
+            Stage::History => store.erase_from_history(&sweep, &position).await?,
             Stage::Processes => return self.await_processes().await,
             Stage::Stream => {
                 let stream = self.admin.broker().map(|one| one.stream_name().to_owned());

@@ -26,6 +26,8 @@ matrix!([embedded, postgres_stack]: erased_resource_leaves_no_trace);
 
 matrix!([embedded, mariadb_stack]: user_who_keeps_liking_is_erased);
 
+matrix!([embedded, mariadb, postgres]: reasons_about_others_do_not_name_the_erased);
+
 matrix!([mariadb_stack]: killed_erasure_is_resumed);
 
 /// Ids that occur nowhere by chance.
@@ -662,6 +664,25 @@ fn erased_resource_leaves_no_trace(setup: Setup) {
     assert_eq!(service.client().read(1, 2).like_count, Some(9));
     everything_holds(&service);
     service.stop();
+}
+
+fn reasons_about_others_do_not_name_the_erased(setup: Setup) {
+    const ERASED: &str = "ann-4711";
+    let service = setup.set("LIKEWISE_USER_IDS", "text").start();
+    let client = service.client();
+    for user in [ERASED, "bob"] {
+        client.send("PUT", "/v1/videos/7/like", &[("X-User-Id", user)]);
+    }
+    pipeline_drains(&service);
+    let body = json!({"resource_type": "video", "reason": format!("same phone as {ERASED}")});
+    let path = "/admin/users/bob/likes/void";
+    let void = send(&client, "POST", path, &[], &body).json();
+    let id = void["id"].as_str().expect("an id");
+    ended(&client, id);
+    erased(&client, &erase(&client, &format!("/v1/users/{ERASED}")));
+    assert_eq!(in_tables(service.database(), ERASED), [""; 0]);
+    let job = ended(&client, id);
+    assert!(job.to_string().contains("same phone as erased"), "{job}");
 }
 
 fn user_who_keeps_liking_is_erased(setup: Setup) {
