@@ -153,7 +153,7 @@ fn unknown_path_is_404_and_wrong_method_is_405() {
     let client = service.client();
     for path in [
         "/v1",
-        "/v1/videos/7",
+        "/v1/videos",
         "/v1/videos/7/likers",
         "/v1/videos/7/like/8",
         "/v1/photos/7/like",
@@ -169,6 +169,7 @@ fn unknown_path_is_404_and_wrong_method_is_405() {
     for (method, path, allow) in [
         ("POST", PATH, "GET, HEAD, PUT, DELETE"),
         ("PATCH", PATH, "GET, HEAD, PUT, DELETE"),
+        ("GET", "/v1/videos/7", "DELETE"),
         ("PUT", "/healthz", "GET, HEAD"),
         ("POST", "/readyz", "GET, HEAD"),
         ("DELETE", "/metrics", "GET, HEAD"),
