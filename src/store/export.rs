@@ -6,9 +6,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::dialect::Column::Word;
-use super::erase::{EXAMINED, KEY_PAGE, KeyOf, KeyRow, LAST_FACT, QUARANTINE_PAGE, key_of, names};
+use super::erase::{
+    EXAMINED, KEY_PAGE, KeyOf, KeyRow, LAST_FACT, QUARANTINE_PAGE, json_of, key_of, names,
+};
 use super::error::StoreError;
 use super::event_record::HistoryEntry;
+use super::examined::examine;
 use super::jobs::{JOB_COLUMNS, JobRow};
 use super::ledger::{ENTRY_COLUMNS, LedgerEntry};
 use super::pair_row::PairRow;
@@ -281,8 +284,7 @@ async fn keys<S: Session>(
     let rows: Vec<KeyRow> = session.load(KEY_PAGE.on(d), &params).await?;
     let mut lines = Vec::new();
     for row in &rows {
-        let answer = row.answer.as_deref();
-        let answer: Option<Value> = answer.and_then(|json| serde_json::from_str(json).ok());
+        let answer = row.answer.as_deref().and_then(json_of);
         let (key, answer) = match key_of(row, &subject, &names(d)) {
             KeyOf::Others => continue,
             KeyOf::Subject => (Some(&row.idempotency_key), answer),
@@ -346,14 +348,12 @@ async fn facts<S: Session>(
     after: i64,
 ) -> Result<ExportPage, StoreError> {
     let d = session.schema();
-    let params = [Param::Number(after), Param::limit(EXAMINED)];
-    let last = session.total(LAST_FACT.on(d), &params).await?;
-    if last <= after {
+    let Some(last) = examine(session, &LAST_FACT, after, EXAMINED).await? else {
         return Ok(ExportPage {
             next: Some(ExportCursor::Jobs(String::new())),
             ..ExportPage::default()
         });
-    }
+    };
     let params = [user_id.into(), Param::Number(after), Param::Number(last)];
     let rows: Vec<FactLine> = session.load(FACTS.on(d), &params).await?;
     Ok(ExportPage {

@@ -21,6 +21,7 @@ mod erase;
 mod erasures;
 mod error;
 mod event_record;
+mod examined;
 mod export;
 mod fail;
 mod gate;

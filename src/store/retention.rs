@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use super::behavior_counts;
 use super::dialect::Column::Word;
 use super::error::StoreError;
+use super::examined::{examine, last_key};
 use super::ids::AnyId;
 use super::schema::{COUNTED_BEHAVIORS, Schema};
 use super::session::{IdRow, Param, Session, Sql};
@@ -133,11 +134,9 @@ async fn prunable<S: Session>(
     limit: usize,
 ) -> Result<Prunable, StoreError> {
     let schema = session.schema();
-    let params = [Param::Number(after), Param::limit(limit)];
-    let last = session.total(LAST_EXAMINED.on(schema), &params).await?;
-    if last <= after {
+    let Some(last) = examine(session, &LAST_EXAMINED, after, limit).await? else {
         return Ok(Prunable::default());
-    }
+    };
     let params = [
         Param::Number(after),
         Param::Number(last),
@@ -206,13 +205,8 @@ static PRUNABLE_LEDGER: Sql = Sql::new(|d| {
 });
 
 /// The last row of some rows. Parameters: after which, how many.
-pub(super) static LAST_EXAMINED: Sql = Sql::new(|d| {
-    format!(
-        "SELECT 'last' AS label, {} AS total FROM (SELECT user_behavior_id FROM user_behaviors \
-         WHERE user_behavior_id > $1 ORDER BY user_behavior_id LIMIT $2) b",
-        d.number("COALESCE(MAX(b.user_behavior_id), 0)")
-    )
-});
+pub(super) static LAST_EXAMINED: Sql =
+    Sql::new(|d| last_key(d, "user_behaviors", "user_behavior_id"));
 
 /// Behaviors that no read model needs. Completed events supersede; one that is still open may become dead. Of two equal
 /// versions neither supersedes the other, so both stay. Parameters: after which, up to which, recorded before.

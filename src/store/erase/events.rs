@@ -11,6 +11,7 @@ use crate::domain::{DataSubject, Pair, Resource};
 use crate::store::behavior_counts;
 use crate::store::dialect::Column::Word;
 use crate::store::error::StoreError;
+use crate::store::examined::examine;
 use crate::store::pair_row::PairRow;
 use crate::store::read_models::{
     DELETE_COUNTS, drop_unused_counts, lock_counts, resource_rows, states, write_counts,
@@ -51,6 +52,7 @@ pub(super) fn owned(
         ),
     }
 }
+
 pub(super) async fn behaviors<S: Session>(
     session: &mut S,
     sweep: &Sweep,
@@ -74,11 +76,9 @@ pub(super) async fn behaviors<S: Session>(
         return Ok(swept);
     }
     let after: i64 = after.parse().unwrap_or_default();
-    let params = [Param::Number(after), Param::limit(EXAMINED)];
-    let last = session.total(LAST_EXAMINED.on(d), &params).await?;
-    if last <= after {
+    let Some(last) = examine(session, &LAST_EXAMINED, after, EXAMINED).await? else {
         return Ok(Swept::default());
-    }
+    };
     let statement = d.statement(format!(
         "SELECT {columns} FROM user_behaviors b WHERE {owned} AND b.user_behavior_id > $2 \
          AND b.user_behavior_id <= $3 ORDER BY b.user_behavior_id LIMIT $4"

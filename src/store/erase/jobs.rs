@@ -10,6 +10,7 @@ use super::{EXAMINED, Erased, Sweep, Swept, json_of, note};
 use crate::domain::{DataSubject, Id};
 use crate::store::dialect::Column::{Number, Text as AnyText};
 use crate::store::error::StoreError;
+use crate::store::examined::{examine, last_key};
 use crate::store::jobs::{CANCEL, JOB_COLUMNS, JobRow};
 use crate::store::session::{Param, Session, Sql};
 
@@ -84,13 +85,14 @@ pub(super) async fn history<S: Session>(
     sweep: &Sweep,
     after: &str,
 ) -> Result<Swept, StoreError> {
-    let d = session.schema();
-    let after: i64 = after.parse().unwrap_or_default();
-    let params = [Param::Number(after), Param::limit(EXAMINED)];
-    let last = session.total(LAST_HISTORY.on(d), &params).await?;
-    if last <= after || !is_distinctive(&sweep.subject) {
+    if !is_distinctive(&sweep.subject) {
         return Ok(Swept::default());
     }
+    let d = session.schema();
+    let after: i64 = after.parse().unwrap_or_default();
+    let Some(last) = examine(session, &LAST_HISTORY, after, EXAMINED).await? else {
+        return Ok(Swept::default());
+    };
     let params = [Param::Number(after), Param::Number(last)];
     let rows: Vec<ReasonRow> = session.load(REASONS.on(d), &params).await?;
     let mut redacted = Vec::new();
@@ -127,13 +129,7 @@ struct ReasonRow {
 }
 
 /// Parameters: the id after which, the most rows.
-static LAST_HISTORY: Sql = Sql::new(|d| {
-    format!(
-        "SELECT 'last' AS label, {} AS total FROM (SELECT history_id FROM likewise_sync_event_history \
-         WHERE history_id > $1 ORDER BY history_id LIMIT $2) h",
-        d.number("COALESCE(MAX(h.history_id), 0)")
-    )
-});
+static LAST_HISTORY: Sql = Sql::new(|d| last_key(d, "likewise_sync_event_history", "history_id"));
 
 /// Parameters: the id after which, the last id.
 static REASONS: Sql = Sql::new(|_| {

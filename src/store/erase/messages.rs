@@ -4,6 +4,7 @@ use super::events::owned;
 use super::{EXAMINED, Erased, Sweep, Swept, names, note};
 use crate::store::dialect::Column::Word;
 use crate::store::error::StoreError;
+use crate::store::examined::{examine, last_key};
 use crate::store::quarantine;
 use crate::store::session::{Param, Session, Sql};
 
@@ -14,11 +15,9 @@ pub(super) async fn facts<S: Session>(
 ) -> Result<Swept, StoreError> {
     let d = session.schema();
     let after: i64 = after.parse().unwrap_or_default();
-    let params = [Param::Number(after), Param::limit(EXAMINED)];
-    let last = session.total(LAST_FACT.on(d), &params).await?;
-    if last <= after {
+    let Some(last) = examine(session, &LAST_FACT, after, EXAMINED).await? else {
         return Ok(Swept::default());
-    }
+    };
     let (id, owned) = owned(d, &sweep.subject, "likewise_outbox", "$1");
     let statement = d.statement(format!(
         "DELETE FROM likewise_outbox WHERE {owned} AND likewise_outbox.id > $2 \
@@ -39,13 +38,7 @@ pub(super) async fn facts<S: Session>(
 }
 
 /// Parameters: the id after which, the most rows.
-pub(in crate::store) static LAST_FACT: Sql = Sql::new(|d| {
-    format!(
-        "SELECT 'last' AS label, {} AS total FROM (SELECT id FROM likewise_outbox \
-         WHERE id > $1 ORDER BY id LIMIT $2) o",
-        d.number("COALESCE(MAX(o.id), 0)")
-    )
-});
+pub(in crate::store) static LAST_FACT: Sql = Sql::new(|d| last_key(d, "likewise_outbox", "id"));
 
 pub(super) async fn quarantined<S: Session>(
     session: &mut S,

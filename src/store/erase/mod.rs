@@ -291,7 +291,7 @@ pub(super) fn names(d: &'static Schema) -> Names<'static> {
     }
 }
 
-fn json_of(text: &str) -> Option<Value> {
+pub(super) fn json_of(text: &str) -> Option<Value> {
     serde_json::from_str(text).ok()
 }
 
