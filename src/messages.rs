@@ -61,18 +61,35 @@ impl Request for Forget {
     type Reply = ();
 }
 
-/// To the cache writer: reads from the database what the cache lacks about a resource, and fills the cache.
+/// To the cache writer: reads from the database what the cache lacks about some resources, and fills the cache.
 #[derive(Debug, Clone)]
 pub struct Lookup {
-    /// The resource.
-    pub resource: Resource,
-    /// The user whose like is read; `None` for the count alone.
+    /// The user whose likes are read; `None` for the counts alone.
     pub user_id: Option<UserId>,
+    /// The resources, each once.
+    pub resources: Vec<Resource>,
 }
 
 impl Request for Lookup {
-    /// Unknown values are absent.
-    type Reply = Reading;
+    /// In the order of the resources. Unknown values are absent.
+    type Reply = Vec<Reading>;
+
+    fn weight(&self) -> usize {
+        self.resources.len()
+    }
+}
+
+/// To the cache writer: compares events that have been in flight for too long with the database.
+#[derive(Debug, Clone)]
+pub struct Reconcile {
+    /// The user whose entry may hold such events; `None` if only the counts were read.
+    pub user_id: Option<UserId>,
+    /// The resources whose count entries may hold such events.
+    pub resources: Vec<Resource>,
+}
+
+impl Request for Reconcile {
+    type Reply = ();
 }
 
 /// To the idempotency keeper: claims the key for a request, or returns the stored answer.

@@ -1,9 +1,11 @@
 //! The only writer of the cache: it applies accepted events, settles the states and counts of a commit, and fills in
 //! missing entries.
 //!
-//! The messages that write are handled here, reads of the database in [`load_missing`], and repairs in [`repair`].
+//! The messages that write are handled here, reads of the database in [`load_missing`], events that are in flight for too
+//! long in [`reconcile`], and repairs in [`repair`].
 
 mod load_missing;
+mod reconcile;
 mod repair;
 
 use std::collections::BTreeMap;
@@ -14,11 +16,13 @@ use futures_util::future::join_all;
 
 use crate::cache::{Cache, CacheError, Settlement};
 use crate::config::CacheOptions;
-use crate::domain::Resource;
+use crate::domain::{EntryId, Pair, Resource, Version};
 use crate::messages::{Apply, ApplyOutcome, Forget, Lookup, Settle};
+use crate::nats::Broker;
 use crate::store::{Reader, Settled};
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
 use load_missing::Missing;
+use reconcile::Reconciled;
 use repair::DirtyEntries;
 
 /// The actions' names in logs.
@@ -29,8 +33,10 @@ const SETTLING: &str = "settling the cache";
 pub struct CacheWriter {
     cache: Arc<dyn Cache>,
     reader: Reader,
+    broker: Option<Arc<Broker>>,
     options: CacheOptions,
     dirty: Mutex<DirtyEntries>,
+    reconciled: Mutex<Reconciled>,
     context: Context<Self>,
 }
 
@@ -69,7 +75,7 @@ impl BatchActor<Apply> for CacheWriter {
             .map(|envelope| (envelope.body.pair.clone(), envelope.body.state))
             .collect();
         let mut missing = Vec::new();
-        match self.cache.apply(&events).await {
+        match self.cache.apply(&events, self.now()).await {
             Ok(applied) => {
                 self.context.progress(events.len());
                 cache_worked(APPLYING);
@@ -87,7 +93,7 @@ impl BatchActor<Apply> for CacheWriter {
             Err(error) => {
                 // The commands may still run without an answer, even after a revert.
                 if !error.is_unsent() {
-                    self.mark_dirty(events.iter().map(|(pair, _)| pair.resource.clone()));
+                    self.mark_dirty(entries_of(events.iter().map(|(pair, _)| pair)));
                 }
                 self.cache_failed(APPLYING, &error);
                 // The database may still hold a newer event of the pair, and the request must win over it.
@@ -113,10 +119,10 @@ impl BatchActor<Forget> for CacheWriter {
             .iter()
             .map(|envelope| (envelope.body.pair.clone(), envelope.body.version))
             .collect();
-        match self.cache.forget(&events).await {
+        match self.cache.forget(&events, self.now()).await {
             Ok(()) => self.context.progress(events.len()),
             Err(error) => {
-                self.mark_dirty(events.iter().map(|(pair, _)| pair.resource.clone()));
+                self.mark_dirty(entries_of(events.iter().map(|(pair, _)| pair)));
                 self.cache_failed("reverting events in the cache", &error);
             }
         }
@@ -137,13 +143,16 @@ impl BatchActor<Settle> for CacheWriter {
         // A commit shows that the database answers again.
         self.reader.answers();
         let (settlements, pairs) = settlements(batch.iter().map(|envelope| &envelope.body.settled));
-        match self.cache.settle(&settlements).await {
+        match self.cache.settle(&settlements, self.now()).await {
             Ok(()) => {
                 self.context.progress(pairs);
                 cache_worked(SETTLING);
             }
             Err(error) => {
-                self.mark_dirty(settlements.keys().cloned());
+                self.mark_dirty(settlements.iter().flat_map(|(resource, settlement)| {
+                    let users = settlement.states.keys().cloned().map(EntryId::User);
+                    users.chain([EntryId::Count(resource.clone())])
+                }));
                 self.cache_failed(SETTLING, &error);
             }
         }
@@ -166,19 +175,23 @@ impl BatchActor<Lookup> for CacheWriter {
 }
 
 impl CacheWriter {
-    /// Returns a writer of this cache, which loads missing entries through this reader.
+    /// Returns a writer of this cache, which loads missing entries through this reader, and asks this broker whether an event
+    /// may still arrive.
     #[must_use]
     pub fn new(
         cache: Arc<dyn Cache>,
         reader: Reader,
+        broker: Option<Arc<Broker>>,
         options: CacheOptions,
         context: Context<Self>,
     ) -> Self {
         Self {
             cache,
             reader,
+            broker,
             options,
             dirty: Mutex::default(),
+            reconciled: Mutex::default(),
             context,
         }
     }
@@ -188,6 +201,11 @@ impl CacheWriter {
             largest: self.options.largest_batch,
             lanes: self.options.lanes,
         }
+    }
+
+    /// Returns the database's time.
+    fn now(&self) -> Version {
+        Version::at(self.reader.now())
     }
 
     fn cache_failed(&self, doing: &'static str, error: &CacheError) {
@@ -208,6 +226,11 @@ impl CacheWriter {
 fn cache_worked(doing: &'static str) {
     let dependency = Dependency::Cache;
     DependencyWorked { dependency, doing }.emit();
+}
+
+/// Returns the entries of these pairs.
+fn entries_of<'a>(pairs: impl Iterator<Item = &'a Pair>) -> impl Iterator<Item = EntryId> {
+    pairs.flat_map(EntryId::of_pair)
 }
 
 /// Merges the outcomes of commits into what the cache settles, by resource. Returns the number of states too.

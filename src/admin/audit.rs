@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::cache_audit::CacheAudit;
 use super::report::EXAMPLES;
 use super::{AdminError, AuditReport, Dependencies, Progress};
+use crate::domain::EntryId;
 use crate::store::{Chunk, Discrepancy, Finding, Pass, Position, Subject};
 
 /// How an audit works.
@@ -255,7 +256,7 @@ impl Audit {
         let store = &self.dependencies.store;
         for some in found.chunks(REPAIR_BATCH) {
             let repaired = store.repair(some, store.now()).await?;
-            self.dependencies.drop_entries(&repaired.resources).await?;
+            self.dependencies.drop_entries(&repaired.entries).await?;
         }
         let left = store.inspect(chunk).await?;
         let left: BTreeSet<(Finding, &Subject)> =
@@ -277,14 +278,15 @@ impl Audit {
         self.state.report.cache_entries = Some(cache.entries());
         self.state.report.add(&stale);
         if self.options.repair && !stale.is_empty() {
-            let resources: Vec<_> = stale
+            let entries: Vec<_> = stale
                 .iter()
                 .filter_map(|one| match &one.subject {
-                    Subject::Resource(resource) => Some(resource.clone()),
-                    _ => None,
+                    Subject::Resource(resource) => Some(EntryId::Count(resource.clone())),
+                    Subject::User(user_id) => Some(EntryId::User(user_id.clone())),
+                    Subject::Event(_) | Subject::Pair(_) => None,
                 })
                 .collect();
-            self.dependencies.drop_entries(&resources).await?;
+            self.dependencies.drop_entries(&entries).await?;
             self.state.report.add_repaired(stale.iter());
         }
         Ok(Some("cache"))

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use super::{AdminError, Dependencies};
 use crate::cache::Cache;
-use crate::domain::{Contradiction, DatabaseState, EntryView, Mismatch, Pair, Resource, UserId};
-use crate::store::{Discrepancy, Finding, Subject};
+use crate::domain::{
+    Contradiction, Coverage, EntryId, EntryView, Mismatch, Pair, Resource, StoredCount, StoredUser,
+    UserEntry, UserId,
+};
+use crate::store::{Discrepancy, Finding, Loaded, Subject, Wanted};
 
 /// The number of entries read in one round trip.
 const ENTRIES_PER_READ: usize = 64;
@@ -30,8 +33,8 @@ pub(super) struct CacheAudit {
 
 /// An entry that differs from the database, which a pending event may explain.
 struct Suspect {
-    resource: Resource,
-    lags: Vec<(Contradiction, Option<UserId>)>,
+    entry: EntryId,
+    lags: Vec<(Contradiction, Option<Pair>)>,
 }
 
 impl CacheAudit {
@@ -61,27 +64,27 @@ impl CacheAudit {
         }
         let cursor = self.cursor.unwrap_or_default();
         let scanned = self.cache.scan(cursor, ENTRIES_PER_STEP).await?;
-        let resources: BTreeSet<Resource> = scanned.resources.into_iter().collect();
-        let resources: Vec<_> = resources.into_iter().collect();
+        let entries: BTreeSet<EntryId> = scanned.entries.into_iter().collect();
+        let entries: Vec<_> = entries.into_iter().collect();
         let mut stale = Vec::new();
         let mut suspects = Vec::new();
-        for some in resources.chunks(ENTRIES_PER_READ) {
-            for (resource, mismatches) in self.mismatches(some).await? {
+        for some in entries.chunks(ENTRIES_PER_READ) {
+            for (entry, mismatches) in self.mismatches(some).await? {
                 self.entries += 1;
                 if let Some(Mismatch::Wrong(contradiction)) = mismatches.first() {
-                    stale.push(discrepancy(resource, contradiction));
+                    stale.push(discrepancy(entry, contradiction));
                 } else if !mismatches.is_empty() {
                     let lags = mismatches
                         .into_iter()
                         .filter_map(|mismatch| match mismatch {
                             Mismatch::Lags {
                                 contradiction,
-                                user_id,
-                            } => Some((contradiction, user_id)),
+                                pair,
+                            } => Some((contradiction, pair)),
                             Mismatch::Wrong(_) => None,
                         });
                     suspects.push(Suspect {
-                        resource,
+                        entry,
                         lags: lags.collect(),
                     });
                 }
@@ -96,22 +99,20 @@ impl CacheAudit {
     /// The contradictions between each existing entry and the database.
     async fn mismatches(
         &self,
-        resources: &[Resource],
-    ) -> Result<Vec<(Resource, Vec<Mismatch>)>, AdminError> {
-        let views = self.cache.inspect(resources).await?;
-        let entries: Vec<(Resource, EntryView)> = resources
+        entries: &[EntryId],
+    ) -> Result<Vec<(EntryId, Vec<Mismatch<Pair>>)>, AdminError> {
+        let views = self.cache.inspect(entries).await?;
+        let entries: Vec<(EntryId, EntryView)> = entries
             .iter()
             .zip(views)
-            .filter_map(|(resource, view)| Some((resource.clone(), view?)))
+            .filter_map(|(entry, view)| Some((entry.clone(), view?)))
             .collect();
-        let database_states = self.database_states(&entries).await?;
+        let stored = self.stored(&entries).await?;
         Ok(entries
             .into_iter()
-            .map(|(resource, view)| {
-                let mismatches = database_states
-                    .get(&resource)
-                    .map(|database| view.mismatches(database));
-                (resource, mismatches.unwrap_or_default())
+            .map(|(entry, view)| {
+                let mismatches = mismatches(&entry, &view, &stored);
+                (entry, mismatches)
             })
             .collect())
     }
@@ -132,28 +133,22 @@ impl CacheAudit {
         };
         tokio::time::sleep(grace_period).await;
         for some in suspects.chunks(ENTRIES_PER_READ) {
-            let resources: Vec<_> = some
-                .iter()
-                .map(|suspect| suspect.resource.clone())
-                .collect();
-            let mismatches: BTreeMap<_, _> =
-                self.mismatches(&resources).await?.into_iter().collect();
+            let entries: Vec<_> = some.iter().map(|suspect| suspect.entry.clone()).collect();
+            let mismatches: BTreeMap<_, _> = self.mismatches(&entries).await?.into_iter().collect();
             let open = self.open_pairs(some).await?;
             for suspect in some {
-                let Some(mismatches) = mismatches.get(&suspect.resource) else {
+                let Some(mismatches) = mismatches.get(&suspect.entry) else {
                     continue;
                 };
-                let explained = |user_id: &UserId| {
-                    streaming || open.contains(&pair(&suspect.resource, user_id))
-                };
-                let lasting = suspect.lags.iter().find(|(before, user_id)| {
-                    !user_id.as_ref().is_some_and(explained)
+                let lasting = suspect.lags.iter().find(|(before, pair)| {
+                    let explained = pair.as_ref();
+                    !explained.is_some_and(|pair| streaming || open.contains(pair))
                         && mismatches
                             .iter()
                             .any(|mismatch| mismatch.contradiction().found == before.found)
                 });
                 if let Some((contradiction, _)) = lasting {
-                    stale.push(discrepancy(suspect.resource.clone(), contradiction));
+                    stale.push(discrepancy(suspect.entry.clone(), contradiction));
                 }
             }
         }
@@ -162,16 +157,8 @@ impl CacheAudit {
 
     /// The suspects' pairs with an open ledger row.
     async fn open_pairs(&self, suspects: &[Suspect]) -> Result<BTreeSet<Pair>, AdminError> {
-        let pairs: Vec<Pair> = suspects
-            .iter()
-            .flat_map(|suspect| {
-                let users = suspect
-                    .lags
-                    .iter()
-                    .filter_map(|(_, user_id)| user_id.as_ref());
-                users.map(|user_id| pair(&suspect.resource, user_id))
-            })
-            .collect();
+        let lags = suspects.iter().flat_map(|suspect| &suspect.lags);
+        let pairs: Vec<Pair> = lags.filter_map(|(_, pair)| pair.clone()).collect();
         let mut open = BTreeSet::new();
         for some in pairs.chunks(PAIRS_PER_QUERY) {
             open.extend(self.dependencies.store.open_pairs(some).await?);
@@ -179,53 +166,102 @@ impl CacheAudit {
         Ok(open)
     }
 
-    /// The states and counts of these entries in the database.
-    async fn database_states(
-        &self,
-        entries: &[(Resource, EntryView)],
-    ) -> Result<BTreeMap<Resource, DatabaseState>, AdminError> {
-        let mut database_states: BTreeMap<Resource, DatabaseState> = entries
-            .iter()
-            .map(|(resource, _)| (resource.clone(), DatabaseState::default()))
-            .collect();
-        // A user who does not exist: the pair makes the query return the count of an entry without pairs.
-        let nobody = self.dependencies.store.id_kinds().users.before_all();
-        let pairs: Vec<Pair> = entries
-            .iter()
-            .flat_map(|(resource, view)| {
-                let users = view.pairs.keys().chain(std::iter::once(&nobody));
-                users.map(|user_id| pair(resource, user_id))
-            })
-            .collect();
-        for some in pairs.chunks(PAIRS_PER_QUERY) {
-            let wanted = some.iter().cloned().collect();
-            let found = self.dependencies.store.find(&wanted).await?;
-            for (pair, state) in found.states {
-                if let Some(database) = database_states.get_mut(&pair.resource) {
-                    database.states.insert(pair.user_id, state);
+    /// What the database holds of these entries.
+    async fn stored(&self, entries: &[(EntryId, EntryView)]) -> Result<Loaded, AdminError> {
+        let mut stored = Loaded::default();
+        let mut wanted = Wanted::default();
+        for (entry, view) in entries {
+            match (entry, view) {
+                (EntryId::User(user_id), EntryView::User(view)) => {
+                    if view.coverage == Coverage::Complete {
+                        wanted.users.insert(user_id.clone());
+                    }
+                    let pairs = view.pairs.keys().map(|resource| Pair {
+                        resource: resource.clone(),
+                        user_id: user_id.clone(),
+                    });
+                    wanted.pairs.extend(pairs);
                 }
-            }
-            for (resource, count) in found.counts {
-                if let Some(database) = database_states.get_mut(&resource) {
-                    database.count = Some(count);
+                (EntryId::Count(resource), EntryView::Count(view)) => {
+                    wanted.resources.insert(resource.clone());
+                    let pairs = view.in_flight.keys().map(|user_id| Pair {
+                        resource: resource.clone(),
+                        user_id: user_id.clone(),
+                    });
+                    wanted.pairs.extend(pairs);
                 }
+                _ => {}
             }
         }
-        Ok(database_states)
+        // Large entries are read in parts.
+        let pairs: Vec<Pair> = std::mem::take(&mut wanted.pairs).into_iter().collect();
+        let store = &self.dependencies.store;
+        for some in pairs.chunks(PAIRS_PER_QUERY) {
+            let wanted = some.iter().cloned().collect();
+            let found = store.find(&wanted).await?;
+            stored.found.states.extend(found.states);
+        }
+        let loaded = store.load_entries(&wanted, UserEntry::MOST_PAIRS).await?;
+        stored.found.counts = loaded.found.counts;
+        stored.users = loaded.users;
+        Ok(stored)
     }
 }
 
-fn pair(resource: &Resource, user_id: &UserId) -> Pair {
+/// Compares an entry with what the database holds, read after it.
+fn mismatches(entry: &EntryId, view: &EntryView, stored: &Loaded) -> Vec<Mismatch<Pair>> {
+    match (entry, view) {
+        (EntryId::User(user_id), EntryView::User(view)) => {
+            let rows = stored.users.get(user_id).cloned().flatten();
+            let is_complete = rows.is_some();
+            let mut states: BTreeMap<_, _> = rows.unwrap_or_default().into_iter().collect();
+            for resource in view.pairs.keys() {
+                let pair = pair(resource.clone(), user_id);
+                if let Some(state) = stored.found.states.get(&pair) {
+                    let newest = states.entry(resource.clone()).or_insert(*state);
+                    *newest = (*newest).max(*state);
+                }
+            }
+            let user = StoredUser {
+                states,
+                is_complete,
+            };
+            let mismatches = view.mismatches(&user).into_iter();
+            let named = mismatches.map(|one| one.map(|resource| pair(resource, user_id)));
+            named.collect()
+        }
+        (EntryId::Count(resource), EntryView::Count(view)) => {
+            let states = view.in_flight.keys().filter_map(|user_id| {
+                let pair = pair(resource.clone(), user_id);
+                let state = stored.found.states.get(&pair)?;
+                Some((user_id.clone(), *state))
+            });
+            let count = StoredCount {
+                count: stored.found.counts.get(resource).copied(),
+                states: states.collect(),
+            };
+            let mismatches = view.mismatches(&count).into_iter();
+            let named = mismatches.map(|one| one.map(|user_id| pair(resource.clone(), &user_id)));
+            named.collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn pair(resource: Resource, user_id: &UserId) -> Pair {
     Pair {
-        resource: resource.clone(),
+        resource,
         user_id: user_id.clone(),
     }
 }
 
-fn discrepancy(resource: Resource, contradiction: &Contradiction) -> Discrepancy {
+fn discrepancy(entry: EntryId, contradiction: &Contradiction) -> Discrepancy {
     Discrepancy {
         finding: Finding::StaleCacheEntry,
-        subject: Subject::Resource(resource),
+        subject: match entry {
+            EntryId::User(user_id) => Subject::User(user_id),
+            EntryId::Count(resource) => Subject::Resource(resource),
+        },
         expected: contradiction.expected.clone(),
         found: contradiction.found.clone(),
     }

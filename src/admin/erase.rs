@@ -1,6 +1,7 @@
 //! The job that erases a user or a resource: deletes what tables, stream and cache hold, in bounded steps that another
 //! worker resumes. `erasures.rs` has marked the erased before, so that no new event is recorded. Run by the job runner.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::held_job::{JobPosition, Steps};
 use super::{AdminError, AdminService, Progress};
-use crate::domain::{DataSubject, LikeCount, Names, Pair, Resource};
+use crate::domain::{DataSubject, EntryId, LikeCount, Names, Resource};
 use crate::nats::{OverwriteLimit, StreamSwept};
 use crate::store::{Erased, Sweep, Swept};
 
@@ -243,11 +244,11 @@ impl<'a> Erase<'a> {
     /// Drops cache entries, and announces counts, after a commit. Entries that cannot be dropped now end with the last
     /// stage.
     async fn tell(&mut self, swept: &Swept) {
-        let resources: Vec<Resource> = swept.resources.iter().cloned().collect();
+        let entries: Vec<EntryId> = swept.entries.iter().cloned().collect();
         if self
             .admin
             .dependencies
-            .drop_entries(&resources)
+            .drop_entries(&entries)
             .await
             .is_err()
         {
@@ -354,35 +355,20 @@ impl<'a> Erase<'a> {
         }
         let cursor = self.state.position.parse().unwrap_or_default();
         let scanned = cache.scan(cursor, BATCH).await?;
-        let found: Vec<Resource> = match &self.sweep.subject {
-            DataSubject::Resource(resource) => vec![resource.clone()],
-            DataSubject::User(user_id) => {
-                let pairs: Vec<Pair> = scanned
-                    .resources
-                    .into_iter()
-                    .map(|resource| Pair {
-                        resource,
-                        user_id: user_id.clone(),
-                    })
-                    .collect();
-                let held = cache.holds(&pairs).await?;
-                let held = pairs.into_iter().zip(held).filter(|(_, held)| *held);
-                held.map(|(pair, _)| pair.resource).collect()
-            }
-        };
+        let entries: BTreeSet<EntryId> = scanned.entries.into_iter().collect();
+        let entries: Vec<EntryId> = entries.into_iter().collect();
+        let named = cache.name(&entries, &self.sweep.subject).await?;
+        let found = entries.into_iter().zip(named).filter(|(_, named)| *named);
+        let found: Vec<EntryId> = found.map(|(entry, _)| entry).collect();
         self.admin.dependencies.drop_entries(&found).await?;
-        if let DataSubject::User(_) = self.sweep.subject {
-            let erased = Erased {
-                cache_entries: found.len() as u64,
-                ..Erased::default()
-            };
-            self.admin
-                .store()
-                .note_erased(&self.sweep.digest, erased)
-                .await?;
-        } else {
-            return Ok(true);
-        }
+        let erased = Erased {
+            cache_entries: found.len() as u64,
+            ..Erased::default()
+        };
+        self.admin
+            .store()
+            .note_erased(&self.sweep.digest, erased)
+            .await?;
         match scanned.cursor {
             Some(cursor) => {
                 self.state.position = cursor.to_string();

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{AdminError, AdminService};
 use crate::actors::cache_writer::revert;
-use crate::domain::{LedgerRow, Priority};
+use crate::domain::{EntryId, LedgerRow, Priority};
 use crate::store::{Intervention, InterventionKind, LedgerEntry};
 use crate::telemetry::OperatorIntervened;
 
@@ -91,8 +91,9 @@ impl AdminService {
             _ if !discards => {}
             Some(cache_writer) => revert(cache_writer, rows).await,
             None => {
-                let resources: Vec<_> = rows.iter().map(|row| row.resource.clone()).collect();
-                self.dependencies.drop_entries(&resources).await?;
+                let pairs = rows.iter().map(LedgerRow::pair);
+                let entries: Vec<_> = pairs.flat_map(|pair| EntryId::of_pair(&pair)).collect();
+                self.dependencies.drop_entries(&entries).await?;
             }
         }
         Ok(())

@@ -70,14 +70,14 @@ pub struct Progress {
 }
 
 impl Dependencies {
-    /// Drops the cache entries of these resources; their next reader builds them from the database.
+    /// Drops these cache entries; their next reader builds them from the database.
     pub(crate) async fn drop_entries(
         &self,
-        resources: &[crate::domain::Resource],
+        entries: &[crate::domain::EntryId],
     ) -> Result<(), CacheError> {
         const AT_ONCE: usize = 1_000;
         if let Some(cache) = &self.cache {
-            for some in resources.chunks(AT_ONCE) {
+            for some in entries.chunks(AT_ONCE) {
                 cache.drop_entries(some).await?;
             }
         }

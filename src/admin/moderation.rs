@@ -12,7 +12,7 @@ use super::ledger::checked_reason;
 use super::{AdminError, AdminService, Job, Progress};
 use crate::actors::cache_writer::settlements;
 use crate::actors::sync_publisher::announce;
-use crate::domain::{Id, JobKind, Moderation, ResourceType};
+use crate::domain::{Id, JobKind, Moderation, ResourceType, Version};
 use crate::messages::Settle;
 use crate::store::{Decision, LikesOf, Moderated, Settled, is_storable};
 
@@ -155,7 +155,9 @@ impl AdminService {
             }
         } else if let Some(cache) = &self.dependencies.cache {
             let (settlements, _) = settlements(std::iter::once(settled));
-            cache.settle(&settlements).await?;
+            cache
+                .settle(&settlements, Version::at(self.store().now()))
+                .await?;
         }
         Ok(())
     }

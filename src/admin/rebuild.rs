@@ -73,8 +73,8 @@ impl CacheRebuild {
         };
         let cursor = self.cursor.unwrap_or_default();
         let scanned = cache.scan(cursor, ENTRIES_PER_STEP).await?;
-        self.dependencies.drop_entries(&scanned.resources).await?;
-        self.dropped += scanned.resources.len() as u64;
+        self.dependencies.drop_entries(&scanned.entries).await?;
+        self.dropped += scanned.entries.len() as u64;
         self.ended = scanned.cursor.is_none();
         self.cursor = scanned.cursor;
         Ok(Some(Progress {

@@ -53,7 +53,8 @@ impl Actors {
         let reader = Reader::new(store(), settings.read_timeout);
         let cache_writer = starter.start(|context| {
             let cache = Arc::clone(&connections.cache);
-            CacheWriter::new(cache, reader.clone(), settings.cache, context)
+            let broker = broker.cloned();
+            CacheWriter::new(cache, reader.clone(), broker, settings.cache, context)
         });
         let has_facts = !settings.facts.receivers().is_empty();
         let fact_publisher = (has_facts && settings.role.is_worker()).then(|| {

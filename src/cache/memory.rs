@@ -1,59 +1,51 @@
-//! The in-memory cache: runs the rule of `domain/entry.rs` under a lock, with a bound on its pairs.
+//! The in-memory cache: runs the rules of `domain/user_entry.rs` and `domain/count_entry.rs` under locks, with a bound on
+//! its entries.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use lru::LruCache;
-
-use super::{Cache, CacheFuture, Filling, Incarnation, Scanned, Settlement};
-use crate::domain::{Applied, Entry, EntryView, Pair, Reading, Resource, Version, VersionedState};
-
-const SHARDS: usize = 16;
+use super::memory_shards::Shards;
+use super::{
+    Cache, CacheFuture, CountFilling, Filled, Incarnation, Opened, Scanned, Settlement, UserFilling,
+};
+use crate::domain::{
+    Applied, CachedPair, CountEntry, Counting, DataSubject, EntryId, EntryView, Pair, Reading,
+    Resource, UserEntry, UserId, Version, VersionedState, overdue_before,
+};
 
 /// The entries of this process, with eviction of the least recently used.
+///
+/// An operation that changes both entries of a pair locks the user's first.
 pub struct MemoryCache {
-    shards: Vec<Mutex<Shard>>,
+    users: Shards<UserId, UserEntry>,
+    counts: Shards<Resource, CountEntry>,
     incarnations: AtomicU64,
-    limits: Limits,
-}
-
-#[derive(Clone, Copy)]
-struct Limits {
-    pairs_per_shard: usize,
-    pairs_per_resource: usize,
-}
-
-struct Shard {
-    entries: LruCache<Resource, Entry>,
-    pairs: usize,
+    pairs_per_user: usize,
 }
 
 impl MemoryCache {
-    /// Creates a cache of at most `pairs` pairs and resources (about 100 bytes each). One resource takes at most a tenth, so
-    /// that a popular one does not evict all others.
+    /// Creates a cache of at most `pairs` pairs and about as many counts. One user takes at most a tenth of a shard, so that
+    /// one does not evict all others.
     #[must_use]
     pub fn new(pairs: usize) -> Self {
-        let shard = || {
-            Mutex::new(Shard {
-                entries: LruCache::unbounded(),
-                pairs: 0,
-            })
-        };
+        Self::with(pairs, UserEntry::MOST_PAIRS.min(pairs / 160))
+    }
+
+    /// Creates a cache of at most `pairs` pairs, with at most `pairs_per_user` in one entry.
+    #[must_use]
+    pub fn with(pairs: usize, pairs_per_user: usize) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| shard()).collect(),
+            users: Shards::new(pairs),
+            counts: Shards::new(pairs),
             incarnations: AtomicU64::new(1),
-            limits: Limits {
-                pairs_per_shard: (pairs / SHARDS).max(1),
-                pairs_per_resource: (pairs / SHARDS / 10).max(1),
-            },
+            pairs_per_user: pairs_per_user.max(1),
         }
     }
 
-    /// Returns the number of pairs and resources.
+    /// Returns the number of pairs and entries.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).pairs).sum()
+        self.users.weight() + self.counts.weight()
     }
 
     /// Returns whether it is empty.
@@ -62,53 +54,99 @@ impl MemoryCache {
         self.len() == 0
     }
 
-    /// Runs `work` on a resource's entry, creating a missing one, and enforces the bounds.
-    fn with_entry<T>(&self, resource: &Resource, work: impl FnOnce(&mut Entry) -> T) -> T {
-        let mut shard = self.shard(resource);
-        let Shard { entries, pairs } = &mut *shard;
-        let before = entries.peek(resource).map_or(0, Entry::weight);
-        let entry = entries.get_or_insert_mut(resource.clone(), || Entry::new(self.new_life()));
-        let result = work(entry);
-        if entry.len() > self.limits.pairs_per_resource {
-            // Trim half of them, so that the next pair does not trim again.
-            entry.trim(self.limits.pairs_per_resource / 2, self.new_life());
-        }
-        *pairs = *pairs + entry.weight() - before;
-        while *pairs > self.limits.pairs_per_shard && entries.len() > 1 {
-            let Some((_, evicted)) = entries.pop_lru() else {
-                break;
-            };
-            *pairs -= evicted.weight();
-        }
-        result
-    }
-
-    /// Runs `work` on a resource's entry, if it exists.
-    fn with_entry_if_any(&self, resource: &Resource, work: impl FnOnce(&mut Entry)) {
-        let known = self.shard(resource).entries.contains(resource);
-        if known {
-            self.with_entry(resource, work);
-        }
-    }
-
     fn new_life(&self) -> Incarnation {
         self.incarnations.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn shard(&self, resource: &Resource) -> MutexGuard<'_, Shard> {
-        let index = resource.id.spread() as usize % SHARDS;
-        lock(&self.shards[index])
+    /// Trims an entry that has become too large, to half of its limit, so that the next pair does not trim again.
+    fn trim(&self, entry: &mut UserEntry) {
+        if entry.len() > self.pairs_per_user {
+            entry.trim(self.pairs_per_user / 2, self.new_life());
+        }
     }
 
-    fn read_pair(&self, pair: &Pair) -> Reading {
-        let mut shard = self.shard(&pair.resource);
-        let entry = shard.entries.get(&pair.resource);
-        entry.map_or_else(Reading::default, |entry| entry.read(&pair.user_id))
+    fn apply_one(&self, pair: &Pair, state: VersionedState, now: Version) -> Applied {
+        let Pair { user_id, resource } = pair;
+        // Held until the event has joined: a settlement in between would find nothing in flight.
+        let mut users = self.users.lock(user_id.spread());
+        let applied = users.with(
+            user_id,
+            || UserEntry::new(self.new_life()),
+            |entry| {
+                let applied = entry.apply(resource, state);
+                self.trim(entry);
+                applied
+            },
+        );
+        let mut counts = self.counts.lock(resource.id.spread());
+        let like_count = counts.with_any(resource, |entry| {
+            if let Counting::Join(event) = applied.counting {
+                entry.join(user_id, event, now);
+            }
+            entry.like_count()
+        });
+        let like_count = match applied.counting {
+            Counting::Unknown => None,
+            Counting::Join(_) | Counting::Nothing => like_count.flatten(),
+        };
+        Applied {
+            changed: applied.changed,
+            newer: applied.newer,
+            like_count,
+        }
+    }
+
+    fn read_count(&self, resource: &Resource, before: Version) -> Reading {
+        let mut counts = self.counts.lock(resource.id.spread());
+        let reading = counts.get(resource).map(|entry| Reading {
+            liked: None,
+            like_count: entry.like_count(),
+            is_overdue: entry.is_overdue(before),
+        });
+        reading.unwrap_or_default()
+    }
+
+    fn view(&self, entry: &EntryId) -> Option<EntryView> {
+        match entry {
+            EntryId::User(user_id) => {
+                let users = self.users.lock(user_id.spread());
+                users
+                    .peek(user_id)
+                    .map(|entry| EntryView::User(entry.view()))
+            }
+            EntryId::Count(resource) => {
+                let counts = self.counts.lock(resource.id.spread());
+                let entry = counts.peek(resource);
+                entry.map(|entry| EntryView::Count(entry.view()))
+            }
+        }
+    }
+
+    fn names(&self, entry: &EntryId, subject: &DataSubject) -> bool {
+        match (entry, subject) {
+            (EntryId::User(user_id), DataSubject::User(wanted)) => user_id == wanted,
+            (EntryId::Count(resource), DataSubject::Resource(wanted)) => resource == wanted,
+            (EntryId::User(user_id), DataSubject::Resource(wanted)) => {
+                let users = self.users.lock(user_id.spread());
+                let entry = users.peek(user_id);
+                entry.is_some_and(|entry| entry.view().pairs.contains_key(wanted))
+            }
+            (EntryId::Count(resource), DataSubject::User(wanted)) => {
+                let counts = self.counts.lock(resource.id.spread());
+                let entry = counts.peek(resource);
+                entry.is_some_and(|entry| entry.holds(wanted))
+            }
+        }
     }
 }
 
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+/// Returns what a pair tells a reader.
+pub(super) fn reading_of(pair: CachedPair, count: Reading, before: Version) -> Reading {
+    Reading {
+        liked: pair.liked(),
+        is_overdue: count.is_overdue || pair.is_in_flight() && pair.state.version < before,
+        ..count
+    }
 }
 
 impl Cache for MemoryCache {
@@ -116,25 +154,37 @@ impl Cache for MemoryCache {
         Box::pin(async move { Ok(()) })
     }
 
-    fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>> {
-        Box::pin(async move { Ok(pairs.iter().map(|pair| self.read_pair(pair)).collect()) })
-    }
-
-    fn counts<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<i64>>> {
+    fn read<'a>(
+        &'a self,
+        user_id: Option<&'a UserId>,
+        resources: &'a [Resource],
+        now: Version,
+    ) -> CacheFuture<'a, Vec<Reading>> {
         Box::pin(async move {
-            let count = |resource: &Resource| {
-                let mut shard = self.shard(resource);
-                shard.entries.get(resource).and_then(Entry::like_count)
-            };
-            Ok(resources.iter().map(count).collect())
+            let before = overdue_before(now);
+            let mut readings: Vec<Reading> = resources
+                .iter()
+                .map(|resource| self.read_count(resource, before))
+                .collect();
+            if let Some(user_id) = user_id {
+                let mut users = self.users.lock(user_id.spread());
+                if let Some(entry) = users.get(user_id) {
+                    for (reading, resource) in readings.iter_mut().zip(resources) {
+                        *reading = reading_of(entry.read(resource), *reading, before);
+                    }
+                }
+            }
+            Ok(readings)
         })
     }
 
-    fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>> {
+    fn apply<'a>(
+        &'a self,
+        events: &'a [(Pair, VersionedState)],
+        now: Version,
+    ) -> CacheFuture<'a, Vec<Applied>> {
         Box::pin(async move {
-            let apply = |(pair, state): &(Pair, VersionedState)| {
-                self.with_entry(&pair.resource, |entry| entry.apply(&pair.user_id, *state))
-            };
+            let apply = |(pair, state): &(Pair, VersionedState)| self.apply_one(pair, *state, now);
             Ok(events.iter().map(apply).collect())
         })
     }
@@ -142,106 +192,165 @@ impl Cache for MemoryCache {
     fn settle<'a>(
         &'a self,
         settlements: &'a BTreeMap<Resource, Settlement>,
+        now: Version,
     ) -> CacheFuture<'a, ()> {
         Box::pin(async move {
             for (resource, settlement) in settlements {
-                let new_life = self.new_life();
-                self.with_entry_if_any(resource, |entry| {
-                    let states = settlement
-                        .states
-                        .iter()
-                        .map(|(user_id, state)| (user_id.clone(), *state));
-                    entry.settle(states, settlement.count, new_life);
+                for (user_id, state) in &settlement.states {
+                    let mut users = self.users.lock(user_id.spread());
+                    users.with_any(user_id, |entry| {
+                        entry.settle(resource, *state, self.new_life());
+                        self.trim(entry);
+                    });
+                }
+            }
+            for (resource, settlement) in settlements {
+                let mut counts = self.counts.lock(resource.id.spread());
+                counts.with_any(resource, |entry| {
+                    let states = settlement.states.iter();
+                    let states = states.map(|(user_id, state)| (user_id, *state));
+                    entry.settle(states, settlement.count, self.new_life(), now);
                 });
             }
             Ok(())
         })
     }
 
-    fn forget<'a>(&'a self, events: &'a [(Pair, Version)]) -> CacheFuture<'a, ()> {
+    fn forget<'a>(&'a self, events: &'a [(Pair, Version)], now: Version) -> CacheFuture<'a, ()> {
         Box::pin(async move {
-            for (pair, version) in events {
-                self.with_entry_if_any(&pair.resource, |entry| {
-                    entry.forget(&pair.user_id, *version);
+            for (Pair { user_id, resource }, version) in events {
+                let mut users = self.users.lock(user_id.spread());
+                users.with_any(user_id, |entry| {
+                    entry.forget(resource, *version);
+                    self.trim(entry);
                 });
+                let mut counts = self.counts.lock(resource.id.spread());
+                counts.with_any(resource, |entry| entry.forget(user_id, *version, now));
             }
             Ok(())
         })
     }
 
-    fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>> {
+    fn open<'a>(
+        &'a self,
+        users: &'a [UserId],
+        resources: &'a [Resource],
+    ) -> CacheFuture<'a, Opened> {
         Box::pin(async move {
-            let open = |resource: &Resource| self.with_entry(resource, |entry| entry.incarnation());
-            Ok(resources.iter().map(open).collect())
-        })
-    }
-
-    fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>> {
-        Box::pin(async move {
-            let fill = |filling: &Filling| {
-                self.with_entry(&filling.resource, |entry| {
-                    let filled =
-                        entry.fill(filling.incarnation, filling.state.clone(), filling.count);
-                    filled.then(|| match &filling.state {
-                        Some((user_id, _)) => entry.read(user_id),
-                        None => Reading {
-                            liked: None,
-                            like_count: entry.like_count(),
-                        },
-                    })
+            let open_user = |user_id: &UserId| {
+                let mut users = self.users.lock(user_id.spread());
+                let new = || UserEntry::new(self.new_life());
+                users.with(user_id, new, |entry| {
+                    (entry.incarnation(), entry.coverage())
                 })
             };
-            Ok(fillings.iter().map(fill).collect())
+            let open_count = |resource: &Resource| {
+                let mut counts = self.counts.lock(resource.id.spread());
+                let new = || CountEntry::new(self.new_life());
+                counts.with(resource, new, |entry| entry.incarnation())
+            };
+            Ok(Opened {
+                users: users.iter().map(open_user).collect(),
+                counts: resources.iter().map(open_count).collect(),
+            })
         })
     }
 
-    fn drop_entries<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, ()> {
+    fn fill<'a>(
+        &'a self,
+        users: &'a [UserFilling],
+        counts: &'a [CountFilling],
+    ) -> CacheFuture<'a, Filled> {
         Box::pin(async move {
-            for resource in resources {
-                let mut shard = self.shard(resource);
-                if let Some(entry) = shard.entries.pop(resource) {
-                    shard.pairs -= entry.weight();
+            let fill_user = |filling: &UserFilling| {
+                let mut users = self.users.lock(filling.user_id.spread());
+                let filled = users.with_any(&filling.user_id, |entry| {
+                    let rows = filling.rows.iter().cloned();
+                    let filled = entry.fill(filling.incarnation, filling.coverage, rows);
+                    self.trim(entry);
+                    filled
+                });
+                filled.unwrap_or(false)
+            };
+            let fill_count = |filling: &CountFilling| {
+                let mut counts = self.counts.lock(filling.resource.id.spread());
+                let filled = counts.with_any(&filling.resource, |entry| {
+                    entry.fill(filling.incarnation, filling.count)
+                });
+                filled.unwrap_or(false)
+            };
+            Ok(Filled {
+                users: users.iter().map(fill_user).collect(),
+                counts: counts.iter().map(fill_count).collect(),
+            })
+        })
+    }
+
+    fn overdue<'a>(
+        &'a self,
+        resource: &'a Resource,
+        before: Version,
+        limit: usize,
+        now: Version,
+    ) -> CacheFuture<'a, Vec<(UserId, Version)>> {
+        Box::pin(async move {
+            let mut counts = self.counts.lock(resource.id.spread());
+            let overdue = counts.with_any(resource, |entry| entry.overdue(before, limit, now));
+            Ok(overdue.unwrap_or_default())
+        })
+    }
+
+    fn drop_entries<'a>(&'a self, entries: &'a [EntryId]) -> CacheFuture<'a, ()> {
+        Box::pin(async move {
+            for entry in entries {
+                match entry {
+                    EntryId::User(user_id) => self.users.lock(user_id.spread()).remove(user_id),
+                    EntryId::Count(resource) => {
+                        self.counts.lock(resource.id.spread()).remove(resource);
+                    }
                 }
             }
             Ok(())
         })
     }
 
-    // One shard at a time, whatever the count.
+    // One shard of users and one of counts at a time, whatever the count.
     fn scan(&self, cursor: u64, _: usize) -> CacheFuture<'_, Scanned> {
         Box::pin(async move {
-            let Some(shard) = self.shards.get(cursor as usize) else {
+            let mut entries = Vec::new();
+            if let Some(users) = self.users.nth(cursor as usize) {
+                entries.extend(users.keys().cloned().map(EntryId::User));
+            }
+            let Some(counts) = self.counts.nth(cursor as usize) else {
                 return Ok(Scanned::default());
             };
-            let shard = lock(shard);
+            entries.extend(counts.keys().cloned().map(EntryId::Count));
             Ok(Scanned {
-                resources: shard
-                    .entries
-                    .iter()
-                    .map(|(resource, _)| resource.clone())
-                    .collect(),
+                entries,
                 cursor: Some(cursor + 1),
             })
         })
     }
 
-    fn inspect<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<EntryView>>> {
+    fn inspect<'a>(&'a self, entries: &'a [EntryId]) -> CacheFuture<'a, Vec<Option<EntryView>>> {
+        Box::pin(async move { Ok(entries.iter().map(|entry| self.view(entry)).collect()) })
+    }
+
+    fn name<'a>(
+        &'a self,
+        entries: &'a [EntryId],
+        subject: &'a DataSubject,
+    ) -> CacheFuture<'a, Vec<bool>> {
         Box::pin(async move {
-            let view = |resource: &Resource| {
-                let shard = self.shard(resource);
-                shard.entries.peek(resource).map(Entry::view)
-            };
-            Ok(resources.iter().map(view).collect())
+            let names = |entry: &EntryId| self.names(entry, subject);
+            Ok(entries.iter().map(names).collect())
         })
     }
 
     fn clear(&self) -> CacheFuture<'_, ()> {
         Box::pin(async move {
-            for shard in &self.shards {
-                let mut shard = lock(shard);
-                shard.entries.clear();
-                shard.pairs = 0;
-            }
+            self.users.clear();
+            self.counts.clear();
             Ok(())
         })
     }
@@ -253,84 +362,5 @@ impl Cache for MemoryCache {
 
     fn kind(&self) -> &'static str {
         "in-process"
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::LikeCount;
-
-    fn filling(video: i64, incarnation: Incarnation) -> Filling {
-        Filling {
-            resource: Resource::video(video),
-            incarnation,
-            state: Some((
-                1.into(),
-                VersionedState {
-                    version: Version(1),
-                    liked: true,
-                },
-            )),
-            count: LikeCount {
-                like_count: 1,
-                revision: 1,
-            },
-        }
-    }
-
-    #[actix::test]
-    async fn memory_is_bounded_and_evicted_entries_are_unknown() {
-        let cache = MemoryCache::new(160);
-        for video in 1..=1_000 {
-            let opened = cache
-                .open(&[Resource::video(video)])
-                .await
-                .expect("in process");
-            let filled = cache
-                .fill(&[filling(video, opened[0])])
-                .await
-                .expect("in process");
-            assert_eq!(
-                filled[0],
-                Some(Reading {
-                    liked: Some(true),
-                    like_count: Some(1)
-                })
-            );
-        }
-        assert!(cache.len() <= 160, "{} pairs", cache.len());
-        let pair = Pair {
-            resource: Resource::video(1),
-            user_id: 1.into(),
-        };
-        assert_eq!(
-            cache.read(&[pair]).await.expect("in process"),
-            [Reading::default()]
-        );
-    }
-
-    #[actix::test]
-    async fn one_resource_cannot_fill_the_cache() {
-        let cache = MemoryCache::new(16_000);
-        let resource = Resource::video(7);
-        for user_id in 1..5_000 {
-            let pair = Pair {
-                resource: resource.clone(),
-                user_id: user_id.into(),
-            };
-            let state = VersionedState {
-                version: Version(1),
-                liked: true,
-            };
-            cache.apply(&[(pair, state)]).await.expect("in process");
-            let settlement = Settlement {
-                states: BTreeMap::from([(user_id.into(), state)]),
-                count: None,
-            };
-            let settlements = BTreeMap::from([(resource.clone(), settlement)]);
-            cache.settle(&settlements).await.expect("in process");
-        }
-        assert!((50..=101).contains(&cache.len()), "{} pairs", cache.len());
     }
 }

@@ -1,8 +1,11 @@
-//! The cache answers requests immediately. Every implementation follows one newest-wins rule
-//! ([`Entry`](crate::domain::Entry)). Only the cache writer changes the cache; readers call [`Cache::read`].
+//! The cache answers requests immediately. It holds an entry for each user and one for each resource's count. Every
+//! implementation follows one newest-wins rule ([`UserEntry`](crate::domain::UserEntry) and
+//! [`CountEntry`](crate::domain::CountEntry)). Only the cache writer changes the cache; readers call [`Cache::read`].
 
 mod memory;
+mod memory_shards;
 mod redis;
+mod redis_call;
 mod redis_connection;
 mod redis_entry;
 
@@ -14,8 +17,8 @@ pub use self::redis::RedisCache;
 pub use memory::MemoryCache;
 
 use crate::domain::{
-    Applied, Deployment, EntryView, LikeCount, Pair, Reading, Resource, UserId, Version,
-    VersionedState,
+    Applied, Coverage, DataSubject, Deployment, EntryId, EntryView, LikeCount, Pair, Reading,
+    Resource, UserId, Version, VersionedState,
 };
 
 /// The result of every method of [`Cache`].
@@ -46,7 +49,7 @@ impl CacheError {
     }
 }
 
-/// The name of one lifetime of an entry: see [`Entry::fill`](crate::domain::Entry::fill).
+/// The name of one lifetime of an entry: see [`UserEntry::fill`](crate::domain::UserEntry::fill).
 pub type Incarnation = u64;
 
 /// The database's state of one resource after a commit.
@@ -58,78 +61,128 @@ pub struct Settlement {
     pub count: Option<LikeCount>,
 }
 
-/// The database's state of a resource that the cache lacks.
+/// Entries to fill, read before the database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// The incarnation and the coverage of each user entry.
+    pub users: Vec<(Incarnation, Coverage)>,
+    /// The incarnation of each unknown count; `None` for a known one.
+    pub counts: Vec<Option<Incarnation>>,
+}
+
+/// The database's rows of a user whose entry the cache lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filling {
+pub struct UserFilling {
+    /// The user.
+    pub user_id: UserId,
+    /// The incarnation of the entry, read before the query.
+    pub incarnation: Incarnation,
+    /// [`Coverage::Complete`] if these are all rows of the user, otherwise [`Coverage::Partial`].
+    pub coverage: Coverage,
+    /// The states. [`VersionedState::NEVER`] for a pair without a row.
+    pub rows: Vec<(Resource, VersionedState)>,
+}
+
+/// The database's count of a resource that the cache lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountFilling {
     /// The resource.
     pub resource: Resource,
-    /// The incarnation of the incomplete entry, read before the query.
+    /// The incarnation of the unknown count, read before the query; zero for a known one.
     pub incarnation: Incarnation,
-    /// A user and the pair's state in the database; `None` to fill the count alone.
-    pub state: Option<(UserId, VersionedState)>,
-    /// The resource's like count in the database.
+    /// The count.
     pub count: LikeCount,
 }
 
-/// One page of the resources that have an entry.
+/// Which fillings the cache took. An entry whose lifetime ended refuses its filling, so that the reader must query again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// For each user.
+    pub users: Vec<bool>,
+    /// For each count.
+    pub counts: Vec<bool>,
+}
+
+/// One page of the entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scanned {
-    /// The resources; duplicates are possible.
-    pub resources: Vec<Resource>,
+    /// The entries; duplicates are possible.
+    pub entries: Vec<EntryId>,
     /// The cursor of the next page; `None` at the end.
     pub cursor: Option<u64>,
 }
 
-/// The cache. Results are in the order of the arguments.
+/// The cache. Results are in the order of the arguments. `now` is the database's time.
 pub trait Cache: Send + Sync {
     /// Succeeds if the cache accepts writes.
     fn ping(&self) -> CacheFuture<'_, ()>;
 
-    /// Reads each pair.
-    fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>>;
-
-    /// Reads the like count of each resource; `None` if unknown.
-    fn counts<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<i64>>>;
+    /// Reads the likes of a user and the like counts of some resources, in one round trip. Without a user, `liked` is
+    /// `None`.
+    fn read<'a>(
+        &'a self,
+        user_id: Option<&'a UserId>,
+        resources: &'a [Resource],
+        now: Version,
+    ) -> CacheFuture<'a, Vec<Reading>>;
 
     /// Applies accepted events.
-    fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>>;
+    fn apply<'a>(
+        &'a self,
+        events: &'a [(Pair, VersionedState)],
+        now: Version,
+    ) -> CacheFuture<'a, Vec<Applied>>;
 
     /// Settles the database's state after a commit.
-    fn settle<'a>(&'a self, settlements: &'a BTreeMap<Resource, Settlement>)
-    -> CacheFuture<'a, ()>;
+    fn settle<'a>(
+        &'a self,
+        settlements: &'a BTreeMap<Resource, Settlement>,
+        now: Version,
+    ) -> CacheFuture<'a, ()>;
 
     /// Reverts events that could not be made durable.
-    fn forget<'a>(&'a self, events: &'a [(Pair, Version)]) -> CacheFuture<'a, ()>;
+    fn forget<'a>(&'a self, events: &'a [(Pair, Version)], now: Version) -> CacheFuture<'a, ()>;
 
-    /// Ensures that each resource has an entry, and returns their incarnations.
-    fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>>;
+    /// Ensures that these entries exist, and returns what a fill needs.
+    fn open<'a>(
+        &'a self,
+        users: &'a [UserId],
+        resources: &'a [Resource],
+    ) -> CacheFuture<'a, Opened>;
 
-    /// Fills entries from a database read. Returns the state after each filling, or `None` if the entry's lifetime ended, so
-    /// that the reader must query again.
-    fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>>;
+    /// Fills entries from a database read.
+    fn fill<'a>(
+        &'a self,
+        users: &'a [UserFilling],
+        counts: &'a [CountFilling],
+    ) -> CacheFuture<'a, Filled>;
 
-    /// Drops the entries of these resources, so that they are rebuilt from the database.
-    fn drop_entries<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, ()>;
+    /// Returns up to `limit` events of a resource that are in flight and older than `before`, oldest first. Drops a count
+    /// entry that has lost events in flight.
+    fn overdue<'a>(
+        &'a self,
+        resource: &'a Resource,
+        before: Version,
+        limit: usize,
+        now: Version,
+    ) -> CacheFuture<'a, Vec<(UserId, Version)>>;
 
-    /// Returns about `count` resources that have an entry, from the cursor of an earlier page; zero starts at the beginning.
-    /// A resource whose entry exists during the whole scan is on some page.
+    /// Drops these entries, so that they are rebuilt from the database.
+    fn drop_entries<'a>(&'a self, entries: &'a [EntryId]) -> CacheFuture<'a, ()>;
+
+    /// Returns about `count` entries, from the cursor of an earlier page; zero starts at the beginning. An entry that exists
+    /// during the whole scan is on some page.
     fn scan(&self, cursor: u64, count: usize) -> CacheFuture<'_, Scanned>;
 
-    /// Returns the content of the entries of these resources; `None` for missing ones.
-    fn inspect<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<EntryView>>>;
+    /// Returns the content of these entries; `None` for missing ones.
+    fn inspect<'a>(&'a self, entries: &'a [EntryId]) -> CacheFuture<'a, Vec<Option<EntryView>>>;
 
-    /// Returns for each pair whether its resource's entry holds the user.
-    fn holds<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<bool>> {
-        Box::pin(async move {
-            let resources: Vec<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
-            let views = self.inspect(&resources).await?;
-            let held = views.iter().zip(pairs).map(|(view, pair)| {
-                let view = view.as_ref();
-                view.is_some_and(|view| view.pairs.contains_key(&pair.user_id))
-            });
-            Ok(held.collect())
-        })
-    }
+    /// Returns whether each entry names this user or resource.
+    fn name<'a>(
+        &'a self,
+        entries: &'a [EntryId],
+        subject: &'a DataSubject,
+    ) -> CacheFuture<'a, Vec<bool>>;
 
     /// Returns whether other processes use the same entries.
     fn is_shared(&self) -> bool {

@@ -1,35 +1,30 @@
-//! The cache on Redis: one hash for each resource. Only the atomic script `rule.lua` changes it.
-//!
-//! An entry has one key, so it is evicted, expires and moves between cluster nodes as a whole.
+//! The cache on Redis: a string for each user, and for each resource a count and the events in flight. Only the atomic script
+//! `rule.lua` changes them, many in one call.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, Script, Value};
+use redis::{Pipeline, Value};
 
+use super::memory::reading_of;
+use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL, RULE};
 use super::redis_connection::RedisConnection;
-use super::redis_entry::{self, DEPLOYMENT_KEY, Field, Keys, PREFIX, beat_key, count_text};
-use super::{Cache, CacheError, CacheFuture, Filling, Incarnation, Scanned, Settlement};
+use super::redis_entry::{self, CountText, DEPLOYMENT_KEY, Keys, PREFIX, UserText, beat_key};
+use super::{
+    Cache, CacheError, CacheFuture, CountFilling, Filled, Opened, Scanned, Settlement, UserFilling,
+};
 use crate::config::RedisOptions;
 use crate::domain::{
-    Applied, CurrentDeployment, Deployment, EntryView, Pair, Reading, Resource, Version,
-    VersionedState,
+    Applied, CurrentDeployment, DataSubject, Deployment, EntryId, EntryView, Pair, Reading,
+    Resource, UserId, Version, VersionedState, overdue_before,
 };
 
 /// The cache on Redis 6.2 or newer.
 pub struct RedisCache {
     server: RedisConnection,
     deployment: CurrentDeployment,
-    script: Script,
-    time_to_live: String,
-    pairs_per_resource: String,
+    caller: Caller,
 }
-
-/// The script, which implements the rule of `domain/entry.rs`.
-const RULE: &str = include_str!("rule.lua");
-
-/// The number of pairs in one call of the script: Lua passes at most a few thousand values at once.
-const PAIRS_PER_CALL: usize = 1_000;
 
 /// The number of keys that a clean-up scans in one round trip.
 const SCAN_COUNT: usize = 1_000;
@@ -46,9 +41,7 @@ impl RedisCache {
         Ok(Self {
             deployment,
             server: RedisConnection::new(options, format!("{PREFIX}{{probe}}"))?,
-            script: Script::new(RULE),
-            time_to_live: options.time_to_live.as_secs().max(1).to_string(),
-            pairs_per_resource: options.pairs_per_resource.to_string(),
+            caller: Caller::new(options.time_to_live.as_secs(), options.pairs_per_user),
         })
     }
 
@@ -57,34 +50,45 @@ impl RedisCache {
         self.deployment.get().map(Keys).ok_or(CacheError::Unnamed)
     }
 
-    /// Creates a call of the script.
-    fn call(&self, keys: &Keys, resource: &Resource, verb: &'static str) -> Cmd {
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(self.script.get_hash())
-            .arg(1)
-            .arg(keys.entry(resource))
-            .arg(verb)
-            .arg(rand::random::<u64>())
-            .arg(&self.time_to_live)
-            .arg(&self.pairs_per_resource);
-        call
+    /// Runs calls of one verb in one round trip.
+    async fn run(
+        &self,
+        verb: &'static str,
+        now: Version,
+        calls: impl IntoIterator<Item = Call>,
+    ) -> Result<Vec<Value>, CacheError> {
+        let mut commands = Pipeline::new();
+        for call in calls {
+            commands.add_command(self.caller.command(verb, now, &call));
+        }
+        self.server.call_script(&commands, RULE).await
     }
 
-    async fn run(&self, calls: Pipeline) -> Result<Vec<Value>, CacheError> {
-        self.server.call_script(&calls, RULE).await
+    /// Runs calls of one verb that answer a text for each item.
+    async fn ask(
+        &self,
+        verb: &'static str,
+        now: Version,
+        calls: impl IntoIterator<Item = Call>,
+    ) -> Result<Vec<String>, CacheError> {
+        let mut answers = Vec::new();
+        for reply in self.run(verb, now, calls).await? {
+            answers.extend(redis_entry::texts(reply)?);
+        }
+        Ok(answers)
     }
 
-    /// Returns keys of entries, and the next cursor; zero at the end.
+    /// Returns keys that match a pattern, and the next cursor; zero at the end.
     async fn scan_keys(
         &self,
-        keys: &Keys,
+        pattern: &str,
         cursor: u64,
         count: usize,
     ) -> Result<(u64, Vec<String>), CacheError> {
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor)
             .arg("MATCH")
-            .arg(keys.entries())
+            .arg(pattern)
             .arg("COUNT")
             .arg(count);
         self.server.query_one(&scan).await
@@ -96,177 +100,290 @@ impl Cache for RedisCache {
         Box::pin(self.server.ping())
     }
 
-    fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>> {
+    fn read<'a>(
+        &'a self,
+        user_id: Option<&'a UserId>,
+        resources: &'a [Resource],
+        now: Version,
+    ) -> CacheFuture<'a, Vec<Reading>> {
         Box::pin(async move {
-            let keys = self.keys()?;
-            let mut reads = Pipeline::with_capacity(pairs.len());
-            for pair in pairs {
-                reads
-                    .cmd("HMGET")
-                    .arg(keys.entry(&pair.resource))
-                    .arg(&["n", "c", "f", "u"])
-                    .arg(Field(&pair.user_id));
+            if resources.is_empty() {
+                return Ok(Vec::new());
             }
-            let rows = self.server.query(&reads).await?;
-            Ok(rows.iter().map(redis_entry::reading).collect())
-        })
-    }
-
-    fn counts<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<i64>>> {
-        Box::pin(async move {
-            let keys = self.keys()?;
-            let mut reads = Pipeline::with_capacity(resources.len());
+            let (keys, before) = (self.keys()?, overdue_before(now));
+            let mut read = redis::cmd("MGET");
+            if let Some(user_id) = user_id {
+                read.arg(keys.user(user_id));
+            }
             for resource in resources {
-                reads
-                    .cmd("HMGET")
-                    .arg(keys.entry(resource))
-                    .arg(&["n", "f", "u"]);
+                read.arg(keys.count(resource));
             }
-            let rows: Vec<[Option<String>; 3]> = self.server.query(&reads).await?;
-            let count = |[count, in_flight, unknown]: &[Option<String>; 3]| {
-                redis_entry::like_count(count, in_flight, unknown)
+            let texts: Vec<Option<String>> = self.server.query_one(&read).await?;
+            let (user, counts) = texts.split_at(usize::from(user_id.is_some()));
+            let count = |text: &Option<String>| {
+                let entry = text.as_deref().and_then(CountText::parse);
+                entry.unwrap_or_default().reading(before)
             };
-            Ok(rows.iter().map(count).collect())
+            let mut readings: Vec<Reading> = counts.iter().map(count).collect();
+            let user = user.first().and_then(Option::as_deref);
+            if let Some(entry) = user.and_then(UserText::parse) {
+                for (reading, pair) in readings.iter_mut().zip(entry.read(resources)) {
+                    *reading = reading_of(pair, *reading, before);
+                }
+            }
+            Ok(readings)
         })
     }
 
-    fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>> {
+    fn apply<'a>(
+        &'a self,
+        events: &'a [(Pair, VersionedState)],
+        now: Version,
+    ) -> CacheFuture<'a, Vec<Applied>> {
         Box::pin(async move {
             let keys = self.keys()?;
-            let mut calls = Pipeline::with_capacity(events.len());
-            for (pair, state) in events {
-                let mut call = self.call(&keys, &pair.resource, "apply");
-                call.arg(Field(&pair.user_id))
-                    .arg(state.version.0)
-                    .arg(state.weight());
-                calls.add_command(call);
-            }
-            let replies = self.run(calls).await?;
-            replies.into_iter().map(redis_entry::applied).collect()
+            let calls = events.chunks(PAIRS_PER_CALL).map(|some| {
+                let mut call = Call::new(some.len());
+                for (pair, state) in some {
+                    call.pair(&keys, pair);
+                    call.state(*state);
+                }
+                call
+            });
+            let answers = self.ask("apply", now, calls).await?;
+            let answers = answers.iter().map(|answer| redis_entry::applied(answer));
+            answers.collect()
         })
     }
 
     fn settle<'a>(
         &'a self,
         settlements: &'a BTreeMap<Resource, Settlement>,
+        now: Version,
     ) -> CacheFuture<'a, ()> {
         Box::pin(async move {
             let keys = self.keys()?;
-            let mut calls = Pipeline::with_capacity(settlements.len());
-            for (resource, settlement) in settlements {
-                let count = settlement.count.map(count_text).unwrap_or_default();
-                let states: Vec<_> = settlement.states.iter().collect();
-                // At least one call, which settles the count even without pairs.
-                let calls_needed = states.len().div_ceil(PAIRS_PER_CALL).max(1);
-                for part in 0..calls_needed {
-                    let mut call = self.call(&keys, resource, "settle");
-                    call.arg(&count);
-                    for (user_id, state) in states
-                        .iter()
-                        .skip(part * PAIRS_PER_CALL)
-                        .take(PAIRS_PER_CALL)
-                    {
-                        call.arg(Field(user_id))
-                            .arg(state.version.0)
-                            .arg(state.weight());
+            let calls = settle_calls(&keys, settlements);
+            self.run("settle", now, calls).await.map(drop)
+        })
+    }
+
+    fn forget<'a>(&'a self, events: &'a [(Pair, Version)], now: Version) -> CacheFuture<'a, ()> {
+        Box::pin(async move {
+            let keys = self.keys()?;
+            let calls = events.chunks(PAIRS_PER_CALL).map(|some| {
+                let mut call = Call::new(some.len());
+                for (pair, version) in some {
+                    call.pair(&keys, pair);
+                    call.arg(&Digits(*version));
+                }
+                call
+            });
+            self.run("forget", now, calls).await.map(drop)
+        })
+    }
+
+    fn open<'a>(
+        &'a self,
+        users: &'a [UserId],
+        resources: &'a [Resource],
+    ) -> CacheFuture<'a, Opened> {
+        Box::pin(async move {
+            let keys = self.keys()?;
+            let users_calls = users.chunks(PAIRS_PER_CALL).map(|some| {
+                let mut call = Call::new(some.len());
+                call.arg(&some.len());
+                some.iter().for_each(|user_id| call.user(&keys, user_id));
+                call
+            });
+            let counts_calls = resources.chunks(PAIRS_PER_CALL).map(|some| {
+                let mut call = Call::new(some.len());
+                call.arg(&0);
+                some.iter().for_each(|resource| call.count(&keys, resource));
+                call
+            });
+            let calls = users_calls.chain(counts_calls);
+            let answers = self.ask("open", Version::NEVER, calls).await?;
+            let (of_users, of_counts) = split(&answers, users.len())?;
+            let users = of_users.iter().map(|text| redis_entry::opened_user(text));
+            let counts = of_counts.iter().map(|text| redis_entry::opened_count(text));
+            Ok(Opened {
+                users: users.collect::<Result<_, _>>()?,
+                counts: counts.collect::<Result<_, _>>()?,
+            })
+        })
+    }
+
+    fn fill<'a>(
+        &'a self,
+        users: &'a [UserFilling],
+        counts: &'a [CountFilling],
+    ) -> CacheFuture<'a, Filled> {
+        Box::pin(async move {
+            let keys = self.keys()?;
+            // One entry in one call: it may have thousands of rows.
+            let user_calls = users.iter().map(|filling| {
+                let mut call = Call::new(filling.rows.len());
+                call.arg(&1);
+                call.user(&keys, &filling.user_id);
+                call.arg(&format_args!("{:016}", filling.incarnation));
+                call.arg(&redis_entry::letter(filling.coverage));
+                call.arg(&filling.rows.len());
+                for (resource, state) in &filling.rows {
+                    call.arg(&resource.key());
+                    call.state(*state);
+                }
+                call
+            });
+            let count_calls = counts.chunks(PAIRS_PER_CALL).map(|some| {
+                let mut call = Call::new(some.len());
+                call.arg(&0);
+                for filling in some {
+                    call.count(&keys, &filling.resource);
+                    call.arg(&format_args!("{:016}", filling.incarnation));
+                    call.arg(&filling.count.like_count);
+                    call.arg(&filling.count.revision);
+                }
+                call
+            });
+            let calls = user_calls.chain(count_calls);
+            let answers = self.ask("fill", Version::NEVER, calls).await?;
+            let (of_users, of_counts) = split(&answers, users.len())?;
+            let taken = |answers: &[String]| answers.iter().map(|text| text == "1").collect();
+            Ok(Filled {
+                users: taken(of_users),
+                counts: taken(of_counts),
+            })
+        })
+    }
+
+    fn overdue<'a>(
+        &'a self,
+        resource: &'a Resource,
+        before: Version,
+        limit: usize,
+        now: Version,
+    ) -> CacheFuture<'a, Vec<(UserId, Version)>> {
+        Box::pin(async move {
+            let mut call = Call::new(1);
+            call.count(&self.keys()?, resource);
+            call.arg(&before.0);
+            call.arg(&limit);
+            let reply = self.run("overdue", now, [call]).await?.pop();
+            redis_entry::overdue(reply.unwrap_or(Value::Array(Vec::new())))
+        })
+    }
+
+    fn drop_entries<'a>(&'a self, entries: &'a [EntryId]) -> CacheFuture<'a, ()> {
+        Box::pin(async move {
+            let keys = self.keys()?;
+            let mut commands = Pipeline::with_capacity(entries.len());
+            for entry in entries {
+                let unlink = commands.cmd("UNLINK");
+                match entry {
+                    EntryId::User(user_id) => unlink.arg(keys.user(user_id)),
+                    EntryId::Count(resource) => {
+                        unlink.arg(keys.count(resource)).arg(keys.events(resource))
                     }
-                    calls.add_command(call);
-                }
+                };
             }
-            self.run(calls).await.map(drop)
-        })
-    }
-
-    fn forget<'a>(&'a self, events: &'a [(Pair, Version)]) -> CacheFuture<'a, ()> {
-        Box::pin(async move {
-            let keys = self.keys()?;
-            let mut calls = Pipeline::with_capacity(events.len());
-            for (pair, version) in events {
-                let mut call = self.call(&keys, &pair.resource, "forget");
-                call.arg(Field(&pair.user_id)).arg(version.0);
-                calls.add_command(call);
-            }
-            self.run(calls).await.map(drop)
-        })
-    }
-
-    fn open<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>> {
-        Box::pin(async move {
-            let keys = self.keys()?;
-            let mut calls = Pipeline::with_capacity(resources.len());
-            for resource in resources {
-                calls.add_command(self.call(&keys, resource, "open"));
-            }
-            let replies = self.run(calls).await?;
-            replies.into_iter().map(redis_entry::opened).collect()
-        })
-    }
-
-    fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>> {
-        Box::pin(async move {
-            let keys = self.keys()?;
-            let mut calls = Pipeline::with_capacity(fillings.len());
-            for filling in fillings {
-                let mut call = self.call(&keys, &filling.resource, "fill");
-                call.arg(filling.incarnation).arg(count_text(filling.count));
-                if let Some((user_id, state)) = &filling.state {
-                    call.arg(Field(user_id))
-                        .arg(state.version.0)
-                        .arg(state.weight());
-                }
-                calls.add_command(call);
-            }
-            let replies = self.run(calls).await?;
-            replies.into_iter().map(redis_entry::filled).collect()
-        })
-    }
-
-    fn drop_entries<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, ()> {
-        Box::pin(async move {
-            let keys = self.keys()?;
-            let mut calls = Pipeline::with_capacity(resources.len());
-            for resource in resources {
-                calls.cmd("UNLINK").arg(keys.entry(resource));
-            }
-            self.server.query::<u64>(&calls).await.map(drop)
+            self.server.query::<u64>(&commands).await.map(drop)
         })
     }
 
     fn scan(&self, cursor: u64, count: usize) -> CacheFuture<'_, Scanned> {
         Box::pin(async move {
             let keys = self.keys()?;
-            let (next, found) = self.scan_keys(&keys, cursor, count).await?;
+            let (next, found) = self.scan_keys(&keys.entries(), cursor, count).await?;
             Ok(Scanned {
-                resources: found.iter().filter_map(|key| keys.resource(key)).collect(),
+                entries: found.iter().filter_map(|key| keys.entry(key)).collect(),
                 cursor: (next != 0).then_some(next),
             })
         })
     }
 
-    fn inspect<'a>(&'a self, resources: &'a [Resource]) -> CacheFuture<'a, Vec<Option<EntryView>>> {
+    fn inspect<'a>(&'a self, entries: &'a [EntryId]) -> CacheFuture<'a, Vec<Option<EntryView>>> {
         Box::pin(async move {
             let keys = self.keys()?;
-            let mut reads = Pipeline::with_capacity(resources.len());
-            for resource in resources {
-                reads.cmd("HGETALL").arg(keys.entry(resource));
+            // Both parts of a count entry are read in one transaction, because the audit compares them.
+            let mut commands = Pipeline::new();
+            commands.atomic();
+            for entry in entries {
+                match entry {
+                    EntryId::User(user_id) => {
+                        commands.cmd("GET").arg(keys.user(user_id));
+                    }
+                    EntryId::Count(resource) => {
+                        commands.cmd("GET").arg(keys.count(resource));
+                        let events = commands.cmd("ZRANGE").arg(keys.events(resource));
+                        events.arg(0).arg(-1).arg("WITHSCORES");
+                    }
+                }
             }
-            let rows: Vec<Vec<(String, String)>> = self.server.query(&reads).await?;
-            let view = |fields: &Vec<_>| (!fields.is_empty()).then(|| redis_entry::view(fields));
-            Ok(rows.iter().map(view).collect())
+            let mut replies = self.server.query::<Value>(&commands).await?.into_iter();
+            let mut next = || replies.next().unwrap_or(Value::Nil);
+            let mut views = Vec::with_capacity(entries.len());
+            for entry in entries {
+                let text: Option<String> = redis_entry::value(next())?;
+                views.push(match entry {
+                    EntryId::User(_) => {
+                        text.map(|text| EntryView::User(redis_entry::user_view(&text)))
+                    }
+                    EntryId::Count(_) => {
+                        let events: Vec<(String, f64)> = redis_entry::value(next())?;
+                        text.map(|text| EntryView::Count(redis_entry::count_view(&text, &events)))
+                    }
+                });
+            }
+            Ok(views)
         })
     }
 
-    fn holds<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<bool>> {
+    fn name<'a>(
+        &'a self,
+        entries: &'a [EntryId],
+        subject: &'a DataSubject,
+    ) -> CacheFuture<'a, Vec<bool>> {
         Box::pin(async move {
             let keys = self.keys()?;
-            let mut reads = Pipeline::with_capacity(pairs.len());
-            for pair in pairs {
-                reads
-                    .cmd("HEXISTS")
-                    .arg(keys.entry(&pair.resource))
-                    .arg(Field(&pair.user_id));
+            let mut commands = Pipeline::with_capacity(entries.len());
+            for entry in entries {
+                match (entry, subject) {
+                    (EntryId::User(user_id), DataSubject::Resource(_)) => {
+                        commands.cmd("GET").arg(keys.user(user_id));
+                    }
+                    (EntryId::Count(resource), DataSubject::User(wanted)) => {
+                        commands.cmd("GET").arg(keys.count(resource));
+                        let events = keys.events(resource);
+                        let names = redis_entry::event_names(wanted);
+                        commands.cmd("ZMSCORE").arg(events).arg(&names);
+                    }
+                    // The name of the entry suffices.
+                    (EntryId::User(_), DataSubject::User(_))
+                    | (EntryId::Count(_), DataSubject::Resource(_)) => {}
+                }
             }
-            self.server.query(&reads).await
+            let mut replies = self.server.query::<Value>(&commands).await?.into_iter();
+            let mut next = || replies.next().unwrap_or(Value::Nil);
+            let mut named = Vec::with_capacity(entries.len());
+            for entry in entries {
+                named.push(match (entry, subject) {
+                    (EntryId::User(user_id), DataSubject::User(wanted)) => user_id == wanted,
+                    (EntryId::Count(resource), DataSubject::Resource(wanted)) => resource == wanted,
+                    (EntryId::User(_), DataSubject::Resource(wanted)) => {
+                        let text: Option<String> = redis_entry::value(next())?;
+                        let entry = text.as_deref().and_then(UserText::parse);
+                        entry.is_some_and(|entry| entry.holds(wanted))
+                    }
+                    (EntryId::Count(_), DataSubject::User(wanted)) => {
+                        let text: Option<String> = redis_entry::value(next())?;
+                        let scores: Vec<Option<f64>> = redis_entry::value(next())?;
+                        text.is_some_and(|text| redis_entry::has_event(&text, wanted))
+                            || scores.iter().any(Option::is_some)
+                    }
+                });
+            }
+            Ok(named)
         })
     }
 
@@ -278,7 +395,7 @@ impl Cache for RedisCache {
         Box::pin(async move {
             let (keys, mut cursor) = (self.keys()?, 0);
             loop {
-                let (next, found) = self.scan_keys(&keys, cursor, SCAN_COUNT).await?;
+                let (next, found) = self.scan_keys(&keys.all(), cursor, SCAN_COUNT).await?;
                 // One command for each key: a cluster refuses keys of several slots.
                 let mut unlink = Pipeline::with_capacity(found.len());
                 for key in found {
@@ -327,4 +444,54 @@ impl Cache for RedisCache {
     fn kind(&self) -> &'static str {
         "Redis"
     }
+}
+
+/// Returns calls that settle commits: for each resource its count and the pairs. One call settles both entries of a pair, so
+/// that an event which is applied meanwhile either finds its pair settled, or is in flight when the count is settled.
+fn settle_calls(keys: &Keys, settlements: &BTreeMap<Resource, Settlement>) -> Vec<Call> {
+    let mut calls = Vec::new();
+    let (mut call, mut pairs) = (Call::new(PAIRS_PER_CALL), 0);
+    for (resource, settlement) in settlements {
+        let states: Vec<_> = settlement.states.iter().collect();
+        // At least one part, which settles the count even without pairs.
+        for part in 0..states.len().div_ceil(PAIRS_PER_CALL).max(1) {
+            if pairs >= PAIRS_PER_CALL {
+                calls.push(std::mem::replace(&mut call, Call::new(PAIRS_PER_CALL)));
+                pairs = 0;
+            }
+            let states = states
+                .iter()
+                .skip(part * PAIRS_PER_CALL)
+                .take(PAIRS_PER_CALL);
+            call.count(keys, resource);
+            match settlement.count {
+                Some(count) => {
+                    call.arg(&count.like_count);
+                    call.arg(&count.revision);
+                }
+                None => {
+                    call.arg(&"");
+                    call.arg(&"");
+                }
+            }
+            call.arg(&states.len());
+            for (user_id, state) in states {
+                call.user(keys, user_id);
+                call.state(**state);
+                pairs += 1;
+            }
+            pairs += 1;
+        }
+    }
+    if pairs > 0 {
+        calls.push(call);
+    }
+    calls
+}
+
+/// Splits the answers to a call about users and counts.
+fn split(answers: &[String], users: usize) -> Result<(&[String], &[String]), CacheError> {
+    answers.split_at_checked(users).ok_or_else(|| {
+        CacheError::Unavailable("the script answered about too few entries".to_owned())
+    })
 }

@@ -1,46 +1,60 @@
-//! The encoding of an entry on Redis: its key, its fields as `rule.lua` writes them, and the answers of that script.
+//! The encoding of entries on Redis: their keys, their content as `rule.lua` writes it, and the answers of that script.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg, Value};
+use foldhash::fast::RandomState;
+use redis::Value;
 
 use super::{CacheError, Incarnation};
 use crate::domain::{
-    Applied, CachedPair, Deployment, EntryView, Id, LikeCount, Reading, Resource, UserId, Version,
-    VersionedState,
+    Applied, CachedPair, CountView, Coverage, Deployment, EntryId, Id, Join, LikeCount, Progress,
+    Reading, Resource, UserId, UserView, Version, VersionedState,
 };
 
 /// The prefix of all keys.
 pub(super) const PREFIX: &str = "likewise:";
 
-/// The keys of one generation of a deployment.
+/// The keys of one generation of a deployment. The braces place the keys of one user, and those of one resource, on one
+/// node of a cluster.
 pub(super) struct Keys(pub(super) Arc<Deployment>);
 
 impl Keys {
-    /// Returns the key of a resource's entry. The braces place a resource's keys on one node of a cluster.
-    pub(super) fn entry(&self, resource: &Resource) -> String {
-        let generation = &self.0.generation;
-        let (resource_type, id) = (resource.resource_type, resource.id.key());
-        format!("{PREFIX}{generation}:{{{resource_type}:{id}}}")
+    /// Returns the key of a user entry.
+    pub(super) fn user(&self, user_id: &UserId) -> String {
+        format!("{PREFIX}{}:u:{{{}}}", self.0.generation, user_id.key())
     }
 
-    /// Returns the pattern of the keys of entries.
+    /// Returns the key of a count entry.
+    pub(super) fn count(&self, resource: &Resource) -> String {
+        format!("{PREFIX}{}:c:{{{}}}", self.0.generation, resource.key())
+    }
+
+    /// Returns the key of the events in flight of a count entry.
+    pub(super) fn events(&self, resource: &Resource) -> String {
+        format!("{PREFIX}{}:f:{{{}}}", self.0.generation, resource.key())
+    }
+
+    /// Returns the pattern of all keys of entries.
+    pub(super) fn all(&self) -> String {
+        format!("{PREFIX}{}:[ucf]:{{*", self.0.generation)
+    }
+
+    /// Returns the pattern of the keys of entries, without those of events in flight.
     pub(super) fn entries(&self) -> String {
-        format!("{PREFIX}{}:{{*", self.0.generation)
+        format!("{PREFIX}{}:[uc]:{{*", self.0.generation)
     }
 
-    /// Returns the resource of an entry's key.
-    pub(super) fn resource(&self, key: &str) -> Option<Resource> {
+    /// Returns the entry of a key.
+    pub(super) fn entry(&self, key: &str) -> Option<EntryId> {
         let name = key
             .strip_prefix(PREFIX)?
             .strip_prefix(self.0.generation.as_str())?
-            .strip_prefix(":{")?
             .strip_suffix('}')?;
-        let (resource_type, id) = name.split_once(':')?;
-        Some(Resource {
-            resource_type: resource_type.parse().ok()?,
-            id: Id::from_key(id)?,
-        })
+        match name.strip_prefix(":u:{") {
+            Some(user) => Id::from_key(user).map(EntryId::User),
+            None => Resource::from_key(name.strip_prefix(":c:{")?).map(EntryId::Count),
+        }
     }
 }
 
@@ -52,148 +66,297 @@ pub(super) fn beat_key(deployment: &Deployment) -> String {
 /// The key of the deployment that used this Redis last.
 pub(super) const DEPLOYMENT_KEY: &str = "likewise:deployment";
 
-/// The field of a user in an entry.
-pub(super) struct Field<'a>(pub(super) &'a UserId);
+/// The lengths of the head of a user entry, and of the state of a pair.
+const HEADER: usize = 22;
+const STATE: usize = 20;
 
-impl ToRedisArgs for Field<'_> {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        out.write_arg_fmt(self.0.key());
+/// A user entry as Redis returns it.
+pub(super) struct UserText<'a> {
+    coverage: Coverage,
+    pairs: &'a str,
+}
+
+impl<'a> UserText<'a> {
+    /// Parses the head; `None` if it cannot be parsed.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        let head = text.get(..HEADER)?;
+        head.get(..16)?.parse::<Incarnation>().ok()?;
+        Some(Self {
+            coverage: coverage(head.get(16..17)?)?,
+            pairs: &text[HEADER..],
+        })
+    }
+
+    /// Returns the resource, as its key, and the state of each pair. A state of `None` cannot be parsed.
+    fn pairs(&self) -> impl Iterator<Item = (&'a str, Option<CachedPair>)> + use<'a> {
+        self.pairs.split('\n').skip(1).map(|record| {
+            let (resource, state) = record.split_once('\t').unwrap_or((record, ""));
+            (resource, pair(state))
+        })
+    }
+
+    /// Returns the pairs of these resources.
+    pub(super) fn read(&self, resources: &[Resource]) -> Vec<CachedPair> {
+        let absent = match self.coverage {
+            Coverage::Complete => CachedPair::settled(VersionedState::NEVER),
+            Coverage::Unfilled | Coverage::Partial => CachedPair::UNKNOWN,
+        };
+        if let [resource] = resources {
+            let name = format!("\n{}\t", resource.key());
+            let place = self.pairs.find(&name).map(|place| place + name.len());
+            let state = place.and_then(|place| self.pairs.get(place..place + STATE));
+            let held = state.map(|state| pair(state).unwrap_or(CachedPair::UNKNOWN));
+            return vec![held.unwrap_or(absent)];
+        }
+        let held: HashMap<&str, Option<CachedPair>, RandomState> = self.pairs().collect();
+        let mut name = String::new();
+        let read = |resource: &Resource| {
+            use std::fmt::Write;
+            name.clear();
+            // Writing to text cannot fail.
+            let _ = write!(name, "{}", resource.key());
+            let held = held.get(name.as_str()).copied();
+            held.map_or(absent, |held| held.unwrap_or(CachedPair::UNKNOWN))
+        };
+        resources.iter().map(read).collect()
+    }
+
+    /// Returns whether the entry holds a pair of this resource.
+    pub(super) fn holds(&self, resource: &Resource) -> bool {
+        self.pairs.contains(&format!("\n{}\t", resource.key()))
     }
 }
 
-impl ToSingleRedisArg for Field<'_> {}
-
-/// Returns a count as the field `n` holds it.
-pub(super) fn count_text(count: LikeCount) -> String {
-    format!("{}:{}", count.like_count, count.revision)
+fn coverage(letter: &str) -> Option<Coverage> {
+    match letter {
+        "u" => Some(Coverage::Unfilled),
+        "p" => Some(Coverage::Partial),
+        "c" => Some(Coverage::Complete),
+        _ => None,
+    }
 }
 
-/// Parses the fields of an entry. Names a field that it cannot parse.
-pub(super) fn view(fields: &[(String, String)]) -> EntryView {
-    let mut view = EntryView::default();
-    for (name, value) in fields {
-        let read = match name.as_str() {
-            "i" => value.parse::<u64>().ok().map(drop),
-            "c" => {
-                view.complete = true;
-                Some(())
-            }
-            "n" => read_count(value).map(|count| view.count = Some(count)),
-            "f" => value.parse().ok().map(|likes| view.in_flight = likes),
-            "u" => value.parse().ok().map(|pairs| view.unknown = pairs),
-            user => Id::from_key(user)
-                .zip(read_pair(value))
-                .map(|(user_id, pair)| {
-                    view.pairs.insert(user_id, pair);
-                }),
+/// Returns the letter of a coverage.
+pub(super) const fn letter(coverage: Coverage) -> &'static str {
+    match coverage {
+        Coverage::Unfilled => "u",
+        Coverage::Partial => "p",
+        Coverage::Complete => "c",
+    }
+}
+
+/// Parses the state of a pair.
+fn pair(text: &str) -> Option<CachedPair> {
+    if text.len() != STATE {
+        return None;
+    }
+    let state = VersionedState {
+        version: Version(text.get(..18)?.parse().ok()?),
+        liked: flag(text.get(18..19)?)?,
+    };
+    let progress = match text.get(19..)? {
+        "s" => Progress::Settled,
+        "?" => return Some(CachedPair::UNKNOWN),
+        "r" => Progress::Reverted,
+        "-" => Progress::InFlight { base: None },
+        base => Progress::InFlight {
+            base: Some(flag(base)?),
+        },
+    };
+    Some(CachedPair { state, progress })
+}
+
+fn flag(text: &str) -> Option<bool> {
+    match text {
+        "1" => Some(true),
+        "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// A count entry as Redis returns it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct CountText<'a> {
+    /// `None` if it is unknown.
+    count: Option<LikeCount>,
+    sum: i64,
+    size: usize,
+    oldest: Option<Version>,
+    /// The events in flight, or `*` if the sorted set holds them.
+    events: &'a str,
+}
+
+impl<'a> CountText<'a> {
+    /// Parses an entry; `None` if it cannot be parsed.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        if let Some(life) = text.strip_prefix('?') {
+            life.parse::<Incarnation>().ok()?;
+            return Some(Self::default());
+        }
+        let mut parts = text.splitn(6, ':');
+        let count = LikeCount {
+            like_count: parts.next()?.parse().ok()?,
+            revision: parts.next()?.parse().ok()?,
         };
-        if read.is_none() && view.unreadable.is_none() {
-            view.unreadable = Some(format!("field {name} is '{value}'"));
+        let mut held = Self {
+            count: Some(count),
+            ..Self::default()
+        };
+        if let Some(sum) = parts.next() {
+            held.sum = sum.parse().ok()?;
+            held.size = parts.next()?.parse().ok()?;
+            held.oldest = Some(Version(parts.next()?.parse().ok()?));
+            held.events = parts.next()?;
+        }
+        Some(held)
+    }
+
+    /// Returns each event in flight that is in the entry itself: its version, and its name.
+    fn events(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let events = self.events.split('\n').skip(1);
+        events.map(|event| event.split_at_checked(18).unwrap_or((event, "")))
+    }
+
+    /// Returns what it tells a reader.
+    pub(super) fn reading(&self, before: Version) -> Reading {
+        Reading {
+            liked: None,
+            like_count: self.count.map(|count| count.like_count + self.sum),
+            is_overdue: self.oldest.is_some_and(|oldest| oldest < before),
         }
     }
-    if !fields.iter().any(|(name, _)| name == "i") {
-        view.unreadable
-            .get_or_insert_with(|| "field i is missing".to_owned());
+}
+
+/// Parses a user entry. Names what it cannot parse.
+pub(super) fn user_view(text: &str) -> UserView {
+    let Some(entry) = UserText::parse(text) else {
+        return UserView {
+            unreadable: Some("the head of the entry".to_owned()),
+            ..UserView::default()
+        };
+    };
+    let mut view = UserView {
+        coverage: entry.coverage,
+        ..UserView::default()
+    };
+    let mut pairs = 0;
+    for (resource, held) in entry.pairs() {
+        pairs += 1;
+        match Resource::from_key(resource).zip(held) {
+            Some((resource, held)) => {
+                view.pairs.insert(resource, held);
+            }
+            None => view.unreadable = Some(format!("the pair of '{resource}'")),
+        }
+    }
+    if text.get(17..HEADER).and_then(|size| size.parse().ok()) != Some(pairs) {
+        view.unreadable = Some(format!("the number of the {pairs} pairs"));
     }
     view
 }
 
-fn read_count(text: &str) -> Option<LikeCount> {
-    let (like_count, revision) = text.split_once(':')?;
-    Some(LikeCount {
-        like_count: like_count.parse().ok()?,
-        revision: revision.parse().ok()?,
-    })
-}
-
-/// Parses `version:liked:settled_version:settled_liked`, or `version:liked:-` if the pair is not settled.
-fn read_pair(text: &str) -> Option<CachedPair> {
-    let parts: Vec<_> = text.split(':').collect();
-    let (current, settled) = match parts[..] {
-        [version, liked] => {
-            let state = read_state(version, liked)?;
-            (state, Some(state))
+/// Parses a count entry and its events in flight. Names what it cannot parse.
+pub(super) fn count_view(text: &str, events: &[(String, f64)]) -> CountView {
+    let Some(entry) = CountText::parse(text) else {
+        return CountView {
+            unreadable: Some(format!("the count '{text}'")),
+            ..CountView::default()
+        };
+    };
+    let mut in_flight = BTreeMap::new();
+    let mut unreadable = None;
+    let own = entry
+        .events()
+        .map(|(version, name)| (name, version.parse().ok()));
+    let in_set = events
+        .iter()
+        .map(|(name, score)| (&**name, Some(*score as i64)));
+    for (name, version) in own.chain(in_set) {
+        match version.and_then(|version| event(name, version)) {
+            Some((user_id, event)) => {
+                in_flight.insert(user_id, event);
+            }
+            None => unreadable = Some(format!("the event '{name}'")),
         }
-        [version, liked, "-"] => (read_state(version, liked)?, None),
-        [version, liked, settled_version, settled_liked] => (
-            read_state(version, liked)?,
-            Some(read_state(settled_version, settled_liked)?),
-        ),
-        _ => return None,
-    };
-    Some(CachedPair { current, settled })
-}
-
-fn read_state(version: &str, liked: &str) -> Option<VersionedState> {
-    let liked = match liked {
-        "1" => true,
-        "0" => false,
-        _ => return None,
-    };
-    Some(VersionedState {
-        version: Version(version.parse().ok()?),
-        liked,
-    })
-}
-
-/// Parses the fields `n`, `c`, `f`, `u` and that of the user.
-pub(super) fn reading(
-    [count, complete, in_flight, unknown, pair]: &[Option<String>; 5],
-) -> Reading {
-    let liked = match pair {
-        Some(text) => text.split(':').nth(1).map(|liked| liked == "1"),
-        None if complete.is_some() => Some(false),
-        None => None,
-    };
-    Reading {
-        liked,
-        like_count: like_count(count, in_flight, unknown),
+    }
+    CountView {
+        count: entry.count,
+        sum: entry.sum,
+        size: entry.size,
+        in_flight,
+        unreadable,
     }
 }
 
-/// Parses the count in the fields `n`, `f` and `u`.
-pub(super) fn like_count(
-    count: &Option<String>,
-    in_flight: &Option<String>,
-    unknown: &Option<String>,
-) -> Option<i64> {
-    let number = |field: &Option<String>| field.as_ref().and_then(|text| text.parse::<i64>().ok());
-    count
-        .as_ref()
-        .filter(|_| number(unknown) == Some(0))
-        .and_then(|text| text.split(':').next()?.parse::<i64>().ok())
-        .zip(number(in_flight))
-        .map(|(count, in_flight)| count + in_flight)
+/// Parses the name of an event: what it sets, what the database had, and the user.
+fn event(name: &str, version: i64) -> Option<(UserId, Join)> {
+    let (code, user) = name.split_at_checked(2)?;
+    let event = Join {
+        state: VersionedState {
+            version: Version(version),
+            liked: flag(code.get(..1)?)?,
+        },
+        base: flag(code.get(1..)?)?,
+    };
+    Some((Id::from_key(user)?, event))
 }
 
-/// Parses the answer to `apply`.
-pub(super) fn applied(reply: Value) -> Result<Applied, CacheError> {
-    let [changed, newer, like_count]: [String; 3] =
-        redis::from_redis_value(reply).map_err(unreadable)?;
+/// Returns the names that the events of a user may have.
+pub(super) fn event_names(user_id: &UserId) -> [String; 4] {
+    ["00", "01", "10", "11"].map(|code| format!("{code}{}", user_id.key()))
+}
+
+/// Returns whether a count entry itself has an event of a user.
+pub(super) fn has_event(text: &str, user_id: &UserId) -> bool {
+    let wanted = user_id.key().to_string();
+    let mut events = CountText::parse(text).unwrap_or_default().events();
+    events.any(|(_, name)| name.get(2..) == Some(wanted.as_str()))
+}
+
+/// Parses the answer to `overdue`.
+pub(super) fn overdue(reply: Value) -> Result<Vec<(UserId, Version)>, CacheError> {
+    let events: Vec<(String, f64)> = redis::from_redis_value(reply).map_err(unreadable)?;
+    let parse = |(name, score): &(String, f64)| {
+        let parsed = event(name, *score as i64);
+        parsed.map(|(user_id, event)| (user_id, event.state.version))
+    };
+    Ok(events.iter().filter_map(parse).collect())
+}
+
+/// Parses the answer to `apply` about one event.
+pub(super) fn applied(answer: &str) -> Result<Applied, CacheError> {
+    let mut parts = answer.split(':');
+    let mut next = || parts.next().unwrap_or_default();
+    let (changed, newer, like_count) = (next(), next(), next());
     Ok(Applied {
-        changed: known(&changed)?.map(|changed: u8| changed == 1),
-        newer: known(&newer)?.map(Version),
-        like_count: known(&like_count)?,
+        changed: known(changed)?.map(|changed: u8| changed == 1),
+        newer: known(newer)?.map(Version),
+        like_count: known(like_count)?,
     })
 }
 
-/// Parses the answer to `open`.
-pub(super) fn opened(reply: Value) -> Result<Incarnation, CacheError> {
-    let incarnation: String = redis::from_redis_value(reply).map_err(unreadable)?;
-    incarnation.parse().map_err(unreadable)
+/// Parses the answer to `open` about one user.
+pub(super) fn opened_user(answer: &str) -> Result<(Incarnation, Coverage), CacheError> {
+    let parsed = answer.split_at_checked(16).and_then(|(life, letter)| {
+        let life = life.parse().ok()?;
+        Some((life, coverage(letter)?))
+    });
+    parsed.ok_or_else(|| unreadable(format!("it opened a user entry with '{answer}'")))
 }
 
-/// Parses the answer to `fill`.
-pub(super) fn filled(reply: Value) -> Result<Option<Reading>, CacheError> {
-    let [filled, liked, like_count]: [String; 3] =
-        redis::from_redis_value(reply).map_err(unreadable)?;
-    if filled != "1" {
-        return Ok(None);
-    }
-    Ok(Some(Reading {
-        liked: known(&liked)?.map(|liked: u8| liked == 1),
-        like_count: known(&like_count)?,
-    }))
+/// Parses the answer to `open` about one count.
+pub(super) fn opened_count(answer: &str) -> Result<Option<Incarnation>, CacheError> {
+    known(answer)
+}
+
+/// Returns the texts of an answer.
+pub(super) fn texts(reply: Value) -> Result<Vec<String>, CacheError> {
+    value(reply)
+}
+
+/// Parses a reply.
+pub(super) fn value<T: redis::FromRedisValue>(reply: Value) -> Result<T, CacheError> {
+    redis::from_redis_value(reply).map_err(unreadable)
 }
 
 /// Parses a part of the script's answer; an empty text is an unknown value.

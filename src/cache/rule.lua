@@ -1,257 +1,646 @@
--- The newest-wins rule on one resource's entry: the twin of `Entry` in src/domain/entry.rs, which says why.
+-- The newest-wins rule on many entries at once: the twin of `UserEntry` and `CountEntry` in src/domain/, which say why.
+-- One call runs one verb on many pairs. It loads all entries in one command, and stores each changed entry once.
 --
--- KEYS[1]  the entry, a hash:
---            i  the name of this life of the entry (its incarnation)
---            n  the database's count, as "like_count:revision"
---            c  present if every pair that the database holds is here
---            f  likes on their way to the database, less unlikes
---            u  how many pairs have no settled state
---            and for each pair the user id, after a '=' if it is text: "version:liked" if it is settled,
---            "version:liked:settled_version:settled_liked" while an event is on its way,
---            "version:liked:-" while nobody has looked into the database
--- ARGV     the verb, a name for a new life, the entry's time to live in seconds, the most pairs it may
---          hold, and then what the verb needs
+-- A user entry is a string:
+--   16 digits  the name of this lifetime of the entry (its incarnation)
+--   1 letter   its coverage: u (unfilled), p (partial) or c (complete)
+--   5 digits   the number of its pairs
+--   and for each pair a newline, the resource, a tab, and 20 characters: the version (18 digits), liked (1 or 0), and
+--   s if the database is known to hold it, the base (1, 0, or - if it is unknown) while it is in flight, r after a revert,
+--   or ? if only the database knows the state
+-- A count entry is a string: "like_count:revision", or "?" and the name of this lifetime while the count is unknown. While
+-- events are in flight, ":sum:size:oldest:" follows, and then either each event, or * if a sorted set holds them. Of an
+-- event, the entry has a newline, its version (18 digits), liked, base and user; the set has liked, base and user, scored
+-- by the version.
 --
--- Versions are below 2^53, so that Lua compares them exactly; they are stored as they were given,
--- because Lua would print them with an exponent.
+-- KEYS: user entries and count entries; the text between the braces names the user or the resource. The sorted set of a
+-- count entry is in the same slot.
+-- ARGV: the verb, the time to live in seconds, the most pairs of a user entry, the database's time in microseconds, a
+-- number from which names of lifetimes are counted, and then what the verb needs. A state is 18 digits and liked.
 
-local key, verb, new_life = KEYS[1], ARGV[1], ARGV[2]
-local time_to_live, limit = ARGV[3], tonumber(ARGV[4])
+local verb, time_to_live, limit, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local lives = tonumber(ARGV[5])
+local call, sub, find, format = redis.call, string.sub, string.find, string.format
 
--- One read for all: the head, and the pairs that the verb names.
-local first_user = ({ apply = 5, settle = 6, fill = 7, forget = 5 })[verb]
-local per_user = ({ apply = 3, settle = 3, fill = 3, forget = 2 })[verb]
-local wanted = { 'i', 'n', 'c', 'f', 'u' }
-if first_user then
-  for n = first_user, #ARGV, per_user do
-    wanted[#wanted + 1] = ARGV[n]
+local HEADER = 22
+local NEVER = '0000000000000000000'
+-- What an event in flight sets and what the database had.
+local CODES = { '00', '01', '10', '11' }
+local DIFFERENCES = { ['00'] = 0, ['01'] = -1, ['10'] = 1, ['11'] = 0 }
+-- A user entry of this length is written in parts, so that replicas receive the parts only.
+local LARGE = 2048
+-- The most events in flight that are in the count entry itself.
+local FEW = 8
+local EVENT = '\n(' .. string.rep('%d', 18) .. ')(%d%d)([^\n]*)'
+
+local function new_life()
+  lives = lives + 1
+  return format('%016.0f', lives)
+end
+
+-- Whether a state is newer than another. Between equal versions the unlike is newer.
+local function newer(state, than)
+  local version, than_version = sub(state, 1, 18), sub(than, 1, 18)
+  return version > than_version or (version == than_version and state < than)
+end
+
+local function name(key)
+  return sub(key, find(key, '{', 1, true) + 1, -2)
+end
+
+-- All entries of KEYS, by their keys.
+local texts = {}
+for first = 1, #KEYS, 4000 do
+  local last = math.min(first + 3999, #KEYS)
+  local found = call('MGET', unpack(KEYS, first, last))
+  for n = first, last do
+    texts[KEYS[n]] = found[n - first + 1]
   end
 end
-local head = redis.call('HMGET', key, unpack(wanted))
-local life, count, complete = head[1], head[2], head[3]
-local in_flight, unknown = tonumber(head[4] or '0'), tonumber(head[5] or '0')
-local exists = life
 
-if not exists and (verb == 'settle' or verb == 'forget') then
-  return false
+-- User entries ------------------------------------------------------------------------------------------------------
+
+-- The loaded user entries: their text, and how it differs from what Redis holds.
+local users = {}
+
+-- The entry of a user; nil if there is none and `create` is not set.
+local function user_of(key, create)
+  local user = users[key]
+  if not user then
+    local text = texts[key]
+    if text == true then
+      -- It was written in parts.
+      text = call('GET', key)
+    end
+    if text then
+      user = { text = text }
+    elseif create then
+      user = { text = new_life() .. 'u00000', is_changed = true }
+    else
+      return nil
+    end
+    users[key] = user
+  end
+  return user
 end
 
-local function newer(version, liked, than_version, than_liked)
-  local a, b = tonumber(version), tonumber(than_version)
-  return a > b or (a == b and liked == '0' and than_liked == '1')
+local function coverage(user)
+  return sub(user.text, 17, 17)
 end
 
-local function weight(liked)
-  return liked == '1' and 1 or 0
+-- Overwrites a part of an entry that was not changed before. Replicas receive the part only.
+local function write(key, user, place, text)
+  if user.is_changed then
+    user.text = sub(user.text, 1, place - 1) .. text .. sub(user.text, place + #text)
+  else
+    call('SETRANGE', key, place - 1, text)
+    users[key], texts[key] = nil, true
+  end
 end
 
--- The pair of a user, from its text; nil if the entry does not hold it.
-local function parse(text)
+-- The pair of a resource: its place if the entry holds it, its state and its progress.
+local function pair(user, resource)
+  local text = user.text
+  local _, stop = find(text, '\n' .. resource .. '\t', HEADER + 1, true)
+  if stop then
+    return stop + 1, sub(text, stop + 1, stop + 19), sub(text, stop + 20, stop + 20)
+  end
+  return nil, NEVER, coverage(user) == 'c' and 's' or '?'
+end
+
+-- Drops the oldest pairs that are not in flight, down to half of the limit.
+local function trim(user)
+  local size, order, droppable = tonumber(sub(user.text, 18, 22)), {}, {}
+  if size <= limit then
+    return
+  end
+  local each = '\n([^\t]*)\t(' .. string.rep('%d', 19) .. ')(.)'
+  for resource, state, progress in string.gmatch(sub(user.text, HEADER + 1), each) do
+    local held = { resource = resource, version = sub(state, 1, 18), state = state .. progress }
+    order[#order + 1] = held
+    if progress == 's' or progress == 'r' or progress == '?' then
+      droppable[#droppable + 1] = held
+    end
+  end
+  if #droppable == 0 then
+    return
+  end
+  table.sort(droppable, function(one, other)
+    if one.version ~= other.version then
+      return one.version < other.version
+    end
+    return one.resource < other.resource
+  end)
+  for n = 1, math.min(size - math.floor(limit / 2), #droppable) do
+    droppable[n].dropped = true
+  end
+  local kept = {}
+  for _, held in ipairs(order) do
+    if not held.dropped then
+      kept[#kept + 1] = '\n' .. held.resource .. '\t' .. held.state
+    end
+  end
+  local left = coverage(user) == 'c' and 'p' or coverage(user)
+  user.text = new_life() .. left .. format('%05d', #kept) .. table.concat(kept)
+end
+
+-- Sets a pair at its place, or adds it.
+local function put(key, user, place, resource, state)
+  local text = user.text
+  local size = tonumber(sub(text, 18, 22))
+  if place then
+    if size <= limit then
+      return write(key, user, place, state)
+    end
+    user.text = sub(text, 1, place - 1) .. state .. sub(text, place + 20)
+  else
+    local added = '\n' .. resource .. '\t' .. state
+    size = size + 1
+    if #text >= LARGE and size <= limit and not user.is_changed then
+      call('SETRANGE', key, 17, format('%05d', size))
+      call('APPEND', key, added)
+      call('EXPIRE', key, time_to_live)
+      users[key], texts[key] = nil, true
+      return
+    end
+    user.text = sub(text, 1, 17) .. format('%05d', size) .. sub(text, HEADER + 1) .. added
+  end
+  user.is_changed = true
+  if size > limit then
+    trim(user)
+  end
+end
+
+-- Applies an event. Returns whether it changed the pair, a newer version, and what the count entry has to count: the base
+-- of an event in flight, - if that is unknown, or nothing.
+local function apply_to_user(key, resource, state)
+  local user = user_of(key, true)
+  local place, held, progress = pair(user, resource)
+  if progress == 'r' then
+    progress = '?'
+  end
+  if progress ~= '?' then
+    if state == held then
+      return '', '', progress == 's' and '' or progress
+    end
+    if newer(held, state) then
+      return '0', sub(held, 1, 18), ''
+    end
+  end
+  local base = progress
+  if progress == 's' then
+    base = sub(held, 19)
+  elseif progress == '?' then
+    base = '-'
+  end
+  put(key, user, place, resource, state .. base)
+  if place then
+    -- An entry lives longer than its events are in flight.
+    call('EXPIRE', key, time_to_live)
+  end
+  local changed = ''
+  if progress ~= '?' then
+    changed = sub(held, 19) ~= sub(state, 19) and '1' or '0'
+  end
+  return changed, '', base
+end
+
+local function settle_user(key, resource, state)
+  local user = user_of(key)
+  if not user then
+    return
+  end
+  local place, held, progress = pair(user, resource)
+  if progress == 's' then
+    if newer(state, held) then
+      put(key, user, place, resource, state .. 's')
+    end
+  elseif progress == '?' then
+    write(key, user, 1, new_life())
+  elseif progress == 'r' then
+    write(key, user, place, NEVER .. '?')
+    write(key, user, 1, new_life())
+  elseif not newer(held, state) then
+    put(key, user, place, resource, state .. 's')
+  elseif progress ~= sub(state, 19) then
+    -- An earlier event of the pair may have been committed, and a revert would restore the state before it.
+    write(key, user, place + 19, '-')
+    write(key, user, 1, new_life())
+  end
+end
+
+-- Merges `size` rows of the database, which are in ARGV from `first` on: resource, state.
+local function fill_user(key, life, filled, first, size)
+  local user = user_of(key)
+  if not user or sub(user.text, 1, 16) ~= life then
+    return '0'
+  end
+  local added = {}
+  for n = first, first + (size - 1) * 2, 2 do
+    local resource, state = ARGV[n], ARGV[n + 1]
+    local _, stop = find(user.text, '\n' .. resource .. '\t', HEADER + 1, true)
+    if not stop then
+      added[#added + 1] = '\n' .. resource .. '\t' .. state .. 's'
+    else
+      local held, progress = sub(user.text, stop + 1, stop + 19), sub(user.text, stop + 20, stop + 20)
+      local merged = state .. 's'
+      if progress ~= '?' and progress ~= 'r' and newer(held, state) then
+        merged = held .. (progress == 's' and 's' or sub(state, 19))
+      end
+      user.text = sub(user.text, 1, stop) .. merged .. sub(user.text, stop + 21)
+    end
+  end
+  local covered, held = coverage(user), sub(user.text, HEADER + 1)
+  if filled == 'c' then
+    -- The database has no row of the pairs that are still unknown.
+    covered = 'c'
+    held = string.gsub(held, '\t(%d+)([%-?r])', function(state, progress)
+      if progress == '-' and state ~= NEVER then
+        return '\t' .. state .. '0'
+      end
+      return '\t' .. NEVER .. 's'
+    end)
+  elseif covered == 'u' then
+    covered = 'p'
+  end
+  local pairs_held = tonumber(sub(user.text, 18, 22)) + #added
+  user.text = life .. covered .. format('%05d', pairs_held) .. held .. table.concat(added)
+  user.is_changed = true
+  trim(user)
+  return '1'
+end
+
+local function forget_in_user(key, resource, version)
+  local user = user_of(key)
+  if not user then
+    return
+  end
+  local place, held, progress = pair(user, resource)
+  if not place or sub(held, 1, 18) ~= version then
+    return
+  end
+  if progress == '0' or progress == '1' then
+    put(key, user, place, resource, sub(NEVER, 1, 18) .. progress .. 'r')
+  elseif progress == '-' then
+    put(key, user, place, resource, NEVER .. '?')
+  end
+end
+
+-- Count entries -----------------------------------------------------------------------------------------------------
+
+-- The loaded count entries. Their events are in `events`, by user, unless the sorted set holds them.
+local counts = {}
+
+local function set_of(key)
+  return (string.gsub(key, ':c:{', ':f:{', 1))
+end
+
+-- The entry of a resource; nil if there is none.
+local function count_of(key)
+  local held = counts[key]
+  if held then
+    return held
+  end
+  local text = texts[key]
   if not text then
     return nil
   end
-  local version, liked, rest = string.match(text, '^(%d+):(%d)(.*)$')
-  local held = { version = version, liked = liked }
-  if rest == '' then
-    held.settled_version, held.settled_liked = version, liked
-  elseif rest ~= ':-' then
-    held.settled_version, held.settled_liked = string.match(rest, '^:(%d+):(%d)$')
+  local _, stop, count, revision = find(text, '^(-?%d+):(%d+)')
+  if not count then
+    held = { life = sub(text, 2) }
+  else
+    held = { count = tonumber(count), revision = tonumber(revision), sum = 0, size = 0, events = {} }
+    if stop < #text then
+      local _, head, sum, size, oldest = find(text, '^:(-?%d+):(%d+):(%d+):', stop + 1)
+      held.sum, held.size, held.oldest = tonumber(sum), tonumber(size), tonumber(oldest)
+      if sub(text, head + 1) == '*' then
+        held.events = nil
+      else
+        for version, code, user in string.gmatch(sub(text, head + 1), EVENT) do
+          held.events[user] = { version = version, code = code }
+        end
+      end
+    end
   end
+  counts[key] = held
   return held
 end
 
-local function adds(held)
-  if not held.settled_version then
-    return 0
-  end
-  return weight(held.liked) - weight(held.settled_liked)
-end
-
-local function leave(held)
-  in_flight = in_flight - adds(held)
-  if not held.settled_version then
-    unknown = unknown - 1
-  end
-end
-
--- What is written back at the end, in one call: field, value, field, value ...
-local fields = {}
-
-local function put(user, before, held)
-  if before then
-    leave(before)
-  end
-  in_flight = in_flight + adds(held)
-  local text = held.version .. ':' .. held.liked
-  if not held.settled_version then
-    unknown = unknown + 1
-    text = text .. ':-'
-  elseif held.settled_version ~= held.version or held.settled_liked ~= held.liked then
-    text = text .. ':' .. held.settled_version .. ':' .. held.settled_liked
-  end
-  fields[#fields + 1], fields[#fields + 2] = user, text
-end
-
-local function settled(version, liked)
-  return { version = version, liked = liked, settled_version = version, settled_liked = liked }
-end
-
--- The pair once this state of the database's is taken in.
-local function taking(held, version, liked)
-  local taken = {
-    version = held.version, liked = held.liked,
-    settled_version = held.settled_version, settled_liked = held.settled_liked,
-  }
-  if newer(version, liked, taken.version, taken.liked) then
-    taken.version, taken.liked = version, liked
-  end
-  if not taken.settled_version or newer(version, liked, taken.settled_version, taken.settled_liked) then
-    taken.settled_version, taken.settled_liked = version, liked
-  end
-  return taken
-end
-
-local function revision(text)
-  return tonumber(string.match(text, ':(%d+)$'))
-end
-
-local function like_count()
-  if not count or unknown ~= 0 then
-    return ''
-  end
-  return string.format('%d', tonumber(string.match(count, '^(-?%d+):')) + in_flight)
-end
-
--- Drops settled pairs, some at a time, until the entry is within its limit or only pairs in flight are left.
--- Not too many at a time: Lua passes some thousand values at once, and a limit that was lowered leaves more.
-local function trim()
-  local surplus = redis.call('HLEN', key) - 5 - limit
-  if surplus <= 0 then
-    return
-  end
-  local sample = redis.call('HRANDFIELD', key, math.min(surplus + 64, 2000), 'WITHVALUES')
-  local dropped = {}
-  for n = 1, #sample, 2 do
-    if string.match(sample[n], '^[%d=]') and string.match(sample[n + 1], '^%d+:%d$') then
-      dropped[#dropped + 1] = sample[n]
+local function store_count(key, held)
+  local text
+  if held.life then
+    text = '?' .. held.life
+  else
+    text = format('%.0f:%.0f', held.count, held.revision)
+    if held.size > 0 then
+      local tail = '*'
+      if held.events then
+        local events = {}
+        for user, event in pairs(held.events) do
+          events[#events + 1] = '\n' .. event.version .. event.code .. user
+        end
+        tail = table.concat(events)
+      end
+      text = text .. format(':%d:%d:%.0f:', held.sum, held.size, held.oldest) .. tail
     end
   end
-  if #dropped > 0 then
-    redis.call('HDEL', key, unpack(dropped))
-    redis.call('HDEL', key, 'c')
-    redis.call('HSET', key, 'i', new_life)
+  call('SET', key, text, 'EX', time_to_live)
+end
+
+local function shown(held)
+  if not held or held.life then
+    return ''
+  end
+  return format('%.0f', held.count + held.sum)
+end
+
+-- Whether an event in flight is newer than a state. Scores are numbers, so versions are compared as numbers.
+local function event_is_newer(event, state)
+  local version, other = tonumber(event.version), tonumber(sub(state, 1, 18))
+  return version > other or (version == other and sub(event.code, 1, 1) < sub(state, 19))
+end
+
+-- The events in flight of some users, at their places.
+local function events_of(key, held, wanted)
+  local found = {}
+  if held.size == 0 then
+    return found
+  end
+  if held.events then
+    for n, user in ipairs(wanted) do
+      found[n] = held.events[user]
+    end
+    return found
+  end
+  local names = {}
+  for _, user in ipairs(wanted) do
+    for _, code in ipairs(CODES) do
+      names[#names + 1] = code .. user
+    end
+  end
+  local scores = call('ZMSCORE', set_of(key), unpack(names))
+  for n = 1, #names do
+    if scores[n] then
+      found[math.floor((n - 1) / 4) + 1] = { version = scores[n], code = sub(names[n], 1, 2) }
+    end
+  end
+  return found
+end
+
+local function remove(key, held, user, event)
+  held.size, held.sum = held.size - 1, held.sum - DIFFERENCES[event.code]
+  if held.events then
+    held.events[user] = nil
+  else
+    call('ZREM', set_of(key), event.code .. user)
+    if held.size == 0 then
+      held.events = {}
+    end
   end
 end
 
--- Writes back what has changed. An entry that is only read from and applied to still expires: what
--- arrives in the database is settled here, which prolongs its life.
-local function save(prolong)
-  fields[#fields + 1], fields[#fields + 2] = 'f', in_flight
-  fields[#fields + 1], fields[#fields + 2] = 'u', unknown
-  if life ~= head[1] then
-    fields[#fields + 1], fields[#fields + 2] = 'i', life
+local function insert(key, held, user, version, code)
+  if held.events and held.size >= FEW then
+    local all = {}
+    for other, event in pairs(held.events) do
+      all[#all + 1], all[#all + 2] = event.version, event.code .. other
+    end
+    call('ZADD', set_of(key), unpack(all))
+    held.events = nil
   end
-  if count ~= head[2] then
-    fields[#fields + 1], fields[#fields + 2] = 'n', count
+  held.size, held.sum = held.size + 1, held.sum + DIFFERENCES[code]
+  if held.events then
+    held.events[user] = { version = version, code = code }
+  else
+    call('ZADD', set_of(key), version, code .. user)
+    if held.size % 64 == FEW + 1 then
+      call('EXPIRE', set_of(key), time_to_live)
+    end
   end
-  if complete ~= head[3] then
-    fields[#fields + 1], fields[#fields + 2] = 'c', complete
-  end
-  redis.call('HSET', key, unpack(fields))
-  if prolong or not exists then
-    redis.call('EXPIRE', key, time_to_live)
-  end
-  trim()
 end
 
-if verb == 'open' then
-  if not exists then
-    life = new_life
-    save(true)
+local function find_oldest(key, held)
+  if held.size == 0 then
+    return
   end
-  return life
+  local oldest = now
+  if held.events then
+    for _, event in pairs(held.events) do
+      oldest = math.min(oldest, tonumber(event.version))
+    end
+  else
+    oldest = math.min(oldest, tonumber(call('ZRANGE', set_of(key), 0, 0, 'WITHSCORES')[2] or now))
+  end
+  held.oldest = oldest
+end
+
+local function join(key, held, user, state, base)
+  local event = held.size > 0 and events_of(key, held, { user })[1]
+  if event then
+    if event_is_newer(event, state)
+        or (tonumber(event.version) == tonumber(sub(state, 1, 18)) and sub(event.code, 1, 1) == sub(state, 19)) then
+      return
+    end
+    -- The count does not have the earlier event yet either.
+    base = sub(event.code, 2)
+    remove(key, held, user, event)
+  end
+  local version = sub(state, 1, 18)
+  -- A version from the future does not hide how long its event has been in flight.
+  if held.size > 0 then
+    held.oldest = math.min(held.oldest, tonumber(version))
+  else
+    held.oldest = math.min(tonumber(version), now)
+  end
+  insert(key, held, user, version, sub(state, 19) .. base)
+  held.is_changed = true
+end
+
+-- Settles a count, or '' without one, and the states of some users.
+local function settle_count(key, count, revision, wanted, states)
+  local held = count_of(key)
+  if not held then
+    return
+  end
+  if held.life then
+    if count ~= '' then
+      held.life, held.is_changed = new_life(), true
+    end
+    return
+  end
+  local given = count ~= '' and tonumber(revision)
+  local is_current = given and given >= held.revision
+  local found, left = events_of(key, held, wanted), false
+  for n, user in ipairs(wanted) do
+    local event = found[n]
+    if event then
+      local liked = sub(states[n], 19)
+      if not event_is_newer(event, states[n]) then
+        remove(key, held, user, event)
+        left, held.is_changed = true, true
+      elseif is_current and sub(event.code, 2) ~= liked then
+        -- The count now has an earlier event of this user.
+        remove(key, held, user, event)
+        insert(key, held, user, event.version, sub(event.code, 1, 1) .. liked)
+        held.is_changed = true
+      end
+    end
+  end
+  if given and given > held.revision then
+    held.count, held.revision, held.is_changed = tonumber(count), given, true
+  end
+  if left then
+    find_oldest(key, held)
+    if held.size > 0 and not held.events then
+      call('EXPIRE', set_of(key), time_to_live)
+    end
+  end
+end
+
+local function forget_in_count(key, user, version)
+  local held = count_of(key)
+  if not held or held.life then
+    return
+  end
+  local event = events_of(key, held, { user })[1]
+  if event and tonumber(event.version) == tonumber(version) then
+    remove(key, held, user, event)
+    find_oldest(key, held)
+    held.is_changed = true
+  end
+end
+
+-- Verbs -------------------------------------------------------------------------------------------------------------
+
+local answers = {}
+
+local function answer(text)
+  answers[#answers + 1] = text
 end
 
 if verb == 'apply' then
-  local user, version, liked = ARGV[5], ARGV[6], ARGV[7]
-  life = life or new_life
-  local before = parse(head[6])
-  local held = before or (complete and settled('0', '0')) or nil
-  local changed, newer_version = '', ''
-  if not held then
-    put(user, nil, { version = version, liked = liked })
-  elseif newer(version, liked, held.version, held.liked) then
-    changed = held.liked ~= liked and '1' or '0'
-    put(user, before, {
-      version = version, liked = liked,
-      settled_version = held.settled_version, settled_liked = held.settled_liked,
-    })
-  elseif version ~= held.version or liked ~= held.liked then
-    changed, newer_version = '0', held.version
+  -- KEYS: for each event the user entry and the count entry. ARGV: for each event the state.
+  for n = 1, #KEYS, 2 do
+    local resource, state = name(KEYS[n + 1]), ARGV[5 + (n + 1) / 2]
+    local changed, newer_version, base = apply_to_user(KEYS[n], resource, state)
+    local count = ''
+    if base ~= '-' then
+      local held = count_of(KEYS[n + 1])
+      if base ~= '' and held and not held.life then
+        join(KEYS[n + 1], held, name(KEYS[n]), state, base)
+      end
+      count = shown(held)
+    end
+    answer(changed .. ':' .. newer_version .. ':' .. count)
   end
-  save(false)
-  return { changed, newer_version, like_count() }
-end
-
-if verb == 'settle' then
-  local new_count = ARGV[5]
-  for n = 6, #ARGV, 3 do
-    local user, version, liked = ARGV[n], ARGV[n + 1], ARGV[n + 2]
-    local held = parse(head[6 + (n - 6) / 3])
-    if held and (held.settled_version or complete or not newer(held.version, held.liked, version, liked)) then
-      put(user, held, taking(held, version, liked))
-    elseif not held and complete then
-      put(user, nil, settled(version, liked))
+elseif verb == 'settle' then
+  -- KEYS: for each count the count entry and the user entries. ARGV: for each count the count, its revision, the number of
+  -- states, and these.
+  local n, at = 1, 6
+  while n <= #KEYS do
+    local key, size = KEYS[n], tonumber(ARGV[at + 2])
+    local resource, wanted, states = name(key), {}, {}
+    for k = 1, size do
+      settle_user(KEYS[n + k], resource, ARGV[at + 2 + k])
+      wanted[k], states[k] = name(KEYS[n + k]), ARGV[at + 2 + k]
+    end
+    settle_count(key, ARGV[at], ARGV[at + 1], wanted, states)
+    n, at = n + 1 + size, at + 3 + size
+  end
+elseif verb == 'forget' then
+  -- KEYS: as of apply. ARGV: for each event the version.
+  for n = 1, #KEYS, 2 do
+    local version = ARGV[5 + (n + 1) / 2]
+    forget_in_user(KEYS[n], name(KEYS[n + 1]), version)
+    forget_in_count(KEYS[n + 1], name(KEYS[n]), version)
+  end
+elseif verb == 'open' then
+  -- KEYS: user entries, then count entries. ARGV: the number of user entries.
+  for n, key in ipairs(KEYS) do
+    if n <= tonumber(ARGV[6]) then
+      answer(sub(user_of(key, true).text, 1, 17))
     else
-      life = new_life
+      local held = count_of(key)
+      if not held then
+        held = { life = new_life(), is_changed = true }
+        counts[key] = held
+        call('UNLINK', set_of(key))
+      end
+      answer(held.life or '')
     end
   end
-  if new_count ~= '' then
-    if not count then
-      life = new_life
-    elseif revision(new_count) > revision(count) then
-      count = new_count
-    end
-  end
-  save(true)
-  return 1
-end
-
-if verb == 'fill' then
-  local seen_life, new_count, user, version, liked = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-  if not exists or seen_life ~= life then
-    return { '0', '', '' }
-  end
-  -- Without a user, only the count is filled.
-  local filled
-  if user then
-    local held = parse(head[6])
-    filled = held and taking(held, version, liked) or settled(version, liked)
-    put(user, held, filled)
-  end
-  if not count and new_count == '0:0' then
-    complete = '1'
-  end
-  if not count or revision(new_count) > revision(count) then
-    count = new_count
-  end
-  save(true)
-  return { '1', filled and filled.liked or '', like_count() }
-end
-
-if verb == 'forget' then
-  local user, version = ARGV[5], ARGV[6]
-  local held = parse(head[6])
-  if held and held.version == version then
-    if held.settled_version then
-      put(user, held, settled(held.settled_version, held.settled_liked))
+elseif verb == 'fill' then
+  -- KEYS: as of open. ARGV: the number of user entries, for each of them the life, the coverage, the number of rows, and
+  -- these, and for each count the life, the count and its revision.
+  local at = 7
+  for n, key in ipairs(KEYS) do
+    if n <= tonumber(ARGV[6]) then
+      local size = tonumber(ARGV[at + 2])
+      answer(fill_user(key, ARGV[at], ARGV[at + 1], at + 3, size))
+      at = at + 3 + size * 2
     else
-      leave(held)
-      redis.call('HDEL', key, user)
+      local held, life, count, revision = count_of(key), ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+      at = at + 3
+      if not held or (held.life and held.life ~= life) then
+        answer('0')
+      else
+        if held.life then
+          held = { sum = 0, size = 0, events = {}, revision = -1 }
+          counts[key] = held
+        end
+        if revision > held.revision then
+          held.count, held.revision, held.is_changed = tonumber(count), revision, true
+        end
+        answer('1')
+      end
     end
-    save(false)
   end
-  return 1
+elseif verb == 'overdue' then
+  -- KEYS: a count entry. ARGV: the version before which events are overdue, and how many to return.
+  local key = KEYS[1]
+  local held, before, most = count_of(key), tonumber(ARGV[6]), tonumber(ARGV[7])
+  if held and not held.life and held.size > 0 then
+    if not held.events and call('ZCARD', set_of(key)) ~= held.size then
+      -- Redis has evicted the events without the count. The count is unknown until it is filled.
+      call('UNLINK', set_of(key))
+      counts[key] = { life = new_life(), is_changed = true }
+    else
+      find_oldest(key, held)
+      held.is_changed = true
+      if held.events then
+        local old = {}
+        for user, event in pairs(held.events) do
+          if tonumber(event.version) < before then
+            old[#old + 1] = { user = user, code = event.code, version = event.version }
+          end
+        end
+        table.sort(old, function(one, other)
+          return one.version < other.version
+        end)
+        for n = 1, math.min(most, #old) do
+          answer(old[n].code .. old[n].user)
+          answer(old[n].version)
+        end
+      else
+        local old = call('ZRANGEBYSCORE', set_of(key), '-inf', '(' .. ARGV[6], 'WITHSCORES', 'LIMIT', 0, ARGV[7])
+        for _, text in ipairs(old) do
+          answer(text)
+        end
+      end
+    end
+  end
+else
+  return redis.error_reply('ERR unknown verb')
 end
 
-return redis.error_reply('ERR unknown verb')
+for key, user in pairs(users) do
+  if user.is_changed then
+    call('SET', key, user.text, 'EX', time_to_live)
+  end
+end
+for key, held in pairs(counts) do
+  if held.is_changed then
+    store_count(key, held)
+  end
+end
+return answers

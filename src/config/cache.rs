@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::PartialConfig;
+use crate::domain::UserEntry;
 
 /// How to reach Redis, and how much it may hold.
 #[derive(Debug, Clone)]
@@ -20,8 +21,8 @@ pub struct RedisOptions {
     pub timeout: Duration,
     /// The lifetime of an unchanged entry.
     pub time_to_live: Duration,
-    /// The limit of the pairs in one entry.
-    pub pairs_per_resource: usize,
+    /// The limit of the pairs in one user entry.
+    pub pairs_per_user: usize,
 }
 
 impl RedisOptions {
@@ -34,7 +35,7 @@ impl RedisOptions {
             tls_key: config.redis_tls_key.clone(),
             timeout: Duration::from_secs(1),
             time_to_live: Duration::from_secs(config.cache_ttl_seconds().max(1)),
-            pairs_per_resource: 10_000,
+            pairs_per_user: UserEntry::MOST_PAIRS,
         })
     }
 }

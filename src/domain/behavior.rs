@@ -106,6 +106,36 @@ impl Resource {
     }
 }
 
+impl Resource {
+    /// Returns the resource in the keys of the cache.
+    #[must_use]
+    pub const fn key(&self) -> ResourceKey<'_> {
+        ResourceKey(self)
+    }
+
+    /// Reads what [`key`](Self::key) wrote.
+    #[must_use]
+    pub fn from_key(key: &str) -> Option<Self> {
+        let (resource_type, id) = key.split_once(':')?;
+        Some(Self {
+            resource_type: resource_type.parse().ok()?,
+            id: Id::from_key(id)?,
+        })
+    }
+}
+
+/// A resource as the keys of the cache show it: see [`Resource::key`].
+#[derive(Debug, Clone, Copy)]
+pub struct ResourceKey<'a>(&'a Resource);
+
+impl fmt::Display for ResourceKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.resource_type.as_str())?;
+        f.write_str(":")?;
+        fmt::Display::fmt(&self.0.id.key(), f)
+    }
+}
+
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.resource_type, self.id)

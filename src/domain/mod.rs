@@ -6,11 +6,12 @@ pub mod behavior;
 pub mod behavior_counts;
 pub mod bisection;
 pub mod breaker;
+pub mod cached_entry;
 pub mod cached_pair;
+pub mod count_entry;
 pub mod database_clock;
 pub mod deployment;
 pub mod durability;
-pub mod entry;
 #[cfg(test)]
 mod entry_model;
 pub mod entry_view;
@@ -29,6 +30,7 @@ pub mod moderation;
 pub mod origin;
 pub mod pair_state;
 pub mod resource_type;
+pub mod user_entry;
 pub mod version;
 pub mod versioned_state;
 pub mod words;
@@ -39,12 +41,15 @@ pub use behavior::{Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resourc
 pub use behavior_counts::BehaviorCounts;
 pub use bisection::Bisection;
 pub use breaker::{Breaker, BreakerPolicy, Change};
-pub use cached_pair::CachedPair;
+pub use cached_entry::{Applied, EntryId, OVERDUE_AFTER, Reading, overdue_before};
+pub use cached_pair::{CachedPair, Progress};
+pub use count_entry::CountEntry;
 pub use database_clock::{ClockNews, ClockWatch, DatabaseClock};
 pub use deployment::{CurrentDeployment, Deployment};
 pub use durability::Durability;
-pub use entry::{Applied, Entry, Reading};
-pub use entry_view::{Contradiction, DatabaseState, EntryView, Mismatch};
+pub use entry_view::{
+    Contradiction, CountView, EntryView, Mismatch, StoredCount, StoredUser, UserView,
+};
 pub use erasure::{DataSubject, Digest, ErasedKind, Names};
 pub use fact::{Fact, FactKind};
 pub use fold::{Fold, Pair};
@@ -60,5 +65,6 @@ pub use moderation::Moderation;
 pub use origin::Origin;
 pub use pair_state::PairState;
 pub use resource_type::{ResourceType, ResourceTypes};
+pub use user_entry::{Counting, Coverage, Join, UserApplied, UserEntry};
 pub use version::{HybridClock, Version};
 pub use versioned_state::VersionedState;

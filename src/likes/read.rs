@@ -1,16 +1,15 @@
 //! Reads likes from the cache, and entries that the cache lacks from the database. `web/` calls it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use actor_kit::{Actor as _, Refused};
-use futures_util::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Likes;
 use crate::actors::CacheWriter;
-use crate::domain::{BehaviorCounts, FailureKind, Pair, Reading, Resource, UserId};
-use crate::messages::Lookup;
+use crate::domain::{BehaviorCounts, FailureKind, Reading, Resource, UserId};
+use crate::messages::{Lookup, Reconcile};
 use crate::store::StoreError;
 use crate::telemetry::{Dependency, DependencyFailed};
 
@@ -144,8 +143,12 @@ impl Likes {
         user_id: Option<&UserId>,
         resources: &[Resource],
     ) -> Result<Vec<Like>, NotRead> {
-        let mut readings = self.read_cache(user_id, resources).await;
+        let now = self.now();
+        // A failed read counts as an empty one: the look-up that follows meets and reports the failure.
+        let read = self.cache.read(user_id, resources, now).await;
+        let mut readings = read.unwrap_or_default();
         readings.resize(resources.len(), Reading::default());
+        self.reconcile(user_id, resources, &readings);
         let is_complete =
             |reading: &Reading| is_known(user_id, reading) && reading.like_count.is_some();
         if !readings.iter().all(is_complete) {
@@ -163,48 +166,45 @@ impl Likes {
         Ok(readings.iter().map(like).collect())
     }
 
-    /// Reads the cache. A failed read counts as an empty one: the look-up that follows meets and reports the failure.
-    async fn read_cache(&self, user_id: Option<&UserId>, resources: &[Resource]) -> Vec<Reading> {
-        let Some(user_id) = user_id else {
-            let counts = self.cache.counts(resources).await.unwrap_or_default();
-            let reading = |like_count| Reading {
-                liked: None,
-                like_count,
-            };
-            return counts.into_iter().map(reading).collect();
-        };
-        let pair = |resource: &Resource| Pair {
-            resource: resource.clone(),
-            user_id: user_id.clone(),
-        };
-        let pairs: Vec<Pair> = resources.iter().map(pair).collect();
-        self.cache.read(&pairs).await.unwrap_or_default()
+    /// Has the cache writer compare events that have been in flight for too long with the database. The answer does not wait
+    /// for it.
+    fn reconcile(&self, user_id: Option<&UserId>, resources: &[Resource], readings: &[Reading]) {
+        let overdue = resources.iter().zip(readings);
+        let overdue = overdue.filter(|(_, reading)| reading.is_overdue);
+        let resources: Vec<Resource> = overdue.map(|(resource, _)| resource.clone()).collect();
+        if !resources.is_empty() {
+            // If the mailbox is full, the next reader asks again.
+            let _ = self.cache_writer.ask(Reconcile {
+                user_id: user_id.cloned(),
+                resources,
+            });
+        }
     }
 
     /// Looks up what the cache lacks, each resource once.
     async fn look_up(
         &self,
         user_id: Option<&UserId>,
-        missing: Vec<(&Resource, &mut Reading)>,
+        mut missing: Vec<(&Resource, &mut Reading)>,
     ) -> Result<(), NotRead> {
-        let resources: BTreeSet<Resource> = missing
-            .iter()
-            .map(|(resource, _)| (*resource).clone())
-            .collect();
+        let resources: BTreeSet<&Resource> =
+            missing.iter().map(|(resource, _)| *resource).collect();
+        let resources: Vec<Resource> = resources.into_iter().cloned().collect();
         let _permits = self.lookups.reserve(resources.len()).await?;
-        let mut lookups = Vec::with_capacity(resources.len());
-        for resource in resources {
-            let found = self.cache_writer.ask(Lookup {
-                resource: resource.clone(),
-                user_id: user_id.cloned(),
-            });
-            let found = found.map_err(NotRead::Overloaded)?;
-            lookups.push(async move { (resource, found.await.unwrap_or_default()) });
-        }
-        let found: BTreeMap<Resource, Reading> = join_all(lookups).await.into_iter().collect();
-        for (resource, reading) in missing {
-            if let Some(found) = found.get(resource).filter(|found| is_known(user_id, found)) {
-                *reading = *found;
+        let is_user_unknown = missing.iter().any(|(_, reading)| reading.liked.is_none());
+        let found = self.cache_writer.ask(Lookup {
+            user_id: user_id.filter(|_| is_user_unknown).cloned(),
+            resources: resources.clone(),
+        });
+        let found = found
+            .map_err(NotRead::Overloaded)?
+            .await
+            .unwrap_or_default();
+        for (resource, reading) in &mut missing {
+            let place = resources.binary_search(resource).ok();
+            if let Some(found) = place.and_then(|place| found.get(place)) {
+                reading.liked = found.liked.or(reading.liked);
+                reading.like_count = found.like_count.or(reading.like_count);
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Describes the stream and its consumer beside the configured settings, for operators and for the check.
 
 use async_nats::jetstream::consumer::IntoConsumerConfig;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -90,6 +91,20 @@ impl Broker {
                 && number(&state["last_seq"]) > number(&consumer["delivered"]["stream_seq"])
         });
         Ok(backlog_of(consumer).max(is_behind.into()))
+    }
+
+    /// Returns whether the stream may hold an unacknowledged message that was published before this time.
+    ///
+    /// # Errors
+    /// If NATS does not answer.
+    pub async fn waits_since(&self, before: DateTime<Utc>) -> Result<bool, NatsError> {
+        if self.backlog().await? == 0 {
+            return Ok(false);
+        }
+        let found = self.find().await?;
+        let holds = self.holds(&found).await?;
+        let oldest = holds.and_then(|holds| holds.oldest_unacknowledged_at);
+        Ok(oldest.is_none_or(|oldest| oldest < before))
     }
 
     pub(super) fn report(&self, found: &Found, holds: Option<Holds>) -> StreamReport {

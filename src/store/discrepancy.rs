@@ -7,7 +7,7 @@ use diesel::sql_types::Text;
 use serde::{Deserialize, Serialize};
 
 use super::ids::AnyId;
-use crate::domain::{Id, Pair, Resource, ResourceType};
+use crate::domain::{Id, Pair, Resource, ResourceType, UserId};
 
 /// The kinds of discrepancies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub enum Subject {
     Pair(Pair),
     /// A resource.
     Resource(Resource),
+    /// A user.
+    User(UserId),
 }
 
 impl fmt::Display for Subject {
@@ -65,6 +67,7 @@ impl fmt::Display for Subject {
             Self::Event(id) => write!(f, "event {id}"),
             Self::Pair(pair) => write!(f, "user {}, {}", pair.user_id, pair.resource),
             Self::Resource(resource) => write!(f, "{resource}"),
+            Self::User(user_id) => write!(f, "user {user_id}"),
         }
     }
 }
@@ -74,7 +77,7 @@ impl fmt::Display for Subject {
 pub struct Discrepancy {
     /// The kind.
     pub finding: Finding,
-    /// The event, pair or resource.
+    /// The event, pair, resource or user.
     pub subject: Subject,
     /// The expected value.
     pub expected: String,

@@ -22,15 +22,15 @@ use super::schema::{LEDGER_COLUMNS, likes_table};
 use super::session::{LikesSql, Param, Session, Sql, time_text};
 use super::text::id_text;
 use super::{Store, history, transact};
-use crate::domain::{Id, LedgerRow, Pair, PairState, Resource, Step};
+use crate::domain::{EntryId, Id, LedgerRow, Pair, PairState, Resource, Step};
 
 /// The outcome of a repair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Repaired {
     /// The number of written and deleted rows.
     pub rows: usize,
-    /// The resources with changed likes or counts: their cache entries may be stale.
-    pub resources: Vec<Resource>,
+    /// The cache entries that may be stale: those of changed pairs and counts.
+    pub entries: Vec<EntryId>,
 }
 
 impl Store {
@@ -82,10 +82,13 @@ async fn repair<S: Session>(
     let recounted = recount(session, &resources(found, Finding::WrongBehaviorCount), now).await?;
     let refolded = refold(session, &pairs, &counts, now).await?;
     let events = without_ledger_row.len() + without_behavior.len() + broken.len();
-    let of_pairs: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
+    let of_pairs = pairs.iter().flat_map(EntryId::of_pair);
+    let entries: BTreeSet<EntryId> = of_pairs
+        .chain(counts.into_iter().map(EntryId::Count))
+        .collect();
     Ok(Repaired {
         rows: events + recounted + refolded,
-        resources: of_pairs.union(&counts).cloned().collect(),
+        entries: entries.into_iter().collect(),
     })
 }
 

@@ -108,6 +108,7 @@ pub(super) struct Metrics {
     pub(super) attempts_failed: Family<OutcomeLabels, Counter>,
     pub(super) rows_claimed: Counter,
     pub(super) rows_left: Counter,
+    pub(super) events_reconciled: Family<OutcomeLabels, Counter>,
     pub(super) panics: Family<ActorLabels, Counter>,
     pub(super) restarts: Family<ActorLabels, Counter>,
     pub(super) part_failures: Family<PartLabels, Counter>,
@@ -152,6 +153,7 @@ impl Metrics {
             attempts_failed: Family::default(),
             rows_claimed: Counter::default(),
             rows_left: Counter::default(),
+            events_reconciled: Family::default(),
             panics: Family::default(),
             restarts: Family::default(),
             part_failures: Family::default(),
@@ -271,6 +273,11 @@ impl Metrics {
             "ledger_rows_left",
             "Recorded rows left to the retry scheduler because the sync publisher was full",
             metrics.rows_left.clone(),
+        );
+        registry.register(
+            "cache_events_reconciled",
+            "Events that left the cache after they had been in flight for too long, by outcome",
+            metrics.events_reconciled.clone(),
         );
         registry.register("actor_panics", "Panics, by actor", metrics.panics.clone());
         registry.register(

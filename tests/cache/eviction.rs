@@ -1,59 +1,66 @@
-//! A full cache drops pairs and reports them as unknown, never as not liked.
+//! A full cache drops what the database holds and reports it as unknown, never as not liked. What is in flight stays.
 
 use std::time::Duration;
 
-use likewise::cache::Cache;
-use likewise::domain::{LikeCount, Reading, Resource, VersionedState};
+use likewise::cache::{Cache, MemoryCache};
+use likewise::domain::{
+    Coverage, EntryId, EntryView, LikeCount, Reading, Resource, VersionedState,
+};
 use redis::Commands;
 
-use super::{OnRedis, One, VIDEO, cache_on, count, in_process, mark, run};
+use super::{HOUR, OnRedis, One, VIDEO, cache_on, count, in_process, known, mark, run};
 use crate::support::until_seen;
 
 const LIMIT: usize = 8;
 
 #[test]
 fn full_memory_cache_never_guesses() {
-    let cache = in_process(LIMIT);
-    run(never_guessed(&cache));
+    run(never_guessed(&in_process(LIMIT)));
 }
 
 #[test]
 fn full_redis_cache_never_guesses() {
     let on_redis = OnRedis::with(LIMIT, Duration::from_secs(60));
     run(never_guessed(&on_redis.cache));
-    let key = &on_redis.keys()[0];
-    let fields: usize = on_redis.connection().hlen(key).expect("a hash");
-    assert!(fields <= 5 + LIMIT, "{fields} fields");
 }
 
-/// Every user likes a video, one event after the other, as in the pipeline.
+/// A user likes many videos, one event after the other, as in the pipeline.
 async fn never_guessed(cache: &dyn Cache) {
-    const USERS: i64 = 60;
+    const VIDEOS: i64 = 60;
     let one = One(cache);
     one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
         .await;
-    for user in 1..=USERS {
-        let event = mark(user, true);
-        one.apply(VIDEO, user.into(), event).await;
-        one.settle(VIDEO, &[(user.into(), event)], Some(count(user, user)))
+    for video in 1..=VIDEOS {
+        let (resource, event) = (Resource::video(video), mark(video, true));
+        one.apply(resource.clone(), 1.into(), event).await;
+        one.settle(resource, &[(1.into(), event)], Some(count(1, 1)))
             .await;
-        for other in 1..=USERS {
-            let Reading { liked, like_count } = one.read(VIDEO, other.into()).await;
-            let truth = other <= user;
+        for other in 1..=VIDEOS {
+            let Reading { liked, .. } = one.read(Resource::video(other), 1.into()).await;
+            let truth = other <= video;
             assert!(
                 liked.is_none_or(|liked| liked == truth),
-                "after {user} likes, user {other} reads liked {liked:?}"
-            );
-            assert!(
-                like_count.is_none_or(|count| count == user),
-                "after {user} likes, the count reads {like_count:?}"
+                "after {video} likes, video {other} reads liked {liked:?}"
             );
         }
     }
-    // The next look-up finds the trimmed pair and its count again.
-    let life = one.open(VIDEO).await;
-    let filled = one.fill(life, VIDEO, 1.into(), mark(1, true), count(USERS, USERS));
-    assert_eq!(filled.await.and_then(|reading| reading.liked), Some(true));
+    let pairs = pairs_of(cache, 1).await;
+    assert!(pairs <= LIMIT, "{pairs} pairs");
+    // The next look-up finds the trimmed pair again.
+    let (life, _) = one.open(VIDEO, 1.into()).await;
+    let rows = [(Resource::video(1), mark(1, true))];
+    let filled = one.fill_user(life, 1.into(), Coverage::Partial, &rows);
+    assert!(filled.await);
+    let read = one.read(Resource::video(1), 1.into()).await;
+    assert_eq!(read.liked, Some(true));
+}
+
+async fn pairs_of(cache: &dyn Cache, user: i64) -> usize {
+    let views = cache.inspect(&[EntryId::User(user.into())]).await;
+    match views.expect("an answer").remove(0) {
+        Some(EntryView::User(view)) => view.pairs.len(),
+        other => panic!("no entry of the user: {other:?}"),
+    }
 }
 
 #[test]
@@ -64,15 +71,50 @@ fn in_flight_events_are_never_trimmed() {
             let one = One(cache);
             one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
                 .await;
-            // While the first reader's pair fits, every pair is known.
-            for user in 1..=40 {
-                one.apply(VIDEO, user.into(), mark(user, true)).await;
+            for video in 1..=40 {
+                one.apply(Resource::video(video), 1.into(), mark(video, true))
+                    .await;
             }
-            for user in 1..=40 {
-                let liked = one.read(VIDEO, user.into()).await.liked;
-                assert_eq!(liked, Some(true), "{}: user {user}", cache.kind());
+            for video in 1..=40 {
+                let liked = one.read(Resource::video(video), 1.into()).await.liked;
+                assert_eq!(liked, Some(true), "{}: video {video}", cache.kind());
             }
         }
+    });
+}
+
+#[test]
+fn full_memory_cache_keeps_entries_in_flight() {
+    let cache = MemoryCache::new(160);
+    run(async {
+        let one = One(&cache);
+        for user in 1..=40 {
+            one.learn(VIDEO, user.into(), VersionedState::NEVER, count(3, 1))
+                .await;
+            one.apply(VIDEO, user.into(), mark(user, true)).await;
+        }
+        for other in 1_000..3_000 {
+            let resource = Resource::video(other);
+            one.learn(resource, other.into(), VersionedState::NEVER, count(1, 1))
+                .await;
+        }
+        for user in 1..=40 {
+            assert_eq!(one.read(VIDEO, user.into()).await, known(true, 43));
+        }
+        assert!(cache.len() < 600, "{} pairs and entries", cache.len());
+        // They go once the database holds them.
+        for user in 1..=40 {
+            let settled = [(user.into(), mark(user, true))];
+            one.settle(VIDEO, &settled, Some(count(3 + user, 1 + user)))
+                .await;
+        }
+        for other in 3_000..5_000 {
+            let resource = Resource::video(other);
+            one.learn(resource, other.into(), VersionedState::NEVER, count(1, 1))
+                .await;
+        }
+        assert!(cache.len() <= 320, "{} pairs and entries", cache.len());
+        assert_eq!(one.read(VIDEO, 1.into()).await, Reading::default());
     });
 }
 
@@ -81,26 +123,24 @@ fn entry_is_trimmed_to_a_lowered_limit() {
     let on_redis = OnRedis::start();
     let lowered = cache_on(&on_redis.server, LIMIT, Duration::from_secs(60));
     run(async {
-        const USERS: i64 = 9_500;
+        const VIDEOS: i64 = 1_500;
         let one = One(&on_redis.cache);
-        one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
-            .await;
-        let marks: Vec<_> = (1..=USERS)
-            .map(|user| (user.into(), mark(user, true)))
-            .collect();
-        one.settle(VIDEO, &marks, Some(count(USERS, 1))).await;
+        let (life, _) = one.open(VIDEO, 1.into()).await;
+        let row = |video| (Resource::video(video), mark(video, true));
+        let rows: Vec<_> = (1..=VIDEOS).map(row).collect();
+        let filled = one.fill_user(life, 1.into(), Coverage::Complete, &rows);
+        assert!(filled.await);
         let one = One(&lowered);
-        for touch in 1..=20 {
-            one.apply(VIDEO, 1.into(), mark(USERS + touch, touch % 2 == 0))
-                .await;
-        }
-        assert_eq!(one.read(VIDEO, (USERS + 1).into()).await.liked, None);
+        one.apply(
+            Resource::video(VIDEOS + 1),
+            1.into(),
+            mark(VIDEOS + 1, true),
+        )
+        .await;
+        assert_eq!(one.read(Resource::video(1), 1.into()).await.liked, None);
+        let pairs = pairs_of(&lowered, 1).await;
+        assert!(pairs <= LIMIT, "{pairs} pairs");
     });
-    let fields: usize = on_redis
-        .connection()
-        .hlen(&on_redis.keys()[0])
-        .expect("a hash");
-    assert!(fields <= 5 + LIMIT + 1, "{fields} fields");
 }
 
 #[test]
@@ -115,29 +155,20 @@ fn entry_lost_by_redis_is_unknown() {
             one.settle(VIDEO, &[(1.into(), mark(6, true))], Some(count(1, 2)))
                 .await;
             one.forget(VIDEO, 1.into(), 6).await;
-            assert_eq!(
-                one.read(VIDEO, 1.into()).await,
-                Reading::default(),
-                "{what}"
-            );
+            let read = one.read(VIDEO, 1.into()).await;
+            assert_eq!(read, Reading::default(), "{what}");
         });
     };
     let fill = || {
         run(async {
             let one = One(&on_redis.cache);
             one.learn(VIDEO, 1.into(), mark(5, true), count(1, 1)).await;
-            one.learn(
-                Resource::video(8),
-                1.into(),
-                VersionedState::NEVER,
-                LikeCount::NEVER,
-            )
-            .await;
         });
     };
     let mut connection = on_redis.connection();
     fill();
-    let _: u64 = connection.del("likewise:a:{video:7}").expect("an answer");
+    let keys = ["likewise:a:u:{1}", "likewise:a:c:{video:7}"];
+    let _: u64 = connection.del(&keys).expect("an answer");
     unknown("after DEL");
     fill();
     let _: () = redis::cmd("FLUSHALL")
@@ -147,9 +178,37 @@ fn entry_lost_by_redis_is_unknown() {
     fill();
     for key in on_redis.keys() {
         let left: i64 = connection.ttl(&key).expect("an answer");
-        assert!((3_590..=3_600).contains(&left), "{key} lives for {left} s");
+        let most = i64::try_from(HOUR.as_secs()).expect("seconds");
+        assert!(
+            (most - 10..=most).contains(&left),
+            "{key} lives for {left} s"
+        );
         let _: bool = connection.pexpire(&key, 1).expect("an answer");
     }
     until_seen("the entries to expire", || on_redis.keys(), Vec::is_empty);
     unknown("after it expired");
+}
+
+#[test]
+fn count_whose_events_were_evicted_is_unknown() {
+    let on_redis = OnRedis::start();
+    run(async {
+        let one = One(&on_redis.cache);
+        for user in 1..=9 {
+            one.learn(VIDEO, user.into(), VersionedState::NEVER, count(3, 1))
+                .await;
+            one.apply(VIDEO, user.into(), mark(10, true)).await;
+        }
+        let mut connection = on_redis.connection();
+        let _: u64 = connection.del("likewise:a:f:{video:7}").expect("an answer");
+        let found = on_redis
+            .cache
+            .overdue(&VIDEO, super::NOW, 9, super::NOW)
+            .await;
+        assert_eq!(found.expect("an answer"), []);
+        assert_eq!(one.count(VIDEO).await, None);
+        let (_, life) = one.open(VIDEO, 1.into()).await;
+        assert!(one.fill_count(life, VIDEO, count(4, 2)).await);
+        assert_eq!(one.count(VIDEO).await, Some(4));
+    });
 }

@@ -1,7 +1,9 @@
 //! The cache in the process and on a real Redis: one suite that both pass, and random histories that give the same
 //! answers on both.
 
+mod backlog;
 mod conformance;
+mod encoding;
 mod eviction;
 mod other_id_kinds;
 mod redis_outages;
@@ -11,10 +13,13 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use likewise::cache::{Cache, Filling, Incarnation, MemoryCache, RedisCache, Settlement};
+use likewise::cache::{
+    Cache, CountFilling, Incarnation, MemoryCache, RedisCache, Settlement, UserFilling,
+};
 use likewise::config::RedisOptions;
 use likewise::domain::{
-    Applied, Deployment, LikeCount, Pair, Reading, Resource, UserId, Version, VersionedState,
+    Applied, Coverage, Deployment, EntryId, LikeCount, Pair, Reading, Resource, UserId, Version,
+    VersionedState,
 };
 use redis::Commands;
 use tokio::runtime::Runtime;
@@ -43,15 +48,10 @@ impl OnRedis {
         Self::with(PLENTY, HOUR)
     }
 
-    fn with(pairs_per_resource: usize, time_to_live: Duration) -> Self {
+    fn with(pairs_per_user: usize, time_to_live: Duration) -> Self {
         let server = Server::start(Kind::Redis);
-        let cache = cache_on(&server, pairs_per_resource, time_to_live);
+        let cache = cache_on(&server, pairs_per_user, time_to_live);
         Self { server, cache }
-    }
-
-    /// Returns another client of the same cache.
-    fn other_cache(&self) -> RedisCache {
-        cache_on(&self.server, PLENTY, HOUR)
     }
 
     /// Sends commands to Redis directly.
@@ -66,7 +66,7 @@ impl OnRedis {
 }
 
 /// The cache on a Redis.
-fn cache_on(server: &Server, pairs_per_resource: usize, time_to_live: Duration) -> RedisCache {
+fn cache_on(server: &Server, pairs_per_user: usize, time_to_live: Duration) -> RedisCache {
     let options = RedisOptions {
         url: server.url(),
         tls_ca: None,
@@ -74,7 +74,7 @@ fn cache_on(server: &Server, pairs_per_resource: usize, time_to_live: Duration) 
         tls_key: None,
         timeout: TIMEOUT,
         time_to_live,
-        pairs_per_resource,
+        pairs_per_user,
     };
     run(async { RedisCache::new(&options, deployment("a").into()).expect("a URL") })
 }
@@ -87,10 +87,13 @@ fn deployment(generation: &str) -> Deployment {
     }
 }
 
-/// Creates a cache in the process. One resource may hold this many pairs.
-fn in_process(pairs_per_resource: usize) -> MemoryCache {
-    MemoryCache::new(pairs_per_resource * 160)
+/// Creates a cache in the process. One user may hold this many pairs.
+fn in_process(pairs_per_user: usize) -> MemoryCache {
+    MemoryCache::with(1_000_000, pairs_per_user)
 }
+
+/// The database's time, at which no event of the tests is overdue.
+const NOW: Version = Version(1_000);
 
 thread_local! {
     /// One runtime for a whole test, because connections live on it.
@@ -123,20 +126,30 @@ const fn known(liked: bool, like_count: i64) -> Reading {
     Reading {
         liked: Some(liked),
         like_count: Some(like_count),
+        is_overdue: false,
     }
+}
+
+/// Returns the entries of a pair.
+fn entries(resource: Resource, user_id: UserId) -> [EntryId; 2] {
+    EntryId::of_pair(&Pair { resource, user_id })
 }
 
 /// The methods of the trait, for one pair or resource at a time.
 struct One<'a>(&'a dyn Cache);
 
+/// The incarnations of the entries of a pair; `None` for a known count.
+type Lives = (Incarnation, Option<Incarnation>);
+
 impl One<'_> {
     async fn read(&self, resource: Resource, user_id: UserId) -> Reading {
-        let read = self.0.read(&[Pair { resource, user_id }]).await;
+        let read = self.0.read(Some(&user_id), &[resource], NOW).await;
         read.expect("an answer")[0]
     }
 
     async fn apply(&self, resource: Resource, user_id: UserId, mark: VersionedState) -> Applied {
-        let applied = self.0.apply(&[(Pair { resource, user_id }, mark)]).await;
+        let events = [(Pair { resource, user_id }, mark)];
+        let applied = self.0.apply(&events, NOW).await;
         applied.expect("an answer")[0]
     }
 
@@ -151,57 +164,55 @@ impl One<'_> {
             count,
         };
         let settlements = BTreeMap::from([(resource, settlement)]);
-        self.0.settle(&settlements).await.expect("an answer");
+        self.0.settle(&settlements, NOW).await.expect("an answer");
     }
 
-    async fn open(&self, resource: Resource) -> Incarnation {
-        self.0.open(&[resource]).await.expect("an answer")[0]
+    async fn open(&self, resource: Resource, user_id: UserId) -> Lives {
+        let opened = self.0.open(&[user_id], &[resource]).await;
+        let opened = opened.expect("an answer");
+        (opened.users[0].0, opened.counts[0])
     }
 
-    async fn fill(
+    /// Fills all rows of a user. Returns whether the cache took them.
+    async fn fill_user(
         &self,
         incarnation: Incarnation,
-        resource: Resource,
         user_id: UserId,
-        mark: VersionedState,
-        count: LikeCount,
-    ) -> Option<Reading> {
-        let state = Some((user_id, mark));
-        self.fill_with(Filling {
-            resource,
+        coverage: Coverage,
+        rows: &[(Resource, VersionedState)],
+    ) -> bool {
+        let filling = UserFilling {
+            user_id,
             incarnation,
-            state,
-            count,
-        })
-        .await
+            coverage,
+            rows: rows.to_vec(),
+        };
+        let filled = self.0.fill(&[filling], &[]).await;
+        filled.expect("an answer").users[0]
     }
 
-    async fn fill_with(&self, filling: Filling) -> Option<Reading> {
-        self.0.fill(&[filling]).await.expect("an answer")[0]
-    }
-
-    /// Fills the count alone.
+    /// Fills a count. Returns whether the cache took it.
     async fn fill_count(
         &self,
-        incarnation: Incarnation,
+        incarnation: Option<Incarnation>,
         resource: Resource,
         count: LikeCount,
-    ) -> Option<Reading> {
-        self.fill_with(Filling {
+    ) -> bool {
+        let filling = CountFilling {
             resource,
-            incarnation,
-            state: None,
+            incarnation: incarnation.unwrap_or_default(),
             count,
-        })
-        .await
+        };
+        let filled = self.0.fill(&[], &[filling]).await;
+        filled.expect("an answer").counts[0]
     }
 
     async fn count(&self, resource: Resource) -> Option<i64> {
-        let counts = self.0.counts(&[resource]).await;
-        counts.expect("an answer")[0]
+        let counts = self.0.read(None, &[resource], NOW).await;
+        counts.expect("an answer")[0].like_count
     }
 
-    /// Opens and fills an entry without interference.
+    /// Opens and fills the entries of a pair without interference. It is the only row of its user, if it is one.
     async fn learn(
         &self,
         resource: Resource,
@@ -209,14 +220,18 @@ impl One<'_> {
         mark: VersionedState,
         count: LikeCount,
     ) {
-        let life = self.open(resource.clone()).await;
-        let filled = self.fill(life, resource, user_id, mark, count).await;
-        assert!(filled.is_some(), "nothing has changed since it was opened");
+        let lives = self.open(resource.clone(), user_id.clone()).await;
+        let rows = [(resource.clone(), mark)];
+        let rows = &rows[usize::from(mark == VersionedState::NEVER)..];
+        let filled = self.fill_user(lives.0, user_id, Coverage::Complete, rows);
+        assert!(filled.await, "nothing has changed since it was opened");
+        let filled = self.fill_count(lives.1, resource, count);
+        assert!(filled.await, "nothing has changed since it was opened");
     }
 
     async fn forget(&self, resource: Resource, user_id: UserId, version: i64) {
         let pair = Pair { resource, user_id };
-        let forgotten = self.0.forget(&[(pair, Version(version))]).await;
+        let forgotten = self.0.forget(&[(pair, Version(version))], NOW).await;
         forgotten.expect("an answer");
     }
 }

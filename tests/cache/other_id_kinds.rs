@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use likewise::cache::{Cache, CacheFuture, Filling, Incarnation, Scanned, Settlement};
+use likewise::cache::{
+    Cache, CacheFuture, CountFilling, Filled, Opened, Scanned, Settlement, UserFilling,
+};
 use likewise::domain::{
-    Applied, EntryView, Id, Pair, Reading, Resource, UserId, Version, VersionedState,
+    Applied, CountView, DataSubject, EntryId, EntryView, Id, Pair, Reading, Resource, UserId,
+    UserView, Version, VersionedState,
 };
 
 /// The cache, with other ids than its callers have.
@@ -53,32 +56,76 @@ fn resources(of: &[Resource]) -> Vec<Resource> {
     of.iter().map(resource).collect()
 }
 
+fn entry(of: &EntryId) -> EntryId {
+    match of {
+        EntryId::User(id) => EntryId::User(user(id)),
+        EntryId::Count(of) => EntryId::Count(resource(of)),
+    }
+}
+
+fn entry_back(of: &EntryId) -> EntryId {
+    match of {
+        EntryId::User(id) => EntryId::User(user_back(id)),
+        EntryId::Count(of) => EntryId::Count(resource_back(of)),
+    }
+}
+
+fn entries(of: &[EntryId]) -> Vec<EntryId> {
+    of.iter().map(entry).collect()
+}
+
+fn view_back(view: EntryView) -> EntryView {
+    match view {
+        EntryView::User(view) => EntryView::User(UserView {
+            pairs: view
+                .pairs
+                .iter()
+                .map(|(of, pair)| (resource_back(of), *pair))
+                .collect(),
+            ..view
+        }),
+        EntryView::Count(view) => EntryView::Count(CountView {
+            in_flight: view
+                .in_flight
+                .iter()
+                .map(|(id, event)| (user_back(id), *event))
+                .collect(),
+            ..view
+        }),
+    }
+}
+
 impl<C: Cache> Cache for OtherIds<C> {
     fn ping(&self) -> CacheFuture<'_, ()> {
         self.0.ping()
     }
 
-    fn read<'a>(&'a self, pairs: &'a [Pair]) -> CacheFuture<'a, Vec<Reading>> {
-        let pairs: Vec<_> = pairs.iter().map(pair).collect();
-        Box::pin(async move { self.0.read(&pairs).await })
+    fn read<'a>(
+        &'a self,
+        user_id: Option<&'a UserId>,
+        of: &'a [Resource],
+        now: Version,
+    ) -> CacheFuture<'a, Vec<Reading>> {
+        let (user_id, of) = (user_id.map(user), resources(of));
+        Box::pin(async move { self.0.read(user_id.as_ref(), &of, now).await })
     }
 
-    fn counts<'a>(&'a self, of: &'a [Resource]) -> CacheFuture<'a, Vec<Option<i64>>> {
-        let of = resources(of);
-        Box::pin(async move { self.0.counts(&of).await })
-    }
-
-    fn apply<'a>(&'a self, events: &'a [(Pair, VersionedState)]) -> CacheFuture<'a, Vec<Applied>> {
+    fn apply<'a>(
+        &'a self,
+        events: &'a [(Pair, VersionedState)],
+        now: Version,
+    ) -> CacheFuture<'a, Vec<Applied>> {
         let events: Vec<_> = events
             .iter()
             .map(|(of, state)| (pair(of), *state))
             .collect();
-        Box::pin(async move { self.0.apply(&events).await })
+        Box::pin(async move { self.0.apply(&events, now).await })
     }
 
     fn settle<'a>(
         &'a self,
         settlements: &'a BTreeMap<Resource, Settlement>,
+        now: Version,
     ) -> CacheFuture<'a, ()> {
         let renamed = settlements.iter().map(|(of, settlement)| {
             let states = settlement.states.iter();
@@ -89,34 +136,62 @@ impl<C: Cache> Cache for OtherIds<C> {
             (resource(of), settlement)
         });
         let settlements: BTreeMap<_, _> = renamed.collect();
-        Box::pin(async move { self.0.settle(&settlements).await })
+        Box::pin(async move { self.0.settle(&settlements, now).await })
     }
 
-    fn forget<'a>(&'a self, events: &'a [(Pair, Version)]) -> CacheFuture<'a, ()> {
+    fn forget<'a>(&'a self, events: &'a [(Pair, Version)], now: Version) -> CacheFuture<'a, ()> {
         let events: Vec<_> = events
             .iter()
             .map(|(of, version)| (pair(of), *version))
             .collect();
-        Box::pin(async move { self.0.forget(&events).await })
+        Box::pin(async move { self.0.forget(&events, now).await })
     }
 
-    fn open<'a>(&'a self, of: &'a [Resource]) -> CacheFuture<'a, Vec<Incarnation>> {
+    fn open<'a>(&'a self, users: &'a [UserId], of: &'a [Resource]) -> CacheFuture<'a, Opened> {
+        let users: Vec<UserId> = users.iter().map(user).collect();
         let of = resources(of);
-        Box::pin(async move { self.0.open(&of).await })
+        Box::pin(async move { self.0.open(&users, &of).await })
     }
 
-    fn fill<'a>(&'a self, fillings: &'a [Filling]) -> CacheFuture<'a, Vec<Option<Reading>>> {
-        let renamed = fillings.iter().map(|filling| Filling {
-            resource: resource(&filling.resource),
-            state: filling.state.as_ref().map(|(id, state)| (user(id), *state)),
+    fn fill<'a>(
+        &'a self,
+        users: &'a [UserFilling],
+        counts: &'a [CountFilling],
+    ) -> CacheFuture<'a, Filled> {
+        let users = users.iter().map(|filling| UserFilling {
+            user_id: user(&filling.user_id),
+            rows: filling
+                .rows
+                .iter()
+                .map(|(of, state)| (resource(of), *state))
+                .collect(),
             ..filling.clone()
         });
-        let fillings: Vec<_> = renamed.collect();
-        Box::pin(async move { self.0.fill(&fillings).await })
+        let counts = counts.iter().map(|filling| CountFilling {
+            resource: resource(&filling.resource),
+            ..filling.clone()
+        });
+        let (users, counts): (Vec<_>, Vec<_>) = (users.collect(), counts.collect());
+        Box::pin(async move { self.0.fill(&users, &counts).await })
     }
 
-    fn drop_entries<'a>(&'a self, of: &'a [Resource]) -> CacheFuture<'a, ()> {
-        let of = resources(of);
+    fn overdue<'a>(
+        &'a self,
+        of: &'a Resource,
+        before: Version,
+        limit: usize,
+        now: Version,
+    ) -> CacheFuture<'a, Vec<(UserId, Version)>> {
+        let of = resource(of);
+        Box::pin(async move {
+            let found = self.0.overdue(&of, before, limit, now).await?;
+            let back = found.iter().map(|(id, version)| (user_back(id), *version));
+            Ok(back.collect())
+        })
+    }
+
+    fn drop_entries<'a>(&'a self, of: &'a [EntryId]) -> CacheFuture<'a, ()> {
+        let of = entries(of);
         Box::pin(async move { self.0.drop_entries(&of).await })
     }
 
@@ -124,26 +199,31 @@ impl<C: Cache> Cache for OtherIds<C> {
         Box::pin(async move {
             let found = self.0.scan(cursor, count).await?;
             Ok(Scanned {
-                resources: found.resources.iter().map(resource_back).collect(),
+                entries: found.entries.iter().map(entry_back).collect(),
                 cursor: found.cursor,
             })
         })
     }
 
-    fn inspect<'a>(&'a self, of: &'a [Resource]) -> CacheFuture<'a, Vec<Option<EntryView>>> {
-        let of = resources(of);
+    fn inspect<'a>(&'a self, of: &'a [EntryId]) -> CacheFuture<'a, Vec<Option<EntryView>>> {
+        let of = entries(of);
         Box::pin(async move {
             let views = self.0.inspect(&of).await?;
-            let back = |view: EntryView| EntryView {
-                pairs: view
-                    .pairs
-                    .iter()
-                    .map(|(id, pair)| (user_back(id), *pair))
-                    .collect(),
-                ..view
-            };
-            Ok(views.into_iter().map(|view| view.map(back)).collect())
+            Ok(views.into_iter().map(|view| view.map(view_back)).collect())
         })
+    }
+
+    fn name<'a>(
+        &'a self,
+        of: &'a [EntryId],
+        subject: &'a DataSubject,
+    ) -> CacheFuture<'a, Vec<bool>> {
+        let of = entries(of);
+        let subject = match subject {
+            DataSubject::User(id) => DataSubject::User(user(id)),
+            DataSubject::Resource(of) => DataSubject::Resource(resource(of)),
+        };
+        Box::pin(async move { self.0.name(&of, &subject).await })
     }
 
     fn clear(&self) -> CacheFuture<'_, ()> {

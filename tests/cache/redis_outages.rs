@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use likewise::cache::Cache;
 use likewise::domain::{LikeCount, Pair, Reading, Resource, ResourceType, VersionedState};
 
-use super::{OnRedis, One, TIMEOUT, VIDEO, count, known, mark, run};
+use super::{NOW, OnRedis, One, TIMEOUT, VIDEO, count, known, mark, run};
 use crate::support::PATIENCE;
 
 /// A call may try to connect twice before it fails. The rest is room for a busy machine; without a time-out, a call
@@ -17,8 +17,10 @@ fn lost_script_is_loaded_again() {
     let on_redis = OnRedis::start();
     run(async {
         let one = One(&on_redis.cache);
-        one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
-            .await;
+        for user in 1..=2 {
+            one.learn(VIDEO, user.into(), VersionedState::NEVER, LikeCount::NEVER)
+                .await;
+        }
         let mut connection = on_redis.connection();
         let _: () = redis::cmd("SCRIPT")
             .arg("FLUSH")
@@ -33,7 +35,7 @@ fn lost_script_is_loaded_again() {
             (pair(1.into()), mark(10, true)),
             (pair(2.into()), mark(11, true)),
         ];
-        let applied = on_redis.cache.apply(&events).await.expect("answers");
+        let applied = on_redis.cache.apply(&events, NOW).await.expect("answers");
         let changed: Vec<_> = applied.iter().map(|applied| applied.changed).collect();
         assert_eq!(changed, [Some(true), Some(true)]);
         assert_eq!(one.read(VIDEO, 1.into()).await, known(true, 2));
@@ -151,13 +153,18 @@ async fn every_call_fails_in_time(cache: &dyn Cache) {
         assert!(cache.ping().await.is_err());
         assert!(started.elapsed() < BOUND, "ping: {:?}", started.elapsed());
         let started = Instant::now();
-        assert!(cache.read(std::slice::from_ref(&pair)).await.is_err());
+        assert!(
+            cache
+                .read(Some(&pair.user_id), &[VIDEO], NOW)
+                .await
+                .is_err()
+        );
         assert!(started.elapsed() < BOUND, "read: {:?}", started.elapsed());
         let started = Instant::now();
-        assert!(cache.apply(&events).await.is_err());
+        assert!(cache.apply(&events, NOW).await.is_err());
         assert!(started.elapsed() < BOUND, "apply: {:?}", started.elapsed());
         let started = Instant::now();
-        assert!(cache.settle(&settlements).await.is_err());
+        assert!(cache.settle(&settlements, NOW).await.is_err());
         assert!(started.elapsed() < BOUND, "settle: {:?}", started.elapsed());
         let started = Instant::now();
         assert!(cache.restarted().await.is_err());
@@ -182,87 +189,31 @@ async fn recovered(cache: &dyn Cache) -> bool {
 }
 
 #[test]
-fn every_command_uses_one_hash_tagged_key() {
+fn keys_of_one_entry_share_a_hash_tag() {
     let on_redis = OnRedis::start();
-    let seen = commands_during(&on_redis, || {
-        run(async {
-            let cache = &on_redis.cache;
-            let one = One(cache);
-            let resources: Vec<_> = (1..=5)
-                .flat_map(|id| {
-                    [ResourceType::VIDEO, ResourceType::COMMENT].map(|resource_type| Resource {
-                        resource_type,
-                        id: id.into(),
-                    })
-                })
-                .collect();
-            for resource in &resources {
-                one.learn(
-                    resource.clone(),
-                    1.into(),
-                    VersionedState::NEVER,
-                    LikeCount::NEVER,
-                )
+    run(async {
+        let one = One(&on_redis.cache);
+        let comment = Resource {
+            resource_type: ResourceType::COMMENT,
+            id: 7.into(),
+        };
+        one.learn(comment, 1.into(), mark(5, true), count(1, 1))
+            .await;
+        // More events than the count entry itself holds.
+        for user in 1..=9 {
+            one.learn(VIDEO, user.into(), VersionedState::NEVER, LikeCount::NEVER)
                 .await;
-                one.apply(resource.clone(), 1.into(), mark(10, true)).await;
-                one.settle(
-                    resource.clone(),
-                    &[(1.into(), mark(10, true))],
-                    Some(count(1, 1)),
-                )
-                .await;
-                one.forget(resource.clone(), 1.into(), 11).await;
-                one.read(resource.clone(), 1.into()).await;
-            }
-            for key in on_redis.keys() {
-                let tag = key
-                    .split_once('{')
-                    .and_then(|(_, rest)| rest.split_once('}'))
-                    .map(|(tag, _)| tag);
-                assert!(
-                    tag.is_some_and(|tag| !tag.is_empty()),
-                    "{key} has no hash tag"
-                );
-            }
-            cache
-                .drop_entries(&resources[..4])
-                .await
-                .expect("an answer");
-            cache.clear().await.expect("an answer");
-        });
+            one.apply(VIDEO, user.into(), mark(10, true)).await;
+        }
     });
-    assert!(
-        seen.iter().any(|line| line.contains("\"UNLINK\"")),
-        "{seen:#?}"
-    );
-    for line in &seen {
-        let keys: std::collections::BTreeSet<_> = line
-            .split('"')
-            .filter(|word| word.starts_with("likewise:a:{"))
-            .collect();
-        assert!(keys.len() <= 1, "a command on several keys: {line}");
-    }
-}
-
-/// The commands that a server received meanwhile, from `MONITOR`.
-fn commands_during(on_redis: &OnRedis, work: impl FnOnce()) -> Vec<String> {
-    use std::io::{BufRead, BufReader, Write};
-    const END: &str = "the end of what is watched";
-
-    let address = on_redis.server.url().replace("redis://", "");
-    let mut stream = std::net::TcpStream::connect(address).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    stream.write_all(b"MONITOR\r\n").expect("it is sent");
-    let mut lines = BufReader::new(stream).lines();
-    let begun = lines.next().expect("an answer").expect("a line");
-    assert_eq!(begun, "+OK");
-    work();
-    let _: String = redis::cmd("ECHO")
-        .arg(END)
-        .query(&mut on_redis.connection())
-        .expect("an answer");
-    lines
-        .map(|line| line.expect("a line"))
-        .take_while(|line| !line.contains(END))
-        .collect()
+    let mut keys = on_redis.keys();
+    keys.retain(|key| !key.contains(":u:{") || key.ends_with("{1}"));
+    keys.sort();
+    let wanted = [
+        "likewise:a:c:{comment:7}",
+        "likewise:a:c:{video:7}",
+        "likewise:a:f:{video:7}",
+        "likewise:a:u:{1}",
+    ];
+    assert_eq!(keys, wanted);
 }

@@ -1,44 +1,46 @@
-//! The rule in Rust and its twin in Lua give the same answers for every history.
+//! The rule in Rust and its twin in Lua give the same answers and hold the same entries for every history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use likewise::cache::{Cache, Filling, Settlement};
-use likewise::domain::{LikeCount, Pair, Resource, Version, VersionedState};
+use likewise::cache::{Cache, CountFilling, Settlement, UserFilling};
+use likewise::domain::{
+    Coverage, EntryId, LikeCount, Pair, Resource, UserId, Version, VersionedState,
+};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::other_id_kinds::OtherIds;
-use super::{OnRedis, PLENTY, count, in_process, mark, run};
+use super::{HOUR, OnRedis, cache_on, count, in_process, mark, run};
 use crate::support::seed;
 
-const HISTORIES: usize = 40;
+const HISTORIES: usize = 60;
 const STEPS: usize = 250;
 const USERS: i64 = 4;
-const RESOURCES: i64 = 2;
+const RESOURCES: i64 = 4;
+
+/// The largest versions of the histories. Entries are large, so that they are written in parts, in some of them.
+const VERSIONS: i64 = 12;
 
 #[test]
 fn random_histories_give_equal_answers() {
     let mut rng = seed::rng("twins");
     let on_redis = OnRedis::start();
     for history in 0..HISTORIES {
-        let memory = in_process(PLENTY);
-        let other_ids = (
-            OtherIds(in_process(PLENTY)),
-            OtherIds(on_redis.other_cache()),
-        );
-        let (memory, redis): (&dyn Cache, &dyn Cache) = match history % 2 {
-            0 => (&memory, &on_redis.cache),
-            _ => (&other_ids.0, &other_ids.1),
-        };
+        // A limit of few pairs is reached, and one of many is not.
+        let limit = if history % 3 == 0 { 3 } else { 1_000 };
+        let redis = cache_on(&on_redis.server, limit, HOUR);
+        let memory = in_process(limit);
+        let resources = if history % 4 == 3 { 70 } else { RESOURCES };
         let steps = run(async {
             on_redis.cache.clear().await.expect("an answer");
-            Twins {
-                memory,
-                redis,
-                lives: Vec::new(),
+            if history % 2 == 0 {
+                let twins = Twins::new(&memory, &redis, resources);
+                twins.live(&mut rng).await
+            } else {
+                let (memory, redis) = (OtherIds(memory), OtherIds(redis));
+                let twins = Twins::new(&memory, &redis, resources);
+                twins.live(&mut rng).await
             }
-            .live(&mut rng)
-            .await
         });
         if let Err(differing) = steps {
             panic!("history {history}: {differing}");
@@ -49,15 +51,10 @@ fn random_histories_give_equal_answers() {
 struct Twins<'a> {
     memory: &'a dyn Cache,
     redis: &'a dyn Cache,
+    resources: i64,
     /// The incarnations that both have returned. Their names may differ, their effects must not.
-    lives: Vec<(Resource, u64, u64)>,
-}
-
-fn draw_pair(rng: &mut SmallRng) -> Pair {
-    Pair {
-        resource: Resource::video(rng.random_range(1..=RESOURCES)),
-        user_id: (rng.random_range(1..=USERS)).into(),
-    }
+    lives: Vec<(EntryId, u64, u64)>,
+    now: Version,
 }
 
 /// Few versions, so that equal ones occur.
@@ -65,7 +62,7 @@ fn draw_mark(rng: &mut SmallRng) -> VersionedState {
     if rng.random_bool(0.15) {
         return VersionedState::NEVER;
     }
-    mark(rng.random_range(1..=12), rng.random_bool(0.5))
+    mark(rng.random_range(1..=VERSIONS), rng.random_bool(0.5))
 }
 
 fn draw_count(rng: &mut SmallRng) -> LikeCount {
@@ -75,146 +72,201 @@ fn draw_count(rng: &mut SmallRng) -> LikeCount {
     count(rng.random_range(0..=4), rng.random_range(1..=8))
 }
 
-impl Twins<'_> {
+impl<'a> Twins<'a> {
+    fn new(memory: &'a dyn Cache, redis: &'a dyn Cache, resources: i64) -> Self {
+        Self {
+            memory,
+            redis,
+            resources,
+            lives: Vec::new(),
+            now: Version(1),
+        }
+    }
+
+    fn draw_resource(&self, rng: &mut SmallRng) -> Resource {
+        Resource::video(rng.random_range(1..=self.resources))
+    }
+
+    fn draw_pair(&self, rng: &mut SmallRng) -> Pair {
+        Pair {
+            resource: self.draw_resource(rng),
+            user_id: (rng.random_range(1..=USERS)).into(),
+        }
+    }
+
     async fn live(mut self, rng: &mut SmallRng) -> Result<(), String> {
         let mut done = Vec::new();
         for _ in 0..STEPS {
+            self.now = Version(rng.random_range(1..=VERSIONS));
             let (step, ours, theirs) = self.step(rng).await;
             done.push(step);
-            let (here, there) = self.everything().await;
+            let (here, there) = (
+                self.everything(self.memory).await,
+                self.everything(self.redis).await,
+            );
             if ours != theirs || here != there {
                 let last = &done[done.len().saturating_sub(12)..];
                 return Err(format!(
-                    "answers\n {ours}\n {theirs}\nreadings\n {here}\n {there}\nlast steps {last:#?}"
+                    "answers\n {ours}\n {theirs}\ncontents\n {here}\n {there}\nlast steps {last:#?}"
                 ));
             }
         }
         Ok(())
     }
 
-    /// All readings of both caches.
-    async fn everything(&self) -> (String, String) {
-        let pairs: Vec<_> = (1..=RESOURCES)
-            .flat_map(|id| {
-                (1..=USERS).map(move |user_id| Pair {
-                    resource: Resource::video(id),
-                    user_id: user_id.into(),
-                })
-            })
+    /// All readings and the contents of all entries.
+    async fn everything(&self, cache: &dyn Cache) -> String {
+        let resources: Vec<_> = (1..=self.resources).map(Resource::video).collect();
+        let users: Vec<UserId> = (1..=USERS).map(UserId::from).collect();
+        let mut text = String::new();
+        // A time at which some events are overdue.
+        let now = Version(20_000_000 + 6);
+        for user_id in &users {
+            let read = cache.read(Some(user_id), &resources, now).await;
+            text += &format!("{:?}\n", read.expect("readings"));
+            let first = cache.read(Some(user_id), &resources[..1], now).await;
+            text += &format!("{:?}\n", first.expect("readings"));
+        }
+        let users = users.into_iter().map(EntryId::User);
+        let entries: Vec<_> = users
+            .chain(resources.into_iter().map(EntryId::Count))
             .collect();
-        let here = self.memory.read(&pairs).await.expect("readings");
-        let there = self.redis.read(&pairs).await.expect("readings");
-        (format!("{here:?}"), format!("{there:?}"))
+        let views = cache.inspect(&entries).await.expect("views");
+        text + &format!("{views:?}")
     }
 
     async fn step(&mut self, rng: &mut SmallRng) -> (String, String, String) {
-        let pair = draw_pair(rng);
+        let pair = self.draw_pair(rng);
+        let now = self.now;
         match rng.random_range(0..100) {
-            0..30 => {
+            0..35 => {
                 let events: Vec<_> = (0..rng.random_range(1..=3))
-                    .map(|_| (draw_pair(rng), draw_mark(rng)))
+                    .map(|_| (self.draw_pair(rng), draw_mark(rng)))
                     .collect();
-                let ours = self.memory.apply(&events).await.expect("answers");
-                let theirs = self.redis.apply(&events).await.expect("answers");
+                let ours = self.memory.apply(&events, now).await.expect("answers");
+                let theirs = self.redis.apply(&events, now).await.expect("answers");
                 let step = format!("apply {events:?}");
                 (step, format!("{ours:?}"), format!("{theirs:?}"))
             }
-            30..55 => {
+            35..55 => {
                 let mut settlements: BTreeMap<Resource, Settlement> = BTreeMap::new();
                 for _ in 0..rng.random_range(0..=3) {
-                    let pair = draw_pair(rng);
+                    let pair = self.draw_pair(rng);
                     let settlement = settlements.entry(pair.resource).or_default();
                     settlement.states.insert(pair.user_id, draw_mark(rng));
                     if rng.random_bool(0.7) {
                         settlement.count = Some(draw_count(rng));
                     }
                 }
-                let ours = self.memory.settle(&settlements).await;
-                let theirs = self.redis.settle(&settlements).await;
+                let ours = self.memory.settle(&settlements, now).await;
+                let theirs = self.redis.settle(&settlements, now).await;
                 let step = format!("settle {settlements:?}");
                 (step, format!("{ours:?}"), format!("{theirs:?}"))
             }
-            55..70 => {
-                let resource = pair.resource;
-                let ours = self
-                    .memory
-                    .open(std::slice::from_ref(&resource))
-                    .await
-                    .expect("a life")[0];
-                let theirs = self
-                    .redis
-                    .open(std::slice::from_ref(&resource))
-                    .await
-                    .expect("a life")[0];
-                let step = format!("open {resource}");
-                self.lives.push((resource.clone(), ours, theirs));
-                // Draws a known incarnation or a new one.
-                let seen = |ours: bool| {
-                    let lives = &self.lives[..self.lives.len() - 1];
-                    let before = lives.iter().filter(|life| life.0 == resource);
-                    let last = self.lives[self.lives.len() - 1].clone();
-                    before
-                        .map(|life| {
-                            if ours {
-                                life.1 == last.1
-                            } else {
-                                life.2 == last.2
-                            }
-                        })
-                        .collect::<Vec<_>>()
-                };
-                (
-                    step,
-                    format!("{:?}", seen(true)),
-                    format!("{:?}", seen(false)),
-                )
-            }
-            70..90 => {
-                let lives: Vec<_> = self.lives.iter().rev().take(3).cloned().collect();
-                let chosen = (!lives.is_empty() && rng.random_bool(0.95))
-                    .then(|| lives[rng.random_range(0..lives.len())].clone());
-                // Also an incarnation of another resource, which matches no entry of this one.
-                let resource = if rng.random_bool(0.9) {
-                    chosen
-                        .as_ref()
-                        .map_or_else(|| pair.resource.clone(), |life| life.0.clone())
-                } else {
-                    pair.resource.clone()
-                };
-                let (_, ours, theirs) = chosen.unwrap_or((resource.clone(), u64::MAX, u64::MAX));
-                let (mark, count) = (draw_mark(rng), draw_count(rng));
-                let state = rng.random_bool(0.8).then_some((pair.user_id, mark));
-                let filling = |incarnation| Filling {
-                    resource: resource.clone(),
-                    incarnation,
-                    state: state.clone(),
-                    count,
-                };
-                let (ours, theirs) = (filling(ours), filling(theirs));
-                let step = format!("fill {ours:?} {theirs:?}");
-                let ours = self.memory.fill(&[ours]).await.expect("an answer");
-                let theirs = self.redis.fill(&[theirs]).await.expect("an answer");
-                (step, format!("{ours:?}"), format!("{theirs:?}"))
-            }
-            90..98 => {
-                let forgotten = [(pair, Version(rng.random_range(0..=12)))];
-                let ours = self.memory.forget(&forgotten).await;
-                let theirs = self.redis.forget(&forgotten).await;
+            55..68 => self.open(pair).await,
+            68..88 => self.fill(pair, rng).await,
+            88..94 => {
+                let forgotten = [(pair, Version(rng.random_range(0..=VERSIONS)))];
+                let ours = self.memory.forget(&forgotten, now).await;
+                let theirs = self.redis.forget(&forgotten, now).await;
                 let step = format!("forget {forgotten:?}");
                 (step, format!("{ours:?}"), format!("{theirs:?}"))
             }
+            94..98 => {
+                let (resource, before) = (pair.resource, Version(rng.random_range(0..=VERSIONS)));
+                let overdue = async |cache: &dyn Cache| {
+                    let found = cache.overdue(&resource, before, 9, now).await;
+                    // Events of one version are in the order of their users, which is not the same as text.
+                    let found: BTreeSet<_> = found.expect("an answer").into_iter().collect();
+                    format!("{found:?}")
+                };
+                let (ours, theirs) = (overdue(self.memory).await, overdue(self.redis).await);
+                (format!("overdue {resource} {before:?}"), ours, theirs)
+            }
             _ => {
-                let ours = self
-                    .memory
-                    .drop_entries(std::slice::from_ref(&pair.resource))
-                    .await;
-                let theirs = self
-                    .redis
-                    .drop_entries(std::slice::from_ref(&pair.resource))
-                    .await;
-                let step = format!("drop {}", pair.resource);
+                let dropped = EntryId::of_pair(&pair);
+                let dropped = &dropped[rng.random_range(0..=1)..];
+                let ours = self.memory.drop_entries(dropped).await;
+                let theirs = self.redis.drop_entries(dropped).await;
+                let step = format!("drop {dropped:?}");
                 (step, format!("{ours:?}"), format!("{theirs:?}"))
             }
         }
+    }
+
+    async fn open(&mut self, pair: Pair) -> (String, String, String) {
+        let (users, resources) = ([pair.user_id.clone()], [pair.resource.clone()]);
+        let ours = self.memory.open(&users, &resources).await.expect("lives");
+        let theirs = self.redis.open(&users, &resources).await.expect("lives");
+        let mut seen = [String::new(), String::new()];
+        let [user, resource] = EntryId::of_pair(&pair);
+        let count_lives = (
+            ours.counts[0].unwrap_or_default(),
+            theirs.counts[0].unwrap_or_default(),
+        );
+        for (entry, ours, theirs) in [
+            (user, ours.users[0].0, theirs.users[0].0),
+            (resource, count_lives.0, count_lives.1),
+        ] {
+            // Whether it is one of the lifetimes that were known before.
+            for life in self.lives.iter().filter(|life| life.0 == entry) {
+                seen[0] += &format!("{} ", life.1 == ours);
+                seen[1] += &format!("{} ", life.2 == theirs);
+            }
+            self.lives.push((entry, ours, theirs));
+        }
+        let [mut here, mut there] = seen;
+        here += &format!("{:?}", ours.users[0].1);
+        there += &format!("{:?}", theirs.users[0].1);
+        (format!("open {pair:?}"), here, there)
+    }
+
+    async fn fill(&self, pair: Pair, rng: &mut SmallRng) -> (String, String, String) {
+        let mut users = [Vec::new(), Vec::new()];
+        let mut counts = [Vec::new(), Vec::new()];
+        let lives: Vec<_> = self.lives.iter().rev().take(4).cloned().collect();
+        let chosen = (!lives.is_empty() && rng.random_bool(0.95))
+            .then(|| lives[rng.random_range(0..lives.len())].clone());
+        // Also an incarnation of another entry, which matches none of this one.
+        let own = EntryId::of_pair(&pair)[rng.random_range(0..=1)].clone();
+        let (mut entry, ours, theirs) = chosen.unwrap_or((own.clone(), 1 << 53, 1 << 53));
+        if rng.random_bool(0.05) {
+            entry = own;
+        }
+        match entry {
+            EntryId::User(user_id) => {
+                let rows =
+                    (0..rng.random_range(0..=3)).map(|_| (self.draw_resource(rng), draw_mark(rng)));
+                // A database has one row of a pair.
+                let rows: BTreeMap<_, _> = rows.collect();
+                let coverage = match rng.random_bool(0.7) {
+                    true => Coverage::Complete,
+                    false => Coverage::Partial,
+                };
+                for (users, incarnation) in users.iter_mut().zip([ours, theirs]) {
+                    users.push(UserFilling {
+                        user_id: user_id.clone(),
+                        incarnation,
+                        coverage,
+                        rows: rows.clone().into_iter().collect(),
+                    });
+                }
+            }
+            EntryId::Count(resource) => {
+                let count = draw_count(rng);
+                for (counts, incarnation) in counts.iter_mut().zip([ours, theirs]) {
+                    counts.push(CountFilling {
+                        resource: resource.clone(),
+                        incarnation,
+                        count,
+                    });
+                }
+            }
+        }
+        let step = format!("fill {users:?} {counts:?}");
+        let ours = self.memory.fill(&users[0], &counts[0]).await;
+        let theirs = self.redis.fill(&users[1], &counts[1]).await;
+        let (ours, theirs) = (ours.expect("an answer"), theirs.expect("an answer"));
+        (step, format!("{ours:?}"), format!("{theirs:?}"))
     }
 }

@@ -142,35 +142,48 @@ fn corrupt_redis(url: &str) -> u64 {
     keys.sort();
     let mut planted = 0;
     for (n, key) in keys.iter().enumerate() {
-        let entry: BTreeMap<String, String> = redis::cmd("HGETALL")
+        let entry: String = redis::cmd("GET")
             .arg(key)
             .query(&mut connection)
             .expect("an entry");
-        let settled = entry.iter().find_map(|(user, value)| {
-            user.parse::<i64>().ok()?;
-            let (version, liked) = value.split_once(':')?;
-            matches!(liked, "0" | "1").then_some((user, version.parse::<i64>().ok()?, liked))
-        });
-        let (Some((user, version, liked)), Some(count)) = (settled, entry.get("n")) else {
+        let corrupted = if key.contains(":c:{") {
+            corrupt_count(n, &entry)
+        } else {
+            corrupt_user(n, &entry)
+        };
+        let Some(corrupted) = corrupted else {
             continue;
         };
-        let other = if liked == "1" { "0" } else { "1" };
-        let (likes, revision) = count.split_once(':').expect("a count");
-        let likes: i64 = likes.parse().expect("a number");
-        let (field, value) = match n % 4 {
-            0 => ("n", format!("{}:{revision}", likes + 5)),
-            1 => (user.as_str(), format!("{version}:{other}")),
-            2 => ("f", "3".to_owned()),
-            _ => (user.as_str(), format!("{}:{other}", version - 1)),
-        };
-        let _: i64 = redis::cmd("HSET")
-            .arg(&[key, field, &value])
+        let _: String = redis::cmd("SET")
+            .arg(&[key.as_str(), &corrupted])
             .query(&mut connection)
             .expect("an answer");
         planted += 1;
     }
     assert!(planted > 0, "{keys:?}");
     planted
+}
+
+/// Corrupts a count, or what it says of events in flight.
+fn corrupt_count(n: usize, entry: &str) -> Option<String> {
+    let (likes, revision) = entry.split_once(':')?;
+    let likes: i64 = likes.parse().ok()?;
+    let revision: i64 = revision.parse().ok()?;
+    Some(match n % 3 {
+        0 => format!("{}:{revision}", likes + 5),
+        1 => format!("{likes}:{}", revision + 1),
+        _ => format!("{likes}:{revision}:3:1:1:"),
+    })
+}
+
+/// Corrupts the last pair of a user that is settled: its like, and in every other entry its version too.
+fn corrupt_user(n: usize, entry: &str) -> Option<String> {
+    let (head, state) = entry.rsplit_once('\t')?;
+    let version: i64 = state.get(..18)?.parse().ok()?;
+    let liked = state.get(18..)?.strip_suffix('s')?;
+    let other = if liked == "1" { "0" } else { "1" };
+    let version = version - i64::from(n % 2 == 0);
+    Some(format!("{head}\t{version:018}{other}s"))
 }
 
 fn audit(service: &Service, arguments: &[&str]) -> Value {

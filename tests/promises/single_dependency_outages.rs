@@ -27,6 +27,9 @@ const SOON: Duration = Duration::from_secs(9);
 /// Users and videos that no crowd uses.
 const PROBE: i64 = 1_000;
 
+/// A user without a like, whom no process has read before the outage.
+const STRANGER: i64 = 9_999;
+
 /// The dependencies of a service.
 struct Whole {
     stack: Stack,
@@ -195,10 +198,10 @@ fn while_gone(service: &Service, part: Part) {
         assert_eq!(answer.ok()["liked"], true, "{answer:?}");
     }
     // Only the database can answer this.
-    let unknown = timed(|| client.try_like("GET", PROBE, PROBE + 1));
+    let unknown = timed(|| client.try_like("GET", STRANGER, PROBE + 1));
     if part == Part::Database {
         is_unavailable(&unknown);
-        let accepted = timed_like(service, PROBE, PROBE + 2);
+        let accepted = timed_like(service, STRANGER, PROBE + 2);
         assert_eq!(accepted.durability, "broker");
         assert_eq!((accepted.changed, accepted.like_count), (None, None));
     } else {

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use likewise::domain::{
-    Action, BehaviorEvent, BehaviorType, Pair, Source, Version, VersionedState,
+    Action, BehaviorEvent, BehaviorType, EntryId, Pair, Source, Version, VersionedState,
 };
 use likewise::store::Settled;
 use rand::RngExt;
@@ -35,7 +35,7 @@ impl World {
 
     /// The newest version that a request of this pair must observe: the stored one, if the cache was settled.
     fn known_of(&self, pair: &Pair) -> Version {
-        let resource = &pair.resource;
+        let entries = EntryId::of_pair(pair);
         let about = |settled: &Settled| settled.states.contains_key(pair);
         let is_untold = |memory: &Memory| {
             let mut to_cache = memory.to_cache.iter();
@@ -44,13 +44,10 @@ impl World {
                 || done.any(about)
                 || memory.owed_all
                 || memory.known_run.is_some_and(|run| run != self.cache.run)
-                || memory.owed.contains_key(resource)
+                || entries.iter().any(|entry| memory.owed.contains_key(entry))
         };
         let mut memories = self.processes.iter().flat_map(|process| &process.memory);
-        if self.cache.haunted.contains_key(resource)
-            || self.cache.untold.contains(resource)
-            || memories.any(is_untold)
-        {
+        if entries.iter().any(|entry| self.cache.is_excused(entry)) || memories.any(is_untold) {
             return Version::NEVER;
         }
         self.database.mark(pair).version
@@ -183,11 +180,10 @@ impl World {
     /// An answered request is newer than the stored version of its pair, or a later request of its process is, unless
     /// neither database nor cache could answer, or the cache lost the settlement.
     fn request_wins(&self, request: &Request, newer: Option<Version>) -> Result<(), Broken> {
-        let resource = request.pair.resource.clone();
+        let entries = EntryId::of_pair(&request.pair);
         let is_known = request.certain
             && request.run == self.cache.run
-            && !self.cache.haunted.contains_key(&resource)
-            && !self.cache.untold.contains(&resource);
+            && !entries.iter().any(|entry| self.cache.is_excused(entry));
         if !is_known || newer.is_some() || request.event.version >= request.stored_before {
             return Ok(());
         }

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use likewise::domain::{Applied, Pair, Resource, Status, VersionedState};
+use likewise::domain::{Applied, Coverage, EntryId, Pair, Status, Version, VersionedState};
 use likewise::messages::ApplyOutcome;
 use likewise::store::Settled;
 
-use super::cache::resources_of;
-use super::process::{Id, Look, Memory, Owed, Seen, ToCache};
+use super::cache::{entries_of, overdue_before};
+use super::process::{Comparison, Id, Look, Memory, Owed, Seen, ToCache};
 use super::world::{Call, World};
 
 /// The number of database reads for one answer.
@@ -26,9 +26,10 @@ impl World {
         let call = self.cache_call();
         self.note_value(&(&message, call));
         let reached = call != Call::Failed;
+        let now = Version::at(self.now);
         match message {
             ToCache::Apply(id, pair, mark) => {
-                let applied = reached.then(|| self.cache.apply(pair.clone(), mark));
+                let applied = reached.then(|| self.cache.apply(pair.clone(), mark, now));
                 let told = applied.filter(|_| call == Call::Done);
                 let in_full = told.is_some_and(|applied| !applied.needs_fill());
                 if !in_full {
@@ -37,43 +38,37 @@ impl World {
                 // An unanswered command may still run later, also after the revert. Nothing is sent to a cache that is
                 // known to be down.
                 if call != Call::Done && self.cache_up {
-                    self.memory(p).owe(pair.resource.clone(), Owed::PutBack);
+                    self.owe_pair(p, &pair);
                 }
                 let request = self.memory(p).requests.get_mut(&id);
-                let event = request.map(|request| {
+                if let Some(request) = request {
                     request.told = true;
                     request.certain = in_full;
                     request.applied = in_full.then_some(ApplyOutcome {
                         applied: told,
                         stored: None,
                     });
-                    request.event.event_id
-                });
-                let row = event.and_then(|event| self.database.ledger.get(&event));
-                let is_dead = row.is_some_and(|row| row.status == Status::Dead);
-                let is_refused =
-                    event.is_some_and(|event| self.database.quarantine.contains(&event));
-                if reached && (is_dead || is_refused) {
-                    let why = "an event was dead or refused before it was applied";
-                    self.cache.haunt(pair.resource, why);
+                }
+                if reached {
+                    self.haunt_if_over(p, id, &pair);
                 }
             }
             ToCache::Settle(settled) => {
                 if reached {
-                    self.cache.settle(&settled);
+                    self.cache.settle(&settled, now);
                 }
                 if call != Call::Done {
-                    for resource in resources_of(&settled) {
-                        self.memory(p).owe(resource, Owed::Settlement);
+                    for entry in entries_of(&settled) {
+                        self.memory(p).owe(entry, Owed::Settlement);
                     }
                 }
             }
             ToCache::Forget(pair, version) => {
                 if reached {
-                    self.cache.forget(&pair, version);
+                    self.cache.forget(&pair, version, now);
                 }
                 if call != Call::Done {
-                    self.memory(p).owe(pair.resource, Owed::PutBack);
+                    self.owe_pair(p, &pair);
                 }
             }
         }
@@ -82,7 +77,11 @@ impl World {
     /// A reader reads. A look-up loads what the cache lacks.
     pub fn read(&mut self, p: usize) {
         let pair = self.draw_pair();
-        let reading = self.cache.read(&pair);
+        let now = Version::at(self.now);
+        let reading = self.cache.read(&pair, now);
+        if self.cache_up && reading.is_overdue {
+            self.reconcile(p, &pair, overdue_before(now));
+        }
         if !self.cache_up || reading.liked.is_none() || reading.like_count.is_none() {
             self.load_missing(p, pair, None);
         }
@@ -102,35 +101,153 @@ impl World {
         });
     }
 
-    /// The next step of a look-up: the incarnation, the count, the state, and then the fill.
+    /// An event that is dead or refused before it is applied is in flight until it is compared with the database.
+    fn haunt_if_over(&mut self, p: usize, id: Id, pair: &Pair) {
+        let request = self.memory(p).requests.get(&id);
+        let event = request.map(|request| request.event.event_id);
+        let row = event.and_then(|event| self.database.ledger.get(&event));
+        let is_dead = row.is_some_and(|row| row.status == Status::Dead);
+        let is_refused = event.is_some_and(|event| self.database.quarantine.contains(&event));
+        if is_dead || is_refused {
+            let why = "an event was dead or refused before it was applied";
+            self.cache.haunt(pair, why);
+        }
+    }
+
+    fn owe_pair(&mut self, p: usize, pair: &Pair) {
+        for entry in EntryId::of_pair(pair) {
+            self.memory(p).owe(entry, Owed::PutBack);
+        }
+    }
+
+    /// The next step of a look-up: the incarnations, the count, the rows, the fill, and the event that waits again.
     pub fn look(&mut self, p: usize, n: usize) {
         let mut look = self.memory(p).looks.swap_remove(n);
         let pair = look.pair.clone();
-        let reached = match look.seen {
-            Seen::Nothing | Seen::All(..) => self.cache_call() == Call::Done,
-            Seen::Life(_) | Seen::Count(..) => self.database_up,
+        let call = match look.seen {
+            Seen::Nothing | Seen::All(..) | Seen::Filled(_) => self.cache_call(),
+            Seen::Lives(..) | Seen::Count(..) if self.database_up => Call::Done,
+            Seen::Lives(..) | Seen::Count(..) => Call::Failed,
         };
+        let reached = call == Call::Done;
         self.note_value(&(look.clone(), reached));
-        look.seen = match look.seen {
-            // Without the cache there is no incarnation to fill, but there is an answer.
-            Seen::Nothing if reached => Seen::Life(self.cache.open(pair.resource)),
-            Seen::Nothing => Seen::Life(0),
-            Seen::Life(_) | Seen::Count(..) if !reached => {
+        look.seen = match look.seen.clone() {
+            Seen::Nothing if reached => {
+                let lives = self.cache.open(&pair);
+                Seen::Lives(lives, self.cache.coverage(&pair.user_id))
+            }
+            // Without the cache there are no incarnations to fill, but there is an answer.
+            Seen::Nothing => Seen::Lives((0, 0), Coverage::Partial),
+            Seen::Lives(..) | Seen::Count(..) if !reached => {
                 return self.answer_apply(p, &look, None);
             }
-            Seen::Life(life) => Seen::Count(life, self.database.count(&pair.resource)),
-            Seen::Count(life, count) => Seen::All(life, count, self.database.mark(&pair)),
-            Seen::All(life, count, mark) => {
+            Seen::Lives(lives, coverage) => {
+                Seen::Count(lives, coverage, self.database.count(&pair.resource))
+            }
+            Seen::Count(lives, Coverage::Unfilled, count) => {
+                let rows = self.database.rows(&pair.user_id);
+                Seen::All(lives, Coverage::Complete, count, rows)
+            }
+            Seen::Count(lives, _, count) => {
+                let row = (pair.resource.clone(), self.database.mark(&pair));
+                Seen::All(lives, Coverage::Partial, count, vec![row])
+            }
+            Seen::All(lives, coverage, count, rows) => {
                 look.rounds += 1;
-                let is_over =
-                    !reached || self.cache.fill(pair, life, mark, count) || look.rounds == LOOKS;
-                if is_over {
-                    return self.answer_apply(p, &look, Some(mark));
+                let own = rows.iter().find(|(resource, _)| *resource == pair.resource);
+                let mark = own.map_or(VersionedState::NEVER, |(_, mark)| *mark);
+                let is_over = !reached
+                    || self.cache.fill(&pair, lives, coverage, &rows, count)
+                    || look.rounds == LOOKS;
+                match (is_over, look.asker) {
+                    (false, _) => Seen::Nothing,
+                    (true, Some((_, _, Some(_)))) => Seen::Filled(mark),
+                    (true, _) => return self.answer_apply(p, &look, Some(mark)),
                 }
-                Seen::Nothing
+            }
+            Seen::Filled(mark) => {
+                if let Some((id, event, before)) = look.asker
+                    && call != Call::Failed
+                    && event > mark
+                {
+                    if self.database.mark(&pair) >= event {
+                        // Its settlement may have come and gone with the entry.
+                        let why = "an event was applied again after it was settled";
+                        self.cache.haunt(&pair, why);
+                    }
+                    let again = self.cache.apply(pair.clone(), event, Version::at(self.now));
+                    let before = before.filter(|_| reached);
+                    look.asker = Some((
+                        id,
+                        event,
+                        before.map(|before| Applied {
+                            changed: before.changed,
+                            ..again
+                        }),
+                    ));
+                    self.haunt_if_over(p, id, &pair);
+                }
+                if !reached && self.cache_up {
+                    self.owe_pair(p, &pair);
+                }
+                return self.answer_apply(p, &look, Some(mark));
             }
         };
         self.memory(p).looks.push(look);
+    }
+
+    /// Compares what has been in flight in the entries of a pair since before a version with the database.
+    pub fn reconcile(&mut self, p: usize, pair: &Pair, before: Version) {
+        if self.cache_call() != Call::Done {
+            return;
+        }
+        let overdue = self.cache.overdue(pair, before, Version::at(self.now));
+        if !overdue.is_empty() {
+            self.memory(p).comparisons.push(Comparison::Listed(overdue));
+        }
+    }
+
+    /// The next step of a comparison.
+    pub fn compare(&mut self, p: usize, n: usize) {
+        let comparison = self.memory(p).comparisons.swap_remove(n);
+        self.note_value(&comparison);
+        match comparison {
+            Comparison::Listed(overdue) => {
+                if !self.database_up {
+                    return;
+                }
+                let mut settled = Settled::default();
+                let mut missing = Vec::new();
+                for (pair, version) in overdue {
+                    let mark = self.database.mark(&pair);
+                    if mark.version < version {
+                        missing.push((pair.clone(), version));
+                    }
+                    if mark != VersionedState::NEVER {
+                        settled.states.insert(pair.clone(), mark);
+                    }
+                    let count = self.database.counts.get(&pair.resource);
+                    if let Some(count) = count.copied() {
+                        settled.counts.insert(pair.resource, count);
+                    }
+                }
+                // What the stream or the ledger still holds may arrive.
+                let waits = self.stream.owes_any();
+                missing.retain(|(pair, _)| !waits && !self.database.is_open(pair));
+                let compared = Comparison::Compared(settled, missing);
+                self.memory(p).comparisons.push(compared);
+            }
+            Comparison::Compared(settled, lost) => {
+                if self.cache_call() == Call::Failed {
+                    return;
+                }
+                let now = Version::at(self.now);
+                self.cache.settle(&settled, now);
+                for (pair, version) in lost {
+                    self.cache.forget(&pair, version, now);
+                }
+            }
+        }
     }
 
     /// Answers the request that waits for a look-up, with the state in the database.
@@ -203,8 +320,8 @@ impl World {
             self.memory(p).owed_all = call != Call::Done;
         } else {
             if call != Call::Failed {
-                for resource in owed.keys() {
-                    self.cache.drop_entry(&resource.clone());
+                for entry in owed.keys() {
+                    self.cache.drop_entry(entry);
                 }
             }
             if call != Call::Done {
@@ -229,14 +346,7 @@ impl World {
         let noticed = memories
             .any(|memory| memory.owed_all || memory.known_run.is_some_and(|known| known != run));
         if !noticed {
-            self.haunt_all("the cache came back, and nobody had seen it before");
-        }
-    }
-
-    pub fn haunt_all(&mut self, why: &'static str) {
-        let resources: Vec<Resource> = self.cache.entries.keys().cloned().collect();
-        for resource in resources {
-            self.cache.haunt(resource, why);
+            self.cache.leave_outdated();
         }
     }
 
@@ -247,31 +357,29 @@ impl World {
             let durable = self.stream.owes(id) || self.database.ledger.contains_key(&id);
             if request.told && !durable {
                 let why = "an event was applied, and its process died before it was durable";
-                self.cache.haunt(request.pair.resource.clone(), why);
+                self.cache.haunt(&request.pair, why);
             }
         }
         for message in &memory.to_cache {
             match message {
                 ToCache::Apply(..) => {}
-                ToCache::Settle(settled) => self.cache.leave_untold(resources_of(settled)),
+                ToCache::Settle(settled) => self.cache.leave_untold(entries_of(settled)),
                 ToCache::Forget(pair, _) => {
                     let why = "the process died before it put an event back";
-                    self.cache.haunt(pair.resource.clone(), why);
+                    self.cache.haunt(pair, why);
                 }
             }
         }
         if let Some(syncing) = &memory.syncing {
             for settled in &syncing.done {
-                self.cache.leave_untold(resources_of(settled));
+                self.cache.leave_untold(entries_of(settled));
             }
         }
-        for (resource, owed) in &memory.owed {
-            match owed {
-                Owed::Settlement => self.cache.leave_untold([resource.clone()]),
-                Owed::PutBack => self
-                    .cache
-                    .haunt(resource.clone(), "an owed event died with its process"),
-            }
+        // What was to be dropped stays. It may have missed a settlement or a revert.
+        for entry in memory.owed.keys() {
+            self.cache.leave_untold([entry.clone()]);
+            self.cache
+                .haunt_entry(entry, "an owed event died with its process");
         }
     }
 }

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use likewise::domain::{
     Action, BehaviorEvent, Claim, Fold, LedgerRow, LikeCount, Pair, PairState, Resource, Status,
-    VersionedState,
+    UserId, VersionedState,
 };
 use likewise::store::{FailedAttempt, Lease, Recorded, Settled, StoreError};
 use uuid::Uuid;
 
 use super::Broken;
+use super::process::pair_of;
 
 /// The part of an event that the database refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,6 +257,24 @@ impl Database {
     pub fn mark(&self, pair: &Pair) -> VersionedState {
         let state = self.states.get(pair);
         state.map_or(VersionedState::NEVER, |state| state.newest)
+    }
+
+    /// All rows of a user.
+    pub fn rows(&self, user_id: &UserId) -> Vec<(Resource, VersionedState)> {
+        let of_user = self
+            .states
+            .iter()
+            .filter(|(pair, _)| pair.user_id == *user_id);
+        of_user
+            .map(|(pair, state)| (pair.resource.clone(), state.newest))
+            .collect()
+    }
+
+    /// Whether a ledger row of the pair is open.
+    pub fn is_open(&self, pair: &Pair) -> bool {
+        self.ledger
+            .values()
+            .any(|row| row.status.is_open() && pair_of(&row.row) == *pair)
     }
 
     pub fn count(&self, resource: &Resource) -> LikeCount {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use likewise::domain::{
-    Action, Applied, BehaviorEvent, Bisection, Flight, HybridClock, InFlight, LedgerRow, LikeCount,
-    Pair, Resource, Version, VersionedState,
+    Action, Applied, BehaviorEvent, Bisection, Coverage, EntryId, Flight, HybridClock, InFlight,
+    LedgerRow, LikeCount, Pair, Resource, Version, VersionedState,
 };
 use likewise::messages::{ApplyOutcome, NotRecorded};
 use likewise::store::{Settled, StoreError};
@@ -42,10 +42,11 @@ pub struct Memory {
     /// The messages to the cache, taken in any order because there are several lanes.
     pub to_cache: Vec<ToCache>,
     pub looks: Vec<Look>,
+    pub comparisons: Vec<Comparison>,
     /// The look-up at the start: the counts first, then the states.
     pub recent: Option<Option<BTreeMap<Resource, LikeCount>>>,
     /// Entries that could not be settled, or whose event could not be reverted.
-    pub owed: BTreeMap<Resource, Owed>,
+    pub owed: BTreeMap<EntryId, Owed>,
     pub owed_all: bool,
     /// The last seen run of the cache; zero if it was unreachable.
     pub known_run: Option<u64>,
@@ -63,8 +64,8 @@ impl Memory {
         self.last_id
     }
 
-    pub fn owe(&mut self, resource: Resource, what: Owed) {
-        let owed = self.owed.entry(resource).or_insert(what);
+    pub fn owe(&mut self, entry: EntryId, what: Owed) {
+        let owed = self.owed.entry(entry).or_insert(what);
         *owed = what.max(*owed);
     }
 }
@@ -166,17 +167,34 @@ pub struct Look {
     pub seen: Seen,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Seen {
     Nothing,
-    Life(u64),
-    Count(u64, LikeCount),
-    All(u64, LikeCount, VersionedState),
+    Lives((u64, u64), Coverage),
+    Count((u64, u64), Coverage, LikeCount),
+    /// The rows of the user, or of the pair alone.
+    All(
+        (u64, u64),
+        Coverage,
+        LikeCount,
+        Vec<(Resource, VersionedState)>,
+    ),
+    /// Filled: an event that waits is applied again.
+    Filled(VersionedState),
 }
 
-/// The resources of rows.
-pub fn resources(rows: &[LedgerRow]) -> BTreeSet<Resource> {
-    rows.iter().map(|row| row.resource.clone()).collect()
+/// A comparison of overdue events with the database.
+#[derive(Debug, Clone)]
+pub enum Comparison {
+    Listed(BTreeMap<Pair, Version>),
+    Compared(Settled, Vec<(Pair, Version)>),
+}
+
+/// The entries of rows.
+pub fn entries(rows: &[LedgerRow]) -> BTreeSet<EntryId> {
+    rows.iter()
+        .flat_map(|row| EntryId::of_pair(&pair_of(row)))
+        .collect()
 }
 
 pub fn pair_of(row: &LedgerRow) -> Pair {

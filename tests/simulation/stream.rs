@@ -59,6 +59,12 @@ impl Stream {
         })
     }
 
+    /// Whether a message is unacknowledged.
+    pub fn owes_any(&self) -> bool {
+        let mut messages = self.messages.values();
+        messages.any(|message| message.delivery != Delivery::Acknowledged)
+    }
+
     pub fn ready(&self, now: DateTime<Utc>) -> Vec<u64> {
         let ready = |message: &Message| matches!(message.delivery, Delivery::From(at) if at <= now);
         let messages = self.messages.iter();

@@ -8,7 +8,7 @@ use rand::RngExt;
 
 use super::Broken;
 use super::database::{Bane, held};
-use super::process::{Syncing, ToCache, pair_of, resources};
+use super::process::{Syncing, ToCache, entries, pair_of};
 use super::world::{Outcome, World};
 
 const RETRY: Backoff = Backoff {
@@ -56,7 +56,7 @@ impl World {
                 Outcome::AnswerLost(error) => {
                     let synced = self.database.sync(rows)?;
                     if synced.is_ok() {
-                        self.cache.leave_untold(resources(rows));
+                        self.cache.leave_untold(entries(rows));
                     }
                     synced.and(Err(error))
                 }
@@ -143,10 +143,8 @@ impl World {
             let put_back = ToCache::Forget(pair_of(row), row.version);
             self.memory(p).to_cache.push(put_back);
         } else {
-            self.cache.haunt(
-                row.resource.clone(),
-                "nobody was told that an event is dead",
-            );
+            self.cache
+                .haunt(&pair_of(row), "nobody was told that an event is dead");
         }
     }
 

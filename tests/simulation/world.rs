@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use likewise::domain::{BehaviorEvent, Pair, Resource, ResourceType, UserId, Version};
+use likewise::domain::{BehaviorEvent, EntryId, Pair, Resource, ResourceType, UserId, Version};
 use likewise::store::{Lease, StoreError};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -72,6 +72,7 @@ pub enum Step {
     Finish(usize, Id),
     ToCache(usize, usize),
     Look(usize, usize),
+    Compare(usize, usize),
     Recent(usize),
     Heal(usize),
     Pull(usize),
@@ -195,18 +196,20 @@ impl World {
             Step::CacheSaves => self.cache.save(),
             Step::CacheStartsAgain => self.cache_starts_again(),
             Step::CacheEvicts => {
-                let resource = self.draw_resource();
-                self.cache.drop_entry(&resource);
+                let entries = EntryId::of_pair(&self.draw_pair());
+                let entry = self.rng.random_range(0..=1);
+                self.cache.drop_entry(&entries[entry]);
             }
             Step::CacheTrims => {
-                let resource = self.draw_resource();
-                self.cache.trim(&resource);
+                let user_id = self.draw_pair().user_id;
+                self.cache.trim(&user_id);
             }
             Step::StreamRewinds => self.stream.rewind(self.now),
             Step::Publish(p, id) => self.publish(p, id),
             Step::Finish(p, id) => return self.finish(p, id),
             Step::ToCache(p, n) => self.tell_cache(p, n),
             Step::Look(p, n) => self.look(p, n),
+            Step::Compare(p, n) => self.compare(p, n),
             Step::Recent(p) => self.recent(p),
             Step::Heal(p) => self.heal(p),
             Step::Pull(p) => self.pull(p),
@@ -240,6 +243,7 @@ impl World {
             }
             steps.extend((0..memory.to_cache.len()).map(|n| Step::ToCache(p, n)));
             steps.extend((0..memory.looks.len()).map(|n| Step::Look(p, n)));
+            steps.extend((0..memory.comparisons.len()).map(|n| Step::Compare(p, n)));
             if memory.recent.is_some() {
                 steps.push(Step::Recent(p));
             }

@@ -7,7 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use likewise::admin::{AdminError, AdminService, JobExit, Runner};
 use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies};
 use likewise::config::PruneOptions;
-use likewise::domain::{Action, BehaviorEvent, BehaviorType, IdKinds, Resource, ResourceType};
+use likewise::domain::{
+    Action, BehaviorEvent, BehaviorType, EntryId, IdKinds, Resource, ResourceType,
+};
 use likewise::domain::{JobKind, JobState};
 use likewise::store::{Discrepancy, Finding, Job, NewJob, Pass, Repaired, StoreError, Subject};
 use rand::RngExt;
@@ -189,7 +191,8 @@ fn repaired_like_and_count_commit_together(bench: &Bench) {
     assert_eq!(inspect(bench, counts, 10), []);
     let found = inspect(bench, Pass::Likes(ResourceType::VIDEO), 10);
     let repaired = repair(bench, &found);
-    assert_eq!((repaired.rows, repaired.resources), (1, vec![video]));
+    let entries = vec![EntryId::User(1.into()), EntryId::Count(video)];
+    assert_eq!((repaired.rows, repaired.entries), (1, entries));
     assert_eq!(inspect(bench, counts, 10), []);
     bench.verified();
 }

@@ -1,15 +1,18 @@
-//! Loads facts that the cache lacks from the database, answers with them, and fills the cache for the next reader.
+//! Loads what the cache lacks from the database, answers with it, and fills the cache for the next reader.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use actor_kit::{Envelope, Weigh};
+use futures_util::future::join_all;
 
 use super::CacheWriter;
 use crate::actors::failures::{database_failed, database_worked};
-use crate::cache::{Filling, Incarnation};
-use crate::domain::{Applied, LikeCount, Pair, Reading, Resource, UserId, VersionedState};
+use crate::cache::{CountFilling, Opened, UserFilling};
+use crate::domain::{
+    Applied, Coverage, LikeCount, Pair, Reading, Resource, UserEntry, UserId, VersionedState,
+};
 use crate::messages::{Apply, ApplyOutcome, Lookup};
-use crate::store::Found;
+use crate::store::{Loaded, Wanted};
 
 /// The action's name in logs.
 const LOADING: &str = "loading missing cache entries";
@@ -17,7 +20,7 @@ const LOADING: &str = "loading missing cache entries";
 /// The number of times that one answer reads the database while the cache keeps changing.
 const READS: usize = 4;
 
-/// A fact that the cache lacks.
+/// What the cache lacks.
 pub enum Missing {
     /// The rest of the answer to an applied event; `None` if the cache could not be written.
     Applied(Envelope<Apply>, Option<Applied>),
@@ -26,10 +29,10 @@ pub enum Missing {
 }
 
 impl Missing {
-    const fn resource(&self) -> &Resource {
+    fn resources(&self) -> &[Resource] {
         match self {
-            Self::Applied(envelope, _) => &envelope.body.pair.resource,
-            Self::Lookup(envelope) => &envelope.body.resource,
+            Self::Applied(envelope, _) => std::slice::from_ref(&envelope.body.pair.resource),
+            Self::Lookup(envelope) => &envelope.body.resources,
         }
     }
 
@@ -40,40 +43,14 @@ impl Missing {
         }
     }
 
-    /// The pair; `None` if only the count is read.
-    fn pair(&self) -> Option<Pair> {
-        self.user_id().map(|user_id| Pair {
-            resource: self.resource().clone(),
-            user_id: user_id.clone(),
+    fn pairs(&self) -> impl Iterator<Item = Pair> {
+        let user_id = self.user_id();
+        self.resources().iter().filter_map(move |resource| {
+            Some(Pair {
+                resource: resource.clone(),
+                user_id: user_id?.clone(),
+            })
         })
-    }
-
-    /// Answers with the state in the database, and with the cache's reading after the fill.
-    fn answer(self, found: &Filling, reading: Reading) {
-        match self {
-            Self::Applied(envelope, applied) => {
-                let state = envelope.body.state;
-                let stored = found.state.as_ref();
-                let stored = stored.map_or(VersionedState::NEVER, |(_, stored)| *stored);
-                // The state before the event decides whether the event changes anything.
-                let changed =
-                    (state != stored).then_some(state > stored && state.liked != stored.liked);
-                envelope.reply.send(ApplyOutcome {
-                    applied: applied.map(|applied| Applied {
-                        changed: applied.changed.or(changed),
-                        like_count: reading.like_count.or(applied.like_count),
-                        ..applied
-                    }),
-                    stored: (stored > state).then_some(stored.version),
-                });
-            }
-            Self::Lookup(envelope) => envelope.reply.send(Reading {
-                liked: reading
-                    .liked
-                    .or(found.state.as_ref().map(|(_, stored)| stored.liked)),
-                like_count: reading.like_count.or(Some(found.count.like_count)),
-            }),
-        }
     }
 }
 
@@ -85,12 +62,35 @@ impl From<Envelope<Lookup>> for Missing {
 
 impl Weigh for Missing {
     fn weight(&self) -> usize {
-        1
+        self.resources().len()
+    }
+}
+
+/// What one read of the database found, and which entries refused it.
+struct Round {
+    states: BTreeMap<Pair, VersionedState>,
+    counts: BTreeMap<Resource, LikeCount>,
+    refused_users: BTreeSet<UserId>,
+    refused_counts: BTreeSet<Resource>,
+}
+
+impl Round {
+    fn refused(&self, item: &Missing) -> bool {
+        let user_id = item.user_id();
+        let mut resources = item.resources().iter();
+        user_id.is_some_and(|user_id| self.refused_users.contains(user_id))
+            || resources.any(|resource| self.refused_counts.contains(resource))
+    }
+
+    /// Returns the stored state of a pair.
+    fn state(&self, pair: &Pair) -> VersionedState {
+        let state = self.states.get(pair).copied();
+        state.unwrap_or(VersionedState::NEVER)
     }
 }
 
 impl CacheWriter {
-    /// Loads missing facts from the database, fills them into the cache, and answers.
+    /// Loads what is missing from the database, fills it into the cache, and answers.
     pub(super) async fn load_missing(&self, mut batch: Vec<Missing>) {
         let mut rounds = 0;
         while !batch.is_empty() {
@@ -99,59 +99,135 @@ impl CacheWriter {
         }
     }
 
-    /// Reads the database once. Returns the facts whose entries changed meanwhile, which need another read. The `last`
-    /// read answers those too, without filling the cache.
+    /// Reads the database once. Returns the items whose entries changed meanwhile, which need another read. The `last`
+    /// read answers those too.
     async fn load_once(&self, batch: Vec<Missing>, last: bool) -> Vec<Missing> {
-        let incarnations = self.open(&batch).await;
-        let pairs: BTreeSet<Pair> = batch.iter().filter_map(Missing::pair).collect();
-        let resources: BTreeSet<Resource> = batch.iter().map(Missing::resource).cloned().collect();
-        let Some(found) = self.find(pairs, resources).await else {
+        let users: BTreeSet<&UserId> = batch.iter().filter_map(Missing::user_id).collect();
+        let users: Vec<UserId> = users.into_iter().cloned().collect();
+        let resources: BTreeSet<&Resource> = batch.iter().flat_map(Missing::resources).collect();
+        let resources: Vec<Resource> = resources.into_iter().cloned().collect();
+        let opened = self.open(&users, &resources).await;
+        let Some(round) = self.read_and_fill(&batch, &users, &resources, opened).await else {
             self.answer_unfound(batch).await;
             return Vec::new();
         };
-        let fillings: Vec<_> = batch
-            .iter()
-            .zip(incarnations)
-            .map(|(item, incarnation)| {
-                let state = item.pair().map(|pair| {
-                    let stored = found.states.get(&pair).copied();
-                    (pair.user_id, stored.unwrap_or(VersionedState::NEVER))
-                });
-                Filling {
-                    resource: item.resource().clone(),
-                    incarnation,
-                    state,
-                    count: count_in(&found, item.resource()),
-                }
-            })
-            .collect();
-        let readings = match self.cache.fill(&fillings).await {
-            Ok(readings) => readings,
-            Err(error) => {
-                self.cache_failed("filling the cache", &error);
-                vec![Some(Reading::default()); batch.len()]
-            }
-        };
-        let mut again = Vec::new();
-        for ((item, filling), reading) in batch.into_iter().zip(&fillings).zip(readings) {
-            match reading {
-                None if !last => again.push(item),
-                reading => item.answer(filling, reading.unwrap_or_default()),
-            }
-        }
-        self.context.progress(fillings.len() - again.len());
+        let (again, found): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|item| !last && round.refused(item));
+        self.context.progress(found.iter().map(Weigh::weight).sum());
+        self.answer(found, &round).await;
         again
     }
 
-    /// Reads the states of these pairs and the counts of these resources; `None` if the database does not answer.
-    async fn find(&self, pairs: BTreeSet<Pair>, resources: BTreeSet<Resource>) -> Option<Found> {
-        let find = self
+    /// Opens the entries to fill, before the database is read; `None` if the cache is unreachable.
+    async fn open(&self, users: &[UserId], resources: &[Resource]) -> Option<Opened> {
+        match self.cache.open(users, resources).await {
+            Ok(opened) => Some(opened),
+            Err(error) => {
+                self.cache_failed("opening entries in the cache", &error);
+                None
+            }
+        }
+    }
+
+    /// Reads what the opened entries lack, and fills them; `None` if the database does not answer.
+    async fn read_and_fill(
+        &self,
+        batch: &[Missing],
+        users: &[UserId],
+        resources: &[Resource],
+        opened: Option<Opened>,
+    ) -> Option<Round> {
+        let wanted = wanted(batch, users, resources, opened.as_ref());
+        let loaded = self.load(wanted).await?;
+        let mut states = loaded.found.states;
+        // Of users with too many rows, only the pairs are read.
+        let too_many = |pair: &Pair| matches!(loaded.users.get(&pair.user_id), Some(None));
+        let pairs: BTreeSet<Pair> = batch.iter().flat_map(Missing::pairs).collect();
+        let of_large: BTreeSet<Pair> = pairs
+            .iter()
+            .filter(|pair| too_many(pair))
+            .cloned()
+            .collect();
+        if !of_large.is_empty() {
+            let wanted = Wanted {
+                pairs: of_large,
+                ..Wanted::default()
+            };
+            states.extend(self.load(wanted).await?.found.states);
+        }
+        let mut round = Round {
+            states,
+            counts: loaded.found.counts,
+            refused_users: BTreeSet::new(),
+            refused_counts: BTreeSet::new(),
+        };
+        let Some(opened) = opened else {
+            return Some(round);
+        };
+        let mut user_fillings = Vec::with_capacity(users.len());
+        for (user_id, (incarnation, _)) in users.iter().zip(&opened.users) {
+            let (coverage, rows) = match loaded.users.get(user_id) {
+                Some(Some(rows)) => (Coverage::Complete, rows.clone()),
+                _ => {
+                    let own = pairs.iter().filter(|pair| pair.user_id == *user_id);
+                    let rows = own.map(|pair| (pair.resource.clone(), round.state(pair)));
+                    (Coverage::Partial, rows.collect())
+                }
+            };
+            user_fillings.push(UserFilling {
+                user_id: user_id.clone(),
+                incarnation: *incarnation,
+                coverage,
+                rows,
+            });
+        }
+        let count_fillings: Vec<_> = resources
+            .iter()
+            .zip(&opened.counts)
+            .map(|(resource, incarnation)| CountFilling {
+                resource: resource.clone(),
+                incarnation: incarnation.unwrap_or_default(),
+                count: round
+                    .counts
+                    .get(resource)
+                    .copied()
+                    .unwrap_or(LikeCount::NEVER),
+            })
+            .collect();
+        match self.cache.fill(&user_fillings, &count_fillings).await {
+            Ok(filled) => {
+                let refused = user_fillings.iter().zip(filled.users);
+                let refused = refused.filter(|(_, taken)| !taken);
+                round.refused_users = refused.map(|(one, _)| one.user_id.clone()).collect();
+                let refused = count_fillings.iter().zip(filled.counts);
+                let refused = refused.filter(|(_, taken)| !taken);
+                round.refused_counts = refused.map(|(one, _)| one.resource.clone()).collect();
+            }
+            Err(error) => self.cache_failed("filling the cache", &error),
+        }
+        // The answers need the states of the batch's pairs.
+        for (user_id, rows) in loaded.users {
+            for (resource, state) in rows.into_iter().flatten() {
+                let user_id = user_id.clone();
+                let pair = Pair { resource, user_id };
+                if pairs.contains(&pair) {
+                    round.states.insert(pair, state);
+                }
+            }
+        }
+        Some(round)
+    }
+
+    /// Reads the database; `None` if it does not answer.
+    async fn load(&self, wanted: Wanted) -> Option<Loaded> {
+        let load = self
             .reader
-            .read(|store| async move { store.find_with_counts(&pairs, &resources).await });
-        match find.await {
-            Ok(found) => {
+            .read(|store| async move { store.load_entries(&wanted, UserEntry::MOST_PAIRS).await });
+        match load.await {
+            Ok(loaded) => {
                 database_worked(LOADING);
-                Some(found)
+                Some(loaded)
             }
             Err(error) => {
                 database_failed(&self.context, LOADING, &error);
@@ -160,42 +236,138 @@ impl CacheWriter {
         }
     }
 
-    /// Opens the entries to fill and returns their incarnations, which must be read before the database. If the cache
-    /// is unreachable, returns none, and the fill that follows changes nothing.
-    async fn open(&self, batch: &[Missing]) -> Vec<Incarnation> {
-        let resources: Vec<Resource> = batch.iter().map(Missing::resource).cloned().collect();
-        self.cache.open(&resources).await.unwrap_or_else(|error| {
-            self.cache_failed("opening entries in the cache", &error);
-            vec![Incarnation::default(); resources.len()]
-        })
+    /// Answers from the cache after the fill, and from what the database held.
+    async fn answer(&self, batch: Vec<Missing>, round: &Round) {
+        let (mut applied, mut lookups) = (Vec::new(), Vec::new());
+        for item in batch {
+            match item {
+                Missing::Applied(envelope, before) => applied.push((envelope, before)),
+                Missing::Lookup(envelope) => lookups.push(envelope),
+            }
+        }
+        // The filled entries tell what each event changes, so it is counted as in flight only now. What the database holds
+        // is not in flight.
+        let is_in_flight = |body: &Apply| body.state > round.state(&body.pair);
+        let in_flight = applied
+            .iter()
+            .filter(|(envelope, before)| before.is_some() && is_in_flight(&envelope.body));
+        let events: Vec<_> = in_flight
+            .map(|(envelope, _)| (envelope.body.pair.clone(), envelope.body.state))
+            .collect();
+        let now = self.now();
+        let again = match self.cache.apply(&events, now).await {
+            Ok(again) => again,
+            Err(error) => {
+                if !error.is_unsent() {
+                    self.mark_dirty(super::entries_of(events.iter().map(|(pair, _)| pair)));
+                }
+                self.cache_failed(super::APPLYING, &error);
+                Vec::new()
+            }
+        };
+        let mut again = again.into_iter();
+        for (envelope, before) in applied {
+            let Apply { pair, state } = &envelope.body;
+            let stored = round.state(pair);
+            // The state before the event decides whether the event changes anything.
+            let changed =
+                (*state != stored).then_some(*state > stored && state.liked != stored.liked);
+            let again = match before {
+                Some(_) if *state > stored => again.next(),
+                _ => None,
+            };
+            let stored_count = round.counts.get(&pair.resource).copied();
+            let stored_count = stored_count.unwrap_or(LikeCount::NEVER).like_count;
+            let applied = before.map(|before| Applied {
+                changed: before.changed.or(changed),
+                newer: again.and_then(|again| again.newer),
+                like_count: match again {
+                    Some(again) => again.like_count,
+                    // The database has the event, and counts it.
+                    None => before.like_count.or(Some(stored_count)),
+                },
+            });
+            envelope.reply.send(ApplyOutcome {
+                applied,
+                stored: (stored > *state).then_some(stored.version),
+            });
+        }
+        let readings = lookups.iter().map(|envelope| async {
+            let Lookup { user_id, resources } = &envelope.body;
+            let read = self.cache.read(user_id.as_ref(), resources, now).await;
+            read.unwrap_or_else(|_| vec![Reading::default(); resources.len()])
+        });
+        let readings = join_all(readings).await;
+        for (envelope, readings) in lookups.into_iter().zip(readings) {
+            let Lookup { user_id, resources } = &envelope.body;
+            let readings = readings
+                .into_iter()
+                .zip(resources)
+                .map(|(reading, resource)| {
+                    let stored = user_id.as_ref().map(|user_id| {
+                        let pair = Pair {
+                            resource: resource.clone(),
+                            user_id: user_id.clone(),
+                        };
+                        round.state(&pair).liked
+                    });
+                    let count = round
+                        .counts
+                        .get(resource)
+                        .map_or(0, |count| count.like_count);
+                    Reading {
+                        liked: reading.liked.or(stored),
+                        like_count: reading.like_count.or(Some(count)),
+                        ..reading
+                    }
+                });
+            let readings = readings.collect();
+            envelope.reply.send(readings);
+        }
     }
 
     /// Answers from the cache alone, because the database does not answer.
     async fn answer_unfound(&self, batch: Vec<Missing>) {
-        let pairs: Vec<_> = batch.iter().filter_map(Missing::pair).collect();
-        let readings = self.cache.read(&pairs).await.unwrap_or_default();
-        let mut readings = readings.into_iter();
         for item in batch {
-            // A reader of the count alone has asked the cache just before.
-            let reading = item
-                .pair()
-                .and_then(|_| readings.next())
-                .unwrap_or_default();
             match item {
                 Missing::Applied(envelope, applied) => envelope.reply.send(ApplyOutcome {
                     applied,
                     stored: None,
                 }),
-                Missing::Lookup(envelope) => envelope.reply.send(reading),
+                Missing::Lookup(envelope) => {
+                    let Lookup { user_id, resources } = &envelope.body;
+                    let read = self.cache.read(user_id.as_ref(), resources, self.now());
+                    let readings = read.await;
+                    let unknown = |_| vec![Reading::default(); resources.len()];
+                    let readings = readings.unwrap_or_else(unknown);
+                    envelope.reply.send(readings);
+                }
             }
         }
     }
 }
 
-fn count_in(found: &Found, resource: &Resource) -> LikeCount {
-    found
-        .counts
-        .get(resource)
-        .copied()
-        .unwrap_or(LikeCount::NEVER)
+/// Returns what the opened entries lack. Without a cache, only the pairs and counts that the answers need.
+fn wanted(
+    batch: &[Missing],
+    users: &[UserId],
+    resources: &[Resource],
+    opened: Option<&Opened>,
+) -> Wanted {
+    let mut wanted = Wanted::default();
+    match opened {
+        None => wanted.resources.extend(resources.iter().cloned()),
+        Some(opened) => {
+            let unfilled = users.iter().zip(&opened.users);
+            let unfilled = unfilled.filter(|(_, (_, coverage))| *coverage == Coverage::Unfilled);
+            wanted.users = unfilled.map(|(user_id, _)| user_id.clone()).collect();
+            // All counts: one that is as new as the rows has the events that the rows have.
+            wanted.resources.extend(resources.iter().cloned());
+        }
+    }
+    let pairs = batch.iter().flat_map(Missing::pairs);
+    wanted.pairs = pairs
+        .filter(|pair| !wanted.users.contains(&pair.user_id))
+        .collect();
+    wanted
 }

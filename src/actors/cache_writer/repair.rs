@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::CacheWriter;
-use crate::domain::Resource;
+use crate::domain::EntryId;
 use crate::telemetry::CacheHealed;
 
 /// The entries that may be wrong because they could not be written.
 #[derive(Debug, Default)]
 pub(super) struct DirtyEntries {
-    resources: BTreeSet<Resource>,
+    entries: BTreeSet<EntryId>,
     /// Too many entries are dirty to remember them, so every entry may be wrong.
     all: bool,
 }
@@ -19,25 +19,25 @@ impl DirtyEntries {
     /// The number of remembered entries. Beyond it, all entries count as dirty.
     const MOST: usize = 100_000;
 
-    fn add(&mut self, resources: impl IntoIterator<Item = Resource>) {
+    fn add(&mut self, entries: impl IntoIterator<Item = EntryId>) {
         if !self.all {
-            self.resources.extend(resources);
+            self.entries.extend(entries);
         }
-        if self.resources.len() > Self::MOST {
-            self.resources.clear();
+        if self.entries.len() > Self::MOST {
+            self.entries.clear();
             self.all = true;
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.resources.len()
+        self.entries.len()
     }
 }
 
 impl CacheWriter {
-    /// Remembers that the entries of these resources may be wrong.
-    pub(super) fn mark_dirty(&self, resources: impl IntoIterator<Item = Resource>) {
-        self.dirty().add(resources);
+    /// Remembers that these entries may be wrong.
+    pub(super) fn mark_dirty(&self, entries: impl IntoIterator<Item = EntryId>) {
+        self.dirty().add(entries);
     }
 
     pub(super) fn dirty(&self) -> MutexGuard<'_, DirtyEntries> {
@@ -63,16 +63,16 @@ impl CacheWriter {
                     self.cache_failed("dropping every entry of the cache", &error);
                 }
             }
-        } else if !dirty.resources.is_empty() {
-            let resources: Vec<_> = dirty.resources.into_iter().collect();
-            match self.cache.drop_entries(&resources).await {
+        } else if !dirty.entries.is_empty() {
+            let entries: Vec<_> = dirty.entries.into_iter().collect();
+            match self.cache.drop_entries(&entries).await {
                 Ok(()) => CacheHealed {
                     reason: "the cache missed some settlements",
-                    entries: Some(resources.len()),
+                    entries: Some(entries.len()),
                 }
                 .emit(),
                 Err(error) => {
-                    self.mark_dirty(resources);
+                    self.mark_dirty(entries);
                     self.cache_failed("dropping entries of the cache", &error);
                 }
             }

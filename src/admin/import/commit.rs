@@ -6,7 +6,7 @@ use crate::actors::cache_writer::settlements;
 use crate::actors::sync_publisher::announce;
 use crate::admin::{AdminError, Dependencies};
 use crate::cache::CacheError;
-use crate::domain::{Backoff, FailureKind};
+use crate::domain::{Backoff, FailureKind, Version};
 use crate::store::{ImportChunk, Settled, StoreError};
 
 /// How long an import tries again while the database or Redis does not answer.
@@ -56,7 +56,10 @@ pub(super) async fn settle(
     let (settlements, _) = settlements(std::iter::once(settled));
     let started = Instant::now();
     let mut tries = 0;
-    while let Err(error) = cache.settle(&settlements).await {
+    while let Err(error) = cache
+        .settle(&settlements, Version::at(dependencies.store.now()))
+        .await
+    {
         if started.elapsed() > PATIENCE {
             return Err(error);
         }

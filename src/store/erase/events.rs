@@ -7,7 +7,7 @@ use diesel::prelude::QueryableByName;
 use diesel::sql_types::{Nullable, Text};
 
 use super::{EXAMINED, Erased, Sweep, Swept, note};
-use crate::domain::{DataSubject, Pair, Resource};
+use crate::domain::{DataSubject, EntryId, Pair, Resource};
 use crate::store::behavior_counts;
 use crate::store::dialect::Column::Word;
 use crate::store::error::StoreError;
@@ -140,7 +140,7 @@ pub(super) async fn likes<S: Session>(
         };
         note(session, &sweep.digest, erased).await?;
         swept.rows = counts;
-        swept.resources.insert(resource.clone());
+        swept.entries.insert(EntryId::Count(resource.clone()));
     }
     Ok(swept)
 }
@@ -256,7 +256,7 @@ async fn delete<S: Session>(
     Ok(Swept {
         rows: ids.len().max(stored.len()),
         changed: changed.collect(),
-        resources,
+        entries: pairs.iter().flat_map(EntryId::of_pair).collect(),
         ..Swept::default()
     })
 }

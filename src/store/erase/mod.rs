@@ -24,7 +24,7 @@ use super::jobs::Job;
 use super::schema::Schema;
 use super::session::{IdRow, Param, Session, Sql};
 use super::{Store, read, transact};
-use crate::domain::{DataSubject, LikeCount, Names, Resource};
+use crate::domain::{DataSubject, EntryId, LikeCount, Names, Resource};
 
 pub(super) use self::keys::{KEY_PAGE, KeyOf, KeyRow, key_of};
 pub(super) use self::messages::{LAST_FACT, QUARANTINE_PAGE};
@@ -96,8 +96,8 @@ pub struct Sweep {
 pub struct Swept {
     /// The number of rows that it deleted or changed.
     pub rows: usize,
-    /// The resources whose cache entries may be stale.
-    pub resources: BTreeSet<Resource>,
+    /// The cache entries that may be stale.
+    pub entries: BTreeSet<EntryId>,
     /// The counts that changed.
     pub changed: Vec<(Resource, LikeCount)>,
     /// The position after which the next step continues; `None` after the last one.

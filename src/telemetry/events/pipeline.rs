@@ -146,6 +146,30 @@ impl RowsClaimed {
     }
 }
 
+/// Events that were in flight in the cache for too long were compared with the database.
+pub struct EventsReconciled {
+    /// The number of events that the database holds, so that the cache was not settled.
+    pub stored: usize,
+    /// The number of events that neither the database nor the stream holds.
+    pub lost: usize,
+}
+
+impl EventsReconciled {
+    /// Counts and logs them.
+    pub fn emit(self) {
+        for (outcome, events) in [("stored", self.stored), ("lost", self.lost)] {
+            let counter = &METRICS.events_reconciled;
+            let labels = OutcomeLabels { outcome };
+            counter.get_or_create(&labels).inc_by(events as u64);
+        }
+        log::warn!(
+            target: "likewise::cache",
+            "events in flight left the cache: {} were stored but not settled, {} were lost with their process",
+            self.stored, self.lost
+        );
+    }
+}
+
 /// Cache entries that may be wrong were dropped.
 pub struct CacheHealed {
     /// The reason.

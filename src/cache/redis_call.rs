@@ -1,0 +1,100 @@
+//! Calls of the script `rule.lua`: one call runs a verb on many pairs.
+
+use redis::{Cmd, Script};
+
+use super::redis_entry::Keys;
+use crate::domain::{Pair, Resource, UserId, Version, VersionedState};
+
+/// The script, which implements the rule of `domain/user_entry.rs` and `domain/count_entry.rs`.
+pub(super) const RULE: &str = include_str!("rule.lua");
+
+/// The largest number of pairs in one call. Redis runs nothing else meanwhile, and the memory that a larger one needs makes
+/// each pair dearer.
+pub(super) const PAIRS_PER_CALL: usize = 64;
+
+/// What all calls have in common.
+pub(super) struct Caller {
+    script: Script,
+    time_to_live: String,
+    pairs_per_user: String,
+}
+
+/// A call in the making.
+pub(super) struct Call {
+    keys: Vec<String>,
+    arguments: Vec<Vec<u8>>,
+}
+
+/// A version as the script compares it, as text of always the same length.
+pub(super) struct Digits(pub(super) Version);
+
+impl std::fmt::Display for Digits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:018}", self.0.0)
+    }
+}
+
+impl Caller {
+    pub(super) fn new(time_to_live: u64, pairs_per_user: usize) -> Self {
+        Self {
+            script: Script::new(RULE),
+            time_to_live: time_to_live.max(1).to_string(),
+            pairs_per_user: pairs_per_user.to_string(),
+        }
+    }
+
+    /// Returns the command of a call.
+    pub(super) fn command(&self, verb: &'static str, now: Version, call: &Call) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(self.script.get_hash()).arg(call.keys.len());
+        for key in &call.keys {
+            command.arg(key);
+        }
+        // Names of lifetimes have at most 16 digits, and Lua counts exactly up to 2^53.
+        let lives = rand::random::<u64>() >> 12;
+        command
+            .arg(verb)
+            .arg(&self.time_to_live)
+            .arg(&self.pairs_per_user)
+            .arg(now.0)
+            .arg(lives);
+        for argument in &call.arguments {
+            command.arg(argument);
+        }
+        command
+    }
+}
+
+impl Call {
+    pub(super) fn new(pairs: usize) -> Self {
+        Self {
+            keys: Vec::with_capacity(pairs * 2),
+            arguments: Vec::with_capacity(pairs * 2),
+        }
+    }
+
+    /// Adds the key of a user entry.
+    pub(super) fn user(&mut self, keys: &Keys, user_id: &UserId) {
+        self.keys.push(keys.user(user_id));
+    }
+
+    /// Adds the key of a count entry.
+    pub(super) fn count(&mut self, keys: &Keys, resource: &Resource) {
+        self.keys.push(keys.count(resource));
+    }
+
+    /// Adds the keys of both entries of a pair.
+    pub(super) fn pair(&mut self, keys: &Keys, pair: &Pair) {
+        self.user(keys, &pair.user_id);
+        self.count(keys, &pair.resource);
+    }
+
+    pub(super) fn arg(&mut self, argument: &dyn std::fmt::Display) {
+        self.arguments.push(argument.to_string().into_bytes());
+    }
+
+    /// Adds a state: its version, and whether it is liked.
+    pub(super) fn state(&mut self, state: VersionedState) {
+        self.arg(&format_args!("{}{}", Digits(state.version), state.weight()));
+    }
+}

@@ -1,0 +1,90 @@
+//! A resource with very many events in flight costs other resources nothing.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use likewise::cache::{Cache, Settlement};
+use likewise::domain::{Coverage, LikeCount, Pair, Resource, UserId, VersionedState};
+
+use super::{HOUR, NOW, OnRedis, One, PLENTY, VIDEO, cache_on, count, mark, run};
+use crate::support::say;
+
+/// The number of events in flight on one video.
+const EVENTS: i64 = 40_000;
+
+const OTHER: Resource = Resource::video(8);
+
+fn events(resource: &Resource, users: std::ops::Range<i64>) -> Vec<(Pair, VersionedState)> {
+    let pair = |user: i64| Pair {
+        resource: resource.clone(),
+        user_id: UserId::from(user),
+    };
+    users.map(|user| (pair(user), mark(user, true))).collect()
+}
+
+/// Fills users, and applies events of theirs. Returns the time that applying took.
+async fn apply(cache: &dyn Cache, resource: &Resource, users: std::ops::Range<i64>) -> Duration {
+    let ids: Vec<UserId> = users.clone().map(UserId::from).collect();
+    let opened = cache.open(&ids, &[]).await.expect("an answer");
+    let fillings: Vec<_> = ids
+        .into_iter()
+        .zip(opened.users)
+        .map(|(user_id, (incarnation, _))| likewise::cache::UserFilling {
+            user_id,
+            incarnation,
+            coverage: Coverage::Complete,
+            rows: Vec::new(),
+        })
+        .collect();
+    cache.fill(&fillings, &[]).await.expect("an answer");
+    let events = events(resource, users);
+    let started = Instant::now();
+    for some in events.chunks(256) {
+        cache.apply(some, NOW).await.expect("answers");
+    }
+    started.elapsed()
+}
+
+#[test]
+fn unsettled_events_of_one_video_slow_no_other() {
+    let on_redis = OnRedis::start();
+    let cache = cache_on(&on_redis.server, PLENTY, HOUR);
+    run(async {
+        let one = One(&cache);
+        for resource in [VIDEO, OTHER] {
+            one.learn(resource, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
+                .await;
+        }
+        let before = apply(&cache, &OTHER, 2..2_002).await;
+        let mut from = 1;
+        while from < EVENTS {
+            apply(&cache, &VIDEO, from..from + 2_000).await;
+            from += 2_000;
+        }
+        assert_eq!(one.count(VIDEO).await, Some(EVENTS));
+        let other = apply(&cache, &OTHER, 50_000..52_000).await;
+        let own = apply(&cache, &VIDEO, 60_000..62_000).await;
+        say(format_args!(
+            "2,000 events: {before:?} before, {other:?} beside and {own:?} on {EVENTS} in flight"
+        ));
+        // A generous bound, because the machine may be busy: the first design took 150 times as long.
+        let bound = before * 10 + Duration::from_millis(100);
+        assert!(
+            other < bound && own < bound,
+            "{before:?}, {other:?}, {own:?}"
+        );
+        // A commit settles a part of them in about the time of its own events.
+        let settlement = Settlement {
+            states: events(&VIDEO, 1..1_001)
+                .into_iter()
+                .map(|(pair, state)| (pair.user_id, state))
+                .collect(),
+            count: Some(count(1_000, 1)),
+        };
+        let settlements = BTreeMap::from([(VIDEO, settlement)]);
+        let started = Instant::now();
+        cache.settle(&settlements, NOW).await.expect("an answer");
+        assert!(started.elapsed() < bound, "{:?}", started.elapsed());
+        assert_eq!(one.count(VIDEO).await, Some(EVENTS + 2_000));
+    });
+}
