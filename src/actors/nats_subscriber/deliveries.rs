@@ -72,15 +72,19 @@ impl NatsSubscriber {
             self.quarantine(undecodable).await;
         }
         if !events.is_empty() {
-            self.record(events, recordable).await;
+            self.record(events, recordable, redelivered > 0).await;
         }
     }
 
     /// Records events, and handles each message by the recorder's answer. A recorded event is acknowledged. An event
     /// that can never be stored, or was rejected too often, goes into quarantine. Any other is redelivered later.
-    async fn record(&self, events: Vec<BehaviorEvent>, messages: Vec<Message>) {
+    async fn record(&self, events: Vec<BehaviorEvent>, messages: Vec<Message>, redelivered: bool) {
         let reverts: Vec<Option<Forget>> = events.iter().map(revert_of).collect();
-        let failures = match self.ask(events).await {
+        let record = Record {
+            events,
+            redelivered,
+        };
+        let failures = match self.ask(record).await {
             Ok(failures) if failures.is_empty() => return self.acknowledge(messages).await,
             Ok(failures) => failures,
             // The outcome is unknown. Recording the events again has no effect.
@@ -142,8 +146,8 @@ impl NatsSubscriber {
     }
 
     /// Sends events to the recorder. Returns the failures by position.
-    async fn ask(&self, events: Vec<BehaviorEvent>) -> Result<Vec<(usize, NotRecorded)>, NoAnswer> {
-        let answer = self.recorder.ask_or_wait(Record { events }).await;
+    async fn ask(&self, record: Record) -> Result<Vec<(usize, NotRecorded)>, NoAnswer> {
+        let answer = self.recorder.ask_or_wait(record).await;
         answer.map_err(|_| NoAnswer)?.await.map_err(|_| NoAnswer)
     }
 
