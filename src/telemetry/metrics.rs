@@ -100,6 +100,7 @@ pub(super) struct Metrics {
     pub(super) requests_replayed: Counter,
     pub(super) problems: Family<ProblemLabels, Counter>,
     pub(super) events_published: Counter,
+    pub(super) messages_published: Counter,
     pub(super) messages_taken: Counter,
     pub(super) messages_redelivered: Counter,
     pub(super) events_quarantined: Family<OriginLabels, Counter>,
@@ -144,6 +145,7 @@ impl Metrics {
             requests_replayed: Counter::default(),
             problems: Family::default(),
             events_published: Counter::default(),
+            messages_published: Counter::default(),
             messages_taken: Counter::default(),
             messages_redelivered: Counter::default(),
             events_quarantined: Family::default(),
@@ -201,6 +203,11 @@ impl Metrics {
                 "events_published",
                 "Events acknowledged by JetStream",
                 &metrics.events_published,
+            ),
+            (
+                "messages_published",
+                "Messages with one or more events acknowledged by JetStream",
+                &metrics.messages_published,
             ),
             (
                 "messages_taken",
