@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use likewise::cli::Cli;
 use likewise::{telemetry, tls};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::from_arguments();
     telemetry::init_logging();

@@ -1,14 +1,15 @@
-//! Publishes accepted events to JetStream, with many acknowledgements in flight, and answers each sender when its
-//! event is acknowledged.
+//! Publishes accepted events to JetStream. Events that wait at the same time share a message (group commit). Answers each
+//! sender when the message of its event is acknowledged.
 
 use std::sync::Arc;
 
 use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope, Schedule};
+use async_nats::jetstream::context::PublishAckFuture;
 use futures_util::future::join_all;
 
 use crate::config::PublisherOptions;
 use crate::messages::{NotPublished, Publish};
-use crate::nats::{Broker, NatsError, publish_error};
+use crate::nats::{Broker, NatsError, Packed, pack, publish_error};
 use crate::telemetry::BatchPublished;
 
 /// The actor.
@@ -55,22 +56,26 @@ impl BatchActor<Publish> for EventPublisher {
     }
 
     async fn run(self: Arc<Self>, batch: Vec<Envelope<Publish>>) {
-        let mut acknowledged = Vec::with_capacity(batch.len());
-        for envelope in &batch {
-            acknowledged.push(self.send(envelope).await);
+        let events: Vec<_> = batch.iter().map(|envelope| &envelope.body.event).collect();
+        let messages = pack(&events, self.broker.largest_batch());
+        let mut sent = Vec::with_capacity(messages.len());
+        for message in &messages {
+            sent.push(self.send(message).await);
         }
-        let outcomes = join_all(acknowledged.into_iter().map(async |sent| {
+        let outcomes = join_all(sent.into_iter().map(async |sent| {
             let acknowledgement = sent?.await;
             acknowledgement
                 .map(drop)
                 .map_err(|error| publish_error(&error))
         }));
-        let mut published = 0;
+        let mut published = BatchPublished::default();
         let mut failed = None;
-        for (envelope, outcome) in batch.into_iter().zip(outcomes.await) {
-            envelope.reply.send(match outcome {
+        let mut envelopes = batch.into_iter();
+        for (message, outcome) in messages.iter().zip(outcomes.await) {
+            let answer = match outcome {
                 Ok(()) => {
-                    published += 1;
+                    published.events += message.events;
+                    published.messages += 1;
                     Ok(())
                 }
                 Err(error) => {
@@ -78,13 +83,16 @@ impl BatchActor<Publish> for EventPublisher {
                     failed = Some(error);
                     answer
                 }
-            });
+            };
+            for envelope in envelopes.by_ref().take(message.events) {
+                envelope.reply.send(answer.clone());
+            }
         }
-        self.context.progress(published);
-        BatchPublished { events: published }.emit();
-        if published > 0 {
+        self.context.progress(published.events);
+        if published.events > 0 {
             self.broker.publish_succeeded();
         }
+        published.emit();
         if let Some(error) = failed
             && self.broker.publish_failed(&error)
         {
@@ -108,17 +116,14 @@ impl EventPublisher {
         }
     }
 
-    /// Sends an event without waiting for the acknowledgement. Fails at once while the broker is not in order, so
-    /// that no sender waits for a certain time-out.
-    async fn send(
-        &self,
-        envelope: &Envelope<Publish>,
-    ) -> Result<async_nats::jetstream::context::PublishAckFuture, NatsError> {
+    /// Sends a message without waiting for the acknowledgement. Fails at once while the broker is not in order, so that no
+    /// sender waits for a certain time-out.
+    async fn send(&self, message: &Packed) -> Result<PublishAckFuture, NatsError> {
         if !self.broker.is_ready() {
             return Err(NatsError::Unavailable(
                 "not connected, or not in order".into(),
             ));
         }
-        self.broker.publish(&envelope.body.event).await
+        self.broker.publish(message).await
     }
 }

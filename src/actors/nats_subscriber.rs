@@ -1,9 +1,10 @@
 //! Takes events from JetStream, ours and other services', hands them to the behavior recorder, and acknowledges them
 //! once they are committed.
 //!
-//! This file pulls; [`deliveries`] works on a batch, and [`quarantine`] keeps undecodable messages.
+//! This file pulls; [`opened`] decodes, [`deliveries`] works on the events, and [`quarantine`] keeps what is no event.
 
 mod deliveries;
+mod opened;
 mod quarantine;
 
 use std::sync::Arc;
@@ -23,9 +24,13 @@ use crate::nats::{Broker, NatsError};
 use crate::store::Store;
 use crate::telemetry::{Dependency, DependencyFailed, PullStalled};
 use deliveries::Rejections;
+use opened::Work;
 
 /// The time between two comparisons of the stream with the configuration, and before dead pulling resumes.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The limit of one pull in bytes, if the server accepts no larger message. It bounds the memory of the subscriber.
+const BYTES: usize = 1 << 20;
 
 /// The actor.
 pub struct NatsSubscriber {
@@ -39,6 +44,8 @@ pub struct NatsSubscriber {
     in_work: AtomicUsize,
     /// The number of messages that the consumer has not delivered yet.
     pending: AtomicU64,
+    /// The events of a message in the last pull, on average.
+    events_per_message: AtomicUsize,
     rejections: Rejections,
     context: Context<Self>,
 }
@@ -93,6 +100,8 @@ impl NatsSubscriber {
             lanes: Arc::new(Semaphore::new(options.lanes)),
             in_work: AtomicUsize::new(0),
             pending: AtomicU64::new(0),
+            // A backlog of full batches may wait.
+            events_per_message: AtomicUsize::new(options.largest_batch),
             rejections: Rejections::default(),
             context,
         }
@@ -160,8 +169,8 @@ impl NatsSubscriber {
         let unavailable = |error: &dyn std::fmt::Display| NatsError::Unavailable(error.to_string());
         let messages = consumer
             .batch()
-            .max_messages(self.options.largest_batch)
-            .max_bytes(self.broker.bytes_per_pull())
+            .max_messages(self.messages_per_pull())
+            .max_bytes(self.broker.bytes_per_pull(BYTES))
             .expires(self.options.pull_for)
             .messages()
             .await
@@ -179,26 +188,53 @@ impl NatsSubscriber {
                 return Ok(());
             };
             let (messages, errors): (Vec<_>, Vec<_>) = batch.into_iter().partition(Result::is_ok);
-            let messages: Vec<Message> = messages.into_iter().flatten().collect();
-            if !messages.is_empty() {
-                self.take(messages).await;
-            }
+            self.take(messages.into_iter().flatten()).await;
             if let Some(Err(error)) = errors.into_iter().next() {
                 return Err(unavailable(&error));
             }
         }
     }
 
-    /// Works on a batch as soon as a lane is free, beside the next pull.
-    async fn take(self: &Arc<Self>, messages: Vec<Message>) {
-        let in_work = InWork::new(self, messages.len());
+    /// Returns how many messages to pull, so that they bring about as many events as a batch has. If the messages become
+    /// larger meanwhile, the limit in bytes bounds the events.
+    fn messages_per_pull(&self) -> usize {
+        let events = self.events_per_message.load(Ordering::Relaxed);
+        self.options.largest_batch.div_ceil(events.max(1))
+    }
+
+    /// Decodes messages, and works on them in parts of about as many events as a batch has, each as soon as a lane is free,
+    /// beside the next pull.
+    async fn take(self: &Arc<Self>, messages: impl Iterator<Item = Message>) {
+        let mut work = Work::default();
+        let (mut all, mut events) = (0, 0);
+        for message in messages {
+            let before = work.events.len();
+            self.open(message, &mut work);
+            all += 1;
+            events += work.events.len() - before;
+            if work.events.len() >= self.options.largest_batch {
+                self.start(std::mem::take(&mut work)).await;
+            }
+        }
+        if all > 0 {
+            self.events_per_message
+                .store(events.div_ceil(all), Ordering::Relaxed);
+        }
+        self.start(work).await;
+    }
+
+    async fn start(self: &Arc<Self>, work: Work) {
+        if work.messages.is_empty() {
+            return;
+        }
+        let in_work = InWork::new(self, work.messages.len());
         let Ok(lane) = Arc::clone(&self.lanes).acquire_owned().await else {
             return;
         };
         let this = Arc::clone(self);
         self.context.spawn(async move {
             let (_lane, _in_work) = (lane, in_work);
-            this.work(messages).await;
+            this.work(work).await;
         });
     }
 

@@ -305,8 +305,6 @@ impl<'a> Erase<'a> {
             kinds: self.admin.store().id_kinds(),
             resource_types: self.admin.store().resource_types(),
         };
-        let subject = &self.sweep.subject;
-        let named = |body: &[u8]| subject.is_named_in_bytes(body, &names);
         let limit = OverwriteLimit {
             messages: OVERWRITES.saturating_sub(self.state.overwritten),
             time: OVERWRITING.saturating_sub(Duration::from_millis(self.state.overwriting_millis)),
@@ -316,6 +314,7 @@ impl<'a> Erase<'a> {
             ..StreamSwept::default()
         };
         // What a failed step has erased is part of the proof too.
+        let named = (&self.sweep.subject, &names);
         let outcome = broker.sweep(&stream, last, limit, named, &mut swept).await;
         self.state.overwritten += usize::try_from(swept.overwritten).unwrap_or(usize::MAX);
         let millis = swept.overwriting.as_millis();

@@ -31,16 +31,16 @@ impl Resolution {
     }
 }
 
-/// A message in quarantine, as operators see it.
+/// A message in quarantine, or an event of a batch as the message of a single event, as operators see it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct QuarantinedMessage {
     /// Its identity.
     pub id: Uuid,
-    /// Its place in the stream.
+    /// The place of its message in the stream.
     pub stream_sequence: i64,
     /// The subject it was published on.
     pub subject: String,
-    /// Its header `Nats-Msg-Id`.
+    /// Its header `Nats-Msg-Id`; of an event of a batch, the event's id.
     pub message_id: Option<String>,
     /// Why it could not be decoded.
     pub reason: String,

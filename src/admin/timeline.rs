@@ -35,7 +35,7 @@ pub struct Moment {
     /// The source of the event, if the step is `accepted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Its sequence in the stream, if the step is `published`.
+    /// The sequence of its message in the stream, if the step is `published`. The events of a batch share it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_sequence: Option<i64>,
     /// The number of the attempt, if the step is one.

@@ -128,7 +128,7 @@ impl App {
                 });
             }
         }
-        let likes = Likes {
+        let likes = Arc::new(Likes {
             resource_types: settings.store.resource_types.clone(),
             clock,
             in_flight: Arc::default(),
@@ -140,7 +140,7 @@ impl App {
             recorder: actors.recorder.clone(),
             keeper: actors.keeper.clone(),
             gone: Arc::clone(&actors.gone),
-        };
+        });
         let draining = Arc::new(AtomicBool::new(false));
         let differences = Differences::default();
         actix::spawn(processes::watch(

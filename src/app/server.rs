@@ -24,7 +24,7 @@ use crate::web::slow_clients::{HEAD_TIMEOUT, TimedStream};
 /// The parts of the HTTP server.
 pub(super) struct HttpServer {
     pub(super) context: web::Context,
-    pub(super) likes: Likes,
+    pub(super) likes: Arc<Likes>,
     pub(super) admin: AdminService,
     pub(super) role: Role,
     pub(super) origins: Vec<String>,
@@ -74,7 +74,7 @@ impl HttpServer {
                             Ok(response)
                         }
                     })
-                    .app_data(Data::new(likes.clone()))
+                    .app_data(Data::from(Arc::clone(&likes)))
                     .configure(|config| context.register(config))
                     .app_data(Data::new(admin.clone()))
                     .app_data(PayloadConfig::new(web::bounds::BODY_LIMIT))

@@ -8,9 +8,9 @@ use crate::domain::Backoff;
 /// How the event publisher works.
 #[derive(Debug, Clone, Copy)]
 pub struct PublisherOptions {
-    /// The limit of the events published before the first acknowledgement is awaited.
+    /// The limit of the events in one message.
     pub largest_batch: usize,
-    /// How many such batches may be in flight.
+    /// How many such messages may be in flight.
     pub lanes: usize,
     /// How often a stream that is not ready is checked again.
     pub check_every: Duration,
@@ -19,8 +19,9 @@ pub struct PublisherOptions {
 impl Default for PublisherOptions {
     fn default() -> Self {
         Self {
-            largest_batch: 512,
-            lanes: 8,
+            largest_batch: 256,
+            // Few, so that messages grow under load.
+            lanes: 2,
             check_every: Duration::from_millis(500),
         }
     }

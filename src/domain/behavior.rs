@@ -188,7 +188,7 @@ pub struct BehaviorEvent {
     pub occurred_at: DateTime<Utc>,
     /// The author of the event.
     pub source: Source,
-    /// Its sequence in the stream, if it came through the stream.
+    /// The sequence of its message in the stream, if it came through the stream. The events of a batch share it.
     pub stream_sequence: Option<u64>,
 }
 

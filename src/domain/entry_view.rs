@@ -173,7 +173,7 @@ fn compare_pair(
             mismatches.push(Mismatch::Lags {
                 contradiction,
                 pair: Some(resource.clone()),
-            })
+            });
         }
     }
 }

@@ -1,8 +1,12 @@
 //! The origin of an event. Its subject determines the origin, never its body.
 
-/// Subjects of the events that Likewise acknowledged: `likewise.accepted.<resource_type>.<behavior>`. Only
-/// Likewise may publish here.
+/// Subjects of the events that Likewise acknowledged: `likewise.accepted.<resource_type>.<behavior>`, and
+/// [`ACCEPTED_BATCH`]. Only Likewise may publish here.
 pub const ACCEPTED: &str = "likewise.accepted";
+
+/// The subject of several acknowledged events in one message. It has one token less than the subject of one event, so no
+/// resource type takes it.
+pub const ACCEPTED_BATCH: &str = "likewise.accepted.batch";
 
 /// Subjects of other services' behaviors: `likewise.behaviors.<resource_type>.<behavior>`.
 pub const BEHAVIORS: &str = "likewise.behaviors";
@@ -43,6 +47,7 @@ mod tests {
     #[test]
     fn only_the_accepted_subjects_are_our_own() {
         assert_eq!(Origin::of("likewise.accepted.video.like"), Origin::Accepted);
+        assert_eq!(Origin::of(ACCEPTED_BATCH), Origin::Accepted);
         for subject in [
             "likewise.acceptedly.video.like",
             "likewise.accepted",

@@ -113,8 +113,21 @@ impl Serialize for ResourceType {
 
 impl<'de> Deserialize<'de> for ResourceType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let word = String::deserialize(deserializer)?;
-        word.parse().map_err(de::Error::custom)
+        struct Word;
+
+        impl de::Visitor<'_> for Word {
+            type Value = ResourceType;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a resource type")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<ResourceType, E> {
+                word.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Word)
     }
 }
 

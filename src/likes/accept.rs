@@ -2,6 +2,7 @@
 //! `web/likes/` and `web/legacy/` call it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actor_kit::{Answer, Refused, Slot};
@@ -93,23 +94,31 @@ impl Likes {
     /// # Errors
     /// If the request is invalid, or its event cannot be made durable now. The cache is then as before.
     pub async fn accept(
-        &self,
+        self: &Arc<Self>,
         asked: LikeRequest,
         identity: Option<Identity>,
     ) -> Result<Accepted, NotAccepted> {
-        let accepted = self.accept_all(vec![asked], identity).await.pop();
-        accepted.unwrap_or_else(|| Err(NotAccepted::Internal("there is no answer".into())))
+        let likes = Arc::clone(self);
+        let work = async move {
+            let draft = Draft::new(asked, identity, true);
+            likes
+                .settle(likes.send(&draft, Version::NEVER), draft)
+                .await
+        };
+        actix::spawn(work)
+            .await
+            .unwrap_or_else(|error| Err(NotAccepted::Internal(error.to_string())))
     }
 
     /// Accepts several behaviors, each as [`accept`](Self::accept) does, and returns a result for each. The last
     /// behavior of a pair wins. `identity` holds the first event id and version of a request with an
     /// `Idempotency-Key`.
     pub async fn accept_all(
-        &self,
+        self: &Arc<Self>,
         asked: Vec<LikeRequest>,
         identity: Option<Identity>,
     ) -> Vec<Result<Accepted, NotAccepted>> {
-        let likes = self.clone();
+        let likes = Arc::clone(self);
         let count = asked.len();
         let work = async move {
             let mut later = HashSet::new();
@@ -119,11 +128,8 @@ impl Likes {
                 .rev()
                 .map(|(place, asked)| {
                     let is_last = asked.pair().is_none_or(|pair| later.insert(pair));
-                    Draft {
-                        asked,
-                        identity: identity.map(|identity| identity.nth(place)),
-                        must_win: is_last && !identity.is_some_and(|identity| identity.resumed),
-                    }
+                    let identity = identity.map(|identity| identity.nth(place));
+                    Draft::new(asked, identity, is_last)
                 })
                 .collect();
             drafts.reverse();
@@ -304,6 +310,7 @@ impl Likes {
         }
         let recorded = record.ask(Record {
             events: vec![event],
+            redelivered: false,
         });
         let Ok(failures) = recorded.await else {
             return Err(NotAccepted::Unavailable);
@@ -330,6 +337,17 @@ struct Draft {
     /// Whether the request draws a newer version when it meets a newer event of its pair. False if a later behavior
     /// of the same request has the same pair, and for a resumed request, which a newer event may have superseded.
     must_win: bool,
+}
+
+impl Draft {
+    /// Returns the draft of a behavior. `is_last` tells whether no later behavior of the request has its pair.
+    fn new(asked: LikeRequest, identity: Option<Identity>, is_last: bool) -> Self {
+        Self {
+            asked,
+            identity,
+            must_win: is_last && !identity.is_some_and(|identity| identity.resumed),
+        }
+    }
 }
 
 /// An event in flight: sent to the cache writer, and not durable yet.

@@ -21,8 +21,7 @@ pub use lists::{Liked, Listed, Page, Place};
 pub use once::{Attempt, Keyed, NotOnce, Once};
 pub use read::{Like, Lookups, NotRead};
 
-/// The cheap handle in front of the pipeline.
-#[derive(Clone)]
+/// What the use cases need of the pipeline.
 pub struct Likes {
     /// The resource types of the deployment.
     pub resource_types: ResourceTypes,

@@ -1,6 +1,7 @@
 //! Idempotent requests: a request that repeats an `Idempotency-Key` takes effect once and gets the same answer.
 //! `web/idempotency.rs` calls it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actor_kit::Refused;
@@ -74,7 +75,7 @@ impl Likes {
     /// # Errors
     /// If the key is in use, or the database does not answer.
     pub async fn once<T: 'static, W, F>(
-        &self,
+        self: &Arc<Self>,
         keyed: Keyed,
         events: usize,
         work: W,
@@ -83,7 +84,7 @@ impl Likes {
         W: FnOnce(Identity) -> F + 'static,
         F: Future<Output = Attempt<T>> + 'static,
     {
-        let likes = self.clone();
+        let likes = Arc::clone(self);
         let request = KeyedRequest {
             id: keyed.id,
             caller: keyed.caller,

@@ -1,5 +1,5 @@
-//! The JSON of events on NATS: encoding, and decoding with the checks that all events pass. `legacy.rs` decodes the events of
-//! the older Go services.
+//! The JSON of one event on NATS: encoding, and decoding with the checks that all events pass. `batch.rs` packs several into
+//! one message. `legacy.rs` decodes the events of the older Go services.
 
 use std::borrow::Cow;
 
@@ -28,22 +28,49 @@ pub struct Incoming<'a> {
     pub sequence: u64,
 }
 
-/// The JSON of an event. Foreign events may lack `version` and `source`.
+/// The JSON of an event. Foreign events may lack `version` and `source`. In a batch, our own events lack `source`, and
+/// `occurred_at` if it is the time of the version.
 #[derive(Serialize, Deserialize)]
-struct EventJson<'a> {
+pub(super) struct EventJson<'a> {
     event_id: Uuid,
     user_id: Id,
     resource_type: ResourceType,
     resource_id: Id,
     behavior: BehaviorType,
-    #[serde(serialize_with = "with_micros")]
-    occurred_at: DateTime<Utc>,
+    #[serde(
+        default,
+        serialize_with = "with_micros",
+        skip_serializing_if = "Option::is_none"
+    )]
+    occurred_at: Option<DateTime<Utc>>,
     version: Option<Version>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Cow<'a, str>>,
 }
 
-fn with_micros<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
+impl EventJson<'_> {
+    /// Returns the JSON of one of our own events within a batch.
+    pub(super) fn in_batch(event: &BehaviorEvent) -> Self {
+        let has_own_time = event.occurred_at != event.version.moment();
+        Self {
+            event_id: event.event_id,
+            user_id: event.user_id.clone(),
+            resource_type: event.resource.resource_type,
+            resource_id: event.resource.id.clone(),
+            behavior: event.behavior,
+            occurred_at: has_own_time.then_some(event.occurred_at),
+            version: Some(event.version),
+            source: None,
+        }
+    }
+}
+
+fn with_micros<S: Serializer>(
+    time: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let text = time.map(|time| time.to_rfc3339_opts(SecondsFormat::Micros, true));
+    text.serialize(serializer)
 }
 
 /// The source recorded for foreign events that claim to be Likewise's own.
@@ -59,29 +86,28 @@ pub fn subject(event: &BehaviorEvent) -> String {
     format!("{tree}.{}.{}", event.resource.resource_type, event.behavior)
 }
 
-/// Returns the body of an event.
+/// Returns the body of the message of one event.
 #[must_use]
 pub fn encode(event: &BehaviorEvent) -> Bytes {
     let json = EventJson {
-        event_id: event.event_id,
-        user_id: event.user_id.clone(),
-        resource_type: event.resource.resource_type,
-        resource_id: event.resource.id.clone(),
-        behavior: event.behavior,
-        occurred_at: event.occurred_at,
-        version: Some(event.version),
+        occurred_at: Some(event.occurred_at),
         source: Some(event.source.name()),
+        ..EventJson::in_batch(event)
     };
-    serde_json::to_vec(&json).map_or_else(
-        |error| unreachable!("numbers and text are always JSON: {error}"),
-        Bytes::from,
-    )
+    let mut body = Vec::with_capacity(256);
+    write(&json, &mut body);
+    body.into()
 }
 
-/// Decodes an event. The subject determines its origin, whatever the body claims. An event on an accepted subject is
-/// Likewise's own and is valid at any time, because it was acknowledged to a user. A foreign event may be dated at most
-/// five minutes after `now`. `served` and `kinds` are the deployment's resource types and
-/// ids.
+/// Appends JSON to a body.
+pub(super) fn write(json: &impl Serialize, body: &mut Vec<u8>) {
+    serde_json::to_writer(body, json)
+        .unwrap_or_else(|error| unreachable!("numbers and text are always JSON: {error}"));
+}
+
+/// Decodes the message of one event. The subject determines its origin, whatever the body claims. An event on an accepted
+/// subject is Likewise's own and is valid at any time, because it was acknowledged to a user. A foreign event may be dated
+/// at most five minutes after `now`. `served` and `kinds` are the deployment's resource types and ids.
 ///
 /// # Errors
 /// If the message is not a valid event, with a reason for its publisher.
@@ -95,19 +121,71 @@ pub fn decode(
     if body.len() > MAX_PAYLOAD {
         return Err(Undecodable::TooLarge(body.len()));
     }
-    let json: Value =
-        serde_json::from_slice(body).map_err(|error| Undecodable::NotJson(error.to_string()))?;
+    let origin = Origin::of(message.subject);
+    // Almost every message is as documented. The others are parsed again, for their reason or for the older format.
+    let event = match as_documented(body) {
+        Some(json) => current(json, sequence, origin)?,
+        None => {
+            let json = serde_json::from_slice(body);
+            let json = json.map_err(|error| Undecodable::NotJson(error.to_string()))?;
+            from_value(json, sequence, origin)?
+        }
+    };
+    let event = valid(event, served, kinds)?;
+    let latest = event.version.max(Version::at(event.occurred_at));
+    if origin == Origin::Foreign && HybridClock::is_too_far_ahead(latest, now) {
+        return Err(Undecodable::FromTheFuture(latest.moment().to_rfc3339()));
+    }
+    Ok(event)
+}
+
+fn as_documented(body: &[u8]) -> Option<EventJson<'_>> {
+    // Serde also reads an array as the fields of an event.
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    is_object.then(|| serde_json::from_slice(body).ok())?
+}
+
+/// Decodes the JSON of one of our own events, which may come from a batch.
+pub(super) fn own_from_value(
+    json: Value,
+    sequence: u64,
+    served: &ResourceTypes,
+    kinds: IdKinds,
+) -> Result<BehaviorEvent, Undecodable> {
+    valid(from_value(json, sequence, Origin::Accepted)?, served, kinds)
+}
+
+/// Decodes one of our own events in a batch.
+pub(super) fn own(
+    json: EventJson<'_>,
+    sequence: u64,
+    served: &ResourceTypes,
+    kinds: IdKinds,
+) -> Result<BehaviorEvent, Undecodable> {
+    valid(current(json, sequence, Origin::Accepted)?, served, kinds)
+}
+
+fn from_value(json: Value, sequence: u64, origin: Origin) -> Result<BehaviorEvent, Undecodable> {
     let Some(object) = json.as_object() else {
         return Err(Undecodable::NotJson(
             "it is another kind of value".to_owned(),
         ));
     };
-    let origin = Origin::of(message.subject);
     let is_legacy = !object.contains_key("resource_type") && !object.contains_key("behavior");
-    let event = match origin {
-        Origin::Foreign if is_legacy => legacy::decode(json, sequence)?,
-        _ => current(json, sequence, origin)?,
-    };
+    if origin == Origin::Foreign && is_legacy {
+        return legacy::decode(json, sequence);
+    }
+    let given = serde_path_to_error::deserialize(json)
+        .map_err(|error| Undecodable::Field(error.to_string()))?;
+    current(given, sequence, origin)
+}
+
+/// Checks an event as every message's.
+fn valid(
+    event: BehaviorEvent,
+    served: &ResourceTypes,
+    kinds: IdKinds,
+) -> Result<BehaviorEvent, Undecodable> {
     let resource_type = served.served(event.resource.resource_type);
     resource_type.map_err(|error| Undecodable::Field(format!("resource_type: {error}")))?;
     if event.version <= Version::NEVER {
@@ -116,27 +194,32 @@ pub fn decode(
             event.occurred_at
         )));
     }
-    let latest = event.version.max(Version::at(event.occurred_at));
-    if origin == Origin::Foreign && HybridClock::is_too_far_ahead(latest, now) {
-        return Err(Undecodable::FromTheFuture(latest.moment().to_rfc3339()));
-    }
     Ok(event.validated(kinds)?)
 }
 
-fn current(json: Value, sequence: u64, origin: Origin) -> Result<BehaviorEvent, Undecodable> {
-    let given: EventJson<'_> = serde_path_to_error::deserialize(json)
-        .map_err(|error| Undecodable::Field(error.to_string()))?;
-    let source = match origin {
-        Origin::Accepted => Source::Api,
-        Origin::Foreign => foreign_source(given.source.unwrap_or_default())?,
-    };
-    let version = match (given.version, origin) {
-        (Some(version), _) => version,
-        (None, Origin::Foreign) => Version::at(given.occurred_at),
-        (None, Origin::Accepted) => {
-            return Err(Undecodable::Field(
-                "version is missing, which every event on this subject has".to_owned(),
-            ));
+fn current(
+    given: EventJson<'_>,
+    sequence: u64,
+    origin: Origin,
+) -> Result<BehaviorEvent, Undecodable> {
+    let missing =
+        |field: &str| Undecodable::Field(format!("{field} is missing, which every event here has"));
+    let (source, version, occurred_at) = match origin {
+        Origin::Accepted => {
+            let version = given.version.ok_or_else(|| missing("version"))?;
+            let occurred_at = match given.occurred_at {
+                Some(time) => time,
+                None if version <= Version::LAST => version.moment(),
+                // The time of a later version cannot be stored.
+                None => return Err(missing("occurred_at")),
+            };
+            (Source::Api, version, occurred_at)
+        }
+        Origin::Foreign => {
+            let occurred_at = given.occurred_at.ok_or_else(|| missing("occurred_at"))?;
+            let version = given.version.unwrap_or_else(|| Version::at(occurred_at));
+            let source = foreign_source(given.source.unwrap_or_default())?;
+            (source, version, occurred_at)
         }
     };
     Ok(BehaviorEvent {
@@ -148,7 +231,7 @@ fn current(json: Value, sequence: u64, origin: Origin) -> Result<BehaviorEvent, 
         },
         behavior: given.behavior,
         version,
-        occurred_at: given.occurred_at,
+        occurred_at,
         source,
         stream_sequence: Some(sequence),
     })

@@ -152,11 +152,10 @@ impl Broker {
         Ok(())
     }
 
-    /// Returns the limit of one pull in bytes. It bounds the memory of the subscriber, and leaves room for every message that
-    /// the server accepts.
+    /// Returns the limit of one pull in bytes: this one, or more, so that there is room for every message that the server
+    /// accepts.
     #[must_use]
-    pub fn bytes_per_pull(&self) -> usize {
-        const BYTES: usize = 8 << 20;
-        BYTES.max(2 * self.client.max_payload())
+    pub fn bytes_per_pull(&self, bytes: usize) -> usize {
+        bytes.max(2 * self.client.max_payload())
     }
 }

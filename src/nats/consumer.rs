@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::Request;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{
     AckPolicy, DeliverPolicy, IntoConsumerConfig, PullConsumer, pull,
 };
-use async_nats::jetstream::message::Message;
+use async_nats::jetstream::message::{AckKind, Message};
 use serde_json::{Value, json};
 
 use super::connection::Broker;
@@ -279,7 +280,23 @@ impl Broker {
             .map(drop)
     }
 
-    /// Returns whether this message is an event of our own tree that another deployment accepted.
+    /// Acknowledges a message, and awaits the server's confirmation.
+    ///
+    /// # Errors
+    /// If the server does not confirm it.
+    pub async fn acknowledge(&self, message: &Message) -> Result<(), NatsError> {
+        let unavailable = |error: &dyn std::fmt::Display| NatsError::Unavailable(error.to_string());
+        let reply = message.reply.clone();
+        let reply = reply.ok_or_else(|| unavailable(&"the message has no reply subject"))?;
+        // Unlike the client's own double acknowledgement, a request needs no subscription for each message.
+        let request = Request::new()
+            .payload(AckKind::Ack.into())
+            .timeout(Some(self.options.ack_timeout));
+        let confirmed = self.client.send_request(reply, request).await;
+        confirmed.map(drop).map_err(|error| unavailable(&error))
+    }
+
+    /// Returns whether this message holds events of our own tree that another deployment accepted.
     #[must_use]
     pub fn is_of_another_deployment(&self, message: &Message) -> bool {
         if Origin::of(&message.subject) != Origin::Accepted {

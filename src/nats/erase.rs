@@ -1,19 +1,26 @@
 //! Erasing from the streams: messages stay in them after their acknowledgement, until they are too old. An erasure looks
-//! through each stream once, and overwrites the messages of the erased. The job (`admin/erase.rs`) and the subscriber call
-//! it.
+//! through each stream once, and overwrites the messages of the erased. If a batch also holds events of others, these are
+//! published again first. The job (`admin/erase.rs`) and the subscriber call it.
 
 use std::time::{Duration, Instant};
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::message::Message;
+use bytes::Bytes;
 use futures_util::stream::{StreamExt, iter};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::batch::{is_batch, without};
 use super::connection::Broker;
 use super::jetstream::number;
+use super::publish::publish_error;
 use super::subjects::our_subjects;
-use super::{FACTS, NatsError};
+use super::{DEPLOYMENT_HEADER, FACTS, NatsError};
+use crate::domain::origin::ACCEPTED_BATCH;
+use crate::domain::{DataSubject, Names};
 
 /// The outcome of looking through a part of the stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,6 +37,14 @@ pub struct StreamSwept {
     pub unreadable: u64,
 }
 
+/// A message to erase.
+#[derive(Debug, Clone)]
+pub struct Erasable {
+    sequence: u64,
+    /// A batch without the events of the erased; `None` if it holds no others.
+    rest: Option<(HeaderMap, Bytes)>,
+}
+
 /// How much the server overwrites at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverwriteLimit {
@@ -39,8 +54,9 @@ pub struct OverwriteLimit {
     pub time: Duration,
 }
 
-/// The messages of one step.
+/// The messages of one step, and their bytes.
 const MESSAGES: usize = 5_000;
+const BYTES: usize = 8 << 20;
 
 /// The requests to delete that run at once, and those to overwrite, which the server does one after the other.
 const DELETING: usize = 128;
@@ -69,9 +85,9 @@ impl Broker {
         Ok(info.map(|info| number(&info["state"]["last_seq"])))
     }
 
-    /// Looks through the next messages up to `last`, and erases those whose body is the subject's. `named` tells whose it is;
-    /// `None` if it cannot be decoded. The server overwrites messages as the limit allows, because that is slow, and only
-    /// deletes the others. Adds to `swept` what it did, also before an error.
+    /// Looks through the next messages up to `last`, and erases the events that name the subject. The server overwrites
+    /// messages as the limit allows, because that is slow, and only deletes the others. Adds to `swept` what it did, also
+    /// before an error. Events that another deployment accepted stay, because its ids are of other people.
     ///
     /// # Errors
     /// If NATS does not answer or refuses. The next call looks at the same messages again.
@@ -80,7 +96,7 @@ impl Broker {
         stream: &str,
         last: u64,
         limit: OverwriteLimit,
-        named: impl Fn(&[u8]) -> Option<bool>,
+        (subject, names): (&DataSubject, &Names<'_>),
         swept: &mut StreamSwept,
     ) -> Result<(), NatsError> {
         let name = format!("likewise-erase-{}", Uuid::now_v7());
@@ -103,7 +119,7 @@ impl Broker {
         self.ask(&format!("CONSUMER.CREATE.{stream}.{name}"), &request)
             .await?;
         let outcome = self
-            .sweep_with((stream, &name), last, limit, named, swept)
+            .sweep_with((stream, &name), last, limit, (subject, names), swept)
             .await;
         let path = format!("CONSUMER.DELETE.{stream}.{name}");
         // The server deletes it after a minute otherwise.
@@ -116,7 +132,7 @@ impl Broker {
         (stream, name): (&str, &str),
         last: u64,
         limit: OverwriteLimit,
-        named: impl Fn(&[u8]) -> Option<bool>,
+        (subject, names): (&DataSubject, &Names<'_>),
         swept: &mut StreamSwept,
     ) -> Result<(), NatsError> {
         let unavailable = |error: &dyn std::fmt::Display| NatsError::Unavailable(error.to_string());
@@ -128,7 +144,7 @@ impl Broker {
         let mut messages = consumer
             .fetch()
             .max_messages(MESSAGES)
-            .max_bytes(self.bytes_per_pull())
+            .max_bytes(self.bytes_per_pull(BYTES))
             .messages()
             .await
             .map_err(|error| unavailable(&error))?;
@@ -143,8 +159,15 @@ impl Broker {
             let info = message.info().map_err(|error| unavailable(&error))?;
             seen += 1;
             sequence = info.stream_sequence;
-            match named(&message.payload) {
-                Some(true) => found.push(info.stream_sequence),
+            let named = match self.is_of_another_deployment(&message) {
+                true => Some(false),
+                false => subject.is_named_in_bytes(&message.payload, names),
+            };
+            match named {
+                Some(true) => {
+                    let is_removed = |_, event: &Value| subject.is_named_in(event, names);
+                    found.push(self.erasable(&message, sequence, is_removed));
+                }
                 Some(false) => {}
                 None => unreadable += 1,
             }
@@ -165,6 +188,30 @@ impl Broker {
         Ok(())
     }
 
+    /// Returns what to erase of a message: all of it, or the given events of a batch, by their places and JSON.
+    #[must_use]
+    pub fn erasable(
+        &self,
+        message: &Message,
+        sequence: u64,
+        is_removed: impl Fn(usize, &Value) -> bool,
+    ) -> Erasable {
+        // A body that is no batch holds no event of others that could be recorded.
+        let rest = match is_batch(&message.subject) {
+            true => without(&message.payload, is_removed).ok().flatten(),
+            false => None,
+        };
+        let rest = rest.map(|body| {
+            let mut headers = HeaderMap::new();
+            let given = message.headers.as_ref();
+            if let Some(deployment) = given.and_then(|given| given.get(DEPLOYMENT_HEADER)) {
+                headers.insert(DEPLOYMENT_HEADER, deployment.clone());
+            }
+            (headers, body)
+        });
+        Erasable { sequence, rest }
+    }
+
     /// Erases messages from a stream. The server overwrites the first, as the limit allows, and only deletes the others:
     /// nobody can read these, but their bytes stay on its disk for a while. Messages that are gone already count as erased.
     /// Adds to `swept` what it did, also before an error.
@@ -174,21 +221,21 @@ impl Broker {
     pub async fn erase_messages(
         &self,
         stream: &str,
-        sequences: Vec<u64>,
+        messages: Vec<Erasable>,
         limit: OverwriteLimit,
         swept: &mut StreamSwept,
     ) -> Result<(), NatsError> {
         let started = Instant::now();
-        let mut rest = sequences.into_iter();
+        let mut rest = messages.into_iter();
         let mut left = limit.messages;
         while left > 0 && started.elapsed() < limit.time {
-            let next: Vec<u64> = rest.by_ref().take(OVERWRITING.min(left)).collect();
+            let next: Vec<_> = rest.by_ref().take(OVERWRITING.min(left)).collect();
             if next.is_empty() {
                 break;
             }
             left -= next.len();
             let mut overwriting = iter(next)
-                .map(|sequence| self.erase_message(stream, sequence, true))
+                .map(|message| self.erase_message(stream, message, true))
                 .buffer_unordered(OVERWRITING);
             while let Some(erased) = overwriting.next().await {
                 erased?;
@@ -198,7 +245,7 @@ impl Broker {
         }
         swept.overwriting += started.elapsed();
         let mut deleting = iter(rest)
-            .map(|sequence| self.erase_message(stream, sequence, false))
+            .map(|message| self.erase_message(stream, message, false))
             .buffer_unordered(DELETING);
         while let Some(erased) = deleting.next().await {
             erased?;
@@ -210,9 +257,18 @@ impl Broker {
     async fn erase_message(
         &self,
         stream: &str,
-        sequence: u64,
+        Erasable { sequence, rest }: Erasable,
         overwrites: bool,
     ) -> Result<(), NatsError> {
+        // The workers may not have recorded these, and a restored database takes them again. What they have recorded they
+        // recognise.
+        if let Some((headers, body)) = rest {
+            let sent = self
+                .context
+                .publish_with_headers(ACCEPTED_BATCH, headers, body);
+            let stored = sent.await.map_err(|error| publish_error(&error))?.await;
+            stored.map_err(|error| publish_error(&error))?;
+        }
         let path = format!("STREAM.MSG.DELETE.{stream}");
         let request = json!({"seq": sequence, "no_erase": !overwrites});
         let deleted = self.request(&path, &request, DELETE_FAILED).await?;

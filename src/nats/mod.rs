@@ -1,6 +1,7 @@
 //! NATS JetStream: the connection, the stream and its consumer, and the events that travel on them.
 
 mod apply;
+mod batch;
 mod check;
 mod codec;
 mod connection;
@@ -17,9 +18,10 @@ mod subjects;
 mod undecodable;
 
 pub use apply::Applied;
+pub use batch::{NoEvent, Packed, is_batch, pack, unpack};
 pub use codec::{Incoming, decode, encode, subject};
 pub use connection::Broker;
-pub use erase::{OverwriteLimit, StreamSwept};
+pub use erase::{Erasable, OverwriteLimit, StreamSwept};
 pub use facts::{FACTS, FactPublish, Published};
 pub use publish::{original_id, publish_error};
 pub use refusals::Holds;

@@ -1,30 +1,50 @@
-//! Publishes events, events from quarantine, and changed counts.
+//! Publishes messages with events, events from quarantine, and changed counts.
 
 use std::error::Error;
 
 use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError};
 use async_nats::jetstream::{self, ErrorCode};
-use bytes::Bytes;
+use serde::Serialize;
 use uuid::Uuid;
 
-use super::codec::{encode, subject};
+use super::batch::Packed;
+use super::codec::write;
 use super::connection::Broker;
 use super::{COUNTS, DEPLOYMENT_HEADER, NatsError};
-use crate::domain::{BehaviorEvent, LikeCount, Resource};
+use crate::domain::{BehaviorEvent, Id, LikeCount, Resource, ResourceType};
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
 
 /// The name of this work in the log.
 const PUBLISHING: &str = "publishing events";
 
 impl Broker {
-    /// Publishes an event. The returned future is JetStream's acknowledgement.
+    /// Publishes a message with its events. The returned future is JetStream's acknowledgement.
     ///
     /// # Errors
-    /// If the event cannot be sent.
-    pub async fn publish(&self, event: &BehaviorEvent) -> Result<PublishAckFuture, NatsError> {
-        let id = event.event_id.hyphenated().to_string();
-        self.publish_under(id, event).await
+    /// If the message cannot be sent.
+    pub async fn publish(&self, packed: &Packed) -> Result<PublishAckFuture, NatsError> {
+        let mut headers = HeaderMap::new();
+        if let Some(message_id) = &packed.message_id {
+            headers.insert(NATS_MESSAGE_ID, message_id.as_str());
+        }
+        if let Some(deployment) = self.deployment.get() {
+            headers.insert(DEPLOYMENT_HEADER, deployment.id.to_string());
+        }
+        self.context
+            .publish_with_headers(packed.subject.clone(), headers, packed.body.clone())
+            .await
+            .map_err(|error| publish_error(&error))
+    }
+
+    /// Returns the largest body of a batch, in bytes: what the server accepts beside the headers, and at most 64 KiB, so that
+    /// the messages of one pull hold a bounded number of events.
+    #[must_use]
+    pub fn largest_batch(&self) -> usize {
+        const BYTES: usize = 64 * 1024;
+        const HEADERS: usize = 512;
+        BYTES.min(self.client.max_payload().saturating_sub(HEADERS))
     }
 
     /// Publishes an event from quarantine and awaits the acknowledgement. The message has a new id, because the server drops
@@ -40,25 +60,14 @@ impl Broker {
     ) -> Result<(), NatsError> {
         let (event_id, quarantine_id) = (event.event_id.hyphenated(), quarantine_id.hyphenated());
         let id = format!("{event_id}{REPUBLISHED}{quarantine_id}");
-        let acknowledgement = self.publish_under(id, event).await?.await;
-        acknowledgement
-            .map(drop)
-            .map_err(|error| publish_error(&error))
+        self.publish_acknowledged(&Packed::one(event, id)).await
     }
 
-    async fn publish_under(
-        &self,
-        message_id: String,
-        event: &BehaviorEvent,
-    ) -> Result<PublishAckFuture, NatsError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(async_nats::header::NATS_MESSAGE_ID, message_id);
-        if let Some(deployment) = self.deployment.get() {
-            headers.insert(DEPLOYMENT_HEADER, deployment.id.to_string());
-        }
-        self.context
-            .publish_with_headers(subject(event), headers, encode(event))
-            .await
+    /// Publishes a message, and awaits JetStream's acknowledgement.
+    async fn publish_acknowledged(&self, packed: &Packed) -> Result<(), NatsError> {
+        let acknowledgement = self.publish(packed).await?.await;
+        acknowledgement
+            .map(drop)
             .map_err(|error| publish_error(&error))
     }
 
@@ -97,29 +106,48 @@ impl Broker {
             resource.resource_type,
             super::subjects::token(&resource.id)
         );
-        let body = serde_json::json!({
-            "resource_type": resource.resource_type,
-            "resource_id": resource.id,
-            "like_count": count.like_count,
-            "revision": count.revision,
-        });
+        let mut body = Vec::with_capacity(128);
+        write(&CountJson::of(resource, count), &mut body);
         self.client
-            .publish(subject, Bytes::from(body.to_string()))
+            .publish(subject, body.into())
             .await
             .map_err(|error| NatsError::Unavailable(error.to_string()))
     }
 
-    /// Returns an id that no other message ever has. A recreated stream numbers its messages from one again, but at other
-    /// times.
+    /// Returns an id that nothing else ever has: of a message, or of the event at this place in a batch. A recreated stream
+    /// numbers its messages from one again, but at other times.
     #[must_use]
-    pub fn message_identity(&self, info: &jetstream::message::Info<'_>) -> Uuid {
-        let name = format!(
-            "{}/{}/{}",
-            info.stream,
-            info.stream_sequence,
-            info.published.unix_timestamp_nanos()
-        );
+    pub fn message_identity(
+        &self,
+        info: &jetstream::message::Info<'_>,
+        place: Option<usize>,
+    ) -> Uuid {
+        let published = info.published.unix_timestamp_nanos();
+        let mut name = format!("{}/{}/{published}", info.stream, info.stream_sequence);
+        if let Some(place) = place {
+            name.push_str(&format!("/{place}"));
+        }
         Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+    }
+}
+
+/// The JSON of an announced count.
+#[derive(Serialize)]
+struct CountJson<'a> {
+    like_count: i64,
+    resource_id: &'a Id,
+    resource_type: ResourceType,
+    revision: i64,
+}
+
+impl<'a> CountJson<'a> {
+    const fn of(resource: &'a Resource, count: LikeCount) -> Self {
+        Self {
+            like_count: count.like_count,
+            resource_id: &resource.id,
+            resource_type: resource.resource_type,
+            revision: count.revision,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::domain::InvalidBehavior;
 
-/// The largest accepted body, in bytes. An event needs a few hundred.
+/// The largest accepted body of one event, in bytes. An event needs a few hundred.
 pub const MAX_PAYLOAD: usize = 16 * 1024;
 
 /// The reason why a message is not a valid event.
@@ -14,6 +14,9 @@ pub enum Undecodable {
     /// The body is not JSON, or not an object.
     #[error("the body is not a JSON object: {0}")]
     NotJson(String),
+    /// The body of a batch is not JSON, or not an array.
+    #[error("the body is not a JSON array of events: {0}")]
+    NotABatch(String),
     /// A field is missing or invalid.
     #[error("{0}")]
     Field(String),

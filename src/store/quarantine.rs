@@ -16,16 +16,16 @@ use super::text::id_text;
 use super::{Store, read, transact};
 use crate::domain::Names;
 
-/// A message that could not be decoded.
+/// A message that could not be decoded or recorded, or an event of a batch as the message of a single event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuarantinedEvent {
-    /// Its identity: the same message is quarantined once.
+    /// Its identity: the same message, or event of a message, is quarantined once.
     pub id: Uuid,
-    /// Its sequence in the stream.
+    /// The sequence of its message in the stream.
     pub stream_sequence: i64,
     /// The subject it was published on.
     pub subject: String,
-    /// Its header `Nats-Msg-Id`.
+    /// Its header `Nats-Msg-Id`; of an event of a batch, the event's id.
     pub message_id: Option<String>,
     /// Why it could not be decoded.
     pub reason: String,

@@ -31,6 +31,12 @@ pub(super) struct ActorLabels {
     pub(super) actor: &'static str,
 }
 
+/// How the recorder committed a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PathLabels {
+    pub(super) path: &'static str,
+}
+
 /// Whether another attempt follows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OutcomeLabels {
@@ -94,13 +100,14 @@ pub(super) struct Metrics {
     pub(super) requests_replayed: Counter,
     pub(super) problems: Family<ProblemLabels, Counter>,
     pub(super) events_published: Counter,
+    pub(super) messages_published: Counter,
     pub(super) messages_taken: Counter,
     pub(super) messages_redelivered: Counter,
     pub(super) events_quarantined: Family<OriginLabels, Counter>,
     stream_differences: Family<SeverityLabels, Gauge>,
     pub(super) messages_of_others: Counter,
     pub(super) pulls_stalled: Counter,
-    pub(super) behaviors_recorded: Counter,
+    pub(super) behaviors_recorded: Family<PathLabels, Counter>,
     pub(super) events_of_erased: Counter,
     pub(super) record_seconds: Histogram,
     pub(super) rows_completed: Counter,
@@ -139,13 +146,14 @@ impl Metrics {
             requests_replayed: Counter::default(),
             problems: Family::default(),
             events_published: Counter::default(),
+            messages_published: Counter::default(),
             messages_taken: Counter::default(),
             messages_redelivered: Counter::default(),
             events_quarantined: Family::default(),
             stream_differences: Family::default(),
             messages_of_others: Counter::default(),
             pulls_stalled: Counter::default(),
-            behaviors_recorded: Counter::default(),
+            behaviors_recorded: Family::default(),
             events_of_erased: Counter::default(),
             record_seconds: latency(),
             rows_completed: Counter::default(),
@@ -199,6 +207,11 @@ impl Metrics {
                 &metrics.events_published,
             ),
             (
+                "messages_published",
+                "Messages with one or more events acknowledged by JetStream",
+                &metrics.messages_published,
+            ),
+            (
                 "messages_taken",
                 "Messages taken from the stream",
                 &metrics.messages_taken,
@@ -234,7 +247,7 @@ impl Metrics {
         );
         registry.register(
             "behaviors_recorded",
-            "Behaviors committed to user_behaviors",
+            "Behaviors committed to user_behaviors, by whether the read models followed in the same transaction or in a second step",
             metrics.behaviors_recorded.clone(),
         );
         registry.register(

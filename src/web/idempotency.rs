@@ -2,6 +2,7 @@
 //! response. Handlers that write take an [`IdempotencyKey`].
 
 use std::future::{Ready, ready};
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{ContentType, HeaderName};
@@ -10,6 +11,7 @@ use ring::digest::{Context as Digest, SHA256};
 use serde::Serialize;
 use utoipa::IntoParams;
 
+use super::auth::Caller;
 use super::headers::printable;
 use super::problem::{Code, IDEMPOTENCY_KEY, Problem};
 use crate::domain::Identity;
@@ -80,8 +82,8 @@ impl IdempotencyKey {
     /// its key. `body` is the request's body, `events` the number of events that `work` draws versions for.
     pub(super) async fn answer<T, W, F>(
         self,
-        likes: &Likes,
-        (caller, body): (String, &[u8]),
+        likes: &Arc<Likes>,
+        (caller, body): (Caller, &[u8]),
         events: usize,
         work: W,
     ) -> Result<HttpResponse, Problem>
@@ -94,6 +96,7 @@ impl IdempotencyKey {
             let answer = work(None).await?;
             return Ok(HttpResponse::Ok().json(answer.body));
         };
+        let caller = caller.name().into_owned();
         let keyed = Keyed {
             id: hash(&[caller.as_bytes(), key.as_bytes()]),
             fingerprint: hash(&[method.as_bytes(), path.as_bytes(), body]),

@@ -220,7 +220,8 @@ impl World {
                 let mut missing = Vec::new();
                 for (pair, version) in overdue {
                     let mark = self.database.mark(&pair);
-                    if mark.version < version {
+                    // One of the stored version is settled, unless it is another event of that version.
+                    if mark.version <= version {
                         missing.push((pair.clone(), version));
                     }
                     if mark != VersionedState::NEVER {
@@ -374,6 +375,10 @@ impl World {
             for settled in &syncing.done {
                 self.cache.leave_untold(entries_of(settled));
             }
+        }
+        let recording = memory.recording.as_ref();
+        if let Some(settled) = recording.and_then(|recording| recording.settled.as_ref()) {
+            self.cache.leave_untold(entries_of(settled));
         }
         // What was to be dropped stays. It may have missed a settlement or a revert.
         for entry in memory.owed.keys() {

@@ -173,27 +173,30 @@ impl CacheWriter {
             .read(|store| async move { store.find(&pairs).await });
         let found = find.await?;
         database_worked(RECONCILING);
-        let holds = |pair: &Pair, version: Version| {
-            let stored = found.states.get(pair);
-            stored.is_some_and(|stored| stored.version >= version)
+        let stored = |pair: &Pair| {
+            let state = found.states.get(pair);
+            state.map_or(Version::NEVER, |state| state.version)
         };
-        let (held, missing): (Vec<_>, Vec<_>) = overdue
+        let held = overdue.iter();
+        let held = held.filter(|(pair, version)| stored(pair) >= **version);
+        let held = held.count();
+        let unheld = overdue.len() - held;
+        // An event of the stored version is settled, unless it is another one of that version.
+        let missing: Vec<_> = overdue
             .into_iter()
-            .partition(|(pair, version)| holds(pair, *version));
+            .filter(|(pair, version)| stored(pair) <= *version)
+            .collect();
         let settled = Settled::from(found);
         let (settlements, _) = settlements(std::iter::once(&settled));
         self.cache.settle(&settlements, self.now()).await?;
         let lost = self.lost(missing).await?;
         self.cache.forget(&lost, self.now()).await?;
-        self.context.progress(held.len() + lost.len());
-        if held.len() + lost.len() > 0 {
-            EventsReconciled {
-                stored: held.len(),
-                lost: lost.len(),
-            }
-            .emit();
+        let lost = lost.len().min(unheld);
+        self.context.progress(held + lost);
+        if held + lost > 0 {
+            EventsReconciled { stored: held, lost }.emit();
         }
-        Ok(held.len() + lost.len())
+        Ok(held + lost)
     }
 
     /// Returns those of the events that neither the ledger nor the stream holds: their process died before they were

@@ -1,19 +1,20 @@
-//! The work on a batch of messages: decodes them, sends their events to the recorder, and acknowledges, quarantines or
-//! redelivers each message.
+//! The work on messages: sends their events to the recorder, and acknowledges, quarantines, erases or redelivers each
+//! message. A message is acknowledged when each of its events is recorded, in quarantine, erased or published again.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::message::{AckKind, Info, Message};
+use async_nats::jetstream::message::AckKind;
 use futures_util::future::join_all;
 
 use super::NatsSubscriber;
+use super::opened::{Delivered, Fate, Work};
+use super::quarantine::Refused;
 use crate::actors::cache_writer::revert;
-use crate::domain::{BehaviorEvent, LedgerRow, Source, Version};
+use crate::domain::{BehaviorEvent, LedgerRow, Source};
 use crate::messages::{Forget, NotRecorded, Record};
-use crate::nats::{Incoming, OverwriteLimit, StreamSwept, decode};
+use crate::nats::{OverwriteLimit, StreamSwept};
 use crate::telemetry::{Dependency, MessagesTaken, OtherDeployment};
 
 /// How much the server overwrites in each batch.
@@ -23,115 +24,84 @@ const OVERWRITES: OverwriteLimit = OverwriteLimit {
 };
 
 impl NatsSubscriber {
-    /// Decodes messages, and records the events in them.
-    pub(super) async fn work(&self, messages: Vec<Message>) {
-        let mut events = Vec::with_capacity(messages.len());
-        let mut recordable = Vec::with_capacity(messages.len());
-        let mut undecodable = Vec::new();
-        let mut of_others = Vec::new();
-        let mut redelivered = 0;
-        let taken = messages.len();
-        let (served, kinds) = (self.store.resource_types(), self.store.id_kinds());
-        for message in messages {
-            let Ok(info) = message.info() else {
-                // A message without a reply subject was not delivered by a stream and needs no answer.
-                continue;
-            };
-            redelivered += usize::from(info.delivered > 1);
-            self.pending.store(info.pending, Ordering::Relaxed);
-            if self.broker.is_of_another_deployment(&message) {
-                of_others.push(message);
-                continue;
-            }
-            let incoming = Incoming {
-                subject: message.subject.as_str(),
-                body: &message.payload,
-                sequence: info.stream_sequence,
-            };
-            match decode(&incoming, self.latest_clock(&info), served, kinds) {
-                Ok(event) => {
-                    events.push(event);
-                    recordable.push(message);
-                }
-                Err(reason) => undecodable.push((message, reason.to_string())),
-            }
-        }
+    /// Records the events of messages, and handles each message by the outcomes of its events. A recorded event is done. An
+    /// event that can never be stored, or was rejected too often, goes into quarantine. A message with any other is
+    /// redelivered later, and the events that were recorded are recognised then.
+    pub(super) async fn work(&self, work: Work) {
         MessagesTaken {
-            messages: taken,
-            redelivered,
+            messages: work.messages.len(),
+            redelivered: work.redelivered,
         }
         .emit();
-        if !of_others.is_empty() {
+        if work.of_others > 0 {
             OtherDeployment {
-                messages: of_others.len(),
+                messages: work.of_others,
             }
             .emit();
-            self.acknowledge(of_others).await;
         }
-        if !undecodable.is_empty() {
-            self.quarantine(undecodable).await;
-        }
-        if !events.is_empty() {
-            self.record(events, recordable).await;
-        }
-    }
-
-    /// Records events, and handles each message by the recorder's answer. A recorded event is acknowledged. An event
-    /// that can never be stored, or was rejected too often, goes into quarantine. Any other is redelivered later.
-    async fn record(&self, events: Vec<BehaviorEvent>, messages: Vec<Message>) {
-        let reverts: Vec<Option<Forget>> = events.iter().map(revert_of).collect();
-        let failures = match self.ask(events).await {
-            Ok(failures) if failures.is_empty() => return self.acknowledge(messages).await,
-            Ok(failures) => failures,
-            // The outcome is unknown. Recording the events again has no effect.
-            Err(NoAnswer) => return self.redeliver(messages).await,
-        };
-        let mut failures = failures.into_iter().peekable();
-        let (mut recorded, mut refused, mut later) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut without_effect, mut erased) = (Vec::new(), Vec::new());
-        for (place, (message, revert)) in messages.into_iter().zip(reverts).enumerate() {
-            let Some((_, failure)) = failures.next_if(|(failed, _)| *failed == place) else {
-                recorded.push(message);
-                continue;
-            };
+        let Work {
+            mut messages,
+            events,
+            places,
+            mut refused,
+            redelivered,
+            ..
+        } = work;
+        let failures = self.record(&events, redelivered > 0).await;
+        let mut without_effect = Vec::new();
+        for (index, failure) in failures {
+            let (event, place) = (&events[index], places[index]);
+            let message = &mut messages[place.message];
             let is_final = match failure {
                 NotRecorded::Erased(_) => {
-                    erased.push(message);
-                    without_effect.extend(revert);
+                    message.erased.push(place.event);
+                    without_effect.extend(revert_of(event));
                     continue;
                 }
                 NotRecorded::Refused(_) | NotRecorded::Conflict => true,
                 NotRecorded::Rejected(_) => {
-                    self.rejections.add(&message) > self.options.max_retries
+                    let rejections = self.rejections.add(message.sequence, place.event);
+                    rejections > self.options.max_retries
                 }
                 NotRecorded::Unavailable(_) => false,
             };
             if is_final {
-                refused.push((message, failure.to_string()));
-                without_effect.extend(revert);
+                refused.push(Refused::event(place, event, failure.to_string()));
+                without_effect.extend(revert_of(event));
             } else {
-                later.push(message);
+                message.is_for_later = true;
             }
         }
-        self.acknowledge(recorded).await;
-        self.quarantine(refused).await;
+        for one in &refused {
+            messages[one.place.message].is_refused = true;
+        }
+        let is_done = |one: &&Delivered| one.fate() == Fate::Done;
+        let recorded = messages.iter().filter(|one| !one.is_refused);
+        self.acknowledge(recorded.filter(is_done).collect()).await;
+        self.quarantine(refused, &mut messages).await;
         revert(&self.cache_writer, without_effect).await;
-        self.erase(erased).await;
-        self.redeliver(later).await;
+        let kept = messages.iter().filter(|one| one.is_refused);
+        self.acknowledge(kept.filter(is_done).collect()).await;
+        let all_of = |fate| messages.iter().filter(move |one| one.fate() == fate);
+        self.erase(all_of(Fate::Erased).collect()).await;
+        self.redeliver(all_of(Fate::Later).collect()).await;
     }
 
-    /// Erases messages of erased users and resources from the stream, and then acknowledges them. The server overwrites
-    /// the first of a batch, and only deletes the others, so that a flood of them does not delay live events.
-    pub(super) async fn erase(&self, messages: Vec<Message>) {
+    /// Erases the events of erased users and resources from the stream, and then acknowledges their messages. What else is in
+    /// them is published again, so it does not matter whether it is recorded. The server overwrites the first messages of a batch, and only deletes the others, so that a flood of them does not delay live
+    /// events.
+    async fn erase(&self, messages: Vec<&Delivered>) {
         if messages.is_empty() {
             return;
         }
-        let sequences = messages.iter().flat_map(Message::info);
-        let sequences = sequences.map(|info| info.stream_sequence).collect();
+        let erasable = messages.iter().map(|one| {
+            let is_erased = |place, _: &_| one.erased.contains(&Some(place));
+            self.broker.erasable(&one.message, one.sequence, is_erased)
+        });
         let (stream, mut swept) = (self.broker.stream_name(), StreamSwept::default());
-        let erasing = self
-            .broker
-            .erase_messages(stream, sequences, OVERWRITES, &mut swept);
+        let erasing =
+            self.broker
+                .erase_messages(stream, erasable.collect(), OVERWRITES, &mut swept);
         match erasing.await {
             Ok(()) => self.acknowledge(messages).await,
             Err(error) => {
@@ -141,42 +111,76 @@ impl NatsSubscriber {
         }
     }
 
-    /// Sends events to the recorder. Returns the failures by position.
-    async fn ask(&self, events: Vec<BehaviorEvent>) -> Result<Vec<(usize, NotRecorded)>, NoAnswer> {
-        let answer = self.recorder.ask_or_wait(Record { events }).await;
-        answer.map_err(|_| NoAnswer)?.await.map_err(|_| NoAnswer)
+    /// Sends events to the recorder, in parts that it has room for. Returns the failures by position. If the recorder does not
+    /// answer, the outcome is unknown, and recording the events again has no effect.
+    async fn record(
+        &self,
+        events: &[BehaviorEvent],
+        redelivered: bool,
+    ) -> Vec<(usize, NotRecorded)> {
+        let mut asked = Vec::new();
+        for part in events.chunks(self.options.largest_batch) {
+            let record = Record {
+                events: part.to_vec(),
+                redelivered,
+            };
+            asked.push(self.recorder.ask_or_wait(record).await);
+        }
+        let mut failures = Vec::new();
+        for (number, answer) in asked.into_iter().enumerate() {
+            let first = number * self.options.largest_batch;
+            let answer = match answer {
+                Ok(answer) => answer.await.ok(),
+                Err(_) => None,
+            };
+            match answer {
+                Some(answer) => {
+                    let answer = answer.into_iter();
+                    failures.extend(answer.map(|(place, failure)| (first + place, failure)));
+                }
+                None => {
+                    let last = events.len().min(first + self.options.largest_batch);
+                    let unknown = || NotRecorded::Unavailable("the recorder did not answer".into());
+                    failures.extend((first..last).map(|place| (place, unknown())));
+                }
+            }
+        }
+        failures
     }
 
     /// Acknowledges messages, and waits for the server's confirmation. A lost acknowledgement costs a redelivery, which
     /// the ledger recognises.
-    pub(super) async fn acknowledge(&self, messages: Vec<Message>) {
+    async fn acknowledge(&self, messages: Vec<&Delivered>) {
+        if messages.is_empty() {
+            return;
+        }
         self.rejections.forget(&messages);
-        let acknowledged = join_all(messages.iter().map(Message::double_ack)).await;
-        self.context.progress(
-            acknowledged
-                .iter()
-                .filter(|outcome| outcome.is_ok())
-                .count(),
-        );
+        let acknowledging = messages
+            .iter()
+            .map(|one| self.broker.acknowledge(&one.message));
+        let acknowledged = join_all(acknowledging).await;
+        let done = messages.iter().zip(&acknowledged);
+        let done = done.filter(|(_, outcome)| outcome.is_ok());
+        self.context
+            .progress(done.map(|(one, _)| one.events.max(1)).sum());
         if let Some(Err(error)) = acknowledged.into_iter().find(Result::is_err) {
             self.failed(Dependency::Broker, "acknowledging messages", &error);
         }
     }
 
     /// Asks for later redelivery, and pauses, so that an outage does not redeliver the whole backlog in a loop.
-    pub(super) async fn redeliver(&self, messages: Vec<Message>) {
+    async fn redeliver(&self, messages: Vec<&Delivered>) {
         if messages.is_empty() {
             return;
         }
-        let outcomes = join_all(messages.iter().map(async |message| {
-            let delivered = message.info().map_or(1, |info| info.delivered);
-            let attempts = u32::try_from(delivered).unwrap_or(1);
+        let outcomes = join_all(messages.iter().map(async |one| {
+            let attempts = u32::try_from(one.delivered).unwrap_or(1);
             let wait = self
                 .options
                 .redeliver
                 .draw(attempts)
                 .max(self.options.pause);
-            message.ack_with(AckKind::Nak(Some(wait))).await
+            one.message.ack_with(AckKind::Nak(Some(wait))).await
         }))
         .await;
         if let Some(Err(error)) = outcomes.into_iter().find(Result::is_err) {
@@ -184,17 +188,7 @@ impl NatsSubscriber {
         }
         tokio::time::sleep(self.options.pause).await;
     }
-
-    /// Returns the time that a foreign event's time is compared with: the database's, or the NATS server's when it
-    /// stored the message, whichever is later. A slow clock alone then refuses no event.
-    fn latest_clock(&self, info: &Info<'_>) -> Version {
-        let stored = info.published.unix_timestamp_nanos() / 1_000;
-        Version::at(self.store.now()).max(Version(i64::try_from(stored).unwrap_or(0)))
-    }
 }
-
-/// The recorder panicked or has stopped.
-struct NoAnswer;
 
 /// Returns the message that reverts an event in the cache. Only our own likes are in the cache before they are
 /// recorded: foreign ones enter it when they are synced.
@@ -203,35 +197,37 @@ fn revert_of(event: &BehaviorEvent) -> Option<Forget> {
     Some(Forget::from(&row))
 }
 
-/// The number of rejections by the database, for each message that is still in the stream. The server's count of
-/// deliveries does not serve: it grows with every outage. The consumer's limit of unacknowledged messages bounds this.
+/// The number of rejections by the database, for each rejected event of a message that is still in the stream. The server's
+/// count of deliveries does not serve: it grows with every outage. The consumer's limit of unacknowledged messages bounds
+/// this.
 #[derive(Debug, Default)]
-pub(super) struct Rejections(Mutex<HashMap<u64, u32>>);
+pub(super) struct Rejections(Mutex<HashMap<u64, HashMap<Option<usize>, u32>>>);
 
 impl Rejections {
-    /// Counts one more rejection, and returns their number.
-    fn add(&self, message: &Message) -> u32 {
-        let Ok(info) = message.info() else {
-            return 0;
-        };
+    /// Counts one more rejection of the event at this place of a message, and returns their number.
+    fn add(&self, sequence: u64, event: Option<usize>) -> u32 {
         let mut counts = self.lock();
-        let count = counts.entry(info.stream_sequence).or_default();
+        let count = counts
+            .entry(sequence)
+            .or_default()
+            .entry(event)
+            .or_default();
         *count = count.saturating_add(1);
         *count
     }
 
     /// Forgets messages that leave the stream.
-    fn forget(&self, messages: &[Message]) {
+    fn forget(&self, messages: &[&Delivered]) {
         let mut counts = self.lock();
         if counts.is_empty() {
             return;
         }
-        for info in messages.iter().flat_map(Message::info) {
-            counts.remove(&info.stream_sequence);
+        for one in messages {
+            counts.remove(&one.sequence);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, u32>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, HashMap<Option<usize>, u32>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -49,15 +49,19 @@ impl StreamCompared<'_> {
 }
 
 /// JetStream acknowledged a batch of events.
+#[derive(Default)]
 pub struct BatchPublished {
     /// How many.
     pub events: usize,
+    /// The number of messages that held them.
+    pub messages: usize,
 }
 
 impl BatchPublished {
     /// Counts it.
     pub fn emit(self) {
         METRICS.events_published.inc_by(self.events as u64);
+        METRICS.messages_published.inc_by(self.messages as u64);
     }
 }
 

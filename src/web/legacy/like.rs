@@ -138,7 +138,7 @@ pub(in crate::web) async fn like(
         resource,
         behavior: action.behavior()?,
     };
-    let caller = Caller::User(request.user_id.clone()).name().into_owned();
+    let caller = Caller::User(request.user_id.clone());
     let (pipeline, ids) = (Data::clone(&likes), Data::clone(&ids));
     key.answer(&likes, (caller, &bytes), 1, move |identity| async move {
         let accepted = pipeline.accept(request.clone(), identity).await?;

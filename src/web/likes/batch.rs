@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::{BehaviorType, Durability, Resource, ResourceId, ResourceType, UserId};
 use crate::likes::{Accepted, LikeRequest, Likes, NotAccepted};
-use crate::web::auth::{AnyUser, Caller};
+use crate::web::auth::AnyUser;
 use crate::web::extract::{Bytes, json};
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::ids::Ids;
@@ -122,7 +122,6 @@ pub(in crate::web) async fn batch(
         .map(|item| like_request(item, &likes, &ids))
         .collect();
     let (pipeline, ids) = (Data::clone(&likes), Data::clone(&ids));
-    let caller = Caller::name(&caller).into_owned();
     key.answer(
         &likes,
         (caller, &bytes),

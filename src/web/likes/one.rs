@@ -135,7 +135,7 @@ async fn accept(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let body = read_body(payload).await?;
-    let caller = Caller::User(request.user_id.clone()).name().into_owned();
+    let caller = Caller::User(request.user_id.clone());
     let (pipeline, ids) = (Data::clone(likes), Data::clone(ids));
     key.answer(likes, (caller, &body), 1, move |identity| async move {
         let accepted = pipeline.accept(request.clone(), identity).await?;
