@@ -182,7 +182,7 @@ fn corrupt_user(n: usize, entry: &str) -> Option<String> {
     let version: i64 = state.get(..18)?.parse().ok()?;
     let liked = state.get(18..)?.strip_suffix('s')?;
     let other = if liked == "1" { "0" } else { "1" };
-    let version = version - i64::from(n % 2 == 0);
+    let version = version - i64::from(n.is_multiple_of(2));
     Some(format!("{head}\t{version:018}{other}s"))
 }
 

@@ -64,7 +64,7 @@ impl Cache {
         }
     }
 
-    pub fn apply(&mut self, pair: Pair, mark: VersionedState, now: Version) -> Applied {
+    pub fn apply(&mut self, pair: &Pair, mark: VersionedState, now: Version) -> Applied {
         let applied = self.user(pair.user_id.clone()).apply(&pair.resource, mark);
         let mut like_count = None;
         if let Some(count) = self.entries.counts.get_mut(&pair.resource) {

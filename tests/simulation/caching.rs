@@ -29,7 +29,7 @@ impl World {
         let now = Version::at(self.now);
         match message {
             ToCache::Apply(id, pair, mark) => {
-                let applied = reached.then(|| self.cache.apply(pair.clone(), mark, now));
+                let applied = reached.then(|| self.cache.apply(&pair, mark, now));
                 let told = applied.filter(|_| call == Call::Done);
                 let in_full = told.is_some_and(|applied| !applied.needs_fill());
                 if !in_full {
@@ -175,7 +175,7 @@ impl World {
                         let why = "an event was applied again after it was settled";
                         self.cache.haunt(&pair, why);
                     }
-                    let again = self.cache.apply(pair.clone(), event, Version::at(self.now));
+                    let again = self.cache.apply(&pair, event, Version::at(self.now));
                     let before = before.filter(|_| reached);
                     look.asker = Some((
                         id,
