@@ -381,7 +381,7 @@ local function events_of(key, held, wanted)
   local scores = call('ZMSCORE', set_of(key), unpack(names))
   for n = 1, #names do
     if scores[n] then
-      found[math.floor((n - 1) / 4) + 1] = { version = scores[n], code = sub(names[n], 1, 2) }
+      found[math.floor((n - 1) / 4) + 1] = { version = format('%018.0f', tonumber(scores[n])), code = sub(names[n], 1, 2) }
     end
   end
   return found

@@ -31,6 +31,20 @@ impl Store {
         self.find_with_counts(pairs, &resources).await
     }
 
+    /// Reads the states of these pairs with the time since which they are liked.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn pair_states(
+        &self,
+        pairs: &BTreeSet<Pair>,
+    ) -> Result<BTreeMap<Pair, PairState>, StoreError> {
+        let states = read!(self, self.timeout, |session| read_models::states(
+            session, pairs
+        ))?;
+        Ok(states.into_iter().collect())
+    }
+
     /// Reads the states of these pairs and the counts of these resources.
     ///
     /// # Errors

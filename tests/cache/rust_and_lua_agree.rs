@@ -15,8 +15,8 @@ use crate::support::seed;
 
 const HISTORIES: usize = 60;
 const STEPS: usize = 250;
-const USERS: i64 = 4;
-const RESOURCES: i64 = 4;
+const USERS: i64 = 13;
+const RESOURCES: i64 = 3;
 
 /// The largest versions of the histories. Entries are large, so that they are written in parts, in some of them.
 const VERSIONS: i64 = 12;

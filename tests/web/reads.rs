@@ -169,7 +169,16 @@ fn without_database_lists_fail_and_nothing_is_guessed() {
     }
     let known = post(&client, &videos(3));
     assert_eq!(known.text, warm.text);
-    post(&client, &videos(4)).is_problem(503, "unavailable");
+    // The entry of the user is complete, and only the database knows the count of the fourth.
+    let fourth = &post(&client, &videos(4)).ok()["items"][3];
+    assert_eq!(
+        (&fourth["liked"], &fourth["like_count"]),
+        (&json!(false), &json!(null))
+    );
+    let stranger = client.as_user(43);
+    stranger
+        .post("/v1/likes/status", videos(4))
+        .is_problem(503, "unavailable");
     database.run();
     until_equal("the database to be queried again", (200, 200), || {
         let listed = client.send("GET", "/v1/users/me/likes", &[USER]);

@@ -9,7 +9,8 @@ use super::CacheWriter;
 use crate::actors::failures::{database_failed, database_worked};
 use crate::cache::{CountFilling, Opened, UserFilling};
 use crate::domain::{
-    Applied, Coverage, LikeCount, Pair, Reading, Resource, UserEntry, UserId, VersionedState,
+    Applied, Coverage, LikeCount, Pair, PairState, Reading, Resource, UserEntry, UserId,
+    VersionedState,
 };
 use crate::messages::{Apply, ApplyOutcome, Lookup};
 use crate::store::{Loaded, Wanted};
@@ -266,12 +267,17 @@ impl CacheWriter {
             }
         };
         let mut again = again.into_iter();
+        let begun = self.begun(applied.iter().map(|(envelope, _)| &envelope.body), round);
+        let begun = begun.await;
         for (envelope, before) in applied {
             let Apply { pair, state } = &envelope.body;
             let stored = round.state(pair);
             // The state before the event decides whether the event changes anything.
-            let changed =
-                (*state != stored).then_some(*state > stored && state.liked != stored.liked);
+            let changed = if *state == stored {
+                begun.get(pair).copied()
+            } else {
+                Some(*state > stored && state.liked != stored.liked)
+            };
             let again = match before {
                 Some(_) if *state > stored => again.next(),
                 _ => None,
@@ -324,6 +330,28 @@ impl CacheWriter {
             let readings = readings.collect();
             envelope.reply.send(readings);
         }
+    }
+
+    /// Returns, of those of the events that the database holds as the newest likes, whether each began to be liked. Of an
+    /// unlike, the database does not tell what was before it.
+    async fn begun(
+        &self,
+        events: impl Iterator<Item = &Apply>,
+        round: &Round,
+    ) -> BTreeMap<Pair, bool> {
+        let stored =
+            events.filter(|body| body.state.liked && body.state == round.state(&body.pair));
+        let pairs: BTreeSet<Pair> = stored.map(|body| body.pair.clone()).collect();
+        if pairs.is_empty() {
+            return BTreeMap::new();
+        }
+        let read = self
+            .reader
+            .read(|store| async move { store.pair_states(&pairs).await });
+        // The answer is complete without it.
+        let states = read.await.unwrap_or_default();
+        let begun = |(pair, state): (Pair, PairState)| (pair, state.since == state.newest.version);
+        states.into_iter().map(begun).collect()
     }
 
     /// Answers from the cache alone, because the database does not answer.

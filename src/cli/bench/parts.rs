@@ -97,11 +97,12 @@ pub(super) async fn redis(settings: &Settings, args: &BenchArgs) -> Result<(), F
         Some((pair, VersionedState::new(event.version, event.action()?)))
     });
     let states: Vec<_> = states.collect();
+    let now = Version::at(store.now());
     cache.ping().await?;
     measured(async {
         let calls = states
             .chunks(CACHED_AT_ONCE)
-            .map(|chunk| cache.apply(chunk));
+            .map(|chunk| cache.apply(chunk, now));
         let mut calls = futures_util::stream::iter(calls).buffered(2);
         while let Some(applied) = calls.next().await {
             applied?;
