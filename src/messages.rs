@@ -128,6 +128,8 @@ impl Request for Publish {
 pub struct Record {
     /// At least one.
     pub events: Vec<BehaviorEvent>,
+    /// Whether the stream has delivered one of them before: an earlier attempt may have recorded it, or stopped its worker.
+    pub redelivered: bool,
 }
 
 /// Why one event was not recorded.
@@ -166,11 +168,38 @@ pub struct Sync {
     pub rows: Vec<LedgerRow>,
 }
 
+/// The reply to a [`Sync`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncOutcome {
+    /// The database was in working order: the rows are completed, or failed because of their events.
+    Ended,
+    /// The infrastructure failed, so some rows wait for another attempt.
+    Waiting,
+}
+
 impl Request for Sync {
-    type Reply = ();
+    type Reply = SyncOutcome;
 
     fn weight(&self) -> usize {
         self.rows.len()
+    }
+}
+
+/// To the sync publisher: a batch was recorded and synced in one transaction, so the cache has to be settled, and counts and
+/// facts have to be published.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The number of ledger rows that the commit completed.
+    pub rows: usize,
+    /// The read models after the commit.
+    pub settled: Settled,
+}
+
+impl Request for Committed {
+    type Reply = ();
+
+    fn weight(&self) -> usize {
+        self.rows
     }
 }
 

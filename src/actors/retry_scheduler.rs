@@ -12,7 +12,7 @@ use super::failures::{database_failed, database_worked};
 use super::sync_publisher::SyncPublisher;
 use crate::config::RetryOptions;
 use crate::domain::LedgerRow;
-use crate::messages::Sync;
+use crate::messages::{Sync, SyncOutcome};
 use crate::store::{Claimed, Lease, Store};
 use crate::telemetry::RowsClaimed;
 
@@ -128,7 +128,7 @@ impl RetryScheduler {
     async fn hold(
         self: Arc<Self>,
         rows: Vec<LedgerRow>,
-        mut synced: Answer<()>,
+        mut synced: Answer<SyncOutcome>,
         claimed: Lease,
     ) -> bool {
         let mut wait = claimed.renew_every();

@@ -1,5 +1,6 @@
 //! Applies recorded like events to read models, counts and ledger, many in one transaction, and then settles the cache
-//! and announces the changed counts.
+//! and announces the changed counts. It does the latter also for the batches that the recorder committed to the read models
+//! itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -13,10 +14,10 @@ use super::fact_publisher::FactPublisher;
 use super::failures::{bisect, database_failed, database_worked};
 use crate::config::SyncOptions;
 use crate::domain::{Backoff, FailureKind, LedgerRow, Pair, Verdict};
-use crate::messages::{FactsCommitted, Settle, Sync};
+use crate::messages::{Committed, FactsCommitted, Settle, Sync, SyncOutcome};
 use crate::nats::Broker;
 use crate::store::{FailedAttempt, Settled, Store, StoreError};
-use crate::telemetry::{AttemptsFailed, BatchSynced, Dependency, DependencyFailed};
+use crate::telemetry::{AttemptsFailed, BatchSynced, Dependency, DependencyFailed, RowsCompleted};
 
 /// The actions' names in logs.
 const RECORDING_FAILURES: &str = "recording failed attempts";
@@ -67,10 +68,16 @@ impl BatchActor<Sync> for SyncPublisher {
             failed.extend_from_slice(&rows[part]);
         }
         if causes.is_empty() {
-            self.tell(outcome.done).await;
-            answer(batch);
+            self.tell(settled_by(outcome.done)).await;
+            answer(batch, SyncOutcome::Ended);
             return;
         }
+        let is_infrastructure =
+            |(error, _): &(StoreError, _)| error.kind() == FailureKind::Infrastructure;
+        let reply = match causes.values().any(is_infrastructure) {
+            true => SyncOutcome::Waiting,
+            false => SyncOutcome::Ended,
+        };
         // Runs beside the next batch, because it may last as long as an outage of the database. Meanwhile the retry
         // scheduler renews the lease of rows that it claimed.
         let failing = Arc::clone(&self);
@@ -78,9 +85,31 @@ impl BatchActor<Sync> for SyncPublisher {
             for (error, failed) in causes.values() {
                 failing.fail(failed, error).await;
             }
-            answer(batch);
+            answer(batch, reply);
         });
-        self.tell(outcome.done).await;
+        self.tell(settled_by(outcome.done)).await;
+    }
+}
+
+impl BatchActor<Committed> for SyncPublisher {
+    type Item = Envelope<Committed>;
+
+    fn limits(&self) -> BatchLimits {
+        BatchLimits {
+            largest: self.options.largest_batch,
+            lanes: self.options.lanes,
+        }
+    }
+
+    async fn run(self: Arc<Self>, batch: Vec<Envelope<Committed>>) {
+        self.facts_committed();
+        for envelope in batch {
+            let Committed { rows, settled } = envelope.body;
+            self.context.progress(rows);
+            RowsCompleted { rows }.emit();
+            self.tell([settled]).await;
+            envelope.reply.send(());
+        }
     }
 }
 
@@ -111,10 +140,7 @@ impl SyncPublisher {
         let started = Instant::now();
         let settled = self.store.sync(rows, self.store.now()).await?;
         self.context.progress(rows.len());
-        if let Some(fact_publisher) = &self.fact_publisher {
-            // A full mailbox holds earlier messages of the same kind.
-            let _ = fact_publisher.ask(FactsCommitted);
-        }
+        self.facts_committed();
         database_worked(AttemptsFailed::SYNCING);
         BatchSynced {
             rows: rows.len(),
@@ -125,9 +151,17 @@ impl SyncPublisher {
         Ok(settled)
     }
 
+    /// Tells the fact publisher of a commit.
+    fn facts_committed(&self) {
+        if let Some(fact_publisher) = &self.fact_publisher {
+            // A full mailbox holds earlier messages of the same kind.
+            let _ = fact_publisher.ask(FactsCommitted);
+        }
+    }
+
     /// Settles the cache and announces counts after a commit.
-    async fn tell(&self, done: Vec<(Range<usize>, Settled)>) {
-        for (_, settled) in done {
+    async fn tell(&self, commits: impl IntoIterator<Item = Settled>) {
+        for settled in commits {
             announce(self.broker.as_ref(), &settled).await;
             self.settle(settled).await;
         }
@@ -241,8 +275,12 @@ pub(crate) async fn announce(broker: Option<&Arc<Broker>>, settled: &Settled) {
     }
 }
 
-fn answer(batch: Vec<Envelope<Sync>>) {
+fn settled_by(done: Vec<(Range<usize>, Settled)>) -> impl Iterator<Item = Settled> {
+    done.into_iter().map(|(_, settled)| settled)
+}
+
+fn answer(batch: Vec<Envelope<Sync>>, outcome: SyncOutcome) {
     for envelope in batch {
-        envelope.reply.send(());
+        envelope.reply.send(outcome);
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 mod audit;
+mod bench;
 mod config;
 mod dependencies;
 mod deployment;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use harness::bench::{BenchArgs, BenchError};
 use harness::journal::JournalError;
 use harness::load::{self, LoadArgs, LoadError};
 
@@ -66,6 +68,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Send likes from a file to a running service, and measure latency and rate
     Load(Box<LoadArgs>),
+    /// Measure cost, rate and latency of likes and reads on servers of its own
+    Bench(Box<BenchArgs>),
     /// Import existing likes from a file or a table while services run
     Import(Box<import::ImportArgs>),
     /// Wait for open ledger rows, then check the guarantees on the data
@@ -118,6 +122,10 @@ enum Failure {
     App(#[from] AppError),
     #[error(transparent)]
     Load(#[from] Box<LoadError>),
+    #[error(transparent)]
+    Bench(#[from] Box<BenchError>),
+    #[error(transparent)]
+    BenchTool(#[from] bench::ToolError),
     #[error("{0} {1}")]
     Id(&'static str, InvalidId),
     #[error("a resource_type of the journal: {0}")]
@@ -166,6 +174,7 @@ impl Cli {
             Command::Migrate => migrate::run(settings()?).await,
             Command::Config(arguments) => config::run(given.clone(), &flags, &arguments).await,
             Command::Load(arguments) => Ok(load::run(*arguments).await.map_err(Box::new)?),
+            Command::Bench(arguments) => bench::run(*arguments, settings).await,
             Command::Events(command) => events::run(settings()?, command).await,
             Command::Audit(arguments) => audit::run(settings()?, arguments).await,
             Command::Import(arguments) => import::run(settings()?, *arguments).await,

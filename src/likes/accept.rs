@@ -310,6 +310,7 @@ impl Likes {
         }
         let recorded = record.ask(Record {
             events: vec![event],
+            redelivered: false,
         });
         let Ok(failures) = recorded.await else {
             return Err(NotAccepted::Unavailable);

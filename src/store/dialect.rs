@@ -150,6 +150,12 @@ pub(super) trait Dialect: SourceDialect {
         format!("ON CONFLICT ({key}) DO UPDATE SET {set}")
     }
 
+    /// What follows `INSERT INTO table ... SELECT` of rows that are new: a row whose key is there already is not inserted,
+    /// or fails the statement.
+    fn on_unexpected(&self, key: &str) -> String {
+        format!("ON CONFLICT ({key}) DO NOTHING")
+    }
+
     /// In `on_conflict`, the value that the insert brought for a column.
     fn incoming(&self, column: &str) -> String {
         format!("excluded.{column}")
@@ -535,6 +541,11 @@ impl Dialect for Mysql {
         }
         let set = join(set, |(column, value)| format!("{column} = {value}"));
         format!("ON DUPLICATE KEY UPDATE {set}")
+    }
+
+    // The statement counts rows that it finds like those that it inserts.
+    fn on_unexpected(&self, _: &str) -> String {
+        String::new()
     }
 
     // MySQL 8.0.20 prefers an alias, which MariaDB does not know.

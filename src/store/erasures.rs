@@ -245,7 +245,7 @@ impl ErasureRow {
 impl Store {
     /// Returns the erasures that this process knows of.
     #[must_use]
-    pub const fn erasures(&self) -> &Erasures {
+    pub fn erasures(&self) -> &Erasures {
         &self.erasures
     }
 

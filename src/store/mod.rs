@@ -52,6 +52,7 @@ mod read_models;
 mod reader;
 mod reads;
 mod record;
+mod record_and_sync;
 mod repair;
 mod retention;
 mod schema;
@@ -101,6 +102,7 @@ pub use quarantine::{QuarantineEntry, QuarantinedEvent};
 pub use reader::Reader;
 pub use reads::Found;
 pub use record::Recorded;
+pub use record_and_sync::RecordedAndSynced;
 pub use repair::Repaired;
 pub use retention::{ArchivedBehavior, Prunable};
 pub use search::LedgerPage;
@@ -113,7 +115,7 @@ use self::connections::{PoolsOf, open_server};
 use self::dialect::Dialect;
 use self::endpoint::Endpoint;
 use self::migrate::Migrations;
-use self::pool::{read, transact};
+use self::pool::{read, transact, transact_owned};
 use self::schema::Schema;
 use crate::config::StoreOptions;
 use crate::domain::{DatabaseClock, IdKinds, ResourceTypes};
@@ -123,10 +125,10 @@ pub struct Store {
     backend: Backend,
     schema: &'static Schema,
     clock: Arc<DatabaseClock>,
-    erasures: Erasures,
+    erasures: Arc<Erasures>,
     timeout: Duration,
     /// The receivers of facts.
-    fact_receivers: Vec<String>,
+    fact_receivers: Arc<[String]>,
 }
 
 /// The pools of the database that is in use.
@@ -142,9 +144,9 @@ impl Store {
             backend,
             schema,
             clock: Arc::default(),
-            erasures: Erasures::default(),
+            erasures: Arc::default(),
             timeout: options.timeout,
-            fact_receivers: options.fact_receivers.clone(),
+            fact_receivers: options.fact_receivers.as_slice().into(),
         }
     }
 

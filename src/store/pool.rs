@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Manager, Object, PoolError, TimeoutType};
+use futures_util::FutureExt;
 use tokio::time::error::Elapsed;
 
 use super::condition::{Condition, probe};
@@ -234,9 +235,69 @@ macro_rules! transact {
     }};
 }
 
+/// As [`transact!`], for work on inputs that it owns: `transact_owned!(self, timeout, inputs, |session, inputs| thing(session,
+/// inputs))`. On SQLite a whole attempt runs in one blocking task, where other work needs a task for each statement.
+macro_rules! transact_owned {
+    ($store:expr, $timeout:expr, $owned:expr, |$session:ident, $inputs:ident| $work:expr) => {{
+        let owned = ::std::sync::Arc::new($owned);
+        let mut attempts = $crate::store::pool::Attempts::within($timeout);
+        let outcome = loop {
+            let left = attempts.left();
+            let outcome = match &$store.backend {
+                $crate::store::Backend::Sqlite(pools) => {
+                    let owned = ::std::sync::Arc::clone(&owned);
+                    let work = move |session: &mut $crate::store::sqlite::Blocking<'_>| {
+                        let $inputs = &*owned;
+                        $crate::store::pool::ready($crate::store::pool::in_transaction(
+                            session,
+                            async |$session| $work.await,
+                        ))
+                    };
+                    pools
+                        .writers
+                        .run(left, async move |lent| lent.blocking(work).await)
+                        .await
+                }
+                $crate::store::Backend::Mysql(pools) => {
+                    let $inputs = &*owned;
+                    pools
+                        .writers
+                        .run(left, async |lent| {
+                            $crate::store::pool::in_transaction(lent, async |$session| $work.await)
+                                .await
+                        })
+                        .await
+                }
+                $crate::store::Backend::Postgres(pools) => {
+                    let $inputs = &*owned;
+                    pools
+                        .writers
+                        .run(left, async |lent| {
+                            $crate::store::pool::in_transaction(lent, async |$session| $work.await)
+                                .await
+                        })
+                        .await
+                }
+            };
+            if let Some(outcome) = attempts.last(outcome).await {
+                break outcome;
+            }
+        };
+        $store.wrote(&outcome);
+        outcome
+    }};
+}
+
 pub(super) use on;
 pub(super) use read;
 pub(super) use transact;
+pub(super) use transact_owned;
+
+/// Returns the output of work on a [`Blocking`](super::sqlite::Blocking) session, which never waits.
+pub(super) fn ready<T>(work: impl Future<Output = T>) -> T {
+    work.now_or_never()
+        .unwrap_or_else(|| unreachable!("a blocking session answers at once"))
+}
 
 /// Runs work in a transaction that writes.
 pub(super) async fn in_transaction<S: Session, T: Send>(
@@ -253,6 +314,8 @@ pub(super) struct Attempts {
     timeout: Duration,
     deadline: Instant,
     made: u32,
+    /// The error of the attempt before this one.
+    earlier: Option<StoreError>,
 }
 
 impl Attempts {
@@ -262,6 +325,7 @@ impl Attempts {
             timeout,
             deadline: Instant::now() + timeout,
             made: 0,
+            earlier: None,
         }
     }
 
@@ -281,9 +345,12 @@ impl Attempts {
             Err(error)
                 if worth_another(&error, self.made) && Instant::now() + wait < self.deadline =>
             {
+                self.earlier = Some(error);
                 tokio::time::sleep(wait).await;
                 None
             }
+            // The attempt before opened the breaker, and may have committed.
+            Err(StoreError::Away) => Some(Err(self.earlier.take().unwrap_or(StoreError::Away))),
             Err(StoreError::TimedOut(_)) => Some(Err(StoreError::TimedOut(self.timeout))),
             outcome => Some(outcome),
         }

@@ -2,6 +2,7 @@
 //! recorder calls it, and so does the direct path of a like when there is no NATS.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -10,8 +11,9 @@ use super::behavior_counts;
 use super::dialect::Column::{self, Number, ResourceId, Text, Time, User, Word};
 use super::erasures::{self, Erasures};
 use super::error::StoreError;
+use super::schema::Schema;
 use super::session::{IdRow, Param, Session, Sql, TotalRow, time_text};
-use super::{Lease, Store, transact};
+use super::{Lease, Store, transact_owned};
 use crate::domain::{BehaviorEvent, ErasedKind, LedgerRow};
 use crate::store::text::id_text;
 
@@ -39,12 +41,13 @@ impl Store {
         events: &[&BehaviorEvent],
         lease: Lease,
     ) -> Result<Recorded, StoreError> {
-        transact!(self, |session| record(
-            session,
-            events,
-            lease,
-            &self.erasures
-        ))
+        let events: Vec<BehaviorEvent> = events.iter().copied().cloned().collect();
+        let batch = (events, lease, Arc::clone(&self.erasures));
+        transact_owned!(self, self.timeout, batch, |session, batch| async {
+            let (events, lease, erasures) = batch;
+            let events: Vec<_> = events.iter().collect();
+            record(session, &events, *lease, erasures).await
+        })
     }
 }
 
@@ -80,29 +83,8 @@ async fn insert<S: Session>(
     lease: Lease,
 ) -> Result<Recorded, StoreError> {
     let schema = session.schema();
-    let mut rows: Vec<_> = events
-        .iter()
-        .enumerate()
-        .map(|(place, event)| {
-            (
-                id_text(event.event_id),
-                &event.user_id,
-                event.resource.resource_type.as_str(),
-                &event.resource.id,
-                event.behavior.as_str(),
-                event.version,
-                event.source.name(),
-                time_text(event.occurred_at),
-                event.stream_sequence,
-                place,
-            )
-        })
-        .collect();
-    // In one order everywhere: of two workers that are given the same messages, one waits
-    // for the other, and neither for its own tail. Of one id, the first in the batch comes first.
-    rows.sort_by(|one, other| one.0.cmp(&other.0));
     let params = [
-        Param::rows(&rows),
+        behavior_rows(events),
         Param::time(lease.now),
         Param::time(lease.until()),
         Param::Number(lease.max_retries.into()),
@@ -149,9 +131,34 @@ async fn insert<S: Session>(
     })
 }
 
+/// Returns a batch as rows of [`BEHAVIOR`], in one order everywhere: of two workers that are given the same messages, one
+/// waits for the other, and neither for its own tail. Of one id, the first in the batch comes first.
+pub(super) fn behavior_rows(events: &[&BehaviorEvent]) -> Param {
+    let mut rows: Vec<_> = events
+        .iter()
+        .enumerate()
+        .map(|(place, event)| {
+            (
+                id_text(event.event_id),
+                &event.user_id,
+                event.resource.resource_type.as_str(),
+                &event.resource.id,
+                event.behavior.as_str(),
+                event.version,
+                event.source.name(),
+                time_text(event.occurred_at),
+                event.stream_sequence,
+                place,
+            )
+        })
+        .collect();
+    rows.sort_by(|one, other| one.0.cmp(&other.0));
+    Param::rows(&rows)
+}
+
 /// Locks the counts of the behaviors of a batch that are no likes, and returns the ids of those behaviors that were recorded
 /// before. Of two workers with the same event, the second waits here, and then finds it recorded.
-async fn lock_counted<S: Session>(
+pub(super) async fn lock_counted<S: Session>(
     session: &mut S,
     events: &[&BehaviorEvent],
     now: DateTime<Utc>,
@@ -165,7 +172,7 @@ async fn lock_counted<S: Session>(
 
 /// Adds to their counts the behaviors of a batch that this transaction has recorded: those that were not `known` before,
 /// and do not conflict with another event of their id.
-async fn count_new<S: Session>(
+pub(super) async fn count_new<S: Session>(
     session: &mut S,
     events: &[&BehaviorEvent],
     mut known: BTreeSet<String>,
@@ -205,7 +212,7 @@ static KNOWN_IDS: Sql = Sql::new(|d| {
 });
 
 /// The columns of a recorded behavior.
-const BEHAVIOR: [Column; 10] = [
+pub(super) const BEHAVIOR: [Column; 10] = [
     Word("event_id"),
     User("user_id"),
     Word("resource_type"),
@@ -226,17 +233,20 @@ const SAME: &str = "b.user_id = r.user_id AND b.resource_type = r.resource_type 
     AND (b.version = r.version OR (b.source = 'legacy' AND r.source = 'legacy'))";
 
 /// Parameters: rows of [`BEHAVIOR`], now.
-static INSERT_BEHAVIORS: Sql = Sql::new(|d| {
+static INSERT_BEHAVIORS: Sql =
+    Sql::new(|d| insert_behaviors(d, &d.on_conflict("user_behaviors", &["event_id"], &[])));
+
+/// Inserts behaviors. Parameters: rows of [`BEHAVIOR`], now.
+pub(super) fn insert_behaviors(d: &Schema, on_conflict: &str) -> String {
     let (rows, now) = (d.rows("$1", &BEHAVIOR), d.time("$2"));
-    let keep = d.on_conflict("user_behaviors", &["event_id"], &[]);
     format!(
         "INSERT INTO user_behaviors (event_id, user_id, resource_type, resource_id, \
          behavior_type, version, source, behavior_time, stream_sequence, created_at) \
          SELECT r.event_id, r.user_id, r.resource_type, r.resource_id, r.behavior_type, \
          r.version, r.source, r.behavior_time, r.stream_sequence, {now} FROM {rows} \
-         WHERE true {keep}"
+         WHERE true {on_conflict}"
     )
-});
+}
 
 /// Parameters: rows of [`BEHAVIOR`], now, the end of the lease, the most retries.
 static INSERT_LEDGER: Sql = Sql::new(|d| {

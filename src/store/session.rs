@@ -5,7 +5,8 @@
 //! in this order:
 //! 1. `impl Store { pub async fn thing(&self, ...) -> Result<T, StoreError> }`: the documented boundary. It runs
 //!    the function below on a connection: [`read!`](super::read) for what only reads,
-//!    [`transact!`](super::transact) for what writes. Both take the name of the session and the work.
+//!    [`transact!`](super::transact) for what writes. Both take the name of the session and the work. The transactions of
+//!    every like use [`transact_owned!`](super::pool::transact_owned), with inputs that they own.
 //! 2. `async fn thing<S: Session>(session: &mut S, ...) -> Result<T, StoreError>`: an ordinary generic function.
 //!    It never names a database: [`Session::schema`] renders what differs.
 //! 3. Its SQL, with the default names of the tables. Fixed text is a [`Sql`] (or a [`LikesSql`], for the table of one
@@ -213,8 +214,12 @@ pub(super) async fn rollback<C: diesel_async::AsyncConnection>(
     let done = <C::TransactionManager as diesel_async::TransactionManager<C>>::rollback_transaction(
         connection,
     );
-    match done.await {
-        // The error that broke the transaction says more.
+    unless_broken(done.await)
+}
+
+/// Returns the outcome of a rollback. The error that broke the transaction says more.
+pub(super) fn unless_broken(done: QueryResult<()>) -> QueryResult<()> {
+    match done {
         Err(DieselError::BrokenTransactionManager) => Ok(()),
         done => done,
     }

@@ -4,12 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::connection::{AnsiTransactionManager, Connection, SimpleConnection};
-use diesel::{ConnectionError, QueryResult, SqliteConnection};
-use diesel_async::pooled_connection::RecyclingMethod;
+use deadpool::managed::Object;
+use diesel::connection::{
+    AnsiTransactionManager, Connection, SimpleConnection, TransactionManager,
+};
+use diesel::{ConnectionError, QueryResult, RunQueryDsl, SqliteConnection};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, RecyclingMethod};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
-use super::codes::{Explain, Meaning, known};
+use super::codes::{Explain, Meaning, explained, known};
 use super::connections::{PoolsOf, connections, lock_wait};
 use super::endpoint::Endpoint;
 use super::error::StoreError;
@@ -17,7 +20,7 @@ use super::gate::Gate;
 use super::migrate::{Migrate, Script, scripts};
 use super::pool::Pools;
 use super::schema::Schema;
-use super::session::{self, Mode, session};
+use super::session::{self, Connected, Mode, Param, Query, Row, Session, Statement, session};
 use crate::config::StoreOptions;
 
 pub(super) type Async = SyncConnectionWrapper<SqliteConnection>;
@@ -84,24 +87,103 @@ fn open_file(path: &str, lock_wait: Duration) -> Result<SqliteConnection, Connec
 
 impl Explain for Async {
     async fn explain(&mut self, error: diesel::result::Error) -> StoreError {
-        known(error).unwrap_or_else(|info| Meaning::of_sqlite(info.message()).error(info.message()))
+        explain(error)
     }
+}
+
+impl Explain for SqliteConnection {
+    async fn explain(&mut self, error: diesel::result::Error) -> StoreError {
+        explain(error)
+    }
+}
+
+fn explain(error: diesel::result::Error) -> StoreError {
+    known(error).unwrap_or_else(|info| Meaning::of_sqlite(info.message()).error(info.message()))
 }
 
 async fn begin(connection: &mut Async, mode: Mode) -> QueryResult<()> {
     match mode {
-        Mode::Write => {
-            let begin = |connection: &mut SqliteConnection| {
-                AnsiTransactionManager::begin_transaction_sql(connection, "BEGIN IMMEDIATE")
-            };
-            connection.spawn_blocking(begin).await
-        }
+        Mode::Write => connection.spawn_blocking(begin_immediate).await,
         // A deferred transaction in WAL mode reads from one snapshot.
         Mode::Snapshot => session::begin(connection).await,
     }
 }
 
+fn begin_immediate(connection: &mut SqliteConnection) -> QueryResult<()> {
+    AnsiTransactionManager::begin_transaction_sql(connection, "BEGIN IMMEDIATE")
+}
+
 session!(Async, begin);
+
+/// A connection within a blocking task. Each call is ready at once, so a whole transaction needs one task: with [`Async`],
+/// each statement needs one of its own.
+pub(super) struct Blocking<'a> {
+    connection: &'a mut SqliteConnection,
+    schema: &'static Schema,
+}
+
+impl Connected<Object<AsyncDieselConnectionManager<Async>>> {
+    /// Runs work in one blocking task.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Blocking<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let schema = self.schema;
+        let done = self
+            .connection
+            .spawn_blocking(move |connection| Ok(work(&mut Blocking { connection, schema })));
+        done.await.unwrap_or_else(|error| Err(explain(error)))
+    }
+}
+
+impl<C> RunQueryDsl<C> for Query<'_> {}
+
+impl Session for Blocking<'_> {
+    fn schema(&self) -> &'static Schema {
+        self.schema
+    }
+
+    async fn load<T: Row>(
+        &mut self,
+        statement: &Statement,
+        params: &[Param],
+    ) -> Result<Vec<T>, StoreError> {
+        let loaded = RunQueryDsl::load(Query { statement, params }, self.connection);
+        explained(self.connection, loaded).await
+    }
+
+    async fn execute(
+        &mut self,
+        statement: &Statement,
+        params: &[Param],
+    ) -> Result<usize, StoreError> {
+        let done = RunQueryDsl::execute(Query { statement, params }, self.connection);
+        explained(self.connection, done).await
+    }
+
+    async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        let done = self.connection.batch_execute(sql);
+        explained(self.connection, done).await
+    }
+
+    async fn begin(&mut self, mode: Mode) -> Result<(), StoreError> {
+        let begun = match mode {
+            Mode::Write => begin_immediate(self.connection),
+            Mode::Snapshot => AnsiTransactionManager::begin_transaction(self.connection),
+        };
+        explained(self.connection, begun).await
+    }
+
+    async fn commit(&mut self) -> Result<(), StoreError> {
+        let done = AnsiTransactionManager::commit_transaction(self.connection);
+        explained(self.connection, done).await
+    }
+
+    async fn rollback(&mut self) -> Result<(), StoreError> {
+        let done = AnsiTransactionManager::rollback_transaction(self.connection);
+        explained(self.connection, session::unless_broken(done)).await
+    }
+}
 
 impl Migrate for Async {
     const SCRIPTS: &'static [Script] = &scripts!("sqlite");

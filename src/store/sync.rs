@@ -1,6 +1,7 @@
 //! Syncing a batch of like events to the read models. The sync publisher calls it for new events and for retries.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -11,7 +12,7 @@ use super::reads::Found;
 use super::schema::{HELD, LEDGER_COLUMNS};
 use super::session::{Param, Session, Sql};
 use super::text::id_text;
-use super::{Store, transact};
+use super::{Store, transact_owned};
 use super::{outbox, read_models};
 use crate::domain::{Fact, Fold, LedgerRow, LikeCount, Pair, PairState, Resource, VersionedState};
 
@@ -48,11 +49,9 @@ impl Store {
         rows: &[LedgerRow],
         now: DateTime<Utc>,
     ) -> Result<Settled, StoreError> {
-        transact!(self, |session| sync(
-            session,
-            rows,
-            &self.fact_receivers,
-            now
+        let batch = (rows.to_vec(), Arc::clone(&self.fact_receivers));
+        transact_owned!(self, self.timeout, batch, |session, batch| sync(
+            session, &batch.0, &batch.1, now
         ))
     }
 }
@@ -76,16 +75,9 @@ async fn sync<S: Session>(
         .iter()
         .map(|row| (row.pair(), VersionedState::new(row.version, row.action)));
     let folded = fold_in(session, &pairs, events, counts, now).await?;
-    if !fact_receivers.is_empty() {
-        let Folded {
-            stored,
-            fold,
-            counts,
-            ..
-        } = &folded;
-        let facts = Fact::of_commit(&completed, stored, fold, counts);
-        outbox::append(session, fact_receivers, &facts, now).await?;
-    }
+    folded
+        .append_facts(session, &completed, fact_receivers, now)
+        .await?;
     Ok(folded.settled())
 }
 
@@ -98,6 +90,21 @@ pub(super) struct Folded {
 }
 
 impl Folded {
+    /// Appends the facts of the changes that these events made, if facts have receivers.
+    pub(super) async fn append_facts<S: Session>(
+        &self,
+        session: &mut S,
+        completed: &[&LedgerRow],
+        receivers: &[String],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        if receivers.is_empty() {
+            return Ok(());
+        }
+        let facts = Fact::of_commit(completed, &self.stored, &self.fold, &self.counts);
+        outbox::append(session, receivers, &facts, now).await
+    }
+
     /// Returns the read models after it.
     pub(super) fn settled(self) -> Settled {
         let states = self.stored.into_iter().chain(self.fold.states);

@@ -31,6 +31,12 @@ pub(super) struct ActorLabels {
     pub(super) actor: &'static str,
 }
 
+/// How the recorder committed a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PathLabels {
+    pub(super) path: &'static str,
+}
+
 /// Whether another attempt follows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OutcomeLabels {
@@ -101,7 +107,7 @@ pub(super) struct Metrics {
     stream_differences: Family<SeverityLabels, Gauge>,
     pub(super) messages_of_others: Counter,
     pub(super) pulls_stalled: Counter,
-    pub(super) behaviors_recorded: Counter,
+    pub(super) behaviors_recorded: Family<PathLabels, Counter>,
     pub(super) events_of_erased: Counter,
     pub(super) record_seconds: Histogram,
     pub(super) rows_completed: Counter,
@@ -146,7 +152,7 @@ impl Metrics {
             stream_differences: Family::default(),
             messages_of_others: Counter::default(),
             pulls_stalled: Counter::default(),
-            behaviors_recorded: Counter::default(),
+            behaviors_recorded: Family::default(),
             events_of_erased: Counter::default(),
             record_seconds: latency(),
             rows_completed: Counter::default(),
@@ -239,7 +245,7 @@ impl Metrics {
         );
         registry.register(
             "behaviors_recorded",
-            "Behaviors committed to user_behaviors",
+            "Behaviors committed to user_behaviors, by whether the read models followed in the same transaction or in a second step",
             metrics.behaviors_recorded.clone(),
         );
         registry.register(

@@ -1,6 +1,7 @@
 //! The command line, a file for each subcommand.
 
 mod audit_rebuild_prune;
+mod bench;
 mod config;
 mod help;
 mod import;

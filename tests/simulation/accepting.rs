@@ -40,8 +40,11 @@ impl World {
         let is_untold = |memory: &Memory| {
             let mut to_cache = memory.to_cache.iter();
             let mut done = memory.syncing.iter().flat_map(|syncing| &syncing.done);
+            let recording = memory.recording.as_ref();
+            let recorded = recording.and_then(|recording| recording.settled.as_ref());
             to_cache.any(|message| matches!(message, ToCache::Settle(settled) if about(settled)))
                 || done.any(about)
+                || recorded.is_some_and(about)
                 || memory.owed_all
                 || memory.known_run.is_some_and(|run| run != self.cache.run)
                 || memory.owed.contains_key(resource)
@@ -132,6 +135,7 @@ impl World {
                 request.durable = Durable::Recording;
                 memory.to_record.push(Record {
                     events: vec![event],
+                    redelivered: false,
                     asker: Asker::Request(id),
                 });
             }

@@ -265,6 +265,10 @@ impl World {
                 self.cache.leave_untold(resources_of(settled));
             }
         }
+        let recording = memory.recording.as_ref();
+        if let Some(settled) = recording.and_then(|recording| recording.settled.as_ref()) {
+            self.cache.leave_untold(resources_of(settled));
+        }
         for (resource, owed) in &memory.owed {
             match owed {
                 Owed::Settlement => self.cache.leave_untold([resource.clone()]),

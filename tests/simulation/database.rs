@@ -35,7 +35,7 @@ pub struct Row {
     pub error: Option<String>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Database {
     pub behaviors: BTreeMap<Uuid, BehaviorEvent>,
     pub ledger: BTreeMap<Uuid, Row>,
@@ -114,6 +114,29 @@ impl Database {
             }
         }
         Ok(recorded)
+    }
+
+    /// `record_and_sync`: both or nothing, and only new events.
+    pub fn record_and_sync(
+        &mut self,
+        events: &[&BehaviorEvent],
+        lease: Lease,
+    ) -> Result<Result<Settled, StoreError>, Broken> {
+        let ids: BTreeSet<Uuid> = events.iter().map(|event| event.event_id).collect();
+        let is_known = |id: &Uuid| self.behaviors.contains_key(id);
+        if ids.len() < events.len() || ids.iter().any(is_known) {
+            return Ok(Err(StoreError::Refused("an event that is known".into())));
+        }
+        let mut after = self.clone();
+        let rows = match after.record(events, lease) {
+            Ok(recorded) => recorded.rows,
+            Err(error) => return Ok(Err(error)),
+        };
+        let synced = after.sync(&rows)?;
+        if synced.is_ok() {
+            *self = after;
+        }
+        Ok(synced)
     }
 
     /// `sync`: the count is locked, so no other transaction runs between fold and commit.

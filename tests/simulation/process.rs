@@ -128,6 +128,7 @@ pub enum Asker {
 #[derive(Debug, Clone)]
 pub struct Record {
     pub events: Vec<BehaviorEvent>,
+    pub redelivered: bool,
     pub asker: Asker,
 }
 
@@ -138,6 +139,12 @@ pub struct Recording {
     /// The positions in the batch of events that are not recorded.
     pub failures: Vec<(usize, NotRecorded)>,
     pub rows: Vec<LedgerRow>,
+    /// Whether one transaction for both steps is to be tried.
+    pub one_transaction: bool,
+    /// What it has committed.
+    pub settled: Option<Settled>,
+    /// Whether it failed, so that it may have committed without an answer.
+    pub commit_unknown: bool,
     pub answered: bool,
 }
 

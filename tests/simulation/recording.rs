@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use likewise::domain::{Backoff, BehaviorEvent, Bisection, FailureKind, HybridClock, Pair, Source};
+use likewise::domain::{
+    Backoff, BehaviorEvent, Bisection, FailureKind, HybridClock, LedgerRow, Pair, Source,
+};
 use likewise::messages::NotRecorded;
 use likewise::store::StoreError;
 use rand::RngExt;
 use uuid::Uuid;
 
 use super::Broken;
+use super::cache::resources_of;
+use super::database::Bane;
 use super::process::{Asker, Delivery, Durable, Id, Record, Recording, Stage, ToCache};
 use super::stream::Delivered;
 use super::world::{ACK_WAIT, Outcome, World};
@@ -67,6 +71,7 @@ impl World {
             .iter()
             .map(|message| message.event.clone())
             .collect();
+        let redelivered = messages.iter().any(|message| message.times > 1);
         self.note(|_| {
             let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
             format!("  to the recorder of {p}: {ids:?}")
@@ -80,6 +85,7 @@ impl World {
         memory.deliveries.insert(id, delivery);
         memory.to_record.push(Record {
             events,
+            redelivered,
             asker: Asker::Delivery(id),
         });
     }
@@ -152,24 +158,34 @@ impl World {
 
     pub fn take_to_record(&mut self, p: usize) {
         let most = self.rng.random_range(1..=6);
+        // Otherwise the sync publisher has no room, or the infrastructure failed before.
+        let nothing_is_behind = self.rng.random_bool(0.7);
         let memory = self.memory(p);
         let most = most.min(memory.to_record.len());
         let batch: Vec<_> = memory.to_record.drain(..most).collect();
+        let redelivered = batch.iter().any(|message| message.redelivered);
         let events = batch.iter().map(|message| message.events.len()).sum();
         memory.recording = Some(Recording {
             parts: Bisection::of(events),
             failures: Vec::new(),
             rows: Vec::new(),
+            one_transaction: nothing_is_behind && !redelivered,
+            settled: None,
+            commit_unknown: false,
             answered: false,
             batch,
         });
     }
 
-    /// The recorder's next step: its transaction, its answers, or the hand-over of rows.
-    pub fn record(&mut self, p: usize) {
+    /// The recorder's next step: one of its transactions, its answers, or the hand-over of rows or of the settlement.
+    pub fn record(&mut self, p: usize) -> Result<(), Broken> {
         let Some(mut recording) = self.memory(p).recording.take() else {
-            return;
+            return Ok(());
         };
+        if recording.one_transaction {
+            recording.one_transaction = false;
+            return self.record_and_sync(p, recording);
+        }
         if let Some(part) = recording.parts.next_part() {
             let events = recording.batch.iter().flat_map(|message| &message.events);
             let events: Vec<&BehaviorEvent> = events.collect();
@@ -209,10 +225,70 @@ impl World {
                 first = places.end;
             }
             self.memory(p).recording = Some(recording);
-        } else if !self.faults || self.rng.random_bool(0.95) {
-            self.memory(p).to_sync.extend(recording.rows);
+        } else if let Some(settled) = recording.settled {
+            self.memory(p).to_cache.push(ToCache::Settle(settled));
+        } else {
+            if !self.faults || self.rng.random_bool(0.95) {
+                self.memory(p).to_sync.extend(recording.rows);
+            }
+            // Otherwise the sync publisher has no room, and the rows stay in the ledger.
+            if recording.commit_unknown {
+                let events = recording.batch.iter().flat_map(|message| &message.events);
+                let events: Vec<&BehaviorEvent> = events.collect();
+                let unavailable = recording
+                    .failures
+                    .iter()
+                    .filter(|(_, failure)| matches!(failure, NotRecorded::Unavailable(_)));
+                let lost: Vec<_> = unavailable
+                    .filter_map(|(place, _)| LedgerRow::born(events[*place], self.max_retries))
+                    .collect();
+                self.memory(p).to_sync.extend(lost);
+            }
         }
-        // Otherwise the sync publisher has no room, and the rows stay in the ledger.
+        Ok(())
+    }
+
+    /// One transaction for both steps. Unless it commits, or the database cannot be reached, two steps follow.
+    fn record_and_sync(&mut self, p: usize, mut recording: Recording) -> Result<(), Broken> {
+        let events = recording.batch.iter().flat_map(|message| &message.events);
+        let events: Vec<&BehaviorEvent> = events.collect();
+        let banes = &self.database.banes;
+        let kills = |event: &&BehaviorEvent| banes.get(&event.event_id) == Some(&Bane::Worker);
+        if events.iter().any(kills) {
+            self.memory(p).recording = Some(recording);
+            self.crash(p);
+            return Ok(());
+        }
+        let lease = self.lease();
+        let done = match self.transaction() {
+            Outcome::NotCommitted(error) => Err(error),
+            Outcome::Committed => self.database.record_and_sync(&events, lease)?,
+            Outcome::AnswerLost(error) => {
+                let done = self.database.record_and_sync(&events, lease)?;
+                if let Ok(settled) = &done {
+                    self.cache.leave_untold(resources_of(settled));
+                }
+                done.and(Err(error))
+            }
+        };
+        let all = 0..events.len();
+        match done {
+            Ok(settled) => {
+                recording.settled = Some(settled);
+                recording.parts = Bisection::of(0);
+            }
+            Err(error) => {
+                self.note_value(&error);
+                recording.commit_unknown = true;
+                if matches!(error, StoreError::Unavailable(_)) {
+                    let failed = all.map(|place| (place, not_recorded(&error)));
+                    recording.failures.extend(failed);
+                    recording.parts = Bisection::of(0);
+                }
+            }
+        }
+        self.memory(p).recording = Some(recording);
+        Ok(())
     }
 
     fn answer(&mut self, p: usize, asker: Asker, failures: &BTreeMap<usize, &NotRecorded>) {

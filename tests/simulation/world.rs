@@ -212,7 +212,7 @@ impl World {
             Step::Pull(p) => self.pull(p),
             Step::Delivery(p, id) => return self.delivery(p, id),
             Step::TakeToRecord(p) => self.take_to_record(p),
-            Step::Record(p) => self.record(p),
+            Step::Record(p) => return self.record(p),
             Step::TakeToSync(p) => self.take_to_sync(p),
             Step::Sync(p) => return self.sync(p),
             Step::Claim(p) => return self.claim(p),

@@ -15,6 +15,7 @@ mod query_plans;
 mod reads;
 mod reconnects;
 mod record;
+mod record_and_sync;
 mod repeated_likes;
 mod sync;
 mod verify;

@@ -369,26 +369,38 @@ impl Database {
     }
 
     /// From now on, each new ledger row of this user is claimed at once by another worker, which holds the second token
-    /// until a far future.
+    /// until a far future. Refuses rows that are completed already, so that the events take two steps.
     pub fn claim_for_another_worker(&self, user: i64) {
         const FAR: &str = "'2100-01-01 00:00:00'";
+        const WHY: &str = "'claimed by a test'";
         match self {
-            Self::Sqlite(_) => self.execute(&[&format!(
-                "CREATE TRIGGER claim_{user} AFTER INSERT ON sync_events WHEN NEW.user_id = {user} \
-                 BEGIN UPDATE sync_events SET status = 'processing', fencing_token = 2, \
-                 next_attempt_at = {FAR}, lease_until = {FAR} WHERE id = NEW.id; END"
-            )]),
+            Self::Sqlite(_) => self.execute(&[
+                &format!(
+                    "CREATE TRIGGER claim_{user} AFTER INSERT ON sync_events \
+                     WHEN NEW.user_id = {user} BEGIN UPDATE sync_events SET status = 'processing', \
+                     fencing_token = 2, next_attempt_at = {FAR}, lease_until = {FAR} \
+                     WHERE id = NEW.id; END"
+                ),
+                &format!(
+                    "CREATE TRIGGER refuse_completed_{user} BEFORE INSERT ON sync_events \
+                     WHEN NEW.user_id = {user} AND NEW.status = 'completed' \
+                     BEGIN SELECT RAISE(ABORT, {WHY}); END"
+                ),
+            ]),
             Self::MariaDb(_) => self.execute(&[&format!(
                 "CREATE TRIGGER claim_{user} BEFORE INSERT ON sync_events FOR EACH ROW \
-                 IF NEW.user_id = {user} THEN SET NEW.status = 'processing', \
-                 NEW.fencing_token = 2, NEW.next_attempt_at = {FAR}, NEW.lease_until = {FAR}; \
-                 END IF"
+                 IF NEW.user_id = {user} THEN \
+                 IF NEW.status = 'completed' THEN \
+                 SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = {WHY}; END IF; \
+                 SET NEW.status = 'processing', NEW.fencing_token = 2, \
+                 NEW.next_attempt_at = {FAR}, NEW.lease_until = {FAR}; END IF"
             )]),
             Self::Postgres(_) => self.trigger(
                 &format!("claim_{user}"),
                 &format!("BEFORE INSERT ON sync_events FOR EACH ROW WHEN (NEW.user_id = {user})"),
                 &format!(
-                    "NEW.status := 'processing'; NEW.fencing_token := 2; \
+                    "IF NEW.status = 'completed' THEN RAISE EXCEPTION {WHY}; END IF; \
+                     NEW.status := 'processing'; NEW.fencing_token := 2; \
                      NEW.next_attempt_at := {FAR}; NEW.lease_until := {FAR}; RETURN NEW;"
                 ),
             ),

@@ -9,7 +9,8 @@ use crate::interaction::Interaction;
 const USERS: f64 = 30_000.0;
 const VIDEOS: f64 = 40_000.0;
 /// The most popular `n` of all get `(n / all) ^ (1 / skew)` of the likes; likewise the most active users. The
-/// values approximate a recorded week of a video site, where 0.1 % of the videos received 10 % of the likes.
+/// values approximate a recorded week of a video site: 0.1 % of the videos received 6 % of the likes, 1 % received 16 %
+/// and 10 % received 42 %; 10 % of the users gave 37 %.
 const USER_SKEW: f64 = 2.0;
 const VIDEO_SKEW: f64 = 2.5;
 

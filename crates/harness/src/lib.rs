@@ -1,7 +1,8 @@
-//! Drives a running Likewise service over HTTP. [`load`] is the subcommand `likewise load`; [`journal`] is the
+//! Drives a running Likewise service over HTTP. [`load`] is the subcommand `likewise load`, [`bench`] is `likewise bench`; [`journal`] is the
 //! file that it writes for `likewise verify`; [`drive`], [`generate`] and [`process`] also serve the benchmark.
 //! The crate knows HTTP and files only: no store, no actors.
 
+pub mod bench;
 mod client;
 mod drive;
 pub mod generate;

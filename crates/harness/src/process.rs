@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -30,7 +31,7 @@ pub enum ProcessError {
     #[error("{name} did not start within {limit:?}; its log ends with:\n{log}")]
     NotStarted {
         /// The process.
-        name: &'static str,
+        name: String,
         /// The time limit.
         limit: Duration,
         /// The end of its log.
@@ -40,7 +41,7 @@ pub enum ProcessError {
     #[error("{name} ended ({status}); its log ends with:\n{log}")]
     Ended {
         /// The process.
-        name: &'static str,
+        name: String,
         /// Its exit status.
         status: ExitStatus,
         /// The end of its log.
@@ -59,7 +60,7 @@ pub enum ProcessError {
 /// A running child process that logs to a file.
 #[derive(Debug)]
 pub struct Process {
-    name: &'static str,
+    name: String,
     child: Child,
     log: PathBuf,
 }
@@ -79,10 +80,11 @@ impl Process {
     /// # Errors
     /// [`ProcessError::Io`].
     pub fn start(
-        name: &'static str,
+        name: impl Into<String>,
         command: &mut Command,
         folder: &Path,
     ) -> Result<Self, ProcessError> {
+        let name = name.into();
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log).map_err(doing("making a log file"))?;
         let child = command
@@ -95,8 +97,8 @@ impl Process {
 
     /// The name given at its start.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Waits until it logs `text` and returns the rest of that line.
@@ -114,14 +116,14 @@ impl Process {
             }
             if let Some(status) = self.ended()? {
                 return Err(ProcessError::Ended {
-                    name: self.name,
+                    name: self.name.clone(),
                     status,
                     log: self.last_lines(),
                 });
             }
             if started.elapsed() > limit {
                 return Err(ProcessError::NotStarted {
-                    name: self.name,
+                    name: self.name.clone(),
                     limit,
                     log: self.last_lines(),
                 });
@@ -143,7 +145,28 @@ impl Process {
         }
     }
 
-    fn ended(&mut self) -> Result<Option<ExitStatus>, ProcessError> {
+    /// Asks the process to end in order, and waits until it does.
+    ///
+    /// # Errors
+    /// [`ProcessError::Io`].
+    pub async fn stop(mut self) -> Result<(), ProcessError> {
+        self.signal(Signal::TERM);
+        self.finished().await.map(drop)
+    }
+
+    /// Ends a process that reacts to SIGQUIT, as PostgreSQL does, and waits for it.
+    pub(crate) fn quit(&mut self) {
+        self.signal(Signal::QUIT);
+        let _ = self.child.wait();
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It may have ended already.
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    /// Returns the exit status if the process has ended.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, ProcessError> {
         self.child
             .try_wait()
             .map_err(doing("waiting for a process"))

@@ -27,6 +27,8 @@ pub struct Summary {
     /// Microseconds from when a request was due to the end of its answer, for accepted requests. With a rate, a
     /// request is due at its slot in the schedule; without, when a connection is free.
     pub latency: Histogram<u64>,
+    /// The same for likes and unlikes alone.
+    pub write_latency: Histogram<u64>,
     /// Whether the load was stopped early.
     pub interrupted: bool,
 }
@@ -39,8 +41,8 @@ impl Summary {
             likes: 0,
             unlikes: 0,
             elapsed: Duration::ZERO,
-            latency: Histogram::new_with_bounds(1, LONGEST_LATENCY_MICROSECONDS, 3)
-                .expect("constant bounds are valid"),
+            latency: histogram(),
+            write_latency: histogram(),
             interrupted: false,
         }
     }
@@ -58,6 +60,7 @@ impl Summary {
     }
 
     pub(crate) fn add(&mut self, request: &Request, outcome: &Outcome, latency: Duration) {
+        let is_write = [Method::PUT, Method::DELETE].contains(&request.method);
         if request.method == Method::PUT {
             self.likes += 1;
         } else if request.method == Method::DELETE {
@@ -68,10 +71,18 @@ impl Summary {
                 self.accepted += 1;
                 let microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
                 self.latency.saturating_record(microseconds);
+                if is_write {
+                    self.write_latency.saturating_record(microseconds);
+                }
             }
             Err(failure) => *self.failures.entry(*failure).or_default() += 1,
         }
     }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_LATENCY_MICROSECONDS, 3)
+        .expect("constant bounds are valid")
 }
 
 #[cfg(test)]
@@ -96,17 +107,18 @@ mod tests {
         let (ok, busy) = (StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE);
         summary.add(&request(Method::PUT), &Ok(ok), Duration::from_millis(3));
         summary.add(&request(Method::DELETE), &Ok(ok), Duration::from_millis(3));
+        summary.add(&request(Method::GET), &Ok(ok), Duration::from_millis(3));
         for _ in 0..2 {
             let refused = Err(Failure::Status(busy));
             summary.add(&request(Method::PUT), &refused, Duration::from_secs(9));
         }
         assert_eq!(
             (summary.sent(), summary.accepted, summary.failed()),
-            (4, 2, 2)
+            (5, 3, 2)
         );
         assert_eq!((summary.likes, summary.unlikes), (3, 1));
         assert_eq!(summary.failures[&Failure::Status(busy)], 2);
-        assert_eq!(summary.latency.len(), 2);
+        assert_eq!((summary.latency.len(), summary.write_latency.len()), (3, 2));
         assert!(summary.latency.max() < 4_000, "microseconds");
     }
 }

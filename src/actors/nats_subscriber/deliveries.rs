@@ -44,9 +44,10 @@ impl NatsSubscriber {
             events,
             places,
             mut refused,
+            redelivered,
             ..
         } = work;
-        let failures = self.record(&events).await;
+        let failures = self.record(&events, redelivered > 0).await;
         let mut without_effect = Vec::new();
         for (index, failure) in failures {
             let (event, place) = (&events[index], places[index]);
@@ -112,11 +113,18 @@ impl NatsSubscriber {
 
     /// Sends events to the recorder, in parts that it has room for. Returns the failures by position. If the recorder does not
     /// answer, the outcome is unknown, and recording the events again has no effect.
-    async fn record(&self, events: &[BehaviorEvent]) -> Vec<(usize, NotRecorded)> {
+    async fn record(
+        &self,
+        events: &[BehaviorEvent],
+        redelivered: bool,
+    ) -> Vec<(usize, NotRecorded)> {
         let mut asked = Vec::new();
         for part in events.chunks(self.options.largest_batch) {
-            let events = part.to_vec();
-            asked.push(self.recorder.ask_or_wait(Record { events }).await);
+            let record = Record {
+                events: part.to_vec(),
+                redelivered,
+            };
+            asked.push(self.recorder.ask_or_wait(record).await);
         }
         let mut failures = Vec::new();
         for (number, answer) in asked.into_iter().enumerate() {

@@ -5,13 +5,33 @@ use std::time::Duration;
 
 use crate::domain::{FailureKind, Status, Step};
 use crate::telemetry::dependency::Dependency;
-use crate::telemetry::metrics::{METRICS, OutcomeLabels};
+use crate::telemetry::metrics::{METRICS, OutcomeLabels, PathLabels};
 use crate::telemetry::outages;
+
+/// How the recorder committed a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordPath {
+    /// Behaviors, completed ledger rows and read models in one transaction.
+    OneTransaction,
+    /// Behaviors and pending ledger rows; the sync publisher completes the rows.
+    TwoStep,
+}
+
+impl RecordPath {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::OneTransaction => "one_transaction",
+            Self::TwoStep => "two_step",
+        }
+    }
+}
 
 /// A batch of behaviors was committed.
 pub struct BatchRecorded {
     /// The number of behaviors.
     pub behaviors: usize,
+    /// How they were committed.
+    pub path: RecordPath,
     /// The duration of the transaction.
     pub took: Duration,
 }
@@ -19,9 +39,34 @@ pub struct BatchRecorded {
 impl BatchRecorded {
     /// Counts the behaviors.
     pub fn emit(self) {
-        METRICS.behaviors_recorded.inc_by(self.behaviors as u64);
+        let path = self.path.as_str();
+        METRICS
+            .behaviors_recorded
+            .get_or_create(&PathLabels { path })
+            .inc_by(self.behaviors as u64);
         METRICS.record_seconds.observe(self.took.as_secs_f64());
-        log::debug!(target: "likewise::recorder", "recorded {} in {:?}", self.behaviors, self.took);
+        log::debug!(
+            target: "likewise::recorder",
+            "recorded {} in {:?}; path={path}", self.behaviors, self.took
+        );
+    }
+}
+
+/// A batch could not be recorded and synced in one transaction, so it takes two steps.
+pub struct OneTransactionFailed<'a> {
+    /// The number of events.
+    pub events: usize,
+    /// The cause.
+    pub error: &'a dyn Display,
+}
+
+impl OneTransactionFailed<'_> {
+    /// Logs the cause. The two steps report what lasts.
+    pub fn emit(self) {
+        log::debug!(
+            target: "likewise::recorder",
+            "{} events take two steps: {}", self.events, self.error
+        );
     }
 }
 
@@ -50,6 +95,19 @@ impl RowsLeft {
     pub fn emit(self) {
         METRICS.rows_left.inc_by(self.rows as u64);
         log::debug!(target: "likewise::recorder", "left {} rows to the retry scheduler", self.rows);
+    }
+}
+
+/// The recorder committed a batch to the read models, with its ledger rows.
+pub struct RowsCompleted {
+    /// The number of rows.
+    pub rows: usize,
+}
+
+impl RowsCompleted {
+    /// Counts the rows.
+    pub fn emit(self) {
+        METRICS.rows_completed.inc_by(self.rows as u64);
     }
 }
 

@@ -1,16 +1,11 @@
-//! The yardstick: a bare actix-web server that answers a like's request with a like's answer, and does
-//! nothing else; and so with a read.
+//! The yardstick of the benchmark: a bare actix-web server that answers a like's request with a like's answer, and a
+//! read with a read's answer, and does nothing else.
 
 use std::io::{self, Write};
 
 use actix_web::web::{self, Json};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use serde::Serialize;
-
-use crate::failure::Failure;
-
-/// What it says once it listens, with its address behind it: what Likewise says, too.
-pub(crate) const LISTENING: &str = "listening on http://";
 
 #[derive(Serialize)]
 struct Answer {
@@ -23,6 +18,15 @@ struct Answer {
     like_count: i64,
     durability: &'static str,
     cached: bool,
+}
+
+#[derive(Serialize)]
+struct Read {
+    resource_type: &'static str,
+    resource_id: i64,
+    user_id: i64,
+    liked: bool,
+    like_count: i64,
 }
 
 fn user_in(request: &HttpRequest) -> Option<i64> {
@@ -47,15 +51,6 @@ async fn like(video_id: web::Path<i64>, request: HttpRequest) -> HttpResponse {
     }))
 }
 
-#[derive(Serialize)]
-struct Read {
-    resource_type: &'static str,
-    resource_id: i64,
-    user_id: i64,
-    liked: bool,
-    like_count: i64,
-}
-
 async fn read(video_id: web::Path<i64>, request: HttpRequest) -> HttpResponse {
     let Some(user_id) = user_in(&request) else {
         return HttpResponse::BadRequest().finish();
@@ -69,24 +64,19 @@ async fn read(video_id: web::Path<i64>, request: HttpRequest) -> HttpResponse {
     }))
 }
 
-/// Serves until it is killed, with as many workers as Likewise.
-pub(crate) fn serve() -> Result<(), Failure> {
-    let serving = async {
-        let server = HttpServer::new(|| {
-            App::new().service(
-                web::resource("/v1/videos/{video_id}/like")
-                    .route(web::put().to(like))
-                    .route(web::get().to(read)),
-            )
-        })
-        .workers(std::thread::available_parallelism().map_or(2, usize::from))
-        .bind(("127.0.0.1", 0))?;
-        for address in server.addrs() {
-            writeln!(io::stderr(), "{LISTENING}{address}")?;
-        }
-        server.run().await
-    };
-    actix_web::rt::System::new()
-        .block_on(serving)
-        .map_err(Failure::doing("serving hello"))
+/// Serves on a free port of loopback until it is killed, with as many workers as Likewise.
+pub(super) async fn serve() -> io::Result<()> {
+    let server = HttpServer::new(|| {
+        App::new().service(
+            web::resource("/v1/videos/{video_id}/like")
+                .route(web::put().to(like))
+                .route(web::get().to(read)),
+        )
+    })
+    .workers(std::thread::available_parallelism().map_or(2, usize::from))
+    .bind(("127.0.0.1", 0))?;
+    for address in server.addrs() {
+        writeln!(io::stderr(), "listening on http://{address}")?;
+    }
+    server.run().await
 }

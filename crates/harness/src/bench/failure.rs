@@ -1,0 +1,120 @@
+//! Why a benchmark fails.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::client;
+use crate::interactions::InteractionsError;
+use crate::process::ProcessError;
+
+/// Why a benchmark fails. What was measured before is reported all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// A system call failed.
+    #[error("{doing}: {reason}")]
+    Io {
+        /// The operation.
+        doing: String,
+        /// The system's error.
+        reason: io::Error,
+    },
+    /// The file of likes cannot be used.
+    #[error(transparent)]
+    Interactions(#[from] InteractionsError),
+    /// A process did not start, or ended early.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A server's program is unknown.
+    #[error(
+        "cannot find {program}: run `scripts/services install` in the repository of Likewise, and start the \
+         benchmark there ({variable} may also name it)"
+    )]
+    NoProgram {
+        /// The program.
+        program: &'static str,
+        /// The variable that names its path.
+        variable: &'static str,
+    },
+    /// A server did not answer its protocol in time.
+    #[error("{server} did not answer within {limit:?}: {reason}; its log ends with:\n{log}")]
+    NoAnswer {
+        /// The server.
+        server: String,
+        /// The time limit.
+        limit: Duration,
+        /// The last answer or error.
+        reason: String,
+        /// The end of its log.
+        log: String,
+    },
+    /// No port is free.
+    #[error("no port of 127.0.0.1 between 20000 and 29999 is free")]
+    NoPort,
+    /// The metrics of a process cannot be read.
+    #[error("cannot read the metrics of {process}: {reason}")]
+    Metrics {
+        /// The process.
+        process: String,
+        /// Why.
+        reason: client::Failure,
+    },
+    /// Requests failed, which spoils a measurement.
+    #[error("{failed} of {sent} requests failed: {kinds}")]
+    Requests {
+        /// The failed requests.
+        failed: u64,
+        /// All requests.
+        sent: u64,
+        /// The failures by kind.
+        kinds: String,
+    },
+    /// A measurement exceeded `--limit`.
+    #[error("{case} took longer than {limit:?}")]
+    TooLong {
+        /// The measurement.
+        case: String,
+        /// The time limit.
+        limit: Duration,
+    },
+    /// A process logged an address that is none.
+    #[error("{process} listens on `{address}`, to which no request can be sent")]
+    Address {
+        /// The process.
+        process: String,
+        /// The address.
+        address: String,
+    },
+    /// A tool of the benchmark failed.
+    #[error("`likewise {tool}` failed; its log ends with:\n{log}")]
+    Tool {
+        /// Its arguments.
+        tool: String,
+        /// The end of its log.
+        log: String,
+    },
+    /// The data does not equal what was sent.
+    #[error("{contestant}: the data is not what was sent:\n{report}")]
+    Wrong {
+        /// Who stored it.
+        contestant: String,
+        /// The differences.
+        report: String,
+    },
+    /// A description of a peer cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Peer {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl BenchError {
+    /// Adds the failed operation to an I/O error.
+    pub(super) fn doing(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |reason| Self::Io { doing, reason }
+    }
+}
