@@ -38,6 +38,17 @@ fn id_of(event: &Value) -> &str {
 /// Likes a video by these users in one request, and returns the ids of the events.
 #[track_caller]
 fn like_all(client: &Client, users: impl IntoIterator<Item = i64>, video: i64) -> Vec<String> {
+    like_all_in(client, users, video, "broker")
+}
+
+/// As [`like_all`]; the events are durable here.
+#[track_caller]
+fn like_all_in(
+    client: &Client,
+    users: impl IntoIterator<Item = i64>,
+    video: i64,
+    durability: &str,
+) -> Vec<String> {
     let behaviors: Vec<_> = users
         .into_iter()
         .map(|user| json!({"user_id": user, "resource_type": "video", "resource_id": video, "behavior": "like"}))
@@ -48,7 +59,7 @@ fn like_all(client: &Client, users: impl IntoIterator<Item = i64>, video: i64) -
     assert_eq!(answer["refused"], 0, "{answer}");
     let results = answer["results"].as_array().expect("results");
     for result in results {
-        assert_eq!(result["durability"], "broker", "{result}");
+        assert_eq!(result["durability"], durability, "{result}");
     }
     results.iter().map(|one| id_of(one).to_owned()).collect()
 }
@@ -165,6 +176,21 @@ fn batches_fit_the_servers_max_payload() {
     );
     pipeline_drains(&service);
     stored_once(service.database(), ids.iter().map(String::as_str));
+    everything_holds(&service);
+}
+
+#[test]
+fn batch_without_acknowledgement_goes_to_the_database() {
+    let mut stack = Stack::start();
+    let service = stack.setup().start();
+    let client = service.client();
+    client.like(1, 1);
+    pipeline_drains(&service);
+    stack.nats.kill();
+    let ids = like_all_in(&client, 1..=50, 7, "database");
+    ledger_closes(service.database());
+    stored_once(service.database(), ids.iter().map(String::as_str));
+    stack.nats.run();
     everything_holds(&service);
 }
 
