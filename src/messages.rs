@@ -37,6 +37,10 @@ impl ApplyOutcome {
 
 impl Request for Apply {
     type Reply = ApplyOutcome;
+
+    fn is_failure(outcome: &ApplyOutcome) -> bool {
+        outcome.applied.is_none()
+    }
 }
 
 /// To the cache writer: reverts an event that could not be made durable.
@@ -106,6 +110,10 @@ pub struct NotKept(pub String);
 
 impl Request for Begin {
     type Reply = Result<Started, NotKept>;
+
+    fn is_failure(started: &Self::Reply) -> bool {
+        started.is_err()
+    }
 }
 
 /// To the idempotency keeper: stores the answer to a request.
@@ -117,6 +125,10 @@ pub struct End {
 
 impl Request for End {
     type Reply = Result<(), NotKept>;
+
+    fn is_failure(kept: &Self::Reply) -> bool {
+        kept.is_err()
+    }
 
     /// Grows with the length of the answer, so that a batch of long answers is bounded too.
     fn weight(&self) -> usize {
@@ -138,6 +150,10 @@ pub struct NotPublished(pub String);
 
 impl Request for Publish {
     type Reply = Result<(), NotPublished>;
+
+    fn is_failure(published: &Self::Reply) -> bool {
+        published.is_err()
+    }
 }
 
 /// To the behavior recorder: appends behaviors.
@@ -172,6 +188,10 @@ pub enum NotRecorded {
 impl Request for Record {
     /// The events that are not recorded, by ascending position. All others are committed.
     type Reply = Vec<(usize, NotRecorded)>;
+
+    fn is_failure(failures: &Self::Reply) -> bool {
+        !failures.is_empty()
+    }
 
     fn weight(&self) -> usize {
         self.events.len()

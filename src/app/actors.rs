@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actor_kit::{Mailbox, Registry, Starter};
+use actor_kit::{Actor, Mailbox, Registry, Starter};
 use tokio::sync::Notify;
 
 use super::connections::{Connections, admin};
@@ -56,6 +56,11 @@ impl Actors {
             let broker = broker.cloned();
             CacheWriter::new(cache, reader.clone(), broker, settings.cache, context)
         });
+        let (no_api, no_worker) = (
+            "the role of this process is worker",
+            "the role of this process is api",
+        );
+        let no_broker = "LIKEWISE_NATS_URL is not set";
         let has_facts = !settings.facts.receivers().is_empty();
         let fact_publisher = (has_facts && settings.role.is_worker()).then(|| {
             let (broker, holder) = (broker.cloned(), process.to_owned());
@@ -64,6 +69,14 @@ impl Actors {
                 FactPublisher::new(store(), broker, webhooks, facts, holder, context)
             })
         });
+        disable_unless(
+            registry,
+            fact_publisher.as_ref(),
+            match has_facts {
+                true => no_worker,
+                false => "facts have no receivers",
+            },
+        );
         let sync_publisher = starter.start(|context| {
             SyncPublisher::new(
                 store(),
@@ -81,11 +94,20 @@ impl Actors {
         let keeper = settings.role.is_api().then(|| {
             starter.start(|context| IdempotencyKeeper::new(store(), settings.keeper, context))
         });
+        disable_unless(registry, keeper.as_ref(), no_api);
         let publisher = broker.filter(|_| settings.role.is_api()).map(|broker| {
             starter.start(|context| {
                 EventPublisher::new(Arc::clone(broker), settings.publisher, context)
             })
         });
+        disable_unless(
+            registry,
+            publisher.as_ref(),
+            match broker {
+                Some(_) => no_api,
+                None => no_broker,
+            },
+        );
         let subscriber = broker.filter(|_| settings.role.is_worker()).map(|broker| {
             starter.start(|context| {
                 NatsSubscriber::new(
@@ -98,6 +120,14 @@ impl Actors {
                 )
             })
         });
+        disable_unless(
+            registry,
+            subscriber.as_ref(),
+            match broker {
+                Some(_) => no_worker,
+                None => no_broker,
+            },
+        );
         let retry_scheduler = settings.role.is_worker().then(|| {
             starter.start(|context| {
                 let sync_publisher = sync_publisher.clone();
@@ -111,12 +141,14 @@ impl Actors {
                 )
             })
         });
+        disable_unless(registry, retry_scheduler.as_ref(), no_worker);
         let job_runner = settings.role.is_worker().then(|| {
             starter.start(|context| {
                 let runner = Runner::new(admin(settings, connections, &cache_writer));
                 JobRunner::new(runner, settings.upkeep.clone(), context)
             })
         });
+        disable_unless(registry, job_runner.as_ref(), no_worker);
         let gone = Arc::new(DependenciesUnavailable::default());
         let health_monitor = starter.start(|context| {
             HealthMonitor::new(
@@ -177,5 +209,12 @@ impl Actors {
             + self.recorder.gauge().depth()
             + self.sync_publisher.gauge().depth()
             + self.cache_writer.gauge().depth()
+    }
+}
+
+/// Lists an actor that this process does not run, with the reason.
+fn disable_unless<A: Actor>(registry: &Registry, actor: Option<&Mailbox<A>>, reason: &str) {
+    if actor.is_none() {
+        registry.disabled(A::NAME, reason);
     }
 }

@@ -86,7 +86,7 @@ impl App {
         if let Some(broker) = &broker {
             check_broker(broker).await?;
         }
-        let registry = Registry::new(settings.stall_after, ActorEvents);
+        let registry = Registry::new(settings.stuck_after, ActorEvents);
         let connections = Connections {
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
@@ -152,6 +152,7 @@ impl App {
             differences,
             probe: connections.probe(),
             registry: registry.clone(),
+            stall_after: settings.stall_after,
             draining: Arc::clone(&draining),
             gate: starting.gate,
             role: settings.role,

@@ -94,7 +94,9 @@ pub struct Settings {
     pub facts: FactsOptions,
     /// The automatic audit and pruning of a worker.
     pub upkeep: UpkeepOptions,
-    /// The time without progress after which an actor with work counts as stuck.
+    /// The time without progress after which an actor with work is reported as stuck.
+    pub stuck_after: Duration,
+    /// The time without progress after which an actor with work makes the process unready.
     pub stall_after: Duration,
     /// How long after SIGTERM requests are still served while `/readyz` fails. Zero on a worker, which serves none.
     pub drain_delay: Duration,
@@ -132,6 +134,7 @@ impl PartialConfig {
             cache_pairs: config.cache_pairs(),
             facts: FactsOptions::new(&config)?,
             upkeep: UpkeepOptions::new(&config),
+            stuck_after: Duration::from_millis(1_500),
             stall_after: Duration::from_secs(10),
             drain_delay: if config.role().is_api() {
                 Duration::from_secs(config.drain_delay_seconds())

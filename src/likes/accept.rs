@@ -41,7 +41,7 @@ pub enum NotAccepted {
     /// The request is invalid.
     #[error(transparent)]
     Invalid(#[from] InvalidBehavior),
-    /// A mailbox is full.
+    /// A mailbox is full, or its actor is paused.
     #[error("{0}")]
     Overloaded(Refused),
     /// Neither the broker nor the database stored the event. Publisher and recorder have logged why.
@@ -278,12 +278,17 @@ impl Likes {
     }
 
     fn reserve(&self) -> Result<Slots, NotAccepted> {
-        let publish = self
+        let publish = match self
             .publisher
             .as_ref()
-            .map(|publisher| publisher.reserve(1));
+            .map(|publisher| publisher.reserve(1))
+        {
+            // Without the broker, likes go to the database.
+            None | Some(Err(Refused::Paused(_))) => None,
+            Some(slot) => Some(slot.map_err(NotAccepted::Overloaded)?),
+        };
         Ok(Slots {
-            publish: publish.transpose().map_err(NotAccepted::Overloaded)?,
+            publish,
             record: self.recorder.reserve(1).map_err(NotAccepted::Overloaded)?,
             apply: self
                 .cache_writer

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
-use actor_kit::{ActorState, Registry};
+use actor_kit::{Actor, ActorState, Registry};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
@@ -15,6 +16,7 @@ use super::auth::{Auth, caller};
 use super::problem::Problem;
 use crate::actors::probe::{DependencyReport, DependencyReports, Probe, can_accept};
 use crate::actors::processes::Differences;
+use crate::actors::{BehaviorRecorder, CacheWriter};
 use crate::config::Role;
 use crate::store::{Gate, Waiting};
 use crate::telemetry::{self, Failing};
@@ -26,6 +28,9 @@ use crate::telemetry::{self, Failing};
     paths(healthz, readyz, metrics)
 )]
 pub(super) struct Document;
+
+/// The actors that accept likes. A process with a paused one is not ready.
+const ACCEPTING: [&str; 2] = [CacheWriter::NAME, BehaviorRecorder::NAME];
 
 /// The content type of OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,6 +45,8 @@ pub struct Health {
     pub probe: Probe,
     /// The actors.
     pub registry: Registry,
+    /// The time without progress after which an actor with work makes the process unready.
+    pub stall_after: Duration,
     /// Set when the service shuts down.
     pub draining: Arc<AtomicBool>,
     /// Closed until the tables are migrated.
@@ -100,21 +107,19 @@ impl Health {
 
     async fn readiness(&self) -> Readiness {
         let parts = self.probe.report().await;
-        let actors: BTreeMap<_, _> = self
-            .registry
-            .report()
-            .into_iter()
-            .map(|actor| (actor.name, actor.state))
-            .collect();
+        let actors: BTreeMap<_, _> = self.registry.states(self.stall_after).into_iter().collect();
         let skew = self.probe.store.clock_skew();
         let draining = self.draining.load(Ordering::Relaxed);
-        let working =
-            |state: &ActorState| matches!(state, ActorState::Running | ActorState::Restarting);
+        let working = |(name, state): (&&'static str, &ActorState)| match state {
+            ActorState::Stuck | ActorState::Failed | ActorState::Stopped => false,
+            ActorState::Paused => !ACCEPTING.contains(name),
+            _ => true,
+        };
         Readiness {
             ready: !draining
                 && self.has_started()
                 && can_accept(&parts)
-                && actors.values().all(working),
+                && actors.iter().all(working),
             draining,
             clock_skew_ms: skew.map(|skew| skew.num_milliseconds()),
             waiting_for: self.gate.waiting().map(|waiting| match waiting {

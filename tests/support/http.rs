@@ -192,12 +192,20 @@ impl Client {
         actor.unwrap_or_else(|| panic!("no actor {name}"))
     }
 
-    /// Returns the reports of all actors.
+    /// Returns the reports of all actors that the process runs.
     #[track_caller]
     pub fn actors(&self) -> Vec<Actor> {
+        let mut actors = self.actors_and_disabled();
+        actors.retain(|actor| actor.state != "disabled");
+        actors
+    }
+
+    /// Returns the reports of all actors.
+    #[track_caller]
+    pub fn actors_and_disabled(&self) -> Vec<Actor> {
         let answer = self.get("/admin/actors");
         assert_eq!(answer.status, 200, "{answer:?}");
-        let Actors { actors } = answer.read();
+        let Actors { actors, .. } = answer.read();
         actors
     }
 
@@ -346,6 +354,12 @@ pub struct Like {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Actors {
+    #[allow(dead_code, reason = "must be there")]
+    sequence: u64,
+    #[allow(dead_code, reason = "must be there")]
+    captured_at: String,
+    #[allow(dead_code, reason = "must be there")]
+    uptime_seconds: f64,
     actors: Vec<Actor>,
 }
 
@@ -355,7 +369,13 @@ struct Actors {
 pub struct Actor {
     pub name: String,
     pub state: String,
+    pub since: String,
+    pub reason: Option<String>,
+    pub supervision: Value,
     pub mailbox: Mailbox,
+    pub tick_ms: Option<u64>,
+    pub messages: Vec<Value>,
+    pub waits_for: Vec<Value>,
     pub processed: u64,
     pub errors: u64,
     pub panics: u64,

@@ -116,6 +116,8 @@ fn configuration(known: &Known<'_>) -> String {
             json!(operation)
         );
     }
+    // A paused actor makes the service unready for all other operations.
+    text += "[[operations]]\ninclude-operation-id = \"pause_actor\"\nenabled = false\n";
     for (index, (path, parameter, values)) in known.iter().enumerate() {
         text += &format!(
             "[dictionaries.known{index}]\nvalues = {}\n\

@@ -1,5 +1,6 @@
 //! The HTTP API, one file for each group of URLs.
 
+mod actors;
 mod admin;
 mod anonymous_reads;
 mod auth;

@@ -38,6 +38,7 @@ fn filled(path: &str) -> String {
     path.replace("{id}", "7")
         .replace("{event_id}", "01890a5d-ac96-774b-bcce-b302099a8057")
         .replace("{actor}", "nobody")
+        .replace("{name}", "nobody")
         .replace("{file}", "nothing")
 }
 

@@ -1,12 +1,17 @@
 //! A message on its way to an actor: with its permit, and the channel for its answer.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use crate::gauge::Permit;
+use crate::messages::MessageStats;
+use crate::waits::Waiting;
 
 /// A typed message.
 pub trait Request: Send + 'static {
@@ -16,6 +21,11 @@ pub trait Request: Send + 'static {
     /// Returns its share of the mailbox's capacity: the number of events in it, at least one.
     fn weight(&self) -> usize {
         1
+    }
+
+    /// Returns whether this answer reports a failure. Reports count the message as failed then.
+    fn is_failure(_: &Self::Reply) -> bool {
+        false
     }
 }
 
@@ -39,28 +49,81 @@ impl<M: Request> actix::Message for Envelope<M> {
     type Result = ();
 }
 
+impl<M: Request> Envelope<M> {
+    /// Counts the message and its answer.
+    pub(crate) fn count(&mut self, stats: &Arc<MessageStats>) {
+        stats.received();
+        self.reply.counted = Some((Arc::clone(stats), M::is_failure));
+    }
+}
+
 /// Sends the answer of one message. If the sender no longer waits, the answer is dropped.
-#[derive(Debug)]
-pub struct Reply<R>(pub(crate) Option<oneshot::Sender<R>>);
+pub struct Reply<R> {
+    sender: Option<oneshot::Sender<R>>,
+    arrived: Instant,
+    /// Where the answer is counted, and whether as a failure.
+    counted: Option<Counted<R>>,
+}
+
+type Counted<R> = (Arc<MessageStats>, fn(&R) -> bool);
 
 impl<R> Reply<R> {
+    pub(crate) const fn new(sender: oneshot::Sender<R>, arrived: Instant) -> Self {
+        Self {
+            sender: Some(sender),
+            arrived,
+            counted: None,
+        }
+    }
+
     /// Answers.
     pub fn send(mut self, answer: R) {
-        if let Some(sender) = self.0.take() {
+        if let Some((stats, is_failure)) = self.counted.take() {
+            stats.answered(self.arrived, is_failure(&answer));
+        }
+        if let Some(sender) = self.sender.take() {
             // The sender may no longer wait. The work is done, so this is not a failure.
             let _ = sender.send(answer);
         }
     }
 }
 
+impl<R> Drop for Reply<R> {
+    fn drop(&mut self) {
+        if let Some((stats, _)) = self.counted.take() {
+            stats.answered(self.arrived, true);
+        }
+    }
+}
+
+impl<R> fmt::Debug for Reply<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").finish_non_exhaustive()
+    }
+}
+
 /// The future answer. Dropping it does not cancel the work.
 #[derive(Debug)]
-pub struct Answer<R>(pub(crate) oneshot::Receiver<R>);
+pub struct Answer<R> {
+    receiver: oneshot::Receiver<R>,
+    /// Shows that the actor whose work this is waits.
+    _waiting: Option<Waiting>,
+}
+
+impl<R> Answer<R> {
+    pub(crate) const fn new(receiver: oneshot::Receiver<R>, waiting: Option<Waiting>) -> Self {
+        Self {
+            receiver,
+            _waiting: waiting,
+        }
+    }
+}
 
 impl<R> Future for Answer<R> {
     type Output = Result<R, Closed>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map_err(|_| Closed)
+        let receiver = Pin::new(&mut self.receiver);
+        receiver.poll(context).map_err(|_| Closed)
     }
 }

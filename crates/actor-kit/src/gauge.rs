@@ -66,10 +66,12 @@ impl Gauge {
         }
     }
 
-    pub(crate) fn arrive(&self) -> u64 {
+    /// Records an arrival. Returns its ticket and its time.
+    pub(crate) fn arrive(&self) -> (u64, Instant) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.arrivals.push_back(Some(Instant::now()));
-        waiting.first + waiting.arrivals.len() as u64 - 1
+        let now = Instant::now();
+        waiting.arrivals.push_back(Some(now));
+        (waiting.first + waiting.arrivals.len() as u64 - 1, now)
     }
 
     fn leave(&self, ticket: u64) {

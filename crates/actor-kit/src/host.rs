@@ -2,20 +2,23 @@
 //! panics on request. Its [`Context`] is what the actor sees of it.
 
 use std::any::{Any, TypeId};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use actix::{Addr, AsyncContext, Handler, Message, Supervised, WeakAddr};
+use actix::{ActorContext, Addr, AsyncContext, Handler, Message, Supervised, WeakAddr};
 use futures_util::FutureExt;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::actor::{Actor, BatchActor};
 use crate::batcher::Batcher;
 use crate::envelope::{Envelope, Request};
-use crate::registry::ActorStats;
+use crate::messages::MessageStats;
+use crate::stats::ActorStats;
 
 /// An actor's access to its host: statistics, work beside its batches, and its own queues.
 pub struct Context<A: Actor> {
@@ -66,10 +69,10 @@ impl<A: Actor> Context<A> {
         self.shared.stats.failed(error.to_string());
     }
 
-    /// Returns whether the actor starts no further work of its own.
+    /// Returns whether the actor starts no further work of its own, because it stops or is paused.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.shared.stopping.load(Ordering::Relaxed)
+        self.shared.stopping.load(Ordering::Relaxed) || self.shared.stats.is_paused()
     }
 
     /// Returns whether a tick runs.
@@ -81,11 +84,18 @@ impl<A: Actor> Context<A> {
     /// Runs work beside the actor, so that a restart does not cut it off. A panic in it is counted and reported.
     pub fn spawn(&self, work: impl Future<Output = ()> + 'static) {
         let running = Running::start(&self.shared);
-        actix::spawn(async move {
-            if let Err(payload) = AssertUnwindSafe(work).catch_unwind().await {
-                running.0.stats.panicked(message_of(payload.as_ref()));
+        let waits = Arc::clone(&self.shared.stats.waits);
+        actix::spawn(waits.run(async move {
+            let stats = &running.0.stats;
+            let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
+            let worked = poll_fn(|context| {
+                let _turn = stats.turn();
+                work.as_mut().poll(context)
+            });
+            if let Err(payload) = worked.await {
+                stats.panicked(message_of(payload.as_ref()));
             }
-        });
+        }));
     }
 
     /// Adds items to this actor's own queue of `M`. They need no room in the mailbox: the envelopes in them keep
@@ -149,12 +159,14 @@ pub(crate) fn message_of(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("without a message")
 }
 
+type CountedQueue<A> = (TypeId, Arc<MessageStats>, Box<dyn Queue<A>>);
+
 /// Holds one actor, and a queue for each type of message that it has taken.
 pub(crate) struct Host<A: Actor> {
     actor: Arc<A>,
     context: Context<A>,
     /// Found by the type of the message. There are a few, so a scan is faster than a hash.
-    queues: Vec<(TypeId, Box<dyn Queue<A>>)>,
+    queues: Vec<CountedQueue<A>>,
 }
 
 impl<A: Actor> Host<A> {
@@ -171,8 +183,9 @@ impl<A: Actor> Host<A> {
             return;
         };
         let actor = Arc::clone(&self.actor);
+        let tick = Tick::begin(&self.context.shared.stats);
         self.context.spawn(async move {
-            let _permit = permit;
+            let (_permit, _tick) = (permit, tick);
             actor.tick().await;
         });
     }
@@ -181,28 +194,44 @@ impl<A: Actor> Host<A> {
     where
         A: BatchActor<M>,
     {
-        let queue = match self.position::<M>() {
-            Some(position) => position,
-            None => {
-                let limits = self.actor.limits();
-                let queue: Box<dyn Queue<A>> = Box::new(MessageQueue::<A, M>(Batcher::new(limits)));
-                self.queues.push((TypeId::of::<M>(), queue));
-                self.queues.len() - 1
-            }
-        };
-        let (_, queue) = &mut self.queues[queue];
+        let queue = self.queue::<M>();
+        let (_, stats, queue) = &mut self.queues[queue];
         let any: &mut dyn Any = queue.as_mut();
-        if let Some(MessageQueue(batcher)) = any.downcast_mut::<MessageQueue<A, M>>() {
+        if let Some(MessageQueue { batcher, .. }) = any.downcast_mut::<MessageQueue<A, M>>() {
             for item in items {
+                stats.queued();
                 batcher.push(item);
             }
         }
         queue.flush(&self.actor, &self.context, own);
     }
 
+    /// The position of the queue of these messages.
+    fn queue<M: Request>(&mut self) -> usize
+    where
+        A: BatchActor<M>,
+    {
+        self.position::<M>().unwrap_or_else(|| {
+            let stats = self.context.shared.stats.watch_messages::<M>();
+            let queue = MessageQueue::<A, M> {
+                batcher: Batcher::new(self.actor.limits()),
+                stats: Arc::clone(&stats),
+            };
+            self.queues
+                .push((TypeId::of::<M>(), stats, Box::new(queue)));
+            self.queues.len() - 1
+        })
+    }
+
     fn position<M: Request>(&self) -> Option<usize> {
         let wanted = TypeId::of::<M>();
-        self.queues.iter().position(|(held, _)| *held == wanted)
+        self.queues.iter().position(|(held, ..)| *held == wanted)
+    }
+
+    fn flush(&mut self, own: &Addr<Self>) {
+        for (.., queue) in &mut self.queues {
+            queue.flush(&self.actor, &self.context, own);
+        }
     }
 }
 
@@ -223,16 +252,16 @@ impl<A: Actor> actix::Actor for Host<A> {
 
 impl<A: Actor> Supervised for Host<A> {
     fn restarting(&mut self, own: &mut Self::Context) {
-        for (_, queue) in &mut self.queues {
-            queue.flush(&self.actor, &self.context, &own.address());
-        }
+        self.flush(&own.address());
     }
 }
 
 impl<A: BatchActor<M>, M: Request> Handler<Envelope<M>> for Host<A> {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<M>, own: &mut Self::Context) {
+    fn handle(&mut self, mut envelope: Envelope<M>, own: &mut Self::Context) {
+        let queue = self.queue::<M>();
+        envelope.count(&self.queues[queue].1);
         self.enqueue::<M>([envelope.into()], &own.address());
     }
 }
@@ -267,9 +296,62 @@ impl<A: BatchActor<M>, M: Request> Handler<Flush<M>> for Host<A> {
 
     fn handle(&mut self, _: Flush<M>, own: &mut Self::Context) {
         if let Some(position) = self.position::<M>() {
-            let (_, queue) = &mut self.queues[position];
+            let (.., queue) = &mut self.queues[position];
             queue.flush(&self.actor, &self.context, &own.address());
         }
+    }
+}
+
+/// Restarts the actor.
+pub(crate) struct Restart;
+
+impl Message for Restart {
+    type Result = ();
+}
+
+impl<A: Actor> Handler<Restart> for Host<A> {
+    type Result = ();
+
+    fn handle(&mut self, _: Restart, own: &mut Self::Context) {
+        // The supervisor restarts an actor that stops.
+        own.stop();
+    }
+}
+
+/// Starts what waited while the actor was paused.
+pub(crate) struct Resume;
+
+impl Message for Resume {
+    type Result = ();
+}
+
+impl<A: Actor> Handler<Resume> for Host<A> {
+    type Result = ();
+
+    fn handle(&mut self, _: Resume, own: &mut Self::Context) {
+        self.flush(&own.address());
+        if self
+            .actor
+            .schedule()
+            .is_some_and(|schedule| schedule.at_once)
+        {
+            self.tick();
+        }
+    }
+}
+
+/// Blocks the thread while it is handled. Sent only where fault injection is enabled.
+pub(crate) struct InjectBlock(pub(crate) Duration);
+
+impl Message for InjectBlock {
+    type Result = ();
+}
+
+impl<A: Actor> Handler<InjectBlock> for Host<A> {
+    type Result = ();
+
+    fn handle(&mut self, InjectBlock(length): InjectBlock, _: &mut Self::Context) {
+        std::thread::sleep(length);
     }
 }
 
@@ -316,11 +398,17 @@ trait Queue<A: Actor>: Any {
     fn flush(&mut self, actor: &Arc<A>, context: &Context<A>, own: &Addr<Host<A>>);
 }
 
-struct MessageQueue<A: BatchActor<M>, M: Request>(Batcher<A::Item>);
+struct MessageQueue<A: BatchActor<M>, M: Request> {
+    batcher: Batcher<A::Item>,
+    stats: Arc<MessageStats>,
+}
 
 impl<A: BatchActor<M>, M: Request> Queue<A> for MessageQueue<A, M> {
     fn flush(&mut self, actor: &Arc<A>, context: &Context<A>, own: &Addr<Host<A>>) {
-        while let Some((batch, lane)) = self.0.next_batch() {
+        while !context.shared.stats.is_paused()
+            && let Some((batch, lane)) = self.batcher.next_batch()
+        {
+            let running = self.stats.begin(batch.len());
             let flight = Flight {
                 lane: Some(lane),
                 host: own.clone(),
@@ -328,10 +416,26 @@ impl<A: BatchActor<M>, M: Request> Queue<A> for MessageQueue<A, M> {
             };
             let actor = Arc::clone(actor);
             context.spawn(async move {
+                let (_running, _flight) = (running, flight);
                 actor.run(batch).await;
-                drop(flight);
             });
         }
+    }
+}
+
+/// A tick that runs, until it is dropped.
+struct Tick(Arc<ActorStats>);
+
+impl Tick {
+    fn begin(stats: &Arc<ActorStats>) -> Self {
+        stats.tick_began();
+        Self(Arc::clone(stats))
+    }
+}
+
+impl Drop for Tick {
+    fn drop(&mut self) {
+        self.0.tick_ended();
     }
 }
 

@@ -44,10 +44,15 @@ mod envelope;
 mod gauge;
 mod host;
 mod mailbox;
+mod messages;
+mod panics;
 mod registry;
+mod report;
+mod stats;
 mod supervisor;
 #[cfg(test)]
 mod testing;
+mod waits;
 
 pub use actor::{Actor, BatchActor, Schedule};
 pub use batcher::{BatchLimits, Weigh};
@@ -55,5 +60,11 @@ pub use envelope::{Answer, Closed, Envelope, Reply, Request};
 pub use gauge::{Gauge, Permit};
 pub use host::Context;
 pub use mailbox::{Mailbox, Refused, Slot};
-pub use registry::{ActorReport, ActorState, MailboxReport, Observer, Registry};
+pub use messages::{MessageReport, Percentiles, RunningReport};
+pub use registry::{Observer, Registry, Unheeded};
+pub use report::{
+    ActorReport, ActorState, MailboxReport, PanicReport, Snapshot, SupervisionPolicy,
+    SupervisionReport,
+};
 pub use supervisor::{Starter, SupervisorPolicy};
+pub use waits::WaitReport;

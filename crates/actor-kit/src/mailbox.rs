@@ -14,6 +14,8 @@ use crate::actor::{Actor, BatchActor};
 use crate::envelope::{Answer, Envelope, Reply, Request};
 use crate::gauge::{Gauge, Permit, Share};
 use crate::host::{Host, Stop};
+use crate::stats::ActorStats;
+use crate::waits::wait_for;
 
 /// Why a mailbox refused a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +23,9 @@ pub enum Refused {
     /// The mailbox is full.
     #[error("the mailbox of {0} is full")]
     Full(&'static str),
+    /// An operator has paused the actor. Only senders that wait for room may still send.
+    #[error("{0} is paused by an operator")]
+    Paused(&'static str),
     /// The actor has stopped for good.
     #[error("{0} has stopped")]
     Stopped(&'static str),
@@ -30,6 +35,7 @@ pub enum Refused {
 pub struct Mailbox<A: Actor> {
     addr: Addr<Host<A>>,
     gauge: Arc<Gauge>,
+    stats: Arc<ActorStats>,
 }
 
 impl<A: Actor> Clone for Mailbox<A> {
@@ -37,16 +43,16 @@ impl<A: Actor> Clone for Mailbox<A> {
         Self {
             addr: self.addr.clone(),
             gauge: Arc::clone(&self.gauge),
+            stats: Arc::clone(&self.stats),
         }
     }
 }
 
 impl<A: Actor> Mailbox<A> {
-    pub(crate) fn new(addr: Addr<Host<A>>, capacity: usize) -> Self {
-        Self {
-            addr,
-            gauge: Gauge::new(A::NAME, capacity),
-        }
+    pub(crate) fn new(addr: Addr<Host<A>>, capacity: usize, stats: Arc<ActorStats>) -> Self {
+        let gauge = Gauge::new(A::NAME, capacity);
+        stats.watch_mailbox(&gauge);
+        Self { addr, gauge, stats }
     }
 
     /// Returns its fill level.
@@ -70,8 +76,11 @@ impl<A: Actor> Mailbox<A> {
     /// all of it.
     ///
     /// # Errors
-    /// If there is not enough room, or the actor has stopped.
+    /// If there is not enough room, or the actor is paused or has stopped.
     pub fn reserve(&self, weight: usize) -> Result<Slot<A>, Refused> {
+        if self.stats.is_paused() {
+            return Err(Refused::Paused(self.gauge.name));
+        }
         let permits = Arc::clone(&self.gauge.permits);
         let permit = permits
             .try_acquire_many_owned(self.permits_for(weight))
@@ -85,6 +94,7 @@ impl<A: Actor> Mailbox<A> {
     /// If the actor has stopped.
     pub async fn reserve_or_wait(&self, weight: usize) -> Result<Slot<A>, Refused> {
         let permits = Arc::clone(&self.gauge.permits);
+        let _waiting = wait_for(self.gauge.name);
         let permit = permits
             .acquire_many_owned(self.permits_for(weight))
             .await
@@ -95,7 +105,7 @@ impl<A: Actor> Mailbox<A> {
     /// Sends a message, without waiting for room.
     ///
     /// # Errors
-    /// If there is not enough room, or the actor has stopped.
+    /// If there is not enough room, or the actor is paused or has stopped.
     pub fn ask<M: Request>(&self, body: M) -> Result<Answer<M::Reply>, Refused>
     where
         A: BatchActor<M>,
@@ -146,16 +156,17 @@ impl<A: Actor> Slot<A> {
         A: BatchActor<M>,
     {
         let (sender, receiver) = oneshot::channel();
-        let ticket = self.share.gauge.arrive();
+        let (ticket, arrived) = self.share.gauge.arrive();
+        let waiting = wait_for(A::NAME);
         self.addr.do_send(Envelope {
             body,
-            reply: Reply(Some(sender)),
+            reply: Reply::new(sender, arrived),
             permit: Permit {
                 share: self.share,
                 ticket,
             },
         });
-        Answer(receiver)
+        Answer::new(receiver, waiting)
     }
 }
 

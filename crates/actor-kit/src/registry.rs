@@ -1,204 +1,24 @@
-//! The state, counters and last error of every actor, and reports of them.
+//! Every actor of a process: their reports, and what operators can do to them.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use chrono::Utc;
 
-use crate::gauge::Gauge;
-
-/// The state of an actor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum ActorState {
-    /// Takes messages.
-    Running,
-    /// Has panicked and waits out its back-off; messages queue.
-    Restarting,
-    /// Has work, and has made no progress for a while.
-    Stuck,
-    /// Has panicked too often and is not restarted.
-    Failed,
-    /// Has been stopped in order.
-    Stopped,
-}
-
-impl ActorState {
-    const fn from_u8(value: u8) -> Self {
-        match value {
-            0 => Self::Running,
-            1 => Self::Restarting,
-            2 => Self::Stuck,
-            3 => Self::Failed,
-            _ => Self::Stopped,
-        }
-    }
-}
+use crate::report::{ActorReport, ActorState, Snapshot};
+use crate::stats::{ActorStats, Command, read, write};
 
 /// Receives the supervisor's events, to log and count them.
 pub trait Observer: Send + Sync + 'static {
     /// An actor, or work that it spawned, panicked.
     fn panicked(&self, actor: &'static str, message: &str);
 
-    /// An actor runs again after a panic, for the given number of times.
+    /// An actor runs again after a panic or an operator's restart, for the given number of times.
     fn restarted(&self, actor: &'static str, restarts: u64);
 
     /// An actor panicked so often within the window that it is not restarted.
     fn given_up(&self, actor: &'static str, panics: usize, window: Duration);
-}
-
-type Details = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
-
-/// The statistics of one actor, written by it and its supervisor.
-pub(crate) struct ActorStats {
-    name: &'static str,
-    observer: Arc<dyn Observer>,
-    state: AtomicU8,
-    processed: AtomicU64,
-    errors: AtomicU64,
-    panics: AtomicU64,
-    restarts: AtomicU64,
-    last_error: Mutex<Option<String>>,
-    last_progress: Mutex<Instant>,
-    gauge: RwLock<Option<Arc<Gauge>>>,
-    details: RwLock<Option<Details>>,
-    inject_panic: RwLock<Option<Box<dyn Fn() + Send + Sync>>>,
-}
-
-impl ActorStats {
-    fn new(name: &'static str, observer: Arc<dyn Observer>) -> Self {
-        Self {
-            name,
-            observer,
-            state: AtomicU8::new(ActorState::Running as u8),
-            processed: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
-            panics: AtomicU64::new(0),
-            restarts: AtomicU64::new(0),
-            last_error: Mutex::default(),
-            last_progress: Mutex::new(Instant::now()),
-            gauge: RwLock::default(),
-            details: RwLock::default(),
-            inject_panic: RwLock::default(),
-        }
-    }
-
-    pub(crate) fn progress(&self, events: usize) {
-        self.processed.fetch_add(events as u64, Ordering::Relaxed);
-        *lock(&self.last_progress) = Instant::now();
-    }
-
-    pub(crate) fn failed(&self, error: String) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        *lock(&self.last_error) = Some(error);
-    }
-
-    pub(crate) fn panicked(&self, message: &str) {
-        self.panics.fetch_add(1, Ordering::Relaxed);
-        *lock(&self.last_error) = Some(format!("panicked: {message}"));
-        self.observer.panicked(self.name, message);
-    }
-
-    pub(crate) fn restarted(&self) {
-        let restarts = self.restarts.fetch_add(1, Ordering::Relaxed) + 1;
-        self.set_state(ActorState::Running);
-        self.observer.restarted(self.name, restarts);
-    }
-
-    pub(crate) fn given_up(&self, panics: usize, window: Duration) {
-        self.set_state(ActorState::Failed);
-        self.observer.given_up(self.name, panics, window);
-    }
-
-    pub(crate) fn set_state(&self, state: ActorState) {
-        self.state.store(state as u8, Ordering::Relaxed);
-    }
-
-    /// Adds the mailbox to the report.
-    pub(crate) fn watch_mailbox(&self, gauge: &Arc<Gauge>) {
-        *write(&self.gauge) = Some(Arc::clone(gauge));
-    }
-
-    /// Adds the actor's own facts to the report.
-    pub(crate) fn set_details(
-        &self,
-        details: impl Fn() -> serde_json::Value + Send + Sync + 'static,
-    ) {
-        *write(&self.details) = Some(Box::new(details));
-    }
-
-    /// Makes [`Registry::inject_panic`] work for this actor.
-    pub(crate) fn set_inject_panic(&self, inject: impl Fn() + Send + Sync + 'static) {
-        *write(&self.inject_panic) = Some(Box::new(inject));
-    }
-
-    fn report(&self, stall_after: Duration) -> ActorReport {
-        let gauge = read(&self.gauge).clone();
-        let oldest = gauge.as_ref().and_then(|gauge| gauge.oldest());
-        let mut state = ActorState::from_u8(self.state.load(Ordering::Relaxed));
-        let idle_for = lock(&self.last_progress).elapsed();
-        if state == ActorState::Running
-            && oldest.is_some_and(|wait| wait > stall_after)
-            && idle_for > stall_after
-        {
-            state = ActorState::Stuck;
-        }
-        ActorReport {
-            name: self.name,
-            state,
-            mailbox: MailboxReport {
-                depth: gauge.as_ref().map_or(0, |gauge| gauge.depth()),
-                capacity: gauge.as_ref().map_or(0, |gauge| gauge.capacity()),
-                oldest_ms: oldest.map_or(0, |wait| wait.as_millis() as u64),
-            },
-            processed: self.processed.load(Ordering::Relaxed),
-            errors: self.errors.load(Ordering::Relaxed),
-            panics: self.panics.load(Ordering::Relaxed),
-            restarts: self.restarts.load(Ordering::Relaxed),
-            last_error: lock(&self.last_error).clone(),
-            details: read(&self.details)
-                .as_ref()
-                .map_or_else(|| serde_json::json!({}), |details| details()),
-        }
-    }
-}
-
-/// The state and the counters of one actor.
-#[derive(Debug, Clone, Serialize)]
-#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub struct ActorReport {
-    /// Its name.
-    pub name: &'static str,
-    /// Its state.
-    pub state: ActorState,
-    /// The fill level of its mailbox.
-    pub mailbox: MailboxReport,
-    /// Events done since the process started.
-    pub processed: u64,
-    /// Attempts that failed since then.
-    pub errors: u64,
-    /// Panics since then.
-    pub panics: u64,
-    /// Restarts since then.
-    pub restarts: u64,
-    /// The message of the last failure or panic.
-    pub last_error: Option<String>,
-    /// Facts that only this actor knows.
-    pub details: serde_json::Value,
-}
-
-/// The fill level of a mailbox.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub struct MailboxReport {
-    /// Events that are waiting or in work.
-    pub depth: usize,
-    /// The largest depth.
-    pub capacity: usize,
-    /// The age of the oldest event, in milliseconds.
-    pub oldest_ms: u64,
 }
 
 /// Every actor of this process, in the order of their start.
@@ -207,6 +27,19 @@ pub struct Registry {
     actors: Arc<RwLock<Vec<Arc<ActorStats>>>>,
     stall_after: Duration,
     observer: Arc<dyn Observer>,
+    started: Instant,
+    snapshots: Arc<AtomicU64>,
+}
+
+/// Why an operator's command has no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unheeded {
+    /// No actor has this name.
+    #[error("no actor has this name")]
+    Unknown,
+    /// The actor does not run in this process.
+    #[error("the actor does not run in this process")]
+    NotRunning,
 }
 
 impl Registry {
@@ -218,13 +51,32 @@ impl Registry {
             actors: Arc::default(),
             stall_after,
             observer: Arc::new(observer),
+            started: Instant::now(),
+            snapshots: Arc::default(),
         }
     }
 
-    pub(crate) fn register(&self, name: &'static str) -> Arc<ActorStats> {
-        let stats = Arc::new(ActorStats::new(name, Arc::clone(&self.observer)));
+    pub(crate) fn register(&self, name: &'static str, limit: (usize, Duration)) -> Arc<ActorStats> {
+        let observer = Arc::clone(&self.observer);
+        let stats = Arc::new(ActorStats::new(name, limit, observer));
         write(&self.actors).push(Arc::clone(&stats));
         stats
+    }
+
+    /// Lists an actor that this process does not run, with the reason.
+    pub fn disabled(&self, name: &'static str, reason: &str) {
+        self.register(name, (0, Duration::ZERO)).disable(reason);
+    }
+
+    /// Returns the report of each actor, with what a reader needs to compute rates.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            sequence: self.snapshots.fetch_add(1, Ordering::Relaxed) + 1,
+            captured_at: Utc::now(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            actors: self.report(),
+        }
     }
 
     /// Returns the report of each actor.
@@ -237,29 +89,338 @@ impl Registry {
             .collect()
     }
 
-    /// Makes the actor of this name panic, to show that it survives. Returns whether there is such an actor.
+    /// Returns the report of the actor of this name.
     #[must_use]
-    pub fn inject_panic(&self, name: &str) -> bool {
+    pub fn report_of(&self, name: &str) -> Option<ActorReport> {
+        Some(self.find(name)?.report(self.stall_after))
+    }
+
+    /// Returns the name and the state of each actor that this process runs. An actor counts as stuck after
+    /// `stall_after`.
+    #[must_use]
+    pub fn states(&self, stall_after: Duration) -> Vec<(&'static str, ActorState)> {
         let actors = read(&self.actors);
-        let Some(stats) = actors.iter().find(|stats| stats.name == name) else {
-            return false;
-        };
-        let inject = read(&stats.inject_panic);
-        if let Some(inject) = inject.as_ref() {
-            inject();
+        let states = actors
+            .iter()
+            .map(|stats| (stats.name, stats.state(stall_after).0));
+        states
+            .filter(|(_, state)| *state != ActorState::Disabled)
+            .collect()
+    }
+
+    /// Pauses the actor of this name: its messages stay queued, senders that do not wait for room are refused, no ticks
+    /// start, and what runs ends. Returns whether it ran before.
+    ///
+    /// # Errors
+    /// If the actor does not run here.
+    pub fn pause(&self, name: &str, reason: String) -> Result<bool, Unheeded> {
+        let stats = self.running(name)?;
+        Ok(stats.set_pause(Some(reason)))
+    }
+
+    /// Resumes the actor of this name. Returns whether it was paused.
+    ///
+    /// # Errors
+    /// If the actor does not run here.
+    pub fn resume(&self, name: &str) -> Result<bool, Unheeded> {
+        let stats = self.running(name)?;
+        let resumed = stats.set_pause(None);
+        stats.command(Command::Resume);
+        Ok(resumed)
+    }
+
+    /// Restarts the actor of this name, as after a panic: its messages stay, and its schedule begins anew.
+    ///
+    /// # Errors
+    /// If the actor does not run here.
+    pub fn restart(&self, name: &str) -> Result<(), Unheeded> {
+        self.running(name)?.command(Command::Restart);
+        Ok(())
+    }
+
+    /// Makes the actor of this name panic, to show that it survives.
+    ///
+    /// # Errors
+    /// If the actor does not run here.
+    pub fn inject_panic(&self, name: &str) -> Result<(), Unheeded> {
+        self.running(name)?.command(Command::InjectPanic);
+        Ok(())
+    }
+
+    /// Makes the actor of this name block its thread, to show that it is noticed.
+    ///
+    /// # Errors
+    /// If the actor does not run here.
+    pub fn inject_block(&self, name: &str, length: Duration) -> Result<(), Unheeded> {
+        self.running(name)?.command(Command::InjectBlock(length));
+        Ok(())
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<ActorStats>> {
+        let actors = read(&self.actors);
+        actors.iter().find(|stats| stats.name == name).cloned()
+    }
+
+    fn running(&self, name: &str) -> Result<Arc<ActorStats>, Unheeded> {
+        let stats = self.find(name).ok_or(Unheeded::Unknown)?;
+        let (state, ..) = stats.state(self.stall_after);
+        match state {
+            ActorState::Disabled | ActorState::Failed | ActorState::Stopped => {
+                Err(Unheeded::NotRunning)
+            }
+            _ => Ok(stats),
         }
-        inject.is_some()
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
 
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
+    use tokio::sync::Notify;
 
-fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
+    use super::*;
+    use crate::testing::{starter, until};
+    use crate::{
+        Actor, BatchActor, BatchLimits, Context, Envelope, Mailbox, Request, Schedule, Starter,
+    };
+
+    /// Is answered when the gate opens. Odd numbers are failures.
+    struct Work(u32);
+
+    impl Request for Work {
+        type Reply = u32;
+
+        fn is_failure(answer: &u32) -> bool {
+            answer % 2 == 1
+        }
+    }
+
+    struct Gated {
+        gate: Arc<Notify>,
+        ticks: AtomicUsize,
+    }
+
+    impl Actor for Gated {
+        const NAME: &'static str = "gated";
+
+        fn schedule(&self) -> Option<Schedule> {
+            Some(Schedule {
+                every: Duration::from_millis(1),
+                at_once: true,
+            })
+        }
+
+        async fn tick(self: Arc<Self>) {
+            self.ticks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl BatchActor<Work> for Gated {
+        type Item = Envelope<Work>;
+
+        fn limits(&self) -> BatchLimits {
+            BatchLimits {
+                largest: 2,
+                lanes: 1,
+            }
+        }
+
+        async fn run(self: Arc<Self>, batch: Vec<Envelope<Work>>) {
+            self.gate.notified().await;
+            for envelope in batch {
+                let Work(number) = envelope.body;
+                assert!(number != 13, "thirteen");
+                envelope.reply.send(number);
+            }
+        }
+    }
+
+    /// Asks the gated actor, in its own work.
+    struct Asking(Mailbox<Gated>);
+
+    impl Actor for Asking {
+        const NAME: &'static str = "asking";
+
+        fn schedule(&self) -> Option<Schedule> {
+            Some(Schedule {
+                every: Duration::from_secs(3_600),
+                at_once: true,
+            })
+        }
+
+        async fn tick(self: Arc<Self>) {
+            if let Ok(answer) = self.0.ask(Work(2)) {
+                let _ = answer.await;
+            }
+        }
+    }
+
+    fn gated(starter: &Starter) -> (Mailbox<Gated>, Arc<Notify>) {
+        let gate = Arc::<Notify>::default();
+        let mailbox = starter.start(|_: Context<Gated>| Gated {
+            gate: Arc::clone(&gate),
+            ticks: AtomicUsize::new(0),
+        });
+        (mailbox, gate)
+    }
+
+    fn report(starter: &Starter, name: &str) -> ActorReport {
+        starter.registry.report_of(name).expect("an actor")
+    }
+
+    #[actix::test]
+    async fn messages_are_counted_by_type_and_outcome() {
+        let starter = starter(100);
+        let (mailbox, gate) = gated(&starter);
+        let answers: Vec<_> = [2, 4, 5, 13]
+            .map(|n| mailbox.ask(Work(n)).expect("room"))
+            .into();
+        let messages = || report(&starter, "gated").messages;
+        until(|| messages().first().is_some_and(|work| work.received == 4)).await;
+        let work = &messages()[0];
+        assert_eq!(
+            (work.name, work.waiting),
+            ("Work", 3),
+            "a lone one goes at once"
+        );
+        assert_eq!((work.running.batches, work.running.messages), (1, 1));
+        for answer in answers {
+            gate.notify_one();
+            let _ = answer.await;
+        }
+        until(|| messages()[0].running.batches == 0).await;
+        let work = &messages()[0];
+        assert_eq!((work.done, work.failed, work.waiting), (2, 2, 0));
+        assert!((work.batch_size.max - 2.0).abs() < f64::EPSILON, "{work:?}");
+        assert!(work.latency_ms.p99 > 0.0);
+    }
+
+    #[actix::test]
+    async fn waits_show_who_waits_for_whom() {
+        let starter = starter(100);
+        let (mailbox, gate) = gated(&starter);
+        let _asking = starter.start(|_| Asking(mailbox.clone()));
+        let waits = || report(&starter, "asking").waits_for;
+        until(|| waits().first().is_some_and(|wait| wait.actor == "gated")).await;
+        assert_eq!(waits()[0].messages, 1);
+        assert!(report(&starter, "asking").tick_ms.is_some());
+        gate.notify_one();
+        until(|| waits().is_empty()).await;
+        assert_eq!(report(&starter, "asking").tick_ms, None);
+        // Outside the work of an actor nobody waits.
+        let answer = mailbox.ask(Work(2)).expect("room");
+        assert!(report(&starter, "gated").waits_for.is_empty());
+        gate.notify_one();
+        assert_eq!(answer.await, Ok(2));
+    }
+
+    #[actix::test]
+    async fn paused_actor_keeps_its_messages_until_it_resumes() {
+        let starter = starter(100);
+        let (mailbox, gate) = gated(&starter);
+        let registry = &starter.registry;
+        assert_eq!(registry.pause("gated", "by ada".into()), Ok(true));
+        assert_eq!(registry.pause("gated", "by bob".into()), Ok(false));
+        gate.notify_one();
+        let refused = mailbox.ask(Work(2)).err();
+        assert_eq!(refused, Some(crate::Refused::Paused("gated")));
+        let answer = mailbox.ask_or_wait(Work(2)).await.expect("room");
+        until(|| report(&starter, "gated").mailbox.depth == 1).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let paused = report(&starter, "gated");
+        assert_eq!(paused.state, ActorState::Paused);
+        assert_eq!(paused.reason.as_deref(), Some("by ada"));
+        assert_eq!(paused.messages.first().map_or(0, |work| work.batches), 0);
+        // A restart does not resume it.
+        assert_eq!(registry.restart("gated"), Ok(()));
+        until(|| report(&starter, "gated").restarts == 1).await;
+        assert_eq!(report(&starter, "gated").state, ActorState::Paused);
+        assert_eq!(registry.resume("gated"), Ok(true));
+        assert_eq!(answer.await, Ok(2));
+        assert_eq!(report(&starter, "gated").state, ActorState::Running);
+        assert_eq!(registry.resume("gated"), Ok(false));
+    }
+
+    #[actix::test]
+    async fn restarted_actor_keeps_its_messages() {
+        let starter = starter(100);
+        let (mailbox, gate) = gated(&starter);
+        let answers: Vec<_> = [2, 4, 6]
+            .map(|n| mailbox.ask(Work(n)).expect("room"))
+            .into();
+        assert_eq!(starter.registry.restart("gated"), Ok(()));
+        until(|| report(&starter, "gated").restarts == 1).await;
+        for answer in answers {
+            gate.notify_one();
+            assert!(answer.await.is_ok());
+        }
+        assert_eq!(report(&starter, "gated").panics, 0);
+    }
+
+    #[actix::test]
+    async fn last_panic_is_reported_with_its_place() {
+        let starter = starter(100);
+        let (mailbox, gate) = gated(&starter);
+        gate.notify_one();
+        assert!(mailbox.ask(Work(13)).expect("room").await.is_err());
+        until(|| report(&starter, "gated").panics == 1).await;
+        let last = report(&starter, "gated").supervision.last_panic;
+        let last = last.expect("a panic");
+        assert_eq!(last.message, "thirteen");
+        assert!(
+            last.place
+                .as_deref()
+                .unwrap_or_default()
+                .contains("registry.rs"),
+            "{last:?}"
+        );
+    }
+
+    #[test]
+    fn actor_that_blocks_its_thread_is_stuck_within_two_seconds() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            actix::System::new().block_on(async move {
+                let starter = starter(100);
+                let (mailbox, gate) = gated(&starter);
+                until(|| report(&starter, "gated").state == ActorState::Running).await;
+                sender.send(starter.registry.clone()).expect("a receiver");
+                let blocked = starter
+                    .registry
+                    .inject_block("gated", Duration::from_millis(2_500));
+                assert_eq!(blocked, Ok(()));
+                // Handled after the block.
+                gate.notify_one();
+                let answer = mailbox.ask(Work(2)).expect("room");
+                assert_eq!(answer.await, Ok(2));
+            });
+        });
+        let registry: Registry = receiver.recv().expect("a registry");
+        let state = || registry.report_of("gated").expect("an actor");
+        let started = std::time::Instant::now();
+        while state().state != ActorState::Stuck {
+            assert!(started.elapsed() < Duration::from_secs(60), "{:?}", state());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let reason = state().reason.unwrap_or_default();
+        assert!(reason.starts_with("it blocks its thread"), "{reason}");
+        thread.join().expect("no panic");
+        assert_ne!(state().state, ActorState::Stuck);
+    }
+
+    #[actix::test]
+    async fn disabled_actor_is_listed_and_takes_no_commands() {
+        let starter = starter(100);
+        starter.registry.disabled("publisher", "there is no broker");
+        let disabled = report(&starter, "publisher");
+        assert_eq!(disabled.state, ActorState::Disabled);
+        assert_eq!(disabled.reason.as_deref(), Some("there is no broker"));
+        let refused = starter.registry.restart("publisher");
+        assert_eq!(refused, Err(Unheeded::NotRunning));
+        let refused = starter.registry.restart("nobody");
+        assert_eq!(refused, Err(Unheeded::Unknown));
+        let states = starter.registry.states(Duration::from_secs(1));
+        assert!(states.is_empty(), "{states:?}");
+    }
 }

@@ -4,13 +4,12 @@
 //! address is dead for good. The supervisor polls the actor's context itself, catches the panic, waits out a
 //! back-off and restarts the actor with its mailbox intact.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::AsyncContext;
 use actix::dev::ContextFut;
@@ -18,10 +17,12 @@ use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use crate::actor::Actor;
-use crate::host::{Context, message_of};
-use crate::host::{Host, InjectPanic};
+use crate::host::{Context, Host, InjectBlock, InjectPanic, Restart, Resume, message_of};
 use crate::mailbox::Mailbox;
-use crate::registry::{ActorState, ActorStats, Registry};
+use crate::panics::remember_places;
+use crate::registry::Registry;
+use crate::report::ActorState;
+use crate::stats::{ActorStats, Command};
 
 /// When the supervisor restarts an actor, and when it gives up.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +50,13 @@ pub struct Starter {
 impl Starter {
     /// Starts the actor that `build` returns.
     pub fn start<A: Actor>(&self, build: impl FnOnce(Context<A>) -> A) -> Mailbox<A> {
-        let stats = self.registry.register(A::NAME);
+        remember_places();
+        let SupervisorPolicy {
+            max_restarts,
+            window,
+            ..
+        } = self.policy;
+        let stats = self.registry.register(A::NAME, (max_restarts, window));
         let actix = actix::Context::new();
         let addr = actix.address();
         let context = Context::new(Arc::clone(&stats), addr.downgrade());
@@ -60,15 +67,23 @@ impl Starter {
             Some(actor) => actor.details(),
             None => serde_json::json!({}),
         });
-        let panicking = addr.clone();
-        stats.set_inject_panic(move || panicking.do_send(InjectPanic));
-        let mailbox = Mailbox::new(addr, self.capacity);
-        stats.watch_mailbox(mailbox.gauge());
+        // A strong address would keep the actor alive.
+        let commanded = addr.downgrade();
+        stats.set_commands(move |command| {
+            if let Some(addr) = commanded.upgrade() {
+                match command {
+                    Command::Restart => addr.do_send(Restart),
+                    Command::Resume => addr.do_send(Resume),
+                    Command::InjectPanic => addr.do_send(InjectPanic),
+                    Command::InjectBlock(length) => addr.do_send(InjectBlock(length)),
+                }
+            }
+        });
+        let mailbox = Mailbox::new(addr, self.capacity, Arc::clone(&stats));
 
         actix::spawn(Supervisor {
             host: Box::pin(actix.into_future(Host::new(actor, context))),
             wait: None,
-            panics: VecDeque::new(),
             policy: self.policy,
             stats,
             given_up: Arc::clone(&self.given_up),
@@ -83,27 +98,16 @@ type HostFuture<A> = ContextFut<Host<A>, actix::Context<Host<A>>>;
 struct Supervisor<A: Actor> {
     host: Pin<Box<HostFuture<A>>>,
     wait: Option<Pin<Box<Sleep>>>,
-    panics: VecDeque<Instant>,
     policy: SupervisorPolicy,
     stats: Arc<ActorStats>,
     given_up: Arc<Notify>,
 }
 
 impl<A: Actor> Supervisor<A> {
-    /// Records a panic; returns the wait before the restart, or `None` to give up.
-    fn judge(&mut self) -> Option<Duration> {
-        let now = Instant::now();
-        self.panics.push_back(now);
-        while let Some(first) = self.panics.front()
-            && now.duration_since(*first) > self.policy.window
-        {
-            self.panics.pop_front();
-        }
-        if self.panics.len() > self.policy.max_restarts {
-            return None;
-        }
-        let attempts = u32::try_from(self.panics.len()).unwrap_or(u32::MAX);
-        Some((self.policy.wait)(attempts))
+    /// Returns the wait before a restart after this many panics; `None` to give up.
+    fn wait_after(&self, panics: usize) -> Option<Duration> {
+        let attempts = u32::try_from(panics).unwrap_or(u32::MAX);
+        (panics <= self.policy.max_restarts).then(|| (self.policy.wait)(attempts))
     }
 
     fn restart(&mut self) -> bool {
@@ -130,10 +134,15 @@ impl<A: Actor> Future for Supervisor<A> {
                     return Poll::Ready(());
                 }
             }
-            let polled =
-                std::panic::catch_unwind(AssertUnwindSafe(|| this.host.as_mut().poll(context)));
+            let polled = {
+                let _turn = this.stats.turn();
+                std::panic::catch_unwind(AssertUnwindSafe(|| this.host.as_mut().poll(context)))
+            };
             match polled {
-                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Pending) => {
+                    this.stats.started();
+                    return Poll::Pending;
+                }
                 Ok(Poll::Ready(())) => {
                     if !this.restart() {
                         return Poll::Ready(());
@@ -141,8 +150,9 @@ impl<A: Actor> Future for Supervisor<A> {
                 }
                 Err(payload) => {
                     this.stats.panicked(message_of(payload.as_ref()));
-                    let Some(wait) = this.judge() else {
-                        this.stats.given_up(this.panics.len(), this.policy.window);
+                    let panics = this.stats.must_restart();
+                    let Some(wait) = this.wait_after(panics) else {
+                        this.stats.given_up(panics);
                         this.given_up.notify_one();
                         return Poll::Ready(());
                     };
@@ -230,7 +240,7 @@ mod tests {
             .map(|n| mailbox.ask(Echo(n)).expect("room"))
             .collect();
         for _ in 0..2 {
-            assert!(starter.registry.inject_panic(Echoing::NAME));
+            assert_eq!(starter.registry.inject_panic(Echoing::NAME), Ok(()));
         }
         for (number, answer) in (0..).zip(answers) {
             let expected = if number % 2 == 0 {
@@ -250,7 +260,7 @@ mod tests {
         let starter = starter(100);
         let (mailbox, _) = start(&starter);
         for _ in 0..3 {
-            assert!(starter.registry.inject_panic(Echoing::NAME));
+            assert_eq!(starter.registry.inject_panic(Echoing::NAME), Ok(()));
         }
         starter.given_up.notified().await;
         assert_eq!(starter.registry.report()[0].state, ActorState::Failed);

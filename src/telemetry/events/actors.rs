@@ -1,4 +1,4 @@
-//! Actors that panic.
+//! Actors that panic, and what operators do to actors.
 
 use std::time::Duration;
 
@@ -28,5 +28,27 @@ impl actor_kit::Observer for ActorEvents {
             "{actor} panicked {panics} times within {window:?} and is not restarted; the service stops, so that \
              its process manager can restart it"
         );
+    }
+}
+
+/// An operator paused, resumed or restarted an actor.
+pub struct ActorOperated<'a> {
+    /// The actor.
+    pub actor: &'a str,
+    /// What was done, in the past tense.
+    pub action: &'static str,
+    /// The operator.
+    pub operator: &'a str,
+}
+
+impl ActorOperated<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        let Self {
+            actor,
+            action,
+            operator,
+        } = self;
+        log::warn!(target: "likewise::operators", "{operator} {action} {actor}");
     }
 }

@@ -30,6 +30,10 @@ use super::problem::Problem;
     tags((name = "admin", description = "For operators.")),
     paths(
         actors::list,
+        actors::show,
+        actors::pause,
+        actors::resume,
+        actors::restart,
         ledger::summary,
         ledger::search,
         ledger::timeline,
@@ -52,6 +56,7 @@ use super::problem::Problem;
         webhooks::retry,
         webhooks::discard,
         faults::panic,
+        faults::block,
     )
 )]
 pub(super) struct Document;
@@ -61,6 +66,19 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         web::scope("/admin")
             .wrap(from_fn(authorize))
             .service(only_get("/actors", get().to(actors::list)))
+            .service(only_get("/actors/{name}", get().to(actors::show)))
+            .service(only_post(
+                "/actors/{name}/pause",
+                web::post().to(actors::pause),
+            ))
+            .service(only_post(
+                "/actors/{name}/resume",
+                web::post().to(actors::resume),
+            ))
+            .service(only_post(
+                "/actors/{name}/restart",
+                web::post().to(actors::restart),
+            ))
             .service(only_get("/ledger", get().to(ledger::summary)))
             .service(only_get("/ledger/events", get().to(ledger::search)))
             .service(only_get(
@@ -118,6 +136,10 @@ pub(super) fn routes(config: &mut ServiceConfig) {
             .service(only_post(
                 "/faults/panic/{actor}",
                 web::post().to(faults::panic),
+            ))
+            .service(only_post(
+                "/faults/block/{actor}",
+                web::post().to(faults::block),
             ))
             .default_service(web::to(async || Problem::not_found())),
     );

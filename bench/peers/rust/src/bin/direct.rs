@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, NaiveDateTime};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::{BigInt, Datetime, Nullable, Text};
+use diesel::sql_types::{BigInt, Datetime, Text};
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
 use diesel_async::{AsyncConnection, AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
@@ -102,12 +102,13 @@ impl Database {
 
     async fn store(&self, event: &Event) -> Result<State, String> {
         let mut connection = self.connection().await?;
+        let session: &mut AsyncMysqlConnection = &mut connection;
         for _ in 0..TRIES {
             let stored = match self.is_function {
-                true => call(&mut connection, event).await,
+                true => call(session, event).await,
                 false => {
-                    connection
-                        .transaction(|session| store(session, event).boxed())
+                    session
+                        .transaction(async |session| store(session, event).await)
                         .await
                 }
             };

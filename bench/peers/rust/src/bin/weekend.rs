@@ -225,8 +225,8 @@ async fn write(database: &mut Conn, events: &[Event]) -> Result<(), Box<dyn Erro
     let upsert = format!(
         "INSERT INTO video_likes (user_id, video_id, version, created_at, deleted_at) SELECT r.user_id, r.video_id, \
          r.version, {AT}, IF(r.action = 'like', NULL, {AT}) FROM {ROWS} ON DUPLICATE KEY UPDATE \
-         deleted_at = IF(VALUES(version) > version, VALUES(deleted_at), deleted_at), \
-         version = GREATEST(version, VALUES(version))"
+         deleted_at = IF(VALUES(version) > video_likes.version, VALUES(deleted_at), video_likes.deleted_at), \
+         version = GREATEST(video_likes.version, VALUES(version))"
     );
     transaction.exec_drop(upsert, (&pairs,)).await?;
     let changed: Vec<_> = deltas.iter().filter(|(_, delta)| **delta != 0).collect();
@@ -235,7 +235,8 @@ async fn write(database: &mut Conn, events: &[Event]) -> Result<(), Box<dyn Erro
         let upsert = "INSERT INTO likewise_like_counts (resource_type, resource_id, like_count, revision, updated_at) \
             SELECT 'video', r.video_id, r.delta, 1, UTC_TIMESTAMP(6) FROM JSON_TABLE(?, '$[*]' COLUMNS \
             (video_id BIGINT PATH '$[0]', delta BIGINT PATH '$[1]')) AS r ON DUPLICATE KEY UPDATE \
-            like_count = like_count + VALUES(like_count), revision = revision + 1, updated_at = VALUES(updated_at)";
+            like_count = likewise_like_counts.like_count + VALUES(like_count), \
+            revision = likewise_like_counts.revision + 1, updated_at = VALUES(updated_at)";
         transaction.exec_drop(upsert, (counts,)).await?;
     }
     Ok(transaction.commit().await?)
