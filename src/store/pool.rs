@@ -220,19 +220,13 @@ macro_rules! transact {
     ($store:expr, |$session:ident| $work:expr) => {
         $crate::store::pool::transact!($store, $store.timeout, |$session| $work)
     };
-    ($store:expr, $timeout:expr, |$session:ident| $work:expr) => {{
-        let mut attempts = $crate::store::pool::Attempts::within($timeout);
-        let outcome = loop {
-            let outcome = $crate::store::pool::on!($store, writers, attempts.left(), |$session| {
+    ($store:expr, $timeout:expr, |$session:ident| $work:expr) => {
+        $crate::store::pool::retried!($store, $timeout, |left| {
+            $crate::store::pool::on!($store, writers, left, |$session| {
                 $crate::store::pool::in_transaction($session, async |$session| $work.await)
-            });
-            if let Some(outcome) = attempts.last(outcome).await {
-                break outcome;
-            }
-        };
-        $store.wrote(&outcome);
-        outcome
-    }};
+            })
+        })
+    };
 }
 
 /// As [`transact!`], for work on inputs that it owns: `transact_owned!(self, timeout, inputs, |session, inputs| thing(session,
@@ -240,45 +234,35 @@ macro_rules! transact {
 macro_rules! transact_owned {
     ($store:expr, $timeout:expr, $owned:expr, |$session:ident, $inputs:ident| $work:expr) => {{
         let owned = ::std::sync::Arc::new($owned);
+        if let $crate::store::Backend::Sqlite(pools) = &$store.backend {
+            $crate::store::pool::retried!($store, $timeout, |left| {
+                let owned = ::std::sync::Arc::clone(&owned);
+                let work = move |session: &mut $crate::store::sqlite::Blocking<'_>| {
+                    let $inputs = &*owned;
+                    $crate::store::pool::ready($crate::store::pool::in_transaction(
+                        session,
+                        async |$session| $work.await,
+                    ))
+                };
+                pools
+                    .writers
+                    .run(left, async move |lent| lent.blocking(work).await)
+                    .await
+            })
+        } else {
+            let $inputs = &*owned;
+            $crate::store::pool::transact!($store, $timeout, |$session| $work)
+        }
+    }};
+}
+
+/// Repeats an attempt, which gets the time that is left, as [`transact!`] says.
+macro_rules! retried {
+    ($store:expr, $timeout:expr, |$left:ident| $attempt:expr) => {{
         let mut attempts = $crate::store::pool::Attempts::within($timeout);
         let outcome = loop {
-            let left = attempts.left();
-            let outcome = match &$store.backend {
-                $crate::store::Backend::Sqlite(pools) => {
-                    let owned = ::std::sync::Arc::clone(&owned);
-                    let work = move |session: &mut $crate::store::sqlite::Blocking<'_>| {
-                        let $inputs = &*owned;
-                        $crate::store::pool::ready($crate::store::pool::in_transaction(
-                            session,
-                            async |$session| $work.await,
-                        ))
-                    };
-                    pools
-                        .writers
-                        .run(left, async move |lent| lent.blocking(work).await)
-                        .await
-                }
-                $crate::store::Backend::Mysql(pools) => {
-                    let $inputs = &*owned;
-                    pools
-                        .writers
-                        .run(left, async |lent| {
-                            $crate::store::pool::in_transaction(lent, async |$session| $work.await)
-                                .await
-                        })
-                        .await
-                }
-                $crate::store::Backend::Postgres(pools) => {
-                    let $inputs = &*owned;
-                    pools
-                        .writers
-                        .run(left, async |lent| {
-                            $crate::store::pool::in_transaction(lent, async |$session| $work.await)
-                                .await
-                        })
-                        .await
-                }
-            };
+            let $left = attempts.left();
+            let outcome = $attempt;
             if let Some(outcome) = attempts.last(outcome).await {
                 break outcome;
             }
@@ -290,6 +274,7 @@ macro_rules! transact_owned {
 
 pub(super) use on;
 pub(super) use read;
+pub(super) use retried;
 pub(super) use transact;
 pub(super) use transact_owned;
 
