@@ -159,14 +159,12 @@ pub(crate) fn message_of(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("without a message")
 }
 
-type CountedQueue<A> = (TypeId, Arc<MessageStats>, Box<dyn Queue<A>>);
-
 /// Holds one actor, and a queue for each type of message that it has taken.
 pub(crate) struct Host<A: Actor> {
     actor: Arc<A>,
     context: Context<A>,
     /// Found by the type of the message. There are a few, so a scan is faster than a hash.
-    queues: Vec<CountedQueue<A>>,
+    queues: Vec<(TypeId, Box<dyn Queue<A>>)>,
 }
 
 impl<A: Actor> Host<A> {
@@ -190,14 +188,18 @@ impl<A: Actor> Host<A> {
         });
     }
 
-    fn enqueue<M: Request>(&mut self, items: impl IntoIterator<Item = A::Item>, own: &Addr<Self>)
-    where
+    /// Adds items to the queue at this position.
+    fn enqueue<M: Request>(
+        &mut self,
+        position: usize,
+        items: impl IntoIterator<Item = A::Item>,
+        own: &Addr<Self>,
+    ) where
         A: BatchActor<M>,
     {
-        let queue = self.queue::<M>();
-        let (_, stats, queue) = &mut self.queues[queue];
+        let (_, queue) = &mut self.queues[position];
         let any: &mut dyn Any = queue.as_mut();
-        if let Some(MessageQueue { batcher, .. }) = any.downcast_mut::<MessageQueue<A, M>>() {
+        if let Some(MessageQueue { batcher, stats }) = any.downcast_mut::<MessageQueue<A, M>>() {
             for item in items {
                 stats.queued();
                 batcher.push(item);
@@ -212,24 +214,22 @@ impl<A: Actor> Host<A> {
         A: BatchActor<M>,
     {
         self.position::<M>().unwrap_or_else(|| {
-            let stats = self.context.shared.stats.watch_messages::<M>();
             let queue = MessageQueue::<A, M> {
                 batcher: Batcher::new(self.actor.limits()),
-                stats: Arc::clone(&stats),
+                stats: self.context.shared.stats.watch_messages::<M>(),
             };
-            self.queues
-                .push((TypeId::of::<M>(), stats, Box::new(queue)));
+            self.queues.push((TypeId::of::<M>(), Box::new(queue)));
             self.queues.len() - 1
         })
     }
 
     fn position<M: Request>(&self) -> Option<usize> {
         let wanted = TypeId::of::<M>();
-        self.queues.iter().position(|(held, ..)| *held == wanted)
+        self.queues.iter().position(|(held, _)| *held == wanted)
     }
 
     fn flush(&mut self, own: &Addr<Self>) {
-        for (.., queue) in &mut self.queues {
+        for (_, queue) in &mut self.queues {
             queue.flush(&self.actor, &self.context, own);
         }
     }
@@ -261,8 +261,8 @@ impl<A: BatchActor<M>, M: Request> Handler<Envelope<M>> for Host<A> {
 
     fn handle(&mut self, mut envelope: Envelope<M>, own: &mut Self::Context) {
         let queue = self.queue::<M>();
-        envelope.count(&self.queues[queue].1);
-        self.enqueue::<M>([envelope.into()], &own.address());
+        envelope.count(self.queues[queue].1.stats());
+        self.enqueue::<M>(queue, [envelope.into()], &own.address());
     }
 }
 
@@ -280,7 +280,8 @@ impl<A: BatchActor<M>, M: Request> Handler<Requeue<A, M>> for Host<A> {
     type Result = ();
 
     fn handle(&mut self, Requeue(items): Requeue<A, M>, own: &mut Self::Context) {
-        self.enqueue::<M>(items, &own.address());
+        let queue = self.queue::<M>();
+        self.enqueue::<M>(queue, items, &own.address());
     }
 }
 
@@ -296,7 +297,7 @@ impl<A: BatchActor<M>, M: Request> Handler<Flush<M>> for Host<A> {
 
     fn handle(&mut self, _: Flush<M>, own: &mut Self::Context) {
         if let Some(position) = self.position::<M>() {
-            let (.., queue) = &mut self.queues[position];
+            let (_, queue) = &mut self.queues[position];
             queue.flush(&self.actor, &self.context, &own.address());
         }
     }
@@ -394,6 +395,9 @@ impl<A: Actor> Handler<Stop> for Host<A> {
 
 /// A queue of one type of message.
 trait Queue<A: Actor>: Any {
+    /// Returns the counters of its messages.
+    fn stats(&self) -> &Arc<MessageStats>;
+
     /// Starts a batch on each free lane while items wait.
     fn flush(&mut self, actor: &Arc<A>, context: &Context<A>, own: &Addr<Host<A>>);
 }
@@ -404,6 +408,10 @@ struct MessageQueue<A: BatchActor<M>, M: Request> {
 }
 
 impl<A: BatchActor<M>, M: Request> Queue<A> for MessageQueue<A, M> {
+    fn stats(&self) -> &Arc<MessageStats> {
+        &self.stats
+    }
+
     fn flush(&mut self, actor: &Arc<A>, context: &Context<A>, own: &Addr<Host<A>>) {
         while !context.shared.stats.is_paused()
             && let Some((batch, lane)) = self.batcher.next_batch()

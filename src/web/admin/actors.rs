@@ -32,10 +32,7 @@ pub(super) async fn show(
     registry: Data<Registry>,
     name: Path<String>,
 ) -> Result<Json<ActorReport>, Problem> {
-    let report = registry.report_of(&name);
-    report
-        .map(Json)
-        .ok_or_else(|| unheeded(&name, Unheeded::Unknown))
+    report_of(&registry, &name)
 }
 
 /// Pauses an actor of this process.
@@ -111,6 +108,10 @@ fn operated(
         }
         .emit();
     }
+    report_of(registry, name)
+}
+
+fn report_of(registry: &Registry, name: &str) -> Result<Json<ActorReport>, Problem> {
     let report = registry.report_of(name);
     report
         .map(Json)
