@@ -13,6 +13,7 @@ use crate::actors::{
 };
 use crate::admin::Runner;
 use crate::config::Settings;
+use crate::live::Announcer;
 use crate::store::Reader;
 use crate::webhooks::Webhook;
 
@@ -41,6 +42,7 @@ impl Actors {
         webhooks: Vec<Webhook>,
         process: &str,
         registry: &Registry,
+        announcer: &Arc<Announcer>,
     ) -> Self {
         let starter = Starter {
             registry: registry.clone(),
@@ -81,7 +83,7 @@ impl Actors {
             SyncPublisher::new(
                 store(),
                 cache_writer.clone(),
-                broker.cloned(),
+                Arc::clone(announcer),
                 fact_publisher.clone(),
                 settings.sync,
                 context,

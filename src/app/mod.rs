@@ -28,6 +28,7 @@ use crate::actors::processes::{self, Differences};
 use crate::config::Settings;
 use crate::domain::{CurrentDeployment, HybridClock};
 use crate::likes::{Likes, Lookups};
+use crate::live::{Announcer, Feed, Hub, Live};
 use crate::store::Store;
 use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
 use crate::web::auth::{self, Auth};
@@ -47,6 +48,8 @@ pub struct App {
     drain_delay: Duration,
     drain_timeout: Duration,
     store: Arc<Store>,
+    announcer: Arc<Announcer>,
+    live: Arc<Live>,
     /// The id of this process among those on the database.
     id: String,
 }
@@ -73,6 +76,7 @@ impl App {
         let deployment = CurrentDeployment::default();
         let cache = open_cache(&settings, &deployment)?;
         let broker = open_broker(&settings, &deployment).await?;
+        let current = deployment.clone();
         let mut deployment = DeploymentWatch::new(
             Arc::clone(&store),
             Arc::clone(&cache),
@@ -98,7 +102,27 @@ impl App {
         }
         let own = processes::own(&settings);
         let id = own.id.clone();
-        let actors = Actors::start(&settings, &connections, webhooks, &id, &registry);
+        let hub = Arc::new(Hub::new(settings.web.ids_as_text));
+        let watched = settings.role.is_api().then(|| Arc::clone(&hub));
+        let announcer = Arc::new(Announcer::new(watched.clone(), broker.clone()));
+        actix::spawn(Arc::clone(&announcer).run());
+        let actors = Actors::start(
+            &settings,
+            &connections,
+            webhooks,
+            &id,
+            &registry,
+            &announcer,
+        );
+        if let Some(hub) = watched {
+            let feed = Feed::new(hub, actors.reader.clone(), broker.clone(), current);
+            actix::spawn(feed.run());
+        }
+        let live = Arc::new(Live::new(
+            hub,
+            settings.web.live_connections,
+            settings.read_timeout,
+        ));
         let unusable = Arc::new(Notify::new());
         let settling = settings
             .role
@@ -158,7 +182,7 @@ impl App {
             role: settings.role,
         };
         let admin = admin(&settings, &connections, &actors.cache_writer);
-        let context = web::Context::new(&settings, registry, health, auth);
+        let context = web::Context::new(&settings, registry, health, auth, Arc::clone(&live));
         let listen = |source| AppError::Listen {
             address: settings.http_addr,
             source,
@@ -196,6 +220,8 @@ impl App {
             drain_delay: settings.drain_delay,
             drain_timeout: settings.drain_timeout,
             store,
+            announcer,
+            live,
             id,
         })
     }
@@ -221,6 +247,8 @@ impl App {
             drain_delay,
             drain_timeout,
             store,
+            announcer,
+            live,
             id,
             ..
         } = self;
@@ -248,8 +276,11 @@ impl App {
             }
         }
         let drained = async {
+            // Their clients connect to another process.
+            live.close();
             handle.stop(true).await;
             actors.drain().await;
+            announcer.finish().await;
             // A process that cannot say so is forgotten when its heartbeats end.
             let _ = store.forget_process(&id).await;
         };

@@ -87,6 +87,12 @@ pub(super) struct ReceiverLabels {
     pub(super) receiver: String,
 }
 
+/// A kind of streams of events.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StreamLabels {
+    pub(super) kind: &'static str,
+}
+
 /// The severity of a difference.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SeverityLabels {
@@ -124,6 +130,8 @@ pub(super) struct Metrics {
     pub(super) interventions: Family<ActionLabels, Counter>,
     pub(super) jobs_ended: Family<JobLabels, Counter>,
     pub(super) clock_skew: Gauge<f64, AtomicU64>,
+    pub(super) live_streams: Family<StreamLabels, Gauge>,
+    pub(super) counts_announced: Counter,
     pub(super) facts_delivered: Family<ReceiverLabels, Counter>,
     pub(super) fact_attempts_failed: Family<ReceiverLabels, Counter>,
     facts_waiting: Family<ReceiverLabels, Gauge>,
@@ -170,6 +178,8 @@ impl Metrics {
             interventions: Family::default(),
             jobs_ended: Family::default(),
             clock_skew: Gauge::default(),
+            live_streams: Family::default(),
+            counts_announced: Counter::default(),
             facts_delivered: Family::default(),
             fact_attempts_failed: Family::default(),
             facts_waiting: Family::default(),
@@ -328,6 +338,16 @@ impl Metrics {
             "Lead of this process's clock over the database's; 0 with SQLite, which has no clock",
             Unit::Seconds,
             metrics.clock_skew.clone(),
+        );
+        registry.register(
+            "live_streams",
+            "Open streams of events, by what they tell: counts, or operators the state of the actors",
+            metrics.live_streams.clone(),
+        );
+        registry.register(
+            "counts_announced",
+            "Changed counts that this process announced on NATS",
+            metrics.counts_announced.clone(),
         );
         for (name, help, family) in [
             (

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix_web::web::{Data, ServiceConfig};
 use actor_kit::Registry;
 
-use super::admin::FaultInjection;
+use super::admin::{FaultInjection, Reports};
 use super::auth::Auth;
 use super::bounds::RequestTimeout;
 use super::guard::Guard;
@@ -15,6 +15,7 @@ use super::ids::Ids;
 use super::limits::Limits;
 use super::openapi::{self, About, Document};
 use crate::config::{Settings, WebOptions};
+use crate::live::Live;
 
 /// What the routes share.
 #[derive(Clone)]
@@ -33,12 +34,20 @@ pub struct Context {
     fault_injection: Data<FaultInjection>,
     document: Data<Document>,
     ids: Data<Ids>,
+    live: Data<Live>,
+    reports: Data<Reports>,
 }
 
 impl Context {
     /// The context of a service with these settings.
     #[must_use]
-    pub fn new(settings: &Settings, registry: Registry, health: Health, auth: Arc<Auth>) -> Self {
+    pub fn new(
+        settings: &Settings,
+        registry: Registry,
+        health: Health,
+        auth: Arc<Auth>,
+        live: Arc<Live>,
+    ) -> Self {
         let WebOptions {
             hosts,
             cors_origins,
@@ -60,6 +69,7 @@ impl Context {
             public_reads: auth.public_reads(),
         });
         Self {
+            reports: Data::new(Reports::new(registry.clone())),
             registry: Data::new(registry),
             health: Data::new(health),
             guard: Data::new(Guard::new(hosts, cors_origins, auth.is_required())),
@@ -69,6 +79,7 @@ impl Context {
             fault_injection: Data::new(FaultInjection(settings.fault_injection)),
             document: Data::new(Document(document)),
             ids: Data::new(ids),
+            live: Data::from(live),
         }
     }
 
@@ -83,6 +94,8 @@ impl Context {
             .app_data(self.request_timeout.clone())
             .app_data(self.fault_injection.clone())
             .app_data(self.document.clone())
-            .app_data(self.ids.clone());
+            .app_data(self.ids.clone())
+            .app_data(self.live.clone())
+            .app_data(self.reports.clone());
     }
 }

@@ -30,6 +30,7 @@ mod operator;
 pub mod problem;
 mod routes;
 pub mod slow_clients;
+mod sse;
 
 pub use bounds::bound;
 pub use context::Context;

@@ -5,6 +5,7 @@ mod actors;
 mod faults;
 mod jobs;
 mod ledger;
+mod live;
 mod moderation;
 mod quarantine;
 mod stream;
@@ -18,6 +19,7 @@ use actix_web::{HttpMessage, ResponseError};
 use utoipa::OpenApi;
 
 pub(super) use faults::FaultInjection;
+pub(super) use live::Reports;
 
 use super::app_data::shared;
 use super::auth::{Auth, Right, caller};
@@ -34,6 +36,7 @@ use super::problem::Problem;
         actors::pause,
         actors::resume,
         actors::restart,
+        live::watch,
         ledger::summary,
         ledger::search,
         ledger::timeline,
@@ -79,6 +82,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 "/actors/{name}/restart",
                 web::post().to(actors::restart),
             ))
+            .service(only_get("/live", get().to(live::watch)))
             .service(only_get("/ledger", get().to(ledger::summary)))
             .service(only_get("/ledger/events", get().to(ledger::search)))
             .service(only_get(
