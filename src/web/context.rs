@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix_web::web::{Data, ServiceConfig};
 use actor_kit::Registry;
 
-use super::admin::{FaultInjection, Reports};
+use super::admin::{ActorFeed, FaultInjection};
 use super::auth::Auth;
 use super::bounds::RequestTimeout;
 use super::guard::Guard;
@@ -14,14 +14,23 @@ use super::health::Health;
 use super::ids::Ids;
 use super::limits::Limits;
 use super::openapi::{self, About, Document};
+use super::problem::Code;
+use crate::actors::process_reports::ProcessReports;
+use crate::admin::ActorOperations;
 use crate::config::{Settings, WebOptions};
 use crate::live::Live;
+use crate::store::Finding;
+use crate::telemetry::{self, Route, UNMATCHED};
 
 /// What the routes share.
 #[derive(Clone)]
 pub struct Context {
     /// How the actors are doing.
     registry: Data<Registry>,
+    /// How those of the other processes are doing.
+    reports: Data<ProcessReports>,
+    /// What operators do to actors.
+    operations: Data<ActorOperations>,
     /// Reports whether the service is ready.
     health: Data<Health>,
     /// Identifies callers.
@@ -35,7 +44,7 @@ pub struct Context {
     document: Data<Document>,
     ids: Data<Ids>,
     live: Data<Live>,
-    reports: Data<Reports>,
+    actor_feed: Data<ActorFeed>,
 }
 
 impl Context {
@@ -44,6 +53,8 @@ impl Context {
     pub fn new(
         settings: &Settings,
         registry: Registry,
+        reports: Arc<ProcessReports>,
+        operations: ActorOperations,
         health: Health,
         auth: Arc<Auth>,
         live: Arc<Live>,
@@ -60,7 +71,7 @@ impl Context {
             kinds: settings.store.id_kinds,
             as_text: settings.web.ids_as_text,
         };
-        let document = openapi::bytes(&About {
+        let mut document = openapi::document(&About {
             role: settings.role,
             resource_types: settings.store.resource_types.clone(),
             ids,
@@ -68,9 +79,13 @@ impl Context {
             admin_is_open: auth.admin_is_open(),
             public_reads: auth.public_reads(),
         });
+        declare(openapi::served(&mut document));
+        let document = openapi::bytes(&document);
         Self {
-            reports: Data::new(Reports::new(registry.clone())),
+            actor_feed: Data::new(ActorFeed::new(registry.clone(), Arc::clone(&reports))),
             registry: Data::new(registry),
+            reports: Data::from(reports),
+            operations: Data::new(operations),
             health: Data::new(health),
             guard: Data::new(Guard::new(hosts, cors_origins, auth.is_required())),
             auth: Data::from(auth),
@@ -87,6 +102,8 @@ impl Context {
     pub fn register(&self, config: &mut ServiceConfig) {
         config
             .app_data(self.registry.clone())
+            .app_data(self.reports.clone())
+            .app_data(self.operations.clone())
             .app_data(self.health.clone())
             .app_data(self.auth.clone())
             .app_data(self.guard.clone())
@@ -96,6 +113,16 @@ impl Context {
             .app_data(self.document.clone())
             .app_data(self.ids.clone())
             .app_data(self.live.clone())
-            .app_data(self.reports.clone());
+            .app_data(self.actor_feed.clone());
     }
+}
+
+/// Creates the series of metrics that are known from the start.
+fn declare(served: Vec<(String, &'static str)>) {
+    for (path, method) in served {
+        Route::of(&path).serves(method);
+    }
+    Route::of(UNMATCHED).serves("GET");
+    let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    telemetry::declare(&codes, Finding::ALL.map(Finding::as_str).to_vec());
 }

@@ -174,8 +174,11 @@ impl AsyncWrite for TimedStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.activity.streams.take() {
-            // Without it, the connection is only noticed later.
-            let _ = SockRef::from(&self.stream).set_send_buffer_size(STREAM_BUFFER);
+            // Without these, a client that does not read, or that vanished, is only noticed later.
+            let socket = SockRef::from(&self.stream);
+            let _ = socket.set_send_buffer_size(STREAM_BUFFER);
+            #[cfg(target_os = "linux")]
+            let _ = socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT));
         }
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if result.is_pending() {

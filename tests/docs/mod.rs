@@ -1,6 +1,7 @@
 //! Everything that the documentation names exists: links, headings, files, commands, settings, metrics, tests and
 //! problem codes. Code fences close.
 
+mod monitoring;
 mod systemd;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -457,12 +458,16 @@ fn documented_defaults_match_the_settings() {
 }
 
 /// The suffixes that the exposition adds to the name under which a metric is registered.
-const METRIC_SUFFIXES: [&str; 3] = ["_total", "_seconds", ""];
+const METRIC_SUFFIXES: [&str; 4] = ["_seconds_total", "_total", "_seconds", ""];
 
 #[test]
 fn named_metrics_exist() {
-    let source = Path::new(ROOT).join("src/telemetry/metrics.rs");
-    let source = fs::read_to_string(source).expect("src/telemetry/metrics.rs");
+    let source: String = ["metrics", "scrape"]
+        .map(|file| {
+            let path = Path::new(ROOT).join(format!("src/telemetry/{file}.rs"));
+            fs::read_to_string(path).expect("a file of src/telemetry")
+        })
+        .concat();
     let registered = |name: &str| {
         METRIC_SUFFIXES
             .iter()

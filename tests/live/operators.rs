@@ -59,7 +59,23 @@ fn actor_reports_are_pushed_and_shared() {
         span.as_millis() as usize >= (events.len() - 2) * 900,
         "{span:?}"
     );
-    drop(sources);
+    // And that of the whole deployment.
+    let all = EventSource::open(service.address(), "/admin/live?scope=cluster", &[]);
+    let report = all.until("a report", |received| {
+        received.events.first().map(|event| event.data.clone())
+    });
+    let asked = client.get("/admin/actors?scope=cluster").ok();
+    let fields = |report: &serde_json::Value| -> BTreeSet<String> {
+        report
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect()
+    };
+    assert_eq!(fields(&report), fields(&asked));
+    assert_eq!(client.get("/admin/live?scope=world").status, 400);
+    drop((sources, all));
     // Without watchers, no report is made.
     let sequence = || {
         client.get("/admin/actors").ok()["sequence"]
