@@ -133,7 +133,7 @@ static FILES: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
         for entry in fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             let name = path.file_name().unwrap_or_default();
-            if path.is_dir() && name != "target" && name != ".git" {
+            if path.is_dir() && !["target", ".git", "node_modules"].contains(&name) {
                 folders.push(path);
             } else if path.is_file() {
                 files.push(path);

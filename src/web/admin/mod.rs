@@ -7,6 +7,7 @@ mod jobs;
 mod ledger;
 mod moderation;
 mod quarantine;
+mod session;
 mod stream;
 mod webhooks;
 
@@ -29,6 +30,7 @@ use super::problem::Problem;
 #[openapi(
     tags((name = "admin", description = "For operators.")),
     paths(
+        session::show,
         actors::list,
         actors::show,
         actors::pause,
@@ -65,6 +67,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(
         web::scope("/admin")
             .wrap(from_fn(authorize))
+            .service(only_get("/session", get().to(session::show)))
             .service(only_get("/actors", get().to(actors::list)))
             .service(only_get("/actors/{name}", get().to(actors::show)))
             .service(only_post(
