@@ -8,6 +8,7 @@ install_all() {
   find_postgres_bin >/dev/null || packages+=(postgresql)
   find_program nginx >/dev/null || packages+=(nginx-light)
   find_program haproxy >/dev/null || packages+=(haproxy)
+  { find_program prometheus && find_program promtool; } >/dev/null || packages+=(prometheus)
   find_program systemd-analyze >/dev/null || packages+=(systemd)
   find_program shellcheck >/dev/null || packages+=(shellcheck)
   { find_nats_server && find_python_bin; } >/dev/null || find_python_with_venv >/dev/null ||
@@ -90,7 +91,7 @@ install_packages() {
   local as_root=() log=$SERVICES/apt.log
   type -P apt-get >/dev/null || fail "missing: $*, and apt-get is not available" \
     "put these on PATH: mariadbd, mariadb-install-db, postgres, initdb, redis-server, nats-server, nginx," \
-    "haproxy, systemd-analyze, shellcheck, curl"
+    "haproxy, prometheus, promtool, systemd-analyze, shellcheck, curl"
   if ((EUID != 0)); then
     as_root=(sudo -n)
     sudo -n true 2>/dev/null || fail "missing: $*" \
@@ -146,7 +147,7 @@ apt_install() {
     case $package in
       mariadb-server) service=mariadb ;;
       nginx-light) service=nginx ;;
-      redis-server | postgresql | haproxy) service=$package ;;
+      redis-server | postgresql | haproxy | prometheus) service=$package ;;
       *) continue ;;
     esac
     update-rc.d "$service" disable

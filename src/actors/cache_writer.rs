@@ -21,7 +21,7 @@ use crate::messages::{Apply, ApplyOutcome, Forget, Lookup, Settle};
 use crate::nats::Broker;
 use crate::store::{Reader, Settled};
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
-use load_missing::Missing;
+use load_missing::{Missing, Partly};
 use reconcile::Reconciled;
 use repair::DirtyEntries;
 
@@ -75,13 +75,18 @@ impl BatchActor<Apply> for CacheWriter {
             .map(|envelope| (envelope.body.pair.clone(), envelope.body.state))
             .collect();
         let mut missing = Vec::new();
-        match self.cache.apply(&events, self.now()).await {
+        match self.cache.apply_and_open(&events, self.now()).await {
             Ok(applied) => {
                 self.context.progress(events.len());
                 cache_worked(APPLYING);
-                for (envelope, applied) in batch.into_iter().zip(applied) {
+                for (envelope, (applied, opened)) in batch.into_iter().zip(applied) {
                     if applied.needs_fill() {
-                        missing.push(Missing::Applied(envelope, Some(applied)));
+                        let partly = Partly {
+                            applied: Some(applied),
+                            opened,
+                            again: None,
+                        };
+                        missing.push(Missing::Applied(envelope, partly));
                     } else {
                         envelope.reply.send(ApplyOutcome {
                             applied: Some(applied),
@@ -97,7 +102,7 @@ impl BatchActor<Apply> for CacheWriter {
                 }
                 self.cache_failed(APPLYING, &error);
                 // The database may still hold a newer event of the pair, and the request must win over it.
-                let unwritten = |envelope| Missing::Applied(envelope, None);
+                let unwritten = |envelope| Missing::Applied(envelope, Partly::default());
                 missing.extend(batch.into_iter().map(unwritten));
             }
         }

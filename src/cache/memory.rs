@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::memory_shards::Shards;
 use super::{
-    Cache, CacheFuture, CountFilling, Filled, Incarnation, Opened, Scanned, Settlement, UserFilling,
+    Cache, CacheFuture, CountFilling, Filled, Filling, Incarnation, Opened, OpenedPair, Scanned,
+    Settlement, UserFilling,
 };
 use crate::domain::{
     Applied, CachedPair, CountEntry, Counting, DataSubject, EntryId, EntryView, Pair, Reading,
@@ -65,17 +66,21 @@ impl MemoryCache {
         }
     }
 
-    fn apply_one(&self, pair: &Pair, state: VersionedState, now: Version) -> Applied {
+    fn apply_one(
+        &self,
+        (pair, state): &(Pair, VersionedState),
+        now: Version,
+    ) -> (Applied, Option<OpenedPair>) {
         let Pair { user_id, resource } = pair;
         // Held until the event has joined: a settlement in between would find nothing in flight.
         let mut users = self.users.lock(user_id.spread());
-        let applied = users.with(
+        let (applied, user) = users.with(
             user_id,
             || UserEntry::new(self.new_life()),
             |entry| {
-                let applied = entry.apply(resource, state);
+                let applied = entry.apply(resource, *state);
                 self.trim(entry);
-                applied
+                (applied, (entry.incarnation(), entry.coverage()))
             },
         );
         let mut counts = self.counts.lock(resource.id.spread());
@@ -89,11 +94,40 @@ impl MemoryCache {
             Counting::Unknown => None,
             Counting::Join(_) | Counting::Nothing => like_count.flatten(),
         };
-        Applied {
+        let applied = Applied {
             changed: applied.changed,
             newer: applied.newer,
             like_count,
-        }
+        };
+        let open = || OpenedPair {
+            user,
+            count: counts.with(
+                resource,
+                || CountEntry::new(self.new_life()),
+                |entry| entry.incarnation(),
+            ),
+        };
+        let opened = applied.needs_fill().then(open);
+        (applied, opened)
+    }
+
+    fn fill_user(&self, filling: &UserFilling) -> bool {
+        let mut users = self.users.lock(filling.user_id.spread());
+        let filled = users.with_any(&filling.user_id, |entry| {
+            let rows = filling.rows.iter().cloned();
+            let filled = entry.fill(filling.incarnation, filling.coverage, rows);
+            self.trim(entry);
+            filled
+        });
+        filled.unwrap_or(false)
+    }
+
+    fn fill_count(&self, filling: &CountFilling) -> bool {
+        let mut counts = self.counts.lock(filling.resource.id.spread());
+        let filled = counts.with_any(&filling.resource, |entry| {
+            entry.fill(filling.incarnation, filling.count)
+        });
+        filled.unwrap_or(false)
     }
 
     fn read_count(&self, resource: &Resource, before: Version) -> Reading {
@@ -178,14 +212,14 @@ impl Cache for MemoryCache {
         })
     }
 
-    fn apply<'a>(
+    fn apply_and_open<'a>(
         &'a self,
         events: &'a [(Pair, VersionedState)],
         now: Version,
-    ) -> CacheFuture<'a, Vec<Applied>> {
+    ) -> CacheFuture<'a, Vec<(Applied, Option<OpenedPair>)>> {
         Box::pin(async move {
-            let apply = |(pair, state): &(Pair, VersionedState)| self.apply_one(pair, *state, now);
-            Ok(events.iter().map(apply).collect())
+            let applied = events.iter().map(|event| self.apply_one(event, now));
+            Ok(applied.collect())
         })
     }
 
@@ -256,33 +290,24 @@ impl Cache for MemoryCache {
         })
     }
 
-    fn fill<'a>(
-        &'a self,
-        users: &'a [UserFilling],
-        counts: &'a [CountFilling],
-    ) -> CacheFuture<'a, Filled> {
+    fn fill_and_apply<'a>(&'a self, filling: &'a Filling, now: Version) -> CacheFuture<'a, Filled> {
         Box::pin(async move {
-            let fill_user = |filling: &UserFilling| {
-                let mut users = self.users.lock(filling.user_id.spread());
-                let filled = users.with_any(&filling.user_id, |entry| {
-                    let rows = filling.rows.iter().cloned();
-                    let filled = entry.fill(filling.incarnation, filling.coverage, rows);
-                    self.trim(entry);
-                    filled
-                });
-                filled.unwrap_or(false)
+            let users = filling.users.iter().map(|filling| self.fill_user(filling));
+            let counts = filling
+                .counts
+                .iter()
+                .map(|filling| self.fill_count(filling));
+            let mut filled = Filled {
+                users: users.collect(),
+                counts: counts.collect(),
+                applied: Vec::with_capacity(filling.events.len()),
             };
-            let fill_count = |filling: &CountFilling| {
-                let mut counts = self.counts.lock(filling.resource.id.spread());
-                let filled = counts.with_any(&filling.resource, |entry| {
-                    entry.fill(filling.incarnation, filling.count)
-                });
-                filled.unwrap_or(false)
-            };
-            Ok(Filled {
-                users: users.iter().map(fill_user).collect(),
-                counts: counts.iter().map(fill_count).collect(),
-            })
+            let refused = filling.refused_by(&filled);
+            for event in &filling.events {
+                let applied = (!refused.has(&event.0)).then(|| self.apply_one(event, now).0);
+                filled.applied.push(applied);
+            }
+            Ok(filled)
         })
     }
 

@@ -8,8 +8,9 @@ mod redis;
 mod redis_call;
 mod redis_connection;
 mod redis_entry;
+mod redis_fill;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -70,6 +71,15 @@ pub struct Opened {
     pub counts: Vec<Option<Incarnation>>,
 }
 
+/// Both entries of a pair, opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenedPair {
+    /// The incarnation and the coverage of the user entry.
+    pub user: (Incarnation, Coverage),
+    /// The incarnation of the count, if it is unknown.
+    pub count: Option<Incarnation>,
+}
+
 /// The database's rows of a user whose entry the cache lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserFilling {
@@ -101,6 +111,65 @@ pub struct Filled {
     pub users: Vec<bool>,
     /// For each count.
     pub counts: Vec<bool>,
+    /// For each event that was applied after the fill; `None` if an entry refused its filling, so that it was not applied.
+    pub applied: Vec<Option<Applied>>,
+}
+
+/// What a call of [`Cache::fill_and_apply`] fills, and which events it then applies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filling {
+    /// The users.
+    pub users: Vec<UserFilling>,
+    /// The counts.
+    pub counts: Vec<CountFilling>,
+    /// The events.
+    pub events: Vec<(Pair, VersionedState)>,
+}
+
+/// The entries that refused their fillings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RefusedEntries<'a> {
+    users: BTreeSet<&'a UserId>,
+    counts: BTreeSet<&'a Resource>,
+}
+
+impl Filling {
+    /// Returns the entries that refused their fillings.
+    #[must_use]
+    pub fn refused_by(&self, filled: &Filled) -> RefusedEntries<'_> {
+        let users = self.users.iter().zip(&filled.users);
+        let counts = self.counts.iter().zip(&filled.counts);
+        RefusedEntries {
+            users: users
+                .filter(|(_, taken)| !**taken)
+                .map(|(filling, _)| &filling.user_id)
+                .collect(),
+            counts: counts
+                .filter(|(_, taken)| !**taken)
+                .map(|(filling, _)| &filling.resource)
+                .collect(),
+        }
+    }
+}
+
+impl RefusedEntries<'_> {
+    /// Returns whether this user's entry refused its filling.
+    #[must_use]
+    pub fn has_user(&self, user_id: &UserId) -> bool {
+        self.users.contains(user_id)
+    }
+
+    /// Returns whether this resource's count refused its filling.
+    #[must_use]
+    pub fn has_count(&self, resource: &Resource) -> bool {
+        self.counts.contains(resource)
+    }
+
+    /// Returns whether one of the entries of this pair refused its filling.
+    #[must_use]
+    pub fn has(&self, pair: &Pair) -> bool {
+        self.has_user(&pair.user_id) || self.has_count(&pair.resource)
+    }
 }
 
 /// One page of the entries.
@@ -126,12 +195,24 @@ pub trait Cache: Send + Sync {
         now: Version,
     ) -> CacheFuture<'a, Vec<Reading>>;
 
+    /// Applies accepted events. Opens the entries of each event whose answer needs a fill, as [`open`](Self::open) does.
+    fn apply_and_open<'a>(
+        &'a self,
+        events: &'a [(Pair, VersionedState)],
+        now: Version,
+    ) -> CacheFuture<'a, Vec<(Applied, Option<OpenedPair>)>>;
+
     /// Applies accepted events.
     fn apply<'a>(
         &'a self,
         events: &'a [(Pair, VersionedState)],
         now: Version,
-    ) -> CacheFuture<'a, Vec<Applied>>;
+    ) -> CacheFuture<'a, Vec<Applied>> {
+        Box::pin(async move {
+            let applied = self.apply_and_open(events, now).await?;
+            Ok(applied.into_iter().map(|(applied, _)| applied).collect())
+        })
+    }
 
     /// Settles the database's state after a commit.
     fn settle<'a>(
@@ -150,12 +231,9 @@ pub trait Cache: Send + Sync {
         resources: &'a [Resource],
     ) -> CacheFuture<'a, Opened>;
 
-    /// Fills entries from a database read.
-    fn fill<'a>(
-        &'a self,
-        users: &'a [UserFilling],
-        counts: &'a [CountFilling],
-    ) -> CacheFuture<'a, Filled>;
+    /// Fills entries from a database read, and then applies events that waited for it, but not those whose entries refused
+    /// their fillings.
+    fn fill_and_apply<'a>(&'a self, filling: &'a Filling, now: Version) -> CacheFuture<'a, Filled>;
 
     /// Returns up to `limit` events of a resource that are in flight and older than `before`, oldest first. Drops a count
     /// entry that has lost events in flight.

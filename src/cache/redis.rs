@@ -10,8 +10,9 @@ use super::memory::reading_of;
 use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL, RULE};
 use super::redis_connection::RedisConnection;
 use super::redis_entry::{self, CountText, DEPLOYMENT_KEY, Keys, PREFIX, UserText, beat_key};
+use super::redis_fill::{Item, fill_calls};
 use super::{
-    Cache, CacheError, CacheFuture, CountFilling, Filled, Opened, Scanned, Settlement, UserFilling,
+    Cache, CacheError, CacheFuture, Filled, Filling, Opened, OpenedPair, Scanned, Settlement,
 };
 use crate::config::RedisOptions;
 use crate::domain::{
@@ -135,11 +136,11 @@ impl Cache for RedisCache {
         })
     }
 
-    fn apply<'a>(
+    fn apply_and_open<'a>(
         &'a self,
         events: &'a [(Pair, VersionedState)],
         now: Version,
-    ) -> CacheFuture<'a, Vec<Applied>> {
+    ) -> CacheFuture<'a, Vec<(Applied, Option<OpenedPair>)>> {
         Box::pin(async move {
             let keys = self.keys()?;
             let calls = events.chunks(PAIRS_PER_CALL).map(|some| {
@@ -214,46 +215,29 @@ impl Cache for RedisCache {
         })
     }
 
-    fn fill<'a>(
-        &'a self,
-        users: &'a [UserFilling],
-        counts: &'a [CountFilling],
-    ) -> CacheFuture<'a, Filled> {
+    fn fill_and_apply<'a>(&'a self, filling: &'a Filling, now: Version) -> CacheFuture<'a, Filled> {
         Box::pin(async move {
-            let keys = self.keys()?;
-            // One entry in one call: it may have thousands of rows.
-            let user_calls = users.iter().map(|filling| {
-                let mut call = Call::new(filling.rows.len());
-                call.arg(&1);
-                call.user(&keys, &filling.user_id);
-                call.arg(&format_args!("{:016}", filling.incarnation));
-                call.arg(&redis_entry::letter(filling.coverage));
-                call.arg(&filling.rows.len());
-                for (resource, state) in &filling.rows {
-                    call.arg(&resource.key());
-                    call.state(*state);
+            let calls = fill_calls(&self.keys()?, filling);
+            let (calls, items): (Vec<_>, Vec<_>) =
+                calls.into_iter().map(|one| (one.call, one.items)).unzip();
+            let replies = self.run("fill", now, calls).await?;
+            let mut filled = Filled {
+                users: vec![false; filling.users.len()],
+                counts: vec![false; filling.counts.len()],
+                applied: vec![None; filling.events.len()],
+            };
+            for (reply, items) in replies.into_iter().zip(items) {
+                for (answer, item) in redis_entry::texts(reply)?.iter().zip(items) {
+                    match item {
+                        Item::User(place) => filled.users[place] = answer == "1",
+                        Item::Count(place) => filled.counts[place] = answer == "1",
+                        Item::Event(place) => {
+                            filled.applied[place] = redis_entry::applied_after_fill(answer)?;
+                        }
+                    }
                 }
-                call
-            });
-            let count_calls = counts.chunks(PAIRS_PER_CALL).map(|some| {
-                let mut call = Call::new(some.len());
-                call.arg(&0);
-                for filling in some {
-                    call.count(&keys, &filling.resource);
-                    call.arg(&format_args!("{:016}", filling.incarnation));
-                    call.arg(&filling.count.like_count);
-                    call.arg(&filling.count.revision);
-                }
-                call
-            });
-            let calls = user_calls.chain(count_calls);
-            let answers = self.ask("fill", Version::NEVER, calls).await?;
-            let (of_users, of_counts) = split(&answers, users.len())?;
-            let taken = |answers: &[String]| answers.iter().map(|text| text == "1").collect();
-            Ok(Filled {
-                users: taken(of_users),
-                counts: taken(of_counts),
-            })
+            }
+            Ok(filled)
         })
     }
 

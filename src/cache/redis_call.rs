@@ -73,6 +73,11 @@ impl Call {
         }
     }
 
+    /// Returns the number of keys, which is the place of the last one.
+    pub(super) fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Adds the key of a user entry.
     pub(super) fn user(&mut self, keys: &Keys, user_id: &UserId) {
         self.keys.push(keys.user(user_id));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use redis::Value;
 
-use super::{CacheError, Incarnation};
+use super::{CacheError, Incarnation, OpenedPair};
 use crate::domain::{
     Applied, CachedPair, CountView, Coverage, Deployment, EntryId, Id, Join, LikeCount, Progress,
     Reading, Resource, UserId, UserView, Version, VersionedState,
@@ -324,15 +324,31 @@ pub(super) fn overdue(reply: Value) -> Result<Vec<(UserId, Version)>, CacheError
 }
 
 /// Parses the answer to `apply` about one event.
-pub(super) fn applied(answer: &str) -> Result<Applied, CacheError> {
+pub(super) fn applied(answer: &str) -> Result<(Applied, Option<OpenedPair>), CacheError> {
     let mut parts = answer.split(':');
     let mut next = || parts.next().unwrap_or_default();
-    let (changed, newer, like_count) = (next(), next(), next());
-    Ok(Applied {
+    let (changed, newer, like_count, user, count) = (next(), next(), next(), next(), next());
+    let applied = Applied {
         changed: known(changed)?.map(|changed: u8| changed == 1),
         newer: known(newer)?.map(Version),
         like_count: known(like_count)?,
-    })
+    };
+    if user.is_empty() {
+        return Ok((applied, None));
+    }
+    let opened = OpenedPair {
+        user: opened_user(user)?,
+        count: opened_count(count)?,
+    };
+    Ok((applied, Some(opened)))
+}
+
+/// Parses the answer to an event that waited for a fill; `None` if an entry refused it.
+pub(super) fn applied_after_fill(answer: &str) -> Result<Option<Applied>, CacheError> {
+    if answer.is_empty() {
+        return Ok(None);
+    }
+    applied(answer).map(|(applied, _)| Some(applied))
 }
 
 /// Parses the answer to `open` about one user.

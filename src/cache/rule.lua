@@ -261,7 +261,7 @@ local function fill_user(key, life, filled, first, size)
       return '\t' .. NEVER .. 's'
     end)
   elseif covered == 'u' then
-    covered = 'p'
+    covered = filled
   end
   local pairs_held = tonumber(sub(user.text, 18, 22)) + #added
   user.text = life .. covered .. format('%05d', pairs_held) .. held .. table.concat(added)
@@ -510,6 +510,32 @@ local function forget_in_count(key, user, version)
   end
 end
 
+-- Creates a count entry if there is none. Returns the name of its lifetime, or '' if the count is known.
+local function open_count(key)
+  local held = count_of(key)
+  if not held then
+    held = { life = new_life(), is_changed = true }
+    counts[key] = held
+    call('UNLINK', set_of(key))
+  end
+  return held.life or ''
+end
+
+local function fill_count(key, life, count, revision)
+  local held = count_of(key)
+  if not held or (held.life and held.life ~= life) then
+    return '0'
+  end
+  if held.life then
+    held = { sum = 0, size = 0, events = {}, revision = -1 }
+    counts[key] = held
+  end
+  if revision > held.revision then
+    held.count, held.revision, held.is_changed = tonumber(count), revision, true
+  end
+  return '1'
+end
+
 -- Verbs -------------------------------------------------------------------------------------------------------------
 
 local answers = {}
@@ -518,20 +544,29 @@ local function answer(text)
   answers[#answers + 1] = text
 end
 
+-- Applies an event to both entries of its pair. The answer: whether it changed the pair, a newer version, the count, and if
+-- one of these needs a fill, what `open` answers about both entries.
+local function apply(user_key, key, state)
+  local changed, newer_version, base = apply_to_user(user_key, name(key), state)
+  local count = ''
+  if base ~= '-' then
+    local held = count_of(key)
+    if base ~= '' and held and not held.life then
+      join(key, held, name(user_key), state, base)
+    end
+    count = shown(held)
+  end
+  local text = changed .. ':' .. newer_version .. ':' .. count
+  if newer_version == '' and (changed == '' or count == '') then
+    text = text .. ':' .. sub(user_of(user_key).text, 1, 17) .. ':' .. open_count(key)
+  end
+  answer(text)
+end
+
 if verb == 'apply' then
   -- KEYS: for each event the user entry and the count entry. ARGV: for each event the state.
   for n = 1, #KEYS, 2 do
-    local resource, state = name(KEYS[n + 1]), ARGV[5 + (n + 1) / 2]
-    local changed, newer_version, base = apply_to_user(KEYS[n], resource, state)
-    local count = ''
-    if base ~= '-' then
-      local held = count_of(KEYS[n + 1])
-      if base ~= '' and held and not held.life then
-        join(KEYS[n + 1], held, name(KEYS[n]), state, base)
-      end
-      count = shown(held)
-    end
-    answer(changed .. ':' .. newer_version .. ':' .. count)
+    apply(KEYS[n], KEYS[n + 1], ARGV[5 + (n + 1) / 2])
   end
 elseif verb == 'settle' then
   -- KEYS: for each count the count entry and the user entries. ARGV: for each count the count, its revision, the number of
@@ -560,39 +595,34 @@ elseif verb == 'open' then
     if n <= tonumber(ARGV[6]) then
       answer(sub(user_of(key, true).text, 1, 17))
     else
-      local held = count_of(key)
-      if not held then
-        held = { life = new_life(), is_changed = true }
-        counts[key] = held
-        call('UNLINK', set_of(key))
-      end
-      answer(held.life or '')
+      answer(open_count(key))
     end
   end
 elseif verb == 'fill' then
-  -- KEYS: as of open. ARGV: the number of user entries, for each of them the life, the coverage, the number of rows, and
-  -- these, and for each count the life, the count and its revision.
-  local at = 7
-  for n, key in ipairs(KEYS) do
-    if n <= tonumber(ARGV[6]) then
+  -- KEYS: the user entries to fill, the count entries to fill, and other entries of the events. ARGV: the numbers of the
+  -- first two; for each user the life, the coverage, the number of rows, and these; for each count the life, the count and
+  -- its revision; and then for each event that waited the places of both keys, and the state.
+  local users_filled, counts_filled, at = tonumber(ARGV[6]), tonumber(ARGV[7]), 8
+  local refused = {}
+  for n = 1, users_filled + counts_filled do
+    local key, taken = KEYS[n], nil
+    if n <= users_filled then
       local size = tonumber(ARGV[at + 2])
-      answer(fill_user(key, ARGV[at], ARGV[at + 1], at + 3, size))
+      taken = fill_user(key, ARGV[at], ARGV[at + 1], at + 3, size)
       at = at + 3 + size * 2
     else
-      local held, life, count, revision = count_of(key), ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+      taken = fill_count(key, ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]))
       at = at + 3
-      if not held or (held.life and held.life ~= life) then
-        answer('0')
-      else
-        if held.life then
-          held = { sum = 0, size = 0, events = {}, revision = -1 }
-          counts[key] = held
-        end
-        if revision > held.revision then
-          held.count, held.revision, held.is_changed = tonumber(count), revision, true
-        end
-        answer('1')
-      end
+    end
+    refused[key] = taken == '0'
+    answer(taken)
+  end
+  for n = at, #ARGV, 3 do
+    local user_key, key = KEYS[tonumber(ARGV[n])], KEYS[tonumber(ARGV[n + 1])]
+    if refused[user_key] or refused[key] then
+      answer('')
+    else
+      apply(user_key, key, ARGV[n + 2])
     end
   end
 elseif verb == 'overdue' then

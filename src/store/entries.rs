@@ -4,17 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::dialect::Column::User;
 use super::error::StoreError;
 use super::ids::AnyId;
+use super::read_models::{RESOURCE, resource_rows};
 use super::reads::{Found, find};
-use super::schema::likes_table;
+use super::schema::{Schema, likes_table};
 use super::session::{Mode, Param, Session, Sql};
 use super::text::word;
 use super::{Store, read};
-use crate::domain::{Id, Pair, Resource, UserId, Version, VersionedState};
+use crate::domain::{Id, LikeCount, Pair, Resource, UserId, Version, VersionedState};
 
 /// What the cache lacks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,13 +57,60 @@ async fn load_entries<S: Session>(
     wanted: &Wanted,
     limit: usize,
 ) -> Result<Loaded, StoreError> {
-    // Of one kind, one statement reads all: its own snapshot suffices.
+    // What one statement reads needs no snapshot but its own.
     if wanted.users.is_empty() && wanted.pairs.is_empty() {
         return load(session, wanted, limit).await;
+    }
+    if wanted.pairs.is_empty()
+        && let Some(loaded) = load_at_once(session, wanted, limit).await?
+    {
+        return Ok(loaded);
     }
     session.begin(Mode::Snapshot).await?;
     let outcome = load(session, wanted, limit).await;
     session.end(outcome).await
+}
+
+/// Loads users and counts with one statement; `None` if the users have very many rows.
+async fn load_at_once<S: Session>(
+    session: &mut S,
+    wanted: &Wanted,
+    limit: usize,
+) -> Result<Option<Loaded>, StoreError> {
+    let most = ROWS + wanted.resources.len();
+    let params = [
+        user_rows(wanted.users.iter()),
+        resource_rows(&wanted.resources),
+        Param::limit(most + 1),
+    ];
+    let statement = USERS_AND_COUNTS.on(session.schema());
+    let rows: Vec<UserOrCountRow> = session.load(statement, &params).await?;
+    if rows.len() > most {
+        return Ok(None);
+    }
+    let mut loaded = Loaded::default();
+    let mut states = Vec::with_capacity(rows.len());
+    for row in rows {
+        let resource = Resource {
+            resource_type: word(&row.resource_type, "likes")?,
+            id: row.resource_id,
+        };
+        let Some(user_id) = row.user_id else {
+            let count = LikeCount {
+                like_count: row.number,
+                revision: row.flag_or_revision,
+            };
+            loaded.found.counts.insert(resource, count);
+            continue;
+        };
+        let state = VersionedState {
+            version: Version(row.number),
+            liked: row.flag_or_revision == 1,
+        };
+        states.push((user_id, (resource, state)));
+    }
+    loaded.users = by_user(wanted, limit, states);
+    Ok(Some(loaded))
 }
 
 async fn load<S: Session>(
@@ -71,36 +119,40 @@ async fn load<S: Session>(
     limit: usize,
 ) -> Result<Loaded, StoreError> {
     let found = find(session, &wanted.pairs, &wanted.resources).await?;
-    let mut users: BTreeMap<UserId, Option<Vec<_>>> = BTreeMap::new();
+    let mut states = Vec::new();
     if !wanted.users.is_empty() {
         let rows = rows_of(session, wanted.users.iter(), ROWS).await?;
         if rows.len() <= ROWS {
-            users.extend(
-                wanted
-                    .users
-                    .iter()
-                    .map(|user_id| (user_id.clone(), Some(Vec::new()))),
-            );
-            for row in &rows {
-                let (resource, state) = row.state()?;
-                if let Some(Some(held)) = users.get_mut(&row.user_id) {
-                    held.push((resource, state));
-                }
-            }
+            states.extend(rows);
         } else {
             for user_id in &wanted.users {
-                let rows = rows_of(session, std::iter::once(user_id), limit).await?;
-                let states: Result<Vec<_>, _> = rows.iter().map(UserRow::state).collect();
-                users.insert(user_id.clone(), Some(states?));
-            }
-        }
-        for held in users.values_mut() {
-            if held.as_ref().is_some_and(|rows| rows.len() > limit) {
-                *held = None;
+                states.extend(rows_of(session, std::iter::once(user_id), limit).await?);
             }
         }
     }
+    let users = by_user(wanted, limit, states);
     Ok(Loaded { users, found })
+}
+
+/// Returns the rows of each user; `None` of one who has more than `limit`.
+fn by_user(
+    wanted: &Wanted,
+    limit: usize,
+    states: impl IntoIterator<Item = (UserId, (Resource, VersionedState))>,
+) -> BTreeMap<UserId, Option<Vec<(Resource, VersionedState)>>> {
+    let users = wanted.users.iter().cloned();
+    let mut rows: BTreeMap<UserId, Vec<_>> = users.map(|user_id| (user_id, Vec::new())).collect();
+    for (user_id, state) in states {
+        rows.entry(user_id).or_default().push(state);
+    }
+    rows.into_iter()
+        .map(|(user_id, rows)| (user_id, Some(rows).filter(|rows| rows.len() <= limit)))
+        .collect()
+}
+
+fn user_rows<'a>(users: impl Iterator<Item = &'a UserId>) -> Param {
+    let rows: Vec<_> = users.map(|user_id| (user_id,)).collect();
+    Param::rows(&rows)
 }
 
 /// Loads all rows of some users; one more than `limit` if there are more.
@@ -108,10 +160,12 @@ async fn rows_of<S: Session>(
     session: &mut S,
     users: impl Iterator<Item = &UserId>,
     limit: usize,
-) -> Result<Vec<UserRow>, StoreError> {
-    let users: Vec<_> = users.map(|user_id| (user_id,)).collect();
-    let params = [Param::rows(&users), Param::limit(limit + 1)];
-    session.load(USER_ROWS.on(session.schema()), &params).await
+) -> Result<Vec<(UserId, (Resource, VersionedState))>, StoreError> {
+    let params = [user_rows(users), Param::limit(limit + 1)];
+    let rows: Vec<UserRow> = session
+        .load(USER_ROWS.on(session.schema()), &params)
+        .await?;
+    rows.into_iter().map(UserRow::state).collect()
 }
 
 /// A row of a read model.
@@ -130,30 +184,67 @@ struct UserRow {
 }
 
 impl UserRow {
-    fn state(&self) -> Result<(Resource, VersionedState), StoreError> {
+    fn state(self) -> Result<(UserId, (Resource, VersionedState)), StoreError> {
         let resource = Resource {
             resource_type: word(&self.resource_type, "likes")?,
-            id: self.resource_id.clone(),
+            id: self.resource_id,
         };
         let state = VersionedState {
             version: Version(self.version),
             liked: self.liked == 1,
         };
-        Ok((resource, state))
+        Ok((self.user_id, (resource, state)))
     }
+}
+
+/// A row of a read model, or a count, which has no user.
+#[derive(Debug, QueryableByName)]
+struct UserOrCountRow {
+    #[diesel(sql_type = Nullable<AnyId>)]
+    user_id: Option<Id>,
+    #[diesel(sql_type = Text)]
+    resource_type: String,
+    #[diesel(sql_type = AnyId)]
+    resource_id: Id,
+    /// The version, or the like count.
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    /// Whether the pair is liked, or the revision of the count.
+    #[diesel(sql_type = BigInt)]
+    flag_or_revision: i64,
 }
 
 /// The rows of users in all read models, by their primary keys. Parameters: rows `(user_id)`, the most rows.
 static USER_ROWS: Sql = Sql::new(|d| {
+    format!(
+        "{} LIMIT $2",
+        rows_of_users(d, "version", "liked").join(" UNION ALL ")
+    )
+});
+
+/// The rows of users, and counts. Parameters: rows `(user_id)`, rows of [`RESOURCE`], the most rows.
+static USERS_AND_COUNTS: Sql = Sql::new(|d| {
+    let (rows, join) = (d.rows("$2", &RESOURCE), d.join());
+    let counts = format!(
+        "SELECT c.resource_type, c.resource_id, c.like_count AS number, c.revision AS flag_or_revision, \
+         NULL AS user_id FROM {rows} {join} likewise_like_counts c ON c.resource_type = r.resource_type \
+         AND c.resource_id = r.resource_id"
+    );
+    let mut all = rows_of_users(d, "number", "flag_or_revision");
+    all.push(counts);
+    format!("{} LIMIT $3", all.join(" UNION ALL "))
+});
+
+/// Selects the rows of users `$1` from the read model of each resource type, with these names for version and state.
+fn rows_of_users(d: &Schema, version: &str, liked: &str) -> Vec<String> {
     let (rows, join) = (d.rows("$1", &[User("user_id")]), d.join());
-    let liked = d.number("CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END");
+    let is_liked = d.number("CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END");
     let of_type = |resource_type| {
         let (table, id) = likes_table(resource_type);
         format!(
-            "SELECT l.user_id, '{resource_type}' AS resource_type, l.{id} AS resource_id, l.version, \
-             {liked} AS liked FROM {rows} {join} {table} l ON l.user_id = r.user_id"
+            "SELECT '{resource_type}' AS resource_type, l.{id} AS resource_id, l.version AS {version}, \
+             {is_liked} AS {liked}, l.user_id FROM {rows} {join} {table} l ON l.user_id = r.user_id"
         )
     };
-    let all: Vec<_> = d.resource_types().iter().map(of_type).collect();
-    format!("{} LIMIT $2", all.join(" UNION ALL "))
-});
+    d.resource_types().iter().map(of_type).collect()
+}

@@ -29,6 +29,7 @@ mod moment;
 pub mod openapi;
 mod operator;
 pub mod problem;
+mod requests;
 mod routes;
 pub mod slow_clients;
 
@@ -39,4 +40,5 @@ pub use guard::guard;
 pub use health::Health;
 pub use limits::limit;
 pub use problem::Problem;
+pub use requests::count;
 pub use routes::{harden, routes};

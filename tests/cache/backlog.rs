@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use likewise::cache::{Cache, Settlement};
+use likewise::cache::{Cache, Filling, Settlement, UserFilling};
 use likewise::domain::{Coverage, LikeCount, Pair, Resource, UserId, VersionedState};
 
 use super::{HOUR, NOW, OnRedis, One, PLENTY, VIDEO, cache_on, count, mark, run};
@@ -23,21 +23,28 @@ fn events(resource: &Resource, users: std::ops::Range<i64>) -> Vec<(Pair, Versio
 }
 
 /// Fills users, and applies events of theirs. Returns the time that applying took.
-async fn apply(cache: &dyn Cache, resource: &Resource, users: std::ops::Range<i64>) -> Duration {
-    let ids: Vec<UserId> = users.clone().map(UserId::from).collect();
+async fn apply(cache: &dyn Cache, resource: &Resource, of: std::ops::Range<i64>) -> Duration {
+    let ids: Vec<UserId> = of.clone().map(UserId::from).collect();
     let opened = cache.open(&ids, &[]).await.expect("an answer");
-    let fillings: Vec<_> = ids
+    let users: Vec<_> = ids
         .into_iter()
         .zip(opened.users)
-        .map(|(user_id, (incarnation, _))| likewise::cache::UserFilling {
+        .map(|(user_id, (incarnation, _))| UserFilling {
             user_id,
             incarnation,
             coverage: Coverage::Complete,
             rows: Vec::new(),
         })
         .collect();
-    cache.fill(&fillings, &[]).await.expect("an answer");
-    let events = events(resource, users);
+    let filling = Filling {
+        users,
+        ..Filling::default()
+    };
+    cache
+        .fill_and_apply(&filling, NOW)
+        .await
+        .expect("an answer");
+    let events = events(resource, of);
     let started = Instant::now();
     for some in events.chunks(256) {
         cache.apply(some, NOW).await.expect("answers");

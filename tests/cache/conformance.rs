@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use likewise::cache::{Cache, Settlement};
+use likewise::cache::{Cache, CountFilling, Filled, Filling, Settlement, UserFilling};
 use likewise::domain::{
     Applied, Coverage, DataSubject, EntryId, EntryView, LikeCount, OVERDUE_AFTER, Pair, Reading,
     Resource, Version, VersionedState,
@@ -56,6 +56,8 @@ on_both! {
     fill_read_before_a_change_is_rejected
     non_durable_event_is_reverted
     event_joins_the_count_once
+    answer_that_needs_a_fill_opens_its_entries
+    event_joins_with_the_fill_it_waited_for
     settlement_of_thousands_of_pairs_is_complete
     batches_answer_in_order
     empty_batch_has_empty_answer
@@ -443,6 +445,88 @@ async fn batches_answer_in_order(cache: &dyn Cache) {
     assert_eq!(applied[1].newer, Some(Version(12)));
 }
 
+async fn answer_that_needs_a_fill_opens_its_entries(cache: &dyn Cache) {
+    let one = One(cache);
+    let events = [1, 2].map(|user: i64| {
+        let user_id = user.into();
+        let resource = VIDEO;
+        (Pair { resource, user_id }, mark(10, true))
+    });
+    let answers = cache.apply_and_open(&events[..1], NOW).await;
+    let (applied, opened) = answers.expect("an answer")[0];
+    assert!(applied.needs_fill());
+    let opened = opened.expect("opened entries");
+    assert_eq!(opened.user.1, Coverage::Unfilled);
+    assert_eq!(
+        (opened.user.0, opened.count),
+        one.open(VIDEO, 1.into()).await
+    );
+    let filled = one.fill_user(opened.user.0, 1.into(), Coverage::Complete, &[]);
+    assert!(filled.await);
+    let filled = one.fill_count(opened.count, VIDEO, count(3, 9));
+    assert!(filled.await);
+    // Now only the user is missing.
+    let answers = cache.apply_and_open(&events[1..], NOW).await;
+    let (applied, opened) = answers.expect("an answer")[0];
+    assert!(applied.needs_fill());
+    assert_eq!(opened.expect("opened entries").count, None);
+    let known = [(events[0].0.clone(), mark(11, false))];
+    let answers = cache.apply_and_open(&known, NOW).await;
+    assert_eq!(answers.expect("an answer")[0].1, None);
+}
+
+async fn event_joins_with_the_fill_it_waited_for(cache: &dyn Cache) {
+    // More than one call of a script takes.
+    let events: Vec<_> = (1..=150)
+        .map(|user: i64| {
+            let pair = Pair {
+                resource: Resource::video(user % 7),
+                user_id: user.into(),
+            };
+            (pair, mark(user, true))
+        })
+        .collect();
+    let opened = cache.apply_and_open(&events, NOW).await.expect("answers");
+    let mut filling = Filling {
+        events: events.clone(),
+        ..Filling::default()
+    };
+    let mut counted = std::collections::BTreeSet::new();
+    for ((pair, _), (_, opened)) in events.iter().zip(opened) {
+        let opened = opened.expect("opened entries");
+        // One entry changed since it was opened.
+        let is_stale = pair.user_id == 9.into();
+        filling.users.push(UserFilling {
+            user_id: pair.user_id.clone(),
+            incarnation: opened.user.0 + u64::from(is_stale) * 1_000_000,
+            coverage: Coverage::Complete,
+            rows: Vec::new(),
+        });
+        if counted.insert(pair.resource.clone()) {
+            filling.counts.push(CountFilling {
+                resource: pair.resource.clone(),
+                incarnation: opened.count.expect("an unknown count"),
+                count: count(100, 5),
+            });
+        }
+    }
+    let filled = cache.fill_and_apply(&filling, NOW).await.expect("answers");
+    assert!(filled.counts.iter().all(|taken| *taken));
+    for (place, applied) in filled.applied.iter().enumerate() {
+        assert_eq!(applied.is_none(), place == 8, "event {place}");
+        assert_eq!(filled.users[place], place != 8, "user {place}");
+    }
+    let last = filled.applied[149].expect("an answer");
+    // Of the users of this video, 22 came first or are this one.
+    assert_eq!(last.like_count, Some(122));
+    let one = One(cache);
+    assert_eq!(
+        one.count(Resource::video(2)).await,
+        Some(121),
+        "without the stale one"
+    );
+}
+
 async fn empty_batch_has_empty_answer(cache: &dyn Cache) {
     let user_id = 1.into();
     let read = cache.read(Some(&user_id), &[], NOW).await;
@@ -450,8 +534,8 @@ async fn empty_batch_has_empty_answer(cache: &dyn Cache) {
     assert!(cache.apply(&[], NOW).await.expect("an answer").is_empty());
     let opened = cache.open(&[], &[]).await.expect("an answer");
     assert!(opened.users.is_empty() && opened.counts.is_empty());
-    let filled = cache.fill(&[], &[]).await.expect("an answer");
-    assert!(filled.users.is_empty() && filled.counts.is_empty());
+    let filled = cache.fill_and_apply(&Filling::default(), NOW).await;
+    assert_eq!(filled.expect("an answer"), Filled::default());
     cache
         .settle(&BTreeMap::new(), NOW)
         .await

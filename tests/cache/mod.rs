@@ -14,7 +14,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use likewise::cache::{
-    Cache, CountFilling, Incarnation, MemoryCache, RedisCache, Settlement, UserFilling,
+    Cache, CountFilling, Filling, Incarnation, MemoryCache, RedisCache, Settlement, UserFilling,
 };
 use likewise::config::RedisOptions;
 use likewise::domain::{
@@ -187,7 +187,11 @@ impl One<'_> {
             coverage,
             rows: rows.to_vec(),
         };
-        let filled = self.0.fill(&[filling], &[]).await;
+        let filling = Filling {
+            users: vec![filling],
+            ..Filling::default()
+        };
+        let filled = self.0.fill_and_apply(&filling, NOW).await;
         filled.expect("an answer").users[0]
     }
 
@@ -203,7 +207,11 @@ impl One<'_> {
             incarnation: incarnation.unwrap_or_default(),
             count,
         };
-        let filled = self.0.fill(&[], &[filling]).await;
+        let filling = Filling {
+            counts: vec![filling],
+            ..Filling::default()
+        };
+        let filled = self.0.fill_and_apply(&filling, NOW).await;
         filled.expect("an answer").counts[0]
     }
 

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use likewise::cache::{
-    Cache, CacheFuture, CountFilling, Filled, Opened, Scanned, Settlement, UserFilling,
+    Cache, CacheFuture, CountFilling, Filled, Filling, Opened, OpenedPair, Scanned, Settlement,
+    UserFilling,
 };
 use likewise::domain::{
     Applied, CountView, DataSubject, EntryId, EntryView, Id, Pair, Reading, Resource, UserId,
@@ -50,6 +51,11 @@ fn pair(of: &Pair) -> Pair {
         resource: resource(&of.resource),
         user_id: user(&of.user_id),
     }
+}
+
+fn renamed(events: &[(Pair, VersionedState)]) -> Vec<(Pair, VersionedState)> {
+    let events = events.iter();
+    events.map(|(of, state)| (pair(of), *state)).collect()
 }
 
 fn resources(of: &[Resource]) -> Vec<Resource> {
@@ -110,16 +116,13 @@ impl<C: Cache> Cache for OtherIds<C> {
         Box::pin(async move { self.0.read(user_id.as_ref(), &of, now).await })
     }
 
-    fn apply<'a>(
+    fn apply_and_open<'a>(
         &'a self,
         events: &'a [(Pair, VersionedState)],
         now: Version,
-    ) -> CacheFuture<'a, Vec<Applied>> {
-        let events: Vec<_> = events
-            .iter()
-            .map(|(of, state)| (pair(of), *state))
-            .collect();
-        Box::pin(async move { self.0.apply(&events, now).await })
+    ) -> CacheFuture<'a, Vec<(Applied, Option<OpenedPair>)>> {
+        let events = renamed(events);
+        Box::pin(async move { self.0.apply_and_open(&events, now).await })
     }
 
     fn settle<'a>(
@@ -153,12 +156,8 @@ impl<C: Cache> Cache for OtherIds<C> {
         Box::pin(async move { self.0.open(&users, &of).await })
     }
 
-    fn fill<'a>(
-        &'a self,
-        users: &'a [UserFilling],
-        counts: &'a [CountFilling],
-    ) -> CacheFuture<'a, Filled> {
-        let users = users.iter().map(|filling| UserFilling {
+    fn fill_and_apply<'a>(&'a self, filling: &'a Filling, now: Version) -> CacheFuture<'a, Filled> {
+        let users = filling.users.iter().map(|filling| UserFilling {
             user_id: user(&filling.user_id),
             rows: filling
                 .rows
@@ -167,12 +166,16 @@ impl<C: Cache> Cache for OtherIds<C> {
                 .collect(),
             ..filling.clone()
         });
-        let counts = counts.iter().map(|filling| CountFilling {
+        let counts = filling.counts.iter().map(|filling| CountFilling {
             resource: resource(&filling.resource),
             ..filling.clone()
         });
-        let (users, counts): (Vec<_>, Vec<_>) = (users.collect(), counts.collect());
-        Box::pin(async move { self.0.fill(&users, &counts).await })
+        let filling = Filling {
+            users: users.collect(),
+            counts: counts.collect(),
+            events: renamed(&filling.events),
+        };
+        Box::pin(async move { self.0.fill_and_apply(&filling, now).await })
     }
 
     fn overdue<'a>(

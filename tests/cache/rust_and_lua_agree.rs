@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use likewise::cache::{Cache, CountFilling, Settlement, UserFilling};
+use likewise::cache::{Cache, CountFilling, Filling, OpenedPair, Settlement, UserFilling};
 use likewise::domain::{
     Coverage, EntryId, LikeCount, Pair, Resource, UserId, Version, VersionedState,
 };
@@ -139,10 +139,9 @@ impl<'a> Twins<'a> {
         let pair = self.draw_pair(rng);
         let now = self.now;
         match rng.random_range(0..100) {
-            0..35 => {
-                let events: Vec<_> = (0..rng.random_range(1..=3))
-                    .map(|_| (self.draw_pair(rng), draw_mark(rng)))
-                    .collect();
+            0..15 => self.apply_and_open(rng).await,
+            15..35 => {
+                let events = self.draw_events(rng);
                 let ours = self.memory.apply(&events, now).await.expect("answers");
                 let theirs = self.redis.apply(&events, now).await.expect("answers");
                 let step = format!("apply {events:?}");
@@ -194,18 +193,55 @@ impl<'a> Twins<'a> {
         }
     }
 
+    fn draw_events(&self, rng: &mut SmallRng) -> Vec<(Pair, VersionedState)> {
+        (0..rng.random_range(1..=3))
+            .map(|_| (self.draw_pair(rng), draw_mark(rng)))
+            .collect()
+    }
+
+    async fn apply_and_open(&mut self, rng: &mut SmallRng) -> (String, String, String) {
+        let (events, now) = (self.draw_events(rng), self.now);
+        let ours = self.memory.apply_and_open(&events, now).await;
+        let theirs = self.redis.apply_and_open(&events, now).await;
+        let (ours, theirs) = (ours.expect("answers"), theirs.expect("answers"));
+        let (mut here, mut there) = (String::new(), String::new());
+        for (((pair, _), ours), theirs) in events.iter().zip(ours).zip(theirs) {
+            here += &format!("{:?} ", ours.0);
+            there += &format!("{:?} ", theirs.0);
+            if let (Some(ours), Some(theirs)) = (ours.1, theirs.1) {
+                let seen = self.note(pair, ours, theirs);
+                here += &seen[0];
+                there += &seen[1];
+            } else {
+                here += &format!("{} ", ours.1.is_some());
+                there += &format!("{} ", theirs.1.is_some());
+            }
+        }
+        (format!("apply and open {events:?}"), here, there)
+    }
+
     async fn open(&mut self, pair: Pair) -> (String, String, String) {
         let (users, resources) = ([pair.user_id.clone()], [pair.resource.clone()]);
         let ours = self.memory.open(&users, &resources).await.expect("lives");
         let theirs = self.redis.open(&users, &resources).await.expect("lives");
+        let [ours, theirs] = [ours, theirs].map(|opened| OpenedPair {
+            user: opened.users[0],
+            count: opened.counts[0],
+        });
+        let [here, there] = self.note(&pair, ours, theirs);
+        (format!("open {pair:?}"), here, there)
+    }
+
+    /// Remembers the incarnations of a pair. Returns what both caches must agree on.
+    fn note(&mut self, pair: &Pair, ours: OpenedPair, theirs: OpenedPair) -> [String; 2] {
         let mut seen = [String::new(), String::new()];
-        let [user, resource] = EntryId::of_pair(&pair);
+        let [user, resource] = EntryId::of_pair(pair);
         let count_lives = (
-            ours.counts[0].unwrap_or_default(),
-            theirs.counts[0].unwrap_or_default(),
+            ours.count.unwrap_or_default(),
+            theirs.count.unwrap_or_default(),
         );
         for (entry, ours, theirs) in [
-            (user, ours.users[0].0, theirs.users[0].0),
+            (user, ours.user.0, theirs.user.0),
             (resource, count_lives.0, count_lives.1),
         ] {
             // Whether it is one of the lifetimes that were known before.
@@ -215,24 +251,47 @@ impl<'a> Twins<'a> {
             }
             self.lives.push((entry, ours, theirs));
         }
-        let [mut here, mut there] = seen;
-        here += &format!("{:?}", ours.users[0].1);
-        there += &format!("{:?}", theirs.users[0].1);
-        (format!("open {pair:?}"), here, there)
+        seen[0] += &format!("{:?} {} ", ours.user.1, ours.count.is_some());
+        seen[1] += &format!("{:?} {} ", theirs.user.1, theirs.count.is_some());
+        seen
     }
 
     async fn fill(&self, pair: Pair, rng: &mut SmallRng) -> (String, String, String) {
-        let mut users = [Vec::new(), Vec::new()];
-        let mut counts = [Vec::new(), Vec::new()];
+        let mut fillings = [Filling::default(), Filling::default()];
         let lives: Vec<_> = self.lives.iter().rev().take(4).cloned().collect();
-        let chosen = (!lives.is_empty() && rng.random_bool(0.95))
-            .then(|| lives[rng.random_range(0..lives.len())].clone());
-        // Also an incarnation of another entry, which matches none of this one.
-        let own = EntryId::of_pair(&pair)[rng.random_range(0..=1)].clone();
-        let (mut entry, ours, theirs) = chosen.unwrap_or((own.clone(), 1 << 53, 1 << 53));
-        if rng.random_bool(0.05) {
-            entry = own;
+        for _ in 0..rng.random_range(1..=2) {
+            let chosen = (!lives.is_empty() && rng.random_bool(0.95))
+                .then(|| lives[rng.random_range(0..lives.len())].clone());
+            // Also an incarnation of another entry, which matches none of this one.
+            let own = EntryId::of_pair(&pair)[rng.random_range(0..=1)].clone();
+            let (mut entry, ours, theirs) = chosen.unwrap_or((own.clone(), 1 << 53, 1 << 53));
+            if rng.random_bool(0.05) {
+                entry = own;
+            }
+            self.add(&mut fillings, entry, [ours, theirs], rng);
         }
+        // An event has the entries of the filling, or others.
+        if rng.random_bool(0.6) {
+            let events = self.draw_events(rng);
+            for filling in &mut fillings {
+                filling.events.clone_from(&events);
+            }
+        }
+        let step = format!("fill {fillings:?}");
+        let ours = self.memory.fill_and_apply(&fillings[0], self.now).await;
+        let theirs = self.redis.fill_and_apply(&fillings[1], self.now).await;
+        let (ours, theirs) = (ours.expect("an answer"), theirs.expect("an answer"));
+        (step, format!("{ours:?}"), format!("{theirs:?}"))
+    }
+
+    /// Adds an entry to the fillings of both caches, with its incarnation in each, unless they have it.
+    fn add(
+        &self,
+        fillings: &mut [Filling; 2],
+        entry: EntryId,
+        incarnations: [u64; 2],
+        rng: &mut SmallRng,
+    ) {
         match entry {
             EntryId::User(user_id) => {
                 let rows =
@@ -243,30 +302,33 @@ impl<'a> Twins<'a> {
                     true => Coverage::Complete,
                     false => Coverage::Partial,
                 };
-                for (users, incarnation) in users.iter_mut().zip([ours, theirs]) {
-                    users.push(UserFilling {
-                        user_id: user_id.clone(),
-                        incarnation,
-                        coverage,
-                        rows: rows.clone().into_iter().collect(),
-                    });
+                for (filling, incarnation) in fillings.iter_mut().zip(incarnations) {
+                    if filling.users.iter().all(|other| other.user_id != user_id) {
+                        filling.users.push(UserFilling {
+                            user_id: user_id.clone(),
+                            incarnation,
+                            coverage,
+                            rows: rows.clone().into_iter().collect(),
+                        });
+                    }
                 }
             }
             EntryId::Count(resource) => {
                 let count = draw_count(rng);
-                for (counts, incarnation) in counts.iter_mut().zip([ours, theirs]) {
-                    counts.push(CountFilling {
-                        resource: resource.clone(),
-                        incarnation,
-                        count,
-                    });
+                for (filling, incarnation) in fillings.iter_mut().zip(incarnations) {
+                    if filling
+                        .counts
+                        .iter()
+                        .all(|other| other.resource != resource)
+                    {
+                        filling.counts.push(CountFilling {
+                            resource: resource.clone(),
+                            incarnation,
+                            count,
+                        });
+                    }
                 }
             }
         }
-        let step = format!("fill {users:?} {counts:?}");
-        let ours = self.memory.fill(&users[0], &counts[0]).await;
-        let theirs = self.redis.fill(&users[1], &counts[1]).await;
-        let (ours, theirs) = (ours.expect("an answer"), theirs.expect("an answer"));
-        (step, format!("{ours:?}"), format!("{theirs:?}"))
     }
 }

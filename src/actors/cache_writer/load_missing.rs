@@ -1,13 +1,15 @@
-//! Loads what the cache lacks from the database, answers with it, and fills the cache for the next reader.
+//! Loads what the cache lacks from the database, fills the cache for the next reader, and answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use actor_kit::{Envelope, Weigh};
 use futures_util::future::join_all;
 
-use super::CacheWriter;
+use super::{APPLYING, CacheWriter};
 use crate::actors::failures::{database_failed, database_worked};
-use crate::cache::{CountFilling, Opened, UserFilling};
+use crate::cache::{
+    CacheError, CountFilling, Filling, Incarnation, OpenedPair, RefusedEntries, UserFilling,
+};
 use crate::domain::{
     Applied, Coverage, LikeCount, Pair, PairState, Reading, Resource, UserEntry, UserId,
     VersionedState,
@@ -23,10 +25,21 @@ const READS: usize = 4;
 
 /// What the cache lacks.
 pub enum Missing {
-    /// The rest of the answer to an applied event; `None` if the cache could not be written.
-    Applied(Envelope<Apply>, Option<Applied>),
+    /// The rest of the answer to an applied event.
+    Applied(Envelope<Apply>, Partly),
     /// A reader's look-up.
     Lookup(Envelope<Lookup>),
+}
+
+/// What the cache has answered to an event so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Partly {
+    /// The answer before a fill; `None` if the cache could not be written.
+    pub applied: Option<Applied>,
+    /// The entries, if they were opened with that answer, and no fill was refused since.
+    pub opened: Option<OpenedPair>,
+    /// The answer after a fill; `None` if the event was not applied again.
+    pub again: Option<Applied>,
 }
 
 impl Missing {
@@ -53,6 +66,28 @@ impl Missing {
             })
         })
     }
+
+    /// Returns the event, and what the cache has answered, if it is in the cache and not in the database. The filled entries
+    /// tell what it changes, so it is counted as in flight only after the fill.
+    fn in_flight(&mut self, round: &Round) -> Option<(&Apply, &mut Partly)> {
+        match self {
+            Self::Applied(envelope, partly)
+                if partly.applied.is_some() && round.lacks(&envelope.body) =>
+            {
+                Some((&envelope.body, partly))
+            }
+            Self::Applied(..) | Self::Lookup(_) => None,
+        }
+    }
+
+    fn is_refused(&self, refused: &RefusedEntries<'_>) -> bool {
+        self.user_id()
+            .is_some_and(|user_id| refused.has_user(user_id))
+            || self
+                .resources()
+                .iter()
+                .any(|resource| refused.has_count(resource))
+    }
 }
 
 impl From<Envelope<Lookup>> for Missing {
@@ -67,26 +102,68 @@ impl Weigh for Missing {
     }
 }
 
-/// What one read of the database found, and which entries refused it.
+/// The entries to fill, opened before the database is read.
+#[derive(Default)]
+struct ToFill {
+    users: BTreeMap<UserId, (Incarnation, Coverage)>,
+    /// The incarnation of each count; `None` for a known one.
+    counts: BTreeMap<Resource, Option<Incarnation>>,
+}
+
+/// What one read of the database found.
 struct Round {
+    /// All rows of users, if they are not too many.
+    users: BTreeMap<UserId, Vec<(Resource, VersionedState)>>,
+    /// The states of the batch's pairs.
     states: BTreeMap<Pair, VersionedState>,
     counts: BTreeMap<Resource, LikeCount>,
-    refused_users: BTreeSet<UserId>,
-    refused_counts: BTreeSet<Resource>,
 }
 
 impl Round {
-    fn refused(&self, item: &Missing) -> bool {
-        let user_id = item.user_id();
-        let mut resources = item.resources().iter();
-        user_id.is_some_and(|user_id| self.refused_users.contains(user_id))
-            || resources.any(|resource| self.refused_counts.contains(resource))
-    }
-
     /// Returns the stored state of a pair.
     fn state(&self, pair: &Pair) -> VersionedState {
         let state = self.states.get(pair).copied();
         state.unwrap_or(VersionedState::NEVER)
+    }
+
+    /// Returns the stored count of a resource.
+    fn count(&self, resource: &Resource) -> LikeCount {
+        let count = self.counts.get(resource).copied();
+        count.unwrap_or(LikeCount::NEVER)
+    }
+
+    /// Returns whether the database holds neither this event nor a newer one of its pair.
+    fn lacks(&self, event: &Apply) -> bool {
+        event.state > self.state(&event.pair)
+    }
+
+    /// Returns the fillings of opened entries. `pairs` are those of the batch.
+    fn filling(&mut self, to_fill: ToFill, pairs: &BTreeSet<Pair>) -> Filling {
+        let mut filling = Filling::default();
+        for (user_id, (incarnation, _)) in to_fill.users {
+            let (coverage, rows) = match self.users.remove(&user_id) {
+                Some(rows) => (Coverage::Complete, rows),
+                None => {
+                    let own = pairs.iter().filter(|pair| pair.user_id == user_id);
+                    let rows = own.map(|pair| (pair.resource.clone(), self.state(pair)));
+                    (Coverage::Partial, rows.collect())
+                }
+            };
+            filling.users.push(UserFilling {
+                user_id,
+                incarnation,
+                coverage,
+                rows,
+            });
+        }
+        let counts = to_fill.counts.into_iter();
+        let counts = counts.map(|(resource, incarnation)| CountFilling {
+            count: self.count(&resource),
+            resource,
+            incarnation: incarnation.unwrap_or_default(),
+        });
+        filling.counts.extend(counts);
+        filling
     }
 }
 
@@ -102,28 +179,66 @@ impl CacheWriter {
 
     /// Reads the database once. Returns the items whose entries changed meanwhile, which need another read. The `last`
     /// read answers those too.
-    async fn load_once(&self, batch: Vec<Missing>, last: bool) -> Vec<Missing> {
-        let users: BTreeSet<&UserId> = batch.iter().filter_map(Missing::user_id).collect();
-        let users: Vec<UserId> = users.into_iter().cloned().collect();
-        let resources: BTreeSet<&Resource> = batch.iter().flat_map(Missing::resources).collect();
-        let resources: Vec<Resource> = resources.into_iter().cloned().collect();
-        let opened = self.open(&users, &resources).await;
-        let Some(round) = self.read_and_fill(&batch, &users, &resources, opened).await else {
+    async fn load_once(&self, mut batch: Vec<Missing>, last: bool) -> Vec<Missing> {
+        let to_fill = self.open(&batch).await;
+        let pairs: BTreeSet<Pair> = batch.iter().flat_map(Missing::pairs).collect();
+        let Some(mut round) = self.read(&batch, &pairs, to_fill.as_ref()).await else {
             self.answer_unfound(batch).await;
             return Vec::new();
         };
-        let (again, found): (Vec<_>, Vec<_>) = batch
+        let mut filling = round.filling(to_fill.unwrap_or_default(), &pairs);
+        let in_flight = batch.iter_mut().filter_map(|item| item.in_flight(&round));
+        let events = in_flight.map(|(event, _)| (event.pair.clone(), event.state));
+        filling.events.extend(events);
+        let (refused, applied) = self.fill(&filling, last).await;
+        let in_flight = batch.iter_mut().filter_map(|item| item.in_flight(&round));
+        for ((_, partly), again) in in_flight.zip(applied) {
+            partly.again = again;
+        }
+        let (mut again, found): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .partition(|item| !last && round.refused(item));
+            .partition(|item| !last && item.is_refused(&refused));
+        for item in &mut again {
+            if let Missing::Applied(_, partly) = item {
+                partly.opened = None;
+            }
+        }
         self.context.progress(found.iter().map(Weigh::weight).sum());
         self.answer(found, &round).await;
         again
     }
 
-    /// Opens the entries to fill, before the database is read; `None` if the cache is unreachable.
-    async fn open(&self, users: &[UserId], resources: &[Resource]) -> Option<Opened> {
-        match self.cache.open(users, resources).await {
-            Ok(opened) => Some(opened),
+    /// Opens the entries to fill that were not opened with an answer; `None` if the cache is unreachable.
+    async fn open(&self, batch: &[Missing]) -> Option<ToFill> {
+        let mut to_fill = ToFill::default();
+        for item in batch {
+            if let Missing::Applied(envelope, partly) = item
+                && let Some(opened) = partly.opened
+            {
+                let Pair { user_id, resource } = &envelope.body.pair;
+                to_fill.users.insert(user_id.clone(), opened.user);
+                to_fill.counts.insert(resource.clone(), opened.count);
+            }
+        }
+        let users = batch.iter().filter_map(Missing::user_id);
+        let users: BTreeSet<&UserId> = users
+            .filter(|user_id| !to_fill.users.contains_key(user_id))
+            .collect();
+        let counts = batch.iter().flat_map(Missing::resources);
+        let counts: BTreeSet<&Resource> = counts
+            .filter(|resource| !to_fill.counts.contains_key(resource))
+            .collect();
+        if users.is_empty() && counts.is_empty() {
+            return Some(to_fill);
+        }
+        let users: Vec<UserId> = users.into_iter().cloned().collect();
+        let counts: Vec<Resource> = counts.into_iter().cloned().collect();
+        match self.cache.open(&users, &counts).await {
+            Ok(opened) => {
+                to_fill.users.extend(users.into_iter().zip(opened.users));
+                to_fill.counts.extend(counts.into_iter().zip(opened.counts));
+                Some(to_fill)
+            }
             Err(error) => {
                 self.cache_failed("opening entries in the cache", &error);
                 None
@@ -131,93 +246,101 @@ impl CacheWriter {
         }
     }
 
-    /// Reads what the opened entries lack, and fills them; `None` if the database does not answer.
-    async fn read_and_fill(
+    /// Reads what the opened entries lack, or without a cache only what the answers need; `None` if the database does not
+    /// answer.
+    async fn read(
         &self,
         batch: &[Missing],
-        users: &[UserId],
-        resources: &[Resource],
-        opened: Option<Opened>,
+        pairs: &BTreeSet<Pair>,
+        to_fill: Option<&ToFill>,
     ) -> Option<Round> {
-        let wanted = wanted(batch, users, resources, opened.as_ref());
-        let loaded = self.load(wanted).await?;
-        let mut states = loaded.found.states;
+        let unfilled = to_fill.into_iter().flat_map(|to_fill| &to_fill.users);
+        let unfilled = unfilled.filter(|(_, (_, coverage))| *coverage == Coverage::Unfilled);
+        let users: BTreeSet<UserId> = unfilled.map(|(user_id, _)| user_id.clone()).collect();
+        let of_others = pairs.iter().filter(|pair| !users.contains(&pair.user_id));
+        let wanted = Wanted {
+            pairs: of_others.cloned().collect(),
+            users,
+            // All counts: one that is as new as the rows has the events that the rows have.
+            resources: batch.iter().flat_map(Missing::resources).cloned().collect(),
+        };
+        let Loaded { users, found } = self.load(wanted).await?;
+        let mut round = Round {
+            users: BTreeMap::new(),
+            states: found.states,
+            counts: found.counts,
+        };
         // Of users with too many rows, only the pairs are read.
-        let too_many = |pair: &Pair| matches!(loaded.users.get(&pair.user_id), Some(None));
-        let pairs: BTreeSet<Pair> = batch.iter().flat_map(Missing::pairs).collect();
-        let of_large: BTreeSet<Pair> = pairs
-            .iter()
-            .filter(|pair| too_many(pair))
-            .cloned()
-            .collect();
+        let is_of_large = |pair: &&Pair| matches!(users.get(&pair.user_id), Some(None));
+        let of_large: BTreeSet<Pair> = pairs.iter().filter(is_of_large).cloned().collect();
         if !of_large.is_empty() {
             let wanted = Wanted {
                 pairs: of_large,
                 ..Wanted::default()
             };
-            states.extend(self.load(wanted).await?.found.states);
+            round.states.extend(self.load(wanted).await?.found.states);
         }
-        let mut round = Round {
-            states,
-            counts: loaded.found.counts,
-            refused_users: BTreeSet::new(),
-            refused_counts: BTreeSet::new(),
-        };
-        let Some(opened) = opened else {
-            return Some(round);
-        };
-        let mut user_fillings = Vec::with_capacity(users.len());
-        for (user_id, (incarnation, _)) in users.iter().zip(&opened.users) {
-            let (coverage, rows) = match loaded.users.get(user_id) {
-                Some(Some(rows)) => (Coverage::Complete, rows.clone()),
-                _ => {
-                    let own = pairs.iter().filter(|pair| pair.user_id == *user_id);
-                    let rows = own.map(|pair| (pair.resource.clone(), round.state(pair)));
-                    (Coverage::Partial, rows.collect())
-                }
-            };
-            user_fillings.push(UserFilling {
-                user_id: user_id.clone(),
-                incarnation: *incarnation,
-                coverage,
-                rows,
-            });
-        }
-        let count_fillings: Vec<_> = resources
-            .iter()
-            .zip(&opened.counts)
-            .map(|(resource, incarnation)| CountFilling {
-                resource: resource.clone(),
-                incarnation: incarnation.unwrap_or_default(),
-                count: round
-                    .counts
-                    .get(resource)
-                    .copied()
-                    .unwrap_or(LikeCount::NEVER),
-            })
-            .collect();
-        match self.cache.fill(&user_fillings, &count_fillings).await {
-            Ok(filled) => {
-                let refused = user_fillings.iter().zip(filled.users);
-                let refused = refused.filter(|(_, taken)| !taken);
-                round.refused_users = refused.map(|(one, _)| one.user_id.clone()).collect();
-                let refused = count_fillings.iter().zip(filled.counts);
-                let refused = refused.filter(|(_, taken)| !taken);
-                round.refused_counts = refused.map(|(one, _)| one.resource.clone()).collect();
-            }
-            Err(error) => self.cache_failed("filling the cache", &error),
-        }
-        // The answers need the states of the batch's pairs.
-        for (user_id, rows) in loaded.users {
-            for (resource, state) in rows.into_iter().flatten() {
-                let user_id = user_id.clone();
-                let pair = Pair { resource, user_id };
+        for (user_id, rows) in users {
+            let Some(rows) = rows else { continue };
+            for (resource, state) in &rows {
+                let pair = Pair {
+                    resource: resource.clone(),
+                    user_id: user_id.clone(),
+                };
                 if pairs.contains(&pair) {
-                    round.states.insert(pair, state);
+                    round.states.insert(pair, *state);
                 }
             }
+            round.users.insert(user_id, rows);
         }
         Some(round)
+    }
+
+    /// Fills entries and applies the events that wait for that. Returns the entries that refused, and the answer to each
+    /// event that was applied: with the `last` fill, to those of refused entries too.
+    async fn fill<'a>(
+        &self,
+        filling: &'a Filling,
+        last: bool,
+    ) -> (RefusedEntries<'a>, Vec<Option<Applied>>) {
+        let now = self.now();
+        let filled = match self.cache.fill_and_apply(filling, now).await {
+            Ok(filled) => filled,
+            Err(error) => {
+                self.not_applied("filling the cache", &error, &filling.events);
+                return (RefusedEntries::default(), vec![None; filling.events.len()]);
+            }
+        };
+        let refused = filling.refused_by(&filled);
+        let mut applied = filled.applied;
+        let is_refused = |pair: &Pair| last && refused.has(pair);
+        let late = filling.events.iter().filter(|(pair, _)| is_refused(pair));
+        let late: Vec<_> = late.cloned().collect();
+        if !late.is_empty() {
+            match self.cache.apply(&late, now).await {
+                Ok(answers) => {
+                    let unanswered = applied.iter_mut().filter(|applied| applied.is_none());
+                    for (applied, answer) in unanswered.zip(answers) {
+                        *applied = Some(answer);
+                    }
+                }
+                Err(error) => self.not_applied(APPLYING, &error, &late),
+            }
+        }
+        (refused, applied)
+    }
+
+    /// Notes that a call which applies these events failed. It may still run without an answer.
+    fn not_applied(
+        &self,
+        doing: &'static str,
+        error: &CacheError,
+        events: &[(Pair, VersionedState)],
+    ) {
+        if !error.is_unsent() {
+            self.mark_dirty(super::entries_of(events.iter().map(|(pair, _)| pair)));
+        }
+        self.cache_failed(doing, error);
     }
 
     /// Reads the database; `None` if it does not answer.
@@ -242,62 +365,42 @@ impl CacheWriter {
         let (mut applied, mut lookups) = (Vec::new(), Vec::new());
         for item in batch {
             match item {
-                Missing::Applied(envelope, before) => applied.push((envelope, before)),
+                Missing::Applied(envelope, partly) => applied.push((envelope, partly)),
                 Missing::Lookup(envelope) => lookups.push(envelope),
             }
         }
-        // The filled entries tell what each event changes, so it is counted as in flight only now. What the database holds
-        // is not in flight.
-        let is_in_flight = |body: &Apply| body.state > round.state(&body.pair);
-        let in_flight = applied
-            .iter()
-            .filter(|(envelope, before)| before.is_some() && is_in_flight(&envelope.body));
-        let events: Vec<_> = in_flight
-            .map(|(envelope, _)| (envelope.body.pair.clone(), envelope.body.state))
-            .collect();
-        let now = self.now();
-        let again = match self.cache.apply(&events, now).await {
-            Ok(again) => again,
-            Err(error) => {
-                if !error.is_unsent() {
-                    self.mark_dirty(super::entries_of(events.iter().map(|(pair, _)| pair)));
-                }
-                self.cache_failed(super::APPLYING, &error);
-                Vec::new()
-            }
-        };
-        let mut again = again.into_iter();
         let begun = self.begun(applied.iter().map(|(envelope, _)| &envelope.body), round);
         let begun = begun.await;
-        for (envelope, before) in applied {
-            let Apply { pair, state } = &envelope.body;
-            let stored = round.state(pair);
+        for (envelope, partly) in applied {
+            let event = &envelope.body;
+            let stored = round.state(&event.pair);
             // The state before the event decides whether the event changes anything.
-            let changed = if *state == stored {
-                begun.get(pair).copied()
+            let changed = if event.state == stored {
+                begun.get(&event.pair).copied()
             } else {
-                Some(*state > stored && state.liked != stored.liked)
+                Some(round.lacks(event) && event.state.liked != stored.liked)
             };
-            let again = match before {
-                Some(_) if *state > stored => again.next(),
-                _ => None,
+            let like_count = match partly.again {
+                Some(again) => again.like_count,
+                // The database has the event, and counts it.
+                None if !round.lacks(event) => Some(round.count(&event.pair.resource).like_count),
+                None => None,
             };
-            let stored_count = round.counts.get(&pair.resource).copied();
-            let stored_count = stored_count.unwrap_or(LikeCount::NEVER).like_count;
-            let applied = before.map(|before| Applied {
+            let applied = partly.applied.map(|before| Applied {
                 changed: before.changed.or(changed),
-                newer: again.and_then(|again| again.newer),
-                like_count: match again {
-                    Some(again) => again.like_count,
-                    // The database has the event, and counts it.
-                    None => before.like_count.or(Some(stored_count)),
+                newer: partly.again.and_then(|again| again.newer),
+                like_count: match partly.again {
+                    Some(_) => like_count,
+                    None => before.like_count.or(like_count),
                 },
             });
+            let newer = (stored > event.state).then_some(stored.version);
             envelope.reply.send(ApplyOutcome {
                 applied,
-                stored: (stored > *state).then_some(stored.version),
+                stored: newer,
             });
         }
+        let now = self.now();
         let readings = lookups.iter().map(|envelope| async {
             let Lookup { user_id, resources } = &envelope.body;
             let read = self.cache.read(user_id.as_ref(), resources, now).await;
@@ -317,10 +420,7 @@ impl CacheWriter {
                         };
                         round.state(&pair).liked
                     });
-                    let count = round
-                        .counts
-                        .get(resource)
-                        .map_or(0, |count| count.like_count);
+                    let count = round.count(resource).like_count;
                     Reading {
                         liked: reading.liked.or(stored),
                         like_count: reading.like_count.or(Some(count)),
@@ -358,8 +458,8 @@ impl CacheWriter {
     async fn answer_unfound(&self, batch: Vec<Missing>) {
         for item in batch {
             match item {
-                Missing::Applied(envelope, applied) => envelope.reply.send(ApplyOutcome {
-                    applied,
+                Missing::Applied(envelope, partly) => envelope.reply.send(ApplyOutcome {
+                    applied: partly.applied,
                     stored: None,
                 }),
                 Missing::Lookup(envelope) => {
@@ -373,29 +473,4 @@ impl CacheWriter {
             }
         }
     }
-}
-
-/// Returns what the opened entries lack. Without a cache, only the pairs and counts that the answers need.
-fn wanted(
-    batch: &[Missing],
-    users: &[UserId],
-    resources: &[Resource],
-    opened: Option<&Opened>,
-) -> Wanted {
-    let mut wanted = Wanted::default();
-    match opened {
-        None => wanted.resources.extend(resources.iter().cloned()),
-        Some(opened) => {
-            let unfilled = users.iter().zip(&opened.users);
-            let unfilled = unfilled.filter(|(_, (_, coverage))| *coverage == Coverage::Unfilled);
-            wanted.users = unfilled.map(|(user_id, _)| user_id.clone()).collect();
-            // All counts: one that is as new as the rows has the events that the rows have.
-            wanted.resources.extend(resources.iter().cloned());
-        }
-    }
-    let pairs = batch.iter().flat_map(Missing::pairs);
-    wanted.pairs = pairs
-        .filter(|pair| !wanted.users.contains(&pair.user_id))
-        .collect();
-    wanted
 }

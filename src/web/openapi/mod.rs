@@ -12,6 +12,7 @@ use actix_web::HttpResponse;
 use actix_web::web::{Bytes, Data, ServiceConfig};
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
+use utoipa::openapi::path::HttpMethod;
 
 pub use security::About;
 
@@ -62,9 +63,26 @@ pub fn document(about: &About) -> Description {
     document
 }
 
+/// The paths and methods of a document.
+pub(super) fn served(document: &mut Description) -> Vec<(String, &'static str)> {
+    let mut served = Vec::new();
+    for (path, item) in &mut document.paths.paths {
+        for (method, _) in operations::operations(item) {
+            let methods: &[&str] = match method {
+                HttpMethod::Put => &["PUT"],
+                HttpMethod::Post => &["POST"],
+                HttpMethod::Delete => &["DELETE"],
+                _ => &["GET", "HEAD"],
+            };
+            served.extend(methods.iter().map(|method| (path.clone(), *method)));
+        }
+    }
+    served
+}
+
 /// The document of a process, as JSON.
-pub(super) fn bytes(about: &About) -> Bytes {
-    let json = serde_json::to_vec(&document(about));
+pub(super) fn bytes(document: &Description) -> Bytes {
+    let json = serde_json::to_vec(document);
     json.unwrap_or_else(|error| unreachable!("a document is always JSON: {error}"))
         .into()
 }
