@@ -17,6 +17,8 @@ install_all() {
   type -P curl >/dev/null || packages+=(curl)
   # libfaketime gives a process under test its own wall clock.
   find_faketime >/dev/null || packages+=(libfaketime)
+  # The tests of the web pages run in it.
+  find_chromium >/dev/null || packages+=(chromium)
   if ((${#packages[@]} > 0)); then
     install_packages "${packages[@]}"
     # PostgreSQL's package creates its user.
@@ -34,7 +36,8 @@ install_all() {
       "check /usr/bin/python3, to which python3-venv belongs"
     install_requirements "$python"
   fi
-  find_typescript >/dev/null || install_typescript "$(find_node)"
+  find_typescript >/dev/null || install_npm "$(find_node)" "$TYPESCRIPT" typescript "TypeScript and openapi-typescript"
+  find_console >/dev/null || install_npm "$(find_node)" "$CONSOLE" console "the packages of the console"
   templates_are_current || build_templates
   echo "everything is installed; see: scripts/services env"
 }
@@ -71,16 +74,17 @@ install_requirements() {
   cp "$REQUIREMENTS" "$folder/requirements.txt"
 }
 
-install_typescript() {
-  local log=$SERVICES/npm.log folder=$SERVICES/typescript npm
+# install_npm <node> <folder of package.json> <name of the target folder> <what it installs>
+install_npm() {
+  local log=$SERVICES/npm-$3.log folder=$SERVICES/$3 npm
   npm=$(dirname "$1")/../lib/node_modules/npm/bin/npm-cli.js
-  echo "installing TypeScript and openapi-typescript (npm)"
+  echo "installing $4 (npm)"
   rm -rf "$folder"
   mkdir -p "$folder"
-  cp "$TYPESCRIPT"/package*.json "$folder"
+  cp "$2"/package*.json "$folder"
   "$1" "$npm" ci --prefix "$folder" --ignore-scripts --no-audit --no-fund >"$log" 2>&1 ||
-    fail_with_log "could not install the packages of scripts/typescript from npm" "$log"
-  cp "$TYPESCRIPT/package-lock.json" "$folder/stamp"
+    fail_with_log "could not install the packages of $2 from npm" "$log"
+  cp "$2/package-lock.json" "$folder/stamp"
 }
 
 install_packages() {

@@ -9,6 +9,7 @@ use actor_kit::Registry;
 use super::admin::{ActorFeed, FaultInjection};
 use super::auth::Auth;
 use super::bounds::RequestTimeout;
+use super::console::{self, Pages};
 use super::guard::Guard;
 use super::health::Health;
 use super::ids::Ids;
@@ -42,6 +43,7 @@ pub struct Context {
     request_timeout: Data<RequestTimeout>,
     fault_injection: Data<FaultInjection>,
     document: Data<Document>,
+    pages: Data<Pages>,
     ids: Data<Ids>,
     live: Data<Live>,
     actor_feed: Data<ActorFeed>,
@@ -87,6 +89,10 @@ impl Context {
             reports: Data::from(reports),
             operations: Data::new(operations),
             health: Data::new(health),
+            pages: Data::new(Pages::new(&console::About::new(
+                settings,
+                auth.is_required(),
+            ))),
             guard: Data::new(Guard::new(hosts, cors_origins, auth.is_required())),
             auth: Data::from(auth),
             limits: Data::new(Limits::new(limits)),
@@ -111,6 +117,7 @@ impl Context {
             .app_data(self.request_timeout.clone())
             .app_data(self.fault_injection.clone())
             .app_data(self.document.clone())
+            .app_data(self.pages.clone())
             .app_data(self.ids.clone())
             .app_data(self.live.clone())
             .app_data(self.actor_feed.clone());

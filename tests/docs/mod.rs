@@ -134,7 +134,10 @@ static FILES: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
         for entry in fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             let name = path.file_name().unwrap_or_default();
-            if path.is_dir() && name != "target" && name != ".git" {
+            let is_skipped = ["target", ".git", "node_modules"]
+                .iter()
+                .any(|one| name == *one);
+            if path.is_dir() && !is_skipped {
                 folders.push(path);
             } else if path.is_file() {
                 files.push(path);

@@ -5,6 +5,7 @@ mod admin;
 mod anonymous_reads;
 mod auth;
 mod batch;
+mod console;
 mod cors;
 mod cross_site_and_proxies;
 mod generated_clients;

@@ -117,26 +117,6 @@ fn has_the_headers_of(head: &Answer, got: &Result<Answer, String>, path: &str) {
 }
 
 #[test]
-fn home_page_links_the_other_pages() {
-    for role in ["api", "worker"] {
-        let service = Setup::new().start_as(&["serve", "--role", role]);
-        let client = service.client();
-        let page = client.get("/");
-        page.has_status(200);
-        assert_eq!(
-            page.header("content-type"),
-            Some("text/html; charset=utf-8")
-        );
-        let links: Vec<_> = page.text.split("href=\"").skip(1).collect();
-        assert_eq!(links.len(), 4, "{page:?}");
-        for link in links {
-            let (link, _) = link.split_once('"').expect("an end");
-            client.get(&format!("/{link}")).has_status(200);
-        }
-    }
-}
-
-#[test]
 fn document_is_valid_openapi_with_valid_examples() {
     let setup = Setup::new();
     let service = setup.start();

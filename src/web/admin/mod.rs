@@ -10,6 +10,7 @@ mod live;
 mod moderation;
 mod operations;
 mod quarantine;
+mod session;
 mod stream;
 mod webhooks;
 
@@ -34,6 +35,7 @@ use super::requests::resource;
 #[openapi(
     tags((name = "admin", description = "For operators.")),
     paths(
+        session::show,
         actors::list,
         actors::show,
         actors::pause,
@@ -73,6 +75,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(
         web::scope("/admin")
             .wrap(from_fn(authorize))
+            .service(only_get("/session", get().to(session::show)))
             .service(only_get("/actors", get().to(actors::list)))
             .service(only_get("/actors/{name}", get().to(actors::show)))
             .service(only_post(

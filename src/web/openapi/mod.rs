@@ -1,7 +1,6 @@
 //! The OpenAPI document of the HTTP API, made from the annotations of the handlers, and the page that shows it.
 //! `problems.rs` and `security.rs` add what all operations share.
 
-mod home;
 mod ids;
 mod operations;
 mod page;
@@ -18,7 +17,7 @@ use utoipa::openapi::path::HttpMethod;
 pub use security::About;
 
 use super::methods::{get, only_get};
-use super::{admin, data, health, legacy, likes};
+use super::{admin, console, data, health, legacy, likes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,7 +27,7 @@ use super::{admin, data, health, legacy, likes};
                        exactly. An answered like is durable, and comes to its end once."
     ),
     tags((name = "documentation", description = "This document.")),
-    paths(home::show, specification, page::show, page::asset)
+    paths(specification, page::show, page::asset)
 )]
 struct Own;
 
@@ -52,6 +51,7 @@ pub fn document(about: &About) -> Description {
     }
     document.merge(health::Document::openapi());
     document.merge(admin::Document::openapi());
+    document.merge(console::Document::openapi());
     // The tag of this room, which comes first, goes last.
     if let Some(tags) = &mut document.tags {
         tags.rotate_left(1);
@@ -89,7 +89,6 @@ pub(super) fn bytes(document: &Description) -> Bytes {
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(only_get("/", get().to(home::show)))
         .service(only_get("/openapi.json", get().to(specification)))
         .service(only_get("/docs", get().to(page::show)))
         .service(only_get("/docs/{file}", get().to(page::asset)));
