@@ -89,6 +89,7 @@ fn operations_are_listed_by_filter_and_page(setup: Setup) {
         "action=think",
         "target_type=user",
         "target=%00",
+        &format!("target={}", "a".repeat(256)),
         "operator=a%00",
         "process=%C3%A9",
         "nobody=1",

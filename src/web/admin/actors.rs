@@ -31,9 +31,9 @@ enum Scope {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
-    /// Whose actors are reported.
+    /// Whose actors are reported; by default those of the process that answers.
     #[serde(default)]
-    #[param(inline, default = "process")]
+    #[param(inline)]
     scope: Scope,
 }
 

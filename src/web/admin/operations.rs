@@ -67,13 +67,14 @@ pub(super) async fn list(
     let which: Which = query(&request)?;
     let limit = cursor::limit(which.limit, 50, 200)?;
     let after: Option<After> = cursor::read(which.cursor.as_deref())?;
-    for (name, text) in [
-        ("target", &which.target),
-        ("operator", &which.operator),
-        ("process", &which.process),
+    for (name, text, most) in [
+        ("target", &which.target, 255),
+        ("operator", &which.operator, 255),
+        ("process", &which.process, 64),
     ] {
-        if text.as_ref().is_some_and(|text| text.contains('\0')) {
-            let detail = format!("'{name}' must not contain the character NUL");
+        let is_name = |text: &String| text.chars().count() <= most && !text.contains('\0');
+        if !text.as_ref().is_none_or(is_name) {
+            let detail = format!("'{name}' must have at most {most} characters, and not NUL");
             return Err(Problem::new(Code::InvalidParameter, detail));
         }
     }
