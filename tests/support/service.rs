@@ -452,11 +452,6 @@ impl Service {
         assert_eq!(jobs, 0, "jobs");
     }
 
-    /// Returns the process id.
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
