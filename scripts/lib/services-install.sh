@@ -8,6 +8,7 @@ install_all() {
   find_postgres_bin >/dev/null || packages+=(postgresql)
   find_program nginx >/dev/null || packages+=(nginx-light)
   find_program haproxy >/dev/null || packages+=(haproxy)
+  { find_program prometheus && find_program promtool; } >/dev/null || packages+=(prometheus)
   find_program systemd-analyze >/dev/null || packages+=(systemd)
   find_program shellcheck >/dev/null || packages+=(shellcheck)
   { find_nats_server && find_python_bin; } >/dev/null || find_python_with_venv >/dev/null ||
@@ -16,6 +17,8 @@ install_all() {
   type -P curl >/dev/null || packages+=(curl)
   # libfaketime gives a process under test its own wall clock.
   find_faketime >/dev/null || packages+=(libfaketime)
+  # The tests of the web pages run in it.
+  find_chromium >/dev/null || packages+=(chromium)
   if ((${#packages[@]} > 0)); then
     install_packages "${packages[@]}"
     # PostgreSQL's package creates its user.
@@ -33,7 +36,8 @@ install_all() {
       "check /usr/bin/python3, to which python3-venv belongs"
     install_requirements "$python"
   fi
-  find_typescript >/dev/null || install_typescript "$(find_node)"
+  find_typescript >/dev/null || install_npm "$(find_node)" "$TYPESCRIPT" typescript "TypeScript and openapi-typescript"
+  find_console >/dev/null || install_npm "$(find_node)" "$CONSOLE" console "the packages of the console"
   templates_are_current || build_templates
   echo "everything is installed; see: scripts/services env"
 }
@@ -70,23 +74,24 @@ install_requirements() {
   cp "$REQUIREMENTS" "$folder/requirements.txt"
 }
 
-install_typescript() {
-  local log=$SERVICES/npm.log folder=$SERVICES/typescript npm
+# install_npm <node> <folder of package.json> <name of the target folder> <what it installs>
+install_npm() {
+  local log=$SERVICES/npm-$3.log folder=$SERVICES/$3 npm
   npm=$(dirname "$1")/../lib/node_modules/npm/bin/npm-cli.js
-  echo "installing TypeScript and openapi-typescript (npm)"
+  echo "installing $4 (npm)"
   rm -rf "$folder"
   mkdir -p "$folder"
-  cp "$TYPESCRIPT"/package*.json "$folder"
+  cp "$2"/package*.json "$folder"
   "$1" "$npm" ci --prefix "$folder" --ignore-scripts --no-audit --no-fund >"$log" 2>&1 ||
-    fail_with_log "could not install the packages of scripts/typescript from npm" "$log"
-  cp "$TYPESCRIPT/package-lock.json" "$folder/stamp"
+    fail_with_log "could not install the packages of $2 from npm" "$log"
+  cp "$2/package-lock.json" "$folder/stamp"
 }
 
 install_packages() {
   local as_root=() log=$SERVICES/apt.log
   type -P apt-get >/dev/null || fail "missing: $*, and apt-get is not available" \
     "put these on PATH: mariadbd, mariadb-install-db, postgres, initdb, redis-server, nats-server, nginx," \
-    "haproxy, systemd-analyze, shellcheck, curl"
+    "haproxy, prometheus, promtool, systemd-analyze, shellcheck, curl"
   if ((EUID != 0)); then
     as_root=(sudo -n)
     sudo -n true 2>/dev/null || fail "missing: $*" \
@@ -142,7 +147,7 @@ apt_install() {
     case $package in
       mariadb-server) service=mariadb ;;
       nginx-light) service=nginx ;;
-      redis-server | postgresql | haproxy) service=$package ;;
+      redis-server | postgresql | haproxy | prometheus) service=$package ;;
       *) continue ;;
     esac
     update-rc.d "$service" disable

@@ -18,10 +18,12 @@ use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope, Mailbox, Slot
 use super::failures::{bisect, database_failed, database_worked};
 use super::sync_publisher::SyncPublisher;
 use crate::config::RecorderOptions;
-use crate::domain::{BehaviorEvent, ErasedKind, FailureKind, LedgerRow};
+use crate::domain::{BehaviorEvent, ErasedKind, FailureKind, LedgerRow, Source};
 use crate::messages::{Committed, NotRecorded, Record, Sync, SyncOutcome};
 use crate::store::{Lease, Recorded, Store, StoreError};
-use crate::telemetry::{BatchRecorded, EventsOfErased, OneTransactionFailed, RecordPath, RowsLeft};
+use crate::telemetry::{
+    BatchRecorded, EventsOfErased, LikesCompleted, OneTransactionFailed, RecordPath, RowsLeft,
+};
 
 /// The action's name in logs.
 const RECORDING: &str = "recording behaviors";
@@ -161,6 +163,7 @@ impl BehaviorRecorder {
             Ok(done) => {
                 let path = RecordPath::OneTransaction;
                 self.recorded(events.len(), &done.erased, path, started);
+                self.completed(events);
                 outcome.failures = erased(0, &done.erased).collect();
                 let (rows, settled) = (done.rows, done.settled);
                 outcome.committed = Some((slot, Committed { rows, settled }));
@@ -242,6 +245,18 @@ impl BehaviorRecorder {
             behaviors: events - erased.len(),
             path,
             took: started.elapsed(),
+        }
+        .emit();
+    }
+
+    /// Reports how long ago the likes of a commit were accepted.
+    fn completed(&self, events: &[&BehaviorEvent]) {
+        let now = self.store.now().timestamp_micros();
+        let accepted = events
+            .iter()
+            .filter(|event| event.source == Source::Api && event.action().is_some());
+        LikesCompleted {
+            ages: accepted.map(|event| now - event.version.0),
         }
         .emit();
     }

@@ -8,7 +8,9 @@ use utoipa::ToSchema;
 
 use super::jobs::Spec;
 use super::{AdminError, AdminService};
-use crate::domain::{DataSubject, ErasedKind, JobKind, JobState, ResourceType};
+use crate::domain::{
+    DataSubject, ErasedKind, JobKind, JobState, OperationTarget, OperatorAction, ResourceType,
+};
 use crate::store::{Erased, Erasure, NewJob};
 use crate::telemetry::JobCreated;
 
@@ -70,6 +72,8 @@ impl AdminService {
             total: None,
         }
         .emit();
+        let target = (OperationTarget::Job, erasure.job_id.as_str());
+        self.note(operator, OperatorAction::Create, target).await;
         self.report(erasure).await
     }
 

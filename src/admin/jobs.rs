@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::ledger::checked_reason;
 use super::{AdminError, AdminService, check};
 use crate::domain::{
-    DataSubject, ErasedKind, Id, JobKind, JobState, Resource, ResourceType, Status,
+    DataSubject, ErasedKind, Id, JobKind, JobState, OperationTarget, OperatorAction, Resource,
+    ResourceType, Status,
 };
 use crate::store::{Job, LedgerFilter, LikesOf, NewJob, StoreError};
 use crate::telemetry::JobCreated;
@@ -218,6 +219,8 @@ impl AdminService {
             total: job.total,
         }
         .emit();
+        let target = (OperationTarget::Job, job.id.as_str());
+        self.note(operator, OperatorAction::Create, target).await;
         Ok(Box::new(job))
     }
 
@@ -377,7 +380,7 @@ impl AdminService {
     ///
     /// # Errors
     /// If it does not exist or has ended, or the database fails.
-    pub async fn cancel_job(&self, id: &str) -> Result<Job, AdminError> {
+    pub async fn cancel_job(&self, id: &str, operator: &str) -> Result<Job, AdminError> {
         if self.job(id).await?.kind == JobKind::Erase {
             return Err(AdminError::Conflict(format!(
                 "job {id} is an erasure, which cannot be cancelled: a part of the data is gone already"
@@ -392,6 +395,8 @@ impl AdminService {
                 job.state.as_str()
             )));
         }
+        let target = (OperationTarget::Job, job.id.as_str());
+        self.note(operator, OperatorAction::Cancel, target).await;
         Ok(job)
     }
 }

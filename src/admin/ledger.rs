@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{AdminError, AdminService};
 use crate::actors::cache_writer::revert;
-use crate::domain::{EntryId, LedgerRow, Priority};
+use crate::domain::{EntryId, LedgerRow, OperationTarget, OperatorAction, Priority};
 use crate::store::{Intervention, InterventionKind, LedgerEntry};
 use crate::telemetry::OperatorIntervened;
 
@@ -70,6 +70,12 @@ impl AdminService {
             )));
         }
         self.intervened(&intervention, &rows).await?;
+        let action = match intervention.action {
+            InterventionKind::Retry => OperatorAction::Retry,
+            InterventionKind::Discard(_) => OperatorAction::Discard,
+        };
+        self.note(operator, action, (OperationTarget::Event, &id))
+            .await;
         Ok(entry)
     }
 

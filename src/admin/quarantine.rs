@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{AdminError, AdminService};
-use crate::domain::{Origin, Version};
+use crate::domain::{OperationTarget, OperatorAction, Origin, Version};
 use crate::nats::{Incoming, decode, original_id};
 use crate::store::QuarantineEntry;
 use crate::telemetry::OperatorIntervened;
@@ -27,6 +27,13 @@ impl Resolution {
         match self {
             Self::Republished => "republished",
             Self::Discarded => "discarded",
+        }
+    }
+
+    const fn action(self) -> OperatorAction {
+        match self {
+            Self::Republished => OperatorAction::Republish,
+            Self::Discarded => OperatorAction::Discard,
         }
     }
 }
@@ -152,8 +159,7 @@ impl AdminService {
             .republish(&event, id)
             .await
             .map_err(|error| AdminError::Unavailable(error.to_string()))?;
-        self.resolve(id, Resolution::Republished.as_str(), operator)
-            .await?;
+        self.resolve(id, Resolution::Republished, operator).await?;
         Ok(event.event_id)
     }
 
@@ -167,8 +173,7 @@ impl AdminService {
         operator: &str,
     ) -> Result<QuarantinedMessage, AdminError> {
         self.open_entry(id).await?;
-        self.resolve(id, Resolution::Discarded.as_str(), operator)
-            .await?;
+        self.resolve(id, Resolution::Discarded, operator).await?;
         self.quarantined(id).await
     }
 
@@ -191,9 +196,10 @@ impl AdminService {
     async fn resolve(
         &self,
         id: Uuid,
-        resolution: &'static str,
+        resolution: Resolution,
         operator: &str,
     ) -> Result<(), AdminError> {
+        let (action, resolution) = (resolution.action(), resolution.as_str());
         let text = id.hyphenated().to_string();
         let resolved = self
             .store()
@@ -208,6 +214,8 @@ impl AdminService {
             rows: 1,
         }
         .emit();
+        let target = (OperationTarget::QuarantinedMessage, text.as_str());
+        self.note(operator, action, target).await;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{AdminError, AdminService};
 use crate::config::FactStreamOptions;
-use crate::domain::{Fact, FactKind, Id, ResourceType};
+use crate::domain::{Fact, FactKind, Id, OperationTarget, OperatorAction, ResourceType};
 use crate::store::{DeadLetter, DeadLetterFilter};
 use crate::telemetry::OperatorIntervened;
 
@@ -172,6 +172,17 @@ impl AdminService {
                 rows: changed,
             }
             .emit();
+            let action = match action {
+                DeadLetterAction::Retry => OperatorAction::Retry,
+                DeadLetterAction::Discard => OperatorAction::Discard,
+            };
+            let target = match (&filter.receiver, &filter.ids) {
+                (_, Some(ids)) => format!("ids {ids:?}"),
+                (Some(receiver), None) => receiver.clone(),
+                (None, None) => "all".to_owned(),
+            };
+            self.note(operator, action, (OperationTarget::DeadLetters, &target))
+                .await;
         } else if let Some(ids) = &filter.ids {
             return Err(AdminError::NotFound(format!(
                 "no dead letter has one of the ids {ids:?}"

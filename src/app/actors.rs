@@ -8,10 +8,10 @@ use tokio::sync::Notify;
 use super::connections::{Connections, admin};
 use crate::actors::probe::DependenciesUnavailable;
 use crate::actors::{
-    BehaviorRecorder, CacheWriter, EventPublisher, FactPublisher, HealthMonitor, IdempotencyKeeper,
-    JobRunner, NatsSubscriber, RESTARTS, RetryScheduler, SyncPublisher,
+    BehaviorRecorder, CacheWriter, EventPublisher, FactPublisher, HealthMonitor, HistoryKeeper,
+    IdempotencyKeeper, JobRunner, NatsSubscriber, RESTARTS, RetryScheduler, SyncPublisher,
 };
-use crate::admin::Runner;
+use crate::admin::{ActorOperations, Runner};
 use crate::config::Settings;
 use crate::store::Reader;
 use crate::webhooks::Webhook;
@@ -29,6 +29,7 @@ pub(super) struct Actors {
     pub(super) retry_scheduler: Option<Mailbox<RetryScheduler>>,
     /// Kept because an actor without a mailbox stops.
     pub(super) _health_monitor: Mailbox<HealthMonitor>,
+    pub(super) _history_keeper: Mailbox<HistoryKeeper>,
     pub(super) gone: Arc<DependenciesUnavailable>,
     pub(super) job_runner: Option<Mailbox<JobRunner>>,
     pub(super) given_up: Arc<Notify>,
@@ -40,6 +41,7 @@ impl Actors {
         connections: &Connections,
         webhooks: Vec<Webhook>,
         process: &str,
+        operations: &ActorOperations,
         registry: &Registry,
     ) -> Self {
         let starter = Starter {
@@ -158,6 +160,10 @@ impl Actors {
                 context,
             )
         });
+        let history_keeper = starter.start(|context| {
+            let operations = operations.clone();
+            HistoryKeeper::new(store(), broker.cloned(), operations, process, context)
+        });
         Self {
             publisher,
             subscriber,
@@ -169,6 +175,7 @@ impl Actors {
             reader,
             retry_scheduler,
             _health_monitor: health_monitor,
+            _history_keeper: history_keeper,
             gone,
             job_runner,
             given_up: starter.given_up,

@@ -46,4 +46,7 @@ pub enum AppError {
     /// The process cannot handle signals.
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
+    /// The thread that reports to the other processes cannot be started.
+    #[error("cannot start the thread for the reports of processes: {0}")]
+    Reports(std::io::Error),
 }

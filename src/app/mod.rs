@@ -24,7 +24,9 @@ use self::connections::{Connections, admin, check_broker, open_broker, open_cach
 use self::server::HttpServer;
 use self::startup::{identify, learn, report_missing, settle_recent};
 use crate::actors::deployment::DeploymentWatch;
+use crate::actors::process_reports::{ProcessReports, Reporter};
 use crate::actors::processes::{self, Differences};
+use crate::admin::ActorOperations;
 use crate::config::Settings;
 use crate::domain::{CurrentDeployment, HybridClock};
 use crate::likes::{Likes, Lookups};
@@ -49,6 +51,8 @@ pub struct App {
     store: Arc<Store>,
     /// The id of this process among those on the database.
     id: String,
+    /// Reports the actors of this process to the others.
+    reporter: Reporter,
 }
 
 impl App {
@@ -70,14 +74,14 @@ impl App {
             None => Vec::new(),
         };
         let (store, starting) = open_store(&settings).await?;
-        let deployment = CurrentDeployment::default();
-        let cache = open_cache(&settings, &deployment)?;
-        let broker = open_broker(&settings, &deployment).await?;
+        let current = CurrentDeployment::default();
+        let cache = open_cache(&settings, &current)?;
+        let broker = open_broker(&settings, &current).await?;
         let mut deployment = DeploymentWatch::new(
             Arc::clone(&store),
             Arc::clone(&cache),
             broker.clone(),
-            deployment,
+            current.clone(),
         );
         match starting.migrating {
             None => identify(&mut deployment).await,
@@ -98,7 +102,22 @@ impl App {
         }
         let own = processes::own(&settings);
         let id = own.id.clone();
-        let actors = Actors::start(&settings, &connections, webhooks, &id, &registry);
+        let (reports, reporter) = ProcessReports::start(
+            own.clone(),
+            registry.clone(),
+            current,
+            settings.nats.clone(),
+        )
+        .map_err(AppError::Reports)?;
+        let operations = ActorOperations::new(Arc::clone(&store), Arc::clone(&reports));
+        let actors = Actors::start(
+            &settings,
+            &connections,
+            webhooks,
+            &id,
+            &operations,
+            &registry,
+        );
         let unusable = Arc::new(Notify::new());
         let settling = settings
             .role
@@ -156,9 +175,10 @@ impl App {
             draining: Arc::clone(&draining),
             gate: starting.gate,
             role: settings.role,
+            runtime: tokio::runtime::Handle::current(),
         };
         let admin = admin(&settings, &connections, &actors.cache_writer);
-        let context = web::Context::new(&settings, registry, health, auth);
+        let context = web::Context::new(&settings, registry, reports, operations, health, auth);
         let listen = |source| AppError::Listen {
             address: settings.http_addr,
             source,
@@ -197,6 +217,7 @@ impl App {
             drain_timeout: settings.drain_timeout,
             store,
             id,
+            reporter,
         })
     }
 
@@ -222,6 +243,7 @@ impl App {
             drain_timeout,
             store,
             id,
+            reporter,
             ..
         } = self;
         let serving = actix::spawn(server);
@@ -252,6 +274,7 @@ impl App {
             actors.drain().await;
             // A process that cannot say so is forgotten when its heartbeats end.
             let _ = store.forget_process(&id).await;
+            reporter.stop().await;
         };
         // A second signal, or the drain timeout, ends it at once. The ledger keeps the remaining work.
         tokio::select! {

@@ -4,7 +4,7 @@ use std::future::ready;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_http::{ConnectionType, HttpService};
 use actix_server::Server;
@@ -62,10 +62,13 @@ impl HttpServer {
                     .wrap(from_fn(web::bound))
                     .wrap(Condition::new(!origins.is_empty(), web::cors(&origins)))
                     .wrap_fn(move |request, next| {
+                        let (method, started) = (request.method().clone(), Instant::now());
                         let answer = next.call(request);
                         let draining = Arc::clone(&draining);
                         async move {
-                            let mut response = answer.await?;
+                            let answer = answer.await;
+                            web::count(&method, &answer, started.elapsed());
+                            let mut response = answer?;
                             web::harden(response.headers_mut());
                             if draining.load(Ordering::Relaxed) {
                                 let head = response.response_mut().head_mut();

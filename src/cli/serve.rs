@@ -22,6 +22,8 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     let _ = writeln!(
         std::io::stdout(),
         "\nLikewise is listening on http://{address}. Try:\n\n  \
+         http://{address}/       in a browser: like a video, and watch it travel\n  \
+         http://{address}/admin  the console\n\n  \
          curl -X PUT    {user} http://{address}/v1/videos/7/like\n  \
          curl           {user} http://{address}/v1/videos/7/like\n  \
          curl -X DELETE {user} http://{address}/v1/videos/7/like\n  \

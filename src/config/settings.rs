@@ -65,6 +65,8 @@ settings! {
         http_hosts ["HOSTS"]: String;
         /// Origins whose pages may call from a browser, comma-separated
         cors_origins ["ORIGINS"]: String;
+        /// Whether the front page likes videos for random users; never in mode jwt
+        demo ["BOOL", num_args = 0..=1, default_missing_value = "true"]: bool, as "true on loopback addresses";
         /// Requests that each user may make in a number of seconds, or off
         rate_limit_user ["COUNT/SECONDS"]: String, as "off; 600/60 in mode jwt";
         /// Requests that each address may make in a number of seconds, or off

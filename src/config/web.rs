@@ -17,6 +17,8 @@ pub struct WebOptions {
     pub cors_origins: Vec<String>,
     /// The hosts that the service serves, besides loopback names.
     pub hosts: Vec<HostName>,
+    /// Whether the front page sends likes for random users.
+    pub demo: bool,
     /// The rate limits.
     pub limits: LimitOptions,
     /// Whether responses have ids that are numbers as text.
@@ -81,6 +83,9 @@ impl WebOptions {
             ids_as_text: config.json_ids() == JsonIds::String,
             cors_origins,
             hosts,
+            demo: config
+                .demo
+                .unwrap_or_else(|| config.http_addr().ip().is_loopback()),
             limits: LimitOptions {
                 user: quota("LIKEWISE_RATE_LIMIT_USER", user)?,
                 address: quota("LIKEWISE_RATE_LIMIT_ADDRESS", &address)?,

@@ -50,7 +50,10 @@ mod tests {
     use serde::Serialize;
     use serde_json::Value;
 
-    use crate::domain::{Action, BehaviorType, JobKind, JobState, Moderation, Status, Step};
+    use crate::domain::{
+        Action, BehaviorType, JobKind, JobState, Moderation, OperationResult, OperationTarget,
+        OperatorAction, Status, Step,
+    };
 
     fn check<T>(values: impl IntoIterator<Item = T>)
     where
@@ -73,5 +76,8 @@ mod tests {
         check(JobKind::ALL);
         check(JobState::ALL);
         check(Moderation::ALL);
+        check(OperatorAction::ALL);
+        check(OperationTarget::ALL);
+        check(OperationResult::ALL);
     }
 }

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::Likes;
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::domain::{
-    BehaviorEvent, BehaviorType, Durability, ErasedKind, Flight, Identity, InvalidBehavior, Pair,
-    Resource, UserId, Version, VersionedState,
+    Action, BehaviorEvent, BehaviorType, Durability, ErasedKind, Flight, Identity, InvalidBehavior,
+    Pair, Resource, UserId, Version, VersionedState,
 };
 use crate::messages::{Apply, ApplyOutcome, Forget, NotRecorded, Publish, Record};
 use crate::telemetry::{Dependency, LikeAccepted};
@@ -201,7 +201,7 @@ impl Likes {
             };
             if let Some(action) = draft.asked.behavior.action() {
                 LikeAccepted {
-                    action: action.as_str(),
+                    is_like: action == Action::Like,
                     durability,
                     cached: accepted.cached,
                     took: started.elapsed(),

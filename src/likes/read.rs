@@ -11,7 +11,7 @@ use crate::actors::CacheWriter;
 use crate::domain::{BehaviorCounts, FailureKind, Reading, Resource, UserId};
 use crate::messages::{Lookup, Reconcile};
 use crate::store::StoreError;
-use crate::telemetry::{Dependency, DependencyFailed};
+use crate::telemetry::{CacheRead, Dependency, DependencyFailed};
 
 /// The like of a user and the like count of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +151,16 @@ impl Likes {
         self.reconcile(user_id, resources, &readings);
         let is_complete =
             |reading: &Reading| is_known(user_id, reading) && reading.like_count.is_some();
-        if !readings.iter().all(is_complete) {
+        let hits = readings
+            .iter()
+            .filter(|reading| is_complete(reading))
+            .count();
+        CacheRead {
+            hits,
+            misses: readings.len() - hits,
+        }
+        .emit();
+        if hits < readings.len() {
             let missing = resources.iter().zip(&mut readings);
             let missing = missing.filter(|(_, reading)| !is_complete(reading));
             self.look_up(user_id, missing.collect()).await?;

@@ -54,47 +54,7 @@ impl Broker {
         options: NatsOptions,
         deployment: CurrentDeployment,
     ) -> Result<Self, NatsError> {
-        let unusable = |error: &dyn std::fmt::Display| NatsError::Unusable(error.to_string());
-        let mut connect = ConnectOptions::new()
-            .name("likewise")
-            .custom_inbox_prefix(INBOX_PREFIX)
-            .retry_on_initial_connect()
-            .connection_timeout(Duration::from_secs(2))
-            .ping_interval(Duration::from_secs(5))
-            .reconnect_delay_callback(|attempts| {
-                Duration::from_millis((100 * attempts as u64).min(1_000))
-            });
-        if let Some(path) = &options.credentials_file {
-            connect = connect
-                .credentials_file(path)
-                .await
-                .map_err(|error| unusable(&format!("{}: {error}", path.display())))?;
-        }
-        if let Some(path) = &options.tls_ca {
-            connect = connect
-                .add_root_certificates(path.clone())
-                .require_tls(true);
-        }
-        if let (Some(cert), Some(key)) = (&options.tls_cert, &options.tls_key) {
-            connect = connect.add_client_certificate(cert.clone(), key.clone());
-        }
-        let servers: Vec<ServerAddr> = options
-            .url
-            .split(',')
-            .map(|server| server.trim().parse().map_err(|error| unusable(&error)))
-            .collect::<Result<_, _>>()?;
-        // The client ignores the credentials of a URL.
-        if let Some(server) = servers.iter().find(|server| server.has_user_pass()) {
-            let user = server.username().unwrap_or_default().to_owned();
-            connect = match server.password() {
-                Some(password) => connect.user_and_password(user, password.to_owned()),
-                None => connect.token(user),
-            };
-        }
-        let client = connect
-            .connect(servers)
-            .await
-            .map_err(|error| unusable(&error))?;
+        let client = connect(&options).await?;
         let context = ContextBuilder::new()
             .timeout(options.ack_timeout)
             .ack_timeout(options.ack_timeout)
@@ -158,4 +118,49 @@ impl Broker {
     pub fn bytes_per_pull(&self, bytes: usize) -> usize {
         bytes.max(2 * self.client.max_payload())
     }
+}
+
+/// Starts to connect, without waiting for the connection.
+pub(super) async fn connect(options: &NatsOptions) -> Result<Client, NatsError> {
+    let unusable = |error: &dyn std::fmt::Display| NatsError::Unusable(error.to_string());
+    let mut connect = ConnectOptions::new()
+        .name("likewise")
+        .custom_inbox_prefix(INBOX_PREFIX)
+        .retry_on_initial_connect()
+        .connection_timeout(Duration::from_secs(2))
+        .ping_interval(Duration::from_secs(5))
+        .reconnect_delay_callback(|attempts| {
+            Duration::from_millis((100 * attempts as u64).min(1_000))
+        });
+    if let Some(path) = &options.credentials_file {
+        connect = connect
+            .credentials_file(path)
+            .await
+            .map_err(|error| unusable(&format!("{}: {error}", path.display())))?;
+    }
+    if let Some(path) = &options.tls_ca {
+        connect = connect
+            .add_root_certificates(path.clone())
+            .require_tls(true);
+    }
+    if let (Some(cert), Some(key)) = (&options.tls_cert, &options.tls_key) {
+        connect = connect.add_client_certificate(cert.clone(), key.clone());
+    }
+    let servers: Vec<ServerAddr> = options
+        .url
+        .split(',')
+        .map(|server| server.trim().parse().map_err(|error| unusable(&error)))
+        .collect::<Result<_, _>>()?;
+    // The client ignores the credentials of a URL.
+    if let Some(server) = servers.iter().find(|server| server.has_user_pass()) {
+        let user = server.username().unwrap_or_default().to_owned();
+        connect = match server.password() {
+            Some(password) => connect.user_and_password(user, password.to_owned()),
+            None => connect.token(user),
+        };
+    }
+    connect
+        .connect(servers)
+        .await
+        .map_err(|error| unusable(&error))
 }

@@ -32,6 +32,18 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::MissingLedgerRow,
+        Self::MissingBehavior,
+        Self::BrokenLedgerRow,
+        Self::WrongLike,
+        Self::WrongCount,
+        Self::WrongBehaviorCount,
+        Self::StaleCacheEntry,
+        Self::AcknowledgedEventInQuarantine,
+    ];
+
     /// The name in JSON and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -135,6 +135,15 @@ impl Store {
         ))
     }
 
+    /// Returns the number of rows of each status, and when the oldest open row was recorded. The cost follows the number of
+    /// open and failed rows, not the size of the ledger.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn ledger_counts(&self) -> Result<LedgerCounts, StoreError> {
+        read!(self, SEARCH_TIMEOUT, |session| counts(session))
+    }
+
     /// Returns a summary of the ledger whose cost follows the number of open and failed rows, not the size of the
     /// ledger.
     ///
@@ -166,10 +175,18 @@ const ERRORS_COUNTED: usize = 10_000;
 /// The most errors that a summary names.
 const MOST_ERRORS: usize = 10;
 
-async fn health<S: Session>(
-    session: &mut S,
-    now: DateTime<Utc>,
-) -> Result<LedgerHealth, StoreError> {
+/// The number of rows of each status, and the oldest open one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerCounts {
+    /// As [`LedgerHealth::rows`].
+    pub rows: BTreeMap<Status, i64>,
+    /// As [`LedgerHealth::completed_is_estimate`].
+    pub completed_is_estimate: bool,
+    /// As [`LedgerHealth::oldest_open_at`].
+    pub oldest_open_at: Option<DateTime<Utc>>,
+}
+
+async fn counts<S: Session>(session: &mut S) -> Result<LedgerCounts, StoreError> {
     let d = session.schema();
     let mut rows = by_status(session, OPEN_BY_STATUS.on(d), &[]).await?;
     rows.retain(|_, total| *total > 0);
@@ -184,11 +201,24 @@ async fn health<S: Session>(
         rows.insert(Status::Completed, completed);
     }
     let oldest: Vec<OldestRow> = session.load(OLDEST_OPEN.on(d), &[]).await?;
-    Ok(LedgerHealth {
+    Ok(LedgerCounts {
         rows,
         completed_is_estimate: is_estimate,
-        due: session.total(DUE.on(d), &[Param::time(now)]).await?,
         oldest_open_at: oldest.into_iter().find_map(|row| row.created_at),
+    })
+}
+
+async fn health<S: Session>(
+    session: &mut S,
+    now: DateTime<Utc>,
+) -> Result<LedgerHealth, StoreError> {
+    let counts = counts(session).await?;
+    let d = session.schema();
+    Ok(LedgerHealth {
+        rows: counts.rows,
+        completed_is_estimate: counts.completed_is_estimate,
+        oldest_open_at: counts.oldest_open_at,
+        due: session.total(DUE.on(d), &[Param::time(now)]).await?,
         errors: session
             .load(ERRORS.on(d), &[Param::limit(MOST_ERRORS)])
             .await?,

@@ -14,6 +14,7 @@ mod comparisons;
 mod condition;
 mod connections;
 mod deployment;
+mod deployment_history;
 mod dialect;
 mod discrepancy;
 mod endpoint;
@@ -42,6 +43,7 @@ mod lists;
 mod migrate;
 mod moderation;
 mod mysql;
+mod operations;
 mod outbox;
 mod pair_row;
 mod pool;
@@ -76,6 +78,7 @@ pub use crate::domain::Lease;
 pub use audit::{Chunk, Pass, Position, Sizes};
 pub use bounded::Sample;
 pub use claim::Claimed;
+pub use deployment_history::{DeploymentCounts, HistoryRow, ProcessCounts};
 pub use discrepancy::{Discrepancy, Finding, Subject};
 pub use entries::{Loaded, Wanted};
 pub use erase::{Erased, Sweep, Swept};
@@ -92,10 +95,11 @@ pub use interventions::{Intervention, InterventionKind};
 pub use job_claims::{JobReport, JobStep};
 pub use jobs::{JOB_LIMIT, Job, NewJob};
 pub use lease::RowLease;
-pub use ledger::{ErrorCount, LedgerEntry, LedgerHealth};
+pub use ledger::{ErrorCount, LedgerCounts, LedgerEntry, LedgerHealth};
 pub use ledger_filter::{LedgerFilter, is_storable};
 pub use lists::Cursor;
 pub use moderation::{Decision, LikesOf, Moderated};
+pub use operations::{Operation, OperationFilter};
 pub use outbox::{
     Backlog, DeadLetter, DeadLetterFilter, FailedDelivery, OutboxRow, ReceiverTotals,
 };
@@ -121,6 +125,7 @@ use self::pool::{read, transact, transact_owned};
 use self::schema::Schema;
 use crate::config::StoreOptions;
 use crate::domain::{DatabaseClock, IdKinds, ResourceTypes};
+use crate::telemetry::PoolUse;
 
 /// The database.
 pub struct Store {
@@ -182,6 +187,16 @@ impl Store {
             Backend::Sqlite(pools) => &pools.condition,
             Backend::Mysql(pools) => &pools.condition,
             Backend::Postgres(pools) => &pools.condition,
+        }
+    }
+
+    /// Returns the use of the pools of connections: one on a server, two on SQLite.
+    #[must_use]
+    pub fn pools(&self) -> Vec<PoolUse> {
+        match &self.backend {
+            Backend::Sqlite(pools) => pools.used(),
+            Backend::Mysql(pools) => pools.used(),
+            Backend::Postgres(pools) => pools.used(),
         }
     }
 

@@ -17,6 +17,7 @@ use super::gate::Gate;
 use super::schema::Schema;
 use super::session::{Connected, Mode, Session};
 use crate::domain::Backoff;
+use crate::telemetry::PoolUse;
 
 /// The time limit of `verify`, which reads every row.
 pub(super) const VERIFY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -69,6 +70,29 @@ impl<M: Manager> Pools<M> {
             writers: pool(writers, false),
             condition,
         }
+    }
+}
+
+impl<M: Manager> Pools<M> {
+    /// Returns the use of the pools.
+    pub(super) fn used(&self) -> Vec<PoolUse> {
+        let pools = match self.readers.gives_up {
+            true => vec![("all", &self.readers)],
+            false => vec![("readers", &self.readers), ("writers", &self.writers)],
+        };
+        pools
+            .into_iter()
+            .map(|(name, pool)| {
+                let status = pool.connections.status();
+                PoolUse {
+                    pool: name,
+                    most: status.max_size,
+                    open: status.size,
+                    idle: status.available,
+                    waiting: status.waiting,
+                }
+            })
+            .collect()
     }
 }
 

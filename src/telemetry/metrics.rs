@@ -2,100 +2,39 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Labels of an accepted like.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct AcceptedLabels {
-    pub(super) action: &'static str,
-    pub(super) durability: &'static str,
-    pub(super) cached: &'static str,
-}
-
-/// The stable code of a problem.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct ProblemLabels {
-    pub(super) code: &'static str,
-}
-
-/// An actor's name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct ActorLabels {
-    pub(super) actor: &'static str,
-}
-
-/// How the recorder committed a batch.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct PathLabels {
-    pub(super) path: &'static str,
-}
-
-/// Whether another attempt follows.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OutcomeLabels {
-    pub(super) outcome: &'static str,
-}
-
-/// An operator's intervention.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct ActionLabels {
-    pub(super) action: &'static str,
-}
-
-/// A job's kind and final state.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct JobLabels {
-    pub(super) kind: &'static str,
-    pub(super) state: &'static str,
-}
-
-/// A kind of audit finding.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct FindingLabels {
-    pub(super) finding: &'static str,
-}
-
-/// The failing operation, and its dependency.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OutageLabels {
-    pub(super) part: &'static str,
-    pub(super) doing: &'static str,
-}
-
-/// A dependency.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct PartLabels {
-    pub(super) part: &'static str,
-}
-
-/// The origin of a message.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OriginLabels {
-    pub(super) origin: &'static str,
-}
-
-/// A receiver of facts: the stream, or the URL of a webhook.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct ReceiverLabels {
-    pub(super) receiver: String,
-}
-
-/// The severity of a difference.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct SeverityLabels {
-    pub(super) severity: &'static str,
-}
+use super::dependency::Dependency;
+use super::histogram::Histogram;
+use super::http::{self, Durations, Requests};
+pub(super) use super::labels::{
+    AcceptedLabels, ActionLabels, ActorLabels, FindingLabels, JobLabels, OriginLabels,
+    OutageLabels, OutcomeLabels, PartLabels, PathLabels, ProblemLabels, ReceiverLabels,
+    ResultLabels, SeverityLabels, StatusLabels,
+};
+use crate::domain::{Durability, JobKind, JobState, Origin, Status, Step};
 
 pub(super) struct Metrics {
     registry: Registry,
-    pub(super) likes_accepted: Family<AcceptedLabels, Counter>,
+    likes_accepted: Family<AcceptedLabels, Counter>,
+    /// The series of `likes_accepted`, by `accepted_place`.
+    accepted: [Counter; 8],
+    pub(super) http_requests: Requests,
+    pub(super) http_durations: Durations,
+    cache_reads: Family<ResultLabels, Counter>,
+    pub(super) cache_hits: Counter,
+    pub(super) cache_misses: Counter,
+    pub(super) completed_seconds: Histogram,
+    pub(super) ledger_rows: Family<StatusLabels, Gauge>,
+    pub(super) ledger_oldest: Gauge<f64, AtomicU64>,
+    pub(super) consumer_lag: Gauge,
+    pub(super) sampled_at: Gauge,
     pub(super) accept_seconds: Histogram,
     pub(super) requests_replayed: Counter,
     pub(super) problems: Family<ProblemLabels, Counter>,
@@ -133,15 +72,58 @@ pub(super) struct Metrics {
     audit_ended: Gauge,
 }
 
+/// The upper bounds of the times from acceptance to completion, in seconds.
+pub(super) const COMPLETED_BOUNDS: [f64; 27] = [
+    0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3,
+    0.5, 0.75, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 60.0, 300.0, 1_800.0, 7_200.0,
+];
+
+/// The place of a series in `Metrics::accepted`.
+const fn accepted_place(is_like: bool, durability: Durability, cached: bool) -> usize {
+    let by_broker = matches!(durability, Durability::Broker);
+    is_like as usize + 2 * by_broker as usize + 4 * cached as usize
+}
+
+const fn accepted_labels(place: usize) -> AcceptedLabels {
+    let durability = match place & 2 {
+        0 => Durability::Database,
+        _ => Durability::Broker,
+    };
+    AcceptedLabels {
+        action: if place & 1 == 0 { "unlike" } else { "like" },
+        durability: durability.as_str(),
+        cached: if place & 4 == 0 { "false" } else { "true" },
+    }
+}
+
+/// The findings of an audit.
+pub(super) static FINDINGS: std::sync::OnceLock<Vec<&'static str>> = std::sync::OnceLock::new();
+
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
 impl Metrics {
     fn new() -> Self {
         // From 0.1 ms to 13 s.
         let latency = || Histogram::new(exponential_buckets(0.0001, 2.0, 18));
+        let likes_accepted = Family::<AcceptedLabels, Counter>::default();
+        let cache_reads = Family::<ResultLabels, Counter>::default();
+        let cache_read = |result| cache_reads.get_or_create_owned(&ResultLabels { result });
         let mut metrics = Self {
             registry: Registry::with_prefix("likewise"),
-            likes_accepted: Family::default(),
+            accepted: std::array::from_fn(|place| {
+                likes_accepted.get_or_create_owned(&accepted_labels(place))
+            }),
+            likes_accepted,
+            http_requests: Requests::default(),
+            http_durations: Durations::new_with_constructor(http::durations),
+            cache_hits: cache_read("hit"),
+            cache_misses: cache_read("miss"),
+            cache_reads,
+            completed_seconds: Histogram::new(COMPLETED_BOUNDS),
+            ledger_rows: Family::default(),
+            ledger_oldest: Gauge::default(),
+            consumer_lag: Gauge::default(),
+            sampled_at: Gauge::default(),
             accept_seconds: latency(),
             requests_replayed: Counter::default(),
             problems: Family::default(),
@@ -183,6 +165,50 @@ impl Metrics {
             "likes_accepted",
             "Likes and unlikes accepted with 2xx",
             metrics.likes_accepted.clone(),
+        );
+        registry.register(
+            "http_requests",
+            "HTTP requests, by the template of their path, method and status",
+            metrics.http_requests.clone(),
+        );
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time from the head of an HTTP request to the head of its answer, by route and method",
+            Unit::Seconds,
+            metrics.http_durations.clone(),
+        );
+        registry.register(
+            "cache_reads",
+            "Items that reads asked the cache for, by whether it knew them",
+            metrics.cache_reads.clone(),
+        );
+        registry.register_with_unit(
+            "accepted_to_completed",
+            "Time from the acceptance of a like to the commit of its effect, where this process made the commit",
+            Unit::Seconds,
+            metrics.completed_seconds.clone(),
+        );
+        registry.register(
+            "ledger_rows",
+            "Ledger rows by status, as one process of the deployment has counted them lately; beyond 10,000 rows, completed is an estimate",
+            metrics.ledger_rows.clone(),
+        );
+        registry.register_with_unit(
+            "ledger_oldest_open",
+            "Age of the oldest open ledger row when the rows were counted; 0 without open rows",
+            Unit::Seconds,
+            metrics.ledger_oldest.clone(),
+        );
+        registry.register(
+            "consumer_lag",
+            "Messages of the stream that no worker has acknowledged when the ledger rows were counted",
+            metrics.consumer_lag.clone(),
+        );
+        registry.register_with_unit(
+            "ledger_counted_timestamp",
+            "When the ledger rows were counted, since 1970; 0 before the first time",
+            Unit::Seconds,
+            metrics.sampled_at.clone(),
         );
         registry.register_with_unit(
             "accept",
@@ -375,12 +401,121 @@ impl Metrics {
             metrics.audit_ended.clone(),
         );
         metrics.registry = registry;
+        metrics.declare();
         metrics
     }
 
-    /// Sets the findings of an audit, and resets all others to zero.
+    pub(super) const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Creates the series whose labels are known from the start, with zeros.
+    fn declare(&self) {
+        for path in ["one_transaction", "two_step"] {
+            drop(self.behaviors_recorded.get_or_create(&PathLabels { path }));
+        }
+        for step in [Step::Waiting, Step::Failed, Step::Dead] {
+            let outcome = step.as_str();
+            drop(
+                self.attempts_failed
+                    .get_or_create(&OutcomeLabels { outcome }),
+            );
+        }
+        for outcome in ["stored", "lost"] {
+            drop(
+                self.events_reconciled
+                    .get_or_create(&OutcomeLabels { outcome }),
+            );
+        }
+        for origin in [Origin::Accepted, Origin::Foreign] {
+            let origin = origin.as_str();
+            drop(
+                self.events_quarantined
+                    .get_or_create(&OriginLabels { origin }),
+            );
+        }
+        for part in [Dependency::Database, Dependency::Cache, Dependency::Broker] {
+            let part = part.as_str();
+            drop(self.part_failures.get_or_create(&PartLabels { part }));
+            self.part_away(part, false);
+        }
+        // The work of every like. Other calls have a series from their first failure.
+        for (part, doing) in [
+            (Dependency::Database, "recording behaviors"),
+            (Dependency::Database, "syncing ledger rows"),
+            (Dependency::Cache, "applying events to the cache"),
+            (Dependency::Broker, "publishing events"),
+        ] {
+            let part = part.as_str();
+            drop(self.outages.get_or_create(&OutageLabels { part, doing }));
+        }
+        for action in ["retried", "discarded", "republished"] {
+            drop(self.interventions.get_or_create(&ActionLabels { action }));
+        }
+        for kind in JobKind::ALL {
+            for state in JobState::ALL.into_iter().filter(|state| !state.is_open()) {
+                drop(self.jobs_ended.get_or_create(&JobLabels {
+                    kind: kind.as_str(),
+                    state: state.as_str(),
+                }));
+            }
+        }
+        for status in Status::ALL {
+            let status = status.as_str();
+            self.ledger_rows
+                .get_or_create(&StatusLabels { status })
+                .set(0);
+        }
+        self.stream_compared(0, 0);
+    }
+
+    /// Creates the series of problems and of the findings of an audit, with zeros.
+    pub(super) fn declare_more(&self, codes: &[&'static str], findings: &[&'static str]) {
+        for code in codes {
+            drop(self.problems.get_or_create(&ProblemLabels { code }));
+        }
+        for finding in findings {
+            drop(
+                self.audit_findings
+                    .get_or_create(&FindingLabels { finding }),
+            );
+        }
+    }
+
+    /// Counts an accepted like. Resolves no labels, because every like is counted.
+    pub(super) fn accepted(
+        &self,
+        is_like: bool,
+        durability: Durability,
+        cached: bool,
+        took: Duration,
+    ) {
+        self.accepted[accepted_place(is_like, durability, cached)].inc();
+        self.accept_seconds.observe(took);
+    }
+
+    /// Returns the likes and unlikes accepted.
+    pub(super) fn total_accepted(&self) -> u64 {
+        self.accepted.iter().map(Counter::get).sum()
+    }
+
+    /// Returns the failed attempts on ledger rows.
+    pub(super) fn total_failed(&self) -> u64 {
+        let steps = [Step::Waiting, Step::Failed, Step::Dead].map(Step::as_str);
+        let count = |outcome| {
+            self.attempts_failed
+                .get_or_create(&OutcomeLabels { outcome })
+                .get()
+        };
+        steps.into_iter().map(count).sum()
+    }
+
+    /// Sets the findings of an audit, and all others to zero.
     pub(super) fn audit_ended(&self, findings: &[(&'static str, u64)]) {
-        self.audit_findings.clear();
+        for known in FINDINGS.get().into_iter().flatten() {
+            let labels = FindingLabels { finding: known };
+            self.audit_findings.get_or_create(&labels).set(0);
+        }
         for (finding, found) in findings {
             let gauge = self
                 .audit_findings
@@ -421,14 +556,4 @@ impl Metrics {
         let gauge = self.parts_away.get_or_create(&PartLabels { part });
         gauge.set(i64::from(away));
     }
-}
-
-/// Returns every metric in the OpenMetrics text format.
-#[must_use]
-pub fn exposition() -> String {
-    let mut text = String::new();
-    if let Err(error) = encode(&mut text, &METRICS.registry) {
-        unreachable!("writing to a string cannot fail: {error}");
-    }
-    text
 }

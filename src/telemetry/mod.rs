@@ -3,13 +3,27 @@
 
 mod dependency;
 mod events;
+mod figures;
+mod histogram;
+mod http;
+mod labels;
 mod metrics;
 mod outages;
+mod process;
+mod scrape;
 
 pub use dependency::Dependency;
 pub use events::*;
-pub use metrics::exposition;
+pub use figures::{Figures, percentile};
+pub use http::{Route, UNMATCHED};
+use metrics::METRICS;
 pub use outages::{Failing, failing};
+pub use scrape::{PoolUse, RuntimeUse, Scrape, openmetrics, text};
+
+/// Creates the series of problems with these codes, and of these findings of audits, with zeros.
+pub fn declare(codes: &[&'static str], findings: Vec<&'static str>) {
+    METRICS.declare_more(codes, metrics::FINDINGS.get_or_init(|| findings));
+}
 
 /// Starts logging to standard error. `RUST_LOG` sets the filter (default: `info`).
 pub fn init_logging() {

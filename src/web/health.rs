@@ -19,7 +19,7 @@ use crate::actors::processes::Differences;
 use crate::actors::{BehaviorRecorder, CacheWriter};
 use crate::config::Role;
 use crate::store::{Gate, Waiting};
-use crate::telemetry::{self, Failing};
+use crate::telemetry::{self, Failing, RuntimeUse, Scrape};
 
 /// Its operations, for the OpenAPI document.
 #[derive(OpenApi)]
@@ -35,7 +35,7 @@ const ACCEPTING: [&str; 2] = [CacheWriter::NAME, BehaviorRecorder::NAME];
 /// The content type of OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The content type of the same metrics for browsers, and for clients that only know the older text format.
+/// The content type of the metrics in the text format of Prometheus.
 const TEXT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Reports the health of dependencies and actors.
@@ -53,6 +53,8 @@ pub struct Health {
     pub gate: Arc<Gate>,
     /// The role of the process.
     pub role: Role,
+    /// The runtime that the actors share.
+    pub runtime: tokio::runtime::Handle,
     /// How this process differs from others on the database.
     pub differences: Differences,
 }
@@ -105,6 +107,16 @@ impl Health {
         }
     }
 
+    /// Returns what the metrics look up at a scrape.
+    fn scrape(&self) -> Scrape {
+        Scrape {
+            actors: self.registry.report(),
+            pools: self.probe.store.pools(),
+            runtime: RuntimeUse::of(&self.runtime),
+            role: self.role.as_str(),
+        }
+    }
+
     async fn readiness(&self) -> Readiness {
         let parts = self.probe.report().await;
         let actors: BTreeMap<_, _> = self.registry.states(self.stall_after).into_iter().collect();
@@ -134,17 +146,13 @@ impl Health {
     }
 }
 
-/// The content type of the metrics for a client that accepts these.
-fn metrics_type(headers: &HeaderMap) -> &'static str {
-    let accepts = |kind: &str| {
-        let mut accepted = headers.get_all(header::ACCEPT);
-        accepted.any(|value| value.to_str().is_ok_and(|text| text.contains(kind)))
-    };
-    if accepts("text/") && !accepts("application/openmetrics-text") {
-        TEXT_TYPE
-    } else {
-        METRICS_TYPE
-    }
+/// Returns whether a client accepts OpenMetrics, as Prometheus does.
+fn accepts_openmetrics(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT);
+    accepted.any(|value| {
+        let text = value.to_str();
+        text.is_ok_and(|text| text.contains("application/openmetrics-text"))
+    })
 }
 
 /// The process answers.
@@ -191,9 +199,9 @@ pub(super) async fn readyz(health: Data<Health>) -> HttpResponse {
     }
 }
 
-/// The metrics, in the OpenMetrics text format.
+/// The metrics, in the text format of Prometheus, or in that of OpenMetrics for a client that accepts it.
 ///
-/// A client that accepts text and not OpenMetrics gets them as plain text. In mode `jwt` it requires a token with an admin scope, as `/admin` does.
+/// In mode `jwt` it requires a token with an admin scope, as `/admin` does.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -203,10 +211,14 @@ pub(super) async fn readyz(health: Data<Health>) -> HttpResponse {
 )]
 pub(super) async fn metrics(
     auth: Data<Auth>,
+    health: Data<Health>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     auth.authorize_metrics(&caller(&request)?)?;
-    Ok(HttpResponse::Ok()
-        .content_type(metrics_type(request.headers()))
-        .body(telemetry::exposition()))
+    let scrape = health.scrape();
+    let (kind, body) = match accepts_openmetrics(request.headers()) {
+        true => (METRICS_TYPE, telemetry::openmetrics(&scrape)),
+        false => (TEXT_TYPE, telemetry::text(&scrape)),
+    };
+    Ok(HttpResponse::Ok().content_type(kind).body(body))
 }

@@ -6,6 +6,7 @@ use actix_web::guard::{Any, Get, Head};
 use actix_web::{Resource, Route, web};
 
 use super::problem::Problem;
+use super::requests::resource;
 
 /// A route for `GET` and `HEAD`. The HTTP codec omits the body of a response to `HEAD`.
 pub(super) fn get() -> Route {
@@ -21,7 +22,7 @@ pub(super) fn only_post(path: &str, route: Route) -> Resource {
 }
 
 fn only(path: &str, route: Route, method: &'static str) -> Resource {
-    web::resource(path)
+    resource(path)
         .route(route)
         .default_service(web::to(move || ready(Problem::method_not_allowed(method))))
 }

@@ -2,7 +2,7 @@
 //! [`AdminService`](crate::admin::AdminService), and write the response. `app/` builds the server from what is
 //! exported here.
 //!
-//! `likes/`, `legacy/`, `data/`, `admin/`, `health.rs` and `openapi/` have the handlers, one file for each path or two, and
+//! `likes/`, `legacy/`, `data/`, `admin/`, `console/`, `health.rs` and `openapi/` have the handlers, one file for each path or two, and
 //! `routes.rs` puts them together. The middleware, from the outside in: `cors.rs`, `bounds.rs`, `guard/`, `limits/`.
 //! Extractors are in `extract.rs` and `auth/extract.rs`. `problem/catalogue.rs` has every code of an error.
 
@@ -10,6 +10,7 @@ pub mod admin;
 mod app_data;
 pub mod auth;
 pub mod bounds;
+mod console;
 mod context;
 mod cors;
 mod cursor;
@@ -28,6 +29,7 @@ mod moment;
 pub mod openapi;
 mod operator;
 pub mod problem;
+mod requests;
 mod routes;
 pub mod slow_clients;
 
@@ -38,4 +40,5 @@ pub use guard::guard;
 pub use health::Health;
 pub use limits::limit;
 pub use problem::Problem;
+pub use requests::count;
 pub use routes::{harden, routes};

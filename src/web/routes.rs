@@ -5,7 +5,7 @@ use actix_web::web::{self, ServiceConfig};
 
 use super::methods::{get, only_get};
 use super::problem::Problem;
-use super::{admin, data, health, legacy, likes, openapi};
+use super::{admin, console, data, health, legacy, likes, openapi};
 use crate::config::Role;
 use crate::domain::ResourceTypes;
 
@@ -22,6 +22,8 @@ pub fn routes(config: &mut ServiceConfig, role: Role, types: &ResourceTypes) {
         .service(only_get("/readyz", get().to(health::readyz)))
         .service(only_get("/metrics", get().to(health::metrics)))
         .configure(openapi::routes)
+        // Before the scope `/admin`, which would answer for its page.
+        .configure(console::routes)
         .configure(admin::routes)
         .default_service(web::to(async || Problem::not_found()));
 }

@@ -1,6 +1,7 @@
 //! Everything that the documentation names exists: links, headings, files, commands, settings, metrics, tests and
 //! problem codes. Code fences close.
 
+mod monitoring;
 mod systemd;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -133,7 +134,10 @@ static FILES: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
         for entry in fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             let name = path.file_name().unwrap_or_default();
-            if path.is_dir() && name != "target" && name != ".git" {
+            let is_skipped = ["target", ".git", "node_modules"]
+                .iter()
+                .any(|one| name == *one);
+            if path.is_dir() && !is_skipped {
                 folders.push(path);
             } else if path.is_file() {
                 files.push(path);
@@ -457,12 +461,16 @@ fn documented_defaults_match_the_settings() {
 }
 
 /// The suffixes that the exposition adds to the name under which a metric is registered.
-const METRIC_SUFFIXES: [&str; 3] = ["_total", "_seconds", ""];
+const METRIC_SUFFIXES: [&str; 4] = ["_seconds_total", "_total", "_seconds", ""];
 
 #[test]
 fn named_metrics_exist() {
-    let source = Path::new(ROOT).join("src/telemetry/metrics.rs");
-    let source = fs::read_to_string(source).expect("src/telemetry/metrics.rs");
+    let source: String = ["metrics", "scrape"]
+        .map(|file| {
+            let path = Path::new(ROOT).join(format!("src/telemetry/{file}.rs"));
+            fs::read_to_string(path).expect("a file of src/telemetry")
+        })
+        .concat();
     let registered = |name: &str| {
         METRIC_SUFFIXES
             .iter()

@@ -5,6 +5,7 @@ mod batches;
 mod foreign_events;
 mod full_storage;
 mod permissions;
+mod process_reports;
 mod roles;
 mod server_version;
 mod stream_recovery;

@@ -33,6 +33,7 @@ fn actors_are_shown_in_the_order_of_the_flow() {
             "behavior_recorder",
             "cache_writer",
             "health_monitor",
+            "history_keeper",
             "idempotency_keeper",
             "job_runner",
             "retry_scheduler",
@@ -158,7 +159,9 @@ fn odd_requests() -> Vec<(&'static str, String, String)> {
             let cursor = hex::encode(json!({"at": moment, "id": id}).to_string());
             get(format!("/admin/ledger/events?cursor={cursor}"));
             get(format!("/admin/quarantine?cursor={cursor}"));
+            get(format!("/admin/operations?cursor={cursor}"));
         }
+        get(format!("/admin/history?since={encoded}"));
         let cursor = json!({"at": moment, "id": "01890a5d-ac96-774b-bcce-b302099a8057"});
         let cursor = hex::encode(cursor.to_string());
         get(format!("/admin/ledger/events?cursor={cursor}"));
@@ -166,6 +169,9 @@ fn odd_requests() -> Vec<(&'static str, String, String)> {
     }
     for (_, encoded) in TEXTS {
         get(format!("/admin/ledger/events?error={encoded}"));
+        for filter in ["target", "operator", "process"] {
+            get(format!("/admin/operations?{filter}={encoded}"));
+        }
         for path in ["jobs", "ledger/events", "quarantine"] {
             get(format!("/admin/{path}/{encoded}"));
         }

@@ -60,7 +60,7 @@ pub use envelope::{Answer, Closed, Envelope, Reply, Request};
 pub use gauge::{Gauge, Permit};
 pub use host::Context;
 pub use mailbox::{Mailbox, Refused, Slot};
-pub use messages::{MessageReport, Percentiles, RunningReport};
+pub use messages::{LATENCY_BOUNDS, MessageReport, Percentiles, RunningReport};
 pub use registry::{Observer, Registry, Unheeded};
 pub use report::{
     ActorReport, ActorState, MailboxReport, PanicReport, Snapshot, SupervisionPolicy,

@@ -18,6 +18,12 @@ const LONGEST: u64 = 600_000_000;
 /// The largest batch that a histogram distinguishes.
 const LARGEST: u64 = 1_000_000;
 
+/// The upper bounds of the latencies in [`MessageReport::latency_counts`], in microseconds.
+pub const LATENCY_BOUNDS: [u64; 14] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000,
+];
+
 /// The counters, written where the messages are handled.
 #[derive(Debug)]
 pub(crate) struct MessageStats {
@@ -33,6 +39,9 @@ pub(crate) struct MessageStats {
 #[derive(Debug)]
 struct Recent {
     latencies: Window,
+    /// All latencies since the process started, by [`LATENCY_BOUNDS`], and their sum in microseconds.
+    latency_counts: [u64; LATENCY_BOUNDS.len() + 1],
+    latency_sum: u64,
     sizes: Window,
     /// The number of messages in running batches, and the batches with their starts.
     in_work: u64,
@@ -63,6 +72,13 @@ pub struct MessageReport {
     pub batch_size: Percentiles,
     /// Milliseconds from arrival to answer, over the last one to two minutes.
     pub latency_ms: Percentiles,
+    /// The answers since the process started, by the bucket of their latency ([`LATENCY_BOUNDS`]); the last is that above the
+    /// last bound. Not part of the JSON.
+    #[serde(skip)]
+    pub latency_counts: Vec<u64>,
+    /// The sum of all latencies since the process started. Not part of the JSON.
+    #[serde(skip)]
+    pub latency_sum: Duration,
 }
 
 /// Batches that run now.
@@ -104,6 +120,8 @@ impl MessageStats {
             batches: AtomicU64::new(0),
             recent: Mutex::new(Recent {
                 latencies: Window::new(LONGEST, now),
+                latency_counts: [0; LATENCY_BOUNDS.len() + 1],
+                latency_sum: 0,
                 sizes: Window::new(LARGEST, now),
                 in_work: 0,
                 next: 0,
@@ -127,7 +145,11 @@ impl MessageStats {
         counter.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let latency = now.saturating_duration_since(arrived).as_micros() as u64;
-        self.recent().latencies.record(latency, now);
+        let bucket = LATENCY_BOUNDS.partition_point(|bound| *bound < latency);
+        let mut recent = self.recent();
+        recent.latencies.record(latency, now);
+        recent.latency_counts[bucket] += 1;
+        recent.latency_sum += latency;
     }
 
     /// Counts a batch as running until the returned value is dropped.
@@ -169,6 +191,8 @@ impl MessageStats {
             },
             batch_size: recent.sizes.percentiles(now, 1.0),
             latency_ms: recent.latencies.percentiles(now, 1_000.0),
+            latency_counts: recent.latency_counts.to_vec(),
+            latency_sum: Duration::from_micros(recent.latency_sum),
         }
     }
 

@@ -294,6 +294,8 @@ mod tests {
         assert_eq!((work.done, work.failed, work.waiting), (2, 2, 0));
         assert!((work.batch_size.max - 2.0).abs() < f64::EPSILON, "{work:?}");
         assert!(work.latency_ms.p99 > 0.0);
+        assert_eq!(work.latency_counts.iter().sum::<u64>(), 4);
+        assert!(work.latency_sum > Duration::ZERO);
     }
 
     #[actix::test]

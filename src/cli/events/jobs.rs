@@ -226,7 +226,7 @@ pub(super) async fn jobs(admin: &AdminService, arguments: JobsArgs) -> Result<Ex
     let (jobs, one) = match command {
         JobsCommand::List { limit } => (admin.jobs(None, limit).await?, false),
         JobsCommand::Show { id } => (vec![admin.job(&id).await?], true),
-        JobsCommand::Cancel { id } => (vec![admin.cancel_job(&id).await?], true),
+        JobsCommand::Cancel { id } => (vec![admin.cancel_job(&id, &operator()).await?], true),
     };
     match (arguments.json, jobs.first()) {
         (true, Some(job)) if one => print_json(job)?,

@@ -33,6 +33,8 @@ macro_rules! scripts {
             "2026-11-26-000003_create_outbox",
             "2026-11-26-000004_create_imports",
             "2026-11-26-000005_create_behavior_counts",
+            "2026-11-26-000006_create_operations",
+            "2026-11-26-000007_create_history",
             "2026-11-25-000008_create_video_likes",
         )
     };
@@ -125,7 +127,7 @@ mod tests {
     use crate::domain::{IdKind, IdKinds, ResourceTypes};
     use crate::store::dialect;
 
-    const SCRIPTS: [Script; 14] = scripts!("postgres");
+    const SCRIPTS: [Script; 16] = scripts!("postgres");
 
     fn migrations(prefix: &str, types: &str, kinds: IdKinds) -> Vec<Migration> {
         let types: ResourceTypes = types.parse().expect("types");

@@ -25,6 +25,31 @@ impl OperatorIntervened<'_> {
     }
 }
 
+/// Operations of operators could not be written to `likewise_operations`.
+pub struct OperationsUnwritten<'a> {
+    /// The number of operations.
+    pub operations: usize,
+    /// Whether they are not written later.
+    pub dropped: bool,
+    /// Why.
+    pub error: &'a dyn std::fmt::Display,
+}
+
+impl OperationsUnwritten<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        let later = match self.dropped {
+            true => "the changed rows and the log name the operator",
+            false => "they are written when the database answers",
+        };
+        log::warn!(
+            target: "likewise::operations",
+            "operations are not written to likewise_operations, and {later}: operations={}: {}",
+            self.operations, self.error
+        );
+    }
+}
+
 /// A job was created.
 pub struct JobCreated<'a> {
     /// The job's id.

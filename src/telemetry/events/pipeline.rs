@@ -1,11 +1,14 @@
 //! The pipeline: recording, syncing, retries and the cache.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::domain::{FailureKind, Status, Step};
 use crate::telemetry::dependency::Dependency;
-use crate::telemetry::metrics::{METRICS, OutcomeLabels, PathLabels};
+use crate::telemetry::metrics::{METRICS, OutcomeLabels, PathLabels, StatusLabels};
 use crate::telemetry::outages;
 
 /// How the recorder committed a batch.
@@ -44,7 +47,7 @@ impl BatchRecorded {
             .behaviors_recorded
             .get_or_create(&PathLabels { path })
             .inc_by(self.behaviors as u64);
-        METRICS.record_seconds.observe(self.took.as_secs_f64());
+        METRICS.record_seconds.observe(self.took);
         log::debug!(
             target: "likewise::recorder",
             "recorded {} in {:?}; path={path}", self.behaviors, self.took
@@ -111,6 +114,55 @@ impl RowsCompleted {
     }
 }
 
+/// Accepted likes were completed: their effect is committed.
+pub struct LikesCompleted<I> {
+    /// For each, how long ago it was accepted, in microseconds; negative if the clocks differ.
+    pub ages: I,
+}
+
+impl<I: Iterator<Item = i64>> LikesCompleted<I> {
+    /// Counts the times.
+    pub fn emit(self) {
+        for age in self.ages {
+            let age = Duration::from_micros(u64::try_from(age).unwrap_or(0));
+            METRICS.completed_seconds.observe(age);
+        }
+    }
+}
+
+/// A process of the deployment counted the rows of the ledger and the messages that wait in the stream.
+pub struct LedgerCounted<'a> {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The rows of each status; absent without rows.
+    pub rows: &'a BTreeMap<Status, i64>,
+    /// The age of the oldest open row, in seconds; `None` without open rows.
+    pub oldest_seconds: Option<f64>,
+    /// The messages that no worker has acknowledged; `None` if NATS did not answer or is not configured.
+    pub lag: Option<u64>,
+}
+
+impl LedgerCounted<'_> {
+    /// Sets the metrics.
+    pub fn emit(self) {
+        for status in Status::ALL {
+            let rows = self.rows.get(&status).copied().unwrap_or(0);
+            let status = status.as_str();
+            let labels = StatusLabels { status };
+            METRICS.ledger_rows.get_or_create(&labels).set(rows);
+        }
+        METRICS
+            .ledger_oldest
+            .set(self.oldest_seconds.unwrap_or(0.0));
+        if let Some(lag) = self.lag {
+            METRICS
+                .consumer_lag
+                .set(i64::try_from(lag).unwrap_or(i64::MAX));
+        }
+        METRICS.sampled_at.set(self.at.timestamp());
+    }
+}
+
 /// A batch of ledger rows was committed to the read models.
 pub struct BatchSynced {
     /// The number of rows.
@@ -125,7 +177,7 @@ impl BatchSynced {
     /// Counts the rows.
     pub fn emit(self) {
         METRICS.rows_completed.inc_by(self.rows as u64);
-        METRICS.sync_seconds.observe(self.took.as_secs_f64());
+        METRICS.sync_seconds.observe(self.took);
         log::debug!(
             target: "likewise::sync",
             "completed {} rows, {} counts changed, in {:?}",

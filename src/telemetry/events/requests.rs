@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::domain::Durability;
-use crate::telemetry::metrics::{AcceptedLabels, METRICS, ProblemLabels};
+use crate::telemetry::metrics::{METRICS, ProblemLabels};
 
 /// A like or unlike was answered with 2xx.
 pub struct LikeAccepted {
-    /// `like` or `unlike`.
-    pub action: &'static str,
+    /// Whether it is a like, no unlike.
+    pub is_like: bool,
     /// Where the event is durable.
     pub durability: Durability,
     /// Whether the cache holds the event too.
@@ -20,15 +20,25 @@ pub struct LikeAccepted {
 impl LikeAccepted {
     /// Counts the like.
     pub fn emit(self) {
-        METRICS
-            .likes_accepted
-            .get_or_create(&AcceptedLabels {
-                action: self.action,
-                durability: self.durability.as_str(),
-                cached: if self.cached { "true" } else { "false" },
-            })
-            .inc();
-        METRICS.accept_seconds.observe(self.took.as_secs_f64());
+        METRICS.accepted(self.is_like, self.durability, self.cached, self.took);
+    }
+}
+
+/// A read asked the cache for items.
+pub struct CacheRead {
+    /// The number of items that it knew.
+    pub hits: usize,
+    /// The number of items that it did not know, or could not tell.
+    pub misses: usize,
+}
+
+impl CacheRead {
+    /// Counts the items.
+    pub fn emit(self) {
+        METRICS.cache_hits.inc_by(self.hits as u64);
+        if self.misses > 0 {
+            METRICS.cache_misses.inc_by(self.misses as u64);
+        }
     }
 }
 

@@ -119,9 +119,9 @@ pub(super) async fn show(
 pub(super) async fn cancel(
     admin: Data<AdminService>,
     id: Path<String>,
-    _: Operator,
+    operator: Operator,
 ) -> Result<Json<Job>, Problem> {
-    Ok(Json(admin.cancel_job(&id).await?))
+    Ok(Json(admin.cancel_job(&id, &operator.0).await?))
 }
 
 /// The results of audits.

@@ -3,10 +3,13 @@
 
 mod actors;
 mod faults;
+mod history;
 mod jobs;
 mod ledger;
 mod moderation;
+mod operations;
 mod quarantine;
+mod session;
 mod stream;
 mod webhooks;
 
@@ -23,12 +26,14 @@ use super::app_data::shared;
 use super::auth::{Auth, Right, caller};
 use super::methods::{get, only_get, only_post};
 use super::problem::Problem;
+use super::requests::resource;
 
 /// Its operations, for the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(
     tags((name = "admin", description = "For operators.")),
     paths(
+        session::show,
         actors::list,
         actors::show,
         actors::pause,
@@ -46,6 +51,8 @@ use super::problem::Problem;
         jobs::audit,
         moderation::void,
         moderation::restore,
+        operations::list,
+        history::show,
         quarantine::list,
         quarantine::show,
         quarantine::republish,
@@ -65,6 +72,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(
         web::scope("/admin")
             .wrap(from_fn(authorize))
+            .service(only_get("/session", get().to(session::show)))
             .service(only_get("/actors", get().to(actors::list)))
             .service(only_get("/actors/{name}", get().to(actors::show)))
             .service(only_post(
@@ -94,7 +102,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 web::post().to(ledger::discard),
             ))
             .service(
-                web::resource("/jobs")
+                resource("/jobs")
                     .route(get().to(jobs::list))
                     .route(web::post().to(jobs::create))
                     .default_service(web::to(async || {
@@ -112,6 +120,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 "/users/{id}/likes/restore",
                 web::post().to(moderation::restore),
             ))
+            .service(only_get("/history", get().to(history::show)))
+            .service(only_get("/operations", get().to(operations::list)))
             .service(only_get("/quarantine", get().to(quarantine::list)))
             .service(only_get("/quarantine/{id}", get().to(quarantine::show)))
             .service(only_post(

@@ -8,6 +8,7 @@ use utoipa::OpenApi;
 
 use super::methods::{get, only_get};
 use super::problem::Problem;
+use super::requests::resource;
 use crate::domain::ResourceTypes;
 
 /// Its operations, for the OpenAPI document.
@@ -20,7 +21,7 @@ pub(super) struct Document;
 
 pub(super) fn routes(config: &mut ServiceConfig, types: &ResourceTypes) {
     let only_delete = |path: &str| {
-        web::resource(path).default_service(web::to(async || Problem::method_not_allowed("DELETE")))
+        resource(path).default_service(web::to(async || Problem::method_not_allowed("DELETE")))
     };
     for resource_type in types.iter() {
         let path = format!("/v1/{resource_type}s/{{id}}");

@@ -109,12 +109,13 @@ impl Guard {
     }
 }
 
-/// Whether the path is public: documentation and health.
+/// Whether the path is public: documentation, health, and the pages themselves, which have no data.
 fn is_public(path: &str) -> bool {
     matches!(
         path,
-        "/" | "/healthz" | "/readyz" | "/openapi.json" | "/docs"
+        "/" | "/admin" | "/healthz" | "/readyz" | "/openapi.json" | "/docs"
     ) || path.starts_with("/docs/")
+        || path.starts_with("/console/")
 }
 
 /// The value of a header that may be there once; an error if it is there more often, or is no text.
@@ -214,9 +215,11 @@ mod tests {
     }
 
     #[test]
-    fn documentation_and_health_are_public() {
+    fn documentation_health_and_pages_are_public() {
         for path in [
             "/",
+            "/admin",
+            "/console/admin.js",
             "/docs",
             "/docs/page.js",
             "/openapi.json",
@@ -228,7 +231,10 @@ mod tests {
         for path in [
             "//",
             "/metrics",
+            "/admin/",
             "/admin/actors",
+            "/admin/session",
+            "/console",
             "/docsx",
             "/v1/videos/top",
             "/healthz/",

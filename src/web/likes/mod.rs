@@ -16,6 +16,7 @@ pub(super) use one::AcceptedBody;
 
 use super::methods::{get, only_get, only_post};
 use super::problem::Problem;
+use super::requests::resource;
 use crate::domain::ResourceTypes;
 
 /// Its operations, for the OpenAPI document.
@@ -44,7 +45,7 @@ pub(super) fn routes(config: &mut ServiceConfig, types: &ResourceTypes) {
         let path = |rest: &str| format!("/v1/{resource_type}s/{rest}");
         config
             .service(
-                web::resource(path("{id}/like"))
+                resource(&path("{id}/like"))
                     .app_data(resource_type)
                     .route(web::put().to(one::like))
                     .route(web::delete().to(one::unlike))

@@ -1,7 +1,6 @@
 //! The OpenAPI document of the HTTP API, made from the annotations of the handlers, and the page that shows it.
 //! `problems.rs` and `security.rs` add what all operations share.
 
-mod home;
 mod ids;
 mod operations;
 mod page;
@@ -13,11 +12,12 @@ use actix_web::HttpResponse;
 use actix_web::web::{Bytes, Data, ServiceConfig};
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
+use utoipa::openapi::path::HttpMethod;
 
 pub use security::About;
 
 use super::methods::{get, only_get};
-use super::{admin, data, health, legacy, likes};
+use super::{admin, console, data, health, legacy, likes};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,7 +27,7 @@ use super::{admin, data, health, legacy, likes};
                        exactly. An answered like is durable, and comes to its end once."
     ),
     tags((name = "documentation", description = "This document.")),
-    paths(home::show, specification, page::show, page::asset)
+    paths(specification, page::show, page::asset)
 )]
 struct Own;
 
@@ -51,6 +51,7 @@ pub fn document(about: &About) -> Description {
     }
     document.merge(health::Document::openapi());
     document.merge(admin::Document::openapi());
+    document.merge(console::Document::openapi());
     // The tag of this room, which comes first, goes last.
     if let Some(tags) = &mut document.tags {
         tags.rotate_left(1);
@@ -62,16 +63,32 @@ pub fn document(about: &About) -> Description {
     document
 }
 
+/// The paths and methods of a document.
+pub(super) fn served(document: &mut Description) -> Vec<(String, &'static str)> {
+    let mut served = Vec::new();
+    for (path, item) in &mut document.paths.paths {
+        for (method, _) in operations::operations(item) {
+            let methods: &[&str] = match method {
+                HttpMethod::Put => &["PUT"],
+                HttpMethod::Post => &["POST"],
+                HttpMethod::Delete => &["DELETE"],
+                _ => &["GET", "HEAD"],
+            };
+            served.extend(methods.iter().map(|method| (path.clone(), *method)));
+        }
+    }
+    served
+}
+
 /// The document of a process, as JSON.
-pub(super) fn bytes(about: &About) -> Bytes {
-    let json = serde_json::to_vec(&document(about));
+pub(super) fn bytes(document: &Description) -> Bytes {
+    let json = serde_json::to_vec(document);
     json.unwrap_or_else(|error| unreachable!("a document is always JSON: {error}"))
         .into()
 }
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(only_get("/", get().to(home::show)))
         .service(only_get("/openapi.json", get().to(specification)))
         .service(only_get("/docs", get().to(page::show)))
         .service(only_get("/docs/{file}", get().to(page::asset)));

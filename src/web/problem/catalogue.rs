@@ -128,6 +128,8 @@ catalogue! {
     NotFound: NOT_FOUND, "not_found", "No such route", Annotated;
     /// No actor has this name.
     UnknownActor: NOT_FOUND, "unknown_actor", "No such actor", Annotated;
+    /// No process with this id has reported within the last hour.
+    UnknownProcess: NOT_FOUND, "unknown_process", "No such process", Annotated;
 
     /// The path does not support the method. The header `Allow` lists the methods that it supports.
     MethodNotAllowed: METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", NoOperation;

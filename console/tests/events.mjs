@@ -1,0 +1,41 @@
+// 500 failed events are found by a filter, counted by a dry run and retried by a job; ids keep all their digits.
+import assert from "node:assert/strict";
+import { confirm, inBrowser, isAccessible, until } from "./browser.mjs";
+
+const USER = "9007199254740993";
+
+await inBrowser(async (open) => {
+  const page = await open("/admin#/events");
+  await page.getByRole("link", { name: "failed", exact: true }).click();
+  await page.getByLabel("Error contains").fill("injected");
+  await page.getByRole("button", { name: "Filter" }).click();
+  await until("the filter in the address", async () => page.url().endsWith("#/events?status=failed&error=injected"));
+  await until("a page of rows", async () => (await page.locator("tbody tr").count()) === 50);
+
+  // What is selected does not move.
+  await page.locator("tbody input").first().check();
+  await page.getByText("1 selected").waitFor();
+  await page.getByRole("button", { name: "Clear" }).click();
+
+  const dry = page.waitForRequest((request) => request.method() === "POST" && request.url().endsWith("/admin/jobs"));
+  await page.getByRole("button", { name: "Retry all" }).click();
+  assert.deepEqual((await dry).postDataJSON(), { kind: "retry", filter: { status: "failed", error: "injected" }, dry_run: true });
+  await page.locator(".dry-run", { hasText: "Retries 500 events: 500 failed." }).waitFor();
+  await isAccessible(page, "the question");
+  await page.locator("dialog.confirm [name=operator]").fill("ada");
+  await confirm(page, "Retry 500 events");
+  await page.locator(".job-progress [data-state=completed]").waitFor();
+  assert.match(await page.locator(".job-progress").innerText(), /500 of 500 done, 500 changed/);
+  await page.goto(`${process.env.URL}/admin#/jobs?kind=retry`);
+  await page.locator("tbody tr", { hasText: "ada" }).waitFor();
+  await page.goto(`${process.env.URL}/admin#/events?status=failed`);
+  await page.getByText("No event matches.").waitFor();
+
+  // A reload keeps the view; the id is exact.
+  await page.goto(`${process.env.URL}/admin#/find?user_id=${USER}`);
+  await page.reload();
+  await page.locator(".steps [data-step=completed]").waitFor();
+  await page.getByRole("link", { name: "Everything of this event" }).click();
+  await page.locator(".facts", { hasText: USER }).waitFor();
+  await isAccessible(page, "an event");
+});

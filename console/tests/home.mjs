@@ -1,0 +1,39 @@
+// The front page: a like in one tab moves the count in the other, and both show how its event travels.
+import assert from "node:assert/strict";
+import { inBrowser, isAccessible, until } from "./browser.mjs";
+
+const stations = process.env.STATIONS.split(" ");
+
+await inBrowser(async (open) => {
+  const [one, other] = [await open("/"), await open("/")];
+  const user = (page) => page.locator(".hero b").innerText();
+  assert.notEqual(await user(one), await user(other));
+
+  const like = (page) => page.locator("[data-video='2'] .like");
+  const count = (page) => like(page).locator(".count").innerText();
+  for (const page of [one, other]) await until("a count", async () => (await count(page)) === "0");
+  await like(one).click();
+  for (const page of [one, other]) await until("the like to count in both tabs", async () => (await count(page)) === "1");
+  assert.equal(await like(one).getAttribute("aria-pressed"), "true");
+  assert.equal(await like(other).getAttribute("aria-pressed"), "false");
+
+  for (const page of [one, other]) {
+    await page.locator(".journey[data-done=true]").waitFor();
+    const reached = page.locator(".track .reached");
+    const names = await reached.evaluateAll((all) => all.map((one) => one.dataset.station));
+    assert.deepEqual(names, stations);
+  }
+  const event = (page) => page.locator(".journey").getAttribute("data-event");
+  assert.equal(await event(one), await event(other));
+  assert.match(await one.locator(".journey-head").innerText(), /You liked Rain on the city/);
+  assert.match(await other.locator(".journey-head").innerText(), /User \d+ liked Rain on the city/);
+
+  await like(one).click();
+  await until("the unlike to count in the other tab", async () => (await count(other)) === "0");
+  await isAccessible(one, "/");
+  const phone = await open("/", { viewport: { width: 390, height: 844 }, colorScheme: "dark" });
+  await phone.locator(".like:enabled").first().waitFor();
+  const isWithin = await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
+  assert.ok(isWithin, "the page is wider than the phone");
+  await isAccessible(phone, "/ on a phone");
+});

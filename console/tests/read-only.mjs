@@ -1,0 +1,38 @@
+// Operators sign in with a token; with `admin:read`, no view shows a control that the service would refuse.
+import assert from "node:assert/strict";
+import { inBrowser, isAccessible } from "./browser.mjs";
+
+const HARMLESS = /^(Filter|Find|Sign out|Load more|Close|)$/;
+
+await inBrowser(async (open) => {
+  const page = await open("/admin");
+  const signIn = async (token) => {
+    await page.getByLabel("Token").fill(token);
+    await page.getByRole("button", { name: "Sign in" }).click();
+  };
+  await page.getByLabel("Token").waitFor();
+  await isAccessible(page, "sign-in");
+  await signIn("lkw_nobody");
+  await page.getByRole("alert").waitFor();
+  await signIn("lkw_watcher");
+  await page.getByText("read-only").waitFor();
+
+  const refused = [];
+  page.on("response", (response) => response.status() === 403 && refused.push(response.url()));
+  for (const view of ["overview", "actors/cache_writer", "events", "events?status=failed", `events/${process.env.EVENT}`, "quarantine", `quarantine/${process.env.MESSAGE}`, "jobs", "audit", "stream", "dependencies"]) {
+    await page.goto(`${process.env.URL}/admin#/${view}`);
+    await page.locator("main h1").waitFor();
+    await page.locator(".waiting").waitFor({ state: "detached" });
+    const controls = page.locator("main :is(button, input[type=checkbox], textarea:not([readonly])), dialog button");
+    const names = await controls.evaluateAll((all) => all.map((one) => (one.innerText || one.getAttribute("aria-label") || one.name || one.type).trim()));
+    assert.deepEqual(names.filter((name) => !HARMLESS.test(name)), [], view);
+  }
+  assert.deepEqual(refused, []);
+
+  await page.goto(`${process.env.URL}/admin#/overview`);
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await signIn("lkw_chief");
+  await page.locator(".who-name", { hasText: "chief" }).waitFor();
+  await page.goto(`${process.env.URL}/admin#/events?status=failed`);
+  await page.getByRole("button", { name: "Retry all" }).waitFor();
+});

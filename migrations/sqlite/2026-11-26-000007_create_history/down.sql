@@ -1,0 +1,1 @@
+DROP TABLE likewise_history;
