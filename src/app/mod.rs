@@ -104,7 +104,7 @@ impl App {
         let id = own.id.clone();
         let (reports, reporter) = ProcessReports::start(
             own.clone(),
-            registry.clone(),
+            (registry.clone(), settings.stuck_after),
             current,
             settings.nats.clone(),
         )
