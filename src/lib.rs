@@ -12,6 +12,7 @@ pub mod config;
 pub mod domain;
 pub mod http_client;
 pub mod likes;
+pub mod live;
 pub mod messages;
 pub mod nats;
 pub mod store;

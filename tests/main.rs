@@ -11,6 +11,7 @@ mod cache;
 mod cli;
 mod docs;
 mod facts;
+mod live;
 mod nats;
 mod promises;
 mod simulation;

@@ -73,15 +73,15 @@ function Operations({ actor, process }: { actor: Actor; process: Process }) {
   );
 }
 
-/** The processes that have this actor, those that run it first, and among these one with a problem. */
+/** The processes that have this actor: one with a problem first, then the busiest. */
 function places(processes: Process[], name: string) {
   const found = processes.flatMap((process) => {
     const actor = process.snapshots.at(-1)?.actors.find((actor) => actor.name === name);
     return actor ? [{ process, actor }] : [];
   });
   const rank = ({ process, actor }: (typeof found)[number]) =>
-    (actor.state === "disabled" ? 8 : actor.state === "running" ? 4 : 0) + (process.is_this ? 0 : 1) + (process.state === "running" ? 0 : 2);
-  return found.sort((a, b) => rank(a) - rank(b));
+    (actor.state === "disabled" ? 8 : actor.state === "running" ? 4 : 0) + (process.state === "running" ? 0 : 2);
+  return found.sort((a, b) => rank(a) - rank(b) || b.actor.processed - a.actor.processed);
 }
 
 export function ActorPanel({ name, process: chosen }: { name: string; process?: string }) {

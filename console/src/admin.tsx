@@ -11,6 +11,7 @@ import { Audit, Dependencies, Stream } from "./health";
 import { link, useRoute } from "./hooks";
 import { Icon, type IconName } from "./icons";
 import { JobView, Jobs } from "./jobs";
+import { Operations } from "./operations";
 import { Overview } from "./overview";
 import { Quarantine, QuarantinedView } from "./quarantine";
 import { type Session, SessionContext } from "./session";
@@ -22,6 +23,7 @@ const VIEWS: [path: string, title: string, icon: IconName][] = [
   ["find", "Find a like", "search"],
   ["quarantine", "Quarantine", "shield"],
   ["jobs", "Jobs", "jobs"],
+  ["operations", "Operations", "user"],
   ["audit", "Audit", "check"],
   ["stream", "Stream", "stream"],
   ["dependencies", "Dependencies", "plug"],
@@ -43,6 +45,8 @@ function View() {
       return id ? <QuarantinedView id={id} key={id} /> : <Quarantine parameters={parameters} key={parameters.get("show")} />;
     case "jobs":
       return id ? <JobView id={id} key={id} /> : <Jobs parameters={parameters} />;
+    case "operations":
+      return <Operations parameters={parameters} />;
     case "audit":
       return <Audit />;
     case "stream":
@@ -76,7 +80,7 @@ function SignIn({ reason, onToken }: { reason: string; onToken: () => void }) {
         <h1>Sign in to the console</h1>
         <p>Paste a token with the scope <code>admin:read</code>; <code>admin:operate</code> also allows changes. It stays in this tab until you close it.</p>
         <label class="field">Token<input name="token" type="password" required autoFocus autocomplete="off" spellcheck={false} /></label>
-        {reason && <Notice kind="error">{reason}</Notice>}
+        {reason && <Notice kind={token.get() ? "error" : "info"}>{reason}</Notice>}
         <div class="actions end"><button type="submit" class="primary">Sign in</button></div>
         <p class="hint"><code>likewise token new --name ada --scope admin:read --scope admin:operate</code> makes one.</p>
       </form>
@@ -128,15 +132,14 @@ function App() {
       restartFeed();
     } catch (error) {
       const isRefused = error instanceof Refused && (error.status === 401 || error.status === 403);
-      // Without a token the first refusal is no news.
-      setRefusal({ signIn: isRefused, text: token.get() || !isRefused ? message(error) : "" });
+      setRefusal({ signIn: isRefused, text: message(error) });
       setSession(null);
     }
   }, []);
   useEffect(() => {
     whenUnauthorized((detail) => {
       setSession(null);
-      setRefusal({ signIn: true, text: token.get() ? detail : "" });
+      setRefusal({ signIn: true, text: detail });
     });
     void load();
   }, []);

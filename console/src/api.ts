@@ -18,37 +18,12 @@ export type Audits = Schemas["Audits"];
 export type Quarantined = Schemas["QuarantinedMessage"];
 export type QuarantinePage = Schemas["QuarantinePage"];
 export type StreamReport = Schemas["StreamReport"];
+export type Deployment = Schemas["DeploymentReport"];
+export type History = Schemas["History"];
+export type Operation = Schemas["Operation"];
+export type OperationPage = Schemas["OperationPage"];
 export type Readiness = Schemas["Readiness"];
 export type Like = Schemas["Like"];
-
-/** The last reports of all processes: `/admin/actors?scope=cluster`. */
-export interface Deployment {
-  note: string | null;
-  processes: {
-    id: string;
-    host: string;
-    role: string;
-    version: string;
-    is_this: boolean;
-    state: "running" | "silent" | "gone" | "stopped";
-    age_ms: number;
-    report: Snapshot;
-  }[];
-}
-
-/** What the deployment did lately: `/admin/history`. */
-export interface History {
-  points: {
-    at: string;
-    accepted_per_second: number | null;
-    completed_per_second: number | null;
-    failed_per_second: number | null;
-    accepted_to_completed_ms: { p50: number; p95: number; p99: number } | null;
-    ledger: Record<string, number> | null;
-    oldest_open_seconds: number | null;
-    consumer_lag: number | null;
-  }[];
-}
 
 /** What the server says of itself in the page. */
 export interface About {

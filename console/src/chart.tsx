@@ -16,11 +16,16 @@ interface Properties {
   series: Series[];
   /** The times in seconds, and the values of each series. */
   data: [number[], ...(number | null)[][]];
-  /** Whether the area below a line is filled. */
-  filled?: boolean;
+  /** Whether values are whole, so that ticks are too. */
+  isWhole?: boolean;
+  /** Whether a line goes on over times without a value. */
+  isJoined?: boolean;
 }
 
 const HEIGHT = 168;
+
+/** The distances of ticks between whole values. */
+const WHOLE = Array.from({ length: 10 }, (_, zeros) => [1, 2, 5].map((digit) => digit * 10 ** zeros)).flat();
 
 function color(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -32,11 +37,12 @@ function clock(at: number, ticks: number[]): string {
   return new Date(at * 1_000).toTimeString().slice(0, isFine ? 8 : 5);
 }
 
-export function Chart({ title, show, series, data, filled = false }: Properties) {
+export function Chart({ title, show, series, data, isWhole = false, isJoined = false }: Properties) {
   const frame = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | undefined>(undefined);
   const latest = useRef(data);
   latest.current = data;
+  const shown = (value: number | null | undefined) => (value === null || value === undefined ? "–" : show(value));
   const names = series.map((one) => one.label).join();
   useEffect(() => {
     const element = frame.current!;
@@ -53,18 +59,18 @@ export function Chart({ title, show, series, data, filled = false }: Properties)
           legend: { live: true, markers: { show: false } },
           axes: [
             { ...axis, space: 76, size: 28, values: (_, ticks) => ticks.map((tick) => clock(tick, ticks)) },
-            { ...axis, size: 54, space: 34, values: (_, ticks) => ticks.map((tick) => show(tick)) },
+            { ...axis, size: 54, space: 34, incrs: isWhole ? WHOLE : undefined, values: (_, ticks) => ticks.map((tick) => show(tick)) },
           ],
           scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
           series: [
-            { value: (_, at) => (at === null ? "" : new Date(at * 1_000).toTimeString().slice(0, 8)) },
+            { label: "At", value: (_, at) => (at === null || at === undefined ? "the end" : new Date(at * 1_000).toTimeString().slice(0, 8)) },
             ...series.map(({ label, color: name }) => ({
               label,
               stroke: color(name),
               width: 1.5,
-              fill: filled ? `color-mix(in srgb, ${color(name)} 14%, transparent)` : undefined,
+              spanGaps: isJoined,
               points: { show: false },
-              value: (_: uPlot, value: number | null) => (value === null ? "–" : show(value)),
+              value: (plot: uPlot, value: number | null, index: number) => shown(plot.cursor.idx === null || plot.cursor.idx === undefined ? plot.data[index]?.at(-1) : value),
             })),
           ],
         },

@@ -1,7 +1,7 @@
 // The like counts of a few resources, kept current: pushed by the service if it can, else asked for once a second.
 
 import { headers, request } from "./api";
-import { events } from "./sse";
+import { events, shown } from "./sse";
 
 export interface Status {
   liked: boolean | null;
@@ -29,12 +29,13 @@ export async function watch(type: string, ids: string[], signal: AbortSignal, ch
   const path = `v1/likes/live?resources=${ids.map((id) => encodeURIComponent(`${type}:${id}`)).join()}`;
   let isPushed = true;
   while (!signal.aborted) {
+    const whileShown = await shown(signal);
     try {
-      if (isPushed) isPushed = await events(path, headers(path), signal, changed);
+      if (isPushed) isPushed = await events(path, headers(path), whileShown, changed);
     } catch {
       // The next round tells whether the service answers.
     }
-    if (!document.hidden && !signal.aborted) changed();
+    if (!signal.aborted) changed();
     await pause(EVERY_MS);
   }
 }

@@ -4,13 +4,13 @@
 import { useEffect, useState } from "preact/hooks";
 import { type Actor, type Deployment, type Snapshot, about, headers, message, request } from "./api";
 import { merged } from "./merge";
-import { events } from "./sse";
+import { events, shown } from "./sse";
 
 const EVERY_MS = 1_000;
 /** The interval of the question whether there are other processes, while there are none. */
 const ALONE_MS = 5_000;
-/** The reports that are kept: five minutes. */
-const KEPT = 300;
+/** The reports of a process that are kept, which cover the seconds of a rate. */
+const KEPT = 15;
 /** Rates cover these seconds. */
 const WINDOW_SECONDS = 5;
 
@@ -88,14 +88,15 @@ const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 async function followOwn(signal: AbortSignal) {
   let isPushed = true;
   while (!signal.aborted) {
+    const whileShown = await shown(signal);
     try {
       if (isPushed) {
-        isPushed = await events("admin/live", headers("admin/live"), signal, (event) => addOwn(event.data as Snapshot));
-      } else if (!document.hidden) {
+        isPushed = await events("admin/live", headers("admin/live"), whileShown, (event) => addOwn(event.data as Snapshot));
+      } else {
         addOwn(await request<Snapshot>("admin/actors", { signal }));
       }
     } catch (error) {
-      if (!signal.aborted) publish({ ...feed, error: message(error) });
+      if (!whileShown.aborted) publish({ ...feed, error: message(error) });
     }
     await pause(EVERY_MS);
   }
@@ -103,12 +104,9 @@ async function followOwn(signal: AbortSignal) {
 
 async function followOthers(signal: AbortSignal) {
   while (!signal.aborted) {
+    await shown(signal);
     try {
-      if (!document.hidden) {
-        const answer = await request<Deployment>("admin/actors?scope=cluster", { signal });
-        if (!answer.processes) return;
-        addAll(answer);
-      }
+      addAll(await request<Deployment>("admin/actors?scope=cluster", { signal }));
     } catch {
       // `followOwn` tells that the service does not answer.
     }

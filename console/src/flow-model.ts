@@ -42,7 +42,10 @@ export function flowOf(actors: Actor[], readiness: Readiness | undefined): Flow 
   const hasApi = !isOff("idempotency_keeper");
   const nodes: Node[] = [];
   const edges: Edge[] = [];
-  const kindOf = (part: string, fallback: string) => parts[part]?.kind ?? fallback;
+  const kindOf = (part: string, fallback: string) => {
+    const kind = parts[part]?.kind ?? fallback;
+    return kind === "in-process" ? `in-process ${part}` : kind;
+  };
 
   for (const name of ON_THE_WAY) {
     const isThere = actors.some((actor) => actor.name === name);
@@ -53,7 +56,7 @@ export function flowOf(actors: Actor[], readiness: Readiness | undefined): Flow 
   if (hasApi) nodes.unshift({ kind: "part", name: "api", title: "HTTP API", note: "", area: "api" });
   const part = (name: string, fallback: string, note: string) =>
     nodes.push({ kind: "part", name, title: kindOf(name, fallback), note, area: name, part: name });
-  part("cache", "none", "cache");
+  part("cache", "no cache", "newest version wins");
   part("database", "database", "behaviors, ledger, read models");
   if (hasBroker) part("broker", "NATS", "stream");
 
@@ -73,7 +76,7 @@ export function flowOf(actors: Actor[], readiness: Readiness | undefined): Flow 
   }
   connect("behavior_recorder", "database", "recorded", "behavior_recorder", processed);
   connect("behavior_recorder", "sync_publisher", "committed", "sync_publisher", sent);
-  connect("sync_publisher", "database", "completed");
+  connect("sync_publisher", "database", "completed in a second step", "sync_publisher", received("Sync"));
   connect("sync_publisher", "cache_writer", "settled", "cache_writer", received("Settle"));
   connect("database", "retry_scheduler", "due rows");
   connect("retry_scheduler", "sync_publisher", "claimed", "retry_scheduler", processed);

@@ -8,12 +8,17 @@ import { useQuery } from "./hooks";
 import { Card } from "./ui";
 
 const EVERY_MS = 10_000;
+/** The fewest points that are shown. */
+const LEAST = 30;
 
 export function HistoryView() {
   const history = useQuery<History>("admin/history", EVERY_MS).value;
   const points = history?.points;
   const data = useMemo(() => {
-    const all = points ?? [];
+    const recorded = points ?? [];
+    // A deployment that is minutes old shows minutes.
+    const first = recorded.findIndex((point) => point.processes > 0);
+    const all = recorded.slice(Math.max(0, Math.min(first, recorded.length - LEAST)));
     const times = all.map((point) => Date.parse(point.at) / 1_000);
     const of = (value: (point: (typeof all)[number]) => number | null | undefined) => all.map((point) => value(point) ?? null);
     const rows = (status: string) => (point: (typeof all)[number]) => (point.ledger as Record<string, number> | null)?.[status];
@@ -32,13 +37,13 @@ export function HistoryView() {
         <Chart title="Throughput a second, last hour" show={rate} series={[{ label: "accepted", color: "accent" }, { label: "completed", color: "good" }, { label: "failed", color: "error" }]} data={data.throughput as Data} />
       </Card>
       <Card>
-        <Chart title="Accepted to completed, last hour" show={duration} series={[{ label: "p50", color: "good" }, { label: "p95", color: "accent" }, { label: "p99", color: "rose" }]} data={data.latency as Data} />
+        <Chart title="Accepted to completed, last hour" isJoined show={duration} series={[{ label: "p50", color: "good" }, { label: "p95", color: "accent" }, { label: "p99", color: "rose" }]} data={data.latency as Data} />
       </Card>
       <Card>
-        <Chart title="Open and dead rows, last hour" show={whole} series={[{ label: "pending", color: "muted" }, { label: "processing", color: "accent" }, { label: "failed", color: "warning" }, { label: "dead", color: "error" }]} data={data.ledger as Data} />
+        <Chart title="Open and dead rows, last hour" isWhole show={whole} series={[{ label: "pending", color: "muted" }, { label: "processing", color: "accent" }, { label: "failed", color: "warning" }, { label: "dead", color: "error" }]} data={data.ledger as Data} />
       </Card>
       <Card>
-        <Chart title="Lag, last hour" show={whole} series={[{ label: "messages not acknowledged", color: "accent" }, { label: "age of the oldest open row, seconds", color: "warning" }]} data={data.lag as Data} />
+        <Chart title="Lag, last hour" isWhole show={whole} series={[{ label: "unacknowledged messages", color: "accent" }, { label: "oldest open row, seconds", color: "warning" }]} data={data.lag as Data} />
       </Card>
     </div>
   );

@@ -1,6 +1,6 @@
 // The overview: the flow, what is wrong, and how much goes through.
 
-import type { Actor, LedgerHealth, Readiness } from "./api";
+import type { Actor, LedgerHealth, QuarantinePage, Readiness } from "./api";
 import { type Process, actorsOf, only, rateOf, received, useFeed } from "./feed";
 import { FlowView } from "./flow";
 import { ago, duration, plural, rate, whole, words } from "./format";
@@ -11,7 +11,7 @@ import { Card, Level, Notice, Page, State, Waiting } from "./ui";
 const STATUSES = ["pending", "processing", "failed", "dead", "completed"] as const;
 
 /** What an operator has to look at, most severe first. */
-function problems(actors: Actor[], processes: Process[], readiness: Readiness | undefined, ledger: LedgerHealth | undefined) {
+function problems(actors: Actor[], processes: Process[], readiness: Readiness | undefined, ledger: LedgerHealth | undefined, hasQuarantined: boolean) {
   const found: { kind: "error" | "warning"; text: string; href: string }[] = [];
   for (const process of processes.filter((process) => process.state === "silent" || process.state === "gone")) {
     const ago = duration(process.age_ms);
@@ -36,6 +36,7 @@ function problems(actors: Actor[], processes: Process[], readiness: Readiness | 
     for (const warning of part.warnings ?? []) found.push({ kind: "warning", text: warning, href: link("dependencies") });
   }
   for (const warning of readiness?.warnings ?? []) found.push({ kind: "warning", text: warning, href: link("dependencies") });
+  if (hasQuarantined) found.push({ kind: "warning", text: "messages that could not be decoded are in quarantine", href: link("quarantine") });
   const { dead = 0 } = (ledger?.rows ?? {}) as Record<string, number>;
   if (dead > 0) {
     found.push({ kind: "warning", text: `${plural(dead, "event is", "events are")} dead`, href: link("events", { status: "dead" }) });
@@ -105,6 +106,8 @@ export function Overview({ process }: { process?: string }) {
   useClock();
   const readiness = useQuery<Readiness>("readyz", 2_000, false, [503]).value;
   const ledger = useQuery<LedgerHealth>("admin/ledger", 4_000).value;
+  const quarantined = useQuery<QuarantinePage>("admin/quarantine?resolved=false&limit=1", 10_000).value;
+  const hasQuarantined = (quarantined?.messages.length ?? 0) > 0;
   const chosen = all.processes.some((one) => one.id === process) ? process : undefined;
   const feed = only(all, chosen);
   const actors = actorsOf(feed);
@@ -119,7 +122,7 @@ export function Overview({ process }: { process?: string }) {
     : rateOf(feed, "behavior_recorder", received("Record"));
   const completed = rateOf(feed, "sync_publisher", (actor) => actor.processed);
   const open = (rows.pending ?? 0) + (rows.processing ?? 0) + (rows.failed ?? 0);
-  const wrong = problems(actors, all.processes, readiness, ledger);
+  const wrong = problems(actors, all.processes, readiness, ledger, hasQuarantined);
 
   return (
     <Page title="Overview">
@@ -134,7 +137,7 @@ export function Overview({ process }: { process?: string }) {
         <Figure label="Accepted" value={`${rate(accepted)}/s`} note="events, last 5 s" />
         <Figure label="Completed" value={`${rate(completed)}/s`} note={ledger ? `${ledger.completed_is_estimate ? "about " : ""}${whole(rows.completed ?? 0)} in the ledger` : ""} />
         <Figure label="In mailboxes" value={whole(waiting)} note={waiting > 0 ? `oldest ${duration(oldest)}` : "nothing waits"} />
-        <Figure label="Open rows" value={ledger ? whole(open) : "–"} note={ledger?.oldest_open_at ? `oldest ${ago(ledger.oldest_open_at)}` : "the ledger is closed"} href={link("events")} />
+        <Figure label="Open rows" value={ledger ? whole(open) : "–"} note={open > 0 && ledger?.oldest_open_at ? `oldest ${ago(ledger.oldest_open_at)}` : "the ledger is closed"} href={link("events")} />
         <Figure label="Failed" value={ledger ? whole(rows.failed ?? 0) : "–"} note="will be retried" tone={rows.failed ? "warning" : ""} href={link("events", { status: "failed" })} />
         <Figure label="Dead" value={ledger ? whole(rows.dead ?? 0) : "–"} note="need a decision" tone={rows.dead ? "error" : ""} href={link("events", { status: "dead" })} />
       </div>

@@ -40,6 +40,22 @@ export async function events(
   }
 }
 
+/**
+ * Waits until the page is visible, and returns a signal of when it is hidden again. A browser opens six connections to a
+ * service, so hidden pages must not hold one.
+ */
+export async function shown(signal: AbortSignal): Promise<AbortSignal> {
+  while (document.hidden && !signal.aborted) {
+    await new Promise((resolve) => {
+      document.addEventListener("visibilitychange", resolve, { once: true });
+      signal.addEventListener("abort", resolve, { once: true });
+    });
+  }
+  const hidden = new AbortController();
+  document.addEventListener("visibilitychange", () => hidden.abort(), { once: true, signal: hidden.signal });
+  return AbortSignal.any([signal, hidden.signal]);
+}
+
 /** An event from its lines; none if it has no data, as a comment that keeps the connection open. */
 function read(block: string): ServerEvent | undefined {
   const event = { id: "", type: "message", data: undefined as unknown };

@@ -28,6 +28,8 @@ await inBrowser(async (open) => {
   assert.match(await page.locator(".job-progress").innerText(), /500 of 500 done, 500 changed/);
   await page.goto(`${process.env.URL}/admin#/jobs?kind=retry`);
   await page.locator("tbody tr", { hasText: "ada" }).waitFor();
+  await page.goto(`${process.env.URL}/admin#/operations?operator=ada`);
+  await page.locator("tbody tr", { hasText: "create" }).waitFor();
   await page.goto(`${process.env.URL}/admin#/events?status=failed`);
   await page.getByText("No event matches.").waitFor();
 

@@ -46,7 +46,7 @@ await inBrowser(async (open) => {
   await page.keyboard.press("Escape");
   await panel.waitFor({ state: "detached" });
 
-  for (const view of ["overview", "events", "find", "jobs", "audit", "stream", "dependencies", "quarantine"]) {
+  for (const view of ["overview", "events", "find", "jobs", "audit", "stream", "dependencies", "quarantine", "operations"]) {
     await page.goto(`${process.env.URL}/admin#/${view}`);
     await page.locator("main h1").waitFor();
     await page.locator(".waiting").waitFor({ state: "detached" });

@@ -19,7 +19,7 @@ await inBrowser(async (open) => {
 
   const refused = [];
   page.on("response", (response) => response.status() === 403 && refused.push(response.url()));
-  for (const view of ["overview", "actors/cache_writer", "events", "events?status=failed", `events/${process.env.EVENT}`, "quarantine", `quarantine/${process.env.MESSAGE}`, "jobs", "audit", "stream", "dependencies"]) {
+  for (const view of ["overview", "actors/cache_writer", "events", "events?status=failed", `events/${process.env.EVENT}`, "quarantine", `quarantine/${process.env.MESSAGE}`, "jobs", "operations", "audit", "stream", "dependencies"]) {
     await page.goto(`${process.env.URL}/admin#/${view}`);
     await page.locator("main h1").waitFor();
     await page.locator(".waiting").waitFor({ state: "detached" });

@@ -4,7 +4,7 @@ import { mkdirSync } from "node:fs";
 import { inBrowser, send } from "./browser.mjs";
 
 const folder = process.env.OUT ?? "pictures";
-const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
+const SIZES = { desktop: { width: 1280, height: 900 }, phone: { width: 390, height: 844 } };
 
 /** Lets the flow have something to show. */
 let isBusy = true;
@@ -30,7 +30,7 @@ await inBrowser(async (open) => {
       const admin = await open("/admin", options);
       await admin.locator(".arrows .busy").first().waitFor();
       await admin.waitForTimeout(5_000);
-      await admin.screenshot({ path: `${folder}/admin-${size}-${colorScheme}.png`, fullPage: true });
+      await admin.screenshot({ path: `${folder}/admin-${size}-${colorScheme}.png`, fullPage: size === "phone" });
     }
   }
   isBusy = false;

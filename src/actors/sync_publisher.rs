@@ -14,12 +14,10 @@ use super::fact_publisher::FactPublisher;
 use super::failures::{bisect, database_failed, database_worked};
 use crate::config::SyncOptions;
 use crate::domain::{Backoff, FailureKind, LedgerRow, Pair, Verdict};
+use crate::live::Announcer;
 use crate::messages::{Committed, FactsCommitted, Settle, Sync, SyncOutcome};
-use crate::nats::Broker;
 use crate::store::{FailedAttempt, Settled, Store, StoreError};
-use crate::telemetry::{
-    AttemptsFailed, BatchSynced, Dependency, DependencyFailed, LikesCompleted, RowsCompleted,
-};
+use crate::telemetry::{AttemptsFailed, BatchSynced, LikesCompleted, RowsCompleted};
 
 /// The actions' names in logs.
 const RECORDING_FAILURES: &str = "recording failed attempts";
@@ -35,7 +33,7 @@ const TRY_AGAIN: Backoff = Backoff {
 pub struct SyncPublisher {
     store: Arc<Store>,
     cache_writer: Mailbox<CacheWriter>,
-    broker: Option<Arc<Broker>>,
+    announcer: Arc<Announcer>,
     fact_publisher: Option<Mailbox<FactPublisher>>,
     options: SyncOptions,
     context: Context<Self>,
@@ -116,13 +114,13 @@ impl BatchActor<Committed> for SyncPublisher {
 }
 
 impl SyncPublisher {
-    /// Returns a sync publisher that settles through this cache writer, announces through this broker, and tells this fact
-    /// publisher of commits.
+    /// Returns a sync publisher that settles through this cache writer, announces through this announcer, and tells this
+    /// fact publisher of commits.
     #[must_use]
     pub fn new(
         store: Arc<Store>,
         cache_writer: Mailbox<CacheWriter>,
-        broker: Option<Arc<Broker>>,
+        announcer: Arc<Announcer>,
         fact_publisher: Option<Mailbox<FactPublisher>>,
         options: SyncOptions,
         context: Context<Self>,
@@ -130,7 +128,7 @@ impl SyncPublisher {
         Self {
             store,
             cache_writer,
-            broker,
+            announcer,
             fact_publisher,
             options,
             context,
@@ -173,7 +171,7 @@ impl SyncPublisher {
     /// Settles the cache and announces counts after a commit.
     async fn tell(&self, commits: impl IntoIterator<Item = Settled>) {
         for settled in commits {
-            announce(self.broker.as_ref(), &settled).await;
+            self.announcer.announce(&settled);
             self.settle(settled).await;
         }
     }
@@ -262,26 +260,6 @@ impl SyncPublisher {
             }
             tries += 1;
             tokio::time::sleep(TRY_AGAIN.draw(tries)).await;
-        }
-    }
-}
-
-/// Announces changed counts on NATS, one message for each resource.
-pub(crate) async fn announce(broker: Option<&Arc<Broker>>, settled: &Settled) {
-    let Some(broker) = broker.filter(|broker| broker.is_connected()) else {
-        return;
-    };
-    for resource in &settled.changed {
-        if let Some(count) = settled.counts.get(resource)
-            && let Err(error) = broker.announce(resource, *count).await
-        {
-            DependencyFailed {
-                dependency: Dependency::Broker,
-                doing: "announcing counts",
-                error: &error,
-            }
-            .emit();
-            return;
         }
     }
 }

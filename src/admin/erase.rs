@@ -261,12 +261,9 @@ impl<'a> Erase<'a> {
         let Some(broker) = self.admin.broker().filter(|broker| broker.is_connected()) else {
             return;
         };
-        for (resource, count) in changed {
-            // Nothing depends on an announcement, and the stage of the stream reports a broker that is away.
-            if broker.announce(resource, *count).await.is_err() {
-                return;
-            }
-        }
+        let counts = changed.iter().map(|(resource, count)| (resource, *count));
+        // Nothing depends on an announcement, and the stage of the stream reports a broker that is away.
+        let _ = broker.announce(counts).await;
     }
 
     /// Waits until every process keeps the erased out, and until the requests that were in work are answered.

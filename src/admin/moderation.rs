@@ -11,8 +11,8 @@ use super::jobs::JobAnswer;
 use super::ledger::checked_reason;
 use super::{AdminError, AdminService, Job, Progress};
 use crate::actors::cache_writer::settlements;
-use crate::actors::sync_publisher::announce;
 use crate::domain::{Id, JobKind, Moderation, ResourceType, Version};
+use crate::live::announce;
 use crate::messages::Settle;
 use crate::store::{Decision, LikesOf, Moderated, Settled, is_storable};
 

@@ -13,6 +13,7 @@ use crate::actors::{
 };
 use crate::admin::{ActorOperations, Runner};
 use crate::config::Settings;
+use crate::live::Announcer;
 use crate::store::Reader;
 use crate::webhooks::Webhook;
 
@@ -43,6 +44,7 @@ impl Actors {
         process: &str,
         operations: &ActorOperations,
         registry: &Registry,
+        announcer: &Arc<Announcer>,
     ) -> Self {
         let starter = Starter {
             registry: registry.clone(),
@@ -83,7 +85,7 @@ impl Actors {
             SyncPublisher::new(
                 store(),
                 cache_writer.clone(),
-                broker.cloned(),
+                Arc::clone(announcer),
                 fact_publisher.clone(),
                 settings.sync,
                 context,

@@ -30,6 +30,7 @@ use crate::admin::ActorOperations;
 use crate::config::Settings;
 use crate::domain::{CurrentDeployment, HybridClock};
 use crate::likes::{Likes, Lookups};
+use crate::live::{Announcer, Feed, Hub, Live};
 use crate::store::Store;
 use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
 use crate::web::auth::{self, Auth};
@@ -49,6 +50,8 @@ pub struct App {
     drain_delay: Duration,
     drain_timeout: Duration,
     store: Arc<Store>,
+    announcer: Arc<Announcer>,
+    live: Arc<Live>,
     /// The id of this process among those on the database.
     id: String,
     /// Reports the actors of this process to the others.
@@ -102,10 +105,14 @@ impl App {
         }
         let own = processes::own(&settings);
         let id = own.id.clone();
+        let hub = Arc::new(Hub::new(settings.web.ids_as_text));
+        let watched = settings.role.is_api().then(|| Arc::clone(&hub));
+        let announcer = Arc::new(Announcer::new(watched.clone(), broker.clone()));
+        actix::spawn(Arc::clone(&announcer).run());
         let (reports, reporter) = ProcessReports::start(
             own.clone(),
             (registry.clone(), settings.stuck_after),
-            current,
+            current.clone(),
             settings.nats.clone(),
         )
         .map_err(AppError::Reports)?;
@@ -117,7 +124,17 @@ impl App {
             &id,
             &operations,
             &registry,
+            &announcer,
         );
+        if let Some(hub) = watched {
+            let feed = Feed::new(hub, actors.reader.clone(), broker.clone(), current);
+            actix::spawn(feed.run());
+        }
+        let live = Arc::new(Live::new(
+            hub,
+            settings.web.live_connections,
+            settings.read_timeout,
+        ));
         let unusable = Arc::new(Notify::new());
         let settling = settings
             .role
@@ -178,7 +195,15 @@ impl App {
             runtime: tokio::runtime::Handle::current(),
         };
         let admin = admin(&settings, &connections, &actors.cache_writer);
-        let context = web::Context::new(&settings, registry, reports, operations, health, auth);
+        let context = web::Context::new(
+            &settings,
+            registry,
+            reports,
+            operations,
+            health,
+            auth,
+            Arc::clone(&live),
+        );
         let listen = |source| AppError::Listen {
             address: settings.http_addr,
             source,
@@ -216,6 +241,8 @@ impl App {
             drain_delay: settings.drain_delay,
             drain_timeout: settings.drain_timeout,
             store,
+            announcer,
+            live,
             id,
             reporter,
         })
@@ -242,6 +269,8 @@ impl App {
             drain_delay,
             drain_timeout,
             store,
+            announcer,
+            live,
             id,
             reporter,
             ..
@@ -270,8 +299,11 @@ impl App {
             }
         }
         let drained = async {
+            // Their clients connect to another process.
+            live.close();
             handle.stop(true).await;
             actors.drain().await;
+            announcer.finish().await;
             // A process that cannot say so is forgotten when its heartbeats end.
             let _ = store.forget_process(&id).await;
             reporter.stop().await;

@@ -26,6 +26,8 @@ pub struct NatsOptions {
     pub max_age: Duration,
     /// The size limit of the stream, in bytes; when it is full, likes are recorded in the database directly.
     pub max_bytes: i64,
+    /// Whether each changed count is also published on a subject of its resource.
+    pub resource_counts: bool,
     /// How long a publish may wait for its acknowledgement.
     pub ack_timeout: Duration,
     /// The time after which an unacknowledged message is delivered again.
@@ -47,6 +49,7 @@ impl NatsOptions {
             replicas: config.nats_replicas(),
             max_age: Duration::from_secs(config.nats_max_age_seconds()),
             max_bytes: config.nats_max_bytes(),
+            resource_counts: config.nats_resource_counts(),
             ack_timeout: Duration::from_secs(2),
             redeliver_after: Duration::from_secs(30),
             max_ack_pending: 20_000,

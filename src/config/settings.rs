@@ -77,6 +77,8 @@ settings! {
         request_timeout_seconds ["SECONDS"]: u64 = 15, in 1..=600;
         /// Time that a request waits for an answer that only the database has
         read_timeout_seconds ["SECONDS"]: u64 = 2, in 1..=60;
+        /// Limit of the connections that watch counts live, in each process
+        live_connections ["CONNECTIONS"]: usize = 1_000, in 1..=1_000_000;
         /// Time after SIGTERM in which /readyz fails and requests are still served, for load balancers
         drain_delay_seconds ["SECONDS"]: u64 = 0, in 0..=300;
     }
@@ -113,6 +115,8 @@ settings! {
         nats_max_age_seconds ["SECONDS"]: u64 = 604_800;
         /// Size limit of the stream; when it is full, likes are recorded in the database directly
         nats_max_bytes ["BYTES"]: i64 = 8 << 30, in 1 << 20..;
+        /// Whether each changed count is also published on likewise.counts.<resource_type>.<resource_id>
+        nats_resource_counts ["BOOL", num_args = 0..=1, default_missing_value = "true"]: bool = false;
     }
 
     "Facts for other services": long help {

@@ -25,6 +25,8 @@ pub struct WebOptions {
     pub ids_as_text: bool,
     /// How long the service may take to answer a request.
     pub request_timeout: Duration,
+    /// The limit of the connections that watch counts live.
+    pub live_connections: usize,
 }
 
 /// How JSON responses have ids that are numbers.
@@ -96,6 +98,7 @@ impl WebOptions {
                 )?,
             },
             request_timeout: Duration::from_secs(config.request_timeout_seconds()),
+            live_connections: config.live_connections(),
         })
     }
 }

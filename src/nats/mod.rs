@@ -6,6 +6,7 @@ mod check;
 mod codec;
 mod connection;
 mod consumer;
+mod counts;
 mod erase;
 mod facts;
 mod jetstream;
@@ -22,6 +23,7 @@ pub use apply::Applied;
 pub use batch::{NoEvent, Packed, is_batch, pack, unpack};
 pub use codec::{Incoming, decode, encode, subject};
 pub use connection::Broker;
+pub use counts::{Announced, Announcements};
 pub use erase::{Erasable, OverwriteLimit, StreamSwept};
 pub use facts::{FACTS, FactPublish, Published};
 pub use processes::{ProcessLink, ProcessMessage, ProcessMessages};
@@ -30,9 +32,6 @@ pub use refusals::Holds;
 pub use report::{StreamReport, StreamState};
 pub use settings::{Owner, Setting, Severity};
 pub use undecodable::{MAX_PAYLOAD, Undecodable};
-
-/// Subjects of announced counts: `likewise.counts.<resource_type>.<resource_id>`.
-pub const COUNTS: &str = "likewise.counts";
 
 /// The header of our own events that names their deployment.
 const DEPLOYMENT_HEADER: &str = "Likewise-Deployment";

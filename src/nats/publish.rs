@@ -1,4 +1,4 @@
-//! Publishes messages with events, events from quarantine, and changed counts.
+//! Publishes messages with events, and events from quarantine.
 
 use std::error::Error;
 
@@ -6,14 +6,12 @@ use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError};
 use async_nats::jetstream::{self, ErrorCode};
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::batch::Packed;
-use super::codec::write;
 use super::connection::Broker;
-use super::{COUNTS, DEPLOYMENT_HEADER, NatsError};
-use crate::domain::{BehaviorEvent, Id, LikeCount, Resource, ResourceType};
+use super::{DEPLOYMENT_HEADER, NatsError};
+use crate::domain::BehaviorEvent;
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
 
 /// The name of this work in the log.
@@ -96,24 +94,6 @@ impl Broker {
         .emit();
     }
 
-    /// Announces a changed count to subscribers. Nothing depends on it, so it is sent once.
-    ///
-    /// # Errors
-    /// If it cannot be sent.
-    pub async fn announce(&self, resource: &Resource, count: LikeCount) -> Result<(), NatsError> {
-        let subject = format!(
-            "{COUNTS}.{}.{}",
-            resource.resource_type,
-            super::subjects::token(&resource.id)
-        );
-        let mut body = Vec::with_capacity(128);
-        write(&CountJson::of(resource, count), &mut body);
-        self.client
-            .publish(subject, body.into())
-            .await
-            .map_err(|error| NatsError::Unavailable(error.to_string()))
-    }
-
     /// Returns an id that nothing else ever has: of a message, or of the event at this place in a batch. A recreated stream
     /// numbers its messages from one again, but at other times.
     #[must_use]
@@ -128,26 +108,6 @@ impl Broker {
             name.push_str(&format!("/{place}"));
         }
         Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
-    }
-}
-
-/// The JSON of an announced count.
-#[derive(Serialize)]
-struct CountJson<'a> {
-    like_count: i64,
-    resource_id: &'a Id,
-    resource_type: ResourceType,
-    revision: i64,
-}
-
-impl<'a> CountJson<'a> {
-    const fn of(resource: &'a Resource, count: LikeCount) -> Self {
-        Self {
-            like_count: count.like_count,
-            resource_id: &resource.id,
-            resource_type: resource.resource_type,
-            revision: count.revision,
-        }
     }
 }
 

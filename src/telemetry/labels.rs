@@ -90,6 +90,12 @@ pub(super) struct ReceiverLabels {
     pub(super) receiver: String,
 }
 
+/// A kind of streams of events.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StreamLabels {
+    pub(super) kind: &'static str,
+}
+
 /// The severity of a difference.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SeverityLabels {

@@ -16,7 +16,7 @@ use super::http::{self, Durations, Requests};
 pub(super) use super::labels::{
     AcceptedLabels, ActionLabels, ActorLabels, FindingLabels, JobLabels, OriginLabels,
     OutageLabels, OutcomeLabels, PartLabels, PathLabels, ProblemLabels, ReceiverLabels,
-    ResultLabels, SeverityLabels, StatusLabels,
+    ResultLabels, SeverityLabels, StatusLabels, StreamLabels,
 };
 use crate::domain::{Durability, JobKind, JobState, Origin, Status, Step};
 
@@ -63,6 +63,8 @@ pub(super) struct Metrics {
     pub(super) interventions: Family<ActionLabels, Counter>,
     pub(super) jobs_ended: Family<JobLabels, Counter>,
     pub(super) clock_skew: Gauge<f64, AtomicU64>,
+    pub(super) live_streams: Family<StreamLabels, Gauge>,
+    pub(super) counts_announced: Counter,
     pub(super) facts_delivered: Family<ReceiverLabels, Counter>,
     pub(super) fact_attempts_failed: Family<ReceiverLabels, Counter>,
     facts_waiting: Family<ReceiverLabels, Gauge>,
@@ -152,6 +154,8 @@ impl Metrics {
             interventions: Family::default(),
             jobs_ended: Family::default(),
             clock_skew: Gauge::default(),
+            live_streams: Family::default(),
+            counts_announced: Counter::default(),
             facts_delivered: Family::default(),
             fact_attempts_failed: Family::default(),
             facts_waiting: Family::default(),
@@ -355,6 +359,16 @@ impl Metrics {
             Unit::Seconds,
             metrics.clock_skew.clone(),
         );
+        registry.register(
+            "live_streams",
+            "Open streams of events, by what they tell: counts, or operators the state of the actors",
+            metrics.live_streams.clone(),
+        );
+        registry.register(
+            "counts_announced",
+            "Changed counts that this process announced on NATS",
+            metrics.counts_announced.clone(),
+        );
         for (name, help, family) in [
             (
                 "facts_delivered",
@@ -448,6 +462,9 @@ impl Metrics {
         ] {
             let part = part.as_str();
             drop(self.outages.get_or_create(&OutageLabels { part, doing }));
+        }
+        for kind in ["counts", "operators"] {
+            drop(self.live_streams.get_or_create(&StreamLabels { kind }));
         }
         for action in ["retried", "discarded", "republished"] {
             drop(self.interventions.get_or_create(&ActionLabels { action }));

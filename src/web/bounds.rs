@@ -20,6 +20,12 @@ pub const BODY_LIMIT: usize = 256 * 1024;
 /// The most bytes of path and query. Those of Likewise have less than 100.
 pub const URI_LIMIT: usize = 2 * 1024;
 
+/// The most bytes of path and query of a list of watched resources, which has room for 100 UUIDs. Gateways accept as much.
+pub const LIVE_URI_LIMIT: usize = 8 * 1024;
+
+/// The path of that list.
+const LIVE: &str = "/v1/likes/live";
+
 /// The most headers of a request.
 pub const HEADERS_LIMIT: usize = 64;
 
@@ -63,8 +69,13 @@ pub async fn bound<B: MessageBody + 'static>(
 
 fn check(request: &ServiceRequest) -> Result<(), Problem> {
     let uri = request.uri();
-    if uri.path().len() + uri.query().map_or(0, str::len) > URI_LIMIT {
-        let detail = format!("path and query may have at most {URI_LIMIT} bytes");
+    let limit = if uri.path() == LIVE {
+        LIVE_URI_LIMIT
+    } else {
+        URI_LIMIT
+    };
+    if uri.path().len() + uri.query().map_or(0, str::len) > limit {
+        let detail = format!("path and query may have at most {limit} bytes");
         return Err(Problem::new(Code::UriTooLong, detail));
     }
     let headers = request.headers();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix_web::web::{Data, ServiceConfig};
 use actor_kit::Registry;
 
-use super::admin::FaultInjection;
+use super::admin::{ActorFeed, FaultInjection};
 use super::auth::Auth;
 use super::bounds::RequestTimeout;
 use super::console::{self, Pages};
@@ -19,6 +19,7 @@ use super::problem::Code;
 use crate::actors::process_reports::ProcessReports;
 use crate::admin::ActorOperations;
 use crate::config::{Settings, WebOptions};
+use crate::live::Live;
 use crate::store::Finding;
 use crate::telemetry::{self, Route, UNMATCHED};
 
@@ -44,6 +45,8 @@ pub struct Context {
     document: Data<Document>,
     pages: Data<Pages>,
     ids: Data<Ids>,
+    live: Data<Live>,
+    actor_feed: Data<ActorFeed>,
 }
 
 impl Context {
@@ -56,6 +59,7 @@ impl Context {
         operations: ActorOperations,
         health: Health,
         auth: Arc<Auth>,
+        live: Arc<Live>,
     ) -> Self {
         let WebOptions {
             hosts,
@@ -80,6 +84,7 @@ impl Context {
         declare(openapi::served(&mut document));
         let document = openapi::bytes(&document);
         Self {
+            actor_feed: Data::new(ActorFeed::new(registry.clone(), Arc::clone(&reports))),
             registry: Data::new(registry),
             reports: Data::from(reports),
             operations: Data::new(operations),
@@ -95,6 +100,7 @@ impl Context {
             fault_injection: Data::new(FaultInjection(settings.fault_injection)),
             document: Data::new(Document(document)),
             ids: Data::new(ids),
+            live: Data::from(live),
         }
     }
 
@@ -112,7 +118,9 @@ impl Context {
             .app_data(self.fault_injection.clone())
             .app_data(self.document.clone())
             .app_data(self.pages.clone())
-            .app_data(self.ids.clone());
+            .app_data(self.ids.clone())
+            .app_data(self.live.clone())
+            .app_data(self.actor_feed.clone());
     }
 }
 

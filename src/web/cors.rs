@@ -6,6 +6,7 @@ use actix_web::http::header::{self, HeaderName};
 
 use super::idempotency::REPLAYED;
 use super::limits::{RATE_LIMIT, RATE_LIMIT_POLICY};
+use super::sse::LAST_EVENT_ID;
 
 /// How long a browser may cache the response to a preflight, in seconds.
 const MAX_AGE: usize = 3_600;
@@ -18,6 +19,7 @@ pub fn cors(origins: &[String]) -> Cors {
         .allowed_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
+            LAST_EVENT_ID,
             HeaderName::from_static("idempotency-key"),
             HeaderName::from_static("x-user-id"),
         ])

@@ -32,6 +32,7 @@ pub mod problem;
 mod requests;
 mod routes;
 pub mod slow_clients;
+mod sse;
 
 pub use bounds::bound;
 pub use context::Context;

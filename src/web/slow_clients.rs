@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_web::rt::net::TcpStream;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -20,6 +21,9 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a client may take no bytes of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How many bytes of a stream of events the system buffers.
+const STREAM_BUFFER: usize = 16 * 1024;
 
 /// How often a connection checks its limits: one timer per connection costs requests nothing, and delays a
 /// limit by this much at most.
@@ -32,6 +36,10 @@ pub struct Activity {
     arrived: Cell<u64>,
     /// The number of requests in progress.
     active: Cell<u32>,
+    /// Whether the client has closed its side of the connection.
+    ended: Cell<bool>,
+    /// Whether the system is to buffer little of the response.
+    streams: Cell<bool>,
 }
 
 impl Activity {
@@ -40,6 +48,18 @@ impl Activity {
         self.arrived.set(self.arrived.get() + 1);
         self.active.set(self.active.get() + 1);
         ActiveRequest(Rc::clone(self))
+    }
+
+    /// As [`begin`](Self::begin), for a response that does not end by itself. The system then buffers little, so that a client
+    /// that does not read is noticed, and one that reads slowly receives no old events.
+    pub(super) fn begin_stream(self: &Rc<Self>) -> ActiveRequest {
+        self.streams.set(true);
+        self.begin()
+    }
+
+    /// Returns whether the client has closed its side of the connection.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.get()
     }
 }
 
@@ -134,6 +154,8 @@ impl AsyncRead for TimedStream {
             Poll::Ready(()) => {
                 if buffer.filled().len() > before {
                     self.received();
+                } else if buffer.remaining() > 0 {
+                    self.activity.ended.set(true);
                 }
                 Poll::Ready(Ok(()))
             }
@@ -151,6 +173,13 @@ impl AsyncWrite for TimedStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.activity.streams.take() {
+            // Without these, a client that does not read, or that vanished, is only noticed later.
+            let socket = SockRef::from(&self.stream);
+            let _ = socket.set_send_buffer_size(STREAM_BUFFER);
+            #[cfg(target_os = "linux")]
+            let _ = socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT));
+        }
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if result.is_pending() {
             self.check(cx)?;

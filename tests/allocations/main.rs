@@ -154,7 +154,14 @@ impl Pipeline {
         });
         let sync_publisher = starter.start(|context| {
             let (store, cache_writer) = (Arc::clone(&store), cache_writer.clone());
-            SyncPublisher::new(store, cache_writer, None, None, settings.sync, context)
+            SyncPublisher::new(
+                store,
+                cache_writer,
+                Arc::default(),
+                None,
+                settings.sync,
+                context,
+            )
         });
         let recorder = starter.start(|context| {
             let (store, sync_publisher) = (Arc::clone(&store), sync_publisher.clone());

@@ -2,9 +2,7 @@
 //! others.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use futures_util::StreamExt;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
@@ -15,8 +13,8 @@ use crate::support::checks::{
     everything_holds, ledger_closes, pipeline_drains, stored_counts, stored_states,
 };
 use crate::support::redis_and_nats::Stack;
+use crate::support::seed;
 use crate::support::service::Service;
-use crate::support::{PATIENCE, seed};
 
 /// Waits until this many messages have been processed, and the ledger is closed.
 #[track_caller]
@@ -316,54 +314,6 @@ fn go_service_events_are_counted() {
     assert_eq!(database.count(comments), 1);
     assert_eq!(database.count("sync_events"), 6);
     service.setup().verify(30).holds();
-    service.stop();
-}
-
-#[test]
-fn changed_counts_are_published_once_per_batch() {
-    const USERS: i64 = 300;
-    let stack = Stack::start();
-    let publisher = Publisher::of(&stack.nats);
-    let service = stack.setup().start_as(&["serve", "--role", "worker"]);
-    let mut announced = publisher.runtime.block_on(async {
-        let subscribed = publisher.client.subscribe("likewise.counts.>").await;
-        publisher.client.flush().await.expect("the server knows it");
-        subscribed.expect("a subscription")
-    });
-    for user in 1..=USERS {
-        publisher.publish(LIKES, event(user, 1 + user % 2, "like", NOON).to_string());
-    }
-    taken(&service, USERS, 0);
-    let mut heard: BTreeMap<String, Vec<(i64, i64)>> = BTreeMap::new();
-    publisher.runtime.block_on(async {
-        while heard.len() < 2
-            || heard
-                .values()
-                .any(|counts| counts.last().is_none_or(|(_, count)| *count < USERS / 2))
-        {
-            let message = tokio::time::timeout(PATIENCE, announced.next()).await;
-            let message = message.expect("in time").expect("a message");
-            let body: Value = serde_json::from_slice(&message.payload).expect("JSON");
-            let number = |field: &str| body[field].as_i64().expect("a number");
-            assert_eq!(
-                message.subject.as_str(),
-                format!("likewise.counts.video.{}", number("resource_id"))
-            );
-            heard
-                .entry(message.subject.to_string())
-                .or_default()
-                .push((number("revision"), number("like_count")));
-        }
-        let late = tokio::time::timeout(Duration::from_millis(300), announced.next()).await;
-        assert!(late.is_err(), "more after the last value: {late:?}");
-    });
-    for (subject, counts) in heard {
-        // A batch raises the revision by one, so that revisions stay unique.
-        assert!(
-            counts.is_sorted_by(|(earlier, _), (later, _)| earlier < later),
-            "{subject}: {counts:?}"
-        );
-    }
     service.stop();
 }
 

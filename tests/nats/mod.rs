@@ -1,6 +1,7 @@
 //! Events of other services on a real NATS, and the stream.
 
 mod acknowledged_events;
+mod announced_counts;
 mod batches;
 mod foreign_events;
 mod full_storage;

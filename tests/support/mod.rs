@@ -21,6 +21,7 @@ pub mod schemathesis;
 pub mod seed;
 pub mod servers;
 pub mod service;
+pub mod sse;
 pub mod tokens;
 pub mod webhook_receiver;
 

@@ -92,6 +92,11 @@ impl Gateway {
         Client::of(self.recommended.address())
     }
 
+    /// The address of that gateway.
+    pub fn recommended_address(&self) -> SocketAddr {
+        self.recommended.address()
+    }
+
     /// A client of a gateway that forwards everything, and says nothing of itself.
     pub fn bare(&self) -> Client {
         Client::of(self.bare.address())

@@ -412,6 +412,11 @@ impl Service {
         self.address
     }
 
+    /// Returns the id of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Returns the URL for `load`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

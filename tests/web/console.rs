@@ -261,5 +261,14 @@ fn browser_operates_an_api_and_two_workers_on_mariadb() {
     let database = service.database();
     database.until_count("likewise_quarantined_events", 1);
     browse(&service, "quarantine", &[]);
-    drop(workers);
+
+    let [killed, other] = workers;
+    let ids = [killed.id(), other.id()].map(|id| format!("process {id}"));
+    let _data = killed.kill();
+    browse(
+        &service,
+        "processes",
+        &[("KILLED", &ids[0]), ("WORKER", &ids[1])],
+    );
+    drop(other);
 }

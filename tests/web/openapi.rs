@@ -9,6 +9,7 @@ use crate::support::checks::pipeline_drains;
 use crate::support::http::{Answer, Client};
 use crate::support::schemathesis::check_document;
 use crate::support::service::Setup;
+use crate::support::sse::EventSource;
 
 const METHODS: [&str; 7] = ["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS"];
 
@@ -55,9 +56,23 @@ fn exactly_the_documented_methods_are_served() {
         let mut supported = documented.clone();
         supported.extend(documented.contains("GET").then(|| "HEAD".to_owned()));
         for method in METHODS {
+            if method == "GET" && uri.ends_with("/live") {
+                // Its body has no end.
+                let source = EventSource::open(service.address(), &uri, &[]);
+                // The request before may have erased the resource.
+                assert!(
+                    [200, 400, 410].contains(&source.received().status),
+                    "{path}"
+                );
+                continue;
+            }
             // Two reads in a row are equal only if the pipeline is idle.
             pipeline_drains(&service);
             let answer = client.send(method, &uri, &[("X-User-Id", "42")]);
+            if method == "HEAD" && uri.ends_with("/live") {
+                assert_eq!(answer.text, "", "{path}");
+                continue;
+            }
             if method == "HEAD" && supported.contains(method) {
                 let got = client.try_send("GET", &uri, &[("X-User-Id", "42")], b"");
                 has_the_headers_of(&answer, &got, &path);

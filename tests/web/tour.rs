@@ -63,9 +63,10 @@ fn steady(answer: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in answer.lines() {
         let mut line = match line.split_once(": ") {
-            Some((name @ ("date" | "ratelimit" | "retry-after" | "content-length"), _)) => {
-                name.to_owned()
-            }
+            Some((
+                name @ ("date" | "ratelimit" | "retry-after" | "content-length" | "retry" | "id"),
+                _,
+            )) => name.to_owned(),
             _ => line.to_owned(),
         };
         if let Some((before, after)) = line.split_once("try again in ") {
@@ -256,6 +257,8 @@ fn translated(text: &str) -> String {
         ("/comments/", "/photos/"),
         ("resource_type=comment", "resource_type=photo"),
         ("resource_type=video", "resource_type=post"),
+        ("resources=video:", "resources=post:"),
+        (",comment:", ",photo:"),
     ] {
         text = text.replace(before, after);
     }
@@ -276,7 +279,9 @@ fn translated(text: &str) -> String {
     }
     text = renumbered(&text, "X-User-Id: ", user);
     text = renumbered(&text, "/users/", user);
-    text = renumbered(&text, "/posts/", resource);
+    for before in ["resources=post:", ",photo:", "/posts/"] {
+        text = renumbered(&text, before, resource);
+    }
     renumbered(&text, "/photos/", resource)
 }
 

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::actors::cache_writer::settlements;
-use crate::actors::sync_publisher::announce;
 use crate::admin::{AdminError, Dependencies};
 use crate::cache::CacheError;
 use crate::domain::{Backoff, FailureKind, Version};
+use crate::live::announce;
 use crate::store::{ImportChunk, Settled, StoreError};
 
 /// How long an import tries again while the database or Redis does not answer.

@@ -4,6 +4,7 @@
 mod actors;
 mod dependencies;
 mod facts;
+mod live;
 mod operators;
 mod pipeline;
 mod requests;
@@ -13,6 +14,7 @@ mod stream;
 pub use actors::*;
 pub use dependencies::*;
 pub use facts::*;
+pub use live::*;
 pub use operators::*;
 pub use pipeline::*;
 pub use requests::*;

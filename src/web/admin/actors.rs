@@ -19,7 +19,7 @@ use crate::web::problem::{Code, Problem};
 /// Whose actors are reported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Scope {
+pub(super) enum Scope {
     /// Those of the process that answers.
     #[default]
     Process,
@@ -34,7 +34,7 @@ pub(super) struct Which {
     /// Whose actors are reported; by default those of the process that answers.
     #[serde(default)]
     #[param(inline)]
-    scope: Scope,
+    pub(super) scope: Scope,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -85,10 +85,17 @@ pub(super) async fn list(
     request: HttpRequest,
 ) -> Result<Json<Actors>, Problem> {
     let which: Which = query(&request)?;
-    Ok(Json(match which.scope {
-        Scope::Process => Actors::Process(registry.snapshot()),
-        Scope::Cluster => Actors::Cluster(reports.deployment(None)),
-    }))
+    Ok(Json(Actors::of(which.scope, &registry, &reports)))
+}
+
+impl Actors {
+    /// Returns the report of this scope.
+    pub(super) fn of(scope: Scope, registry: &Registry, reports: &ProcessReports) -> Self {
+        match scope {
+            Scope::Process => Self::Process(registry.snapshot()),
+            Scope::Cluster => Self::Cluster(reports.deployment(None)),
+        }
+    }
 }
 
 /// How an actor is doing.

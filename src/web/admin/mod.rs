@@ -6,6 +6,7 @@ mod faults;
 mod history;
 mod jobs;
 mod ledger;
+mod live;
 mod moderation;
 mod operations;
 mod quarantine;
@@ -21,6 +22,7 @@ use actix_web::{HttpMessage, ResponseError};
 use utoipa::OpenApi;
 
 pub(super) use faults::FaultInjection;
+pub(super) use live::ActorFeed;
 
 use super::app_data::shared;
 use super::auth::{Auth, Right, caller};
@@ -39,6 +41,7 @@ use super::requests::resource;
         actors::pause,
         actors::resume,
         actors::restart,
+        live::watch,
         ledger::summary,
         ledger::search,
         ledger::timeline,
@@ -87,6 +90,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
                 "/actors/{name}/restart",
                 web::post().to(actors::restart),
             ))
+            .service(only_get("/live", get().to(live::watch)))
             .service(only_get("/ledger", get().to(ledger::summary)))
             .service(only_get("/ledger/events", get().to(ledger::search)))
             .service(only_get(

@@ -5,6 +5,7 @@ mod behaviors;
 mod count;
 mod liked;
 mod likers;
+mod live;
 mod one;
 mod status;
 mod top;
@@ -28,6 +29,8 @@ use crate::domain::ResourceTypes;
         one::unlike,
         one::read,
         count::count,
+        live::one,
+        live::several,
         behaviors::count,
         behaviors::count_all,
         batch::batch,
@@ -61,6 +64,9 @@ pub(super) fn routes(config: &mut ServiceConfig, types: &ResourceTypes) {
                 only_get(&path("{id}/likes/count"), get().to(count::count)).app_data(resource_type),
             )
             .service(
+                only_get(&path("{id}/likes/live"), get().to(live::one)).app_data(resource_type),
+            )
+            .service(
                 only_get(&path("{id}/behaviors/count"), get().to(behaviors::count))
                     .app_data(resource_type),
             )
@@ -72,6 +78,7 @@ pub(super) fn routes(config: &mut ServiceConfig, types: &ResourceTypes) {
             "/v1/likes/status",
             web::post().to(status::status),
         ))
+        .service(only_get("/v1/likes/live", get().to(live::several)))
         .service(only_post(
             "/v1/behaviors/count",
             web::post().to(behaviors::count_all),

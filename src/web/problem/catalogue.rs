@@ -180,6 +180,8 @@ catalogue! {
     Overloaded: SERVICE_UNAVAILABLE, "overloaded", "Overloaded", All, retry_after 1;
     /// The request took too long. It may still take effect, and sending it again is safe.
     TimedOut: SERVICE_UNAVAILABLE, "timed_out", "Timed out", All, retry_after 1;
+    /// The process has as many connections that watch as it accepts.
+    TooManyWatchers: SERVICE_UNAVAILABLE, "too_many_watchers", "Too many watchers", Annotated, retry_after 5;
     /// A dependency is unavailable. Sending the request again is safe.
     Unavailable: SERVICE_UNAVAILABLE, "unavailable", "Unavailable", All, retry_after 2;
 }
