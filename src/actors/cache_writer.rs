@@ -5,6 +5,7 @@
 //! long in [`reconcile`], and repairs in [`repair`].
 
 mod load_missing;
+mod missing;
 mod reconcile;
 mod repair;
 
@@ -21,7 +22,7 @@ use crate::messages::{Apply, ApplyOutcome, Forget, Lookup, Settle};
 use crate::nats::Broker;
 use crate::store::{Reader, Settled};
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
-use load_missing::{Missing, Partly};
+use missing::{Missing, Partly};
 use reconcile::Reconciled;
 use repair::DirtyEntries;
 

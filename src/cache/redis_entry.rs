@@ -268,9 +268,9 @@ pub(super) fn count_view(text: &str, events: &[(String, f64)]) -> CountView {
     let own = entry
         .events()
         .map(|(version, name)| (name, version.parse().ok()));
-    let in_set = events
-        .iter()
-        .map(|(name, score)| (&**name, Some(*score as i64)));
+    // Without a mark in the entry, the set is left from one that was evicted.
+    let in_set = events.iter().filter(|_| entry.events == "*");
+    let in_set = in_set.map(|(name, score)| (&**name, Some(*score as i64)));
     for (name, version) in own.chain(in_set) {
         match version.and_then(|version| event(name, version)) {
             Some((user_id, event)) => {

@@ -9,7 +9,7 @@
 --   s if the database is known to hold it, the base (1, 0, or - if it is unknown) while it is in flight, r after a revert,
 --   or ? if only the database knows the state
 -- A count entry is a string: "like_count:revision", or "?" and the name of this lifetime while the count is unknown. While
--- events are in flight, ":sum:size:oldest:" follows, and then either each event, or * if a sorted set holds them. Of an
+-- events are in flight, ":sum:size:oldest:" follows, where oldest is a version of 18 digits, and then either each event, or * if a sorted set holds them. Of an
 -- event, the entry has a newline, its version (18 digits), liked, base and user; the set has liked, base and user, scored
 -- by the version.
 --
@@ -18,7 +18,7 @@
 -- ARGV: the verb, the time to live in seconds, the most pairs of a user entry, the database's time in microseconds, a
 -- number from which names of lifetimes are counted, and then what the verb needs. A state is 18 digits and liked.
 
-local verb, time_to_live, limit, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local verb, time_to_live, limit, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), string.format('%018.0f', ARGV[4])
 local lives = tonumber(ARGV[5])
 local call, sub, find, format = redis.call, string.sub, string.find, string.format
 
@@ -31,7 +31,10 @@ local DIFFERENCES = { ['00'] = 0, ['01'] = -1, ['10'] = 1, ['11'] = 0 }
 local LARGE = 2048
 -- The most events in flight that are in the count entry itself.
 local FEW = 8
-local EVENT = '\n(' .. string.rep('%d', 18) .. ')(%d%d)([^\n]*)'
+-- The length of an event in the count entry, without its user.
+local EVENT = 21
+-- The place of the user or the resource in a key.
+local NAME = KEYS[1] and find(KEYS[1], '{', 1, true) + 1
 
 local function new_life()
   lives = lives + 1
@@ -45,7 +48,7 @@ local function newer(state, than)
 end
 
 local function name(key)
-  return sub(key, find(key, '{', 1, true) + 1, -2)
+  return sub(key, NAME, -2)
 end
 
 -- All entries of KEYS, by their keys.
@@ -75,7 +78,7 @@ local function user_of(key, create)
     if text then
       user = { text = text }
     elseif create then
-      user = { text = new_life() .. 'u00000', is_changed = true }
+      user = { text = new_life() .. 'u00000', is_changed = true, is_new = true }
     else
       return nil
     end
@@ -288,7 +291,7 @@ end
 
 -- Count entries -----------------------------------------------------------------------------------------------------
 
--- The loaded count entries. Their events are in `events`, by user, unless the sorted set holds them.
+-- The loaded count entries. Their events are in `events`, as text, unless the sorted set holds them.
 local counts = {}
 
 local function set_of(key)
@@ -309,16 +312,13 @@ local function count_of(key)
   if not count then
     held = { life = sub(text, 2) }
   else
-    held = { count = tonumber(count), revision = tonumber(revision), sum = 0, size = 0, events = {} }
+    held = { count = tonumber(count), revision = tonumber(revision), sum = 0, size = 0, events = '' }
     if stop < #text then
       local _, head, sum, size, oldest = find(text, '^:(-?%d+):(%d+):(%d+):', stop + 1)
-      held.sum, held.size, held.oldest = tonumber(sum), tonumber(size), tonumber(oldest)
-      if sub(text, head + 1) == '*' then
+      held.sum, held.size, held.oldest = tonumber(sum), tonumber(size), oldest
+      held.events = sub(text, head + 1)
+      if held.events == '*' then
         held.events = nil
-      else
-        for version, code, user in string.gmatch(sub(text, head + 1), EVENT) do
-          held.events[user] = { version = version, code = code }
-        end
       end
     end
   end
@@ -330,87 +330,101 @@ local function store_count(key, held)
   local text
   if held.life then
     text = '?' .. held.life
+  elseif held.size == 0 then
+    text = held.count .. ':' .. held.revision
   else
-    text = format('%.0f:%.0f', held.count, held.revision)
-    if held.size > 0 then
-      local tail = '*'
-      if held.events then
-        local events = {}
-        for user, event in pairs(held.events) do
-          events[#events + 1] = '\n' .. event.version .. event.code .. user
-        end
-        tail = table.concat(events)
-      end
-      text = text .. format(':%d:%d:%.0f:', held.sum, held.size, held.oldest) .. tail
-    end
+    text = held.count .. ':' .. held.revision .. ':' .. held.sum .. ':' .. held.size .. ':' .. held.oldest .. ':'
+      .. (held.events or '*')
   end
-  call('SET', key, text, 'EX', time_to_live)
+  if held.is_new or verb == 'apply' then
+    call('SET', key, text, 'EX', time_to_live)
+  else
+    call('SET', key, text, 'KEEPTTL')
+  end
 end
 
 local function shown(held)
   if not held or held.life then
     return ''
   end
-  return format('%.0f', held.count + held.sum)
+  return held.count + held.sum
 end
 
--- Whether an event in flight is newer than a state. Scores are numbers, so versions are compared as numbers.
+-- Whether an event in flight is newer than a state.
 local function event_is_newer(event, state)
-  local version, other = tonumber(event.version), tonumber(sub(state, 1, 18))
+  local version, other = event.version, sub(state, 1, 18)
   return version > other or (version == other and sub(event.code, 1, 1) < sub(state, 19))
 end
 
--- The events in flight of some users, at their places.
-local function events_of(key, held, wanted)
-  local found = {}
+-- The place of the event of a user in the text of an entry.
+local function place_of(events, user)
+  local from = EVENT
+  while true do
+    local start, stop = find(events, user, from, true)
+    if not start then
+      return nil
+    end
+    local before, after = start - EVENT, sub(events, stop + 1, stop + 1)
+    if before > 0 and (after == '' or after == '\n') and sub(events, before, before) == '\n' then
+      return before, stop
+    end
+    from = start + 1
+  end
+end
+
+-- The event in flight of a user.
+local function event_of(key, held, user)
   if held.size == 0 then
-    return found
+    return nil
   end
   if held.events then
-    for n, user in ipairs(wanted) do
-      found[n] = held.events[user]
-    end
-    return found
+    local start = place_of(held.events, user)
+    return start and { version = sub(held.events, start + 1, start + 18), code = sub(held.events, start + 19, start + 20) }
   end
   local names = {}
-  for _, user in ipairs(wanted) do
-    for _, code in ipairs(CODES) do
-      names[#names + 1] = code .. user
-    end
+  for n, code in ipairs(CODES) do
+    names[n] = code .. user
   end
   local scores = call('ZMSCORE', set_of(key), unpack(names))
-  for n = 1, #names do
+  for n, code in ipairs(CODES) do
     if scores[n] then
-      found[math.floor((n - 1) / 4) + 1] = { version = format('%018.0f', tonumber(scores[n])), code = sub(names[n], 1, 2) }
+      return { version = format('%018.0f', tonumber(scores[n])), code = code }
     end
   end
-  return found
 end
 
 local function remove(key, held, user, event)
   held.size, held.sum = held.size - 1, held.sum - DIFFERENCES[event.code]
   if held.events then
-    held.events[user] = nil
+    local start, stop = place_of(held.events, user)
+    held.events = sub(held.events, 1, start - 1) .. sub(held.events, stop + 1)
   else
     call('ZREM', set_of(key), event.code .. user)
     if held.size == 0 then
-      held.events = {}
+      held.events = ''
     end
   end
+end
+
+-- Each event in the text of an entry: its version and its name.
+local function each_event(events)
+  return string.gmatch(events, '\n(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)([^\n]*)')
 end
 
 local function insert(key, held, user, version, code)
   if held.events and held.size >= FEW then
     local all = {}
-    for other, event in pairs(held.events) do
-      all[#all + 1], all[#all + 2] = event.version, event.code .. other
+    for other, event_name in each_event(held.events) do
+      all[#all + 1], all[#all + 2] = other, event_name
     end
+    -- Events may be left from an entry that was evicted.
+    call('UNLINK', set_of(key))
     call('ZADD', set_of(key), unpack(all))
     held.events = nil
   end
   held.size, held.sum = held.size + 1, held.sum + DIFFERENCES[code]
   if held.events then
-    held.events[user] = { version = version, code = code }
+    held.events = held.events .. '\n' .. version .. code .. user
   else
     call('ZADD', set_of(key), version, code .. user)
     if held.size % 64 == FEW + 1 then
@@ -425,20 +439,27 @@ local function find_oldest(key, held)
   end
   local oldest = now
   if held.events then
-    for _, event in pairs(held.events) do
-      oldest = math.min(oldest, tonumber(event.version))
+    for version in each_event(held.events) do
+      if version < oldest then
+        oldest = version
+      end
     end
   else
-    oldest = math.min(oldest, tonumber(call('ZRANGE', set_of(key), 0, 0, 'WITHSCORES')[2] or now))
+    local first = call('ZRANGE', set_of(key), 0, 0, 'WITHSCORES')[2]
+    if first then
+      first = format('%018.0f', tonumber(first))
+      if first < oldest then
+        oldest = first
+      end
+    end
   end
   held.oldest = oldest
 end
 
 local function join(key, held, user, state, base)
-  local event = held.size > 0 and events_of(key, held, { user })[1]
+  local event = event_of(key, held, user)
   if event then
-    if event_is_newer(event, state)
-        or (tonumber(event.version) == tonumber(sub(state, 1, 18)) and sub(event.code, 1, 1) == sub(state, 19)) then
+    if event_is_newer(event, state) or event.version .. sub(event.code, 1, 1) == state then
       return
     end
     -- The count does not have the earlier event yet either.
@@ -447,11 +468,8 @@ local function join(key, held, user, state, base)
   end
   local version = sub(state, 1, 18)
   -- A version from the future does not hide how long its event has been in flight.
-  if held.size > 0 then
-    held.oldest = math.min(held.oldest, tonumber(version))
-  else
-    held.oldest = math.min(tonumber(version), now)
-  end
+  local oldest = held.size > 0 and held.oldest or now
+  held.oldest = version < oldest and version or oldest
   insert(key, held, user, version, sub(state, 19) .. base)
   held.is_changed = true
 end
@@ -470,9 +488,9 @@ local function settle_count(key, count, revision, wanted, states)
   end
   local given = count ~= '' and tonumber(revision)
   local is_current = given and given >= held.revision
-  local found, left = events_of(key, held, wanted), false
+  local left = false
   for n, user in ipairs(wanted) do
-    local event = found[n]
+    local event = event_of(key, held, user)
     if event then
       local liked = sub(states[n], 19)
       if not event_is_newer(event, states[n]) then
@@ -502,8 +520,8 @@ local function forget_in_count(key, user, version)
   if not held or held.life then
     return
   end
-  local event = events_of(key, held, { user })[1]
-  if event and tonumber(event.version) == tonumber(version) then
+  local event = event_of(key, held, user)
+  if event and event.version == version then
     remove(key, held, user, event)
     find_oldest(key, held)
     held.is_changed = true
@@ -514,9 +532,8 @@ end
 local function open_count(key)
   local held = count_of(key)
   if not held then
-    held = { life = new_life(), is_changed = true }
+    held = { life = new_life(), is_changed = true, is_new = true }
     counts[key] = held
-    call('UNLINK', set_of(key))
   end
   return held.life or ''
 end
@@ -527,7 +544,7 @@ local function fill_count(key, life, count, revision)
     return '0'
   end
   if held.life then
-    held = { sum = 0, size = 0, events = {}, revision = -1 }
+    held = { sum = 0, size = 0, events = '', revision = -1 }
     counts[key] = held
   end
   if revision > held.revision then
@@ -632,23 +649,22 @@ elseif verb == 'overdue' then
   if held and not held.life and held.size > 0 then
     if not held.events and call('ZCARD', set_of(key)) ~= held.size then
       -- Redis has evicted the events without the count. The count is unknown until it is filled.
-      call('UNLINK', set_of(key))
       counts[key] = { life = new_life(), is_changed = true }
     else
       find_oldest(key, held)
       held.is_changed = true
       if held.events then
         local old = {}
-        for user, event in pairs(held.events) do
-          if tonumber(event.version) < before then
-            old[#old + 1] = { user = user, code = event.code, version = event.version }
+        for version, event_name in each_event(held.events) do
+          if tonumber(version) < before then
+            old[#old + 1] = { name = event_name, version = version }
           end
         end
         table.sort(old, function(one, other)
           return one.version < other.version
         end)
         for n = 1, math.min(most, #old) do
-          answer(old[n].code .. old[n].user)
+          answer(old[n].name)
           answer(old[n].version)
         end
       else
@@ -665,7 +681,11 @@ end
 
 for key, user in pairs(users) do
   if user.is_changed then
-    call('SET', key, user.text, 'EX', time_to_live)
+    if user.is_new or verb == 'apply' then
+      call('SET', key, user.text, 'EX', time_to_live)
+    else
+      call('SET', key, user.text, 'KEEPTTL')
+    end
   end
 end
 for key, held in pairs(counts) do
