@@ -13,6 +13,8 @@ interface Page {
 }
 
 const EVERY_MS = 1_000;
+/** The shortest time between two questions. */
+const PACE_MS = 150;
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -24,18 +26,31 @@ export async function statuses(type: string, ids: string[], user: string): Promi
   return new Map(page.items.map((item) => [String(item.resource_id), item]));
 }
 
-/** Calls `changed` when a count may have changed, until the signal. */
-export async function watch(type: string, ids: string[], signal: AbortSignal, changed: () => void): Promise<void> {
+/** Calls `changed` when a count may have changed, until the signal: never twice at once, and not more often than needed. */
+export async function watch(type: string, ids: string[], signal: AbortSignal, changed: () => Promise<void>): Promise<void> {
+  let isDue = false;
+  let isRunning = false;
+  const notice = async () => {
+    isDue = true;
+    if (isRunning) return;
+    isRunning = true;
+    while (isDue && !signal.aborted) {
+      isDue = false;
+      await changed();
+      await pause(PACE_MS);
+    }
+    isRunning = false;
+  };
   const path = `v1/likes/live?resources=${ids.map((id) => encodeURIComponent(`${type}:${id}`)).join()}`;
   let isPushed = true;
   while (!signal.aborted) {
     const whileShown = await shown(signal);
     try {
-      if (isPushed) isPushed = await events(path, headers(path), whileShown, changed);
+      if (isPushed) isPushed = await events(path, headers(path), whileShown, () => void notice());
     } catch {
       // The next round tells whether the service answers.
     }
-    if (!signal.aborted) changed();
+    if (!signal.aborted) void notice();
     await pause(EVERY_MS);
   }
 }

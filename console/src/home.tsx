@@ -97,6 +97,8 @@ function Demo({ user }: { user: string }) {
   const readiness = useQuery<Readiness>("readyz", 5_000, false, [503]).value;
   const known = useRef(new Map<string, number | null>());
   const shownUntil = useRef(0);
+  /** Counts the likes of this tab: an answer that was asked for before one of them is outdated. */
+  const toggles = useRef(0);
 
   /** Shows the newest event of a video that another tab or program liked. */
   const showLast = useCallback(async (id: string) => {
@@ -112,13 +114,15 @@ function Demo({ user }: { user: string }) {
   }, [user]);
 
   const refresh = useCallback(async () => {
+    const before = toggles.current;
     try {
       const current = await statuses(TYPE, IDS, user);
+      if (toggles.current !== before) return;
       setLikes(current);
       setError("");
       for (const [id, { like_count }] of current) {
-        const before = known.current.get(id);
-        if (before !== undefined && before !== null && before !== like_count) void showLast(id);
+        const last = known.current.get(id);
+        if (last !== undefined && last !== null && last !== like_count) void showLast(id);
         known.current.set(id, like_count);
       }
     } catch (error) {
@@ -129,7 +133,7 @@ function Demo({ user }: { user: string }) {
   useEffect(() => {
     const controller = new AbortController();
     void refresh();
-    void watch(TYPE, IDS, controller.signal, () => void refresh());
+    void watch(TYPE, IDS, controller.signal, refresh);
     return () => controller.abort();
   }, [refresh]);
 
@@ -137,11 +141,13 @@ function Demo({ user }: { user: string }) {
     const id = IDS[index]!;
     const isLiked = likes.get(id)?.liked ?? false;
     setBusy(id);
+    toggles.current += 1;
     const started = performance.now();
     try {
       const path = `v1/${TYPE}s/${encodeURIComponent(id)}/like`;
       const like = await request<AcceptedLike>(path, { method: isLiked ? "DELETE" : "PUT", user });
       const ms = performance.now() - started;
+      toggles.current += 1;
       shownUntil.current = Date.now() + OWN_MS;
       known.current.set(id, like.like_count);
       setLikes((before) => new Map(before).set(id, { liked: like.liked, like_count: like.like_count ?? before.get(id)?.like_count ?? null }));

@@ -1,5 +1,5 @@
 // Pictures of both pages of a running service, on phone and desktop, light and dark, to look at:
-// URL=http://127.0.0.1:8080 CHROMIUM=$(command -v chromium) OUT=/tmp/pictures node tests/screenshots.mjs
+// URL=http://127.0.0.1:8080 CHROMIUM=$(command -v chromium) OUT=/tmp/pictures npm run screenshots
 import { mkdirSync } from "node:fs";
 import { inBrowser, send } from "./browser.mjs";
 

@@ -78,7 +78,8 @@ impl Actor for HistoryKeeper {
             {
                 self.context.failed(&error);
             }
-            self.operations.write().await;
+            // The operations have been logged, and wait.
+            let _ = self.operations.write().await;
             self.context.progress(1);
         }
     }

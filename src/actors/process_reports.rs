@@ -32,6 +32,9 @@ use crate::telemetry::{Dependency, DependencyFailed};
 /// The interval between two reports of a process, while the deployment has up to [`FEW`] processes.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// The interval between two looks at the states of the actors. A changed one is reported at once.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// The number of processes beyond which each reports less often, so that a process receives at most this many reports a
 /// second.
 const FEW: u32 = 10;
@@ -98,6 +101,8 @@ pub struct DeploymentReport {
 pub struct ProcessReports {
     own: ProcessRecord,
     registry: Registry,
+    /// The time without progress after which an actor with work is stuck.
+    stuck_after: Duration,
     deployment: CurrentDeployment,
     uses_nats: bool,
     link: OnceLock<ProcessLink>,
@@ -106,18 +111,20 @@ pub struct ProcessReports {
 
 impl ProcessReports {
     /// Returns reports without any of other processes yet. With `nats`, starts the thread that sends and receives them.
+    /// An actor with work that makes no progress for `stuck_after` is stuck.
     ///
     /// # Errors
     /// If the thread cannot be started.
     pub fn start(
         own: ProcessRecord,
-        registry: Registry,
+        (registry, stuck_after): (Registry, Duration),
         deployment: CurrentDeployment,
         nats: Option<NatsOptions>,
     ) -> std::io::Result<(Arc<Self>, Reporter)> {
         let reports = Arc::new(Self {
             own,
             registry,
+            stuck_after,
             deployment,
             uses_nats: nats.is_some(),
             link: OnceLock::new(),
@@ -258,7 +265,8 @@ impl ProcessReports {
         let Ok(mut messages) = link.listen(deployment, &self.own.id).await else {
             return false;
         };
-        let mut due = Instant::now();
+        let (mut look_at, mut due) = (Instant::now(), Instant::now());
+        let mut reported = Vec::new();
         loop {
             tokio::select! {
                 _ = &mut *stopped => {
@@ -266,13 +274,18 @@ impl ProcessReports {
                     let _ = link.flush().await;
                     return true;
                 }
-                () = sleep_until(due) => {
+                () = sleep_until(look_at) => {
                     if self.deployment.get().is_none_or(|current| current.id != deployment) {
                         return false;
                     }
-                    self.heard.forget_old();
-                    self.send(link, deployment, false).await;
-                    due = Instant::now() + self.interval();
+                    let now = Instant::now();
+                    let states = self.registry.states(self.stuck_after);
+                    if now >= due || states != reported {
+                        self.heard.forget_old();
+                        self.send(link, deployment, false).await;
+                        (due, reported) = (now + self.interval(), states);
+                    }
+                    look_at = now + LOOK_EVERY;
                 }
                 message = messages.next() => match message {
                     Some(ProcessMessage::Report { process, body }) => {

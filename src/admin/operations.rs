@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{AdminError, AdminService};
 use crate::actors::process_reports::{ActorAction, CommandFailed, Operated, ProcessReports};
 use crate::domain::{OperationResult, OperationTarget, OperatorAction};
-use crate::store::{Operation, OperationFilter, Store};
+use crate::store::{Operation, OperationFilter, Store, StoreError};
 use crate::telemetry::OperationsUnwritten;
 
 /// The longest target and name of an operator, in characters, as every database stores them.
@@ -167,7 +167,7 @@ impl ActorOperations {
                 let detail = "the actor does not run in the process".to_owned();
                 (OperationResult::Failed, Some(detail))
             }
-            // Nothing was meant.
+            // No actor was addressed, so there is nothing to note.
             Err(CommandFailed::UnknownProcess | CommandFailed::UnknownActor) => return outcome,
         };
         let action = match action {
@@ -182,28 +182,27 @@ impl ActorOperations {
             detail,
             ..done(operator, action, target, self.store.now())
         });
-        self.write().await;
+        if let Err(error) = self.write().await {
+            OperationsUnwritten {
+                operations: self.lock().len(),
+                dropped: false,
+                error: &error,
+            }
+            .emit();
+        }
         outcome
     }
 
     /// Writes the operations that wait for the database. The history keeper repeats it.
-    pub async fn write(&self) {
+    ///
+    /// # Errors
+    /// If the database cannot be reached. They wait then.
+    pub async fn write(&self) -> Result<(), StoreError> {
         let waiting: Vec<_> = self.lock().iter().cloned().collect();
-        if waiting.is_empty() {
-            return;
-        }
-        match self.store.note_operations(&waiting).await {
-            Ok(()) => {
-                let written = |one: &Operation| waiting.iter().any(|other| other.id == one.id);
-                self.lock().retain(|one| !written(one));
-            }
-            Err(error) => OperationsUnwritten {
-                operations: waiting.len(),
-                dropped: false,
-                error: &error,
-            }
-            .emit(),
-        }
+        self.store.note_operations(&waiting).await?;
+        let written = |one: &Operation| waiting.iter().any(|other| other.id == one.id);
+        self.lock().retain(|one| !written(one));
+        Ok(())
     }
 
     fn push(&self, operation: Operation) {

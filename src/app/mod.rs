@@ -111,7 +111,7 @@ impl App {
         actix::spawn(Arc::clone(&announcer).run());
         let (reports, reporter) = ProcessReports::start(
             own.clone(),
-            registry.clone(),
+            (registry.clone(), settings.stuck_after),
             current.clone(),
             settings.nats.clone(),
         )

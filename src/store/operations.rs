@@ -58,6 +58,9 @@ impl Store {
     /// # Errors
     /// If the database cannot be reached.
     pub async fn note_operations(&self, operations: &[Operation]) -> Result<(), StoreError> {
+        if operations.is_empty() {
+            return Ok(());
+        }
         transact!(self, |session| note(session, operations))
     }
 
@@ -80,9 +83,6 @@ impl Store {
 }
 
 async fn note<S: Session>(session: &mut S, operations: &[Operation]) -> Result<(), StoreError> {
-    if operations.is_empty() {
-        return Ok(());
-    }
     let rows: Vec<_> = operations
         .iter()
         .map(|one| {
