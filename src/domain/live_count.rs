@@ -217,6 +217,7 @@ mod tests {
         waiting.add(&one, count(4, 8));
         waiting.add(&two, count(1, 1));
         waiting.add(&one, count(6, 10));
+        waiting.add(&one, count(4, 8));
         assert_eq!(
             waiting.take(),
             [(one, count(6, 10)), (two, count(1, 1))].into()

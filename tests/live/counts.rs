@@ -83,7 +83,6 @@ fn burst_of_likes_is_coalesced() {
         "{} events of {LIKES} likes",
         received.events.len()
     ));
-    assert!(received.events.len() < LIKES as usize / 5, "{received:?}");
     let times: Vec<_> = received.events.iter().map(|event| event.at).collect();
     let span = *times.last().expect("events") - times[0];
     let most = span.as_millis() / 50 + 2;

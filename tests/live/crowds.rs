@@ -13,7 +13,7 @@ use crate::support::{PATIENCE, say, wait};
 
 const WATCHERS: usize = 1_000;
 const VIDEOS: i64 = 50;
-const USERS: i64 = 200;
+const USERS: i64 = 100;
 
 /// The CPU time that a process has used.
 fn cpu(service: &Service) -> Duration {
