@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope, Mailbox, Schedule};
 use futures_util::future::join_all;
 
-use crate::cache::{Cache, CacheError, Settlement};
+use crate::cache::{Cache, CacheError, MasterState, Settlement};
 use crate::config::CacheOptions;
 use crate::domain::{EntryId, Pair, Resource, Version};
 use crate::messages::{Apply, ApplyOutcome, Forget, Lookup, Settle};
@@ -46,7 +46,12 @@ impl Actor for CacheWriter {
 
     fn details(&self) -> serde_json::Value {
         let dirty = self.dirty().len();
-        serde_json::json!({ "cache": self.cache.kind(), "owed_entries": dirty })
+        let mut details = serde_json::json!({ "cache": self.cache.kind(), "owed_entries": dirty });
+        let masters = self.cache.masters();
+        if !masters.is_empty() {
+            details["masters"] = masters.iter().map(master_details).collect();
+        }
+        details
     }
 
     /// Starts at once, to notice every restart of the cache.
@@ -227,6 +232,15 @@ impl CacheWriter {
         }
         .emit();
     }
+}
+
+/// Returns what operators see of a master of a Redis Cluster.
+fn master_details(master: &MasterState) -> serde_json::Value {
+    serde_json::json!({
+        "address": master.address,
+        "slots": master.slots,
+        "state": if master.is_up { "up" } else { "down" },
+    })
 }
 
 fn cache_worked(doing: &'static str) {

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Cache, CacheError, MasterState};
 use crate::nats::Broker;
 use crate::store::{Store, StoreError};
-use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
+use crate::telemetry::{CacheMastersSeen, Dependency, DependencyFailed, DependencyWorked};
 
 /// The time after which a silent dependency counts as down.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -93,6 +93,32 @@ pub struct DependencyReport {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub warnings: Vec<String>,
+    /// The masters of a Redis Cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub masters: Vec<MasterReport>,
+}
+
+/// The state of one master of a Redis Cluster, without its address: `/readyz` needs no authentication.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct MasterReport {
+    /// The ranges of its slots, comma-separated.
+    #[schema(example = "0-5460")]
+    pub slots: String,
+    /// Returns whether it answers.
+    pub state: DependencyState,
+}
+
+impl From<MasterState> for MasterReport {
+    fn from(master: MasterState) -> Self {
+        Self {
+            slots: master.slots,
+            state: match master.is_up {
+                true => DependencyState::Up,
+                false => DependencyState::Down,
+            },
+        }
+    }
 }
 
 /// The result of a probe.
@@ -116,6 +142,7 @@ impl DependencyReport {
             state,
             error,
             warnings: Vec::new(),
+            masters: Vec::new(),
         }
     }
 
@@ -192,12 +219,23 @@ impl Probe {
         let report = |kind, failure: Option<Failure>| {
             DependencyReport::new(kind, failure.map(|why| why.public))
         };
+        let masters = self.cache.masters();
+        let up = masters.iter().filter(|master| master.is_up).count();
+        CacheMastersSeen {
+            up,
+            down: masters.len() - up,
+        }
+        .emit();
+        let cache = DependencyReport {
+            masters: masters.into_iter().map(MasterReport::from).collect(),
+            ..report(self.cache.kind(), cache)
+        };
         let mut dependencies = BTreeMap::from([
             (
                 Dependency::Database.as_str(),
                 report(self.store.kind(), database),
             ),
-            (Dependency::Cache.as_str(), report(self.cache.kind(), cache)),
+            (Dependency::Cache.as_str(), cache),
         ]);
         if let Some(broker) = &self.broker {
             dependencies.insert(

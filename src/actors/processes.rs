@@ -43,7 +43,8 @@ pub fn own(settings: &Settings) -> ProcessRecord {
         host: process_name(),
         role: settings.role.as_str().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        cache: match settings.redis {
+        cache: match &settings.redis {
+            Some(redis) if redis.is_cluster() => "Redis Cluster".to_owned(),
             Some(_) => "Redis".to_owned(),
             None => "none".to_owned(),
         },

@@ -10,7 +10,7 @@ use super::error::AppError;
 use crate::actors::CacheWriter;
 use crate::actors::probe::Probe;
 use crate::admin::{AdminService, Dependencies};
-use crate::cache::{Cache, MemoryCache, RedisCache};
+use crate::cache::{self, Cache, MemoryCache};
 use crate::config::Settings;
 use crate::domain::CurrentDeployment;
 use crate::nats::{Broker, NatsError};
@@ -56,7 +56,7 @@ pub(super) fn open_cache(
     deployment: &CurrentDeployment,
 ) -> Result<Arc<dyn Cache>, AppError> {
     Ok(match &settings.redis {
-        Some(options) => Arc::new(RedisCache::new(options, deployment.clone())?),
+        Some(options) => cache::on_redis(options, deployment.clone())?,
         None => Arc::new(MemoryCache::new(settings.cache_pairs)),
     })
 }

@@ -6,20 +6,30 @@ mod memory;
 mod memory_shards;
 mod redis;
 mod redis_call;
+mod redis_cluster;
+mod redis_cluster_cache;
 mod redis_connection;
 mod redis_entry;
 mod redis_fill;
+mod redis_masters;
+mod redis_placed;
+mod redis_read;
+mod redis_slots;
+mod redis_upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 pub use self::redis::RedisCache;
+pub use self::redis_cluster_cache::RedisClusterCache;
 pub use memory::MemoryCache;
 
+use crate::config::RedisOptions;
 use crate::domain::{
-    Applied, Coverage, DataSubject, Deployment, EntryId, EntryView, LikeCount, Pair, Reading,
-    Resource, UserId, Version, VersionedState,
+    Applied, Coverage, CurrentDeployment, DataSubject, Deployment, EntryId, EntryView, LikeCount,
+    Pair, Reading, Resource, UserId, Version, VersionedState,
 };
 
 /// The result of every method of [`Cache`].
@@ -181,6 +191,31 @@ pub struct Scanned {
     pub cursor: Option<u64>,
 }
 
+/// The state of one master of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MasterState {
+    /// Its host and port.
+    pub address: String,
+    /// Its slots, as ranges.
+    pub slots: String,
+    /// Whether it answers.
+    pub is_up: bool,
+}
+
+/// Creates the cache on a Redis server or a Redis Cluster, as the URL says.
+///
+/// # Errors
+/// If the URL is invalid.
+pub fn on_redis(
+    options: &RedisOptions,
+    deployment: CurrentDeployment,
+) -> Result<Arc<dyn Cache>, CacheError> {
+    Ok(match options.is_cluster() {
+        true => Arc::new(RedisClusterCache::new(options, deployment)?),
+        false => Arc::new(RedisCache::new(options, deployment)?),
+    })
+}
+
 /// The cache. Results are in the order of the arguments. `now` is the database's time.
 pub trait Cache: Send + Sync {
     /// Succeeds if the cache accepts writes.
@@ -272,6 +307,20 @@ pub trait Cache: Send + Sync {
 
     /// Returns whether the cache restarted or refused writes since the last call, and may therefore have stale data.
     fn restarted(&self) -> CacheFuture<'_, bool>;
+
+    /// Drops the entries that may be stale after [`restarted`](Self::restarted) has returned `true`. Returns their number;
+    /// `None` if these are all.
+    fn drop_stale(&self) -> CacheFuture<'_, Option<usize>> {
+        Box::pin(async {
+            self.clear().await?;
+            Ok(None)
+        })
+    }
+
+    /// Returns the masters of a cluster.
+    fn masters(&self) -> Vec<MasterState> {
+        Vec::new()
+    }
 
     /// Returns the last heartbeat of this generation that the cache knows of; `None` if it keeps none.
     fn last_beat<'a>(&'a self, _: &'a Deployment) -> CacheFuture<'a, Option<i64>> {

@@ -2,15 +2,14 @@
 //! `rule.lua` changes them, many in one call.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use redis::{Pipeline, Value};
 
-use super::memory::reading_of;
 use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL, RULE};
-use super::redis_connection::RedisConnection;
-use super::redis_entry::{self, CountText, DEPLOYMENT_KEY, Keys, PREFIX, UserText, beat_key};
+use super::redis_connection::{RedisConnection, client};
+use super::redis_entry::{self, BEAT_KEPT_FOR, DEPLOYMENT_KEY, Keys, beat_key};
 use super::redis_fill::{Item, fill_calls};
+use super::redis_read::{found, readings, searches};
 use super::{
     Cache, CacheError, CacheFuture, Filled, Filling, Opened, OpenedPair, Scanned, Settlement,
 };
@@ -27,11 +26,11 @@ pub struct RedisCache {
     caller: Caller,
 }
 
+/// The key that a probe writes.
+const PROBE_KEY: &str = "likewise:{probe}";
+
 /// The number of keys that a clean-up scans in one round trip.
 const SCAN_COUNT: usize = 1_000;
-
-/// How long a heartbeat is remembered after the last one.
-const BEAT_KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
 
 impl RedisCache {
     /// Creates a cache that connects at its first use and reconnects after failures. Its keys are named after the deployment.
@@ -41,7 +40,7 @@ impl RedisCache {
     pub fn new(options: &RedisOptions, deployment: CurrentDeployment) -> Result<Self, CacheError> {
         Ok(Self {
             deployment,
-            server: RedisConnection::new(options, format!("{PREFIX}{{probe}}"))?,
+            server: RedisConnection::new(client(&options.url, options)?, options.timeout),
             caller: Caller::new(options.time_to_live.as_secs(), options.pairs_per_user),
         })
     }
@@ -98,7 +97,7 @@ impl RedisCache {
 
 impl Cache for RedisCache {
     fn ping(&self) -> CacheFuture<'_, ()> {
-        Box::pin(self.server.ping())
+        Box::pin(self.server.ping(PROBE_KEY))
     }
 
     fn read<'a>(
@@ -121,18 +120,8 @@ impl Cache for RedisCache {
             }
             let texts: Vec<Option<String>> = self.server.query_one(&read).await?;
             let (user, counts) = texts.split_at(usize::from(user_id.is_some()));
-            let count = |text: &Option<String>| {
-                let entry = text.as_deref().and_then(CountText::parse);
-                entry.unwrap_or_default().reading(before)
-            };
-            let mut readings: Vec<Reading> = counts.iter().map(count).collect();
             let user = user.first().and_then(Option::as_deref);
-            if let Some(entry) = user.and_then(UserText::parse) {
-                for (reading, pair) in readings.iter_mut().zip(entry.read(resources)) {
-                    *reading = reading_of(pair, *reading, before);
-                }
-            }
-            Ok(readings)
+            Ok(readings(user, counts, resources, before))
         })
     }
 
@@ -331,43 +320,11 @@ impl Cache for RedisCache {
         Box::pin(async move {
             let keys = self.keys()?;
             let mut commands = Pipeline::with_capacity(entries.len());
-            for entry in entries {
-                match (entry, subject) {
-                    (EntryId::User(user_id), DataSubject::Resource(_)) => {
-                        commands.cmd("GET").arg(keys.user(user_id));
-                    }
-                    (EntryId::Count(resource), DataSubject::User(wanted)) => {
-                        commands.cmd("GET").arg(keys.count(resource));
-                        let events = keys.events(resource);
-                        let names = redis_entry::event_names(wanted);
-                        commands.cmd("ZMSCORE").arg(events).arg(&names);
-                    }
-                    // The name of the entry suffices.
-                    (EntryId::User(_), DataSubject::User(_))
-                    | (EntryId::Count(_), DataSubject::Resource(_)) => {}
-                }
+            for (_, command) in searches(&keys, entries, subject) {
+                commands.add_command(command);
             }
-            let mut replies = self.server.query::<Value>(&commands).await?.into_iter();
-            let mut next = || replies.next().unwrap_or(Value::Nil);
-            let mut named = Vec::with_capacity(entries.len());
-            for entry in entries {
-                named.push(match (entry, subject) {
-                    (EntryId::User(user_id), DataSubject::User(wanted)) => user_id == wanted,
-                    (EntryId::Count(resource), DataSubject::Resource(wanted)) => resource == wanted,
-                    (EntryId::User(_), DataSubject::Resource(wanted)) => {
-                        let text: Option<String> = redis_entry::value(next())?;
-                        let entry = text.as_deref().and_then(UserText::parse);
-                        entry.is_some_and(|entry| entry.holds(wanted))
-                    }
-                    (EntryId::Count(_), DataSubject::User(wanted)) => {
-                        let text: Option<String> = redis_entry::value(next())?;
-                        let scores: Vec<Option<f64>> = redis_entry::value(next())?;
-                        text.is_some_and(|text| redis_entry::has_event(&text, wanted))
-                            || scores.iter().any(Option::is_some)
-                    }
-                });
-            }
-            Ok(named)
+            let replies = self.server.query::<Value>(&commands).await?;
+            found(entries, subject, replies)
         })
     }
 
@@ -395,7 +352,7 @@ impl Cache for RedisCache {
     }
 
     fn restarted(&self) -> CacheFuture<'_, bool> {
-        Box::pin(self.server.restarted())
+        Box::pin(self.server.restarted(PROBE_KEY))
     }
 
     fn last_beat<'a>(&'a self, deployment: &'a Deployment) -> CacheFuture<'a, Option<i64>> {
@@ -448,16 +405,7 @@ fn settle_calls(keys: &Keys, settlements: &BTreeMap<Resource, Settlement>) -> Ve
                 .skip(part * PAIRS_PER_CALL)
                 .take(PAIRS_PER_CALL);
             call.count(keys, resource);
-            match settlement.count {
-                Some(count) => {
-                    call.arg(&count.like_count);
-                    call.arg(&count.revision);
-                }
-                None => {
-                    call.arg(&"");
-                    call.arg(&"");
-                }
-            }
+            call.settled_count(settlement.count);
             call.arg(&states.len());
             for (user_id, state) in states {
                 call.user(keys, user_id);

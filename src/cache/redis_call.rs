@@ -2,8 +2,9 @@
 
 use redis::{Cmd, Script};
 
-use super::redis_entry::Keys;
-use crate::domain::{Pair, Resource, UserId, Version, VersionedState};
+use super::redis_entry::{self, Keys};
+use super::{CountFilling, UserFilling};
+use crate::domain::{LikeCount, Pair, Resource, UserId, Version, VersionedState};
 
 /// The script, which implements the rule of `domain/user_entry.rs` and `domain/count_entry.rs`.
 pub(super) const RULE: &str = include_str!("rule.lua");
@@ -92,6 +93,45 @@ impl Call {
     pub(super) fn pair(&mut self, keys: &Keys, pair: &Pair) {
         self.user(keys, &pair.user_id);
         self.count(keys, &pair.resource);
+    }
+
+    /// Returns the first key.
+    pub(super) fn first_key(&self) -> &str {
+        self.keys.first().map_or("", String::as_str)
+    }
+
+    /// Adds the key of a user entry and what fills it.
+    pub(super) fn user_filling(&mut self, keys: &Keys, filling: &UserFilling) {
+        self.user(keys, &filling.user_id);
+        self.arg(&format_args!("{:016}", filling.incarnation));
+        self.arg(&redis_entry::letter(filling.coverage));
+        self.arg(&filling.rows.len());
+        for (resource, state) in &filling.rows {
+            self.arg(&resource.key());
+            self.state(*state);
+        }
+    }
+
+    /// Adds the key of a count entry and what fills it.
+    pub(super) fn count_filling(&mut self, keys: &Keys, filling: &CountFilling) {
+        self.count(keys, &filling.resource);
+        self.arg(&format_args!("{:016}", filling.incarnation));
+        self.arg(&filling.count.like_count);
+        self.arg(&filling.count.revision);
+    }
+
+    /// Adds the count of a commit and its revision; empty texts without one.
+    pub(super) fn settled_count(&mut self, count: Option<LikeCount>) {
+        match count {
+            Some(count) => {
+                self.arg(&count.like_count);
+                self.arg(&count.revision);
+            }
+            None => {
+                self.arg(&"");
+                self.arg(&"");
+            }
+        }
     }
 
     pub(super) fn arg(&mut self, argument: &dyn std::fmt::Display) {

@@ -1,4 +1,4 @@
-//! The connection to Redis: whether the server is reachable, accepts writes, and is the same one as before.
+//! The connection to a Redis server: whether it is reachable, accepts writes, and is the same one as before.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::{
     Client, ClientTlsConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind,
     TlsCertificates, Value,
@@ -23,8 +23,6 @@ pub(super) struct RedisConnection {
     /// By runtime, because a connection and its timers work only while the runtime that made them runs, and those of the
     /// HTTP workers end before the actors have drained.
     managers: Mutex<HashMap<Id, ConnectionManager>>,
-    /// The key that a probe writes.
-    probe_key: String,
     /// The last known `run_id` of the server: a server with a different one may have stale data.
     run: Mutex<Option<String>>,
     /// Set when a call found the server unreachable, so that not every call waits for the time-out, or read-only, so that its
@@ -32,18 +30,18 @@ pub(super) struct RedisConnection {
     away: AtomicBool,
 }
 
-/// The client of these settings.
-fn client(options: &RedisOptions) -> Result<Client, CacheError> {
+/// Returns a client of the server at this URL, with the authority and the certificate of these settings.
+pub(super) fn client(url: &str, options: &RedisOptions) -> Result<Client, CacheError> {
     let unusable = |reason: &dyn std::fmt::Display| {
         CacheError::Unavailable(format!("LIKEWISE_REDIS_URL: {reason}"))
     };
     let files = (&options.tls_ca, &options.tls_cert, &options.tls_key);
     if let (None, None, None) = files {
-        return Client::open(options.url.as_str()).map_err(|error| unusable(&error));
+        return Client::open(url).map_err(|error| unusable(&error));
     }
-    if !options.url.starts_with("rediss://") {
+    if !url.starts_with("rediss://") {
         return Err(unusable(
-            &"LIKEWISE_REDIS_TLS_CA, _CERT and _KEY need a URL that begins with rediss://",
+            &"LIKEWISE_REDIS_TLS_CA, _CERT and _KEY need a URL that begins with rediss:// or rediss+cluster://",
         ));
     }
     let read = |setting: &str, path: &Path| {
@@ -75,26 +73,56 @@ fn client(options: &RedisOptions) -> Result<Client, CacheError> {
         client_tls,
         root_cert,
     };
-    Client::build_with_tls(options.url.as_str(), certificates).map_err(|error| unusable(&error))
+    Client::build_with_tls(url, certificates).map_err(|error| unusable(&error))
 }
 
 impl RedisConnection {
-    /// # Errors
-    /// If the URL is invalid.
-    pub(super) fn new(options: &RedisOptions, probe_key: String) -> Result<Self, CacheError> {
-        Ok(Self {
-            client: client(options)?,
+    /// Creates a connection to the server of this client. A round trip may take `timeout`.
+    pub(super) fn new(client: Client, timeout: Duration) -> Self {
+        Self {
+            client,
             config: ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(options.timeout))
-                .set_response_timeout(Some(options.timeout))
+                .set_connection_timeout(Some(timeout))
+                .set_response_timeout(Some(timeout))
                 .set_number_of_retries(1)
                 .set_min_delay(Duration::from_millis(50))
                 .set_max_delay(Duration::from_millis(500)),
             managers: Mutex::default(),
-            probe_key,
             run: Mutex::default(),
             away: AtomicBool::new(false),
-        })
+        }
+    }
+
+    /// Returns whether an earlier call found the server unreachable, and it has not answered since.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    /// Sends commands in one round trip. Returns their replies, among them the errors of single commands.
+    pub(super) async fn send(&self, commands: &Pipeline) -> Result<Vec<Value>, CacheError> {
+        let mut connection = self.connection()?;
+        self.heard(
+            connection
+                .req_packed_commands(commands, 0, commands.len())
+                .await,
+        )
+    }
+
+    /// As [`send`](Self::send), even if the server is known to be down.
+    pub(super) async fn try_send(&self, commands: &Pipeline) -> Result<Vec<Value>, CacheError> {
+        let mut connection = self.manager()?;
+        self.heard(
+            connection
+                .req_packed_commands(commands, 0, commands.len())
+                .await,
+        )
+    }
+
+    /// Lets the server know a script.
+    pub(super) async fn load(&self, script: &str) -> Result<(), CacheError> {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(script);
+        self.query_one::<String>(&load).await.map(drop)
     }
 
     /// Runs commands in one round trip. Returns their replies.
@@ -140,16 +168,16 @@ impl RedisConnection {
         self.heard(calls.query_async(&mut connection).await)
     }
 
-    /// Succeeds if the server accepts writes.
-    pub(super) async fn ping(&self) -> Result<(), CacheError> {
+    /// Succeeds if the server accepts a write of this key.
+    pub(super) async fn ping(&self, probe_key: &str) -> Result<(), CacheError> {
         let mut connection = self.manager()?;
-        let probed = self.write_probe().query_async(&mut connection).await;
+        let probed = write_probe(probe_key).query_async(&mut connection).await;
         self.heard(probed)
     }
 
-    /// Returns whether the server restarted or refused writes since the last call.
-    pub(super) async fn restarted(&self) -> Result<bool, CacheError> {
-        let run = match self.current_run().await {
+    /// Returns whether the server restarted or refused writes since the last call. Writes this key.
+    pub(super) async fn restarted(&self, probe_key: &str) -> Result<bool, CacheError> {
+        let run = match self.current_run(probe_key).await {
             Ok(run) => run,
             Err(error) => {
                 // Its earlier state is unknown: when it answers, it counts as restarted.
@@ -162,10 +190,10 @@ impl RedisConnection {
     }
 
     /// Tries a write. Returns the `run_id` of the server.
-    async fn current_run(&self) -> Result<String, CacheError> {
+    async fn current_run(&self, probe_key: &str) -> Result<String, CacheError> {
         let mut connection = self.manager()?;
         let mut probe = Pipeline::with_capacity(2);
-        probe.add_command(self.write_probe()).ignore();
+        probe.add_command(write_probe(probe_key)).ignore();
         probe.cmd("INFO").arg("server");
         let probed = probe.query_async(&mut connection).await;
         let (info,): (String,) = self.heard(probed)?;
@@ -175,16 +203,9 @@ impl RedisConnection {
             .ok_or_else(|| CacheError::Unavailable("the server does not name its run".into()))
     }
 
-    /// Returns a write of a short-lived key. A read would succeed on a replica.
-    fn write_probe(&self) -> Cmd {
-        let mut probe = redis::cmd("SET");
-        probe.arg(&self.probe_key).arg(1).arg("PX").arg(1_000);
-        probe
-    }
-
     /// Returns the connection, unless the server is known to be down.
     fn connection(&self) -> Result<ConnectionManager, CacheError> {
-        if self.away.load(Ordering::Relaxed) {
+        if self.is_away() {
             return Err(CacheError::Away);
         }
         self.manager()
@@ -216,6 +237,12 @@ impl RedisConnection {
             if is_away && !self.away.swap(true, Ordering::Relaxed) {
                 self.reconnect();
             }
+            if is_of_cluster(&error) {
+                return CacheError::Unavailable(format!(
+                    "{error}: the server is a node of a Redis Cluster, so begin LIKEWISE_REDIS_URL with \
+                     redis+cluster:// or rediss+cluster://"
+                ));
+            }
             CacheError::Unavailable(error.to_string())
         })
     }
@@ -239,6 +266,23 @@ impl RedisConnection {
     fn known_run(&self) -> MutexGuard<'_, Option<String>> {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns a write of a short-lived key. A read would succeed on a replica.
+pub(super) fn write_probe(key: &str) -> Cmd {
+    let mut probe = redis::cmd("SET");
+    probe.arg(key).arg(1).arg("PX").arg(1_000);
+    probe
+}
+
+/// Returns whether only a node of a cluster gives this answer.
+fn is_of_cluster(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::CrossSlot
+        )
+    )
 }
 
 /// Returns whether the server refuses writes, as a replica does.

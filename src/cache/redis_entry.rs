@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use redis::Value;
@@ -45,6 +46,18 @@ impl Keys {
         format!("{PREFIX}{}:[uc]:{{*", self.0.generation)
     }
 
+    /// Returns whether a key is of an entry, or of the events in flight of one.
+    pub(super) fn is_entry(&self, key: &str) -> bool {
+        let name = key.strip_prefix(PREFIX);
+        let name = name.and_then(|name| name.strip_prefix(self.0.generation.as_str()));
+        let name = name.and_then(|name| name.strip_prefix(':'));
+        name.is_some_and(|name| {
+            ["u:{", "c:{", "f:{"]
+                .iter()
+                .any(|kind| name.starts_with(kind))
+        })
+    }
+
     /// Returns the entry of a key.
     pub(super) fn entry(&self, key: &str) -> Option<EntryId> {
         let name = key
@@ -62,6 +75,9 @@ impl Keys {
 pub(super) fn beat_key(deployment: &Deployment) -> String {
     format!("{PREFIX}{}:beat", deployment.generation)
 }
+
+/// How long a heartbeat is remembered after the last one.
+pub(super) const BEAT_KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
 
 /// The key of the deployment that used this Redis last.
 pub(super) const DEPLOYMENT_KEY: &str = "likewise:deployment";
@@ -384,7 +400,7 @@ fn known<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<Option<T>, C
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn unreadable(error: impl ToString) -> CacheError {
+pub(super) fn unreadable(error: impl ToString) -> CacheError {
     CacheError::Unavailable(format!(
         "the script's answer cannot be read: {}",
         error.to_string()

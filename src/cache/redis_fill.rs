@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::redis_call::{Call, PAIRS_PER_CALL};
-use super::redis_entry::{Keys, letter};
+use super::redis_entry::Keys;
 use super::{CountFilling, Filling, UserFilling};
 use crate::domain::{Pair, Resource, UserId, VersionedState};
 
@@ -140,22 +140,12 @@ fn render<'a>(
     call.arg(&users.len());
     call.arg(&counts.len());
     for filling in users {
-        call.user(keys, &filling.user_id);
+        call.user_filling(keys, filling);
         user_places.insert(&filling.user_id, call.keys());
-        call.arg(&format_args!("{:016}", filling.incarnation));
-        call.arg(&letter(filling.coverage));
-        call.arg(&filling.rows.len());
-        for (resource, state) in &filling.rows {
-            call.arg(&resource.key());
-            call.state(*state);
-        }
     }
     for filling in counts {
-        call.count(keys, &filling.resource);
+        call.count_filling(keys, filling);
         count_places.insert(&filling.resource, call.keys());
-        call.arg(&format_args!("{:016}", filling.incarnation));
-        call.arg(&filling.count.like_count);
-        call.arg(&filling.count.revision);
     }
     for (pair, state) in events {
         // An earlier call may have filled the entry.

@@ -14,7 +14,7 @@
 -- by the version.
 --
 -- KEYS: user entries and count entries; the text between the braces names the user or the resource. The sorted set of a
--- count entry is in the same slot.
+-- count entry is in the same slot. In a cluster, KEYS is one entry, and a pair takes two calls.
 -- ARGV: the verb, the time to live in seconds, the most pairs of a user entry, the database's time in microseconds, a
 -- number from which names of lifetimes are counted, and then what the verb needs. A state is 18 digits and liked.
 
@@ -31,6 +31,8 @@ local DIFFERENCES = { ['00'] = 0, ['01'] = -1, ['10'] = 1, ['11'] = 0 }
 local LARGE = 2048
 -- The most events in flight that are in the count entry itself.
 local FEW = 8
+-- The verbs that renew the lifetime of the entries that they change.
+local RENEWS = { apply = true, apply_to_user = true, join_count = true }
 -- The length of an event in the count entry, without its user.
 local EVENT = 21
 -- The place of the user or the resource in a key.
@@ -336,7 +338,7 @@ local function store_count(key, held)
     text = held.count .. ':' .. held.revision .. ':' .. held.sum .. ':' .. held.size .. ':' .. held.oldest .. ':'
       .. (held.events or '*')
   end
-  if held.is_new or verb == 'apply' then
+  if held.is_new or RENEWS[verb] then
     call('SET', key, text, 'EX', time_to_live)
   else
     call('SET', key, text, 'KEEPTTL')
@@ -675,13 +677,79 @@ elseif verb == 'overdue' then
       end
     end
   end
+elseif verb == 'apply_to_user' then
+  -- KEYS: a user entry. ARGV: for each event the resource and the state.
+  -- Answers as apply, with the base in place of the count, and what open answers.
+  for at = 6, #ARGV, 2 do
+    local before = user_of(KEYS[1], true)
+    local changed, newer_version, base = apply_to_user(KEYS[1], ARGV[at], ARGV[at + 1])
+    -- An entry that was written in parts keeps its lifetime.
+    local user = users[KEYS[1]] or before
+    answer(changed .. ':' .. newer_version .. ':' .. base .. ':' .. sub(user.text, 1, 17))
+  end
+elseif verb == 'join_count' then
+  -- KEYS: a count entry. ARGV: for each event the user, the state, the base that the user entry has told, and whether to
+  -- open the count: 1, or ? if it is unknown, or 0. Answers the count, and what open answers.
+  for at = 6, #ARGV, 4 do
+    local held, base, opens, count = count_of(KEYS[1]), ARGV[at + 2], ARGV[at + 3], ''
+    if base ~= '-' then
+      if base ~= '' and held and not held.life then
+        join(KEYS[1], held, ARGV[at], ARGV[at + 1], base)
+      end
+      count = shown(held) .. ''
+    end
+    if opens == '1' or (opens == '?' and count == '') then
+      count = count .. ':' .. open_count(KEYS[1])
+    end
+    answer(count)
+  end
+elseif verb == 'settled' then
+  -- KEYS: a user entry. ARGV: as of apply_to_user. Answers the state of each pair that is settled and no older.
+  local user = user_of(KEYS[1])
+  for at = 6, #ARGV, 2 do
+    local _, held, progress = nil, NEVER, '?'
+    if user then
+      _, held, progress = pair(user, ARGV[at])
+    end
+    answer(progress == 's' and not newer(ARGV[at + 1], held) and held or '')
+  end
+elseif verb == 'settle_user' then
+  -- KEYS: a user entry. ARGV: as of apply_to_user.
+  for at = 6, #ARGV, 2 do
+    settle_user(KEYS[1], ARGV[at], ARGV[at + 1])
+  end
+elseif verb == 'settle_count' then
+  -- KEYS: a count entry. ARGV: the count and its revision, and for each pair the user and the state.
+  local wanted, states = {}, {}
+  for at = 8, #ARGV, 2 do
+    wanted[#wanted + 1], states[#states + 1] = ARGV[at], ARGV[at + 1]
+  end
+  settle_count(KEYS[1], ARGV[6], ARGV[7], wanted, states)
+elseif verb == 'leave_count' then
+  -- KEYS: a count entry. ARGV: for each pair the user and the state that its user entry holds as settled.
+  for at = 6, #ARGV, 2 do
+    settle_count(KEYS[1], '', '', { ARGV[at] }, { ARGV[at + 1] })
+  end
+elseif verb == 'forget_in_user' then
+  -- KEYS: a user entry. ARGV: for each event the resource and the version.
+  for at = 6, #ARGV, 2 do
+    forget_in_user(KEYS[1], ARGV[at], ARGV[at + 1])
+  end
+elseif verb == 'forget_in_count' then
+  -- KEYS: a count entry. ARGV: for each event the user and the version.
+  for at = 6, #ARGV, 2 do
+    forget_in_count(KEYS[1], ARGV[at], ARGV[at + 1])
+  end
+elseif verb == 'show' then
+  -- KEYS: a count entry. Answers the entry and its sorted set.
+  return { texts[KEYS[1]], call('ZRANGE', set_of(KEYS[1]), 0, -1, 'WITHSCORES') }
 else
   return redis.error_reply('ERR unknown verb')
 end
 
 for key, user in pairs(users) do
   if user.is_changed then
-    if user.is_new or verb == 'apply' then
+    if user.is_new or RENEWS[verb] then
       call('SET', key, user.text, 'EX', time_to_live)
     else
       call('SET', key, user.text, 'KEEPTTL')

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Failure;
 use super::dependencies::connect_broker;
 use super::output::{table, write_json};
-use crate::cache::{Cache, RedisCache};
+use crate::cache;
 use crate::config::{FILE, PartialConfig, SettingReport, Settings};
 use crate::domain::CurrentDeployment;
 use crate::store;
@@ -87,7 +87,7 @@ async fn unreachable(settings: &Settings) -> Vec<String> {
         problems.push(format!("LIKEWISE_DATABASE_URL: {error}"));
     }
     if let Some(options) = &settings.redis {
-        let reached = match RedisCache::new(options, CurrentDeployment::default()) {
+        let reached = match cache::on_redis(options, CurrentDeployment::default()) {
             Ok(cache) => cache.ping().await,
             Err(error) => Err(error),
         };

@@ -9,7 +9,7 @@ use chrono::Utc;
 
 use super::Failure;
 use crate::admin::{Dependencies, RebuildTarget};
-use crate::cache::{Cache, RedisCache};
+use crate::cache;
 use crate::config::Settings;
 use crate::domain::{CurrentDeployment, JobKind};
 use crate::nats::{Broker, NatsError};
@@ -20,10 +20,7 @@ pub(super) async fn dependencies(settings: &Settings) -> Result<Dependencies, Fa
     let store = store::connect(&settings.store).await?;
     let deployment = CurrentDeployment::from(store.deployment().await?);
     let cache = match &settings.redis {
-        Some(options) => {
-            let cache = RedisCache::new(options, deployment.clone())?;
-            Some(Arc::new(cache) as Arc<dyn Cache>)
-        }
+        Some(options) => Some(cache::on_redis(options, deployment.clone())?),
         None => None,
     };
     Ok(Dependencies {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::dependencies::connect_broker;
 use super::output::{table, write_json};
 use super::{Failure, verify_cache, verify_journal};
-use crate::cache::RedisCache;
+use crate::cache;
 use crate::config::Settings;
 use crate::domain::{CurrentDeployment, Status};
 use crate::nats::Broker;
@@ -93,11 +93,11 @@ pub(super) async fn run(settings: Settings, arguments: VerifyArgs) -> Result<Exi
     let waited = started.elapsed();
     let mut verification = store.verify(EXAMPLES).await?;
     if let Some(options) = &settings.redis {
-        let cache = RedisCache::new(options, deployment)?;
+        let cache = cache::on_redis(options, deployment)?;
         let most = arguments.cache_pairs;
         verification
             .checks
-            .push(verify_cache::compare(&cache, store.as_ref(), most, EXAMPLES).await?);
+            .push(verify_cache::compare(cache.as_ref(), store.as_ref(), most, EXAMPLES).await?);
     }
     if let Some(journal) = &journal {
         let checks = verify_journal::compare(journal, store.as_ref(), EXAMPLES).await?;

@@ -9,7 +9,7 @@ use crate::domain::UserEntry;
 /// How to reach Redis, and how much it may hold.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
-    /// `redis://HOST:PORT/DB`, or `rediss://` for TLS.
+    /// `redis://HOST:PORT/DB`, or `redis+cluster://HOST:PORT,HOST:PORT` for a cluster; with `rediss` for TLS.
     pub url: String,
     /// The file of the trusted authorities (PEM); without it, those of the system.
     pub tls_ca: Option<PathBuf>,
@@ -26,6 +26,12 @@ pub struct RedisOptions {
 }
 
 impl RedisOptions {
+    /// Returns whether the URL names servers of a cluster.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.url.contains("+cluster://")
+    }
+
     /// `None` if there is no Redis.
     pub(super) fn new(config: &PartialConfig) -> Option<Self> {
         Some(Self {

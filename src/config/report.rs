@@ -184,6 +184,10 @@ mod tests {
             ("mysql://u:hu?sh@db/app?a=b", "mysql://u:***@db/app?a=b"),
             ("redis://:hush@cache:6379/0", "redis://:***@cache:6379/0"),
             (
+                "redis+cluster://u:hush@a:6379,b:6379",
+                "redis+cluster://u:***@a:6379,b:6379",
+            ),
+            (
                 "postgres://u@db/app?password=hush&x=1",
                 "postgres://u@db/app?password=***&x=1",
             ),

@@ -16,7 +16,7 @@ settings! {
         role ["ROLE"]: Role = Role::All;
         /// The database: sqlite://FILE, mysql://USER:PASSWORD@HOST:PORT/DATABASE or postgres://...
         database_url ["URL"]: String = "sqlite://likewise.db".to_owned();
-        /// The cache: redis://HOST:PORT; without it, each process has its own cache in memory
+        /// The cache: redis://HOST:PORT, or redis+cluster://HOST:PORT,HOST:PORT; without it, each process has its own in memory
         redis_url ["URL"]: String;
         /// The broker: nats://HOST:PORT; without it, likes are recorded in the database directly
         nats_url ["URL"]: String;

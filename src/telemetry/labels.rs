@@ -16,6 +16,12 @@ pub(super) struct ResultLabels {
     pub(super) result: &'static str,
 }
 
+/// Whether a server answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StateLabels {
+    pub(super) state: &'static str,
+}
+
 /// A status of ledger rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct StatusLabels {

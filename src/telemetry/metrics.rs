@@ -16,7 +16,7 @@ use super::http::{self, Durations, Requests};
 pub(super) use super::labels::{
     AcceptedLabels, ActionLabels, ActorLabels, FindingLabels, JobLabels, OriginLabels,
     OutageLabels, OutcomeLabels, PartLabels, PathLabels, ProblemLabels, ReceiverLabels,
-    ResultLabels, SeverityLabels, StatusLabels, StreamLabels,
+    ResultLabels, SeverityLabels, StateLabels, StatusLabels, StreamLabels,
 };
 use crate::domain::{Durability, JobKind, JobState, Origin, Status, Step};
 
@@ -59,6 +59,7 @@ pub(super) struct Metrics {
     pub(super) restarts: Family<ActorLabels, Counter>,
     pub(super) part_failures: Family<PartLabels, Counter>,
     pub(super) parts_away: Family<PartLabels, Gauge>,
+    pub(super) cache_masters: Family<StateLabels, Gauge>,
     pub(super) outages: Family<OutageLabels, Gauge>,
     pub(super) interventions: Family<ActionLabels, Counter>,
     pub(super) jobs_ended: Family<JobLabels, Counter>,
@@ -150,6 +151,7 @@ impl Metrics {
             restarts: Family::default(),
             part_failures: Family::default(),
             parts_away: Family::default(),
+            cache_masters: Family::default(),
             outages: Family::default(),
             interventions: Family::default(),
             jobs_ended: Family::default(),
@@ -339,6 +341,11 @@ impl Metrics {
             metrics.parts_away.clone(),
         );
         registry.register(
+            "cache_masters",
+            "Masters of the Redis Cluster, by whether they answer: up or down; 0 without a cluster",
+            metrics.cache_masters.clone(),
+        );
+        registry.register(
             "failing",
             "Whether the latest calls of a kind failed: 1 or 0",
             metrics.outages.clone(),
@@ -483,7 +490,16 @@ impl Metrics {
                 .get_or_create(&StatusLabels { status })
                 .set(0);
         }
+        self.masters_seen(0, 0);
         self.stream_compared(0, 0);
+    }
+
+    /// Sets how many masters of the cache's Redis Cluster answer, and how many do not.
+    pub(super) fn masters_seen(&self, up: usize, down: usize) {
+        for (state, masters) in [("up", up), ("down", down)] {
+            let gauge = self.cache_masters.get_or_create(&StateLabels { state });
+            gauge.set(i64::try_from(masters).unwrap_or(i64::MAX));
+        }
     }
 
     /// Creates the series of problems and of the findings of an audit, with zeros.

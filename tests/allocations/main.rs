@@ -113,7 +113,7 @@ fn cache_rule_allocates_little() {
         };
         let events: Vec<_> = pairs.iter().map(state).collect();
         let applied = system
-            .block_on(cache.apply(&events, Version(version)))
+            .block_on(cache.apply_and_open(&events, Version(version)))
             .expect("in process");
         assert_eq!(applied.len(), pairs.len());
     });

@@ -10,12 +10,14 @@ use likewise::domain::{
 
 use super::other_id_kinds::OtherIds;
 use super::{
-    HOUR, NOW, OnRedis, One, PLENTY, VIDEO, cache_on, count, entries, in_process, known, mark, run,
+    HOUR, NOW, OnRedis, One, PLENTY, VIDEO, cache_on, cache_on_cluster, count, entries, in_process,
+    known, mark, run,
 };
+use crate::support::redis_cluster::RedisCluster;
 use crate::support::servers::{Kind, Server};
 
-/// Runs each of these on both caches, with numbers and with other kinds of ids.
-macro_rules! on_both {
+/// Runs each of these on all caches, with numbers and with other kinds of ids.
+macro_rules! on_all {
     ($($test:ident)*) => {
         mod memory {
             $(#[test] fn $test() {
@@ -42,10 +44,24 @@ macro_rules! on_both {
                 super::run(super::$test(&on_redis.cache));
             })*
         }
+        mod cluster {
+            $(#[test] fn $test() {
+                let cluster = super::RedisCluster::shared();
+                let cache = super::cache_on_cluster(&cluster, super::PLENTY);
+                super::run(super::$test(&cache));
+            })*
+        }
+        mod cluster_other_ids {
+            $(#[test] fn $test() {
+                let cluster = super::RedisCluster::shared();
+                let cache = super::cache_on_cluster(&cluster, super::PLENTY);
+                super::run(super::$test(&super::OtherIds(cache)));
+            })*
+        }
     };
 }
 
-on_both! {
+on_all! {
     unset_pair_is_unknown
     newest_event_wins
     unlike_wins_a_tie

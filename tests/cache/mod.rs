@@ -1,20 +1,23 @@
-//! The cache in the process and on a real Redis: one suite that both pass, and random histories that give the same
-//! answers on both.
+//! The cache in the process, on a real Redis and on a real Redis Cluster: one suite that all pass, and random histories that
+//! give the same answers on all.
 
 mod backlog;
 mod conformance;
 mod encoding;
 mod eviction;
 mod other_id_kinds;
+mod redis_cluster;
 mod redis_outages;
 mod rust_and_lua_agree;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use likewise::cache::{
-    Cache, CountFilling, Filling, Incarnation, MemoryCache, RedisCache, Settlement, UserFilling,
+    Cache, CountFilling, Filling, Incarnation, MemoryCache, RedisCache, RedisClusterCache,
+    Settlement, UserFilling,
 };
 use likewise::config::RedisOptions;
 use likewise::domain::{
@@ -24,6 +27,7 @@ use likewise::domain::{
 use redis::Commands;
 use tokio::runtime::Runtime;
 
+use crate::support::redis_cluster::RedisCluster;
 use crate::support::servers::{Kind, Server};
 
 const VIDEO: Resource = Resource::video(7);
@@ -67,16 +71,28 @@ impl OnRedis {
 
 /// The cache on a Redis.
 fn cache_on(server: &Server, pairs_per_user: usize, time_to_live: Duration) -> RedisCache {
-    let options = RedisOptions {
-        url: server.url(),
+    let options = options(server.url(), pairs_per_user, time_to_live);
+    run(async { RedisCache::new(&options, deployment("a").into()).expect("a URL") })
+}
+
+/// The cache of a new generation on a cluster.
+fn cache_on_cluster(cluster: &RedisCluster, pairs_per_user: usize) -> RedisClusterCache {
+    static GENERATION: AtomicUsize = AtomicUsize::new(0);
+    let generation = GENERATION.fetch_add(1, Ordering::Relaxed).to_string();
+    let options = options(cluster.url(), pairs_per_user, HOUR);
+    run(async { RedisClusterCache::new(&options, deployment(&generation).into()).expect("a URL") })
+}
+
+fn options(url: String, pairs_per_user: usize, time_to_live: Duration) -> RedisOptions {
+    RedisOptions {
+        url,
         tls_ca: None,
         tls_cert: None,
         tls_key: None,
         timeout: TIMEOUT,
         time_to_live,
         pairs_per_user,
-    };
-    run(async { RedisCache::new(&options, deployment("a").into()).expect("a URL") })
+    }
 }
 
 /// A generation of a deployment.

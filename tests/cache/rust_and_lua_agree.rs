@@ -10,10 +10,13 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::other_id_kinds::OtherIds;
-use super::{HOUR, OnRedis, cache_on, count, in_process, mark, run};
+use super::{HOUR, OnRedis, cache_on, cache_on_cluster, count, in_process, mark, run};
+use crate::support::redis_cluster::RedisCluster;
 use crate::support::seed;
 
 const HISTORIES: usize = 60;
+/// Each step of a cluster takes several round trips.
+const CLUSTER_HISTORIES: usize = 6;
 const STEPS: usize = 250;
 const USERS: i64 = 13;
 const RESOURCES: i64 = 3;
@@ -23,16 +26,31 @@ const VERSIONS: i64 = 12;
 
 #[test]
 fn random_histories_give_equal_answers() {
-    let mut rng = seed::rng("twins");
     let on_redis = OnRedis::start();
-    for history in 0..HISTORIES {
+    live(HISTORIES, "twins", |limit| {
+        run(on_redis.cache.clear()).expect("an answer");
+        cache_on(&on_redis.server, limit, HOUR)
+    });
+}
+
+#[test]
+fn random_histories_give_equal_answers_on_a_cluster() {
+    let cluster = RedisCluster::shared();
+    live(CLUSTER_HISTORIES, "twins on a cluster", |limit| {
+        cache_on_cluster(&cluster, limit)
+    });
+}
+
+/// Lives histories on a cache in the process and on an empty one on Redis, whose user entries have at most so many pairs.
+fn live<C: Cache>(histories: usize, name: &str, empty: impl Fn(usize) -> C) {
+    let mut rng = seed::rng(name);
+    for history in 0..histories {
         // A limit of few pairs is reached, and one of many is not.
         let limit = if history % 3 == 0 { 3 } else { 1_000 };
-        let redis = cache_on(&on_redis.server, limit, HOUR);
+        let redis = empty(limit);
         let memory = in_process(limit);
         let resources = if history % 4 == 3 { 70 } else { RESOURCES };
         let steps = run(async {
-            on_redis.cache.clear().await.expect("an answer");
             if history % 2 == 0 {
                 let twins = Twins::new(&memory, &redis, resources);
                 twins.live(&mut rng).await

@@ -21,6 +21,7 @@ mod operator_actions;
 mod popular_resources;
 mod queues_are_bounded;
 mod reads_are_consistent;
+mod redis_cluster;
 mod requests_of_a_pair_are_ordered;
 mod rolling_restarts_fail_no_request;
 mod single_dependency_outages;

@@ -17,6 +17,7 @@ pub mod interactions;
 pub mod nginx;
 pub mod raw_tcp;
 pub mod redis_and_nats;
+pub mod redis_cluster;
 pub mod schemathesis;
 pub mod seed;
 pub mod servers;

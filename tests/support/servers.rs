@@ -41,6 +41,8 @@ pub struct Server {
     folder: TempDir,
     process: Option<Child>,
     tls: Option<Tls>,
+    /// The port for the other nodes of a Redis Cluster.
+    bus: Option<Port>,
 }
 
 /// What a server with TLS has: it demands TLS from every client, and a certificate that this authority has signed.
@@ -62,6 +64,22 @@ impl Server {
     /// Starts a server on empty data, and waits until it answers.
     #[track_caller]
     pub fn start(kind: Kind) -> Self {
+        let mut server = Self::prepare(kind);
+        server.run();
+        server
+    }
+
+    /// Starts a Redis that is a node of a cluster without other nodes and without slots.
+    #[track_caller]
+    pub fn cluster_node() -> Self {
+        let mut server = Self::prepare(Kind::Redis);
+        server.bus = Some(Port::free());
+        server.run();
+        server
+    }
+
+    #[track_caller]
+    fn prepare(kind: Kind) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // PostgreSQL runs as an ordinary user, who must be able to enter the folder.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).expect("a mode");
@@ -71,29 +89,42 @@ impl Server {
             Kind::Postgres => copy(&template("postgres"), &data),
             Kind::Redis | Kind::Nats => fs::create_dir(&data).expect("a folder"),
         }
-        let mut server = Self {
+        let server = Self {
             kind,
             port: Port::free(),
             folder,
             process: None,
             tls: None,
+            bus: None,
         };
         if kind == Kind::Nats {
             server.configure(ROOM);
         }
-        server.run();
         server
+    }
+
+    /// Returns the ports of a node of a cluster, for clients and for other nodes.
+    #[track_caller]
+    pub fn cluster_ports(&self) -> (u16, u16) {
+        let bus = self.bus.as_ref().expect("a node of a cluster");
+        (self.port.number, bus.number)
     }
 
     /// Starts a server on empty data that accepts connections with TLS only.
     #[track_caller]
     pub fn with_tls(kind: Kind, tls: Tls) -> Self {
         let mut server = Self::start(kind);
-        server.stop();
-        server.demand_tls(&tls);
-        server.tls = Some(tls);
-        server.run();
+        server.with_tls_from_now(tls);
         server
+    }
+
+    /// Starts it again on the same data and port, and accepts connections with TLS only.
+    #[track_caller]
+    pub fn with_tls_from_now(&mut self, tls: Tls) {
+        self.stop();
+        self.demand_tls(&tls);
+        self.tls = Some(tls);
+        self.run();
     }
 
     /// Starts it again without TLS, on the same data and port.
@@ -384,6 +415,16 @@ impl Server {
                     .args(["--bind", "127.0.0.1", "--port", plain, "--dir"])
                     .arg(data);
                 command.args(["--save", "", "--appendonly", "yes", "--daemonize", "no"]);
+                if let Some(bus) = &self.bus {
+                    command.args(["--cluster-enabled", "yes", "--cluster-port"]);
+                    command.arg(bus.number.to_string());
+                    command.args(["--cluster-node-timeout", "1500"]);
+                    command.args(["--cluster-replica-validity-factor", "0"]);
+                    command.args(["--repl-diskless-sync-delay", "0"]);
+                    if self.tls.is_some() {
+                        command.args(["--tls-cluster", "yes"]);
+                    }
+                }
                 command
             }
             Kind::Nats => {

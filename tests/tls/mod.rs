@@ -4,6 +4,7 @@
 use crate::support::certificates::{Authority, Pair};
 use crate::support::checks::ledger_closes;
 use crate::support::database::Database;
+use crate::support::redis_cluster;
 use crate::support::servers::{Kind, Server, Tls};
 use crate::support::service::{Ran, Setup};
 use crate::support::{PATIENCE, until, until_equal, until_seen};
@@ -246,6 +247,32 @@ fn pipeline_runs_with_redis_and_nats_over_tls() {
         "a like over both",
         || client.like(1, 7),
         |like| like.cached && like.durability == "broker",
+    );
+    ledger_closes(service.database());
+    service.stop().verify(60).holds();
+}
+
+/// A node that demands TLS from clients and from other nodes, and serves all slots.
+#[test]
+fn cluster_over_tls_is_used() {
+    let authority = Authority::new();
+    let Pair { cert, key } = authority.sign("likewise", &["likewise"]);
+    let mut node = Server::cluster_node();
+    let () = redis_cluster::ask(&node, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    node.with_tls_from_now(tls(&authority, "127.0.0.1"));
+    let service = Setup::new()
+        .set(
+            "LIKEWISE_REDIS_URL",
+            node.url().replace("rediss://", "rediss+cluster://"),
+        )
+        .set("LIKEWISE_REDIS_TLS_CA", authority.ca().display())
+        .set("LIKEWISE_REDIS_TLS_CERT", cert.display())
+        .set("LIKEWISE_REDIS_TLS_KEY", key.display())
+        .start();
+    until_seen(
+        "a like on the cluster",
+        || service.client().like(1, 7),
+        |like| like.cached,
     );
     ledger_closes(service.database());
     service.stop().verify(60).holds();

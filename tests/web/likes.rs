@@ -158,7 +158,7 @@ fn unknown_path_is_404_and_wrong_method_is_405() {
         "/v1/videos/7/like/8",
         "/v1/photos/7/like",
         "/v2/videos/7/like",
-        "/admin",
+        "/admins",
         "/admin/secrets",
     ] {
         for method in ["GET", "PUT"] {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::CacheWriter;
+use crate::cache::CacheError;
 use crate::domain::EntryId;
 use crate::telemetry::CacheHealed;
 
@@ -44,37 +45,50 @@ impl CacheWriter {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops the dirty entries, or all entries if the cache restarted, because it may hold older data.
+    /// Drops the dirty entries, and those that a restarted cache may hold in an older state.
     pub(super) async fn repair(&self) {
         let Ok(restarted) = self.cache.restarted().await else {
             // The cache is unreachable; the entries stay dirty.
             return;
         };
         let dirty = std::mem::take(&mut *self.dirty());
-        if restarted || dirty.all {
-            match self.cache.clear().await {
-                Ok(()) => CacheHealed {
-                    reason: "the cache restarted, or missed too many settlements",
-                    entries: None,
-                }
-                .emit(),
-                Err(error) => {
-                    self.dirty().all = true;
-                    self.cache_failed("dropping every entry of the cache", &error);
-                }
+        if dirty.all {
+            let dropped = self.cache.clear().await.map(|()| None);
+            self.report("the cache missed too many settlements", dropped);
+        } else {
+            if restarted {
+                let dropped = self.cache.drop_stale().await;
+                self.report("the cache restarted or failed over", dropped);
             }
-        } else if !dirty.entries.is_empty() {
-            let entries: Vec<_> = dirty.entries.into_iter().collect();
-            match self.cache.drop_entries(&entries).await {
-                Ok(()) => CacheHealed {
-                    reason: "the cache missed some settlements",
-                    entries: Some(entries.len()),
-                }
-                .emit(),
-                Err(error) => {
-                    self.mark_dirty(entries);
-                    self.cache_failed("dropping entries of the cache", &error);
-                }
+            self.drop_dirty(dirty.entries).await;
+        }
+    }
+
+    /// Reports that so many entries were dropped, or all, or remembers that any may be wrong.
+    fn report(&self, reason: &'static str, dropped: Result<Option<usize>, CacheError>) {
+        match dropped {
+            Ok(entries) => CacheHealed { reason, entries }.emit(),
+            Err(error) => {
+                self.dirty().all = true;
+                self.cache_failed("dropping every entry of the cache", &error);
+            }
+        }
+    }
+
+    async fn drop_dirty(&self, entries: BTreeSet<EntryId>) {
+        if entries.is_empty() {
+            return;
+        }
+        let entries: Vec<_> = entries.into_iter().collect();
+        match self.cache.drop_entries(&entries).await {
+            Ok(()) => CacheHealed {
+                reason: "the cache missed some settlements",
+                entries: Some(entries.len()),
+            }
+            .emit(),
+            Err(error) => {
+                self.mark_dirty(entries);
+                self.cache_failed("dropping entries of the cache", &error);
             }
         }
     }

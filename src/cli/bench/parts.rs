@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::ToolError;
-use crate::cache::{Cache, RedisCache};
+use crate::cache;
 use crate::cli::Failure;
 use crate::config::Settings;
 use crate::domain::{
@@ -87,7 +87,7 @@ pub(super) async fn redis(settings: &Settings, args: &BenchArgs) -> Result<(), F
         .ok_or(ToolError::Needs("LIKEWISE_REDIS_URL"))?;
     let store = store::connect(&settings.store).await?;
     let deployment = CurrentDeployment::from(store.deployment().await?);
-    let cache = RedisCache::new(options, deployment)?;
+    let cache = cache::on_redis(options, deployment)?;
     let events = events(args);
     let states = events.iter().filter_map(|event| {
         let pair = Pair {

@@ -48,6 +48,21 @@ impl DependencyWorked {
     }
 }
 
+/// The masters of the cache's Redis Cluster were probed.
+pub struct CacheMastersSeen {
+    /// The number of those that answer.
+    pub up: usize,
+    /// The number of the others.
+    pub down: usize,
+}
+
+impl CacheMastersSeen {
+    /// Sets their number: zeros if the cache is no cluster.
+    pub fn emit(self) {
+        METRICS.masters_seen(self.up, self.down);
+    }
+}
+
 /// A circuit breaker opened: the dependency failed several times in a row, and is not called for a moment.
 pub struct DependencyAway<'a> {
     /// The dependency.

@@ -1,0 +1,83 @@
+//! What reads of entries on Redis send, and what the replies mean. `redis.rs` and `redis_cluster_cache.rs` differ in how the
+//! commands travel.
+
+use redis::{Cmd, Value};
+
+use super::CacheError;
+use super::memory::reading_of;
+use super::redis_entry::{self, CountText, Keys, UserText};
+use crate::domain::{DataSubject, EntryId, Reading, Resource, Version};
+
+/// Returns what a user entry and count entries tell. Events before `before` are overdue.
+pub(super) fn readings(
+    user: Option<&str>,
+    counts: &[Option<String>],
+    resources: &[Resource],
+    before: Version,
+) -> Vec<Reading> {
+    let count = |text: &Option<String>| {
+        let entry = text.as_deref().and_then(CountText::parse);
+        entry.unwrap_or_default().reading(before)
+    };
+    let mut readings: Vec<Reading> = counts.iter().map(count).collect();
+    if let Some(entry) = user.and_then(UserText::parse) {
+        for (reading, pair) in readings.iter_mut().zip(entry.read(resources)) {
+            *reading = reading_of(pair, *reading, before);
+        }
+    }
+    readings
+}
+
+/// Returns the commands that tell whether entries name a subject, each with its key. The names of some entries suffice.
+pub(super) fn searches<'a>(
+    keys: &'a Keys,
+    entries: &'a [EntryId],
+    subject: &'a DataSubject,
+) -> impl Iterator<Item = (String, Cmd)> + 'a {
+    let get = |key: String| {
+        let mut get = redis::cmd("GET");
+        get.arg(&key);
+        (key, get)
+    };
+    entries
+        .iter()
+        .flat_map(move |entry| match (entry, subject) {
+            (EntryId::User(user_id), DataSubject::Resource(_)) => vec![get(keys.user(user_id))],
+            (EntryId::Count(resource), DataSubject::User(wanted)) => {
+                let (key, mut scores) = (keys.events(resource), redis::cmd("ZMSCORE"));
+                scores.arg(&key).arg(&redis_entry::event_names(wanted));
+                vec![get(keys.count(resource)), (key, scores)]
+            }
+            (EntryId::User(_), DataSubject::User(_))
+            | (EntryId::Count(_), DataSubject::Resource(_)) => Vec::new(),
+        })
+}
+
+/// Returns whether each entry names the subject, by the replies to [`searches`].
+pub(super) fn found(
+    entries: &[EntryId],
+    subject: &DataSubject,
+    replies: Vec<Value>,
+) -> Result<Vec<bool>, CacheError> {
+    let mut replies = replies.into_iter();
+    let mut next = || replies.next().unwrap_or(Value::Nil);
+    let mut found = Vec::with_capacity(entries.len());
+    for entry in entries {
+        found.push(match (entry, subject) {
+            (EntryId::User(user_id), DataSubject::User(wanted)) => user_id == wanted,
+            (EntryId::Count(resource), DataSubject::Resource(wanted)) => resource == wanted,
+            (EntryId::User(_), DataSubject::Resource(wanted)) => {
+                let text: Option<String> = redis_entry::value(next())?;
+                let entry = text.as_deref().and_then(UserText::parse);
+                entry.is_some_and(|entry| entry.holds(wanted))
+            }
+            (EntryId::Count(_), DataSubject::User(wanted)) => {
+                let text: Option<String> = redis_entry::value(next())?;
+                let scores: Vec<Option<f64>> = redis_entry::value(next())?;
+                text.is_some_and(|text| redis_entry::has_event(&text, wanted))
+                    || scores.iter().any(Option::is_some)
+            }
+        });
+    }
+    Ok(found)
+}
