@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use redis::{Pipeline, Value};
 
-use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL, RULE};
+use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL, RULE, parts};
 use super::redis_connection::{RedisConnection, client};
-use super::redis_entry::{self, BEAT_KEPT_FOR, DEPLOYMENT_KEY, Keys, beat_key};
+use super::redis_entry::{self, Keys};
 use super::redis_fill::{Item, fill_calls};
-use super::redis_read::{found, readings, searches};
+use super::redis_read::{self, found, readings, searches};
 use super::{
     Cache, CacheError, CacheFuture, Filled, Filling, Opened, OpenedPair, Scanned, Settlement,
 };
@@ -194,13 +194,7 @@ impl Cache for RedisCache {
             });
             let calls = users_calls.chain(counts_calls);
             let answers = self.ask("open", Version::NEVER, calls).await?;
-            let (of_users, of_counts) = split(&answers, users.len())?;
-            let users = of_users.iter().map(|text| redis_entry::opened_user(text));
-            let counts = of_counts.iter().map(|text| redis_entry::opened_count(text));
-            Ok(Opened {
-                users: users.collect::<Result<_, _>>()?,
-                counts: counts.collect::<Result<_, _>>()?,
-            })
+            redis_entry::opened(&answers, users.len())
         })
     }
 
@@ -238,12 +232,9 @@ impl Cache for RedisCache {
         now: Version,
     ) -> CacheFuture<'a, Vec<(UserId, Version)>> {
         Box::pin(async move {
-            let mut call = Call::new(1);
-            call.count(&self.keys()?, resource);
-            call.arg(&before.0);
-            call.arg(&limit);
+            let call = Call::overdue(&self.keys()?, resource, before, limit);
             let reply = self.run("overdue", now, [call]).await?.pop();
-            redis_entry::overdue(reply.unwrap_or(Value::Array(Vec::new())))
+            redis_entry::overdue(reply)
         })
     }
 
@@ -357,8 +348,7 @@ impl Cache for RedisCache {
 
     fn last_beat<'a>(&'a self, deployment: &'a Deployment) -> CacheFuture<'a, Option<i64>> {
         Box::pin(async move {
-            let mut get = redis::cmd("GET");
-            get.arg(beat_key(deployment));
+            let (_, get) = redis_read::beat(deployment);
             self.server.query_one(&get).await
         })
     }
@@ -369,16 +359,10 @@ impl Cache for RedisCache {
         beat: i64,
     ) -> CacheFuture<'a, Option<String>> {
         Box::pin(async move {
-            let mut set = redis::cmd("SET");
-            set.arg(beat_key(deployment))
-                .arg(beat)
-                .arg("EX")
-                .arg(BEAT_KEPT_FOR.as_secs());
+            let [(_, set), (_, claim)] = redis_read::note_beat(deployment, beat);
             let _: String = self.server.query_one(&set).await?;
-            let (id, mut claim) = (deployment.id.to_string(), redis::cmd("SET"));
-            claim.arg(DEPLOYMENT_KEY).arg(&id).arg("GET");
             let previous: Option<String> = self.server.query_one(&claim).await?;
-            Ok(previous.filter(|previous| *previous != id))
+            Ok(previous.filter(|previous| *previous != deployment.id.to_string()))
         })
     }
 
@@ -394,16 +378,11 @@ fn settle_calls(keys: &Keys, settlements: &BTreeMap<Resource, Settlement>) -> Ve
     let (mut call, mut pairs) = (Call::new(PAIRS_PER_CALL), 0);
     for (resource, settlement) in settlements {
         let states: Vec<_> = settlement.states.iter().collect();
-        // At least one part, which settles the count even without pairs.
-        for part in 0..states.len().div_ceil(PAIRS_PER_CALL).max(1) {
+        for states in parts(&states) {
             if pairs >= PAIRS_PER_CALL {
                 calls.push(std::mem::replace(&mut call, Call::new(PAIRS_PER_CALL)));
                 pairs = 0;
             }
-            let states = states
-                .iter()
-                .skip(part * PAIRS_PER_CALL)
-                .take(PAIRS_PER_CALL);
             call.count(keys, resource);
             call.settled_count(settlement.count);
             call.arg(&states.len());
@@ -419,11 +398,4 @@ fn settle_calls(keys: &Keys, settlements: &BTreeMap<Resource, Settlement>) -> Ve
         calls.push(call);
     }
     calls
-}
-
-/// Splits the answers to a call about users and counts.
-fn split(answers: &[String], users: usize) -> Result<(&[String], &[String]), CacheError> {
-    answers.split_at_checked(users).ok_or_else(|| {
-        CacheError::Unavailable("the script answered about too few entries".to_owned())
-    })
 }

@@ -66,7 +66,22 @@ impl Caller {
     }
 }
 
+/// Divides the items of one entry into calls: at least one, which carries the entry even without items.
+pub(super) fn parts<T>(items: &[T]) -> impl Iterator<Item = &[T]> {
+    let none = items.is_empty().then_some(items);
+    none.into_iter().chain(items.chunks(PAIRS_PER_CALL))
+}
+
 impl Call {
+    /// Returns a call that asks for the events of a resource before a version.
+    pub(super) fn overdue(keys: &Keys, resource: &Resource, before: Version, limit: usize) -> Self {
+        let mut call = Self::new(1);
+        call.count(keys, resource);
+        call.arg(&before.0);
+        call.arg(&limit);
+        call
+    }
+
     pub(super) fn new(pairs: usize) -> Self {
         Self {
             keys: Vec::with_capacity(pairs * 2),

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL};
+use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL, parts};
 use super::redis_cluster::{Purpose, RedisCluster, Routed};
-use super::redis_entry::{self, BEAT_KEPT_FOR, DEPLOYMENT_KEY, Keys, beat_key};
+use super::redis_entry::{self, Keys};
 use super::redis_placed::{Placed, of_counts, of_users, placed};
-use super::redis_read::{found, readings, searches};
+use super::redis_read::{self, found, readings, searches};
 use super::redis_slots::Slot;
 use super::{
     Cache, CacheError, CacheFuture, CountFilling, Filled, Filling, MasterState, Opened, OpenedPair,
@@ -274,13 +274,11 @@ impl Cache for RedisClusterCache {
             let mut counts = Vec::new();
             for (resource, settlement) in settlements {
                 let states: Vec<_> = settlement.states.iter().collect();
-                // At least one part, which settles the count even without pairs.
-                for part in 0..states.len().div_ceil(PAIRS_PER_CALL).max(1) {
-                    let states = states.iter().skip(part * PAIRS_PER_CALL);
+                for states in parts(&states) {
                     let mut call = Call::new(PAIRS_PER_CALL);
                     call.count(&keys, resource);
                     call.settled_count(settlement.count);
-                    for (user_id, state) in states.take(PAIRS_PER_CALL) {
+                    for (user_id, state) in states {
                         call.arg(&user_id.key());
                         call.state(**state);
                     }
@@ -333,13 +331,7 @@ impl Cache for RedisClusterCache {
             let calls = placed(calls.chain(resources.iter().map(count)));
             let size = users.len() + resources.len();
             let answers = self.ask("open", Version::NEVER, calls, size).await?;
-            let (of_users, of_counts) = answers.split_at(users.len());
-            let users = of_users.iter().map(|text| redis_entry::opened_user(text));
-            let counts = of_counts.iter().map(|text| redis_entry::opened_count(text));
-            Ok(Opened {
-                users: users.collect::<Result<_, _>>()?,
-                counts: counts.collect::<Result<_, _>>()?,
-            })
+            redis_entry::opened(&answers, users.len())
         })
     }
 
@@ -390,12 +382,9 @@ impl Cache for RedisClusterCache {
         now: Version,
     ) -> CacheFuture<'a, Vec<(UserId, Version)>> {
         Box::pin(async move {
-            let mut call = Call::new(1);
-            call.count(&self.keys()?, resource);
-            call.arg(&before.0);
-            call.arg(&limit);
+            let call = Call::overdue(&self.keys()?, resource, before, limit);
             let reply = self.run("overdue", now, [call]).await?.pop();
-            redis_entry::overdue(reply.unwrap_or(Value::Array(Vec::new())))
+            redis_entry::overdue(reply)
         })
     }
 
@@ -504,9 +493,7 @@ impl Cache for RedisClusterCache {
 
     fn last_beat<'a>(&'a self, deployment: &'a Deployment) -> CacheFuture<'a, Option<i64>> {
         Box::pin(async move {
-            let key = beat_key(deployment);
-            let mut get = redis::cmd("GET");
-            get.arg(&key);
+            let (key, get) = redis_read::beat(deployment);
             let commands = vec![Routed::new(&key, get)];
             let reply = self.cluster.run(commands, Purpose::Use).await?.pop();
             redis_entry::value(reply.unwrap_or(Value::Nil))
@@ -519,15 +506,11 @@ impl Cache for RedisClusterCache {
         beat: i64,
     ) -> CacheFuture<'a, Option<String>> {
         Box::pin(async move {
-            let (key, mut set) = (beat_key(deployment), redis::cmd("SET"));
-            let kept = BEAT_KEPT_FOR.as_secs();
-            set.arg(&key).arg(beat).arg("EX").arg(kept);
-            let (id, mut claim) = (deployment.id.to_string(), redis::cmd("SET"));
-            claim.arg(DEPLOYMENT_KEY).arg(&id).arg("GET");
-            let commands = vec![Routed::new(&key, set), Routed::new(DEPLOYMENT_KEY, claim)];
-            let reply = self.cluster.run(commands, Purpose::Use).await?.pop();
+            let commands = redis_read::note_beat(deployment, beat);
+            let commands = commands.map(|(key, command)| Routed::new(&key, command));
+            let reply = self.cluster.run(commands.into(), Purpose::Use).await?.pop();
             let previous: Option<String> = redis_entry::value(reply.unwrap_or(Value::Nil))?;
-            Ok(previous.filter(|previous| *previous != id))
+            Ok(previous.filter(|previous| *previous != deployment.id.to_string()))
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use redis::Value;
 
-use super::{CacheError, Incarnation, OpenedPair};
+use super::{CacheError, Incarnation, Opened, OpenedPair};
 use crate::domain::{
     Applied, CachedPair, CountView, Coverage, Deployment, EntryId, Id, Join, LikeCount, Progress,
     Reading, Resource, UserId, UserView, Version, VersionedState,
@@ -330,7 +330,8 @@ pub(super) fn has_event(text: &str, user_id: &UserId) -> bool {
 }
 
 /// Parses the answer to `overdue`.
-pub(super) fn overdue(reply: Value) -> Result<Vec<(UserId, Version)>, CacheError> {
+pub(super) fn overdue(reply: Option<Value>) -> Result<Vec<(UserId, Version)>, CacheError> {
+    let reply = reply.unwrap_or(Value::Array(Vec::new()));
     let events: Vec<(String, f64)> = redis::from_redis_value(reply).map_err(unreadable)?;
     let parse = |(name, score): &(String, f64)| {
         let parsed = event(name, *score as i64);
@@ -367,8 +368,23 @@ pub(super) fn applied_after_fill(answer: &str) -> Result<Option<Applied>, CacheE
     applied(answer).map(|(applied, _)| Some(applied))
 }
 
+/// Parses the answers to `open`: first those about `users` users, then those about counts.
+pub(super) fn opened(answers: &[String], users: usize) -> Result<Opened, CacheError> {
+    let Some((of_users, of_counts)) = answers.split_at_checked(users) else {
+        return Err(CacheError::Unavailable(
+            "the script answered about too few entries".to_owned(),
+        ));
+    };
+    let users = of_users.iter().map(|text| opened_user(text));
+    let counts = of_counts.iter().map(|text| opened_count(text));
+    Ok(Opened {
+        users: users.collect::<Result<_, _>>()?,
+        counts: counts.collect::<Result<_, _>>()?,
+    })
+}
+
 /// Parses the answer to `open` about one user.
-pub(super) fn opened_user(answer: &str) -> Result<(Incarnation, Coverage), CacheError> {
+fn opened_user(answer: &str) -> Result<(Incarnation, Coverage), CacheError> {
     let parsed = answer.split_at_checked(16).and_then(|(life, letter)| {
         let life = life.parse().ok()?;
         Some((life, coverage(letter)?))
@@ -377,7 +393,7 @@ pub(super) fn opened_user(answer: &str) -> Result<(Incarnation, Coverage), Cache
 }
 
 /// Parses the answer to `open` about one count.
-pub(super) fn opened_count(answer: &str) -> Result<Option<Incarnation>, CacheError> {
+fn opened_count(answer: &str) -> Result<Option<Incarnation>, CacheError> {
     known(answer)
 }
 

@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 use super::redis_call::{Call, PAIRS_PER_CALL};
 use super::redis_entry::Keys;
-use crate::domain::Pair;
+use crate::domain::{Pair, Resource, UserId};
 
 /// A call of the script on one entry, and the places of what it answers.
 pub(super) struct Placed {
@@ -28,17 +28,19 @@ fn grouped<K: Eq + Hash + Copy>(keys: impl Iterator<Item = K>) -> Vec<(K, Vec<us
     groups
 }
 
-/// Returns calls on the user entries of items that concern pairs. `add` adds the arguments of an item.
-pub(super) fn of_users<T>(
-    keys: &Keys,
-    items: &[(Pair, T)],
+/// Returns calls on entries of items that concern pairs: `entry` tells which entry of a pair, `open` adds its key to a call, and
+/// `add` the arguments of an item.
+fn by_entry<'a, T, K: Eq + Hash + 'a>(
+    items: &'a [(Pair, T)],
+    entry: impl Fn(&'a Pair) -> &'a K,
+    open: impl Fn(&mut Call, &K),
     add: impl Fn(&mut Call, &(Pair, T)),
 ) -> Vec<Placed> {
     let mut calls = Vec::new();
-    for (user_id, places) in grouped(items.iter().map(|(pair, _)| &pair.user_id)) {
+    for (entry, places) in grouped(items.iter().map(|(pair, _)| entry(pair))) {
         for places in places.chunks(PAIRS_PER_CALL) {
             let mut call = Call::new(places.len());
-            call.user(keys, user_id);
+            open(&mut call, entry);
             for place in places {
                 add(&mut call, &items[*place]);
             }
@@ -49,25 +51,24 @@ pub(super) fn of_users<T>(
     calls
 }
 
+/// Returns calls on the user entries of items that concern pairs. `add` adds the arguments of an item.
+pub(super) fn of_users<T>(
+    keys: &Keys,
+    items: &[(Pair, T)],
+    add: impl Fn(&mut Call, &(Pair, T)),
+) -> Vec<Placed> {
+    let open = |call: &mut Call, user_id: &UserId| call.user(keys, user_id);
+    by_entry(items, |pair| &pair.user_id, open, add)
+}
+
 /// Returns calls on the count entries of items that concern pairs. `add` adds the arguments of an item.
 pub(super) fn of_counts<T>(
     keys: &Keys,
     items: &[(Pair, T)],
     add: impl Fn(&mut Call, &(Pair, T)),
 ) -> Vec<Placed> {
-    let mut calls = Vec::new();
-    for (resource, places) in grouped(items.iter().map(|(pair, _)| &pair.resource)) {
-        for places in places.chunks(PAIRS_PER_CALL) {
-            let mut call = Call::new(places.len());
-            call.count(keys, resource);
-            for place in places {
-                add(&mut call, &items[*place]);
-            }
-            let places = places.to_vec();
-            calls.push(Placed { call, places });
-        }
-    }
-    calls
+    let open = |call: &mut Call, resource: &Resource| call.count(keys, resource);
+    by_entry(items, |pair| &pair.resource, open, add)
 }
 
 /// Gives each call the place of its number.

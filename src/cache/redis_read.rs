@@ -1,12 +1,14 @@
-//! What reads of entries on Redis send, and what the replies mean. `redis.rs` and `redis_cluster_cache.rs` differ in how the
+//! What reads of entries, and heartbeats, send to Redis, and what the replies mean. `redis.rs` and `redis_cluster_cache.rs` differ in how the
 //! commands travel.
 
 use redis::{Cmd, Value};
 
 use super::CacheError;
 use super::memory::reading_of;
-use super::redis_entry::{self, CountText, Keys, UserText};
-use crate::domain::{DataSubject, EntryId, Reading, Resource, Version};
+use super::redis_entry::{
+    self, BEAT_KEPT_FOR, CountText, DEPLOYMENT_KEY, Keys, UserText, beat_key,
+};
+use crate::domain::{DataSubject, Deployment, EntryId, Reading, Resource, Version};
 
 /// Returns what a user entry and count entries tell. Events before `before` are overdue.
 pub(super) fn readings(
@@ -26,6 +28,24 @@ pub(super) fn readings(
         }
     }
     readings
+}
+
+/// Returns the command that reads the last heartbeat of a generation, with its key.
+pub(super) fn beat(deployment: &Deployment) -> (String, Cmd) {
+    let (key, mut get) = (beat_key(deployment), redis::cmd("GET"));
+    get.arg(&key);
+    (key, get)
+}
+
+/// Returns the commands that note a heartbeat and claim this Redis for the deployment, with their keys. The second answers
+/// with the id of the deployment that used it last.
+pub(super) fn note_beat(deployment: &Deployment, beat: i64) -> [(String, Cmd); 2] {
+    let (key, mut set) = (beat_key(deployment), redis::cmd("SET"));
+    let kept = BEAT_KEPT_FOR.as_secs();
+    set.arg(&key).arg(beat).arg("EX").arg(kept);
+    let (id, mut claim) = (deployment.id.to_string(), redis::cmd("SET"));
+    claim.arg(DEPLOYMENT_KEY).arg(&id).arg("GET");
+    [(key, set), (DEPLOYMENT_KEY.to_owned(), claim)]
 }
 
 /// Returns the commands that tell whether entries name a subject, each with its key. The names of some entries suffice.

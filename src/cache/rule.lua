@@ -53,6 +53,15 @@ local function name(key)
   return sub(key, NAME, -2)
 end
 
+-- Stores an entry. A new one has no lifetime to keep.
+local function store(key, text, is_new)
+  if is_new or RENEWS[verb] then
+    call('SET', key, text, 'EX', time_to_live)
+  else
+    call('SET', key, text, 'KEEPTTL')
+  end
+end
+
 -- All entries of KEYS, by their keys.
 local texts = {}
 for first = 1, #KEYS, 4000 do
@@ -338,11 +347,7 @@ local function store_count(key, held)
     text = held.count .. ':' .. held.revision .. ':' .. held.sum .. ':' .. held.size .. ':' .. held.oldest .. ':'
       .. (held.events or '*')
   end
-  if held.is_new or RENEWS[verb] then
-    call('SET', key, text, 'EX', time_to_live)
-  else
-    call('SET', key, text, 'KEEPTTL')
-  end
+  store(key, text, held.is_new)
 end
 
 local function shown(held)
@@ -749,11 +754,7 @@ end
 
 for key, user in pairs(users) do
   if user.is_changed then
-    if user.is_new or RENEWS[verb] then
-      call('SET', key, user.text, 'EX', time_to_live)
-    else
-      call('SET', key, user.text, 'KEEPTTL')
-    end
+    store(key, user.text, user.is_new)
   end
 end
 for key, held in pairs(counts) do

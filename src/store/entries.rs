@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::ids::AnyId;
 use super::read_models::{RESOURCE, resource_rows};
 use super::reads::{Found, find};
-use super::schema::{Schema, likes_table};
+use super::schema::likes_table;
 use super::session::{Mode, Param, Session, Sql};
 use super::text::word;
 use super::{Store, read};
@@ -78,38 +78,15 @@ async fn load_at_once<S: Session>(
     limit: usize,
 ) -> Result<Option<Loaded>, StoreError> {
     let most = ROWS + wanted.resources.len();
-    let params = [
-        user_rows(wanted.users.iter()),
-        resource_rows(&wanted.resources),
-        Param::limit(most + 1),
-    ];
-    let statement = USERS_AND_COUNTS.on(session.schema());
-    let rows: Vec<UserOrCountRow> = session.load(statement, &params).await?;
-    if rows.len() > most {
+    let rows = load_rows(session, wanted.users.iter(), &wanted.resources, most).await?;
+    if rows.states.len() + rows.counts.len() > most {
         return Ok(None);
     }
-    let mut loaded = Loaded::default();
-    let mut states = Vec::with_capacity(rows.len());
-    for row in rows {
-        let resource = Resource {
-            resource_type: word(&row.resource_type, "likes")?,
-            id: row.resource_id,
-        };
-        let Some(user_id) = row.user_id else {
-            let count = LikeCount {
-                like_count: row.number,
-                revision: row.flag_or_revision,
-            };
-            loaded.found.counts.insert(resource, count);
-            continue;
-        };
-        let state = VersionedState {
-            version: Version(row.number),
-            liked: row.flag_or_revision == 1,
-        };
-        states.push((user_id, (resource, state)));
-    }
-    loaded.users = by_user(wanted, limit, states);
+    let mut loaded = Loaded {
+        users: by_user(wanted, limit, rows.states),
+        ..Loaded::default()
+    };
+    loaded.found.counts = rows.counts;
     Ok(Some(loaded))
 }
 
@@ -121,12 +98,15 @@ async fn load<S: Session>(
     let found = find(session, &wanted.pairs, &wanted.resources).await?;
     let mut states = Vec::new();
     if !wanted.users.is_empty() {
-        let rows = rows_of(session, wanted.users.iter(), ROWS).await?;
-        if rows.len() <= ROWS {
-            states.extend(rows);
-        } else {
+        let none = BTreeSet::new();
+        states = load_rows(session, wanted.users.iter(), &none, ROWS)
+            .await?
+            .states;
+        if states.len() > ROWS {
+            states.clear();
             for user_id in &wanted.users {
-                states.extend(rows_of(session, std::iter::once(user_id), limit).await?);
+                let one = std::iter::once(user_id);
+                states.extend(load_rows(session, one, &none, limit).await?.states);
             }
         }
     }
@@ -150,51 +130,52 @@ fn by_user(
         .collect()
 }
 
-fn user_rows<'a>(users: impl Iterator<Item = &'a UserId>) -> Param {
-    let rows: Vec<_> = users.map(|user_id| (user_id,)).collect();
-    Param::rows(&rows)
+/// What one statement loads.
+#[derive(Default)]
+struct Rows {
+    states: Vec<(UserId, (Resource, VersionedState))>,
+    counts: BTreeMap<Resource, LikeCount>,
 }
 
-/// Loads all rows of some users; one more than `limit` if there are more.
-async fn rows_of<S: Session>(
+/// Loads all rows of some users, and counts; one more than `most` if there are more.
+async fn load_rows<S: Session>(
     session: &mut S,
     users: impl Iterator<Item = &UserId>,
-    limit: usize,
-) -> Result<Vec<(UserId, (Resource, VersionedState))>, StoreError> {
-    let params = [user_rows(users), Param::limit(limit + 1)];
-    let rows: Vec<UserRow> = session
-        .load(USER_ROWS.on(session.schema()), &params)
-        .await?;
-    rows.into_iter().map(UserRow::state).collect()
-}
-
-/// A row of a read model.
-#[derive(Debug, QueryableByName)]
-struct UserRow {
-    #[diesel(sql_type = AnyId)]
-    user_id: Id,
-    #[diesel(sql_type = Text)]
-    resource_type: String,
-    #[diesel(sql_type = AnyId)]
-    resource_id: Id,
-    #[diesel(sql_type = BigInt)]
-    version: i64,
-    #[diesel(sql_type = BigInt)]
-    liked: i64,
-}
-
-impl UserRow {
-    fn state(self) -> Result<(UserId, (Resource, VersionedState)), StoreError> {
+    resources: &BTreeSet<Resource>,
+    most: usize,
+) -> Result<Rows, StoreError> {
+    let users: Vec<_> = users.map(|user_id| (user_id,)).collect();
+    let params = [
+        Param::rows(&users),
+        resource_rows(resources),
+        Param::limit(most + 1),
+    ];
+    let statement = USERS_AND_COUNTS.on(session.schema());
+    let loaded: Vec<UserOrCountRow> = session.load(statement, &params).await?;
+    let mut rows = Rows::default();
+    for row in loaded {
         let resource = Resource {
-            resource_type: word(&self.resource_type, "likes")?,
-            id: self.resource_id,
+            resource_type: word(&row.resource_type, "likes")?,
+            id: row.resource_id,
         };
-        let state = VersionedState {
-            version: Version(self.version),
-            liked: self.liked == 1,
-        };
-        Ok((self.user_id, (resource, state)))
+        match row.user_id {
+            Some(user_id) => {
+                let state = VersionedState {
+                    version: Version(row.number),
+                    liked: row.flag_or_revision == 1,
+                };
+                rows.states.push((user_id, (resource, state)));
+            }
+            None => {
+                let count = LikeCount {
+                    like_count: row.number,
+                    revision: row.flag_or_revision,
+                };
+                rows.counts.insert(resource, count);
+            }
+        }
     }
+    Ok(rows)
 }
 
 /// A row of a read model, or a count, which has no user.
@@ -214,37 +195,29 @@ struct UserOrCountRow {
     flag_or_revision: i64,
 }
 
-/// The rows of users in all read models, by their primary keys. Parameters: rows `(user_id)`, the most rows.
-static USER_ROWS: Sql = Sql::new(|d| {
-    format!(
-        "{} LIMIT $2",
-        rows_of_users(d, "version", "liked").join(" UNION ALL ")
-    )
-});
-
-/// The rows of users, and counts. Parameters: rows `(user_id)`, rows of [`RESOURCE`], the most rows.
+/// The rows of users in all read models, by their primary keys, and counts. Parameters: rows `(user_id)`, rows of
+/// [`RESOURCE`], the most rows.
 static USERS_AND_COUNTS: Sql = Sql::new(|d| {
-    let (rows, join) = (d.rows("$2", &RESOURCE), d.join());
-    let counts = format!(
-        "SELECT c.resource_type, c.resource_id, c.like_count AS number, c.revision AS flag_or_revision, \
-         NULL AS user_id FROM {rows} {join} likewise_like_counts c ON c.resource_type = r.resource_type \
-         AND c.resource_id = r.resource_id"
-    );
-    let mut all = rows_of_users(d, "number", "flag_or_revision");
-    all.push(counts);
-    format!("{} LIMIT $3", all.join(" UNION ALL "))
-});
-
-/// Selects the rows of users `$1` from the read model of each resource type, with these names for version and state.
-fn rows_of_users(d: &Schema, version: &str, liked: &str) -> Vec<String> {
-    let (rows, join) = (d.rows("$1", &[User("user_id")]), d.join());
+    let (users, join) = (d.rows("$1", &[User("user_id")]), d.join());
     let is_liked = d.number("CASE WHEN l.deleted_at IS NULL THEN 1 ELSE 0 END");
     let of_type = |resource_type| {
         let (table, id) = likes_table(resource_type);
         format!(
-            "SELECT '{resource_type}' AS resource_type, l.{id} AS resource_id, l.version AS {version}, \
-             {is_liked} AS {liked}, l.user_id FROM {rows} {join} {table} l ON l.user_id = r.user_id"
+            "SELECT '{resource_type}' AS resource_type, l.{id} AS resource_id, l.version AS number, \
+             {is_liked} AS flag_or_revision, l.user_id FROM {users} {join} {table} l ON l.user_id = r.user_id"
         )
     };
-    d.resource_types().iter().map(of_type).collect()
-}
+    let counts = format!(
+        "SELECT c.resource_type, c.resource_id, c.like_count AS number, c.revision AS flag_or_revision, \
+         NULL AS user_id FROM {} {join} likewise_like_counts c ON c.resource_type = r.resource_type \
+         AND c.resource_id = r.resource_id",
+        d.rows("$2", &RESOURCE)
+    );
+    let all: Vec<_> = d
+        .resource_types()
+        .iter()
+        .map(of_type)
+        .chain([counts])
+        .collect();
+    format!("{} LIMIT $3", all.join(" UNION ALL "))
+});
