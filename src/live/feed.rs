@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::{BoxFuture, OptionFuture};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::hub::Hub;
-use crate::domain::{CurrentDeployment, LikeCount, LiveEpoch, LiveState, Resource};
+use super::hub::{AsOf, Hub};
+use crate::domain::{CurrentDeployment, LikeCount, LiveState, Resource};
 use crate::nats::{Announced, Announcements, Broker};
 use crate::store::{Reader, StoreError, Wanted};
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
@@ -30,9 +30,9 @@ const UNSUBSCRIBE_AFTER: Duration = Duration::from_secs(30);
 /// The name of this work in the log.
 const READING: &str = "reading watched counts";
 
-/// The outcome of a read: the epoch before it, what was asked, and the answer.
+/// The outcome of a read: the moment before it, what was asked, and the answer.
 type Read = (
-    LiveEpoch,
+    AsOf,
     Vec<Resource>,
     Result<Vec<(Resource, LikeCount)>, StoreError>,
 );
@@ -158,7 +158,7 @@ impl Feed {
         if due.is_empty() {
             return None;
         }
-        let (epoch, reader) = (self.hub.epoch(), self.reader.clone());
+        let (as_of, reader) = (self.hub.as_of(), self.reader.clone());
         Some(Box::pin(async move {
             let resources: BTreeSet<Resource> = due.iter().cloned().collect();
             let wanted = Wanted {
@@ -170,12 +170,12 @@ impl Feed {
             let counts = read
                 .await
                 .map(|loaded| loaded.found.counts.into_iter().collect());
-            (epoch, due, counts)
+            (as_of, due, counts)
         }))
     }
 
     /// Shows what the database told. Returns whether it answered.
-    fn checked(&self, (epoch, asked, counts): Read) -> bool {
+    fn checked(&self, (as_of, asked, counts): Read) -> bool {
         let counts = match counts {
             Ok(counts) => counts,
             Err(error) => {
@@ -205,7 +205,7 @@ impl Feed {
             let count = count.map_or(LikeCount::NEVER, |(_, count)| *count);
             (resource, LiveState::Counted(count))
         });
-        self.hub.checked(&epoch, states);
+        self.hub.checked(&as_of, states);
         true
     }
 }

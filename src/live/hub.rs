@@ -1,17 +1,17 @@
 //! The counts that this process watches: the newest state of each, and who watches it. A watcher that does not read costs
-//! nothing and delays nobody, because the states wait here, and each replaces the one before.
+//! nothing and delays nobody, because the states wait here, and each replaces the one before. `watch.rs` has the watchers.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use super::watch::Watch;
 use crate::domain::{
     Id, LikeCount, LiveEpoch, LivePosition, LiveState, Resource, ResourceType, Seen,
 };
@@ -29,16 +29,25 @@ pub struct Hub {
     next_watcher: AtomicU64,
     /// Notified when a resource is watched whose count is unknown.
     unknown: Notify,
+    /// How often changes may have been missed.
+    suspicions: AtomicU64,
+}
+
+/// A moment before the database is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AsOf {
+    epoch: LiveEpoch,
+    suspicions: u64,
 }
 
 /// A watched resource.
 #[derive(Debug, Default)]
-struct Watched(Mutex<WatchedState>);
+pub(super) struct Watched(Mutex<WatchedState>);
 
 #[derive(Debug, Default)]
-struct WatchedState {
+pub(super) struct WatchedState {
     /// The newest state; `None` while it is unknown.
-    newest: Option<Newest>,
+    pub(super) newest: Option<Newest>,
     watchers: HashMap<u64, Arc<Notify>, foldhash::fast::RandomState>,
     /// When the database last told the count, or is asked again if that is unset.
     checked: Option<Instant>,
@@ -46,14 +55,14 @@ struct WatchedState {
 
 /// The newest state of a resource.
 #[derive(Debug)]
-struct Newest {
-    position: LivePosition,
+pub(super) struct Newest {
+    pub(super) position: LivePosition,
     /// The fields of its event.
-    fields: Bytes,
+    pub(super) fields: Bytes,
 }
 
 impl Watched {
-    fn lock(&self) -> MutexGuard<'_, WatchedState> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, WatchedState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,6 +89,7 @@ impl Hub {
             ids_as_text,
             next_watcher: AtomicU64::new(0),
             unknown: Notify::new(),
+            suspicions: AtomicU64::new(0),
         }
     }
 
@@ -105,13 +115,7 @@ impl Hub {
         if is_unknown {
             self.unknown.notify_one();
         }
-        Watch {
-            hub: Arc::clone(self),
-            id,
-            watching,
-            changed,
-            seen,
-        }
+        Watch::new(Arc::clone(self), id, watching, changed, seen)
     }
 
     /// Returns whether a resource is watched.
@@ -134,18 +138,30 @@ impl Hub {
         }
     }
 
-    /// Shows what the database tells of these resources. `epoch` is that of the moment before the database was asked.
+    /// Returns the present moment, before the database is asked.
+    pub(super) fn as_of(&self) -> AsOf {
+        AsOf {
+            suspicions: self.suspicions.load(Ordering::SeqCst),
+            epoch: self.epoch(),
+        }
+    }
+
+    /// Shows what the database tells of these resources, as of the moment before it was asked. If changes may have been missed
+    /// since then, the database is asked again.
     pub(super) fn checked<'a>(
         &self,
-        epoch: &LiveEpoch,
+        AsOf { epoch, suspicions }: &AsOf,
         states: impl IntoIterator<Item = (&'a Resource, LiveState)>,
     ) {
         let now = Instant::now();
         let watched = self.lock();
+        let is_current = self.suspicions.load(Ordering::SeqCst) == *suspicions;
         for (resource, found) in states {
             if let Some(one) = watched.get(resource) {
                 let mut state = one.lock();
-                state.checked = Some(now);
+                if is_current {
+                    state.checked = Some(now);
+                }
                 self.show(&mut state, epoch, resource, found);
             }
         }
@@ -178,31 +194,43 @@ impl Hub {
         self.unknown.notified().await;
     }
 
-    /// Returns up to `most` watched resources that the database should be asked for: those whose count is unknown or suspect, and
-    /// those that were last checked so long ago.
+    /// Returns up to `most` watched resources that the database should be asked for: those whose count is unknown, for which a
+    /// watcher waits; then suspect ones; then those that were last checked so long ago, the oldest first, so that each has its
+    /// turn.
     pub(super) fn due(&self, age: Option<Duration>, most: usize) -> Vec<Resource> {
         let now = Instant::now();
         let watched = self.lock();
-        let is_due = |one: &Watched| {
+        let turn = |one: &Watched| {
             let state = one.lock();
-            let checked = state.checked.filter(|_| state.newest.is_some());
-            checked.is_none_or(|checked| age.is_some_and(|age| now.duration_since(checked) >= age))
+            (state.newest.is_some(), state.checked)
         };
-        let due = watched.iter().filter(|(_, one)| is_due(one));
-        due.take(most)
-            .map(|(resource, _)| resource.clone())
+        let is_due = |(is_known, checked): &(bool, Option<Instant>)| match checked {
+            Some(checked) if *is_known => {
+                age.is_some_and(|age| now.duration_since(*checked) >= age)
+            }
+            _ => true,
+        };
+        let turns = watched.iter().map(|(resource, one)| (turn(one), resource));
+        let mut due: Vec<_> = turns.filter(|(turn, _)| is_due(turn)).collect();
+        if due.len() > most {
+            due.select_nth_unstable_by_key(most, |(turn, _)| *turn);
+            due.truncate(most);
+        }
+        due.into_iter()
+            .map(|(_, resource)| resource.clone())
             .collect()
     }
 
     /// Has the database asked for all watched resources: changes may have been missed.
     pub(super) fn suspect(&self) {
-        for one in self.lock().values() {
+        let watched = self.lock();
+        self.suspicions.fetch_add(1, Ordering::SeqCst);
+        for one in watched.values() {
             one.lock().checked = None;
         }
     }
 
     /// Returns the current epoch.
-    #[must_use]
     pub(super) fn epoch(&self) -> LiveEpoch {
         self.epoch
             .read()
@@ -226,11 +254,11 @@ impl Hub {
     }
 
     /// Forgets a watcher, and the resources that nobody else watches.
-    fn forget(&self, watch: &Watch) {
+    pub(super) fn forget(&self, id: u64, watching: &[(Resource, Arc<Watched>)]) {
         let mut watched = self.lock();
-        for (resource, one) in &watch.watching {
+        for (resource, one) in watching {
             let mut state = one.lock();
-            state.watchers.remove(&watch.id);
+            state.watchers.remove(&id);
             if !state.watchers.is_empty() {
                 continue;
             }
@@ -267,80 +295,10 @@ fn fields(resource: &Resource, state: LiveState, ids_as_text: bool) -> Bytes {
     Bytes::from(format!("{name}data: {json}\n"))
 }
 
-/// The resources that one connection watches. It ends when it is dropped.
-pub struct Watch {
-    hub: Arc<Hub>,
-    id: u64,
-    watching: Vec<(Resource, Arc<Watched>)>,
-    /// Notified when one of the resources has a new state.
-    changed: Arc<Notify>,
-    seen: Seen,
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("id", &self.id).finish()
-    }
-}
-
-impl Watch {
-    /// Waits until a resource has a new state, or has had one since the last call.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    /// Waits until the states of all resources are known.
-    pub async fn known(&self) {
-        let is_known = |(_, one): &(Resource, Arc<Watched>)| one.lock().newest.is_some();
-        while !self.watching.iter().all(is_known) {
-            self.changed().await;
-        }
-    }
-
-    /// Returns whether no later state can follow, because all resources are erased.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.watching.iter().all(|(_, one)| {
-            let state = one.lock();
-            let newest = state.newest.as_ref();
-            newest.is_some_and(|newest| newest.position.revision == i64::MAX)
-        })
-    }
-
-    /// Returns the events of the states that the watcher has not seen, the newest of each resource; `None` without any. The
-    /// last event has an id, from which another connection resumes.
-    pub fn take(&mut self) -> Option<Bytes> {
-        let mut events = BytesMut::new();
-        let mut last = None;
-        for (place, (_, one)) in self.watching.iter().enumerate() {
-            let state = one.lock();
-            let Some(newest) = &state.newest else {
-                continue;
-            };
-            if self.seen.advance(place, newest.position)
-                && let Some(earlier) = last.replace(newest.fields.clone())
-            {
-                events.extend_from_slice(&earlier);
-                events.extend_from_slice(b"\n");
-            }
-        }
-        let last = last?;
-        let id = self.seen.id(&self.hub.epoch());
-        events.extend_from_slice(format!("id: {id}\n").as_bytes());
-        events.extend_from_slice(&last);
-        events.extend_from_slice(b"\n");
-        Some(events.freeze())
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.hub.forget(self);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use futures_util::FutureExt;
 
     use super::*;
@@ -373,56 +331,6 @@ mod tests {
     }
 
     #[test]
-    fn watcher_gets_the_newest_state_of_each_resource() {
-        let hub = hub();
-        let mut watch = hub.watch(&[1, 2].map(Resource::video), None);
-        assert_eq!(watch.take(), None);
-        for revision in 1..=1_000 {
-            publish(&hub, 1, revision * 2, revision);
-        }
-        publish(&hub, 2, 5, 1);
-        publish(&hub, 3, 5, 1);
-        assert_eq!(watch.changed().now_or_never(), Some(()));
-        let events = taken(&mut watch);
-        let (first, second) = events.split_once("\n\n").expect("two events");
-        assert_eq!(
-            first,
-            "data: {\"resource_type\":\"video\",\"resource_id\":1,\"like_count\":2000,\"revision\":1000}"
-        );
-        let (id, data) = second.split_once('\n').expect("an id");
-        assert!(
-            id.starts_with("id: 5f0c-") && id.ends_with("-1000.1"),
-            "{id}"
-        );
-        assert_eq!(
-            data,
-            "data: {\"resource_type\":\"video\",\"resource_id\":2,\"like_count\":5,\"revision\":1}\n\n"
-        );
-        publish(&hub, 1, 7, 999);
-        assert_eq!(watch.take(), None, "an older count");
-        assert_eq!(watch.changed().now_or_never(), None);
-    }
-
-    #[test]
-    fn resumed_watcher_gets_what_is_newer() {
-        let hub = hub();
-        let resources = [1, 2].map(Resource::video);
-        let mut first = hub.watch(&resources, None);
-        publish(&hub, 1, 1, 1);
-        publish(&hub, 2, 1, 1);
-        let events = taken(&mut first);
-        let (_, id) = events.split_once("id: ").expect("an id");
-        let (id, _) = id.split_once('\n').expect("a line");
-        publish(&hub, 2, 2, 2);
-        let mut second = hub.watch(&resources, Some(id));
-        let events = taken(&mut second);
-        assert_eq!(events.matches("data:").count(), 1, "{events}");
-        assert_eq!(count_in(&events), Some("2"));
-        let mut third = hub.watch(&resources, None);
-        assert_eq!(taken(&mut third).matches("data:").count(), 2);
-    }
-
-    #[test]
     fn unwatched_resources_are_forgotten() {
         let hub = hub();
         let one = hub.watch(&[1, 2].map(Resource::video), None);
@@ -450,7 +358,7 @@ mod tests {
             "an announced count was not checked"
         );
         let never = LiveState::Counted(LikeCount::NEVER);
-        hub.checked(&hub.epoch(), videos.iter().map(|video| (video, never)));
+        hub.checked(&hub.as_of(), videos.iter().map(|video| (video, never)));
         assert_eq!(hub.due(age, 10), []);
         assert_eq!(hub.due(None, 10), []);
         assert_eq!(hub.due(Some(Duration::ZERO), 1).len(), 1);
@@ -472,7 +380,7 @@ mod tests {
         let mut watch = hub.watch(&video, None);
         publish(&hub, 1, 9, 90);
         taken(&mut watch);
-        let before = hub.epoch();
+        let before = hub.as_of();
         hub.follow("5f0c");
         hub.follow("77aa");
         publish(&hub, 1, 8, 80);
@@ -483,23 +391,40 @@ mod tests {
     }
 
     #[test]
-    fn erased_resource_ends_its_events() {
-        let hub = Hub::new(true);
-        hub.follow("5f0c");
-        let hub = Arc::new(hub);
+    fn suspicion_during_a_read_is_not_lost() {
+        let hub = hub();
         let video = [Resource::video(1)];
-        let mut watch = hub.watch(&video, None);
-        assert!(!watch.is_over());
-        hub.checked(&hub.epoch(), [(&video[0], LiveState::Erased)]);
-        let events = taken(&mut watch);
-        assert!(
-            events.ends_with(
-                "event: erased\ndata: {\"resource_type\":\"video\",\"resource_id\":\"1\"}\n\n"
-            ),
-            "{events}"
+        let _watch = hub.watch(&video, None);
+        let before = hub.as_of();
+        // The connection to NATS comes back while the database answers.
+        hub.suspect();
+        hub.checked(&before, [(&video[0], LiveState::Counted(counted(1, 1)))]);
+        assert_eq!(hub.due(None, 10), video, "it is asked again");
+        hub.checked(
+            &hub.as_of(),
+            [(&video[0], LiveState::Counted(counted(1, 1)))],
         );
-        publish(&hub, 1, 1, 1);
-        assert_eq!(watch.take(), None);
-        assert!(watch.is_over());
+        assert_eq!(hub.due(None, 10), []);
+    }
+
+    #[test]
+    fn every_count_is_checked_in_its_turn() {
+        let hub = hub();
+        let videos: Vec<_> = (1..=20).map(Resource::video).collect();
+        let _watch = hub.watch(&videos, None);
+        let never = LiveState::Counted(LikeCount::NEVER);
+        hub.checked(&hub.as_of(), videos.iter().map(|video| (video, never)));
+        // All of them are always old, and only five are read at once.
+        let mut checked = BTreeSet::new();
+        for _ in 0..4 {
+            let due = hub.due(Some(Duration::ZERO), 5);
+            hub.checked(&hub.as_of(), due.iter().map(|video| (video, never)));
+            checked.extend(due);
+        }
+        assert_eq!(checked.len(), 20, "{checked:?}");
+        // A new watcher does not wait for them.
+        hub.suspect();
+        let _other = hub.watch(&[Resource::video(99)], None);
+        assert_eq!(hub.due(Some(Duration::ZERO), 1), [Resource::video(99)]);
     }
 }

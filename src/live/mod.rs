@@ -4,12 +4,13 @@
 //!
 //! A commit reaches a watcher of the same process through the hub directly, and watchers of other processes through one
 //! message on NATS for all counts that changed at about the same time. Messages may be lost, so the feed also reads watched
-//! counts from the database: each after ten seconds, and all of them after a reconnect.
+//! counts from the database: each after ten seconds (at most a thousand a second), and all of them after a reconnect.
 
 mod announcer;
 mod feed;
 mod hub;
 mod streams;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,9 @@ use std::time::Duration;
 pub use announcer::Announcer;
 pub(crate) use announcer::announce;
 pub use feed::Feed;
-pub use hub::{Hub, Watch};
+pub use hub::Hub;
 pub use streams::{OpenStream, Streams};
+pub use watch::Watch;
 
 /// What the streams of a process share.
 #[derive(Debug)]
