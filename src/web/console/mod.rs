@@ -20,7 +20,7 @@ use super::problem::{Code, Problem};
 #[derive(OpenApi)]
 #[openapi(
     tags((name = "pages", description = "Web pages.")),
-    paths(home, admin, file)
+    paths(home, admin, admin_with_slash, console, console_with_slash, file)
 )]
 pub(super) struct Document;
 
@@ -28,6 +28,9 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config
         .service(only_get("/", get().to(home)))
         .service(only_get("/admin", get().to(admin)))
+        .service(only_get("/admin/", get().to(admin_with_slash)))
+        .service(only_get("/console", get().to(console)))
+        .service(only_get("/console/", get().to(console_with_slash)))
         .service(only_get("/console/{file}", get().to(file)));
 }
 
@@ -109,6 +112,49 @@ async fn home(pages: Data<Pages>) -> HttpResponse {
 )]
 async fn admin(pages: Data<Pages>) -> HttpResponse {
     page(&pages.admin)
+}
+
+/// Leads to the console, whose files have paths relative to `/admin`.
+#[utoipa::path(
+    get,
+    path = "/admin/",
+    tag = "pages",
+    operation_id = "admin_with_slash",
+    responses((status = 308, description = "The console is at /admin"))
+)]
+async fn admin_with_slash() -> HttpResponse {
+    moved("../admin")
+}
+
+/// Leads to the console.
+#[utoipa::path(
+    get,
+    path = "/console",
+    tag = "pages",
+    operation_id = "console_by_name",
+    responses((status = 308, description = "The console is at /admin"))
+)]
+async fn console() -> HttpResponse {
+    moved("admin")
+}
+
+/// Leads to the console.
+#[utoipa::path(
+    get,
+    path = "/console/",
+    tag = "pages",
+    operation_id = "console_by_name_with_slash",
+    responses((status = 308, description = "The console is at /admin"))
+)]
+async fn console_with_slash() -> HttpResponse {
+    moved("../admin")
+}
+
+/// Redirects to a path relative to that of the request, because a gateway may serve everything below a prefix.
+fn moved(to: &'static str) -> HttpResponse {
+    HttpResponse::PermanentRedirect()
+        .insert_header((header::LOCATION, to))
+        .finish()
 }
 
 fn page(html: &str) -> HttpResponse {

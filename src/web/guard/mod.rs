@@ -113,7 +113,13 @@ impl Guard {
 fn is_public(path: &str) -> bool {
     matches!(
         path,
-        "/" | "/admin" | "/healthz" | "/readyz" | "/openapi.json" | "/docs"
+        "/" | "/admin"
+            | "/admin/"
+            | "/console"
+            | "/healthz"
+            | "/readyz"
+            | "/openapi.json"
+            | "/docs"
     ) || path.starts_with("/docs/")
         || path.starts_with("/console/")
 }
@@ -219,6 +225,9 @@ mod tests {
         for path in [
             "/",
             "/admin",
+            "/admin/",
+            "/console",
+            "/console/",
             "/console/admin.js",
             "/docs",
             "/docs/page.js",
@@ -231,10 +240,9 @@ mod tests {
         for path in [
             "//",
             "/metrics",
-            "/admin/",
             "/admin/actors",
             "/admin/session",
-            "/console",
+            "/consoles",
             "/docsx",
             "/v1/videos/top",
             "/healthz/",
