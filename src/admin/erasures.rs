@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::jobs::Spec;
+use super::job_spec::Spec;
 use super::{AdminError, AdminService};
 use crate::domain::{
     DataSubject, ErasedKind, JobKind, JobState, OperationTarget, OperatorAction, ResourceType,

@@ -21,7 +21,7 @@ pub(super) const LEASE: TimeDelta = TimeDelta::seconds(120);
 const REST: f64 = 1.0;
 
 /// How long a job is left that waits for a dependency.
-const POSTPONED: TimeDelta = TimeDelta::seconds(5);
+pub(super) const POSTPONED: TimeDelta = TimeDelta::seconds(5);
 
 /// How often in a row a step may fail before its job fails.
 const MOST_TRIES: u32 = 5;

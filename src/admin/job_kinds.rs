@@ -1,32 +1,22 @@
-//! The steps of each kind of job: retry and discard of ledger rows, audit, rebuild, pruning, voiding. Run by
-//! `held_job`. A new kind of job gets its steps here.
+//! The steps of each kind of job: audit, rebuild, pruning, voiding, erasing; those of jobs on a snapshot of rows are in
+//! `row_jobs`. Run by `held_job`. A new kind of job gets its steps here.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
 
 use super::erase::Erase;
 use super::held_job::{HeldJob, Interrupted, JobExit, JobPosition, Steps};
-use super::jobs::Spec;
+use super::job_spec::Spec;
 use super::moderation::Moderate;
 use super::{
     AdminError, Audit, AuditOptions, CacheRebuild, Progress, Prune, RebuildTarget, read_models,
 };
 use crate::config::PruneOptions;
 use crate::domain::idempotency::KEPT_FOR;
-use crate::domain::{JobKind, Priority};
-use crate::store::{Intervention, InterventionKind, JobReport, LikesOf};
+use crate::store::LikesOf;
 use crate::telemetry::AuditEnded;
-
-/// How long a job on rows is leased by each of its short steps.
-const ROWS_LEASE: TimeDelta = TimeDelta::seconds(10);
-
-/// The most rows in one transaction.
-const ROWS_AT_ONCE: usize = 500;
-
-/// The number of transactions a second that a slow job is spread over.
-const STEPS_PER_SECOND: usize = 4;
 
 /// How long jobs are kept after their end.
 const JOBS_KEPT_FOR: TimeDelta = TimeDelta::days(30);
@@ -94,7 +84,9 @@ impl HeldJob<'_> {
         match spec {
             Spec::Rows {
                 per_second, reason, ..
-            } => self.change_rows(per_second, reason).await,
+            } => self.intervene(per_second, reason).await,
+            Spec::Messages { .. } => self.resolve_messages().await,
+            Spec::DeadLetters { .. } => self.resolve_dead_letters().await,
             Spec::Audit { repair } => self.audit(repair).await,
             Spec::Rebuild { what } => self.rebuild(what).await,
             Spec::Likes { likes_of, reason } => self.moderate(likes_of, reason).await,
@@ -110,62 +102,6 @@ impl HeldJob<'_> {
                 })
                 .await
             }
-        }
-    }
-
-    /// Retries or discards the rows of the job's snapshot, at most `per_second` a second.
-    async fn change_rows(
-        &mut self,
-        per_second: u32,
-        reason: Option<String>,
-    ) -> Result<(), Interrupted> {
-        let (job, admin) = (self.job, self.admin);
-        let store = admin.store();
-        let action = match reason {
-            Some(reason) if job.kind == JobKind::Discard => InterventionKind::Discard(reason),
-            _ => InterventionKind::Retry,
-        };
-        let limit = (per_second as usize / STEPS_PER_SECOND).clamp(1, ROWS_AT_ONCE);
-        // From the long lease of the claim to the short one of the steps.
-        self.write(&JobReport {
-            total: job.total,
-            done: job.done,
-            changed: job.changed,
-            lease_until: Some(store.now() + ROWS_LEASE),
-            ..JobReport::default()
-        })
-        .await?;
-        let mut done = job.done.unsigned_abs();
-        loop {
-            let started = Instant::now();
-            let now = store.now();
-            let intervention = Intervention {
-                action: action.clone(),
-                operator: job.requested_by.clone(),
-                priority: Priority::Bulk,
-                now,
-            };
-            let step = store
-                .step_job(job, &intervention, limit, now + ROWS_LEASE)
-                .await?;
-            let Some(step) = step else {
-                return Err(Interrupted::Exit(JobExit::Lost));
-            };
-            admin.intervened(&intervention, &step.changed).await?;
-            done += step.passed as u64;
-            self.show(Progress {
-                stage: "events",
-                done,
-                total: job.total.map_or(done, i64::unsigned_abs),
-            });
-            if step.finished {
-                return Ok(());
-            }
-            if self.pace.is_stopped() {
-                return Err(Interrupted::Exit(JobExit::Stopped));
-            }
-            let share = Duration::from_secs_f64(step.passed as f64 / f64::from(per_second));
-            tokio::time::sleep(share.saturating_sub(started.elapsed())).await;
         }
     }
 

@@ -103,7 +103,7 @@ impl AdminService {
             }));
         }
         let reason = checked_reason(request.reason.as_deref())?;
-        let spec = super::jobs::Spec::Likes {
+        let spec = super::job_spec::Spec::Likes {
             likes_of: likes,
             reason,
         };

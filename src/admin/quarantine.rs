@@ -1,5 +1,7 @@
 //! Lists, republishes and discards messages in quarantine.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -7,36 +9,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{AdminError, AdminService};
-use crate::domain::{OperationTarget, OperatorAction, Origin, Version};
-use crate::nats::{Incoming, decode, original_id};
-use crate::store::QuarantineEntry;
+use crate::domain::{OperationTarget, OperatorAction, Origin, Resolution, Version};
+use crate::nats::{Broker, Incoming, decode, original_id};
+use crate::store::{QuarantineEntry, QuarantineFilter};
 use crate::telemetry::OperatorIntervened;
-
-/// How a message was resolved.
-#[derive(Debug, Clone, Copy, ToSchema)]
-#[schema(rename_all = "lowercase")]
-enum Resolution {
-    /// It was published again.
-    Republished,
-    /// It was discarded.
-    Discarded,
-}
-
-impl Resolution {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Republished => "republished",
-            Self::Discarded => "discarded",
-        }
-    }
-
-    const fn action(self) -> OperatorAction {
-        match self {
-            Self::Republished => OperatorAction::Republish,
-            Self::Discarded => OperatorAction::Discard,
-        }
-    }
-}
 
 /// A message in quarantine, or an event of a batch as the message of a single event, as operators see it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -90,14 +66,18 @@ impl AdminService {
     /// resolved or only the unresolved ones, if `resolved` is given.
     ///
     /// # Errors
-    /// If the database fails.
+    /// If the filter is invalid, or the database fails.
     pub async fn quarantine(
         &self,
+        filter: &QuarantineFilter,
         resolved: Option<bool>,
         after: Option<(DateTime<Utc>, String)>,
         limit: usize,
     ) -> Result<Vec<QuarantinedMessage>, AdminError> {
-        let entries = self.store().quarantine_entries(resolved, after, limit);
+        checked(filter)?;
+        let entries = self
+            .store()
+            .quarantine_entries(filter, resolved, after, limit);
         Ok(entries.await?.into_iter().map(Into::into).collect())
     }
 
@@ -123,6 +103,21 @@ impl AdminService {
         operator: &str,
     ) -> Result<Uuid, AdminError> {
         let entry = self.open_entry(id).await?;
+        // Published before it is resolved: if resolving fails, the operator publishes the same event again.
+        let event_id = self.publish_again(&entry, mended).await?;
+        self.resolve(id, Resolution::Republished, operator).await?;
+        Ok(event_id)
+    }
+
+    /// Publishes the event of an unresolved message, with the body `mended` if it is given. Returns its id.
+    ///
+    /// # Errors
+    /// As [`republish`](Self::republish).
+    pub(super) async fn publish_again(
+        &self,
+        entry: &QuarantineEntry,
+        mended: Option<&Value>,
+    ) -> Result<Uuid, AdminError> {
         let payload = mended.map_or_else(
             || entry.event.payload.clone(),
             |json| json.to_string().into_bytes(),
@@ -149,18 +144,19 @@ impl AdminService {
                 event.event_id
             )));
         }
-        let Some(broker) = self.broker() else {
-            return Err(AdminError::Unavailable(
-                "there is no NATS to publish to (LIKEWISE_NATS_URL)".to_owned(),
-            ));
-        };
-        // Published before it is resolved: if resolving fails, the operator publishes the same event again.
-        broker
-            .republish(&event, id)
-            .await
-            .map_err(|error| AdminError::Unavailable(error.to_string()))?;
-        self.resolve(id, Resolution::Republished, operator).await?;
+        let published = self.publisher()?.republish(&event, entry.event.id).await;
+        published.map_err(|error| AdminError::Unavailable(error.to_string()))?;
         Ok(event.event_id)
+    }
+
+    /// Returns the broker that messages are published to again.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(super) fn publisher(&self) -> Result<&Arc<Broker>, AdminError> {
+        self.broker().ok_or_else(|| {
+            AdminError::Unavailable("there is no NATS to publish to (LIKEWISE_NATS_URL)".to_owned())
+        })
     }
 
     /// Discards a message. The database keeps it for the record.
@@ -199,7 +195,10 @@ impl AdminService {
         resolution: Resolution,
         operator: &str,
     ) -> Result<(), AdminError> {
-        let (action, resolution) = (resolution.action(), resolution.as_str());
+        let action = match resolution {
+            Resolution::Republished => OperatorAction::Republish,
+            Resolution::Discarded => OperatorAction::Discard,
+        };
         let text = id.hyphenated().to_string();
         let resolved = self
             .store()
@@ -210,7 +209,7 @@ impl AdminService {
         }
         OperatorIntervened {
             operator,
-            action: resolution,
+            action: resolution.as_str(),
             rows: 1,
         }
         .emit();
@@ -218,6 +217,12 @@ impl AdminService {
         self.note(operator, action, target).await;
         Ok(())
     }
+}
+
+/// Rejects a filter that not every database accepts.
+pub(super) fn checked(filter: &QuarantineFilter) -> Result<(), AdminError> {
+    let invalid = |reason: &str| AdminError::Invalid(reason.to_owned());
+    filter.check().map_err(invalid)
 }
 
 fn already(id: Uuid, resolution: &str) -> AdminError {

@@ -7,7 +7,7 @@ use chrono::Utc;
 use serde_json::json;
 
 use super::held_job::{HeldJob, Interrupted, JobExit, LEASE};
-use super::jobs::Spec;
+use super::job_spec::Spec;
 use super::pace::Pace;
 use super::{AdminError, AdminService, Progress};
 use crate::config::{PruneOptions, UpkeepOptions};

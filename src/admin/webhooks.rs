@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{AdminError, AdminService};
 use crate::config::FactStreamOptions;
 use crate::domain::{Fact, FactKind, Id, OperationTarget, OperatorAction, ResourceType};
-use crate::store::{DeadLetter, DeadLetterFilter};
+use crate::store::{DeadLetter, DeadLetterAction, DeadLetterFilter};
 use crate::telemetry::OperatorIntervened;
 
 /// A receiver of webhooks.
@@ -49,6 +49,8 @@ pub struct DeadWebhook {
     pub like_count: i64,
     /// The version of the event.
     pub version: i64,
+    /// When the change was committed.
+    pub created_at: DateTime<Utc>,
     /// The number of failed attempts.
     pub attempts: i32,
     /// What failed last.
@@ -76,20 +78,12 @@ impl From<DeadLetter> for DeadWebhook {
             resource_id: pair.resource.id,
             like_count,
             version: version.0,
+            created_at: letter.created_at,
             attempts: letter.row.attempts,
             last_error: letter.last_error,
             dead_at: letter.dead_at,
         }
     }
-}
-
-/// What an operator does with dead letters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeadLetterAction {
-    /// Sends them again, with all their attempts.
-    Retry,
-    /// Deletes them.
-    Discard,
 }
 
 impl AdminService {
@@ -137,57 +131,72 @@ impl AdminService {
     /// Returns up to `limit` dead letters in the order in which they were committed, after this id.
     ///
     /// # Errors
-    /// If the database fails.
+    /// If the filter is invalid, or the database fails.
     pub async fn dead_webhooks(
         &self,
         filter: &DeadLetterFilter,
         after: i64,
         limit: usize,
     ) -> Result<Vec<DeadWebhook>, AdminError> {
+        checked(filter)?;
         let letters = self.store().dead_letters(filter, after, limit).await?;
         Ok(letters.into_iter().map(Into::into).collect())
     }
 
-    /// Retries or discards dead letters. Returns how many.
+    /// Returns a dead letter.
     ///
     /// # Errors
-    /// If a named dead letter does not exist, or the database fails. Then others may have changed.
+    /// If it does not exist, or the database fails.
+    pub async fn dead_webhook(&self, id: i64) -> Result<DeadWebhook, AdminError> {
+        let letter = self.store().dead_letter(id).await?;
+        letter
+            .map(Into::into)
+            .ok_or_else(|| AdminError::NotFound(format!("there is no dead letter {id}")))
+    }
+
+    /// Retries or discards the dead letters with these ids. Returns how many.
+    ///
+    /// # Errors
+    /// If none of them exists, or the database fails.
     pub async fn resolve_dead_webhooks(
         &self,
         action: DeadLetterAction,
-        filter: &DeadLetterFilter,
+        ids: &[i64],
         operator: &str,
     ) -> Result<usize, AdminError> {
-        let (changed, name) = match action {
-            DeadLetterAction::Retry => (self.store().retry_dead_letters(filter).await?, "retried"),
-            DeadLetterAction::Discard => (
-                self.store().discard_dead_letters(filter).await?,
-                "discarded",
-            ),
-        };
-        if changed > 0 {
-            OperatorIntervened {
-                operator,
-                action: name,
-                rows: changed,
-            }
-            .emit();
-            let action = match action {
-                DeadLetterAction::Retry => OperatorAction::Retry,
-                DeadLetterAction::Discard => OperatorAction::Discard,
-            };
-            let target = match (&filter.receiver, &filter.ids) {
-                (_, Some(ids)) => format!("ids {ids:?}"),
-                (Some(receiver), None) => receiver.clone(),
-                (None, None) => "all".to_owned(),
-            };
-            self.note(operator, action, (OperationTarget::DeadLetters, &target))
-                .await;
-        } else if let Some(ids) = &filter.ids {
+        let changed = self.store().change_dead_letters(action, ids).await?.len();
+        if changed == 0 {
             return Err(AdminError::NotFound(format!(
                 "no dead letter has one of the ids {ids:?}"
             )));
         }
+        OperatorIntervened {
+            operator,
+            action: done(action),
+            rows: changed,
+        }
+        .emit();
+        let action = match action {
+            DeadLetterAction::Retry => OperatorAction::Retry,
+            DeadLetterAction::Discard => OperatorAction::Discard,
+        };
+        let target = format!("ids {ids:?}");
+        self.note(operator, action, (OperationTarget::DeadLetters, &target))
+            .await;
         Ok(changed)
     }
+}
+
+/// Returns what the log says of an action.
+pub(super) const fn done(action: DeadLetterAction) -> &'static str {
+    match action {
+        DeadLetterAction::Retry => "retried",
+        DeadLetterAction::Discard => "discarded",
+    }
+}
+
+/// Rejects a filter that not every database accepts.
+pub(super) fn checked(filter: &DeadLetterFilter) -> Result<(), AdminError> {
+    let invalid = |reason: &str| AdminError::Invalid(reason.to_owned());
+    filter.check().map_err(invalid)
 }

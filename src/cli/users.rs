@@ -103,7 +103,7 @@ async fn moderate(
     if arguments.dry_run || counted.total == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    if !arguments.yes && !confirmed(moderation.into())? {
+    if !arguments.yes && !confirmed(moderation)? {
         return Ok(ExitCode::FAILURE);
     }
     let created = admin

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::Failure;
+use super::events::jobs::{confirmed, run_to_end};
 use super::events::{admin, operator, print_json, print_line};
 use super::output::table;
-use crate::admin::{AdminService, DeadLetterAction};
+use crate::admin::{AdminService, Counted, JobAnswer, JobRequest};
 use crate::config::Settings;
-use crate::store::DeadLetterFilter;
+use crate::domain::JobKind;
+use crate::store::{DeadLetterAction, DeadLetterFilter};
 use crate::webhooks::new_secret;
 
 /// Arguments of `likewise webhooks`.
@@ -49,8 +51,20 @@ pub(super) struct DeadArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = true)]
 pub(super) struct WhichArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Only count them
+    #[arg(long, conflicts_with = "ids")]
+    dry_run: bool,
+    /// Do not ask for confirmation
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
     /// The ids of dead letters
     #[arg(value_name = "ID")]
     ids: Vec<i64>,
@@ -68,10 +82,10 @@ pub(super) async fn run(settings: Settings, command: WebhooksCommand) -> Result<
         WebhooksCommand::List(arguments) => list(&admin, &arguments).await?,
         WebhooksCommand::Dead(arguments) => dead(&admin, arguments).await?,
         WebhooksCommand::Retry(arguments) => {
-            resolve(&admin, DeadLetterAction::Retry, arguments).await?;
+            return resolve(&admin, DeadLetterAction::Retry, arguments).await;
         }
         WebhooksCommand::Discard(arguments) => {
-            resolve(&admin, DeadLetterAction::Discard, arguments).await?;
+            return resolve(&admin, DeadLetterAction::Discard, arguments).await;
         }
         WebhooksCommand::Secret => secret()?,
     }
@@ -112,7 +126,7 @@ async fn list(admin: &AdminService, arguments: &ListArgs) -> Result<(), Failure>
 async fn dead(admin: &AdminService, arguments: DeadArgs) -> Result<(), Failure> {
     let filter = DeadLetterFilter {
         receiver: arguments.receiver,
-        ids: None,
+        ..DeadLetterFilter::default()
     };
     let letters = admin.dead_webhooks(&filter, 0, arguments.limit).await?;
     if arguments.json {
@@ -147,21 +161,53 @@ async fn dead(admin: &AdminService, arguments: DeadArgs) -> Result<(), Failure> 
     print_line(format_args!("{table}"))
 }
 
+/// Retries or discards the dead letters with these ids; or counts those that match, asks for a confirmation, and changes
+/// them in a job.
 async fn resolve(
     admin: &AdminService,
     action: DeadLetterAction,
     arguments: WhichArgs,
-) -> Result<(), Failure> {
-    let filter = DeadLetterFilter {
-        receiver: arguments.receiver,
-        ids: (!arguments.ids.is_empty()).then_some(arguments.ids),
+) -> Result<ExitCode, Failure> {
+    let Which { ids, receiver, .. } = arguments.which;
+    let (kind, verb, done) = match action {
+        DeadLetterAction::Retry => (JobKind::RetryWebhooks, "send", "sent again"),
+        DeadLetterAction::Discard => (JobKind::DiscardWebhooks, "delete", "deleted"),
     };
-    let changed = admin
-        .resolve_dead_webhooks(action, &filter, &operator())
-        .await?;
-    let done = match action {
-        DeadLetterAction::Retry => "sent again",
-        DeadLetterAction::Discard => "deleted",
+    let operator = operator();
+    if !ids.is_empty() {
+        let changed = admin.resolve_dead_webhooks(action, &ids, &operator).await?;
+        print_line(format_args!("{changed} dead letters are {done}"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut request = JobRequest {
+        dead_letters: Some(DeadLetterFilter {
+            receiver,
+            ..DeadLetterFilter::default()
+        }),
+        dry_run: true,
+        ..JobRequest::new(kind)
     };
-    print_line(format_args!("{changed} dead letters are {done}"))
+    let counted = admin.request_job(request.clone(), &operator).await?;
+    let JobAnswer::Counted(Counted { total, .. }) = counted else {
+        unreachable!("a dry run creates no job");
+    };
+    print_line(format_args!("{total} dead letters match"))?;
+    if arguments.dry_run || total == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !arguments.yes && !confirmed(verb)? {
+        return Ok(ExitCode::FAILURE);
+    }
+    request.dry_run = false;
+    let JobAnswer::Created(job) = admin.request_job(request, &operator).await? else {
+        unreachable!("only a dry run counts");
+    };
+    let job = run_to_end(admin, &job, "dead letters").await?;
+    print_line(format_args!(
+        "job {} is {}: {} dead letters are {done}",
+        job.id,
+        job.state.as_str(),
+        job.changed
+    ))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -8,12 +8,20 @@ use super::words::words;
 
 /// The kind of a job: `jobs.kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum JobKind {
     /// Retries failed and dead events.
     Retry,
     /// Closes events that are not completed as dead.
     Discard,
+    /// Publishes messages in quarantine again.
+    Republish,
+    /// Discards messages in quarantine.
+    DiscardMessages,
+    /// Sends dead letters of webhooks again.
+    RetryWebhooks,
+    /// Deletes dead letters of webhooks.
+    DiscardWebhooks,
     /// Compares the data, and optionally repairs it.
     Audit,
     /// Rebuilds read models, counts or cache.
@@ -67,6 +75,10 @@ words!(
     [
         Retry = "retry",
         Discard = "discard",
+        Republish = "republish",
+        DiscardMessages = "discard_messages",
+        RetryWebhooks = "retry_webhooks",
+        DiscardWebhooks = "discard_webhooks",
         Audit = "audit",
         Rebuild = "rebuild",
         Prune = "prune",

@@ -52,7 +52,7 @@ mod tests {
 
     use crate::domain::{
         Action, BehaviorType, JobKind, JobState, Moderation, OperationResult, OperationTarget,
-        OperatorAction, Status, Step,
+        OperatorAction, Resolution, Status, Step,
     };
 
     fn check<T>(values: impl IntoIterator<Item = T>)
@@ -79,5 +79,6 @@ mod tests {
         check(OperatorAction::ALL);
         check(OperationTarget::ALL);
         check(OperationResult::ALL);
+        check(Resolution::ALL);
     }
 }

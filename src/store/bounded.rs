@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::session::Param;
-use super::{Store, audit, claim, jobs, ledger, lists, retention, search};
+use super::{Store, audit, claim, job_snapshots, ledger, lists, retention, search};
 use crate::domain::Priority;
 
 /// The rows that the statements look for.
@@ -38,7 +38,7 @@ impl Store {
             (format!("claim: {priority:?}"), due)
         }));
         all.extend(search::bounded(d, sample));
-        all.extend(jobs::bounded(d));
+        all.extend(job_snapshots::bounded(d));
         all.extend(audit::bounded(d, sample));
         all.push(retention::bounded(d, sample));
         all.extend(lists::bounded(d, sample));

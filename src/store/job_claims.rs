@@ -10,11 +10,13 @@ use super::dialect::Column::Word;
 use super::error::StoreError;
 use super::interventions::{Intervention, intervene};
 use super::jobs::{JOB_COLUMNS, Job, LOCK, first};
+use super::outbox::{DeadLetterAction, change_dead_letters};
+use super::quarantine::resolve_all;
 use super::schema::Schema;
 use super::session::{IdRow, Param, Session, Sql};
 use super::text::id_text;
 use super::{Store, transact};
-use crate::domain::{JobState, LedgerRow};
+use crate::domain::{JobState, LedgerRow, Resolution};
 
 /// A worker's report on the job that it holds.
 #[derive(Debug, Clone, Default)]
@@ -42,10 +44,25 @@ pub struct JobReport {
 pub struct JobStep {
     /// The number of rows of the snapshot that it passed.
     pub passed: usize,
-    /// The rows that it changed, as they were before.
-    pub changed: Vec<LedgerRow>,
+    /// The number of rows that it changed.
+    pub changed: usize,
+    /// The ledger rows that it changed, as they were before.
+    pub events: Vec<LedgerRow>,
     /// Whether the job is completed.
     pub finished: bool,
+}
+
+/// What a step of a job does to the rows of its snapshot.
+#[derive(Debug, Clone, Copy)]
+pub enum RowChange<'a> {
+    /// Intervenes in events.
+    Events(&'a Intervention),
+    /// Discards messages in quarantine.
+    DiscardMessages,
+    /// Marks these messages in quarantine as republished.
+    Republished(&'a BTreeSet<String>),
+    /// Retries or deletes dead letters.
+    DeadLetters(DeadLetterAction),
 }
 
 impl Store {
@@ -62,7 +79,7 @@ impl Store {
         transact!(self, |session| claim(session, id, now, until))
     }
 
-    /// Intervenes in the next `limit` rows of a job's snapshot, and extends the lease. Returns `None` if this
+    /// Changes the next `limit` rows of a job's snapshot, and extends the lease from now on. Returns `None` if this
     /// worker no longer holds the job.
     ///
     /// # Errors
@@ -70,17 +87,35 @@ impl Store {
     pub async fn step_job(
         &self,
         job: &Job,
-        intervention: &Intervention,
+        change: RowChange<'_>,
         limit: usize,
-        until: DateTime<Utc>,
+        (now, until): (DateTime<Utc>, DateTime<Utc>),
     ) -> Result<Option<JobStep>, StoreError> {
         transact!(self, |session| step(
             session,
             job,
-            intervention,
+            change,
             limit,
-            until
+            (now, until)
         ))
+    }
+
+    /// Returns the ids of the next `limit` rows of a job's snapshot, or `None` if this worker no longer holds the job.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn next_of_job(
+        &self,
+        job: &Job,
+        limit: usize,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        transact!(self, |session| async {
+            let now = held(session, job).await?;
+            match now {
+                Some(now) => next(session, &now, limit).await.map(Some),
+                None => Ok(None),
+            }
+        })
     }
 
     /// Stores a report on a job. Returns whether this worker still holds the job.
@@ -162,24 +197,61 @@ pub(super) async fn held<S: Session>(
     Ok(now.filter(|now| now.state == JobState::Running && now.fencing_token == job.fencing_token))
 }
 
+/// Returns the ids of the next rows of the snapshot of a job.
+async fn next<S: Session>(
+    session: &mut S,
+    job: &Job,
+    limit: usize,
+) -> Result<Vec<String>, StoreError> {
+    let position = job.position.clone().unwrap_or_default();
+    let params = [
+        Param::Text(job.id.clone()),
+        Param::Text(position),
+        Param::limit(limit),
+    ];
+    let next: Vec<IdRow> = session
+        .load(NEXT_ROWS.on(session.schema()), &params)
+        .await?;
+    Ok(next.into_iter().map(|row| row.id).collect())
+}
+
 async fn step<S: Session>(
     session: &mut S,
     job: &Job,
-    intervention: &Intervention,
+    change: RowChange<'_>,
     limit: usize,
-    until: DateTime<Utc>,
+    (now, until): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<Option<JobStep>, StoreError> {
     let d = session.schema();
-    let Some(now) = held(session, job).await? else {
+    let Some(current) = held(session, job).await? else {
         return Ok(None);
     };
-    let position = now.position.unwrap_or_default();
     let id = || Param::Text(job.id.clone());
-    let params = [id(), Param::Text(position.clone()), Param::limit(limit)];
-    let next: Vec<IdRow> = session.load(NEXT_EVENTS.on(d), &params).await?;
-    let ids: Vec<String> = next.into_iter().map(|row| row.id).collect();
-    let changed = intervene(session, &ids, intervention).await?;
-    let touched: BTreeSet<String> = changed.iter().map(|row| id_text(row.event_id)).collect();
+    let ids = next(session, &current, limit).await?;
+    let mut events = Vec::new();
+    let resolved = |resolution: Resolution| (resolution, job.requested_by.as_str());
+    let touched: BTreeSet<String> = match change {
+        RowChange::Events(intervention) => {
+            events = intervene(session, &ids, intervention).await?;
+            events.iter().map(|row| id_text(row.event_id)).collect()
+        }
+        RowChange::DiscardMessages => {
+            resolve_all(session, &ids, resolved(Resolution::Discarded), now).await?
+        }
+        RowChange::Republished(published) => {
+            let ids: Vec<_> = ids
+                .iter()
+                .filter(|id| published.contains(*id))
+                .cloned()
+                .collect();
+            resolve_all(session, &ids, resolved(Resolution::Republished), now).await?
+        }
+        RowChange::DeadLetters(action) => {
+            let ids: Vec<i64> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+            let changed = change_dead_letters(session, action, &ids).await?;
+            changed.iter().map(ToString::to_string).collect()
+        }
+    };
     let outcome = |id| match touched.contains(id) {
         true => "changed",
         false => "skipped",
@@ -196,29 +268,30 @@ async fn step<S: Session>(
     };
     let params = [
         id(),
-        Param::time(intervention.now),
+        Param::time(now),
         Param::limit(ids.len()),
-        Param::limit(changed.len()),
-        Param::Text(ids.last().unwrap_or(&position).clone()),
+        Param::limit(touched.len()),
+        Param::Text(ids.last().cloned().or(current.position).unwrap_or_default()),
         Param::Text(state.as_str().to_owned()),
         Param::time(until),
     ];
     session.execute(ADVANCE.on(d), &params).await?;
     Ok(Some(JobStep {
         passed: ids.len(),
-        changed,
+        changed: touched.len(),
+        events,
         finished,
     }))
 }
 
-/// Parameters: the job's id, the last event of the previous step, the most events.
-static NEXT_EVENTS: Sql = Sql::new(|_| {
+/// Parameters: the job's id, the last row of the previous step, the most rows.
+static NEXT_ROWS: Sql = Sql::new(|_| {
     "SELECT event_id AS id FROM likewise_job_events WHERE job_id = $1 \
      AND event_id > $2 ORDER BY event_id LIMIT $3"
         .to_owned()
 });
 
-/// Parameters: rows `(job_id, event_id, outcome)`.
+/// Parameters: rows `(job_id, event_id, outcome)`, where the id is that of an event, a message or a dead letter.
 static SET_OUTCOMES: Sql = Sql::new(|d| {
     d.update(
         "likewise_job_events",

@@ -1,7 +1,5 @@
 //! Jobs: operators (`admin/jobs.rs`) create them, with a snapshot of rows, list, cancel and prune them. Workers' side
-//! is in `job_claims.rs`.
-
-use std::collections::BTreeMap;
+//! is in `job_claims.rs`, and the snapshots in `job_snapshots.rs`.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::prelude::QueryableByName;
@@ -13,17 +11,13 @@ use uuid::Uuid;
 
 use super::dialect::Column::{Text as AnyText, Word};
 use super::error::StoreError;
-use super::ledger::by_status;
-use super::ledger_filter::{Conditions, FAILURES, LedgerFilter, is_failure};
-use super::pool::{SEARCH_TIMEOUT, SNAPSHOT_TIMEOUT, in_transaction, on};
-use super::schema::Schema;
+use super::job_snapshots::{JobRows, take_snapshot};
+use super::ledger_filter::Conditions;
+use super::pool::{SNAPSHOT_TIMEOUT, in_transaction, on};
 use super::session::{IdRow, Param, Session, Sql, Statement};
 use super::text::{id_text, word};
 use super::{Store, read, transact};
-use crate::domain::{JobKind, JobState, Status};
-
-/// The most rows of one job.
-pub const JOB_LIMIT: usize = 1_000_000;
+use crate::domain::{JobKind, JobState};
 
 /// A job to be created.
 #[derive(Debug, Clone)]
@@ -78,34 +72,19 @@ pub struct Job {
 }
 
 impl Store {
-    /// Returns how many rows of each status a job of this kind would take.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub async fn count_matching(
-        &self,
-        kind: JobKind,
-        filter: &LedgerFilter,
-    ) -> Result<BTreeMap<Status, i64>, StoreError> {
-        let (statement, params) = matching(self.schema, kind, filter);
-        read!(self, SEARCH_TIMEOUT, |session| by_status(
-            session, &statement, &params
-        ))
-    }
-
     /// Creates a job; with a filter, on a snapshot of the rows that match it now. Returns `None` if a job has the
     /// same slot.
     ///
     /// # Errors
-    /// If the filter matches more than [`JOB_LIMIT`] rows, or the database cannot be reached.
+    /// If the filter matches more than [`JOB_LIMIT`](super::JOB_LIMIT) rows, or the database cannot be reached.
     pub async fn create_job(
         &self,
         job: &NewJob,
-        filter: Option<&LedgerFilter>,
+        rows: Option<JobRows<'_>>,
     ) -> Result<Option<Job>, StoreError> {
         // Not repeated: a snapshot may take as long as its time-out.
         on!(self, writers, SNAPSHOT_TIMEOUT, |session| {
-            in_transaction(session, async |session| create(session, job, filter).await)
+            in_transaction(session, async |session| create(session, job, rows).await)
         })
     }
 
@@ -266,7 +245,7 @@ async fn list<S: Session>(
 pub(super) async fn create<S: Session>(
     session: &mut S,
     job: &NewJob,
-    filter: Option<&LedgerFilter>,
+    rows: Option<JobRows<'_>>,
 ) -> Result<Option<Job>, StoreError> {
     let d = session.schema();
     let id = id_text(Uuid::now_v7());
@@ -281,19 +260,10 @@ pub(super) async fn create<S: Session>(
     session.execute(INSERT.on(d), &params).await?;
     let key = [Param::Text(id.clone())];
     let created = first(session, JOB.on(d), &key).await?;
-    let (Some(mut created), Some(filter)) = (created.clone(), filter) else {
+    let (Some(mut created), Some(rows)) = (created.clone(), rows) else {
         return Ok(created);
     };
-    let (statement, params) = snapshot(d, &id, job.kind, filter);
-    session.execute(&statement, &params).await?;
-    let total = session.total(SNAPSHOT_SIZE.on(d), &key).await?;
-    if total > Param::count(JOB_LIMIT) {
-        return Err(StoreError::Refused(format!(
-            "the filter matches more than {JOB_LIMIT} rows, the most that one job takes"
-        )));
-    }
-    let params = [Param::Text(id), Param::Number(total)];
-    session.execute(SET_TOTAL.on(d), &params).await?;
+    let total = take_snapshot(session, &id, job.kind, rows).await?;
     created.total = Some(total);
     Ok(Some(created))
 }
@@ -317,62 +287,6 @@ static INSERT: Sql = Sql::new(|d| {
          r.requested_by, r.slot, 0, 0, 0, {now}, {now} FROM {rows} WHERE true {keep}"
     )
 });
-
-/// Inserts a job's snapshot: one row more than a job can take, if there are so many.
-fn snapshot(
-    d: &Schema,
-    job_id: &str,
-    kind: JobKind,
-    filter: &LedgerFilter,
-) -> (Statement, Vec<Param>) {
-    let mut conditions = Conditions::of(d, filter);
-    let rows = rows(d, "e.id", kind, &conditions);
-    let job = conditions.text(job_id.to_owned());
-    let limit = conditions.param(Param::limit(JOB_LIMIT + 1));
-    let sql = format!(
-        "INSERT INTO likewise_job_events (job_id, event_id) SELECT {job}, u.id FROM ({rows}) AS u \
-         LIMIT {limit}"
-    );
-    (d.statement(sql), conditions.params)
-}
-
-/// The number of rows of each status that a job would take.
-fn matching(d: &Schema, kind: JobKind, filter: &LedgerFilter) -> (Statement, Vec<Param>) {
-    let conditions = Conditions::of(d, filter);
-    let rows = rows(d, "e.status", kind, &conditions);
-    let sql =
-        format!("SELECT u.status AS label, COUNT(*) AS total FROM ({rows}) AS u GROUP BY u.status");
-    (d.statement(sql), conditions.params)
-}
-
-/// A column of the matching rows that a job of this kind can change: failed and dead ones, and open ones for a
-/// discard. Their number bounds the cost.
-fn rows(d: &Schema, column: &str, kind: JobKind, conditions: &Conditions) -> String {
-    let matching = conditions.sql();
-    let mut selects = FAILURES
-        .map(|status| {
-            let failure = is_failure(d, status);
-            format!("SELECT {column} FROM sync_events e WHERE {failure} AND {matching}")
-        })
-        .to_vec();
-    if kind != JobKind::Retry {
-        selects.push(format!(
-            "SELECT {column} FROM {} WHERE e.status IN ('pending', 'processing') AND {matching}",
-            d.open_rows()
-        ));
-    }
-    selects.join(" UNION ALL ")
-}
-
-/// Parameters: the job's id.
-static SNAPSHOT_SIZE: Sql = Sql::new(|_| {
-    "SELECT 'snapshot' AS label, COUNT(*) AS total FROM likewise_job_events WHERE job_id = $1"
-        .to_owned()
-});
-
-/// Parameters: the job's id, the size of its snapshot.
-static SET_TOTAL: Sql =
-    Sql::new(|_| "UPDATE likewise_jobs SET total = $2 WHERE id = $1".to_owned());
 
 async fn cancel<S: Session>(
     session: &mut S,
@@ -436,21 +350,3 @@ static DELETE: Sql = Sql::new(|d| {
     let ids = d.rows("$1", &[Word("job_id")]);
     d.delete("likewise_jobs", &ids, &[("id", "r.job_id")])
 });
-
-/// Returns the statements whose cost must not follow the size of the tables, each with a name.
-pub(super) fn bounded(d: &Schema) -> Vec<(String, String)> {
-    let filter = LedgerFilter::default();
-    let kinds = [JobKind::Retry, JobKind::Discard];
-    kinds
-        .iter()
-        .flat_map(|kind| {
-            let (count, params) = matching(d, *kind, &filter);
-            let counted = count.spelled(&params);
-            let (insert, params) = snapshot(d, "a job", *kind, &filter);
-            [
-                (format!("dry run: {kind}"), counted),
-                (format!("snapshot: {kind}"), insert.spelled(&params)),
-            ]
-        })
-        .collect()
-}

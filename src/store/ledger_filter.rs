@@ -1,4 +1,5 @@
-//! Filters for ledger rows, and their conditions in SQL. Used by `search.rs` and, for jobs on rows, by `jobs.rs`.
+//! Filters for ledger rows, and their conditions in SQL. Used by `search.rs` and, for jobs on rows, by
+//! `job_snapshots.rs`. [`Conditions`] also makes those of other tables.
 
 use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
@@ -49,15 +50,23 @@ impl LedgerFilter {
     /// # Errors
     /// If a time or a text is one that a database rejects.
     pub fn check(&self) -> Result<(), &'static str> {
-        let mut times = self.since.into_iter().chain(self.until);
-        if !times.all(is_storable) {
-            return Err("'since' and 'until' must be in the years 1 to 9999");
-        }
+        check_times(self.since, self.until)?;
         let error = self.error.as_deref().unwrap_or_default();
         if error.contains('\0') {
             return Err("'error' must be text without NUL");
         }
         Ok(())
+    }
+}
+
+/// Checks that every database accepts the time range of a filter.
+pub(super) fn check_times(
+    since: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+) -> Result<(), &'static str> {
+    match since.into_iter().chain(until).all(is_storable) {
+        true => Ok(()),
+        false => Err("'since' and 'until' must be in the years 1 to 9999"),
     }
 }
 
@@ -99,24 +108,37 @@ impl Conditions {
         equal("user_id", user_id, &|param| d.user(param));
         conditions.times(d, filter);
         if let Some(error) = &filter.error {
-            let error = conditions.text(contains(error));
-            conditions.and(format!(
-                "LOWER(COALESCE(e.error_message, '')) LIKE {error} ESCAPE '!'"
-            ));
+            conditions.contains("COALESCE(e.error_message, '')", error);
         }
         conditions
     }
 
-    /// Adds the time range of a filter.
+    /// Adds the time range of a filter on ledger rows `e`.
     pub(super) fn times(&mut self, d: &Schema, filter: &LedgerFilter) {
-        if let Some(since) = filter.since {
+        self.between(d, "e.created_at", (filter.since, filter.until));
+    }
+
+    /// Adds the condition that a column has a time of the first one or later, and before the second.
+    pub(super) fn between(
+        &mut self,
+        d: &Schema,
+        column: &str,
+        (since, until): (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+    ) {
+        if let Some(since) = since {
             let since = self.param(Param::time(since));
-            self.and(format!("e.created_at >= {}", d.time(&since)));
+            self.and(format!("{column} >= {}", d.time(&since)));
         }
-        if let Some(until) = filter.until {
+        if let Some(until) = until {
             let until = self.param(Param::time(until));
-            self.and(format!("e.created_at < {}", d.time(&until)));
+            self.and(format!("{column} < {}", d.time(&until)));
         }
+    }
+
+    /// Adds the condition that a text contains this one, in small or capital letters.
+    pub(super) fn contains(&mut self, column: &str, text: &str) {
+        let pattern = self.text(contains(text));
+        self.and(format!("LOWER({column}) LIKE {pattern} ESCAPE '!'"));
     }
 
     /// Adds a condition.

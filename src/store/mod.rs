@@ -34,6 +34,7 @@ mod import_records;
 mod imports;
 mod interventions;
 mod job_claims;
+mod job_snapshots;
 mod jobs;
 mod lease;
 mod ledger;
@@ -51,6 +52,7 @@ mod postgres;
 mod postgres_tap;
 mod processes;
 mod quarantine;
+mod quarantine_filter;
 mod read_models;
 mod reader;
 mod reads;
@@ -92,8 +94,9 @@ pub use idempotency::StoredResponse;
 pub use import_records::{ImportRecord, NewImport};
 pub use imports::ImportChunk;
 pub use interventions::{Intervention, InterventionKind};
-pub use job_claims::{JobReport, JobStep};
-pub use jobs::{JOB_LIMIT, Job, NewJob};
+pub use job_claims::{JobReport, JobStep, RowChange};
+pub use job_snapshots::{JOB_LIMIT, JobRows};
+pub use jobs::{Job, NewJob};
 pub use lease::RowLease;
 pub use ledger::{ErrorCount, LedgerCounts, LedgerEntry, LedgerHealth};
 pub use ledger_filter::{LedgerFilter, is_storable};
@@ -101,10 +104,12 @@ pub use lists::Cursor;
 pub use moderation::{Decision, LikesOf, Moderated};
 pub use operations::{Operation, OperationFilter};
 pub use outbox::{
-    Backlog, DeadLetter, DeadLetterFilter, FailedDelivery, OutboxRow, ReceiverTotals,
+    Backlog, DeadLetter, DeadLetterAction, DeadLetterFilter, FailedDelivery, OutboxRow,
+    ReceiverTotals,
 };
 pub use processes::{ProcessRecord, process_name};
 pub use quarantine::{QuarantineEntry, QuarantinedEvent};
+pub use quarantine_filter::QuarantineFilter;
 pub use reader::Reader;
 pub use reads::Found;
 pub use record::Recorded;

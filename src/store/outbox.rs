@@ -3,7 +3,8 @@
 
 mod dead_letters;
 
-pub use dead_letters::{DeadLetter, DeadLetterFilter, ReceiverTotals};
+pub(super) use dead_letters::change as change_dead_letters;
+pub use dead_letters::{DeadLetter, DeadLetterAction, DeadLetterFilter, ReceiverTotals};
 
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! Quarantine: messages that could not be decoded, and how operators resolved them. The subscriber writes it;
 //! operators (`admin/quarantine.rs`) list and resolve.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
@@ -10,11 +12,12 @@ use super::dialect::Column::{Number, Text as AnyText, Word};
 use super::erasures::{self, Erasures};
 use super::error::StoreError;
 use super::ledger_filter::Conditions;
+use super::quarantine_filter::QuarantineFilter;
 use super::schema::Schema;
 use super::session::{Param, Session, Sql, Statement};
 use super::text::id_text;
 use super::{Store, read, transact};
-use crate::domain::Names;
+use crate::domain::{Names, Resolution};
 
 /// A message that could not be decoded or recorded, or an event of a batch as the message of a single event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,11 +82,13 @@ impl Store {
     /// If the database cannot be read.
     pub async fn quarantine_entries(
         &self,
+        filter: &QuarantineFilter,
         resolved: Option<bool>,
         after: Option<(DateTime<Utc>, String)>,
         limit: usize,
     ) -> Result<Vec<QuarantineEntry>, StoreError> {
-        let (statement, params) = page(self.schema, resolved, after, limit);
+        let conditions = filter.conditions(self.schema, resolved);
+        let (statement, params) = page(self.schema, conditions, after, limit);
         read!(self, self.timeout, |session| load(
             session, &statement, &params
         ))
@@ -110,7 +115,7 @@ impl Store {
     pub async fn resolve_quarantined(
         &self,
         id: &str,
-        resolution: &str,
+        resolution: Resolution,
         operator: &str,
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
@@ -256,18 +261,13 @@ static ENTRY: Sql = Sql::new(|d| format!("{} WHERE q.id = $1", messages(d)));
 /// As [`ENTRY`], and locks the message until the transaction ends.
 static LOCK: Sql = Sql::new(|d| format!("{} WHERE q.id = $1{}", messages(d), d.for_update("q")));
 
-/// A page of messages, newest first.
+/// A page of the messages under these conditions, newest first.
 fn page(
     d: &Schema,
-    resolved: Option<bool>,
+    mut conditions: Conditions,
     after: Option<(DateTime<Utc>, String)>,
     limit: usize,
 ) -> (Statement, Vec<Param>) {
-    let mut conditions = Conditions::default();
-    if let Some(resolved) = resolved {
-        let not = if resolved { "NOT " } else { "" };
-        conditions.and(format!("q.resolved_at IS {not}NULL"));
-    }
     if let Some((time, id)) = after {
         let time = conditions.param(Param::time(time));
         let (time, id) = (d.time(&time), conditions.text(id));
@@ -284,9 +284,25 @@ fn page(
     (d.statement(sql), conditions.params)
 }
 
+/// Resolves those of these messages that are unresolved. Returns their ids.
+pub(super) async fn resolve_all<S: Session>(
+    session: &mut S,
+    ids: &[String],
+    (resolution, operator): (Resolution, &str),
+    now: DateTime<Utc>,
+) -> Result<BTreeSet<String>, StoreError> {
+    let mut resolved = BTreeSet::new();
+    for id in ids {
+        if resolve(session, (id, resolution, operator), now).await? {
+            resolved.insert(id.clone());
+        }
+    }
+    Ok(resolved)
+}
+
 async fn resolve<S: Session>(
     session: &mut S,
-    (id, resolution, operator): (&str, &str, &str),
+    (id, resolution, operator): (&str, Resolution, &str),
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let d = session.schema();
@@ -297,7 +313,7 @@ async fn resolve<S: Session>(
         let params = [
             Param::Text(id.to_owned()),
             Param::time(now),
-            Param::Text(resolution.to_owned()),
+            Param::Text(resolution.as_str().to_owned()),
             Param::Text(operator.to_owned()),
         ];
         session.execute(RESOLVE.on(d), &params).await?;

@@ -30,6 +30,26 @@ impl Ids {
         self.kinds.resources.check(id)
     }
 
+    /// Returns the ids of a resource and of a user by which a query filters.
+    ///
+    /// # Errors
+    /// If the deployment does not accept one.
+    pub(super) fn in_filter(
+        &self,
+        resource_id: Option<Id>,
+        user_id: Option<Id>,
+    ) -> Result<(Option<ResourceId>, Option<UserId>), Problem> {
+        let invalid = |name: &str, error: InvalidId| {
+            Problem::new(Code::InvalidParameter, format!("{name} {error}"))
+        };
+        let resource_id = resource_id.map(|id| self.resource(id)).transpose();
+        let user_id = user_id.map(|id| self.user(id)).transpose();
+        Ok((
+            resource_id.map_err(|error| invalid("resource_id", error))?,
+            user_id.map_err(|error| invalid("user_id", error))?,
+        ))
+    }
+
     /// Returns the id of a user in a cursor.
     ///
     /// # Errors

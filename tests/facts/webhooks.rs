@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use serde_json::json;
+
 use super::{
     Fact, are_in_order, first_arrivals, tell_the_database, tell_the_database_in_the_order_of_pairs,
 };
@@ -142,8 +144,48 @@ fn dead_letters_are_listed_retried_and_discarded(setup: Setup) {
     client.unlike(13, 7);
     dead(2);
     hook.obey(|body| if is_of(body, 14) { 410 } else { 204 });
-    let answer = retry(&format!("{{\"receiver\":{:?}}}", hook.url()), "retry");
-    assert_eq!(answer.json()["changed"], 2, "{answer:?}");
+    let shown = client
+        .get(&format!("/admin/webhooks/dead/{}", letter["id"]))
+        .ok();
+    assert_eq!(shown["last_error"], letter["last_error"]);
+    assert!(
+        shown["created_at"].as_str() < shown["dead_at"].as_str(),
+        "{shown}"
+    );
+    client
+        .get("/admin/webhooks/dead/4711")
+        .is_problem(404, "absent");
+    let listed = |query: &str| {
+        let path = format!("/admin/webhooks/dead?{query}");
+        client.get(&path).ok()["dead"].as_array().map(Vec::len)
+    };
+    assert_eq!(
+        listed("user_id=13&resource_type=video&error=ANSWERED"),
+        Some(2)
+    );
+    assert_eq!(listed("user_id=12"), Some(0));
+    assert_eq!(listed("until=2020-01-01T00:00:00Z"), Some(0));
+    // All that match are retried by a job, after a dry run.
+    let job = |dry_run: bool| {
+        let filter = json!({"receiver": hook.url(), "user_id": 13});
+        let body = json!({"kind": "retry_webhooks", "dead_letters": filter, "dry_run": dry_run});
+        client.with("X-Operator", "ada").post("/admin/jobs", body)
+    };
+    let counted = job(true).ok();
+    assert_eq!(counted["total"], 2, "{counted}");
+    assert_eq!(counted["rows"][hook.url()], 2, "{counted}");
+    let created = job(false).has_status(201).json();
+    let path = format!("/admin/jobs/{}", created["id"].as_str().expect("an id"));
+    let ended = until_seen(
+        "the job to end",
+        || client.get(&path).json(),
+        |job| job["finished_at"].is_string(),
+    );
+    assert_eq!(
+        (&ended["state"], &ended["total"], &ended["changed"]),
+        (&"completed".into(), &2.into(), &2.into()),
+        "{ended}"
+    );
     assert_eq!(service.logged("2 rows retried by ada").len(), 1);
     until_seen(
         "the retried facts to arrive",
@@ -161,6 +203,20 @@ fn dead_letters_are_listed_retried_and_discarded(setup: Setup) {
     let id = letter["id"].to_string();
     let ran = service.setup().run(&["webhooks", "discard", &id]);
     assert_eq!(ran.stdout, "1 dead letters are deleted\n", "{ran:?}");
+    dead(0);
+    // Those of a receiver, by a job that the command runs itself or leaves to the worker.
+    client.like(14, 8);
+    dead(1);
+    let url = hook.url();
+    let of_receiver = ["webhooks", "discard", "--receiver", &url];
+    let ran = service
+        .setup()
+        .run(&[&of_receiver[..], &["--dry-run"]].concat());
+    assert_eq!(ran.stdout, "1 dead letters match\n", "{ran:?}");
+    let ran = service
+        .setup()
+        .run(&[&of_receiver[..], &["--yes"]].concat());
+    ran.prints("completed: 1 dead letters are deleted");
     dead(0);
     let ran = service.setup().run(&["webhooks", "list", "--json"]);
     assert!(ran.stdout.contains(&hook.url()), "{ran:?}");

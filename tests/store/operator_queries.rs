@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use likewise::domain::{JobKind, JobState, LedgerRow, Priority, ResourceType, Status, Verdict};
+use likewise::domain::{
+    JobKind, JobState, LedgerRow, Priority, Resolution, ResourceType, Status, Verdict,
+};
 use likewise::store::{
-    Intervention, InterventionKind, Job, JobReport, LedgerEntry, LedgerFilter, NewJob,
-    QuarantinedEvent,
+    DeadLetterAction, DeadLetterFilter, Intervention, InterventionKind, Job, JobReport, JobRows,
+    LedgerEntry, LedgerFilter, NewJob, QuarantineFilter, QuarantinedEvent, RowChange,
 };
 use uuid::Uuid;
 
@@ -21,6 +23,8 @@ matrix!(&[sqlite, mariadb, postgres]:
     job_has_one_worker_and_none_when_cancelled,
     slot_creates_one_job,
     quarantined_message_is_resolved_once,
+    message_jobs_pass_what_others_resolved,
+    dead_letter_jobs_cover_their_filter,
 );
 
 const RETRIED: &str = "likewise_sync_event_history WHERE step = 'retried'";
@@ -237,7 +241,21 @@ fn make(
         slot: slot.map(str::to_owned),
         now: now(),
     };
-    bench.ask(|store| store.create_job(&job, filter))
+    bench.ask(|store| store.create_job(&job, filter.map(JobRows::Events)))
+}
+
+/// Creates a job on these rows.
+#[track_caller]
+fn create(bench: &Bench, kind: JobKind, rows: JobRows<'_>) -> Job {
+    let job = NewJob {
+        kind,
+        spec: serde_json::json!({"of": "a test"}),
+        requested_by: "ann".to_owned(),
+        slot: None,
+        now: now(),
+    };
+    let created = bench.ask(|store| store.create_job(&job, Some(rows)));
+    created.expect("a job")
 }
 
 fn soon() -> DateTime<Utc> {
@@ -273,10 +291,11 @@ fn job_covers_exactly_its_snapshot(bench: &Bench) {
     let mut passed = 0;
     let mut changed = Vec::new();
     loop {
-        let step = bench.ask(|store| store.step_job(&job, &retry, 6, soon()));
+        let step =
+            bench.ask(|store| store.step_job(&job, RowChange::Events(&retry), 6, (now(), soon())));
         let step = step.expect("this worker's job");
         passed += step.passed;
-        changed.extend(step.changed);
+        changed.extend(step.events);
         if step.finished {
             break;
         }
@@ -311,11 +330,12 @@ fn job_has_one_worker_and_none_when_cancelled(bench: &Bench) {
     assert!(claim(now()).is_none(), "it is the first worker's");
     let second = claim(soon() + TimeDelta::seconds(1)).expect("the lease has run out");
     let retry = intervention(InterventionKind::Retry);
-    let step = |job| bench.ask(|store| store.step_job(job, &retry, 3, soon()));
+    let step =
+        |job| bench.ask(|store| store.step_job(job, RowChange::Events(&retry), 3, (now(), soon())));
     assert!(step(&first).is_none());
     let report = JobReport::default();
     assert!(!bench.ask(|store| store.report_job(&first, &report, now())));
-    assert_eq!(step(&second).expect("its job").changed.len(), 3);
+    assert_eq!(step(&second).expect("its job").changed, 3);
 
     let cancel = |id| bench.ask(|store| store.cancel_job(id, now()));
     assert_eq!(
@@ -353,8 +373,8 @@ fn slot_creates_one_job(bench: &Bench) {
     assert!(job.finished_at.is_some());
 }
 
-fn quarantined_message_is_resolved_once(bench: &Bench) {
-    let message = |n: u128| QuarantinedEvent {
+fn message(n: u128) -> QuarantinedEvent {
+    QuarantinedEvent {
         id: Uuid::from_u128(n),
         stream_sequence: n as i64,
         subject: "likewise.behaviors.video.like".to_owned(),
@@ -362,19 +382,24 @@ fn quarantined_message_is_resolved_once(bench: &Bench) {
         reason: "no event".to_owned(),
         payload: vec![0, 255, n as u8],
         created_at: now(),
-    };
+    }
+}
+
+fn quarantined_message_is_resolved_once(bench: &Bench) {
     let messages: Vec<_> = (1..=5).map(message).collect();
     bench.ask(|store| store.quarantine(&messages));
     let id = messages[2].id.to_string();
-    let resolve = || bench.ask(|store| store.resolve_quarantined(&id, "discarded", "ann", now()));
+    let resolve =
+        || bench.ask(|store| store.resolve_quarantined(&id, Resolution::Discarded, "ann", now()));
     assert!(resolve());
     assert!(!resolve());
     let entry = bench.ask(|store| store.quarantine_entry(&id)).expect("it");
     assert_eq!(entry.event.payload, messages[2].payload);
     assert_eq!(entry.resolution.as_deref(), Some("discarded"));
     assert_eq!(entry.resolved_by.as_deref(), Some("ann"));
+    let any = QuarantineFilter::default();
     let count = |resolved| {
-        let found = bench.ask(|store| store.quarantine_entries(resolved, None, 10));
+        let found = bench.ask(|store| store.quarantine_entries(&any, resolved, None, 10));
         found.len()
     };
     assert_eq!([None, Some(true), Some(false)].map(count), [5, 1, 4]);
@@ -382,7 +407,7 @@ fn quarantined_message_is_resolved_once(bench: &Bench) {
     let mut seen = BTreeSet::new();
     loop {
         let place = after.clone();
-        let page = bench.ask(|store| store.quarantine_entries(None, place, 2));
+        let page = bench.ask(|store| store.quarantine_entries(&any, None, place, 2));
         let Some(last) = page.last() else {
             break;
         };
@@ -390,4 +415,157 @@ fn quarantined_message_is_resolved_once(bench: &Bench) {
         seen.extend(page.iter().map(|entry| entry.event.id));
     }
     assert_eq!(seen.len(), 5);
+}
+
+fn message_jobs_pass_what_others_resolved(bench: &Bench) {
+    let mut messages: Vec<_> = (1..=12).map(message).collect();
+    for other in &mut messages[8..] {
+        other.reason = "it is CUT off".to_owned();
+    }
+    bench.ask(|store| store.quarantine(&messages));
+    let filter = QuarantineFilter {
+        reason: Some("No Event".to_owned()),
+        subject: Some("VIDEO".to_owned()),
+        ..QuarantineFilter::default()
+    };
+    let listed = |filter: &QuarantineFilter| {
+        let found = bench.ask(|store| store.quarantine_entries(filter, None, None, 100));
+        found.len()
+    };
+    assert_eq!(listed(&filter), 8);
+    let later = QuarantineFilter {
+        since: Some(soon()),
+        ..QuarantineFilter::default()
+    };
+    assert_eq!(listed(&later), 0);
+    assert_eq!(bench.ask(|store| store.count_quarantined(&filter)), 8);
+
+    let job = create(bench, JobKind::Republish, JobRows::Messages(&filter));
+    assert_eq!(job.total, Some(8));
+    // A message that arrives later is not in the snapshot, and another operator resolves one of it.
+    let late = [message(99)];
+    bench.ask(|store| store.quarantine(&late));
+    let taken = messages[0].id.to_string();
+    assert!(
+        bench.ask(|store| {
+            store.resolve_quarantined(&taken, Resolution::Discarded, "bob", now())
+        })
+    );
+    let job = bench.ask(|store| store.claim_job(Some(&job.id), now(), soon()));
+    let job = job.expect("the job");
+    let next = bench
+        .ask(|store| store.next_of_job(&job, 5))
+        .expect("its job");
+    assert_eq!(next.len(), 5);
+    assert!(next.contains(&taken));
+    // Of the first five, two could not be published, one of which is resolved already.
+    let published: BTreeSet<_> = next.iter().filter(|id| **id != next[4]).cloned().collect();
+    let change = RowChange::Republished(&published);
+    let step = bench.ask(|store| store.step_job(&job, change, 5, (now(), soon())));
+    let step = step.expect("its job");
+    assert_eq!((step.passed, step.changed, step.finished), (5, 3, false));
+    let discard = RowChange::DiscardMessages;
+    let step = bench.ask(|store| store.step_job(&job, discard, 5, (now(), soon())));
+    let step = step.expect("its job");
+    assert_eq!((step.passed, step.changed, step.finished), (3, 3, true));
+    let count = |condition: &str| {
+        let table = format!("likewise_quarantined_events WHERE {condition}");
+        bench.database().count(&table)
+    };
+    assert_eq!(
+        count("resolution = 'republished' AND resolved_by = 'ann'"),
+        3
+    );
+    assert_eq!(count("resolution = 'discarded' AND resolved_by = 'ann'"), 3);
+    assert_eq!(count("resolved_at IS NULL"), 6);
+    let ended = bench.ask(|store| store.job(&job.id)).expect("the job");
+    assert_eq!(
+        (ended.state, ended.done, ended.changed),
+        (JobState::Completed, 8, 6)
+    );
+}
+
+fn dead_letter_jobs_cover_their_filter(bench: &Bench) {
+    let at = "'2026-11-01 00:00:00'";
+    let letters = (1..=30).map(|n| {
+        let (receiver, dead) = match n % 3 {
+            0 => ("http://other/", at),
+            1 => ("http://hook/", at),
+            _ => ("http://hook/", "NULL"),
+        };
+        let id = Uuid::from_u128(n);
+        format!(
+            "('{receiver}', '{id}', 'liked', {n}, 'video', {}, 1, {n}, {at}, 3, 'it answered 42{}', {dead})",
+            n % 2,
+            n % 10
+        )
+    });
+    let letters: Vec<_> = letters.collect();
+    bench.execute(&[&format!(
+        "INSERT INTO likewise_outbox (receiver, event_id, fact, user_id, resource_type, resource_id, like_count, \
+         version, created_at, attempts, last_error, dead_at) VALUES {}",
+        letters.join(", ")
+    )]);
+    let filter = |resource: Option<i64>, error: Option<&str>| DeadLetterFilter {
+        receiver: Some("http://hook/".to_owned()),
+        resource_id: resource.map(Into::into),
+        error: error.map(str::to_owned),
+        ..DeadLetterFilter::default()
+    };
+    let listed = |filter: &DeadLetterFilter| {
+        let found = bench.ask(|store| store.dead_letters(filter, 0, 100));
+        found.iter().map(|letter| letter.row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&DeadLetterFilter::default()).len(), 20);
+    assert_eq!(listed(&filter(None, None)).len(), 10);
+    assert_eq!(listed(&filter(Some(1), None)).len(), 5);
+    assert_eq!(listed(&filter(Some(1), Some("ANSWERED 421"))).len(), 1);
+    let user = DeadLetterFilter {
+        user_id: Some(4.into()),
+        until: Some(now()),
+        ..DeadLetterFilter::default()
+    };
+    assert_eq!(listed(&user).len(), 1);
+    let odd = filter(Some(1), None);
+    let counted = bench.ask(|store| store.count_dead_letters(&odd));
+    assert_eq!(counted, BTreeMap::from([("http://hook/".to_owned(), 5)]));
+
+    let ids = listed(&odd);
+    let job = create(bench, JobKind::RetryWebhooks, JobRows::DeadLetters(&odd));
+    assert_eq!(job.total, Some(5));
+    // One is retried by hand before the job comes to it.
+    let by_hand = bench.ask(|store| store.change_dead_letters(DeadLetterAction::Retry, &ids[..1]));
+    assert_eq!(by_hand.len(), 1);
+    let job = bench.ask(|store| store.claim_job(Some(&job.id), now(), soon()));
+    let job = job.expect("the job");
+    let retry = RowChange::DeadLetters(DeadLetterAction::Retry);
+    let step = |change, limit| {
+        let step = bench.ask(|store| store.step_job(&job, change, limit, (now(), soon())));
+        step.map(|step| (step.passed, step.changed))
+    };
+    let first = step(retry, 2).expect("its job");
+    assert_eq!(first.0, 2);
+    bench.ask(|store| store.cancel_job(&job.id, now()));
+    assert_eq!(step(retry, 2), None, "a cancelled job changes nothing");
+    let ended = bench.ask(|store| store.job(&job.id)).expect("the job");
+    assert_eq!((ended.done, ended.changed), (2, first.1 as i64));
+    let left = listed(&odd);
+    assert_eq!(left.len(), 4 - first.1);
+    let due = "likewise_outbox WHERE dead_at IS NULL AND attempts = 0";
+    assert_eq!(bench.database().count(due), 1 + first.1 as i64);
+
+    let job = create(bench, JobKind::DiscardWebhooks, JobRows::DeadLetters(&odd));
+    let job = bench.ask(|store| store.claim_job(Some(&job.id), now(), soon()));
+    let job = job.expect("the job");
+    let discard = RowChange::DeadLetters(DeadLetterAction::Discard);
+    let step = bench.ask(|store| store.step_job(&job, discard, 100, (now(), soon())));
+    let step = step.expect("its job");
+    assert!(step.finished);
+    assert_eq!(step.changed, left.len());
+    assert_eq!(listed(&odd), [0; 0]);
+    assert!(bench.ask(|store| store.dead_letter(left[0])).is_none());
+    assert_eq!(
+        bench.database().count("likewise_outbox"),
+        30 - left.len() as i64
+    );
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use chrono::Utc;
 use likewise::domain::{IdKinds, JobKind, ResourceType, Status};
-use likewise::store::{LedgerFilter, NewJob, Pass, Sample, Store};
+use likewise::store::{JobRows, LedgerFilter, NewJob, Pass, Sample, Store};
 
 use super::bulk_rows;
 use super::fixture::{Bench, lease_at, now};
@@ -263,7 +263,7 @@ fn timed(bench: &Bench, sample: &Sample) {
                 slot: None,
                 now: now(),
             };
-            let made = bench.ask(|store| store.create_job(&job, Some(&filter)));
+            let made = bench.ask(|store| store.create_job(&job, Some(JobRows::Events(&filter))));
             assert!(made.expect("a job").total >= Some(1_000));
         });
     }

@@ -1,4 +1,4 @@
--- Work on many rows, and the events that a job works through.
+-- Work on many rows, and what a job works through: ids of events, of messages in quarantine or of dead letters.
 -- IF NOT EXISTS: MySQL commits each statement, and a killed migration runs again (docs/adr/0024).
 CREATE TABLE IF NOT EXISTS likewise_jobs (
     id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,

@@ -1,4 +1,4 @@
--- Work on many rows, and the events that a job works through.
+-- Work on many rows, and what a job works through: ids of events, of messages in quarantine or of dead letters.
 CREATE TABLE likewise_jobs (
     id TEXT NOT NULL PRIMARY KEY,
     kind TEXT NOT NULL,

@@ -112,15 +112,11 @@ async fn run_job(
 ) -> Result<ExitCode, Failure> {
     let (operator, kinds) = (operator(), admin.dependencies.store.id_kinds());
     let mut request = JobRequest {
-        kind,
         filter: Some(arguments.filter.filter(kinds)?),
         reason,
         per_second: Some(arguments.per_second),
         dry_run: true,
-        repair: false,
-        what: None,
-        ledger_days: None,
-        behaviors_days: None,
+        ..JobRequest::new(kind)
     };
     let counted = admin.request_job(request.clone(), &operator).await?;
     let JobAnswer::Counted(Counted { total, rows, .. }) = counted else {
@@ -169,14 +165,14 @@ pub(in crate::cli) async fn run_to_end(
 }
 
 /// Asks whether to do it. Says so if not.
-pub(in crate::cli) fn confirmed(kind: JobKind) -> Result<bool, Failure> {
+pub(in crate::cli) fn confirmed(action: impl std::fmt::Display) -> Result<bool, Failure> {
     if !stdin().is_terminal() {
         return Err(Failure::Admin(AdminError::Invalid(
             "cannot ask for confirmation without a terminal; pass --yes".to_owned(),
         )));
     }
     let mut out = std::io::stdout().lock();
-    write!(out, "{kind} them? [y/N] ")?;
+    write!(out, "{action} them? [y/N] ")?;
     out.flush()?;
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{Failure, operator, print_json, print_line};
 use crate::admin::{AdminError, AdminService, QuarantinedMessage};
 use crate::cli::output::table;
+use crate::store::QuarantineFilter;
 
 /// Arguments of `likewise events quarantine`.
 #[derive(Debug, clap::Args)]
@@ -96,7 +97,14 @@ fn mended(path: &std::path::Path) -> Result<serde_json::Value, Failure> {
 
 async fn list(admin: &AdminService, arguments: &ListArgs) -> Result<(), Failure> {
     let resolved = arguments.open.then_some(false);
-    let messages = admin.quarantine(resolved, None, arguments.limit).await?;
+    let messages = admin
+        .quarantine(
+            &QuarantineFilter::default(),
+            resolved,
+            None,
+            arguments.limit,
+        )
+        .await?;
     if arguments.json {
         return print_json(&messages);
     }

@@ -1,13 +1,18 @@
 //! Dead letters: facts that a webhook did not take. Operators (`admin/webhooks.rs`) list, retry and discard them.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{DELETE, FACT_COLUMNS, FactRow, OutboxRow};
+use crate::domain::{Id, ResourceType};
 use crate::store::dialect::Column::Number;
 use crate::store::error::StoreError;
-use crate::store::ledger_filter::Conditions;
+use crate::store::ledger_filter::{Conditions, check_times};
 use crate::store::schema::Schema;
 use crate::store::session::{Param, Session, Sql, Statement};
 use crate::store::time::InUtc;
@@ -20,19 +25,97 @@ pub struct DeadLetter {
     pub row: OutboxRow,
     /// The receiver.
     pub receiver: String,
+    /// When it was committed.
+    pub created_at: DateTime<Utc>,
     /// What failed last.
     pub last_error: Option<String>,
     /// When it was given up.
     pub dead_at: DateTime<Utc>,
 }
 
-/// Which dead letters are meant: all that match every given part.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A filter for dead letters; an absent field matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DeadLetterFilter {
     /// Those of this receiver.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub receiver: Option<String>,
-    /// Those with these ids.
-    pub ids: Option<Vec<i64>>,
+    /// The kind of resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource_type: Option<ResourceType>,
+    /// The resource's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    pub resource_id: Option<Id>,
+    /// Whose like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    pub user_id: Option<Id>,
+    /// Dead since this moment or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+    /// Dead since before this moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    /// A part of the last error, in small or capital letters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl DeadLetterFilter {
+    /// Checks that every database accepts the filter. Returns the reason if one does not.
+    ///
+    /// # Errors
+    /// If a time or a text is one that a database rejects.
+    pub fn check(&self) -> Result<(), &'static str> {
+        check_times(self.since, self.until)?;
+        let error = self.error.as_deref().unwrap_or_default();
+        match error.contains('\0') {
+            true => Err("'error' must be text without NUL"),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns the conditions on rows `o` of the outbox.
+    pub(in crate::store) fn conditions(&self, d: &Schema) -> Conditions {
+        let mut conditions = Conditions::default();
+        conditions.and("o.dead_at IS NOT NULL".to_owned());
+        if let Some(receiver) = &self.receiver {
+            // Names are printable ASCII, and not every database compares their column with other text.
+            if receiver.bytes().all(|byte| byte.is_ascii_graphic()) {
+                let receiver = conditions.text(receiver.clone());
+                conditions.and(format!("o.receiver = {receiver}"));
+            } else {
+                conditions.and("1 = 0".to_owned());
+            }
+        }
+        if let Some(resource_type) = self.resource_type {
+            let resource_type = conditions.text(resource_type.as_str().to_owned());
+            conditions.and(format!("o.resource_type = {resource_type}"));
+        }
+        if let Some(id) = &self.resource_id {
+            let id = d.resource(&conditions.param(id.into()));
+            conditions.and(format!("o.resource_id = {id}"));
+        }
+        if let Some(id) = &self.user_id {
+            let id = d.user(&conditions.param(id.into()));
+            conditions.and(format!("o.user_id = {id}"));
+        }
+        conditions.between(d, "o.dead_at", (self.since, self.until));
+        if let Some(error) = &self.error {
+            conditions.contains("COALESCE(o.last_error, '')", error);
+        }
+        conditions
+    }
+}
+
+/// What an operator does with dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadLetterAction {
+    /// Sends them again, with all their attempts.
+    Retry,
+    /// Deletes them.
+    Discard,
 }
 
 /// The facts of one receiver.
@@ -47,9 +130,6 @@ pub struct ReceiverTotals {
     /// When the oldest waiting fact was committed.
     pub oldest_at: Option<DateTime<Utc>>,
 }
-
-/// The limit of the rows that one transaction changes.
-const AT_ONCE: usize = 1_000;
 
 impl Store {
     /// Returns the totals of each receiver that has facts in the outbox.
@@ -76,56 +156,50 @@ impl Store {
         ))
     }
 
-    /// Makes dead letters due now, with all their attempts. Returns how many.
+    /// Returns a dead letter.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
+        let (statement, params) = of_ids(self.schema, &[id]);
+        let letters = read!(self, self.timeout, |session| letters(
+            session, &statement, &params
+        ))?;
+        Ok(letters.into_iter().next())
+    }
+
+    /// Makes dead letters due now with all their attempts, or deletes them. Returns the ids of those that were dead.
     ///
     /// # Errors
     /// If the database cannot be reached.
-    pub async fn retry_dead_letters(&self, filter: &DeadLetterFilter) -> Result<usize, StoreError> {
-        self.change_dead_letters(filter, &RETRY).await
-    }
-
-    /// Deletes dead letters. Returns how many.
-    ///
-    /// # Errors
-    /// If the database cannot be reached.
-    pub async fn discard_dead_letters(
+    pub async fn change_dead_letters(
         &self,
-        filter: &DeadLetterFilter,
-    ) -> Result<usize, StoreError> {
-        self.change_dead_letters(filter, &DELETE).await
-    }
-
-    async fn change_dead_letters(
-        &self,
-        filter: &DeadLetterFilter,
-        change: &'static Sql,
-    ) -> Result<usize, StoreError> {
-        let mut changed = 0;
-        let mut after = 0;
-        loop {
-            let ids = transact!(self, |session| change_some(session, filter, after, change))?;
-            let Some(last) = ids.last() else {
-                return Ok(changed);
-            };
-            changed += ids.len();
-            after = *last;
-        }
+        action: DeadLetterAction,
+        ids: &[i64],
+    ) -> Result<BTreeSet<i64>, StoreError> {
+        transact!(self, |session| change(session, action, ids))
     }
 }
 
-/// Changes the next dead letters after this id. Returns their ids.
-async fn change_some<S: Session>(
+/// Changes those of these dead letters that are still dead. Returns their ids.
+pub(in crate::store) async fn change<S: Session>(
     session: &mut S,
-    filter: &DeadLetterFilter,
-    after: i64,
-    change: &'static Sql,
-) -> Result<Vec<i64>, StoreError> {
+    action: DeadLetterAction,
+    ids: &[i64],
+) -> Result<BTreeSet<i64>, StoreError> {
     let d = session.schema();
-    let (statement, params) = page(d, filter, after, AT_ONCE);
+    if ids.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let (statement, params) = of_ids(d, ids);
     let letters = letters(session, &statement, &params).await?;
-    let ids: Vec<_> = letters.iter().map(|letter| letter.row.id).collect();
+    let ids: BTreeSet<_> = letters.iter().map(|letter| letter.row.id).collect();
     if !ids.is_empty() {
         let rows: Vec<_> = ids.iter().map(|id| (id,)).collect();
+        let change = match action {
+            DeadLetterAction::Retry => &RETRY,
+            DeadLetterAction::Discard => &DELETE,
+        };
         session.execute(change.on(d), &[Param::rows(&rows)]).await?;
     }
     Ok(ids)
@@ -137,6 +211,8 @@ struct LetterRow {
     fact: FactRow,
     #[diesel(sql_type = Text)]
     receiver: String,
+    #[diesel(sql_type = Timestamp, deserialize_as = InUtc<NaiveDateTime>)]
+    created_at: DateTime<Utc>,
     #[diesel(sql_type = Nullable<Text>)]
     last_error: Option<String>,
     #[diesel(sql_type = Timestamp, deserialize_as = InUtc<NaiveDateTime>)]
@@ -153,11 +229,19 @@ async fn letters<S: Session>(
         Ok(DeadLetter {
             row: row.fact.row()?,
             receiver: row.receiver,
+            created_at: row.created_at,
             last_error: row.last_error,
             dead_at: row.dead_at,
         })
     };
     rows.into_iter().map(letter).collect()
+}
+
+/// The columns of a [`LetterRow`], without a condition.
+fn select() -> String {
+    format!(
+        "SELECT {FACT_COLUMNS}, o.receiver, o.created_at, o.last_error, o.dead_at FROM likewise_outbox o"
+    )
 }
 
 /// A page of dead letters, in the order of their ids.
@@ -167,32 +251,28 @@ fn page(
     after: i64,
     limit: usize,
 ) -> (Statement, Vec<Param>) {
-    let mut conditions = Conditions::default();
-    conditions.and("o.dead_at IS NOT NULL".to_owned());
+    let mut conditions = filter.conditions(d);
     let after = conditions.param(Param::Number(after));
     conditions.and(format!("o.id > {after}"));
-    if let Some(receiver) = &filter.receiver {
-        // Names are printable ASCII, and not every database compares their column with other text.
-        if receiver.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let receiver = conditions.text(receiver.clone());
-            conditions.and(format!("o.receiver = {receiver}"));
-        } else {
-            conditions.and("1 = 0".to_owned());
-        }
-    }
-    if let Some(ids) = &filter.ids {
-        let rows: Vec<_> = ids.iter().map(|id| (id,)).collect();
-        let rows = conditions.param(Param::rows(&rows));
-        let rows = d.rows(&rows, &[Number("id")]);
-        conditions.and(format!("o.id IN (SELECT r.id FROM {rows})"));
-    }
     let limit = conditions.param(Param::limit(limit));
     let sql = format!(
-        "SELECT {FACT_COLUMNS}, o.receiver, o.last_error, o.dead_at FROM likewise_outbox o \
-         WHERE {} ORDER BY o.id LIMIT {limit}",
+        "{} WHERE {} ORDER BY o.id LIMIT {limit}",
+        select(),
         conditions.sql()
     );
     (d.statement(sql), conditions.params)
+}
+
+/// The dead letters with these ids.
+fn of_ids(d: &Schema, ids: &[i64]) -> (Statement, Vec<Param>) {
+    let rows: Vec<_> = ids.iter().map(|id| (id,)).collect();
+    let rows = [Param::rows(&rows)];
+    let ids = d.rows("$1", &[Number("id")]);
+    let sql = format!(
+        "{} WHERE o.dead_at IS NOT NULL AND o.id IN (SELECT r.id FROM {ids})",
+        select()
+    );
+    (d.statement(sql), rows.into())
 }
 
 /// Parameters: rows `(id)`.

@@ -15,8 +15,9 @@ use crate::web::problem::Problem;
 
 /// Creates a job, or counts the rows that it would take.
 ///
-/// `retry` and `discard` take a filter with at least one condition. A worker runs the job; `GET` its path for its
-/// progress.
+/// `retry` and `discard` take a filter with at least one condition, `republish` and `discard_messages` one of messages in
+/// quarantine, `retry_webhooks` and `discard_webhooks` one of dead letters. Such a job works on a snapshot of what matches
+/// now. A worker runs the job; `GET` its path for its progress.
 #[utoipa::path(
     post,
     path = "/admin/jobs",
@@ -34,7 +35,8 @@ use crate::web::problem::Problem;
         ),
         (status = 400),
         (status = 409),
-        (status = 422)
+        (status = 422),
+        (status = 503)
     )
 )]
 pub(super) async fn create(

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::admin::{AdminService, Timeline};
-use crate::domain::{Id, InvalidId, ResourceType, Status};
+use crate::domain::{Id, ResourceType, Status};
 use crate::store::{LedgerEntry, LedgerFilter, LedgerHealth};
 use crate::web::cursor::{self, After};
 use crate::web::extract::{Body, query};
@@ -83,20 +83,12 @@ pub(super) async fn search(
     let search: Search = query(&request)?;
     let limit = cursor::limit(search.limit, 50, 500)?;
     let after: Option<After> = cursor::read(search.cursor.as_deref())?;
-    let invalid = |name: &str, error: InvalidId| {
-        Problem::new(Code::InvalidParameter, format!("{name} {error}"))
-    };
-    let resource_id = search.resource_id.map(|id| ids.resource(id));
-    let user_id = search.user_id.map(|id| ids.user(id));
+    let (resource_id, user_id) = ids.in_filter(search.resource_id, search.user_id)?;
     let filter = LedgerFilter {
         status: search.status,
         resource_type: search.resource_type,
-        resource_id: resource_id
-            .transpose()
-            .map_err(|error| invalid("resource_id", error))?,
-        user_id: user_id
-            .transpose()
-            .map_err(|error| invalid("user_id", error))?,
+        resource_id,
+        user_id,
         since: search.since,
         until: search.until,
         error: search.error,

@@ -63,6 +63,7 @@ use super::requests::resource;
         stream::show,
         webhooks::list,
         webhooks::dead,
+        webhooks::show,
         webhooks::retry,
         webhooks::discard,
         faults::panic,
@@ -139,6 +140,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
             .service(only_get("/stream", get().to(stream::show)))
             .service(only_get("/webhooks", get().to(webhooks::list)))
             .service(only_get("/webhooks/dead", get().to(webhooks::dead)))
+            .service(only_get("/webhooks/dead/{id}", get().to(webhooks::show)))
             .service(only_post(
                 "/webhooks/retry",
                 web::post().to(webhooks::retry),

@@ -2,11 +2,13 @@
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::admin::{AdminService, QuarantinedMessage};
+use crate::store::QuarantineFilter;
 use crate::web::cursor::{self, After};
 use crate::web::extract::{OptionalBody, query};
 use crate::web::operator::{Operator, OperatorHeader};
@@ -18,6 +20,14 @@ use crate::web::problem::{Code, Problem};
 pub(super) struct Which {
     /// Only resolved messages, or only unresolved ones.
     resolved: Option<bool>,
+    /// A part of the reason, in small or capital letters.
+    reason: Option<String>,
+    /// A part of the subject, in small or capital letters.
+    subject: Option<String>,
+    /// Quarantined at this moment or later.
+    since: Option<DateTime<Utc>>,
+    /// Quarantined before this moment.
+    until: Option<DateTime<Utc>>,
     /// How many at the most.
     #[param(minimum = 1, maximum = 100, default = 20)]
     limit: Option<usize>,
@@ -42,7 +52,7 @@ pub(super) struct Messages {
     tag = "admin",
     operation_id = "list_quarantine",
     params(Which),
-    responses((status = 200, body = Messages), (status = 400))
+    responses((status = 200, body = Messages), (status = 400), (status = 422))
 )]
 pub(super) async fn list(
     admin: Data<AdminService>,
@@ -51,8 +61,14 @@ pub(super) async fn list(
     let which: Which = query(&request)?;
     let limit = cursor::limit(which.limit, 20, 100)?;
     let after: Option<After> = cursor::read(which.cursor.as_deref())?;
+    let filter = QuarantineFilter {
+        reason: which.reason,
+        subject: which.subject,
+        since: which.since,
+        until: which.until,
+    };
     let mut messages = admin
-        .quarantine(which.resolved, after.map(Into::into), limit + 1)
+        .quarantine(&filter, which.resolved, after.map(Into::into), limit + 1)
         .await?;
     let more = messages.len() > limit;
     messages.truncate(limit);

@@ -1,16 +1,19 @@
 //! `/admin/webhooks`: the receivers of webhooks and their dead letters.
 
 use actix_web::HttpRequest;
-use actix_web::web::{Data, Json};
+use actix_web::web::{Data, Json, Path};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::admin::{AdminService, DeadLetterAction, DeadWebhook, WebhookReceiver};
-use crate::store::DeadLetterFilter;
+use crate::admin::{AdminService, DeadWebhook, WebhookReceiver};
+use crate::domain::{Id, ResourceType};
+use crate::store::{DeadLetterAction, DeadLetterFilter};
 use crate::web::cursor;
 use crate::web::extract::{Body, invalid_body, query};
+use crate::web::ids::Ids;
 use crate::web::operator::{Operator, OperatorHeader};
-use crate::web::problem::Problem;
+use crate::web::problem::{Code, Problem};
 
 /// The receivers of webhooks.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,6 +40,20 @@ pub(super) async fn list(admin: Data<AdminService>) -> Result<Json<Webhooks>, Pr
 pub(super) struct Which {
     /// Only those of this receiver.
     receiver: Option<String>,
+    /// Only those about this kind of resource.
+    resource_type: Option<ResourceType>,
+    /// Only those about a resource of this id.
+    #[param(value_type = Option<i64>)]
+    resource_id: Option<Id>,
+    /// Only those about likes of this user.
+    #[param(value_type = Option<i64>)]
+    user_id: Option<Id>,
+    /// Dead since this moment or later.
+    since: Option<DateTime<Utc>>,
+    /// Dead since before this moment.
+    until: Option<DateTime<Utc>>,
+    /// A part of the last error, in small or capital letters.
+    error: Option<String>,
     /// How many at the most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -60,18 +77,25 @@ pub(super) struct DeadWebhooks {
     tag = "admin",
     operation_id = "list_dead_webhooks",
     params(Which),
-    responses((status = 200, body = DeadWebhooks), (status = 400))
+    responses((status = 200, body = DeadWebhooks), (status = 400), (status = 422))
 )]
 pub(super) async fn dead(
     admin: Data<AdminService>,
+    ids: Data<Ids>,
     request: HttpRequest,
 ) -> Result<Json<DeadWebhooks>, Problem> {
     let which: Which = query(&request)?;
     let limit = cursor::limit(which.limit, 100, 1_000)?;
     let after: Option<i64> = cursor::read(which.cursor.as_deref())?;
+    let (resource_id, user_id) = ids.in_filter(which.resource_id, which.user_id)?;
     let filter = DeadLetterFilter {
         receiver: which.receiver,
-        ids: None,
+        resource_type: which.resource_type,
+        resource_id,
+        user_id,
+        since: which.since,
+        until: which.until,
+        error: which.error,
     };
     let mut dead = admin
         .dead_webhooks(&filter, after.unwrap_or(0), limit + 1)
@@ -80,46 +104,51 @@ pub(super) async fn dead(
     dead.truncate(limit);
     let last = dead.last().filter(|_| more);
     let next_cursor = last.map(|last| cursor::write(&last.id));
+    let dead = dead.into_iter().map(|letter| shown(&ids, letter)).collect();
     Ok(Json(DeadWebhooks { dead, next_cursor }))
 }
 
-/// Which dead letters are meant: those that match every given part, or all of them.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+/// A dead letter.
+#[utoipa::path(
+    get,
+    path = "/admin/webhooks/dead/{id}",
+    tag = "admin",
+    operation_id = "show_dead_webhook",
+    params(("id" = i64, Path, description = "The dead letter's id")),
+    responses((status = 200, body = DeadWebhook), (status = 404))
+)]
+pub(super) async fn show(
+    admin: Data<AdminService>,
+    ids: Data<Ids>,
+    id: Path<String>,
+) -> Result<Json<DeadWebhook>, Problem> {
+    let number = id.parse().map_err(|_| {
+        let detail = format!("there is no dead letter '{id:.40}'");
+        Problem::new(Code::Absent, detail)
+    })?;
+    Ok(Json(shown(&ids, admin.dead_webhook(number).await?)))
+}
+
+/// Returns a dead letter with ids as responses show them.
+fn shown(ids: &Ids, letter: DeadWebhook) -> DeadWebhook {
+    DeadWebhook {
+        user_id: ids.shown(&letter.user_id),
+        resource_id: ids.shown(&letter.resource_id),
+        ..letter
+    }
+}
+
+/// Some dead letters. A job takes all that match a filter.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeadLetters {
-    /// Those of this receiver.
-    receiver: Option<String>,
-    /// Those with these ids.
+    /// Their ids.
     #[schema(min_items = 1, max_items = 1000)]
-    ids: Option<Vec<i64>>,
-    /// All of them.
-    #[serde(default)]
-    #[schema(default = false)]
-    all: bool,
+    ids: Vec<i64>,
 }
 
 /// The most ids in one request.
 const MOST_IDS: usize = 1_000;
-
-impl DeadLetters {
-    fn filter(self) -> Result<DeadLetterFilter, Problem> {
-        let number = self.ids.as_ref().map(Vec::len);
-        if number.is_some_and(|number| !(1..=MOST_IDS).contains(&number)) {
-            return Err(invalid_body(&format!(
-                "ids must be 1 to {MOST_IDS} numbers"
-            )));
-        }
-        if number.is_none() && self.receiver.is_none() && !self.all {
-            return Err(invalid_body(
-                "the body must name dead letters by ids, by receiver or by \"all\": true",
-            ));
-        }
-        Ok(DeadLetterFilter {
-            receiver: self.receiver,
-            ids: self.ids,
-        })
-    }
-}
 
 /// How many dead letters were changed.
 #[derive(Debug, Serialize, ToSchema)]
@@ -127,7 +156,7 @@ pub(super) struct DeadLettersChanged {
     changed: usize,
 }
 
-/// Sends dead letters again, with all their attempts.
+/// Sends some dead letters again, with all their attempts.
 #[utoipa::path(
     post,
     path = "/admin/webhooks/retry",
@@ -145,7 +174,7 @@ pub(super) async fn retry(
     resolve(&admin, DeadLetterAction::Retry, body, &operator).await
 }
 
-/// Deletes dead letters: their receiver never gets these facts.
+/// Deletes some dead letters: their receiver never gets these facts.
 #[utoipa::path(
     post,
     path = "/admin/webhooks/discard",
@@ -169,9 +198,14 @@ async fn resolve(
     body: DeadLetters,
     operator: &Operator,
 ) -> Result<Json<DeadLettersChanged>, Problem> {
-    let filter = body.filter()?;
+    let DeadLetters { ids } = body;
+    if !(1..=MOST_IDS).contains(&ids.len()) {
+        return Err(invalid_body(&format!(
+            "ids must be 1 to {MOST_IDS} numbers"
+        )));
+    }
     let changed = admin
-        .resolve_dead_webhooks(action, &filter, &operator.0)
+        .resolve_dead_webhooks(action, &ids, &operator.0)
         .await?;
     Ok(Json(DeadLettersChanged { changed }))
 }
