@@ -1,7 +1,7 @@
 // The console at /admin: sign-in, navigation, and the view that the fragment of the address names.
 
 import { render } from "preact";
-import { useCallback, useEffect, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { ActorPanel } from "./actor";
 import { Refused, about, message, operatorName, request, token, whenUnauthorized } from "./api";
 import { EventView, Find } from "./event";
@@ -11,17 +11,22 @@ import { Audit, Dependencies, Stream } from "./health";
 import { link, useRoute } from "./hooks";
 import { Icon, type IconName } from "./icons";
 import { JobView, Jobs } from "./jobs";
+import { QuarantinedView } from "./message";
+import { Moderation } from "./moderation";
 import { Operations } from "./operations";
 import { Overview } from "./overview";
-import { Quarantine, QuarantinedView } from "./quarantine";
+import { Quarantine } from "./quarantine";
 import { type Session, SessionContext } from "./session";
 import { Confirmation, Messages, Notice, Page } from "./ui";
+import { DeadLetterView, Webhooks } from "./webhooks";
 
 const VIEWS: [path: string, title: string, icon: IconName][] = [
   ["overview", "Overview", "flow"],
   ["events", "Events", "list"],
   ["find", "Find a like", "search"],
   ["quarantine", "Quarantine", "shield"],
+  ["webhooks", "Webhooks", "send"],
+  ["likes", "Void likes", "heart"],
   ["jobs", "Jobs", "jobs"],
   ["operations", "Operations", "user"],
   ["audit", "Audit", "check"],
@@ -42,7 +47,11 @@ function View() {
     case "find":
       return <Find parameters={parameters} />;
     case "quarantine":
-      return id ? <QuarantinedView id={id} key={id} /> : <Quarantine parameters={parameters} key={parameters.get("show")} />;
+      return id ? <QuarantinedView id={id} key={id} /> : <Quarantine parameters={parameters} />;
+    case "webhooks":
+      return id ? <DeadLetterView id={id} key={id} /> : <Webhooks parameters={parameters} />;
+    case "likes":
+      return <Moderation parameters={parameters} />;
     case "jobs":
       return id ? <JobView id={id} key={id} /> : <Jobs parameters={parameters} />;
     case "operations":
@@ -92,10 +101,16 @@ function Console({ session, onSignOut }: { session: Session; onSignOut: () => vo
   const { path } = useRoute();
   const current = path[0] === "actors" ? "overview" : (path[0] ?? "overview");
   const mayOperate = session.scopes.includes("admin:operate");
+  const isFirst = useRef(true);
   useEffect(() => {
     document.querySelector<HTMLElement>("main")?.scrollTo(0, 0);
     document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   }, [current]);
+  useEffect(() => {
+    // A screen reader reads the heading of the new view, and Tab goes on from there. A panel takes the focus itself.
+    if (!isFirst.current && path[0] !== "actors") document.querySelector<HTMLElement>("main h1")?.focus({ preventScroll: true });
+    isFirst.current = false;
+  }, [path.join("/")]);
   return (
     <SessionContext.Provider value={session}>
       <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById("main")!.focus(); }}>Skip to the content</a>

@@ -52,10 +52,13 @@ export function useQuery<T>(path: string | null, everyMs = 0, isPaused = false, 
     if (path === null) return undefined;
     const controller = new AbortController();
     let timer = 0;
+    let isFirst = true;
     const ask = async () => {
       try {
         const value = await request<T>(path, { signal: controller.signal, accept });
-        setState({ path, value, error: "" });
+        // What was selected while the answer was on its way stays where it is.
+        if (isFirst || !paused.current) setState({ path, value, error: "" });
+        isFirst = false;
       } catch (error) {
         if (controller.signal.aborted) return;
         setState((before) => ({ path, value: before.path === path ? before.value : undefined, error: message(error) }));

@@ -16,7 +16,7 @@ export function progress(job: Job): string {
 }
 
 export async function cancel(job: Job): Promise<boolean> {
-  const asked = await ask({ title: `Cancel the ${job.kind}?`, body: "What it has changed so far stays.", action: "Cancel the job", isDestructive: true });
+  const asked = await ask({ title: `Cancel the job: ${words(job.kind)}?`, body: "What it has changed so far stays.", action: "Cancel the job", isDestructive: true });
   if (!asked) return false;
   try {
     await request(`admin/jobs/${job.id}/cancel`, { method: "POST" });
@@ -32,19 +32,20 @@ export async function cancel(job: Job): Promise<boolean> {
 export function JobProgress({ id, onEnd, onClose }: { id: string; onEnd: () => void; onClose: () => void }) {
   const answer = useQuery<Job>(`admin/jobs/${id}`, 700);
   const job = answer.value;
-  const wasOpen = useRef(true);
+  // The job whose end was told: another job may follow in the same place.
+  const ended = useRef("");
   useEffect(() => {
-    if (job && !isOpen(job) && wasOpen.current) {
-      wasOpen.current = false;
+    if (job && !isOpen(job) && ended.current !== job.id) {
+      ended.current = job.id;
       onEnd();
     }
-  }, [job?.state]);
+  }, [job?.id, job?.state]);
   if (!job) return <Waiting error={answer.error} />;
   return (
     <div class="job-progress" role="status">
       <a href={link(`jobs/${job.id}`)}><b>{words(job.kind)}</b></a>
       <State state={job.state} />
-      <Progress done={job.done} total={job.total} label={`Progress of the ${job.kind}`} />
+      <Progress done={job.done} total={job.total} label={`Progress of the job: ${words(job.kind)}`} />
       <span>{progress(job)}</span>
       {isOpen(job) && job.kind !== "erase" ? (
         <button type="button" onClick={async () => (await cancel(job)) && answer.reload()}>Cancel</button>
@@ -67,7 +68,7 @@ export async function start(body: object, question: Parameters<typeof ask>[0]): 
   }
 }
 
-const KINDS = ["", "retry", "discard", "audit", "rebuild", "prune", "void", "restore", "erase"];
+const KINDS = ["", "retry", "discard", "republish", "discard_messages", "retry_webhooks", "discard_webhooks", "audit", "rebuild", "prune", "void", "restore", "erase"];
 
 export function Jobs({ parameters }: { parameters: URLSearchParams }) {
   const kind = parameters.get("kind") ?? "";
@@ -90,7 +91,7 @@ export function Jobs({ parameters }: { parameters: URLSearchParams }) {
       )}
     >
       <div class="chips" role="group" aria-label="Kind">
-        {KINDS.map((one) => <a key={one} class="chip" aria-current={one === kind ? "true" : undefined} href={link("jobs", { kind: one })}>{one || "all"}</a>)}
+        {KINDS.map((one) => <a key={one} class="chip" aria-current={one === kind ? "true" : undefined} href={link("jobs", { kind: one })}>{words(one) || "all"}</a>)}
       </div>
       {!jobs ? (
         <Waiting error={answer.error} />
@@ -100,9 +101,9 @@ export function Jobs({ parameters }: { parameters: URLSearchParams }) {
         <Table label="Jobs" head={<><th>Job</th><th>State</th><th>Progress</th><th>Asked by</th><th>Created</th><th>Ended</th></>}>
           {jobs.map((job) => (
             <tr key={job.id}>
-              <td><a href={link(`jobs/${job.id}`)}>{job.kind}</a></td>
+              <td><a href={link(`jobs/${job.id}`)}>{words(job.kind)}</a></td>
               <td><State state={job.state} /></td>
-              <td>{isOpen(job) && <Progress done={job.done} total={job.total} label={`Progress of the ${job.kind}`} />} {progress(job)}</td>
+              <td>{isOpen(job) && <Progress done={job.done} total={job.total} label={`Progress of the job: ${words(job.kind)}`} />} {progress(job)}</td>
               <td>{job.requested_by}</td>
               <td title={job.created_at}>{time(job.created_at)}</td>
               <td>{time(job.finished_at)}</td>
@@ -123,12 +124,12 @@ export function JobView({ id }: { id: string }) {
   if (!job) return <Page title="Job"><Waiting error={answer.error} /></Page>;
   return (
     <Page
-      title={`Job: ${job.kind}`}
+      title={`Job: ${words(job.kind)}`}
       intro={<code>{job.id}</code>}
       actions={mayOperate && isOpen(job) && job.kind !== "erase" && <button type="button" class="danger" onClick={async () => (await cancel(job)) && answer.reload()}>Cancel…</button>}
     >
       <Card title="Progress" aside={<State state={job.state} />}>
-        {isOpen(job) && <Progress done={job.done} total={job.total} label={`Progress of the ${job.kind}`} />}
+        {isOpen(job) && <Progress done={job.done} total={job.total} label={`Progress of the job: ${words(job.kind)}`} />}
         <Facts
           of={[
             ["Rows", progress(job)],

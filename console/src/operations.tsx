@@ -1,13 +1,16 @@
 // What operators did: who, what, to what, when, and the result.
 
-import { useEffect, useState } from "preact/hooks";
-import { type Operation, type OperationPage, message, query, request } from "./api";
+import { type Operation, type OperationPage, query } from "./api";
+import { More } from "./bulk";
+import { Chips, FilterForm, TextField, given } from "./filter";
 import { time, words } from "./format";
-import { link, useQuery } from "./hooks";
-import { Empty, Page, State, Table, Waiting, tellError } from "./ui";
+import { link } from "./hooks";
+import { usePages } from "./pages";
+import { Empty, Page, State, Table, Waiting } from "./ui";
 
 const PAGE = 50;
-const ACTIONS = ["", "pause", "resume", "restart", "create", "cancel", "retry", "discard", "republish"];
+const ACTIONS = ["", "pause", "resume", "restart", "create", "cancel", "retry", "discard", "republish"].map((action) => [action, action || "all"] as const);
+const FIELDS = ["action", "operator"] as const;
 
 /** The view of what an operation was done to. */
 function target({ target_type, target, process }: Operation) {
@@ -20,39 +23,24 @@ function target({ target_type, target, process }: Operation) {
 }
 
 export function Operations({ parameters }: { parameters: URLSearchParams }) {
-  const [action, operator] = [parameters.get("action") ?? "", parameters.get("operator") ?? ""];
-  const [more, setMore] = useState<Operation[]>([]);
-  const [next, setNext] = useState<string | undefined>();
-  const path = (cursor?: string) => `admin/operations${query({ action, operator, limit: PAGE, cursor })}`;
-  const page = useQuery<OperationPage>(path(), 4_000, more.length > 0);
-  useEffect(() => setMore([]), [action, operator]);
-  const rows = [...(page.value?.operations ?? []), ...more];
-  const cursor = more.length > 0 ? next : page.value?.next_cursor;
-  const loadMore = async () => {
-    try {
-      const answer = await request<OperationPage>(path(cursor!));
-      setMore((before) => [...before, ...answer.operations]);
-      setNext(answer.next_cursor ?? undefined);
-    } catch (error) {
-      tellError(message(error));
-    }
-  };
-  const submit = (event: Event) => {
-    event.preventDefault();
-    const form = new FormData(event.target as HTMLFormElement);
-    location.hash = link("operations", { action, operator: String(form.get("operator")).trim() });
-  };
+  const filter = given(parameters, FIELDS);
+  const pages = usePages<OperationPage, Operation>(
+    (cursor) => `admin/operations${query({ ...filter, limit: PAGE, cursor })}`,
+    (page) => page.operations,
+    (row) => row.id,
+  );
+  const { page, rows } = pages;
   return (
     <Page title="Operations" intro="What operators did, and what came of it.">
-      <div class="chips" role="group" aria-label="Action">
-        {ACTIONS.map((one) => <a key={one} class="chip" aria-current={one === action ? "true" : undefined} href={link("operations", { action: one, operator })}>{one || "all"}</a>)}
-      </div>
-      <form class="filter" role="search" aria-label="Filter operations" onSubmit={submit} key={operator}>
-        <div class="fields">
-          <label class="field">Operator<input name="operator" defaultValue={operator} maxLength={255} /></label>
-          <div class="actions"><button type="submit" class="primary">Filter</button></div>
-        </div>
-      </form>
+      <FilterForm
+        label="Filter operations"
+        view="operations"
+        filter={filter}
+        kept={{ action: filter.action }}
+        chips={<Chips label="Action" choices={ACTIONS} current={filter.action ?? ""} to={(action) => link("operations", { ...filter, action })} />}
+      >
+        <TextField label="Operator" name="operator" value={filter.operator} />
+      </FilterForm>
       {!page.value ? (
         <Waiting error={page.error} />
       ) : rows.length === 0 ? (
@@ -71,7 +59,7 @@ export function Operations({ parameters }: { parameters: URLSearchParams }) {
           ))}
         </Table>
       )}
-      {cursor && <div class="actions center"><button type="button" onClick={loadMore}>Load more</button></div>}
+      <More pages={pages} />
     </Page>
   );
 }

@@ -1,6 +1,6 @@
 // The overview: the flow, what is wrong, and how much goes through.
 
-import type { Actor, LedgerHealth, QuarantinePage, Readiness } from "./api";
+import type { Actor, LedgerHealth, QuarantinePage, Readiness, Webhooks } from "./api";
 import { type Process, actorsOf, only, rateOf, received, useFeed } from "./feed";
 import { FlowView } from "./flow";
 import { ago, duration, plural, rate, whole, words } from "./format";
@@ -11,7 +11,7 @@ import { Card, Level, Notice, Page, State, Waiting } from "./ui";
 const STATUSES = ["pending", "processing", "failed", "dead", "completed"] as const;
 
 /** What an operator has to look at, most severe first. */
-function problems(actors: Actor[], processes: Process[], readiness: Readiness | undefined, ledger: LedgerHealth | undefined, hasQuarantined: boolean) {
+function problems(actors: Actor[], processes: Process[], readiness: Readiness | undefined, ledger: LedgerHealth | undefined, hasQuarantined: boolean, webhooks: Webhooks | undefined) {
   const found: { kind: "error" | "warning"; text: string; href: string }[] = [];
   for (const process of processes.filter((process) => process.state === "silent" || process.state === "gone")) {
     const ago = duration(process.age_ms);
@@ -37,6 +37,9 @@ function problems(actors: Actor[], processes: Process[], readiness: Readiness | 
   }
   for (const warning of readiness?.warnings ?? []) found.push({ kind: "warning", text: warning, href: link("dependencies") });
   if (hasQuarantined) found.push({ kind: "warning", text: "messages that could not be decoded are in quarantine", href: link("quarantine") });
+  for (const { receiver, dead } of webhooks?.receivers ?? []) {
+    if (dead > 0) found.push({ kind: "warning", text: `${plural(dead, "fact")} for ${receiver} ${dead === 1 ? "is a dead letter" : "are dead letters"}`, href: link("webhooks", { receiver }) });
+  }
   const { dead = 0 } = (ledger?.rows ?? {}) as Record<string, number>;
   if (dead > 0) {
     found.push({ kind: "warning", text: `${plural(dead, "event is", "events are")} dead`, href: link("events", { status: "dead" }) });
@@ -107,6 +110,7 @@ export function Overview({ process }: { process?: string }) {
   const readiness = useQuery<Readiness>("readyz", 2_000, false, [503]).value;
   const ledger = useQuery<LedgerHealth>("admin/ledger", 4_000).value;
   const quarantined = useQuery<QuarantinePage>("admin/quarantine?resolved=false&limit=1", 10_000).value;
+  const webhooks = useQuery<Webhooks>("admin/webhooks", 10_000).value;
   const hasQuarantined = (quarantined?.messages.length ?? 0) > 0;
   const chosen = all.processes.some((one) => one.id === process) ? process : undefined;
   const feed = only(all, chosen);
@@ -122,7 +126,7 @@ export function Overview({ process }: { process?: string }) {
     : rateOf(feed, "behavior_recorder", received("Record"));
   const completed = rateOf(feed, "sync_publisher", (actor) => actor.processed);
   const open = (rows.pending ?? 0) + (rows.processing ?? 0) + (rows.failed ?? 0);
-  const wrong = problems(actors, all.processes, readiness, ledger, hasQuarantined);
+  const wrong = problems(actors, all.processes, readiness, ledger, hasQuarantined, webhooks);
 
   return (
     <Page title="Overview">

@@ -164,6 +164,8 @@ export function Confirmation() {
   }, [asked]);
   if (!asked) return null;
   const close = (given: { reason: string } | null) => {
+    // Gives the focus back to the button that asked.
+    dialog.current?.close();
     asked.answer(given);
     setAsked(null);
   };

@@ -49,6 +49,12 @@ export async function until(what, condition) {
   }
 }
 
+/** Opens a view of the console, and waits until it has its data. */
+export async function view(page, path) {
+  await page.goto(`${base}/admin#/${path}`);
+  await page.waitForFunction(() => document.querySelector("main h1") && !document.querySelector(".waiting"));
+}
+
 /** Fails if axe finds a violation of level serious or critical. */
 export async function isAccessible(page, name) {
   // What fades in has no contrast yet.

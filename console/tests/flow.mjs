@@ -1,6 +1,6 @@
 // The overview: likes move the arrows, and an actor that panics or blocks shows within seconds and recovers.
 import assert from "node:assert/strict";
-import { confirm, inBrowser, isAccessible, send, until } from "./browser.mjs";
+import { confirm, inBrowser, isAccessible, send, until, view } from "./browser.mjs";
 
 let user = 1_000;
 const like = () => send("PUT", "/v1/videos/7/like", { "X-User-Id": String((user += 1)) });
@@ -17,21 +17,27 @@ await inBrowser(async (open) => {
     return (await page.locator(".arrows .busy").count()) >= 3;
   });
 
-  await send("POST", "/admin/faults/panic/cache_writer");
-  await fetch(`${process.env.URL}/v1/videos/7/like`, { method: "PUT", headers: { "X-User-Id": "7" } });
-  await page.locator(".problems", { hasText: "cache writer" }).waitFor();
-  await until("the actor to recover", async () => {
-    await like();
-    return (await state("cache_writer")) === "running";
-  });
-
-  const started = Date.now();
-  await send("POST", "/admin/faults/block/behavior_recorder");
-  // The block begins with a message; nobody waits for the answer.
-  void fetch(`${process.env.URL}/v1/videos/7/like`, { method: "PUT", headers: { "X-User-Id": "8" } }).catch(() => {});
-  await page.locator(".problems", { hasText: "is stuck" }).first().waitFor();
-  console.log(`shown as stuck after ${Date.now() - started} ms`);
-  await until("the actor to go on", async () => (await state("behavior_recorder")) === "running");
+  /** Injects a fault until one is shown within two seconds. A busy machine may miss some, a console that is too slow all. */
+  const isShownSoon = async (fault, actor, shown) => {
+    const times = [];
+    while (!times.some((ms) => ms <= 2_000)) {
+      assert.ok(times.length < 6, `a ${fault} was shown after ${times} ms`);
+      await send("POST", `/admin/faults/${fault}/${actor}`);
+      // It begins with a message; nobody waits for the answer.
+      const before = await page.locator(".problems").allInnerTexts();
+      const started = Date.now();
+      void like().catch(() => {});
+      await until(`the ${fault} to be shown`, async () => shown((await page.locator(".problems").allInnerTexts()).join(), before.join()));
+      times.push(Date.now() - started);
+      await until("the actor to recover", async () => {
+        await like().catch(() => {});
+        return (await state(actor)) === "running";
+      });
+    }
+    console.log(`a ${fault} was shown after ${times} ms`);
+  };
+  await isShownSoon("panic", "cache_writer", (now, before) => now !== before && now.includes("cache writer"));
+  await isShownSoon("block", "behavior_recorder", (now) => now.includes("is stuck"));
 
   await node("retry_scheduler").click();
   const panel = page.locator("dialog.panel");
@@ -46,10 +52,8 @@ await inBrowser(async (open) => {
   await page.keyboard.press("Escape");
   await panel.waitFor({ state: "detached" });
 
-  for (const view of ["overview", "events", "find", "jobs", "audit", "stream", "dependencies", "quarantine", "operations"]) {
-    await page.goto(`${process.env.URL}/admin#/${view}`);
-    await page.locator("main h1").waitFor();
-    await page.locator(".waiting").waitFor({ state: "detached" });
-    await isAccessible(page, view);
+  for (const name of ["overview", "events", "find", "jobs", "audit", "stream", "dependencies", "quarantine", "operations", "webhooks", "likes"]) {
+    await view(page, name);
+    await isAccessible(page, name);
   }
 });

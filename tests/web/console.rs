@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::nats::{LIKES, Publisher, event};
@@ -17,6 +17,7 @@ use crate::support::http::Client;
 use crate::support::servers::{Kind, program};
 use crate::support::service::{Service, Setup};
 use crate::support::tokens;
+use crate::support::{say, until_equal, until_seen};
 
 /// The sources of the pages.
 fn sources() -> PathBuf {
@@ -139,6 +140,15 @@ fn pages_are_public_and_their_files_cached_by_content() {
         assert!(page.text.contains("&quot;sign_in&quot;:true"), "{page:?}");
         assert!(page.text.contains("&quot;demo&quot;:false"), "{page:?}");
     }
+    for (path, target) in [
+        ("/admin/", "../admin"),
+        ("/console", "admin"),
+        ("/console/", "../admin"),
+    ] {
+        let moved = client.send("GET", path, &[("Sec-Fetch-Site", "cross-site")]);
+        let location = moved.has_status(308).header("location");
+        assert_eq!(location, Some(target), "{path}");
+    }
     let file = client.get("/console/console.css");
     let tag = file.has_status(200).header("etag").expect("a tag");
     let again = client.send("GET", "/console/console.css", &[("If-None-Match", tag)]);
@@ -215,7 +225,75 @@ fn browser_shows_likes_and_faults_of_one_process() {
 fn browser_retries_failed_events_of_one_process() {
     let service = Setup::new().start();
     failed_events(&service.client(), &service);
+    browse(&service, "keyboard", &[]);
     browse(&service, "events", &[]);
+}
+
+/// 120 dead letters of a receiver that is not configured, so that those that are retried wait; one is about a user with a
+/// large id.
+fn dead_letters(database: &Database) {
+    let letters: Vec<_> = (1..=120)
+        .map(|n| {
+            let (user, error) = match n {
+                1 => (LARGE, "422"),
+                2..=60 => (n, "500"),
+                _ => (n, "503"),
+            };
+            let id = format!("01890a5d-ac96-774b-bcce-{n:012}");
+            format!(
+                "('https://search.example.com/likes', '{id}', 'liked', {user}, 'video', 7, {n}, {n}, \
+                 '2026-01-02 03:04:05', 20, 'the receiver answered {error}', '2026-01-02 04:05:06')"
+            )
+        })
+        .collect();
+    database.execute(&[&format!(
+        "INSERT INTO likewise_outbox (receiver, event_id, fact, user_id, resource_type, resource_id, like_count, version, \
+         created_at, attempts, last_error, dead_at) VALUES {}",
+        letters.join(", ")
+    )]);
+}
+
+#[test]
+fn browser_resolves_dead_letters() {
+    let service = Setup::new().start();
+    dead_letters(service.database());
+    browse(&service, "webhooks", &[]);
+    let left = "likewise_outbox WHERE dead_at IS NOT NULL";
+    assert_eq!(service.database().count(left), 60);
+    assert_eq!(service.database().count("likewise_outbox"), 120);
+}
+
+#[test]
+fn browser_voids_and_restores_likes_of_a_user() {
+    let service = Setup::new().start();
+    let client = service.client();
+    for video in 1..=3 {
+        client.like(LARGE, video);
+    }
+    let headers = [("X-User-Id", &*LARGE.to_string())];
+    client
+        .send("PUT", "/v1/comments/1/like", &headers)
+        .has_status(200);
+    pipeline_drains(&service);
+    browse(&service, "moderation", &[]);
+}
+
+/// Messages in quarantine that a newer program can decode, all but one.
+fn quarantined_by_an_old_program(database: &Database) {
+    let messages: Vec<_> = (1..=25)
+        .map(|n| {
+            let id = format!("01890a5d-ac96-774b-bcce-{n:012}");
+            let payload = match n {
+                1 => "{".to_owned(),
+                n => event(1_000 + n, 8, "like", "2026-01-02T12:00:00Z").to_string(),
+            };
+            format!("('{id}', {n}, '{LIKES}', '{payload}', 'unknown to an old program', '2026-01-02 03:04:05')")
+        })
+        .collect();
+    database.execute(&[&format!(
+        "INSERT INTO likewise_quarantined_events (id, stream_sequence, subject, payload, reason, created_at) VALUES {}",
+        messages.join(", ")
+    )]);
 }
 
 #[test]
@@ -236,8 +314,78 @@ fn browser_shows_readers_nothing_that_is_refused() {
     );
     service.database().execute(&[&quarantine]);
     fail(service.database());
-    let ids = [("EVENT", like.event_id.as_str()), ("MESSAGE", message)];
+    dead_letters(service.database());
+    let letter = service
+        .database()
+        .texts("SELECT CAST(MIN(id) AS CHAR(20)) FROM likewise_outbox")
+        .remove(0);
+    let created = service
+        .client()
+        .with_token("lkw_chief")
+        .post("/admin/jobs", json!({"kind": "audit"}));
+    let job = created.has_status(201).json();
+    let ids = [
+        ("EVENT", like.event_id.as_str()),
+        ("MESSAGE", message),
+        ("LETTER", &letter),
+        ("JOB", job["id"].as_str().expect("an id")),
+    ];
     browse(&service, "read-only", &ids);
+}
+
+/// Takes pictures of every view, on a phone and on a desktop, light and dark, for the people who change the pages to look at.
+/// Fails if a page is wider than its screen.
+#[test]
+fn browser_takes_pictures_of_every_view() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("console-pictures");
+    let _ = fs::remove_dir_all(&folder);
+    let service = Setup::on_parts(Kind::MariaDb).start();
+    let client = service.client();
+    let like = client.like(LARGE, 6);
+    failed_events(&client, &service);
+    let database = service.database();
+    dead_letters(database);
+    quarantined_by_an_old_program(database);
+    let create = |body: Value| {
+        let client = client.with("X-Operator", "ada");
+        let job = client.post("/admin/jobs", body).has_status(201).json();
+        let path = format!("/admin/jobs/{}", job["id"].as_str().expect("an id"));
+        until_seen(
+            "the job to end",
+            || client.get(&path).json(),
+            |job| job["finished_at"].is_string(),
+        );
+        job["id"].as_str().expect("an id").to_owned()
+    };
+    create(json!({"kind": "audit"}));
+    let job =
+        create(json!({"kind": "discard_messages", "messages": {"until": "2020-01-01T00:00:00Z"}}));
+    let path = format!("/admin/users/{LARGE}/likes/void");
+    let reason = json!({"reason": "a click farm", "resource_type": "video"});
+    client.post(&path, reason).has_status(201);
+    let letter = database
+        .texts("SELECT CAST(MIN(id) AS CHAR(20)) FROM likewise_outbox")
+        .remove(0);
+    let folder = folder.to_string_lossy();
+    let environment = [
+        ("OUT", &*folder),
+        ("EVENT", &like.event_id),
+        ("LETTER", &letter),
+        ("JOB", &job),
+        ("MESSAGE", "01890a5d-ac96-774b-bcce-000000000002"),
+        ("USER_ID", &LARGE.to_string()),
+    ];
+    browse(&service, "screenshots", &environment);
+    say(format_args!("the pictures are in {folder}"));
+}
+
+/// The ids of the workers in a report of the deployment.
+fn worker_ids(report: &Value) -> Vec<String> {
+    let processes = report["processes"].as_array().expect("processes").iter();
+    let workers = processes.filter(|process| process["role"] == "worker");
+    workers
+        .map(|worker| worker["id"].as_str().expect("an id").to_owned())
+        .collect()
 }
 
 #[test]
@@ -260,7 +408,18 @@ fn browser_operates_an_api_and_two_workers_on_mariadb() {
     Publisher::at(&nats).publish(LIKES, wrong);
     let database = service.database();
     database.until_count("likewise_quarantined_events", 1);
-    browse(&service, "quarantine", &[]);
+    quarantined_by_an_old_program(database);
+    let processes = until_seen(
+        "the reports of both workers",
+        || service.client().get("/admin/actors?scope=cluster").ok(),
+        |report| worker_ids(report).len() == 2,
+    );
+    let workers_ids = worker_ids(&processes).join(" ");
+    browse(&service, "quarantine", &[("WORKERS", &workers_ids)]);
+    until_equal("the republished events to count", 24, || {
+        let answer = service.client().get("/v1/videos/8/likes/count").ok();
+        answer["like_count"].as_i64().unwrap_or_default()
+    });
 
     let [killed, other] = workers;
     let ids = [killed.id(), other.id()].map(|id| format!("process {id}"));
