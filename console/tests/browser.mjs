@@ -7,6 +7,9 @@ const { URL: base, CHROMIUM: executablePath } = process.env;
 
 export const url = base;
 
+/** The interval at which a condition is looked at. */
+export const EVERY_MS = 50;
+
 /** How long a busy machine may take. */
 const PATIENCE_MS = 30_000;
 
@@ -45,7 +48,7 @@ export async function until(what, condition) {
     last = await condition();
     if (last === true) return;
     if (Date.now() > deadline) throw new Error(`${what}: ${JSON.stringify(last)}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
   }
 }
 

@@ -1,6 +1,6 @@
 // The overview: likes move the arrows, and an actor that panics or blocks shows within seconds and recovers.
 import assert from "node:assert/strict";
-import { confirm, inBrowser, isAccessible, send, until, view } from "./browser.mjs";
+import { EVERY_MS, confirm, inBrowser, isAccessible, send, until, view } from "./browser.mjs";
 
 let user = 1_000;
 const like = () => send("PUT", "/v1/videos/7/like", { "X-User-Id": String((user += 1)) });
@@ -17,18 +17,30 @@ await inBrowser(async (open) => {
     return (await page.locator(".arrows .busy").count()) >= 3;
   });
 
-  /** Injects a fault until one is shown within two seconds. A busy machine may miss some, a console that is too slow all. */
+  /**
+   * Injects a fault until one is shown within two seconds, and the time that a busy machine kept this test waiting. It may miss
+   * some; a console that is too slow misses all.
+   */
   const isShownSoon = async (fault, actor, shown) => {
+    const problems = async () => (await page.locator(".problems").allInnerTexts()).join();
     const times = [];
-    while (!times.some((ms) => ms <= 2_000)) {
+    let isSoon = false;
+    while (!isSoon) {
       assert.ok(times.length < 6, `a ${fault} was shown after ${times} ms`);
       await send("POST", `/admin/faults/${fault}/${actor}`);
+      const before = await problems();
       // It begins with a message; nobody waits for the answer.
-      const before = await page.locator(".problems").allInnerTexts();
-      const started = Date.now();
       void like().catch(() => {});
-      await until(`the ${fault} to be shown`, async () => shown((await page.locator(".problems").allInnerTexts()).join(), before.join()));
+      const started = Date.now();
+      let [last, late] = [started, 0];
+      await until(`the ${fault} to be shown`, async () => {
+        const now = Date.now();
+        late += Math.max(0, now - last - EVERY_MS);
+        last = now;
+        return shown(await problems(), before);
+      });
       times.push(Date.now() - started);
+      isSoon = times.at(-1) <= 2_000 + late;
       await until("the actor to recover", async () => {
         await like().catch(() => {});
         return (await state(actor)) === "running";
