@@ -10,7 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::from_arguments();
-    telemetry::init_logging();
+    telemetry::init_logging(cli.log_format());
     telemetry::log_panics();
     tls::install();
     cli.run()

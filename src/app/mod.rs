@@ -222,7 +222,7 @@ impl App {
         };
         let server = server.listen(listener).map_err(listen)?;
         ServiceStarted {
-            address: &address.to_string(),
+            url: &format!("http://{address}"),
             database: store.kind(),
             cache: cache.kind(),
             broker: if broker.is_some() { "NATS" } else { "none" },

@@ -79,22 +79,23 @@ pub(super) fn settle_recent(
 /// Says loudly which dependencies that the settings name cannot be used at the start, and what that means.
 pub(super) async fn report_missing(probe: Probe) {
     let reports = probe.report().await;
-    for (dependency, named, meaning) in [
+    for (dependency, setting, meaning) in [
         (
             Dependency::Cache,
-            "Redis (LIKEWISE_REDIS_URL)",
+            "LIKEWISE_REDIS_URL",
             "likes are accepted uncached, and reads go to the database",
         ),
         (
             Dependency::Broker,
-            "NATS (LIKEWISE_NATS_URL)",
+            "LIKEWISE_NATS_URL",
             "likes are recorded in the database directly, and events in the stream wait",
         ),
     ] {
         let report = reports.get(dependency.as_str());
         if report.is_some_and(|report| report.state == DependencyState::Down) {
             StartedWithout {
-                dependency: named,
+                dependency,
+                setting,
                 meaning,
             }
             .emit();

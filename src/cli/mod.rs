@@ -22,7 +22,6 @@ mod verify_journal;
 mod webhooks;
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -35,11 +34,12 @@ use harness::load::{self, LoadArgs, LoadError};
 use crate::admin::AdminError;
 use crate::app::AppError;
 use crate::cache::CacheError;
-use crate::config::{ConfigError, FILE, PartialConfig};
+use crate::config::{ConfigError, FILE, LogFormat, PartialConfig};
 use crate::domain::InvalidId;
 use crate::domain::words::UnknownWord;
 use crate::nats::NatsError;
 use crate::store::StoreError;
+use crate::telemetry::write_failure;
 
 /// Likewise, an event-driven like service
 #[derive(Debug, Parser)]
@@ -150,14 +150,20 @@ impl Cli {
         cli
     }
 
+    /// Returns how the log is written.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        self.settings.log_format_at_start(Path::new(FILE))
+    }
+
     /// Runs the subcommand. Prints an error to standard error, with exit code 1.
     #[must_use]
     pub fn run(self) -> ExitCode {
+        let format = self.log_format();
         actix::System::new()
             .block_on(self.dispatch())
             .unwrap_or_else(|failure| {
-                // Ignore a closed standard error.
-                let _ = writeln!(std::io::stderr(), "likewise: {failure}");
+                write_failure(format, &failure);
                 ExitCode::FAILURE
             })
     }

@@ -1,11 +1,12 @@
 //! `likewise serve`: runs the service until a signal.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use super::Failure;
 use crate::app::App;
-use crate::config::{AuthMode, Settings};
+use crate::config::{AuthMode, LogFormat, Settings};
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     // With sign-in, the user and the operator each need a token.
@@ -16,8 +17,24 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
             "-H \"Authorization: Bearer $ADMIN_TOKEN\" ",
         ),
     };
+    let log_format = settings.log_format;
     let app = App::start(settings).await?;
-    let address = app.address();
+    // A program that reads the log as JSON may read both outputs. The log has the address.
+    if log_format == LogFormat::Text {
+        welcome(app.address(), user, admin);
+    }
+    let code = app.run_until_signal().await;
+    // The log has reported the end. A thread that waits for a locked file would keep the process alive. Another thread
+    // exits, because the destructors of this one drop the tasks of its runtime, and those of an open transaction panic.
+    let exit = std::thread::spawn(move || std::process::exit(code.into()));
+    match exit.join() {
+        Ok(never) => never,
+        Err(_) => std::process::abort(),
+    }
+}
+
+/// Prints what to try, with the headers of users and operators.
+fn welcome(address: SocketAddr, user: &str, admin: &str) {
     // Serve even if standard output is closed.
     let _ = writeln!(
         std::io::stdout(),
@@ -31,12 +48,4 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
          curl {admin}http://{address}/admin/actors\n\n\
          Ctrl-C drains what is under way and stops.\n"
     );
-    let code = app.run_until_signal().await;
-    // The log has reported the end. A thread that waits for a locked file would keep the process alive. Another thread
-    // exits, because the destructors of this one drop the tasks of its runtime, and those of an open transaction panic.
-    let exit = std::thread::spawn(move || std::process::exit(code.into()));
-    match exit.join() {
-        Ok(never) => never,
-        Err(_) => std::process::abort(),
-    }
 }

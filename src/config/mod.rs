@@ -10,6 +10,7 @@ mod error;
 mod facts;
 mod file;
 mod host;
+mod logging;
 mod names;
 mod nats;
 mod network;
@@ -40,6 +41,7 @@ pub use file::FILE;
 pub(crate) use file::complaint;
 pub use host::HostName;
 pub(crate) use host::{Host, is_served};
+pub use logging::LogFormat;
 pub use nats::NatsOptions;
 pub use network::Network;
 pub use quota::Quota;
@@ -69,6 +71,8 @@ pub struct Settings {
     pub subscriber: SubscriberOptions,
     /// The address to listen on.
     pub http_addr: SocketAddr,
+    /// How the log is written.
+    pub log_format: LogFormat,
     /// How callers sign in.
     pub auth: AuthOptions,
     /// The limits of the HTTP API, and the hosts and origins that it serves.
@@ -122,6 +126,7 @@ impl PartialConfig {
             publisher: PublisherOptions::default(),
             subscriber: SubscriberOptions::new(&config),
             http_addr: config.http_addr(),
+            log_format: config.log_format(),
             auth: AuthOptions::new(&config),
             web: WebOptions::new(&config)?,
             mailbox_capacity: config.mailbox_capacity(),

@@ -123,6 +123,7 @@ shown!(
     i64,
     crate::domain::IdKind,
     super::web::JsonIds,
+    super::LogFormat,
     std::net::SocketAddr,
     super::AuthMode,
     super::Role,

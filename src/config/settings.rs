@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::declare::{default, settings, variable};
 use super::web::JsonIds;
-use super::{AuthMode, Role, TlsMode};
+use super::{AuthMode, LogFormat, Role, TlsMode};
 use crate::domain::IdKind;
 
 settings! {
@@ -20,6 +20,8 @@ settings! {
         redis_url ["URL"]: String;
         /// The broker: nats://HOST:PORT; without it, likes are recorded in the database directly
         nats_url ["URL"]: String;
+        /// How log lines are written to standard error: text or json
+        log_format ["FORMAT"]: LogFormat = LogFormat::Text;
         /// How users sign in: none (X-User-Id is trusted, on loopback only) or jwt
         auth_mode ["MODE"]: AuthMode = AuthMode::None;
     }

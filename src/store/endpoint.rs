@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{StoreOptions, TlsMode, TlsOptions};
-use crate::telemetry::{CertificatesKept, CertificatesRead};
+use crate::telemetry::{CertificatesKept, CertificatesRead, Dependency};
 use crate::tls::{self, TlsError, Verification};
 
 /// What the names of the settings begin with.
@@ -85,7 +85,10 @@ impl Endpoint {
         match (self.load(), loaded.as_mut()) {
             (Ok(secured), before) => {
                 if before.is_some() {
-                    CertificatesRead { what: "database" }.emit();
+                    CertificatesRead {
+                        dependency: Dependency::Database,
+                    }
+                    .emit();
                 }
                 let secured = Arc::new(secured);
                 *loaded = Some(Loaded {
@@ -98,7 +101,7 @@ impl Endpoint {
             (Err(error), Some(before)) => {
                 if !std::mem::replace(&mut before.is_kept, true) {
                     CertificatesKept {
-                        what: "database",
+                        dependency: Dependency::Database,
                         error: &error,
                     }
                     .emit();

@@ -7,6 +7,7 @@ mod figures;
 mod histogram;
 mod http;
 mod labels;
+mod logging;
 mod metrics;
 mod outages;
 mod process;
@@ -16,6 +17,7 @@ pub use dependency::Dependency;
 pub use events::*;
 pub use figures::{Figures, percentile};
 pub use http::{Route, UNMATCHED};
+pub use logging::{init_logging, log_panics, write_failure};
 use metrics::METRICS;
 pub use outages::{Failing, failing};
 pub use scrape::{PoolUse, RuntimeUse, Scrape, openmetrics, text};
@@ -23,20 +25,4 @@ pub use scrape::{PoolUse, RuntimeUse, Scrape, openmetrics, text};
 /// Creates the series of problems with these codes, and of these findings of audits, with zeros.
 pub fn declare(codes: &[&'static str], findings: Vec<&'static str>) {
     METRICS.declare_more(codes, metrics::FINDINGS.get_or_init(|| findings));
-}
-
-/// Starts logging to standard error. `RUST_LOG` sets the filter (default: `info`).
-pub fn init_logging() {
-    let filter =
-        env_logger::Env::default().default_filter_or("info,actix_server=warn,async_nats=warn");
-    env_logger::Builder::from_env(filter)
-        .format_timestamp_millis()
-        .init();
-}
-
-/// Writes panics to the log.
-pub fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        log::error!(target: "likewise", "panic: {panic}");
-    }));
 }

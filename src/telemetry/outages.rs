@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::dependency::Dependency;
+use super::logging::seconds;
 use super::metrics::{METRICS, OutageLabels};
 
 /// The interval between log lines during an outage. An outage without a failure for this long is over.
@@ -156,14 +157,17 @@ pub(super) fn failed(
     note(&outages);
     drop(outages);
     gauge(dependency, doing, 1);
+    let dependency = dependency.as_str();
     match say {
-        Say::Begun => log::warn!(target: "likewise", "{doing} failed: {error}"),
+        Say::Begun => {
+            log::warn!(target: "likewise", dependency, doing, error = cause; "{doing} failed");
+        }
         Say::Still => log::warn!(
-            target: "likewise",
-            "{doing} still fails: {error}; failed_calls={} waiting_rows={}", told.0, told.1
+            target: "likewise", dependency, doing, calls = told.0, rows = told.1, error = cause;
+            "{doing} still fails"
         ),
         Say::Nothing | Say::Ended => {
-            log::debug!(target: "likewise", "{doing} failed: {error}");
+            log::debug!(target: "likewise", dependency, doing, error = cause; "{doing} failed");
         }
     }
 }
@@ -185,8 +189,8 @@ pub(super) fn worked(dependency: Dependency, doing: &'static str) {
     if said == Say::Ended {
         log::info!(
             target: "likewise",
-            "{doing} succeeds again after {:.1?}; failed_calls={calls} waiting_rows={rows}",
-            since.elapsed()
+            dependency = dependency.as_str(), doing, calls, rows, seconds = seconds(since.elapsed());
+            "{doing} succeeds again"
         );
     }
 }

@@ -6,6 +6,7 @@ mod config;
 mod help;
 mod import;
 mod load;
+mod log_format;
 mod migrate;
 mod serve;
 mod setup_differences;

@@ -52,8 +52,8 @@ fn startup_without_redis_and_nats_names_both_settings() {
         .set("LIKEWISE_NATS_URL", nats.url())
         .start();
     for said in [
-        "started without Redis (LIKEWISE_REDIS_URL)",
-        "started without NATS (LIKEWISE_NATS_URL)",
+        "dependency=cache setting=LIKEWISE_REDIS_URL",
+        "dependency=broker setting=LIKEWISE_NATS_URL",
     ] {
         until_equal("the log to say so", 1, || service.logged(said).len());
     }

@@ -186,7 +186,8 @@ fn dead_letters_are_listed_retried_and_discarded(setup: Setup) {
         (&"completed".into(), &2.into(), &2.into()),
         "{ended}"
     );
-    assert_eq!(service.logged("2 rows retried by ada").len(), 1);
+    let said = "rows retried operator=ada action=retried rows=2";
+    assert_eq!(service.logged(said).len(), 1);
     until_seen(
         "the retried facts to arrive",
         || taken(&hook),

@@ -187,7 +187,7 @@ fn operators_command_actors_of_other_processes() {
         (&"paused".into(), &"paused by ada".into())
     );
     assert_eq!(worker.client().actor("nats_subscriber").state, "paused");
-    worker.until_logged("ada paused nats_subscriber");
+    worker.until_logged("actor paused operator=ada action=paused actor=nats_subscriber");
     send("nats_subscriber", "pause", process).ok();
     let resumed = send("nats_subscriber", "resume", process).ok();
     assert_eq!(resumed["state"], "running", "{resumed}");

@@ -56,10 +56,7 @@ fn two_databases_share_redis_and_nats(setup: Setup) {
     let read = second.client().read(1, 7);
     assert_eq!((read.liked, read.like_count), (false, Some(0)));
     logs(&second, "Redis also holds the cache of another database");
-    logs(
-        &second,
-        "stream LIKEWISE belongs to another database as well",
-    );
+    logs(&second, "the stream belongs to another database as well");
     assert_eq!(second.client().like(9, 7).durability, "broker");
     assert_eq!(first.client().like(4, 7).durability, "broker");
     for service in [&first, &second] {
@@ -208,6 +205,6 @@ fn restored_backup_starts_with_empty_cache(setup: Setup) {
     let renewed = service.setup().run(&["deployment", "renew", "--json"]);
     renewed.exits(0);
     assert!(!renewed.stdout.contains(&generation), "{renewed:?}");
-    logs(&service, "of the deployment follows");
+    logs(&service, "the deployment has a new generation");
     service.stop().verify(60).holds();
 }

@@ -296,16 +296,9 @@ fn cold_pages_wait_for_a_permit() {
 
 /// The duration of the shutdown that the log reports, in seconds.
 fn logged_duration(service: &Service) -> Option<f64> {
-    let line = service.logged("stopped after").pop()?;
-    let (_, rest) = line.split_once("stopped after ")?;
-    let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let number: f64 = rest[..rest.len() - unit.len()].parse().ok()?;
-    let scale = match unit {
-        unit if unit.starts_with("ms") => 1e-3,
-        unit if unit.starts_with('µ') => 1e-6,
-        _ => 1.0,
-    };
-    Some(number * scale)
+    let line = service.logged("likewise] stopped").pop()?;
+    let (_, seconds) = line.split_once("seconds=")?;
+    seconds.split_whitespace().next()?.parse().ok()
 }
 
 #[test]

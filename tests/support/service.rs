@@ -173,7 +173,8 @@ impl Setup {
                 panic!("the service ended at its start: {status}");
             }
             let printed = fs::read_to_string(&process.stdout).unwrap_or_default();
-            address_in(&printed).ok_or(printed)
+            let address = address_in(&printed).or_else(|| address_logged(&process.logged()));
+            address.ok_or(printed)
         });
         let service = Service {
             process,
@@ -272,6 +273,13 @@ fn create(path: &Path) -> File {
 fn address_in(printed: &str) -> Option<SocketAddr> {
     let (_, rest) = printed.split_once("Likewise is listening on http://")?;
     let (address, _) = rest.split_once(". Try:")?;
+    address.parse().ok()
+}
+
+/// The address in the log, if that is JSON.
+fn address_logged(log: &str) -> Option<SocketAddr> {
+    let (_, rest) = log.split_once("\"message\":\"listening\",\"url\":\"http://")?;
+    let (address, _) = rest.split_once('"')?;
     address.parse().ok()
 }
 

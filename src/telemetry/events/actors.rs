@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::telemetry::logging::seconds;
 use crate::telemetry::metrics::{ActorLabels, METRICS};
 
 /// Counts and logs the panics and restarts that supervisors report.
@@ -11,22 +12,21 @@ impl actor_kit::Observer for ActorEvents {
     /// The panic hook has logged the panic itself.
     fn panicked(&self, actor: &'static str, message: &str) {
         METRICS.panics.get_or_create(&ActorLabels { actor }).inc();
-        log::debug!(target: "likewise::actors", "{actor} panicked: {message}");
+        log::debug!(target: "likewise::actors", actor, error = message; "actor panicked");
     }
 
     fn restarted(&self, actor: &'static str, restarts: u64) {
         METRICS.restarts.get_or_create(&ActorLabels { actor }).inc();
         log::warn!(
-            target: "likewise::actors",
-            "{actor} restarted (restart {restarts}); its queued messages are intact"
+            target: "likewise::actors", actor, restarts;
+            "actor restarted; its queued messages are intact"
         );
     }
 
     fn given_up(&self, actor: &'static str, panics: usize, window: Duration) {
         log::error!(
-            target: "likewise::actors",
-            "{actor} panicked {panics} times within {window:?} and is not restarted; the service stops, so that \
-             its process manager can restart it"
+            target: "likewise::actors", actor, panics, window_seconds = seconds(window);
+            "actor panicked too often and is not restarted; the service stops, so that its process manager can restart it"
         );
     }
 }
@@ -49,6 +49,6 @@ impl ActorOperated<'_> {
             action,
             operator,
         } = self;
-        log::warn!(target: "likewise::operators", "{operator} {action} {actor}");
+        log::warn!(target: "likewise::operations", operator, action, actor; "actor {action}");
     }
 }

@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 
 use crate::domain::ClockNews;
 use crate::telemetry::dependency::Dependency;
+use crate::telemetry::logging::seconds;
 use crate::telemetry::metrics::{METRICS, PartLabels};
 use crate::telemetry::outages;
 
@@ -76,8 +77,8 @@ impl DependencyAway<'_> {
     pub fn emit(self) {
         METRICS.part_away(self.dependency.as_str(), true);
         log::warn!(
-            target: "likewise",
-            "the {} is unavailable and is retried continually: {}", self.dependency.as_str(), self.error
+            target: "likewise", dependency = self.dependency.as_str(), error:% = self.error;
+            "dependency is unavailable and is retried continually"
         );
     }
 }
@@ -95,8 +96,8 @@ impl DependencyBack {
     pub fn emit(self) {
         METRICS.part_away(self.dependency.as_str(), false);
         log::info!(
-            target: "likewise",
-            "the {} is back after {:?}", self.dependency.as_str(), self.away_for
+            target: "likewise", dependency = self.dependency.as_str(), seconds = seconds(self.away_for);
+            "dependency is back"
         );
     }
 }
@@ -110,7 +111,7 @@ pub struct Migrated<'a> {
 impl Migrated<'_> {
     /// Logs the migration.
     pub fn emit(self) {
-        log::info!(target: "likewise", "migrated: {}", self.migration);
+        log::info!(target: "likewise", migration = self.migration; "migrated");
     }
 }
 
@@ -124,8 +125,8 @@ impl MigrationAwaited<'_> {
     /// Logs the wait.
     pub fn emit(self) {
         log::warn!(
-            target: "likewise",
-            "waiting to bring the tables up to date: {}", self.reason
+            target: "likewise", reason = self.reason;
+            "waiting to bring the tables up to date"
         );
     }
 }
@@ -148,8 +149,8 @@ impl DatabaseAwaited<'_> {
             })
             .inc();
         log::warn!(
-            target: "likewise",
-            "waiting for the database {}: {}", self.url, self.reason
+            target: "likewise", url = self.url, reason = self.reason;
+            "waiting for the database"
         );
     }
 }
@@ -165,20 +166,19 @@ pub struct ClockMeasured {
 impl ClockMeasured {
     /// Sets the metric, and logs a change.
     pub fn emit(self) {
-        let seconds = self.skew.num_milliseconds() as f64 / 1_000.0;
-        METRICS.clock_skew.set(seconds);
+        let skew_seconds = self.skew.num_milliseconds() as f64 / 1_000.0;
+        METRICS.clock_skew.set(skew_seconds);
         let Some(news) = self.news else {
             return;
         };
         match news {
             ClockNews::Off => log::warn!(
-                target: "likewise::health",
-                "this process's clock is off: skew_seconds={seconds:+.3} from the database's; \
-                 synchronize both, for example with NTP"
+                target: "likewise::health", skew_seconds;
+                "this process's clock is off from the database's; synchronize both, for example with NTP"
             ),
             ClockNews::Right => log::info!(
-                target: "likewise::health",
-                "this process's clock agrees with the database's again: skew_seconds={seconds:+.3}"
+                target: "likewise::health", skew_seconds;
+                "this process's clock agrees with the database's again"
             ),
         }
     }

@@ -25,7 +25,7 @@ impl FactsDelivered<'_> {
             .facts_delivered
             .get_or_create(&labels(self.receiver))
             .inc_by(self.facts as u64);
-        log::debug!(target: "likewise::facts", "{} facts delivered to {}", self.facts, self.receiver);
+        log::debug!(target: "likewise::facts", receiver = self.receiver, facts = self.facts; "facts delivered");
     }
 }
 
@@ -58,12 +58,15 @@ impl FactsNotDelivered<'_> {
             error,
         } = self;
         if dead == 0 {
-            log::debug!(target: "likewise::facts", "{facts} facts not delivered to {receiver}: first={first}: {error}");
+            log::debug!(
+                target: "likewise::facts", receiver, facts, event_id:% = first, error;
+                "facts not delivered"
+            );
         } else {
             log::error!(
-                target: "likewise::facts",
-                "{dead} facts are dead letters of {receiver}: first={first}: {error}; see `likewise webhooks dead`, and \
-                 `likewise webhooks retry` once the receiver takes them"
+                target: "likewise::facts", receiver, facts = dead, event_id:% = first, error;
+                "facts are dead letters; see `likewise webhooks dead`, and `likewise webhooks retry` once the receiver \
+                 takes them"
             );
         }
     }
@@ -97,9 +100,8 @@ impl FactStreamDiffers<'_> {
     /// Logs it.
     pub fn emit(self) {
         log::warn!(
-            target: "likewise::nats",
-            "stream {} differs from the configuration and was not changed: {}",
-            self.stream, self.differences.join("; ")
+            target: "likewise::nats", stream = self.stream, differences = self.differences.join("; ");
+            "stream differs from the configuration and was not changed"
         );
     }
 }
@@ -124,9 +126,8 @@ impl WebhookSecretKept<'_> {
     /// Logs it.
     pub fn emit(self) {
         log::error!(
-            target: "likewise::facts",
-            "the changed secret of webhooks is not used, and the old one stays in force: {}",
-            self.error
+            target: "likewise::facts", error:% = self.error;
+            "the changed secret of webhooks is not used, and the old one stays in force"
         );
     }
 }

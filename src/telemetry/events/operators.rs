@@ -15,13 +15,16 @@ pub struct OperatorIntervened<'a> {
 impl OperatorIntervened<'_> {
     /// Counts and logs it.
     pub fn emit(self) {
+        let Self {
+            operator,
+            action,
+            rows,
+        } = self;
         METRICS
             .interventions
-            .get_or_create(&ActionLabels {
-                action: self.action,
-            })
-            .inc_by(self.rows as u64);
-        log::info!(target: "likewise::operations", "{} rows {} by {}", self.rows, self.action, self.operator);
+            .get_or_create(&ActionLabels { action })
+            .inc_by(rows as u64);
+        log::info!(target: "likewise::operations", operator, action, rows; "rows {action}");
     }
 }
 
@@ -38,14 +41,13 @@ pub struct OperationsUnwritten<'a> {
 impl OperationsUnwritten<'_> {
     /// Logs it.
     pub fn emit(self) {
-        let later = match self.dropped {
+        let meaning = match self.dropped {
             true => "the changed rows and the log name the operator",
             false => "they are written when the database answers",
         };
         log::warn!(
-            target: "likewise::operations",
-            "operations are not written to likewise_operations, and {later}: operations={}: {}",
-            self.operations, self.error
+            target: "likewise::operations", operations = self.operations, meaning, error:% = self.error;
+            "operations are not written to likewise_operations"
         );
     }
 }
@@ -65,11 +67,10 @@ pub struct JobCreated<'a> {
 impl JobCreated<'_> {
     /// Logs it.
     pub fn emit(self) {
-        let rows = self.total.map(|rows| format!(" on {rows} rows"));
         log::info!(
             target: "likewise::operations",
-            "job {} ({}){} made for {}",
-            self.id, self.kind, rows.unwrap_or_default(), self.requested_by
+            job_id = self.id, kind = self.kind, operator = self.requested_by, rows = self.total;
+            "job created"
         );
     }
 }
@@ -100,17 +101,13 @@ impl JobEnded<'_> {
                 state: self.state,
             })
             .inc();
-        match self.error {
-            None => log::info!(
-                target: "likewise::operations",
-                "job {} ({}) is {}: {} rows passed, {} changed",
-                self.id, self.kind, self.state, self.done, self.changed
-            ),
-            Some(error) => log::error!(
-                target: "likewise::operations",
-                "job {} ({}) is {}: {error}", self.id, self.kind, self.state
-            ),
-        }
+        let level = self.error.map_or(log::Level::Info, |_| log::Level::Error);
+        log::log!(
+            target: "likewise::operations", level,
+            job_id = self.id, kind = self.kind, state = self.state, done = self.done, changed = self.changed,
+            error = self.error;
+            "job ended"
+        );
     }
 }
 
@@ -132,9 +129,8 @@ impl AuditEnded {
             log::info!(target: "likewise::audit", "the audit found no differences");
         } else {
             log::warn!(
-                target: "likewise::audit",
-                "the audit found {} differences and repaired {}; see /admin/audit",
-                self.found, self.mended
+                target: "likewise::audit", found = self.found, repaired = self.mended;
+                "the audit found differences; see /admin/audit"
             );
         }
     }

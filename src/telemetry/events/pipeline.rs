@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{FailureKind, Status, Step};
 use crate::telemetry::dependency::Dependency;
+use crate::telemetry::logging::seconds;
 use crate::telemetry::metrics::{METRICS, OutcomeLabels, PathLabels, StatusLabels};
 use crate::telemetry::outages;
 
@@ -49,8 +50,8 @@ impl BatchRecorded {
             .inc_by(self.behaviors as u64);
         METRICS.record_seconds.observe(self.took);
         log::debug!(
-            target: "likewise::recorder",
-            "recorded {} in {:?}; path={path}", self.behaviors, self.took
+            target: "likewise::recorder", behaviors = self.behaviors, path, seconds = seconds(self.took);
+            "behaviors recorded"
         );
     }
 }
@@ -67,8 +68,8 @@ impl OneTransactionFailed<'_> {
     /// Logs the cause. The two steps report what lasts.
     pub fn emit(self) {
         log::debug!(
-            target: "likewise::recorder",
-            "{} events take two steps: {}", self.events, self.error
+            target: "likewise::recorder", events = self.events, error:% = self.error;
+            "events take two steps"
         );
     }
 }
@@ -83,7 +84,7 @@ impl EventsOfErased {
     /// Counts the events.
     pub fn emit(self) {
         METRICS.events_of_erased.inc_by(self.events as u64);
-        log::debug!(target: "likewise::recorder", "dropped {} events of the erased", self.events);
+        log::debug!(target: "likewise::recorder", events = self.events; "events of the erased dropped");
     }
 }
 
@@ -97,7 +98,7 @@ impl RowsLeft {
     /// Counts the rows.
     pub fn emit(self) {
         METRICS.rows_left.inc_by(self.rows as u64);
-        log::debug!(target: "likewise::recorder", "left {} rows to the retry scheduler", self.rows);
+        log::debug!(target: "likewise::recorder", rows = self.rows; "rows left to the retry scheduler");
     }
 }
 
@@ -180,8 +181,8 @@ impl BatchSynced {
         METRICS.sync_seconds.observe(self.took);
         log::debug!(
             target: "likewise::sync",
-            "completed {} rows, {} counts changed, in {:?}",
-            self.rows, self.counts_changed, self.took
+            rows = self.rows, counts = self.counts_changed, seconds = seconds(self.took);
+            "rows completed"
         );
     }
 }
@@ -212,18 +213,15 @@ impl AttemptsFailed<'_> {
                 outcome: self.step.as_str(),
             })
             .inc_by(self.rows as u64);
-        let cause = match self.kind {
-            FailureKind::Infrastructure => {
-                outages::failed(Dependency::Database, Self::SYNCING, self.rows, self.error);
-                return;
-            }
-            FailureKind::Rejected => "rejected",
-            FailureKind::Invalid => "invalid",
-        };
+        if self.kind == FailureKind::Infrastructure {
+            outages::failed(Dependency::Database, Self::SYNCING, self.rows, self.error);
+            return;
+        }
         log::warn!(
             target: "likewise::sync",
-            "{} rows are {}: {cause}: {}; first_event={}",
-            self.rows, self.step.as_str(), self.error, self.first
+            event_id:% = self.first, rows = self.rows, outcome = self.step.as_str(), kind = self.kind.as_str(),
+            error:% = self.error;
+            "attempts on ledger rows failed"
         );
     }
 }
@@ -240,7 +238,7 @@ impl RowsClaimed {
     /// Counts and logs the claims.
     pub fn emit(self) {
         METRICS.rows_claimed.inc_by(self.rows as u64);
-        log::info!(target: "likewise::retry", "claimed {} due rows", self.rows);
+        log::info!(target: "likewise::retry", rows = self.rows; "due rows claimed");
         if self.dead > 0 {
             METRICS
                 .attempts_failed
@@ -249,8 +247,8 @@ impl RowsClaimed {
                 })
                 .inc_by(self.dead as u64);
             log::warn!(
-                target: "likewise::retry",
-                "{} rows are dead: their workers stopped without a result too often", self.dead
+                target: "likewise::retry", rows = self.dead;
+                "rows are dead: their workers stopped without a result too often"
             );
         }
     }
@@ -273,9 +271,8 @@ impl EventsReconciled {
             counter.get_or_create(&labels).inc_by(events as u64);
         }
         log::warn!(
-            target: "likewise::cache",
-            "events in flight left the cache: {} were stored but not settled, {} were lost with their process",
-            self.stored, self.lost
+            target: "likewise::cache", stored = self.stored, lost = self.lost;
+            "events in flight left the cache: stored but not settled, or lost with their process"
         );
     }
 }
@@ -293,12 +290,12 @@ impl CacheHealed {
     pub fn emit(self) {
         match self.entries {
             Some(entries) => log::info!(
-                target: "likewise::cache",
-                "{}: dropped {entries} entries, which reads rebuild from the database", self.reason
+                target: "likewise::cache", reason = self.reason, entries;
+                "cache entries dropped; reads rebuild them from the database"
             ),
             None => log::warn!(
-                target: "likewise::cache",
-                "{}: dropped every entry; reads rebuild them from the database", self.reason
+                target: "likewise::cache", reason = self.reason;
+                "every cache entry dropped; reads rebuild them from the database"
             ),
         }
     }

@@ -69,10 +69,13 @@ impl ProblemAnswered<'_> {
             .problems
             .get_or_create(&ProblemLabels { code: self.code })
             .inc();
-        if self.status >= 500 && self.status != 503 {
-            log::error!(target: "likewise::web", "{} {}: {}", self.status, self.code, self.detail);
-        } else {
-            log::debug!(target: "likewise::web", "{} {}: {}", self.status, self.code, self.detail);
-        }
+        let level = match self.status {
+            503 | ..500 => log::Level::Debug,
+            _ => log::Level::Error,
+        };
+        log::log!(
+            target: "likewise::web", level, status = self.status, code = self.code, detail = self.detail;
+            "request answered with a problem"
+        );
     }
 }

@@ -3,10 +3,13 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use crate::telemetry::dependency::Dependency;
+use crate::telemetry::logging::seconds;
+
 /// The service listens.
 pub struct ServiceStarted<'a> {
-    /// The address of the listener.
-    pub address: &'a str,
+    /// Its URL.
+    pub url: &'a str,
     /// The database's kind.
     pub database: &'static str,
     /// The cache's kind.
@@ -22,8 +25,8 @@ impl ServiceStarted<'_> {
     pub fn emit(self) {
         log::info!(
             target: "likewise",
-            "listening on http://{}, role {}, database {}, cache {}, broker {}",
-            self.address, self.role, self.database, self.cache, self.broker
+            url = self.url, role = self.role, database = self.database, cache = self.cache, broker = self.broker;
+            "listening"
         );
     }
 }
@@ -37,7 +40,7 @@ pub struct StartFailed<'a> {
 impl StartFailed<'_> {
     /// Logs it.
     pub fn emit(self) {
-        log::error!(target: "likewise", "{}", self.error);
+        log::error!(target: "likewise", error:% = self.error; "the database cannot be used");
     }
 }
 
@@ -53,12 +56,11 @@ impl ShutdownStarted {
     /// Logs it.
     pub fn emit(self) {
         if self.delay.is_zero() {
-            log::info!(target: "likewise", "shutting down ({}): draining", self.reason);
+            log::info!(target: "likewise", reason = self.reason; "shutting down: draining");
         } else {
             log::info!(
-                target: "likewise",
-                "shutting down ({}): /readyz fails, and requests are served for {:?}; a second signal ends that",
-                self.reason, self.delay
+                target: "likewise", reason = self.reason, delay_seconds = seconds(self.delay);
+                "shutting down: /readyz fails, and requests are served during the delay; a second signal ends it"
             );
         }
     }
@@ -76,12 +78,11 @@ impl ShutdownEnded {
     /// Logs it.
     pub fn emit(self) {
         if self.left == 0 {
-            log::info!(target: "likewise", "stopped after {:?}: everything drained", self.took);
+            log::info!(target: "likewise", seconds = seconds(self.took); "stopped: everything drained");
         } else {
             log::warn!(
-                target: "likewise",
-                "stopped after {:?} with {} events undrained; the ledger keeps them for the next start",
-                self.took, self.left
+                target: "likewise", seconds = seconds(self.took), events = self.left;
+                "stopped with undrained events; the ledger keeps them for the next start"
             );
         }
     }
@@ -90,16 +91,15 @@ impl ShutdownEnded {
 /// Certificates were read again, because their files have changed.
 pub struct CertificatesRead {
     /// Whose.
-    pub what: &'static str,
+    pub dependency: Dependency,
 }
 
 impl CertificatesRead {
     /// Logs it.
     pub fn emit(self) {
         log::info!(
-            target: "likewise",
-            "certificates read again: what={}; new connections use them",
-            self.what
+            target: "likewise", dependency = self.dependency.as_str();
+            "certificates read again; new connections use them"
         );
     }
 }
@@ -107,7 +107,7 @@ impl CertificatesRead {
 /// Changed certificates cannot be used. Said once until they can.
 pub struct CertificatesKept<'a> {
     /// Whose.
-    pub what: &'static str,
+    pub dependency: Dependency,
     /// Why.
     pub error: &'a dyn Display,
 }
@@ -116,9 +116,8 @@ impl CertificatesKept<'_> {
     /// Logs it.
     pub fn emit(self) {
         log::error!(
-            target: "likewise",
-            "changed certificates are not used, and the old ones stay: what={}: {}",
-            self.what, self.error
+            target: "likewise", dependency = self.dependency.as_str(), error:% = self.error;
+            "changed certificates are not used, and the old ones stay"
         );
     }
 }
@@ -143,9 +142,8 @@ impl CredentialsKept<'_> {
     /// Logs it.
     pub fn emit(self) {
         log::error!(
-            target: "likewise",
-            "keys or service tokens cannot be read again, and the old ones stay in force: {}",
-            self.error
+            target: "likewise", error = self.error;
+            "keys or service tokens cannot be read again, and the old ones stay in force"
         );
     }
 }
@@ -159,7 +157,7 @@ pub struct ProcessesDiffer<'a> {
 impl ProcessesDiffer<'_> {
     /// Logs it.
     pub fn emit(self) {
-        log::warn!(target: "likewise", "{}", self.warning);
+        log::warn!(target: "likewise", warning = self.warning; "processes differ");
     }
 }
 
@@ -175,8 +173,10 @@ impl ProcessesAgree {
 
 /// The service started while a dependency that it is set up with cannot be used.
 pub struct StartedWithout {
-    /// Which one, and the setting that names it.
-    pub dependency: &'static str,
+    /// Which one.
+    pub dependency: Dependency,
+    /// The setting that names it.
+    pub setting: &'static str,
     /// What that means until it can be used.
     pub meaning: &'static str,
 }
@@ -186,8 +186,8 @@ impl StartedWithout {
     pub fn emit(self) {
         log::warn!(
             target: "likewise",
-            "started without {}: {}; Likewise keeps trying",
-            self.dependency, self.meaning
+            dependency = self.dependency.as_str(), setting = self.setting, meaning = self.meaning;
+            "started without a dependency; Likewise keeps trying"
         );
     }
 }
@@ -204,10 +204,9 @@ impl DatabaseRestored<'_> {
     /// Logs it.
     pub fn emit(self) {
         log::warn!(
-            target: "likewise",
-            "the database is in an earlier state than cache or stream, as after restoring a backup: generation={} follows \
-             {}; the cache starts empty, and events that the stream still holds are taken again",
-            self.generation, self.before
+            target: "likewise", generation = self.generation, before = self.before;
+            "the database is in an earlier state than cache or stream, as after restoring a backup, so a new generation \
+             starts: the cache starts empty, and events that the stream still holds are taken again"
         );
     }
 }
@@ -224,8 +223,8 @@ impl GenerationChanged<'_> {
     /// Logs it.
     pub fn emit(self) {
         log::warn!(
-            target: "likewise",
-            "generation={} of the deployment follows {}: the cache starts empty", self.generation, self.before
+            target: "likewise", generation = self.generation, before = self.before;
+            "the deployment has a new generation: the cache starts empty"
         );
     }
 }
@@ -240,8 +239,8 @@ impl CacheShared<'_> {
     /// Logs it.
     pub fn emit(self) {
         log::warn!(
-            target: "likewise",
-            "Redis also holds the cache of another database (deployment {}): its entries are not read", self.other
+            target: "likewise", deployment = self.other;
+            "Redis also holds the cache of another database: its entries are not read"
         );
     }
 }

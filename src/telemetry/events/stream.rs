@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::Origin;
+use crate::telemetry::logging::seconds;
 use crate::telemetry::metrics::{METRICS, OriginLabels};
 
 /// A check found the broker's stream in order.
@@ -36,13 +37,12 @@ impl StreamCompared<'_> {
             return;
         }
         if self.differences.is_empty() {
-            log::info!(target: "likewise::nats", "stream {} is as configured", self.stream);
+            log::info!(target: "likewise::nats", stream = self.stream; "stream is as configured");
         } else {
             log::warn!(
-                target: "likewise::nats",
-                "stream {} differs from the configuration and was not changed: {}; see \
-                 `likewise stream show`, and `likewise stream apply` to change it",
-                self.stream, self.differences.join("; ")
+                target: "likewise::nats", stream = self.stream, differences = self.differences.join("; ");
+                "stream differs from the configuration and was not changed; see `likewise stream show`, and \
+                 `likewise stream apply` to change it"
             );
         }
     }
@@ -107,16 +107,14 @@ impl EventsQuarantined<'_> {
         }
         if self.accepted > 0 {
             log::error!(
-                target: "likewise::subscriber",
-                "{} acknowledged events put into quarantine, so their likes have no effect; the first \
-                 reason is: {}; see `likewise events quarantine --open`",
-                self.accepted, self.reason
+                target: "likewise::subscriber", events = self.accepted, reason = self.reason;
+                "acknowledged events put into quarantine, so their likes have no effect; see \
+                 `likewise events quarantine --open`"
             );
         } else {
             log::warn!(
-                target: "likewise::subscriber",
-                "{} messages put into quarantine, the first because {}; see `likewise events quarantine`",
-                self.events, self.reason
+                target: "likewise::subscriber", messages = self.events, reason = self.reason;
+                "messages put into quarantine; see `likewise events quarantine`"
             );
         }
     }
@@ -133,8 +131,8 @@ impl PullStalled {
     pub fn emit(self) {
         METRICS.pulls_stalled.inc();
         log::warn!(
-            target: "likewise::subscriber",
-            "a pull was silent for {:?} and is restarted", self.silent
+            target: "likewise::subscriber", seconds = seconds(self.silent);
+            "a silent pull is restarted"
         );
     }
 }
@@ -171,14 +169,14 @@ impl ConsumerStarted<'_> {
         match start {
             Start::First => {}
             Start::AfterRestore => log::warn!(
-                target: "likewise::nats",
-                "stream {stream}: a new generation of the deployment takes its events again from message {from}; events \
-                 that the database has already count once"
+                target: "likewise::nats", stream, sequence = from;
+                "a new generation of the deployment takes the stream's events again from this message; events that the \
+                 database has already count once"
             ),
             Start::OnSharedStream => log::warn!(
-                target: "likewise::nats",
-                "stream {stream} belongs to another database as well: its earlier messages are not taken, only those \
-                 from message {from} on; events of other services reach both databases"
+                target: "likewise::nats", stream, sequence = from;
+                "the stream belongs to another database as well: only its messages from this one on are taken, and events \
+                 of other services reach both databases"
             ),
         }
     }

@@ -19,8 +19,10 @@ use crate::client::Client;
 use crate::process::{Process, Usage, program};
 use crate::request::{Request, Target};
 
-/// Logged by every contestant when it listens, with its address behind it.
-const LISTENING: &str = "listening on http://";
+/// Logged by Likewise when it listens, with its address behind it.
+const LISTENING: &str = "listening url=http://";
+/// Logged by any other contestant when it listens, with its address behind it.
+const OTHER_LISTENING: &str = "listening on http://";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -227,7 +229,11 @@ impl Service {
         mut command: Command,
     ) -> Result<(Process, Target), BenchError> {
         let mut process = Process::start(name, &mut command, self.folder.path())?;
-        let rest = process.logged(LISTENING, START_TIMEOUT).await?;
+        let listening = match self.contestant {
+            Contestant::Likewise { .. } => LISTENING,
+            Contestant::Hello | Contestant::Peer { .. } => OTHER_LISTENING,
+        };
+        let rest = process.logged(listening, START_TIMEOUT).await?;
         let address = rest.split([',', ' ', '/']).next().unwrap_or_default();
         let target = format!("http://{address}").parse();
         let target = target.map_err(|_| BenchError::Address {
