@@ -104,7 +104,7 @@ impl Service {
             .env("LIKEWISE_LIVE_CONNECTIONS", streams.max(1).to_string())
             .env("LIKEWISE_AUDIT_INTERVAL_SECONDS", "0");
         let mut process = Process::start("likewise", &mut command, folder.path())?;
-        let rest = process.logged("listening on http://", PATIENCE).await?;
+        let rest = process.logged("listening url=http://", PATIENCE).await?;
         let address = rest.split([',', ' ', '/']).next().unwrap_or_default();
         let target = format!("http://{address}").parse().map_err(|error| {
             format!("the program listens on {address}, which is no address: {error:?}")
