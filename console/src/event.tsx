@@ -115,6 +115,7 @@ export function EventView({ id }: { id: string }) {
                   ["Fencing token", String(entry.fencing_token)],
                   ["Recorded", time(entry.created_at, true)],
                   ["Closed", time(entry.processed_at, true)],
+                  ["Trace", timeline.trace_id && <code>{timeline.trace_id}</code>],
                 ]}
               />
             </Card>

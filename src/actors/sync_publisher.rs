@@ -206,6 +206,7 @@ impl SyncPublisher {
         if let Some(first) = attempts.first() {
             AttemptsFailed {
                 first: first.row.event_id,
+                trace: first.row.trace,
                 rows: attempts.len(),
                 step: first.verdict.step(),
                 kind: error.kind(),

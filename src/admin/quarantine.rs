@@ -25,6 +25,8 @@ pub struct QuarantinedMessage {
     pub subject: String,
     /// Its header `Nats-Msg-Id`; of an event of a batch, the event's id.
     pub message_id: Option<String>,
+    /// Its header `traceparent`; of an event of a batch, its place in its trace.
+    pub traceparent: Option<String>,
     /// Why it could not be decoded.
     pub reason: String,
     /// When it was put into quarantine.
@@ -50,6 +52,7 @@ impl From<QuarantineEntry> for QuarantinedMessage {
             stream_sequence: event.stream_sequence,
             subject: event.subject,
             message_id: event.message_id,
+            traceparent: event.trace.map(|trace| trace.to_string()),
             reason: event.reason,
             created_at: event.created_at,
             payload: String::from_utf8_lossy(&event.payload).into_owned(),
@@ -126,6 +129,7 @@ impl AdminService {
             subject: &entry.event.subject,
             body: &payload,
             sequence: u64::try_from(entry.event.stream_sequence).unwrap_or_default(),
+            trace: entry.event.trace,
         };
         let event = decode(
             &incoming,

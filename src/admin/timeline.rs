@@ -7,7 +7,7 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use uuid::Uuid;
 
 use super::{AdminError, AdminService};
-use crate::domain::Step;
+use crate::domain::{Step, TraceParent};
 use crate::store::{EventRecord, HistoryEntry, LedgerEntry};
 
 /// The timeline of one event.
@@ -17,6 +17,9 @@ pub struct Timeline {
     pub event_id: String,
     /// Its ledger row; absent if the behavior is not a like event, or the row was pruned.
     pub ledger: Option<LedgerEntry>,
+    /// The id of the trace that its caller or publisher sent; absent without one, and without a ledger row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// Its steps, oldest first.
     pub timeline: Vec<Moment>,
     /// The current state of the user and the resource in the read model.
@@ -168,8 +171,12 @@ fn timeline(event_id: String, record: EventRecord) -> Timeline {
             ..Moment::new(ledger.processed_at, COMPLETED)
         });
     }
+    let traceparent = ledger.as_ref().and_then(|row| row.traceparent.as_deref());
     Timeline {
         event_id,
+        trace_id: traceparent
+            .and_then(TraceParent::parse)
+            .map(|trace| trace.trace_id()),
         ledger,
         timeline,
         read_model: read_model.zip(version).map(|(state, version)| ReadModel {

@@ -51,6 +51,8 @@ pub struct DeadWebhook {
     pub version: i64,
     /// When the change was committed.
     pub created_at: DateTime<Utc>,
+    /// Its place in its trace (W3C Trace Context); null without one.
+    pub traceparent: Option<String>,
     /// The number of failed attempts.
     pub attempts: i32,
     /// What failed last.
@@ -67,6 +69,7 @@ impl From<DeadLetter> for DeadWebhook {
             pair,
             like_count,
             version,
+            trace,
         } = letter.row.fact;
         Self {
             id: letter.row.id,
@@ -79,6 +82,7 @@ impl From<DeadLetter> for DeadWebhook {
             like_count,
             version: version.0,
             created_at: letter.created_at,
+            traceparent: trace.map(|trace| trace.to_string()),
             attempts: letter.row.attempts,
             last_error: letter.last_error,
             dead_at: letter.dead_at,

@@ -225,6 +225,7 @@ mod tests {
             retry_count,
             max_retries: 5,
             fencing_token: 3,
+            trace: None,
         }
     }
 

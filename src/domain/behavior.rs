@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::id::{Id, IdKinds, InvalidId, ResourceId, UserId};
 use super::resource_type::ResourceType;
+use super::trace_parent::TraceParent;
 use super::version::Version;
 use super::words::words;
 
@@ -190,6 +191,8 @@ pub struct BehaviorEvent {
     pub source: Source,
     /// The sequence of its message in the stream, if it came through the stream. The events of a batch share it.
     pub stream_sequence: Option<u64>,
+    /// Its place in the trace that its caller or publisher sent. No part of its content: a repeat may bring another one.
+    pub trace: Option<TraceParent>,
 }
 
 /// The reason why a behavior is invalid.
@@ -222,7 +225,15 @@ impl BehaviorEvent {
             occurred_at: version.moment(),
             source: Source::Api,
             stream_sequence: None,
+            trace: None,
         }
+    }
+
+    /// Puts the event into the trace of its caller or publisher.
+    #[must_use]
+    pub fn traced(mut self, caller: Option<TraceParent>) -> Self {
+        self.trace = caller.map(|caller| caller.of_event(self.event_id));
+        self
     }
 
     /// Brings the ids into the form of their kinds.

@@ -14,6 +14,7 @@ use super::id::Id;
 use super::ledger::LedgerRow;
 use super::like_count::LikeCount;
 use super::pair_state::PairState;
+use super::trace_parent::TraceParent;
 use super::version::Version;
 use super::versioned_state::VersionedState;
 use super::words::words;
@@ -45,10 +46,12 @@ pub struct Fact {
     pub like_count: i64,
     /// The version of the event: facts of one pair have ascending versions.
     pub version: Version,
+    /// The place of the event in its trace, if it has one.
+    pub trace: Option<TraceParent>,
 }
 
-/// An event that may have begun a state: whether its version is that of the beginning, its state and its id.
-type Beginning = (bool, VersionedState, Uuid);
+/// An event that may have begun a state: whether its version is that of the beginning, its state, its id and its trace.
+type Beginning = (bool, VersionedState, Uuid, Option<TraceParent>);
 
 impl Fact {
     /// Returns the facts of a commit: one for each pair whose liked state differs after it. `rows` are the folded ledger
@@ -76,11 +79,11 @@ impl Fact {
             if let Some((after, begun)) = facts.get_mut(&row.pair()) {
                 let state = VersionedState::new(row.version, row.action);
                 let is_exact = state.liked == after.newest.liked && state.version == after.since;
-                *begun = (*begun).max(Some((is_exact, state, row.event_id)));
+                *begun = (*begun).max(Some((is_exact, state, row.event_id, row.trace)));
             }
         }
         let fact = |(pair, (after, begun)): (&Pair, (PairState, Option<Beginning>))| {
-            let (_, state, event_id) = begun?;
+            let (_, state, event_id, trace) = begun?;
             Some(Self {
                 event_id,
                 kind: match after.newest.liked {
@@ -90,6 +93,7 @@ impl Fact {
                 like_count: counts.get(&pair.resource)?.like_count,
                 pair: pair.clone(),
                 version: state.version,
+                trace,
             })
         };
         facts.into_iter().filter_map(fact).collect()
@@ -103,7 +107,7 @@ impl Fact {
             false => json!(id),
         };
         let happened_at = self.version.moment();
-        json!({
+        let mut json = json!({
             "event_id": self.event_id,
             "fact": self.kind,
             "user_id": id(&self.pair.user_id),
@@ -112,7 +116,11 @@ impl Fact {
             "like_count": self.like_count,
             "version": self.version,
             "happened_at": happened_at.to_rfc3339_opts(SecondsFormat::Micros, true),
-        })
+        });
+        if let Some(trace) = self.trace {
+            json[TraceParent::HEADER] = json!(trace);
+        }
+        json
     }
 }
 
@@ -131,6 +139,7 @@ mod tests {
             retry_count: 0,
             max_retries: 0,
             fencing_token: 1,
+            trace: None,
         }
     }
 
@@ -183,10 +192,18 @@ mod tests {
             pair: row(42, 1, Action::Like).pair(),
             like_count: 1,
             version: Version(1_795_458_900_000_001),
+            trace: None,
         };
         let json = fact.json(false);
+        assert_eq!(json.get("traceparent"), None);
         assert_eq!(json["user_id"], 42);
         assert_eq!(json["happened_at"], "2026-11-23T18:35:00.000001Z");
         assert_eq!(fact.json(true)["resource_id"], "7");
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let traced = Fact {
+            trace: TraceParent::parse(text),
+            ..fact
+        };
+        assert_eq!(traced.json(true)["traceparent"], text);
     }
 }

@@ -132,6 +132,7 @@ impl ImportRules {
             occurred_at: version.moment(),
             source: self.source.clone(),
             stream_sequence: None,
+            trace: None,
         })
     }
 }

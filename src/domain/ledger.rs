@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::behavior::{Action, BehaviorEvent, Resource};
 use super::fold::Pair;
 use super::id::UserId;
+use super::trace_parent::TraceParent;
 use super::version::Version;
 use super::words::words;
 
@@ -134,6 +135,8 @@ pub struct LedgerRow {
     pub max_retries: i32,
     /// The fencing token of this worker's claim. A completion under an older token changes nothing.
     pub fencing_token: i64,
+    /// The place of the event in its trace, if it has one.
+    pub trace: Option<TraceParent>,
 }
 
 impl LedgerRow {
@@ -152,6 +155,7 @@ impl LedgerRow {
             retry_count: 0,
             max_retries,
             fencing_token: Self::FIRST_TOKEN,
+            trace: event.trace,
         })
     }
 

@@ -14,7 +14,7 @@ use super::Likes;
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::domain::{
     Action, BehaviorEvent, BehaviorType, Durability, ErasedKind, Flight, Identity, InvalidBehavior,
-    Pair, Resource, UserId, Version, VersionedState,
+    Pair, Resource, TraceParent, UserId, Version, VersionedState,
 };
 use crate::messages::{Apply, ApplyOutcome, Forget, NotRecorded, Publish, Record};
 use crate::telemetry::{Dependency, LikeAccepted};
@@ -75,6 +75,8 @@ pub struct LikeRequest {
     pub resource: Resource,
     /// The type of the behavior.
     pub behavior: BehaviorType,
+    /// The trace that the caller sent.
+    pub trace: Option<TraceParent>,
 }
 
 impl LikeRequest {
@@ -246,7 +248,8 @@ impl Likes {
             asked.resource.clone(),
             asked.behavior,
             version,
-        );
+        )
+        .traced(asked.trace);
         let applied = event.action().zip(asked.pair()).map(|(action, pair)| {
             apply.ask(Apply {
                 pair,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::codec::{EventJson, Incoming, encode, own, own_from_value, subject, write};
 use super::undecodable::Undecodable;
 use crate::domain::origin::ACCEPTED_BATCH;
-use crate::domain::{BehaviorEvent, IdKinds, ResourceTypes, Source};
+use crate::domain::{BehaviorEvent, IdKinds, ResourceTypes, Source, TraceParent};
 
 /// A message to publish, and how many events it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Packed {
     pub(super) body: Bytes,
     /// The id by which the server drops repeats; `None` for a batch, which is published once.
     pub(super) message_id: Option<String>,
+    /// The trace of a single event; the events of a batch have theirs in the body.
+    pub(super) trace: Option<TraceParent>,
 }
 
 impl Packed {
@@ -31,6 +33,7 @@ impl Packed {
             subject: subject(event),
             body: encode(event),
             message_id: Some(message_id),
+            trace: event.trace,
         }
     }
 
@@ -41,6 +44,7 @@ impl Packed {
             body: body.into(),
             // A batch may repeat an event of another one. If the server compared ids, it could drop the others.
             message_id: None,
+            trace: None,
         }
     }
 }
@@ -194,6 +198,7 @@ mod tests {
             subject: ACCEPTED_BATCH,
             body,
             sequence: 42,
+            trace: None,
         };
         unpack(&message, &ResourceTypes::default(), IdKinds::default())
     }
@@ -222,6 +227,25 @@ mod tests {
         assert_eq!(text.matches("occurred_at").count(), 1, "{text}");
         let expected: Vec<_> = events.iter().map(|event| Ok(arrived(event))).collect();
         assert_eq!(opened(&message.body), Ok(expected));
+    }
+
+    #[test]
+    fn each_event_of_a_batch_keeps_its_trace() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let caller = TraceParent::parse(text);
+        let traced = |n: i64| event(n).traced(caller);
+        let events = [traced(1), event(2), traced(3)];
+        assert_ne!(events[0].trace, events[2].trace);
+        let packed = pack(&events.iter().collect::<Vec<_>>(), 1_000);
+        let body = std::str::from_utf8(&packed[0].body).expect("text");
+        assert_eq!(body.matches("traceparent").count(), 2, "{body}");
+        let expected: Vec<_> = events.iter().map(|event| Ok(arrived(event))).collect();
+        assert_eq!(opened(&packed[0].body), Ok(expected));
+        // That of a lone event is in the header.
+        let lone = pack(&[&events[0]], 1_000);
+        assert_eq!(lone[0].trace, events[0].trace);
+        let body = std::str::from_utf8(&lone[0].body).expect("text");
+        assert!(!body.contains("traceparent"), "{body}");
     }
 
     #[test]

@@ -10,11 +10,12 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::legacy;
+use super::trace::read_leniently;
 use super::undecodable::{MAX_PAYLOAD, Undecodable};
 use crate::domain::origin::{ACCEPTED, BEHAVIORS, Origin};
 use crate::domain::{
     BehaviorEvent, BehaviorType, HybridClock, Id, IdKinds, Resource, ResourceType, ResourceTypes,
-    Source, Version,
+    Source, TraceParent, Version,
 };
 
 /// A message of the stream.
@@ -26,6 +27,8 @@ pub struct Incoming<'a> {
     pub body: &'a [u8],
     /// Its stream sequence, which orders events of the Go services within one second.
     pub sequence: u64,
+    /// The trace in its headers. An event may bring its own in its JSON, which counts instead.
+    pub trace: Option<TraceParent>,
 }
 
 /// The JSON of an event. Foreign events may lack `version` and `source`. In a batch, our own events lack `source`, and
@@ -46,6 +49,12 @@ pub(super) struct EventJson<'a> {
     version: Option<Version>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Cow<'a, str>>,
+    #[serde(
+        default,
+        deserialize_with = "read_leniently",
+        skip_serializing_if = "Option::is_none"
+    )]
+    traceparent: Option<TraceParent>,
 }
 
 impl EventJson<'_> {
@@ -61,6 +70,7 @@ impl EventJson<'_> {
             occurred_at: has_own_time.then_some(event.occurred_at),
             version: Some(event.version),
             source: None,
+            traceparent: event.trace,
         }
     }
 }
@@ -86,12 +96,13 @@ pub fn subject(event: &BehaviorEvent) -> String {
     format!("{tree}.{}.{}", event.resource.resource_type, event.behavior)
 }
 
-/// Returns the body of the message of one event.
+/// Returns the body of the message of one event. Its trace is in the header of the message.
 #[must_use]
 pub fn encode(event: &BehaviorEvent) -> Bytes {
     let json = EventJson {
         occurred_at: Some(event.occurred_at),
         source: Some(event.source.name()),
+        traceparent: None,
         ..EventJson::in_batch(event)
     };
     let mut body = Vec::with_capacity(256);
@@ -131,7 +142,10 @@ pub fn decode(
             from_value(json, sequence, origin)?
         }
     };
-    let event = valid(event, served, kinds)?;
+    let mut event = valid(event, served, kinds)?;
+    if event.trace.is_none() {
+        event = event.traced(message.trace);
+    }
     let latest = event.version.max(Version::at(event.occurred_at));
     if origin == Origin::Foreign && HybridClock::is_too_far_ahead(latest, now) {
         return Err(Undecodable::FromTheFuture(latest.moment().to_rfc3339()));
@@ -234,7 +248,9 @@ fn current(
         occurred_at,
         source,
         stream_sequence: Some(sequence),
-    })
+        trace: None,
+    }
+    .traced(given.traceparent))
 }
 
 /// Returns the source of a foreign event. A body cannot claim Likewise's own name.
@@ -268,6 +284,7 @@ mod tests {
             subject,
             body,
             sequence,
+            trace: None,
         };
         decode(&message, NOW, &ResourceTypes::default(), IdKinds::default())
     }
@@ -313,6 +330,59 @@ mod tests {
             ..event.clone()
         };
         assert_eq!(decode_on(OWN, &encode(&event), 42), Ok(arrived));
+    }
+
+    #[test]
+    fn trace_is_read_from_the_event_or_its_message() {
+        let parse = |id: &str| {
+            let text = format!("00-4bf92f3577b34da6a3ce929d0e0e47{id}-00f067aa0ba902b7-01");
+            TraceParent::parse(&text).expect("valid")
+        };
+        let (in_header, in_body) = (parse("01"), parse("02"));
+        let decoded = |body: &Value, trace: Option<TraceParent>| {
+            let body = body.to_string();
+            let message = Incoming {
+                subject: FOREIGN,
+                body: body.as_bytes(),
+                sequence: 42,
+                trace,
+            };
+            let (types, kinds) = (ResourceTypes::default(), IdKinds::default());
+            decode(&message, NOW, &types, kinds).expect("valid")
+        };
+        let untraced = decoded(&valid(), None);
+        assert_eq!(untraced.trace, None);
+        let of_event = |trace: TraceParent| Some(trace.of_event(untraced.event_id));
+        let both = with("traceparent", json!(in_body));
+        for (body, header, expected) in [
+            (valid(), Some(in_header), of_event(in_header)),
+            (both.clone(), None, of_event(in_body)),
+            (both, Some(in_header), of_event(in_body)),
+        ] {
+            assert_eq!(decoded(&body, header).trace, expected, "{body}");
+        }
+        // What names no trace refuses no event.
+        for invalid in [
+            json!(null),
+            json!(7),
+            json!(-7),
+            json!(0.5),
+            json!(true),
+            json!(["00"]),
+            json!({"a": [1]}),
+            json!(""),
+            json!("00-4BF92F3577B34DA6A3CE929D0E0E4736-00F067AA0BA902B7-01"),
+        ] {
+            let body = with("traceparent", invalid);
+            assert_eq!(decoded(&body, None), untraced, "{body}");
+            let trace = decoded(&body, Some(in_header)).trace;
+            assert_eq!(trace, of_event(in_header), "{body}");
+        }
+        // The events of the Go services have it in their header.
+        let body =
+            json!({"user_id": 7, "video_id": 9, "action_type": 1, "timestamp": 1_789_999_000});
+        let event = decoded(&body, Some(in_header));
+        assert_eq!(event.trace, Some(in_header.of_event(event.event_id)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::jetstream::{duplicate_window, json_of, number};
 use super::publish::server_error;
 use super::settings::{Owner, Setting, Severity, compare};
 use crate::config::FactStreamOptions;
-use crate::domain::Fact;
+use crate::domain::{Fact, TraceParent};
 
 /// Subjects of facts: `likewise.facts.<resource_type>.<liked|unliked>`.
 pub const FACTS: &str = "likewise.facts";
@@ -97,6 +97,9 @@ impl Broker {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, fact.event_id.hyphenated().to_string());
         headers.insert(NATS_EXPECTED_LAST_SEQUENCE, last.to_string());
+        if let Some(trace) = fact.trace {
+            headers.insert(TraceParent::HEADER, trace.to_string());
+        }
         let subject = format!("{FACTS}.{}.{}", fact.pair.resource.resource_type, fact.kind);
         let body = Bytes::from(fact.json(ids_as_text).to_string());
         let sent = self

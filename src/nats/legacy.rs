@@ -84,6 +84,7 @@ pub(super) fn decode(json: Value, sequence: u64) -> Result<BehaviorEvent, Undeco
         occurred_at,
         source: Source::Foreign(SOURCE.to_owned()),
         stream_sequence: Some(sequence),
+        trace: None,
     })
 }
 

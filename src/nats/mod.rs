@@ -17,6 +17,7 @@ mod refusals;
 mod report;
 mod settings;
 mod subjects;
+mod trace;
 mod undecodable;
 
 pub use apply::Applied;
@@ -31,6 +32,7 @@ pub use publish::{original_id, publish_error};
 pub use refusals::Holds;
 pub use report::{StreamReport, StreamState};
 pub use settings::{Owner, Setting, Severity};
+pub use trace::trace_of;
 pub use undecodable::{MAX_PAYLOAD, Undecodable};
 
 /// The header of our own events that names their deployment.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::batch::Packed;
 use super::connection::Broker;
 use super::{DEPLOYMENT_HEADER, NatsError};
-use crate::domain::BehaviorEvent;
+use crate::domain::{BehaviorEvent, TraceParent};
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked};
 
 /// The name of this work in the log.
@@ -26,6 +26,9 @@ impl Broker {
         let mut headers = HeaderMap::new();
         if let Some(message_id) = &packed.message_id {
             headers.insert(NATS_MESSAGE_ID, message_id.as_str());
+        }
+        if let Some(trace) = packed.trace {
+            headers.insert(TraceParent::HEADER, trace.to_string());
         }
         if let Some(deployment) = self.deployment.get() {
             headers.insert(DEPLOYMENT_HEADER, deployment.id.to_string());

@@ -22,6 +22,8 @@ pub(super) enum Column {
     Text(&'static str),
     /// A moment, as [`time_text`](super::session::time_text) writes it.
     Time(&'static str),
+    /// A value that the statement does not read.
+    Skipped,
 }
 
 impl Column {
@@ -35,6 +37,7 @@ impl Column {
             | Self::Word(name)
             | Self::Text(name)
             | Self::Time(name) => name,
+            Self::Skipped => "",
         }
     }
 }
@@ -307,6 +310,7 @@ impl Dialect for Postgres {
                 | Column::Word(name)
                 | Column::Text(name) => (name, ""),
                 Column::Time(name) => (name, "::timestamp"),
+                Column::Skipped => (&"", ""),
             };
             format!("(value ->> {index}){cast} AS {name}")
         });
@@ -440,6 +444,7 @@ impl Dialect for Mysql {
                 Column::Word(name) => (name, "VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin"),
                 Column::Text(name) => (name, "LONGTEXT CHARACTER SET utf8mb4"),
                 Column::Time(name) => (name, "DATETIME(6)"),
+                Column::Skipped => (&"", ""),
             };
             format!("{name} {type} PATH '$[{index}]'")
         });
@@ -585,6 +590,7 @@ fn spell(columns: &[Column], one: impl Fn(usize, &Column) -> String) -> String {
     let spelled: Vec<_> = columns
         .iter()
         .enumerate()
+        .filter(|(_, column)| !matches!(column, Column::Skipped))
         .map(|(index, column)| one(index, column))
         .collect();
     spelled.join(", ")

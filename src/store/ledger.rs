@@ -78,12 +78,16 @@ pub struct LedgerEntry {
     /// When it was closed.
     #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = InUtc<Option<NaiveDateTime>>)]
     pub processed_at: Option<DateTime<Utc>>,
+    /// Its place in the trace that its caller or publisher sent (W3C Trace Context); null without one.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub traceparent: Option<String>,
 }
 
 /// The columns of a [`LedgerEntry`], from a row `e`.
 pub(super) const ENTRY_COLUMNS: &str = "e.id, e.user_id, e.resource_type, e.resource_id, \
     e.action_type, e.status, e.version, e.retry_count, e.max_retries, e.priority, e.error_message, \
-    e.next_attempt_at, e.lease_until, e.fencing_token, e.created_at, e.updated_at, e.processed_at";
+    e.next_attempt_at, e.lease_until, e.fencing_token, e.created_at, e.updated_at, e.processed_at, \
+    e.traceparent";
 
 /// The ledger at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]

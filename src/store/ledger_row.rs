@@ -9,7 +9,7 @@ use super::error::StoreError;
 use super::pair_row::PairRow;
 use super::text::word;
 use super::time::InUtc;
-use crate::domain::{Action, LedgerRow, Pair, Status, Version};
+use crate::domain::{Action, LedgerRow, Pair, Status, TraceParent, Version};
 
 /// The columns of `sync_events` that a worker needs.
 #[derive(Debug, QueryableByName)]
@@ -33,6 +33,8 @@ pub(super) struct StoredLedgerRow {
     /// When it is due: at the end of its lease, if a worker holds it.
     #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = InUtc<Option<NaiveDateTime>>)]
     pub(super) next_attempt_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    traceparent: Option<String>,
 }
 
 impl StoredLedgerRow {
@@ -60,6 +62,7 @@ impl StoredLedgerRow {
             retry_count: self.retry_count,
             max_retries: self.max_retries,
             fencing_token: self.fencing_token,
+            trace: self.traceparent.as_deref().and_then(TraceParent::parse),
         };
         Ok((word(&self.status, TABLE)?, row))
     }

@@ -21,7 +21,7 @@ use super::session::{Param, Session, Sql, TotalRow, time_text};
 use super::text::{id_text, word};
 use super::time::InUtc;
 use super::{Store, read, transact};
-use crate::domain::{Fact, Version};
+use crate::domain::{Fact, TraceParent, Version};
 
 /// A fact that waits for a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,6 +197,7 @@ pub(super) async fn append<S: Session>(
                 &fact.pair.resource.id,
                 fact.like_count,
                 fact.version,
+                fact.trace,
             )
         })
         .collect();
@@ -210,7 +211,7 @@ pub(super) async fn append<S: Session>(
 }
 
 /// The columns of a fact.
-const FACT: [Column; 7] = [
+const FACT: [Column; 8] = [
     Word("event_id"),
     Word("fact"),
     User("user_id"),
@@ -218,6 +219,7 @@ const FACT: [Column; 7] = [
     ResourceId("resource_id"),
     Number("like_count"),
     Number("version"),
+    Word("traceparent"),
 ];
 
 /// Parameters: rows of [`FACT`], the receiver, now.
@@ -225,9 +227,9 @@ static INSERT: Sql = Sql::new(|d| {
     let (rows, now) = (d.rows("$1", &FACT), d.time("$3"));
     format!(
         "INSERT INTO likewise_outbox (receiver, event_id, fact, user_id, resource_type, \
-         resource_id, like_count, version, created_at) \
+         resource_id, like_count, version, traceparent, created_at) \
          SELECT $2, r.event_id, r.fact, r.user_id, r.resource_type, r.resource_id, \
-         r.like_count, r.version, {now} FROM {rows}"
+         r.like_count, r.version, r.traceparent, {now} FROM {rows}"
     )
 });
 
@@ -246,6 +248,8 @@ pub(super) struct FactRow {
     like_count: i64,
     #[diesel(sql_type = BigInt)]
     version: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    traceparent: Option<String>,
     #[diesel(sql_type = Integer)]
     attempts: i32,
     #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = InUtc<Option<NaiveDateTime>>)]
@@ -254,7 +258,7 @@ pub(super) struct FactRow {
 
 /// The columns of a [`FactRow`] `o`.
 const FACT_COLUMNS: &str = "o.id, o.event_id, o.fact, o.user_id, o.resource_type, \
-    o.resource_id, o.like_count, o.version, o.attempts, o.next_attempt_at";
+    o.resource_id, o.like_count, o.version, o.traceparent, o.attempts, o.next_attempt_at";
 
 const TABLE: &str = "likewise_outbox";
 
@@ -272,6 +276,7 @@ impl FactRow {
                 pair: self.pair.pair(TABLE)?,
                 like_count: self.like_count,
                 version: Version(self.version),
+                trace: self.traceparent.as_deref().and_then(TraceParent::parse),
             },
             attempts: self.attempts,
             next_attempt_at: self.next_attempt_at,

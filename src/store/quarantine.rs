@@ -17,7 +17,7 @@ use super::schema::Schema;
 use super::session::{Param, Session, Sql, Statement};
 use super::text::id_text;
 use super::{Store, read, transact};
-use crate::domain::{Names, Resolution};
+use crate::domain::{Names, Resolution, TraceParent};
 
 /// A message that could not be decoded or recorded, or an event of a batch as the message of a single event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct QuarantinedEvent {
     pub subject: String,
     /// Its header `Nats-Msg-Id`; of an event of a batch, the event's id.
     pub message_id: Option<String>,
+    /// The trace in its headers; of an event of a batch that was decoded, the event's.
+    pub trace: Option<TraceParent>,
     /// Why it could not be decoded.
     pub reason: String,
     /// Its bytes.
@@ -150,6 +152,7 @@ async fn quarantine<S: Session>(
             event.stream_sequence,
             &event.subject,
             &event.message_id,
+            event.trace,
             &event.reason,
             hex::encode(&event.payload),
         );
@@ -159,7 +162,7 @@ async fn quarantine<S: Session>(
     Ok(erased)
 }
 
-/// Parameters: rows `(event_id, sequence, topic, message_id, reason, payload)`, the payload in hexadecimal; now.
+/// Parameters: rows `(event_id, sequence, topic, message_id, traceparent, reason, payload)`, the payload in hexadecimal; now.
 static INSERT: Sql = Sql::new(|d| {
     let rows = d.rows(
         "$1",
@@ -168,6 +171,7 @@ static INSERT: Sql = Sql::new(|d| {
             Number("sequence"),
             AnyText("topic"),
             AnyText("message_id"),
+            Word("traceparent"),
             AnyText("reason"),
             AnyText("payload"),
         ],
@@ -175,9 +179,9 @@ static INSERT: Sql = Sql::new(|d| {
     let (payload, now) = (d.unhex("r.payload"), d.time("$2"));
     let keep = d.on_conflict("likewise_quarantined_events", &["id"], &[]);
     format!(
-        "INSERT INTO likewise_quarantined_events (id, stream_sequence, subject, message_id, reason, \
-         payload, created_at) SELECT r.event_id, r.sequence, r.topic, r.message_id, \
-         r.reason, {payload}, {now} FROM {rows} WHERE true {keep}"
+        "INSERT INTO likewise_quarantined_events (id, stream_sequence, subject, message_id, \
+         traceparent, reason, payload, created_at) SELECT r.event_id, r.sequence, r.topic, \
+         r.message_id, r.traceparent, r.reason, {payload}, {now} FROM {rows} WHERE true {keep}"
     )
 });
 
@@ -202,6 +206,8 @@ struct QuarantineRow {
     subject: String,
     #[diesel(sql_type = Nullable<Text>)]
     message_id: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    traceparent: Option<String>,
     #[diesel(sql_type = Text)]
     reason: String,
     #[diesel(sql_type = Text)]
@@ -227,6 +233,7 @@ impl QuarantineRow {
             stream_sequence: self.stream_sequence,
             subject: self.subject,
             message_id: self.message_id,
+            trace: self.traceparent.as_deref().and_then(TraceParent::parse),
             reason: self.reason,
             payload: hex::decode(&self.payload).map_err(|error| unreadable(error.to_string()))?,
             created_at: self.created_at.and_utc(),
@@ -243,7 +250,7 @@ impl QuarantineRow {
 /// The messages, without a condition.
 pub(super) fn messages(d: &Schema) -> String {
     format!(
-        "SELECT q.id, q.stream_sequence, q.subject, q.message_id, q.reason, {} AS payload, \
+        "SELECT q.id, q.stream_sequence, q.subject, q.message_id, q.traceparent, q.reason, {} AS payload, \
          q.created_at, q.resolution, q.resolved_by, q.resolved_at FROM likewise_quarantined_events q",
         d.hex("q.payload")
     )

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::behavior_counts;
-use super::dialect::Column::{self, Number, ResourceId, Text, Time, User, Word};
+use super::dialect::Column::{self, Number, ResourceId, Skipped, Text, Time, User, Word};
 use super::erasures::{self, Erasures};
 use super::error::StoreError;
 use super::schema::Schema;
@@ -145,6 +145,7 @@ pub(super) fn behavior_rows(events: &[&BehaviorEvent]) -> Param {
                 &event.resource.id,
                 event.behavior.as_str(),
                 event.version,
+                event.trace,
                 event.source.name(),
                 time_text(event.occurred_at),
                 event.stream_sequence,
@@ -212,13 +213,14 @@ static KNOWN_IDS: Sql = Sql::new(|d| {
 });
 
 /// The columns of a recorded behavior.
-pub(super) const BEHAVIOR: [Column; 10] = [
+pub(super) const BEHAVIOR: [Column; 11] = [
     Word("event_id"),
     User("user_id"),
     Word("resource_type"),
     ResourceId("resource_id"),
     Word("behavior_type"),
     Number("version"),
+    Word("traceparent"),
     Text("source"),
     Time("behavior_time"),
     Number("stream_sequence"),
@@ -238,8 +240,10 @@ static INSERT_BEHAVIORS: Sql =
 
 /// Inserts behaviors. Parameters: rows of [`BEHAVIOR`], now.
 pub(super) fn insert_behaviors(d: &Schema, on_conflict: &str) -> String {
-    // Without the place, which the database would parse for each row.
-    let (rows, now) = (d.rows("$1", BEHAVIOR.split_at(9).0), d.time("$2"));
+    // Without what only the ledger and conflicts need, which the database would parse for each row.
+    let mut columns = BEHAVIOR;
+    columns[6] = Skipped;
+    let (rows, now) = (d.rows("$1", columns.split_at(10).0), d.time("$2"));
     format!(
         "INSERT INTO user_behaviors (event_id, user_id, resource_type, resource_id, \
          behavior_type, version, source, behavior_time, stream_sequence, created_at) \
@@ -257,10 +261,10 @@ static INSERT_LEDGER: Sql = Sql::new(|d| {
     format!(
         "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, \
          action_type, status, version, retry_count, max_retries, priority, \
-         next_attempt_at, lease_until, fencing_token, created_at, updated_at) \
+         next_attempt_at, lease_until, fencing_token, created_at, updated_at, traceparent) \
          SELECT b.event_id, CONCAT(b.resource_type, '_like'), b.resource_type, \
          b.resource_id, b.user_id, b.behavior_type, 'pending', b.version, 0, $4, 0, \
-         {lease_end}, {lease_end}, 1, {now}, {now} FROM {rows} \
+         {lease_end}, {lease_end}, 1, {now}, {now}, r.traceparent FROM {rows} \
          {join} user_behaviors b ON b.event_id = r.event_id AND {SAME} \
          WHERE b.behavior_type IN ('like', 'unlike') {keep}"
     )

@@ -144,7 +144,7 @@ fn recorded_already() -> StoreError {
 static INSERT_NEW_BEHAVIORS: Sql = Sql::new(|d| insert_behaviors(d, &d.on_unexpected("event_id")));
 
 /// The columns of [`BEHAVIOR`] that the ledger has.
-const LISTED: &[Column] = BEHAVIOR.split_at(6).0;
+const LISTED: &[Column] = BEHAVIOR.split_at(7).0;
 
 /// The ledger rows of like events, closed. Parameters: rows of [`BEHAVIOR`], now, the most retries.
 static INSERT_COMPLETED: Sql = Sql::new(|d| {
@@ -152,10 +152,10 @@ static INSERT_COMPLETED: Sql = Sql::new(|d| {
     format!(
         "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, \
          action_type, status, version, retry_count, max_retries, priority, fencing_token, \
-         created_at, updated_at, processed_at) \
+         created_at, updated_at, processed_at, traceparent) \
          SELECT r.event_id, CONCAT(r.resource_type, '_like'), r.resource_type, r.resource_id, \
-         r.user_id, r.behavior_type, 'completed', r.version, 0, $3, 0, {first}, {now}, {now}, {now} \
-         FROM {rows} WHERE r.behavior_type IN ('like', 'unlike')",
+         r.user_id, r.behavior_type, 'completed', r.version, 0, $3, 0, {first}, {now}, {now}, {now}, \
+         r.traceparent FROM {rows} WHERE r.behavior_type IN ('like', 'unlike')",
         first = LedgerRow::FIRST_TOKEN,
     )
 });

@@ -11,7 +11,7 @@ use crate::domain::{IdKind, IdKinds, ResourceType, ResourceTypes};
 /// The columns of a ledger row `e` that a worker needs: see [`StoredLedgerRow`](super::ledger_row::StoredLedgerRow).
 pub(super) const LEDGER_COLUMNS: &str = "e.id, e.user_id, e.resource_type, e.resource_id, \
     e.action_type, e.status, e.version, e.retry_count, e.max_retries, e.fencing_token, \
-    e.next_attempt_at";
+    e.next_attempt_at, e.traceparent";
 
 /// Matches ledger rows `e` that this worker still holds: nobody has claimed them since, and they are open. The batch
 /// `r` has their ids and fencing tokens.

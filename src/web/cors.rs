@@ -7,6 +7,7 @@ use actix_web::http::header::{self, HeaderName};
 use super::idempotency::REPLAYED;
 use super::limits::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use super::sse::LAST_EVENT_ID;
+use crate::domain::TraceParent;
 
 /// How long a browser may cache the response to a preflight, in seconds.
 const MAX_AGE: usize = 3_600;
@@ -21,6 +22,9 @@ pub fn cors(origins: &[String]) -> Cors {
             header::CONTENT_TYPE,
             LAST_EVENT_ID,
             HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static(TraceParent::HEADER),
+            // It is not read, but what sends a traceparent sends it as well.
+            HeaderName::from_static("tracestate"),
             HeaderName::from_static("x-user-id"),
         ])
         .expose_headers([

@@ -33,6 +33,7 @@ mod requests;
 mod routes;
 pub mod slow_clients;
 mod sse;
+mod trace;
 
 pub use bounds::bound;
 pub use context::Context;

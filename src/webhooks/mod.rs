@@ -15,7 +15,7 @@ use ureq::Agent;
 use uuid::Uuid;
 
 use crate::config::{WebhookOptions, WebhookUrl};
-use crate::domain::Fact;
+use crate::domain::{Fact, TraceParent};
 use crate::http_client;
 use crate::tls::TlsError;
 
@@ -82,14 +82,17 @@ impl Webhook {
             keys.refresh();
             keys.sign(&id, timestamp, &body)
         };
-        let sent = self
+        let mut request = self
             .agent
             .post(self.url.expose())
             .header("Content-Type", "application/json")
             .header("Webhook-Id", &id)
             .header("Webhook-Timestamp", timestamp.to_string())
-            .header("Webhook-Signature", signature)
-            .send(body.as_bytes());
+            .header("Webhook-Signature", signature);
+        if let Some(trace) = common_trace(facts) {
+            request = request.header(TraceParent::HEADER, trace.to_string());
+        }
+        let sent = request.send(body.as_bytes());
         let mut answer = match sent {
             Ok(answer) => answer,
             Err(error) => return Answer::unreachable(&error.to_string()),
@@ -107,6 +110,13 @@ impl Webhook {
             .collect();
         Answer::of(status, retry_after, text.trim())
     }
+}
+
+/// Returns the trace of a request: that of its facts, if they have a single one. Its parent is the first fact's event.
+fn common_trace(facts: &[&Fact]) -> Option<TraceParent> {
+    let first = facts.first()?.trace?;
+    let is_common = |fact: &&Fact| fact.trace.is_some_and(|trace| trace.is_of_one_with(first));
+    facts.iter().all(is_common).then_some(first)
 }
 
 /// Returns the id of a message: the same for the same facts, so that a receiver recognises a repeat.

@@ -86,6 +86,7 @@ fn event_json_allocates_little() {
             subject: &subject,
             body: &body,
             sequence: 1,
+            trace: None,
         };
         let decoded = decode(&message, now, &served, IdKinds::default());
         assert_eq!(decoded.expect("valid").event_id, event.event_id);
@@ -195,6 +196,7 @@ impl Pipeline {
             user_id: user.into(),
             resource: Resource::video(VIDEO),
             behavior: BehaviorType::Like,
+            trace: None,
         };
         let accepted = self.likes.accept(request, None).await.expect("accepted");
         assert_eq!(accepted.like_count, Some(user));

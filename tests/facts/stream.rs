@@ -176,6 +176,7 @@ fn stream_rejects_messages_of_a_former_publisher() {
         },
         like_count: 1,
         version: Version(version),
+        trace: None,
     };
     let (older, newer) = (fact(1), fact(2));
     runtime().block_on(async {

@@ -62,8 +62,16 @@ impl Publisher {
     /// As [`publish`](Self::publish), with this message id.
     #[track_caller]
     pub fn publish_as(&self, message_id: &str, subject: &str, body: impl Into<Vec<u8>>) {
+        self.publish_with(&[("Nats-Msg-Id", message_id)], subject, body);
+    }
+
+    /// As [`publish`](Self::publish), with these headers.
+    #[track_caller]
+    pub fn publish_with(&self, named: &[(&str, &str)], subject: &str, body: impl Into<Vec<u8>>) {
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", message_id);
+        for (name, value) in named {
+            headers.append(*name, *value);
+        }
         let body: Vec<u8> = body.into();
         let published = self.runtime.block_on(async {
             self.stream

@@ -26,4 +26,5 @@ mod requests_of_a_pair_are_ordered;
 mod rolling_restarts_fail_no_request;
 mod single_dependency_outages;
 mod startup_without_database;
+mod traces_stay_with_events;
 mod voided_likes;

@@ -268,6 +268,7 @@ impl World {
             occurred_at: moment,
             source: Source::Foreign("player".into()),
             stream_sequence: None,
+            trace: None,
         }
     }
 }

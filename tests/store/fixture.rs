@@ -255,6 +255,7 @@ pub fn foreign(
         occurred_at: Version(version).moment(),
         source: Source::Foreign(source.to_owned()),
         stream_sequence: None,
+        trace: None,
     }
 }
 

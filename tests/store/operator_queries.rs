@@ -379,6 +379,7 @@ fn message(n: u128) -> QuarantinedEvent {
         stream_sequence: n as i64,
         subject: "likewise.behaviors.video.like".to_owned(),
         message_id: None,
+        trace: None,
         reason: "no event".to_owned(),
         payload: vec![0, 255, n as u8],
         created_at: now(),

@@ -1,12 +1,15 @@
 //! `quarantine` stores any bytes once, and returns them unchanged.
 
 use chrono::TimeDelta;
+use likewise::domain::TraceParent;
 use likewise::store::QuarantinedEvent;
 use rand::RngExt;
 use uuid::Uuid;
 
 use super::fixture::{Bench, now};
 use crate::support::seed;
+
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 matrix!(&[sqlite, mariadb, postgres]: any_bytes_round_trip);
 
@@ -31,6 +34,7 @@ fn any_bytes_round_trip(bench: &Bench) {
             stream_sequence: n as i64 + 1,
             subject: format!("likewise.behaviors.video.lik€ {n}"),
             message_id: (n % 2 == 0).then(|| format!("id '{n}' 🙂")),
+            trace: (n % 2 == 1).then(|| TraceParent::parse(TRACE).expect("valid")),
             reason: "kein JSON: 期待".to_owned(),
             payload,
             created_at: start + TimeDelta::milliseconds(n as i64),

@@ -37,7 +37,8 @@ fn only_configured_origins_may_call() {
     let client = service.client();
     for origin in [ORIGIN, "http://localhost:3000"] {
         for method in ["PUT", "DELETE", "POST", "GET"] {
-            let headers = "authorization, content-type, idempotency-key, x-user-id";
+            let headers =
+                "authorization, content-type, idempotency-key, traceparent, tracestate, x-user-id";
             let answer = preflight(&client, origin, method, headers);
             answer.has_status(200);
             assert_eq!(answer.header("access-control-allow-origin"), Some(origin));

@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS sync_events (
     created_at DATETIME(6) NOT NULL,
     updated_at DATETIME(6) NOT NULL,
     processed_at DATETIME(6),
+    traceparent VARCHAR(55) CHARACTER SET ascii COLLATE ascii_bin,
     -- MySQL has no partial index. This column is NULL unless the row failed or is dead, so a row that completes
     -- does not move in sync_events_failed. It is invisible: SELECT * omits it.
     failure_status VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin

@@ -5,6 +5,7 @@ CREATE TABLE IF NOT EXISTS likewise_quarantined_events (
     stream_sequence BIGINT NOT NULL,
     subject VARCHAR(1024) NOT NULL,
     message_id VARCHAR(1024),
+    traceparent VARCHAR(55) CHARACTER SET ascii COLLATE ascii_bin,
     reason VARCHAR(1024) NOT NULL,
     payload LONGBLOB NOT NULL,
     created_at DATETIME(6) NOT NULL,

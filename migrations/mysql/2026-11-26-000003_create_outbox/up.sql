@@ -10,6 +10,7 @@ CREATE TABLE IF NOT EXISTS likewise_outbox (
     resource_id BIGINT NOT NULL,
     like_count BIGINT NOT NULL,
     version BIGINT NOT NULL,
+    traceparent VARCHAR(55) CHARACTER SET ascii COLLATE ascii_bin,
     created_at DATETIME(6) NOT NULL,
     attempts INT NOT NULL DEFAULT 0,
     next_attempt_at DATETIME(6),

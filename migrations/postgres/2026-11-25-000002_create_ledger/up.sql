@@ -17,7 +17,8 @@ CREATE TABLE sync_events (
     fencing_token BIGINT NOT NULL,
     created_at TIMESTAMP(6) NOT NULL,
     updated_at TIMESTAMP(6) NOT NULL,
-    processed_at TIMESTAMP(6)
+    processed_at TIMESTAMP(6),
+    traceparent TEXT COLLATE "C"
 );
 CREATE INDEX sync_events_due_by_priority ON sync_events (priority, next_attempt_at)
     WHERE next_attempt_at IS NOT NULL;

@@ -4,6 +4,7 @@ CREATE TABLE likewise_quarantined_events (
     stream_sequence BIGINT NOT NULL,
     subject TEXT NOT NULL,
     message_id TEXT,
+    traceparent TEXT COLLATE "C",
     reason TEXT NOT NULL,
     payload BYTEA NOT NULL,
     created_at TIMESTAMP(6) NOT NULL,

@@ -17,7 +17,8 @@ CREATE TABLE sync_events (
     fencing_token BIGINT NOT NULL,
     created_at TIMESTAMP NOT NULL,
     updated_at TIMESTAMP NOT NULL,
-    processed_at TIMESTAMP
+    processed_at TIMESTAMP,
+    traceparent TEXT
 ) WITHOUT ROWID;
 CREATE INDEX sync_events_due_by_priority ON sync_events (priority, next_attempt_at)
     WHERE next_attempt_at IS NOT NULL;

@@ -4,6 +4,7 @@ CREATE TABLE likewise_quarantined_events (
     stream_sequence BIGINT NOT NULL,
     subject TEXT NOT NULL,
     message_id TEXT,
+    traceparent TEXT,
     reason TEXT NOT NULL,
     payload BLOB NOT NULL,
     created_at TIMESTAMP NOT NULL,

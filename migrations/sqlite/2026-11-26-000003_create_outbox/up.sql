@@ -10,6 +10,7 @@ CREATE TABLE likewise_outbox (
     resource_id BIGINT NOT NULL,
     like_count BIGINT NOT NULL,
     version BIGINT NOT NULL,
+    traceparent TEXT,
     created_at TIMESTAMP NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     next_attempt_at TIMESTAMP,

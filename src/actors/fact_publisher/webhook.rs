@@ -208,7 +208,7 @@ impl WebhookReceiver {
         let dead = failed.iter().filter(|one| one.next_attempt_at.is_none());
         FactsNotDelivered {
             receiver: self.webhook.name(),
-            first: rows[0].fact.event_id,
+            first: &rows[0].fact,
             facts: rows.len(),
             dead: dead.count(),
             error,
@@ -256,6 +256,7 @@ mod tests {
                 },
                 like_count: 1,
                 version: Version(id),
+                trace: None,
             },
             attempts: 0,
             next_attempt_at,

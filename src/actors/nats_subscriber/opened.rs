@@ -7,7 +7,7 @@ use async_nats::jetstream::message::{Info, Message};
 use super::NatsSubscriber;
 use super::quarantine::Refused;
 use crate::domain::{BehaviorEvent, Version};
-use crate::nats::{Incoming, NoEvent, decode, is_batch, unpack};
+use crate::nats::{Incoming, NoEvent, decode, is_batch, trace_of, unpack};
 
 /// The place of an event among the messages of a [`Work`].
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +87,7 @@ impl NatsSubscriber {
             subject: message.subject.as_str(),
             body: &message.payload,
             sequence: info.stream_sequence,
+            trace: trace_of(message.headers.as_ref()),
         };
         let (served, kinds) = (self.store.resource_types(), self.store.id_kinds());
         let whole = Place {

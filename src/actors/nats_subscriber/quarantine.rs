@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::NatsSubscriber;
 use super::opened::{Delivered, Place};
-use crate::domain::{BehaviorEvent, Origin};
-use crate::nats::{NoEvent, Undecodable, encode, subject};
+use crate::domain::{BehaviorEvent, Origin, TraceParent};
+use crate::nats::{NoEvent, Undecodable, encode, subject, trace_of};
 use crate::store::QuarantinedEvent;
 use crate::telemetry::{Dependency, EventsQuarantined};
 
@@ -25,6 +25,8 @@ struct Element {
     /// Its subject; `None` if it cannot be decoded.
     subject: Option<String>,
     event_id: Option<Uuid>,
+    /// Its trace. What cannot be decoded keeps it in the body.
+    trace: Option<TraceParent>,
     body: Bytes,
 }
 
@@ -46,6 +48,7 @@ impl Refused {
             element: Some(Element {
                 subject: None,
                 event_id: no_event.event_id,
+                trace: None,
                 body: no_event.body,
             }),
         }
@@ -56,6 +59,7 @@ impl Refused {
         let element = place.event.map(|_| Element {
             subject: Some(subject(event)),
             event_id: Some(event.event_id),
+            trace: event.trace,
             body: encode(event),
         });
         Self {
@@ -90,6 +94,7 @@ impl NatsSubscriber {
                         events: events.len(),
                         accepted: events.iter().filter(is_accepted).count(),
                         reason: &first.reason,
+                        trace: first.trace,
                     }
                     .emit();
                     for index in erased {
@@ -129,6 +134,10 @@ impl NatsSubscriber {
             stream_sequence: i64::try_from(info.stream_sequence).unwrap_or(i64::MAX),
             subject: fitting(subject.unwrap_or(&message.subject)),
             message_id,
+            trace: match element {
+                Some(element) => element.trace,
+                None => trace_of(message.headers.as_ref()),
+            },
             reason: fitting(&refused.reason),
             payload: body.to_vec(),
             created_at: Utc::now(),

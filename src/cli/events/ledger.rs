@@ -203,6 +203,9 @@ pub(super) async fn show(admin: &AdminService, arguments: &ShowArgs) -> Result<E
             ledger.action, ledger.resource_type, ledger.resource_id, ledger.user_id, ledger.status
         )?;
     }
+    if let Some(trace_id) = &timeline.trace_id {
+        writeln!(out, "trace {trace_id}")?;
+    }
     for moment in &timeline.timeline {
         let at = moment
             .at

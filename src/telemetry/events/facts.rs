@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::domain::Fact;
+
 use crate::telemetry::metrics::{METRICS, ReceiverLabels};
 
 fn labels(receiver: &str) -> ReceiverLabels {
@@ -33,8 +35,8 @@ impl FactsDelivered<'_> {
 pub struct FactsNotDelivered<'a> {
     /// The receiver.
     pub receiver: &'a str,
-    /// The event id of the first fact.
-    pub first: uuid::Uuid,
+    /// The first fact.
+    pub first: &'a Fact,
     /// The number of facts.
     pub facts: usize,
     /// The number of those that are dead letters now.
@@ -57,14 +59,16 @@ impl FactsNotDelivered<'_> {
             dead,
             error,
         } = self;
+        let event_id = first.event_id.to_string();
+        let trace_id = first.trace.map(|trace| trace.trace_id());
         if dead == 0 {
             log::debug!(
-                target: "likewise::facts", receiver, facts, event_id:% = first, error;
+                target: "likewise::facts", receiver, facts, event_id, trace_id, error;
                 "facts not delivered"
             );
         } else {
             log::error!(
-                target: "likewise::facts", receiver, facts = dead, event_id:% = first, error;
+                target: "likewise::facts", receiver, facts = dead, event_id, trace_id, error;
                 "facts are dead letters; see `likewise webhooks dead`, and `likewise webhooks retry` once the receiver \
                  takes them"
             );

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::{FailureKind, Status, Step};
+use crate::domain::{FailureKind, Status, Step, TraceParent};
 use crate::telemetry::dependency::Dependency;
 use crate::telemetry::logging::seconds;
 use crate::telemetry::metrics::{METRICS, OutcomeLabels, PathLabels, StatusLabels};
@@ -191,6 +191,8 @@ impl BatchSynced {
 pub struct AttemptsFailed<'a> {
     /// The event id of the first row.
     pub first: uuid::Uuid,
+    /// The trace of the first row.
+    pub trace: Option<TraceParent>,
     /// The number of rows.
     pub rows: usize,
     /// The next state of the first row.
@@ -219,7 +221,8 @@ impl AttemptsFailed<'_> {
         }
         log::warn!(
             target: "likewise::sync",
-            event_id:% = self.first, rows = self.rows, outcome = self.step.as_str(), kind = self.kind.as_str(),
+            event_id:% = self.first, trace_id = self.trace.map(|trace| trace.trace_id()),
+            rows = self.rows, outcome = self.step.as_str(), kind = self.kind.as_str(),
             error:% = self.error;
             "attempts on ledger rows failed"
         );

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::Origin;
+use crate::domain::{Origin, TraceParent};
 use crate::telemetry::logging::seconds;
 use crate::telemetry::metrics::{METRICS, OriginLabels};
 
@@ -89,6 +89,8 @@ pub struct EventsQuarantined<'a> {
     pub accepted: usize,
     /// The reason for the first.
     pub reason: &'a str,
+    /// The trace of the first.
+    pub trace: Option<TraceParent>,
 }
 
 impl EventsQuarantined<'_> {
@@ -105,15 +107,16 @@ impl EventsQuarantined<'_> {
                 })
                 .inc_by(events as u64);
         }
+        let trace_id = self.trace.map(|trace| trace.trace_id());
         if self.accepted > 0 {
             log::error!(
-                target: "likewise::subscriber", events = self.accepted, reason = self.reason;
+                target: "likewise::subscriber", events = self.accepted, reason = self.reason, trace_id;
                 "acknowledged events put into quarantine, so their likes have no effect; see \
                  `likewise events quarantine --open`"
             );
         } else {
             log::warn!(
-                target: "likewise::subscriber", messages = self.events, reason = self.reason;
+                target: "likewise::subscriber", messages = self.events, reason = self.reason, trace_id;
                 "messages put into quarantine; see `likewise events quarantine`"
             );
         }

@@ -17,6 +17,7 @@ use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::ids::Ids;
 use crate::web::likes::AcceptedBody;
 use crate::web::problem::Problem;
+use crate::web::trace::Trace;
 
 /// A like or unlike of one of two ids. Ids and action are numbers or text; an id that is 0, empty or null counts as
 /// absent. Other fields are ignored.
@@ -124,6 +125,7 @@ pub(in crate::web) async fn like(
     likes: Data<Likes>,
     ids: Data<Ids>,
     User(user_id): User,
+    Trace(trace): Trace,
     key: IdempotencyKey,
     Bytes(bytes): Bytes,
 ) -> Result<HttpResponse, Problem> {
@@ -137,6 +139,7 @@ pub(in crate::web) async fn like(
         user_id,
         resource,
         behavior: action.behavior()?,
+        trace,
     };
     let caller = Caller::User(request.user_id.clone());
     let (pipeline, ids) = (Data::clone(&likes), Data::clone(&ids));

@@ -7,13 +7,16 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{BehaviorType, Durability, Resource, ResourceId, ResourceType, UserId};
+use crate::domain::{
+    BehaviorType, Durability, Resource, ResourceId, ResourceType, TraceParent, UserId,
+};
 use crate::likes::{Accepted, LikeRequest, Likes, NotAccepted};
 use crate::web::auth::AnyUser;
 use crate::web::extract::{Bytes, json};
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::ids::Ids;
 use crate::web::problem::{Code, Problem, ProblemBody};
+use crate::web::trace::Trace;
 
 /// The most behaviors of a batch.
 const MOST_BEHAVIORS: usize = 1_000;
@@ -107,6 +110,7 @@ pub(in crate::web) async fn batch(
     likes: Data<Likes>,
     ids: Data<Ids>,
     AnyUser(caller): AnyUser,
+    Trace(trace): Trace,
     key: IdempotencyKey,
     Bytes(bytes): Bytes,
 ) -> Result<HttpResponse, Problem> {
@@ -119,7 +123,7 @@ pub(in crate::web) async fn batch(
     let requests: Vec<_> = batch
         .behaviors
         .into_iter()
-        .map(|item| like_request(item, &likes, &ids))
+        .map(|item| like_request(item, trace, &likes, &ids))
         .collect();
     let (pipeline, ids) = (Data::clone(&likes), Data::clone(&ids));
     key.answer(
@@ -135,7 +139,12 @@ pub(in crate::web) async fn batch(
     .await
 }
 
-fn like_request(item: Value, likes: &Likes, ids: &Ids) -> Result<LikeRequest, Problem> {
+fn like_request(
+    item: Value,
+    trace: Option<TraceParent>,
+    likes: &Likes,
+    ids: &Ids,
+) -> Result<LikeRequest, Problem> {
     let invalid = |reason: String| Problem::new(Code::InvalidBehavior, reason);
     let item: BehaviorItem =
         serde_json::from_value(item).map_err(|error| invalid(error.to_string()))?;
@@ -149,6 +158,7 @@ fn like_request(item: Value, likes: &Likes, ids: &Ids) -> Result<LikeRequest, Pr
             id: id.map_err(|error| invalid(format!("resource_id {error}")))?,
         },
         behavior: item.behavior,
+        trace,
     })
 }
 

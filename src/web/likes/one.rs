@@ -13,6 +13,7 @@ use crate::web::extract::{ResourceInPath, read_body};
 use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
 use crate::web::ids::Ids;
 use crate::web::problem::Problem;
+use crate::web::trace::Trace;
 
 /// The response to `PUT` and `DELETE`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -89,6 +90,7 @@ pub(in crate::web) async fn like(
     ids: Data<Ids>,
     User(user_id): User,
     ResourceInPath(resource): ResourceInPath,
+    Trace(trace): Trace,
     key: IdempotencyKey,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
@@ -96,6 +98,7 @@ pub(in crate::web) async fn like(
         user_id,
         resource,
         behavior: BehaviorType::Like,
+        trace,
     };
     accept(&likes, &ids, request, key, payload).await
 }
@@ -116,6 +119,7 @@ pub(in crate::web) async fn unlike(
     ids: Data<Ids>,
     User(user_id): User,
     ResourceInPath(resource): ResourceInPath,
+    Trace(trace): Trace,
     key: IdempotencyKey,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
@@ -123,6 +127,7 @@ pub(in crate::web) async fn unlike(
         user_id,
         resource,
         behavior: BehaviorType::Unlike,
+        trace,
     };
     accept(&likes, &ids, request, key, payload).await
 }
