@@ -7,7 +7,8 @@ use clap::Subcommand;
 
 use super::Failure;
 use super::events::jobs::follow;
-use super::events::{admin, operator, print_json, print_line};
+use super::events::{admin, print_json, print_line};
+use super::operator::operator;
 use crate::admin::{AdminError, ErasureReport};
 use crate::config::Settings;
 use crate::domain::{DataSubject, JobState, Resource, ResourceType};

@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+mod actors;
 mod audit;
 mod bench;
 mod config;
@@ -7,12 +8,16 @@ mod dependencies;
 mod deployment;
 mod erase;
 mod events;
+mod format;
 mod import;
 mod migrate;
+mod operator;
 mod output;
 mod prune;
 mod rebuild;
+mod reports;
 mod serve;
+mod service;
 mod stream;
 mod token;
 mod users;
@@ -80,6 +85,8 @@ enum Command {
     Rebuild(rebuild::RebuildArgs),
     /// Delete completed ledger rows and behaviors by age
     Prune(prune::PruneArgs),
+    /// Show the actors of a running service, and pause, resume or restart one
+    Actors(Box<actors::ActorsArgs>),
     /// Inspect events, and retry, discard or republish failed ones
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -126,6 +133,16 @@ enum Failure {
     Bench(#[from] Box<BenchError>),
     #[error(transparent)]
     BenchTool(#[from] bench::ToolError),
+    #[error(transparent)]
+    Service(#[from] service::ServiceError),
+    #[error(transparent)]
+    Unconfirmed(#[from] operator::Unconfirmed),
+    #[error(
+        "no process of the deployment has an id that begins with '{0}'; `likewise actors --scope cluster` lists them"
+    )]
+    NoProcess(String),
+    #[error("several processes have ids that begin with '{0}'; give more of the id")]
+    Processes(String),
     #[error("{0} {1}")]
     Id(&'static str, InvalidId),
     #[error("a resource_type of the journal: {0}")]
@@ -181,6 +198,7 @@ impl Cli {
             Command::Config(arguments) => config::run(given.clone(), &flags, &arguments).await,
             Command::Load(arguments) => Ok(load::run(*arguments).await.map_err(Box::new)?),
             Command::Bench(arguments) => bench::run(*arguments, settings).await,
+            Command::Actors(arguments) => actors::run(&settings()?, *arguments),
             Command::Events(command) => events::run(settings()?, command).await,
             Command::Audit(arguments) => audit::run(settings()?, arguments).await,
             Command::Import(arguments) => import::run(settings()?, *arguments).await,

@@ -8,8 +8,9 @@ use clap::Subcommand;
 use super::Failure;
 use super::dependencies::drop_own_caches;
 use super::erase::{self, EraseArgs};
-use super::events::jobs::{confirmed, run_to_end};
-use super::events::{admin, operator, print_line};
+use super::events::jobs::run_to_end;
+use super::events::{admin, print_line};
+use super::operator::{confirmed, operator};
 use crate::admin::{AdminService, JobAnswer, ModerationRequest};
 use crate::config::Settings;
 use crate::domain::{Moderation, ResourceType};
@@ -103,7 +104,7 @@ async fn moderate(
     if arguments.dry_run || counted.total == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    if !arguments.yes && !confirmed(moderation)? {
+    if !arguments.yes && !confirmed(&format!("{moderation} them?"))? {
         return Ok(ExitCode::FAILURE);
     }
     let created = admin

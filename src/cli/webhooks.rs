@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::Failure;
-use super::events::jobs::{confirmed, run_to_end};
-use super::events::{admin, operator, print_json, print_line};
+use super::events::jobs::run_to_end;
+use super::events::{admin, print_json, print_line};
+use super::operator::{confirmed, operator};
 use super::output::table;
 use crate::admin::{AdminService, Counted, JobAnswer, JobRequest};
 use crate::config::Settings;
@@ -195,7 +196,7 @@ async fn resolve(
     if arguments.dry_run || total == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    if !arguments.yes && !confirmed(verb)? {
+    if !arguments.yes && !confirmed(&format!("{verb} them?"))? {
         return Ok(ExitCode::FAILURE);
     }
     request.dry_run = false;

@@ -1,5 +1,6 @@
 //! The command line, a file for each subcommand.
 
+mod actors;
 mod audit_rebuild_prune;
 mod bench;
 mod config;

@@ -224,6 +224,20 @@ fn operators_command_actors_of_other_processes() {
         "pause event_publisher failed",
     ];
     assert_eq!(listed, expected);
+
+    // The command line does the same; the beginning of the id is enough.
+    let url = api.url();
+    let command = |action: &str| {
+        let at = ["--process", &process[..18], "--url", &url, "--yes"];
+        api.setup()
+            .run(&[&["actors", action, "nats_subscriber"][..], &at].concat())
+    };
+    command("pause")
+        .exits(0)
+        .prints("nats_subscriber is paused");
+    assert_eq!(worker.client().actor("nats_subscriber").state, "paused");
+    command("resume").exits(0);
+    assert_eq!(worker.client().actor("nats_subscriber").state, "running");
 }
 
 #[test]

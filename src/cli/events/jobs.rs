@@ -1,6 +1,5 @@
 //! `likewise events retry`, `discard` and `jobs`.
 
-use std::io::{IsTerminal, Write, stdin};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,10 +7,9 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use super::ledger::FilterArgs;
-use super::{Failure, operator, print_json, print_line};
-use crate::admin::{
-    AdminError, AdminService, Counted, JobAnswer, JobExit, JobRequest, Progress, Runner,
-};
+use super::{Failure, print_json, print_line};
+use crate::admin::{AdminService, Counted, JobAnswer, JobExit, JobRequest, Progress, Runner};
+use crate::cli::operator::{confirmed, operator};
 use crate::cli::output::{progress_bar, show, table};
 use crate::domain::JobKind;
 use crate::store::Job;
@@ -130,7 +128,7 @@ async fn run_job(
     if arguments.dry_run || total == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    if !arguments.yes && !confirmed(kind)? {
+    if !arguments.yes && !confirmed(&format!("{kind} them?"))? {
         return Ok(ExitCode::FAILURE);
     }
     request.dry_run = false;
@@ -162,25 +160,6 @@ pub(in crate::cli) async fn run_to_end(
     ))?;
     follow(admin, &job.id, stage).await?;
     Ok(admin.job(&job.id).await?)
-}
-
-/// Asks whether to do it. Says so if not.
-pub(in crate::cli) fn confirmed(action: impl std::fmt::Display) -> Result<bool, Failure> {
-    if !stdin().is_terminal() {
-        return Err(Failure::Admin(AdminError::Invalid(
-            "cannot ask for confirmation without a terminal; pass --yes".to_owned(),
-        )));
-    }
-    let mut out = std::io::stdout().lock();
-    write!(out, "{action} them? [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    stdin().read_line(&mut answer)?;
-    let confirmed = matches!(answer.trim(), "y" | "Y" | "yes");
-    if !confirmed {
-        print_line(format_args!("nothing was changed"))?;
-    }
-    Ok(confirmed)
 }
 
 /// Runs the job here unless a worker has claimed it, and shows its progress until it ends.

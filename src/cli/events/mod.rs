@@ -62,20 +62,6 @@ pub(super) async fn admin(settings: &Settings) -> Result<AdminService, Failure> 
     })
 }
 
-/// The name of this command line's user, for the record.
-pub(super) fn operator() -> String {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let user = variable("USER").or_else(|| variable("LOGNAME"));
-    let host = std::fs::read_to_string("/etc/hostname").ok();
-    let host = host.map(|host| host.trim().to_owned());
-    match (user, host.filter(|host| !host.is_empty())) {
-        (Some(user), Some(host)) => format!("{user}@{host}"),
-        (Some(user), None) => user,
-        (None, Some(host)) => format!("somebody@{host}"),
-        (None, None) => "somebody".to_owned(),
-    }
-}
-
 /// Prints a line.
 pub(super) fn print_line(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{line}")?;

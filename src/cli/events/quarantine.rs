@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use uuid::Uuid;
 
-use super::{Failure, operator, print_json, print_line};
+use super::{Failure, print_json, print_line};
 use crate::admin::{AdminError, AdminService, QuarantinedMessage};
+use crate::cli::operator::operator;
 use crate::cli::output::table;
 use crate::store::QuarantineFilter;
 
