@@ -88,7 +88,10 @@ enum Command {
     /// Show the actors of a running service, and pause, resume or restart one
     Actors(Box<actors::ActorsArgs>),
     /// Inspect events, and retry, discard or republish failed ones
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Exit codes: 0 done, and a job completed; 1 it failed, was cancelled, or was not confirmed; 2 wrong arguments."
+    )]
     Events(events::EventsCommand),
     /// Void the likes of a user, restore them, or erase the user
     #[command(subcommand)]

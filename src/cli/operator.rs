@@ -27,7 +27,7 @@ pub(super) enum Unconfirmed {
     Io(#[from] io::Error),
 }
 
-/// Asks whether to do it. Says so if not.
+/// Asks on standard error whether to do it, because standard output may be read by a program. Says so if not.
 ///
 /// # Errors
 /// If standard input is no terminal.
@@ -35,7 +35,7 @@ pub(super) fn confirmed(question: &str) -> Result<bool, Unconfirmed> {
     if !stdin().is_terminal() {
         return Err(Unconfirmed::NoTerminal);
     }
-    let mut out = io::stdout().lock();
+    let mut out = io::stderr().lock();
     write!(out, "{question} [y/N] ")?;
     out.flush()?;
     let mut answer = String::new();

@@ -10,7 +10,7 @@ use crate::support::checks::pipeline_drains;
 use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
 use crate::support::redis_and_nats::Stack;
-use crate::support::service::{Service, Setup};
+use crate::support::service::{Ran, Service, Setup};
 use crate::support::{PATIENCE, say, until, until_equal, until_seen};
 
 const VIDEOS: i64 = 50;
@@ -258,6 +258,82 @@ fn cli_retry_by_filter_is_recorded() {
     assert_eq!((jobs.len(), &jobs[0]["changed"]), (1, &json!(700)));
 }
 
+#[test]
+fn cli_prints_json_and_tells_by_its_exit_code() {
+    let setup = Setup::new();
+    setup.run(&["migrate"]).exits(0);
+    let ids = plant_failed(setup.database(), 1, 30, "planted: this");
+    let run = |words: &str, more: &[&str]| {
+        let words: Vec<_> = words.split(' ').chain(more.iter().copied()).collect();
+        setup.run(&words)
+    };
+    let json = |ran: &Ran| -> Value {
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+    };
+    // One event, or a filter: not both.
+    for arguments in ["--status failed", "--dry-run"] {
+        let ran = run(
+            "events retry",
+            &[
+                &[ids[0].as_str()],
+                &arguments.split(' ').collect::<Vec<_>>()[..],
+            ]
+            .concat(),
+        );
+        ran.exits(2).reports("cannot be used with");
+    }
+    assert!(history(setup.database(), "retried").is_empty());
+    let retried = json(run("events retry --json", &[&ids[0]]).exits(0));
+    assert_eq!(retried["event_id"], ids[0].as_str());
+
+    let counted = json(
+        run(
+            "events discard --status failed --reason test --dry-run --json",
+            &[],
+        )
+        .exits(0),
+    );
+    assert_eq!(
+        counted,
+        json!({"dry_run": true, "total": 30, "rows": {"failed": 30}})
+    );
+    let discard = "events discard --status failed --reason test --json";
+    run(discard, &[]).exits(1).reports("pass --yes");
+    let ran = run(discard, &["--yes"]);
+    ran.exits(0).reports("30 rows match: 30 failed");
+    let job = json(&ran);
+    assert_eq!(
+        (&job["state"], &job["changed"]),
+        (&"completed".into(), &30.into())
+    );
+
+    let id = job["id"].as_str().expect("an id");
+    let followed = run("events jobs follow", &[id]);
+    followed
+        .exits(0)
+        .prints("is completed: 30 of 30 rows passed, 30 changed");
+    let of_kind = |kind: &str| json(run("events jobs --json list --kind", &[kind]).exits(0));
+    assert_eq!(of_kind("discard")[0]["id"], id);
+    assert_eq!(of_kind("retry"), json!([]));
+    // A job that did not complete.
+    let cancel = "UPDATE likewise_jobs SET state = 'cancelled' WHERE kind = 'discard'";
+    setup.database().execute(&[cancel]);
+    run("events jobs follow", &[id])
+        .exits(1)
+        .prints("is cancelled");
+    run("events quarantine discard", &[]).exits(2);
+    let all = "events quarantine discard --all --json";
+    let counted = json(run(all, &["--dry-run"]).exits(0));
+    assert_eq!(
+        (&counted["dry_run"], &counted["total"]),
+        (&true.into(), &0.into())
+    );
+    run(all, &[id]).exits(2).reports("cannot be used with");
+    run("events list --status dead --limit 2", &[])
+        .exits(0)
+        .prints("discarded by ");
+}
+
 /// The timeline of a like: through the stream, past a failed attempt, to its completion.
 #[test]
 fn timeline_shows_every_step_of_a_like() {
@@ -336,6 +412,10 @@ fn quarantined_message_is_processed_after_repair() {
     assert_eq!(entry["resolved_by"], "ann");
     let listed = service.setup().run(&["events", "quarantine"]);
     listed.prints("republished");
+    let listed = |flag| service.setup().run(&["events", "quarantine", flag]);
+    listed("--resolved").prints("republished");
+    let open = listed("--open");
+    assert!(!open.stdout.contains("republished"), "{open:?}");
     service.stop().verify(30).holds();
 }
 

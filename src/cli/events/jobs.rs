@@ -1,5 +1,6 @@
 //! `likewise events retry`, `discard` and `jobs`.
 
+use std::io::{Write, stderr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,25 +12,36 @@ use super::{Failure, print_json, print_line};
 use crate::admin::{AdminService, Counted, JobAnswer, JobExit, JobRequest, Progress, Runner};
 use crate::cli::operator::{confirmed, operator};
 use crate::cli::output::{progress_bar, show, table};
-use crate::domain::JobKind;
+use crate::domain::{JobKind, JobState};
 use crate::store::Job;
 
 /// The arguments that `retry` and `discard` share.
 #[derive(Debug, clap::Args)]
 pub(super) struct RowsArgs {
     /// Event id; without it, a filter selects the rows
+    #[arg(conflicts_with_all = ["FilterArgs", "dry_run"])]
     event_id: Option<Uuid>,
     #[command(flatten)]
     filter: FilterArgs,
     /// Rows per second
     #[arg(long, value_name = "ROWS", default_value_t = 1_000)]
     per_second: u32,
-    /// Only count the matching rows
+    #[command(flatten)]
+    job: AllArgs,
+}
+
+/// How a job on all that match is asked for.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct AllArgs {
+    /// Only count what matches
     #[arg(long)]
     dry_run: bool,
     /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
+    /// Print one JSON object instead: what one change made, what a dry run counted, or the job at its end
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// Arguments of `likewise events retry`.
@@ -63,12 +75,20 @@ pub(in crate::cli) struct JobsArgs {
 enum JobsCommand {
     /// List the last jobs, newest first (the default)
     List {
+        /// Only jobs of this kind, such as retry or audit
+        #[arg(long)]
+        kind: Option<JobKind>,
         /// The most jobs to list
         #[arg(long, value_name = "JOBS", default_value_t = 20)]
         limit: usize,
     },
     /// Show one job
     Show {
+        /// The job's id
+        id: String,
+    },
+    /// Run a job unless a worker has claimed it, and show its progress until it ends
+    Follow {
         /// The job's id
         id: String,
     },
@@ -82,7 +102,10 @@ enum JobsCommand {
 pub(super) async fn retry(admin: &AdminService, arguments: RetryArgs) -> Result<ExitCode, Failure> {
     if let Some(event_id) = arguments.rows.event_id {
         let entry = admin.retry(event_id, &operator()).await?;
-        print_line(format_args!("the next worker retries {}", entry.event_id))?;
+        match arguments.rows.job.json {
+            true => print_json(&entry)?,
+            false => print_line(format_args!("the next worker retries {}", entry.event_id))?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
     run_job(admin, JobKind::Retry, arguments.rows, None).await
@@ -95,56 +118,94 @@ pub(super) async fn discard(
     let reason = arguments.reason;
     if let Some(event_id) = arguments.rows.event_id {
         let entry = admin.discard(event_id, &reason, &operator()).await?;
-        print_line(format_args!("{} is {}", entry.event_id, entry.status))?;
+        match arguments.rows.job.json {
+            true => print_json(&entry)?,
+            false => print_line(format_args!("{} is {}", entry.event_id, entry.status))?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
     run_job(admin, JobKind::Discard, arguments.rows, Some(reason)).await
 }
 
-/// Counts the rows that the filter matches, asks for a confirmation, and changes them in a job.
 async fn run_job(
     admin: &AdminService,
     kind: JobKind,
     arguments: RowsArgs,
     reason: Option<String>,
 ) -> Result<ExitCode, Failure> {
-    let (operator, kinds) = (operator(), admin.dependencies.store.id_kinds());
-    let mut request = JobRequest {
+    let kinds = admin.dependencies.store.id_kinds();
+    let request = JobRequest {
         filter: Some(arguments.filter.filter(kinds)?),
         reason,
         per_second: Some(arguments.per_second),
-        dry_run: true,
         ..JobRequest::new(kind)
     };
+    run_on_all(admin, request, kind.as_str(), arguments.job).await
+}
+
+/// Counts what the request matches, asks for a confirmation, and changes it in a job.
+pub(super) async fn run_on_all(
+    admin: &AdminService,
+    mut request: JobRequest,
+    verb: &str,
+    arguments: AllArgs,
+) -> Result<ExitCode, Failure> {
+    let operator = operator();
+    request.dry_run = true;
     let counted = admin.request_job(request.clone(), &operator).await?;
-    let JobAnswer::Counted(Counted { total, rows, .. }) = counted else {
+    let JobAnswer::Counted(counted) = counted else {
         unreachable!("a dry run creates no job");
     };
+    if arguments.json && (arguments.dry_run || counted.total == 0) {
+        print_json(&counted)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Counted { total, rows, .. } = counted;
     let of_each: Vec<_> = rows
         .iter()
         .map(|(status, rows)| format!("{rows} {status}"))
         .collect();
-    print_line(format_args!("{total} rows match: {}", of_each.join(", ")))?;
+    let matching = format!("{total} rows match: {}", of_each.join(", "));
+    // Standard output is for the job.
+    match arguments.json {
+        true => writeln!(stderr(), "{matching}")?,
+        false => print_line(format_args!("{matching}"))?,
+    }
     if arguments.dry_run || total == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    if !arguments.yes && !confirmed(&format!("{kind} them?"))? {
+    if !arguments.yes && !confirmed(&format!("{verb} them?"))? {
         return Ok(ExitCode::FAILURE);
     }
     request.dry_run = false;
     let JobAnswer::Created(job) = admin.request_job(request, &operator).await? else {
         unreachable!("only a dry run counts");
     };
-    let job = run_to_end(admin, &job, "events").await?;
-    print_line(format_args!(
-        "job {} is {}: {} of {} rows passed, {} changed",
-        job.id,
-        job.state.as_str(),
-        job.done,
-        job.total.unwrap_or(job.done),
-        job.changed
-    ))?;
-    Ok(ExitCode::SUCCESS)
+    let job = run_to_end(admin, &job, "rows").await?;
+    print_end(&job, arguments.json)
+}
+
+/// Prints how a job ended. The exit code is that of a failure unless it completed.
+fn print_end(job: &Job, json: bool) -> Result<ExitCode, Failure> {
+    if json {
+        print_json(job)?;
+    } else {
+        print_line(format_args!(
+            "job {} is {}: {} of {} rows passed, {} changed",
+            job.id,
+            job.state.as_str(),
+            job.done,
+            job.total.unwrap_or(job.done),
+            job.changed
+        ))?;
+        if let Some(error) = &job.error_message {
+            print_line(format_args!("{error}"))?;
+        }
+    }
+    Ok(match job.state {
+        JobState::Completed => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
 }
 
 /// Runs the job here unless a worker has claimed it, with its progress, and returns it as it ended. `stage` names what it
@@ -154,10 +215,12 @@ pub(in crate::cli) async fn run_to_end(
     job: &Job,
     stage: &'static str,
 ) -> Result<Job, Failure> {
-    print_line(format_args!(
+    // Standard output may be read by a program.
+    writeln!(
+        stderr(),
         "job {}: Ctrl-C leaves it to a worker, `likewise events jobs cancel` cancels it",
         job.id
-    ))?;
+    )?;
     follow(admin, &job.id, stage).await?;
     Ok(admin.job(&job.id).await?)
 }
@@ -197,9 +260,17 @@ pub(in crate::cli) async fn follow(
 }
 
 pub(super) async fn jobs(admin: &AdminService, arguments: JobsArgs) -> Result<ExitCode, Failure> {
-    let command = arguments.command.unwrap_or(JobsCommand::List { limit: 20 });
-    let (jobs, one) = match command {
-        JobsCommand::List { limit } => (admin.jobs(None, limit).await?, false),
+    let all = JobsCommand::List {
+        kind: None,
+        limit: 20,
+    };
+    let (jobs, one) = match arguments.command.unwrap_or(all) {
+        JobsCommand::List { kind, limit } => (admin.jobs(kind, limit).await?, false),
+        JobsCommand::Follow { id } => {
+            let job = admin.job(&id).await?;
+            follow(admin, &job.id, "rows").await?;
+            return print_end(&admin.job(&job.id).await?, arguments.json);
+        }
         JobsCommand::Show { id } => (vec![admin.job(&id).await?], true),
         JobsCommand::Cancel { id } => (vec![admin.cancel_job(&id, &operator()).await?], true),
     };

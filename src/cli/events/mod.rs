@@ -22,6 +22,7 @@ pub(super) enum EventsCommand {
     /// Show the ledger at a glance
     Summary(ledger::SummaryArgs),
     /// List ledger rows, newest first
+    #[command(visible_alias = "list")]
     Search(Box<ledger::SearchArgs>),
     /// Show the timeline of one event
     Show(ledger::ShowArgs),
@@ -31,8 +32,8 @@ pub(super) enum EventsCommand {
     Discard(Box<jobs::DiscardArgs>),
     /// List jobs, or cancel one
     Jobs(jobs::JobsArgs),
-    /// List messages in quarantine, and republish or discard one
-    Quarantine(quarantine::QuarantineArgs),
+    /// List messages in quarantine, and republish or discard them
+    Quarantine(Box<quarantine::QuarantineArgs>),
 }
 
 pub(super) async fn run(settings: Settings, command: EventsCommand) -> Result<ExitCode, Failure> {
@@ -44,7 +45,7 @@ pub(super) async fn run(settings: Settings, command: EventsCommand) -> Result<Ex
         EventsCommand::Retry(arguments) => jobs::retry(&admin, *arguments).await,
         EventsCommand::Discard(arguments) => jobs::discard(&admin, *arguments).await,
         EventsCommand::Jobs(arguments) => jobs::jobs(&admin, arguments).await,
-        EventsCommand::Quarantine(arguments) => quarantine::run(&admin, arguments).await,
+        EventsCommand::Quarantine(arguments) => quarantine::run(&admin, *arguments).await,
     }
 }
 
