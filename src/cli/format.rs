@@ -17,6 +17,17 @@ pub(super) fn whole(number: u64) -> String {
     text
 }
 
+/// Returns a number a second: with a decimal only if it is small.
+pub(super) fn rate(a_second: f64) -> String {
+    if a_second < 0.05 {
+        "0".to_owned()
+    } else if a_second < 9.95 {
+        format!("{a_second:.1}")
+    } else {
+        whole(a_second.round() as u64)
+    }
+}
+
 /// Returns milliseconds with a unit that suits them.
 pub(super) fn duration(ms: f64) -> String {
     let (seconds, minutes, hours) = (ms / 1e3, ms / 60e3, ms / 3_600e3);
@@ -207,6 +218,15 @@ mod tests {
             (1_234_567, "1,234,567"),
         ] {
             assert_eq!(whole(number), text);
+        }
+        for (number, text) in [
+            (0.0, "0"),
+            (0.04, "0"),
+            (9.94, "9.9"),
+            (9.96, "10"),
+            (1234.4, "1,234"),
+        ] {
+            assert_eq!(rate(number), text);
         }
         for (ms, text) in [
             (0.0, "0 ms"),

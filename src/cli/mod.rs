@@ -20,6 +20,7 @@ mod serve;
 mod service;
 mod stream;
 mod token;
+mod top;
 mod users;
 mod verify;
 mod verify_cache;
@@ -87,6 +88,8 @@ enum Command {
     Prune(prune::PruneArgs),
     /// Show the actors of a running service, and pause, resume or restart one
     Actors(Box<actors::ActorsArgs>),
+    /// Watch a running service in the terminal: throughput, ledger, dependencies, actors
+    Top(top::TopArgs),
     /// Inspect events, and retry, discard or republish failed ones
     #[command(
         subcommand,
@@ -146,6 +149,8 @@ enum Failure {
     NoProcess(String),
     #[error("several processes have ids that begin with '{0}'; give more of the id")]
     Processes(String),
+    #[error("this needs a terminal; `likewise actors --json` prints what it shows")]
+    NoTerminal,
     #[error("{0} {1}")]
     Id(&'static str, InvalidId),
     #[error("a resource_type of the journal: {0}")]
@@ -202,6 +207,7 @@ impl Cli {
             Command::Load(arguments) => Ok(load::run(*arguments).await.map_err(Box::new)?),
             Command::Bench(arguments) => bench::run(*arguments, settings).await,
             Command::Actors(arguments) => actors::run(&settings()?, *arguments),
+            Command::Top(arguments) => top::run(&settings()?, &arguments).await,
             Command::Events(command) => events::run(settings()?, command).await,
             Command::Audit(arguments) => audit::run(settings()?, arguments).await,
             Command::Import(arguments) => import::run(settings()?, *arguments).await,

@@ -63,11 +63,17 @@ impl ProcessState {
             Self::Stopped => "stopped",
         }
     }
+
+    /// Returns whether its report is current, or was until some seconds ago.
+    pub(super) const fn is_present(self) -> bool {
+        matches!(self, Self::Running | Self::Silent)
+    }
 }
 
 /// The last reports of all processes of the deployment.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct DeploymentReport {
+    pub(super) captured_at: DateTime<Utc>,
     /// Why other processes cannot be seen.
     #[serde(default)]
     pub(super) note: Option<String>,
@@ -81,6 +87,8 @@ pub(super) struct ProcessReport {
     pub(super) host: String,
     pub(super) role: String,
     pub(super) version: String,
+    #[serde(default)]
+    pub(super) is_this: bool,
     #[serde(default)]
     pub(super) state: ProcessState,
     /// The milliseconds since its last report.
@@ -105,12 +113,22 @@ impl ProcessReport {
 /// The actors of a process at one moment. Counters only grow.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Snapshot {
+    /// The number of the report since the process started.
+    #[serde(default)]
+    pub(super) sequence: u64,
     #[serde(default)]
     pub(super) captured_at: DateTime<Utc>,
     #[serde(default)]
     pub(super) uptime_seconds: f64,
     #[serde(default)]
     pub(super) actors: Vec<ActorReport>,
+}
+
+impl Snapshot {
+    /// Returns the report of the actor of this name.
+    pub(super) fn actor(&self, name: &str) -> Option<&ActorReport> {
+        self.actors.iter().find(|actor| actor.name == name)
+    }
 }
 
 /// The state and the counters of one actor.
@@ -159,6 +177,12 @@ impl ActorReport {
     pub(super) fn slowest_p99(&self) -> f64 {
         let p99 = self.messages.iter().map(|message| message.latency_ms.p99);
         p99.fold(0.0, f64::max)
+    }
+
+    /// Returns the messages that it has received of this type.
+    pub(super) fn received(&self, of_type: &str) -> u64 {
+        let of_type = self.messages.iter().filter(|one| one.name == of_type);
+        of_type.map(|one| one.received).sum()
     }
 
     /// Returns the types of messages that it works on now, longest first.
@@ -243,4 +267,18 @@ pub(super) struct WaitReport {
     pub(super) actor: String,
     pub(super) messages: u64,
     pub(super) oldest_ms: u64,
+}
+
+/// The caller of `/admin`, and what it may do.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Session {
+    #[serde(default)]
+    pub(super) scopes: Vec<String>,
+}
+
+impl Session {
+    /// Returns whether it may pause, resume and restart actors.
+    pub(super) fn may_operate(&self) -> bool {
+        self.scopes.iter().any(|scope| scope == "admin:operate")
+    }
 }

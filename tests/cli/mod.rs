@@ -11,4 +11,5 @@ mod log_format;
 mod migrate;
 mod serve;
 mod setup_differences;
+mod top;
 mod verify;

@@ -23,6 +23,7 @@ pub mod seed;
 pub mod servers;
 pub mod service;
 pub mod sse;
+pub mod terminal;
 pub mod tokens;
 pub mod webhook_receiver;
 

@@ -192,8 +192,29 @@ impl Setup {
 
     /// Starts the program without waiting.
     pub fn launch(&self, arguments: &[impl AsRef<OsStr>]) -> Process {
-        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        let (mut command, run) = self.numbered(arguments);
         let stdout = self.folder().join(format!("stdout.{run}"));
+        let stderr = self.folder().join(format!("stderr.{run}"));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(create(&stdout))
+            .spawn()
+            .expect("the program starts");
+        Process {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Returns the command of a process with the settings, whose log is printed if the test fails.
+    pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
+        self.numbered(arguments).0
+    }
+
+    /// Returns the command of a process, and its number.
+    fn numbered(&self, arguments: &[impl AsRef<OsStr>]) -> (Command, usize) {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let stderr = self.folder().join(format!("stderr.{run}"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_likewise"));
         for (variable, _) in std::env::vars_os() {
@@ -205,21 +226,13 @@ impl Setup {
         if let Some(clock) = &self.clock {
             clock.apply_to(&mut command);
         }
-        let child = command
+        command
             .env("LIKEWISE_DATABASE_URL", self.database.url())
             .envs(&self.environment)
             .current_dir(self.folder())
             .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(create(&stdout))
-            .stderr(create(&stderr))
-            .spawn()
-            .expect("the program starts");
-        Process {
-            child,
-            stdout,
-            stderr,
-        }
+            .stderr(create(&stderr));
+        (command, run)
     }
 
     /// Runs the program to its end.

@@ -1,0 +1,248 @@
+//! The table of actors.
+
+use ratatui::Frame;
+use ratatui::layout::{Alignment, Constraint, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Text};
+use ratatui::widgets::{Cell, Paragraph, Row as Cells, Table, TableState};
+
+use super::style::{Styles, Tone};
+use crate::cli::format::{duration, millis, oldest, rate, runs_now, whole};
+use crate::cli::reports::ActorState;
+use crate::cli::top::model::{Model, Row};
+
+/// The width of the names of processes.
+const PROCESS_WIDTH: usize = 11;
+
+/// A column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Actor,
+    Process,
+    State,
+    For,
+    Mailbox,
+    Oldest,
+    Rate,
+    P99,
+    Processed,
+    Errors,
+    Now,
+}
+
+impl Column {
+    /// Returns the columns that fit into this width.
+    fn within(width: u16, shows_processes: bool) -> Vec<Self> {
+        let mut columns = vec![Self::Actor];
+        if shows_processes {
+            columns.push(Self::Process);
+        }
+        columns.extend([Self::State]);
+        if width >= 100 {
+            columns.push(Self::For);
+        }
+        columns.push(Self::Mailbox);
+        if width >= 70 {
+            columns.push(Self::Oldest);
+        }
+        columns.push(Self::Rate);
+        if width >= 110 {
+            columns.push(Self::P99);
+        }
+        if width >= 150 {
+            columns.extend([Self::Processed, Self::Errors]);
+        }
+        if width >= 60 {
+            columns.push(Self::Now);
+        }
+        columns
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Actor => "actor",
+            Self::Process => "process",
+            Self::State => "state",
+            Self::For => "for",
+            Self::Mailbox => "mailbox",
+            Self::Oldest => "oldest",
+            Self::Rate => "rate/s",
+            Self::P99 => "p99",
+            Self::Processed => "processed",
+            Self::Errors => "errors",
+            Self::Now => "runs now → waits for",
+        }
+    }
+
+    const fn width(self) -> Constraint {
+        match self {
+            Self::Actor => Constraint::Length(18),
+            Self::Process => Constraint::Length(PROCESS_WIDTH as u16),
+            Self::State => Constraint::Length(12),
+            Self::For | Self::Oldest | Self::Rate | Self::Errors => Constraint::Length(6),
+            Self::P99 => Constraint::Length(7),
+            Self::Mailbox => Constraint::Length(9),
+            Self::Processed => Constraint::Length(10),
+            Self::Now => Constraint::Min(10),
+        }
+    }
+
+    const fn is_number(self) -> bool {
+        matches!(
+            self,
+            Self::For
+                | Self::Mailbox
+                | Self::Oldest
+                | Self::Rate
+                | Self::P99
+                | Self::Processed
+                | Self::Errors
+        )
+    }
+
+    fn text(self, row: &Row<'_>) -> String {
+        let Row {
+            process,
+            actor,
+            rate: a_second,
+        } = row;
+        let last = &process.last;
+        let is_off = actor.state == ActorState::Disabled;
+        match self {
+            Self::Actor => actor.name.clone(),
+            Self::Process => end_of(&last.host, PROCESS_WIDTH),
+            Self::State => format!(
+                "{} {}",
+                Tone::from(actor.state).sign(),
+                actor.state.as_str()
+            ),
+            Self::For => {
+                let ms = actor.in_state(last.report.captured_at).num_milliseconds();
+                millis(ms.unsigned_abs())
+            }
+            _ if is_off => match self {
+                Self::Now => actor.reason.clone().unwrap_or_default(),
+                _ => String::new(),
+            },
+            Self::Mailbox => format!(
+                "{}/{}",
+                short(actor.mailbox.depth),
+                short(actor.mailbox.capacity)
+            ),
+            Self::Oldest => oldest(actor.mailbox),
+            Self::Rate => a_second.map_or_else(|| "–".to_owned(), rate),
+            Self::P99 => match actor.slowest_p99() {
+                0.0 => String::new(),
+                ms => duration(ms),
+            },
+            Self::Processed => whole(actor.processed),
+            Self::Errors => whole(actor.errors),
+            Self::Now => now(row),
+        }
+    }
+}
+
+/// Returns the end of a name, which has the number of the process, if the name is longer than this.
+fn end_of(name: &str, width: usize) -> String {
+    let length = name.chars().count();
+    if length <= width {
+        return name.to_owned();
+    }
+    let end = name.chars().skip(length + 1 - width);
+    std::iter::once('…').chain(end).collect()
+}
+
+/// Returns a large number in thousands.
+fn short(number: u64) -> String {
+    match number {
+        0..10_000 => number.to_string(),
+        10_000..10_000_000 => format!("{}k", number / 1_000),
+        _ => format!("{}M", number / 1_000_000),
+    }
+}
+
+/// Returns what an actor works on, and whom it waits for.
+fn now(row: &Row<'_>) -> String {
+    let running = runs_now(row.actor);
+    let waits = row.actor.waits_for.iter().map(|wait| wait.actor.as_str());
+    let waits = waits.collect::<Vec<_>>().join(", ");
+    match (running.is_empty(), waits.is_empty()) {
+        (_, true) => running,
+        (true, false) => format!("→ {waits}"),
+        (false, false) => format!("{running} → {waits}"),
+    }
+}
+
+pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, styles: Styles, area: Rect) {
+    let rows = model.rows();
+    let title = Rect {
+        height: 1.min(area.height),
+        ..area
+    };
+    frame.render_widget(Paragraph::new(heading(model, rows.len(), styles)), title);
+    let area = Rect {
+        y: area.y + title.height,
+        height: area.height - title.height,
+        ..area
+    };
+    let columns = Column::within(area.width, model.shows_processes());
+    let titles = columns
+        .iter()
+        .map(|column| cell(*column, column.title().to_owned(), Style::new()));
+    let body = rows.iter().map(|row| {
+        let tone = Tone::from(row.actor.state);
+        let is_stale = model.away.is_some() || !row.process.last.state.is_present();
+        let line = if is_stale || tone == Tone::Quiet {
+            styles.of(Tone::Quiet)
+        } else {
+            Style::new()
+        };
+        let cells = columns.iter().map(|column| {
+            let style = match column {
+                Column::State => styles.of(tone),
+                _ => Style::new(),
+            };
+            cell(*column, column.text(row), style)
+        });
+        Cells::new(cells).style(line)
+    });
+    let visible = usize::from(area.height.saturating_sub(1));
+    let position = model.position();
+    // The selected row stays in the middle, away from the ends.
+    let offset = position.unwrap_or(0).saturating_sub(visible / 2);
+    let offset = offset.min(rows.len().saturating_sub(visible));
+    let mut state = TableState::new()
+        .with_offset(offset)
+        .with_selected(position);
+    let table = Table::new(body, columns.iter().map(|column| column.width()))
+        .header(Cells::new(titles).style(styles.label()))
+        .row_highlight_style(Styles::reversed())
+        .highlight_symbol(" ");
+    frame.render_stateful_widget(table, area, &mut state);
+}
+
+fn cell(column: Column, text: String, style: Style) -> Cell<'static> {
+    let alignment = if column.is_number() {
+        Alignment::Right
+    } else {
+        Alignment::Left
+    };
+    Cell::from(Text::from(text).alignment(alignment)).style(style)
+}
+
+fn heading(model: &Model, rows: usize, styles: Styles) -> Line<'static> {
+    let mut text = match model
+        .process
+        .as_ref()
+        .and_then(|id| model.processes.get(id))
+    {
+        Some(process) => format!(" {rows} actors of {}", process.last.title()),
+        None => format!(" {rows} actors"),
+    };
+    text.push_str(&format!(", by {}", model.sort.as_str()));
+    if !model.search.is_empty() {
+        text.push_str(&format!(", with \"{}\"", model.search));
+    }
+    text.push_str(" ─");
+    Line::styled(text, styles.of(Tone::Quiet))
+}
