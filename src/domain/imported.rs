@@ -6,7 +6,7 @@ use serde::Serialize;
 use uuid::{Builder, Uuid};
 
 use super::behavior::{Action, BehaviorEvent, Resource, Source};
-use super::id::{IdKinds, UserId};
+use super::id::{Id, IdKinds, UserId};
 use super::resource_type::{ResourceType, ResourceTypes};
 use super::version::Version;
 
@@ -140,8 +140,7 @@ impl ImportRules {
 /// Returns the id of an imported event. The same content gives the same id, in whatever file it is, so a second import
 /// changes nothing. Without a time, the id does not depend on the default time either.
 ///
-/// It is a UUID v8: 32 bits of a digest of the resource, then 90 of a digest of the content. In the order of ids, the
-/// events of a resource are neighbours, and so are their rows in the indexes.
+/// It is a UUID v8: 32 bits that are [ordered as users are](order_of), then 90 of a digest of the content.
 fn event_id(
     user_id: &UserId,
     resource: &Resource,
@@ -150,20 +149,44 @@ fn event_id(
 ) -> Uuid {
     let time = time.map(|time| Version::at(time).0).unwrap_or_default();
     // Ids contain no control characters.
-    let of_resource = format!("{}\n{}", resource.resource_type, resource.id.key());
-    let of_content = format!(
-        "{}\n{of_resource}\n{}\n{time}",
+    let content = format!(
+        "{}\n{}\n{}\n{}\n{time}",
         user_id.key(),
+        resource.resource_type,
+        resource.id.key(),
         action.as_str()
     );
-    let (resource, content) = (
-        digest(&SHA256, of_resource.as_bytes()),
-        digest(&SHA256, of_content.as_bytes()),
-    );
+    let content = digest(&SHA256, content.as_bytes());
     let mut bytes = [0; 16];
-    bytes[..4].copy_from_slice(&resource.as_ref()[..4]);
+    bytes[..4].copy_from_slice(&order_of(user_id));
     bytes[4..].copy_from_slice(&content.as_ref()[..12]);
     Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// Returns 32 bits that are ordered as the users are, so that events that are written in the order of their users follow
+/// each other in the index of ids too. Of a number, that is its length in bits, and the first 26 of them; of a UUID, its
+/// beginning. Other text may begin alike for all users, so there the events of one user are neighbours, and users are in
+/// no order.
+fn order_of(user_id: &UserId) -> [u8; 4] {
+    match user_id {
+        Id::Number(number) => {
+            let number = number.unsigned_abs();
+            let length = 64 - number.leading_zeros();
+            let first = number >> length.saturating_sub(26);
+            // The length takes six bits.
+            (length << 26 | first as u32).to_be_bytes()
+        }
+        Id::Text(text) => {
+            let beginning = match Uuid::try_parse(text) {
+                Ok(uuid) => uuid.as_bytes().first_chunk().copied(),
+                Err(_) => digest(&SHA256, text.as_bytes())
+                    .as_ref()
+                    .first_chunk()
+                    .copied(),
+            };
+            beginning.unwrap_or_default()
+        }
+    }
 }
 
 /// Reads an action. Exports of a table may instead say whether the resource is liked.
@@ -258,7 +281,7 @@ fn unix_time(text: &str) -> Option<DateTime<Utc>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::BehaviorType;
+    use crate::domain::{BehaviorType, IdKind};
 
     fn rules() -> ImportRules {
         ImportRules {
@@ -327,23 +350,46 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_a_resource_are_neighbours() {
-        let id = |user: i64, resource: &str| {
+    fn imported_ids_are_ordered_as_users_are() {
+        let id = |user: &str, resource: i64| {
             let row = ImportedRow {
-                user: Some(user.to_string()),
-                resource: Some(resource.to_owned()),
+                user: Some(user.to_owned()),
+                resource: Some(resource.to_string()),
                 ..row(Some("2024-03-01"), None)
             };
-            events(&row).expect("valid").remove(0).event_id
+            let mut rules = rules();
+            rules.kinds.users = match user.parse::<u64>() {
+                Ok(_) => IdKind::Number,
+                Err(_) => IdKind::Text,
+            };
+            let events = rules.events(&row, None, at("2025-01-01T00:00:00Z"));
+            events.expect("valid").remove(0).event_id
         };
-        let of = |resource| (1..=50).map(|user| id(user, resource)).collect::<Vec<_>>();
-        let (mut one, mut other) = (of("7"), of("8"));
-        one.sort_unstable();
-        other.sort_unstable();
-        assert!(one.last() < other.first() || other.last() < one.first());
-        one.dedup();
-        assert_eq!(one.len(), 50);
-        assert_eq!(one[0].get_version_num(), 8);
+        let of = |user: &str| {
+            (1..=20)
+                .map(|resource| id(user, resource))
+                .collect::<Vec<_>>()
+        };
+        let exact = (1 << 26) - 1;
+        let numbers = [1, 2, 3, 1_000, exact - 1, exact, 1 << 27, 1 << 40, i64::MAX];
+        let mut ids: Vec<Uuid> = Vec::new();
+        for user in numbers {
+            let mut some = of(&user.to_string());
+            some.sort_unstable();
+            assert!(ids.last() < some.first(), "{user}");
+            ids.extend(some);
+        }
+        ids.dedup();
+        assert_eq!(ids.len(), 20 * numbers.len());
+        assert!(ids.iter().all(|id| id.get_version_num() == 8));
+        let uuids = [
+            "018f3f52-7d1e-7c60-a5ae-0b9d2a1c0f11",
+            "f18f3f52-7d1e-4c60-a5ae-0b9d2a1c0f11",
+        ];
+        assert!(of(uuids[0]).iter().max() < of(uuids[1]).iter().min());
+        // The events of one user are neighbours in any case.
+        let (one, other) = (of("auth0|5f7c8ec7"), of("auth0|5f7c8ec8"));
+        assert!(one.iter().max() < other.iter().min() || other.iter().max() < one.iter().min());
     }
 
     #[test]

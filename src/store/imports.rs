@@ -1,45 +1,82 @@
 //! The transaction that writes one chunk of an import. Called by `admin/import/`.
 
 use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::Text as SqlText;
+use tokio::sync::watch;
 
+use super::Store;
 use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
 use super::erasures::{self, Erasures};
 use super::error::StoreError;
-use super::pool::IMPORT_TIMEOUT;
+use super::pool::{IMPORT_TIMEOUT, on, retried};
 use super::read_models;
 use super::reads::find;
 use super::record::known_ids;
-use super::session::{Param, Session, Sql, time_text};
+use super::session::{Mode, Param, Session, Sql, time_text};
 use super::sync::{Settled, fold_in};
 use super::text::id_text;
-use super::{Store, transact};
 use crate::domain::{BehaviorEvent, Pair, Resource, VersionedState};
 
 /// Some rows of an import.
 #[derive(Debug)]
-pub struct ImportChunk<'a> {
+pub struct ImportChunk {
     /// The import's number.
     pub import_id: i64,
     /// The position before these rows.
-    pub before: &'a str,
+    pub before: String,
     /// The position after them.
-    pub after: &'a str,
+    pub after: String,
     /// The number of rows, invalid ones included.
     pub rows: usize,
     /// The number of invalid rows.
     pub rejected: usize,
-    /// Their like events.
-    pub events: &'a [BehaviorEvent],
+    /// Like events, in an order that is the same in each run.
+    pub events: Arc<Vec<BehaviorEvent>>,
+    /// The places of those of these rows.
+    pub places: Range<usize>,
+}
+
+impl ImportChunk {
+    fn events(&self) -> &[BehaviorEvent] {
+        &self.events[self.places.clone()]
+    }
+}
+
+/// When a chunk's turn comes: after the chunk before it is committed.
+#[derive(Debug)]
+pub struct Turn {
+    /// The number of chunks before this one.
+    pub number: usize,
+    /// How many are committed.
+    pub committed: watch::Receiver<usize>,
+}
+
+impl Turn {
+    /// Returns whether it has come.
+    fn has_come(&self) -> bool {
+        *self.committed.borrow() >= self.number
+    }
+
+    /// Waits for the turn, or for the end of the import.
+    pub async fn wait(&self) {
+        let mut committed = self.committed.clone();
+        let _ = committed.wait_for(|count| *count >= self.number).await;
+    }
 }
 
 impl Store {
     /// Records the new events of a chunk, brings read models and counts up to them, and moves the import on, in one
     /// transaction. The events get no ledger rows: they are complete. An event that was recorded before stays as it is, and
     /// one whose user or resource is erased is skipped.
+    ///
+    /// The next chunk may begin meanwhile. It only inserts its events, and awaits its `turn` before it locks anything that
+    /// others wait for. A database inside this process has one writer, so there it awaits its turn first.
+    ///
     /// Returns the state after it of every pair and resource with a new event; `None`, with nothing written, if the
     /// import is not at the position before the chunk.
     ///
@@ -47,62 +84,133 @@ impl Store {
     /// If the database cannot be reached, or refuses the data.
     pub async fn import(
         &self,
-        chunk: &ImportChunk<'_>,
+        chunk: &ImportChunk,
+        turn: &Turn,
         now: DateTime<Utc>,
     ) -> Result<Option<Settled>, StoreError> {
+        if self.schema.in_process() {
+            turn.wait().await;
+        }
         let erasures = &self.erasures;
-        transact!(self, IMPORT_TIMEOUT, |session| import(
-            session, chunk, erasures, now
-        ))
+        retried!(self, IMPORT_TIMEOUT, |left| {
+            on!(self, writers, left, |session| import(
+                session, chunk, turn, erasures, now
+            ))
+        })
     }
 }
 
 async fn import<S: Session>(
     session: &mut S,
-    chunk: &ImportChunk<'_>,
+    chunk: &ImportChunk,
+    turn: &Turn,
+    erasures: &Erasures,
+    now: DateTime<Utc>,
+) -> Result<Option<Settled>, StoreError> {
+    session.begin(Mode::Write).await?;
+    match import_in_turn(session, chunk, turn, erasures, now).await {
+        // The events that it has inserted must go.
+        Ok(None) => session.rollback().await.map(|()| None),
+        outcome => session.end(outcome).await,
+    }
+}
+
+async fn import_in_turn<S: Session>(
+    session: &mut S,
+    chunk: &ImportChunk,
+    turn: &Turn,
     erasures: &Erasures,
     now: DateTime<Utc>,
 ) -> Result<Option<Settled>, StoreError> {
     let d = session.schema();
-    // Of two processes that run one import, one waits here, and then finds that the import has moved on.
-    let id = [Param::Number(chunk.import_id)];
-    let position: Vec<PositionRow> = session.load(LOCK_POSITION.on(d), &id).await?;
-    match position.first().map(|row| row.position.as_str()) {
-        Some(position) if position == chunk.before => {}
-        // The answer to an earlier commit was lost.
-        Some(position) if position == chunk.after => return read_back(session, chunk).await,
-        _ => return Ok(None),
+    // Without a chunk before it, it also keeps other runs of the import from inserting its events.
+    let mut place = None;
+    if turn.has_come() {
+        place = Some(lock_place(session, chunk).await?);
+        if place != Some(Place::Before) {
+            return elsewhere(session, chunk, place).await;
+        }
     }
     erasures::share(session, erasures).await?;
-    let events: Vec<&BehaviorEvent> = chunk.events.iter().collect();
+    let events: Vec<&BehaviorEvent> = chunk.events().iter().collect();
     let erased = erasures.of_events(&events).len();
-    let mut new = unrecorded(session, chunk.events).await?;
+    let mut new = unrecorded(session, chunk.events()).await?;
     if erased > 0 {
         new.retain(|event| erasures.of(&event.user_id, &event.resource).is_none());
     }
+    if !new.is_empty() {
+        insert(session, chunk.import_id, &new, now).await?;
+    }
+    if place.is_none() {
+        turn.wait().await;
+        place = Some(lock_place(session, chunk).await?);
+    }
+    match place {
+        Some(Place::Before) => {}
+        place if new.is_empty() => return elsewhere(session, chunk, place).await,
+        _ => return Ok(None),
+    }
     let settled = match new.as_slice() {
         [] => Settled::default(),
-        new => apply(session, chunk.import_id, new, now).await?,
+        new => apply(session, new, now).await?,
     };
     let params = [
         Param::Number(chunk.import_id),
-        Param::Text(chunk.after.to_owned()),
+        Param::Text(chunk.after.clone()),
         Param::Number(Param::count(chunk.rows)),
         Param::Number(Param::count(chunk.rejected)),
         Param::Number(Param::count(new.len())),
-        Param::Number(Param::count(chunk.events.len() - new.len() - erased)),
+        Param::Number(Param::count(chunk.places.len() - new.len() - erased)),
         Param::time(now),
     ];
     session.execute(MOVE_ON.on(d), &params).await?;
     Ok(Some(settled))
 }
 
+/// Where an import is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// At the position before a chunk.
+    Before,
+    /// At the one after it.
+    After,
+    Elsewhere,
+}
+
+/// Locks the import's row until the transaction ends: of two processes that run one import, one waits here, and then finds
+/// that the import has moved on.
+async fn lock_place<S: Session>(session: &mut S, chunk: &ImportChunk) -> Result<Place, StoreError> {
+    let id = [Param::Number(chunk.import_id)];
+    let rows: Vec<PositionRow> = session
+        .load(LOCK_POSITION.on(session.schema()), &id)
+        .await?;
+    let position = rows.first().map(|row| &row.position);
+    Ok(match position {
+        Some(position) if *position == chunk.before => Place::Before,
+        Some(position) if *position == chunk.after => Place::After,
+        _ => Place::Elsewhere,
+    })
+}
+
+/// Returns the outcome of a chunk before which the import is not. If it is after the chunk, the answer to an earlier commit
+/// was lost.
+async fn elsewhere<S: Session>(
+    session: &mut S,
+    chunk: &ImportChunk,
+    place: Option<Place>,
+) -> Result<Option<Settled>, StoreError> {
+    match place {
+        Some(Place::After) => read_back(session, chunk).await,
+        _ => Ok(None),
+    }
+}
+
 /// Reads the state of the pairs of a chunk that is committed.
 async fn read_back<S: Session>(
     session: &mut S,
-    chunk: &ImportChunk<'_>,
+    chunk: &ImportChunk,
 ) -> Result<Option<Settled>, StoreError> {
-    let pairs: BTreeSet<Pair> = chunk.events.iter().map(Pair::of).collect();
+    let pairs: BTreeSet<Pair> = chunk.events().iter().map(Pair::of).collect();
     let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
     let found = find(session, &pairs, &resources).await?;
     Ok(Some(Settled {
@@ -111,8 +219,8 @@ async fn read_back<S: Session>(
     }))
 }
 
-/// Returns the events that were not recorded before, each once, in the order of their ids: two imports of the same
-/// events then wait for each other in one direction.
+/// Returns the events that were not recorded before, each once, in their order: two imports of the same events then wait
+/// for each other in one direction.
 async fn unrecorded<'a, S: Session>(
     session: &mut S,
     events: &'a [BehaviorEvent],
@@ -126,7 +234,6 @@ async fn unrecorded<'a, S: Session>(
         .filter(|event| seen.insert(event.event_id))
         .map(|event| (id_text(event.event_id), event))
         .collect();
-    new.sort_by(|(one, _), (other, _)| one.cmp(other));
     let ids: Vec<_> = new.iter().map(|(id, _)| (id,)).collect();
     let known: HashSet<String> = known_ids(session, &ids).await?.into_iter().collect();
     if !known.is_empty() {
@@ -135,15 +242,13 @@ async fn unrecorded<'a, S: Session>(
     Ok(new.into_iter().map(|(_, event)| event).collect())
 }
 
-/// Records new events, and folds them into read models and counts.
-async fn apply<S: Session>(
+/// Records new events. Nothing but an import of the same events waits for these rows.
+async fn insert<S: Session>(
     session: &mut S,
     import_id: i64,
     events: &[&BehaviorEvent],
     now: DateTime<Utc>,
-) -> Result<Settled, StoreError> {
-    let pairs: BTreeSet<Pair> = events.iter().copied().map(Pair::of).collect();
-    let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
+) -> Result<(), StoreError> {
     let rows: Vec<_> = events
         .iter()
         .map(|event| {
@@ -165,10 +270,19 @@ async fn apply<S: Session>(
         Param::Text(source.unwrap_or_default().into_owned()),
         Param::Number(import_id),
     ];
-    // The counts are locked last, for as short as can be: workers that sync live likes of these resources wait.
-    session
-        .execute(INSERT.on(session.schema()), &params)
-        .await?;
+    let statement = INSERT.on(session.schema());
+    session.execute(statement, &params).await.map(drop)
+}
+
+/// Folds events that are recorded into read models and counts.
+async fn apply<S: Session>(
+    session: &mut S,
+    events: &[&BehaviorEvent],
+    now: DateTime<Utc>,
+) -> Result<Settled, StoreError> {
+    let pairs: BTreeSet<Pair> = events.iter().copied().map(Pair::of).collect();
+    let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
+    // Workers that sync live likes of these resources wait until the transaction ends.
     let counts = read_models::lock_counts(session, &resources, now).await?;
     let events = events.iter().filter_map(|event| {
         let action = event.action()?;
@@ -177,6 +291,7 @@ async fn apply<S: Session>(
     let folded = fold_in(session, &pairs, events, counts, now).await?;
     Ok(folded.settled())
 }
+
 #[derive(QueryableByName)]
 struct PositionRow {
     #[diesel(sql_type = SqlText)]

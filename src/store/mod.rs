@@ -92,7 +92,7 @@ pub use fail::FailedAttempt;
 pub use gate::{Gate, Waiting};
 pub use idempotency::StoredResponse;
 pub use import_records::{ImportRecord, NewImport};
-pub use imports::ImportChunk;
+pub use imports::{ImportChunk, Turn};
 pub use interventions::{Intervention, InterventionKind};
 pub use job_claims::{JobReport, JobStep, RowChange};
 pub use job_snapshots::{JOB_LIMIT, JobRows};

@@ -179,7 +179,7 @@ async fn load_states<S: Session>(
 ) -> Result<Vec<(Pair, PairState)>, StoreError> {
     let mut states = Vec::with_capacity(pairs.len());
     for resource_type in session.schema().resource_types().iter() {
-        let wanted: Vec<_> = pairs
+        let mut wanted: Vec<_> = pairs
             .iter()
             .filter(|pair| pair.resource.resource_type == resource_type)
             .map(|pair| (&pair.resource.id, &pair.user_id))
@@ -187,6 +187,8 @@ async fn load_states<S: Session>(
         if wanted.is_empty() {
             continue;
         }
+        // In the order of the primary key, whose neighbours are found in one page.
+        wanted.sort_unstable_by_key(|(resource_id, user_id)| (*user_id, *resource_id));
         let statement = sql.on(session.schema(), resource_type);
         let rows: Vec<StateRow> = session.load(statement, &[Param::rows(&wanted)]).await?;
         states.extend(rows.iter().map(|row| row.state(resource_type)));

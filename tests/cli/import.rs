@@ -25,6 +25,7 @@ matrix!(&[embedded, mariadb, postgres]:
 matrix!([embedded, mariadb, postgres]: import_takes_every_kind_of_id);
 matrix!([mariadb_stack, postgres_stack]: counts_are_exact_while_likes_and_rows_arrive);
 matrix!(&[embedded, mariadb_stack]: killed_import_resumes_where_it_stopped);
+matrix!(&[embedded, mariadb, postgres]: runs_of_one_import_side_by_side_count_once);
 
 fn import(setup: &Setup, arguments: &[&str]) -> (Ran, Value) {
     let ran = setup.run(&[&["import", "--json"], arguments].concat());
@@ -383,10 +384,10 @@ fn killed_import_resumes_where_it_stopped(setup: &Setup) {
             service.client().read(1, video);
         }
     }
-    // A window has 50 chunks, and the import is killed after its first one.
+    // The first window has ten chunks, and the import is killed in a later one.
     let importing = setup.launch(&["import", "likes.csv", "--batch", "100"]);
     let recorded = "SELECT COUNT(*) FROM user_behaviors";
-    let first = distinct(&events[..5_000]) as i64;
+    let first = distinct(&events[..1_000]) as i64;
     until_seen(
         "the import to get going",
         || setup.database().number(recorded),
@@ -396,7 +397,7 @@ fn killed_import_resumes_where_it_stopped(setup: &Setup) {
     assert_eq!(wrong_counts(setup.database()), 0);
     let read = "SELECT MAX(rows_read) FROM likewise_imports";
     let stopped = setup.database().number(read);
-    assert!((5_000..20_000).contains(&stopped), "{stopped}");
+    assert!((1_000..20_000).contains(&stopped), "{stopped}");
     let new = distinct(&events);
     let report = imports(
         setup,
@@ -410,6 +411,31 @@ fn killed_import_resumes_where_it_stopped(setup: &Setup) {
         Some(service) => everything_holds(service),
         None => drop(setup.verify(0).holds()),
     }
+}
+
+fn runs_of_one_import_side_by_side_count_once(setup: &Setup) {
+    let mut rng = seed::rng("import_twice");
+    migrated(setup);
+    let events = drawn(6_000, &mut rng);
+    fs::write(setup.folder().join("likes.csv"), csv(&events)).expect("written");
+    // In other chunks, so that one run inserts what is in several chunks of the other.
+    let runs = ["40", "70"];
+    let runs = runs.map(|batch| setup.launch(&["import", "likes.csv", "--batch", batch]));
+    for run in runs {
+        let ran = run.finish();
+        let is_behind = ran.stderr.contains("another process runs this import");
+        assert!(ran.code == Some(0) || is_behind, "{ran:?}");
+    }
+    // Whichever was ahead, what it has not written follows.
+    let (ran, _) = import(setup, &["likes.csv"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let recorded = setup
+        .database()
+        .number("SELECT COUNT(*) FROM user_behaviors");
+    assert_eq!(recorded, distinct(&events) as i64);
+    assert_eq!(stored_states(setup.database()), newest(&events));
+    assert_eq!(wrong_counts(setup.database()), 0);
+    setup.verify(0).holds();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Writes the chunks of an import to the database, and tells the cache and other services of them.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::actors::cache_writer::settlements;
@@ -7,7 +8,7 @@ use crate::admin::{AdminError, Dependencies};
 use crate::cache::CacheError;
 use crate::domain::{Backoff, FailureKind, Version};
 use crate::live::announce;
-use crate::store::{ImportChunk, Settled, StoreError};
+use crate::store::{ImportChunk, Settled, Store, StoreError, Turn};
 
 /// How long an import tries again while the database or Redis does not answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,13 +19,19 @@ const TRY_AGAIN: Backoff = Backoff {
     cap: Duration::from_secs(5),
 };
 
-/// Writes a chunk.
+/// Writes a chunk in its turn. After a failure, it begins in its turn too.
 pub(super) async fn write(
-    dependencies: &Dependencies,
-    chunk: &ImportChunk<'_>,
+    store: &Store,
+    chunk: &ImportChunk,
+    turn: &Turn,
 ) -> Result<Settled, AdminError> {
-    let store = &dependencies.store;
-    let written = insist(async || store.import(chunk, store.now()).await);
+    let has_failed = Cell::new(false);
+    let written = insist(async || {
+        if has_failed.replace(true) {
+            turn.wait().await;
+        }
+        store.import(chunk, turn, store.now()).await
+    });
     written.await?.ok_or_else(|| {
         AdminError::Conflict(
             "another process runs this import, or has begun it anew; wait for its end".to_owned(),

@@ -1,7 +1,9 @@
 //! Imports existing likes from a file or from a table of the product while services run: reads windows of rows, and
 //! writes their events in chunks. Called by `likewise import`.
 
+mod ahead;
 mod checks;
+mod chunks;
 mod columns;
 mod commit;
 mod file;
@@ -22,9 +24,11 @@ pub use options::{ImportInput, ImportOptions, ImportReport, Rejected};
 use super::{AdminError, Dependencies, Progress};
 use crate::domain::{ImportRules, Source};
 use crate::store::{ImportChunk, ImportRecord, Settled};
+use ahead::Ahead;
 use checks::{check_caches, check_source};
-use commit::{tell, write};
-use input::{Input, Position};
+use chunks::{Chunks, Written};
+use commit::tell;
+use input::Position;
 use resume::Checkpoint;
 use window::{End, Window};
 
@@ -34,32 +38,28 @@ const SHOWN: usize = 20;
 /// The interval between two looks at the running processes.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// The rows of a window, as a multiple of the events of a chunk. They are in memory twice: while one window is written,
-/// the next one is read. A wider window has more rows of each resource, and of each page of an index.
-const WINDOW: usize = 50;
-
 /// An import in progress.
 pub struct Import {
     dependencies: Dependencies,
     options: ImportOptions,
-    rules: Arc<ImportRules>,
-    input: Input,
     /// `None` in a dry run.
     record: Option<ImportRecord>,
-    /// The checkpoint in the database.
+    /// The checkpoint in the database, once the chunks that have begun are written.
     checkpoint: Checkpoint,
     /// The window that is written.
     window: Window,
-    /// The digest of its events.
-    digest: String,
+    /// The chunks that are being written.
+    chunks: Chunks,
+    /// The number of its events whose chunks have begun.
+    begun: usize,
     /// The number of its events that are written.
     done: usize,
     /// The number of those for which the cache is settled.
     told: usize,
-    /// Whether its last chunk is written.
-    is_written: bool,
-    /// The window that is read meanwhile.
-    next: Window,
+    /// Whether its last chunk has begun.
+    is_begun: bool,
+    /// What reads the next window meanwhile.
+    ahead: Ahead,
     /// What the last chunk wrote.
     last: Option<Settled>,
     started: Instant,
@@ -101,18 +101,23 @@ impl Import {
             rules.default_time = record.default_time;
         }
         let mut import = Self {
-            rules: Arc::new(rules),
+            chunks: Chunks::new(Arc::clone(store)),
+            ahead: Ahead::new(
+                Arc::clone(store),
+                input,
+                Arc::new(rules),
+                options.batch,
+                options.strict,
+            ),
             dependencies,
             options,
-            input,
             record,
             checkpoint: Checkpoint::default(),
             window: Window::at(Position::default()),
-            digest: String::new(),
+            begun: 0,
             done: 0,
             told: 0,
-            is_written: true,
-            next: Window::at(Position::default()),
+            is_begun: true,
             last: None,
             started: Instant::now(),
             looked: Instant::now(),
@@ -128,7 +133,8 @@ impl Import {
         Ok(import)
     }
 
-    /// Imports the next chunk. Meanwhile it reads rows of the next window, and settles the cache for the chunk before.
+    /// Imports the next chunk. Meanwhile it reads rows of the next window, settles the cache for the chunk before, and
+    /// inserts the events of the one after it.
     /// Returns `None` after the last one.
     ///
     /// # Errors
@@ -143,7 +149,7 @@ impl Import {
             self.looked = Instant::now();
             check_caches(&self.dependencies, &self.options).await?;
         }
-        if self.is_written {
+        if self.is_written() {
             // A checkpoint knows only of chunks of its own window.
             tell(&self.dependencies, self.last.take()).await?;
             if let Some(end) = self.window.end.take() {
@@ -155,95 +161,82 @@ impl Import {
             }
             self.advance().await;
         }
+        while !self.is_begun && self.chunks.has_room() {
+            self.begin_chunk();
+        }
         self.write_chunk().await?;
         Ok(Some(self.progress()))
     }
 
-    /// Goes on to the next window, and completes it.
+    /// Whether the window is written.
+    fn is_written(&self) -> bool {
+        self.is_begun && self.done == self.begun && self.chunks.is_empty()
+    }
+
+    /// Goes on to the next window, once it is read.
     async fn advance(&mut self) {
-        while self.reads_on() {
-            self.read_ahead().await;
-        }
-        let following = Window::at(self.next.after.clone());
-        self.window = std::mem::replace(&mut self.next, following);
-        self.digest = self.window.sort();
-        (self.done, self.told) = (0, 0);
+        self.window = self.ahead.window().await;
+        (self.begun, self.done, self.told) = (0, 0, 0);
         // At the end of the input, a window may be empty.
-        self.is_written = self.window.rows() == 0;
+        self.is_begun = self.window.rows() == 0;
     }
 
-    /// Whether the next window has room, and the input may have more rows.
-    fn reads_on(&self) -> bool {
-        self.window.end.is_none()
-            && self.next.end.is_none()
-            && self.next.rows() < WINDOW * self.options.batch
-    }
-
-    async fn read_ahead(&mut self) {
-        let Self {
-            next,
-            input,
-            rules,
-            dependencies,
-            options,
-            ..
-        } = self;
-        let (store, most) = (&dependencies.store, options.batch);
-        next.read(input, rules, store, most, options.strict).await;
-    }
-
-    /// Writes the next events of the window. The last chunk of a window counts its rows.
-    async fn write_chunk(&mut self) -> Result<(), AdminError> {
-        if self.is_written {
-            return Ok(());
+    /// Begins to write the next events of the window. The last chunk of a window counts its rows. Equal events are in one
+    /// chunk, because of two chunks each would wait for the other.
+    fn begin_chunk(&mut self) {
+        let events = &self.window.events;
+        let (from, total) = (self.begun, events.len());
+        let mut to = total.min(from + self.options.batch);
+        while to < total && to > from && events[to].event_id == events[to - 1].event_id {
+            to += 1;
         }
-        let (from, total) = (self.done, self.window.events.len());
-        let to = total.min(from + self.options.batch);
-        let is_last = to == total;
+        self.is_begun = to == total;
+        self.begun = to;
         let checkpoint = Checkpoint {
             before: self.window.before.clone(),
             after: self.window.after.clone(),
-            events: self.digest.clone(),
+            events: self.window.digest.clone().unwrap_or_default(),
             told: self.told,
             done: to,
             left: total - to,
         };
         if let Some(record) = &self.record {
-            let (rows, rejected) = match is_last {
+            let (rows, rejected) = match self.is_begun {
                 true => (self.window.rows(), self.window.rejected.len()),
                 false => (0, 0),
             };
-            let chunk = ImportChunk {
+            self.chunks.begin(ImportChunk {
                 import_id: record.import_id,
-                before: &self.checkpoint.to_json(),
-                after: &checkpoint.to_json(),
+                before: self.checkpoint.to_json(),
+                after: checkpoint.to_json(),
                 rows,
                 rejected,
-                events: &self.window.events[from..to],
-            };
-            let reads_on = self.reads_on();
-            let (dependencies, options) = (&self.dependencies, &self.options);
-            let (next, input, rules) = (&mut self.next, &mut self.input, &self.rules);
-            let ahead = async {
-                if reads_on {
-                    let (store, most) = (&dependencies.store, options.batch);
-                    next.read(input, rules, store, most, options.strict).await;
-                }
-            };
+                events: Arc::clone(events),
+                places: from..to,
+            });
+        }
+        self.checkpoint = checkpoint;
+    }
+
+    /// Waits until the first of the chunks is written.
+    async fn write_chunk(&mut self) -> Result<(), AdminError> {
+        if self.record.is_none() {
+            self.done = self.begun;
+        } else {
             let (written, told, ()) = join3(
-                write(dependencies, &chunk),
-                tell(dependencies, self.last.take()),
-                ahead,
+                self.chunks.next(),
+                tell(&self.dependencies, self.last.take()),
+                self.ahead.read(),
             )
             .await;
             told?;
-            self.told = from;
-            self.last = Some(written?);
+            if let Some(written) = written {
+                let Written { from, to, settled } = written?;
+                (self.told, self.done) = (from, to);
+                self.last = Some(settled);
+            }
         }
-        self.checkpoint = checkpoint;
-        self.done = to;
-        if is_last {
-            self.is_written = true;
+        if self.is_written() {
             self.fresh = std::mem::take(&mut self.window.rejected);
             self.rejected += self.fresh.len() as i64;
             let room = SHOWN.saturating_sub(self.examples.len());
@@ -254,7 +247,7 @@ impl Import {
 
     fn progress(&self) -> Progress {
         let events = self.window.events.len();
-        let share = match self.is_written {
+        let share = match self.is_written() {
             true => self.window.rows(),
             false => self.window.rows() * self.done / events.max(1),
         };
@@ -264,7 +257,7 @@ impl Import {
             done,
             total: match self.window.end {
                 Some(_) => self.window.after.rows,
-                None => self.input.total().max(done),
+                None => self.ahead.input.total().max(done),
             },
         }
     }

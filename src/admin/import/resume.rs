@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Import;
+use super::ahead::Ahead;
 use super::commit::settle;
 use super::input::{self, Input, Position};
 use super::options::ImportOptions;
 use super::window::{End, Window};
-use super::{Import, WINDOW};
 use crate::admin::{AdminError, Dependencies};
 use crate::domain::Pair;
 use crate::store::{ImportRecord, NewImport};
@@ -14,7 +15,10 @@ use crate::store::{ImportRecord, NewImport};
 /// The pairs whose states are read at once.
 const AT_ONCE: usize = 5_000;
 
-/// A place within a window: how many of its events are written, in the order of their ids.
+/// The rows before a checkpoint that are read at once.
+const SKIPPED: usize = 50_000;
+
+/// A place within a window: how many of its events are written, in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Checkpoint {
     /// The position before the window.
@@ -79,7 +83,7 @@ impl Import {
             self.record = Some(store.begin_import(&new, store.now()).await?);
             self.checkpoint = Checkpoint::default();
             self.rejected = 0;
-            self.input = input::open(&self.dependencies, &self.options).await?;
+            self.ahead.input = input::open(&self.dependencies, &self.options).await?;
         }
         Ok(())
     }
@@ -91,8 +95,8 @@ impl Import {
         let Some(mut window) = self.read_again(&place).await? else {
             return Ok(false);
         };
-        let digest = window.sort();
-        let is_same = digest == place.events && window.after == place.after;
+        window.sort().await;
+        let is_same = window.digest.as_ref() == Some(&place.events) && window.after == place.after;
         // If rows of a table have changed, all events count as not written. Those that are will be found.
         let (told, done) = match is_same {
             true => (place.told, place.done),
@@ -107,17 +111,17 @@ impl Import {
             let found = self.dependencies.store.find(&pairs).await?;
             settle(&self.dependencies, &found.into()).await?;
         }
-        self.is_written = place.left == 0;
-        if self.is_written {
-            self.input.go_to(&place.after);
+        self.is_begun = place.left == 0;
+        if self.is_begun {
+            self.ahead.input.go_to(&place.after);
             window.after = place.after;
         }
-        self.resumed_at = match self.is_written {
+        self.resumed_at = match self.is_begun {
             true => window.after.rows,
             false => window.before.rows,
         };
-        self.next = Window::at(window.after.clone());
-        (self.digest, self.done, self.told) = (digest, done, done);
+        self.ahead.go_on_at(window.after.clone());
+        (self.begun, self.done, self.told) = (done, done, done);
         self.window = window;
         Ok(true)
     }
@@ -126,29 +130,27 @@ impl Import {
     /// same rows up to there.
     async fn read_again(&mut self, place: &Checkpoint) -> Result<Option<Window>, AdminError> {
         let store = self.dependencies.store.clone();
-        self.input.go_to(&place.before);
-        let mut at = self.input.position().rows;
+        let Ahead { input, rules, .. } = &mut self.ahead;
+        input.go_to(&place.before);
+        let mut at = input.position().rows;
         while at < place.before.rows {
-            let most = (place.before.rows - at).min((WINDOW * AT_ONCE) as u64);
-            let read = self
-                .input
-                .read(&store, most as usize, |_, after| after.rows);
+            let most = (place.before.rows - at).min(SKIPPED as u64);
+            let read = input.read(&store, most as usize, |_, after| after.rows);
             let now_at = read.await?;
             if now_at == at {
                 return Ok(None);
             }
             at = now_at;
         }
-        let mut window = Window::at(self.input.position());
+        let mut window = Window::at(input.position());
         while window.after.rows < place.after.rows && window.end.is_none() {
             let most = (place.after.rows - window.after.rows).min(AT_ONCE as u64) as usize;
-            let (input, rules) = (&mut self.input, &self.rules);
             window.read(input, rules, &store, most, false).await;
         }
         if let Some(End::Failure(error)) = window.end.take() {
             return Err(error);
         }
-        if matches!(self.input, Input::File(_)) && window.after != place.after {
+        if matches!(input, Input::File(_)) && window.after != place.after {
             return Ok(None);
         }
         Ok(Some(window))

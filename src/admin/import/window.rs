@@ -1,16 +1,18 @@
-//! The rows of an import that are in memory: a window of the input. Its events are written in the order of their ids, in
-//! which those of one resource are neighbours. So a transaction locks few counts and changes each once, and most rows of
-//! an index follow each other.
+//! The rows of an import that are in memory: a window of the input. Its events are written in the order of their users and
+//! resources, which is that of most indexes. So neighbouring rows change a page together, and few pages at a time.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use ring::digest::{Context, SHA256};
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
 
 use super::input::{Input, InputRow, Position};
 use super::options::Rejected;
 use crate::admin::AdminError;
-use crate::domain::{BehaviorEvent, ImportRules};
+use crate::domain::{BehaviorEvent, ImportRules, Resource, UserId};
 use crate::store::Store;
 
 /// The rows between two positions of the input, read and checked.
@@ -19,8 +21,10 @@ pub(super) struct Window {
     pub(super) before: Position,
     /// The position after them.
     pub(super) after: Position,
-    /// The events of its rows; once it is [`sort`](Self::sort)ed, in the order of their ids.
-    pub(super) events: Vec<BehaviorEvent>,
+    /// The events of its rows.
+    pub(super) events: Arc<Vec<BehaviorEvent>>,
+    /// Once they are [`sort`](Self::sort)ed, a digest that tells whether another window has the same events.
+    pub(super) digest: Option<String>,
     /// Its invalid rows.
     pub(super) rejected: Vec<Rejected>,
     /// Why the input ends after it.
@@ -42,7 +46,8 @@ impl Window {
         Self {
             after: position.clone(),
             before: position,
-            events: Vec::new(),
+            events: Arc::default(),
+            digest: None,
             rejected: Vec::new(),
             end: None,
         }
@@ -83,19 +88,40 @@ impl Window {
             self.end = Some(End::Input);
         }
         self.after = checked.after;
-        self.events.extend(checked.events);
+        Arc::make_mut(&mut self.events).extend(checked.events);
         self.rejected.extend(checked.rejected);
     }
 
-    /// Sorts its events by their ids. Returns a digest that tells whether another window has the same events.
-    pub(super) fn sort(&mut self) -> String {
-        self.events.sort_unstable_by_key(|event| event.event_id);
-        let mut digest = Context::new(&SHA256);
-        for event in &self.events {
-            digest.update(event.event_id.as_bytes());
+    /// Sorts its events, unless they are sorted, beside the caller's thread.
+    pub(super) async fn sort(&mut self) {
+        if self.digest.is_some() {
+            return;
         }
-        hex::encode(digest.finish())
+        let mut events = std::mem::take(&mut self.events);
+        let sorted = spawn_blocking(move || {
+            let digest = sorted(Arc::<Vec<_>>::make_mut(&mut events));
+            (events, digest)
+        });
+        let (events, digest) = sorted
+            .await
+            .unwrap_or_else(|panic| resume_unwind(panic.into_panic()));
+        self.events = events;
+        self.digest = Some(digest);
     }
+}
+
+/// Sorts events by user and resource. Returns their digest.
+fn sorted(events: &mut [BehaviorEvent]) -> String {
+    events.sort_unstable_by(|one, other| order(one).cmp(&order(other)));
+    let mut digest = Context::new(&SHA256);
+    for event in events {
+        digest.update(event.event_id.as_bytes());
+    }
+    hex::encode(digest.finish())
+}
+
+const fn order(event: &BehaviorEvent) -> (&UserId, &Resource, Uuid) {
+    (&event.user_id, &event.resource, event.event_id)
 }
 
 /// Rows that are checked.
