@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use actor_kit::{Actor, Context, Schedule};
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::admin::ActorOperations;
 use crate::nats::Broker;
-use crate::store::{DeploymentCounts, ProcessCounts, Store, StoreError};
+use crate::store::{DeploymentCounts, OperationQueue, ProcessCounts, Store, StoreError};
 use crate::telemetry::{Figures, LedgerCounted};
 
 /// The length of an interval, in seconds.
@@ -36,7 +35,7 @@ const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct HistoryKeeper {
     store: Arc<Store>,
     broker: Option<Arc<Broker>>,
-    operations: ActorOperations,
+    operations: OperationQueue,
     process: String,
     state: Mutex<State>,
     written: AtomicU64,
@@ -91,7 +90,7 @@ impl HistoryKeeper {
     pub fn new(
         store: Arc<Store>,
         broker: Option<Arc<Broker>>,
-        operations: ActorOperations,
+        operations: OperationQueue,
         process: &str,
         context: Context<Self>,
     ) -> Self {

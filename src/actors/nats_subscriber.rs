@@ -1,9 +1,11 @@
 //! Takes events from JetStream, ours and other services', hands them to the behavior recorder, and acknowledges them
 //! once they are committed.
 //!
-//! This file pulls; [`opened`] decodes, [`deliveries`] works on the events, and [`quarantine`] keeps what is no event.
+//! This file pulls; [`opened`] decodes, [`deliveries`] works on the events, [`fate`] says what happens to a message, and
+//! [`quarantine`] keeps what is no event.
 
 mod deliveries;
+mod fate;
 mod opened;
 mod quarantine;
 

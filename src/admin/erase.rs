@@ -11,7 +11,6 @@ use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::held_job::{JobPosition, Steps};
 use super::{AdminError, AdminService, Progress};
 use crate::domain::{DataSubject, EntryId, LikeCount, Names, Resource};
 use crate::nats::{OverwriteLimit, StreamSwept};
@@ -373,10 +372,9 @@ impl<'a> Erase<'a> {
             None => Ok(true),
         }
     }
-}
 
-impl Steps for Erase<'_> {
-    async fn step(&mut self) -> Result<Option<Progress>, AdminError> {
+    /// Takes one step. Returns `None` after the last one.
+    pub(super) async fn step(&mut self) -> Result<Option<Progress>, AdminError> {
         let Some(stage) = STAGES.get(self.state.stage).copied() else {
             return Ok(None);
         };
@@ -392,27 +390,20 @@ impl Steps for Erase<'_> {
         }))
     }
 
-    fn save(&self, position: &mut JobPosition) {
-        position.erase = Some(self.state.clone());
+    /// Returns where it is.
+    pub(super) const fn state(&self) -> &EraseState {
+        &self.state
     }
 
-    fn changed(&self) -> Option<i64> {
-        Some(i64::try_from(self.state.done).unwrap_or(i64::MAX))
+    /// Returns the number of rows and messages that are erased so far.
+    pub(super) const fn done(&self) -> u64 {
+        self.state.done
     }
 
-    fn shrink(&mut self) -> Option<usize> {
+    /// Halves the number of rows in a step, and returns it.
+    pub(super) fn shrink(&mut self) -> usize {
         self.batch = (self.batch / 2).max(10);
-        Some(self.batch)
-    }
-
-    /// Someone waits for it.
-    fn rest(&self) -> f64 {
-        0.1
-    }
-
-    /// Nothing may be left out because a dependency is away.
-    fn is_patient(&self) -> bool {
-        true
+        self.batch
     }
 }
 

@@ -35,6 +35,34 @@ impl Steps for Audit {
     }
 }
 
+impl Steps for Erase<'_> {
+    async fn step(&mut self) -> Result<Option<Progress>, AdminError> {
+        self.step().await
+    }
+
+    fn save(&self, position: &mut JobPosition) {
+        position.erase = Some(self.state().clone());
+    }
+
+    fn changed(&self) -> Option<i64> {
+        Some(i64::try_from(self.done()).unwrap_or(i64::MAX))
+    }
+
+    fn shrink(&mut self) -> Option<usize> {
+        Some(self.shrink())
+    }
+
+    /// Someone waits for it.
+    fn rest(&self) -> f64 {
+        0.1
+    }
+
+    /// Nothing may be left out because a dependency is away.
+    fn is_patient(&self) -> bool {
+        true
+    }
+}
+
 impl Steps for CacheRebuild {
     async fn step(&mut self) -> Result<Option<Progress>, AdminError> {
         self.step().await

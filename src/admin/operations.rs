@@ -1,8 +1,7 @@
 //! The record of what operators do. Each use case of an operator notes its operation after it is done; those on actors are
 //! carried out here, because they work without the database and are noted when it answers.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -12,14 +11,11 @@ use uuid::Uuid;
 use super::{AdminError, AdminService};
 use crate::actors::process_reports::{ActorAction, CommandFailed, Operated, ProcessReports};
 use crate::domain::{OperationResult, OperationTarget, OperatorAction};
-use crate::store::{Operation, OperationFilter, Store, StoreError};
+use crate::store::{Operation, OperationFilter, OperationQueue};
 use crate::telemetry::OperationsUnwritten;
 
 /// The longest target and name of an operator, in characters, as every database stores them.
 const LONGEST: usize = 255;
-
-/// The most operations that wait for the database.
-const MOST_WAITING: usize = 1_000;
 
 /// Something that an operator did.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -122,21 +118,15 @@ impl AdminService {
 /// Carries out what operators do to actors, of this process and of others, and notes it.
 #[derive(Clone)]
 pub struct ActorOperations {
-    store: Arc<Store>,
+    queue: OperationQueue,
     reports: Arc<ProcessReports>,
-    /// Operations that the database has not taken yet, oldest first.
-    waiting: Arc<Mutex<VecDeque<Operation>>>,
 }
 
 impl ActorOperations {
-    /// Returns the operations on the actors of these processes.
+    /// Returns the operations on the actors of these processes, which are noted through this queue.
     #[must_use]
-    pub fn new(store: Arc<Store>, reports: Arc<ProcessReports>) -> Self {
-        Self {
-            store,
-            reports,
-            waiting: Arc::default(),
-        }
+    pub const fn new(queue: OperationQueue, reports: Arc<ProcessReports>) -> Self {
+        Self { queue, reports }
     }
 
     /// Carries out an action on an actor of this process, or of the process with this id. Works without the database:
@@ -176,44 +166,21 @@ impl ActorOperations {
             ActorAction::Restart => OperatorAction::Restart,
         };
         let target = (OperationTarget::Actor, actor);
-        self.push(Operation {
+        let now = self.queue.store().now();
+        self.queue.push(Operation {
             process: Some(process.to_owned()),
             result,
             detail,
-            ..done(operator, action, target, self.store.now())
+            ..done(operator, action, target, now)
         });
-        if let Err(error) = self.write().await {
+        if let Err(error) = self.queue.write().await {
             OperationsUnwritten {
-                operations: self.lock().len(),
+                operations: self.queue.len(),
                 dropped: false,
                 error: &error,
             }
             .emit();
         }
         outcome
-    }
-
-    /// Writes the operations that wait for the database. The history keeper repeats it.
-    ///
-    /// # Errors
-    /// If the database cannot be reached. They wait then.
-    pub async fn write(&self) -> Result<(), StoreError> {
-        let waiting: Vec<_> = self.lock().iter().cloned().collect();
-        self.store.note_operations(&waiting).await?;
-        let written = |one: &Operation| waiting.iter().any(|other| other.id == one.id);
-        self.lock().retain(|one| !written(one));
-        Ok(())
-    }
-
-    fn push(&self, operation: Operation) {
-        let mut waiting = self.lock();
-        if waiting.len() == MOST_WAITING {
-            waiting.pop_front();
-        }
-        waiting.push_back(operation);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Operation>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

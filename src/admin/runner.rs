@@ -10,6 +10,7 @@ use super::held_job::{HeldJob, Interrupted, JobExit, LEASE};
 use super::job_spec::Spec;
 use super::pace::Pace;
 use super::{AdminError, AdminService, Progress};
+use crate::actors::job_runner::{Jobs, JobsFailed};
 use crate::config::{PruneOptions, UpkeepOptions};
 use crate::domain::{FailureKind, JobKind, JobState};
 use crate::store::JobReport;
@@ -43,27 +44,13 @@ impl Runner {
         }
     }
 
-    /// Stops the runner after its current step.
-    pub fn stop(&self) {
-        self.pace.stop();
-    }
-
-    /// Returns the id of the job that runs now.
-    #[must_use]
-    pub fn current(&self) -> Option<String> {
-        self.lock_current().clone()
-    }
-
     fn lock_current(&self) -> MutexGuard<'_, Option<String>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Creates the jobs that are due by the schedule. Each has a slot, so that one of several workers
     /// creates it.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn schedule(&self, upkeep: &UpkeepOptions) -> Result<(), AdminError> {
+    async fn schedule(&self, upkeep: &UpkeepOptions) -> Result<(), AdminError> {
         let now = Utc::now().timestamp().unsigned_abs();
         if let Some(every) = upkeep.audit_every {
             let slot = format!("audit/{}/{}", every.as_secs(), now / every.as_secs().max(1));
@@ -137,6 +124,28 @@ impl Runner {
             .emit();
         }
         Ok(Some(JobExit::Finished))
+    }
+}
+
+impl Jobs for Runner {
+    async fn run_due(&self, upkeep: &UpkeepOptions) -> Result<bool, JobsFailed> {
+        let run = async {
+            self.schedule(upkeep).await?;
+            self.run_next(None, &mut |_| {}).await
+        };
+        let ran = run.await.map_err(|error| JobsFailed {
+            reason: error.to_string(),
+            is_news: error.is_news(),
+        })?;
+        Ok(ran.is_some())
+    }
+
+    fn current(&self) -> Option<String> {
+        self.lock_current().clone()
+    }
+
+    fn stop(&self) {
+        self.pace.stop();
     }
 }
 

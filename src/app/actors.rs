@@ -11,10 +11,10 @@ use crate::actors::{
     BehaviorRecorder, CacheWriter, EventPublisher, FactPublisher, HealthMonitor, HistoryKeeper,
     IdempotencyKeeper, JobRunner, NatsSubscriber, RESTARTS, RetryScheduler, SyncPublisher,
 };
-use crate::admin::{ActorOperations, Runner};
+use crate::admin::Runner;
 use crate::config::Settings;
 use crate::live::Announcer;
-use crate::store::Reader;
+use crate::store::{OperationQueue, Reader};
 use crate::webhooks::Webhook;
 
 /// The mailboxes of the actors, in the order of the flow.
@@ -32,7 +32,7 @@ pub(super) struct Actors {
     pub(super) _health_monitor: Mailbox<HealthMonitor>,
     pub(super) _history_keeper: Mailbox<HistoryKeeper>,
     pub(super) gone: Arc<DependenciesUnavailable>,
-    pub(super) job_runner: Option<Mailbox<JobRunner>>,
+    pub(super) job_runner: Option<Mailbox<JobRunner<Runner>>>,
     pub(super) given_up: Arc<Notify>,
 }
 
@@ -42,7 +42,7 @@ impl Actors {
         connections: &Connections,
         webhooks: Vec<Webhook>,
         process: &str,
-        operations: &ActorOperations,
+        operations: &OperationQueue,
         registry: &Registry,
         announcer: &Arc<Announcer>,
     ) -> Self {

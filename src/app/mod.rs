@@ -31,7 +31,7 @@ use crate::config::Settings;
 use crate::domain::{CurrentDeployment, HybridClock};
 use crate::likes::{Likes, Lookups};
 use crate::live::{Announcer, Feed, Hub, Live};
-use crate::store::Store;
+use crate::store::{OperationQueue, Store};
 use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
 use crate::web::auth::{self, Auth};
 use crate::web::{self, Health};
@@ -116,13 +116,14 @@ impl App {
             settings.nats.clone(),
         )
         .map_err(AppError::Reports)?;
-        let operations = ActorOperations::new(Arc::clone(&store), Arc::clone(&reports));
+        let queue = OperationQueue::new(Arc::clone(&store));
+        let operations = ActorOperations::new(queue.clone(), Arc::clone(&reports));
         let actors = Actors::start(
             &settings,
             &connections,
             webhooks,
             &id,
-            &operations,
+            &queue,
             &registry,
             &announcer,
         );

@@ -1,33 +1,10 @@
 //! How users, services and operators sign in.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
-
-use super::{PartialConfig, Secret};
+use super::{AuthMode, PartialConfig, Secret};
 use crate::domain::IdKind;
-
-/// How users sign in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthMode {
-    /// Trusts the header X-User-Id, on loopback only.
-    #[default]
-    None,
-    /// Verifies JWTs of an identity provider.
-    Jwt,
-}
-
-impl fmt::Display for AuthMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Jwt => "jwt",
-        })
-    }
-}
 
 /// How sign-in is set up.
 #[derive(Debug, Clone, Default)]

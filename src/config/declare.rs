@@ -116,7 +116,7 @@ macro_rules! settings {
 
             /// The values as they are written, in the order of [`settings`](Self::settings); `None` where none is given.
             pub(super) fn values(&self) -> Vec<Option<String>> {
-                use super::report::Shown;
+                use super::shown::Shown;
                 vec![
                     $($(self.$name.as_ref().map(Shown::shown),)+)+
                     $(self.$secret.as_ref().map(Shown::shown),)+

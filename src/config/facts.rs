@@ -4,8 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::web::JsonIds;
-use super::{ConfigError, PartialConfig, Secret};
+use super::{ConfigError, JsonIds, PartialConfig, Secret};
 use crate::domain::{Backoff, Lease};
 
 /// The receivers of facts. Without any, no fact is stored.

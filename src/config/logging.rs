@@ -1,32 +1,8 @@
 //! How the log is written.
 
-use std::fmt;
 use std::path::Path;
 
-use clap::ValueEnum;
-use serde::Deserialize;
-
-use super::PartialConfig;
-
-/// The form of log lines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// A line of text for people.
-    #[default]
-    Text,
-    /// A JSON object a line, for programs.
-    Json,
-}
-
-impl fmt::Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        })
-    }
-}
+use super::{LogFormat, PartialConfig};
 
 impl PartialConfig {
     /// Returns the form of the log before the settings are loaded, because loading them may already fail. What is wrong

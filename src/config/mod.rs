@@ -5,6 +5,7 @@
 mod actors;
 mod auth;
 mod cache;
+mod choices;
 mod declare;
 mod error;
 mod facts;
@@ -19,6 +20,7 @@ mod report;
 mod role;
 mod secret;
 mod settings;
+mod shown;
 mod store;
 mod tls;
 mod upkeep;
@@ -32,8 +34,9 @@ pub use actors::{
     CacheOptions, KeeperOptions, PublisherOptions, RecorderOptions, RetryOptions,
     SubscriberOptions, SyncOptions,
 };
-pub use auth::{AuthMode, AuthOptions};
+pub use auth::AuthOptions;
 pub use cache::RedisOptions;
+pub use choices::{AuthMode, JsonIds, LogFormat, TlsMode};
 pub use declare::Setting;
 pub use error::ConfigError;
 pub use facts::{FactStreamOptions, FactsOptions, WebhookOptions, WebhookUrl};
@@ -41,7 +44,6 @@ pub use file::FILE;
 pub(crate) use file::complaint;
 pub use host::HostName;
 pub(crate) use host::{Host, is_served};
-pub use logging::LogFormat;
 pub use nats::NatsOptions;
 pub use network::Network;
 pub use quota::Quota;
@@ -50,7 +52,7 @@ pub use role::Role;
 pub use secret::Secret;
 pub use settings::PartialConfig;
 pub use store::StoreOptions;
-pub use tls::{ClientCertificate, TlsMode, TlsOptions};
+pub use tls::{ClientCertificate, TlsOptions};
 pub use upkeep::{PruneOptions, UpkeepOptions};
 pub use web::{LimitOptions, WebOptions};
 

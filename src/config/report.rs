@@ -1,14 +1,12 @@
 //! What each setting is and where it comes from, for `likewise config`. Secrets and passwords are hidden.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
+use super::shown::HIDDEN;
 use super::{ConfigError, PartialConfig};
-
-/// What is shown instead of a secret.
-const HIDDEN: &str = "***";
 
 /// Where a setting comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -84,51 +82,6 @@ impl PartialConfig {
             .collect())
     }
 }
-
-/// A value as it is written in the settings file.
-pub(super) trait Shown {
-    /// The value.
-    fn shown(&self) -> String;
-}
-
-impl Shown for PathBuf {
-    fn shown(&self) -> String {
-        self.display().to_string()
-    }
-}
-
-impl Shown for super::Secret {
-    fn shown(&self) -> String {
-        HIDDEN.to_owned()
-    }
-}
-
-macro_rules! shown {
-    ($($type:ty),+) => {
-        $(impl Shown for $type {
-            fn shown(&self) -> String {
-                self.to_string()
-            }
-        })+
-    };
-}
-
-shown!(
-    String,
-    bool,
-    u32,
-    u64,
-    usize,
-    i32,
-    i64,
-    crate::domain::IdKind,
-    super::web::JsonIds,
-    super::LogFormat,
-    std::net::SocketAddr,
-    super::AuthMode,
-    super::Role,
-    super::TlsMode
-);
 
 /// Hides the passwords of URLs: of `scheme://user:password@host`, several with commas between, the token of NATS
 /// (`nats://token@host`), and parameters whose names say so.

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::declare::{default, settings, variable};
-use super::web::JsonIds;
-use super::{AuthMode, LogFormat, Role, TlsMode};
+use super::{AuthMode, JsonIds, LogFormat, Role, TlsMode};
 use crate::domain::IdKind;
 
 settings! {

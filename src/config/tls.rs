@@ -1,77 +1,11 @@
 //! TLS to the database: from the parameters of its URL, as managed databases hand them out, or from settings.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
 
-use super::{ConfigError, PartialConfig};
-
-/// Whether a connection uses TLS, and what it checks: the five modes of libpq, which MySQL's clients share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize)]
-#[serde(try_from = "String")]
-pub enum TlsMode {
-    /// Never.
-    Disable,
-    /// If the server offers it, without checking who the server is.
-    #[default]
-    Prefer,
-    /// Always, without checking who the server is, unless an authority is given.
-    Require,
-    /// Always, and the server's certificate is signed by a trusted authority.
-    VerifyCa,
-    /// Always, and the certificate is also for the host of the URL.
-    VerifyFull,
-}
-
-impl TlsMode {
-    /// The word for it in settings and messages.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
-    }
-}
-
-impl fmt::Display for TlsMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The values of `sslmode`, and those of MySQL's `ssl-mode`.
-const MODES: &str = "disable, prefer, require, verify-ca or verify-full \
-    (MySQL: DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY)";
-
-impl FromStr for TlsMode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text.to_ascii_lowercase().replace('_', "-").as_str() {
-            "disable" | "disabled" => Self::Disable,
-            "prefer" | "preferred" => Self::Prefer,
-            "require" | "required" => Self::Require,
-            "verify-ca" => Self::VerifyCa,
-            "verify-full" | "verify-identity" => Self::VerifyFull,
-            _ => return Err(format!("must be {MODES}")),
-        })
-    }
-}
-
-impl TryFrom<String> for TlsMode {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
+use super::choices::MODES;
+use super::{ConfigError, PartialConfig, TlsMode};
 
 /// A client certificate and its key (PEM).
 #[derive(Debug, Clone, PartialEq, Eq)]

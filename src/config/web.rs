@@ -1,14 +1,11 @@
 //! The limits of the HTTP API, and the hosts and origins that it serves.
 
-use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use actix_web::http::Uri;
-use clap::ValueEnum;
-use serde::Deserialize;
 
-use super::{AuthMode, ConfigError, HostName, Network, PartialConfig, Quota};
+use super::{AuthMode, ConfigError, HostName, JsonIds, Network, PartialConfig, Quota};
 
 /// The settings of the HTTP server.
 #[derive(Debug, Clone)]
@@ -27,25 +24,6 @@ pub struct WebOptions {
     pub request_timeout: Duration,
     /// The limit of the connections that watch counts live.
     pub live_connections: usize,
-}
-
-/// How JSON responses have ids that are numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum JsonIds {
-    /// As numbers, which JavaScript reads exactly up to 2⁵³.
-    Number,
-    /// As text.
-    String,
-}
-
-impl fmt::Display for JsonIds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Number => "number",
-            Self::String => "string",
-        })
-    }
 }
 
 /// The configured limits.

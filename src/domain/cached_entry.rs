@@ -1,4 +1,4 @@
-//! What callers of the cache get: the answers about pairs, and the names of entries.
+//! What callers of the cache get: the answers about pairs, and the names of entries and what they cover.
 
 use std::time::Duration;
 
@@ -66,4 +66,16 @@ impl EntryId {
             Self::Count(pair.resource.clone()),
         ]
     }
+}
+
+/// Which of the user's pairs an entry holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Coverage {
+    /// The database was not read yet. An absent pair is unknown.
+    #[default]
+    Unfilled,
+    /// The user has more pairs than an entry may hold. An absent pair is unknown, and looked up by itself.
+    Partial,
+    /// Every pair of the user is present, so an absent pair is not liked.
+    Complete,
 }

@@ -100,3 +100,12 @@ impl CachedPair {
         }
     }
 }
+
+/// An event that a [`CountEntry`](super::CountEntry) counts as in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Join {
+    /// The state that the event sets.
+    pub state: VersionedState,
+    /// Whether the database had the pair liked before.
+    pub base: bool,
+}

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cached_pair::Join;
 use super::entry_view::CountView;
 use super::id::UserId;
 use super::like_count::LikeCount;
-use super::user_entry::Join;
 use super::version::Version;
 use super::versioned_state::VersionedState;
 

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::behavior::Resource;
+use super::cached_entry::Coverage;
 use super::cached_pair::CachedPair;
 use super::count_entry::CountEntry;
 use super::fold::{Fold, Pair};
 use super::id::UserId;
 use super::like_count::LikeCount;
 use super::pair_state::PairState;
-use super::user_entry::{Counting, Coverage, UserEntry};
+use super::user_entry::{Counting, UserEntry};
 use super::version::Version;
 use super::versioned_state::VersionedState;
 

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use super::behavior::Resource;
-use super::cached_pair::{CachedPair, Progress};
+use super::cached_entry::Coverage;
+use super::cached_pair::{CachedPair, Join, Progress};
 use super::id::UserId;
 use super::like_count::LikeCount;
-use super::user_entry::{Coverage, Join};
 use super::versioned_state::VersionedState;
 
 /// The content of an entry.

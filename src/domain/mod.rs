@@ -45,8 +45,8 @@ pub use behavior::{Action, BehaviorEvent, BehaviorType, InvalidBehavior, Resourc
 pub use behavior_counts::BehaviorCounts;
 pub use bisection::Bisection;
 pub use breaker::{Breaker, BreakerPolicy, Change};
-pub use cached_entry::{Applied, EntryId, OVERDUE_AFTER, Reading, overdue_before};
-pub use cached_pair::{CachedPair, Progress};
+pub use cached_entry::{Applied, Coverage, EntryId, OVERDUE_AFTER, Reading, overdue_before};
+pub use cached_pair::{CachedPair, Join, Progress};
 pub use count_entry::CountEntry;
 pub use database_clock::{ClockNews, ClockWatch, DatabaseClock};
 pub use deployment::{CurrentDeployment, Deployment};
@@ -73,6 +73,6 @@ pub use pair_state::PairState;
 pub use resolution::Resolution;
 pub use resource_type::{ResourceType, ResourceTypes};
 pub use trace_parent::TraceParent;
-pub use user_entry::{Counting, Coverage, Join, UserApplied, UserEntry};
+pub use user_entry::{Counting, UserApplied, UserEntry};
 pub use version::{HybridClock, Version};
 pub use versioned_state::VersionedState;

@@ -8,31 +8,11 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::behavior::Resource;
-use super::cached_pair::{CachedPair, Progress};
+use super::cached_entry::Coverage;
+use super::cached_pair::{CachedPair, Join, Progress};
 use super::entry_view::UserView;
 use super::version::Version;
 use super::versioned_state::VersionedState;
-
-/// Which of the user's pairs an entry holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Coverage {
-    /// The database was not read yet. An absent pair is unknown.
-    #[default]
-    Unfilled,
-    /// The user has more pairs than an entry may hold. An absent pair is unknown, and looked up by itself.
-    Partial,
-    /// Every pair of the user is present, so an absent pair is not liked.
-    Complete,
-}
-
-/// An event that a [`CountEntry`](super::CountEntry) counts as in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Join {
-    /// The state that the event sets.
-    pub state: VersionedState,
-    /// Whether the database had the pair liked before.
-    pub base: bool,
-}
 
 /// The result of [`UserEntry::apply`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

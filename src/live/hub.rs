@@ -11,10 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use super::watch::Watch;
-use crate::domain::{
-    Id, LikeCount, LiveEpoch, LivePosition, LiveState, Resource, ResourceType, Seen,
-};
+use crate::domain::{Id, LikeCount, LiveEpoch, LivePosition, LiveState, Resource, ResourceType};
 
 /// The watched counts of a process.
 #[derive(Debug)]
@@ -93,19 +90,20 @@ impl Hub {
         }
     }
 
-    /// Watches these resources, each once. After the event of this id, only newer states are shown.
-    #[must_use]
-    pub fn watch(self: &Arc<Self>, resources: &[Resource], last_event_id: Option<&str>) -> Watch {
+    /// Adds a watcher of these resources. Returns its number and what is known of them.
+    pub(super) fn join(
+        &self,
+        resources: &[Resource],
+        changed: &Arc<Notify>,
+    ) -> (u64, Vec<(Resource, Arc<Watched>)>) {
         let id = self.next_watcher.fetch_add(1, Ordering::Relaxed);
-        let changed = Arc::new(Notify::new());
-        let seen = Seen::resume(resources, last_event_id, &self.epoch());
         let mut watched = self.lock();
         let mut is_unknown = false;
         let mut watch = |resource: &Resource| {
             let one = Arc::clone(watched.entry(resource.clone()).or_default());
             let mut state = one.lock();
             is_unknown |= state.newest.is_none();
-            state.watchers.insert(id, Arc::clone(&changed));
+            state.watchers.insert(id, Arc::clone(changed));
             drop(state);
             (resource.clone(), one)
         };
@@ -115,7 +113,7 @@ impl Hub {
         if is_unknown {
             self.unknown.notify_one();
         }
-        Watch::new(Arc::clone(self), id, watching, changed, seen)
+        (id, watching)
     }
 
     /// Returns whether a resource is watched.
@@ -302,6 +300,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::live::watch::Watch;
 
     const fn counted(like_count: i64, revision: i64) -> LikeCount {
         LikeCount {

@@ -20,17 +20,15 @@ pub struct Watch {
     seen: Seen,
 }
 
-impl Watch {
-    /// Returns a watcher of these resources, which the hub knows by this number.
-    pub(super) const fn new(
-        hub: Arc<Hub>,
-        id: u64,
-        watching: Vec<(Resource, Arc<Watched>)>,
-        changed: Arc<Notify>,
-        seen: Seen,
-    ) -> Self {
-        Self {
-            hub,
+impl Hub {
+    /// Watches these resources, each once. After the event of this id, only newer states are shown.
+    #[must_use]
+    pub fn watch(self: &Arc<Self>, resources: &[Resource], last_event_id: Option<&str>) -> Watch {
+        let changed = Arc::new(Notify::new());
+        let seen = Seen::resume(resources, last_event_id, &self.epoch());
+        let (id, watching) = self.join(resources, &changed);
+        Watch {
+            hub: Arc::clone(self),
             id,
             watching,
             changed,

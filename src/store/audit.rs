@@ -16,7 +16,8 @@ use super::ids::AnyId;
 use super::pair_row::PairRow;
 use super::pool::INSPECT_TIMEOUTS;
 use super::schema::{COUNTED_BEHAVIORS, Schema, likes_table};
-use super::session::{LikesSql, Param, Session, Sql, Statement};
+use super::session::{LikesSql, Session, Sql};
+use super::statement::{Param, Statement};
 use super::{Sample, Store, read};
 use crate::domain::{Id, IdKind, IdKinds, Pair, Resource, ResourceType};
 

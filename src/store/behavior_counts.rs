@@ -17,7 +17,8 @@ use super::error::StoreError;
 use super::ids::AnyId;
 use super::read_models::{RESOURCE, resource_rows};
 use super::schema::{COUNTED_BEHAVIORS, Schema};
-use super::session::{Param, Session, Sql};
+use super::session::{Session, Sql};
+use super::statement::Param;
 use super::{Store, read};
 use crate::domain::{BehaviorCounts, BehaviorEvent, BehaviorType, Id, Resource};
 

@@ -1,25 +1,9 @@
 //! The statements whose cost must not follow the size of the tables. A test has the database explain them.
 
-use chrono::{DateTime, Utc};
-
-use super::session::Param;
+use super::sample::Sample;
+use super::statement::Param;
 use super::{Store, audit, claim, job_snapshots, ledger, lists, retention, search};
 use crate::domain::Priority;
-
-/// The rows that the statements look for.
-#[derive(Debug, Clone)]
-pub struct Sample {
-    /// Now.
-    pub now: DateTime<Utc>,
-    /// The time and id of a ledger row.
-    pub place: (DateTime<Utc>, String),
-    /// A user with a few events.
-    pub user_id: i64,
-    /// A range of users or resources.
-    pub numbers: (i64, i64),
-    /// A range of event ids.
-    pub ids: (String, String),
-}
 
 impl Store {
     /// Returns the statements whose cost must not follow the size of the tables, each with a name, with their

@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Store;
 use super::condition::probe;
 use super::error::StoreError;
-use super::pool::on;
 use super::session::{Session, Sql};
+use super::transact::on;
 use crate::domain::DatabaseClock;
 
 impl Store {

@@ -5,7 +5,8 @@ use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 
 use super::error::StoreError;
-use super::session::{Param, Session, Sql};
+use super::session::{Session, Sql};
+use super::statement::Param;
 use super::{Store, read, transact};
 use crate::domain::Deployment;
 

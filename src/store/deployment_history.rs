@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::dialect::Column::{Text, Time, Word};
 use super::error::StoreError;
-use super::session::{Param, Session, Sql, time_text};
+use super::session::{Session, Sql};
+use super::statement::{Param, time_text};
 use super::{Store, read, transact};
 use crate::domain::Status;
 

@@ -3,7 +3,8 @@
 
 use super::error::StoreError;
 use super::schema::Schema;
-use super::session::{Param, Session, Sql};
+use super::session::{Session, Sql};
+use super::statement::Param;
 
 /// Returns the key of the last of the next rows, up to `limit` of them, after this key; `None` at the end of the table.
 /// `last` is of [`last_key`].

@@ -18,7 +18,8 @@ use super::pair_row::PairRow;
 use super::read_models::{StateRow, state_columns};
 use super::retention::ArchivedBehavior;
 use super::schema::likes_table;
-use super::session::{LikesSql, Param, Session, Sql};
+use super::session::{LikesSql, Session, Sql};
+use super::statement::Param;
 use super::{Store, quarantine, read};
 use crate::domain::{DataSubject, Id, ResourceType, UserId, Version};
 

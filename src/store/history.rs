@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::dialect::Column::{Number, Text, Word};
 use super::error::StoreError;
-use super::session::{Param, Session, Sql};
+use super::session::{Session, Sql};
+use super::statement::Param;
 use crate::domain::Step;
 
 /// An entry: the event's id, the step, its failed attempts, its fencing token, the error, and the operator.

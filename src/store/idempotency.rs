@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::dialect::Column::{Number, Text as AnyText, Time, Word};
 use super::error::StoreError;
-use super::session::{IdRow, Param, Session, Sql, time_text};
+use super::session::{IdRow, Session, Sql};
+use super::statement::{Param, time_text};
 use super::text::id_text;
 use super::{Store, transact};
 use crate::domain::{KeyedRequest, Started, StoredRequest, Version};

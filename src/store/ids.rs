@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, SqlType, Text};
 use diesel::sqlite::{Sqlite, SqliteType};
 use uuid::Uuid;
 
-use super::session::Param;
+use super::statement::Param;
 use crate::domain::Id;
 
 /// The SQL type of a column of ids, whichever its kind.

@@ -7,7 +7,8 @@ use diesel::sql_types::{BigInt, Nullable, Text as SqlText, Timestamp};
 use serde::Serialize;
 
 use super::error::StoreError;
-use super::session::{Param, Session, Sql};
+use super::session::{Session, Sql};
+use super::statement::Param;
 use super::time::InUtc;
 use super::{Store, read, transact};
 

@@ -13,13 +13,15 @@ use super::Store;
 use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
 use super::erasures::{self, Erasures};
 use super::error::StoreError;
-use super::pool::{IMPORT_TIMEOUT, on, retried};
+use super::pool::IMPORT_TIMEOUT;
 use super::read_models;
 use super::reads::find;
 use super::record::known_ids;
-use super::session::{Mode, Param, Session, Sql, time_text};
+use super::session::{Mode, Session, Sql};
+use super::statement::{Param, time_text};
 use super::sync::{Settled, fold_in};
 use super::text::id_text;
+use super::transact::{on, retried};
 use crate::domain::{BehaviorEvent, Pair, Resource, VersionedState};
 
 /// Some rows of an import.

@@ -10,7 +10,8 @@ use super::outbox::DeadLetterFilter;
 use super::pool::SEARCH_TIMEOUT;
 use super::quarantine_filter::QuarantineFilter;
 use super::schema::Schema;
-use super::session::{Param, Session, Sql, Statement, TotalRow};
+use super::session::{Session, Sql, TotalRow};
+use super::statement::{Param, Statement};
 use super::{Store, read};
 use crate::domain::{JobKind, Status};
 

@@ -13,9 +13,11 @@ use super::dialect::Column::{Text as AnyText, Word};
 use super::error::StoreError;
 use super::job_snapshots::{JobRows, take_snapshot};
 use super::ledger_filter::Conditions;
-use super::pool::{SNAPSHOT_TIMEOUT, in_transaction, on};
-use super::session::{IdRow, Param, Session, Sql, Statement};
+use super::pool::SNAPSHOT_TIMEOUT;
+use super::session::{IdRow, Session, Sql};
+use super::statement::{Param, Statement};
 use super::text::{id_text, word};
+use super::transact::{in_transaction, on};
 use super::{Store, read, transact};
 use crate::domain::{JobKind, JobState};
 

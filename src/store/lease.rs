@@ -10,7 +10,8 @@ use diesel::sql_types::{BigInt, Text};
 
 use super::dialect::Column::Word;
 use super::error::StoreError;
-use super::session::{Param, Session, Statement};
+use super::session::Session;
+use super::statement::{Param, Statement};
 
 /// What a lease is for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::schema::Schema;
-use super::session::Param;
+use super::statement::Param;
 use crate::domain::{Id, ResourceType, Status};
 
 /// A filter for ledger rows; an absent field matches all.

@@ -8,7 +8,8 @@ use super::error::StoreError;
 use super::read_models::{CountRow, StateRow, state_columns};
 use super::schema::Schema;
 use super::schema::likes_table;
-use super::session::{LikesSql, Param, Session};
+use super::session::{LikesSql, Session};
+use super::statement::Param;
 use super::{Sample, Store, read};
 use crate::domain::{Id, IdKind, LikeCount, Pair, Resource, ResourceType, Version};
 

@@ -1,7 +1,7 @@
 //! The database: behaviors, ledger and read models behind one boundary, the same for SQLite, MySQL and PostgreSQL.
 //!
 //! Actors, readers and the command line call [`Store`]; [`connect`] picks the database from its URL. Each operation has a
-//! file that is named after it, with its SQL. `session.rs` explains how to write such a file, and `dialect.rs` holds the
+//! file that is named after it, with its SQL. `session.rs` explains how to write such a file, and `dialect/` holds the
 //! differences between databases.
 
 mod audit;
@@ -44,6 +44,7 @@ mod lists;
 mod migrate;
 mod moderation;
 mod mysql;
+mod operation_queue;
 mod operations;
 mod outbox;
 mod pair_row;
@@ -60,15 +61,17 @@ mod record;
 mod record_and_sync;
 mod repair;
 mod retention;
+mod sample;
 mod schema;
 mod search;
 mod session;
-mod source_dialect;
 mod source_table;
 mod sqlite;
+mod statement;
 mod sync;
 mod text;
 mod time;
+mod transact;
 mod verify;
 
 use std::sync::Arc;
@@ -78,7 +81,6 @@ use diesel_async::{AsyncMysqlConnection, AsyncPgConnection};
 
 pub use crate::domain::Lease;
 pub use audit::{Chunk, Pass, Position, Sizes};
-pub use bounded::Sample;
 pub use claim::Claimed;
 pub use deployment_history::{DeploymentCounts, HistoryRow, ProcessCounts};
 pub use discrepancy::{Discrepancy, Finding, Subject};
@@ -102,6 +104,7 @@ pub use ledger::{ErrorCount, LedgerCounts, LedgerEntry, LedgerHealth};
 pub use ledger_filter::{LedgerFilter, is_storable};
 pub use lists::Cursor;
 pub use moderation::{Decision, LikesOf, Moderated};
+pub use operation_queue::OperationQueue;
 pub use operations::{Operation, OperationFilter};
 pub use outbox::{
     Backlog, DeadLetter, DeadLetterAction, DeadLetterFilter, FailedDelivery, OutboxRow,
@@ -116,6 +119,7 @@ pub use record::Recorded;
 pub use record_and_sync::RecordedAndSynced;
 pub use repair::Repaired;
 pub use retention::{ArchivedBehavior, Prunable};
+pub use sample::Sample;
 pub use search::LedgerPage;
 pub use source_table::{SourceColumn, SourceColumns, SourceRow, SourceTable};
 pub use sync::Settled;
@@ -126,8 +130,8 @@ use self::connections::{PoolsOf, open_server};
 use self::dialect::Dialect;
 use self::endpoint::Endpoint;
 use self::migrate::Migrations;
-use self::pool::{read, transact, transact_owned};
 use self::schema::Schema;
+use self::transact::{read, transact, transact_owned};
 use crate::config::StoreOptions;
 use crate::domain::{DatabaseClock, IdKinds, ResourceTypes};
 use crate::telemetry::PoolUse;

@@ -13,7 +13,8 @@ use super::read_models::{
     PAIR, StateRow, lock_counts, state_columns, states, write_counts, write_voided,
 };
 use super::schema::{Schema, likes_table};
-use super::session::{LikesSql, Param, Session, Sql};
+use super::session::{LikesSql, Session, Sql};
+use super::statement::Param;
 use super::text::id_text;
 use super::{Settled, Store, history, read, transact};
 use crate::domain::{

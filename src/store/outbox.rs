@@ -17,7 +17,8 @@ use super::dialect::Column::{self, Number, ResourceId, Text as AnyText, Time, Us
 use super::error::StoreError;
 use super::lease::{LeaseKind, RowLease};
 use super::pair_row::PairRow;
-use super::session::{Param, Session, Sql, TotalRow, time_text};
+use super::session::{Session, Sql, TotalRow};
+use super::statement::{Param, time_text};
 use super::text::{id_text, word};
 use super::time::InUtc;
 use super::{Store, read, transact};

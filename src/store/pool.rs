@@ -1,22 +1,19 @@
 //! Pools with a circuit breaker, which lend a connection for a limited time.
 //!
-//! Every operation of the store runs its work with [`read!`](super::read) or [`transact!`](super::transact), which
-//! select the pool of the database.
+//! Every operation of the store runs its work with the macros of `transact.rs`, which select the pool of the database.
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deadpool::managed::{self, Manager, Object, PoolError, TimeoutType};
-use futures_util::FutureExt;
 use tokio::time::error::Elapsed;
 
 use super::condition::{Condition, probe};
 use super::error::StoreError;
 use super::gate::Gate;
 use super::schema::Schema;
-use super::session::{Connected, Mode, Session};
-use crate::domain::Backoff;
+use super::session::{Connected, Session};
 use crate::telemetry::PoolUse;
 
 /// The time limit of `verify`, which reads every row.
@@ -202,179 +199,4 @@ where
         }
         self.condition.heard(outcome);
     }
-}
-
-/// Runs `$work` on a connection of the store that reads: `read!(self, timeout, |session| thing(session, ...))`.
-macro_rules! read {
-    ($store:expr, $timeout:expr, |$session:ident| $work:expr) => {
-        $crate::store::pool::on!($store, readers, $timeout, |$session| $work)
-    };
-}
-
-/// Runs `$work` on a connection of one of the store's pools.
-macro_rules! on {
-    ($store:expr, $pool:ident, $timeout:expr, |$session:ident| $work:expr) => {
-        match &$store.backend {
-            $crate::store::Backend::Sqlite(pools) => {
-                pools
-                    .$pool
-                    .run($timeout, async |$session| $work.await)
-                    .await
-            }
-            $crate::store::Backend::Mysql(pools) => {
-                pools
-                    .$pool
-                    .run($timeout, async |$session| $work.await)
-                    .await
-            }
-            $crate::store::Backend::Postgres(pools) => {
-                pools
-                    .$pool
-                    .run($timeout, async |$session| $work.await)
-                    .await
-            }
-        }
-    };
-}
-
-/// Runs `$work` in a transaction that writes: `transact!(self, |session| thing(session, ...))`. Runs it again if a
-/// deadlock, a lost connection or the like ended it, within the store's timeout in total, or another one:
-/// `transact!(self, timeout, |session| ...)`. The work must be idempotent.
-macro_rules! transact {
-    ($store:expr, |$session:ident| $work:expr) => {
-        $crate::store::pool::transact!($store, $store.timeout, |$session| $work)
-    };
-    ($store:expr, $timeout:expr, |$session:ident| $work:expr) => {
-        $crate::store::pool::retried!($store, $timeout, |left| {
-            $crate::store::pool::on!($store, writers, left, |$session| {
-                $crate::store::pool::in_transaction($session, async |$session| $work.await)
-            })
-        })
-    };
-}
-
-/// As [`transact!`], for work on inputs that it owns: `transact_owned!(self, timeout, inputs, |session, inputs| thing(session,
-/// inputs))`. On SQLite a whole attempt runs in one blocking task, where other work needs a task for each statement.
-macro_rules! transact_owned {
-    ($store:expr, $timeout:expr, $owned:expr, |$session:ident, $inputs:ident| $work:expr) => {{
-        let owned = ::std::sync::Arc::new($owned);
-        if let $crate::store::Backend::Sqlite(pools) = &$store.backend {
-            $crate::store::pool::retried!($store, $timeout, |left| {
-                let owned = ::std::sync::Arc::clone(&owned);
-                let work = move |session: &mut $crate::store::sqlite::Blocking<'_>| {
-                    let $inputs = &*owned;
-                    $crate::store::pool::ready($crate::store::pool::in_transaction(
-                        session,
-                        async |$session| $work.await,
-                    ))
-                };
-                pools
-                    .writers
-                    .run(left, async move |lent| lent.blocking(work).await)
-                    .await
-            })
-        } else {
-            let $inputs = &*owned;
-            $crate::store::pool::transact!($store, $timeout, |$session| $work)
-        }
-    }};
-}
-
-/// Repeats an attempt, which gets the time that is left, as [`transact!`] says.
-macro_rules! retried {
-    ($store:expr, $timeout:expr, |$left:ident| $attempt:expr) => {{
-        let mut attempts = $crate::store::pool::Attempts::within($timeout);
-        let outcome = loop {
-            let $left = attempts.left();
-            let outcome = $attempt;
-            if let Some(outcome) = attempts.last(outcome).await {
-                break outcome;
-            }
-        };
-        $store.wrote(&outcome);
-        outcome
-    }};
-}
-
-pub(super) use on;
-pub(super) use read;
-pub(super) use retried;
-pub(super) use transact;
-pub(super) use transact_owned;
-
-/// Returns the output of work on a [`Blocking`](super::sqlite::Blocking) session, which never waits.
-pub(super) fn ready<T>(work: impl Future<Output = T>) -> T {
-    work.now_or_never()
-        .unwrap_or_else(|| unreachable!("a blocking session answers at once"))
-}
-
-/// Runs work in a transaction that writes.
-pub(super) async fn in_transaction<S: Session, T: Send>(
-    session: &mut S,
-    work: impl AsyncFnOnce(&mut S) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    session.begin(Mode::Write).await?;
-    let outcome = work(session).await;
-    session.end(outcome).await
-}
-
-/// The attempts at one transaction.
-pub(super) struct Attempts {
-    timeout: Duration,
-    deadline: Instant,
-    made: u32,
-    /// The error of the attempt before this one.
-    earlier: Option<StoreError>,
-}
-
-impl Attempts {
-    /// Allows attempts within this time in total.
-    pub(super) fn within(timeout: Duration) -> Self {
-        Self {
-            timeout,
-            deadline: Instant::now() + timeout,
-            made: 0,
-            earlier: None,
-        }
-    }
-
-    /// Returns the time that is left.
-    pub(super) fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
-    }
-
-    /// Takes the outcome of an attempt. Returns it if it is final; otherwise waits for the next attempt.
-    pub(super) async fn last<T>(
-        &mut self,
-        outcome: Result<T, StoreError>,
-    ) -> Option<Result<T, StoreError>> {
-        self.made += 1;
-        let wait = BACKOFF.draw(self.made);
-        match outcome {
-            Err(error)
-                if worth_another(&error, self.made) && Instant::now() + wait < self.deadline =>
-            {
-                self.earlier = Some(error);
-                tokio::time::sleep(wait).await;
-                None
-            }
-            // The attempt before opened the breaker, and may have committed.
-            Err(StoreError::Away) => Some(Err(self.earlier.take().unwrap_or(StoreError::Away))),
-            Err(StoreError::TimedOut(_)) => Some(Err(StoreError::TimedOut(self.timeout))),
-            outcome => Some(outcome),
-        }
-    }
-}
-
-/// The waits between the attempts of one transaction.
-const BACKOFF: Backoff = Backoff {
-    base: Duration::from_millis(20),
-    cap: Duration::from_millis(200),
-};
-
-/// Returns whether a transaction is tried again after this many failed attempts. A time-out ends it, because its caller
-/// has waited long enough.
-fn worth_another(error: &StoreError, attempts: u32) -> bool {
-    let passing = matches!(error, StoreError::Busy(_) | StoreError::Unavailable(_));
-    passing && attempts < 4
 }

@@ -5,7 +5,8 @@ use diesel::sql_types::Text as SqlText;
 
 use super::dialect::Column::{Number, Text, Word};
 use super::error::StoreError;
-use super::session::{Param, Session, Sql};
+use super::session::{Session, Sql};
+use super::statement::Param;
 use super::{Store, read, transact};
 
 /// A running process.

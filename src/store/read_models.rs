@@ -14,7 +14,8 @@ use super::error::StoreError;
 use super::ids::AnyId;
 use super::schema::Schema;
 use super::schema::likes_table;
-use super::session::{LikesSql, Param, Session, Sql, Statement, time_text};
+use super::session::{LikesSql, Session, Sql};
+use super::statement::{Param, Statement, time_text};
 use super::text::word;
 use crate::domain::{
     Id, LikeCount, Pair, PairState, Resource, ResourceType, Version, VersionedState,

@@ -6,7 +6,8 @@ use super::error::StoreError;
 use super::pair_row::PairRow;
 use super::read_models::{self, StateRow, state_columns};
 use super::schema::likes_table;
-use super::session::{LikesSql, Param, Session, Sql};
+use super::session::{LikesSql, Session, Sql};
+use super::statement::Param;
 use super::{Store, read};
 use crate::domain::{
     Id, LikeCount, Pair, PairState, Resource, ResourceType, Version, VersionedState,

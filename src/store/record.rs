@@ -12,7 +12,8 @@ use super::dialect::Column::{self, Number, ResourceId, Skipped, Text, Time, User
 use super::erasures::{self, Erasures};
 use super::error::StoreError;
 use super::schema::Schema;
-use super::session::{IdRow, Param, Session, Sql, TotalRow, time_text};
+use super::session::{IdRow, Session, Sql, TotalRow};
+use super::statement::{Param, time_text};
 use super::{Lease, Store, transact_owned};
 use crate::domain::{BehaviorEvent, ErasedKind, LedgerRow};
 use crate::store::text::id_text;

@@ -19,7 +19,8 @@ use super::read_models::{
     write_voided,
 };
 use super::schema::{LEDGER_COLUMNS, likes_table};
-use super::session::{LikesSql, Param, Session, Sql, time_text};
+use super::session::{LikesSql, Session, Sql};
+use super::statement::{Param, time_text};
 use super::text::id_text;
 use super::{Store, history, transact};
 use crate::domain::{EntryId, Id, LedgerRow, Pair, PairState, Resource, Step};

@@ -11,7 +11,8 @@ use super::error::StoreError;
 use super::examined::{examine, last_key};
 use super::ids::AnyId;
 use super::schema::{COUNTED_BEHAVIORS, Schema};
-use super::session::{IdRow, Param, Session, Sql};
+use super::session::{IdRow, Session, Sql};
+use super::statement::Param;
 use super::{Sample, Store, read, transact};
 use crate::domain::Id;
 

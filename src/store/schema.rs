@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::dialect::{Column, Dialect};
-use super::session::Statement;
+use super::statement::Statement;
 use crate::domain::{IdKind, IdKinds, ResourceType, ResourceTypes};
 
 /// The columns of a ledger row `e` that a worker needs: see [`StoredLedgerRow`](super::ledger_row::StoredLedgerRow).

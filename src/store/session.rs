@@ -6,7 +6,7 @@
 //! 1. `impl Store { pub async fn thing(&self, ...) -> Result<T, StoreError> }`: the documented boundary. It runs
 //!    the function below on a connection: [`read!`](super::read) for what only reads,
 //!    [`transact!`](super::transact) for what writes. Both take the name of the session and the work. The transactions of
-//!    every like use [`transact_owned!`](super::pool::transact_owned), with inputs that they own.
+//!    every like use [`transact_owned!`](super::transact::transact_owned), with inputs that they own.
 //! 2. `async fn thing<S: Session>(session: &mut S, ...) -> Result<T, StoreError>`: an ordinary generic function.
 //!    It never names a database: [`Session::schema`] renders what differs.
 //! 3. Its SQL, with the default names of the tables. Fixed text is a [`Sql`] (or a [`LikesSql`], for the table of one
@@ -20,21 +20,17 @@
 //!
 //! To read from one snapshot, begin with [`Mode::Snapshot`] and hand the outcome to [`Session::end`].
 
-use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use diesel::backend::Backend;
 use diesel::deserialize::QueryableByName;
 use diesel::mysql::Mysql;
 use diesel::pg::Pg;
-use diesel::query_builder::{AstPass, Query as DieselQuery, QueryFragment, QueryId};
 use diesel::result::Error as DieselError;
-use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, HasSqlType, Text, Untyped};
+use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::Sqlite;
-use serde::Serialize;
 
 use super::error::StoreError;
 use super::schema::Schema;
+use super::statement::{Param, Statement};
 use crate::domain::ResourceType;
 
 /// A row that every database can be asked for. Derive `QueryableByName` to make one.
@@ -142,10 +138,10 @@ macro_rules! session {
 
             async fn load<T: $crate::store::session::Row>(
                 &mut self,
-                statement: &$crate::store::session::Statement,
-                params: &[$crate::store::session::Param],
+                statement: &$crate::store::statement::Statement,
+                params: &[$crate::store::statement::Param],
             ) -> Result<Vec<T>, $crate::store::error::StoreError> {
-                let query = $crate::store::session::Query { statement, params };
+                let query = $crate::store::statement::Query { statement, params };
                 let connection = &mut *self.connection;
                 let loaded = diesel_async::RunQueryDsl::load(query, connection).await;
                 $crate::store::codes::explained(connection, loaded).await
@@ -153,10 +149,10 @@ macro_rules! session {
 
             async fn execute(
                 &mut self,
-                statement: &$crate::store::session::Statement,
-                params: &[$crate::store::session::Param],
+                statement: &$crate::store::statement::Statement,
+                params: &[$crate::store::statement::Param],
             ) -> Result<usize, $crate::store::error::StoreError> {
-                let query = $crate::store::session::Query { statement, params };
+                let query = $crate::store::statement::Query { statement, params };
                 let connection = &mut *self.connection;
                 let done = diesel_async::RunQueryDsl::execute(query, connection).await;
                 $crate::store::codes::explained(connection, done).await
@@ -225,88 +221,6 @@ pub(super) fn unless_broken(done: QueryResult<()>) -> QueryResult<()> {
     }
 }
 
-/// One parameter of a statement.
-#[derive(Debug)]
-pub(super) enum Param {
-    Number(i64),
-    Text(String),
-}
-
-impl Param {
-    /// A moment.
-    pub(super) fn time(moment: DateTime<Utc>) -> Self {
-        Self::Text(time_text(moment))
-    }
-
-    /// The most rows of an answer.
-    pub(super) fn limit(rows: usize) -> Self {
-        Self::Number(Self::count(rows))
-    }
-
-    /// A number of rows, as the database counts them.
-    pub(super) fn count(rows: usize) -> i64 {
-        i64::try_from(rows).unwrap_or(i64::MAX)
-    }
-
-    /// A batch: an array of arrays, the parameter of `Dialect::rows`.
-    pub(super) fn rows<T: Serialize>(rows: &[T]) -> Self {
-        Self::Text(serde_json::to_string(rows).unwrap_or_else(|error| {
-            unreachable!("tuples of numbers and text are always JSON: {error}")
-        }))
-    }
-}
-
-/// A moment as every database reads it, in UTC; text of equal length, so that it also sorts as text.
-pub(super) fn time_text(moment: DateTime<Utc>) -> String {
-    moment.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
-}
-
-/// One statement: its text, cut at its parameters.
-#[derive(Debug)]
-pub(super) struct Statement {
-    /// Each piece of text with the index of the parameter that follows it.
-    pieces: Vec<(String, usize)>,
-    /// The text after the last parameter.
-    tail: String,
-}
-
-impl Statement {
-    /// Cuts the text at its parameters. A `$` that no digit follows is part of the text.
-    pub(super) fn parse(sql: &str) -> Self {
-        let mut pieces = Vec::new();
-        let mut text = String::new();
-        let mut rest = sql;
-        while let Some((before, after)) = rest.split_once('$') {
-            text.push_str(before);
-            let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-            match after[..digits].parse::<usize>() {
-                Ok(number) => pieces.push((std::mem::take(&mut text), number - 1)),
-                Err(_) => text.push('$'),
-            }
-            rest = &after[digits..];
-        }
-        text.push_str(rest);
-        Self { pieces, tail: text }
-    }
-
-    /// The statement with its parameters in the text, to be explained.
-    pub(super) fn spelled(&self, params: &[Param]) -> String {
-        let mut sql = String::new();
-        for (text, param) in &self.pieces {
-            sql.push_str(text);
-            match &params[*param] {
-                Param::Number(number) => sql.push_str(&number.to_string()),
-                Param::Text(text) => {
-                    sql.push('\'');
-                    sql.push_str(&text.replace('\'', "''"));
-                    sql.push('\'');
-                }
-            }
-        }
-        sql + &self.tail
-    }
-}
-
 /// A statement of fixed text, rendered once for each schema.
 pub(super) struct Sql {
     render: fn(&'static Schema) -> String,
@@ -361,55 +275,4 @@ pub(super) struct TotalRow {
 pub(super) struct IdRow {
     #[diesel(sql_type = Text)]
     pub(super) id: String,
-}
-
-/// A statement with its parameters. The text never changes, so that it is prepared only once.
-pub(super) struct Query<'a> {
-    pub(super) statement: &'a Statement,
-    pub(super) params: &'a [Param],
-}
-
-impl<DB> QueryFragment<DB> for Query<'_>
-where
-    DB: Backend + HasSqlType<BigInt> + HasSqlType<Text>,
-    i64: ToSql<BigInt, DB>,
-    String: ToSql<Text, DB>,
-{
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
-        for (text, param) in &self.statement.pieces {
-            out.push_sql(text);
-            match &self.params[*param] {
-                Param::Number(number) => out.push_bind_param::<BigInt, _>(number)?,
-                Param::Text(text) => out.push_bind_param::<Text, _>(text)?,
-            }
-        }
-        out.push_sql(&self.statement.tail);
-        Ok(())
-    }
-}
-
-impl QueryId for Query<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl DieselQuery for Query<'_> {
-    type SqlType = Untyped;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_bind_at_each_place_the_text_names() {
-        let statement = Statement::parse("a $2 b $1 c '$[0]' $2 d");
-        let pieces: Vec<_> = statement
-            .pieces
-            .iter()
-            .map(|(text, param)| (text.as_str(), *param))
-            .collect();
-        assert_eq!(pieces, [("a ", 1), (" b ", 0), (" c '$[0]' ", 1)]);
-        assert_eq!(statement.tail, " d");
-    }
 }

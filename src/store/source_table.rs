@@ -7,7 +7,8 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::error::StoreError;
 use super::pool::IMPORT_TIMEOUT;
-use super::session::{Param, Session, Statement};
+use super::session::Session;
+use super::statement::{Param, Statement};
 use super::{Store, read};
 use crate::domain::ImportedRow;
 

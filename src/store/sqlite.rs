@@ -20,7 +20,8 @@ use super::gate::Gate;
 use super::migrate::{Migrate, Script, scripts};
 use super::pool::Pools;
 use super::schema::Schema;
-use super::session::{self, Connected, Mode, Param, Query, Row, Session, Statement, session};
+use super::session::{self, Connected, Mode, Row, Session, session};
+use super::statement::{Param, Query, Statement};
 use crate::config::StoreOptions;
 
 pub(super) type Async = SyncConnectionWrapper<SqliteConnection>;

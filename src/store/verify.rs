@@ -14,10 +14,12 @@ use super::comparisons::{
 };
 use super::dialect::Column::Word;
 use super::error::StoreError;
-use super::pool::{VERIFY_TIMEOUT, on};
+use super::pool::VERIFY_TIMEOUT;
 use super::schema::likes_table;
-use super::session::{LikesSql, Mode, Param, Session, Sql, Statement};
+use super::session::{LikesSql, Mode, Session, Sql};
+use super::statement::{Param, Statement};
 use super::text::{id_text, word};
+use super::transact::on;
 use super::{Store, read};
 use crate::domain::ResourceType;
 use crate::domain::origin::ACCEPTED;

@@ -5,31 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 
 use super::histogram::Histogram;
+use super::http_series::{RequestLabels, RouteLabels};
 use super::metrics::METRICS;
 
 /// The route of requests for which there is none.
 pub const UNMATCHED: &str = "unmatched";
-
-/// A request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct RequestLabels {
-    /// The template of its path.
-    route: String,
-    method: &'static str,
-    status: u16,
-}
-
-/// A route and a method.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct RouteLabels {
-    route: String,
-    method: &'static str,
-}
 
 /// The methods with series of their own. All others share one.
 const METHODS: [&str; 6] = ["GET", "HEAD", "PUT", "POST", "DELETE", "other"];
@@ -116,19 +99,6 @@ impl Route {
 fn method_place(method: &str) -> usize {
     let place = METHODS.iter().position(|known| *known == method);
     place.unwrap_or(METHODS.len() - 1)
-}
-
-/// Requests.
-pub(super) type Requests = Family<RequestLabels, Counter>;
-
-/// The durations of requests.
-pub(super) type Durations = Family<RouteLabels, Histogram, fn() -> Histogram>;
-
-/// Returns an empty histogram for the durations of requests: from half a millisecond to ten seconds.
-pub(super) fn durations() -> Histogram {
-    Histogram::new([
-        0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-    ])
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::dependency::Dependency;
 use super::histogram::Histogram;
-use super::http::{self, Durations, Requests};
+use super::http_series::{self, Durations, Requests};
 pub(super) use super::labels::{
     AcceptedLabels, ActionLabels, ActorLabels, FindingLabels, JobLabels, OriginLabels,
     OutageLabels, OutcomeLabels, PartLabels, PathLabels, ProblemLabels, ReceiverLabels,
@@ -118,7 +118,7 @@ impl Metrics {
             }),
             likes_accepted,
             http_requests: Requests::default(),
-            http_durations: Durations::new_with_constructor(http::durations),
+            http_durations: Durations::new_with_constructor(http_series::durations),
             cache_hits: cache_read("hit"),
             cache_misses: cache_read("miss"),
             cache_reads,

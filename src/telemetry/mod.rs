@@ -6,6 +6,7 @@ mod events;
 mod figures;
 mod histogram;
 mod http;
+mod http_series;
 mod labels;
 mod logging;
 mod metrics;

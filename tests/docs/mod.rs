@@ -1,6 +1,7 @@
 //! Everything that the documentation names exists: links, headings, files, commands, settings, metrics, tests and
 //! problem codes. Code fences close.
 
+mod architecture;
 mod log_keys;
 mod monitoring;
 mod systemd;

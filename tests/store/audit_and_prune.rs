@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use likewise::actors::job_runner::Jobs;
 use likewise::admin::{AdminError, AdminService, JobExit, Runner};
 use likewise::admin::{Audit, AuditOptions, AuditState, Dependencies};
 use likewise::config::PruneOptions;

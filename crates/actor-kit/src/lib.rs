@@ -45,6 +45,7 @@ mod gauge;
 mod host;
 mod mailbox;
 mod messages;
+mod observer;
 mod panics;
 mod registry;
 mod report;
@@ -61,7 +62,8 @@ pub use gauge::{Gauge, Permit};
 pub use host::Context;
 pub use mailbox::{Mailbox, Refused, Slot};
 pub use messages::{LATENCY_BOUNDS, MessageReport, Percentiles, RunningReport};
-pub use registry::{Observer, Registry, Unheeded};
+pub use observer::Observer;
+pub use registry::{Registry, Unheeded};
 pub use report::{
     ActorReport, ActorState, MailboxReport, PanicReport, Snapshot, SupervisionPolicy,
     SupervisionReport,

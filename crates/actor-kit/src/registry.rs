@@ -6,20 +6,9 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
+use crate::observer::Observer;
 use crate::report::{ActorReport, ActorState, Snapshot};
 use crate::stats::{ActorStats, Command, read, write};
-
-/// Receives the supervisor's events, to log and count them.
-pub trait Observer: Send + Sync + 'static {
-    /// An actor, or work that it spawned, panicked.
-    fn panicked(&self, actor: &'static str, message: &str);
-
-    /// An actor runs again after a panic or an operator's restart, for the given number of times.
-    fn restarted(&self, actor: &'static str, restarts: u64);
-
-    /// An actor panicked so often within the window that it is not restarted.
-    fn given_up(&self, actor: &'static str, panics: usize, window: Duration);
-}
 
 /// Every actor of this process, in the order of their start.
 #[derive(Clone)]

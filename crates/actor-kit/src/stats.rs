@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 
 use crate::gauge::Gauge;
 use crate::messages::MessageStats;
+use crate::observer::Observer;
 use crate::panics::take_place;
-use crate::registry::Observer;
 use crate::report::{
     ActorReport, ActorState, MailboxReport, PanicReport, SupervisionPolicy, SupervisionReport,
 };

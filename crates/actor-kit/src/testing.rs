@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::registry::{Observer, Registry};
+use crate::observer::Observer;
+use crate::registry::Registry;
 use crate::supervisor::{Starter, SupervisorPolicy};
 
 struct Silent;

@@ -9,7 +9,8 @@ use async_nats::jetstream::message::AckKind;
 use futures_util::future::join_all;
 
 use super::NatsSubscriber;
-use super::opened::{Delivered, Fate, Work};
+use super::fate::{Delivered, Fate};
+use super::opened::Work;
 use super::quarantine::Refused;
 use crate::actors::cache_writer::revert;
 use crate::domain::{BehaviorEvent, LedgerRow, Source};

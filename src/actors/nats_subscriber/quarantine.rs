@@ -6,7 +6,7 @@ use chrono::Utc;
 use uuid::Uuid;
 
 use super::NatsSubscriber;
-use super::opened::{Delivered, Place};
+use super::fate::{Delivered, Place};
 use crate::domain::{BehaviorEvent, Origin, TraceParent};
 use crate::nats::{NoEvent, Undecodable, encode, subject, trace_of};
 use crate::store::QuarantinedEvent;

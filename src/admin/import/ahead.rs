@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::input::{Input, Position};
+use super::input::Input;
+use super::row::Position;
 use super::window::Window;
 use crate::domain::ImportRules;
 use crate::store::Store;

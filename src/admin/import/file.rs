@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,41 +11,10 @@ use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value};
 
 use super::columns::{ColumnNames, Columns, Field};
-use super::input::{InputRow, Position};
+use super::options::Format;
+use super::row::{InputRow, Position};
 use crate::admin::AdminError;
 use crate::domain::{ImportedRow, ResourceTypes};
-
-/// The format of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Comma-separated values with a header.
-    Csv,
-    /// One JSON object a line.
-    JsonLines,
-}
-
-impl Format {
-    /// Returns the format that a file's name tells.
-    fn of(path: &str) -> Self {
-        let name = path.strip_suffix(".gz").unwrap_or(path);
-        let is_json = [".jsonl", ".ndjson", ".json"]
-            .iter()
-            .any(|suffix| name.ends_with(suffix));
-        if is_json { Self::JsonLines } else { Self::Csv }
-    }
-}
-
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        match word {
-            "csv" => Ok(Self::Csv),
-            "jsonl" => Ok(Self::JsonLines),
-            _ => Err("use csv or jsonl".to_owned()),
-        }
-    }
-}
 
 /// The rows of a file, or of the standard input.
 pub(super) struct FileRows {

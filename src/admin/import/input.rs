@@ -2,33 +2,16 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use super::columns::{Columns, Field};
 use super::commit::insist;
 use super::file::FileRows;
 use super::options::{ImportInput, ImportOptions};
+use super::row::{InputRow, Position};
 use crate::admin::{AdminError, Dependencies};
-use crate::domain::{ImportedRow, ResourceType, ResourceTypes};
+use crate::domain::{ResourceType, ResourceTypes};
 use crate::store::{SourceColumn, SourceColumns, SourceTable, Store};
-
-/// A row of the input.
-pub(super) struct InputRow {
-    pub(super) place: String,
-    /// The type that the name of its column tells.
-    pub(super) named_type: Option<ResourceType>,
-    pub(super) row: Result<ImportedRow, String>,
-}
-
-/// A place between two rows of the input.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Position {
-    /// The number of rows before it.
-    pub(super) rows: u64,
-    /// Of a file, the digest of these rows; of a table, the key of the last one.
-    pub(super) place: Vec<String>,
-}
 
 /// An opened input, at a position.
 pub(super) enum Input {

@@ -10,6 +10,7 @@ mod file;
 mod input;
 mod options;
 mod resume;
+mod row;
 mod window;
 
 use std::sync::Arc;
@@ -18,8 +19,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join3;
 
 pub use columns::ColumnNames;
-pub use file::Format;
-pub use options::{ImportInput, ImportOptions, ImportReport, Rejected};
+pub use options::{Format, ImportInput, ImportOptions, ImportReport, Rejected};
 
 use super::{AdminError, Dependencies, Progress};
 use crate::domain::{ImportRules, Source};
@@ -28,8 +28,8 @@ use ahead::Ahead;
 use checks::{check_caches, check_source};
 use chunks::{Chunks, Written};
 use commit::tell;
-use input::Position;
 use resume::Checkpoint;
+use row::Position;
 use window::{End, Window};
 
 /// The number of rejected rows that a report shows.

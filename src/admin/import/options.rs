@@ -1,11 +1,12 @@
 //! What an import is asked to do, and what it reports.
 
+use std::str::FromStr;
+
 use chrono::{DateTime, Utc};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
 use super::columns::ColumnNames;
-use super::file::Format;
 use crate::domain::{ImportedRow, ResourceType};
 
 /// What to import.
@@ -34,6 +35,38 @@ impl ImportInput {
         match self {
             Self::File { path, .. } => path.clone(),
             Self::Table { name, .. } => format!("table {name}"),
+        }
+    }
+}
+
+/// The format of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Comma-separated values with a header.
+    Csv,
+    /// One JSON object a line.
+    JsonLines,
+}
+
+impl Format {
+    /// Returns the format that a file's name tells.
+    pub(super) fn of(path: &str) -> Self {
+        let name = path.strip_suffix(".gz").unwrap_or(path);
+        let is_json = [".jsonl", ".ndjson", ".json"]
+            .iter()
+            .any(|suffix| name.ends_with(suffix));
+        if is_json { Self::JsonLines } else { Self::Csv }
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "csv" => Ok(Self::Csv),
+            "jsonl" => Ok(Self::JsonLines),
+            _ => Err("use csv or jsonl".to_owned()),
         }
     }
 }

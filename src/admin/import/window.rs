@@ -9,8 +9,9 @@ use ring::digest::{Context, SHA256};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::input::{Input, InputRow, Position};
+use super::input::Input;
 use super::options::Rejected;
+use super::row::{InputRow, Position};
 use crate::admin::AdminError;
 use crate::domain::{BehaviorEvent, ImportRules, Resource, UserId};
 use crate::store::Store;

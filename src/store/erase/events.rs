@@ -19,7 +19,8 @@ use crate::store::read_models::{
 use crate::store::repair::delete_likes;
 use crate::store::retention::{DELETE_BEHAVIORS, DELETE_HISTORY, DELETE_LEDGER, LAST_EXAMINED};
 use crate::store::schema::{Schema, likes_table};
-use crate::store::session::{IdRow, Param, Session, Sql};
+use crate::store::session::{IdRow, Session, Sql};
+use crate::store::statement::Param;
 
 /// An event and its pair.
 #[derive(Debug, QueryableByName)]

@@ -12,7 +12,8 @@ use crate::store::dialect::Column::{Number, Text as AnyText};
 use crate::store::error::StoreError;
 use crate::store::examined::{examine, last_key};
 use crate::store::jobs::{CANCEL, JOB_COLUMNS, JobRow};
-use crate::store::session::{Param, Session, Sql};
+use crate::store::session::{Session, Sql};
+use crate::store::statement::Param;
 
 pub(super) async fn jobs<S: Session>(
     session: &mut S,

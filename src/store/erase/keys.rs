@@ -8,7 +8,8 @@ use super::{Erased, Sweep, Swept, json_of, names, note};
 use crate::domain::{DataSubject, Names};
 use crate::store::dialect::Column::{Text as AnyText, Word};
 use crate::store::error::StoreError;
-use crate::store::session::{Param, Session, Sql};
+use crate::store::session::{Session, Sql};
+use crate::store::statement::Param;
 
 /// An idempotency key with its caller and the stored answer.
 #[derive(Debug, QueryableByName)]

@@ -6,7 +6,8 @@ use crate::store::dialect::Column::Word;
 use crate::store::error::StoreError;
 use crate::store::examined::{examine, last_key};
 use crate::store::quarantine;
-use crate::store::session::{Param, Session, Sql};
+use crate::store::session::{Session, Sql};
+use crate::store::statement::Param;
 
 pub(super) async fn facts<S: Session>(
     session: &mut S,

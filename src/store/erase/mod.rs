@@ -22,7 +22,8 @@ use super::error::StoreError;
 use super::job_claims::held;
 use super::jobs::Job;
 use super::schema::Schema;
-use super::session::{IdRow, Param, Session, Sql};
+use super::session::{IdRow, Session, Sql};
+use super::statement::Param;
 use super::{Store, read, transact};
 use crate::domain::{DataSubject, EntryId, LikeCount, Names, Resource};
 

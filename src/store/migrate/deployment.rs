@@ -8,7 +8,8 @@ use uuid::Uuid;
 use crate::domain::{Deployment, IdKind, IdKinds};
 use crate::store::dialect::Column::Word;
 use crate::store::error::StoreError;
-use crate::store::session::{Param, Session, Sql};
+use crate::store::session::{Session, Sql};
+use crate::store::statement::Param;
 
 /// The row of `likewise_deployment`.
 #[derive(Debug, QueryableByName)]

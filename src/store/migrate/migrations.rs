@@ -15,7 +15,8 @@ use crate::store::endpoint::Endpoint;
 use crate::store::error::StoreError;
 use crate::store::lease::RowLease;
 use crate::store::schema::Schema;
-use crate::store::session::{Connected, IdRow, Mode, Param, Session, Sql};
+use crate::store::session::{Connected, IdRow, Mode, Session, Sql};
+use crate::store::statement::Param;
 
 /// A connection that can migrate its database.
 pub(in crate::store) trait Migrate: Sized + Send + 'static

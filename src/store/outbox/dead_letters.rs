@@ -14,7 +14,8 @@ use crate::store::dialect::Column::Number;
 use crate::store::error::StoreError;
 use crate::store::ledger_filter::{Conditions, check_times};
 use crate::store::schema::Schema;
-use crate::store::session::{Param, Session, Sql, Statement};
+use crate::store::session::{Session, Sql};
+use crate::store::statement::{Param, Statement};
 use crate::store::time::InUtc;
 use crate::store::{Store, read, transact};
 
