@@ -140,7 +140,7 @@ start_mariadb() {
   copy_template mariadb "$DEV/mariadb"
   # No Unix socket: its path is limited to 107 characters.
   launch mariadb "$DEV/mariadb" "$(find_program mariadbd)" --no-defaults "${RUN_MARIADBD[@]}" \
-    --datadir="$DEV/mariadb" --bind-address=127.0.0.1 --port="$(port mariadb)" --socket= \
+    --datadir="$DEV/mariadb" --tmpdir="$DEV/mariadb" --bind-address=127.0.0.1 --port="$(port mariadb)" --socket= \
     --pid-file=server.pid --skip-name-resolve --character-set-server=utf8mb4 --max-connections=200 \
     --innodb-buffer-pool-size=256M
 }

@@ -200,7 +200,8 @@ build_template() {
 
 initialise_mariadb() {
   local data=$1/data
-  mkdir "$data" &&
+  # A starting server deletes the temporary tables in its folder, in a shared one those of running servers too.
+  mkdir "$data" && local -x TMPDIR=$data &&
     "$(find_program mariadb-install-db)" --no-defaults "${RUN_MARIADBD[@]}" --datadir="$data" \
       --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve &&
     "$(find_program mariadbd)" --no-defaults "${RUN_MARIADBD[@]}" --datadir="$data" --bootstrap <<'SQL'

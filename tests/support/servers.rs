@@ -370,6 +370,8 @@ impl Server {
                 }
                 command.args([
                     &format!("--datadir={}", data.display()),
+                    // A starting server deletes the temporary tables in its folder, in a shared one those of others too.
+                    &format!("--tmpdir={}", data.display()),
                     &format!("--port={port}"),
                     "--bind-address=127.0.0.1",
                     "--socket=",
