@@ -48,8 +48,8 @@ pub(super) struct ImportArgs {
     /// Time of rows that have none, instead of the start of the import
     #[arg(long, value_name = "TIME", value_parser = read_time)]
     default_time: Option<DateTime<Utc>>,
-    /// Likes and unlikes of one transaction; up to 200 times as many are in memory
-    #[arg(long, value_name = "ROWS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Likes and unlikes of one transaction; up to 50 times as many are in memory
+    #[arg(long, value_name = "ROWS", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
     /// End at the first invalid row, instead of leaving it out
     #[arg(long)]

@@ -13,7 +13,7 @@ const FIRST_WINDOW: usize = 10;
 
 /// The rows of the largest window, as a multiple of those of a chunk. They are in memory twice: in the window that is
 /// written, and in the one that is read. A larger window has more rows of each page of an index.
-const LARGEST_WINDOW: usize = 100;
+const LARGEST_WINDOW: usize = 25;
 
 /// How many times as large as the one before it a window is. To read and sort a row takes less than this part of the time
 /// to write one.
