@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::Failure;
 use super::dependencies::drop_own_caches;
 use super::erase::{self, EraseArgs};
-use super::events::jobs::run_to_end;
+use super::events::jobs::{exit_of, print_error, run_to_end};
 use super::events::{admin, print_line};
 use super::operator::{confirmed, operator};
 use crate::admin::{AdminService, JobAnswer, ModerationRequest};
@@ -120,6 +120,7 @@ async fn moderate(
         job.state.as_str(),
         job.changed
     ))?;
+    print_error(&job)?;
     drop_own_caches(&admin.dependencies, &mut std::io::stdout()).await?;
-    Ok(ExitCode::SUCCESS)
+    Ok(exit_of(&job))
 }

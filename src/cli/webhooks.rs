@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::Failure;
-use super::events::jobs::run_to_end;
+use super::events::jobs::{exit_of, print_error, run_to_end};
 use super::events::{admin, print_json, print_line};
 use super::operator::{confirmed, operator};
 use super::output::table;
@@ -210,5 +210,6 @@ async fn resolve(
         job.state.as_str(),
         job.changed
     ))?;
-    Ok(ExitCode::SUCCESS)
+    print_error(&job)?;
+    Ok(exit_of(&job))
 }

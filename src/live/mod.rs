@@ -10,6 +10,8 @@ mod announcer;
 mod feed;
 mod hub;
 mod streams;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 use std::sync::Arc;

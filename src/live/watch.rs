@@ -104,34 +104,8 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::domain::{LikeCount, LiveState};
-
-    const fn counted(like_count: i64, revision: i64) -> LikeCount {
-        LikeCount {
-            like_count,
-            revision,
-        }
-    }
-
-    fn hub() -> Arc<Hub> {
-        let hub = Hub::new(false);
-        hub.follow("5f0c");
-        Arc::new(hub)
-    }
-
-    fn publish(hub: &Hub, video: i64, like_count: i64, revision: i64) {
-        hub.publish([(&Resource::video(video), counted(like_count, revision))]);
-    }
-
-    fn taken(watch: &mut Watch) -> String {
-        let events = watch.take().unwrap_or_default();
-        String::from_utf8(events.to_vec()).expect("text")
-    }
-
-    fn count_in(events: &str) -> Option<&str> {
-        let (_, rest) = events.split_once("\"like_count\":")?;
-        rest.split_once(',').map(|(count, _)| count)
-    }
+    use crate::domain::LiveState;
+    use crate::live::testing::{count_in, hub, publish, taken};
 
     #[test]
     fn watcher_gets_the_newest_state_of_each_resource() {

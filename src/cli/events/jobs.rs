@@ -185,7 +185,7 @@ pub(super) async fn run_on_all(
     print_end(&job, arguments.json)
 }
 
-/// Prints how a job ended. The exit code is that of a failure unless it completed.
+/// Prints how a job ended, and returns its exit code.
 fn print_end(job: &Job, json: bool) -> Result<ExitCode, Failure> {
     if json {
         print_json(job)?;
@@ -198,14 +198,25 @@ fn print_end(job: &Job, json: bool) -> Result<ExitCode, Failure> {
             job.total.unwrap_or(job.done),
             job.changed
         ))?;
-        if let Some(error) = &job.error_message {
-            print_line(format_args!("{error}"))?;
-        }
+        print_error(job)?;
     }
-    Ok(match job.state {
+    Ok(exit_of(job))
+}
+
+/// Prints why a job failed.
+pub(in crate::cli) fn print_error(job: &Job) -> Result<(), Failure> {
+    match &job.error_message {
+        Some(error) => Ok(print_line(format_args!("{error}"))?),
+        None => Ok(()),
+    }
+}
+
+/// Returns the exit code of a job: that of a failure unless it completed.
+pub(in crate::cli) fn exit_of(job: &Job) -> ExitCode {
+    match job.state {
         JobState::Completed => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
-    })
+    }
 }
 
 /// Runs the job here unless a worker has claimed it, with its progress, and returns it as it ended. `stage` names what it
