@@ -68,7 +68,7 @@ impl Access {
         };
         match path {
             "/metrics" => Self::Metrics,
-            path if path.starts_with("/admin/") => Self::Operator,
+            path if path.starts_with("/admin/") && path != "/admin/" => Self::Operator,
             path if !path.starts_with("/v1/") => Self::Open,
             _ if names("visitor") => Self::Visitor,
             _ if names("counts") => Self::Counts,
