@@ -13,6 +13,8 @@ use crate::domain::ResourceTypes;
 use crate::web::headers::USER as USER_HEADER;
 use crate::web::ids::Ids;
 
+/// The tag of web pages: see `web/console/`.
+const PAGES: &str = "pages";
 const TOKEN: &str = "token";
 const USER: &str = "user";
 
@@ -66,9 +68,12 @@ impl Access {
                 .into_iter()
                 .any(|found| *found == requirement(scheme))
         };
+        // A page is open wherever it is, since it has no data.
+        let is_page = operation.tags.iter().flatten().any(|tag| tag == PAGES);
         match path {
+            _ if is_page => Self::Open,
             "/metrics" => Self::Metrics,
-            path if path.starts_with("/admin/") && path != "/admin/" => Self::Operator,
+            path if path.starts_with("/admin/") => Self::Operator,
             path if !path.starts_with("/v1/") => Self::Open,
             _ if names("visitor") => Self::Visitor,
             _ if names("counts") => Self::Counts,
