@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::Failure;
-use super::events::jobs::{exit_of, print_error, run_to_end};
+use super::events::jobs::{count, exit_of, print_error, run_confirmed};
 use super::events::{admin, print_json, print_line};
-use super::operator::{confirmed, operator};
+use super::operator::operator;
 use super::output::table;
-use crate::admin::{AdminService, Counted, JobAnswer, JobRequest};
+use crate::admin::{AdminService, Counted, JobRequest};
 use crate::config::Settings;
 use crate::domain::JobKind;
 use crate::store::{DeadLetterAction, DeadLetterFilter};
@@ -174,36 +174,28 @@ async fn resolve(
         DeadLetterAction::Retry => (JobKind::RetryWebhooks, "send", "sent again"),
         DeadLetterAction::Discard => (JobKind::DiscardWebhooks, "delete", "deleted"),
     };
-    let operator = operator();
     if !ids.is_empty() {
+        let operator = operator();
         let changed = admin.resolve_dead_webhooks(action, &ids, &operator).await?;
         print_line(format_args!("{changed} dead letters are {done}"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut request = JobRequest {
+    let request = JobRequest {
         dead_letters: Some(DeadLetterFilter {
             receiver,
             ..DeadLetterFilter::default()
         }),
-        dry_run: true,
         ..JobRequest::new(kind)
     };
-    let counted = admin.request_job(request.clone(), &operator).await?;
-    let JobAnswer::Counted(Counted { total, .. }) = counted else {
-        unreachable!("a dry run creates no job");
-    };
+    let Counted { total, .. } = count(admin, &request).await?;
     print_line(format_args!("{total} dead letters match"))?;
     if arguments.dry_run || total == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    if !arguments.yes && !confirmed(&format!("{verb} them?"))? {
+    let words = (verb, "dead letters");
+    let Some(job) = run_confirmed(admin, request, words, arguments.yes).await? else {
         return Ok(ExitCode::FAILURE);
-    }
-    request.dry_run = false;
-    let JobAnswer::Created(job) = admin.request_job(request, &operator).await? else {
-        unreachable!("only a dry run counts");
     };
-    let job = run_to_end(admin, &job, "dead letters").await?;
     print_line(format_args!(
         "job {} is {}: {} dead letters are {done}",
         job.id,

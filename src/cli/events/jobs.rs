@@ -146,16 +146,11 @@ async fn run_job(
 /// Counts what the request matches, asks for a confirmation, and changes it in a job.
 pub(super) async fn run_on_all(
     admin: &AdminService,
-    mut request: JobRequest,
+    request: JobRequest,
     verb: &str,
     arguments: AllArgs,
 ) -> Result<ExitCode, Failure> {
-    let operator = operator();
-    request.dry_run = true;
-    let counted = admin.request_job(request.clone(), &operator).await?;
-    let JobAnswer::Counted(counted) = counted else {
-        unreachable!("a dry run creates no job");
-    };
+    let counted = count(admin, &request).await?;
     if arguments.json && (arguments.dry_run || counted.total == 0) {
         print_json(&counted)?;
         return Ok(ExitCode::SUCCESS);
@@ -174,15 +169,42 @@ pub(super) async fn run_on_all(
     if arguments.dry_run || total == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    if !arguments.yes && !confirmed(&format!("{verb} them?"))? {
-        return Ok(ExitCode::FAILURE);
+    match run_confirmed(admin, request, (verb, "rows"), arguments.yes).await? {
+        Some(job) => print_end(&job, arguments.json),
+        None => Ok(ExitCode::FAILURE),
     }
-    request.dry_run = false;
-    let JobAnswer::Created(job) = admin.request_job(request, &operator).await? else {
+}
+
+/// Counts what the request matches.
+pub(in crate::cli) async fn count(
+    admin: &AdminService,
+    request: &JobRequest,
+) -> Result<Counted, Failure> {
+    let dry_run = JobRequest {
+        dry_run: true,
+        ..request.clone()
+    };
+    match admin.request_job(dry_run, &operator()).await? {
+        JobAnswer::Counted(counted) => Ok(counted),
+        JobAnswer::Created(_) => unreachable!("a dry run creates no job"),
+    }
+}
+
+/// Asks for a confirmation unless it is given, and runs a job on what the request matches to its end. Returns `None` if it
+/// is declined. The words are what it does, and what it changes.
+pub(in crate::cli) async fn run_confirmed(
+    admin: &AdminService,
+    request: JobRequest,
+    (verb, changes): (&str, &'static str),
+    is_confirmed: bool,
+) -> Result<Option<Job>, Failure> {
+    if !is_confirmed && !confirmed(&format!("{verb} them?"))? {
+        return Ok(None);
+    }
+    let JobAnswer::Created(job) = admin.request_job(request, &operator()).await? else {
         unreachable!("only a dry run counts");
     };
-    let job = run_to_end(admin, &job, "rows").await?;
-    print_end(&job, arguments.json)
+    Ok(Some(run_to_end(admin, &job, changes).await?))
 }
 
 /// Prints how a job ended, and returns its exit code.
