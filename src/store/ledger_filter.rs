@@ -51,11 +51,15 @@ impl LedgerFilter {
     /// If a time or a text is one that a database rejects.
     pub fn check(&self) -> Result<(), &'static str> {
         check_times(self.since, self.until)?;
-        let error = self.error.as_deref().unwrap_or_default();
-        if error.contains('\0') {
-            return Err("'error' must be text without NUL");
-        }
-        Ok(())
+        check_error(self.error.as_deref())
+    }
+}
+
+/// Checks that every database accepts the text that a filter looks for in errors.
+pub(super) fn check_error(error: Option<&str>) -> Result<(), &'static str> {
+    match error.unwrap_or_default().contains('\0') {
+        true => Err("'error' must be text without NUL"),
+        false => Ok(()),
     }
 }
 
@@ -90,27 +94,39 @@ impl Conditions {
     /// The conditions of a filter on ledger rows `e`.
     pub(super) fn of(d: &Schema, filter: &LedgerFilter) -> Self {
         let mut conditions = Self::default();
-        let mut equal = |column: &str, value: Option<Param>, read: &dyn Fn(&str) -> String| {
-            if let Some(value) = value {
-                let value = read(&conditions.param(value));
-                conditions.and(format!("e.{column} = {value}"));
-            }
-        };
-        let plain = |param: &str| param.to_owned();
-        let word = |word: &str| Param::Text(word.to_owned());
-        let status = filter.status.map(|status| word(status.as_str()));
-        equal("status", status, &plain);
-        let resource_type = filter.resource_type.map(|of| word(of.as_str()));
-        equal("resource_type", resource_type, &plain);
-        let resource_id = filter.resource_id.as_ref().map(Param::from);
-        equal("resource_id", resource_id, &|param| d.resource(param));
-        let user_id = filter.user_id.as_ref().map(Param::from);
-        equal("user_id", user_id, &|param| d.user(param));
+        if let Some(status) = filter.status {
+            let status = conditions.text(status.as_str().to_owned());
+            conditions.and(format!("e.status = {status}"));
+        }
+        let resource = (filter.resource_type, filter.resource_id.as_ref());
+        conditions.about(d, "e", resource, filter.user_id.as_ref());
         conditions.times(d, filter);
         if let Some(error) = &filter.error {
             conditions.contains("COALESCE(e.error_message, '')", error);
         }
         conditions
+    }
+
+    /// Adds the conditions that rows with this alias are about a resource of this type, or this id, and about this user.
+    pub(super) fn about(
+        &mut self,
+        d: &Schema,
+        alias: &str,
+        (resource_type, resource_id): (Option<ResourceType>, Option<&Id>),
+        user_id: Option<&Id>,
+    ) {
+        if let Some(resource_type) = resource_type {
+            let resource_type = self.text(resource_type.as_str().to_owned());
+            self.and(format!("{alias}.resource_type = {resource_type}"));
+        }
+        if let Some(id) = resource_id {
+            let id = d.resource(&self.param(id.into()));
+            self.and(format!("{alias}.resource_id = {id}"));
+        }
+        if let Some(id) = user_id {
+            let id = d.user(&self.param(id.into()));
+            self.and(format!("{alias}.user_id = {id}"));
+        }
     }
 
     /// Adds the time range of a filter on ledger rows `e`.

@@ -12,7 +12,7 @@ use super::{DELETE, FACT_COLUMNS, FactRow, OutboxRow};
 use crate::domain::{Id, ResourceType};
 use crate::store::dialect::Column::Number;
 use crate::store::error::StoreError;
-use crate::store::ledger_filter::{Conditions, check_times};
+use crate::store::ledger_filter::{Conditions, check_error, check_times};
 use crate::store::schema::Schema;
 use crate::store::session::{Session, Sql};
 use crate::store::statement::{Param, Statement};
@@ -70,11 +70,7 @@ impl DeadLetterFilter {
     /// If a time or a text is one that a database rejects.
     pub fn check(&self) -> Result<(), &'static str> {
         check_times(self.since, self.until)?;
-        let error = self.error.as_deref().unwrap_or_default();
-        match error.contains('\0') {
-            true => Err("'error' must be text without NUL"),
-            false => Ok(()),
-        }
+        check_error(self.error.as_deref())
     }
 
     /// Returns the conditions on rows `o` of the outbox.
@@ -90,18 +86,8 @@ impl DeadLetterFilter {
                 conditions.and("1 = 0".to_owned());
             }
         }
-        if let Some(resource_type) = self.resource_type {
-            let resource_type = conditions.text(resource_type.as_str().to_owned());
-            conditions.and(format!("o.resource_type = {resource_type}"));
-        }
-        if let Some(id) = &self.resource_id {
-            let id = d.resource(&conditions.param(id.into()));
-            conditions.and(format!("o.resource_id = {id}"));
-        }
-        if let Some(id) = &self.user_id {
-            let id = d.user(&conditions.param(id.into()));
-            conditions.and(format!("o.user_id = {id}"));
-        }
+        let resource = (self.resource_type, self.resource_id.as_ref());
+        conditions.about(d, "o", resource, self.user_id.as_ref());
         conditions.between(d, "o.dead_at", (self.since, self.until));
         if let Some(error) = &self.error {
             conditions.contains("COALESCE(o.last_error, '')", error);
