@@ -1,7 +1,7 @@
 // What an operator does to many rows: to the selected ones, or to all that match, as a job after a dry run.
 
 import type { ComponentChildren } from "preact";
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { type Counted, type Job, message, request } from "./api";
 import { plural, whole } from "./format";
 import type { Pages } from "./pages";
@@ -40,8 +40,35 @@ function Dry({ counted, action }: { counted: Counted; action: Action }) {
   );
 }
 
+/** The job on all that match in a list. */
+export interface All {
+  /** Its id; `null` before there is one. */
+  job: string | null;
+  isBusy: boolean;
+  close: () => void;
+  /** Makes a job of all that match, unless one is being made. */
+  run: (body: object, action: Action) => Promise<void>;
+}
+
+/** The list is loaded again when a job is made. Another filter, which `key` names, closes its progress. */
+export function useAll<P, R>(pages: Pages<P, R>, key: string): All {
+  const [job, setJob] = useState<string | null>(null);
+  const [isBusy, setBusy] = useState(false);
+  useEffect(() => setJob(null), [key]);
+  const run: All["run"] = async (body, action) => {
+    if (isBusy) return;
+    setBusy(true);
+    const created = await jobOfAll(body, action);
+    setBusy(false);
+    if (!created) return;
+    setJob(created.id);
+    pages.reload();
+  };
+  return { job, isBusy, close: () => setJob(null), run };
+}
+
 /** Counts all that match by a dry run, asks, and makes a job of them. `undefined` if there is none, or it is declined. */
-export async function jobOfAll(body: object, action: Action): Promise<Job | undefined> {
+async function jobOfAll(body: object, action: Action): Promise<Job | undefined> {
   try {
     const counted = await request<Counted>("admin/jobs", { method: "POST", body: { ...body, dry_run: true } });
     if (counted.total === 0) {

@@ -1,9 +1,8 @@
 // The events of the ledger: a filter that the address keeps, a page of rows, and what an operator does to the selected
 // ones or to all that match.
 
-import { useEffect, useState } from "preact/hooks";
 import { type LedgerEntry, type LedgerPage, query, request } from "./api";
-import { type Action, Bar, More, Select, jobOfAll, useEach } from "./bulk";
+import { type Action, Bar, More, Select, useAll, useEach } from "./bulk";
 import { Chips, FilterForm, TextField, TimeField, TypeField, given } from "./filter";
 import { plural, time } from "./format";
 import { link } from "./hooks";
@@ -31,17 +30,14 @@ const DISCARD: Action & { kind: "discard" } = {
 
 export function Events({ parameters }: { parameters: URLSearchParams }) {
   const filter = given(parameters, FIELDS);
-  const key = JSON.stringify(filter);
   const mayOperate = useMayOperate();
-  const [job, setJob] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
   const each = useEach();
   const pages = usePages<LedgerPage, LedgerEntry>(
     (cursor) => `admin/ledger/events${query({ ...filter, limit: PAGE, cursor })}`,
     (page) => page.events,
     (row) => row.event_id,
   );
-  useEffect(() => setJob(null), [key]);
+  const all = useAll(pages, JSON.stringify(filter));
   const { page, rows, chosen } = pages;
   const hasFilter = Object.keys(filter).length > 0;
 
@@ -54,15 +50,7 @@ export function Events({ parameters }: { parameters: URLSearchParams }) {
     });
     if (ran) pages.reload();
   };
-  const onAll = async (action: typeof RETRY | typeof DISCARD) => {
-    if (isBusy) return;
-    setBusy(true);
-    const created = await jobOfAll({ kind: action.kind, filter }, action);
-    setBusy(false);
-    if (!created) return;
-    setJob(created.id);
-    pages.reload();
-  };
+  const onAll = (action: typeof RETRY | typeof DISCARD) => all.run({ kind: action.kind, filter }, action);
 
   const canRetry = !filter.status || filter.status === "failed" || filter.status === "dead";
   const canDiscard = filter.status !== "completed" && filter.status !== "dead";
@@ -82,7 +70,7 @@ export function Events({ parameters }: { parameters: URLSearchParams }) {
         <TimeField label="Recorded since" name="since" value={filter.since} />
         <TimeField label="and before" name="until" value={filter.until} />
       </FilterForm>
-      {job && <JobProgress id={job} onEnd={pages.reload} onClose={() => setJob(null)} />}
+      {all.job && <JobProgress id={all.job} onEnd={pages.reload} onClose={all.close} />}
       {mayOperate && rows.length > 0 && (chosen.length > 0 || !hasFilter || canRetry || canDiscard) && (
         <Bar
           pages={pages}
@@ -95,8 +83,8 @@ export function Events({ parameters }: { parameters: URLSearchParams }) {
             </>
           }
         >
-          {hasFilter && canRetry && <button type="button" aria-disabled={isBusy} onClick={() => onAll(RETRY)}><Icon name="restart" />Retry all…</button>}
-          {hasFilter && canDiscard && <button type="button" class="danger" aria-disabled={isBusy} onClick={() => onAll(DISCARD)}>Discard all…</button>}
+          {hasFilter && canRetry && <button type="button" aria-disabled={all.isBusy} onClick={() => onAll(RETRY)}><Icon name="restart" />Retry all…</button>}
+          {hasFilter && canDiscard && <button type="button" class="danger" aria-disabled={all.isBusy} onClick={() => onAll(DISCARD)}>Discard all…</button>}
         </Bar>
       )}
       {page.error && page.value && <Notice kind="error">{page.error}</Notice>}

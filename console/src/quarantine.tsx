@@ -1,8 +1,7 @@
 // Messages that could not be decoded: the list, and what an operator does to the selected ones or to all that match.
 
-import { useEffect, useState } from "preact/hooks";
 import { type QuarantinePage, type Quarantined, query, request } from "./api";
-import { type Action, Bar, More, Select, jobOfAll, useEach } from "./bulk";
+import { type Action, Bar, More, Select, useAll, useEach } from "./bulk";
 import { Chips, FilterForm, TextField, TimeField, given } from "./filter";
 import { time } from "./format";
 import { link } from "./hooks";
@@ -31,15 +30,13 @@ export function Quarantine({ parameters }: { parameters: URLSearchParams }) {
   const filter = given(parameters, FIELDS);
   const hasFilter = Object.keys(filter).length > 0;
   const mayOperate = useMayOperate() && isOpen;
-  const [job, setJob] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
   const each = useEach();
   const pages = usePages<QuarantinePage, Quarantined>(
     (cursor) => `admin/quarantine${query({ ...filter, resolved, limit: PAGE, cursor })}`,
     (page) => page.messages,
     (row) => row.id,
   );
-  useEffect(() => setJob(null), [show, JSON.stringify(filter)]);
+  const all = useAll(pages, JSON.stringify([show, filter]));
   const { page, rows, chosen } = pages;
 
   const onSelected = async (action: typeof REPUBLISH | typeof DISCARD) => {
@@ -47,15 +44,7 @@ export function Quarantine({ parameters }: { parameters: URLSearchParams }) {
     const ran = await each.run(action, chosen, note, (row) => request(`admin/quarantine/${row.id}/${action.path}`, { method: "POST" }));
     if (ran) pages.reload();
   };
-  const onAll = async (action: typeof REPUBLISH | typeof DISCARD) => {
-    if (isBusy) return;
-    setBusy(true);
-    const created = await jobOfAll({ kind: action.kind, messages: filter }, action);
-    setBusy(false);
-    if (!created) return;
-    setJob(created.id);
-    pages.reload();
-  };
+  const onAll = (action: typeof REPUBLISH | typeof DISCARD) => all.run({ kind: action.kind, messages: filter }, action);
 
   return (
     <Page title="Quarantine" intro="Messages of the stream that are no valid event. Each keeps its bytes until an operator decides.">
@@ -71,7 +60,7 @@ export function Quarantine({ parameters }: { parameters: URLSearchParams }) {
         <TimeField label="Arrived since" name="since" value={filter.since} />
         <TimeField label="and before" name="until" value={filter.until} />
       </FilterForm>
-      {job && <JobProgress id={job} onEnd={pages.reload} onClose={() => setJob(null)} />}
+      {all.job && <JobProgress id={all.job} onEnd={pages.reload} onClose={all.close} />}
       {mayOperate && rows.length > 0 && (
         <Bar
           pages={pages}
@@ -84,8 +73,8 @@ export function Quarantine({ parameters }: { parameters: URLSearchParams }) {
             </>
           }
         >
-          <button type="button" aria-disabled={isBusy} onClick={() => onAll(REPUBLISH)}>Republish all…</button>
-          <button type="button" class="danger" aria-disabled={isBusy} onClick={() => onAll(DISCARD)}>Discard all…</button>
+          <button type="button" aria-disabled={all.isBusy} onClick={() => onAll(REPUBLISH)}>Republish all…</button>
+          <button type="button" class="danger" aria-disabled={all.isBusy} onClick={() => onAll(DISCARD)}>Discard all…</button>
         </Bar>
       )}
       {page.error && page.value && <Notice kind="error">{page.error}</Notice>}

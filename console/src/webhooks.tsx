@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { type DeadLetter, type DeadLetters, type Webhooks as Receivers, message, query, request } from "./api";
-import { type Action, Bar, More, Select, jobOfAll } from "./bulk";
+import { type Action, Bar, More, Select, useAll } from "./bulk";
 import { FilterForm, TextField, TimeField, TypeField, given } from "./filter";
 import { ago, plural, time, whole } from "./format";
 import { link, useQuery } from "./hooks";
@@ -66,28 +66,18 @@ export function Webhooks({ parameters }: { parameters: URLSearchParams }) {
   const filter = given(parameters, FIELDS);
   const hasFilter = Object.keys(filter).length > 0;
   const mayOperate = useMayOperate();
-  const [job, setJob] = useState<string | null>(null);
-  const [isBusy, setBusy] = useState(false);
   const pages = usePages<DeadLetters, DeadLetter>(
     (cursor) => `admin/webhooks/dead${query({ ...filter, limit: PAGE, cursor })}`,
     (page) => page.dead,
     (row) => String(row.id),
   );
-  useEffect(() => setJob(null), [JSON.stringify(filter)]);
+  const all = useAll(pages, JSON.stringify(filter));
   const { page, rows, chosen } = pages;
 
   const onSelected = async (action: typeof RETRY | typeof DISCARD) => {
     if (await resolve(action, chosen.map((row) => row.id))) pages.reload();
   };
-  const onAll = async (action: typeof RETRY | typeof DISCARD) => {
-    if (isBusy) return;
-    setBusy(true);
-    const created = await jobOfAll({ kind: action.kind, dead_letters: filter }, action);
-    setBusy(false);
-    if (!created) return;
-    setJob(created.id);
-    pages.reload();
-  };
+  const onAll = (action: typeof RETRY | typeof DISCARD) => all.run({ kind: action.kind, dead_letters: filter }, action);
 
   return (
     <Page title="Webhooks" intro="Facts tell other services what changed. One that a receiver refused too often is a dead letter: it waits for an operator.">
@@ -102,7 +92,7 @@ export function Webhooks({ parameters }: { parameters: URLSearchParams }) {
         <TimeField label="and before" name="until" value={filter.until} />
       </FilterForm>
       {filter.receiver && <p class="hint">Only those of <code>{filter.receiver}</code>. <a href={link("webhooks", { ...filter, receiver: undefined })}>Show all receivers</a>.</p>}
-      {job && <JobProgress id={job} onEnd={pages.reload} onClose={() => setJob(null)} />}
+      {all.job && <JobProgress id={all.job} onEnd={pages.reload} onClose={all.close} />}
       {mayOperate && rows.length > 0 && (
         <Bar
           pages={pages}
@@ -114,8 +104,8 @@ export function Webhooks({ parameters }: { parameters: URLSearchParams }) {
             </>
           }
         >
-          <button type="button" aria-disabled={isBusy} onClick={() => onAll(RETRY)}>Retry all…</button>
-          <button type="button" class="danger" aria-disabled={isBusy} onClick={() => onAll(DISCARD)}>Discard all…</button>
+          <button type="button" aria-disabled={all.isBusy} onClick={() => onAll(RETRY)}>Retry all…</button>
+          <button type="button" class="danger" aria-disabled={all.isBusy} onClick={() => onAll(DISCARD)}>Discard all…</button>
         </Bar>
       )}
       {page.error && page.value && <Notice kind="error">{page.error}</Notice>}

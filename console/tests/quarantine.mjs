@@ -33,6 +33,7 @@ await inBrowser(async (open) => {
   await job.locator("[data-state=completed]").waitFor();
   assert.match(await job.innerText(), /25 of 25 done, 24 changed/);
   // One is still no event, and stays. A page of them is one.
+  await page.locator("tbody tr").nth(1).waitFor({ state: "detached" });
   await page.locator("tbody tr").first().waitFor();
   assert.equal(await page.locator("tbody tr").count(), 1);
   await page.locator("tbody [type=checkbox]").check();
