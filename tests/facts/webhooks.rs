@@ -85,6 +85,8 @@ fn failing_receiver_gets_every_fact_in_order(setup: Setup) {
             .collect::<BTreeSet<_>>()
     };
     until_seen("others to pass", users, |users| users.len() >= 8);
+    let is_refused = || hook.posted().iter().any(|posted| posted.status == 500);
+    until_equal("a fact of user 3 to be refused", true, is_refused);
     hook.obey(|_| 503);
     running.wait_for(200);
     hook.obey(|_| 204);
@@ -95,7 +97,7 @@ fn failing_receiver_gets_every_fact_in_order(setup: Setup) {
         tell_the_database_in_the_order_of_pairs(&facts, service.database())
     });
     are_in_order(&first_arrivals(&taken(&hook)));
-    assert!(hook.posted().iter().any(|posted| posted.status == 500));
+    assert!(is_refused());
     until_equal("the outbox to be empty", 0, || waiting(&service));
 }
 
