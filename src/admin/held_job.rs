@@ -155,9 +155,8 @@ impl<'a> HeldJob<'a> {
                     self.show(progress);
                     self.changed = work.changed().unwrap_or(self.changed);
                     self.position.tries = 0;
-                    if !self.pace.is_hurried {
-                        self.pace.rest(started.elapsed().mul_f64(work.rest())).await;
-                    }
+                    let rest = started.elapsed().mul_f64(work.rest());
+                    self.pace.leave_time(rest).await;
                     self.report(None).await?;
                 }
                 Err(error @ (AdminError::Cache(_) | AdminError::Broker(_)))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// The pace of a runner's jobs. Its runner sets it, and its jobs follow it.
 pub(super) struct Pace {
     /// Whether jobs run at full speed, without leaving time for likes.
-    pub(super) is_hurried: bool,
+    is_hurried: bool,
     stopped: AtomicBool,
 }
 
@@ -25,6 +25,13 @@ impl Pace {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Leaves this time for likes, unless the jobs run at full speed.
+    pub(super) async fn leave_time(&self, time: Duration) {
+        if !self.is_hurried {
+            self.rest(time).await;
+        }
     }
 
     /// Rests, at most until the jobs are stopped.

@@ -106,9 +106,7 @@ impl HeldJob<'_> {
                 return Ok(());
             }
             self.goes_on()?;
-            if !self.pace.is_hurried {
-                self.pace.rest(started.elapsed()).await;
-            }
+            self.pace.leave_time(started.elapsed()).await;
         }
     }
 
@@ -171,9 +169,7 @@ impl HeldJob<'_> {
                 return Ok(());
             }
             self.goes_on()?;
-            if !self.pace.is_hurried {
-                self.pace.rest(started.elapsed()).await;
-            }
+            self.pace.leave_time(started.elapsed()).await;
         }
     }
 
