@@ -9,6 +9,10 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::tls::{self, TlsError};
 
+/// How long a connection that waits for its next request is kept. Many servers, among them Likewise and Node.js, close one
+/// after five seconds, and a request that is sent while they do gets no answer.
+pub const LONGEST_IDLE: Duration = Duration::from_secs(3);
+
 /// Makes a client that follows no redirect, trusts the authorities of the system, and returns answers of any status.
 /// `timeout` limits a whole request.
 ///
@@ -17,6 +21,7 @@ use crate::tls::{self, TlsError};
 pub fn agent(is_secure: bool, timeout: Duration) -> Result<Agent, TlsError> {
     let mut config = Agent::config_builder()
         .timeout_global(Some(timeout))
+        .max_idle_age(LONGEST_IDLE)
         .max_redirects(0)
         .http_status_as_error(false)
         .https_only(is_secure)

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use likewise::http_client;
 use likewise::web::problem::Code;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +44,7 @@ impl Client {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(TIMEOUT))
+            .max_idle_age(http_client::LONGEST_IDLE)
             .max_redirects(0)
             .allow_non_standard_methods(true)
             .build();
