@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::support::checks::{
     diary_is_kept, everything_holds, reads_equal_database, stored_counts, stored_states,
 };
-use crate::support::crowd::{Crowd, Diary, Outcome, Pair};
+use crate::support::crowd::{Crowd, Diary, Outcome, Pair, Wish};
 use crate::support::service::{Service, Setup};
 use crate::support::{interactions, say, seed};
 
@@ -46,8 +46,14 @@ fn random_likes_add_up(setup: Setup) {
     reads_equal_database(&service.stop().start());
 }
 
-/// Each user has one thread, so the test can predict each answer, except for the likes of others.
+/// Each user has one thread, so the test can predict each answer, except for the likes of others. After a call of the cache
+/// that timed out, it cannot: the cache does not know the like before the database does.
 fn answers_follow_the_model(diary: &Diary, users: i64, durability: &str) {
+    let unpredictable: BTreeSet<i64> = diary
+        .pairs()
+        .filter(|(_, wishes)| wishes.iter().any(Wish::is_uncached))
+        .map(|((user, _), _)| user)
+        .collect();
     let mut told = 0;
     let mut total = 0;
     for (pair, wishes) in diary.pairs() {
@@ -63,7 +69,12 @@ fn answers_follow_the_model(diary: &Diary, users: i64, durability: &str) {
             // A count that is unknown when the answer is due is null, never a guess.
             if let Some(changed) = accepted.changed {
                 told += 1;
-                assert_eq!(changed, liked != wish.liked, "{pair:?}: {wishes:#?}");
+                let is_right = changed == (liked != wish.liked);
+                let user = accepted.user_id;
+                assert!(
+                    is_right || unpredictable.contains(&user),
+                    "{pair:?}: {wishes:#?}"
+                );
             }
             if let Some(count) = accepted.like_count {
                 assert!((0..=users).contains(&count), "{accepted:?}");

@@ -146,6 +146,11 @@ impl Wish {
             _ => None,
         }
     }
+
+    /// Whether it was acknowledged, and the cache could not take it.
+    pub const fn is_uncached(&self) -> bool {
+        matches!(&self.outcome, Outcome::Acknowledged(accepted) if !accepted.cached)
+    }
 }
 
 /// The requests of every user, in order, with their outcomes.
