@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::dialect::Column::{self, Number, ResourceId, Word};
 use super::error::StoreError;
 use super::ids::AnyId;
-use super::read_models::{RESOURCE, resource_rows};
+use super::like_counts::{RESOURCE, resource_rows};
 use super::schema::{COUNTED_BEHAVIORS, Schema};
 use super::session::{Session, Sql};
 use super::statement::Param;

@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use super::dialect::Column::User;
 use super::error::StoreError;
 use super::ids::AnyId;
-use super::read_models::{RESOURCE, resource_rows};
+use super::like_counts::{RESOURCE, resource_rows};
 use super::reads::{Found, find};
 use super::schema::likes_table;
 use super::session::{Mode, Session, Sql};

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::error::StoreError;
 use super::ids::AnyId;
 use super::ledger::{ENTRY_COLUMNS, LedgerEntry};
-use super::read_models;
+use super::pair_states;
 use super::session::{Session, Sql};
 use super::statement::Param;
 use super::time::InUtc;
@@ -128,7 +128,7 @@ async fn event_record<S: Session>(
             resource,
             user_id: user_id.clone(),
         };
-        let states = read_models::states(session, &BTreeSet::from([pair])).await?;
+        let states = pair_states::states(session, &BTreeSet::from([pair])).await?;
         read_model = states.into_iter().next().map(|(_, state)| state.newest);
     }
     Ok(EventRecord {

@@ -15,7 +15,7 @@ use super::examined::examine;
 use super::jobs::{JOB_COLUMNS, JobRow};
 use super::ledger::{ENTRY_COLUMNS, LedgerEntry};
 use super::pair_row::PairRow;
-use super::read_models::{StateRow, state_columns};
+use super::pair_states::{StateRow, state_columns};
 use super::retention::ArchivedBehavior;
 use super::schema::likes_table;
 use super::session::{LikesSql, Session, Sql};

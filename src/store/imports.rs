@@ -13,8 +13,8 @@ use super::Store;
 use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
 use super::erasures::{self, Erasures};
 use super::error::StoreError;
+use super::like_counts::{KnownCounts, lock_known_counts};
 use super::pool::IMPORT_TIMEOUT;
-use super::read_models;
 use super::reads::find;
 use super::record::known_ids;
 use super::session::{Mode, Session, Sql};
@@ -25,7 +25,7 @@ use super::transact::{on, retried};
 use crate::domain::{BehaviorEvent, Pair, Resource, VersionedState};
 
 /// Some rows of an import.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ImportChunk {
     /// The import's number.
     pub import_id: i64,
@@ -41,6 +41,8 @@ pub struct ImportChunk {
     pub events: Arc<Vec<BehaviorEvent>>,
     /// The places of those of these rows.
     pub places: Range<usize>,
+    /// Whether some of them may be recorded already, and are looked for. Otherwise all are inserted.
+    pub may_be_recorded: bool,
 }
 
 impl ImportChunk {
@@ -79,38 +81,49 @@ impl Store {
     /// The next chunk may begin meanwhile. It only inserts its events, and awaits its `turn` before it locks anything that
     /// others wait for. A database inside this process has one writer, so there it awaits its turn first.
     ///
-    /// Returns the state after it of every pair and resource with a new event; `None`, with nothing written, if the
-    /// import is not at the position before the chunk.
+    /// Returns what it has written; `None`, with nothing written, if the import is not at the position before the chunk.
     ///
     /// # Errors
-    /// If the database cannot be reached, or refuses the data.
+    /// If the database cannot be reached, or refuses the data: also if an event is recorded already and was not looked for.
     pub async fn import(
         &self,
         chunk: &ImportChunk,
         turn: &Turn,
         now: DateTime<Utc>,
-    ) -> Result<Option<Settled>, StoreError> {
+    ) -> Result<Option<Imported>, StoreError> {
         if self.schema.in_process() {
             turn.wait().await;
         }
-        let erasures = &self.erasures;
+        let known = (&*self.erasures, &*self.known_counts);
         retried!(self, IMPORT_TIMEOUT, |left| {
             on!(self, writers, left, |session| import(
-                session, chunk, turn, erasures, now
+                session, chunk, turn, known, now
             ))
         })
     }
 }
 
+/// What a chunk has written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// The state after it of every pair and resource with a new event.
+    pub settled: Settled,
+    /// The number of its events that were recorded before.
+    pub repeated: usize,
+}
+
+/// What this process knows of erasures and counts.
+type Known<'a> = (&'a Erasures, &'a KnownCounts);
+
 async fn import<S: Session>(
     session: &mut S,
     chunk: &ImportChunk,
     turn: &Turn,
-    erasures: &Erasures,
+    known: Known<'_>,
     now: DateTime<Utc>,
-) -> Result<Option<Settled>, StoreError> {
+) -> Result<Option<Imported>, StoreError> {
     session.begin(Mode::Write).await?;
-    match import_in_turn(session, chunk, turn, erasures, now).await {
+    match import_in_turn(session, chunk, turn, known, now).await {
         // The events that it has inserted must go.
         Ok(None) => session.rollback().await.map(|()| None),
         outcome => session.end(outcome).await,
@@ -121,9 +134,9 @@ async fn import_in_turn<S: Session>(
     session: &mut S,
     chunk: &ImportChunk,
     turn: &Turn,
-    erasures: &Erasures,
+    (erasures, known_counts): Known<'_>,
     now: DateTime<Utc>,
-) -> Result<Option<Settled>, StoreError> {
+) -> Result<Option<Imported>, StoreError> {
     let d = session.schema();
     // Without a chunk before it, it also keeps other runs of the import from inserting its events.
     let mut place = None;
@@ -136,7 +149,7 @@ async fn import_in_turn<S: Session>(
     erasures::share(session, erasures).await?;
     let events: Vec<&BehaviorEvent> = chunk.events().iter().collect();
     let erased = erasures.of_events(&events).len();
-    let mut new = unrecorded(session, chunk.events()).await?;
+    let mut new = unrecorded(session, chunk).await?;
     if erased > 0 {
         new.retain(|event| erasures.of(&event.user_id, &event.resource).is_none());
     }
@@ -154,19 +167,20 @@ async fn import_in_turn<S: Session>(
     }
     let settled = match new.as_slice() {
         [] => Settled::default(),
-        new => apply(session, new, now).await?,
+        new => apply(session, new, known_counts, now).await?,
     };
+    let repeated = chunk.places.len() - new.len() - erased;
     let params = [
         Param::Number(chunk.import_id),
         Param::Text(chunk.after.clone()),
         Param::Number(Param::count(chunk.rows)),
         Param::Number(Param::count(chunk.rejected)),
         Param::Number(Param::count(new.len())),
-        Param::Number(Param::count(chunk.places.len() - new.len() - erased)),
+        Param::Number(Param::count(repeated)),
         Param::time(now),
     ];
     session.execute(MOVE_ON.on(d), &params).await?;
-    Ok(Some(settled))
+    Ok(Some(Imported { settled, repeated }))
 }
 
 /// Where an import is.
@@ -200,7 +214,7 @@ async fn elsewhere<S: Session>(
     session: &mut S,
     chunk: &ImportChunk,
     place: Option<Place>,
-) -> Result<Option<Settled>, StoreError> {
+) -> Result<Option<Imported>, StoreError> {
     match place {
         Some(Place::After) => read_back(session, chunk).await,
         _ => Ok(None),
@@ -211,13 +225,17 @@ async fn elsewhere<S: Session>(
 async fn read_back<S: Session>(
     session: &mut S,
     chunk: &ImportChunk,
-) -> Result<Option<Settled>, StoreError> {
+) -> Result<Option<Imported>, StoreError> {
     let pairs: BTreeSet<Pair> = chunk.events().iter().map(Pair::of).collect();
     let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
     let found = find(session, &pairs, &resources).await?;
-    Ok(Some(Settled {
+    let settled = Settled {
         changed: resources.into_iter().collect(),
         ..found.into()
+    };
+    Ok(Some(Imported {
+        settled,
+        repeated: 0,
     }))
 }
 
@@ -225,15 +243,15 @@ async fn read_back<S: Session>(
 /// for each other in one direction.
 async fn unrecorded<'a, S: Session>(
     session: &mut S,
-    events: &'a [BehaviorEvent],
+    chunk: &'a ImportChunk,
 ) -> Result<Vec<&'a BehaviorEvent>, StoreError> {
-    if events.is_empty() {
-        return Ok(Vec::new());
-    }
+    let events = chunk.events();
     let mut seen = HashSet::with_capacity(events.len());
-    let mut new: Vec<_> = events
-        .iter()
-        .filter(|event| seen.insert(event.event_id))
+    let each_once = events.iter().filter(|event| seen.insert(event.event_id));
+    if events.is_empty() || !chunk.may_be_recorded {
+        return Ok(each_once.collect());
+    }
+    let mut new: Vec<_> = each_once
         .map(|event| (id_text(event.event_id), event))
         .collect();
     let ids: Vec<_> = new.iter().map(|(id, _)| (id,)).collect();
@@ -280,12 +298,13 @@ async fn insert<S: Session>(
 async fn apply<S: Session>(
     session: &mut S,
     events: &[&BehaviorEvent],
+    known_counts: &KnownCounts,
     now: DateTime<Utc>,
 ) -> Result<Settled, StoreError> {
     let pairs: BTreeSet<Pair> = events.iter().copied().map(Pair::of).collect();
     let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
     // Workers that sync live likes of these resources wait until the transaction ends.
-    let counts = read_models::lock_counts(session, &resources, now).await?;
+    let counts = lock_known_counts(session, known_counts, &resources, now).await?;
     let events = events.iter().filter_map(|event| {
         let action = event.action()?;
         Some((Pair::of(event), VersionedState::new(event.version, action)))

@@ -5,7 +5,8 @@
 //! move the others. Each page is a range of an index, read backwards.
 
 use super::error::StoreError;
-use super::read_models::{CountRow, StateRow, state_columns};
+use super::like_counts::CountRow;
+use super::pair_states::{StateRow, state_columns};
 use super::schema::Schema;
 use super::schema::likes_table;
 use super::session::{LikesSql, Session};

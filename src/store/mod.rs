@@ -40,6 +40,7 @@ mod lease;
 mod ledger;
 mod ledger_filter;
 mod ledger_row;
+mod like_counts;
 mod lists;
 mod migrate;
 mod moderation;
@@ -48,13 +49,13 @@ mod operation_queue;
 mod operations;
 mod outbox;
 mod pair_row;
+mod pair_states;
 mod pool;
 mod postgres;
 mod postgres_tap;
 mod processes;
 mod quarantine;
 mod quarantine_filter;
-mod read_models;
 mod reader;
 mod reads;
 mod record;
@@ -94,7 +95,7 @@ pub use fail::FailedAttempt;
 pub use gate::{Gate, Waiting};
 pub use idempotency::StoredResponse;
 pub use import_records::{ImportRecord, NewImport};
-pub use imports::{ImportChunk, Turn};
+pub use imports::{ImportChunk, Imported, Turn};
 pub use interventions::{Intervention, InterventionKind};
 pub use job_claims::{JobReport, JobStep, RowChange};
 pub use job_snapshots::{JOB_LIMIT, JobRows};
@@ -129,6 +130,7 @@ use self::condition::Condition;
 use self::connections::{PoolsOf, open_server};
 use self::dialect::Dialect;
 use self::endpoint::Endpoint;
+use self::like_counts::KnownCounts;
 use self::migrate::Migrations;
 use self::schema::Schema;
 use self::transact::{read, transact, transact_owned};
@@ -142,6 +144,7 @@ pub struct Store {
     schema: &'static Schema,
     clock: Arc<DatabaseClock>,
     erasures: Arc<Erasures>,
+    known_counts: Arc<KnownCounts>,
     timeout: Duration,
     /// The receivers of facts.
     fact_receivers: Arc<[String]>,
@@ -161,6 +164,7 @@ impl Store {
             schema,
             clock: Arc::default(),
             erasures: Arc::default(),
+            known_counts: Arc::default(),
             timeout: options.timeout,
             fact_receivers: options.fact_receivers.as_slice().into(),
         }

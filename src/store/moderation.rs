@@ -9,9 +9,8 @@ use uuid::Uuid;
 
 use super::dialect::Column::{ResourceId, User, Word};
 use super::error::StoreError;
-use super::read_models::{
-    PAIR, StateRow, lock_counts, state_columns, states, write_counts, write_voided,
-};
+use super::like_counts::{lock_counts, write_counts};
+use super::pair_states::{PAIR, StateRow, state_columns, states, write_voided};
 use super::schema::{Schema, likes_table};
 use super::session::{LikesSql, Session, Sql};
 use super::statement::Param;

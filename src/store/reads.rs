@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::StoreError;
+use super::like_counts;
 use super::pair_row::PairRow;
-use super::read_models::{self, StateRow, state_columns};
+use super::pair_states::{self, StateRow, state_columns};
 use super::schema::likes_table;
 use super::session::{LikesSql, Session, Sql};
 use super::statement::Param;
@@ -40,7 +41,7 @@ impl Store {
         &self,
         pairs: &BTreeSet<Pair>,
     ) -> Result<BTreeMap<Pair, PairState>, StoreError> {
-        let states = read!(self, self.timeout, |session| read_models::states(
+        let states = read!(self, self.timeout, |session| pair_states::states(
             session, pairs
         ))?;
         Ok(states.into_iter().collect())
@@ -101,8 +102,8 @@ pub(super) async fn find<S: Session>(
 ) -> Result<Found, StoreError> {
     // The counts first: a commit in between then shows as a state newer than the
     // count, which its settlement puts right, and never as a count without a state.
-    let counts = read_models::counts(session, resources).await?;
-    let states = read_models::states(session, pairs).await?;
+    let counts = like_counts::counts(session, resources).await?;
+    let states = pair_states::states(session, pairs).await?;
     let states = states.into_iter().map(newest).collect();
     Ok(Found { states, counts })
 }

@@ -12,11 +12,12 @@ use std::time::Duration;
 use super::dialect::Column;
 use super::erasures::{self, Erasures};
 use super::error::StoreError;
+use super::like_counts::{KnownCounts, lock_known_counts};
 use super::record::{BEHAVIOR, behavior_rows, count_new, insert_behaviors, lock_counted};
 use super::session::{Session, Sql};
 use super::statement::Param;
 use super::sync::{Settled, fold_in};
-use super::{Lease, Store, read_models, transact_owned};
+use super::{Lease, Store, transact_owned};
 use crate::domain::{BehaviorEvent, ErasedKind, LedgerRow, Pair, Resource, VersionedState};
 
 /// The time limit of one transaction.
@@ -51,6 +52,7 @@ impl Store {
             events: events.iter().copied().cloned().collect(),
             lease,
             erasures: Arc::clone(&self.erasures),
+            known_counts: Arc::clone(&self.known_counts),
             fact_receivers: Arc::clone(&self.fact_receivers),
         };
         transact_owned!(self, timeout, batch, |session, batch| record_and_sync(
@@ -64,6 +66,7 @@ struct Batch {
     events: Vec<BehaviorEvent>,
     lease: Lease,
     erasures: Arc<Erasures>,
+    known_counts: Arc<KnownCounts>,
     fact_receivers: Arc<[String]>,
 }
 
@@ -99,7 +102,7 @@ async fn record_and_sync<S: Session>(
     let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource.clone()).collect();
     let counts = match rows.is_empty() {
         true => BTreeMap::new(),
-        false => read_models::lock_counts(session, &resources, lease.now).await?,
+        false => lock_known_counts(session, &batch.known_counts, &resources, lease.now).await?,
     };
     let schema = session.schema();
     let params = [

@@ -14,10 +14,8 @@ use super::discrepancy::{Discrepancy, Finding, Subject};
 use super::error::StoreError;
 use super::ids::AnyId;
 use super::ledger_row::StoredLedgerRow;
-use super::read_models::{
-    PAIR, drop_unused_counts, lock_counts, logged_states, states, write_counts, write_states,
-    write_voided,
-};
+use super::like_counts::{drop_unused_counts, lock_counts, write_counts};
+use super::pair_states::{PAIR, logged_states, states, write_states, write_voided};
 use super::schema::{LEDGER_COLUMNS, likes_table};
 use super::session::{LikesSql, Session, Sql};
 use super::statement::{Param, time_text};

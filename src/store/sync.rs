@@ -8,13 +8,14 @@ use chrono::{DateTime, Utc};
 use super::dialect::Column::{self, Number, ResourceId, User, Word};
 use super::error::StoreError;
 use super::ledger_row::StoredLedgerRow;
+use super::like_counts::{KnownCounts, drop_unused_counts, lock_known_counts, write_counts};
 use super::reads::Found;
 use super::schema::{HELD, LEDGER_COLUMNS};
 use super::session::{Session, Sql};
 use super::statement::Param;
 use super::text::id_text;
 use super::{Store, transact_owned};
-use super::{outbox, read_models};
+use super::{outbox, pair_states};
 use crate::domain::{Fact, Fold, LedgerRow, LikeCount, Pair, PairState, Resource, VersionedState};
 
 /// The read models after a batch.
@@ -50,9 +51,10 @@ impl Store {
         rows: &[LedgerRow],
         now: DateTime<Utc>,
     ) -> Result<Settled, StoreError> {
-        let batch = (rows.to_vec(), Arc::clone(&self.fact_receivers));
+        let receivers = Arc::clone(&self.fact_receivers);
+        let batch = (rows.to_vec(), Arc::clone(&self.known_counts), receivers);
         transact_owned!(self, self.timeout, batch, |session, batch| sync(
-            session, &batch.0, &batch.1, now
+            session, &batch.0, &batch.1, &batch.2, now
         ))
     }
 }
@@ -60,15 +62,16 @@ impl Store {
 async fn sync<S: Session>(
     session: &mut S,
     rows: &[LedgerRow],
+    known_counts: &KnownCounts,
     fact_receivers: &[String],
     now: DateTime<Utc>,
 ) -> Result<Settled, StoreError> {
     let resources: BTreeSet<Resource> = rows.iter().map(|row| row.resource.clone()).collect();
-    let counts = read_models::lock_counts(session, &resources, now).await?;
+    let counts = lock_known_counts(session, known_counts, &resources, now).await?;
     let completed = complete(session, rows, now).await?;
     if completed.len() < rows.len() {
         // Rows of an erased resource are gone. Its count must not come back.
-        read_models::drop_unused_counts(session, &resources).await?;
+        drop_unused_counts(session, &resources).await?;
     }
 
     let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
@@ -126,19 +129,19 @@ pub(super) async fn fold_in<S: Session>(
     mut counts: BTreeMap<Resource, LikeCount>,
     now: DateTime<Utc>,
 ) -> Result<Folded, StoreError> {
-    let stored: BTreeMap<Pair, PairState> = read_models::states(session, pairs)
+    let stored: BTreeMap<Pair, PairState> = pair_states::states(session, pairs)
         .await?
         .into_iter()
         .collect();
     let mut fold = Fold::of(|pair| stored.get(pair).copied(), events);
     let unclear = fold.unclear();
     if !unclear.is_empty() {
-        fold.clarify(&read_models::logged_states(session, &unclear).await?);
+        fold.clarify(&pair_states::logged_states(session, &unclear).await?);
     }
 
     let written = fold.changed.iter().map(|pair| (pair, &fold.states[pair]));
-    read_models::write_states(session, written).await?;
-    let changed = read_models::write_counts(session, &mut counts, &fold.count_changes, now).await?;
+    pair_states::write_states(session, written).await?;
+    let changed = write_counts(session, &mut counts, &fold.count_changes, now).await?;
     Ok(Folded {
         stored,
         fold,

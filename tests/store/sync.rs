@@ -17,6 +17,7 @@ matrix!(&[sqlite, mariadb, postgres]:
     sync_is_independent_of_order_batches_and_duplicates,
     concurrent_workers_share_pairs_without_deadlock,
     workers_lock_resources_without_deadlock,
+    workers_lock_counts_that_another_process_dropped,
     completion_with_an_old_token_changes_nothing,
     dead_event_has_no_effect_on_any_worker,
     unlike_keeps_its_row_against_older_likes,
@@ -156,6 +157,46 @@ fn workers_lock_resources_without_deadlock(bench: &Bench) {
     });
     stored(bench, &events);
     bench.had_no_deadlock();
+}
+
+/// Each worker knows the counts, of zero, that are dropped.
+fn workers_lock_counts_that_another_process_dropped(bench: &Bench) {
+    const WORKERS: i64 = 4;
+    const RESOURCES: i64 = 200;
+    let mut version = Utc::now().timestamp_micros();
+    let mut events = Vec::new();
+    let workers: Vec<_> = (0..WORKERS).map(|_| Bench::on(bench.database())).collect();
+    let mut sync_all = |round: i64, action| {
+        let decks: Vec<_> = (1..=WORKERS)
+            .map(|worker| {
+                version += 1;
+                let user = round * WORKERS + worker;
+                let liked = (1..=RESOURCES)
+                    .map(|id| own(user.into(), Resource::video(id), action, version))
+                    .collect::<Vec<_>>();
+                let rows = bench.record(&liked);
+                events.extend(liked);
+                rows
+            })
+            .collect();
+        let start = std::sync::Barrier::new(workers.len());
+        std::thread::scope(|scope| {
+            for (worker, rows) in workers.iter().zip(&decks) {
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    worker.sync(rows);
+                });
+            }
+        });
+    };
+    for round in 0..3 {
+        sync_all(round, Action::Like);
+        sync_all(round, Action::Unlike);
+        bench.execute(&["DELETE FROM likewise_like_counts"]);
+    }
+    sync_all(3, Action::Like);
+    stored(bench, &events);
 }
 
 fn completion_with_an_old_token_changes_nothing(bench: &Bench) {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::commit::write;
 use crate::admin::AdminError;
-use crate::store::{ImportChunk, Settled, Store, Turn};
+use crate::store::{ImportChunk, Imported, Store, Turn};
 
 /// The chunks that are written at a time.
 const AT_A_TIME: usize = 2;
@@ -29,8 +29,8 @@ pub(super) struct Written {
     pub(super) from: usize,
     /// The place after its last event.
     pub(super) to: usize,
-    /// The read models after it.
-    pub(super) settled: Settled,
+    /// What it has written.
+    pub(super) imported: Imported,
 }
 
 impl Chunks {
@@ -62,12 +62,12 @@ impl Chunks {
         };
         self.begun += 1;
         self.running.push_back(Box::pin(async move {
-            let settled = write(&store, &chunk, &turn).await?;
+            let imported = write(&store, &chunk, &turn).await?;
             committed.send_replace(turn.number + 1);
             Ok(Written {
                 from: chunk.places.start,
                 to: chunk.places.end,
-                settled,
+                imported,
             })
         }));
     }

@@ -8,7 +8,7 @@ use crate::admin::{AdminError, Dependencies};
 use crate::cache::CacheError;
 use crate::domain::{Backoff, FailureKind, Version};
 use crate::live::announce;
-use crate::store::{ImportChunk, Settled, Store, StoreError, Turn};
+use crate::store::{ImportChunk, Imported, Settled, Store, StoreError, Turn};
 
 /// How long an import tries again while the database or Redis does not answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,17 +19,25 @@ const TRY_AGAIN: Backoff = Backoff {
     cap: Duration::from_secs(5),
 };
 
-/// Writes a chunk in its turn. After a failure, it begins in its turn too.
+/// Writes a chunk in its turn. After a failure, it begins in its turn too, and looks for what is recorded already.
 pub(super) async fn write(
     store: &Store,
     chunk: &ImportChunk,
     turn: &Turn,
-) -> Result<Settled, AdminError> {
+) -> Result<Imported, AdminError> {
+    let careful = ImportChunk {
+        may_be_recorded: true,
+        ..chunk.clone()
+    };
     let has_failed = Cell::new(false);
     let written = insist(async || {
-        if has_failed.replace(true) {
-            turn.wait().await;
-        }
+        let chunk = match has_failed.replace(true) {
+            true => {
+                turn.wait().await;
+                &careful
+            }
+            false => chunk,
+        };
         store.import(chunk, turn, store.now()).await
     });
     written.await?.ok_or_else(|| {
@@ -76,8 +84,8 @@ pub(super) async fn settle(
     Ok(())
 }
 
-/// Repeats a call of the database while it does not answer, and once if the database refused the data: another process
-/// may have recorded one of the events at the same time.
+/// Repeats a call of the database while it does not answer, and twice if the database refused the data: an event was
+/// recorded before, or another process has recorded one at the same time.
 pub(super) async fn insist<T>(
     call: impl AsyncFn() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
@@ -91,7 +99,7 @@ pub(super) async fn insist<T>(
         tries += 1;
         let is_over = match error.kind() {
             FailureKind::Infrastructure => started.elapsed() > PATIENCE,
-            _ => tries > 1,
+            _ => tries > 2,
         };
         if is_over {
             return Err(error);

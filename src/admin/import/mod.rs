@@ -38,6 +38,10 @@ const SHOWN: usize = 20;
 /// The interval between two looks at the running processes.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// The number of chunks whose events are looked for after a chunk with events that were recorded before. Other chunks are
+/// inserted at once, and begin again if one of their events is recorded.
+const CAREFUL_FOR: usize = 10;
+
 /// An import in progress.
 pub struct Import {
     dependencies: Dependencies,
@@ -58,6 +62,8 @@ pub struct Import {
     told: usize,
     /// Whether its last chunk has begun.
     is_begun: bool,
+    /// The number of next chunks whose events may be recorded already, because some of the last chunk's were.
+    careful: usize,
     /// What reads the next window meanwhile.
     ahead: Ahead,
     /// What the last chunk wrote.
@@ -118,6 +124,7 @@ impl Import {
             done: 0,
             told: 0,
             is_begun: true,
+            careful: 0,
             last: None,
             started: Instant::now(),
             looked: Instant::now(),
@@ -213,6 +220,7 @@ impl Import {
                 rejected,
                 events: Arc::clone(events),
                 places: from..to,
+                may_be_recorded: self.careful > 0,
             });
         }
         self.checkpoint = checkpoint;
@@ -231,9 +239,13 @@ impl Import {
             .await;
             told?;
             if let Some(written) = written {
-                let Written { from, to, settled } = written?;
+                let Written { from, to, imported } = written?;
                 (self.told, self.done) = (from, to);
-                self.last = Some(settled);
+                self.careful = match imported.repeated {
+                    0 => self.careful.saturating_sub(1),
+                    _ => CAREFUL_FOR,
+                };
+                self.last = Some(imported.settled);
             }
         }
         if self.is_written() {

@@ -12,10 +12,11 @@ use crate::store::behavior_counts;
 use crate::store::dialect::Column::Word;
 use crate::store::error::StoreError;
 use crate::store::examined::examine;
-use crate::store::pair_row::PairRow;
-use crate::store::read_models::{
-    DELETE_COUNTS, drop_unused_counts, lock_counts, resource_rows, states, write_counts,
+use crate::store::like_counts::{
+    DELETE_COUNTS, drop_unused_counts, lock_counts, resource_rows, write_counts,
 };
+use crate::store::pair_row::PairRow;
+use crate::store::pair_states::states;
 use crate::store::repair::delete_likes;
 use crate::store::retention::{DELETE_BEHAVIORS, DELETE_HISTORY, DELETE_LEDGER, LAST_EXAMINED};
 use crate::store::schema::{Schema, likes_table};
