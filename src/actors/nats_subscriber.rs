@@ -18,6 +18,7 @@ use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::message::Message;
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::behavior_recorder::BehaviorRecorder;
 use super::cache_writer::CacheWriter;
@@ -190,7 +191,11 @@ impl NatsSubscriber {
                 return Ok(());
             };
             let (messages, errors): (Vec<_>, Vec<_>) = batch.into_iter().partition(Result::is_ok);
-            self.take(messages.into_iter().flatten()).await;
+            let next = Instant::now() + self.options.pace;
+            let events = self.take(messages.into_iter().flatten()).await;
+            if events < self.options.largest_batch {
+                tokio::time::sleep_until(next).await;
+            }
             if let Some(Err(error)) = errors.into_iter().next() {
                 return Err(unavailable(&error));
             }
@@ -205,8 +210,8 @@ impl NatsSubscriber {
     }
 
     /// Decodes messages, and works on them in parts of about as many events as a batch has, each as soon as a lane is free,
-    /// beside the next pull.
-    async fn take(self: &Arc<Self>, messages: impl Iterator<Item = Message>) {
+    /// beside the next pull. Returns the number of events.
+    async fn take(self: &Arc<Self>, messages: impl Iterator<Item = Message>) -> usize {
         let mut work = Work::default();
         let (mut all, mut events) = (0, 0);
         for message in messages {
@@ -223,6 +228,7 @@ impl NatsSubscriber {
                 .store(events.div_ceil(all), Ordering::Relaxed);
         }
         self.start(work).await;
+        events
     }
 
     async fn start(self: &Arc<Self>, work: Work) {

@@ -36,6 +36,8 @@ pub struct SubscriberOptions {
     pub lanes: usize,
     /// How long one pull waits for messages.
     pub pull_for: Duration,
+    /// The time from one batch to the next, unless a batch is full. Events that arrive meanwhile share a transaction.
+    pub pace: Duration,
     /// How long a pull may stay silent beyond that before it is restarted.
     pub stalled_after: Duration,
     /// How long a message that could not be recorded waits for its next delivery.
@@ -52,6 +54,7 @@ impl SubscriberOptions {
             largest_batch: config.batch_size().min(config.mailbox_capacity()),
             lanes: 4,
             pull_for: Duration::from_secs(2),
+            pace: Duration::from_millis(20),
             stalled_after: Duration::from_secs(5),
             redeliver: Backoff {
                 base: Duration::from_millis(500),

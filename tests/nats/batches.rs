@@ -2,7 +2,7 @@
 //! were alone, and the message is acknowledged when each of them is.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::PullConsumer;
@@ -155,6 +155,32 @@ fn events_that_wait_share_a_message() {
     say(format_args!("{events} events in {sent} messages"));
     assert!(sent * 2 < events, "{events} events in {sent} messages");
     assert_eq!(messages(&publisher).len() as u64, sent + 1);
+    everything_holds(&service);
+}
+
+#[test]
+fn likes_one_after_the_other_share_transactions() {
+    const LIKES: i64 = 400;
+    let stack = Stack::start();
+    let service = stack.setup().start();
+    let client = service.client();
+    let transactions = || metric(&service, "likewise_record_seconds_count");
+    let (began, before) = (Instant::now(), transactions());
+    for user in 1..=LIKES {
+        client.like(user, 7);
+    }
+    pipeline_drains(&service);
+    let (took, transactions) = (began.elapsed(), transactions() - before);
+    say(format_args!(
+        "{LIKES} likes within {took:?} in {transactions} transactions"
+    ));
+    // A slow machine sends them at a lower rate.
+    let most = took.as_millis() / 20 + 5;
+    assert!(
+        u128::from(transactions) <= most,
+        "{transactions} transactions within {took:?}"
+    );
+    assert_eq!(client.read(1, 7).like_count, Some(LIKES));
     everything_holds(&service);
 }
 
