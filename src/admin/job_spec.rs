@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::ledger::checked_reason;
+use super::ledger::reason_of_job;
 use super::{AdminError, AdminService, check, quarantine, webhooks};
 use crate::domain::{DataSubject, ErasedKind, Id, IdKind, JobKind, Resource, ResourceType};
 use crate::store::{DeadLetterFilter, JobRows, LedgerFilter, LikesOf, QuarantineFilter};
@@ -226,8 +226,8 @@ impl AdminService {
                 if !(1..=MOST_PER_SECOND).contains(&per_second) {
                     return invalid(&format!("'per_second' must be from 1 to {MOST_PER_SECOND}"));
                 }
-                let reason = match (request.kind, request.dry_run) {
-                    (Discard, false) => Some(checked_reason(request.reason.as_deref())?),
+                let reason = match request.kind {
+                    Discard => reason_of_job(request.reason.as_deref(), request.dry_run)?,
                     _ => None,
                 };
                 Ok(Spec::Rows {

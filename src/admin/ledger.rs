@@ -121,6 +121,17 @@ impl AdminService {
     }
 }
 
+/// Returns the reason for a job, which only a dry run may lack.
+pub(super) fn reason_of_job(
+    reason: Option<&str>,
+    dry_run: bool,
+) -> Result<Option<String>, AdminError> {
+    match reason {
+        None if dry_run => Ok(None),
+        reason => checked_reason(reason).map(Some),
+    }
+}
+
 /// Returns the reason for an intervention, which is required.
 pub(super) fn checked_reason(reason: Option<&str>) -> Result<String, AdminError> {
     let reason = reason.map(str::trim).unwrap_or_default();

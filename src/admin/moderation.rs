@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::jobs::JobAnswer;
-use super::ledger::checked_reason;
+use super::ledger::reason_of_job;
 use super::{AdminError, AdminService, Job, Progress};
 use crate::actors::cache_writer::settlements;
 use crate::domain::{Id, JobKind, Moderation, ResourceType, Version};
@@ -94,6 +94,7 @@ impl AdminService {
             return Err(AdminError::Conflict(reason));
         }
         let likes = self.likes_of(user_id, &request)?;
+        let reason = reason_of_job(request.reason.as_deref(), request.dry_run)?;
         if request.dry_run {
             let likes = self.store().count_moderated(moderation, &likes).await?;
             return Ok(JobAnswer::Counted(CountedLikes {
@@ -102,10 +103,9 @@ impl AdminService {
                 likes,
             }));
         }
-        let reason = checked_reason(request.reason.as_deref())?;
         let spec = super::job_spec::Spec::Likes {
             likes_of: likes,
-            reason,
+            reason: reason.unwrap_or_default(),
         };
         let job = self
             .create(moderation.into(), &spec, None, operator)

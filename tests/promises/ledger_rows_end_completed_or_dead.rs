@@ -195,7 +195,7 @@ fn failed_attempt_is_explained_and_retried(setup: Setup) {
     pipeline_drains(&service);
     let row = ledger_of(database, 2);
     assert_eq!((row[0].text(), row[3].text()), ("completed", "closed"));
-    assert_eq!(client.read(2, VIDEO).like_count, Some(2));
+    client.until_read(2, VIDEO, (true, Some(2)));
     everything_holds(&service);
 }
 

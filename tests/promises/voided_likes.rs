@@ -84,6 +84,8 @@ fn voided_likes_are_hidden_until_restored(setup: Setup) {
     assert_eq!(before["own"].as_array().expect("likes").len(), 3);
 
     let preview = json!({"dry_run": true, "total": 3, "likes": {"comment": 1, "video": 2}});
+    let long = json!({"dry_run": true, "reason": "x".repeat(501)});
+    moderate(&client, "void", long).is_problem(422, "unprocessable");
     let counted = moderate(&client, "void", json!({"dry_run": true})).ok();
     assert_eq!(counted, preview);
     let of_type = json!({"dry_run": true, "resource_type": "comment"});

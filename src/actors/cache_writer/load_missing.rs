@@ -1,5 +1,6 @@
 //! Loads what the cache lacks from the database, fills the cache for the next reader, and answers.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use actor_kit::Weigh;
@@ -229,10 +230,11 @@ impl CacheWriter {
             let event = &envelope.body;
             let stored = round.state(&event.pair);
             // The state before the event decides whether the event changes anything.
-            let changed = if event.state == stored {
-                begun.get(&event.pair).copied()
-            } else {
-                Some(round.lacks(event) && event.state.liked != stored.liked)
+            let changed = match event.state.cmp(&stored) {
+                Ordering::Greater => Some(event.state.liked != stored.liked),
+                Ordering::Equal => begun.get(&event.pair).copied(),
+                // A newer event does not tell what was before this one.
+                Ordering::Less => None,
             };
             let like_count = match partly.again {
                 Some(again) => again.like_count,
