@@ -7,6 +7,7 @@ import { Refused, about, message, operatorName, request, token, whenUnauthorized
 import { EventView, Find } from "./event";
 import { Events } from "./events";
 import { restartFeed, useFeed } from "./feed";
+import { time } from "./format";
 import { Audit, Dependencies, Stream } from "./health";
 import { link, useRoute } from "./hooks";
 import { Icon, type IconName } from "./icons";
@@ -70,7 +71,15 @@ function View() {
 function Live() {
   const feed = useFeed();
   const state = feed.error ? "lost" : feed.processes.length > 0 ? "live" : "connecting";
-  return <span class="live" data-state={state} role="status" title={feed.error}>{state === "lost" ? `no answer: ${feed.error}` : state}</span>;
+  return <span class="live" data-state={state} role="status" title={feed.error}>{state === "lost" ? "no answer" : state}</span>;
+}
+
+/** Says that what the views show is old. */
+function Lost() {
+  const { error, lostSince, processes } = useFeed();
+  if (!lostSince) return null;
+  const last = processes.length > 0 ? " What is shown is its last report." : "";
+  return <Notice kind="error">No report has come since {time(new Date(lostSince).toISOString())}: {error}.{last}</Notice>;
 }
 
 function SignIn({ reason, onToken }: { reason: string; onToken: () => void }) {
@@ -129,7 +138,7 @@ function Console({ session, onSignOut }: { session: Session; onSignOut: () => vo
             <span class="hint">{about.version}, {about.role === "all" ? "api and worker" : about.role}</span>
           </div>
         </header>
-        <main id="main" tabIndex={-1}><View /></main>
+        <main id="main" tabIndex={-1}><Lost /><View /></main>
       </div>
       <Confirmation />
       <Messages />

@@ -92,6 +92,9 @@ export interface Options {
 }
 
 /** Sends a request to a path such as `admin/actors`, relative to the page. Throws `Refused`. */
+/** What a page says when a request got no answer: the browser's own words say less. */
+export const UNREACHABLE = "the service does not answer";
+
 export async function request<T>(path: string, options: Options = {}): Promise<T> {
   const method = options.method ?? "GET";
   const body = options.json ?? (options.body === undefined ? undefined : JSON.stringify(options.body));
@@ -106,7 +109,7 @@ export async function request<T>(path: string, options: Options = {}): Promise<T
     text = await response.text();
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    throw new Refused(0, "unreachable", "the service does not answer");
+    throw new Refused(0, "unreachable", UNREACHABLE);
   }
   const value = isJson(response) ? parse(text) : text;
   if (response.ok || options.accept?.includes(response.status)) return value as T;

@@ -26,8 +26,11 @@ export async function statuses(type: string, ids: string[], user: string): Promi
   return new Map(page.items.map((item) => [String(item.resource_id), item]));
 }
 
-/** Calls `changed` when a count may have changed, until the signal: never twice at once, and not more often than needed. */
-export async function watch(type: string, ids: string[], signal: AbortSignal, changed: () => Promise<void>): Promise<void> {
+/**
+ * Calls `changed` when a count may have changed, until the signal: never twice at once, and not more often than needed. It
+ * tells whether it succeeded; after a failure it is called again.
+ */
+export async function watch(type: string, ids: string[], signal: AbortSignal, changed: () => Promise<boolean>): Promise<void> {
   let isDue = false;
   let isRunning = false;
   const notice = async () => {
@@ -36,12 +39,14 @@ export async function watch(type: string, ids: string[], signal: AbortSignal, ch
     isRunning = true;
     while (isDue && !signal.aborted) {
       isDue = false;
-      await changed();
-      await pause(PACE_MS);
+      const isCurrent = await changed();
+      if (!isCurrent) isDue = true;
+      await pause(isCurrent ? PACE_MS : EVERY_MS);
     }
     isRunning = false;
   };
   const path = `v1/likes/live?resources=${ids.map((id) => encodeURIComponent(`${type}:${id}`)).join()}`;
+  void notice();
   let isPushed = true;
   while (!signal.aborted) {
     const whileShown = await shown(signal);

@@ -8,7 +8,7 @@ import { useMayOperate } from "./session";
 import { Card, Empty, Facts, Page, State, Waiting, ask, tell, tellError } from "./ui";
 
 const MEANING: Record<string, string> = {
-  accepted: "the service answered, and the event was durable",
+  accepted: "the service took the request; this is the event's version",
   published: "the stream holds it",
   recorded: "the behavior is in the database",
   completed: "the read models and counts contain its effect",

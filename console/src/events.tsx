@@ -98,7 +98,7 @@ export function Events({ parameters }: { parameters: URLSearchParams }) {
           head={
             <>
               {mayOperate && <th class="select"><Select pages={pages} label={`Select all ${rows.length} rows shown`} /></th>}
-              <th>Event</th><th>Status</th><th>User</th><th>Resource</th><th class="number">Attempts</th><th>Recorded</th><th>Error</th>
+              <th>Event</th><th>Status</th><th>User</th><th>Resource</th><th class="number">Failed attempts</th><th>Recorded</th><th>Error</th>
             </>
           }
         >

@@ -2,7 +2,7 @@
 // are asked for once a second. Rates come from the difference of two reports, since their counters only grow.
 
 import { useEffect, useState } from "preact/hooks";
-import { type Actor, type Deployment, type Snapshot, about, headers, message, request } from "./api";
+import { type Actor, type Deployment, Refused, type Snapshot, UNREACHABLE, about, headers, message, request } from "./api";
 import { merged } from "./merge";
 import { events, shown } from "./sse";
 
@@ -30,6 +30,8 @@ export interface Feed {
   processes: Process[];
   /** Why there are no newer reports; empty while there are. */
   error: string;
+  /** Since when there are none, in milliseconds since 1970. */
+  lostSince?: number;
   /** Why other processes cannot be seen; empty if they can. */
   note: string;
 }
@@ -65,7 +67,7 @@ function addOwn(snapshot: Snapshot) {
     snapshots: [],
   };
   const others = feed.processes.filter((process) => !process.is_this);
-  publish({ ...feed, error: "", processes: [{ ...own, snapshots: extended(own.snapshots, snapshot) }, ...others] });
+  publish({ ...feed, error: "", lostSince: undefined, processes: [{ ...own, snapshots: extended(own.snapshots, snapshot) }, ...others] });
 }
 
 /** Takes the reports of all processes. The own one is pushed more often, but names its process only here. */
@@ -73,7 +75,7 @@ function addAll({ processes, note }: Deployment) {
   const known = (id: string, is_this: boolean) =>
     feed.processes.find((process) => process.id === id || (is_this && process.is_this))?.snapshots ?? [];
   publish({
-    error: feed.error,
+    ...feed,
     note: note ?? "",
     processes: processes.map(({ report, ...process }) => {
       const before = known(process.id, process.is_this);
@@ -96,7 +98,7 @@ async function followOwn(signal: AbortSignal) {
         addOwn(await request<Snapshot>("admin/actors", { signal }));
       }
     } catch (error) {
-      if (!whileShown.aborted) publish({ ...feed, error: message(error) });
+      if (!whileShown.aborted) publish({ ...feed, error: error instanceof Refused ? message(error) : UNREACHABLE, lostSince: feed.lostSince ?? Date.now() });
     }
     await pause(EVERY_MS);
   }

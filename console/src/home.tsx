@@ -54,6 +54,8 @@ function uuid(): string {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
+const prefersCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
 /** A dependency with what it is used for, unless its name says it. */
 const named = (name: string, kind: string) => (kind === "in-process" ? `in-process ${name}` : kind);
 
@@ -94,7 +96,7 @@ function Demo({ user }: { user: string }) {
   const [last, setLast] = useState<Travelling | null>(null);
   const [error, setError] = useState("");
   const [busy, setBusy] = useState<string | null>(null);
-  const readiness = useQuery<Readiness>("readyz", 5_000, false, [503]).value;
+  const { value: readiness, error: unready } = useQuery<Readiness>("readyz", 5_000, false, [503]);
   const known = useRef(new Map<string, number | null>());
   const shownUntil = useRef(0);
   /** Counts the likes of this tab: an answer that was asked for before one of them is outdated. */
@@ -117,7 +119,7 @@ function Demo({ user }: { user: string }) {
     const before = toggles.current;
     try {
       const current = await statuses(TYPE, IDS, user);
-      if (toggles.current !== before) return;
+      if (toggles.current !== before) return true;
       setLikes(current);
       setError("");
       for (const [id, { like_count }] of current) {
@@ -125,17 +127,24 @@ function Demo({ user }: { user: string }) {
         if (last !== undefined && last !== null && last !== like_count) void showLast(id);
         known.current.set(id, like_count);
       }
+      return true;
     } catch (error) {
       setError(message(error));
+      return false;
     }
   }, [user]);
 
   useEffect(() => {
     const controller = new AbortController();
-    void refresh();
     void watch(TYPE, IDS, controller.signal, refresh);
     return () => controller.abort();
   }, [refresh]);
+
+  // Who likes a video looks for what happens, which may be below the window.
+  const track = useRef<HTMLElement>(null);
+  useEffect(() => {
+    if (last?.answer) track.current?.scrollIntoView({ block: "nearest", behavior: prefersCalm() ? "auto" : "smooth" });
+  }, [last]);
 
   const toggle = async (index: number) => {
     const id = IDS[index]!;
@@ -166,15 +175,15 @@ function Demo({ user }: { user: string }) {
       <section class="hero">
         <h1>Like something.<br />Watch it travel.</h1>
         <p>
-          You are <b>user {user}</b> in this tab. <a href="./" target="_blank" rel="noopener">Open a second tab</a>: there you are somebody else, and the counts move in both.
+          You are <b>user {user}</b> in this tab. <a href="./" target="_blank" rel="noopener">Open a second tab</a> and put it beside this one: there you are somebody else, and the counts move in both.
         </p>
       </section>
       {error && <div class="notice error" role="alert"><Icon name="warning" /><div>{error}</div></div>}
       <ul class="videos">
         {IDS.map((id, index) => <Video key={id} index={index} status={likes.get(id)} isBusy={busy === id} onToggle={() => toggle(index)} />)}
       </ul>
-      <section class="card" aria-label="The last like">
-        <div class="card-head"><h2>The last like</h2><span class="aside">{parts.map(([name, part]) => <span key={name} class="state" data-state={part.state}>{named(name, part.kind)}</span>)}</span></div>
+      <section class="card" aria-label="The last like" ref={track}>
+        <div class="card-head"><h2>The last like</h2><span class="aside">{parts.map(([name, part]) => <span key={name} class="state" data-state={unready ? "absent" : part.state}>{named(name, part.kind)}</span>)}</span></div>
         {last ? (
           <Journey like={last} readiness={readiness} key={last.event_id} />
         ) : (

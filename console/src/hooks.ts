@@ -9,9 +9,18 @@ export interface Route {
   parameters: URLSearchParams;
 }
 
+/** Decodes a part of an address; one that is malformed stays as it is. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function route(): Route {
   const [path = "", parameters = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  return { path: path.split("/").filter(Boolean).map(decodeURIComponent), parameters: new URLSearchParams(parameters) };
+  return { path: path.split("/").filter(Boolean).map(decoded), parameters: new URLSearchParams(parameters) };
 }
 
 export function useRoute(): Route {

@@ -1,6 +1,6 @@
 // The overview: likes move the arrows, and an actor that panics or blocks shows within seconds and recovers.
 import assert from "node:assert/strict";
-import { EVERY_MS, confirm, inBrowser, isAccessible, send, until, view } from "./browser.mjs";
+import { EVERY_MS, confirm, inBrowser, isAccessible, send, until, url, view } from "./browser.mjs";
 
 let user = 1_000;
 const like = () => send("PUT", "/v1/videos/7/like", { "X-User-Id": String((user += 1)) });
@@ -63,6 +63,22 @@ await inBrowser(async (open) => {
   await panel.getByRole("button", { name: "Pause" }).waitFor();
   await page.keyboard.press("Escape");
   await panel.waitFor({ state: "detached" });
+
+  // A malformed address is a view that does not exist, not an empty page.
+  await page.goto(`${url}/admin#/%`);
+  await page.getByRole("heading", { name: "Not found" }).waitFor();
+
+  // A service that does not answer is not shown as one that works.
+  const lost = await open();
+  let isDown = true;
+  await lost.route(/\/admin\/(live|actors)/, (route) => (isDown ? route.abort() : route.continue()));
+  await lost.goto(`${url}/admin`);
+  const notice = lost.locator("main > .notice.error", { hasText: "No report has come since" });
+  await notice.waitFor();
+  assert.match(await notice.innerText(), /the service does not answer/);
+  isDown = false;
+  await notice.waitFor({ state: "detached" });
+  await lost.locator("[data-node='behavior_recorder']").waitFor();
 
   for (const name of ["overview", "events", "find", "jobs", "audit", "stream", "dependencies", "quarantine", "operations", "webhooks", "likes"]) {
     await view(page, name);

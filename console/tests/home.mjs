@@ -1,6 +1,6 @@
 // The front page: a like in one tab moves the count in the other, and both show how its event travels.
 import assert from "node:assert/strict";
-import { inBrowser, isAccessible, until } from "./browser.mjs";
+import { inBrowser, isAccessible, until, url } from "./browser.mjs";
 
 const stations = process.env.STATIONS.split(" ");
 
@@ -31,6 +31,25 @@ await inBrowser(async (open) => {
   await like(one).click();
   await until("the unlike to count in the other tab", async () => (await count(other)) === "0");
   await isAccessible(one, "/");
+
+  // A service that refuses at first, and shows counts as soon as it answers, although nobody likes anything.
+  const refused = await open();
+  let refusals = 0;
+  await refused.route("**/v1/likes/status", (route) => {
+    refusals += 1;
+    return refusals > 2 ? route.continue() : route.fulfill({ status: 503, contentType: "application/problem+json", body: '{"code":"paused","detail":"paused by an operator"}' });
+  });
+  await refused.goto(url);
+  await refused.locator(".notice.error").waitFor();
+  await until("a count after refusals", async () => (await count(refused)) === "0");
+  assert.equal(await refused.locator(".notice.error").count(), 0);
+
+  // The journey of an own like is in view.
+  const low = await open("/", { viewport: { width: 1366, height: 650 } });
+  await low.locator("[data-video='1'] .like:enabled").click();
+  await low.locator(".track").waitFor();
+  await until("the journey to be in view", () =>
+    low.evaluate(() => document.querySelector(".track").getBoundingClientRect().bottom <= innerHeight));
   const phone = await open("/", { viewport: { width: 390, height: 844 }, colorScheme: "dark" });
   await phone.locator(".like:enabled").first().waitFor();
   const isWithin = await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth);

@@ -48,10 +48,9 @@ fn store_reconnects_after_a_restart(kind: Kind) {
     });
 
     // The restart happens during a load.
-    let database = bench.database();
+    let worker = Bench::on(bench.database());
     std::thread::scope(|scope| {
         let load = scope.spawn(|| {
-            let worker = Bench::on(database);
             let mut recorded = 0;
             for user in 100..=400 {
                 let event = like(user.into(), 7);

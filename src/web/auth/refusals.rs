@@ -44,8 +44,8 @@ impl Problem {
             NO_TOKEN,
             format!(
                 "the request came through a proxy ({sign}), which needs a service token with a scope for this \
-                 operation: likes:write:any, likes:read, admin:read, admin:operate or data:erase; the README says how to \
-                 set up a gateway"
+                 operation: likes:write:any, likes:read, admin:read, admin:operate or data:erase; docs/sign-in.md says \
+                 how to set up a gateway"
             ),
         )
     }
