@@ -1,17 +1,22 @@
 //! Writes the chunks of an import to the database, and tells the cache and other services of them.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::actors::cache_writer::settlements;
 use crate::admin::{AdminError, Dependencies};
-use crate::cache::CacheError;
-use crate::domain::{Backoff, FailureKind, Version};
+use crate::cache::{CacheError, Settlement};
+use crate::domain::{Backoff, FailureKind, Resource, Version};
 use crate::live::announce;
 use crate::store::{ImportChunk, Imported, Settled, Store, StoreError, Turn};
 
 /// How long an import tries again while the database or Redis does not answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The pairs in one call of the cache. A call with all pairs of a chunk takes a busy Redis longer than its answer may take,
+/// and likes wait for it meanwhile.
+const SETTLED_AT_ONCE: usize = 2_000;
 
 /// The waits between its attempts.
 const TRY_AGAIN: Backoff = Backoff {
@@ -69,19 +74,39 @@ pub(super) async fn settle(
         return Ok(());
     };
     let (settlements, _) = settlements(std::iter::once(settled));
-    let started = Instant::now();
-    let mut tries = 0;
-    while let Err(error) = cache
-        .settle(&settlements, Version::at(dependencies.store.now()))
-        .await
-    {
-        if started.elapsed() > PATIENCE {
-            return Err(error);
+    for part in parts(settlements) {
+        let started = Instant::now();
+        let mut tries = 0;
+        while let Err(error) = cache
+            .settle(&part, Version::at(dependencies.store.now()))
+            .await
+        {
+            if started.elapsed() > PATIENCE {
+                return Err(error);
+            }
+            tries += 1;
+            tokio::time::sleep(TRY_AGAIN.draw(tries)).await;
         }
-        tries += 1;
-        tokio::time::sleep(TRY_AGAIN.draw(tries)).await;
     }
     Ok(())
+}
+
+/// Splits settlements into those of about [`SETTLED_AT_ONCE`] pairs.
+fn parts(settlements: BTreeMap<Resource, Settlement>) -> Vec<BTreeMap<Resource, Settlement>> {
+    let mut parts = Vec::new();
+    let (mut part, mut pairs) = (BTreeMap::new(), 0);
+    for (resource, settlement) in settlements {
+        pairs += settlement.states.len();
+        part.insert(resource, settlement);
+        if pairs >= SETTLED_AT_ONCE {
+            parts.push(std::mem::take(&mut part));
+            pairs = 0;
+        }
+    }
+    if !part.is_empty() {
+        parts.push(part);
+    }
+    parts
 }
 
 /// Repeats a call of the database while it does not answer, and twice if the database refused the data: an event was
@@ -105,5 +130,30 @@ pub(super) async fn insist<T>(
             return Err(error);
         }
         tokio::time::sleep(TRY_AGAIN.draw(tries)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Action, VersionedState};
+
+    #[test]
+    fn settlements_are_split_by_their_pairs() {
+        let state = VersionedState::new(Version(1), Action::Like);
+        let of = |video: i64| {
+            let users = 1..=900;
+            let settlement = Settlement {
+                states: users.map(|user: i64| (user.into(), state)).collect(),
+                ..Settlement::default()
+            };
+            (Resource::video(video), settlement)
+        };
+        let all: BTreeMap<Resource, Settlement> = (1..=5).map(of).collect();
+        let parts = parts(all.clone());
+        let sizes: Vec<_> = parts.iter().map(BTreeMap::len).collect();
+        assert_eq!(sizes, [3, 2]);
+        assert_eq!(parts.into_iter().flatten().count(), all.len());
+        assert!(super::parts(BTreeMap::new()).is_empty());
     }
 }
