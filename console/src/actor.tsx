@@ -100,7 +100,7 @@ export function ActorPanel({ name, process: chosen }: { name: string; process?: 
   if (!place) {
     return (
       <Panel title={words(name)} onClose={close}>
-        {all.processes.length === 0 ? <Waiting error={all.error} /> : <Notice kind="error">No actor is called {name}.</Notice>}
+        {all.processes.length === 0 ? <Waiting error={all.lost?.why ?? ""} /> : <Notice kind="error">No actor is called {name}.</Notice>}
       </Panel>
     );
   }

@@ -70,16 +70,16 @@ function View() {
 
 function Live() {
   const feed = useFeed();
-  const state = feed.error ? "lost" : feed.processes.length > 0 ? "live" : "connecting";
-  return <span class="live" data-state={state} role="status" title={feed.error}>{state === "lost" ? "no answer" : state}</span>;
+  const state = feed.lost ? "lost" : feed.processes.length > 0 ? "live" : "connecting";
+  return <span class="live" data-state={state} role="status" title={feed.lost?.why}>{state === "lost" ? "no answer" : state}</span>;
 }
 
 /** Says that what the views show is old. */
 function Lost() {
-  const { error, lostSince, processes } = useFeed();
-  if (!lostSince) return null;
+  const { lost, processes } = useFeed();
+  if (!lost) return null;
   const last = processes.length > 0 ? " What is shown is its last report." : "";
-  return <Notice kind="error">No report has come since {time(new Date(lostSince).toISOString())}: {error}.{last}</Notice>;
+  return <Notice kind="error">No report has come since {time(new Date(lost.since).toISOString())}: {lost.why}.{last}</Notice>;
 }
 
 function SignIn({ reason, onToken }: { reason: string; onToken: () => void }) {

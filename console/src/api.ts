@@ -91,10 +91,10 @@ export interface Options {
   accept?: number[];
 }
 
-/** Sends a request to a path such as `admin/actors`, relative to the page. Throws `Refused`. */
 /** What a page says when a request got no answer: the browser's own words say less. */
 export const UNREACHABLE = "the service does not answer";
 
+/** Sends a request to a path such as `admin/actors`, relative to the page. Throws `Refused`. */
 export async function request<T>(path: string, options: Options = {}): Promise<T> {
   const method = options.method ?? "GET";
   const body = options.json ?? (options.body === undefined ? undefined : JSON.stringify(options.body));

@@ -28,15 +28,13 @@ export interface Process {
 
 export interface Feed {
   processes: Process[];
-  /** Why there are no newer reports; empty while there are. */
-  error: string;
-  /** Since when there are none, in milliseconds since 1970. */
-  lostSince?: number;
+  /** Why there are no newer reports, and since when, in milliseconds since 1970; absent while there are. */
+  lost?: { why: string; since: number };
   /** Why other processes cannot be seen; empty if they can. */
   note: string;
 }
 
-const EMPTY: Feed = { processes: [], error: "", note: "" };
+const EMPTY: Feed = { processes: [], note: "" };
 
 let feed: Feed = EMPTY;
 const listeners = new Set<() => void>();
@@ -67,7 +65,7 @@ function addOwn(snapshot: Snapshot) {
     snapshots: [],
   };
   const others = feed.processes.filter((process) => !process.is_this);
-  publish({ ...feed, error: "", lostSince: undefined, processes: [{ ...own, snapshots: extended(own.snapshots, snapshot) }, ...others] });
+  publish({ ...feed, lost: undefined, processes: [{ ...own, snapshots: extended(own.snapshots, snapshot) }, ...others] });
 }
 
 /** Takes the reports of all processes. The own one is pushed more often, but names its process only here. */
@@ -98,7 +96,8 @@ async function followOwn(signal: AbortSignal) {
         addOwn(await request<Snapshot>("admin/actors", { signal }));
       }
     } catch (error) {
-      if (!whileShown.aborted) publish({ ...feed, error: error instanceof Refused ? message(error) : UNREACHABLE, lostSince: feed.lostSince ?? Date.now() });
+      const why = error instanceof Refused ? message(error) : UNREACHABLE;
+      if (!whileShown.aborted) publish({ ...feed, lost: { why, since: feed.lost?.since ?? Date.now() } });
     }
     await pause(EVERY_MS);
   }

@@ -115,7 +115,7 @@ export function Overview({ process }: { process?: string }) {
   const chosen = all.processes.some((one) => one.id === process) ? process : undefined;
   const feed = only(all, chosen);
   const actors = actorsOf(feed);
-  if (all.processes.length === 0) return <Page title="Overview"><Waiting error={all.error} /></Page>;
+  if (all.processes.length === 0) return <Page title="Overview"><Waiting error={all.lost?.why ?? ""} /></Page>;
 
   const rows = (ledger?.rows ?? {}) as Record<string, number>;
   const waiting = actors.reduce((sum, actor) => sum + actor.mailbox.depth, 0);
