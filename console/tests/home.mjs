@@ -37,7 +37,7 @@ await inBrowser(async (open) => {
   let refusals = 0;
   await refused.route("**/v1/likes/status", (route) => {
     refusals += 1;
-    return refusals > 2 ? route.continue() : route.fulfill({ status: 503, contentType: "application/problem+json", body: '{"code":"paused","detail":"paused by an operator"}' });
+    return refusals > 5 ? route.continue() : route.fulfill({ status: 503, contentType: "application/problem+json", body: '{"code":"paused","detail":"paused by an operator"}' });
   });
   await refused.goto(url);
   await refused.locator(".notice.error").waitFor();
