@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
+use super::parameters::number;
 use super::problem::{Code, Problem};
 use crate::store::is_storable;
 
@@ -22,6 +23,7 @@ pub(super) const MOST: usize = 200;
 pub(super) struct PageQuery {
     /// The most entries.
     #[param(minimum = 1, maximum = 200, default = 50)]
+    #[serde(default, deserialize_with = "number")]
     pub(super) limit: Option<usize>,
     /// `next_cursor` of the page before; absent for the first page.
     pub(super) cursor: Option<String>,

@@ -1,5 +1,5 @@
-//! Extractors of what a request is about: the resource in its path, its query, its body. Those of the caller
-//! and the user are in `auth/extract.rs`.
+//! Extractors of what a request is about: the resource in its path, and its body. `parameters.rs` reads the query, and
+//! `auth/extract.rs` has the caller and the user.
 
 use std::borrow::Cow;
 use std::future::{Ready, ready};
@@ -71,14 +71,6 @@ pub(super) fn decoded(segment: &str) -> Cow<'_, str> {
         .unwrap_or(Cow::Borrowed(segment))
 }
 
-/// Reads the query string.
-pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
-    let query = web::Query::<T>::from_query(request.query_string());
-    query
-        .map(web::Query::into_inner)
-        .map_err(|error| Problem::new(Code::InvalidParameter, error.to_string()))
-}
-
 /// The body, read as JSON.
 pub(super) struct Body<T>(pub(super) T);
 
@@ -131,9 +123,24 @@ impl FromRequest for Bytes {
     }
 }
 
-/// Reads a body as JSON.
+/// Reads a body as JSON: an object, although serde also takes a list of the values of its fields.
 pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| invalid_body(&error.to_string()))
+    if matches!(body.trim_ascii_start().first(), Some(start) if *start != b'{') {
+        return Err(invalid_body("it must be a JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|error| match field::<T>(body) {
+        Some(field) => invalid_body(&format!("'{field}': {error}")),
+        None => invalid_body(&error.to_string()),
+    })
+}
+
+/// The field of a body that cannot be read; `None` if it is the body as a whole.
+fn field<T: DeserializeOwned>(body: &[u8]) -> Option<String> {
+    let json = &mut serde_json::Deserializer::from_slice(body);
+    let error = serde_path_to_error::deserialize::<_, T>(json).err()?;
+    let path = error.path();
+    path.iter().next()?;
+    Some(path.to_string())
 }
 
 /// The problem of a body that is not what the operation expects.

@@ -28,6 +28,7 @@ mod methods;
 mod moment;
 pub mod openapi;
 mod operator;
+mod parameters;
 pub mod problem;
 mod requests;
 mod routes;

@@ -117,6 +117,43 @@ fn has_the_headers_of(head: &Answer, got: &Result<Answer, String>, path: &str) {
 }
 
 #[test]
+fn each_query_parameter_that_is_invalid_is_named() {
+    let service = Setup::new().start();
+    let client = service.client();
+    let document = document(&client);
+    let mut refused = 0;
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let parameters = item["get"]["parameters"].as_array();
+        for parameter in parameters.into_iter().flatten() {
+            let schema = parameter["schema"].to_string();
+            let is_text = !["integer", "boolean", "date-time", "enum"]
+                .iter()
+                .any(|kind| schema.contains(kind));
+            // An id may be text in another deployment, so it is no error of the query.
+            let name = parameter["name"].as_str().expect("a name");
+            if parameter["in"] != "query" || is_text || name.ends_with("_id") {
+                continue;
+            }
+            let uri = format!("{}?{name}=~", filled(path));
+            // The user of the path.
+            let answer = client.as_user(7).get(&uri);
+            assert_eq!(answer.status, 400, "{uri}: {answer:?}");
+            // The paths of the older service have the detail in their `message`.
+            let problem = answer.json();
+            let detail = format!("{} {}", problem["detail"], problem["message"]);
+            assert!(detail.contains(&format!("'{name}': ")), "{uri}: {detail}");
+            // The words of the parsers of numbers and times do not say what is expected.
+            let says = ["expected", "true"]
+                .iter()
+                .any(|word| detail.contains(word));
+            assert!(says, "{uri}: {detail}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 10, "{refused} parameters");
+}
+
+#[test]
 fn document_is_valid_openapi_with_valid_examples() {
     let setup = Setup::new();
     let service = setup.start();

@@ -185,3 +185,58 @@ fn without_database_lists_fail_and_nothing_is_guessed() {
         (post(&client, &videos(4)).status, listed.status)
     });
 }
+
+#[test]
+fn errors_name_the_parameter_and_what_it_may_be() {
+    let service = Setup::new().start();
+    let client = service.client();
+    let user = client.as_user(42);
+    for (path, detail) in [
+        (
+            "/v1/videos/7/likes?limit=-1",
+            "'limit': invalid value: string \"-1\", expected a positive whole number of at most 18 digits",
+        ),
+        (
+            "/v1/users/me/likes?limit=x",
+            "'limit': invalid value: string \"x\", expected a positive whole number of at most 18 digits",
+        ),
+        (
+            "/admin/ledger/events?status=foo",
+            "'status': unknown variant `foo`, expected one of `pending`, `processing`, `completed`, `failed`, \
+             `dead`",
+        ),
+        (
+            "/admin/ledger/events?since=noon",
+            "'since': invalid value: string \"noon\", expected a time such as 2026-01-31T23:59:00Z",
+        ),
+        ("/v1/likes/live", "missing field `resources`"),
+        (
+            "/v1/videos/top?page=2",
+            "'page': unknown field `page`, expected `limit` or `cursor`",
+        ),
+    ] {
+        let answer = user.get(path);
+        answer.is_problem(400, "invalid_parameter");
+        let expected = format!("the query is invalid: {detail}");
+        assert_eq!(answer.json()["detail"], expected, "{path}");
+    }
+}
+
+#[test]
+fn errors_name_the_field_of_a_body() {
+    let service = Setup::new().start();
+    let client = service.client();
+    for (body, detail) in [
+        (json!([]), "it must be a JSON object"),
+        (json!("likes"), "it must be a JSON object"),
+        (json!({"behaviors": 7}), "'behaviors': "),
+        (json!({}), "missing field `behaviors`"),
+    ] {
+        let answer = client.post("/v1/likes", body);
+        answer.is_problem(400, "invalid_body");
+        let answer = answer.json();
+        let found = answer["detail"].as_str().expect("a text");
+        let expected = format!("the body is invalid: {detail}");
+        assert!(found.starts_with(&expected), "{found}");
+    }
+}

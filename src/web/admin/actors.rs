@@ -12,8 +12,8 @@ use crate::actors::process_reports::{
     ActorAction, CommandFailed, DeploymentReport, ProcessReports,
 };
 use crate::admin::ActorOperations;
-use crate::web::extract::query;
 use crate::web::operator::{Operator, OperatorHeader};
+use crate::web::parameters::query;
 use crate::web::problem::{Code, Problem};
 
 /// Whose actors are reported.

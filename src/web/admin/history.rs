@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::admin::{AdminError, AdminService, History};
-use crate::web::extract::query;
+use crate::web::parameters::{number, query, time};
 use crate::web::problem::{Code, Problem};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -16,9 +16,11 @@ use crate::web::problem::{Code, Problem};
 pub(super) struct Which {
     /// The start, within the last 24 hours; by default an hour ago.
     #[param(nullable = false)]
+    #[serde(default, deserialize_with = "time")]
     since: Option<DateTime<Utc>>,
     /// The length of each point in seconds, a multiple of ten; by default the least one that makes at most 360 points.
     #[param(nullable = false, minimum = 10, maximum = 3600)]
+    #[serde(default, deserialize_with = "number")]
     step: Option<i64>,
 }
 

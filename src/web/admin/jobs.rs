@@ -9,8 +9,9 @@ use crate::admin::{AdminService, Counted, JobAnswer, JobRequest};
 use crate::domain::JobKind;
 use crate::store::Job;
 use crate::web::cursor;
-use crate::web::extract::{Body, query};
+use crate::web::extract::Body;
 use crate::web::operator::{Operator, OperatorHeader};
+use crate::web::parameters::{number, query};
 use crate::web::problem::Problem;
 
 /// Creates a job, or counts the rows that it would take.
@@ -65,6 +66,7 @@ pub(super) struct Which {
     kind: Option<JobKind>,
     /// The most jobs.
     #[param(minimum = 1, maximum = 500, default = 20)]
+    #[serde(default, deserialize_with = "number")]
     limit: Option<usize>,
 }
 

@@ -11,9 +11,10 @@ use crate::admin::{AdminService, Timeline};
 use crate::domain::{Id, ResourceType, Status};
 use crate::store::{LedgerEntry, LedgerFilter, LedgerHealth};
 use crate::web::cursor::{self, After};
-use crate::web::extract::{Body, query};
+use crate::web::extract::Body;
 use crate::web::ids::Ids;
 use crate::web::operator::{Operator, OperatorHeader};
+use crate::web::parameters::{number, query, time};
 use crate::web::problem::{Code, Problem};
 
 /// The ledger at a glance.
@@ -43,13 +44,16 @@ pub(super) struct Search {
     #[param(value_type = Option<i64>)]
     user_id: Option<Id>,
     /// Recorded at this moment or later.
+    #[serde(default, deserialize_with = "time")]
     since: Option<DateTime<Utc>>,
     /// Recorded before this moment.
+    #[serde(default, deserialize_with = "time")]
     until: Option<DateTime<Utc>>,
     /// A part of the error message, in small or capital letters.
     error: Option<String>,
     /// How many at the most.
     #[param(minimum = 1, maximum = 500, default = 50)]
+    #[serde(default, deserialize_with = "number")]
     limit: Option<usize>,
     /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::actors::{Actors, Scope, Which};
 use crate::actors::process_reports::ProcessReports;
 use crate::live::Live;
-use crate::web::extract::query;
+use crate::web::parameters::query;
 use crate::web::problem::{Code, Problem};
 use crate::web::sse::{self, Source};
 

@@ -9,7 +9,7 @@ use crate::admin::{AdminService, OperationReport};
 use crate::domain::{OperationTarget, OperatorAction};
 use crate::store::OperationFilter;
 use crate::web::cursor::{self, After};
-use crate::web::extract::query;
+use crate::web::parameters::{number, query};
 use crate::web::problem::{Code, Problem};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -33,6 +33,7 @@ pub(super) struct Which {
     process: Option<String>,
     /// How many at the most.
     #[param(minimum = 1, maximum = 200, default = 50)]
+    #[serde(default, deserialize_with = "number")]
     limit: Option<usize>,
     /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,

@@ -10,8 +10,9 @@ use uuid::Uuid;
 use crate::admin::{AdminService, QuarantinedMessage};
 use crate::store::QuarantineFilter;
 use crate::web::cursor::{self, After};
-use crate::web::extract::{OptionalBody, query};
+use crate::web::extract::OptionalBody;
 use crate::web::operator::{Operator, OperatorHeader};
+use crate::web::parameters::{number, query, time};
 use crate::web::problem::{Code, Problem};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -25,11 +26,14 @@ pub(super) struct Which {
     /// A part of the subject, in small or capital letters.
     subject: Option<String>,
     /// Quarantined at this moment or later.
+    #[serde(default, deserialize_with = "time")]
     since: Option<DateTime<Utc>>,
     /// Quarantined before this moment.
+    #[serde(default, deserialize_with = "time")]
     until: Option<DateTime<Utc>>,
     /// How many at the most.
     #[param(minimum = 1, maximum = 100, default = 20)]
+    #[serde(default, deserialize_with = "number")]
     limit: Option<usize>,
     /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,

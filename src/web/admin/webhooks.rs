@@ -10,9 +10,10 @@ use crate::admin::{AdminService, DeadWebhook, WebhookReceiver};
 use crate::domain::{Id, ResourceType};
 use crate::store::{DeadLetterAction, DeadLetterFilter};
 use crate::web::cursor;
-use crate::web::extract::{Body, invalid_body, query};
+use crate::web::extract::{Body, invalid_body};
 use crate::web::ids::Ids;
 use crate::web::operator::{Operator, OperatorHeader};
+use crate::web::parameters::{number, query, time};
 use crate::web::problem::{Code, Problem};
 
 /// The receivers of webhooks.
@@ -49,13 +50,16 @@ pub(super) struct Which {
     #[param(value_type = Option<i64>)]
     user_id: Option<Id>,
     /// Dead since this moment or later.
+    #[serde(default, deserialize_with = "time")]
     since: Option<DateTime<Utc>>,
     /// Dead since before this moment.
+    #[serde(default, deserialize_with = "time")]
     until: Option<DateTime<Utc>>,
     /// A part of the last error, in small or capital letters.
     error: Option<String>,
     /// How many at the most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
+    #[serde(default, deserialize_with = "number")]
     limit: Option<usize>,
     /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,

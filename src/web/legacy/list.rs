@@ -10,8 +10,8 @@ use super::envelope::Envelope;
 use crate::domain::ResourceType;
 use crate::likes::Likes;
 use crate::web::auth::User;
-use crate::web::extract::query;
 use crate::web::moment::micros;
+use crate::web::parameters::{number, query};
 use crate::web::problem::{Code, Problem};
 
 /// The most videos of a page.
@@ -29,9 +29,11 @@ const DEEPEST: usize = 10_000;
 pub(in crate::web) struct PageNumber {
     /// The number of the page; 10,000 videos can be skipped.
     #[param(minimum = 1, default = 1)]
+    #[serde(default, deserialize_with = "number")]
     page_num: Option<usize>,
     /// The number of videos of a page.
     #[param(minimum = 1, maximum = 100, default = 20)]
+    #[serde(default, deserialize_with = "number")]
     page_size: Option<usize>,
 }
 

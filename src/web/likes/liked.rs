@@ -10,9 +10,9 @@ use crate::domain::{Resource, ResourceId, ResourceType, UserId, Version};
 use crate::likes::{Likes, Listed, Place};
 use crate::web::auth::Owner;
 use crate::web::cursor::{self, LIMIT, MOST};
-use crate::web::extract::query;
 use crate::web::ids::Ids;
 use crate::web::moment::micros;
+use crate::web::parameters::{number, query};
 use crate::web::problem::{Code, Problem};
 
 /// The filter and the page.
@@ -24,6 +24,7 @@ pub(in crate::web) struct LikedQuery {
     resource_type: Option<ResourceType>,
     /// The most entries.
     #[param(minimum = 1, maximum = 200, default = 50)]
+    #[serde(default, deserialize_with = "number")]
     limit: Option<usize>,
     /// `next_cursor` of the page before; absent for the first page.
     cursor: Option<String>,

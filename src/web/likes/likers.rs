@@ -11,9 +11,10 @@ use crate::likes::Likes;
 use crate::store::Cursor;
 use crate::web::auth::PublicReader;
 use crate::web::cursor::{self, LIMIT, MOST, PageQuery};
-use crate::web::extract::{ResourceInPath, query};
+use crate::web::extract::ResourceInPath;
 use crate::web::ids::Ids;
 use crate::web::moment::micros;
+use crate::web::parameters::query;
 use crate::web::problem::Problem;
 
 /// The cursor: the last like of a page.

@@ -13,8 +13,9 @@ use crate::domain::{Resource, ResourceType};
 use crate::likes::{Likes, NotRead};
 use crate::live::{Live, Watch};
 use crate::web::auth::CountReader;
-use crate::web::extract::{ResourceInPath, decoded, query};
+use crate::web::extract::{ResourceInPath, decoded};
 use crate::web::ids::Ids;
+use crate::web::parameters::query;
 use crate::web::problem::{Code, Problem};
 use crate::web::sse::{self, LAST_EVENT_ID, Source};
 

@@ -9,8 +9,9 @@ use crate::domain::{Resource, ResourceId, ResourceType};
 use crate::likes::{Liked, Likes};
 use crate::web::auth::CountReader;
 use crate::web::cursor::{self, LIMIT, MOST, PageQuery};
-use crate::web::extract::{TypeInPath, query};
+use crate::web::extract::TypeInPath;
 use crate::web::ids::Ids;
+use crate::web::parameters::query;
 use crate::web::problem::Problem;
 
 /// The cursor: the last resource of a page.
