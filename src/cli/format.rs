@@ -85,9 +85,14 @@ pub(super) fn waits_for(actor: &ActorReport) -> String {
     waits.collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the fill level of a mailbox: `12 of 10,000`.
+/// Returns the fill level of a mailbox: `12 of 10,000`, and how much of its room is reserved.
 pub(super) fn level(mailbox: MailboxReport) -> String {
-    format!("{} of {}", whole(mailbox.depth), whole(mailbox.capacity))
+    let reserved = match mailbox.reserved {
+        0 => String::new(),
+        room => format!(", {} reserved", whole(room)),
+    };
+    let (depth, capacity) = (whole(mailbox.depth), whole(mailbox.capacity));
+    format!("{depth} of {capacity}{reserved}")
 }
 
 /// Returns the age of the oldest message in a mailbox; nothing if it is empty.

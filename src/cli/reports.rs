@@ -220,6 +220,8 @@ pub(super) struct PanicReport {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct MailboxReport {
     pub(super) depth: u64,
+    #[serde(default)]
+    pub(super) reserved: u64,
     pub(super) capacity: u64,
     pub(super) oldest_ms: u64,
 }

@@ -166,15 +166,15 @@ struct BuildLabels {
     role: &'static str,
 }
 
-const STATES: [(ActorState, &str); 8] = [
-    (ActorState::Starting, "starting"),
-    (ActorState::Running, "running"),
-    (ActorState::Paused, "paused"),
-    (ActorState::Stuck, "stuck"),
-    (ActorState::Restarting, "restarting"),
-    (ActorState::Failed, "failed"),
-    (ActorState::Stopped, "stopped"),
-    (ActorState::Disabled, "disabled"),
+const STATES: [ActorState; 8] = [
+    ActorState::Starting,
+    ActorState::Running,
+    ActorState::Paused,
+    ActorState::Stuck,
+    ActorState::Restarting,
+    ActorState::Failed,
+    ActorState::Stopped,
+    ActorState::Disabled,
 ];
 
 /// A family of gauges that are set once.
@@ -215,12 +215,17 @@ fn looked_up(scrape: &Scrape) -> Registry {
     };
     registry.register(
         "mailbox_depth",
-        "Events that are reserved for, waiting in, or worked on from a mailbox",
+        "Events that wait in a mailbox or are worked on",
         mailboxes(|actor| actor.mailbox.depth as f64),
     );
     registry.register(
+        "mailbox_reserved",
+        "Room in a mailbox that is reserved for events that have not arrived",
+        mailboxes(|actor| actor.mailbox.reserved as f64),
+    );
+    registry.register(
         "mailbox_capacity",
-        "The largest depth of a mailbox",
+        "The most events in a mailbox, with the room that is reserved",
         mailboxes(|actor| actor.mailbox.capacity as f64),
     );
     registry.register_with_unit(
@@ -233,10 +238,10 @@ fn looked_up(scrape: &Scrape) -> Registry {
         "actor_state",
         "Whether an actor is in a state: 1 or 0",
         gauges(scrape.actors.iter().flat_map(|actor| {
-            STATES.map(|(state, name)| {
+            STATES.map(|state| {
                 let labels = StateLabels {
                     actor: actor.name,
-                    state: name,
+                    state: state.as_str(),
                 };
                 (labels, f64::from(u8::from(actor.state == state)))
             })

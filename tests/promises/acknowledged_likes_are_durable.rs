@@ -186,9 +186,9 @@ fn shutdown_during_a_claim_is_clean() {
     let mut service = Setup::new().start();
     let client = service.client();
     let held = service.database().hold_writes();
-    let depth = || client.actor("sync_publisher").mailbox.depth;
-    until_seen("a claim to wait for the database", depth, |depth| {
-        *depth > 0
+    let reserved = || client.actor("sync_publisher").mailbox.reserved;
+    until_seen("a claim to wait for the database", reserved, |reserved| {
+        *reserved > 0
     });
     service.signal(Signal::TERM);
     service.client().until_refused();

@@ -89,12 +89,15 @@ fn flood(service: &Service, round: i64) -> (Flood, usize) {
         until("every queue to be full", PATIENCE, || {
             for actor in client.actors() {
                 let mailbox = &actor.mailbox;
-                assert!(mailbox.depth <= mailbox.capacity, "{actor:?}");
+                assert!(
+                    mailbox.depth + mailbox.reserved <= mailbox.capacity,
+                    "{actor:?}"
+                );
             }
             let refused = refusals.load(Ordering::Relaxed);
-            let depth = client.actor("behavior_recorder").mailbox.depth;
-            let is_full = refused >= REFUSALS && depth == CAPACITY;
-            let seen = format!("{refused} refusals, depth {depth}");
+            let mailbox = client.actor("behavior_recorder").mailbox;
+            let is_full = refused >= REFUSALS && mailbox.depth + mailbox.reserved == CAPACITY;
+            let seen = format!("{refused} refusals, {mailbox:?}");
             is_full.then_some(()).ok_or(seen)
         });
         drop(held);

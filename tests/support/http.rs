@@ -391,6 +391,7 @@ pub struct Actor {
 #[serde(deny_unknown_fields)]
 pub struct Mailbox {
     pub depth: u64,
+    pub reserved: u64,
     pub capacity: u64,
     pub oldest_ms: u64,
 }

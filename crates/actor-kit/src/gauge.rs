@@ -1,7 +1,7 @@
 //! The fill level of a mailbox, and the shares of it that messages hold.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -16,10 +16,11 @@ pub struct Gauge {
     idle: Notify,
 }
 
-/// The arrival times of the envelopes, oldest first. An entry is cleared when its envelope is done, and removed
-/// once it is the oldest, so the front is always the arrival of the oldest envelope in work.
+/// The arrival times of the envelopes, oldest first, and their weight. An entry is cleared when its envelope is done,
+/// and removed once it is the oldest, so the front is always the arrival of the oldest envelope in work.
 #[derive(Debug, Default)]
 struct Waiting {
+    weight: usize,
     arrivals: VecDeque<Option<Instant>>,
     first: u64,
 }
@@ -41,47 +42,64 @@ impl Gauge {
         self.capacity
     }
 
-    /// Returns the reserved, waiting and running work, in weight.
+    /// Returns the waiting and running work, in weight.
     #[must_use]
     pub fn depth(&self) -> usize {
+        self.waiting().weight
+    }
+
+    /// Returns the room that is reserved for messages that have not been sent, in weight.
+    #[must_use]
+    pub fn reserved(&self) -> usize {
+        let waiting = self.waiting();
+        self.taken().saturating_sub(waiting.weight)
+    }
+
+    fn taken(&self) -> usize {
         self.capacity - self.permits.available_permits()
     }
 
     /// Returns the age of the oldest envelope; `None` if there is none.
     #[must_use]
     pub fn oldest(&self) -> Option<Duration> {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.waiting();
         let oldest = waiting.arrivals.front().copied().flatten();
         oldest.map(|arrival| arrival.elapsed())
     }
 
-    /// Waits until the mailbox is empty.
+    /// Waits until the mailbox is empty, and no room in it is reserved.
     pub async fn idle(&self) {
         loop {
             let notified = self.idle.notified();
-            if self.depth() == 0 {
+            if self.taken() == 0 {
                 return;
             }
             notified.await;
         }
     }
 
-    /// Records an arrival. Returns its ticket and its time.
-    pub(crate) fn arrive(&self) -> (u64, Instant) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Records the arrival of an envelope of this weight. Returns its ticket and its time.
+    pub(crate) fn arrive(&self, weight: usize) -> (u64, Instant) {
+        let mut waiting = self.waiting();
         let now = Instant::now();
+        waiting.weight += weight;
         waiting.arrivals.push_back(Some(now));
         (waiting.first + waiting.arrivals.len() as u64 - 1, now)
     }
 
-    fn leave(&self, ticket: u64) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    fn leave(&self, ticket: u64, weight: usize) {
+        let mut waiting = self.waiting();
+        waiting.weight -= weight;
         let index = (ticket - waiting.first) as usize;
         waiting.arrivals[index] = None;
         while let Some(None) = waiting.arrivals.front() {
             waiting.arrivals.pop_front();
             waiting.first += 1;
         }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,10 +111,17 @@ pub(crate) struct Share {
     pub(crate) permit: Option<OwnedSemaphorePermit>,
 }
 
+impl Share {
+    pub(crate) fn weight(&self) -> usize {
+        let permit = self.permit.as_ref();
+        permit.map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.permit.take();
-        if self.gauge.depth() == 0 {
+        if self.gauge.taken() == 0 {
             self.gauge.idle.notify_waiters();
         }
     }
@@ -111,6 +136,6 @@ pub struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.share.gauge.leave(self.ticket);
+        self.share.gauge.leave(self.ticket, self.share.weight());
     }
 }

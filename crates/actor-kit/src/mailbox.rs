@@ -2,7 +2,8 @@
 //!
 //! Actix bounds each sender, not the mailbox, and a clone of an address is a new sender. Here every envelope
 //! carries a permit, so the bound holds for all clones of a mailbox together. The envelope keeps the permit until
-//! its work is done, so the depth counts waiting and running work.
+//! its work is done, so the depth counts waiting and running work. Room that is
+//! reserved is taken too, but is no depth until its message is sent.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -156,7 +157,7 @@ impl<A: Actor> Slot<A> {
         A: BatchActor<M>,
     {
         let (sender, receiver) = oneshot::channel();
-        let (ticket, arrived) = self.share.gauge.arrive();
+        let (ticket, arrived) = self.share.gauge.arrive(self.share.weight());
         let waiting = wait_for(A::NAME);
         self.addr.do_send(Envelope {
             body,
@@ -285,6 +286,22 @@ mod tests {
             drop(slot);
         });
         assert_eq!(idled, Ok(()));
+    }
+
+    #[actix::test]
+    async fn reserved_room_is_no_depth_until_its_message_is_sent() {
+        let bench = Bench::new(10);
+        let gauge = bench.mailbox.gauge();
+        let fill = || (gauge.depth(), gauge.reserved());
+        let slot = bench.mailbox.reserve(8).expect("room");
+        assert_eq!(fill(), (0, 8));
+        assert!(bench.mailbox.reserve(3).is_err());
+        let answer = slot.ask(Work(8));
+        assert_eq!(fill(), (8, 0));
+        bench.finish(1).await;
+        assert_eq!(answer.await, Ok(8));
+        gauge.idle().await;
+        assert_eq!(fill(), (0, 0));
     }
 
     #[actix::test]

@@ -29,6 +29,23 @@ pub enum ActorState {
     Disabled,
 }
 
+impl ActorState {
+    /// Returns the word of the state, as in reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stuck => "stuck",
+            Self::Restarting => "restarting",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
 /// The actors of a process at one moment. Counters only grow, so a reader computes rates from two reports of one process.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
@@ -120,9 +137,11 @@ pub struct PanicReport {
 #[derive(Debug, Clone, Copy, Serialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct MailboxReport {
-    /// Permits held: events that are reserved for, waiting, or in work.
+    /// The events that wait or are in work.
     pub depth: usize,
-    /// The largest depth.
+    /// The room that is reserved for events that have not arrived.
+    pub reserved: usize,
+    /// The most of both together.
     pub capacity: usize,
     /// The age of the oldest event, in milliseconds.
     pub oldest_ms: u64,

@@ -303,6 +303,7 @@ impl ActorStats {
             },
             mailbox: MailboxReport {
                 depth: gauge.as_ref().map_or(0, |gauge| gauge.depth()),
+                reserved: gauge.as_ref().map_or(0, |gauge| gauge.reserved()),
                 capacity: gauge.as_ref().map_or(0, |gauge| gauge.capacity()),
                 oldest_ms: oldest.map_or(0, |wait| wait.as_millis() as u64),
             },
