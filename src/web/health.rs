@@ -14,7 +14,9 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::auth::{Auth, caller};
 use super::problem::Problem;
-use crate::actors::probe::{DependencyReport, DependencyReports, Probe, can_accept};
+use crate::actors::probe::{
+    DependencyReport, DependencyReports, DependencyState, Probe, can_accept,
+};
 use crate::actors::processes::Differences;
 use crate::actors::{BehaviorRecorder, CacheWriter};
 use crate::config::Role;
@@ -64,6 +66,8 @@ pub struct Health {
 pub(super) struct Readiness {
     /// Whether it can.
     ready: bool,
+    /// Why it cannot; empty if it can.
+    reasons: Vec<String>,
     /// Whether the service is shutting down.
     draining: bool,
     /// How far the clock of this process is ahead of the database's, in milliseconds; negative if it is behind,
@@ -87,7 +91,7 @@ pub(super) struct Readiness {
 }
 
 /// What a process waits for to start.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum WaitingFor {
     /// The database is unreachable.
@@ -96,14 +100,22 @@ pub(super) enum WaitingFor {
     Migrations,
 }
 
+impl WaitingFor {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Database => "the database",
+            Self::Migrations => "the migrations of another process",
+        }
+    }
+}
+
 impl Health {
-    /// Whether the process can work while the gate is closed. An api without its database accepts likes through
+    /// Whether the process can do nothing until this is there. An api without its database accepts likes through
     /// NATS; one that waits for migrations leaves likes to the previous version; a worker has nothing to work on.
-    fn has_started(&self) -> bool {
-        match self.gate.waiting() {
-            None => true,
-            Some(Waiting::ForDatabase(_)) => !self.role.is_worker(),
-            Some(Waiting::ForMigrations(_)) => false,
+    fn must_wait(&self, waiting_for: WaitingFor) -> bool {
+        match waiting_for {
+            WaitingFor::Database => self.role.is_worker(),
+            WaitingFor::Migrations => true,
         }
     }
 
@@ -122,22 +134,35 @@ impl Health {
         let actors: BTreeMap<_, _> = self.registry.states(self.stall_after).into_iter().collect();
         let skew = self.probe.store.clock_skew();
         let draining = self.draining.load(Ordering::Relaxed);
-        let working = |(name, state): (&&'static str, &ActorState)| match state {
-            ActorState::Stuck | ActorState::Failed | ActorState::Stopped => false,
-            ActorState::Paused => !ACCEPTING.contains(name),
-            _ => true,
-        };
+        let waiting_for = self.gate.waiting().map(|waiting| match waiting {
+            Waiting::ForDatabase(_) => WaitingFor::Database,
+            Waiting::ForMigrations(_) => WaitingFor::Migrations,
+        });
+        let mut reasons = Vec::new();
+        if draining {
+            reasons.push("the process is shutting down".to_owned());
+        }
+        if let Some(waiting_for) = waiting_for.filter(|waiting_for| self.must_wait(*waiting_for)) {
+            reasons.push(format!("the process waits for {}", waiting_for.as_str()));
+        }
+        if !can_accept(&parts) {
+            let down = parts
+                .iter()
+                .filter(|(_, part)| part.state == DependencyState::Down);
+            reasons.extend(down.map(|(name, _)| format!("{name} is down")));
+        }
+        let not_working = actors.iter().filter(|(name, state)| match state {
+            ActorState::Stuck | ActorState::Failed | ActorState::Stopped => true,
+            ActorState::Paused => ACCEPTING.contains(name),
+            _ => false,
+        });
+        reasons.extend(not_working.map(|(name, state)| format!("{name} is {}", state.as_str())));
         Readiness {
-            ready: !draining
-                && self.has_started()
-                && can_accept(&parts)
-                && actors.iter().all(working),
+            ready: reasons.is_empty(),
+            reasons,
             draining,
             clock_skew_ms: skew.map(|skew| skew.num_milliseconds()),
-            waiting_for: self.gate.waiting().map(|waiting| match waiting {
-                Waiting::ForDatabase(_) => WaitingFor::Database,
-                Waiting::ForMigrations(_) => WaitingFor::Migrations,
-            }),
+            waiting_for,
             parts,
             failing: telemetry::failing(),
             warnings: self.differences.current(),

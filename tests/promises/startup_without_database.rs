@@ -1,5 +1,7 @@
 //! A process that starts during an outage of its database waits for it, and is ready as soon as the database answers.
 
+use serde_json::json;
+
 use crate::support::checks::ledger_closes;
 use crate::support::database::Database;
 use crate::support::redis_and_nats::Stack;
@@ -31,6 +33,10 @@ fn api_and_worker_started_without_database_recover(kind: Kind) {
     let said = answer.json();
     assert_eq!(said["parts"]["database"]["state"], "down", "{said:#}");
     assert_eq!(said["waiting_for"], "database", "{said:#}");
+    assert_eq!(
+        said["reasons"],
+        json!(["the process waits for the database"])
+    );
     // With one dependency down, likes are still accepted.
     assert!(ready(&api));
     for video in 1..=20 {

@@ -123,6 +123,8 @@ fn paused_recorder_refuses_likes_until_it_resumes() {
     assert_eq!(paused["state"], "paused", "{paused}");
     assert_eq!(paused["reason"], "paused by ada", "{paused}");
     client.until_status("/readyz", 503);
+    let reasons = client.get("/readyz").json()["reasons"].clone();
+    assert_eq!(reasons, json!(["behavior_recorder is paused"]));
     let like = || client.as_user(1).put("/v1/videos/1/like");
     let refused = like();
     refused.is_problem(503, "overloaded");

@@ -21,6 +21,7 @@ fn readyz_lists_dependencies() {
         service.client().get("/readyz").ok(),
         json!({
             "ready": true,
+            "reasons": [],
             "draining": false,
             "clock_skew_ms": null,
             "parts": {
@@ -52,6 +53,7 @@ fn readyz_fails_while_the_database_cannot_write() {
         let answer = client.get("/readyz");
         let report = answer.has_status(503).json();
         assert_eq!(report["ready"], false, "{report:#}");
+        assert_eq!(report["reasons"], json!(["database is down"]));
         assert_eq!(report["parts"]["database"]["state"], "down", "{report:#}");
         // The cause is in the log only, because `/readyz` is public.
         assert!(!answer.text.contains(table), "{report:#}");
