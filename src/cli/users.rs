@@ -10,6 +10,7 @@ use super::dependencies::drop_own_caches;
 use super::erase::{self, EraseArgs};
 use super::events::jobs::{exit_of, print_error, run_to_end};
 use super::events::{admin, print_line};
+use super::format::plural;
 use super::operator::{confirmed, operator};
 use crate::admin::{AdminService, JobAnswer, ModerationRequest};
 use crate::config::Settings;
@@ -94,11 +95,11 @@ async fn moderate(
     let of_each: Vec<_> = counted
         .likes
         .iter()
-        .map(|(resource_type, likes)| format!("{likes} {resource_type}"))
+        .map(|(resource_type, likes)| plural(likes.unsigned_abs(), resource_type.as_str()))
         .collect();
     print_line(format_args!(
-        "{} likes of user {user_id}: {}",
-        counted.total,
+        "{} of user {user_id}: {}",
+        plural(counted.total.unsigned_abs(), "like"),
         of_each.join(", ")
     ))?;
     if arguments.dry_run || counted.total == 0 {
@@ -115,10 +116,10 @@ async fn moderate(
     };
     let job = run_to_end(admin, &job, "likes").await?;
     print_line(format_args!(
-        "job {} is {}: {} likes changed",
+        "job {} is {}: {} changed",
         job.id,
         job.state.as_str(),
-        job.changed
+        plural(job.changed.unsigned_abs(), "like")
     ))?;
     print_error(&job)?;
     drop_own_caches(&admin.dependencies, &mut std::io::stdout()).await?;

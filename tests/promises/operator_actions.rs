@@ -270,6 +270,8 @@ fn cli_prints_json_and_tells_by_its_exit_code() {
     let json = |ran: &Ran| -> Value {
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
     };
+    let ran = run("events show nonsense", &[]);
+    ran.exits(2).reports("must be a UUID");
     // One event, or a filter: not both.
     for arguments in ["--status failed", "--dry-run"] {
         let ran = run(

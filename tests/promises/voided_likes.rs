@@ -171,7 +171,7 @@ fn voided_likes_are_hidden_until_restored(setup: Setup) {
     let reason = ["--reason", "a click farm", "--yes"];
     setup.run(&["users", "void", &fraud]).exits(2);
     let counted = setup.run(&["users", "void", &fraud, "--dry-run"]);
-    counted.prints("3 likes of user 1: 1 comment, 2 video");
+    counted.prints("3 likes of user 1: 1 comment, 2 videos");
     let void = setup.run(&[&["users", "void", &fraud], &reason[..]].concat());
     void.prints("3 likes changed");
     let service = setup.start();

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use super::ledger::FilterArgs;
-use super::{Failure, print_json, print_line};
+use super::{Failure, print_json, print_line, uuid};
 use crate::admin::{AdminService, Counted, JobAnswer, JobExit, JobRequest, Progress, Runner};
 use crate::cli::operator::{confirmed, operator};
 use crate::cli::output::{progress_bar, show, table};
@@ -19,7 +19,7 @@ use crate::store::Job;
 #[derive(Debug, clap::Args)]
 pub(super) struct RowsArgs {
     /// Event id; without it, a filter selects the rows
-    #[arg(conflicts_with_all = ["FilterArgs", "dry_run"])]
+    #[arg(conflicts_with_all = ["FilterArgs", "dry_run"], value_parser = uuid)]
     event_id: Option<Uuid>,
     #[command(flatten)]
     filter: FilterArgs,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Failure, print_json, print_line};
+use super::{Failure, print_json, print_line, uuid};
 use crate::admin::{AdminService, Moment, Shows};
 use crate::cli::output::table;
 use crate::domain::{IdKinds, ResourceType, Status};
@@ -84,6 +84,7 @@ pub(in crate::cli) struct SearchArgs {
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ShowArgs {
     /// The event's id
+    #[arg(value_parser = uuid)]
     event_id: Uuid,
     /// Print one JSON object instead
     #[arg(long)]

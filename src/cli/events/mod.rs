@@ -9,6 +9,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use uuid::Uuid;
 
 use super::Failure;
 use super::dependencies::dependencies;
@@ -47,6 +48,11 @@ pub(super) async fn run(settings: Settings, command: EventsCommand) -> Result<Ex
         EventsCommand::Jobs(arguments) => jobs::jobs(&admin, arguments).await,
         EventsCommand::Quarantine(arguments) => quarantine::run(&admin, *arguments).await,
     }
+}
+
+/// Reads the id of an event or of a message, with the words of the API.
+fn uuid(text: &str) -> Result<Uuid, &'static str> {
+    Uuid::parse_str(text).map_err(|_| "must be a UUID")
 }
 
 pub(super) async fn admin(settings: &Settings) -> Result<AdminService, Failure> {

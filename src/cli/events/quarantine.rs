@@ -8,7 +8,7 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use super::jobs::{AllArgs, run_on_all};
-use super::{Failure, print_json, print_line};
+use super::{Failure, print_json, print_line, uuid};
 use crate::admin::{AdminError, AdminService, JobRequest, QuarantinedMessage};
 use crate::cli::operator::operator;
 use crate::cli::output::table;
@@ -50,6 +50,7 @@ enum QuarantineCommand {
     /// Show one message with its payload in full, as JSON
     Show {
         /// The message's id
+        #[arg(value_parser = uuid)]
         id: Uuid,
     },
     /// Publish messages again as events: one, or all unresolved ones that match
@@ -100,7 +101,8 @@ struct WhichArgs {
     /// The message's id; without it, a filter or --all selects messages
     #[arg(
         conflicts_with_all = ["reason", "subject", "since", "until", "all", "dry_run"],
-        required_unless_present_any = ["reason", "subject", "since", "until", "all"]
+        required_unless_present_any = ["reason", "subject", "since", "until", "all"],
+        value_parser = uuid
     )]
     id: Option<Uuid>,
     #[command(flatten)]
