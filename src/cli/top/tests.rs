@@ -123,6 +123,38 @@ fn screen_lists_the_keys() {
 }
 
 #[test]
+fn narrow_screens_drop_words_before_numbers() {
+    let model = troubled();
+    assert_snapshot!("troubled_60x30", screen(&model, (60, 30)));
+    for width in 60..=100 {
+        let screen = screen(&model, (width, 30));
+        for whole in [
+            " 12  ",
+            " 500  ",
+            " 37  ",
+            "dead 2  ",
+            "3 min  ",
+            "lag 42",
+            "−1.2 s",
+            "not ready",
+            "9,812 queued",
+            "12 queued",
+        ] {
+            assert!(screen.contains(whole), "{width}: {whole}\n{screen}");
+        }
+        let is_whole = |ends: &[&str]| {
+            let mut lines = screen.lines().map(|line| line.trim_matches('"').trim_end());
+            lines.any(|line| ends.iter().any(|end| line.ends_with(end)))
+        };
+        assert!(is_whole(&[" 8,800", " 8800"]), "{width}\n{screen}");
+        assert!(
+            is_whole(&["pause", "resume", "restart", "sort"]),
+            "{width}\n{screen}"
+        );
+    }
+}
+
+#[test]
 fn any_size_can_be_drawn() {
     let mut model = troubled();
     for question in [false, true] {

@@ -5,6 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
+use super::fit::length;
 use super::style::{Styles, Tone};
 use crate::cli::format::{MESSAGE_COLUMNS, facts, message_rows, rate};
 use crate::cli::top::model::{Model, Place, Row};
@@ -57,10 +58,34 @@ fn lines(row: &Row<'_>, styles: Styles, width: usize) -> Vec<Line<'static>> {
         }
     }
     let rows = message_rows(actor);
-    if !rows.is_empty() {
-        lines.push(Line::raw(""));
-        lines.push(Line::styled(columns(&MESSAGE_COLUMNS), styles.label()));
+    if rows.is_empty() {
+        return lines;
+    }
+    lines.push(Line::raw(""));
+    let titles = columns(&MESSAGE_COLUMNS);
+    if titles.chars().count() <= width {
+        lines.push(Line::styled(titles, styles.label()));
         lines.extend(rows.iter().map(|row| Line::raw(columns(row))));
+        return lines;
+    }
+    // Without the room for a table, each message has lines of its own.
+    for row in rows {
+        let [name, figures @ ..] = &row;
+        let mut line = Line::styled(format!("   {name:14}"), styles.label());
+        for (title, figure) in MESSAGE_COLUMNS.iter().skip(1).zip(figures) {
+            if figure.is_empty() {
+                continue;
+            }
+            let mut longer = line.clone();
+            longer.push_span(Span::raw(format!(" {title} {figure} ")));
+            if length(&longer) > width {
+                lines.push(line);
+                longer = Line::raw(" ".repeat(INDENT - 1));
+                longer.push_span(Span::raw(format!(" {title} {figure} ")));
+            }
+            line = longer;
+        }
+        lines.push(line);
     }
     lines
 }

@@ -4,20 +4,25 @@ use std::collections::VecDeque;
 
 use ratatui::text::{Line, Span};
 
+use super::fit::fitting;
 use super::style::{Styles, Tone};
+use super::table::{end_of, short};
 use crate::cli::format::{duration, millis, rate, whole};
 use crate::cli::top::answers::PartState;
 use crate::cli::top::model::Model;
 use crate::cli::top::processes::Process;
 
-/// The statuses of the ledger, with how many rows are worth a look.
-const STATUSES: [(&str, Tone); 5] = [
-    ("pending", Tone::Good),
-    ("processing", Tone::Good),
-    ("failed", Tone::Warning),
-    ("dead", Tone::Bad),
-    ("completed", Tone::Good),
+/// The statuses of the ledger, each with a shorter word, and what rows in it mean.
+const STATUSES: [(&str, &str, Tone); 5] = [
+    ("pending", "pend", Tone::Good),
+    ("processing", "proc", Tone::Good),
+    ("failed", "fail", Tone::Warning),
+    ("dead", "dead", Tone::Bad),
+    ("completed", "done", Tone::Good),
 ];
+
+/// The width of the name of a host where little fits.
+const SHORT_HOST: usize = 12;
 
 /// The levels of a bar.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -25,10 +30,10 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 /// Returns the lines of figures.
 pub(super) fn lines(model: &Model, styles: Styles, width: usize) -> Vec<Line<'static>> {
     vec![
-        throughput(model, styles, width),
-        times(model, styles),
-        ledger(model, styles),
-        dependencies(model, styles),
+        fitting(width, |terse| throughput(model, styles, width, terse)),
+        fitting(width, |terse| times(model, styles, terse)),
+        fitting(width, |terse| ledger(model, styles, terse)),
+        fitting(width, |terse| dependencies(model, styles, terse)),
     ]
 }
 
@@ -36,8 +41,17 @@ fn label(text: &str, styles: Styles) -> Span<'static> {
     Span::styled(format!(" {text} "), styles.label())
 }
 
-fn throughput(model: &Model, styles: Styles, width: usize) -> Line<'static> {
+fn throughput(model: &Model, styles: Styles, width: usize, terse: u8) -> Line<'static> {
     let (accepted, completed) = model.throughput.back().copied().unwrap_or_default();
+    if terse > 0 {
+        let shown = |rate_now: f64| Span::styled(format!("{}/s ", rate(rate_now)), Styles::bold());
+        return Line::from(vec![
+            label("accepted", styles),
+            shown(accepted),
+            label("completed", styles),
+            shown(completed),
+        ]);
+    }
     // Half of the width each, less the words.
     let bars = (width / 2).saturating_sub(24).min(60);
     let history = |of: fn(&(f64, f64)) -> f64| bar(&model.throughput, of, bars);
@@ -66,8 +80,12 @@ fn bar(throughput: &VecDeque<(f64, f64)>, of: fn(&(f64, f64)) -> f64, length: us
     std::iter::repeat_n(' ', missing).chain(bars).collect()
 }
 
-fn times(model: &Model, styles: Styles) -> Line<'static> {
-    let mut spans = vec![label("accepted to completed", styles)];
+fn times(model: &Model, styles: Styles, terse: u8) -> Line<'static> {
+    let (took, behind) = match terse {
+        0 => ("accepted to completed", "consumer lag"),
+        _ => ("took", "lag"),
+    };
+    let mut spans = vec![label(took, styles)];
     match model.figures.completion {
         Some(times) => {
             for (name, ms) in [("p50", times.p50), ("p95", times.p95), ("p99", times.p99)] {
@@ -79,45 +97,60 @@ fn times(model: &Model, styles: Styles) -> Line<'static> {
     }
     let lag = model.processes.consumer_lag();
     let lag = lag.map_or_else(|| "–".to_owned(), whole);
-    spans.push(label("consumer lag", styles));
+    spans.push(label(behind, styles));
     spans.push(Span::styled(lag, Styles::bold()));
     Line::from(spans)
 }
 
-fn ledger(model: &Model, styles: Styles) -> Line<'static> {
-    let mut spans = vec![label("ledger", styles)];
+fn ledger(model: &Model, styles: Styles, terse: u8) -> Line<'static> {
+    let mut spans = match terse {
+        0 => vec![label("ledger", styles)],
+        _ => vec![Span::raw(" ")],
+    };
     let Some(ledger) = &model.figures.ledger else {
         spans.push(Span::styled("not known now", styles.of(Tone::Quiet)));
         return Line::from(spans);
     };
-    for (status, tone) in STATUSES {
+    for (status, short_word, tone) in STATUSES {
+        let word = if terse < 2 { status } else { short_word };
         if let Some(oldest) = ledger.oldest_open_at.filter(|_| status == "completed") {
             let ms = (model.captured_at - oldest).num_milliseconds().max(0);
-            spans.push(Span::raw(format!("oldest {}  ", millis(ms.unsigned_abs()))));
+            let word = if terse < 2 { "oldest" } else { "old" };
+            let age = millis(ms.unsigned_abs());
+            spans.push(Span::raw(format!("{word} {age}  ")));
         }
         let rows = ledger.rows.get(status).copied().unwrap_or_default();
         let is_estimate = status == "completed" && ledger.completed_is_estimate;
-        let about = if is_estimate { "about " } else { "" };
+        let about = match is_estimate {
+            true if terse < 1 => "about ",
+            true => "~",
+            false => "",
+        };
         let style = match rows {
             0 => styles.of(Tone::Quiet),
             _ if tone == Tone::Good => Styles::bold(),
             _ => styles.of(tone),
         };
-        spans.push(Span::raw(format!("{status} ")));
-        spans.push(Span::styled(format!("{about}{}  ", whole(rows)), style));
+        let rows = if terse < 3 { whole(rows) } else { short(rows) };
+        spans.push(Span::raw(format!("{word} ")));
+        spans.push(Span::styled(format!("{about}{rows}  "), style));
     }
     Line::from(spans)
 }
 
-fn dependencies(model: &Model, styles: Styles) -> Line<'static> {
-    let mut spans = vec![label("depends on", styles)];
+fn dependencies(model: &Model, styles: Styles, terse: u8) -> Line<'static> {
+    let mut spans = match terse {
+        0 => vec![label("depends on", styles)],
+        _ => vec![Span::raw(" ")],
+    };
     let Some(readiness) = &model.figures.readiness else {
         spans.push(Span::styled("not known now", styles.of(Tone::Quiet)));
         return Line::from(spans);
     };
+    let gap = if terse > 2 { " " } else { "  " };
     for (name, part) in &readiness.parts {
         let tone = Tone::from(part.state);
-        let kind = if part.kind == "in-process" {
+        let kind = if part.kind == "in-process" || terse > 2 {
             name
         } else {
             &part.kind
@@ -127,18 +160,26 @@ fn dependencies(model: &Model, styles: Styles) -> Line<'static> {
             .iter()
             .filter(|one| one.state == PartState::Down)
             .count();
+        let masters = part.masters.len();
         let state = match (part.state, down) {
+            // The sign says it too.
+            (PartState::Down, _) if terse > 0 => String::new(),
             (PartState::Down, _) => " down".to_owned(),
             (PartState::Up, 0) => String::new(),
-            (PartState::Up, down) => format!(" {down} of {} masters down", part.masters.len()),
+            (PartState::Up, down) if terse > 2 => format!(" {down}/{masters}"),
+            (PartState::Up, down) if terse > 1 => format!(" {down}/{masters} down"),
+            (PartState::Up, down) => format!(" {down} of {masters} masters down"),
         };
         let tone = if down > 0 { Tone::Bad } else { tone };
         spans.push(Span::styled(
-            format!("{} {kind}{state}  ", tone.sign()),
+            format!("{} {kind}{state}{gap}", tone.sign()),
             styles.of(tone),
         ));
     }
-    spans.push(label("clock", styles));
+    spans.push(match terse {
+        0..3 => label("clock", styles),
+        _ => Span::styled("clock ", styles.label()),
+    });
     let skew = match readiness.clock_skew_ms {
         None => "–".to_owned(),
         Some(0) => "in step".to_owned(),
@@ -157,7 +198,12 @@ fn signed(ms: i64) -> String {
 }
 
 /// Returns the processes if there are several, as so many lines.
-pub(super) fn processes(model: &Model, styles: Styles, most: usize) -> Vec<Line<'static>> {
+pub(super) fn processes(
+    model: &Model,
+    styles: Styles,
+    width: usize,
+    most: usize,
+) -> Vec<Line<'static>> {
     let all = model.processes.all();
     if all.len() < 2 {
         let note = model
@@ -171,7 +217,7 @@ pub(super) fn processes(model: &Model, styles: Styles, most: usize) -> Vec<Line<
     let mut lines: Vec<_> = all
         .iter()
         .take(shown)
-        .map(|process| line(model, process, styles))
+        .map(|process| fitting(width, |terse| line(model, process, styles, terse)))
         .collect();
     let hidden = all.len().saturating_sub(shown);
     if hidden > 0 {
@@ -187,7 +233,7 @@ fn has_broker(readiness: &crate::cli::top::answers::Readiness) -> bool {
     readiness.parts.contains_key("broker")
 }
 
-fn line(model: &Model, process: &Process, styles: Styles) -> Line<'static> {
+fn line(model: &Model, process: &Process, styles: Styles, terse: u8) -> Line<'static> {
     let last = &process.last;
     let tone = Tone::from(last.state);
     let is_chosen = model.process.as_ref() == Some(&last.id);
@@ -197,19 +243,26 @@ fn line(model: &Model, process: &Process, styles: Styles) -> Line<'static> {
         Styles::bold()
     };
     let up = duration(last.report.uptime_seconds * 1e3);
-    let state = if last.state.is_present() && tone == Tone::Good {
-        format!("up {up}")
-    } else {
-        format!(
-            "{} for {}, was up {up}",
-            last.state.as_str(),
-            millis(last.age_ms)
-        )
+    let (state, age) = (last.state.as_str(), millis(last.age_ms));
+    let state = match terse {
+        _ if last.state.is_present() && tone == Tone::Good => format!("up {up}"),
+        0 | 1 => format!("{state} for {age}, was up {up}"),
+        2 => format!("{state} for {age}"),
+        _ => format!("{state} {age}"),
+    };
+    let host = match terse {
+        0..3 => last.host.clone(),
+        _ => end_of(&last.host, SHORT_HOST),
+    };
+    let what = match terse {
+        0 => format!(" {} {}  ", last.role, last.version),
+        1 | 2 => format!(" {}  ", last.role),
+        _ => "  ".to_owned(),
     };
     let mut spans = vec![
         Span::styled(format!(" {} ", tone.sign()), styles.of(tone)),
-        Span::styled(last.host.clone(), style),
-        Span::raw(format!(" {} {}  ", last.role, last.version)),
+        Span::styled(host, style),
+        Span::raw(what),
         Span::styled(
             state,
             if tone == Tone::Good {

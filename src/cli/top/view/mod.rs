@@ -3,6 +3,7 @@
 
 mod detail;
 mod figures;
+mod fit;
 mod popup;
 mod style;
 mod table;
@@ -12,6 +13,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Paragraph};
 
+use self::fit::{cut, fitting, length};
 use self::style::{Styles, Tone};
 use super::model::{Model, Screen};
 use super::problems::{LISTED, problems};
@@ -39,12 +41,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
     let most = if area.height < TALL { LISTED } else { 8 };
     let top = [
         figures::lines(model, styles, width),
-        figures::processes(model, styles, most),
+        figures::processes(model, styles, width, most),
         wrong(model, styles, most),
     ];
     // The table keeps half of a low terminal.
     let most_lines = usize::from(area.height / 2);
-    let mut top: Vec<Line<'_>> = top.into_iter().flatten().collect();
+    let top = top.into_iter().flatten().map(|line| cut(line, width));
+    let mut top: Vec<Line<'_>> = top.collect();
     top.truncate(most_lines);
     let [head, above, below, foot] = Layout::vertical([
         Constraint::Length(1),
@@ -70,24 +73,27 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
 
 /// The service, or that it is away.
 fn header(frame: &mut Frame<'_>, model: &Model, styles: Styles, area: Rect) {
-    let mut spans = vec![
-        Span::styled(" likewise top ", Styles::bold()),
-        Span::raw(format!(" {} ", model.url)),
-    ];
     let right = match &model.away {
-        Some(away) => {
+        Some(_) => String::new(),
+        None => about(model),
+    };
+    let width = (right.chars().count() as u16).min(area.width);
+    let left = fitting(usize::from(area.width - width), |terse| {
+        let mut spans = Vec::new();
+        if terse < 1 {
+            spans.push(Span::styled(" likewise top ", Styles::bold()));
+        }
+        if terse < 2 || model.away.is_none() {
+            spans.push(Span::raw(format!(" {} ", model.url)));
+        }
+        if let Some(away) = &model.away {
             let ms = (model.now - away.since).num_milliseconds().max(0);
             let text = format!(" AWAY for {}: {} ", duration(ms as f64), away.reason);
             spans.push(Span::styled(text, styles.of(Tone::Bad)));
-            String::new()
         }
-        None => about(model),
-    };
-    frame.render_widget(
-        Paragraph::new(Line::from(spans)).style(Styles::reversed()),
-        area,
-    );
-    let width = (right.chars().count() as u16).min(area.width);
+        Line::from(spans)
+    });
+    frame.render_widget(Paragraph::new(left).style(Styles::reversed()), area);
     let corner = Rect {
         x: area.right() - width,
         width,
@@ -155,13 +161,15 @@ fn footer(frame: &mut Frame<'_>, model: &Model, styles: Styles, area: Rect) {
         match &model.message {
             Some(Ok(text)) => Line::styled(format!(" {text}"), Styles::bold()),
             Some(Err(text)) => Line::styled(format!(" ✗ {text}"), styles.of(Tone::Bad)),
-            None => keys(model, styles),
+            None => keys(model, styles, usize::from(area.width)),
         }
     };
+    let line = cut(line, usize::from(area.width));
     frame.render_widget(Paragraph::new(line), area);
 }
 
-fn keys(model: &Model, styles: Styles) -> Line<'static> {
+/// The keys that fit. The help has all of them.
+fn keys(model: &Model, styles: Styles, width: usize) -> Line<'static> {
     let mut keys = vec![("q", "quit"), ("?", "help")];
     let is_detail = matches!(model.screen, Screen::Detail(..));
     match is_detail {
@@ -177,12 +185,16 @@ fn keys(model: &Model, styles: Styles) -> Line<'static> {
     if !is_detail {
         keys.push(("s", "sort"));
     }
-    let spans = keys.into_iter().flat_map(|(key, does)| {
-        [
-            Span::raw(" "),
-            Span::styled(key, Styles::reversed()),
-            Span::styled(format!(" {does} "), styles.of(Tone::Quiet)),
-        ]
-    });
-    Line::from_iter(spans)
+    let mut line = Line::default();
+    for (key, does) in keys {
+        let mut longer = line.clone();
+        longer.push_span(" ");
+        longer.push_span(Span::styled(key, Styles::reversed()));
+        longer.push_span(Span::styled(format!(" {does} "), styles.of(Tone::Quiet)));
+        if length(&longer) > width {
+            break;
+        }
+        line = longer;
+    }
+    line
 }

@@ -3,19 +3,29 @@
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Rect};
 use ratatui::style::Style;
-use ratatui::text::{Line, Text};
+use ratatui::text::Line;
 use ratatui::widgets::{Cell, Paragraph, Row as Cells, Table, TableState};
 
+use super::fit::{cut, fitting};
 use super::style::{Styles, Tone};
 use crate::cli::format::{duration, millis, oldest, rate, runs_now, whole};
 use crate::cli::reports::ActorState;
 use crate::cli::top::model::{Model, Row};
 
 /// The width of the names of processes.
-const PROCESS_WIDTH: usize = 11;
+const PROCESS_WIDTH: usize = 10;
+
+/// The space between two columns, and before the first.
+const GAP: usize = 1;
+
+/// The columns that the last column takes at least.
+const NOW_WIDTH: usize = 10;
+
+/// The columns of a longest text in the last column: a message, its time, and another actor.
+const NOW_IN_FULL: usize = 45;
 
 /// A column of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Column {
     Actor,
     Process,
@@ -31,31 +41,44 @@ enum Column {
 }
 
 impl Column {
-    /// Returns the columns that fit into this width.
-    fn within(width: u16, shows_processes: bool) -> Vec<Self> {
-        let mut columns = vec![Self::Actor];
-        if shows_processes {
-            columns.push(Self::Process);
+    /// The columns, the most important first.
+    const ALL: [Self; 11] = [
+        Self::Actor,
+        Self::State,
+        Self::Process,
+        Self::Mailbox,
+        Self::Rate,
+        Self::Now,
+        Self::Oldest,
+        Self::For,
+        Self::P99,
+        Self::Processed,
+        Self::Errors,
+    ];
+
+    /// Returns the columns that fit into this width, and the width of the last one.
+    fn within(width: usize, shows_processes: bool) -> (Vec<Self>, usize) {
+        let shown = Self::ALL
+            .into_iter()
+            .filter(|column| shows_processes || *column != Self::Process);
+        let mut columns = Vec::new();
+        let mut taken = 0;
+        for column in shown {
+            let more = GAP + column.width();
+            // What an actor does now, and whom it waits for, is worth more than what is less important.
+            let spare = match column {
+                Self::For | Self::P99 => Self::Now.title().chars().count() - NOW_WIDTH,
+                Self::Processed | Self::Errors => NOW_IN_FULL - NOW_WIDTH,
+                _ => 0,
+            };
+            if taken + more + spare > width {
+                break;
+            }
+            taken += more;
+            columns.push(column);
         }
-        columns.extend([Self::State]);
-        if width >= 100 {
-            columns.push(Self::For);
-        }
-        columns.push(Self::Mailbox);
-        if width >= 70 {
-            columns.push(Self::Oldest);
-        }
-        columns.push(Self::Rate);
-        if width >= 110 {
-            columns.push(Self::P99);
-        }
-        if width >= 150 {
-            columns.extend([Self::Processed, Self::Errors]);
-        }
-        if width >= 60 {
-            columns.push(Self::Now);
-        }
-        columns
+        columns.sort();
+        (columns, NOW_WIDTH + width - taken)
     }
 
     const fn title(self) -> &'static str {
@@ -74,16 +97,16 @@ impl Column {
         }
     }
 
-    const fn width(self) -> Constraint {
+    const fn width(self) -> usize {
         match self {
-            Self::Actor => Constraint::Length(18),
-            Self::Process => Constraint::Length(PROCESS_WIDTH as u16),
-            Self::State => Constraint::Length(12),
-            Self::For | Self::Oldest | Self::Rate | Self::Errors => Constraint::Length(6),
-            Self::P99 => Constraint::Length(7),
-            Self::Mailbox => Constraint::Length(9),
-            Self::Processed => Constraint::Length(10),
-            Self::Now => Constraint::Min(10),
+            Self::Actor => 18,
+            Self::Process => PROCESS_WIDTH,
+            Self::State => 12,
+            Self::For | Self::Oldest | Self::Rate | Self::Errors => 6,
+            Self::P99 => 7,
+            Self::Mailbox => 9,
+            Self::Processed => 10,
+            Self::Now => NOW_WIDTH,
         }
     }
 
@@ -137,13 +160,21 @@ impl Column {
             },
             Self::Processed => whole(actor.processed),
             Self::Errors => whole(actor.errors),
-            Self::Now => now(row),
+            Self::Now => now(row, 0),
+        }
+    }
+
+    /// Returns the title, or as many of its words as fit.
+    const fn title_within(self, width: usize) -> &'static str {
+        match self {
+            Self::Now if width < 20 => "runs now",
+            _ => self.title(),
         }
     }
 }
 
 /// Returns the end of a name, which has the number of the process, if the name is longer than this.
-fn end_of(name: &str, width: usize) -> String {
+pub(super) fn end_of(name: &str, width: usize) -> String {
     let length = name.chars().count();
     if length <= width {
         return name.to_owned();
@@ -153,7 +184,7 @@ fn end_of(name: &str, width: usize) -> String {
 }
 
 /// Returns a large number in thousands.
-fn short(number: u64) -> String {
+pub(super) fn short(number: u64) -> String {
     match number {
         0..10_000 => number.to_string(),
         10_000..10_000_000 => format!("{}k", number / 1_000),
@@ -162,8 +193,16 @@ fn short(number: u64) -> String {
 }
 
 /// Returns what an actor works on, and whom it waits for.
-fn now(row: &Row<'_>) -> String {
+fn now(row: &Row<'_>, terse: u8) -> String {
     let running = runs_now(row.actor);
+    if terse > 1 && !running.is_empty() {
+        // The number of messages and their time, without the type.
+        let start = running.find('×').unwrap_or(0);
+        return running[start..].replace(" for ", " ");
+    }
+    if terse > 0 && !running.is_empty() {
+        return running;
+    }
     let waits = row.actor.waits_for.iter().map(|wait| wait.actor.as_str());
     let waits = waits.collect::<Vec<_>>().join(", ");
     match (running.is_empty(), waits.is_empty()) {
@@ -185,10 +224,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, styles: Styles, area: R
         height: area.height - title.height,
         ..area
     };
-    let columns = Column::within(area.width, model.shows_processes());
+    let (columns, last) = Column::within(usize::from(area.width), model.shows_processes());
     let titles = columns
         .iter()
-        .map(|column| cell(*column, column.title().to_owned(), Style::new()));
+        .map(|column| cell(*column, column.title_within(last).into(), Style::new()));
     let body = rows.iter().map(|row| {
         let tone = Tone::from(row.actor.state);
         let is_stale = model.away.is_some() || !row.process.last.state.is_present();
@@ -202,7 +241,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, styles: Styles, area: R
                 Column::State => styles.of(tone),
                 _ => Style::new(),
             };
-            cell(*column, column.text(row), style)
+            let text = match column {
+                Column::Now if row.actor.state != ActorState::Disabled => {
+                    fitting(last, |terse| Line::raw(now(row, terse)))
+                }
+                Column::Now => cut(Line::raw(column.text(row)), last),
+                _ => Line::raw(column.text(row)),
+            };
+            cell(*column, text, style)
         });
         Cells::new(cells).style(line)
     });
@@ -214,20 +260,24 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, styles: Styles, area: R
     let mut state = TableState::new()
         .with_offset(offset)
         .with_selected(position);
-    let table = Table::new(body, columns.iter().map(|column| column.width()))
+    let widths = columns.iter().map(|column| match column {
+        Column::Now => Constraint::Min(NOW_WIDTH as u16),
+        column => Constraint::Length(column.width() as u16),
+    });
+    let table = Table::new(body, widths)
         .header(Cells::new(titles).style(styles.label()))
         .row_highlight_style(Styles::reversed())
         .highlight_symbol(" ");
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn cell(column: Column, text: String, style: Style) -> Cell<'static> {
+fn cell(column: Column, text: Line<'static>, style: Style) -> Cell<'static> {
     let alignment = if column.is_number() {
         Alignment::Right
     } else {
         Alignment::Left
     };
-    Cell::from(Text::from(text).alignment(alignment)).style(style)
+    Cell::from(text.alignment(alignment)).style(style)
 }
 
 fn heading(model: &Model, rows: usize, styles: Styles) -> Line<'static> {
