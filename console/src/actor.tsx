@@ -125,8 +125,8 @@ export function ActorPanel({ name, process: chosen }: { name: string; process?: 
       <Operations actor={actor} process={process} />
       <Facts
         of={[
-          ["In this state", `${ago(actor.since)}, since ${time(actor.since)}`],
-          ["Mailbox", `${whole(mailbox.depth)} of ${whole(mailbox.capacity)}${mailbox.depth > 0 ? `, oldest ${duration(mailbox.oldest_ms)}` : ""}`],
+          ["In this state", `for ${duration(Date.now() - Date.parse(actor.since))}, since ${time(actor.since)}`],
+          ["Mailbox", `${whole(mailbox.depth)} of ${whole(mailbox.capacity)}${mailbox.depth > 0 ? `, oldest ${duration(mailbox.oldest_ms)}` : ""}${mailbox.reserved > 0 ? `, room reserved for ${whole(mailbox.reserved)}` : ""}`],
           ["Processed", `${whole(actor.processed)} (${rate(rateOf(feed, name, (actor) => actor.processed))}/s)`],
           ["Errors", whole(actor.errors)],
           ["Tick", actor.tick_ms === null || actor.tick_ms === undefined ? "none runs" : `runs for ${duration(actor.tick_ms)}`],

@@ -97,7 +97,7 @@ function SignIn({ reason, onToken }: { reason: string; onToken: () => void }) {
         <span class="logo"><Icon name="heart" filled /></span>
         <h1>Sign in to the console</h1>
         <p>Paste a token with the scope <code>admin:read</code>; <code>admin:operate</code> also allows changes. It stays in this tab until you close it.</p>
-        <label class="field">Token<input name="token" type="password" required autoFocus autocomplete="off" spellcheck={false} /></label>
+        <label class="field">Token<input name="token" type="password" required maxLength={8_192} autoFocus autocomplete="off" spellcheck={false} /></label>
         {reason && <Notice kind={token.get() ? "error" : "info"}>{reason}</Notice>}
         <div class="actions end"><button type="submit" class="primary">Sign in</button></div>
         <p class="hint"><code>likewise token new --name ada --scope admin:read --scope admin:operate</code> makes one.</p>

@@ -94,6 +94,9 @@ export interface Options {
 /** What a page says when a request got no answer: the browser's own words say less. */
 export const UNREACHABLE = "the service does not answer";
 
+/** The time after which a question has no answer. What a request changes may take longer. */
+const PATIENCE_MS = 15_000;
+
 /** Sends a request to a path such as `admin/actors`, relative to the page. Throws `Refused`. */
 export async function request<T>(path: string, options: Options = {}): Promise<T> {
   const method = options.method ?? "GET";
@@ -102,10 +105,12 @@ export async function request<T>(path: string, options: Options = {}): Promise<T
   if (body !== undefined) more["Content-Type"] = "application/json";
   if (options.user) more["X-User-Id"] = options.user;
   if (method !== "GET" && operatorName.get()) more["X-Operator"] = operatorName.get();
+  const signals = [options.signal, method === "GET" ? AbortSignal.timeout(PATIENCE_MS) : undefined];
+  const signal = AbortSignal.any(signals.filter((one) => one !== undefined));
   let response: Response;
   let text: string;
   try {
-    response = await fetch(path, { method, body, headers: headers(path, more), signal: options.signal });
+    response = await fetch(path, { method, body, headers: headers(path, more), signal });
     text = await response.text();
   } catch (error) {
     if (options.signal?.aborted) throw error;

@@ -54,7 +54,7 @@ export function Chart({ title, show, series, data, isWhole = false, isJoined = f
         {
           width: element.clientWidth,
           height: HEIGHT,
-          padding: [8, 8, 0, 0],
+          padding: [8, 20, 0, 0],
           cursor: { y: false, points: { size: 6 } },
           legend: { live: true, markers: { show: false } },
           axes: [

@@ -64,7 +64,7 @@ function Actions({ entry, reload }: { entry: LedgerEntry; reload: () => void }) 
   const act = async (action: "retry" | "discard") => {
     const asked = await ask(
       action === "retry"
-        ? { title: "Retry this event?", body: "It is due at once, with all its attempts.", action: "Retry" }
+        ? { title: "Retry this event?", body: "It is tried again at once, and its failed attempts no longer count.", action: "Retry" }
         : { title: "Discard this event?", body: "It is closed as dead, and the like is taken back.", action: "Discard", isDestructive: true, reason: "Why, for the record" },
     );
     if (!asked) return;
@@ -157,7 +157,7 @@ export function Find({ parameters }: { parameters: URLSearchParams }) {
     <Page title="Where is my like?" intro="Find the last like of a user, and how far it has come.">
       <form class="filter" role="search" aria-label="Find a like" onSubmit={submit} key={`${user_id} ${resource_type} ${resource_id}`}>
         <div class="fields">
-          <label class="field">User<input name="user_id" required defaultValue={user_id} /></label>
+          <label class="field">User<input name="user_id" required maxLength={200} defaultValue={user_id} /></label>
           <label class="field">
             Type
             <select name="resource_type">
@@ -165,7 +165,7 @@ export function Find({ parameters }: { parameters: URLSearchParams }) {
               {about.resource_types.map((type) => <option key={type} selected={type === resource_type}>{type}</option>)}
             </select>
           </label>
-          <label class="field">Resource<input name="resource_id" defaultValue={resource_id} placeholder="any" /></label>
+          <label class="field">Resource<input name="resource_id" maxLength={200} defaultValue={resource_id} placeholder="any" /></label>
           <div class="actions"><button type="submit" class="primary">Find</button></div>
         </div>
       </form>

@@ -19,11 +19,24 @@ const PAGE = 50;
 const isRetried = (entry: LedgerEntry) => entry.status === "failed" || entry.status === "dead";
 const isDiscarded = (entry: LedgerEntry) => entry.status !== "completed" && entry.status !== "dead";
 
-const RETRY: Action & { kind: "retry" } = {
+/** What an action does to one row, and to more. */
+interface Effect {
+  effect: { one: string; many: string };
+}
+
+const RETRY: Action & Effect & { kind: "retry" } = {
+  effect: {
+    one: "It is tried again at once, and its failed attempts no longer count.",
+    many: "They are tried again at once, and their failed attempts no longer count.",
+  },
   kind: "retry", verb: "Retry", does: "Retries", done: "retried", one: "event", isDestructive: false,
-  job: "A job retries the events that match now, each with all its attempts. It can be cancelled.",
+  job: "A job tries the events that match now again, and their failed attempts no longer count. It can be cancelled.",
 };
-const DISCARD: Action & { kind: "discard" } = {
+const DISCARD: Action & Effect & { kind: "discard" } = {
+  effect: {
+    one: "It is closed as dead, and its like is taken back.",
+    many: "They are closed as dead, and their likes are taken back.",
+  },
   kind: "discard", verb: "Discard", does: "Discards", done: "discarded", one: "event", isDestructive: true, hasReason: true,
   job: "A job closes the events that match now as dead, and their likes are taken back. It can be cancelled; what it has closed stays closed.",
 };
@@ -43,7 +56,10 @@ export function Events({ parameters }: { parameters: URLSearchParams }) {
 
   const onSelected = async (action: typeof RETRY | typeof DISCARD) => {
     const able = chosen.filter(action === RETRY ? isRetried : isDiscarded);
-    const note = able.length < chosen.length ? `${plural(chosen.length - able.length, "selected row")} cannot be ${action.done} and stay as they are.` : action === RETRY ? "Each is retried at once, with all its attempts." : "Each is closed as dead, and its like is taken back.";
+    const left = chosen.length - able.length;
+    const note = left > 0
+      ? `${plural(left, "selected row")} cannot be ${action.done} and ${left === 1 ? "stays as it is" : "stay as they are"}.`
+      : able.length === 1 ? action.effect.one : action.effect.many;
     const ran = await each.run(action, able, note, (row, reason) => {
       const body = action.hasReason ? { reason } : undefined;
       return request(`admin/ledger/events/${row.event_id}/${action.kind}`, { method: "POST", body });

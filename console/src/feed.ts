@@ -9,6 +9,8 @@ import { events, shown } from "./sse";
 const EVERY_MS = 1_000;
 /** The interval of the question whether there are other processes, while there are none. */
 const ALONE_MS = 5_000;
+/** A service that has sent no report for this time does not answer: it sends one a second, and when a state changes. */
+const SILENT_MS = 6_000;
 /** The reports of a process that are kept, which cover the seconds of a rate. */
 const KEPT = 15;
 /** Rates cover these seconds. */
@@ -39,6 +41,8 @@ const EMPTY: Feed = { processes: [], note: "" };
 let feed: Feed = EMPTY;
 const listeners = new Set<() => void>();
 let running: AbortController | undefined;
+/** When the process that serves the page was heard last, or first asked. */
+let heardAt = 0;
 
 function publish(next: Feed) {
   feed = next;
@@ -65,6 +69,7 @@ function addOwn(snapshot: Snapshot) {
     snapshots: [],
   };
   const others = feed.processes.filter((process) => !process.is_this);
+  heardAt = Date.now();
   publish({ ...feed, lost: undefined, processes: [{ ...own, snapshots: extended(own.snapshots, snapshot) }, ...others] });
 }
 
@@ -85,19 +90,39 @@ function addAll({ processes, note }: Deployment) {
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Takes the reports that are pushed, until the connection ends or is silent. Returns whether reports are pushed at all. */
+async function takePushed(signal: AbortSignal): Promise<boolean> {
+  const silence = new AbortController();
+  let timer = 0;
+  const heard = () => {
+    clearTimeout(timer);
+    // The connection of a process that hangs stays open.
+    timer = window.setTimeout(() => silence.abort(), SILENT_MS);
+  };
+  heard();
+  try {
+    return await events("admin/live", headers("admin/live"), AbortSignal.any([signal, silence.signal]), (event) => {
+      heard();
+      addOwn(event.data as Snapshot);
+    });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 async function followOwn(signal: AbortSignal) {
   let isPushed = true;
   while (!signal.aborted) {
     const whileShown = await shown(signal);
     try {
       if (isPushed) {
-        isPushed = await events("admin/live", headers("admin/live"), whileShown, (event) => addOwn(event.data as Snapshot));
+        isPushed = await takePushed(whileShown);
       } else {
         addOwn(await request<Snapshot>("admin/actors", { signal }));
       }
     } catch (error) {
       const why = error instanceof Refused ? message(error) : UNREACHABLE;
-      if (!whileShown.aborted) publish({ ...feed, lost: { why, since: feed.lost?.since ?? Date.now() } });
+      if (!whileShown.aborted) publish({ ...feed, lost: { why, since: feed.lost?.since ?? heardAt } });
     }
     await pause(EVERY_MS);
   }
@@ -119,6 +144,7 @@ async function followOthers(signal: AbortSignal) {
 export function restartFeed() {
   running?.abort();
   feed = EMPTY;
+  heardAt = Date.now();
   running = new AbortController();
   void followOwn(running.signal);
   void followOthers(running.signal);

@@ -30,9 +30,6 @@ export interface Flow {
 
 const processed = (actor: Actor) => actor.processed;
 
-/** The types of messages that SyncPublisher is sent by the recorder, and by the scheduler. */
-const sent = (actor: Actor) => received("Committed")(actor) + received("Sync")(actor);
-
 const ON_THE_WAY = ["cache_writer", "event_publisher", "nats_subscriber", "behavior_recorder", "sync_publisher", "retry_scheduler"];
 
 export function flowOf(actors: Actor[], readiness: Readiness | undefined): Flow {
@@ -75,7 +72,8 @@ export function flowOf(actors: Actor[], readiness: Readiness | undefined): Flow 
     connect("api", "behavior_recorder", "events", "behavior_recorder", received("Record"));
   }
   connect("behavior_recorder", "database", "recorded", "behavior_recorder", processed);
-  connect("behavior_recorder", "sync_publisher", "committed", "sync_publisher", sent);
+  // The recorder also sends `Sync` when it is behind, but so does the scheduler, and no counter tells from whom it came.
+  connect("behavior_recorder", "sync_publisher", "committed", "sync_publisher", received("Committed"));
   connect("sync_publisher", "database", "completed in a second step", "sync_publisher", received("Sync"));
   connect("sync_publisher", "cache_writer", "settled", "cache_writer", received("Settle"));
   connect("database", "retry_scheduler", "due rows");

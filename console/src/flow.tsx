@@ -102,7 +102,7 @@ function Arrows({ edges, feed, name }: { edges: Edge[]; feed: Feed; name: string
       {drawn.map(({ edge, path, x, y, isVertical }) => {
         const perSecond = edge.of ? rateOf(feed, edge.of.actor, edge.of.counter) : 0;
         return (
-          <g key={`${edge.from}-${edge.to}`} class={perSecond > 0 ? "busy" : ""}>
+          <g key={`${edge.from}-${edge.to}`} data-edge={`${edge.from} ${edge.to}`} class={perSecond > 0 ? "busy" : ""}>
             <path class="line" d={path} marker-end="url(#head)" />
             {perSecond > 0 && <path class="pulse" d={path} />}
             {edge.of && <text class={isVertical ? "aside" : ""} x={isVertical ? x + 8 : x} y={isVertical ? y + 4 : y - 6}>{rate(perSecond)}/s</text>}
@@ -162,7 +162,7 @@ export function FlowView({ feed, readiness }: { feed: Feed; readiness: Readiness
           return (
             <a key={node.name} class="node part" data-node={node.name} data-area={node.area} data-state={state} href={link("dependencies")}>
               <span class="node-name"><State state={state} quiet />{node.title}</span>
-              <span class="node-reason">{node.name === "api" ? (readiness?.ready === false ? "not ready" : "accepts likes") : `${node.note}${state === "up" ? "" : `, ${state}`}`}</span>
+              <span class="node-reason">{node.name === "api" ? (readiness?.ready === false ? `not ready: ${readiness.reasons.join(", ")}` : "accepts likes") : `${node.note}${state === "up" ? "" : `, ${state}`}`}</span>
             </a>
           );
         })}

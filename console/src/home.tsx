@@ -140,10 +140,18 @@ function Demo({ user }: { user: string }) {
     return () => controller.abort();
   }, [refresh]);
 
-  // Who likes a video looks for what happens, which may be below the window.
+  // Who likes a video looks for what happens, which may be below the window, and grows while the like travels.
   const track = useRef<HTMLElement>(null);
   useEffect(() => {
-    if (last?.answer) track.current?.scrollIntoView({ block: "nearest", behavior: prefersCalm() ? "auto" : "smooth" });
+    if (!last?.answer) return undefined;
+    const show = () => track.current?.scrollIntoView({ block: "nearest", behavior: prefersCalm() ? "auto" : "smooth" });
+    const observer = new ResizeObserver(show);
+    observer.observe(track.current!);
+    const timer = setTimeout(() => observer.disconnect(), OWN_MS);
+    return () => {
+      clearTimeout(timer);
+      observer.disconnect();
+    };
   }, [last]);
 
   const toggle = async (index: number) => {

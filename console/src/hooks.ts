@@ -48,6 +48,9 @@ export interface Answer<T> {
   reload: () => void;
 }
 
+/** After a reload, so many answers come sooner: what an operator did shows its effect within seconds. */
+const SOON = { answers: 3, ms: 1_000 };
+
 /**
  * Asks for a path now and every `everyMs`, while the page is visible and nothing is selected. A path of `null` asks for
  * nothing.
@@ -62,6 +65,7 @@ export function useQuery<T>(path: string | null, everyMs = 0, isPaused = false, 
     const controller = new AbortController();
     let timer = 0;
     let isFirst = true;
+    let soon = round > 0 ? SOON.answers : 0;
     const ask = async () => {
       try {
         const value = await request<T>(path, { signal: controller.signal, accept });
@@ -72,7 +76,8 @@ export function useQuery<T>(path: string | null, everyMs = 0, isPaused = false, 
         if (controller.signal.aborted) return;
         setState((before) => ({ path, value: before.path === path ? before.value : undefined, error: message(error) }));
       }
-      if (everyMs > 0) timer = window.setTimeout(again, everyMs);
+      if (everyMs > 0) timer = window.setTimeout(again, soon > 0 ? Math.min(everyMs, SOON.ms) : everyMs);
+      soon -= 1;
     };
     const again = () => {
       if (document.hidden || paused.current) timer = window.setTimeout(again, 500);

@@ -30,6 +30,7 @@ function mergedActor(all: { host: string; actor: Actor }[]): Actor {
     reason: worst.actor.reason && !isOne ? `${worst.actor.reason} (${worst.host})` : worst.actor.reason,
     mailbox: {
       depth: sum((actor) => actor.mailbox.depth),
+      reserved: sum((actor) => actor.mailbox.reserved),
       capacity: sum((actor) => actor.mailbox.capacity),
       oldest_ms: most((actor) => actor.mailbox.oldest_ms),
     },

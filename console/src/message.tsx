@@ -100,7 +100,7 @@ function Editor({ found, reload }: { found: Quarantined; reload: () => void }) {
     <Card title={mayOperate ? "Mend and republish" : "Payload"}>
       <label class="field">
         Payload{isChanged ? ", changed" : ""}
-        <textarea class="code" rows={14} spellcheck={false} value={text} readOnly={!mayOperate || event !== ""} onInput={(event) => setText(event.currentTarget.value)} aria-invalid={isChanged && invalid !== ""} />
+        <textarea class="code" rows={14} maxLength={262_144} spellcheck={false} value={text} readOnly={!mayOperate || event !== ""} onInput={(event) => setText(event.currentTarget.value)} aria-invalid={isChanged && invalid !== ""} />
       </label>
       {isChanged && invalid && <Notice kind="warning">This is no JSON: {invalid}</Notice>}
       {refusal && <Notice kind="error">{refusal}</Notice>}

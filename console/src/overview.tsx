@@ -115,7 +115,8 @@ export function Overview({ process }: { process?: string }) {
   const chosen = all.processes.some((one) => one.id === process) ? process : undefined;
   const feed = only(all, chosen);
   const actors = actorsOf(feed);
-  if (all.processes.length === 0) return <Page title="Overview"><Waiting error={all.lost?.why ?? ""} /></Page>;
+  // Above every view, the console says why no report has come.
+  if (all.processes.length === 0) return <Page title="Overview">{!all.lost && <Waiting error="" />}</Page>;
 
   const rows = (ledger?.rows ?? {}) as Record<string, number>;
   const waiting = actors.reduce((sum, actor) => sum + actor.mailbox.depth, 0);

@@ -17,15 +17,26 @@ await inBrowser(async (open) => {
   await page.getByText("1 selected").waitFor();
   await page.getByRole("button", { name: "Clear" }).click();
 
+  // A retry shows its effect soon: the list asks at once, and again every second for a while.
+  const asked = [];
+  page.on("request", (request) => request.url().includes("/admin/ledger/events?") && asked.push(Date.now()));
+  await page.locator("tbody input").first().check();
+  await page.locator(".bar").getByRole("button", { name: "Retry" }).click();
+  await page.getByText("It is tried again at once, and its failed attempts no longer count.").waitFor();
+  await confirm(page, "Retry");
+  asked.length = 0;
+  await until("the list to ask again", async () => asked.length >= 4);
+  assert.ok(asked[3] - asked[0] < 9_000, `questions at ${asked}`);
+
   const dry = page.waitForRequest((request) => request.method() === "POST" && request.url().endsWith("/admin/jobs"));
   await page.getByRole("button", { name: "Retry all" }).click();
   assert.deepEqual((await dry).postDataJSON(), { kind: "retry", filter: { status: "failed", error: "injected" }, dry_run: true });
-  await page.locator(".dry-run", { hasText: "Retries 500 events: 500 failed." }).waitFor();
+  await page.locator(".dry-run", { hasText: "Retries 499 events: 499 failed." }).waitFor();
   await isAccessible(page, "the question");
   await page.locator("dialog.confirm [name=operator]").fill("ada");
-  await confirm(page, "Retry 500 events");
+  await confirm(page, "Retry 499 events");
   await page.locator(".job-progress [data-state=completed]").waitFor();
-  assert.match(await page.locator(".job-progress").innerText(), /500 of 500 done, 500 changed/);
+  assert.match(await page.locator(".job-progress").innerText(), /499 of 499 done, 499 changed/);
   await page.goto(`${process.env.URL}/admin#/jobs?kind=retry`);
   await page.locator("tbody tr", { hasText: "ada" }).waitFor();
   await page.goto(`${process.env.URL}/admin#/operations?operator=ada`);
@@ -40,4 +51,19 @@ await inBrowser(async (open) => {
   await page.getByRole("link", { name: "Everything of this event" }).click();
   await page.locator(".facts", { hasText: USER }).waitFor();
   await isAccessible(page, "an event");
+
+  // A shade shows that a table goes on beside the screen, until it has been scrolled to its end.
+  const phone = await open("/admin#/events", { viewport: { width: 390, height: 844 } });
+  await phone.locator("tbody tr").first().waitFor();
+  const table = phone.locator(".table");
+  const edge = async () => {
+    const { x, y, width } = await table.boundingBox();
+    // The padding of the head has no text.
+    return (await phone.screenshot({ clip: { x: x + width - 6, y: y + 3, width: 4, height: 2 } })).toString("base64");
+  };
+  const atStart = await edge();
+  await table.evaluate((one) => (one.scrollLeft = one.scrollWidth));
+  await until("the shade to go", async () => (await edge()) !== atStart);
+  const isWithin = await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
+  assert.ok(isWithin, "the page is wider than the phone");
 });

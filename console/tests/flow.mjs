@@ -64,6 +64,37 @@ await inBrowser(async (open) => {
   await page.keyboard.press("Escape");
   await panel.waitFor({ state: "detached" });
 
+  await send("POST", "/admin/actors/cache_writer/pause");
+  await page.locator("[data-node='api']", { hasText: "not ready: cache_writer is paused" }).waitFor();
+  await send("POST", "/admin/actors/cache_writer/resume");
+  await page.locator("[data-node='api']", { hasText: "accepts likes" }).waitFor();
+
+  // Rows that the scheduler claims are no messages of the recorder.
+  const report = await (await fetch(`${url}/admin/actors`)).json();
+  const later = (seconds) => {
+    const next = structuredClone(report);
+    next.sequence += seconds;
+    next.uptime_seconds += seconds;
+    const actor = (name) => next.actors.find((one) => one.name === name);
+    actor("retry_scheduler").processed += 5 * seconds;
+    const { messages } = actor("sync_publisher");
+    messages.push({ ...messages[0], type: "Sync", received: 5 * seconds });
+    return `data: ${JSON.stringify(next)}\n\n`;
+  };
+  const retries = await open();
+  await retries.route(/\/admin\/actors/, (route) => route.abort());
+  await retries.route(/\/admin\/live/, (route) => route.fulfill({ contentType: "text/event-stream", body: later(0) + later(1) }));
+  await retries.goto(`${url}/admin`);
+  const arrow = (from) => retries.locator(`[data-edge='${from} sync_publisher'] text`);
+  await until("claims on their arrow", async () => (await arrow("retry_scheduler").textContent()) === "5.0/s");
+  assert.equal(await arrow("behavior_recorder").textContent(), "0/s");
+
+  // A narrow screen shows each node, too.
+  const phone = await open("/admin", { viewport: { width: 390, height: 844 } });
+  await phone.locator("[data-node='behavior_recorder']").waitFor();
+  const hidden = phone.locator(".flow [data-node]:not(:visible)");
+  assert.deepEqual(await hidden.evaluateAll((all) => all.map((one) => one.dataset.node)), []);
+
   // A malformed address is a view that does not exist, not an empty page.
   await page.goto(`${url}/admin#/%`);
   await page.getByRole("heading", { name: "Not found" }).waitFor();
@@ -76,6 +107,7 @@ await inBrowser(async (open) => {
   const notice = lost.locator("main > .notice.error", { hasText: "No report has come since" });
   await notice.waitFor();
   assert.match(await notice.innerText(), /the service does not answer/);
+  assert.equal(await lost.locator("main .notice.error").count(), 1);
   isDown = false;
   await notice.waitFor({ state: "detached" });
   await lost.locator("[data-node='behavior_recorder']").waitFor();
@@ -83,5 +115,7 @@ await inBrowser(async (open) => {
   for (const name of ["overview", "events", "find", "jobs", "audit", "stream", "dependencies", "quarantine", "operations", "webhooks", "likes"]) {
     await view(page, name);
     await isAccessible(page, name);
+    const endless = page.locator("input:not([type=checkbox], [type=datetime-local], [maxlength])");
+    assert.deepEqual(await endless.evaluateAll((all) => all.map((one) => one.name)), [], name);
   }
 });

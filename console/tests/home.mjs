@@ -55,4 +55,11 @@ await inBrowser(async (open) => {
   const isWithin = await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
   assert.ok(isWithin, "the page is wider than the phone");
   await isAccessible(phone, "/ on a phone");
+  await phone.locator("[data-video='1'] .like").click();
+  await phone.locator(".journey[data-done=true]").waitFor();
+  await until("the journey to be in view on a phone", () =>
+    phone.locator("[aria-label='The last like']").evaluate((journey) => {
+      const { top, bottom } = journey.getBoundingClientRect();
+      return (top >= 0 && bottom < innerHeight) || [top, bottom];
+    }));
 });

@@ -222,6 +222,13 @@ fn browser_shows_likes_and_faults_of_one_process() {
 }
 
 #[test]
+fn browser_notices_a_service_that_hangs() {
+    let service = Setup::new().start();
+    let process = service.id().to_string();
+    browse(&service, "outage", &[("PROCESS", &process)]);
+}
+
+#[test]
 fn browser_retries_failed_events_of_one_process() {
     let service = Setup::new().start();
     failed_events(&service.client(), &service);
