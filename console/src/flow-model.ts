@@ -40,7 +40,7 @@ export function flowOf(actors: Actor[], readiness: Readiness | undefined): Flow 
   const nodes: Node[] = [];
   const edges: Edge[] = [];
   const kindOf = (part: string, fallback: string) => {
-    const kind = parts[part]?.kind ?? fallback;
+    const kind = parts[part]?.kind ?? (readiness ? fallback : part);
     return kind === "in-process" ? `in-process ${part}` : kind;
   };
 

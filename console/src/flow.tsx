@@ -119,6 +119,7 @@ const slowest = (actor: Actor) => Math.max(0, ...actor.messages.map((message) =>
 function ActorNode({ actor, feed, area }: { actor: Actor; feed: Feed; area?: string }) {
   const { depth, capacity, oldest_ms } = actor.mailbox;
   const perSecond = rateOf(feed, actor.name, (actor) => actor.processed);
+  const failures = rateOf(feed, actor.name, (actor) => actor.errors);
   const isOff = actor.state === "disabled";
   const p99 = slowest(actor);
   const waits = actor.waits_for.map((wait) => words(wait.actor));
@@ -136,6 +137,7 @@ function ActorNode({ actor, feed, area }: { actor: Actor; feed: Feed; area?: str
           <span>{whole(depth)}{depth > 0 && oldest_ms > 100 ? ` · ${duration(oldest_ms)}` : ""}</span>
         </span>
       )}
+      {failures > 0 && <span class="node-failures">{rate(failures)} failures/s</span>}
       {waits.length > 0 && <span class="node-waits">waits for {waits.join(", ")}</span>}
     </a>
   );
@@ -158,11 +160,14 @@ export function FlowView({ feed, readiness }: { feed: Feed; readiness: Readiness
             return actor && <ActorNode key={node.name} actor={actor} feed={feed} area={node.area} />;
           }
           const part = node.part ? parts[node.part] : undefined;
-          const state = node.name === "api" ? (readiness?.ready === false ? "down" : "up") : part?.state ?? "absent";
+          const state = !readiness ? "unknown" : node.name === "api" ? (readiness.ready ? "up" : "down") : part?.state ?? "absent";
+          const said = node.name !== "api"
+            ? `${node.note}${state === "up" ? "" : `, ${state}`}`
+            : readiness ? (readiness.ready ? "accepts likes" : `not ready: ${readiness.reasons.join(", ")}`) : state;
           return (
             <a key={node.name} class="node part" data-node={node.name} data-area={node.area} data-state={state} href={link("dependencies")}>
               <span class="node-name"><State state={state} quiet />{node.title}</span>
-              <span class="node-reason">{node.name === "api" ? (readiness?.ready === false ? `not ready: ${readiness.reasons.join(", ")}` : "accepts likes") : `${node.note}${state === "up" ? "" : `, ${state}`}`}</span>
+              <span class="node-reason">{said}</span>
             </a>
           );
         })}

@@ -17,7 +17,7 @@ export function Dependencies() {
       {readiness.ready ? (
         <Notice kind="good">The process can make a like durable now.</Notice>
       ) : (
-        <Notice kind="error">The process cannot make a like durable now{readiness.draining ? ": it is shutting down" : readiness.waiting_for ? `: it waits for ${readiness.waiting_for}` : ""}.</Notice>
+        <Notice kind="error">The process cannot make a like durable now: {readiness.reasons.join(", ")}.</Notice>
       )}
       {(readiness.warnings ?? []).map((warning) => <Notice key={warning} kind="warning">{warning}</Notice>)}
       <div class="cards">

@@ -142,7 +142,7 @@ export function Overview({ process }: { process?: string }) {
         <Figure label="Accepted" value={`${rate(accepted)}/s`} note="events, last 5 s" />
         <Figure label="Completed" value={`${rate(completed)}/s`} note={ledger ? `${ledger.completed_is_estimate ? "about " : ""}${whole(rows.completed ?? 0)} in the ledger` : ""} />
         <Figure label="In mailboxes" value={whole(waiting)} note={waiting > 0 ? `oldest ${duration(oldest)}` : "nothing waits"} />
-        <Figure label="Open rows" value={ledger ? whole(open) : "–"} note={open > 0 && ledger?.oldest_open_at ? `oldest ${ago(ledger.oldest_open_at)}` : "the ledger is closed"} href={link("events")} />
+        <Figure label="Open rows" value={ledger ? whole(open) : "–"} note={!ledger ? "" : open > 0 && ledger.oldest_open_at ? `oldest ${ago(ledger.oldest_open_at)}` : "the ledger is closed"} href={link("events")} />
         <Figure label="Failed" value={ledger ? whole(rows.failed ?? 0) : "–"} note="will be retried" tone={rows.failed ? "warning" : ""} href={link("events", { status: "failed" })} />
         <Figure label="Dead" value={ledger ? whole(rows.dead ?? 0) : "–"} note="need a decision" tone={rows.dead ? "error" : ""} href={link("events", { status: "dead" })} />
       </div>

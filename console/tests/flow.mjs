@@ -66,10 +66,12 @@ await inBrowser(async (open) => {
 
   await send("POST", "/admin/actors/cache_writer/pause");
   await page.locator("[data-node='api']", { hasText: "not ready: cache_writer is paused" }).waitFor();
+  const dependencies = await open("/admin#/dependencies");
+  await dependencies.getByText("The process cannot make a like durable now: cache_writer is paused.").waitFor();
   await send("POST", "/admin/actors/cache_writer/resume");
   await page.locator("[data-node='api']", { hasText: "accepts likes" }).waitFor();
 
-  // Rows that the scheduler claims are no messages of the recorder.
+  // Rows that the scheduler claims are no messages of the recorder. An actor that only fails does not look idle.
   const report = await (await fetch(`${url}/admin/actors`)).json();
   const later = (seconds) => {
     const next = structuredClone(report);
@@ -77,6 +79,7 @@ await inBrowser(async (open) => {
     next.uptime_seconds += seconds;
     const actor = (name) => next.actors.find((one) => one.name === name);
     actor("retry_scheduler").processed += 5 * seconds;
+    actor("sync_publisher").errors += 2 * seconds;
     const { messages } = actor("sync_publisher");
     messages.push({ ...messages[0], type: "Sync", received: 5 * seconds });
     return `data: ${JSON.stringify(next)}\n\n`;
@@ -88,6 +91,7 @@ await inBrowser(async (open) => {
   const arrow = (from) => retries.locator(`[data-edge='${from} sync_publisher'] text`);
   await until("claims on their arrow", async () => (await arrow("retry_scheduler").textContent()) === "5.0/s");
   assert.equal(await arrow("behavior_recorder").textContent(), "0/s");
+  await retries.locator("[data-node='sync_publisher']", { hasText: "2.0 failures/s" }).waitFor();
 
   // A narrow screen shows each node, too.
   const phone = await open("/admin", { viewport: { width: 390, height: 844 } });
@@ -98,6 +102,16 @@ await inBrowser(async (open) => {
   // A malformed address is a view that does not exist, not an empty page.
   await page.goto(`${url}/admin#/%`);
   await page.getByRole("heading", { name: "Not found" }).waitFor();
+
+  // What has not been told is not known.
+  const unknown = await open();
+  await unknown.route(/\/readyz|\/admin\/ledger/, (route) => route.abort());
+  await unknown.goto(`${url}/admin`);
+  await unknown.locator("[data-node='behavior_recorder']").waitFor();
+  for (const name of ["api", "cache", "database"]) {
+    assert.equal(await unknown.locator(`[data-node='${name}']`).getAttribute("data-state"), "unknown", name);
+  }
+  assert.equal((await unknown.locator(".figure", { hasText: "Open rows" }).innerText()).trim(), "Open rows\n–");
 
   // A service that does not answer is not shown as one that works.
   const lost = await open();

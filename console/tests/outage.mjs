@@ -14,6 +14,9 @@ await inBrowser(async (open) => {
   process.kill(service, "SIGSTOP");
   try {
     await notice.waitFor();
+    for (const nodes of [".flow", ".beside"]) {
+      assert.equal(await page.locator(nodes).evaluate((all) => getComputedStyle(all).filter), "grayscale(1)", nodes);
+    }
     assert.match(await notice.innerText(), /the service does not answer\. What is shown is its last report\./);
     await up.first().waitFor({ state: "detached" });
   } finally {
