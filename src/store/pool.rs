@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::managed::{self, Manager, Object, PoolError, TimeoutType};
+use scopeguard::{ScopeGuard, guard};
 use tokio::time::error::Elapsed;
 
 use super::condition::{Condition, probe};
@@ -101,9 +102,16 @@ pub(super) struct Pool<M: Manager> {
     gate: Arc<Gate>,
     /// Lends even while the database counts as away.
     asks_always: bool,
-    /// Whether work may be cancelled at its time limit. A database inside this process always answers, and there
-    /// diesel-async cannot roll back a cancelled transaction on this runtime.
+    /// Whether work ends at its time limit. A database inside this process always answers, in the end.
     gives_up: bool,
+}
+
+/// A lent connection. It is closed unless it is taken out: work that is cancelled may be in the middle of a statement or of
+/// a transaction.
+type Lent<M> = ScopeGuard<Connected<Object<M>>, fn(Connected<Object<M>>)>;
+
+fn close<M: Manager>(lent: Connected<Object<M>>) {
+    drop(Object::take(lent.connection));
 }
 
 impl<M> Pool<M>
@@ -111,8 +119,8 @@ where
     M: Manager<Error: Display>,
     Connected<Object<M>>: Session,
 {
-    /// Runs work on a lent connection, within about twice this time in total. A connection that does not answer in time
-    /// is dropped, because it may be inside a transaction.
+    /// Runs work on a lent connection, within about twice this time in total. A connection that does not answer in time, or
+    /// whose caller is gone, is closed.
     pub(super) async fn run<T>(
         &self,
         timeout: Duration,
@@ -121,10 +129,9 @@ where
         let mut lent = self.lend(timeout).await?;
         let outcome = self.bounded(timeout, work(&mut lent)).await;
         let outcome = outcome.unwrap_or(Err(StoreError::TimedOut(timeout)));
-        if let Err(error) = &outcome
-            && error.ends_connection()
-        {
-            drop(Object::take(lent.connection));
+        if !outcome.as_ref().is_err_and(StoreError::ends_connection) {
+            // Back into the pool.
+            drop(ScopeGuard::into_inner(lent));
         }
         self.heard(&outcome);
         outcome
@@ -140,7 +147,7 @@ where
 
     /// Lends a connection. `timeout` limits the time for waiting, checking and connecting in total. While the database
     /// counts as away, it admits one caller at a time, and only if the connection accepts a write.
-    async fn lend(&self, timeout: Duration) -> Result<Connected<Object<M>>, StoreError> {
+    async fn lend(&self, timeout: Duration) -> Result<Lent<M>, StoreError> {
         self.gate.pass()?;
         let is_trial = !self.asks_always && self.condition.admit()?;
         let connection = match tokio::time::timeout(timeout, self.take()).await {
@@ -158,18 +165,15 @@ where
                 return Err(error);
             }
         };
-        let mut lent = Connected {
-            connection,
-            schema: self.schema,
-        };
+        let schema = self.schema;
+        let mut lent: Lent<M> = guard(Connected { connection, schema }, close);
         if is_trial {
-            let probed = self.bounded(timeout, probe(&mut lent)).await;
+            let probed = self.bounded(timeout, probe(&mut *lent)).await;
             let probed = probed.unwrap_or(Err(StoreError::TimedOut(timeout)));
             self.heard(&probed);
             if let Err(error) = probed
                 && !error.was_answered()
             {
-                drop(Object::take(lent.connection));
                 return Err(error);
             }
             self.condition.close();

@@ -1,5 +1,6 @@
 //! SQLite, the embedded default: one writer and a few readers on one file.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,9 @@ use diesel::connection::{
 };
 use diesel::{ConnectionError, QueryResult, RunQueryDsl, SqliteConnection};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, RecyclingMethod};
-use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel_async::sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper};
+use futures_util::TryFutureExt;
+use futures_util::future::BoxFuture;
 
 use super::codes::{Explain, Meaning, explained, known};
 use super::connections::{PoolsOf, connections, lock_wait};
@@ -24,7 +27,24 @@ use super::session::{self, Connected, Mode, Row, Session, session};
 use super::statement::{Param, Query, Statement};
 use crate::config::StoreOptions;
 
-pub(super) type Async = SyncConnectionWrapper<SqliteConnection>;
+pub(super) type Async = SyncConnectionWrapper<SqliteConnection, Detached>;
+
+/// Runs statements on the runtime's blocking threads. A statement whose caller has gone runs to its end by itself:
+/// diesel-async's own way is to wait for it, which panics on a runtime of one thread, as each of ours is.
+pub(super) struct Detached;
+
+impl SpawnBlocking for Detached {
+    fn spawn_blocking<'a, R: Send + 'static>(
+        &mut self,
+        task: impl FnOnce() -> R + Send + 'static,
+    ) -> BoxFuture<'a, Result<R, Box<dyn Error + Send + Sync>>> {
+        Box::pin(tokio::task::spawn_blocking(task).map_err(Box::from))
+    }
+
+    fn get_runtime() -> Self {
+        Self
+    }
+}
 
 /// Fails if the file does not exist, because connecting would create it.
 pub(super) fn check(path: &str) -> Result<(), StoreError> {

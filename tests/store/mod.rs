@@ -3,6 +3,7 @@
 mod audit_and_prune;
 mod behavior_counts;
 mod bulk_rows;
+mod cancelled_calls;
 mod fixture;
 mod idempotency;
 mod ledger;
