@@ -186,7 +186,7 @@ function Demo({ user }: { user: string }) {
           You are <b>user {user}</b> in this tab. <a href="./" target="_blank" rel="noopener">Open a second tab</a> and put it beside this one: there you are somebody else, and the counts move in both.
         </p>
       </section>
-      {error && <div class="notice error" role="alert"><Icon name="warning" /><div>{error}</div></div>}
+      {(error || unready) && <div class="notice error" role="alert"><Icon name="warning" /><div>{error || unready}</div></div>}
       <ul class="videos">
         {IDS.map((id, index) => <Video key={id} index={index} status={likes.get(id)} isBusy={busy === id} onToggle={() => toggle(index)} />)}
       </ul>

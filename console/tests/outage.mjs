@@ -19,9 +19,11 @@ await inBrowser(async (open) => {
     }
     assert.match(await notice.innerText(), /the service does not answer\. What is shown is its last report\./);
     await up.first().waitFor({ state: "detached" });
+    await home.locator(".notice.error", { hasText: "the service does not answer" }).waitFor();
   } finally {
     process.kill(service, "SIGCONT");
   }
   await notice.waitFor({ state: "detached" });
   await up.first().waitFor();
+  await home.locator(".notice.error").waitFor({ state: "detached" });
 });
