@@ -6,6 +6,7 @@ mod bulk_rows;
 mod cancelled_calls;
 mod fixture;
 mod idempotency;
+mod imports;
 mod ledger;
 mod lists;
 mod migrations;
