@@ -29,10 +29,14 @@ const CHECKS: [&str; 11] = [
     "problem_codes",
 ];
 
-/// The statuses of refused invalid requests. Other requests erase resources, which are refused first.
-const REFUSALS: [u16; 14] = [
-    400, 401, 403, 404, 405, 408, 409, 410, 413, 414, 415, 422, 429, 431,
+/// The statuses of refused invalid requests. Other requests erase resources, which are refused first, or restart actors.
+const REFUSALS: [u16; 15] = [
+    400, 401, 403, 404, 405, 408, 409, 410, 413, 414, 415, 422, 429, 431, 503,
 ];
+
+/// The answers that are no internal errors. While an actor restarts, which is one of the operations, and on a machine that is
+/// too busy to answer in time, the service is unavailable.
+const EXPECTED: [&str; 4] = ["2xx", "3xx", "4xx", "503"];
 
 /// Operations that accept invalid requests: a batch refuses its items one by one.
 const LENIENT: [&str; 1] = ["accept_behaviors"];
@@ -107,6 +111,10 @@ fn configuration(known: &Known<'_>) -> String {
     for check in CHECKS {
         text += &format!("{check}.enabled = true\n");
     }
+    text += &format!(
+        "not_a_server_error.expected-statuses = {}\n",
+        json!(EXPECTED)
+    );
     for check in ["negative_data_rejection", "missing_required_header"] {
         let refusals = json!(REFUSALS.map(|status| status.to_string()));
         text += &format!("{check}.expected-statuses = {refusals}\n");

@@ -69,9 +69,29 @@ fn fuzzed_answers_are_documented(backends: Backends) {
     let known = fill(&service, &client);
     fuzz(test, &service, &[("X-User-Id", "42")], &known);
     fuzz(test, &service, &[], &known);
+    most_are_answered(&client);
     // The service still works, with ids that no request erased.
     assert!(client.like(5_550_123, 5_550_124).liked);
     assert!(client.actors().iter().all(|actor| actor.panics == 0));
+}
+
+/// Checks that the service was seldom unavailable.
+#[track_caller]
+fn most_are_answered(client: &Client) {
+    let metrics = client.get("/metrics").text;
+    let requests = |status: &str| -> f64 {
+        let lines = metrics.lines().filter(|line| {
+            line.starts_with("likewise_http_requests_total{") && line.contains(status)
+        });
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    };
+    let (all, unavailable) = (requests("status="), requests("status=\"503\""));
+    assert!(
+        all > 500.0 && unavailable < all / 10.0,
+        "{unavailable} of {all} requests"
+    );
 }
 
 matrix!([embedded, mariadb_stack, postgres_stack]: fuzzed_answers_with_uuid_and_text_ids);

@@ -259,9 +259,11 @@ impl Chaos {
         }
         say(format_args!("{faults} faults; {}", summary(&sent.stdout)));
         let mut verified = self.verify();
-        if self.counts.contains_key(&Fault::Kill(Target::Process(0)))
-            && only_cache_differs(&verified, &self.unanswered_resources())
-        {
+        // An api that is told to stop drains for a limited time, which may be too short without a dependency.
+        let has_ended = [Fault::Kill, Fault::Restart]
+            .iter()
+            .any(|fault| self.counts.contains_key(&fault(Target::Process(0))));
+        if has_ended && only_cache_differs(&verified, &self.unanswered_resources()) {
             let repaired = self.world.client.run(&["audit", "--repair"]);
             repaired.exits(0);
             verified = self.verify();
