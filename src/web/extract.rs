@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::app_data::shared;
 use super::bounds::{BODY_LIMIT, BODY_TIMEOUT};
 use super::ids::Ids;
+use super::named::Named;
 use super::problem::{Code, Problem};
 use crate::domain::{ErasedKind, Resource, ResourceType};
 use crate::likes::Likes;
@@ -128,19 +129,11 @@ pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if matches!(body.trim_ascii_start().first(), Some(start) if *start != b'{') {
         return Err(invalid_body("it must be a JSON object"));
     }
-    serde_json::from_slice(body).map_err(|error| match field::<T>(body) {
-        Some(field) => invalid_body(&format!("'{field}': {error}")),
-        None => invalid_body(&error.to_string()),
+    serde_json::from_slice(body).map_err(|error| {
+        // To keep track of the field is slow, so only what cannot be read is read again.
+        let named = serde_json::from_slice::<Named<T>>(body).err();
+        invalid_body(&named.unwrap_or(error).to_string())
     })
-}
-
-/// The field of a body that cannot be read; `None` if it is the body as a whole.
-fn field<T: DeserializeOwned>(body: &[u8]) -> Option<String> {
-    let json = &mut serde_json::Deserializer::from_slice(body);
-    let error = serde_path_to_error::deserialize::<_, T>(json).err()?;
-    let path = error.path();
-    path.iter().next()?;
-    Some(path.to_string())
 }
 
 /// The problem of a body that is not what the operation expects.

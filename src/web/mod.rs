@@ -26,6 +26,7 @@ mod likes;
 pub mod limits;
 mod methods;
 mod moment;
+mod named;
 pub mod openapi;
 mod operator;
 mod parameters;

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::de::{DeserializeOwned, Error, Unexpected};
 use serde::{Deserialize, Deserializer};
 
+use super::named::Named;
 use super::problem::{Code, Problem};
 
 /// Reads the query string.
@@ -24,21 +25,6 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T, String> {
         };
         format!("the query is invalid: {reason}")
     })
-}
-
-/// Parameters whose errors name the parameter.
-struct Named<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let read = serde_path_to_error::deserialize(deserializer);
-        read.map(Self).map_err(|error| {
-            if error.path().iter().next().is_none() {
-                return error.into_inner();
-            }
-            D::Error::custom(format_args!("'{}': {}", error.path(), error.inner()))
-        })
-    }
 }
 
 /// Reads a number. serde's own error does not say that one is expected.

@@ -2,8 +2,8 @@
 //!
 //! Actix bounds each sender, not the mailbox, and a clone of an address is a new sender. Here every envelope
 //! carries a permit, so the bound holds for all clones of a mailbox together. The envelope keeps the permit until
-//! its work is done, so the depth counts waiting and running work. Room that is
-//! reserved is taken too, but is no depth until its message is sent.
+//! its work is done, so the depth counts waiting and running work. Room that is reserved is taken too, but is no
+//! depth until its message is sent.
 
 use std::future::Future;
 use std::sync::Arc;

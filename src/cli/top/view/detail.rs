@@ -69,19 +69,18 @@ fn lines(row: &Row<'_>, styles: Styles, width: usize) -> Vec<Line<'static>> {
         return lines;
     }
     // Without the room for a table, each message has lines of its own.
-    for row in rows {
-        let [name, figures @ ..] = &row;
+    for [name, figures @ ..] in &rows {
+        let titles = MESSAGE_COLUMNS.iter().skip(1);
+        let figures = titles.zip(figures).filter(|(_, figure)| !figure.is_empty());
         let mut line = Line::styled(format!("   {name:14}"), styles.label());
-        for (title, figure) in MESSAGE_COLUMNS.iter().skip(1).zip(figures) {
-            if figure.is_empty() {
-                continue;
-            }
+        for (title, figure) in figures {
+            let figure = Span::raw(format!(" {title} {figure} "));
             let mut longer = line.clone();
-            longer.push_span(Span::raw(format!(" {title} {figure} ")));
+            longer.push_span(figure.clone());
             if length(&longer) > width {
                 lines.push(line);
                 longer = Line::raw(" ".repeat(INDENT - 1));
-                longer.push_span(Span::raw(format!(" {title} {figure} ")));
+                longer.push_span(figure);
             }
             line = longer;
         }

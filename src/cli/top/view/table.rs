@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Cell, Paragraph, Row as Cells, Table, TableState};
 
-use super::fit::{cut, fitting};
+use super::fit::fitting;
 use super::style::{Styles, Tone};
 use crate::cli::format::{duration, millis, oldest, rate, runs_now, whole};
 use crate::cli::reports::ActorState;
@@ -123,7 +123,8 @@ impl Column {
         )
     }
 
-    fn text(self, row: &Row<'_>) -> String {
+    /// Returns the text of a cell. How terse it is matters to the last column only.
+    fn text(self, row: &Row<'_>, terse: u8) -> String {
         let Row {
             process,
             actor,
@@ -160,7 +161,7 @@ impl Column {
             },
             Self::Processed => whole(actor.processed),
             Self::Errors => whole(actor.errors),
-            Self::Now => now(row, 0),
+            Self::Now => now(row, terse),
         }
     }
 
@@ -241,12 +242,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, styles: Styles, area: R
                 Column::State => styles.of(tone),
                 _ => Style::new(),
             };
+            let text = |terse| Line::raw(column.text(row, terse));
             let text = match column {
-                Column::Now if row.actor.state != ActorState::Disabled => {
-                    fitting(last, |terse| Line::raw(now(row, terse)))
-                }
-                Column::Now => cut(Line::raw(column.text(row)), last),
-                _ => Line::raw(column.text(row)),
+                Column::Now => fitting(last, text),
+                _ => text(0),
             };
             cell(*column, text, style)
         });
