@@ -16,7 +16,8 @@ const EVERY_MS = 1_000;
 /** The shortest time between two questions. */
 const PACE_MS = 150;
 
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+/** Waits. */
+export const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Reads what a user likes of these resources, and their counts. */
 export async function statuses(type: string, ids: string[], user: string): Promise<Map<string, Status>> {

@@ -3,6 +3,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { type Actor, type Deployment, Refused, type Snapshot, UNREACHABLE, about, headers, message, request } from "./api";
+import { pause } from "./counts";
 import { merged } from "./merge";
 import { events, shown } from "./sse";
 
@@ -87,8 +88,6 @@ function addAll({ processes, note }: Deployment) {
     }),
   });
 }
-
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Takes the reports that are pushed, until the connection ends or is silent. Returns whether reports are pushed at all. */
 async function takePushed(signal: AbortSignal): Promise<boolean> {

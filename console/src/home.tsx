@@ -3,7 +3,7 @@
 import { render } from "preact";
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { type LedgerPage, type Readiness, about, message, query, request } from "./api";
-import { type Status, statuses, watch } from "./counts";
+import { type Status, pause, statuses, watch } from "./counts";
 import { whole } from "./format";
 import { useQuery } from "./hooks";
 import { Icon, type IconName } from "./icons";
@@ -33,6 +33,10 @@ interface AcceptedLike {
 const OWN_MS = 6_000;
 const OTHERS_MS = 2_500;
 
+/** How long an event that changed a count may take until it is recorded. */
+const RECORDED_WITHIN_MS = 20_000;
+const LOOK_EVERY_MS = 250;
+
 /** The user of this tab, drawn once. */
 function tabUser(): string {
   const KEY = "likewise.user";
@@ -55,6 +59,12 @@ function uuid(): string {
 }
 
 const prefersCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+/** The newest recorded event of a video. */
+async function newestEvent(id: string) {
+  const page = await request<LedgerPage>(`admin/ledger/events${query({ resource_type: TYPE, resource_id: id, limit: 1 })}`);
+  return page.events[0];
+}
 
 /** A dependency with what it is used for, unless its name says it. */
 const named = (name: string, kind: string) => (kind === "in-process" ? `in-process ${name}` : kind);
@@ -102,18 +112,38 @@ function Demo({ user }: { user: string }) {
   /** Counts the likes of this tab: an answer that was asked for before one of them is outdated. */
   const toggles = useRef(0);
 
-  /** Shows the newest event of a video that another tab or program liked. */
+  /** The newest event of each video that this tab knows of. */
+  const newest = useRef(new Map<string, string | undefined>());
+
+  /** Shows the event by which another tab or program changed the count of a video. The count changes before it is recorded. */
   const showLast = useCallback(async (id: string) => {
+    const before = newest.current.get(id);
+    const until = Date.now() + RECORDED_WITHIN_MS;
     try {
-      const page = await request<LedgerPage>(`admin/ledger/events${query({ resource_type: TYPE, resource_id: id, limit: 1 })}`);
-      const row = page.events[0];
-      if (!row || String(row.user_id) === user || Date.now() < shownUntil.current) return;
+      let row = await newestEvent(id);
+      while ((!row || row.event_id === before) && Date.now() < until) {
+        await pause(LOOK_EVERY_MS);
+        row = await newestEvent(id);
+      }
+      if (!row || row.event_id === before) return;
+      newest.current.set(id, row.event_id);
+      if (String(row.user_id) === user || Date.now() < shownUntil.current) return;
       shownUntil.current = Date.now() + OTHERS_MS;
       setLast({ event_id: row.event_id, user: String(row.user_id), liked: row.action === "like", title: TITLES[IDS.indexOf(id)]! });
     } catch {
       // Only operators may read the ledger; the counts do not need it.
     }
   }, [user]);
+
+  /** Notes what happened to a video before this tab was opened. */
+  const noteNewest = useCallback(async (id: string) => {
+    try {
+      const row = await newestEvent(id);
+      if (!newest.current.has(id)) newest.current.set(id, row?.event_id);
+    } catch {
+      // As above.
+    }
+  }, []);
 
   const refresh = useCallback(async () => {
     const before = toggles.current;
@@ -124,7 +154,8 @@ function Demo({ user }: { user: string }) {
       setError("");
       for (const [id, { like_count }] of current) {
         const last = known.current.get(id);
-        if (last !== undefined && last !== null && last !== like_count) void showLast(id);
+        if (last === undefined) void noteNewest(id);
+        else if (last !== null && last !== like_count) void showLast(id);
         known.current.set(id, like_count);
       }
       return true;
@@ -132,7 +163,7 @@ function Demo({ user }: { user: string }) {
       setError(message(error));
       return false;
     }
-  }, [user]);
+  }, [user, showLast, noteNewest]);
 
   useEffect(() => {
     const controller = new AbortController();
@@ -167,6 +198,7 @@ function Demo({ user }: { user: string }) {
       toggles.current += 1;
       shownUntil.current = Date.now() + OWN_MS;
       known.current.set(id, like.like_count);
+      newest.current.set(id, like.event_id);
       setLikes((before) => new Map(before).set(id, { liked: like.liked, like_count: like.like_count ?? before.get(id)?.like_count ?? null }));
       setLast({ event_id: like.event_id, user: String(like.user_id), liked: like.liked, title: TITLES[index]!, answer: { ms, like_count: like.like_count, durability: like.durability, cached: like.cached } });
       setError("");
