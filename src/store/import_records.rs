@@ -1,4 +1,4 @@
-//! The records of imports: what each reads, and how far it has come. `admin/import/` begins and ends them, and
+//! The records of imports: what each reads, and how far its lanes have come. `admin/import/` begins and ends them, and
 //! `imports.rs` moves them on.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
@@ -6,6 +6,7 @@ use diesel::prelude::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text as SqlText, Timestamp};
 use serde::Serialize;
 
+use super::dialect::Column::{Number, Text};
 use super::error::StoreError;
 use super::session::{Session, Sql};
 use super::statement::Param;
@@ -21,10 +22,6 @@ pub struct ImportRecord {
     /// Its input, for people.
     #[diesel(sql_type = SqlText)]
     pub name: String,
-    /// Its place in the input, which `admin/import/` writes and reads.
-    #[diesel(sql_type = SqlText)]
-    #[serde(skip)]
-    pub position: String,
     /// The time of rows that have none.
     #[diesel(sql_type = Timestamp, deserialize_as = InUtc<NaiveDateTime>)]
     pub default_time: DateTime<Utc>,
@@ -55,16 +52,30 @@ pub struct NewImport {
     pub input: String,
     /// The input, for people.
     pub name: String,
-    /// The position before the first row.
+    /// The position of a lane before the first row. `admin/import/` writes and reads positions.
     pub position: String,
+    /// The number of its lanes.
+    pub lanes: usize,
     /// The time of rows that have none; `None` for now.
     pub default_time: Option<DateTime<Utc>>,
     /// Whether to begin anew although an earlier run of this input has not ended.
     pub restart: bool,
 }
 
+/// An import that a run has begun or resumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BegunImport {
+    /// Its record.
+    pub record: ImportRecord,
+    /// The number of the run.
+    pub run: i64,
+    /// The positions of its lanes; empty ones if an erasure has forgotten them.
+    pub positions: Vec<String>,
+}
+
 impl Store {
-    /// Begins an import. Resumes it where an earlier run of the same input stopped before its end.
+    /// Begins an import. Resumes it where an earlier run of the same input stopped before its end. A run that is still
+    /// going on ends: this one waits for its chunks that are being written, and none follows.
     ///
     /// # Errors
     /// If the database cannot be reached.
@@ -72,7 +83,7 @@ impl Store {
         &self,
         import: &NewImport,
         now: DateTime<Utc>,
-    ) -> Result<ImportRecord, StoreError> {
+    ) -> Result<BegunImport, StoreError> {
         transact!(self, |session| begin(session, import, now))
     }
 
@@ -101,31 +112,69 @@ async fn begin<S: Session>(
     session: &mut S,
     import: &NewImport,
     now: DateTime<Utc>,
-) -> Result<ImportRecord, StoreError> {
+) -> Result<BegunImport, StoreError> {
     let d = session.schema();
     let input = [Param::Text(import.input.clone())];
     let found: Vec<ImportRecord> = session.load(BY_INPUT.on(d), &input).await?;
     let found = found.into_iter().next();
-    let resumes = |found: &ImportRecord| found.finished_at.is_none() && !import.restart;
-    let (import_id, kept) = match &found {
-        Some(found) => (found.import_id, Some(found.default_time)),
-        None => (session.total(LAST_ID.on(d), &[]).await? + 1, None),
-    };
-    let default_time = import.default_time.or(kept).unwrap_or(now);
-    let statement = match &found {
-        Some(found) if resumes(found) => &RESUME,
-        _ => &BEGIN,
-    };
+    let mut held = Vec::new();
+    if let Some(found) = &found {
+        // Before the import's own row, which a chunk locks after its lane.
+        held = lock_lanes(session, found.import_id, import.lanes).await?;
+    }
+    let is_resumed = found.as_ref().is_some_and(|found| {
+        found.finished_at.is_none() && !import.restart && held.len() == import.lanes
+    });
+    let kept = found.map(|found| found.default_time);
     let params = [
-        Param::Number(import_id),
         Param::Text(import.input.clone()),
         Param::Text(import.name.clone()),
-        Param::Text(import.position.clone()),
-        Param::time(default_time),
+        Param::time(import.default_time.or(kept).unwrap_or(now)),
         Param::time(now),
     ];
+    let statement = if is_resumed { &RESUME } else { &BEGIN };
     session.execute(statement.on(d), &params).await?;
-    record(session, import_id).await
+    let begun: Vec<ImportRecord> = session.load(BY_INPUT.on(d), &input).await?;
+    let record = begun
+        .into_iter()
+        .next()
+        .ok_or_else(|| unreadable("an import that has begun is not there".to_owned()))?;
+    // Another process may have begun it since.
+    let held = lock_lanes(session, record.import_id, import.lanes).await?;
+    let run = held.iter().map(|lane| lane.run).max().unwrap_or_default() + 1;
+    let positions: Vec<String> = match is_resumed {
+        true => held.into_iter().map(|lane| lane.position).collect(),
+        false => vec![import.position.clone(); import.lanes],
+    };
+    let rows = positions.iter().enumerate();
+    let rows: Vec<_> = rows
+        .map(|(lane, position)| (record.import_id, lane, run, position))
+        .collect();
+    session
+        .execute(BEGIN_RUN.on(d), &[Param::rows(&rows)])
+        .await?;
+    Ok(BegunImport {
+        record,
+        run,
+        positions,
+    })
+}
+
+/// Returns the first lanes of an import, and waits for their chunks that are being written.
+async fn lock_lanes<S: Session>(
+    session: &mut S,
+    import_id: i64,
+    most: usize,
+) -> Result<Vec<LaneRow>, StoreError> {
+    let params = [Param::Number(import_id), Param::limit(most)];
+    session.load(LOCK_LANES.on(session.schema()), &params).await
+}
+
+fn unreadable(reason: String) -> StoreError {
+    StoreError::Unreadable {
+        table: "likewise_imports",
+        reason,
+    }
 }
 
 async fn record<S: Session>(session: &mut S, import_id: i64) -> Result<ImportRecord, StoreError> {
@@ -134,10 +183,7 @@ async fn record<S: Session>(session: &mut S, import_id: i64) -> Result<ImportRec
     found
         .into_iter()
         .next()
-        .ok_or_else(|| StoreError::Unreadable {
-            table: "likewise_imports",
-            reason: format!("there is no import {import_id}"),
-        })
+        .ok_or_else(|| unreadable(format!("there is no import {import_id}")))
 }
 
 async fn finish<S: Session>(
@@ -146,39 +192,46 @@ async fn finish<S: Session>(
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let params = [Param::Number(import_id), Param::time(now)];
-    session
-        .execute(FINISH.on(session.schema()), &params)
-        .await?;
+    let d = session.schema();
+    session.execute(FINISH.on(d), &params).await?;
+    session.execute(FINISH_LANES.on(d), &params[..1]).await?;
     Ok(())
 }
-const COLUMNS: &str = "import_id, name, position, default_time, rows_read, rows_rejected, \
-    events_new, events_repeated, started_at, finished_at";
 
-/// Parameters: the input. Locks the row, so that two processes begin one after the other.
-static BY_INPUT: Sql = Sql::new(|d| {
-    format!(
-        "SELECT {COLUMNS} FROM likewise_imports i WHERE i.input = $1{}",
-        d.for_update("i")
-    )
-});
+/// A lane of an import.
+#[derive(Debug, QueryableByName)]
+struct LaneRow {
+    #[diesel(sql_type = BigInt)]
+    run: i64,
+    #[diesel(sql_type = SqlText)]
+    position: String,
+}
+
+const COLUMNS: &str = "import_id, name, default_time, rows_read, rows_rejected, events_new, \
+    events_repeated, started_at, finished_at";
+
+/// Parameters: the input.
+static BY_INPUT: Sql =
+    Sql::new(|_| format!("SELECT {COLUMNS} FROM likewise_imports WHERE input = $1"));
 
 /// Parameters: the number.
 static BY_ID: Sql =
     Sql::new(|_| format!("SELECT {COLUMNS} FROM likewise_imports WHERE import_id = $1"));
 
-static LAST_ID: Sql = Sql::new(|d| {
+/// Parameters: the number, the most lanes.
+static LOCK_LANES: Sql = Sql::new(|d| {
     format!(
-        "SELECT 'last' AS label, {} AS total FROM likewise_imports",
-        d.number("COALESCE(MAX(import_id), 0)")
+        "SELECT l.run, l.position FROM likewise_import_lanes l \
+         WHERE l.import_id = $1 AND l.lane < $2 ORDER BY l.lane{}",
+        d.for_update("l")
     )
 });
 
-/// Begins an import at the first row. Parameters: the number, the input, its name, the position, the default time, now.
+/// Begins an import at the first row. Parameters: the input, its name, the default time, now.
 static BEGIN: Sql = Sql::new(|d| {
-    let (default_time, now) = (d.time("$5"), d.time("$6"));
+    let (default_time, now) = (d.time("$3"), d.time("$4"));
     let set = [
         "name",
-        "position",
         "default_time",
         "rows_read",
         "rows_rejected",
@@ -190,26 +243,48 @@ static BEGIN: Sql = Sql::new(|d| {
     ]
     .map(|column| (column, d.incoming(column)));
     format!(
-        "INSERT INTO likewise_imports (import_id, input, name, position, default_time, rows_read, \
-         rows_rejected, events_new, events_repeated, started_at, updated_at, finished_at) \
-         VALUES ($1, $2, $3, $4, {default_time}, 0, 0, 0, 0, {now}, {now}, NULL) {}",
-        d.on_conflict("likewise_imports", &["import_id"], &set)
+        "INSERT INTO likewise_imports (input, name, default_time, rows_read, rows_rejected, \
+         events_new, events_repeated, started_at, updated_at, finished_at) \
+         VALUES ($1, $2, {default_time}, 0, 0, 0, 0, {now}, {now}, NULL) {}",
+        d.on_conflict("likewise_imports", &["input"], &set)
     )
 });
 
 /// Resumes an import. Parameters: those of [`BEGIN`].
 static RESUME: Sql = Sql::new(|d| {
     format!(
-        "UPDATE likewise_imports SET default_time = {}, updated_at = {} WHERE import_id = $1",
-        d.time("$5"),
-        d.time("$6")
+        "UPDATE likewise_imports SET default_time = {}, updated_at = {} WHERE input = $1",
+        d.time("$3"),
+        d.time("$4")
     )
 });
-/// Ends an import. Its last place may be the key of a row, and is not needed any more. Parameters: the number, now.
+
+/// Begins a run. Parameters: rows `(import_id, lane, run, position)`.
+static BEGIN_RUN: Sql = Sql::new(|d| {
+    let columns = [
+        Number("import_id"),
+        Number("lane"),
+        Number("run"),
+        Text("position"),
+    ];
+    let set = ["run", "position"].map(|column| (column, d.incoming(column)));
+    format!(
+        "INSERT INTO likewise_import_lanes (import_id, lane, run, position) \
+         SELECT r.import_id, r.lane, r.run, r.position FROM {} WHERE true {}",
+        d.rows("$1", &columns),
+        d.on_conflict("likewise_import_lanes", &["import_id", "lane"], &set)
+    )
+});
+
+/// Ends an import. Parameters: the number, now.
 static FINISH: Sql = Sql::new(|d| {
     let now = d.time("$2");
     format!(
-        "UPDATE likewise_imports SET position = '', finished_at = {now}, updated_at = {now} \
-         WHERE import_id = $1"
+        "UPDATE likewise_imports SET finished_at = {now}, updated_at = {now} WHERE import_id = $1"
     )
 });
+
+/// Forgets the last places of an import, which may be the key of a row, and are not needed any more. Parameters: the
+/// number.
+static FINISH_LANES: Sql =
+    Sql::new(|_| "UPDATE likewise_import_lanes SET position = '' WHERE import_id = $1".to_owned());

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
 use diesel::sql_types::Text as SqlText;
-use tokio::sync::watch;
 
 use super::Store;
 use super::dialect::Column::{self, Number, ResourceId, Time, User, Word};
@@ -17,19 +16,27 @@ use super::like_counts::{KnownCounts, lock_known_counts};
 use super::pool::IMPORT_TIMEOUT;
 use super::reads::find;
 use super::record::known_ids;
-use super::session::{Mode, Session, Sql};
+use super::session::{Session, Sql};
 use super::statement::{Param, time_text};
 use super::sync::{Settled, fold_in};
 use super::text::id_text;
-use super::transact::{on, retried};
+use super::transact;
 use crate::domain::{BehaviorEvent, Pair, Resource, VersionedState};
 
-/// Some rows of an import.
+/// The number of lanes of an import: more than the cores of a small database server, so that none of them waits for the
+/// import.
+const LANES: usize = 3;
+
+/// Some rows of one lane of an import.
 #[derive(Debug, Clone)]
 pub struct ImportChunk {
     /// The import's number.
     pub import_id: i64,
-    /// The position before these rows.
+    /// The number of its run.
+    pub run: i64,
+    /// The number of the lane.
+    pub lane: usize,
+    /// The position of the lane before these rows.
     pub before: String,
     /// The position after them.
     pub after: String,
@@ -51,55 +58,35 @@ impl ImportChunk {
     }
 }
 
-/// When a chunk's turn comes: after the chunk before it is committed.
-#[derive(Debug)]
-pub struct Turn {
-    /// The number of chunks before this one.
-    pub number: usize,
-    /// How many are committed.
-    pub committed: watch::Receiver<usize>,
-}
-
-impl Turn {
-    /// Returns whether it has come.
-    fn has_come(&self) -> bool {
-        *self.committed.borrow() >= self.number
-    }
-
-    /// Waits for the turn, or for the end of the import.
-    pub async fn wait(&self) {
-        let mut committed = self.committed.clone();
-        let _ = committed.wait_for(|count| *count >= self.number).await;
-    }
-}
-
 impl Store {
-    /// Records the new events of a chunk, brings read models and counts up to them, and moves the import on, in one
+    /// Returns the number of lanes of an import: how many of its chunks this database writes side by side. One that is
+    /// inside this process has one writer.
+    #[must_use]
+    pub fn import_lanes(&self) -> usize {
+        if self.schema.in_process() { 1 } else { LANES }
+    }
+
+    /// Records the new events of a chunk, brings read models and counts up to them, and moves its lane on, in one
     /// transaction. The events get no ledger rows: they are complete. An event that was recorded before stays as it is, and
     /// one whose user or resource is erased is skipped.
     ///
-    /// The next chunk may begin meanwhile. It only inserts its events, and awaits its `turn` before it locks anything that
-    /// others wait for. A database inside this process has one writer, so there it awaits its turn first.
+    /// Chunks of other lanes may be written meanwhile. If they had events of the same resources, the lanes would wait for each
+    /// other's counts, and live likes for both.
     ///
-    /// Returns what it has written; `None`, with nothing written, if the import is not at the position before the chunk.
+    /// Returns what it has written; `None`, with nothing written, if the lane is not at the position before the chunk, or
+    /// another run has begun.
     ///
     /// # Errors
     /// If the database cannot be reached, or refuses the data: also if an event is recorded already and was not looked for.
     pub async fn import(
         &self,
         chunk: &ImportChunk,
-        turn: &Turn,
         now: DateTime<Utc>,
     ) -> Result<Option<Imported>, StoreError> {
-        if self.schema.in_process() {
-            turn.wait().await;
-        }
         let known = (&*self.erasures, &*self.known_counts);
-        retried!(self, IMPORT_TIMEOUT, |left| {
-            on!(self, writers, left, |session| import(
-                session, chunk, turn, known, now
-            ))
-        })
+        transact!(self, IMPORT_TIMEOUT, |session| import(
+            session, chunk, known, now
+        ))
     }
 }
 
@@ -118,33 +105,15 @@ type Known<'a> = (&'a Erasures, &'a KnownCounts);
 async fn import<S: Session>(
     session: &mut S,
     chunk: &ImportChunk,
-    turn: &Turn,
-    known: Known<'_>,
-    now: DateTime<Utc>,
-) -> Result<Option<Imported>, StoreError> {
-    session.begin(Mode::Write).await?;
-    match import_in_turn(session, chunk, turn, known, now).await {
-        // The events that it has inserted must go.
-        Ok(None) => session.rollback().await.map(|()| None),
-        outcome => session.end(outcome).await,
-    }
-}
-
-async fn import_in_turn<S: Session>(
-    session: &mut S,
-    chunk: &ImportChunk,
-    turn: &Turn,
     (erasures, known_counts): Known<'_>,
     now: DateTime<Utc>,
 ) -> Result<Option<Imported>, StoreError> {
     let d = session.schema();
-    // Without a chunk before it, it also keeps other runs of the import from inserting its events.
-    let mut place = None;
-    if turn.has_come() {
-        place = Some(lock_place(session, chunk).await?);
-        if place != Some(Place::Before) {
-            return elsewhere(session, chunk, place).await;
-        }
+    match lock_place(session, chunk).await? {
+        Place::Before => {}
+        // The answer to an earlier commit was lost.
+        Place::After => return read_back(session, chunk).await,
+        Place::Elsewhere => return Ok(None),
     }
     erasures::share(session, erasures).await?;
     let events: Vec<&BehaviorEvent> = chunk.events().iter().collect();
@@ -153,52 +122,51 @@ async fn import_in_turn<S: Session>(
     if erased > 0 {
         new.retain(|event| erasures.of(&event.user_id, &event.resource).is_none());
     }
+    let mut settled = Settled::default();
     if !new.is_empty() {
         insert(session, chunk.import_id, &new, now).await?;
+        settled = apply(session, &new, known_counts, now).await?;
     }
-    if place.is_none() {
-        turn.wait().await;
-        place = Some(lock_place(session, chunk).await?);
-    }
-    match place {
-        Some(Place::Before) => {}
-        place if new.is_empty() => return elsewhere(session, chunk, place).await,
-        _ => return Ok(None),
-    }
-    let settled = match new.as_slice() {
-        [] => Settled::default(),
-        new => apply(session, new, known_counts, now).await?,
-    };
     let repeated = chunk.places.len() - new.len() - erased;
-    let params = [
+    let place = [
         Param::Number(chunk.import_id),
+        Param::Number(Param::count(chunk.lane)),
         Param::Text(chunk.after.clone()),
+    ];
+    session.execute(MOVE_LANE.on(d), &place).await?;
+    // At the end, because the other lanes wait for it.
+    let counted = [
+        Param::Number(chunk.import_id),
         Param::Number(Param::count(chunk.rows)),
         Param::Number(Param::count(chunk.rejected)),
         Param::Number(Param::count(new.len())),
         Param::Number(Param::count(repeated)),
         Param::time(now),
     ];
-    session.execute(MOVE_ON.on(d), &params).await?;
+    session.execute(COUNT.on(d), &counted).await?;
     Ok(Some(Imported { settled, repeated }))
 }
 
-/// Where an import is.
+/// Where a lane is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// At the position before a chunk.
     Before,
     /// At the one after it.
     After,
+    /// At another one, or another run has begun.
     Elsewhere,
 }
 
-/// Locks the import's row until the transaction ends: of two processes that run one import, one waits here, and then finds
-/// that the import has moved on.
+/// Locks the lane until the transaction ends: a run that begins waits here, and this one then ends.
 async fn lock_place<S: Session>(session: &mut S, chunk: &ImportChunk) -> Result<Place, StoreError> {
-    let id = [Param::Number(chunk.import_id)];
+    let lane = [
+        Param::Number(chunk.import_id),
+        Param::Number(Param::count(chunk.lane)),
+        Param::Number(chunk.run),
+    ];
     let rows: Vec<PositionRow> = session
-        .load(LOCK_POSITION.on(session.schema()), &id)
+        .load(LOCK_POSITION.on(session.schema()), &lane)
         .await?;
     let position = rows.first().map(|row| &row.position);
     Ok(match position {
@@ -206,19 +174,6 @@ async fn lock_place<S: Session>(session: &mut S, chunk: &ImportChunk) -> Result<
         Some(position) if *position == chunk.after => Place::After,
         _ => Place::Elsewhere,
     })
-}
-
-/// Returns the outcome of a chunk before which the import is not. If it is after the chunk, the answer to an earlier commit
-/// was lost.
-async fn elsewhere<S: Session>(
-    session: &mut S,
-    chunk: &ImportChunk,
-    place: Option<Place>,
-) -> Result<Option<Imported>, StoreError> {
-    match place {
-        Some(Place::After) => read_back(session, chunk).await,
-        _ => Ok(None),
-    }
 }
 
 /// Reads the state of the pairs of a chunk that is committed.
@@ -318,22 +273,28 @@ struct PositionRow {
     #[diesel(sql_type = SqlText)]
     position: String,
 }
-/// Parameters: the number.
+/// Parameters: the number, the lane, the run.
 static LOCK_POSITION: Sql = Sql::new(|d| {
     format!(
-        "SELECT i.position FROM likewise_imports i WHERE i.import_id = $1{}",
-        d.for_update("i")
+        "SELECT l.position FROM likewise_import_lanes l \
+         WHERE l.import_id = $1 AND l.lane = $2 AND l.run = $3{}",
+        d.for_update("l")
     )
 });
 
-/// Moves an import on. Parameters: the number, the position, the rows, the invalid ones, the new events, the repeated
-/// ones, now.
-static MOVE_ON: Sql = Sql::new(|d| {
+/// Parameters: the number, the lane, the position.
+static MOVE_LANE: Sql = Sql::new(|_| {
+    "UPDATE likewise_import_lanes SET position = $3 WHERE import_id = $1 AND lane = $2".to_owned()
+});
+
+/// Counts what a chunk has written. Parameters: the number, the rows, the invalid ones, the new events, the repeated ones,
+/// now.
+static COUNT: Sql = Sql::new(|d| {
     format!(
-        "UPDATE likewise_imports SET position = $2, rows_read = rows_read + $3, \
-         rows_rejected = rows_rejected + $4, events_new = events_new + $5, \
-         events_repeated = events_repeated + $6, updated_at = {} WHERE import_id = $1",
-        d.time("$7")
+        "UPDATE likewise_imports SET rows_read = rows_read + $2, \
+         rows_rejected = rows_rejected + $3, events_new = events_new + $4, \
+         events_repeated = events_repeated + $5, updated_at = {} WHERE import_id = $1",
+        d.time("$6")
     )
 });
 

@@ -404,8 +404,9 @@ fn killed_import_resumes_where_it_stopped(setup: &Setup) {
         &["likes.csv", "--batch", "1000"],
         [20_000, 0, new, 20_000 - new],
     );
-    let resumed = report["resumed_at"].as_i64();
-    assert_eq!(resumed, Some(stopped), "{report}");
+    // Some lanes may have been further than others.
+    let resumed = report["resumed_at"].as_i64().expect("a number");
+    assert!((1_000..=stopped).contains(&resumed), "{report}, {stopped}");
     assert_eq!(stored_states(setup.database()), newest(&events));
     match &service {
         Some(service) => everything_holds(service),
@@ -421,14 +422,13 @@ fn runs_of_one_import_side_by_side_count_once(setup: &Setup) {
     // In other chunks, so that one run inserts what is in several chunks of the other.
     let runs = ["40", "70"];
     let runs = runs.map(|batch| setup.launch(&["import", "likes.csv", "--batch", batch]));
-    for run in runs {
-        let ran = run.finish();
-        let is_behind = ran.stderr.contains("another process runs this import");
-        assert!(ran.code == Some(0) || is_behind, "{ran:?}");
+    let ran = runs.map(|run| run.finish());
+    for ran in &ran {
+        let is_overtaken = ran.stderr.contains("a newer run goes on with this import");
+        assert!(ran.code == Some(0) || is_overtaken, "{ran:?}");
     }
-    // Whichever was ahead, what it has not written follows.
-    let (ran, _) = import(setup, &["likes.csv"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    // The newest run ends well.
+    assert!(ran.iter().any(|ran| ran.code == Some(0)), "{ran:?}");
     let recorded = setup
         .database()
         .number("SELECT COUNT(*) FROM user_behaviors");
@@ -455,8 +455,11 @@ fn table_that_changed_since_the_kill_is_read_again() {
     let table = ["--table", "old_likes", "--batch", "10"];
     refuses(&setup, &[&table[..], &["--strict"]].concat(), "row 1000");
     // As if the import had been killed within the window.
-    database.execute(&["UPDATE likewise_imports SET rows_read = 0, \
-         position = REPLACE(position, '\"done\":20,\"left\":0', '\"done\":12,\"left\":8')"]);
+    database.execute(&[
+        "UPDATE likewise_imports SET rows_read = 0",
+        "UPDATE likewise_import_lanes SET \
+         position = REPLACE(position, '\"done\":20,\"left\":0', '\"done\":12,\"left\":8')",
+    ]);
     (1..=10).for_each(|place| insert(10 * place + 5));
     imports(&setup, &table, [31, 1, 30, 20]);
     assert_eq!(stored_states(database).len(), 30);

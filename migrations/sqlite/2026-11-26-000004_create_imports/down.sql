@@ -1,1 +1,2 @@
+DROP TABLE likewise_import_lanes;
 DROP TABLE likewise_imports;

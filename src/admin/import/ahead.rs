@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::input::Input;
+use super::options::ImportOptions;
 use super::row::Position;
 use super::window::Window;
 use crate::domain::ImportRules;
@@ -26,6 +27,8 @@ pub(super) struct Ahead {
     pub(super) rules: Arc<ImportRules>,
     /// The rows of a chunk, which are read at once.
     batch: usize,
+    /// The lanes into which a window is divided.
+    lanes: usize,
     is_strict: bool,
     next: Window,
     /// The rows that it may have, as a multiple of those of a chunk.
@@ -37,15 +40,15 @@ impl Ahead {
         store: Arc<Store>,
         input: Input,
         rules: Arc<ImportRules>,
-        batch: usize,
-        is_strict: bool,
+        options: &ImportOptions,
     ) -> Self {
         Self {
+            lanes: store.import_lanes(),
             store,
             input,
             rules,
-            batch,
-            is_strict,
+            batch: options.batch,
+            is_strict: options.strict,
             next: Window::at(Position::default()),
             room: FIRST_WINDOW,
         }
@@ -66,7 +69,7 @@ impl Ahead {
     pub(super) async fn read(&mut self) {
         for _ in 0..GROWTH {
             if !self.reads_on() {
-                return self.next.sort().await;
+                return self.next.sort(self.lanes).await;
             }
             self.read_some().await;
         }
@@ -77,7 +80,7 @@ impl Ahead {
         while self.reads_on() {
             self.read_some().await;
         }
-        self.next.sort().await;
+        self.next.sort(self.lanes).await;
         self.room = match self.next.end {
             Some(_) => 0,
             None => LARGEST_WINDOW.min(GROWTH * self.room),

@@ -9,7 +9,7 @@ use crate::admin::{AdminError, Dependencies};
 use crate::cache::{CacheError, Settlement};
 use crate::domain::{Backoff, FailureKind, Resource, Version};
 use crate::live::announce;
-use crate::store::{ImportChunk, Imported, Settled, Store, StoreError, Turn};
+use crate::store::{ImportChunk, Imported, Settled, Store, StoreError};
 
 /// How long an import tries again while the database or Redis does not answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,12 +24,8 @@ const TRY_AGAIN: Backoff = Backoff {
     cap: Duration::from_secs(5),
 };
 
-/// Writes a chunk in its turn. After a failure, it begins in its turn too, and looks for what is recorded already.
-pub(super) async fn write(
-    store: &Store,
-    chunk: &ImportChunk,
-    turn: &Turn,
-) -> Result<Imported, AdminError> {
+/// Writes a chunk. After a failure, it looks for what is recorded already.
+pub(super) async fn write(store: &Store, chunk: &ImportChunk) -> Result<Imported, AdminError> {
     let careful = ImportChunk {
         may_be_recorded: true,
         ..chunk.clone()
@@ -37,17 +33,14 @@ pub(super) async fn write(
     let has_failed = Cell::new(false);
     let written = insist(async || {
         let chunk = match has_failed.replace(true) {
-            true => {
-                turn.wait().await;
-                &careful
-            }
+            true => &careful,
             false => chunk,
         };
-        store.import(chunk, turn, store.now()).await
+        store.import(chunk, store.now()).await
     });
     written.await?.ok_or_else(|| {
         AdminError::Conflict(
-            "another process runs this import, or has begun it anew; wait for its end".to_owned(),
+            "a newer run goes on with this import in another process; wait for its end".to_owned(),
         )
     })
 }

@@ -3,11 +3,11 @@
 
 mod ahead;
 mod checks;
-mod chunks;
 mod columns;
 mod commit;
 mod file;
 mod input;
+mod lanes;
 mod options;
 mod resume;
 mod row;
@@ -23,12 +23,11 @@ pub use options::{Format, ImportInput, ImportOptions, ImportReport, Rejected};
 
 use super::{AdminError, Dependencies, Progress};
 use crate::domain::{ImportRules, Source};
-use crate::store::{ImportChunk, ImportRecord, Settled};
+use crate::store::{BegunImport, Settled};
 use ahead::Ahead;
 use checks::{check_caches, check_source};
-use chunks::{Chunks, Written};
 use commit::tell;
-use resume::Checkpoint;
+use lanes::Lanes;
 use row::Position;
 use window::{End, Window};
 
@@ -47,21 +46,11 @@ pub struct Import {
     dependencies: Dependencies,
     options: ImportOptions,
     /// `None` in a dry run.
-    record: Option<ImportRecord>,
-    /// The checkpoint in the database, once the chunks that have begun are written.
-    checkpoint: Checkpoint,
+    begun: Option<BegunImport>,
     /// The window that is written.
     window: Window,
-    /// The chunks that are being written.
-    chunks: Chunks,
-    /// The number of its events whose chunks have begun.
-    begun: usize,
-    /// The number of its events that are written.
-    done: usize,
-    /// The number of those for which the cache is settled.
-    told: usize,
-    /// Whether its last chunk has begun.
-    is_begun: bool,
+    /// What writes it.
+    lanes: Lanes,
     /// The number of next chunks whose events may be recorded already, because some of the last chunk's were.
     careful: usize,
     /// What reads the next window meanwhile.
@@ -99,31 +88,20 @@ impl Import {
             default_time: options.default_time.unwrap_or_else(|| store.now()),
             source: Source::Foreign(options.source.clone()),
         };
-        let record = match options.dry_run {
+        let begun = match options.dry_run {
             true => None,
             false => Some(resume::begin(&dependencies, &options).await?),
         };
-        if let Some(record) = &record {
-            rules.default_time = record.default_time;
+        if let Some(begun) = &begun {
+            rules.default_time = begun.record.default_time;
         }
         let mut import = Self {
-            chunks: Chunks::new(Arc::clone(store)),
-            ahead: Ahead::new(
-                Arc::clone(store),
-                input,
-                Arc::new(rules),
-                options.batch,
-                options.strict,
-            ),
+            lanes: Lanes::new(Arc::clone(store), store.import_lanes()),
+            ahead: Ahead::new(Arc::clone(store), input, Arc::new(rules), &options),
             dependencies,
             options,
-            record,
-            checkpoint: Checkpoint::default(),
+            begun,
             window: Window::at(Position::default()),
-            begun: 0,
-            done: 0,
-            told: 0,
-            is_begun: true,
             careful: 0,
             last: None,
             started: Instant::now(),
@@ -134,19 +112,19 @@ impl Import {
             fresh: Vec::new(),
             ended: false,
         };
-        if import.record.is_some() {
-            import.resume().await?;
+        if let Some(begun) = import.begun.clone() {
+            import.resume(begun).await?;
         }
         Ok(import)
     }
 
-    /// Imports the next chunk. Meanwhile it reads rows of the next window, settles the cache for the chunk before, and
-    /// inserts the events of the one after it.
+    /// Waits until the next chunk is imported. Meanwhile it reads rows of the next window, and settles the cache for the
+    /// chunk before; the other lanes write theirs.
     /// Returns `None` after the last one.
     ///
     /// # Errors
     /// If the input cannot be read, a row is invalid and the import is strict, the database or Redis does not answer
-    /// for a minute, or another process goes on with the import. Chunks before it stay, and another run resumes.
+    /// for a minute, or a newer run goes on with the import. What is written stays, and another run resumes.
     pub async fn step(&mut self) -> Result<Option<Progress>, AdminError> {
         self.fresh.clear();
         if self.ended {
@@ -156,7 +134,7 @@ impl Import {
             self.looked = Instant::now();
             check_caches(&self.dependencies, &self.options).await?;
         }
-        if self.is_written() {
+        if self.lanes.are_done() {
             // A checkpoint knows only of chunks of its own window.
             tell(&self.dependencies, self.last.take()).await?;
             if let Some(end) = self.window.end.take() {
@@ -166,89 +144,38 @@ impl Import {
                     End::Failure(error) => Err(error),
                 };
             }
-            self.advance().await;
-        }
-        while !self.is_begun && self.chunks.has_room() {
-            self.begin_chunk();
+            self.window = self.ahead.window().await;
+            self.lanes.enter(&self.window);
         }
         self.write_chunk().await?;
         Ok(Some(self.progress()))
     }
 
-    /// Whether the window is written.
-    fn is_written(&self) -> bool {
-        self.is_begun && self.done == self.begun && self.chunks.is_empty()
-    }
-
-    /// Goes on to the next window, once it is read.
-    async fn advance(&mut self) {
-        self.window = self.ahead.window().await;
-        (self.begun, self.done, self.told) = (0, 0, 0);
-        // At the end of the input, a window may be empty.
-        self.is_begun = self.window.rows() == 0;
-    }
-
-    /// Begins to write the next events of the window. The last chunk of a window counts its rows. Equal events are in one
-    /// chunk, because of two chunks each would wait for the other.
-    fn begin_chunk(&mut self) {
-        let events = &self.window.events;
-        let (from, total) = (self.begun, events.len());
-        let mut to = total.min(from + self.options.batch);
-        while to < total && to > from && events[to].event_id == events[to - 1].event_id {
-            to += 1;
-        }
-        self.is_begun = to == total;
-        self.begun = to;
-        let checkpoint = Checkpoint {
-            before: self.window.before.clone(),
-            after: self.window.after.clone(),
-            events: self.window.digest.clone().unwrap_or_default(),
-            told: self.told,
-            done: to,
-            left: total - to,
-        };
-        if let Some(record) = &self.record {
-            let (rows, rejected) = match self.is_begun {
-                true => (self.window.rows(), self.window.rejected.len()),
-                false => (0, 0),
-            };
-            self.chunks.begin(ImportChunk {
-                import_id: record.import_id,
-                before: self.checkpoint.to_json(),
-                after: checkpoint.to_json(),
-                rows,
-                rejected,
-                events: Arc::clone(events),
-                places: from..to,
-                may_be_recorded: self.careful > 0,
-            });
-        }
-        self.checkpoint = checkpoint;
-    }
-
-    /// Waits until the first of the chunks is written.
+    /// Waits until one of the chunks is written.
     async fn write_chunk(&mut self) -> Result<(), AdminError> {
-        if self.record.is_none() {
-            self.done = self.begun;
-        } else {
-            let (written, told, ()) = join3(
-                self.chunks.next(),
+        if let Some(begun) = &self.begun {
+            let may_be_recorded = self.careful > 0;
+            self.lanes
+                .begin(begun, &self.window, self.options.batch, may_be_recorded);
+            let (imported, told, ()) = join3(
+                self.lanes.next(),
                 tell(&self.dependencies, self.last.take()),
                 self.ahead.read(),
             )
             .await;
             told?;
-            if let Some(written) = written {
-                let Written { from, to, imported } = written?;
-                (self.told, self.done) = (from, to);
+            if let Some(imported) = imported {
+                let imported = imported?;
                 self.careful = match imported.repeated {
                     0 => self.careful.saturating_sub(1),
                     _ => CAREFUL_FOR,
                 };
                 self.last = Some(imported.settled);
             }
+        } else {
+            self.lanes.skip();
         }
-        if self.is_written() {
+        if self.lanes.are_done() {
             self.fresh = std::mem::take(&mut self.window.rejected);
             self.rejected += self.fresh.len() as i64;
             let room = SHOWN.saturating_sub(self.examples.len());
@@ -258,10 +185,9 @@ impl Import {
     }
 
     fn progress(&self) -> Progress {
-        let events = self.window.events.len();
-        let share = match self.is_written() {
+        let share = match self.lanes.are_done() {
             true => self.window.rows(),
-            false => self.window.rows() * self.done / events.max(1),
+            false => self.window.rows() * self.lanes.done() / self.window.events().max(1),
         };
         let done = self.window.before.rows + share as u64;
         Progress {
@@ -299,7 +225,7 @@ impl Import {
             rows_per_second: (rows - self.resumed_at) as f64 / seconds,
             examples: self.examples,
         };
-        if let Some(record) = &self.record {
+        if let Some(BegunImport { record, .. }) = &self.begun {
             store.finish_import(record.import_id, store.now()).await?;
             let record = store.import_record(record.import_id).await?;
             report.rejected = record.rows_rejected;

@@ -176,7 +176,7 @@ fn has_text(json: &Value, text: &str) -> bool {
     }
 }
 
-/// An import that has not ended.
+/// A lane of an import that has not ended.
 #[derive(Debug, QueryableByName)]
 struct PlaceRow {
     #[diesel(sql_type = BigInt)]
@@ -185,13 +185,15 @@ struct PlaceRow {
     position: String,
 }
 
+/// A lane without a position has none to forget.
 static OPEN_PLACES: Sql = Sql::new(|d| {
-    let lock = d.for_update("i");
     format!(
-        "SELECT i.import_id, i.position FROM likewise_imports i WHERE i.finished_at IS NULL{lock}"
+        "SELECT l.import_id, l.position FROM likewise_import_lanes l WHERE l.position <> '' \
+         ORDER BY l.import_id, l.lane{}",
+        d.for_update("l")
     )
 });
 
 /// Parameters: the import's number.
 static FORGET_PLACE: Sql =
-    Sql::new(|_| "UPDATE likewise_imports SET position = '' WHERE import_id = $1".to_owned());
+    Sql::new(|_| "UPDATE likewise_import_lanes SET position = '' WHERE import_id = $1".to_owned());
