@@ -130,6 +130,10 @@ fn rejected_like_is_quarantined_and_reverted() {
     client.until_read(1, 7, (true, Some(1)));
     client.until_read(REFUSED, 7, (false, Some(1)));
     taken(&service, 1, 1);
+    // It was taken back with its refusal, and not when it had been in flight for too long.
+    let metrics = client.get("/metrics").text;
+    let compared = "likewise_cache_events_reconciled_total{outcome=\"lost\"} 0";
+    assert!(metrics.contains(compared), "{metrics}");
 }
 
 #[test]
