@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use redis::{Pipeline, Value};
 
-use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL, RULE, parts};
+use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL, RULE, TEXT, parts};
 use super::redis_connection::{RedisConnection, client};
 use super::redis_entry::{self, Keys};
 use super::redis_fill::{Item, fill_calls};
@@ -111,7 +111,9 @@ impl Cache for RedisCache {
                 return Ok(Vec::new());
             }
             let (keys, before) = (self.keys()?, overdue_before(now));
-            let mut read = redis::cmd("MGET");
+            let count = 2 + resources.len();
+            let mut read = redis::Cmd::with_capacity(count, count * TEXT);
+            read.arg("MGET");
             if let Some(user_id) = user_id {
                 read.arg(keys.user(user_id));
             }

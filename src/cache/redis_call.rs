@@ -1,5 +1,7 @@
 //! Calls of the script `rule.lua`: one call runs a verb on many pairs.
 
+use std::fmt::{self, Write as _};
+
 use redis::{Cmd, Script};
 
 use super::redis_entry::{self, Keys};
@@ -13,6 +15,9 @@ pub(super) const RULE: &str = include_str!("rule.lua");
 /// each pair dearer.
 pub(super) const PAIRS_PER_CALL: usize = 64;
 
+/// The length of most keys and arguments. Longer ones make a buffer grow.
+pub(super) const TEXT: usize = 40;
+
 /// What all calls have in common.
 pub(super) struct Caller {
     script: Script,
@@ -22,15 +27,44 @@ pub(super) struct Caller {
 
 /// A call in the making.
 pub(super) struct Call {
-    keys: Vec<String>,
-    arguments: Vec<Vec<u8>>,
+    keys: Texts,
+    arguments: Texts,
+}
+
+/// Texts one after the other, with the place where each ends.
+struct Texts {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    fn new(count: usize) -> Self {
+        Self {
+            text: String::with_capacity(count * TEXT),
+            ends: Vec::with_capacity(count),
+        }
+    }
+
+    fn push(&mut self, text: impl fmt::Display) {
+        let _ = write!(self.text, "{text}");
+        self.ends.push(self.text.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let text = &self.text[start..*end];
+            start = *end;
+            text
+        })
+    }
 }
 
 /// A version as the script compares it, as text of always the same length.
 pub(super) struct Digits(pub(super) Version);
 
-impl std::fmt::Display for Digits {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Digits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:018}", self.0.0)
     }
 }
@@ -46,9 +80,14 @@ impl Caller {
 
     /// Returns the command of a call.
     pub(super) fn command(&self, verb: &'static str, now: Version, call: &Call) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(self.script.get_hash()).arg(call.keys.len());
-        for key in &call.keys {
+        let (keys, arguments) = (&call.keys, &call.arguments);
+        let count = 8 + keys.ends.len() + arguments.ends.len();
+        let mut command = Cmd::with_capacity(count, 200 + keys.text.len() + arguments.text.len());
+        command
+            .arg("EVALSHA")
+            .arg(self.script.get_hash())
+            .arg(call.keys());
+        for key in keys.iter() {
             command.arg(key);
         }
         // Names of lifetimes have at most 16 digits, and Lua counts exactly up to 2^53.
@@ -59,7 +98,7 @@ impl Caller {
             .arg(&self.pairs_per_user)
             .arg(now.0)
             .arg(lives);
-        for argument in &call.arguments {
+        for argument in arguments.iter() {
             command.arg(argument);
         }
         command
@@ -84,14 +123,14 @@ impl Call {
 
     pub(super) fn new(pairs: usize) -> Self {
         Self {
-            keys: Vec::with_capacity(pairs * 2),
-            arguments: Vec::with_capacity(pairs * 2),
+            keys: Texts::new(pairs * 2),
+            arguments: Texts::new(pairs * 2),
         }
     }
 
     /// Returns the number of keys, which is the place of the last one.
     pub(super) fn keys(&self) -> usize {
-        self.keys.len()
+        self.keys.ends.len()
     }
 
     /// Adds the key of a user entry.
@@ -112,7 +151,7 @@ impl Call {
 
     /// Returns the first key.
     pub(super) fn first_key(&self) -> &str {
-        self.keys.first().map_or("", String::as_str)
+        self.keys.iter().next().unwrap_or_default()
     }
 
     /// Adds the key of a user entry and what fills it.
@@ -149,8 +188,8 @@ impl Call {
         }
     }
 
-    pub(super) fn arg(&mut self, argument: &dyn std::fmt::Display) {
-        self.arguments.push(argument.to_string().into_bytes());
+    pub(super) fn arg(&mut self, argument: &dyn fmt::Display) {
+        self.arguments.push(argument);
     }
 
     /// Adds a state: its version, and whether it is liked.

@@ -8,7 +8,7 @@ use redis::Value;
 
 use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL, parts};
 use super::redis_cluster::{Purpose, RedisCluster, Routed};
-use super::redis_entry::{self, Keys};
+use super::redis_entry::{self, Key, Keys};
 use super::redis_placed::{Placed, of_counts, of_users, placed};
 use super::redis_read::{self, found, readings, searches};
 use super::redis_slots::Slot;
@@ -199,10 +199,10 @@ impl Cache for RedisClusterCache {
                 return Ok(Vec::new());
             }
             let keys = self.keys()?;
-            let get = |key: String| {
+            let get = |key: Key<'_>| {
                 let mut get = redis::cmd("GET");
-                get.arg(&key);
-                Routed::new(&key, get)
+                get.arg(key);
+                Routed::new(&key.to_string(), get)
             };
             let user = user_id.map(|user_id| keys.user(user_id));
             let counts = resources.iter().map(|resource| keys.count(resource));
@@ -394,10 +394,13 @@ impl Cache for RedisClusterCache {
             let mut dropped = Vec::with_capacity(entries.len() * 2);
             for entry in entries {
                 match entry {
-                    EntryId::User(user_id) => dropped.push(keys.user(user_id)),
+                    EntryId::User(user_id) => dropped.push(keys.user(user_id).to_string()),
                     // One command for each key: a slot that moves may have only one of them.
                     EntryId::Count(resource) => {
-                        dropped.extend([keys.count(resource), keys.events(resource)]);
+                        dropped.extend(
+                            [keys.count(resource), keys.events(resource)]
+                                .map(|key| key.to_string()),
+                        );
                     }
                 }
             }
@@ -423,7 +426,7 @@ impl Cache for RedisClusterCache {
             let keys = self.keys()?;
             let command = |entry: &EntryId| match entry {
                 EntryId::User(user_id) => {
-                    let key = keys.user(user_id);
+                    let key = keys.user(user_id).to_string();
                     let mut get = redis::cmd("GET");
                     get.arg(&key);
                     Routed::new(&key, get)

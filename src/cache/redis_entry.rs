@@ -1,11 +1,12 @@
 //! The encoding of entries on Redis: their keys, their content as `rule.lua` writes it, and the answers of that script.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use redis::Value;
+use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg, Value};
 
 use super::{CacheError, Incarnation, Opened, OpenedPair};
 use crate::domain::{
@@ -22,18 +23,26 @@ pub(super) struct Keys(pub(super) Arc<Deployment>);
 
 impl Keys {
     /// Returns the key of a user entry.
-    pub(super) fn user(&self, user_id: &UserId) -> String {
-        format!("{PREFIX}{}:u:{{{}}}", self.0.generation, user_id.key())
+    pub(super) fn user<'a>(&'a self, user_id: &'a UserId) -> Key<'a> {
+        self.key('u', Name::User(user_id))
     }
 
     /// Returns the key of a count entry.
-    pub(super) fn count(&self, resource: &Resource) -> String {
-        format!("{PREFIX}{}:c:{{{}}}", self.0.generation, resource.key())
+    pub(super) fn count<'a>(&'a self, resource: &'a Resource) -> Key<'a> {
+        self.key('c', Name::Resource(resource))
     }
 
     /// Returns the key of the events in flight of a count entry.
-    pub(super) fn events(&self, resource: &Resource) -> String {
-        format!("{PREFIX}{}:f:{{{}}}", self.0.generation, resource.key())
+    pub(super) fn events<'a>(&'a self, resource: &'a Resource) -> Key<'a> {
+        self.key('f', Name::Resource(resource))
+    }
+
+    fn key<'a>(&'a self, kind: char, name: Name<'a>) -> Key<'a> {
+        Key {
+            generation: &self.0.generation,
+            kind,
+            name,
+        }
     }
 
     /// Returns the pattern of all keys of entries.
@@ -70,6 +79,41 @@ impl Keys {
         }
     }
 }
+
+/// A key, which a command takes without a copy of its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key<'a> {
+    generation: &'a str,
+    kind: char,
+    name: Name<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Name<'a> {
+    User(&'a UserId),
+    Resource(&'a Resource),
+}
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            generation, kind, ..
+        } = self;
+        write!(f, "{PREFIX}{generation}:{kind}:{{")?;
+        match self.name {
+            Name::User(user_id) => write!(f, "{}}}", user_id.key()),
+            Name::Resource(resource) => write!(f, "{}}}", resource.key()),
+        }
+    }
+}
+
+impl ToRedisArgs for Key<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(self);
+    }
+}
+
+impl ToSingleRedisArg for Key<'_> {}
 
 /// Returns the key of the last known heartbeat of a generation.
 pub(super) fn beat_key(deployment: &Deployment) -> String {

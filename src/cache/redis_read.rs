@@ -6,7 +6,7 @@ use redis::{Cmd, Value};
 use super::CacheError;
 use super::memory::reading_of;
 use super::redis_entry::{
-    self, BEAT_KEPT_FOR, CountText, DEPLOYMENT_KEY, Keys, UserText, beat_key,
+    self, BEAT_KEPT_FOR, CountText, DEPLOYMENT_KEY, Key, Keys, UserText, beat_key,
 };
 use crate::domain::{DataSubject, Deployment, EntryId, Reading, Resource, Version};
 
@@ -54,10 +54,10 @@ pub(super) fn searches<'a>(
     entries: &'a [EntryId],
     subject: &'a DataSubject,
 ) -> impl Iterator<Item = (String, Cmd)> + 'a {
-    let get = |key: String| {
+    let get = |key: Key<'_>| {
         let mut get = redis::cmd("GET");
-        get.arg(&key);
-        (key, get)
+        get.arg(key);
+        (key.to_string(), get)
     };
     entries
         .iter()
@@ -65,8 +65,8 @@ pub(super) fn searches<'a>(
             (EntryId::User(user_id), DataSubject::Resource(_)) => vec![get(keys.user(user_id))],
             (EntryId::Count(resource), DataSubject::User(wanted)) => {
                 let (key, mut scores) = (keys.events(resource), redis::cmd("ZMSCORE"));
-                scores.arg(&key).arg(&redis_entry::event_names(wanted));
-                vec![get(keys.count(resource)), (key, scores)]
+                scores.arg(key).arg(&redis_entry::event_names(wanted));
+                vec![get(keys.count(resource)), (key.to_string(), scores)]
             }
             (EntryId::User(_), DataSubject::User(_))
             | (EntryId::Count(_), DataSubject::Resource(_)) => Vec::new(),
