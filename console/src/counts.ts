@@ -16,7 +16,7 @@ const EVERY_MS = 1_000;
 /** The shortest time between two questions. */
 const PACE_MS = 150;
 
-/** Waits. */
+/** Waits so many milliseconds. */
 export const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Reads what a user likes of these resources, and their counts. */

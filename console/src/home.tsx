@@ -119,13 +119,17 @@ function Demo({ user }: { user: string }) {
   const showLast = useCallback(async (id: string) => {
     const before = newest.current.get(id);
     const until = Date.now() + RECORDED_WITHIN_MS;
+    const newerEvent = async () => {
+      const row = await newestEvent(id);
+      return row?.event_id === before ? undefined : row;
+    };
     try {
-      let row = await newestEvent(id);
-      while ((!row || row.event_id === before) && Date.now() < until) {
+      let row = await newerEvent();
+      while (!row && Date.now() < until) {
         await pause(LOOK_EVERY_MS);
-        row = await newestEvent(id);
+        row = await newerEvent();
       }
-      if (!row || row.event_id === before) return;
+      if (!row) return;
       newest.current.set(id, row.event_id);
       if (String(row.user_id) === user || Date.now() < shownUntil.current) return;
       shownUntil.current = Date.now() + OTHERS_MS;

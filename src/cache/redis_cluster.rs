@@ -44,6 +44,13 @@ impl Routed {
     }
 }
 
+impl From<(String, Cmd)> for Routed {
+    /// Routes a command by its key.
+    fn from((key, command): (String, Cmd)) -> Self {
+        Self::new(&key, command)
+    }
+}
+
 /// What a command does with entries that may be stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {

@@ -8,9 +8,9 @@ use redis::Value;
 
 use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL, parts};
 use super::redis_cluster::{Purpose, RedisCluster, Routed};
-use super::redis_entry::{self, Key, Keys};
+use super::redis_entry::{self, Keys};
 use super::redis_placed::{Placed, of_counts, of_users, placed};
-use super::redis_read::{self, found, readings, searches};
+use super::redis_read::{self, found, get, readings, searches};
 use super::redis_slots::Slot;
 use super::{
     Cache, CacheError, CacheFuture, CountFilling, Filled, Filling, MasterState, Opened, OpenedPair,
@@ -199,14 +199,13 @@ impl Cache for RedisClusterCache {
                 return Ok(Vec::new());
             }
             let keys = self.keys()?;
-            let get = |key: Key<'_>| {
-                let mut get = redis::cmd("GET");
-                get.arg(key);
-                Routed::new(&key.to_string(), get)
-            };
             let user = user_id.map(|user_id| keys.user(user_id));
             let counts = resources.iter().map(|resource| keys.count(resource));
-            let commands = user.into_iter().chain(counts).map(get).collect();
+            let commands = user
+                .into_iter()
+                .chain(counts)
+                .map(|key| get(key).into())
+                .collect();
             let replies = self.cluster.run(commands, Purpose::Use).await?;
             let texts = replies.into_iter().map(redis_entry::value);
             let texts: Vec<Option<String>> = texts.collect::<Result<_, _>>()?;
@@ -425,12 +424,7 @@ impl Cache for RedisClusterCache {
         Box::pin(async move {
             let keys = self.keys()?;
             let command = |entry: &EntryId| match entry {
-                EntryId::User(user_id) => {
-                    let key = keys.user(user_id).to_string();
-                    let mut get = redis::cmd("GET");
-                    get.arg(&key);
-                    Routed::new(&key, get)
-                }
+                EntryId::User(user_id) => get(keys.user(user_id)).into(),
                 EntryId::Count(resource) => {
                     let mut call = Call::new(1);
                     call.count(&keys, resource);
@@ -464,7 +458,7 @@ impl Cache for RedisClusterCache {
         Box::pin(async move {
             let keys = self.keys()?;
             let commands = searches(&keys, entries, subject)
-                .map(|(key, command)| Routed::new(&key, command))
+                .map(Routed::from)
                 .collect();
             let replies = self.cluster.run(commands, Purpose::Upkeep).await?;
             found(entries, subject, replies)
@@ -496,8 +490,7 @@ impl Cache for RedisClusterCache {
 
     fn last_beat<'a>(&'a self, deployment: &'a Deployment) -> CacheFuture<'a, Option<i64>> {
         Box::pin(async move {
-            let (key, get) = redis_read::beat(deployment);
-            let commands = vec![Routed::new(&key, get)];
+            let commands = vec![redis_read::beat(deployment).into()];
             let reply = self.cluster.run(commands, Purpose::Use).await?.pop();
             redis_entry::value(reply.unwrap_or(Value::Nil))
         })
@@ -510,7 +503,7 @@ impl Cache for RedisClusterCache {
     ) -> CacheFuture<'a, Option<String>> {
         Box::pin(async move {
             let commands = redis_read::note_beat(deployment, beat);
-            let commands = commands.map(|(key, command)| Routed::new(&key, command));
+            let commands = commands.map(Routed::from);
             let reply = self.cluster.run(commands.into(), Purpose::Use).await?.pop();
             let previous: Option<String> = redis_entry::value(reply.unwrap_or(Value::Nil))?;
             Ok(previous.filter(|previous| *previous != deployment.id.to_string()))

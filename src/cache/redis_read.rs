@@ -1,12 +1,14 @@
 //! What reads of entries, and heartbeats, send to Redis, and what the replies mean. `redis.rs` and `redis_cluster_cache.rs` differ in how the
 //! commands travel.
 
+use std::fmt::Display;
+
 use redis::{Cmd, Value};
 
 use super::CacheError;
 use super::memory::reading_of;
 use super::redis_entry::{
-    self, BEAT_KEPT_FOR, CountText, DEPLOYMENT_KEY, Key, Keys, UserText, beat_key,
+    self, BEAT_KEPT_FOR, CountText, DEPLOYMENT_KEY, Keys, UserText, beat_key,
 };
 use crate::domain::{DataSubject, Deployment, EntryId, Reading, Resource, Version};
 
@@ -30,11 +32,16 @@ pub(super) fn readings(
     readings
 }
 
-/// Returns the command that reads the last heartbeat of a generation, with its key.
-pub(super) fn beat(deployment: &Deployment) -> (String, Cmd) {
-    let (key, mut get) = (beat_key(deployment), redis::cmd("GET"));
+/// Returns the command that reads a string, with its key.
+pub(super) fn get(key: impl Display) -> (String, Cmd) {
+    let (key, mut get) = (key.to_string(), redis::cmd("GET"));
     get.arg(&key);
     (key, get)
+}
+
+/// Returns the command that reads the last heartbeat of a generation, with its key.
+pub(super) fn beat(deployment: &Deployment) -> (String, Cmd) {
+    get(beat_key(deployment))
 }
 
 /// Returns the commands that note a heartbeat and claim this Redis for the deployment, with their keys. The second answers
@@ -54,11 +61,6 @@ pub(super) fn searches<'a>(
     entries: &'a [EntryId],
     subject: &'a DataSubject,
 ) -> impl Iterator<Item = (String, Cmd)> + 'a {
-    let get = |key: Key<'_>| {
-        let mut get = redis::cmd("GET");
-        get.arg(key);
-        (key.to_string(), get)
-    };
     entries
         .iter()
         .flat_map(move |entry| match (entry, subject) {

@@ -115,8 +115,7 @@ async fn begin<S: Session>(
 ) -> Result<BegunImport, StoreError> {
     let d = session.schema();
     let input = [Param::Text(import.input.clone())];
-    let found: Vec<ImportRecord> = session.load(BY_INPUT.on(d), &input).await?;
-    let found = found.into_iter().next();
+    let found = find(session, &BY_INPUT, &input).await?;
     let mut held = Vec::new();
     if let Some(found) = &found {
         // Before the import's own row, which a chunk locks after its lane.
@@ -134,10 +133,8 @@ async fn begin<S: Session>(
     ];
     let statement = if is_resumed { &RESUME } else { &BEGIN };
     session.execute(statement.on(d), &params).await?;
-    let begun: Vec<ImportRecord> = session.load(BY_INPUT.on(d), &input).await?;
-    let record = begun
-        .into_iter()
-        .next()
+    let record = find(session, &BY_INPUT, &input)
+        .await?
         .ok_or_else(|| unreadable("an import that has begun is not there".to_owned()))?;
     // Another process may have begun it since.
     let held = lock_lanes(session, record.import_id, import.lanes).await?;
@@ -178,12 +175,19 @@ fn unreadable(reason: String) -> StoreError {
 }
 
 async fn record<S: Session>(session: &mut S, import_id: i64) -> Result<ImportRecord, StoreError> {
-    let id = [Param::Number(import_id)];
-    let found: Vec<ImportRecord> = session.load(BY_ID.on(session.schema()), &id).await?;
-    found
-        .into_iter()
-        .next()
+    find(session, &BY_ID, &[Param::Number(import_id)])
+        .await?
         .ok_or_else(|| unreadable(format!("there is no import {import_id}")))
+}
+
+/// Returns the import with this number or input.
+async fn find<S: Session>(
+    session: &mut S,
+    statement: &'static Sql,
+    key: &[Param],
+) -> Result<Option<ImportRecord>, StoreError> {
+    let found: Vec<ImportRecord> = session.load(statement.on(session.schema()), key).await?;
+    Ok(found.into_iter().next())
 }
 
 async fn finish<S: Session>(

@@ -45,7 +45,6 @@ struct Written {
     from: usize,
     /// The place after its last event.
     to: usize,
-    is_last: bool,
     imported: Imported,
 }
 
@@ -132,7 +131,6 @@ impl Lanes {
                 lane: chunk.lane,
                 from: chunk.places.start,
                 to: chunk.places.end,
-                is_last: chunk.places.end == chunk.events.len(),
                 imported,
             })
         });
@@ -147,7 +145,7 @@ impl Lanes {
         };
         let lane = &mut self.lanes[written.lane];
         lane.is_running = false;
-        lane.is_done = written.is_last;
+        lane.is_done = written.to == lane.events.len();
         // The chunk before this one was settled while this one was written.
         (lane.told, lane.done) = (written.from, written.to);
         Some(Ok(written.imported))
