@@ -9,7 +9,7 @@ import { Events } from "./events";
 import { restartFeed, useFeed } from "./feed";
 import { time } from "./format";
 import { Audit, Dependencies, Stream } from "./health";
-import { link, useRoute } from "./hooks";
+import { type Route, link, useRoute } from "./hooks";
 import { Icon, type IconName } from "./icons";
 import { JobView, Jobs } from "./jobs";
 import { QuarantinedView } from "./message";
@@ -35,8 +35,7 @@ const VIEWS: [path: string, title: string, icon: IconName][] = [
   ["dependencies", "Dependencies", "plug"],
 ];
 
-function View() {
-  const { path, parameters } = useRoute();
+function View({ path, parameters }: Route) {
   const [view = "overview", id] = path;
   switch (view) {
     case "overview":
@@ -107,7 +106,8 @@ function SignIn({ reason, onToken }: { reason: string; onToken: () => void }) {
 }
 
 function Console({ session, onSignOut }: { session: Session; onSignOut: () => void }) {
-  const { path } = useRoute();
+  const route = useRoute();
+  const { path } = route;
   const current = path[0] === "actors" ? "overview" : (path[0] ?? "overview");
   const mayOperate = session.scopes.includes("admin:operate");
   const isFirst = useRef(true);
@@ -138,7 +138,7 @@ function Console({ session, onSignOut }: { session: Session; onSignOut: () => vo
             <span class="hint">{about.version}, {about.role === "all" ? "api and worker" : about.role}</span>
           </div>
         </header>
-        <main id="main" tabIndex={-1}><Lost /><View /></main>
+        <main id="main" tabIndex={-1} data-shown={route.hash}><Lost /><View {...route} /></main>
       </div>
       <Confirmation />
       <Messages />

@@ -5,6 +5,8 @@ import { message, request } from "./api";
 
 /** The route in the fragment of the address: a path, and parameters that a link keeps. */
 export interface Route {
+  /** The fragment as the address has it; `main` bears it as soon as it shows the view. */
+  hash: string;
   path: string[];
   parameters: URLSearchParams;
 }
@@ -19,8 +21,9 @@ function decoded(part: string): string {
 }
 
 function route(): Route {
-  const [path = "", parameters = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  return { path: path.split("/").filter(Boolean).map(decoded), parameters: new URLSearchParams(parameters) };
+  const { hash } = location;
+  const [path = "", parameters = ""] = hash.replace(/^#\/?/, "").split("?");
+  return { hash, path: path.split("/").filter(Boolean).map(decoded), parameters: new URLSearchParams(parameters) };
 }
 
 export function useRoute(): Route {

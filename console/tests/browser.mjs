@@ -13,12 +13,24 @@ export const EVERY_MS = 50;
 /** How long a busy machine may take. */
 const PATIENCE_MS = 30_000;
 
+/** How long every view lags behind its address, as on a busy machine: a test that does not wait for its view fails everywhere. */
+const LATE_MS = 200;
+
+function showViewsLate(ms) {
+  const { addEventListener } = window;
+  window.addEventListener = (type, listener, ...options) => {
+    const late = type === "hashchange" ? (event) => setTimeout(listener, ms, event) : listener;
+    addEventListener.call(window, type, late, ...options);
+  };
+}
+
 /** Runs a test in a browser, and fails if a page broke a rule. */
 export async function inBrowser(test) {
   const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
   const broken = [];
   const open = async (path, options = {}) => {
     const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
+    await context.addInitScript(showViewsLate, LATE_MS);
     const page = await context.newPage();
     page.setDefaultTimeout(PATIENCE_MS);
     page.on("request", (request) => {
@@ -52,9 +64,15 @@ export async function until(what, condition) {
   }
 }
 
+/** Waits until the console shows the view of an address. */
+export async function shown(page, path) {
+  await page.locator(`main[data-shown="#/${path}"]`).waitFor();
+}
+
 /** Opens a view of the console, and waits until it has its data. */
 export async function view(page, path) {
   await page.goto(`${base}/admin#/${path}`);
+  await shown(page, path);
   await page.waitForFunction(() => document.querySelector("main h1") && !document.querySelector(".waiting"));
 }
 

@@ -1,15 +1,16 @@
 // 500 failed events are found by a filter, counted by a dry run and retried by a job; ids keep all their digits.
 import assert from "node:assert/strict";
-import { confirm, inBrowser, isAccessible, until } from "./browser.mjs";
+import { confirm, inBrowser, isAccessible, shown, until } from "./browser.mjs";
 
 const USER = "9007199254740993";
 
 await inBrowser(async (open) => {
   const page = await open("/admin#/events");
   await page.getByRole("link", { name: "failed", exact: true }).click();
+  await shown(page, "events?status=failed");
   await page.getByLabel("Error contains").fill("injected");
   await page.getByRole("button", { name: "Filter" }).click();
-  await until("the filter in the address", async () => page.url().endsWith("#/events?status=failed&error=injected"));
+  await shown(page, "events?status=failed&error=injected");
   await until("a page of rows", async () => (await page.locator("tbody tr").count()) === 50);
 
   // What is selected does not move.

@@ -1,6 +1,6 @@
 // The console without a mouse: the skip link, views that announce themselves, rows, and questions that give the focus back.
 import assert from "node:assert/strict";
-import { inBrowser, until } from "./browser.mjs";
+import { inBrowser, shown, until } from "./browser.mjs";
 
 await inBrowser(async (open) => {
   const page = await open("/admin#/jobs");
@@ -15,13 +15,15 @@ await inBrowser(async (open) => {
   assert.equal(await focused(() => document.activeElement.id), "main");
 
   // A view begins at its heading, which a screen reader reads.
+  const begins = (title) => until(`the heading ${title} to have the focus`, () => isFocused(page.locator("main h1", { hasText: title })));
   await page.getByRole("link", { name: "Events", exact: true }).focus();
   await press("Enter");
-  await until("the heading to have the focus", () => focused(() => document.activeElement.matches("main h1") && document.activeElement.textContent === "Events"));
+  await begins("Events");
   assert.equal(await page.title(), "Events · Likewise");
 
   await page.getByRole("link", { name: "failed", exact: true }).focus();
   await press("Enter");
+  await shown(page, "events?status=failed");
   const box = page.locator("tbody [type=checkbox]").first();
   await box.focus();
   await press("Space");
@@ -44,6 +46,7 @@ await inBrowser(async (open) => {
 
   await page.getByRole("link", { name: "Overview", exact: true }).focus();
   await press("Enter");
+  await begins("Overview");
   const node = page.locator("[data-node='cache_writer']");
   await node.focus();
   await press("Enter");

@@ -1,6 +1,6 @@
 // Likes of a user are voided after a preview, with a reason, by somebody, and restored.
 import assert from "node:assert/strict";
-import { confirm, inBrowser, isAccessible, until } from "./browser.mjs";
+import { confirm, inBrowser, isAccessible, shown, until } from "./browser.mjs";
 
 const USER = "9007199254740993";
 const count = async (path) => (await (await fetch(`${process.env.URL}/v1/${path}/likes/count`)).json()).like_count;
@@ -18,7 +18,7 @@ await inBrowser(async (open) => {
 
   await page.locator("[name=resource_type]").selectOption("video");
   await page.getByRole("button", { name: "Show likes" }).click();
-  await until("the filter in the address", async () => page.url().endsWith(`#/likes?user_id=${USER}&resource_type=video`));
+  await shown(page, `likes?user_id=${USER}&resource_type=video`);
   await counted.getByRole("button", { name: "Void 3 likes" }).click();
   await page.locator("dialog.confirm [name=operator]").fill("ada");
   await isAccessible(page, "the question");

@@ -1,5 +1,4 @@
 // The whole deployment: an actor of another process is paused and resumed, and a killed process is shown with its last words.
-import assert from "node:assert/strict";
 import { confirm, inBrowser, isAccessible, until } from "./browser.mjs";
 
 await inBrowser(async (open) => {
@@ -13,7 +12,9 @@ await inBrowser(async (open) => {
 
   await page.goto(`${process.env.URL}/admin#/actors/retry_scheduler`);
   const panel = page.locator("dialog.panel");
-  await panel.locator(".chip", { hasText: process.env.WORKER }).click();
+  const worker = panel.locator(".chip", { hasText: process.env.WORKER });
+  await worker.click();
+  await worker.and(page.locator("[aria-current=true]")).waitFor();
   await panel.getByRole("button", { name: "Pause" }).click();
   await confirm(page, "Pause");
   await panel.getByRole("button", { name: "Resume" }).click();
@@ -27,6 +28,6 @@ await inBrowser(async (open) => {
   await page.locator(".problems", { hasText: "is gone" }).waitFor();
   await gone.click();
   await page.locator(".history li", { hasText: "nats subscriber" }).waitFor();
-  assert.match(await page.locator(".flow-card").innerText(), /sends no reports/);
+  await page.locator(".flow-card", { hasText: "sends no reports" }).waitFor();
   await isAccessible(page, "the last words of a process");
 });

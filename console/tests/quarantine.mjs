@@ -1,7 +1,7 @@
 // A message that could not be decoded is mended and arrives, with all digits of its ids. Others are republished by a filter, as
 // a job that can be cancelled.
 import assert from "node:assert/strict";
-import { confirm, inBrowser, isAccessible, send } from "./browser.mjs";
+import { confirm, inBrowser, isAccessible, send, shown } from "./browser.mjs";
 
 const workers = process.env.WORKERS.split(" ");
 
@@ -12,6 +12,7 @@ await inBrowser(async (open) => {
 
   await page.getByLabel("Reason contains").fill("an OLD program");
   await page.getByRole("button", { name: "Filter" }).click();
+  await shown(page, "quarantine?reason=an+OLD+program");
   await page.locator("tbody tr").nth(24).waitFor();
   // Cancelled before a worker takes it, nothing changes.
   for (const id of workers) await send("POST", `/admin/actors/job_runner/pause?process=${id}`);

@@ -1,7 +1,7 @@
 // Dead letters: found by a filter, one looked at and retried, a page of them, and all that match by a job that can be cancelled.
 // Nothing moves while rows are selected.
 import assert from "node:assert/strict";
-import { confirm, inBrowser, isAccessible, send, until } from "./browser.mjs";
+import { confirm, inBrowser, isAccessible, send, shown, until } from "./browser.mjs";
 
 const USER = "9007199254740993";
 const DEAD = "/admin/webhooks/dead?";
@@ -21,7 +21,7 @@ await inBrowser(async (open) => {
   // One, with all digits of its user.
   await page.getByLabel("User").fill(USER);
   await page.getByRole("button", { name: "Filter" }).click();
-  await until("the filter in the address", async () => page.url().endsWith(`#/webhooks?user_id=${USER}`));
+  await shown(page, `webhooks?user_id=${USER}`);
   await shows(1);
   await rows.getByRole("link").click();
   const facts = page.locator(".facts");
