@@ -39,7 +39,7 @@ impl RedisOptions {
             tls_ca: config.redis_tls_ca.clone(),
             tls_cert: config.redis_tls_cert.clone(),
             tls_key: config.redis_tls_key.clone(),
-            timeout: Duration::from_secs(1),
+            timeout: Duration::from_secs(config.redis_timeout_seconds()),
             time_to_live: Duration::from_secs(config.cache_ttl_seconds().max(1)),
             pairs_per_user: UserEntry::MOST_PAIRS,
         })

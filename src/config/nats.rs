@@ -28,7 +28,7 @@ pub struct NatsOptions {
     pub max_bytes: i64,
     /// Whether each changed count is also published on a subject of its resource.
     pub resource_counts: bool,
-    /// How long a publish may wait for its acknowledgement.
+    /// How long a publish may wait for its acknowledgement, and a request for its answer.
     pub ack_timeout: Duration,
     /// The time after which an unacknowledged message is delivered again.
     pub redeliver_after: Duration,
@@ -50,7 +50,7 @@ impl NatsOptions {
             max_age: Duration::from_secs(config.nats_max_age_seconds()),
             max_bytes: config.nats_max_bytes(),
             resource_counts: config.nats_resource_counts(),
-            ack_timeout: Duration::from_secs(2),
+            ack_timeout: Duration::from_secs(config.nats_timeout_seconds()),
             redeliver_after: Duration::from_secs(30),
             max_ack_pending: 20_000,
         })

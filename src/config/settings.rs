@@ -110,6 +110,8 @@ settings! {
         nats_tls_cert ["FILE"]: PathBuf;
         /// Key of that certificate (PEM)
         nats_tls_key ["FILE"]: PathBuf;
+        /// Time that NATS has to answer; a like that it does not acknowledge goes to the database
+        nats_timeout_seconds ["SECONDS"]: u64 = 2, in 1..=60;
         /// Number of NATS servers that store each message
         nats_replicas ["SERVERS"]: usize = 1, in 1..=5;
         /// Age at which the stream deletes a message, processed or not
@@ -140,6 +142,8 @@ settings! {
     }
 
     "Cache, pipeline and database": long help {
+        /// Time that Redis has for one round trip; a like that it does not answer is accepted uncached
+        redis_timeout_seconds ["SECONDS"]: u64 = 1, in 1..=60;
         /// Lifetime of an unchanged cache entry on Redis
         cache_ttl_seconds ["SECONDS"]: u64 = 86_400;
         /// Limit of the pairs in the in-memory cache, at about 100 bytes each
