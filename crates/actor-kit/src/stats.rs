@@ -16,8 +16,8 @@ use crate::report::{
 };
 use crate::waits::Waits;
 
-/// An actor that keeps its thread for longer than this blocks it.
-const BLOCKED_AFTER: Duration = Duration::from_secs(1);
+/// An actor that keeps its thread for longer than this blocks it, for operators.
+pub(crate) const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
 /// The beginning of the time in [`ActorStats::turn`].
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -238,17 +238,18 @@ impl ActorStats {
     }
 
     /// Returns the state, since when it holds, and its reason. An actor with work that has made no progress for longer than
-    /// `stall_after` is stuck.
+    /// `stall_after`, or has kept its thread for longer than `blocked_after`, is stuck.
     pub(crate) fn state(
         &self,
         stall_after: Duration,
+        blocked_after: Duration,
     ) -> (ActorState, DateTime<Utc>, Option<String>) {
         let (state, since) = *lock(&self.state);
         match state {
             ActorState::Starting | ActorState::Running => {
                 if let Some((reason, since)) = lock(&self.pause).clone() {
                     (ActorState::Paused, since, Some(reason))
-                } else if let Some((lasted, reason)) = self.stuck(stall_after) {
+                } else if let Some((lasted, reason)) = self.stuck(stall_after, blocked_after) {
                     (ActorState::Stuck, Utc::now() - lasted, Some(reason))
                 } else {
                     (state, since, None)
@@ -259,11 +260,11 @@ impl ActorStats {
     }
 
     /// Returns how long the actor has been stuck, and why; `None` if it is not.
-    fn stuck(&self, stall_after: Duration) -> Option<(Duration, String)> {
+    fn stuck(&self, stall_after: Duration, blocked_after: Duration) -> Option<(Duration, String)> {
         let turn = self.turn.load(Ordering::Relaxed);
         let turn = (turn > 0).then(|| START.elapsed().saturating_sub(Duration::from_micros(turn)));
         if let Some(lasted) = turn
-            && lasted > BLOCKED_AFTER
+            && lasted > blocked_after
         {
             let reason = format!("it blocks its thread, for {} ms", lasted.as_millis());
             return Some((lasted, reason));
@@ -285,7 +286,7 @@ impl ActorStats {
     pub(crate) fn report(&self, stall_after: Duration) -> ActorReport {
         let gauge = read(&self.gauge).clone();
         let oldest = gauge.as_ref().and_then(|gauge| gauge.oldest());
-        let (state, since, reason) = self.state(stall_after);
+        let (state, since, reason) = self.state(stall_after, BLOCKED_AFTER);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let messages = lock(&self.messages).clone();
         let (max_restarts, window) = self.limit;
