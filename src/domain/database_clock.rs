@@ -1,6 +1,6 @@
 //! The database's time, which determines versions, leases and due times.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,9 +9,20 @@ use chrono::{DateTime, TimeDelta, Utc};
 ///
 /// One process writes leases and due times and another reads them, and their wall clocks may differ by hours. All
 /// processes therefore use the database's time. Between two measurements this process's monotonic clock advances it, so
-/// a step of the wall clock has no effect.
+/// a step of the wall clock has no effect. A measurement is wrong by half a round trip at the most, so the estimate does not
+/// go back by less than a second: what this process dates stays in order.
 #[derive(Debug, Default)]
-pub struct DatabaseClock(Mutex<Option<Measured>>);
+pub struct DatabaseClock(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    measured: Option<Measured>,
+    /// The latest time that was told.
+    told: Option<DateTime<Utc>>,
+}
+
+/// A difference of this size between two measurements is a step of the database's clock.
+const LARGEST_ERROR: TimeDelta = TimeDelta::seconds(1);
 
 #[derive(Debug, Clone, Copy)]
 struct Measured {
@@ -28,15 +39,24 @@ impl DatabaseClock {
     /// Returns the database's time, or this process's wall clock if the database's was never measured.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
-        self.measured()
-            .map_or_else(Utc::now, |measured| measured.time + measured.at.elapsed())
+        let mut state = self.lock();
+        let Some(measured) = state.measured else {
+            return Utc::now();
+        };
+        let now = measured.time + measured.at.elapsed();
+        let now = match state.told {
+            Some(told) if now < told && told - now < LARGEST_ERROR => told,
+            _ => now,
+        };
+        state.told = Some(now);
+        now
     }
 
     /// Returns how far this process's wall clock was ahead of the database's at the last measurement;
     /// negative if behind, `None` if it was never measured.
     #[must_use]
     pub fn skew(&self) -> Option<TimeDelta> {
-        self.measured().map(|measured| measured.skew)
+        self.lock().measured.map(|measured| measured.skew)
     }
 
     /// Records a measurement: a query sent at `asked`, when the wall clock showed `wall`, returned the time `database` at
@@ -53,18 +73,14 @@ impl DatabaseClock {
             return;
         }
         let half = round_trip / 2;
-        *self.lock() = Some(Measured {
+        self.lock().measured = Some(Measured {
             time: database,
             at: asked + half,
             skew: wall + half - database,
         });
     }
 
-    fn measured(&self) -> Option<Measured> {
-        *self.lock()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Measured>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -131,6 +147,20 @@ mod tests {
         let since = clock.now() - database;
         assert!(since >= TimeDelta::milliseconds(100), "{since}");
         assert!(since < TimeDelta::minutes(30), "{since}");
+    }
+
+    #[test]
+    fn time_goes_back_only_if_the_clock_of_the_database_does() {
+        let (clock, database) = noted(Duration::ZERO);
+        let measure = |time| {
+            let at = Instant::now();
+            clock.note(time, time, at, at);
+        };
+        let before = clock.now();
+        measure(database - TimeDelta::milliseconds(500));
+        assert!(clock.now() >= before);
+        measure(database - TimeDelta::minutes(1));
+        assert!(clock.now() < before);
     }
 
     #[test]
