@@ -267,16 +267,16 @@ impl FactPublisher {
         Ok(held.lease.clone())
     }
 
-    /// Counts the facts that wait for a receiver, if this process delivers to it and a count is due.
+    /// Counts the facts that wait for a receiver, if this process delivers to it and a count is due. One is due at once
+    /// when the lease comes or goes.
     async fn count(&self, receiver: &Receiver, held: &mut Held) {
-        if held
-            .counted_at
-            .is_some_and(|counted| counted.elapsed() < COUNT_EVERY)
-        {
+        let is_leased = held.lease.is_some();
+        let was_leased = std::mem::replace(&mut receiver.report().leased, is_leased);
+        let counted_at = held.counted_at.filter(|_| was_leased == is_leased);
+        if counted_at.is_some_and(|counted| counted.elapsed() < COUNT_EVERY) {
             return;
         }
         held.counted_at = Some(Instant::now());
-        let is_leased = held.lease.is_some();
         let counted = match is_leased {
             false => None,
             true => match self.store.backlog(&receiver.name).await {
@@ -295,7 +295,6 @@ impl FactPublisher {
         }
         .emit();
         let mut report = receiver.report();
-        report.leased = is_leased;
         (report.waiting, report.dead, report.oldest_seconds) = counted.unwrap_or_default();
     }
 }
