@@ -4,6 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::config::Settings;
@@ -59,8 +61,34 @@ pub fn own(settings: &Settings) -> ProcessRecord {
     }
 }
 
-/// Sends heartbeats until the process ends. A database that cannot be reached is reported elsewhere.
-pub async fn watch(store: Arc<Store>, own: ProcessRecord, differences: Differences) {
+/// The heartbeats of this process, and its looks at those of others.
+pub struct Heartbeats {
+    end: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Heartbeats {
+    /// Sends heartbeats until [`end`](Self::end). A database that cannot be reached is reported elsewhere.
+    #[must_use]
+    pub fn begin(store: Arc<Store>, own: ProcessRecord, differences: Differences) -> Self {
+        let (end, ended) = oneshot::channel();
+        let task = actix::spawn(watch(store, own, differences, ended));
+        Self { end, task }
+    }
+
+    /// Says that the process ends, after the last heartbeat. One that cannot say so is forgotten when its heartbeats end.
+    pub async fn end(self) {
+        let _ = self.end.send(());
+        let _ = self.task.await;
+    }
+}
+
+async fn watch(
+    store: Arc<Store>,
+    own: ProcessRecord,
+    differences: Differences,
+    mut ended: oneshot::Receiver<()>,
+) {
     loop {
         if let Ok(others) = store.note_process(&own).await {
             let warnings = compare(&own, &others);
@@ -76,7 +104,13 @@ pub async fn watch(store: Arc<Store>, own: ProcessRecord, differences: Differenc
         // An erasure waits until every process knows it.
         let (noted, epoch) = (Instant::now(), store.erasures().epoch());
         while noted.elapsed() < INTERVAL && store.erasures().epoch() == epoch {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::select! {
+                _ = &mut ended => {
+                    let _ = store.forget_process(&own.id).await;
+                    return;
+                }
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
         }
     }
 }

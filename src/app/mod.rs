@@ -25,13 +25,13 @@ use self::server::HttpServer;
 use self::startup::{identify, learn, report_missing, settle_recent};
 use crate::actors::deployment::DeploymentWatch;
 use crate::actors::process_reports::{ProcessReports, Reporter};
-use crate::actors::processes::{self, Differences};
+use crate::actors::processes::{self, Differences, Heartbeats};
 use crate::admin::ActorOperations;
 use crate::config::Settings;
 use crate::domain::{CurrentDeployment, HybridClock};
 use crate::likes::{Likes, Lookups};
 use crate::live::{Announcer, Feed, Hub, Live};
-use crate::store::{OperationQueue, Store};
+use crate::store::OperationQueue;
 use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
 use crate::web::auth::{self, Auth};
 use crate::web::{self, Health};
@@ -49,11 +49,9 @@ pub struct App {
     unusable: Arc<Notify>,
     drain_delay: Duration,
     drain_timeout: Duration,
-    store: Arc<Store>,
     announcer: Arc<Announcer>,
     live: Arc<Live>,
-    /// The id of this process among those on the database.
-    id: String,
+    heartbeats: Heartbeats,
     /// Reports the actors of this process to the others.
     reporter: Reporter,
 }
@@ -128,7 +126,7 @@ impl App {
             &announcer,
         );
         if let Some(hub) = watched {
-            let feed = Feed::new(hub, actors.reader.clone(), broker.clone(), current);
+            let feed = Feed::new(hub, actors.reader.clone(), broker.clone(), current.clone());
             actix::spawn(feed.run());
         }
         let live = Arc::new(Live::new(
@@ -180,11 +178,7 @@ impl App {
         });
         let draining = Arc::new(AtomicBool::new(false));
         let differences = Differences::default();
-        actix::spawn(processes::watch(
-            Arc::clone(&store),
-            own,
-            differences.clone(),
-        ));
+        let heartbeats = Heartbeats::begin(Arc::clone(&store), own, differences.clone());
         let health = Health {
             differences,
             probe: connections.probe(),
@@ -192,6 +186,7 @@ impl App {
             stall_after: settings.stall_after,
             draining: Arc::clone(&draining),
             gate: starting.gate,
+            deployment: current.clone(),
             role: settings.role,
             runtime: tokio::runtime::Handle::current(),
         };
@@ -241,10 +236,9 @@ impl App {
             unusable,
             drain_delay: settings.drain_delay,
             drain_timeout: settings.drain_timeout,
-            store,
             announcer,
             live,
-            id,
+            heartbeats,
             reporter,
         })
     }
@@ -269,10 +263,9 @@ impl App {
             unusable,
             drain_delay,
             drain_timeout,
-            store,
             announcer,
             live,
-            id,
+            heartbeats,
             reporter,
             ..
         } = self;
@@ -305,8 +298,7 @@ impl App {
             handle.stop(true).await;
             actors.drain().await;
             announcer.finish().await;
-            // A process that cannot say so is forgotten when its heartbeats end.
-            let _ = store.forget_process(&id).await;
+            heartbeats.end().await;
             reporter.stop().await;
         };
         // A second signal, or the drain timeout, ends it at once. The ledger keeps the remaining work.

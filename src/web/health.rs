@@ -20,6 +20,7 @@ use crate::actors::probe::{
 use crate::actors::processes::Differences;
 use crate::actors::{BehaviorRecorder, CacheWriter};
 use crate::config::Role;
+use crate::domain::CurrentDeployment;
 use crate::store::{Gate, Waiting};
 use crate::telemetry::{self, Failing, RuntimeUse, Scrape};
 
@@ -53,6 +54,8 @@ pub struct Health {
     pub draining: Arc<AtomicBool>,
     /// Closed until the tables are migrated.
     pub gate: Arc<Gate>,
+    /// The deployment, once it is known.
+    pub deployment: CurrentDeployment,
     /// The role of the process.
     pub role: Role,
     /// The runtime that the actors share.
@@ -98,6 +101,8 @@ pub(super) enum WaitingFor {
     Database,
     /// Another process migrates the tables.
     Migrations,
+    /// The identity of the deployment, which names the keys of the cache, is not read yet. Likes are accepted uncached.
+    Identity,
 }
 
 impl WaitingFor {
@@ -105,17 +110,19 @@ impl WaitingFor {
         match self {
             Self::Database => "the database",
             Self::Migrations => "the migrations of another process",
+            Self::Identity => "the identity of the deployment",
         }
     }
 }
 
 impl Health {
-    /// Whether the process can do nothing until this is there. An api without its database accepts likes through
-    /// NATS; one that waits for migrations leaves likes to the previous version; a worker has nothing to work on.
+    /// Whether the process can do nothing until this is there. An api without its database or its identity accepts likes
+    /// through NATS; one that waits for migrations leaves likes to the previous version; a worker has nothing to work on.
     fn must_wait(&self, waiting_for: WaitingFor) -> bool {
         match waiting_for {
             WaitingFor::Database => self.role.is_worker(),
             WaitingFor::Migrations => true,
+            WaitingFor::Identity => false,
         }
     }
 
@@ -134,10 +141,15 @@ impl Health {
         let actors: BTreeMap<_, _> = self.registry.states(self.stall_after).into_iter().collect();
         let skew = self.probe.store.clock_skew();
         let draining = self.draining.load(Ordering::Relaxed);
-        let waiting_for = self.gate.waiting().map(|waiting| match waiting {
-            Waiting::ForDatabase(_) => WaitingFor::Database,
-            Waiting::ForMigrations(_) => WaitingFor::Migrations,
-        });
+        let waiting_for = match self.gate.waiting() {
+            Some(Waiting::ForDatabase(_)) => Some(WaitingFor::Database),
+            Some(Waiting::ForMigrations(_)) => Some(WaitingFor::Migrations),
+            None => self
+                .deployment
+                .get()
+                .is_none()
+                .then_some(WaitingFor::Identity),
+        };
         let mut reasons = Vec::new();
         if draining {
             reasons.push("the process is shutting down".to_owned());
