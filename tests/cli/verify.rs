@@ -42,10 +42,10 @@ fn differences_are_reported_and_set_the_exit_code() {
 
 #[test]
 fn verify_waits_for_open_ledger_rows() {
-    let service = Setup::new().set("LIKEWISE_LEASE_SECONDS", 3).start();
+    let service = Setup::new().start();
     service.client().like(1, 1);
     pipeline_drains(&service);
-    let setup = service.kill();
+    let setup = service.kill().set("LIKEWISE_LEASE_SECONDS", 3);
     setup.database().execute(&[
         "UPDATE sync_events SET status = 'pending', processed_at = NULL, \
          next_attempt_at = '2020-01-01 00:00:00', lease_until = '2020-01-01 00:00:00'",

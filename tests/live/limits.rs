@@ -101,6 +101,8 @@ fn streams_end_when_the_process_stops() {
     service.signal(Signal::TERM);
     for source in sources.iter().chain([&operator]) {
         source.until_ended();
+        // The server would break off a stream that it had waited for in vain.
+        assert!(source.received().is_whole, "{:?}", source.received());
     }
     let ended = began.elapsed();
     assert!(service.wait(PATIENCE).success());
@@ -108,12 +110,6 @@ fn streams_end_when_the_process_stops() {
         "the streams ended after {ended:?}, the process after {:?}",
         began.elapsed()
     ));
-    // A stream that the server waited for would hold it for eight seconds.
-    assert!(
-        began.elapsed() < Duration::from_secs(7),
-        "{:?}",
-        began.elapsed()
-    );
 }
 
 #[test]

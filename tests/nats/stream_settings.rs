@@ -14,7 +14,7 @@ use super::{LIKES, Publisher, SUBJECTS, event};
 use crate::support::checks::{pipeline_drains, stored_once};
 use crate::support::redis_and_nats::Stack;
 use crate::support::service::{Ran, Service, Setup};
-use crate::support::until_seen;
+use crate::support::{until_equal, until_seen};
 
 const STREAM: &str = "LIKEWISE";
 const AGE: &str = "LIKEWISE_NATS_MAX_AGE_SECONDS";
@@ -302,20 +302,30 @@ fn apply_redelivers_messages_a_wrong_filter_skipped() {
     let client = service.client();
     assert_eq!(client.like(1, 1).durability, "broker");
     pipeline_drains(&service);
-    // An operator narrows the filter while likes arrive.
     let publisher = Publisher::of(&stack.nats);
+    let consumer = || {
+        publisher.runtime.block_on(async {
+            let consumer: Result<PullConsumer, _> = publisher
+                .stream
+                .get_consumer_from_stream(service.setup().consumer(), STREAM)
+                .await;
+            consumer.expect("the consumer")
+        })
+    };
+    // The service writes all settings of the consumer back when it notes a heartbeat there, once a minute.
+    until_equal("a heartbeat at the consumer", true, || {
+        let info = consumer().cached_info().clone();
+        info.config.metadata.contains_key("likewise_beat")
+    });
+    // An operator narrows the filter while likes arrive.
+    let ack_wait = consumer().cached_info().config.ack_wait;
     publisher.runtime.block_on(async {
-        let consumer: PullConsumer = publisher
-            .stream
-            .get_consumer_from_stream(service.setup().consumer(), STREAM)
-            .await
-            .expect("the consumer");
         let config = pull::Config {
             durable_name: Some(service.setup().consumer()),
             filter_subject: "likewise.behaviors.>".to_owned(),
             filter_subjects: Vec::new(),
             ack_policy: AckPolicy::Explicit,
-            ack_wait: consumer.cached_info().config.ack_wait,
+            ack_wait,
             max_deliver: -1,
             max_ack_pending: 20_000,
             ..pull::Config::default()

@@ -18,6 +18,14 @@ use crate::support::{PATIENCE, say, seed, until, until_seen};
 
 const CROWD: Crowd = Crowd::USUAL;
 
+/// Lets calls wait longer for a lock that a test holds, so that a busy machine does not end them before the test does.
+fn patient(setup: Setup) -> Setup {
+    setup
+        .set("LIKEWISE_LEASE_SECONDS", 60)
+        .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 40)
+        .set("LIKEWISE_REQUEST_TIMEOUT_SECONDS", 60)
+}
+
 matrix!([embedded, mariadb_stack]: kill_9_under_load_loses_nothing);
 
 fn kill_9_under_load_loses_nothing(setup: Setup) {
@@ -85,7 +93,7 @@ fn api_loses_nothing_while_workers_come_and_go() {
     everything_holds(&api);
     diary_is_kept(api.database(), &diary);
     for worker in [first, second] {
-        worker.client().get("/readyz").ok();
+        worker.client().until_status("/readyz", 200);
     }
 }
 
@@ -124,7 +132,7 @@ fn signal_under_load_drains(setup: Setup, signal: Signal) {
 
 #[test]
 fn like_in_flight_at_shutdown_is_answered() {
-    let mut service = Setup::new().start();
+    let mut service = patient(Setup::new()).start();
     let client = service.client();
     client.like(1, 1);
     pipeline_drains(&service);
@@ -162,7 +170,8 @@ fn like_in_flight_at_shutdown_is_answered() {
 
 #[test]
 fn accepted_events_are_finished_before_shutdown() {
-    let mut service = Setup::new().on(&Database::hosted(Kind::MariaDb)).start();
+    let setup = Setup::new().on(&Database::hosted(Kind::MariaDb));
+    let mut service = patient(setup).start();
     let client = service.client();
     client.like(1, 1);
     pipeline_drains(&service);
@@ -199,7 +208,7 @@ fn shutdown_during_a_claim_is_clean() {
 
 #[test]
 fn client_disconnect_leaves_no_partial_like() {
-    let service = Setup::new().start();
+    let service = patient(Setup::new()).start();
     let held = service.database().hold_writes();
     for user in 1..=20 {
         let request = format!(

@@ -72,8 +72,7 @@ fn panic_loses_no_message(setup: Setup) {
     // The retry scheduler claimed nothing: the queues themselves stayed intact.
     let again = "SELECT COUNT(*) FROM sync_events WHERE fencing_token <> 1 OR retry_count <> 0";
     assert_eq!(service.database().number(again), 0);
-    let ready = client.get("/readyz");
-    assert_eq!(ready.status, 200, "{ready:?}");
+    client.until_status("/readyz", 200);
 }
 
 /// Each like must be accepted and cached. A lost message would leave its client without an answer, or with an error.

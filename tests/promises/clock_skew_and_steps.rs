@@ -261,11 +261,12 @@ fn leases_follow_the_database_clock() {
     for (user, hours) in [(2, 1), (3, -1)] {
         clock.set(TimeDelta::hours(hours));
         client.like(user, 1);
+        // An attempt that has failed holds no lease any more, and the row is due within a back-off.
         let left = service.database().number(&format!(
-            "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM sync_events \
-             WHERE user_id = {user}"
+            "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), COALESCE(lease_until, next_attempt_at)) \
+             FROM sync_events WHERE user_id = {user}"
         ));
-        assert!((-60..=5).contains(&left), "{left} seconds");
+        assert!((-60..=30).contains(&left), "{left} seconds");
     }
     let setup = service.kill();
     drop(held);

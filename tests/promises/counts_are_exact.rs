@@ -13,10 +13,6 @@ matrix!([embedded, mariadb_stack, postgres_stack]: random_likes_add_up);
 
 fn random_likes_add_up(setup: Setup) {
     let mut rng = seed::rng("random_likes");
-    let durability = match setup.has_broker() {
-        true => "broker",
-        false => "database",
-    };
     let service = setup.start();
     let crowd = Crowd {
         first_user: 1,
@@ -29,7 +25,7 @@ fn random_likes_add_up(setup: Setup) {
     let diary = running.stop();
     let refused = diary.not_acknowledged();
     assert!(refused.is_empty(), "{refused:?}");
-    answers_follow_the_model(&diary, 6 * 8, durability);
+    answers_follow_the_model(&service, &diary, 6 * 8);
 
     everything_holds(&service);
     diary_is_kept(service.database(), &diary);
@@ -48,12 +44,18 @@ fn random_likes_add_up(setup: Setup) {
 
 /// Each user has one thread, so the test can predict each answer, except for the likes of others. After a call of the cache
 /// that timed out, it cannot: the cache does not know the like before the database does.
-fn answers_follow_the_model(diary: &Diary, users: i64, durability: &str) {
+fn answers_follow_the_model(service: &Service, diary: &Diary, users: i64) {
     let unpredictable: BTreeSet<i64> = diary
         .pairs()
         .filter(|(_, wishes)| wishes.iter().any(Wish::is_uncached))
         .map(|((user, _), _)| user)
         .collect();
+    let durabilities: &[&str] = match service.setup().has_broker() {
+        true => &["broker", "database"],
+        false => &["database"],
+    };
+    let mut as_usual = 0;
+    let mut cached = 0;
     let mut told = 0;
     let mut total = 0;
     for (pair, wishes) in diary.pairs() {
@@ -65,7 +67,10 @@ fn answers_follow_the_model(diary: &Diary, users: i64, durability: &str) {
             total += 1;
             assert_eq!((accepted.user_id, accepted.resource_id), pair);
             assert_eq!(accepted.liked, wish.liked);
-            assert_eq!(accepted.durability, durability);
+            let durability = accepted.durability.as_str();
+            assert!(durabilities.contains(&durability), "{accepted:?}");
+            as_usual += usize::from(durability == durabilities[0]);
+            cached += usize::from(accepted.cached);
             // A count that is unknown when the answer is due is null, never a guess.
             if let Some(changed) = accepted.changed {
                 told += 1;
@@ -82,8 +87,15 @@ fn answers_follow_the_model(diary: &Diary, users: i64, durability: &str) {
             liked = wish.liked;
         }
     }
-    let rare = format!("{told} of {total} answers say whether they changed anything");
-    assert!(told * 10 > total * 9, "{rare}");
+    // NATS and the cache may hang for a moment on a busy machine. Then likes go to the database, and answers say less.
+    let usual = durabilities[0];
+    let rare = format!("{as_usual} of {total} likes are durable in the {usual}");
+    assert!(as_usual * 2 > total, "{rare}");
+    let has_cache_failed = !service.logged("dependency=cache").is_empty();
+    let rare = format!("{cached} of {total} likes are cached");
+    assert!(cached == total || has_cache_failed, "{rare}");
+    let rare = format!("{told} of {cached} answers say whether they changed anything");
+    assert!(told * 10 > cached * 9, "{rare}");
 }
 
 fn model(diary: &Diary) -> (BTreeMap<Pair, bool>, BTreeMap<i64, i64>) {

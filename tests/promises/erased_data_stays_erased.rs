@@ -710,6 +710,8 @@ fn user_who_keeps_liking_is_erased(setup: Setup) {
                 }
             });
         }
+        // Also ends the clients of a test that fails.
+        scopeguard::defer!(stop.store(true, Ordering::Relaxed));
         until("likes to arrive", PATIENCE, || {
             (accepted.load(Ordering::Relaxed) > 400)
                 .then_some(())
@@ -721,7 +723,6 @@ fn user_who_keeps_liking_is_erased(setup: Setup) {
                 .then_some(())
                 .ok_or("not yet")
         });
-        stop.store(true, Ordering::Relaxed);
         proof
     });
     say(format_args!(

@@ -115,7 +115,19 @@ fn concurrent_requests_with_one_key_are_one_event() {
     for round in 0..5 {
         let key = format!("key {round}");
         let answers: Vec<Answer> = std::thread::scope(|scope| {
-            let like = || send(&service.client(), "PUT", &path(round + 1), 1, &key);
+            // A request waits a moment for the first one with its key. After that, the client has to send it again.
+            let like = || {
+                let client = service.client();
+                until("an answer", PATIENCE, || {
+                    let answer = send(&client, "PUT", &path(round + 1), 1, &key);
+                    match answer.status {
+                        409 if answer.problem() == "idempotency_key_in_progress" => {
+                            Err(format!("{answer:?}"))
+                        }
+                        _ => Ok(answer),
+                    }
+                })
+            };
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(like)).collect();
             let joined = threads.into_iter().map(ScopedJoinHandle::join);
             joined.map(|answer| answer.expect("no panic")).collect()

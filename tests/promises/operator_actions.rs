@@ -136,6 +136,8 @@ fn retry_job_covers_exactly_its_snapshot(setup: Setup) {
             }
             newcomers
         });
+        // Also ends the newcomers of a test that fails.
+        scopeguard::defer!(done.store(true, Ordering::Relaxed));
         let request = json!({"kind": "retry", "filter": filter, "per_second": 20_000});
         let id = make_job(&client, &request);
         let job = until_finished(&client, &id);
@@ -374,6 +376,8 @@ fn timeline_shows_every_step_of_a_like() {
     until_equal("the unlike to supersede it", Value::from("newer"), || {
         timeline(&accepted.event_id).json()["read_model"]["shows"].clone()
     });
+    // The message of the unlike is acknowledged after its commit.
+    pipeline_drains(&service);
     let unknown = timeline(&Uuid::now_v7().to_string());
     unknown.has_status(404);
     assert!(

@@ -59,7 +59,7 @@ impl Whole {
 
     fn setup(&self) -> Setup {
         let setup = self.stack.setup().on(&Database::first_of(&self.database));
-        setup.set("LIKEWISE_READ_TIMEOUT_SECONDS", 2)
+        setup.with_usual_limits()
     }
 
     fn server(&mut self, part: Part) -> &mut Server {

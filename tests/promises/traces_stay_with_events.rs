@@ -171,6 +171,8 @@ fn retried_like_keeps_its_trace() {
     database.refuse_likes_of(4, "refused by a test");
     let event_id = like(&service.client(), 4);
     database.until_count("sync_events WHERE status = 'dead'", 1);
+    // The log tells of it after the commit.
+    service.until_logged("attempts on ledger rows failed");
     let lines = service.logged("attempts on ledger rows failed");
     let expected = format!("event_id={event_id} trace_id={}", trace_id(4));
     assert!(
@@ -314,6 +316,8 @@ fn quarantined_message_keeps_its_trace() {
     let kept = client.get("/admin/quarantine").json()["messages"][0].clone();
     assert_eq!(kept["traceparent"], header);
     let expected = format!("trace_id={}", trace_id(1));
+    // The log tells of it after the commit.
+    service.until_logged("messages put into quarantine");
     let lines = service.logged("messages put into quarantine");
     assert!(
         lines.iter().any(|line| line.contains(&expected)),

@@ -17,7 +17,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::fixture::{Bench, comment, foreign, history, like, now, own, pair};
-use crate::support::{PATIENCE, seed, until, until_equal};
+use crate::support::{PATIENCE, seed, until};
 
 matrix!(&[sqlite, mariadb, postgres]:
     consistent_data_is_left_unchanged,
@@ -522,66 +522,53 @@ fn stopped_audit_job_resumes_on_the_next_worker(bench: &Bench) {
 /// The table stays locked. The step is retried with fewer rows, and the job fails in the end.
 #[test]
 fn audit_step_that_times_out_shrinks_and_gives_up() {
-    use std::sync::Arc;
+    use std::collections::BTreeSet;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
     use crate::support::servers::Kind;
 
     let bench = Bench::new(Some(Kind::Postgres));
     of_users(&bench, 50);
-    let hurried = Bench::within(bench.database(), std::time::Duration::from_millis(250));
-    let run = |id: String| {
-        let (database, hurried) = (bench.database().clone(), &hurried);
-        let locked = Arc::new(AtomicBool::new(false));
+    let hurried = Bench::within(bench.database(), Duration::from_secs(1));
+    // Returns the end of a run, and what its job said meanwhile.
+    let run = |id: &str| {
+        let query = "LOCK TABLE comment_likes IN ACCESS EXCLUSIVE MODE; SELECT id FROM likewise_jobs LIMIT 0";
+        let _held = bench.database().hold_rows(query);
+        let has_ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let held = scope.spawn({
-                let locked = Arc::clone(&locked);
-                move || {
-                    let held = database.hold_rows(
-                        "LOCK TABLE comment_likes IN ACCESS EXCLUSIVE MODE; SELECT id FROM likewise_jobs LIMIT 0",
-                    );
-                    locked.store(true, Ordering::Release);
-                    while locked.load(Ordering::Acquire) {
-                        std::thread::sleep(std::time::Duration::from_millis(10));
-                    }
-                    drop(held);
+            let watch = scope.spawn(|| {
+                let watcher = Bench::on(bench.database());
+                let mut said = BTreeSet::new();
+                while !has_ended.load(Ordering::Acquire) {
+                    said.extend(job(&watcher, id).error_message);
+                    std::thread::sleep(Duration::from_millis(20));
                 }
+                said
             });
-            until_equal("the lock", true, || locked.load(Ordering::Acquire));
-            let watch = scope.spawn({
-                let (bench, locked, id) =
-                    (Bench::on(bench.database()), Arc::clone(&locked), id.clone());
-                move || {
-                    let seen = until("the job to say what it does", PATIENCE, || {
-                        let job = job(&bench, &id);
-                        job.error_message.ok_or("nothing")
-                    });
-                    (seen, locked)
-                }
-            });
-            // The pauses between the tries are 15 seconds together.
-            let ended = hurried.wait(async {
-                let runner = runner(hurried);
-                tokio::time::timeout(PATIENCE, runner.run_next(Some(&id), &mut |_| {})).await
-            });
-            let (seen, locked) = watch.join().expect("a message");
-            locked.store(false, Ordering::Release);
-            held.join().expect("the lock");
+            let ended = {
+                scopeguard::defer!(has_ended.store(true, Ordering::Release));
+                // The pauses between the tries are 15 seconds together.
+                hurried.wait(async {
+                    let runner = runner(&hurried);
+                    tokio::time::timeout(PATIENCE, runner.run_next(Some(id), &mut |_| {})).await
+                })
+            };
             let ended = ended.unwrap_or_else(|_| {
-                let job = job(&bench, &id);
+                let job = job(&bench, id);
                 panic!("the job has not given up after {PATIENCE:?}: {job:#?}")
             });
-            (ended, seen)
+            (ended, watch.join().expect("messages"))
         })
     };
-    // On a busy machine, the report may exceed the database's time limit too. The job then waits for the next worker,
+    // On a busy machine, a report may exceed the database's time limit too. The job then waits for the next worker,
     // and the test starts again with another job.
-    let (id, seen) = until("a job that no report fails", 4 * PATIENCE, || {
+    let (id, said) = until("a job that no report fails", 4 * PATIENCE, || {
         let id = audit_job(&bench).id;
-        match run(id.clone()) {
-            (Ok(ended), seen) => {
+        match run(&id) {
+            (Ok(ended), said) => {
                 assert_eq!(ended, Some(JobExit::Finished));
-                Ok((id, seen))
+                Ok((id, said))
             }
             (Err(AdminError::Store(StoreError::TimedOut(limit))), _) => {
                 Err(format!("a report took longer than {limit:?}"))
@@ -589,8 +576,11 @@ fn audit_step_that_times_out_shrinks_and_gives_up() {
             (Err(error), _) => panic!("{error}"),
         }
     });
-    let fewer = "with 1250 rows at once (failure 1 of ";
-    assert!(seen.contains(fewer), "{seen}");
+    // A watcher on a busy machine misses some.
+    let fewer = [(1, 1_250), (2, 312), (3, 78), (4, 19)];
+    let fewer = fewer.map(|(n, rows)| format!("with {rows} rows at once (failure {n} of "));
+    let shrinks = |said: &String| fewer.iter().any(|fewer| said.contains(fewer));
+    assert!(said.iter().any(shrinks), "{said:#?}");
     let job = job(&bench, &id);
     assert_eq!(job.state, JobState::Failed, "{job:#?}");
     let error = job.error_message.expect("a reason");

@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use crate::support::database::Database;
 use crate::support::matrix::Backends;
-use crate::support::runtime;
 use crate::support::servers::Kind;
+use crate::support::{PATIENCE, runtime, until};
 
 /// A worker: a store with connections of its own. Fields are dropped in this order.
 pub struct Bench {
@@ -60,9 +60,11 @@ impl Bench {
             timeout,
             ..options(database)
         };
-        let store = runtime.block_on(store::connect(&options));
+        let store = until("the database to accept connections", PATIENCE, || {
+            runtime.block_on(store::connect(&options))
+        });
         Self {
-            store: store.expect("a store"),
+            store,
             runtime,
             database: database.clone(),
             _folder: None,

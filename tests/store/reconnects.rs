@@ -84,7 +84,8 @@ fn hung_server_times_out_and_recovers(kind: Kind) {
     wait(store::migrate(&options(&database))).expect("migrations");
     let timeout = Duration::from_secs(1);
     let bench = Bench::within(&database, timeout);
-    let rows = bench.record(&[like(1.into(), 7)]);
+    let patient = Bench::on(&database);
+    let rows = patient.record(&[like(1.into(), 7)]);
     server.suspend();
     let started = Instant::now();
     let error = bench.attempt(|store| store.sync(&rows, chrono::Utc::now()));
@@ -95,7 +96,7 @@ fn hung_server_times_out_and_recovers(kind: Kind) {
     until("the database to take it", PATIENCE, || {
         bench.attempt(|store| store.sync(&rows, chrono::Utc::now()))
     });
-    bench.verified();
+    patient.verified();
 }
 
 /// Uses all connections of the pool at once, and returns the server's ids of them.

@@ -206,9 +206,13 @@ impl Diary {
     pub fn allowed(wishes: &[Wish]) -> BTreeSet<bool> {
         let mut allowed = BTreeSet::from([false]);
         for wish in wishes {
-            match wish.outcome {
+            match &wish.outcome {
                 Outcome::Acknowledged(_) => allowed = BTreeSet::from([wish.liked]),
                 Outcome::Unanswered(_) => {
+                    allowed.insert(wish.liked);
+                }
+                // The event may be durable although its answer came too late.
+                Outcome::Refused(code) if code == "unavailable" || code == "timed_out" => {
                     allowed.insert(wish.liked);
                 }
                 Outcome::Refused(_) => {}

@@ -187,7 +187,13 @@ impl Database {
     pub fn execute(&self, statements: &[&str]) {
         for sql in statements {
             let done = match self {
-                Self::Sqlite(path) => open(path).batch_execute(sql),
+                // A busy writer leaves SQLite only moments in which another connection gets its lock.
+                Self::Sqlite(path) => until("the lock of the file", PATIENCE, || {
+                    match open(path).batch_execute(sql) {
+                        Err(error) if error.to_string().contains("is locked") => Err(error),
+                        done => Ok(done),
+                    }
+                }),
                 Self::MariaDb(Hosted { url, .. }) => {
                     wait(async { mysql(url).await.batch_execute(sql).await })
                 }
@@ -347,6 +353,16 @@ impl Database {
     #[track_caller]
     pub fn constrain_likes_of(&self, user: i64, why: &str) {
         self.refuse_likes_with_code(user, why, "23000", "23514");
+    }
+
+    /// Ends what [`refuse_likes_of`](Self::refuse_likes_of) began.
+    #[track_caller]
+    pub fn accept_likes_of(&self, user: i64) {
+        let drop = match self {
+            Self::Sqlite(_) | Self::MariaDb(_) => format!("DROP TRIGGER refuse_{user}"),
+            Self::Postgres(_) => format!("DROP TRIGGER refuse_{user} ON video_likes"),
+        };
+        self.execute(&[&drop]);
     }
 
     fn refuse_likes_with_code(&self, user: i64, why: &str, mysql: &str, postgres: &str) {

@@ -381,7 +381,8 @@ impl Server {
                     "--max-connections=200",
                     "--performance-schema=OFF",
                     "--innodb-buffer-pool-size=64M",
-                    "--innodb-flush-log-at-trx-commit=1",
+                    // What is written survives kill -9 of the server; tests do not wait for the disk.
+                    "--innodb-flush-log-at-trx-commit=2",
                     "--innodb-use-native-aio=OFF",
                     "--innodb-buffer-pool-load-at-startup=OFF",
                     "--innodb-buffer-pool-dump-at-shutdown=OFF",
@@ -416,7 +417,9 @@ impl Server {
                 command
                     .args(["--bind", "127.0.0.1", "--port", plain, "--dir"])
                     .arg(data);
-                command.args(["--save", "", "--appendonly", "yes", "--daemonize", "no"]);
+                command.args(["--save", "", "--daemonize", "no"]);
+                // What is written survives kill -9; tests do not wait for the disk.
+                command.args(["--appendonly", "yes", "--appendfsync", "no"]);
                 if let Some(bus) = &self.bus {
                     command.args(["--cluster-enabled", "yes", "--cluster-port"]);
                     command.arg(bus.number.to_string());

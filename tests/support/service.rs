@@ -45,8 +45,17 @@ impl Setup {
             clock: None,
         }
         .set("LIKEWISE_HTTP_ADDR", "127.0.0.1:0")
-        // A busy machine is slow, and its database is not down. Tests of database outages set a shorter limit.
+        // A busy machine is slow, and its servers are not down. Tests of servers that hang set shorter limits.
         .set("LIKEWISE_READ_TIMEOUT_SECONDS", 30)
+        .set("LIKEWISE_REDIS_TIMEOUT_SECONDS", 10)
+        .set("LIKEWISE_NATS_TIMEOUT_SECONDS", 10)
+    }
+
+    /// Sets the limits that an operator has: a server that hangs is noticed in seconds.
+    pub fn with_usual_limits(self) -> Self {
+        self.set("LIKEWISE_READ_TIMEOUT_SECONDS", 2)
+            .set("LIKEWISE_REDIS_TIMEOUT_SECONDS", 1)
+            .set("LIKEWISE_NATS_TIMEOUT_SECONDS", 2)
     }
 
     /// Creates a setup with a new database on the server of this kind, and a Redis and a NATS of its own.
@@ -139,7 +148,13 @@ impl Setup {
     /// Writes a file into the working directory.
     #[track_caller]
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.folder().join(name), content).expect("a file in the temporary folder");
+        let (new, path) = (
+            self.folder().join(format!("{name}.new")),
+            self.folder().join(name),
+        );
+        fs::write(&new, content).expect("a file in the temporary folder");
+        // A service that reads it meanwhile finds the old file or the whole new one.
+        fs::rename(new, path).expect("a file in the temporary folder");
     }
 
     /// Uses the database of another setup.
@@ -184,7 +199,8 @@ impl Setup {
         // On a slow machine, migrations may take longer than the service waits before it listens.
         until("the tables to be up to date", PATIENCE, || {
             let answer = service.client().get("/readyz");
-            let waits = answer.json()["waiting_for"] == "migrations";
+            let waiting_for = &answer.json()["waiting_for"];
+            let waits = waiting_for == "migrations" || waiting_for == "identity";
             (!waits).then_some(()).ok_or(answer.text)
         });
         service
@@ -192,10 +208,16 @@ impl Setup {
 
     /// Starts the program without waiting.
     pub fn launch(&self, arguments: &[impl AsRef<OsStr>]) -> Process {
+        self.launch_with(arguments, &[])
+    }
+
+    /// As [`launch`](Self::launch), with these variables beside those of the setup.
+    fn launch_with(&self, arguments: &[impl AsRef<OsStr>], more: &[(&str, &str)]) -> Process {
         let (mut command, run) = self.numbered(arguments);
         let stdout = self.folder().join(format!("stdout.{run}"));
         let stderr = self.folder().join(format!("stderr.{run}"));
         let child = command
+            .envs(more.iter().copied())
             .stdin(Stdio::null())
             .stdout(create(&stdout))
             .spawn()
@@ -244,7 +266,13 @@ impl Setup {
     /// Runs `verify`, which waits this many seconds for the ledger to close.
     #[track_caller]
     pub fn verify(&self, wait: u64) -> Verified {
-        let ran = self.run(&["verify", "--json", "--wait", &wait.to_string()]);
+        // It holds no ledger row, so a short lease of the service need not limit its calls.
+        let patient = [
+            ("LIKEWISE_LEASE_SECONDS", "60"),
+            ("LIKEWISE_DATABASE_TIMEOUT_SECONDS", "40"),
+        ];
+        let arguments = ["verify", "--json", "--wait", &wait.to_string()];
+        let ran = self.launch_with(&arguments, &patient).finish();
         let report = serde_json::from_str(&ran.stdout)
             .unwrap_or_else(|error| panic!("verify printed no JSON ({error}): {ran:?}"));
         Verified {

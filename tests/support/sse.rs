@@ -29,6 +29,8 @@ pub struct Received {
     pub retry: Option<u64>,
     /// The body of an answer that is no stream.
     pub body: String,
+    /// Whether the service has ended the stream, rather than broken it off.
+    pub is_whole: bool,
     /// Whether the connection has ended.
     pub has_ended: bool,
 }
@@ -185,6 +187,7 @@ fn receive(connection: TcpStream, sink: &Mutex<Received>) -> std::io::Result<()>
         let mut chunk = vec![0; size + 2];
         reader.read_exact(&mut chunk)?;
         if size == 0 {
+            lock(sink).is_whole = true;
             return Ok(());
         }
         text += std::str::from_utf8(&chunk[..size]).expect("whole characters in a chunk");

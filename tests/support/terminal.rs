@@ -92,7 +92,7 @@ impl Terminal {
 
     /// Waits until the screen is as it should be. Returns it.
     #[track_caller]
-    pub fn until_shown(&mut self, what: &str, is_right: impl Fn(&str) -> bool) -> String {
+    pub fn until_shown(&mut self, what: &str, mut is_right: impl FnMut(&str) -> bool) -> String {
         until(&format!("the screen to show {what}"), PATIENCE, || {
             let screen = self.screen();
             if is_right(&screen) {

@@ -87,10 +87,7 @@ fn counts_need_no_user(setup: Setup) {
 #[test]
 fn counts_come_from_the_cache_and_are_never_guessed() {
     let mut database = Server::start(Kind::MariaDb);
-    let service = Setup::new()
-        .on(&Database::first_of(&database))
-        .set("LIKEWISE_READ_TIMEOUT_SECONDS", 2)
-        .start();
+    let service = Setup::new().on(&Database::first_of(&database)).start();
     service.client().like(1, 7);
     pipeline_drains(&service);
     // The cache of a new process is empty.

@@ -47,7 +47,7 @@ fn readyz_lists_dependencies() {
 fn readyz_fails_while_the_database_cannot_write() {
     let service = Setup::new().start();
     let (client, database) = (service.client(), service.database());
-    assert_eq!(client.get("/readyz").status, 200);
+    client.until_status("/readyz", 200);
     for table in ["user_behaviors", "sync_events"] {
         database.execute(&[&format!("ALTER TABLE {table} RENAME TO away")]);
         let answer = client.get("/readyz");
@@ -113,8 +113,8 @@ fn metrics_count_likes() {
     assert_eq!(value(LIKES, &[r#"action="unlike""#]), 1.0);
     assert_eq!(value("likewise_accept_seconds_count", &[]), 4.0);
     assert_eq!(value("likewise_problems_total", &[invalid]), 1.0);
-    let at_once = [r#"path="one_transaction""#];
-    assert_eq!(value("likewise_behaviors_recorded_total", &at_once), 4.0);
+    // One transaction or two steps.
+    assert_eq!(value("likewise_behaviors_recorded_total", &[]), 4.0);
     until_equal("the metrics to follow the ledger", 4.0, || {
         value("likewise_ledger_rows_completed_total", &[])
     });

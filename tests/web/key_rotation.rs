@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::http::Client;
 use crate::support::service::{Setup, Signal};
 use crate::support::tokens::{Provider, SECRET, claims, hs256, service_token, token_of, with};
-use crate::support::until_equal;
+use crate::support::{until_equal, until_seen};
 
 const PATH: &str = "/v1/videos/7/like";
 
@@ -116,12 +116,11 @@ fn keys_stay_in_force_while_the_identity_provider_is_away() {
     assert_eq!(status(&client, &by_old), 200);
     let said = "cannot be read again";
     for broken in [None, Some(json!({"keys": []}))] {
-        identity.publish(broken);
         let before = service.logged(said).len();
+        identity.publish(broken);
         service.signal(Signal::HUP);
-        until_equal("the log to say so", before + 1, || {
-            service.logged(said).len()
-        });
+        let said = || service.logged(said).len();
+        until_seen("the log to say so", said, |said| *said > before);
         assert_eq!(status(&client, &by_old), 200);
     }
     // Without an unknown key and without a signal, the interval ends.

@@ -37,7 +37,7 @@ pub enum Fault {
     Kill(Target),
     /// SIGSTOP: connections stay open, and the process answers nothing.
     Suspend(Target),
-    /// An ordered stop, and a restart at the end.
+    /// An ordered stop, and a restart at the end. A process that has not stopped by then is killed.
     Restart(Target),
     /// A failover that demotes the server: it refuses writes and keeps its connections.
     Demote(Target),
@@ -183,11 +183,9 @@ impl World {
                 self.end_process(n, Service::kill);
             }
             Fault::Suspend(Target::Process(n)) => self.signal(n, Signal::STOP),
-            // Without one dependency, the process may fail to drain. The ledger then keeps the rest.
-            Fault::Restart(Target::Process(n)) => self.end_process(n, |service| {
-                service.signal(Signal::TERM);
-                service.end()
-            }),
+            // It drains until the end of the fault, and is killed then. Without one dependency it may not have drained.
+            // The ledger keeps the rest.
+            Fault::Restart(Target::Process(n)) => self.signal(n, Signal::TERM),
             Fault::Kill(target) => self.server(target).kill(),
             Fault::Suspend(target) => self.server(target).suspend(),
             Fault::Restart(target) => self.server(target).stop(),
@@ -217,12 +215,18 @@ impl World {
         self.away.retain(|away| *away != fault.target());
         match fault {
             Fault::Suspend(Target::Process(n)) => self.signal(n, Signal::CONT),
-            Fault::Kill(Target::Process(_)) | Fault::Restart(Target::Process(_)) => {}
+            Fault::Kill(Target::Process(_)) => {}
+            Fault::Restart(Target::Process(n)) => self.end_process(n, Service::end),
             Fault::Suspend(target) => self.server(target).resume(),
             Fault::Kill(target) | Fault::Restart(target) => self.server(target).run(),
             Fault::Demote(target) => self.server(target).set_read_only(false),
             Fault::StepClock(n) => self.clocks[n].set(TimeDelta::zero()),
-            Fault::StartStranger => self.stranger = None,
+            Fault::StartStranger => {
+                self.stranger = None;
+                // It may have died between a commit and its settlement. The next worker that starts makes up for that.
+                let last = self.processes.len() - 1;
+                self.end_process(last, Service::kill);
+            }
         }
         self.start_ended();
     }

