@@ -5,15 +5,14 @@ use std::time::Instant;
 
 use async_nats::jetstream;
 use async_nats::jetstream::stream::{Config, StorageType};
-use futures_util::StreamExt;
 use likewise::config::PartialConfig;
 use likewise::domain::{self, CurrentDeployment, Fact, FactKind, Resource, Version};
 use likewise::nats::{Broker, Published};
 use rand::RngExt;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::{are_in_order, facts_in_stream, first_arrivals, in_stream, tell_the_database};
+use crate::nats::Publisher;
 use crate::support::checks::pipeline_drains;
 use crate::support::crowd::{Crowd, Pair};
 use crate::support::database::Database;
@@ -288,33 +287,14 @@ fn each_commit_wakes_the_publisher() {
             .filter(|one| one["type"] == "FactsCommitted");
         told.next().and_then(|one| one["done"].as_i64())
     };
-    let runtime = runtime();
-    let (_client, mut facts) = runtime.block_on(async {
-        let client = async_nats::connect(stack.nats.url()).await.expect("NATS");
-        let facts = client.subscribe("likewise.facts.>").await.expect("facts");
-        // The server answers only after it knows of the subscription.
-        let inbox = client.new_inbox();
-        let mut echo = client.subscribe(inbox.clone()).await.expect("an inbox");
-        client.publish(inbox, "".into()).await.expect("it is sent");
-        let echoed = tokio::time::timeout(PATIENCE, echo.next()).await;
-        echoed.expect("in time").expect("an echo");
-        (client, facts)
-    });
+    let publisher = Publisher::of(&stack.nats);
+    let mut facts = publisher.subscribe("likewise.facts.>");
     let mut waits = Vec::new();
     for user in 2..12 {
         let liked = Instant::now();
         service.client().like(user, 1);
-        runtime.block_on(async {
-            loop {
-                let fact = tokio::time::timeout(PATIENCE, facts.next()).await;
-                let fact = fact.expect("a fact in time").expect("a fact");
-                let fact: Value = serde_json::from_slice(&fact.payload).expect("JSON");
-                // An earlier one may be repeated.
-                if fact["user_id"] == user {
-                    break;
-                }
-            }
-        });
+        // An earlier fact may be repeated.
+        while publisher.next(&mut facts).1["user_id"] != user {}
         waits.push(liked.elapsed());
         // One commit of each user, after which the publisher does not wait for its timer.
         until_seen("the publisher to be told", &told, |told| {

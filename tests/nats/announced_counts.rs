@@ -11,43 +11,10 @@ use super::{LIKES, Publisher, event};
 use crate::support::checks::pipeline_drains;
 use crate::support::redis_and_nats::Stack;
 use crate::support::service::Service;
-use crate::support::{PATIENCE, say, until_seen};
+use crate::support::{say, until_seen};
 
 const USERS: i64 = 300;
 const NOON: &str = "2026-01-02T12:00:00Z";
-
-/// Subscribes before anything is published.
-fn subscribe(publisher: &Publisher, subject: &'static str) -> Subscriber {
-    publisher.runtime.block_on(async {
-        let subscribed = publisher.client.subscribe(subject).await;
-        publisher.client.flush().await.expect("it is sent");
-        // The server answers only after it knows of the subscription.
-        let inbox = publisher.client.new_inbox();
-        let mut echo = publisher
-            .client
-            .subscribe(inbox.clone())
-            .await
-            .expect("a subscription");
-        publisher
-            .client
-            .publish(inbox, "".into())
-            .await
-            .expect("it is sent");
-        let _ = tokio::time::timeout(PATIENCE, echo.next())
-            .await
-            .expect("in time");
-        subscribed.expect("a subscription")
-    })
-}
-
-fn next(publisher: &Publisher, announced: &mut Subscriber) -> (String, Value) {
-    let message = publisher.runtime.block_on(async {
-        let message = tokio::time::timeout(PATIENCE, announced.next()).await;
-        message.expect("in time").expect("a message")
-    });
-    let body = serde_json::from_slice(&message.payload).expect("JSON");
-    (message.subject.to_string(), body)
-}
 
 fn nothing_more(publisher: &Publisher, announced: &mut Subscriber) {
     let late = publisher.runtime.block_on(async {
@@ -77,7 +44,7 @@ fn changed_counts_share_messages() {
     let stack = Stack::start();
     let publisher = Publisher::of(&stack.nats);
     let service = stack.setup().start_as(&["serve", "--role", "worker"]);
-    let mut announced = subscribe(&publisher, "likewise.counts.>");
+    let mut announced = publisher.subscribe("likewise.counts.>");
     for user in 1..=USERS {
         publisher.publish(
             LIKES,
@@ -93,7 +60,7 @@ fn changed_counts_share_messages() {
             .values()
             .any(|counts| counts.last().is_none_or(|(_, count)| *count < each))
     {
-        let (subject, body) = next(&publisher, &mut announced);
+        let (subject, body) = publisher.next(&mut announced);
         assert_eq!(subject, "likewise.counts.batch");
         let generation = service
             .database()
@@ -130,7 +97,7 @@ fn each_resource_has_a_subject_on_request() {
         .setup()
         .set("LIKEWISE_NATS_RESOURCE_COUNTS", true)
         .start_as(&["serve", "--role", "worker"]);
-    let mut announced = subscribe(&publisher, "likewise.counts.video.*");
+    let mut announced = publisher.subscribe("likewise.counts.video.*");
     for user in 1..=USERS {
         publisher.publish(LIKES, event(user, 1 + user % 2, "like", NOON).to_string());
     }
@@ -141,7 +108,7 @@ fn each_resource_has_a_subject_on_request() {
             .values()
             .any(|counts| counts.last().is_none_or(|(_, count)| *count < USERS / 2))
     {
-        let (subject, body) = next(&publisher, &mut announced);
+        let (subject, body) = publisher.next(&mut announced);
         assert_eq!(
             subject,
             format!("likewise.counts.video.{}", body["resource_id"])

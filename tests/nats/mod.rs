@@ -13,11 +13,13 @@ mod stream_recovery;
 mod stream_settings;
 
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, HeaderMap};
+use async_nats::{Client, HeaderMap, Subscriber};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
+use crate::support::PATIENCE;
 use crate::support::servers::Server;
 
 /// A plain client: another service.
@@ -51,6 +53,34 @@ impl Publisher {
             client,
             stream,
         }
+    }
+
+    /// Subscribes; what is published from now on arrives.
+    #[track_caller]
+    pub fn subscribe(&self, subject: &'static str) -> Subscriber {
+        self.runtime.block_on(async {
+            let subscribed = self.client.subscribe(subject).await;
+            // The server answers only after it knows of the subscription.
+            let inbox = self.client.new_inbox();
+            let echo = self.client.subscribe(inbox.clone()).await;
+            let mut echo = echo.expect("a subscription");
+            let sent = self.client.publish(inbox, "".into()).await;
+            sent.expect("it is sent");
+            let echoed = tokio::time::timeout(PATIENCE, echo.next()).await;
+            echoed.expect("in time").expect("an echo");
+            subscribed.expect("a subscription")
+        })
+    }
+
+    /// Waits for the next message of a subscription. Returns its subject and its body.
+    #[track_caller]
+    pub fn next(&self, subscribed: &mut Subscriber) -> (String, Value) {
+        let message = self.runtime.block_on(async {
+            let message = tokio::time::timeout(PATIENCE, subscribed.next()).await;
+            message.expect("in time").expect("a message")
+        });
+        let body = serde_json::from_slice(&message.payload).expect("JSON");
+        (message.subject.to_string(), body)
     }
 
     /// Publishes, and waits for the stream's acknowledgement.

@@ -21,8 +21,7 @@ const CROWD: Crowd = Crowd::USUAL;
 /// Lets calls wait longer for a lock that a test holds, so that a busy machine does not end them before the test does.
 fn patient(setup: Setup) -> Setup {
     setup
-        .set("LIKEWISE_LEASE_SECONDS", 60)
-        .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 40)
+        .with_patience()
         .set("LIKEWISE_REQUEST_TIMEOUT_SECONDS", 60)
 }
 

@@ -32,6 +32,13 @@ pub struct Setup {
     clock: Option<Clock>,
 }
 
+/// Limits that no busy machine exceeds.
+const PATIENT: [(&str, &str); 3] = [
+    ("LIKEWISE_LEASE_SECONDS", "60"),
+    ("LIKEWISE_DATABASE_TIMEOUT_SECONDS", "40"),
+    ("LIKEWISE_REDIS_TIMEOUT_SECONDS", "10"),
+];
+
 impl Setup {
     /// Creates an empty folder, with default settings.
     pub fn new() -> Self {
@@ -257,6 +264,19 @@ impl Setup {
         (command, run)
     }
 
+    /// As [`run`](Self::run), with long limits. `verify` and `audit` hold no ledger row, so a short lease of the service need
+    /// not limit their calls.
+    #[track_caller]
+    pub fn run_patiently(&self, arguments: &[impl AsRef<OsStr>]) -> Ran {
+        self.launch_with(arguments, &PATIENT).finish()
+    }
+
+    /// Sets long limits for calls, so that a busy machine does not end them before a test does.
+    pub fn with_patience(self) -> Self {
+        let set = |setup: Self, (variable, value)| setup.set(variable, value);
+        PATIENT.into_iter().fold(self, set)
+    }
+
     /// Runs the program to its end.
     #[track_caller]
     pub fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Ran {
@@ -266,13 +286,7 @@ impl Setup {
     /// Runs `verify`, which waits this many seconds for the ledger to close.
     #[track_caller]
     pub fn verify(&self, wait: u64) -> Verified {
-        // It holds no ledger row, so a short lease of the service need not limit its calls.
-        let patient = [
-            ("LIKEWISE_LEASE_SECONDS", "60"),
-            ("LIKEWISE_DATABASE_TIMEOUT_SECONDS", "40"),
-        ];
-        let arguments = ["verify", "--json", "--wait", &wait.to_string()];
-        let ran = self.launch_with(&arguments, &patient).finish();
+        let ran = self.run_patiently(&["verify", "--json", "--wait", &wait.to_string()]);
         let report = serde_json::from_str(&ran.stdout)
             .unwrap_or_else(|error| panic!("verify printed no JSON ({error}): {ran:?}"));
         Verified {

@@ -265,7 +265,7 @@ impl Chaos {
             .iter()
             .any(|fault| self.counts.contains_key(&fault(Target::Process(0))));
         if has_ended && only_cache_differs(&verified, &self.unanswered_resources()) {
-            let repaired = self.judging().run(&["audit", "--repair"]);
+            let repaired = self.world.client.run_patiently(&["audit", "--repair"]);
             repaired.exits(0);
             verified = self.verify(WAIT);
         }
@@ -273,12 +273,12 @@ impl Chaos {
         if has_ended {
             // The cache may still count a request as in flight that changes no shown value, such as a repeated like.
             // The next reader would mend that; here, nobody reads.
-            let report = self.audit(&["audit", "--json", "--repair"]);
+            let report = self.report_of(&["audit", "--json", "--repair"]);
             let findings = report["findings"].as_object().expect("findings");
             let mut found = findings.keys();
             assert!(found.all(|one| one == "stale_cache_entry"), "{report:#}");
         }
-        let report = self.audit(&["audit", "--json"]);
+        let report = self.report_of(&["audit", "--json"]);
         assert_eq!(report["findings"], serde_json::json!({}), "{report:#}");
         assert!(faults > 0);
         let acknowledged = verified["journal"]["acknowledged"].as_u64();
@@ -286,28 +286,15 @@ impl Chaos {
         assert!(acknowledged > Some(RATE as u64), "{verified:#}");
     }
 
-    /// Returns the setup of `verify` and `audit`. They hold no ledger row, so they need not hurry as the service does.
-    fn judging(&self) -> Setup {
-        let setup = self.world.client.beside();
-        setup
-            .set("LIKEWISE_LEASE_SECONDS", 60)
-            .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 40)
-            .set("LIKEWISE_REDIS_TIMEOUT_SECONDS", 10)
-    }
-
-    /// Returns the report of an audit.
-    fn audit(&self, arguments: &[&str]) -> Value {
-        let ran = self.judging().run(arguments);
+    /// Returns the report of a command with `--json`.
+    fn report_of(&self, arguments: &[&str]) -> Value {
+        let ran = self.world.client.run_patiently(arguments);
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
     }
 
     /// Returns the report of `verify` on the data and the journal. It waits this many seconds for the pipeline.
     fn verify(&self, wait: &str) -> Value {
-        let journal = self.world.client.folder().join(JOURNAL);
-        let journal = journal.to_str().expect("a path in UTF-8");
-        let arguments = ["verify", "--journal", journal, "--json", "--wait", wait];
-        let ran = self.judging().run(&arguments);
-        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+        self.report_of(&["verify", "--journal", JOURNAL, "--json", "--wait", wait])
     }
 
     /// The resources of unanswered requests in the journal, such as `video 7`.
