@@ -3,33 +3,18 @@
 //! [`CountEntry`](crate::domain::CountEntry)). Only the cache writer changes the cache; readers call [`Cache::read`].
 
 mod memory;
-mod memory_shards;
 mod redis;
-mod redis_call;
-mod redis_cluster;
-mod redis_cluster_cache;
-mod redis_connection;
-mod redis_entry;
-mod redis_fill;
-mod redis_masters;
-mod redis_placed;
-mod redis_read;
-mod redis_slots;
-mod redis_upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 
-pub use self::redis::RedisCache;
-pub use self::redis_cluster_cache::RedisClusterCache;
+pub use self::redis::{RedisCache, RedisClusterCache, on_redis};
 pub use memory::MemoryCache;
 
-use crate::config::RedisOptions;
 use crate::domain::{
-    Applied, Coverage, CurrentDeployment, DataSubject, Deployment, EntryId, EntryView, LikeCount,
-    Pair, Reading, Resource, UserId, Version, VersionedState,
+    Applied, Coverage, DataSubject, Deployment, EntryId, EntryView, LikeCount, Pair, Reading,
+    Resource, UserId, Version, VersionedState,
 };
 
 /// The result of every method of [`Cache`].
@@ -200,20 +185,6 @@ pub struct MasterState {
     pub slots: String,
     /// Whether it answers.
     pub is_up: bool,
-}
-
-/// Creates the cache on a Redis server or a Redis Cluster, as the URL says.
-///
-/// # Errors
-/// If the URL is invalid.
-pub fn on_redis(
-    options: &RedisOptions,
-    deployment: CurrentDeployment,
-) -> Result<Arc<dyn Cache>, CacheError> {
-    Ok(match options.is_cluster() {
-        true => Arc::new(RedisClusterCache::new(options, deployment)?),
-        false => Arc::new(RedisCache::new(options, deployment)?),
-    })
 }
 
 /// The cache. Results are in the order of the arguments. `now` is the database's time.

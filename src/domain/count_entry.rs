@@ -1,8 +1,8 @@
 //! The cache entry of one resource: its like count and the events in flight.
 //!
-//! The in-memory cache runs this code; the Redis script `rule.lua` implements the same rule. The shown like count is the
-//! database's count plus the differences of the events in flight, so a count neither jumps back while events are in flight
-//! nor drifts after they arrived. Every operation on one event costs O(log n) of the events in flight.
+//! The in-memory cache runs this code; the Redis script in `src/cache/redis/rule/` implements the same rule. The shown
+//! like count is the database's count plus the differences of the events in flight, so a count neither jumps back while
+//! events are in flight nor drifts after they arrived. Every operation on one event costs O(log n) of the events in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,8 @@
 //! The cache entry of one user: which resources the user likes, and its newest-wins rule.
 //!
-//! The in-memory cache runs this code; the Redis script `rule.lua` implements the same rule. One read of the database
-//! fills an entry with all rows of its user, liked and unliked, so that a resource without a pair is not liked.
+//! The in-memory cache runs this code; the Redis script in `src/cache/redis/rule/` implements the same rule. One read
+//! of the database fills an entry with all rows of its user, liked and unliked, so that a resource without a pair is not
+//! liked.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! Sends commands to a Redis Cluster: each to the master of its slot, in one round trip for each master. Follows moved slots.
-//! Called by `redis_cluster_cache.rs`, which knows what the commands mean.
+//! Called by `RedisClusterCache`, which knows what the commands mean.
 //!
-//! [0048](../../docs/adr/0048-redis-cluster.md) says why this is no work for the cluster client of the `redis` crate.
+//! [0048](../../../../docs/adr/0048-redis-cluster.md) says why this is no work for the cluster client of the `redis` crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use redis::{Cmd, Pipeline, ServerErrorKind, Value};
 
-use super::CacheError;
-use super::redis_call::RULE;
-use super::redis_connection::RedisConnection;
-use super::redis_masters::Masters;
-use super::redis_slots::{Address, Slot, slot_of};
+use super::masters::Masters;
+use super::slots::{Address, Slot, slot_of};
+use crate::cache::CacheError;
+use crate::cache::redis::call::RULE;
+use crate::cache::redis::connection::RedisConnection;
 use crate::config::RedisOptions;
 
 /// How often a command is sent at most, while its slot moves.

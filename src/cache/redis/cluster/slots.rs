@@ -1,4 +1,4 @@
-//! The slots of a Redis Cluster: which slot a key is in, and which master serves it. `redis_cluster.rs` keeps the map up to
+//! The slots of a Redis Cluster: which slot a key is in, and which master serves it. `masters.rs` keeps the map up to
 //! date.
 
 use std::ops::RangeInclusive;

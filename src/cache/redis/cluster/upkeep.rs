@@ -1,17 +1,17 @@
 //! What a Redis Cluster is asked beside entries: whether its masters are well, which of them restarted or were promoted, and
-//! which keys they have. Called by `redis_cluster_cache.rs`.
+//! which keys they have. Called by `RedisClusterCache`.
 
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use redis::{Cmd, Pipeline, Value};
 
-use super::redis_cluster::{Purpose, RedisCluster, Routed};
-use super::redis_connection::{RedisConnection, write_probe};
-use super::redis_entry;
-use super::redis_masters::View;
-use super::redis_slots::{Address, SLOTS, Slot};
-use super::{CacheError, MasterState};
+use super::masters::View;
+use super::routing::{Purpose, RedisCluster, Routed};
+use super::slots::{Address, SLOTS, Slot};
+use crate::cache::redis::answer;
+use crate::cache::redis::connection::{RedisConnection, write_probe};
+use crate::cache::{CacheError, MasterState};
 
 /// The number of slots whose keys are read in one round trip.
 const SLOTS_PER_CALL: usize = 16;
@@ -93,7 +93,7 @@ impl RedisCluster {
             }
             let mut keys = Vec::new();
             for reply in self.run(reads, Purpose::Upkeep).await? {
-                keys.extend(redis_entry::value::<Vec<String>>(reply)?);
+                keys.extend(answer::value::<Vec<String>>(reply)?);
             }
             keys.retain(|key| is_entry(key));
             self.unlink(&keys).await?;
@@ -164,7 +164,7 @@ impl RedisCluster {
         for slots in slots.chunks(SLOTS_PER_CALL) {
             let commands = slots.iter().map(|slot| keys_in_slot(*slot));
             for reply in ask_all(&view, commands).await?.into_iter().flatten() {
-                found.extend(redis_entry::value::<Vec<String>>(reply)?);
+                found.extend(answer::value::<Vec<String>>(reply)?);
             }
         }
         let next = last + 1;

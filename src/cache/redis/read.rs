@@ -1,15 +1,15 @@
-//! What reads of entries, and heartbeats, send to Redis, and what the replies mean. `redis.rs` and `redis_cluster_cache.rs` differ in how the
-//! commands travel.
+//! What reads of entries, and heartbeats, send to Redis, and what the replies mean. One server and a cluster differ in how
+//! the commands travel.
 
 use std::fmt::Display;
 
 use redis::{Cmd, Value};
 
-use super::CacheError;
-use super::memory::reading_of;
-use super::redis_entry::{
-    self, BEAT_KEPT_FOR, CountText, DEPLOYMENT_KEY, Keys, UserText, beat_key,
-};
+use super::answer;
+use super::entry::{self, CountText, UserText};
+use super::keys::{BEAT_KEPT_FOR, DEPLOYMENT_KEY, Keys, beat_key};
+use crate::cache::CacheError;
+use crate::cache::memory::reading_of;
 use crate::domain::{DataSubject, Deployment, EntryId, Reading, Resource, Version};
 
 /// Returns what a user entry and count entries tell. Events before `before` are overdue.
@@ -67,7 +67,7 @@ pub(super) fn searches<'a>(
             (EntryId::User(user_id), DataSubject::Resource(_)) => vec![get(keys.user(user_id))],
             (EntryId::Count(resource), DataSubject::User(wanted)) => {
                 let (key, mut scores) = (keys.events(resource), redis::cmd("ZMSCORE"));
-                scores.arg(key).arg(&redis_entry::event_names(wanted));
+                scores.arg(key).arg(&entry::event_names(wanted));
                 vec![get(keys.count(resource)), (key.to_string(), scores)]
             }
             (EntryId::User(_), DataSubject::User(_))
@@ -89,14 +89,14 @@ pub(super) fn found(
             (EntryId::User(user_id), DataSubject::User(wanted)) => user_id == wanted,
             (EntryId::Count(resource), DataSubject::Resource(wanted)) => resource == wanted,
             (EntryId::User(_), DataSubject::Resource(wanted)) => {
-                let text: Option<String> = redis_entry::value(next())?;
+                let text: Option<String> = answer::value(next())?;
                 let entry = text.as_deref().and_then(UserText::parse);
                 entry.is_some_and(|entry| entry.holds(wanted))
             }
             (EntryId::Count(_), DataSubject::User(wanted)) => {
-                let text: Option<String> = redis_entry::value(next())?;
-                let scores: Vec<Option<f64>> = redis_entry::value(next())?;
-                text.is_some_and(|text| redis_entry::has_event(&text, wanted))
+                let text: Option<String> = answer::value(next())?;
+                let scores: Vec<Option<f64>> = answer::value(next())?;
+                text.is_some_and(|text| entry::has_event(&text, wanted))
                     || scores.iter().any(Option::is_some)
             }
         });

@@ -1,12 +1,12 @@
-//! Packs fillings, and the events that wait for them, into calls of the script `rule.lua`.
+//! Packs fillings, and the events that wait for them, into calls of the script.
 
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::redis_call::{Call, PAIRS_PER_CALL};
-use super::redis_entry::Keys;
-use super::{CountFilling, Filling, UserFilling};
+use crate::cache::redis::call::{Call, PAIRS_PER_CALL};
+use crate::cache::redis::keys::Keys;
+use crate::cache::{CountFilling, Filling, UserFilling};
 use crate::domain::{Pair, Resource, UserId, VersionedState};
 
 /// What an answer of the script is about, by its place in a [`Filling`].

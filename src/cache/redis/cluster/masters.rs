@@ -1,5 +1,5 @@
 //! The masters of a Redis Cluster: the connection to each, and the map of their slots, which servers are asked for. Called by
-//! `redis_cluster.rs`, which sends commands to them, and by `redis_upkeep.rs`.
+//! `routing.rs`, which sends commands to them, and by `upkeep.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,11 @@ use futures_util::future::join_all;
 use rand::seq::IndexedRandom;
 use redis::{Client, ConnectionAddr, ConnectionInfo, Pipeline, Value};
 
-use super::CacheError;
-use super::redis_connection::{RedisConnection, client};
-use super::redis_entry::{self, PREFIX};
-use super::redis_slots::{Address, SLOTS, SlotMap};
+use super::slots::{Address, SLOTS, SlotMap};
+use crate::cache::CacheError;
+use crate::cache::redis::answer;
+use crate::cache::redis::connection::{RedisConnection, client};
+use crate::cache::redis::keys::PREFIX;
 use crate::config::RedisOptions;
 
 /// The number of servers that are asked for the slots. One of them may be cut off from the others.
@@ -280,7 +281,7 @@ async fn ask_for_slots(
                  Redis Cluster"
             )));
         }
-        let info: String = redis_entry::value(info)?;
+        let info: String = answer::value(info)?;
         let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
         let epoch = field("cluster_current_epoch:").and_then(|epoch| epoch.trim().parse().ok());
         let is_ok = field("cluster_state:").is_some_and(|state| state.trim() == "ok");

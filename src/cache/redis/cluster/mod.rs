@@ -1,26 +1,39 @@
-//! The cache on a Redis Cluster: the entries and the script of `redis.rs`. A call of the script changes one entry, because a
-//! cluster runs no script on the keys of two slots. So an event first changes its user entry, then its count entry.
+//! The cache on a Redis Cluster. A call of the script changes one entry, because a cluster runs no script on the keys of two
+//! slots. So an event first changes its user entry, then its count entry.
+
+mod calls;
+mod masters;
+mod routing;
+mod slots;
+mod taken;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL, parts};
-use super::redis_cluster::{Purpose, RedisCluster, Routed};
-use super::redis_entry::{self, Keys};
-use super::redis_placed::{Placed, of_counts, of_users, placed};
-use super::redis_read::{self, found, get, readings, searches};
-use super::redis_slots::Slot;
-use super::{
-    Cache, CacheError, CacheFuture, CountFilling, Filled, Filling, MasterState, Opened, OpenedPair,
-    Scanned, Settlement, UserFilling,
+use super::answer;
+use super::call::{Call, Caller};
+use super::entry::{count_view, user_view};
+use super::keys::Keys;
+use super::read::{self, found, get, readings, searches};
+use crate::cache::{
+    Cache, CacheError, CacheFuture, Filled, Filling, MasterState, Opened, OpenedPair, Scanned,
+    Settlement,
 };
 use crate::config::RedisOptions;
 use crate::domain::{
     Applied, CurrentDeployment, DataSubject, Deployment, EntryId, EntryView, Pair, Reading,
     Resource, UserId, Version, VersionedState, overdue_before,
 };
+use calls::{
+    Placed, fill_calls, forget_in_count_calls, forget_in_user_calls, join_calls, leave_calls,
+    open_calls, settle_count_calls, settle_user_calls, user_states,
+};
+use routing::{Purpose, RedisCluster, Routed};
+use slots::Slot;
+use taken::TakenEvent;
 
 /// The cache on a cluster of Redis 6.2 or newer.
 pub struct RedisClusterCache {
@@ -32,55 +45,6 @@ pub struct RedisClusterCache {
 /// An apply that takes longer looks whether its events were settled before they joined their counts. A faster one ends before
 /// an event can be durable, recorded and settled.
 const SLOW: Duration = Duration::from_millis(1);
-
-/// What a user entry answers to an event.
-struct TakenEvent {
-    /// Whether it changed the pair, and a newer version.
-    applied: String,
-    /// What the count entry has to count: the base of an event in flight, `-` if that is unknown, or nothing.
-    base: String,
-    /// What `open` answers about the user entry.
-    opened: String,
-}
-
-impl TakenEvent {
-    fn parse(answer: &str) -> Result<Self, CacheError> {
-        let mut parts = answer.rsplitn(3, ':');
-        let mut next = || parts.next().map(str::to_owned);
-        let (opened, base, applied) = (next(), next(), next());
-        let taken = opened.zip(base).zip(applied);
-        let taken = taken.map(|((opened, base), applied)| Self {
-            applied,
-            base,
-            opened,
-        });
-        taken.ok_or_else(|| redis_entry::unreadable(format!("it applied '{answer}'")))
-    }
-
-    fn has_joined(&self) -> bool {
-        !self.base.is_empty() && self.base != "-"
-    }
-
-    /// Returns whether the count has to be opened: `1`, `?` if it is unknown, or `0`.
-    fn opens_count(&self) -> &'static str {
-        match self.applied.split_once(':') {
-            Some((_, newer)) if !newer.is_empty() => "0",
-            Some(("", _)) => "1",
-            _ => "?",
-        }
-    }
-
-    /// Returns the whole answer, with that of the count entry.
-    fn answer(&self, count: &str) -> Result<(Applied, Option<OpenedPair>), CacheError> {
-        let answer = match count.split_once(':') {
-            None => format!("{}:{count}", self.applied),
-            Some((count, opened)) => {
-                format!("{}:{count}:{}:{opened}", self.applied, self.opened)
-            }
-        };
-        redis_entry::applied(&answer)
-    }
-}
 
 impl RedisClusterCache {
     /// Creates a cache that connects at its first use and reconnects after failures. Its keys are named after the deployment.
@@ -127,29 +91,22 @@ impl RedisClusterCache {
             .unzip();
         let mut answers = vec![String::new(); size];
         for (places, reply) in places.into_iter().zip(self.run(verb, now, calls).await?) {
-            for (place, text) in places.into_iter().zip(redis_entry::texts(reply)?) {
+            for (place, text) in places.into_iter().zip(answer::texts(reply)?) {
                 answers[place] = text;
             }
         }
         Ok(answers)
     }
 
-    /// Lets user entries take events.
-    async fn apply_to_users(
+    /// Runs calls of one verb that answers nothing.
+    async fn tell(
         &self,
-        keys: &Keys,
-        events: &[(Pair, VersionedState)],
+        verb: &'static str,
         now: Version,
-    ) -> Result<Vec<TakenEvent>, CacheError> {
-        let calls = of_users(keys, events, |call, (pair, state)| {
-            call.arg(&pair.resource.key());
-            call.state(*state);
-        });
-        let answers = self.ask("apply_to_user", now, calls, events.len()).await?;
-        answers
-            .iter()
-            .map(|answer| TakenEvent::parse(answer))
-            .collect()
+        calls: Vec<Placed>,
+    ) -> Result<(), CacheError> {
+        let calls = calls.into_iter().map(|placed| placed.call);
+        self.run(verb, now, calls).await.map(drop)
     }
 
     /// Lets events leave their counts that were settled before they joined: another process settled both entries of a pair
@@ -163,10 +120,7 @@ impl RedisClusterCache {
         if joined.is_empty() {
             return Ok(());
         }
-        let calls = of_users(keys, joined, |call, (pair, state)| {
-            call.arg(&pair.resource.key());
-            call.state(*state);
-        });
+        let calls = user_states(keys, joined);
         let settled = self.ask("settled", now, calls, joined.len()).await?;
         let settled: Vec<(Pair, String)> = joined
             .iter()
@@ -174,12 +128,8 @@ impl RedisClusterCache {
             .filter(|(_, state)| !state.is_empty())
             .map(|((pair, _), state)| (pair.clone(), state))
             .collect();
-        let calls = of_counts(keys, &settled, |call, (pair, state)| {
-            call.arg(&pair.user_id.key());
-            call.arg(state);
-        });
-        let calls = calls.into_iter().map(|placed| placed.call);
-        self.run("leave_count", now, calls).await.map(drop)
+        let calls = leave_calls(keys, &settled);
+        self.tell("leave_count", now, calls).await
     }
 }
 
@@ -207,7 +157,7 @@ impl Cache for RedisClusterCache {
                 .map(|key| get(key).into())
                 .collect();
             let replies = self.cluster.run(commands, Purpose::Use).await?;
-            let texts = replies.into_iter().map(redis_entry::value);
+            let texts = replies.into_iter().map(answer::value);
             let texts: Vec<Option<String>> = texts.collect::<Result<_, _>>()?;
             let (user, counts) = texts.split_at(usize::from(user_id.is_some()));
             let user = user.first().and_then(Option::as_deref);
@@ -222,18 +172,11 @@ impl Cache for RedisClusterCache {
     ) -> CacheFuture<'a, Vec<(Applied, Option<OpenedPair>)>> {
         Box::pin(async move {
             let (keys, started) = (self.keys()?, Instant::now());
-            let taken = self.apply_to_users(&keys, events, now).await?;
-            let counted: Vec<_> = events
-                .iter()
-                .zip(&taken)
-                .map(|((pair, state), taken)| (pair.clone(), (*state, taken)))
-                .collect();
-            let calls = of_counts(&keys, &counted, |call, (pair, (state, taken))| {
-                call.arg(&pair.user_id.key());
-                call.state(*state);
-                call.arg(&taken.base);
-                call.arg(&taken.opens_count());
-            });
+            let calls = user_states(&keys, events);
+            let taken = self.ask("apply_to_user", now, calls, events.len()).await?;
+            let taken = taken.iter().map(|answer| TakenEvent::parse(answer));
+            let taken: Vec<TakenEvent> = taken.collect::<Result<_, _>>()?;
+            let calls = join_calls(&keys, events, &taken);
             let counts = self.ask("join_count", now, calls, events.len()).await?;
             if started.elapsed() > SLOW {
                 let joined: Vec<_> = events
@@ -256,34 +199,10 @@ impl Cache for RedisClusterCache {
     ) -> CacheFuture<'a, ()> {
         Box::pin(async move {
             let keys = self.keys()?;
-            let mut states = Vec::new();
-            for (resource, settlement) in settlements {
-                for (user_id, state) in &settlement.states {
-                    let (resource, user_id) = (resource.clone(), user_id.clone());
-                    states.push((Pair { resource, user_id }, *state));
-                }
-            }
             // User entries first: an event that is applied afterwards finds its pair settled, and joins no count.
-            let users = of_users(&keys, &states, |call, (pair, state)| {
-                call.arg(&pair.resource.key());
-                call.state(*state);
-            });
-            let users = users.into_iter().map(|placed| placed.call);
-            self.run("settle_user", now, users).await?;
-            let mut counts = Vec::new();
-            for (resource, settlement) in settlements {
-                let states: Vec<_> = settlement.states.iter().collect();
-                for states in parts(&states) {
-                    let mut call = Call::new(PAIRS_PER_CALL);
-                    call.count(&keys, resource);
-                    call.settled_count(settlement.count);
-                    for (user_id, state) in states {
-                        call.arg(&user_id.key());
-                        call.state(**state);
-                    }
-                    counts.push(call);
-                }
-            }
+            let users = settle_user_calls(&keys, settlements);
+            self.tell("settle_user", now, users).await?;
+            let counts = settle_count_calls(&keys, settlements);
             self.run("settle_count", now, counts).await.map(drop)
         })
     }
@@ -291,19 +210,10 @@ impl Cache for RedisClusterCache {
     fn forget<'a>(&'a self, events: &'a [(Pair, Version)], now: Version) -> CacheFuture<'a, ()> {
         Box::pin(async move {
             let keys = self.keys()?;
-            let users = of_users(&keys, events, |call, (pair, version)| {
-                call.arg(&pair.resource.key());
-                call.arg(&Digits(*version));
-            });
-            let counts = of_counts(&keys, events, |call, (pair, version)| {
-                call.arg(&pair.user_id.key());
-                call.arg(&Digits(*version));
-            });
-            for (verb, calls) in [("forget_in_user", users), ("forget_in_count", counts)] {
-                let calls = calls.into_iter().map(|placed| placed.call);
-                self.run(verb, now, calls).await?;
-            }
-            Ok(())
+            let users = forget_in_user_calls(&keys, events);
+            self.tell("forget_in_user", now, users).await?;
+            let counts = forget_in_count_calls(&keys, events);
+            self.tell("forget_in_count", now, counts).await
         })
     }
 
@@ -313,49 +223,20 @@ impl Cache for RedisClusterCache {
         resources: &'a [Resource],
     ) -> CacheFuture<'a, Opened> {
         Box::pin(async move {
-            let keys = self.keys()?;
-            let user = |user_id: &UserId| {
-                let mut call = Call::new(1);
-                call.arg(&1);
-                call.user(&keys, user_id);
-                call
-            };
-            let count = |resource: &Resource| {
-                let mut call = Call::new(1);
-                call.arg(&0);
-                call.count(&keys, resource);
-                call
-            };
-            let calls = users.iter().map(user);
-            let calls = placed(calls.chain(resources.iter().map(count)));
+            let calls = open_calls(&self.keys()?, users, resources);
             let size = users.len() + resources.len();
             let answers = self.ask("open", Version::NEVER, calls, size).await?;
-            redis_entry::opened(&answers, users.len())
+            answer::opened(&answers, users.len())
         })
     }
 
     fn fill_and_apply<'a>(&'a self, filling: &'a Filling, now: Version) -> CacheFuture<'a, Filled> {
         Box::pin(async move {
-            let (keys, users, counts) = (self.keys()?, &filling.users, &filling.counts);
-            let user = |filling: &UserFilling| {
-                let mut call = Call::new(filling.rows.len());
-                call.arg(&1);
-                call.arg(&0);
-                call.user_filling(&keys, filling);
-                call
-            };
-            let count = |filling: &CountFilling| {
-                let mut call = Call::new(2);
-                call.arg(&0);
-                call.arg(&1);
-                call.count_filling(&keys, filling);
-                call
-            };
-            let calls = placed(users.iter().map(user).chain(counts.iter().map(count)));
-            let size = users.len() + counts.len();
+            let calls = fill_calls(&self.keys()?, filling);
+            let size = filling.users.len() + filling.counts.len();
             let answers = self.ask("fill", now, calls, size).await?;
             let taken: Vec<bool> = answers.iter().map(|text| text == "1").collect();
-            let (users, counts) = taken.split_at(users.len());
+            let (users, counts) = taken.split_at(filling.users.len());
             let mut filled = Filled {
                 users: users.to_vec(),
                 counts: counts.to_vec(),
@@ -383,26 +264,16 @@ impl Cache for RedisClusterCache {
         Box::pin(async move {
             let call = Call::overdue(&self.keys()?, resource, before, limit);
             let reply = self.run("overdue", now, [call]).await?.pop();
-            redis_entry::overdue(reply)
+            answer::overdue(reply)
         })
     }
 
     fn drop_entries<'a>(&'a self, entries: &'a [EntryId]) -> CacheFuture<'a, ()> {
         Box::pin(async move {
             let keys = self.keys()?;
-            let mut dropped = Vec::with_capacity(entries.len() * 2);
-            for entry in entries {
-                match entry {
-                    EntryId::User(user_id) => dropped.push(keys.user(user_id).to_string()),
-                    // One command for each key: a slot that moves may have only one of them.
-                    EntryId::Count(resource) => {
-                        dropped.extend(
-                            [keys.count(resource), keys.events(resource)]
-                                .map(|key| key.to_string()),
-                        );
-                    }
-                }
-            }
+            // One command for each key: a slot that moves may have only one of them.
+            let dropped = entries.iter().flat_map(|entry| keys.of_entry(entry));
+            let dropped: Vec<String> = dropped.map(|key| key.to_string()).collect();
             self.cluster.unlink(&dropped).await
         })
     }
@@ -436,13 +307,13 @@ impl Cache for RedisClusterCache {
             let replies = self.cluster.run(commands, Purpose::Use).await?;
             let view = |(entry, reply): (&EntryId, Value)| match entry {
                 EntryId::User(_) => {
-                    let text: Option<String> = redis_entry::value(reply)?;
-                    Ok(text.map(|text| EntryView::User(redis_entry::user_view(&text))))
+                    let text: Option<String> = answer::value(reply)?;
+                    Ok(text.map(|text| EntryView::User(user_view(&text))))
                 }
                 EntryId::Count(_) => {
                     let (text, events): (Option<String>, Vec<(String, f64)>) =
-                        redis_entry::value(reply)?;
-                    let view = |text: String| redis_entry::count_view(&text, &events);
+                        answer::value(reply)?;
+                    let view = |text: String| count_view(&text, &events);
                     Ok(text.map(|text| EntryView::Count(view(text))))
                 }
             };
@@ -490,9 +361,9 @@ impl Cache for RedisClusterCache {
 
     fn last_beat<'a>(&'a self, deployment: &'a Deployment) -> CacheFuture<'a, Option<i64>> {
         Box::pin(async move {
-            let commands = vec![redis_read::beat(deployment).into()];
+            let commands = vec![read::beat(deployment).into()];
             let reply = self.cluster.run(commands, Purpose::Use).await?.pop();
-            redis_entry::value(reply.unwrap_or(Value::Nil))
+            answer::value(reply.unwrap_or(Value::Nil))
         })
     }
 
@@ -502,10 +373,10 @@ impl Cache for RedisClusterCache {
         beat: i64,
     ) -> CacheFuture<'a, Option<String>> {
         Box::pin(async move {
-            let commands = redis_read::note_beat(deployment, beat);
+            let commands = read::note_beat(deployment, beat);
             let commands = commands.map(Routed::from);
             let reply = self.cluster.run(commands.into(), Purpose::Use).await?.pop();
-            let previous: Option<String> = redis_entry::value(reply.unwrap_or(Value::Nil))?;
+            let previous: Option<String> = answer::value(reply.unwrap_or(Value::Nil))?;
             Ok(previous.filter(|previous| *previous != deployment.id.to_string()))
         })
     }

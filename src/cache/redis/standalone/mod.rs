@@ -1,16 +1,19 @@
-//! The cache on Redis: a string for each user, and for each resource a count and the events in flight. Only the atomic script
-//! `rule.lua` changes them, many in one call.
+//! The cache on one Redis server. A call of the script changes both entries of many pairs.
+
+mod calls;
+mod fill;
 
 use std::collections::BTreeMap;
 
 use redis::{Pipeline, Value};
 
-use super::redis_call::{Call, Caller, Digits, PAIRS_PER_CALL, RULE, TEXT, parts};
-use super::redis_connection::{RedisConnection, client};
-use super::redis_entry::{self, Keys};
-use super::redis_fill::{Item, fill_calls};
-use super::redis_read::{self, found, readings, searches};
-use super::{
+use super::answer;
+use super::call::{Call, Caller, RULE, TEXT};
+use super::connection::{RedisConnection, client};
+use super::entry::{count_view, user_view};
+use super::keys::Keys;
+use super::read::{self, found, readings, searches};
+use crate::cache::{
     Cache, CacheError, CacheFuture, Filled, Filling, Opened, OpenedPair, Scanned, Settlement,
 };
 use crate::config::RedisOptions;
@@ -18,6 +21,8 @@ use crate::domain::{
     Applied, CurrentDeployment, DataSubject, Deployment, EntryId, EntryView, Pair, Reading,
     Resource, UserId, Version, VersionedState, overdue_before,
 };
+use calls::{apply_calls, forget_calls, open_calls, settle_calls};
+use fill::{Item, fill_calls};
 
 /// The cache on Redis 6.2 or newer.
 pub struct RedisCache {
@@ -73,7 +78,7 @@ impl RedisCache {
     ) -> Result<Vec<String>, CacheError> {
         let mut answers = Vec::new();
         for reply in self.run(verb, now, calls).await? {
-            answers.extend(redis_entry::texts(reply)?);
+            answers.extend(answer::texts(reply)?);
         }
         Ok(answers)
     }
@@ -133,17 +138,9 @@ impl Cache for RedisCache {
         now: Version,
     ) -> CacheFuture<'a, Vec<(Applied, Option<OpenedPair>)>> {
         Box::pin(async move {
-            let keys = self.keys()?;
-            let calls = events.chunks(PAIRS_PER_CALL).map(|some| {
-                let mut call = Call::new(some.len());
-                for (pair, state) in some {
-                    call.pair(&keys, pair);
-                    call.state(*state);
-                }
-                call
-            });
+            let calls = apply_calls(&self.keys()?, events);
             let answers = self.ask("apply", now, calls).await?;
-            let answers = answers.iter().map(|answer| redis_entry::applied(answer));
+            let answers = answers.iter().map(|answer| answer::applied(answer));
             answers.collect()
         })
     }
@@ -154,23 +151,14 @@ impl Cache for RedisCache {
         now: Version,
     ) -> CacheFuture<'a, ()> {
         Box::pin(async move {
-            let keys = self.keys()?;
-            let calls = settle_calls(&keys, settlements);
+            let calls = settle_calls(&self.keys()?, settlements);
             self.run("settle", now, calls).await.map(drop)
         })
     }
 
     fn forget<'a>(&'a self, events: &'a [(Pair, Version)], now: Version) -> CacheFuture<'a, ()> {
         Box::pin(async move {
-            let keys = self.keys()?;
-            let calls = events.chunks(PAIRS_PER_CALL).map(|some| {
-                let mut call = Call::new(some.len());
-                for (pair, version) in some {
-                    call.pair(&keys, pair);
-                    call.arg(&Digits(*version));
-                }
-                call
-            });
+            let calls = forget_calls(&self.keys()?, events);
             self.run("forget", now, calls).await.map(drop)
         })
     }
@@ -181,22 +169,9 @@ impl Cache for RedisCache {
         resources: &'a [Resource],
     ) -> CacheFuture<'a, Opened> {
         Box::pin(async move {
-            let keys = self.keys()?;
-            let users_calls = users.chunks(PAIRS_PER_CALL).map(|some| {
-                let mut call = Call::new(some.len());
-                call.arg(&some.len());
-                some.iter().for_each(|user_id| call.user(&keys, user_id));
-                call
-            });
-            let counts_calls = resources.chunks(PAIRS_PER_CALL).map(|some| {
-                let mut call = Call::new(some.len());
-                call.arg(&0);
-                some.iter().for_each(|resource| call.count(&keys, resource));
-                call
-            });
-            let calls = users_calls.chain(counts_calls);
+            let calls = open_calls(&self.keys()?, users, resources);
             let answers = self.ask("open", Version::NEVER, calls).await?;
-            redis_entry::opened(&answers, users.len())
+            answer::opened(&answers, users.len())
         })
     }
 
@@ -212,12 +187,12 @@ impl Cache for RedisCache {
                 applied: vec![None; filling.events.len()],
             };
             for (reply, items) in replies.into_iter().zip(items) {
-                for (answer, item) in redis_entry::texts(reply)?.iter().zip(items) {
+                for (answer, item) in answer::texts(reply)?.iter().zip(items) {
                     match item {
                         Item::User(place) => filled.users[place] = answer == "1",
                         Item::Count(place) => filled.counts[place] = answer == "1",
                         Item::Event(place) => {
-                            filled.applied[place] = redis_entry::applied_after_fill(answer)?;
+                            filled.applied[place] = answer::applied_after_fill(answer)?;
                         }
                     }
                 }
@@ -236,7 +211,7 @@ impl Cache for RedisCache {
         Box::pin(async move {
             let call = Call::overdue(&self.keys()?, resource, before, limit);
             let reply = self.run("overdue", now, [call]).await?.pop();
-            redis_entry::overdue(reply)
+            answer::overdue(reply)
         })
     }
 
@@ -246,12 +221,9 @@ impl Cache for RedisCache {
             let mut commands = Pipeline::with_capacity(entries.len());
             for entry in entries {
                 let unlink = commands.cmd("UNLINK");
-                match entry {
-                    EntryId::User(user_id) => unlink.arg(keys.user(user_id)),
-                    EntryId::Count(resource) => {
-                        unlink.arg(keys.count(resource)).arg(keys.events(resource))
-                    }
-                };
+                for key in keys.of_entry(entry) {
+                    unlink.arg(key);
+                }
             }
             self.server.query::<u64>(&commands).await.map(drop)
         })
@@ -290,14 +262,12 @@ impl Cache for RedisCache {
             let mut next = || replies.next().unwrap_or(Value::Nil);
             let mut views = Vec::with_capacity(entries.len());
             for entry in entries {
-                let text: Option<String> = redis_entry::value(next())?;
+                let text: Option<String> = answer::value(next())?;
                 views.push(match entry {
-                    EntryId::User(_) => {
-                        text.map(|text| EntryView::User(redis_entry::user_view(&text)))
-                    }
+                    EntryId::User(_) => text.map(|text| EntryView::User(user_view(&text))),
                     EntryId::Count(_) => {
-                        let events: Vec<(String, f64)> = redis_entry::value(next())?;
-                        text.map(|text| EntryView::Count(redis_entry::count_view(&text, &events)))
+                        let events: Vec<(String, f64)> = answer::value(next())?;
+                        text.map(|text| EntryView::Count(count_view(&text, &events)))
                     }
                 });
             }
@@ -350,7 +320,7 @@ impl Cache for RedisCache {
 
     fn last_beat<'a>(&'a self, deployment: &'a Deployment) -> CacheFuture<'a, Option<i64>> {
         Box::pin(async move {
-            let (_, get) = redis_read::beat(deployment);
+            let (_, get) = read::beat(deployment);
             self.server.query_one(&get).await
         })
     }
@@ -361,7 +331,7 @@ impl Cache for RedisCache {
         beat: i64,
     ) -> CacheFuture<'a, Option<String>> {
         Box::pin(async move {
-            let [(_, set), (_, claim)] = redis_read::note_beat(deployment, beat);
+            let [(_, set), (_, claim)] = read::note_beat(deployment, beat);
             let _: String = self.server.query_one(&set).await?;
             let previous: Option<String> = self.server.query_one(&claim).await?;
             Ok(previous.filter(|previous| *previous != deployment.id.to_string()))
@@ -371,33 +341,4 @@ impl Cache for RedisCache {
     fn kind(&self) -> &'static str {
         "Redis"
     }
-}
-
-/// Returns calls that settle commits: for each resource its count and the pairs. One call settles both entries of a pair, so
-/// that an event which is applied meanwhile either finds its pair settled, or is in flight when the count is settled.
-fn settle_calls(keys: &Keys, settlements: &BTreeMap<Resource, Settlement>) -> Vec<Call> {
-    let mut calls = Vec::new();
-    let (mut call, mut pairs) = (Call::new(PAIRS_PER_CALL), 0);
-    for (resource, settlement) in settlements {
-        let states: Vec<_> = settlement.states.iter().collect();
-        for states in parts(&states) {
-            if pairs >= PAIRS_PER_CALL {
-                calls.push(std::mem::replace(&mut call, Call::new(PAIRS_PER_CALL)));
-                pairs = 0;
-            }
-            call.count(keys, resource);
-            call.settled_count(settlement.count);
-            call.arg(&states.len());
-            for (user_id, state) in states {
-                call.user(keys, user_id);
-                call.state(**state);
-                pairs += 1;
-            }
-            pairs += 1;
-        }
-    }
-    if pairs > 0 {
-        calls.push(call);
-    }
-    calls
 }

@@ -1,10 +1,11 @@
 //! The in-memory cache: runs the rules of `domain/user_entry.rs` and `domain/count_entry.rs` under locks, with a bound on
 //! its entries.
 
+mod shards;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::memory_shards::Shards;
 use super::{
     Cache, CacheFuture, CountFilling, Filled, Filling, Incarnation, Opened, OpenedPair, Scanned,
     Settlement, UserFilling,
@@ -13,6 +14,7 @@ use crate::domain::{
     Applied, CachedPair, CountEntry, Counting, DataSubject, EntryId, EntryView, Pair, Reading,
     Resource, UserEntry, UserId, Version, VersionedState, overdue_before,
 };
+use shards::Shards;
 
 /// The entries of this process, with eviction of the least recently used.
 ///

@@ -1,15 +1,22 @@
-//! Calls of the script `rule.lua`: one call runs a verb on many pairs.
+//! Calls of the script in `rule/`: one call runs a verb on many pairs.
 
 use std::fmt::{self, Write as _};
 
 use redis::{Cmd, Script};
 
-use super::redis_entry::{self, Keys};
-use super::{CountFilling, UserFilling};
+use super::entry;
+use super::keys::Keys;
+use crate::cache::{CountFilling, UserFilling};
 use crate::domain::{LikeCount, Pair, Resource, UserId, Version, VersionedState};
 
-/// The script, which implements the rule of `domain/user_entry.rs` and `domain/count_entry.rs`.
-pub(super) const RULE: &str = include_str!("rule.lua");
+/// The script, which implements the rule of `domain/user_entry.rs` and `domain/count_entry.rs`. A file uses the locals of the
+/// files before it.
+pub(super) const RULE: &str = concat!(
+    include_str!("rule/shared.lua"),
+    include_str!("rule/user_entry.lua"),
+    include_str!("rule/count_entry.lua"),
+    include_str!("rule/verbs.lua"),
+);
 
 /// The largest number of pairs in one call. Redis runs nothing else meanwhile, and the memory that a larger one needs makes
 /// each pair dearer.
@@ -158,7 +165,7 @@ impl Call {
     pub(super) fn user_filling(&mut self, keys: &Keys, filling: &UserFilling) {
         self.user(keys, &filling.user_id);
         self.arg(&format_args!("{:016}", filling.incarnation));
-        self.arg(&redis_entry::letter(filling.coverage));
+        self.arg(&entry::letter(filling.coverage));
         self.arg(&filling.rows.len());
         for (resource, state) in &filling.rows {
             self.arg(&resource.key());

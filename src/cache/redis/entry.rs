@@ -1,130 +1,14 @@
-//! The encoding of entries on Redis: their keys, their content as `rule.lua` writes it, and the answers of that script.
+//! The content of entries, as the script in `rule/` writes it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg, Value};
 
-use super::{CacheError, Incarnation, Opened, OpenedPair};
+use crate::cache::Incarnation;
 use crate::domain::{
-    Applied, CachedPair, CountView, Coverage, Deployment, EntryId, Id, Join, LikeCount, Progress,
-    Reading, Resource, UserId, UserView, Version, VersionedState,
+    CachedPair, CountView, Coverage, Id, Join, LikeCount, Progress, Reading, Resource, UserId,
+    UserView, Version, VersionedState,
 };
-
-/// The prefix of all keys.
-pub(super) const PREFIX: &str = "likewise:";
-
-/// The keys of one generation of a deployment. The braces place the keys of one user, and those of one resource, on one
-/// node of a cluster.
-pub(super) struct Keys(pub(super) Arc<Deployment>);
-
-impl Keys {
-    /// Returns the key of a user entry.
-    pub(super) fn user<'a>(&'a self, user_id: &'a UserId) -> Key<'a> {
-        self.key('u', Name::User(user_id))
-    }
-
-    /// Returns the key of a count entry.
-    pub(super) fn count<'a>(&'a self, resource: &'a Resource) -> Key<'a> {
-        self.key('c', Name::Resource(resource))
-    }
-
-    /// Returns the key of the events in flight of a count entry.
-    pub(super) fn events<'a>(&'a self, resource: &'a Resource) -> Key<'a> {
-        self.key('f', Name::Resource(resource))
-    }
-
-    fn key<'a>(&'a self, kind: char, name: Name<'a>) -> Key<'a> {
-        Key {
-            generation: &self.0.generation,
-            kind,
-            name,
-        }
-    }
-
-    /// Returns the pattern of all keys of entries.
-    pub(super) fn all(&self) -> String {
-        format!("{PREFIX}{}:[ucf]:{{*", self.0.generation)
-    }
-
-    /// Returns the pattern of the keys of entries, without those of events in flight.
-    pub(super) fn entries(&self) -> String {
-        format!("{PREFIX}{}:[uc]:{{*", self.0.generation)
-    }
-
-    /// Returns whether a key is of an entry, or of the events in flight of one.
-    pub(super) fn is_entry(&self, key: &str) -> bool {
-        let name = key.strip_prefix(PREFIX);
-        let name = name.and_then(|name| name.strip_prefix(self.0.generation.as_str()));
-        let name = name.and_then(|name| name.strip_prefix(':'));
-        name.is_some_and(|name| {
-            ["u:{", "c:{", "f:{"]
-                .iter()
-                .any(|kind| name.starts_with(kind))
-        })
-    }
-
-    /// Returns the entry of a key.
-    pub(super) fn entry(&self, key: &str) -> Option<EntryId> {
-        let name = key
-            .strip_prefix(PREFIX)?
-            .strip_prefix(self.0.generation.as_str())?
-            .strip_suffix('}')?;
-        match name.strip_prefix(":u:{") {
-            Some(user) => Id::from_key(user).map(EntryId::User),
-            None => Resource::from_key(name.strip_prefix(":c:{")?).map(EntryId::Count),
-        }
-    }
-}
-
-/// A key, which a command takes without a copy of its own.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Key<'a> {
-    generation: &'a str,
-    kind: char,
-    name: Name<'a>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Name<'a> {
-    User(&'a UserId),
-    Resource(&'a Resource),
-}
-
-impl fmt::Display for Key<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            generation, kind, ..
-        } = self;
-        write!(f, "{PREFIX}{generation}:{kind}:{{")?;
-        match self.name {
-            Name::User(user_id) => write!(f, "{}}}", user_id.key()),
-            Name::Resource(resource) => write!(f, "{}}}", resource.key()),
-        }
-    }
-}
-
-impl ToRedisArgs for Key<'_> {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        out.write_arg_fmt(self);
-    }
-}
-
-impl ToSingleRedisArg for Key<'_> {}
-
-/// Returns the key of the last known heartbeat of a generation.
-pub(super) fn beat_key(deployment: &Deployment) -> String {
-    format!("{PREFIX}{}:beat", deployment.generation)
-}
-
-/// How long a heartbeat is remembered after the last one.
-pub(super) const BEAT_KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
-
-/// The key of the deployment that used this Redis last.
-pub(super) const DEPLOYMENT_KEY: &str = "likewise:deployment";
 
 /// The lengths of the head of a user entry, and of the state of a pair.
 const HEADER: usize = 22;
@@ -187,7 +71,8 @@ impl<'a> UserText<'a> {
     }
 }
 
-fn coverage(letter: &str) -> Option<Coverage> {
+/// Returns the coverage of a letter.
+pub(super) fn coverage(letter: &str) -> Option<Coverage> {
     match letter {
         "u" => Some(Coverage::Unfilled),
         "p" => Some(Coverage::Partial),
@@ -349,7 +234,7 @@ pub(super) fn count_view(text: &str, events: &[(String, f64)]) -> CountView {
 }
 
 /// Parses the name of an event: what it sets, what the database had, and the user.
-fn event(name: &str, version: i64) -> Option<(UserId, Join)> {
+pub(super) fn event(name: &str, version: i64) -> Option<(UserId, Join)> {
     let (code, user) = name.split_at_checked(2)?;
     let event = Join {
         state: VersionedState {
@@ -371,98 +256,4 @@ pub(super) fn has_event(text: &str, user_id: &UserId) -> bool {
     let wanted = user_id.key().to_string();
     let mut events = CountText::parse(text).unwrap_or_default().events();
     events.any(|(_, name)| name.get(2..) == Some(wanted.as_str()))
-}
-
-/// Parses the answer to `overdue`.
-pub(super) fn overdue(reply: Option<Value>) -> Result<Vec<(UserId, Version)>, CacheError> {
-    let reply = reply.unwrap_or(Value::Array(Vec::new()));
-    let events: Vec<(String, f64)> = redis::from_redis_value(reply).map_err(unreadable)?;
-    let parse = |(name, score): &(String, f64)| {
-        let parsed = event(name, *score as i64);
-        parsed.map(|(user_id, event)| (user_id, event.state.version))
-    };
-    Ok(events.iter().filter_map(parse).collect())
-}
-
-/// Parses the answer to `apply` about one event.
-pub(super) fn applied(answer: &str) -> Result<(Applied, Option<OpenedPair>), CacheError> {
-    let mut parts = answer.split(':');
-    let mut next = || parts.next().unwrap_or_default();
-    let (changed, newer, like_count, user, count) = (next(), next(), next(), next(), next());
-    let applied = Applied {
-        changed: known(changed)?.map(|changed: u8| changed == 1),
-        newer: known(newer)?.map(Version),
-        like_count: known(like_count)?,
-    };
-    if user.is_empty() {
-        return Ok((applied, None));
-    }
-    let opened = OpenedPair {
-        user: opened_user(user)?,
-        count: opened_count(count)?,
-    };
-    Ok((applied, Some(opened)))
-}
-
-/// Parses the answer to an event that waited for a fill; `None` if an entry refused it.
-pub(super) fn applied_after_fill(answer: &str) -> Result<Option<Applied>, CacheError> {
-    if answer.is_empty() {
-        return Ok(None);
-    }
-    applied(answer).map(|(applied, _)| Some(applied))
-}
-
-/// Parses the answers to `open`: first those about `users` users, then those about counts.
-pub(super) fn opened(answers: &[String], users: usize) -> Result<Opened, CacheError> {
-    let Some((of_users, of_counts)) = answers.split_at_checked(users) else {
-        return Err(CacheError::Unavailable(
-            "the script answered about too few entries".to_owned(),
-        ));
-    };
-    let users = of_users.iter().map(|text| opened_user(text));
-    let counts = of_counts.iter().map(|text| opened_count(text));
-    Ok(Opened {
-        users: users.collect::<Result<_, _>>()?,
-        counts: counts.collect::<Result<_, _>>()?,
-    })
-}
-
-/// Parses the answer to `open` about one user.
-fn opened_user(answer: &str) -> Result<(Incarnation, Coverage), CacheError> {
-    let parsed = answer.split_at_checked(16).and_then(|(life, letter)| {
-        let life = life.parse().ok()?;
-        Some((life, coverage(letter)?))
-    });
-    parsed.ok_or_else(|| unreadable(format!("it opened a user entry with '{answer}'")))
-}
-
-/// Parses the answer to `open` about one count.
-fn opened_count(answer: &str) -> Result<Option<Incarnation>, CacheError> {
-    known(answer)
-}
-
-/// Returns the texts of an answer.
-pub(super) fn texts(reply: Value) -> Result<Vec<String>, CacheError> {
-    value(reply)
-}
-
-/// Parses a reply.
-pub(super) fn value<T: redis::FromRedisValue>(reply: Value) -> Result<T, CacheError> {
-    redis::from_redis_value(reply).map_err(unreadable)
-}
-
-/// Parses a part of the script's answer; an empty text is an unknown value.
-fn known<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<Option<T>, CacheError> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(unreadable)
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-pub(super) fn unreadable(error: impl ToString) -> CacheError {
-    CacheError::Unavailable(format!(
-        "the script's answer cannot be read: {}",
-        error.to_string()
-    ))
 }

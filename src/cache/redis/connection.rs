@@ -13,7 +13,7 @@ use redis::{
 };
 use tokio::runtime::{Handle, Id};
 
-use super::CacheError;
+use crate::cache::CacheError;
 use crate::config::RedisOptions;
 
 /// A connection for each runtime of the process, which opens at its first use and reopens after failures.
