@@ -138,7 +138,8 @@ impl Schema {
 
     /// Parses a statement that is written with the default names.
     pub(super) fn statement(&self, sql: impl AsRef<str>) -> Statement {
-        Statement::parse(&self.named(sql.as_ref()))
+        let sql = self.named(sql.as_ref());
+        Statement::parse(&sql.replace("LIMIT $", self.dialect.limit_by_parameter()))
     }
 
     /// Returns a statement of fixed text, which it renders at the first use.
@@ -213,7 +214,8 @@ impl Deref for Schema {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dialect::Sqlite;
+    use super::super::dialect::{Postgres, Sqlite};
+    use super::super::statement::Param;
     use super::*;
 
     #[test]
@@ -236,5 +238,16 @@ mod tests {
             Schema::of(&Sqlite, "", &ResourceTypes::default(), IdKinds::default()).named(sql),
             sql
         );
+    }
+
+    #[test]
+    fn limits_let_sqlite_keep_a_statement_prepared() {
+        let spelled = |dialect: &'static dyn Dialect| {
+            let schema = Schema::of(dialect, "", &ResourceTypes::default(), IdKinds::default());
+            let statement = schema.statement("SELECT 1 LIMIT $1 OFFSET $2");
+            statement.spelled(&[Param::limit(5), Param::limit(6)])
+        };
+        assert_eq!(spelled(&Sqlite), "SELECT 1 LIMIT +5 OFFSET 6");
+        assert_eq!(spelled(&Postgres), "SELECT 1 LIMIT 5 OFFSET 6");
     }
 }

@@ -122,6 +122,11 @@ pub(super) trait Dialect: SourceDialect {
     /// The names of all tables and views, as `id`.
     fn tables(&self) -> &'static str;
 
+    /// How a limit begins whose parameter's number follows.
+    fn limit_by_parameter(&self) -> &'static str {
+        "LIMIT $"
+    }
+
     /// What keeps the database from merging a derived table into the query around it.
     fn fence(&self) -> &'static str;
 

@@ -64,6 +64,11 @@ impl Dialect for Sqlite {
         "SELECT name AS id FROM sqlite_schema"
     }
 
+    // SQLite would choose a plan for the value of a bare parameter, and so prepare the statement again each time.
+    fn limit_by_parameter(&self) -> &'static str {
+        "LIMIT +$"
+    }
+
     fn fence(&self) -> &'static str {
         " LIMIT -1"
     }
