@@ -16,6 +16,9 @@ const MOST_PER_SECOND: u32 = 20_000;
 
 const DAY: u64 = 86_400;
 
+/// The largest age in days at which rows are pruned, a hundred years.
+const MOST_DAYS: u32 = 36_500;
+
 /// A request for a job.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -48,9 +51,11 @@ pub struct JobRequest {
     pub what: Option<RebuildTarget>,
     /// The age in days at which completed ledger rows are pruned.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 36_500)]
     pub ledger_days: Option<u32>,
     /// The age in days at which behaviors that no read model needs are pruned.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 36_500)]
     pub behaviors_days: Option<u32>,
 }
 
@@ -300,14 +305,18 @@ impl AdminService {
     }
 
     fn prune_spec(&self, request: &JobRequest) -> Result<Spec, AdminError> {
-        let seconds = |days: Option<u32>| days.map(|days| u64::from(days) * DAY);
-        let ledger_after = seconds(request.ledger_days);
-        let behaviors_after = seconds(request.behaviors_days);
-        if [ledger_after, behaviors_after].contains(&Some(0)) {
-            return Err(AdminError::Invalid(
-                "'ledger_days' and 'behaviors_days' must be 1 or more".to_owned(),
-            ));
+        let given = [request.ledger_days, request.behaviors_days];
+        if given
+            .iter()
+            .flatten()
+            .any(|days| !(1..=MOST_DAYS).contains(days))
+        {
+            return Err(AdminError::Invalid(format!(
+                "'ledger_days' and 'behaviors_days' must be from 1 to {MOST_DAYS}"
+            )));
         }
+        let [ledger_after, behaviors_after] =
+            given.map(|days| days.map(|days| u64::from(days) * DAY));
         if ledger_after.is_none() && behaviors_after.is_none() {
             return Err(AdminError::Invalid(
                 "set 'ledger_days', 'behaviors_days' or both".to_owned(),

@@ -465,6 +465,7 @@ fn invalid_operations_are_rejected_without_effect() {
         (json!({"kind": "audit", "what": "cache"}), 422),
         (json!({"kind": "prune"}), 422),
         (json!({"kind": "prune", "ledger_days": 0}), 422),
+        (json!({"kind": "prune", "behaviors_days": 36_501}), 422),
     ] {
         let code = if status == 400 {
             "invalid_body"
@@ -500,6 +501,12 @@ fn invalid_operations_are_rejected_without_effect() {
         ),
         (
             "ledger/events/seven/retry".to_owned(),
+            Value::Null,
+            400,
+            "invalid_parameter",
+        ),
+        (
+            "quarantine/seven/republish".to_owned(),
             Value::Null,
             400,
             "invalid_parameter",

@@ -240,7 +240,7 @@ fn prune_job_without_old_rows_deletes_nothing() {
     let service = Setup::new().start();
     let client = service.client();
     client.like(1, 7);
-    let body = r#"{"kind": "prune", "ledger_days": 4294967295, "behaviors_days": 4294967295}"#;
+    let body = r#"{"kind": "prune", "ledger_days": 36500, "behaviors_days": 36500}"#;
     let job = client.post("/admin/jobs", body).json();
     let path = format!("/admin/jobs/{}", job["id"].as_str().expect("an id"));
     until_equal("the job to end", json!("completed"), || {
