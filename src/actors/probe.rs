@@ -1,8 +1,8 @@
 //! Probes the dependencies and decides whether likes can be accepted. The health monitor and `/readyz` call it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::telemetry::{CacheMastersSeen, Dependency, DependencyFailed, Dependenc
 /// The time after which a silent dependency counts as down.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Probes the dependencies.
+/// Probes the dependencies. Its clones share what the last probe found.
 #[derive(Clone)]
 pub struct Probe {
     /// The database.
@@ -25,6 +25,7 @@ pub struct Probe {
     pub cache: Arc<dyn Cache>,
     /// The broker, if there is one.
     pub broker: Option<Arc<Broker>>,
+    last: Arc<Mutex<DependencyReports>>,
 }
 
 /// The error of a failed probe.
@@ -178,6 +179,24 @@ impl DependencyReport {
 pub type DependencyReports = BTreeMap<&'static str, DependencyReport>;
 
 impl Probe {
+    /// Creates a probe of these dependencies.
+    #[must_use]
+    pub fn new(store: Arc<Store>, cache: Arc<dyn Cache>, broker: Option<Arc<Broker>>) -> Self {
+        Self {
+            store,
+            cache,
+            broker,
+            last: Arc::default(),
+        }
+    }
+
+    /// Returns what the last [`look`](Self::look) found, without a new one; empty before the first.
+    #[must_use]
+    pub fn last(&self) -> DependencyReports {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
+    }
+
     /// Runs [`look`](Self::look), and checks whether acknowledged events are in quarantine.
     pub async fn report(&self) -> DependencyReports {
         let mut dependencies = self.look().await;
@@ -243,6 +262,8 @@ impl Probe {
                 DependencyReport::of_broker(broker),
             );
         }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone_from(&dependencies);
         dependencies
     }
 }

@@ -101,8 +101,6 @@ pub struct DeploymentReport {
 pub struct ProcessReports {
     own: ProcessRecord,
     registry: Registry,
-    /// The time without progress after which an actor with work is stuck.
-    stuck_after: Duration,
     deployment: CurrentDeployment,
     uses_nats: bool,
     link: OnceLock<ProcessLink>,
@@ -111,20 +109,18 @@ pub struct ProcessReports {
 
 impl ProcessReports {
     /// Returns reports without any of other processes yet. With `nats`, starts the thread that sends and receives them.
-    /// An actor with work that makes no progress for `stuck_after` is stuck.
     ///
     /// # Errors
     /// If the thread cannot be started.
     pub fn start(
         own: ProcessRecord,
-        (registry, stuck_after): (Registry, Duration),
+        registry: Registry,
         deployment: CurrentDeployment,
         nats: Option<NatsOptions>,
     ) -> std::io::Result<(Arc<Self>, Reporter)> {
         let reports = Arc::new(Self {
             own,
             registry,
-            stuck_after,
             deployment,
             uses_nats: nats.is_some(),
             link: OnceLock::new(),
@@ -279,7 +275,7 @@ impl ProcessReports {
                         return false;
                     }
                     let now = Instant::now();
-                    let states = self.registry.states(self.stuck_after);
+                    let states = self.registry.states(self.registry.stuck_after());
                     if now >= due || states != reported {
                         self.heard.forget_old();
                         self.send(link, deployment, false).await;

@@ -156,7 +156,7 @@ impl Actors {
         let gone = Arc::new(DependenciesUnavailable::default());
         let health_monitor = starter.start(|context| {
             HealthMonitor::new(
-                connections.probe(),
+                connections.probe.clone(),
                 reader.clone(),
                 Arc::clone(&gone),
                 context,

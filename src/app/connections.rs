@@ -90,16 +90,8 @@ pub(super) struct Connections {
     pub(super) store: Arc<Store>,
     pub(super) cache: Arc<dyn Cache>,
     pub(super) broker: Option<Arc<Broker>>,
-}
-
-impl Connections {
-    pub(super) fn probe(&self) -> Probe {
-        Probe {
-            store: Arc::clone(&self.store),
-            cache: Arc::clone(&self.cache),
-            broker: self.broker.clone(),
-        }
-    }
+    /// Probes them.
+    pub(super) probe: Probe,
 }
 
 /// Returns the service behind `/admin`.

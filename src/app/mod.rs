@@ -11,7 +11,6 @@ pub use error::AppError;
 use std::future::ready;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_server::{Server, ServerHandle};
@@ -24,6 +23,7 @@ use self::connections::{Connections, admin, check_broker, open_broker, open_cach
 use self::server::HttpServer;
 use self::startup::{identify, learn, report_missing, settle_recent};
 use crate::actors::deployment::DeploymentWatch;
+use crate::actors::probe::Probe;
 use crate::actors::process_reports::{ProcessReports, Reporter};
 use crate::actors::processes::{self, Differences, Heartbeats};
 use crate::admin::ActorOperations;
@@ -34,7 +34,7 @@ use crate::live::{Announcer, Feed, Hub, Live};
 use crate::store::OperationQueue;
 use crate::telemetry::{ActorEvents, ServiceStarted, ShutdownEnded, ShutdownStarted, StartFailed};
 use crate::web::auth::{self, Auth};
-use crate::web::{self, Health};
+use crate::web::{self, Draining, Health};
 use crate::webhooks::Webhook;
 
 /// The running service.
@@ -44,7 +44,7 @@ pub struct App {
     address: SocketAddr,
     actors: Actors,
     signals: Signals,
-    draining: Arc<AtomicBool>,
+    draining: Arc<Draining>,
     /// Notified when the database turns out to be unusable after the start.
     unusable: Arc<Notify>,
     drain_delay: Duration,
@@ -96,6 +96,7 @@ impl App {
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
             broker: broker.clone(),
+            probe: Probe::new(Arc::clone(&store), Arc::clone(&cache), broker.clone()),
         };
         let clock = Arc::new(HybridClock::default());
         if starting.migrating.is_none() {
@@ -109,7 +110,7 @@ impl App {
         actix::spawn(Arc::clone(&announcer).run());
         let (reports, reporter) = ProcessReports::start(
             own.clone(),
-            (registry.clone(), settings.stuck_after),
+            registry.clone(),
             current.clone(),
             settings.nats.clone(),
         )
@@ -176,14 +177,14 @@ impl App {
             keeper: actors.keeper.clone(),
             gone: Arc::clone(&actors.gone),
         });
-        let draining = Arc::new(AtomicBool::new(false));
+        let draining = Arc::new(Draining::default());
         let differences = Differences::default();
         let heartbeats = Heartbeats::begin(Arc::clone(&store), own, differences.clone());
         let health = Health {
             differences,
-            probe: connections.probe(),
+            probe: connections.probe.clone(),
             registry: registry.clone(),
-            stall_after: settings.stall_after,
+            unready_after: settings.unready_after,
             draining: Arc::clone(&draining),
             gate: starting.gate,
             deployment: current.clone(),
@@ -225,7 +226,7 @@ impl App {
             role: role.as_str(),
         }
         .emit();
-        actix::spawn(report_missing(connections.probe()));
+        actix::spawn(report_missing(connections.probe.clone()));
         Ok(Self {
             handle: server.handle(),
             server,
@@ -284,7 +285,7 @@ impl App {
         };
         ShutdownStarted { reason, delay }.emit();
         let started = Instant::now();
-        draining.store(true, Ordering::Relaxed);
+        draining.begin();
         if !delay.is_zero() {
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}

@@ -3,8 +3,7 @@
 use std::future::ready;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_http::{ConnectionType, HttpService};
 use actix_server::Server;
@@ -29,7 +28,7 @@ pub(super) struct HttpServer {
     pub(super) role: Role,
     pub(super) origins: Vec<String>,
     /// Set when the service shuts down. Responses then close their connections, so that proxies do not reuse them.
-    pub(super) draining: Arc<AtomicBool>,
+    pub(super) draining: Arc<web::Draining>,
 }
 
 impl HttpServer {
@@ -62,15 +61,15 @@ impl HttpServer {
                     .wrap(from_fn(web::bound))
                     .wrap(Condition::new(!origins.is_empty(), web::cors(&origins)))
                     .wrap_fn(move |request, next| {
-                        let (method, started) = (request.method().clone(), Instant::now());
+                        let pending = web::Pending::of(&request);
                         let answer = next.call(request);
                         let draining = Arc::clone(&draining);
                         async move {
                             let answer = answer.await;
-                            web::count(&method, &answer, started.elapsed());
+                            pending.answered(&answer);
                             let mut response = answer?;
                             web::harden(response.headers_mut());
-                            if draining.load(Ordering::Relaxed) {
+                            if draining.has_begun() {
                                 let head = response.response_mut().head_mut();
                                 head.set_connection_type(ConnectionType::Close);
                             }

@@ -2,6 +2,7 @@
 //! process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actor_kit::Mailbox;
 use futures_util::future::LocalBoxFuture;
@@ -9,10 +10,10 @@ use futures_util::future::LocalBoxFuture;
 use crate::actors::CacheWriter;
 use crate::actors::deployment::DeploymentWatch;
 use crate::actors::probe::{DependencyState, Probe};
-use crate::domain::{HybridClock, Version};
+use crate::domain::{Backoff, FailureKind, HybridClock, Version};
 use crate::messages::Settle;
-use crate::store::{Settled, Store, StoreError};
-use crate::telemetry::{Dependency, DependencyFailed, StartedWithout};
+use crate::store::{Settled, Store};
+use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked, StartedWithout};
 
 /// Reads the identity of the deployment, and notices that the database was restored.
 pub(super) async fn identify(deployment: &mut DeploymentWatch) {
@@ -50,30 +51,64 @@ pub(super) async fn learn(clock: &HybridClock, store: &Store) {
 /// The number of like events, last recorded first, whose pairs a starting worker settles in the cache.
 const RECENT: usize = 20_000;
 
-/// Settles the cache for the pairs recorded last: a worker may have been killed between a commit and its settlement.
+/// The action's name in logs.
+const SETTLING: &str = "settling recent pairs";
+
+/// The waits between its attempts.
+const TRY_AGAIN: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    cap: Duration::from_secs(5),
+};
+
+/// Settles the cache for the pairs recorded last: a worker may have been killed between a commit and its settlement. If the
+/// database fails, tries again without delaying the start: no reader finds a foreign event that was not settled.
 pub(super) fn settle_recent(
     store: Arc<Store>,
     cache_writer: Mailbox<CacheWriter>,
 ) -> LocalBoxFuture<'static, ()> {
     Box::pin(async move {
-        let settle = async {
-            let pairs = store.recent_pairs(RECENT).await?;
-            let found = store.find(&pairs).await?;
-            Ok::<_, StoreError>(Settled::from(found))
-        };
-        match settle.await {
-            Ok(settled) => {
-                // The cache writer logs its own failures.
-                let _ = cache_writer.ask_or_wait(Settle { settled }).await;
-            }
-            Err(error) => DependencyFailed {
-                dependency: Dependency::Database,
-                doing: "settling recent pairs",
-                error: &error,
-            }
-            .emit(),
+        if !fails_to_settle(&store, &cache_writer).await {
+            return;
         }
+        actix::spawn(async move {
+            for tries in 1.. {
+                tokio::time::sleep(TRY_AGAIN.draw(tries)).await;
+                if !fails_to_settle(&store, &cache_writer).await {
+                    return;
+                }
+            }
+        });
     })
+}
+
+/// Tries to settle the recent pairs. Returns whether the infrastructure failed, so that another attempt may succeed.
+async fn fails_to_settle(store: &Store, cache_writer: &Mailbox<CacheWriter>) -> bool {
+    let dependency = Dependency::Database;
+    let find = async {
+        let pairs = store.recent_pairs(RECENT).await?;
+        store.find(&pairs).await
+    };
+    match find.await {
+        Ok(found) => {
+            let doing = SETTLING;
+            DependencyWorked { dependency, doing }.emit();
+            let settled = Settled::from(found);
+            // The cache writer logs its own failures.
+            let _ = cache_writer.ask_or_wait(Settle { settled }).await;
+            false
+        }
+        Err(error) => {
+            if error.is_news() {
+                DependencyFailed {
+                    dependency,
+                    doing: SETTLING,
+                    error: &error,
+                }
+                .emit();
+            }
+            error.kind() == FailureKind::Infrastructure
+        }
+    }
 }
 
 /// Says loudly which dependencies that the settings name cannot be used at the start, and what that means.

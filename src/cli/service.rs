@@ -167,11 +167,10 @@ impl Service {
             value.set_sensitive(true);
             Ok::<_, ServiceError>(value)
         };
-        let is_secure = url.0.starts_with("https:");
         Ok(Self {
             token: token.map(bearer).transpose()?,
             operator: header_name(&operator()),
-            agent: http_client::agent(is_secure, timeout)?,
+            agent: http_client::agent(&url.0, timeout)?,
             url,
         })
     }

@@ -30,6 +30,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use actor_kit::StuckAfter;
+
 pub use actors::{
     CacheOptions, KeeperOptions, PublisherOptions, RecorderOptions, RetryOptions,
     SubscriberOptions, SyncOptions,
@@ -100,10 +102,10 @@ pub struct Settings {
     pub facts: FactsOptions,
     /// The automatic audit and pruning of a worker.
     pub upkeep: UpkeepOptions,
-    /// The time without progress after which an actor with work is reported as stuck.
-    pub stuck_after: Duration,
-    /// The time without progress after which an actor with work makes the process unready.
-    pub stall_after: Duration,
+    /// The times after which an actor is reported as stuck.
+    pub stuck_after: StuckAfter,
+    /// The times after which a stuck actor makes the process unready.
+    pub unready_after: StuckAfter,
     /// How long after SIGTERM requests are still served while `/readyz` fails. Zero on a worker, which serves none.
     pub drain_delay: Duration,
     /// How long a shutdown may take to drain.
@@ -141,8 +143,14 @@ impl PartialConfig {
             cache_pairs: config.cache_pairs(),
             facts: FactsOptions::new(&config)?,
             upkeep: UpkeepOptions::new(&config),
-            stuck_after: Duration::from_millis(1_500),
-            stall_after: Duration::from_secs(10),
+            stuck_after: StuckAfter {
+                no_progress: Duration::from_millis(1_500),
+                blocked_thread: Duration::from_secs(1),
+            },
+            unready_after: StuckAfter {
+                no_progress: Duration::from_secs(10),
+                blocked_thread: Duration::from_secs(10),
+            },
             drain_delay: if config.role().is_api() {
                 Duration::from_secs(config.drain_delay_seconds())
             } else {

@@ -1,14 +1,24 @@
 //! `likewise stream apply`: changes the stream and its consumer to the configured settings when an operator asks.
 
+use std::time::Duration;
+
 use chrono::Utc;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::NatsError;
 use super::connection::Broker;
+use super::consumer::BEAT_TIMEOUT;
 use super::jetstream::{Found, number};
 use super::refusals::refusals;
 use super::settings::{Owner, Setting, newly_filtered};
+
+/// The number of times that the consumer is changed before the command gives up.
+const ATTEMPTS: usize = 3;
+
+/// The wait before a change of the consumer is read back: a heartbeat that read the settings before the change has written
+/// them by then.
+const READ_BACK_AFTER: Duration = BEAT_TIMEOUT.saturating_add(Duration::from_millis(500));
 
 /// The result of `stream apply`, or of its dry run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -31,7 +41,7 @@ impl Broker {
     /// change could lose acknowledged likes; see [`Applied::refusals`].
     ///
     /// # Errors
-    /// If NATS does not answer or refuses.
+    /// If NATS does not answer or refuses, or another client changes the consumer back.
     pub async fn apply(&self, dry_run: bool, fewer_replicas: bool) -> Result<Applied, NatsError> {
         self.check_version()?;
         let found = self.find().await?;
@@ -52,34 +62,51 @@ impl Broker {
         if dry_run || !applied.refusals.is_empty() {
             return Ok(applied);
         }
-        let changes = |owner: Owner| {
-            let changes = applied.changes.iter();
-            changes.filter(move |change| change.owner == owner)
-        };
+        let changes = of_owner(&applied.changes, Owner::Stream);
         match found.stream_config() {
             None => drop(self.create_stream(&self.stream_config()).await?),
-            Some(config) if changes(Owner::Stream).next().is_some() => {
-                let config = overlaid(config, changes(Owner::Stream));
+            Some(config) if !changes.is_empty() => {
+                let config = overlaid(config, &changes);
                 let subject = format!("STREAM.UPDATE.{}", self.options.stream);
                 self.ask(&subject, &config).await?;
             }
             Some(_) => {}
         }
-        let replaced = changes(Owner::Consumer).any(|change| change.field == "ack_policy");
-        match found.consumer_config() {
-            None => drop(self.create_consumer().await?),
-            Some(_) if replaced || applied.redelivers_from.is_some() => {
-                // From the beginning if the consumer did not need acknowledgements: taken messages may not be recorded.
-                let from = applied.redelivers_from.filter(|_| !replaced);
-                self.replace_consumer(from).await?;
+        self.apply_to_consumer(found).await?;
+        Ok(applied)
+    }
+
+    /// Creates the consumer, or changes it until it keeps the configured settings: the heartbeat of a process may undo a
+    /// change; see [`note_beat`](Self::note_beat).
+    async fn apply_to_consumer(&self, mut found: Found) -> Result<(), NatsError> {
+        let mut attempts = 0;
+        while let Some(config) = found.consumer_config() {
+            let report = self.report(&found, None);
+            let changes = of_owner(&report.settings, Owner::Consumer);
+            if changes.is_empty() {
+                return Ok(());
             }
-            Some(config) if changes(Owner::Consumer).next().is_some() => {
-                let config = overlaid(config, changes(Owner::Consumer));
+            if attempts == ATTEMPTS {
+                let differences: Vec<_> = changes.into_iter().map(Setting::sentence).collect();
+                return Err(NatsError::ChangedBack {
+                    consumer: self.consumer_name()?,
+                    reason: differences.join("; "),
+                });
+            }
+            attempts += 1;
+            let from = self.passed_over(&found).await?;
+            let replaced = changes.iter().any(|change| change.field == "ack_policy");
+            if replaced || from.is_some() {
+                // From the beginning if the consumer did not need acknowledgements: taken messages may not be recorded.
+                self.replace_consumer(from.filter(|_| !replaced)).await?;
+            } else {
+                let config = overlaid(config, &changes);
                 self.write_consumer("update", &config).await?;
             }
-            Some(_) => {}
+            tokio::time::sleep(READ_BACK_AFTER).await;
+            found = self.find().await?;
         }
-        Ok(applied)
+        self.create_consumer().await.map(drop)
     }
 
     /// Returns the sequence of the first message that the consumer's filter skipped; `None` if it skipped none.
@@ -102,8 +129,14 @@ impl Broker {
     }
 }
 
+/// Returns the settings of this owner that differ.
+fn of_owner(settings: &[Setting], owner: Owner) -> Vec<&Setting> {
+    let differs = |setting: &&Setting| setting.owner == owner && setting.difference.is_some();
+    settings.iter().filter(differs).collect()
+}
+
 /// Returns the server's settings with these changes.
-fn overlaid<'a>(config: &Value, changes: impl Iterator<Item = &'a Setting>) -> Value {
+fn overlaid(config: &Value, changes: &[&Setting]) -> Value {
     let mut config = config.clone();
     for change in changes {
         if change.field == "filter_subjects"

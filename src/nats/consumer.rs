@@ -34,6 +34,9 @@ const FIRST_SEQUENCE: &str = "likewise_first_sequence";
 /// The last known heartbeat of the database.
 const BEAT: &str = "likewise_beat";
 
+/// The longest time from the start of a note of a heartbeat to its write.
+pub(super) const BEAT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long the server keeps the consumer of an earlier generation after the last pull.
 const KEPT_AFTER_RESTORE: Duration = Duration::from_secs(3_600);
 
@@ -265,19 +268,29 @@ impl Broker {
         Ok(beat.and_then(|beat| beat.as_str()?.parse().ok()))
     }
 
-    /// Notes a heartbeat of the current generation at its consumer, if that exists.
+    /// Notes a heartbeat of the current generation at its consumer, if that exists. JetStream writes only whole configurations,
+    /// and has no conditional write: a change between the read and the write is undone. So `stream apply` reads its changes
+    /// back.
     ///
     /// # Errors
-    /// If NATS does not answer or refuses.
+    /// If NATS does not answer in time or refuses.
     pub async fn note_beat(&self, deployment: &Deployment, beat: i64) -> Result<(), NatsError> {
-        let Some(info) = self.consumer_info_of(deployment).await? else {
-            return Ok(());
+        let note = async {
+            let Some(info) = self.consumer_info_of(deployment).await? else {
+                return Ok(());
+            };
+            let mut config = info["config"].clone();
+            config["metadata"][BEAT] = json!(beat.to_string());
+            self.write("update", &name_of(deployment), &config)
+                .await
+                .map(drop)
         };
-        let mut config = info["config"].clone();
-        config["metadata"][BEAT] = json!(beat.to_string());
-        self.write("update", &name_of(deployment), &config)
-            .await
-            .map(drop)
+        let noted = tokio::time::timeout(BEAT_TIMEOUT, note).await;
+        noted.unwrap_or_else(|_| {
+            Err(NatsError::Unavailable(format!(
+                "the heartbeat was not noted within {BEAT_TIMEOUT:?}"
+            )))
+        })
     }
 
     /// Acknowledges a message, and awaits the server's confirmation.

@@ -79,6 +79,17 @@ pub enum NatsError {
         /// The settings that are wrong.
         reason: String,
     },
+    /// The consumer had other settings again after each change by `stream apply`.
+    #[error(
+        "consumer {consumer} does not keep its settings: {reason}; another client writes them back after each change, so \
+         stop that client, and run `likewise stream apply` again"
+    )]
+    ChangedBack {
+        /// The consumer.
+        consumer: String,
+        /// The settings that differ.
+        reason: String,
+    },
     /// The stream of facts exists with settings that would lose facts.
     #[error(
         "stream {stream} cannot carry facts: {reason}; facts wait in the table likewise_outbox until an administrator \

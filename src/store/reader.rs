@@ -57,8 +57,9 @@ impl Reader {
         }
     }
 
-    /// Reads. What takes too long goes on to its end, because its connection must not be let go in the
-    /// middle.
+    /// Reads in a task of its own. A read that takes too long, or whose caller is gone, goes on within the time limit of the
+    /// store. Cancelled, it would close its connection (docs/adr/0055), while the server still works on its statement: a slow
+    /// database would get a new connection for each request that gives up.
     ///
     /// # Errors
     /// If the database cannot be read, or not in time.

@@ -20,10 +20,10 @@ impl Figures {
     #[must_use]
     pub fn now() -> Self {
         Self {
-            accepted: METRICS.total_accepted(),
-            completed: METRICS.rows_completed.get(),
+            accepted: METRICS.likes_accepted.total(),
+            completed: METRICS.ledger_rows_completed.get(),
             failed: METRICS.total_failed(),
-            latencies: METRICS.completed_seconds.counts(),
+            latencies: METRICS.accepted_to_completed_seconds.counts(),
         }
     }
 

@@ -74,12 +74,16 @@ impl Route {
 
     fn series(&self, method: &str) -> &MethodSeries {
         let place = method_place(method);
-        self.methods[place].get_or_init(|| MethodSeries {
-            durations: METRICS.http_durations.get_or_create_owned(&RouteLabels {
+        self.methods[place].get_or_init(|| {
+            let labels = RouteLabels {
                 route: self.template.clone(),
                 method: METHODS[place],
-            }),
-            requests: Default::default(),
+            };
+            let durations = &METRICS.http_request_duration_seconds;
+            MethodSeries {
+                durations: durations.get_or_create_owned(&labels),
+                requests: Default::default(),
+            }
         })
     }
 

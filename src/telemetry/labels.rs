@@ -2,20 +2,6 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-/// Labels of an accepted like.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct AcceptedLabels {
-    pub(super) action: &'static str,
-    pub(super) durability: &'static str,
-    pub(super) cached: &'static str,
-}
-
-/// What an answer from the cache lacked.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct ResultLabels {
-    pub(super) result: &'static str,
-}
-
 /// Whether a server answers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct StateLabels {

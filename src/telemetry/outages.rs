@@ -224,7 +224,7 @@ fn note(outages: &BTreeMap<Key, Outage>) {
 
 fn gauge(dependency: Dependency, doing: &'static str, failing: i64) {
     let dependency = dependency.as_str();
-    let gauge = METRICS.outages.get_or_create(&OutageLabels {
+    let gauge = METRICS.failing.get_or_create(&OutageLabels {
         part: dependency,
         doing,
     });

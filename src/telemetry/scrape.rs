@@ -1,20 +1,18 @@
-//! Writes the metrics for a scrape: those that were counted, and those that are looked up at the scrape, so that they cost
-//! nothing in between.
+//! The metrics of the actors, the connections and the runtime. They are looked up at a scrape, so that they cost nothing in
+//! between.
 
 use std::time::Duration;
 
 use actor_kit::{ActorReport, ActorState, LATENCY_BOUNDS};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::metrics::{ActorLabels, METRICS};
-use super::process;
+use super::metrics::{ActorLabels, FloatGauge};
 
 /// What is looked up at a scrape.
 #[derive(Debug, Clone, Default)]
@@ -71,59 +69,6 @@ impl RuntimeUse {
     }
 }
 
-/// Returns every metric in the OpenMetrics text format.
-#[must_use]
-pub fn openmetrics(scrape: &Scrape) -> String {
-    for actor in &scrape.actors {
-        let labels = ActorLabels { actor: actor.name };
-        // Their series are there from the start.
-        drop(METRICS.panics.get_or_create(&labels));
-        drop(METRICS.restarts.get_or_create(&labels));
-    }
-    let mut text = String::with_capacity(64 * 1024);
-    let written = encode_registry(&mut text, METRICS.registry())
-        .and_then(|()| encode_registry(&mut text, &looked_up(scrape)))
-        .and_then(|()| encode_registry(&mut text, &own_process()))
-        .and_then(|()| encode_eof(&mut text));
-    if let Err(error) = written {
-        unreachable!("writing to a string cannot fail: {error}");
-    }
-    text
-}
-
-/// Returns every metric in the text format of Prometheus, version 0.0.4, for clients that do not know OpenMetrics. There, the
-/// name of a counter ends in `_total` also in the lines about it, and units have no line.
-#[must_use]
-pub fn text(scrape: &Scrape) -> String {
-    let openmetrics = openmetrics(scrape);
-    let mut text = String::with_capacity(openmetrics.len());
-    let mut help = "";
-    for line in openmetrics.lines() {
-        if line == "# EOF" || line.starts_with("# UNIT ") {
-            continue;
-        }
-        if line.starts_with("# HELP ") {
-            // Its type, in the next line, decides the name.
-            help = line;
-            continue;
-        }
-        let mut words = line.split(' ');
-        if let (Some("#"), Some("TYPE"), Some(name), Some(kind)) =
-            (words.next(), words.next(), words.next(), words.next())
-        {
-            let total = if kind == "counter" { "_total" } else { "" };
-            let description = help.splitn(4, ' ').nth(3).unwrap_or_default();
-            text.push_str(&format!(
-                "# HELP {name}{total} {description}\n# TYPE {name}{total} {kind}\n"
-            ));
-            continue;
-        }
-        text.push_str(line);
-        text.push('\n');
-    }
-    text
-}
-
 /// An actor and a type of message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MessageLabels {
@@ -178,13 +123,11 @@ const STATES: [ActorState; 8] = [
 ];
 
 /// A family of gauges that are set once.
-fn gauges<L>(
-    of: impl IntoIterator<Item = (L, f64)>,
-) -> Family<L, Gauge<f64, std::sync::atomic::AtomicU64>>
+fn gauges<L>(of: impl IntoIterator<Item = (L, f64)>) -> Family<L, FloatGauge>
 where
     L: Clone + std::hash::Hash + Eq,
 {
-    let family = Family::<L, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    let family = Family::<L, FloatGauge>::default();
     for (labels, value) in of {
         family.get_or_create(&labels).set(value);
     }
@@ -204,7 +147,7 @@ where
 }
 
 /// Returns the metrics of the actors, the pools and the runtime.
-fn looked_up(scrape: &Scrape) -> Registry {
+pub(super) fn looked_up(scrape: &Scrape) -> Registry {
     let mut registry = Registry::with_prefix("likewise");
     let running = || {
         let actors = scrape.actors.iter();
@@ -344,12 +287,6 @@ fn looked_up(scrape: &Scrape) -> Registry {
     registry
 }
 
-fn own_process() -> Registry {
-    let mut registry = Registry::default();
-    process::register(&mut registry);
-    registry
-}
-
 /// The latencies of messages, which the actors have counted.
 #[derive(Debug)]
 struct MessageDurations(Vec<(MessageLabels, Vec<u64>, Duration)>);
@@ -400,51 +337,5 @@ impl MessageDurations {
                 )?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_format_names_counters_in_full() {
-        let text = text(&Scrape::default());
-        let counter =
-            "# TYPE likewise_events_published_total counter\nlikewise_events_published_total ";
-        assert!(text.contains(counter), "{text}");
-        assert!(
-            text.contains("# HELP likewise_events_published_total Events"),
-            "{text}"
-        );
-        assert!(
-            !text.contains("# EOF") && !text.contains("# UNIT"),
-            "{text}"
-        );
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let (_, value) = line.rsplit_once(' ').expect("a value");
-            value.parse::<f64>().expect("a number");
-        }
-    }
-
-    #[test]
-    fn no_metric_is_described_twice() {
-        let openmetrics = openmetrics(&Scrape::default());
-        let mut names: Vec<_> = openmetrics
-            .lines()
-            .filter_map(|line| line.strip_prefix("# TYPE "))
-            .collect();
-        let number = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert!(number > 40 && names.len() == number, "{names:?}");
-        for name in [
-            "process_cpu_seconds counter",
-            "process_resident_memory_bytes gauge",
-            "likewise_build_info gauge",
-        ] {
-            assert!(names.contains(&name), "{name}: {names:?}");
-        }
-        assert!(openmetrics.ends_with("# EOF\n"));
     }
 }

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::ResponseError;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -49,8 +48,7 @@ pub async fn bound<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     if let Err(problem) = check(&request) {
-        let response = request.into_response(problem.error_response());
-        return Ok(response.map_into_right_body());
+        return Ok(request.error_response(problem).map_into_right_body());
     }
     let activity = request.conn_data::<Rc<Activity>>().cloned();
     let _active = activity.as_ref().map(Activity::begin);

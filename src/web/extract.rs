@@ -1,5 +1,5 @@
-//! Extractors of what a request is about: the resource in its path, and its body. `parameters.rs` reads the query, and
-//! `auth/extract.rs` has the caller and the user.
+//! Extractors of what a request is about: the resource or the UUID in its path, and its body. `parameters.rs` reads the
+//! query, and `auth/extract.rs` has the caller and the user.
 
 use std::borrow::Cow;
 use std::future::{Ready, ready};
@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::app_data::shared;
 use super::bounds::{BODY_LIMIT, BODY_TIMEOUT};
@@ -63,6 +64,24 @@ pub(super) fn resource_in_path(request: &HttpRequest) -> Result<Resource, Proble
         )
     })?;
     Ok(Resource { resource_type, id })
+}
+
+/// The id of an event or a message in the path, whose only parameter it is.
+pub(super) struct UuidInPath(pub(super) Uuid);
+
+impl FromRequest for UuidInPath {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let segment = request.match_info().iter().next();
+        let text = decoded(segment.map_or("", |(_, segment)| segment));
+        let id = Uuid::parse_str(&text).map_err(|_| {
+            let detail = format!("the id in the path must be a UUID, got '{text:.40}'");
+            Problem::new(Code::InvalidParameter, detail)
+        });
+        ready(id.map(Self))
+    }
 }
 
 /// Decodes a segment of the path. What is no percent-encoded UTF-8 is left as it is, and is no id.

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
-use actor_kit::{Actor, ActorState, Registry};
+use actor_kit::{Actor, ActorState, Registry, StuckAfter};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 use super::auth::{Auth, caller};
+use super::draining::Draining;
 use super::problem::Problem;
 use crate::actors::probe::{
     DependencyReport, DependencyReports, DependencyState, Probe, can_accept,
@@ -48,10 +47,10 @@ pub struct Health {
     pub probe: Probe,
     /// The actors.
     pub registry: Registry,
-    /// The time without progress after which an actor with work makes the process unready.
-    pub stall_after: Duration,
+    /// The times after which a stuck actor makes the process unready.
+    pub unready_after: StuckAfter,
     /// Set when the service shuts down.
-    pub draining: Arc<AtomicBool>,
+    pub draining: Arc<Draining>,
     /// Closed until the tables are migrated.
     pub gate: Arc<Gate>,
     /// The deployment, once it is known.
@@ -79,7 +78,8 @@ pub(super) struct Readiness {
     /// What the process waits for to start.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting_for: Option<WaitingFor>,
-    /// The health of each configured dependency, by name.
+    /// The health of each configured dependency, by name. While the service is shutting down, it is what the last probe
+    /// found.
     #[schema(value_type = BTreeMap<String, DependencyReport>)]
     parts: DependencyReports,
     /// The calls that fail now. Ledger rows that wait for them are retried until they succeed.
@@ -136,11 +136,22 @@ impl Health {
         }
     }
 
+    /// Returns the health of the dependencies. A process that shuts down is not ready, whatever they answer: a load
+    /// balancer must not wait for a dependency that hangs to learn so.
+    async fn dependencies(&self) -> DependencyReports {
+        tokio::select! {
+            biased;
+            () = self.draining.begun() => self.probe.last(),
+            parts = self.probe.report() => parts,
+        }
+    }
+
     async fn readiness(&self) -> Readiness {
-        let parts = self.probe.report().await;
-        let actors: BTreeMap<_, _> = self.registry.states(self.stall_after).into_iter().collect();
+        let parts = self.dependencies().await;
+        let actors = self.registry.states(self.unready_after);
+        let actors: BTreeMap<_, _> = actors.into_iter().collect();
         let skew = self.probe.store.clock_skew();
-        let draining = self.draining.load(Ordering::Relaxed);
+        let draining = self.draining.has_begun();
         let waiting_for = match self.gate.waiting() {
             Some(Waiting::ForDatabase(_)) => Some(WaitingFor::Database),
             Some(Waiting::ForMigrations(_)) => Some(WaitingFor::Migrations),

@@ -1,13 +1,16 @@
-//! Counts requests by the route that answers them. `app/` calls [`count`] around everything else, and each resource of a
-//! route is made by [`resource`].
+//! Counts requests by the route that answers them, and the problems among the answers. `app/` has a [`Pending`] around
+//! everything else, and each resource of a route is made by [`resource`].
 
 use std::cell::OnceCell;
-use std::time::Duration;
+use std::time::Instant;
 
-use actix_web::dev::ServiceResponse;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::{Resource, web};
 
+use super::problem::Problem;
+use super::trace::trace;
+use crate::domain::TraceParent;
 use crate::telemetry::{Route, UNMATCHED};
 
 /// The route of a resource, resolved at its first request in each worker.
@@ -19,19 +22,43 @@ pub(super) fn resource(path: &str) -> Resource {
     web::resource(path).app_data(RouteCell::default())
 }
 
-/// Counts an answered request. A request without a route counts as `unmatched`, and so does one that was refused before it
-/// reached its route, or that took too long.
-pub fn count<B>(
-    method: &Method,
-    answer: &Result<ServiceResponse<B>, actix_web::Error>,
-    took: Duration,
-) {
-    let (route, status) = match answer {
-        Ok(response) => (route(response), response.status()),
-        Err(error) => (None, error.as_response_error().status_code()),
-    };
-    let route = route.unwrap_or_else(|| Route::of(UNMATCHED));
-    route.answered(method.as_str(), status.as_u16(), took);
+/// What the log and the metrics need of a request that is being answered: a request that takes too long is gone with its
+/// answer.
+pub struct Pending {
+    method: Method,
+    trace: Option<TraceParent>,
+    started: Instant,
+}
+
+impl Pending {
+    /// Remembers a request that begins now.
+    #[must_use]
+    pub fn of(request: &ServiceRequest) -> Self {
+        Self {
+            method: request.method().clone(),
+            trace: trace(request.headers()),
+            started: Instant::now(),
+        }
+    }
+
+    /// Counts the request, and logs the problem that it was answered with. A request without a route counts as `unmatched`,
+    /// and so does one that was refused before it reached its route, or that took too long.
+    pub fn answered<B>(self, answer: &Result<ServiceResponse<B>, actix_web::Error>) {
+        let (route, status, error) = match answer {
+            Ok(response) => (
+                route(response),
+                response.status(),
+                response.response().error(),
+            ),
+            Err(error) => (None, error.as_response_error().status_code(), Some(error)),
+        };
+        if let Some(problem) = error.and_then(actix_web::Error::as_error::<Problem>) {
+            problem.answered(self.trace);
+        }
+        let route = route.unwrap_or_else(|| Route::of(UNMATCHED));
+        let took = self.started.elapsed();
+        route.answered(self.method.as_str(), status.as_u16(), took);
+    }
 }
 
 fn route<B>(response: &ServiceResponse<B>) -> Option<&'static Route> {

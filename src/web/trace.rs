@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
-use actix_web::http::header::HeaderName;
+use actix_web::http::header::{HeaderMap, HeaderName};
 use actix_web::{FromRequest, HttpRequest};
 
 use crate::domain::TraceParent;
@@ -20,9 +20,14 @@ impl FromRequest for Trace {
     type Future = Ready<Result<Self, Infallible>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let values = request.headers().get_all(&TRACEPARENT);
-        // What is no text names no trace, but several values do not become one.
-        let values = values.map(|value| value.to_str().unwrap_or_default());
-        ready(Ok(Self(TraceParent::parse_only(values))))
+        ready(Ok(Self(trace(request.headers()))))
     }
+}
+
+/// Returns the trace that the caller sends, if there is one.
+pub(super) fn trace(headers: &HeaderMap) -> Option<TraceParent> {
+    let values = headers.get_all(&TRACEPARENT);
+    // What is no text names no trace, but several values do not become one.
+    let values = values.map(|value| value.to_str().unwrap_or_default());
+    TraceParent::parse_only(values)
 }

@@ -45,10 +45,9 @@ impl Webhook {
         let keys = SigningKeys::load(options.secret.as_ref(), options.secret_file.as_deref())?;
         let keys = Arc::new(Mutex::new(keys));
         let webhook = |url: &WebhookUrl| {
-            let is_secure = url.expose().starts_with("https://");
             Ok(Self {
                 url: url.clone(),
-                agent: http_client::agent(is_secure, options.timeout)?,
+                agent: http_client::agent(url.expose(), options.timeout)?,
                 keys: Arc::clone(&keys),
                 ids_as_text,
             })

@@ -137,7 +137,7 @@ impl Pipeline {
         store::migrate(&settings.store).await.expect("migrations");
         let store = store::connect(&settings.store).await.expect("a store");
         let starter = Starter {
-            registry: Registry::new(settings.stall_after, ActorEvents),
+            registry: Registry::new(settings.stuck_after, ActorEvents),
             policy: RESTARTS,
             capacity: settings.mailbox_capacity,
             given_up: Arc::default(),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use actor_kit::{
     Actor, BatchActor, BatchLimits, Envelope, Mailbox, Observer, Refused, Registry, Request,
-    Starter, SupervisorPolicy,
+    Starter, StuckAfter, SupervisorPolicy,
 };
 use tokio::sync::Notify;
 
@@ -57,8 +57,12 @@ impl Observer for Silent {
 
 fn main() -> Result<(), Refused> {
     actix::System::new().block_on(async {
+        let stuck_after = StuckAfter {
+            no_progress: Duration::from_secs(10),
+            blocked_thread: Duration::from_secs(10),
+        };
         let starter = Starter {
-            registry: Registry::new(Duration::from_secs(10), Silent),
+            registry: Registry::new(stuck_after, Silent),
             policy: SupervisorPolicy {
                 wait: |_| Duration::from_secs(1),
                 max_restarts: 1,

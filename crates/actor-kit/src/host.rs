@@ -1,163 +1,22 @@
 //! The actix actor that every [`Actor`] runs in: it gathers messages into batches, runs batches and ticks, and
 //! panics on request. Its [`Context`] is what the actor sees of it.
 
+mod context;
+
 use std::any::{Any, TypeId};
-use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix::{ActorContext, Addr, AsyncContext, Handler, Message, Supervised, WeakAddr};
-use futures_util::FutureExt;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use actix::{ActorContext, Addr, AsyncContext, Handler, Message, Supervised};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+pub use self::context::Context;
 use crate::actor::{Actor, BatchActor};
 use crate::batcher::Batcher;
 use crate::envelope::{Envelope, Request};
 use crate::messages::MessageStats;
 use crate::stats::ActorStats;
-
-/// An actor's access to its host: statistics, work beside its batches, and its own queues.
-pub struct Context<A: Actor> {
-    shared: Arc<Shared>,
-    addr: WeakAddr<Host<A>>,
-}
-
-impl<A: Actor> Clone for Context<A> {
-    fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-            addr: self.addr.clone(),
-        }
-    }
-}
-
-struct Shared {
-    stats: Arc<ActorStats>,
-    stopping: AtomicBool,
-    /// The number of spawned futures that have not ended.
-    running: AtomicUsize,
-    idle: Notify,
-    tick: Arc<Semaphore>,
-}
-
-impl<A: Actor> Context<A> {
-    pub(crate) fn new(stats: Arc<ActorStats>, addr: WeakAddr<Host<A>>) -> Self {
-        let shared = Shared {
-            stats,
-            stopping: AtomicBool::new(false),
-            running: AtomicUsize::new(0),
-            idle: Notify::new(),
-            tick: Arc::new(Semaphore::new(1)),
-        };
-        Self {
-            shared: Arc::new(shared),
-            addr,
-        }
-    }
-
-    /// Counts events as done.
-    pub fn progress(&self, events: usize) {
-        self.shared.stats.progress(events);
-    }
-
-    /// Counts a failed attempt, and keeps its message as the last error.
-    pub fn failed(&self, error: &(impl ToString + ?Sized)) {
-        self.shared.stats.failed(error.to_string());
-    }
-
-    /// Returns whether the actor starts no further work of its own, because it stops or is paused.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        self.shared.stopping.load(Ordering::Relaxed) || self.shared.stats.is_paused()
-    }
-
-    /// Returns whether a tick runs.
-    #[must_use]
-    pub fn is_ticking(&self) -> bool {
-        self.shared.tick.available_permits() == 0
-    }
-
-    /// Runs work beside the actor, so that a restart does not cut it off. A panic in it is counted and reported.
-    pub fn spawn(&self, work: impl Future<Output = ()> + 'static) {
-        let running = Running::start(&self.shared);
-        let waits = Arc::clone(&self.shared.stats.waits);
-        actix::spawn(waits.run(async move {
-            let stats = &running.0.stats;
-            let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
-            let worked = poll_fn(|context| {
-                let _turn = stats.turn();
-                work.as_mut().poll(context)
-            });
-            if let Err(payload) = worked.await {
-                stats.panicked(message_of(payload.as_ref()));
-            }
-        }));
-    }
-
-    /// Adds items to this actor's own queue of `M`. They need no room in the mailbox: the envelopes in them keep
-    /// their permits.
-    pub fn requeue<M: Request>(&self, items: Vec<A::Item>)
-    where
-        A: BatchActor<M>,
-    {
-        // An actor without an address has stopped, and dropping the items tells their senders.
-        if let Some(addr) = self.addr.upgrade() {
-            addr.do_send(Requeue::<A, M>(items));
-        }
-    }
-
-    pub(crate) fn start_tick(&self) -> Option<OwnedSemaphorePermit> {
-        if self.is_stopping() {
-            return None;
-        }
-        Arc::clone(&self.shared.tick).try_acquire_owned().ok()
-    }
-
-    pub(crate) fn stop(&self) {
-        self.shared.stopping.store(true, Ordering::Relaxed);
-    }
-
-    /// Waits until no spawned work runs.
-    pub(crate) async fn idle(&self) {
-        loop {
-            let notified = self.shared.idle.notified();
-            if self.shared.running.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-            notified.await;
-        }
-    }
-}
-
-/// Counts as running work until it is dropped.
-struct Running(Arc<Shared>);
-
-impl Running {
-    fn start(shared: &Arc<Shared>) -> Self {
-        shared.running.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.0.running.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.idle.notify_waiters();
-        }
-    }
-}
-
-pub(crate) fn message_of(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
-}
 
 /// Holds one actor, and a queue for each type of message that it has taken.
 pub(crate) struct Host<A: Actor> {
@@ -181,7 +40,7 @@ impl<A: Actor> Host<A> {
             return;
         };
         let actor = Arc::clone(&self.actor);
-        let tick = Tick::begin(&self.context.shared.stats);
+        let tick = Tick::begin(self.context.stats());
         self.context.spawn(async move {
             let (_permit, _tick) = (permit, tick);
             actor.tick().await;
@@ -216,7 +75,7 @@ impl<A: Actor> Host<A> {
         self.position::<M>().unwrap_or_else(|| {
             let queue = MessageQueue::<A, M> {
                 batcher: Batcher::new(self.actor.limits()),
-                stats: self.context.shared.stats.watch_messages::<M>(),
+                stats: self.context.stats().watch_messages::<M>(),
             };
             self.queues.push((TypeId::of::<M>(), Box::new(queue)));
             self.queues.len() - 1
@@ -413,7 +272,7 @@ impl<A: BatchActor<M>, M: Request> Queue<A> for MessageQueue<A, M> {
     }
 
     fn flush(&mut self, actor: &Arc<A>, context: &Context<A>, own: &Addr<Host<A>>) {
-        while !context.shared.stats.is_paused()
+        while !context.stats().is_paused()
             && let Some((batch, lane)) = self.batcher.next_batch()
         {
             let running = self.stats.begin(batch.len());

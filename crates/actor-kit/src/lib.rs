@@ -65,7 +65,7 @@ pub use messages::{LATENCY_BOUNDS, MessageReport, Percentiles, RunningReport};
 pub use observer::Observer;
 pub use registry::{Registry, Unheeded};
 pub use report::{
-    ActorReport, ActorState, MailboxReport, PanicReport, Snapshot, SupervisionPolicy,
+    ActorReport, ActorState, MailboxReport, PanicReport, Snapshot, StuckAfter, SupervisionPolicy,
     SupervisionReport,
 };
 pub use supervisor::{Starter, SupervisorPolicy};

@@ -1,5 +1,6 @@
-//! Where a panic happened. Its payload does not tell; only the panic hook knows.
+//! What a panic says, and where it happened. Its payload does not tell the place; only the panic hook knows.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::panic;
 use std::sync::Once;
@@ -23,4 +24,13 @@ pub(crate) fn remember_places() {
 /// Returns the file, line and column of this thread's last panic, once.
 pub(crate) fn take_place() -> Option<String> {
     PLACE.take()
+}
+
+/// Returns the message in the payload of a panic.
+pub(crate) fn message_of(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
 }

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 
 use crate::observer::Observer;
-use crate::report::{ActorReport, ActorState, Snapshot};
-use crate::stats::{ActorStats, BLOCKED_AFTER, Command, read, write};
+use crate::report::{ActorReport, ActorState, Snapshot, StuckAfter};
+use crate::stats::{ActorStats, Command, read, write};
 
 /// Every actor of this process, in the order of their start.
 #[derive(Clone)]
 pub struct Registry {
     actors: Arc<RwLock<Vec<Arc<ActorStats>>>>,
-    stall_after: Duration,
+    stuck_after: StuckAfter,
     observer: Arc<dyn Observer>,
     started: Instant,
     snapshots: Arc<AtomicU64>,
@@ -32,13 +32,12 @@ pub enum Unheeded {
 }
 
 impl Registry {
-    /// Returns an empty registry. It reports an actor as stuck that has had work, and made no progress, for longer
-    /// than `stall_after`.
+    /// Returns an empty registry, whose reports call an actor stuck after these times.
     #[must_use]
-    pub fn new(stall_after: Duration, observer: impl Observer) -> Self {
+    pub fn new(stuck_after: StuckAfter, observer: impl Observer) -> Self {
         Self {
             actors: Arc::default(),
-            stall_after,
+            stuck_after,
             observer: Arc::new(observer),
             started: Instant::now(),
             snapshots: Arc::default(),
@@ -74,29 +73,29 @@ impl Registry {
         let actors = read(&self.actors);
         actors
             .iter()
-            .map(|stats| stats.report(self.stall_after))
+            .map(|stats| stats.report(self.stuck_after))
             .collect()
     }
 
     /// Returns the report of the actor of this name.
     #[must_use]
     pub fn report_of(&self, name: &str) -> Option<ActorReport> {
-        Some(self.find(name)?.report(self.stall_after))
+        Some(self.find(name)?.report(self.stuck_after))
     }
 
-    /// Returns the name and the state of each actor that this process runs. An actor counts as stuck after
-    /// `stall_after`. If that is longer than the registry's own time, one that blocks its thread has as long.
+    /// Returns the times after which reports call an actor stuck.
     #[must_use]
-    pub fn states(&self, stall_after: Duration) -> Vec<(&'static str, ActorState)> {
-        let blocked_after = if stall_after > self.stall_after {
-            stall_after
-        } else {
-            BLOCKED_AFTER
-        };
+    pub const fn stuck_after(&self) -> StuckAfter {
+        self.stuck_after
+    }
+
+    /// Returns the name and the state of each actor that this process runs, where one is stuck after these times.
+    #[must_use]
+    pub fn states(&self, stuck_after: StuckAfter) -> Vec<(&'static str, ActorState)> {
         let actors = read(&self.actors);
         let states = actors
             .iter()
-            .map(|stats| (stats.name, stats.state(stall_after, blocked_after).0));
+            .map(|stats| (stats.name, stats.state(stuck_after).0));
         states
             .filter(|(_, state)| *state != ActorState::Disabled)
             .collect()
@@ -157,7 +156,7 @@ impl Registry {
 
     fn running(&self, name: &str) -> Result<Arc<ActorStats>, Unheeded> {
         let stats = self.find(name).ok_or(Unheeded::Unknown)?;
-        let (state, ..) = stats.state(self.stall_after, BLOCKED_AFTER);
+        let (state, ..) = stats.state(self.stuck_after);
         match state {
             ActorState::Disabled | ActorState::Failed | ActorState::Stopped => {
                 Err(Unheeded::NotRunning)
@@ -402,8 +401,11 @@ mod tests {
                 blocked = Some(Instant::now());
             }
             let report = now();
-            // Whoever waits longer than the registry waits for a blocked thread too.
-            let patient = registry.states(Duration::from_secs(60));
+            // A caller with a longer limit does not call it stuck.
+            let patient = registry.states(StuckAfter {
+                blocked_thread: Duration::from_secs(60),
+                ..registry.stuck_after()
+            });
             assert_eq!(patient, [("gated", ActorState::Running)]);
             if report.state == ActorState::Stuck {
                 break report;
@@ -429,7 +431,7 @@ mod tests {
         assert_eq!(refused, Err(Unheeded::NotRunning));
         let refused = starter.registry.restart("nobody");
         assert_eq!(refused, Err(Unheeded::Unknown));
-        let states = starter.registry.states(Duration::from_secs(1));
+        let states = starter.registry.states(starter.registry.stuck_after());
         assert!(states.is_empty(), "{states:?}");
     }
 }

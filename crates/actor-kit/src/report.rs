@@ -1,5 +1,7 @@
 //! What a report says of an actor.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
@@ -17,7 +19,7 @@ pub enum ActorState {
     Running,
     /// Is paused by an operator: messages queue, and no ticks start.
     Paused,
-    /// Has work, and has made no progress for a while.
+    /// Has work and has made no progress for a while, or has blocked its thread for a while.
     Stuck,
     /// Has panicked and waits out its back-off; messages queue.
     Restarting,
@@ -44,6 +46,15 @@ impl ActorState {
             Self::Disabled => "disabled",
         }
     }
+}
+
+/// How long an actor may stand still before it is [`Stuck`](ActorState::Stuck).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StuckAfter {
+    /// The limit of the time without progress, for an actor that has work.
+    pub no_progress: Duration,
+    /// The limit of the time for which an actor keeps its thread. All actors of the thread wait meanwhile.
+    pub blocked_thread: Duration,
 }
 
 /// The actors of a process at one moment. Counters only grow, so a reader computes rates from two reports of one process.

@@ -12,12 +12,10 @@ use crate::messages::MessageStats;
 use crate::observer::Observer;
 use crate::panics::take_place;
 use crate::report::{
-    ActorReport, ActorState, MailboxReport, PanicReport, SupervisionPolicy, SupervisionReport,
+    ActorReport, ActorState, MailboxReport, PanicReport, StuckAfter, SupervisionPolicy,
+    SupervisionReport,
 };
 use crate::waits::Waits;
-
-/// An actor that keeps its thread for longer than this blocks it, for operators.
-pub(crate) const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
 /// The beginning of the time in [`ActorStats::turn`].
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -237,19 +235,17 @@ impl ActorStats {
         commands.is_some()
     }
 
-    /// Returns the state, since when it holds, and its reason. An actor with work that has made no progress for longer than
-    /// `stall_after`, or has kept its thread for longer than `blocked_after`, is stuck.
+    /// Returns the state, since when it holds, and its reason.
     pub(crate) fn state(
         &self,
-        stall_after: Duration,
-        blocked_after: Duration,
+        stuck_after: StuckAfter,
     ) -> (ActorState, DateTime<Utc>, Option<String>) {
         let (state, since) = *lock(&self.state);
         match state {
             ActorState::Starting | ActorState::Running => {
                 if let Some((reason, since)) = lock(&self.pause).clone() {
                     (ActorState::Paused, since, Some(reason))
-                } else if let Some((lasted, reason)) = self.stuck(stall_after, blocked_after) {
+                } else if let Some((lasted, reason)) = self.stuck(stuck_after) {
                     (ActorState::Stuck, Utc::now() - lasted, Some(reason))
                 } else {
                     (state, since, None)
@@ -260,11 +256,11 @@ impl ActorStats {
     }
 
     /// Returns how long the actor has been stuck, and why; `None` if it is not.
-    fn stuck(&self, stall_after: Duration, blocked_after: Duration) -> Option<(Duration, String)> {
+    fn stuck(&self, stuck_after: StuckAfter) -> Option<(Duration, String)> {
         let turn = self.turn.load(Ordering::Relaxed);
         let turn = (turn > 0).then(|| START.elapsed().saturating_sub(Duration::from_micros(turn)));
         if let Some(lasted) = turn
-            && lasted > blocked_after
+            && lasted > stuck_after.blocked_thread
         {
             let reason = format!("it blocks its thread, for {} ms", lasted.as_millis());
             return Some((lasted, reason));
@@ -273,7 +269,7 @@ impl ActorStats {
             .as_ref()
             .and_then(|gauge| gauge.oldest())?;
         let lasted = oldest.min(lock(&self.last_progress).elapsed());
-        (lasted > stall_after).then(|| {
+        (lasted > stuck_after.no_progress).then(|| {
             let reason = format!(
                 "it has had work for {} ms, and made no progress for {} ms",
                 oldest.as_millis(),
@@ -283,10 +279,10 @@ impl ActorStats {
         })
     }
 
-    pub(crate) fn report(&self, stall_after: Duration) -> ActorReport {
+    pub(crate) fn report(&self, stuck_after: StuckAfter) -> ActorReport {
         let gauge = read(&self.gauge).clone();
         let oldest = gauge.as_ref().and_then(|gauge| gauge.oldest());
-        let (state, since, reason) = self.state(stall_after, BLOCKED_AFTER);
+        let (state, since, reason) = self.state(stuck_after);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let messages = lock(&self.messages).clone();
         let (max_restarts, window) = self.limit;

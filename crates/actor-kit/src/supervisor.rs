@@ -17,9 +17,9 @@ use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use crate::actor::Actor;
-use crate::host::{Context, Host, InjectBlock, InjectPanic, Restart, Resume, message_of};
+use crate::host::{Context, Host, InjectBlock, InjectPanic, Restart, Resume};
 use crate::mailbox::Mailbox;
-use crate::panics::remember_places;
+use crate::panics::{message_of, remember_places};
 use crate::registry::Registry;
 use crate::report::ActorState;
 use crate::stats::{ActorStats, Command};

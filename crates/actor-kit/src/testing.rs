@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use crate::observer::Observer;
 use crate::registry::Registry;
+use crate::report::StuckAfter;
 use crate::supervisor::{Starter, SupervisorPolicy};
 
 struct Silent;
@@ -21,8 +22,12 @@ impl Observer for Silent {
 
 /// Restarts an actor at once, twice.
 pub(crate) fn starter(capacity: usize) -> Starter {
+    let stuck_after = StuckAfter {
+        no_progress: Duration::from_secs(10),
+        blocked_thread: Duration::from_secs(1),
+    };
     Starter {
-        registry: Registry::new(Duration::from_secs(10), Silent),
+        registry: Registry::new(stuck_after, Silent),
         policy: SupervisorPolicy {
             wait: |_| Duration::from_millis(1),
             max_restarts: 2,

@@ -11,12 +11,14 @@ pub struct ActorEvents;
 impl actor_kit::Observer for ActorEvents {
     /// The panic hook has logged the panic itself.
     fn panicked(&self, actor: &'static str, message: &str) {
-        METRICS.panics.get_or_create(&ActorLabels { actor }).inc();
+        let labels = ActorLabels { actor };
+        METRICS.actor_panics.get_or_create(&labels).inc();
         log::debug!(target: "likewise::actors", actor, error = message; "actor panicked");
     }
 
     fn restarted(&self, actor: &'static str, restarts: u64) {
-        METRICS.restarts.get_or_create(&ActorLabels { actor }).inc();
+        let labels = ActorLabels { actor };
+        METRICS.actor_restarts.get_or_create(&labels).inc();
         log::warn!(
             target: "likewise::actors", actor, restarts;
             "actor restarted; its queued messages are intact"

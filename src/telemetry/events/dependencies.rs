@@ -75,7 +75,7 @@ pub struct DependencyAway<'a> {
 impl DependencyAway<'_> {
     /// Counts and logs it.
     pub fn emit(self) {
-        METRICS.part_away(self.dependency.as_str(), true);
+        METRICS.dependency_away(self.dependency, true);
         log::warn!(
             target: "likewise", dependency = self.dependency.as_str(), error:% = self.error;
             "dependency is unavailable and is retried continually"
@@ -94,7 +94,7 @@ pub struct DependencyBack {
 impl DependencyBack {
     /// Counts and logs it.
     pub fn emit(self) {
-        METRICS.part_away(self.dependency.as_str(), false);
+        METRICS.dependency_away(self.dependency, false);
         log::info!(
             target: "likewise", dependency = self.dependency.as_str(), seconds = seconds(self.away_for);
             "dependency is back"
@@ -167,7 +167,7 @@ impl ClockMeasured {
     /// Sets the metric, and logs a change.
     pub fn emit(self) {
         let skew_seconds = self.skew.num_milliseconds() as f64 / 1_000.0;
-        METRICS.clock_skew.set(skew_seconds);
+        METRICS.clock_skew_seconds.set(skew_seconds);
         let Some(news) = self.news else {
             return;
         };

@@ -21,7 +21,7 @@ impl OperatorIntervened<'_> {
             rows,
         } = self;
         METRICS
-            .interventions
+            .operator_interventions
             .get_or_create(&ActionLabels { action })
             .inc_by(rows as u64);
         log::info!(target: "likewise::operations", operator, action, rows; "rows {action}");

@@ -97,7 +97,7 @@ pub struct RowsLeft {
 impl RowsLeft {
     /// Counts the rows.
     pub fn emit(self) {
-        METRICS.rows_left.inc_by(self.rows as u64);
+        METRICS.ledger_rows_left.inc_by(self.rows as u64);
         log::debug!(target: "likewise::recorder", rows = self.rows; "rows left to the retry scheduler");
     }
 }
@@ -111,7 +111,7 @@ pub struct RowsCompleted {
 impl RowsCompleted {
     /// Counts the rows.
     pub fn emit(self) {
-        METRICS.rows_completed.inc_by(self.rows as u64);
+        METRICS.ledger_rows_completed.inc_by(self.rows as u64);
     }
 }
 
@@ -126,7 +126,7 @@ impl<I: Iterator<Item = i64>> LikesCompleted<I> {
     pub fn emit(self) {
         for age in self.ages {
             let age = Duration::from_micros(u64::try_from(age).unwrap_or(0));
-            METRICS.completed_seconds.observe(age);
+            METRICS.accepted_to_completed_seconds.observe(age);
         }
     }
 }
@@ -153,14 +153,16 @@ impl LedgerCounted<'_> {
             METRICS.ledger_rows.get_or_create(&labels).set(rows);
         }
         METRICS
-            .ledger_oldest
+            .ledger_oldest_open_seconds
             .set(self.oldest_seconds.unwrap_or(0.0));
         if let Some(lag) = self.lag {
             METRICS
                 .consumer_lag
                 .set(i64::try_from(lag).unwrap_or(i64::MAX));
         }
-        METRICS.sampled_at.set(self.at.timestamp());
+        METRICS
+            .ledger_counted_timestamp_seconds
+            .set(self.at.timestamp());
     }
 }
 
@@ -177,7 +179,7 @@ pub struct BatchSynced {
 impl BatchSynced {
     /// Counts the rows.
     pub fn emit(self) {
-        METRICS.rows_completed.inc_by(self.rows as u64);
+        METRICS.ledger_rows_completed.inc_by(self.rows as u64);
         METRICS.sync_seconds.observe(self.took);
         log::debug!(
             target: "likewise::sync",
@@ -210,7 +212,7 @@ impl AttemptsFailed<'_> {
     /// Counts and logs the failures. Infrastructure failures are logged once per outage.
     pub fn emit(self) {
         METRICS
-            .attempts_failed
+            .ledger_attempts_failed
             .get_or_create(&OutcomeLabels {
                 outcome: self.step.as_str(),
             })
@@ -240,11 +242,11 @@ pub struct RowsClaimed {
 impl RowsClaimed {
     /// Counts and logs the claims.
     pub fn emit(self) {
-        METRICS.rows_claimed.inc_by(self.rows as u64);
+        METRICS.ledger_rows_claimed.inc_by(self.rows as u64);
         log::info!(target: "likewise::retry", rows = self.rows; "due rows claimed");
         if self.dead > 0 {
             METRICS
-                .attempts_failed
+                .ledger_attempts_failed
                 .get_or_create(&OutcomeLabels {
                     outcome: Status::Dead.as_str(),
                 })
@@ -269,7 +271,7 @@ impl EventsReconciled {
     /// Counts and logs them.
     pub fn emit(self) {
         for (outcome, events) in [("stored", self.stored), ("lost", self.lost)] {
-            let counter = &METRICS.events_reconciled;
+            let counter = &METRICS.cache_events_reconciled;
             let labels = OutcomeLabels { outcome };
             counter.get_or_create(&labels).inc_by(events as u64);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::Durability;
+use crate::domain::{Durability, TraceParent};
 use crate::telemetry::metrics::{METRICS, ProblemLabels};
 
 /// A like or unlike was answered with 2xx.
@@ -20,7 +20,10 @@ pub struct LikeAccepted {
 impl LikeAccepted {
     /// Counts the like.
     pub fn emit(self) {
-        METRICS.accepted(self.is_like, self.durability, self.cached, self.took);
+        METRICS
+            .likes_accepted
+            .count(self.is_like, self.durability, self.cached);
+        METRICS.accept_seconds.observe(self.took);
     }
 }
 
@@ -35,9 +38,9 @@ pub struct CacheRead {
 impl CacheRead {
     /// Counts the items.
     pub fn emit(self) {
-        METRICS.cache_hits.inc_by(self.hits as u64);
+        METRICS.cache_reads.hits.inc_by(self.hits as u64);
         if self.misses > 0 {
-            METRICS.cache_misses.inc_by(self.misses as u64);
+            METRICS.cache_reads.misses.inc_by(self.misses as u64);
         }
     }
 }
@@ -60,6 +63,8 @@ pub struct ProblemAnswered<'a> {
     pub status: u16,
     /// The detail of the answer, or the cause that the answer hides.
     pub detail: &'a str,
+    /// The trace of the request.
+    pub trace: Option<TraceParent>,
 }
 
 impl ProblemAnswered<'_> {
@@ -74,7 +79,9 @@ impl ProblemAnswered<'_> {
             _ => log::Level::Error,
         };
         log::log!(
-            target: "likewise::web", level, status = self.status, code = self.code, detail = self.detail;
+            target: "likewise::web", level,
+            status = self.status, code = self.code, detail = self.detail,
+            trace_id = self.trace.map(|trace| trace.trace_id());
             "request answered with a problem"
         );
     }

@@ -194,6 +194,8 @@ pub struct OtherDeployment {
 impl OtherDeployment {
     /// Counts them.
     pub fn emit(self) {
-        METRICS.messages_of_others.inc_by(self.messages as u64);
+        METRICS
+            .messages_of_other_deployments
+            .inc_by(self.messages as u64);
     }
 }

@@ -1,7 +1,7 @@
 //! `/admin/ledger`: the ledger's health, search, an event's timeline, retry and discard.
 
 use actix_web::HttpRequest;
-use actix_web::web::{Data, Json, Path};
+use actix_web::web::{Data, Json};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -11,11 +11,11 @@ use crate::admin::{AdminService, Timeline};
 use crate::domain::{Id, ResourceType, Status};
 use crate::store::{LedgerEntry, LedgerFilter, LedgerHealth};
 use crate::web::cursor::{self, After};
-use crate::web::extract::Body;
+use crate::web::extract::{Body, UuidInPath};
 use crate::web::ids::Ids;
 use crate::web::operator::{Operator, OperatorHeader};
 use crate::web::parameters::{number, query, time};
-use crate::web::problem::{Code, Problem};
+use crate::web::problem::Problem;
 
 /// The ledger at a glance.
 #[utoipa::path(
@@ -99,10 +99,12 @@ pub(super) async fn search(
     };
     let page = admin.search(&filter, after.map(Into::into), limit).await?;
     let next_cursor = match page.next {
-        Some((at, id)) => Some(cursor::write(&After {
-            at,
-            id: event_id(&id)?,
-        })),
+        Some((at, id)) => {
+            let id = Uuid::parse_str(&id).map_err(|error| {
+                Problem::internal(format!("the ledger has the id '{id}': {error}"))
+            })?;
+            Some(cursor::write(&After { at, id }))
+        }
         None => None,
     };
     let entries = page.entries.into_iter();
@@ -124,9 +126,9 @@ pub(super) async fn search(
 pub(super) async fn timeline(
     admin: Data<AdminService>,
     ids: Data<Ids>,
-    id: Path<String>,
+    UuidInPath(id): UuidInPath,
 ) -> Result<Json<Timeline>, Problem> {
-    let mut timeline = admin.timeline(event_id(&id)?).await?;
+    let mut timeline = admin.timeline(id).await?;
     timeline.ledger = timeline.ledger.map(|entry| ids.ledger_entry(entry));
     Ok(Json(timeline))
 }
@@ -143,10 +145,10 @@ pub(super) async fn timeline(
 pub(super) async fn retry(
     admin: Data<AdminService>,
     ids: Data<Ids>,
-    id: Path<String>,
+    UuidInPath(id): UuidInPath,
     operator: Operator,
 ) -> Result<Json<LedgerEntry>, Problem> {
-    let entry = admin.retry(event_id(&id)?, &operator.0).await?;
+    let entry = admin.retry(id, &operator.0).await?;
     Ok(Json(ids.ledger_entry(entry)))
 }
 
@@ -178,19 +180,10 @@ pub(super) struct Reason {
 pub(super) async fn discard(
     admin: Data<AdminService>,
     ids: Data<Ids>,
-    id: Path<String>,
+    UuidInPath(id): UuidInPath,
     operator: Operator,
     Body(body): Body<Reason>,
 ) -> Result<Json<LedgerEntry>, Problem> {
-    let id = event_id(&id)?;
     let entry = admin.discard(id, &body.reason, &operator.0).await?;
     Ok(Json(ids.ledger_entry(entry)))
-}
-
-/// The event id in the path.
-fn event_id(id: &str) -> Result<Uuid, Problem> {
-    Uuid::parse_str(id).map_err(|_| {
-        let detail = format!("the event id in the path must be a UUID, got '{id:.40}'");
-        Problem::new(Code::InvalidParameter, detail)
-    })
 }

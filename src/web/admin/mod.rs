@@ -14,11 +14,11 @@ mod session;
 mod stream;
 mod webhooks;
 
+use actix_web::HttpMessage;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpMessage, ResponseError};
 use utoipa::OpenApi;
 
 pub(super) use faults::FaultInjection;
@@ -177,8 +177,6 @@ async fn authorize<B: MessageBody + 'static>(
             request.extensions_mut().insert(caller);
             Ok(next.call(request).await?.map_into_left_body())
         }
-        Err(problem) => Ok(request
-            .into_response(problem.error_response())
-            .map_into_right_body()),
+        Err(problem) => Ok(request.error_response(problem).map_into_right_body()),
     }
 }

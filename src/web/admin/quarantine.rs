@@ -1,7 +1,7 @@
 //! `/admin/quarantine`: lists, republishes and discards messages that could not be decoded.
 
 use actix_web::HttpRequest;
-use actix_web::web::{Data, Json, Path};
+use actix_web::web::{Data, Json};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -10,10 +10,10 @@ use uuid::Uuid;
 use crate::admin::{AdminService, QuarantinedMessage};
 use crate::store::QuarantineFilter;
 use crate::web::cursor::{self, After};
-use crate::web::extract::OptionalBody;
+use crate::web::extract::{OptionalBody, UuidInPath};
 use crate::web::operator::{Operator, OperatorHeader};
 use crate::web::parameters::{number, query, time};
-use crate::web::problem::{Code, Problem};
+use crate::web::problem::Problem;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -88,13 +88,6 @@ pub(super) async fn list(
     }))
 }
 
-fn message_id(id: &str) -> Result<Uuid, Problem> {
-    Uuid::parse_str(id).map_err(|_| {
-        let detail = format!("no message in quarantine has the id '{id:.40}'");
-        Problem::new(Code::Absent, detail)
-    })
-}
-
 /// A message in quarantine.
 #[utoipa::path(
     get,
@@ -102,13 +95,13 @@ fn message_id(id: &str) -> Result<Uuid, Problem> {
     tag = "admin",
     operation_id = "show_quarantined",
     params(("id" = Uuid, Path, description = "The message's id")),
-    responses((status = 200, body = QuarantinedMessage), (status = 404))
+    responses((status = 200, body = QuarantinedMessage), (status = 400), (status = 404))
 )]
 pub(super) async fn show(
     admin: Data<AdminService>,
-    id: Path<String>,
+    UuidInPath(id): UuidInPath,
 ) -> Result<Json<QuarantinedMessage>, Problem> {
-    Ok(Json(admin.quarantined(message_id(&id)?).await?))
+    Ok(Json(admin.quarantined(id).await?))
 }
 
 /// A repaired message.
@@ -144,14 +137,12 @@ pub(super) struct Republished {
 )]
 pub(super) async fn republish(
     admin: Data<AdminService>,
-    id: Path<String>,
+    UuidInPath(id): UuidInPath,
     operator: Operator,
     OptionalBody(body): OptionalBody<Mended>,
 ) -> Result<Json<Republished>, Problem> {
     let payload = body.unwrap_or_default().payload;
-    let event_id = admin
-        .republish(message_id(&id)?, payload.as_ref(), &operator.0)
-        .await?;
+    let event_id = admin.republish(id, payload.as_ref(), &operator.0).await?;
     Ok(Json(Republished { event_id }))
 }
 
@@ -171,9 +162,8 @@ pub(super) async fn republish(
 )]
 pub(super) async fn discard(
     admin: Data<AdminService>,
-    id: Path<String>,
+    UuidInPath(id): UuidInPath,
     operator: Operator,
 ) -> Result<Json<QuarantinedMessage>, Problem> {
-    let id = message_id(&id)?;
     Ok(Json(admin.discard_quarantined(id, &operator.0).await?))
 }

@@ -19,14 +19,12 @@ pub(super) fn fetch(url: &str) -> Result<String, AuthError> {
         url: url.to_owned(),
         reason,
     };
-    let is_secure = is_secure(url);
-    if !is_secure && !is_loopback(url) {
+    if !url.starts_with("https://") && !is_loopback(url) {
         return Err(failed(
             "it must begin with https://, because whoever can change the keys can sign in as anyone".to_owned(),
         ));
     }
-    let agent =
-        http_client::agent(is_secure, TIMEOUT).map_err(|error| failed(error.to_string()))?;
+    let agent = http_client::agent(url, TIMEOUT).map_err(|error| failed(error.to_string()))?;
     let mut answer = agent
         .get(url)
         .header("Accept", "application/json")
@@ -41,10 +39,6 @@ pub(super) fn fetch(url: &str) -> Result<String, AuthError> {
         .limit(LARGEST)
         .read_to_string()
         .map_err(|error| failed(error.to_string()))
-}
-
-fn is_secure(url: &str) -> bool {
-    url.starts_with("https://")
 }
 
 /// Whether the URL is of this machine, where nobody can change an answer on its way.

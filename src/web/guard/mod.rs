@@ -5,13 +5,13 @@
 mod origin;
 pub(super) mod proxy;
 
+use actix_web::HttpRequest;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 use actix_web::http::uri::Authority;
 use actix_web::middleware::Next;
-use actix_web::{HttpRequest, ResponseError};
 
 use self::origin::Sender;
 use super::app_data::shared;
@@ -173,9 +173,7 @@ pub async fn guard<B: MessageBody + 'static>(
     };
     match checked {
         Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
-        Err(problem) => Ok(request
-            .into_response(problem.error_response())
-            .map_into_right_body()),
+        Err(problem) => Ok(request.error_response(problem).map_into_right_body()),
     }
 }
 

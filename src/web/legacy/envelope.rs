@@ -2,8 +2,8 @@
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -45,17 +45,16 @@ pub(super) async fn enclose<B: MessageBody + 'static>(
         return Ok(response.map_into_left_body());
     };
     let envelope = Envelope::<()> {
-        code: problem.status_code().as_u16(),
+        code: problem.status().as_u16(),
         message: problem.to_string(),
         data: None,
     };
-    let mut enclosed = HttpResponseBuilder::new(problem.status_code());
-    for (name, value) in response.headers() {
-        if name != actix_web::http::header::CONTENT_TYPE {
-            enclosed.append_header((name, value));
-        }
-    }
-    let enclosed = enclosed.json(envelope);
-    let (request, _) = response.into_parts();
-    Ok(ServiceResponse::new(request, enclosed).map_into_right_body())
+    let json = serde_json::to_string(&envelope)
+        .unwrap_or_else(|error| unreachable!("an envelope is always JSON: {error}"));
+    // The response stays that of the problem, which the middleware around it logs.
+    Ok(response.map_body(|head, _| {
+        let media_type = HeaderValue::from_static("application/json");
+        head.headers_mut().insert(CONTENT_TYPE, media_type);
+        EitherBody::right(BoxBody::new(json))
+    }))
 }

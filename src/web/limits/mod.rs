@@ -7,12 +7,11 @@ mod limiter;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use actix_web::HttpMessage;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{HttpRequest, ResponseError};
+use actix_web::{HttpMessage, HttpRequest};
 
 use self::limiter::{Limiter, Usage};
 use super::app_data::shared;
@@ -174,9 +173,7 @@ pub async fn limit<B: MessageBody + 'static>(
             }
             next.call(request).await?.map_into_left_body()
         }
-        Err(problem) => request
-            .into_response(problem.error_response())
-            .map_into_right_body(),
+        Err(problem) => request.error_response(problem).map_into_right_body(),
     };
     add_headers(response.headers_mut(), &usages);
     Ok(response)

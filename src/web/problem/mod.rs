@@ -20,7 +20,7 @@ pub use catalogue::Code;
 pub(super) use catalogue::{IDEMPOTENCY_KEY, OPERATOR, Operations};
 
 use crate::admin::AdminError;
-use crate::domain::{ErasedKind, FailureKind};
+use crate::domain::{ErasedKind, FailureKind, TraceParent};
 use crate::likes::{NotAccepted, NotOnce, NotRead};
 use crate::telemetry::ProblemAnswered;
 
@@ -102,6 +102,17 @@ impl Problem {
     /// The HTTP status.
     pub(super) const fn status(&self) -> StatusCode {
         self.code.status()
+    }
+
+    /// Counts and logs that a request was answered with it.
+    pub(super) fn answered(&self, trace: Option<TraceParent>) {
+        ProblemAnswered {
+            code: self.code.as_str(),
+            status: self.status().as_u16(),
+            detail: self.cause.as_ref().unwrap_or(&self.detail),
+            trace,
+        }
+        .emit();
     }
 
     /// The body of the response.
@@ -239,12 +250,6 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        ProblemAnswered {
-            code: self.code.as_str(),
-            status: self.status().as_u16(),
-            detail: self.cause.as_ref().unwrap_or(&self.detail),
-        }
-        .emit();
         let mut response = HttpResponse::build(self.status());
         if let Some(wait) = self.retry_after {
             response.insert_header((header::RETRY_AFTER, wait.as_secs().max(1)));
