@@ -1,10 +1,13 @@
 //! `likewise actors`.
 
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+
 use serde_json::Value;
 
 use crate::support::checks::pipeline_drains;
 use crate::support::service::{Ran, Service, Setup};
-use crate::support::tokens;
+use crate::support::{PATIENCE, tokens, until};
 
 fn actors(service: &Service, arguments: &[&str]) -> Ran {
     let url = service.url();
@@ -167,4 +170,28 @@ fn service_that_does_not_answer_is_named() {
         .exits(1)
         .reports(&format!("cannot ask {url}: "))
         .reports("is `likewise serve` running there?");
+}
+
+#[test]
+fn service_on_loopback_is_asked_without_the_proxy() {
+    let proxy = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = proxy.local_addr().expect("an address");
+    let service = Setup::new()
+        .set("ALL_PROXY", format!("http://{address}"))
+        .set("NO_PROXY", "")
+        .start();
+    actors(&service, &[]).exits(0).prints("cache_writer");
+
+    // Another host is asked through it.
+    let _other = service
+        .setup()
+        .launch(&["actors", "--url", "http://likes.invalid"]);
+    proxy.set_nonblocking(true).expect("a listener");
+    let (connection, _) = until("the proxy to be asked", PATIENCE, || proxy.accept());
+    connection.set_nonblocking(false).expect("a connection");
+    let mut line = String::new();
+    BufReader::new(connection)
+        .read_line(&mut line)
+        .expect("a request");
+    assert_eq!(line, "CONNECT likes.invalid:80 HTTP/1.1\r\n");
 }

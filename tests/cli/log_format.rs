@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use rustix::process::Signal;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::support::servers::{Kind, Server};
 use crate::support::service::Setup;
@@ -87,29 +87,24 @@ fn every_log_line_is_a_json_object() {
 
     let found = records(&service.log());
     let url = format!("http://{}", service.address());
-    let listening = serde_json::json!({"url": url, "role": "all", "level": "info"});
+    let listening = json!({"url": url, "role": "all", "level": "info"});
     find(&found, "listening", &listening);
-    let failed =
-        serde_json::json!({"event_id": event, "kind": "rejected", "outcome": "failed", "rows": 1});
+    let failed = json!({"event_id": event, "kind": "rejected", "outcome": "failed", "rows": 1});
     let failed = find(&found, "attempts on ledger rows failed", &failed);
     let error = failed["error"].as_str().expect("an error");
     assert!(error.contains("refused =\nby \"a test\""), "{error}");
-    let operator = serde_json::json!({"action": "retried", "rows": 1});
+    let operator = json!({"action": "retried", "rows": 1});
     let operator = find(&found, "rows retried", &operator);
     assert_eq!(operator["operator"], "ada \"of ops\"");
-    let panic = find(&found, "panic", &serde_json::json!({"level": "error"}));
+    let panic = find(&found, "panic", &json!({"level": "error"}));
     let place = panic["place"].as_str().expect("a place");
     assert!(place.contains(".rs:"), "{place}");
-    let dependency = serde_json::json!({"dependency": "cache"});
+    let dependency = json!({"dependency": "cache"});
     let outage = find(&found, "checking the cache failed", &dependency);
     assert!(outage["error"].is_string(), "{outage:?}");
     let back = find(&found, "checking the cache succeeds again", &dependency);
     assert!(back["seconds"].as_f64() > Some(0.0), "{back:?}");
-    let stopped = find(
-        &found,
-        "stopped: everything drained",
-        &serde_json::json!({}),
-    );
+    let stopped = find(&found, "stopped: everything drained", &json!({}));
     assert!(stopped["seconds"].is_number(), "{stopped:?}");
     // Whoever reads both outputs gets only JSON.
     let printed = fs::read_to_string(service.setup().folder().join("stdout.0"));
@@ -126,7 +121,7 @@ fn failed_start_is_a_json_object() {
     ran.exits(1);
     let found = records(&ran.stderr);
     assert_eq!(found.len(), 1, "{found:?}");
-    let failed = find(&found, "failed", &serde_json::json!({"level": "error"}));
+    let failed = find(&found, "failed", &json!({"level": "error"}));
     let error = failed["error"].as_str().expect("an error");
     assert!(
         error.contains("LIKEWISE_BATCH_SIZE must be between"),
@@ -152,4 +147,54 @@ fn text_log_has_one_line_for_each_record() {
     assert!(line.contains(r#"refused =\nby \"a test\""#), "{line}");
     assert!(line.ends_with('"'), "{line}");
     service.stop();
+}
+
+#[test]
+fn problems_are_logged_with_the_trace_of_their_request() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let mut service = Setup::new()
+        .set("LIKEWISE_LOG_FORMAT", "json")
+        .set("LIKEWISE_REQUEST_TIMEOUT_SECONDS", 1)
+        .set("RUST_LOG", "info,likewise::web=debug")
+        .start();
+    let client = service.client();
+    let traced = client.with("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"));
+    let user = traced.as_user(42);
+    // From an extractor, from the fallback of routes, from middleware, and in an envelope.
+    user.put("/v1/videos/0/like")
+        .is_problem(400, "invalid_resource_id");
+    traced.get("/nowhere").is_problem(404, "not_found");
+    let foreign = traced.send("GET", "/v1/videos/7/like", &[("Host", "evil.example.com")]);
+    foreign.is_problem(421, "host_not_allowed");
+    user.post("/v1/action/like", json!({})).has_status(400);
+    // A request that takes too long is gone when it is answered.
+    let held = service.database().hold_writes();
+    user.put("/v1/videos/7/like").is_problem(503, "timed_out");
+    drop(held);
+    client
+        .send("PATCH", "/healthz", &[])
+        .is_problem(405, "method_not_allowed");
+    service.signal(Signal::TERM);
+    assert!(service.wait(Duration::from_secs(60)).success());
+
+    let found = records(&service.log());
+    const MESSAGE: &str = "request answered with a problem";
+    for (status, code) in [
+        (400, "invalid_resource_id"),
+        (404, "not_found"),
+        (421, "host_not_allowed"),
+        (400, "invalid_body"),
+        (503, "timed_out"),
+    ] {
+        let keys = json!({"status": status, "code": code, "trace_id": TRACE});
+        find(&found, MESSAGE, &keys);
+        let is_same = |record: &&Record| {
+            let is = |key: &str| record.get(key) == keys.get(key);
+            is("code") && is("trace_id")
+        };
+        let logged = found.iter().filter(is_same).count();
+        assert_eq!(logged, 1, "{code}: {found:#?}");
+    }
+    let untraced = find(&found, MESSAGE, &json!({"code": "method_not_allowed"}));
+    assert_eq!(untraced.get("trace_id"), None);
 }

@@ -1,9 +1,14 @@
-//! `likewise serve`: the sources of its settings, and the reasons why it refuses to start.
+//! `likewise serve`: the sources of its settings, the reasons why it refuses to start, and its exit.
 
 use std::fs;
 use std::net::TcpListener;
+use std::thread;
 
-use crate::support::service::Setup;
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
+
+use crate::support::checks::pipeline_drains;
+use crate::support::service::{Setup, Signal};
+use crate::support::{PATIENCE, until};
 
 #[test]
 fn occupied_port_is_named() {
@@ -88,4 +93,36 @@ fn default_command_serves_from_sqlite_in_its_folder() {
     let setup = service.stop();
     assert!(setup.folder().join("likewise.db").exists());
     setup.verify(0).holds();
+}
+
+#[test]
+fn process_exits_while_its_threads_wait() {
+    let setup = Setup::new()
+        .set("LIKEWISE_WEBHOOK_URLS", "http://127.0.0.1:1/")
+        .set("LIKEWISE_WEBHOOK_SECRET_FILE", "secret");
+    setup.write("secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let mut service = setup.start();
+    let secret = service.setup().folder().join("secret");
+    let pipe = secret.with_file_name("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a pipe");
+    fs::rename(&pipe, &secret).expect("the pipe in place of the file");
+    service.client().like(1, 7);
+    // The thread that reads the secret before it posts the like waits as long as this end is open.
+    let unwritten = until("a thread to read the secret", PATIENCE, || {
+        open(&secret, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty())
+    });
+    pipeline_drains(&service);
+    // Another thread waits for the lock of the database.
+    let held = service.database().hold_writes();
+    let client = service.client();
+    let liking = thread::spawn(move || client.try_like("PUT", 2, 7));
+    service.client().until_depth("behavior_recorder", 1);
+    service.signal(Signal::TERM);
+    service.until_logged("shutting down");
+    // Until a second signal, the shutdown waits for the actors, and they for their threads.
+    service.signal(Signal::TERM);
+    assert!(service.wait(PATIENCE).success());
+    assert_eq!(service.logged("likewise] stopped").len(), 1);
+    drop((held, unwritten));
+    drop(liking.join());
 }

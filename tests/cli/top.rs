@@ -1,6 +1,6 @@
 //! `likewise top`, in a terminal of its own, against a real service.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::support::service::{Service, Setup, Signal};
 use crate::support::terminal::Terminal;
@@ -50,14 +50,9 @@ fn top_shows_actors_that_block_or_panic() {
     let service = service();
     let mut terminal = top(&service, &[]);
     let blocked = Instant::now();
-    let mut latest = None;
+    let mut keep_blocked = service.client().keep_blocked("sync_publisher");
     terminal.until_shown("sync_publisher as stuck", |screen| {
-        // It blocks for five seconds, and a busy machine may miss that.
-        if latest.is_none_or(|latest: Instant| latest.elapsed() > Duration::from_secs(8)) {
-            let path = "/admin/faults/block/sync_publisher";
-            service.client().post(path, "").has_status(202);
-            latest = Some(Instant::now());
-        }
+        keep_blocked();
         has_actor(screen, "sync_publisher", "✗ stuck")
             && screen.contains("sync_publisher is stuck: it blocks its thread")
     });

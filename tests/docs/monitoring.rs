@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::checks::pipeline_drains;
 use crate::support::http::Client;
 use crate::support::redis_and_nats::Stack;
-use crate::support::servers::{Port, program};
+use crate::support::servers::{Port, free_port, program, until_open};
 use crate::support::service::Service;
 use crate::support::until_seen;
 
@@ -67,7 +67,7 @@ impl Prometheus {
     #[track_caller]
     fn of(service: &Service) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = Port::free();
+        let port = free_port();
         let config = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
              rule_files: ['{ALERTS}']\n\
@@ -92,7 +92,7 @@ impl Prometheus {
             port,
         };
         let log = prometheus.folder.path().join("log");
-        prometheus.port.until_open("Prometheus", &log);
+        until_open(&prometheus.port, "Prometheus", &log);
         prometheus
     }
 

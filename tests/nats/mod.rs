@@ -9,6 +9,7 @@ mod permissions;
 mod process_reports;
 mod roles;
 mod server_version;
+mod stream_apply;
 mod stream_recovery;
 mod stream_settings;
 

@@ -197,19 +197,13 @@ fn killed_process_is_gone_with_its_last_report() {
 #[test]
 fn blocked_actor_shows_in_other_processes() {
     let deployment = Deployment::start();
-    let worker = deployment.worker.client();
     let started = Instant::now();
-    let mut latest = None;
+    let mut keep_blocked = deployment.worker.client().keep_blocked("sync_publisher");
     let api = deployment.api.client();
     let stuck = until_seen(
         "the blocked actor in the report of its process",
         || {
-            // It blocks for five seconds, and a busy machine may miss that.
-            if latest.is_none_or(|latest: Instant| latest.elapsed() > Duration::from_secs(8)) {
-                let blocked = worker.post("/admin/faults/block/sync_publisher", "");
-                blocked.has_status(202);
-                latest = Some(Instant::now());
-            }
+            keep_blocked();
             with_role(&api, "worker").remove(0)
         },
         |worker| actor(worker, "sync_publisher")["state"] == "stuck",

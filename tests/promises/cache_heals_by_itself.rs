@@ -1,5 +1,6 @@
 //! A process that dies between two steps leaves an event in the cache as in flight. The next reader has it mended within a
-//! minute, without an audit.
+//! minute, without an audit. An event of another service is not in the cache before it is settled: the next worker settles it
+//! when it starts.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +10,13 @@ use likewise::config::RedisOptions;
 use likewise::domain::{Deployment, Pair, Resource, Version, VersionedState};
 use redis::Commands;
 
+use crate::nats::{LIKES, Publisher, event};
 use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::database::Database;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
 use crate::support::service::{Service, Setup};
+use crate::support::until_equal;
 
 const VIDEO: i64 = 7;
 
@@ -73,6 +76,39 @@ fn commit_that_was_never_settled_reaches_the_cache() {
         count.starts_with("3:") && count.matches(':').count() == 1
     });
     drop(worker);
+}
+
+#[test]
+fn starting_worker_retries_to_settle_recent_events() {
+    const USER: i64 = 70;
+    let stack = Stack::start();
+    let database = Database::hosted(Kind::MariaDb);
+    let api = stack
+        .setup()
+        .on(&database)
+        .start_as(&["serve", "--role", "api"]);
+    let is_liked = || api.client().read(USER, VIDEO).liked;
+    assert!(!is_liked());
+    // A worker that does not know the cache commits as one that is killed before it settles.
+    let killed = Setup::new()
+        .set("LIKEWISE_NATS_URL", stack.nats.url())
+        .on(&database)
+        .start_as(&["serve", "--role", "worker"]);
+    let like = event(USER, VIDEO, "like", "2026-01-02T12:00:00Z");
+    Publisher::of(&stack.nats).publish(LIKES, like.to_string());
+    // A message without an acknowledgement would be delivered again, and then be settled.
+    pipeline_drains(&killed);
+    drop(killed);
+    assert!(!is_liked(), "nothing settles the event");
+
+    database.execute(&["ALTER TABLE likewise_like_counts RENAME TO counts_away"]);
+    let worker = stack
+        .setup()
+        .on(&database)
+        .start_as(&["serve", "--role", "worker"]);
+    worker.until_logged("settling recent pairs");
+    database.execute(&["ALTER TABLE counts_away RENAME TO likewise_like_counts"]);
+    until_equal("the like to show", true, is_liked);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::support::forwarder::Forwarder;
 use crate::support::http::Client;
 use crate::support::redis_and_nats::Stack;
 use crate::support::servers::{Kind, Server};
-use crate::support::service::{Service, Setup, Signal};
+use crate::support::service::{Service, Setup};
 use crate::support::{PATIENCE, until, until_seen};
 
 const VIDEO: i64 = 7;
@@ -115,8 +115,6 @@ fn read_only_database_is_not_queried_for_every_like() {
     everything_holds(&service);
 }
 
-/// The server commits a sync, and the answers to it and to its retries are lost. The row is completed, so no later
-/// attempt settles the cache.
 /// A service on a PostgreSQL server behind a forwarder, with one like in the cache.
 fn behind_forwarder(server: &Server) -> (Service, Forwarder) {
     let url = server.url();
@@ -147,6 +145,8 @@ fn next_like_is_counted(service: &Service) {
     reads_come_to_equal_the_database(service);
 }
 
+/// The server commits a sync, and the answers to it and to its retries are lost. The row is completed, so no later
+/// attempt settles the cache.
 #[test]
 fn lost_commit_answer_still_settles_the_cache() {
     let server = Server::start(Kind::Postgres);
@@ -292,37 +292,4 @@ fn cold_pages_wait_for_a_permit() {
     for page in pages {
         page.join().expect("an answer").ok();
     }
-}
-
-/// The duration of the shutdown that the log reports, in seconds.
-fn logged_duration(service: &Service) -> Option<f64> {
-    let line = service.logged("likewise] stopped").pop()?;
-    let (_, seconds) = line.split_once("seconds=")?;
-    seconds.split_whitespace().next()?.parse().ok()
-}
-
-#[test]
-fn process_exits_within_the_logged_time() {
-    let mut service = Setup::new().start();
-    service.client().like(1, VIDEO);
-    pipeline_drains(&service);
-    // Its thread waits five seconds for the file. The shutdown does not wait for the thread.
-    let held = service.database().hold_writes();
-    let client = service.client();
-    let liking = thread::spawn(move || client.try_like("PUT", 2, VIDEO));
-    service.client().until_depth("behavior_recorder", 1);
-    let started = Instant::now();
-    service.signal(Signal::TERM);
-    service.until_logged("shutting down");
-    service.signal(Signal::TERM);
-    service.wait(PATIENCE);
-    let took = started.elapsed().as_secs_f64();
-    let logged = logged_duration(&service).expect("a duration");
-    // A process that waits for its thread takes most of the five seconds longer.
-    assert!(
-        (took - logged).abs() < 4.0,
-        "{took} s, in the log {logged} s"
-    );
-    drop(held);
-    drop(liking.join());
 }

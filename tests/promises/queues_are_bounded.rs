@@ -84,7 +84,8 @@ fn flood(service: &Service, round: i64) -> (Flood, usize) {
                 scope.spawn(move || ask_until(service, first_user, stop, refusals))
             })
             .collect();
-        let _ends = Ends(&stop);
+        // Also ends the clients of a test that fails.
+        scopeguard::defer!(stop.store(true, Ordering::Relaxed));
         let client = service.client();
         until("every queue to be full", PATIENCE, || {
             for actor in client.actors() {
@@ -125,15 +126,6 @@ fn flood(service: &Service, round: i64) -> (Flood, usize) {
     // Excludes the like that was accepted again.
     let by_load = report["accepted"].as_u64().expect("a number") as usize;
     (flood, by_load + 1)
-}
-
-/// Ends the clients when the test fails, so that the scope that joins them ends too.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// One client, which requests another pair each time.

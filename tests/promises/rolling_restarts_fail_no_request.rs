@@ -4,14 +4,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::database::Database;
 use crate::support::haproxy::Haproxy;
 use crate::support::http::{Answer, Client};
+use crate::support::logs::logged_in;
 use crate::support::nginx::{Gateway, HOST, TOKEN};
-use crate::support::servers::{Kind, Port};
+use crate::support::servers::{Kind, Port, Server, free_port};
 use crate::support::service::{Service, Setup, Signal};
 use crate::support::tokens::{AUDIENCE, SECRET, claims, hs256, sha256};
 use crate::support::{PATIENCE, say, until_equal, until_seen};
@@ -100,7 +102,7 @@ impl Processes {
         let worker = Setup::on_parts(Kind::MariaDb)
             .set("LIKEWISE_ROLE", "worker")
             .start();
-        let ports = std::array::from_fn(|_| Port::free());
+        let ports = std::array::from_fn(|_| free_port());
         let apis = ports.each_ref().map(|port: &Port| {
             let setup = worker
                 .setup()
@@ -154,7 +156,8 @@ impl Processes {
                     })
                 })
                 .collect();
-            let _ends = EndsWithThis(&is_over);
+            // Also ends the clients of a test that fails.
+            scopeguard::defer!(is_over.store(true, Ordering::Relaxed));
             while restarts < 2 || sent.load(Ordering::Relaxed) < requests {
                 self.restart(restarts % 2);
                 restarts += 1;
@@ -203,16 +206,8 @@ impl Processes {
 
 /// Whether a log in these folders names a failure of the cache.
 fn has_cache_failed(folders: &[PathBuf]) -> bool {
-    let files = |folder: &PathBuf| std::fs::read_dir(folder).expect("a folder");
-    let mut logs = folders
-        .iter()
-        .flat_map(files)
-        .map(|file| file.expect("a file").path())
-        .filter(|path| path.file_stem().is_some_and(|name| name == "stderr"));
-    logs.any(|log| {
-        let log = std::fs::read_to_string(log).expect("a log");
-        log.contains("dependency=cache")
-    })
+    let mut folders = folders.iter();
+    folders.any(|folder| !logged_in(folder, "dependency=cache").is_empty())
 }
 
 /// Likes, reads and unlikes videos of its own until the end. Returns what failed.
@@ -295,19 +290,46 @@ fn likes_are_accepted_during_the_drain_delay() {
 }
 
 #[test]
+fn stopping_process_is_unready_at_once_while_the_database_hangs() {
+    let database = Server::start(Kind::MariaDb);
+    let mut service = Setup::new()
+        .on(&Database::first_of(&database))
+        .set("LIKEWISE_DRAIN_DELAY_SECONDS", 300)
+        .start();
+    let client = service.client();
+    client.until_status("/readyz", 200);
+    database.suspend();
+    let ready = || client.get("/readyz").json();
+    until_seen("the database to be down", ready, |ready| {
+        ready["parts"]["database"]["state"] == "down"
+    });
+
+    service.signal(Signal::TERM);
+    let timed = || {
+        let asked = Instant::now();
+        let answer = client.get("/readyz");
+        (answer, asked.elapsed())
+    };
+    // A probe of the database takes two seconds.
+    let (answer, _) = until_seen("an answer without a probe", timed, |(answer, took)| {
+        answer.json()["draining"] == true && *took < Duration::from_secs(1)
+    });
+    let report = answer.has_status(503).json();
+    assert_eq!(report["parts"]["database"]["state"], "down", "{report}");
+    let reasons = json!(["the process is shutting down", "database is down"]);
+    let named = report["reasons"].as_array().expect("reasons");
+    assert_eq!(json!(named[..2]), reasons, "{report}");
+
+    database.resume();
+    service.signal(Signal::TERM);
+    assert!(service.wait(PATIENCE).success());
+}
+
+#[test]
 fn interrupt_and_worker_have_no_drain_delay() {
     let delayed = || Setup::new().set("LIKEWISE_DRAIN_DELAY_SECONDS", 300);
     delayed().start().stop();
     let mut worker = delayed().start_as(&["serve", "--role", "worker"]);
     worker.signal(Signal::TERM);
     assert!(worker.wait(PATIENCE).success());
-}
-
-/// Ends the clients of a test that fails.
-struct EndsWithThis<'a>(&'a AtomicBool);
-
-impl Drop for EndsWithThis<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

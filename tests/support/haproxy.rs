@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use super::http::Client;
-use super::servers::{Port, program};
+use super::servers::{Port, free_port, program, until_open};
 
 const RECOMMENDED: &str = include_str!("../../docs/haproxy.cfg");
 
@@ -23,7 +23,7 @@ impl Haproxy {
     #[track_caller]
     pub fn before([a, b]: [SocketAddr; 2]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = Port::free();
+        let port = free_port();
         let mut settings = RECOMMENDED.to_owned();
         for (documented, own) in [
             (
@@ -53,7 +53,7 @@ impl Haproxy {
             port,
             _folder: folder,
         };
-        haproxy.port.until_open("HAProxy", &log);
+        until_open(&haproxy.port, "HAProxy", &log);
         haproxy
     }
 

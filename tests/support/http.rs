@@ -47,6 +47,7 @@ impl Client {
             .max_idle_age(http_client::LONGEST_IDLE)
             .max_redirects(0)
             .allow_non_standard_methods(true)
+            .proxy(None)
             .build();
         Self {
             agent: config.new_agent(),
@@ -239,13 +240,6 @@ impl Client {
     pub fn until_refused(&self) {
         let probe = || self.try_send("GET", "/healthz", &[], b"");
         let _ = until_seen("connections to be refused", probe, Result::is_err);
-    }
-
-    /// Makes an actor panic.
-    #[track_caller]
-    pub fn provoke(&self, actor: &str) {
-        let answer = self.send("POST", &format!("/admin/faults/panic/{actor}"), &[]);
-        assert_eq!(answer.status, 202, "{answer:?}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use super::http::Client;
-use super::servers::{Port, program};
+use super::servers::{Port, free_port, program, until_open};
 use super::service::Service;
 
 const RECOMMENDED: &str = include_str!("../../docs/nginx.conf");
@@ -47,7 +47,7 @@ impl Gateway {
     #[track_caller]
     fn start(addresses: &[SocketAddr], recommended_settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let [recommended, bare, telling, sign_in] = std::array::from_fn(|_| Port::free());
+        let [recommended, bare, telling, sign_in] = std::array::from_fn(|_| free_port());
         let numbers = [&recommended, &bare, &telling, &sign_in].map(|port| port.address().port());
         let settings = configuration(folder.path(), recommended_settings, addresses, numbers);
         let file = folder.path().join("nginx.conf");
@@ -83,7 +83,7 @@ impl Gateway {
     #[track_caller]
     fn wait(&self) {
         for port in [&self.recommended, &self.bare, &self.telling, &self.sign_in] {
-            port.until_open("nginx", &self.folder.path().join("log"));
+            until_open(port, "nginx", &self.folder.path().join("log"));
         }
     }
 

@@ -66,6 +66,7 @@ impl RedisCluster {
         let master: String = ask(&cluster.nodes[0], &["CLUSTER", "MYID"]);
         until("the replica to know its master", PATIENCE, || {
             try_ask::<()>(&replica, &["CLUSTER", "REPLICATE", &master])
+                .inspect_err(|_| cluster.meet(&replica))
         });
         cluster.nodes.push(replica);
         cluster.until_whole();
@@ -149,7 +150,7 @@ impl RedisCluster {
             .any(|line| line.contains(&address) && line.contains("master") && line.contains("-"))
     }
 
-    /// Lets a node know the first one, and so all.
+    /// Lets a node know the first one, and so all. On a busy machine their handshake may fail, and then they forget it.
     fn meet(&self, node: &Server) {
         let (port, bus) = self.nodes[0].cluster_ports();
         let (port, bus) = (port.to_string(), bus.to_string());
@@ -166,7 +167,13 @@ impl RedisCluster {
                 let is_whole = info.contains("cluster_state:ok")
                     && info.contains(&format!("cluster_slots_ok:{SLOTS}\r"))
                     && info.contains(&known);
-                is_whole.then_some(()).ok_or(info)
+                if is_whole {
+                    return Ok(());
+                }
+                for node in &self.nodes[1..] {
+                    self.meet(node);
+                }
+                Err(info)
             });
         }
     }

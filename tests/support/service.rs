@@ -19,7 +19,7 @@ use super::clock::Clock;
 use super::database::Database;
 use super::http::Client;
 use super::servers::{Kind, Server};
-use super::{PATIENCE, say, tokens, until};
+use super::{PATIENCE, logs, say, tokens, until};
 
 /// The setup of a service without its process: folder, database and settings. It outlives the process, so that another
 /// can start on the same data.
@@ -529,9 +529,7 @@ impl Service {
     /// Returns the log lines that contain this text.
     #[track_caller]
     pub fn logged(&self, text: &str) -> Vec<String> {
-        let log = fs::read_to_string(&self.process.stderr).expect("standard error is text");
-        let lines = log.lines().filter(|line| line.contains(text));
-        lines.map(str::to_owned).collect()
+        logs::lines_with(&self.process.stderr, text)
     }
 
     /// Waits until a log line contains this text.

@@ -187,11 +187,13 @@ fn paused_subscriber_leaves_events_in_the_stream() {
 fn actor_that_blocks_is_stuck_and_recovers() {
     let service = Setup::new().set("LIKEWISE_FAULT_INJECTION", true).start();
     let client = service.client();
-    let block = client.post("/admin/faults/block/sync_publisher", "");
-    assert_eq!(block.status, 202, "{block:?}");
+    let mut keep_blocked = client.keep_blocked("sync_publisher");
     let stuck = until_seen(
         "the actor to be stuck",
-        || client.actor("sync_publisher"),
+        || {
+            keep_blocked();
+            client.actor("sync_publisher")
+        },
         |actor| actor.state == "stuck",
     );
     let reason = stuck.reason.expect("a reason");

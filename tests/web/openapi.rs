@@ -259,3 +259,20 @@ fn docs_page_loads_nothing_external() {
         }
     }
 }
+
+#[test]
+fn docs_page_is_dark_where_the_system_is() {
+    let service = Setup::new().start();
+    let client = service.client();
+    let text = |file: &str| client.get(file).has_status(200).text.clone();
+    let page = text("/docs");
+    // The script runs before the page is painted.
+    let (head, _) = page.split_once("<body>").expect("a body");
+    assert!(head.contains("docs/page.js"), "{page}");
+    let script = text("/docs/page.js");
+    for part in ["(prefers-color-scheme: dark)", "toggle(\"dark-mode\""] {
+        assert!(script.contains(part), "{script}");
+    }
+    // The class has a theme.
+    assert!(text("/docs/swagger-ui.css").contains("html.dark-mode .swagger-ui{"));
+}

@@ -1,6 +1,6 @@
 //! Drives a running Likewise service over HTTP. [`load`] is the subcommand `likewise load`, [`bench`] is `likewise bench`; [`journal`] is the
-//! file that it writes for `likewise verify`; [`drive`], [`generate`] and [`process`] also serve the benchmark.
-//! The crate knows HTTP and files only: no store, no actors.
+//! file that it writes for `likewise verify`; [`drive`], [`generate`] and [`process`] also serve the benchmark; [`servers`]
+//! serves the benchmark and the tests of Likewise. The crate knows processes, HTTP and files only: no store, no actors.
 
 pub mod bench;
 mod client;
@@ -17,6 +17,7 @@ mod progress;
 mod report;
 mod request;
 mod schedule;
+pub mod servers;
 mod summary;
 
 pub use client::{Cause, Client, Failure, Outcome};

@@ -19,7 +19,7 @@ use crate::support::checks::only_cache_differs;
 use crate::support::database::Database;
 use crate::support::matrix::Backends;
 use crate::support::redis_and_nats::Stack;
-use crate::support::servers::{Kind, Port, Server};
+use crate::support::servers::{Kind, Port, Server, free_port};
 use crate::support::service::{Process, Setup};
 use crate::support::{PATIENCE, interactions, say, seed, until_seen};
 
@@ -129,7 +129,7 @@ fn quick(setup: Setup, ids: Ids) -> Setup {
 
 impl Chaos {
     fn embedded(ids: Ids, mut rng: SmallRng) -> Self {
-        let port = Port::free();
+        let port = free_port();
         let setup = quick(Setup::new(), ids).set("LIKEWISE_HTTP_ADDR", port.address());
         let client = setup.beside();
         let drawing = SmallRng::from_rng(&mut rng);
@@ -142,7 +142,7 @@ impl Chaos {
         let server = Server::start(kind);
         let database = Database::first_of(&server);
         let setup = || quick(stack.setup().on(&database), ids);
-        let ports = [(); 3].map(|()| Port::free());
+        let ports = [(); 3].map(|()| free_port());
         let mut addresses = ports.iter().map(Port::address);
         let processes = ["api", "worker", "worker"].map(|role| {
             let address = addresses.next().expect("a port for each");

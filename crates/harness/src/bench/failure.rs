@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::client;
 use crate::interactions::InteractionsError;
 use crate::process::ProcessError;
+use crate::servers::ServerError;
 
 /// Why a benchmark fails. What was measured before is reported all the same.
 #[derive(Debug, thiserror::Error)]
@@ -25,17 +26,9 @@ pub enum BenchError {
     /// A process did not start, or ended early.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// A server's program is unknown.
-    #[error(
-        "cannot find {program}: run `scripts/services install` in the repository of Likewise, and start the \
-         benchmark there ({variable} may also name it)"
-    )]
-    NoProgram {
-        /// The program.
-        program: &'static str,
-        /// The variable that names its path.
-        variable: &'static str,
-    },
+    /// A server cannot be installed.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// A server did not answer its protocol in time.
     #[error("{server} did not answer within {limit:?}: {reason}; its log ends with:\n{log}")]
     NoAnswer {
@@ -48,9 +41,6 @@ pub enum BenchError {
         /// The end of its log.
         log: String,
     },
-    /// No port is free.
-    #[error("no port of 127.0.0.1 between 20000 and 29999 is free")]
-    NoPort,
     /// The metrics of a process cannot be read.
     #[error("cannot read the metrics of {process}: {reason}")]
     Metrics {

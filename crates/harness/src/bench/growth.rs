@@ -10,12 +10,14 @@ use hyper::Method;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
+use super::contestant::Place;
 use super::failure::BenchError;
 use super::measure::{measure, measure_answers};
-use super::servers::{Kind, Server};
-use super::service::{Place, Service};
+use super::servers::Server;
+use super::service::Service;
 use crate::interaction::Interaction;
 use crate::request::Request;
+use crate::servers::Kind;
 
 const LIKES_A_SECOND: f64 = 1_000.0;
 const SECONDS_A_YEAR: f64 = 31_536_000.0;
@@ -78,7 +80,7 @@ pub(super) async fn fill(
         "--hot-likes",
         &hot,
     ];
-    service.tool(place, &place.own, &arguments).await.map(drop)
+    service.tool(&place.own, &arguments).await.map(drop)
 }
 
 /// Measures the sizes after all other measurements.
@@ -88,7 +90,7 @@ pub(super) async fn measure_sizes(
     concurrency: u16,
 ) -> Result<Growth, BenchError> {
     let printed = service
-        .tool(place, &place.own, &["bench", "--tool", "sizes"])
+        .tool(&place.own, &["bench", "--tool", "sizes"])
         .await?;
     let tables: Vec<TableSize> =
         serde_json::from_str(&printed).map_err(|error| BenchError::Tool {

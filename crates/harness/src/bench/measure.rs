@@ -60,7 +60,7 @@ pub(super) async fn measure(
     let answered = Instant::now();
     let likes = load.likes + load.unlikes;
     let mut completed_after = None;
-    if likes > 0 && service.stores() {
+    if likes > 0 && service.contestant.stores() {
         let completed = service.until_completed(earlier + likes).await?;
         completed_after = Some(load.elapsed + (completed - answered));
     }
@@ -114,7 +114,7 @@ pub(super) async fn measure_at_rate(
     let load = async {
         let load = load(service, concurrency, Some(rate), requests, &answers).await?;
         let likes = load.likes + load.unlikes;
-        if likes > 0 && service.stores() {
+        if likes > 0 && service.contestant.stores() {
             let completed = service.until_completed(earlier + likes).await?;
             seen.borrow_mut().push((completed, likes));
         }

@@ -7,6 +7,7 @@
 //! The room knows processes, HTTP and files only. What needs a database or NATS is a tool: the same program with
 //! `bench --tool`, implemented beside the command line.
 
+mod contestant;
 mod failure;
 mod growth;
 mod measure;
@@ -33,13 +34,13 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use failure::BenchError;
 pub use workload::Keys;
 
+use self::contestant::Place;
 use self::peer::Peer;
 use self::report::Report;
 use self::runner::Runner;
-use self::servers::{Kind, Programs};
-use self::service::Place;
 use self::workload::Workload;
 use crate::machine::Machine;
+use crate::servers::{Kind, Programs};
 
 /// Exit code of a program that Ctrl-C ended: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;

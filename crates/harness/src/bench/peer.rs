@@ -8,8 +8,8 @@ use std::process::Command;
 use serde::Deserialize;
 
 use super::failure::BenchError;
-use super::servers::Kind;
 use crate::process::program;
+use crate::servers::{Kind, Programs};
 
 /// The description of a peer, and its folder.
 #[derive(Debug, Clone)]
@@ -83,14 +83,16 @@ impl Peer {
     }
 
     /// The command of a role. Words that begin with `./` or `../` are paths from the description; `node` is the Node.js of
-    /// `scripts/services`, unless another is on `PATH`.
-    pub(super) fn command(&self, role: &str, node: Option<&str>) -> Command {
+    /// `scripts/services`, or else the one on `PATH`.
+    pub(super) fn command(&self, role: &str, programs: &Programs) -> Command {
         let words = match (role, &self.worker) {
             ("worker", Some(worker)) => worker,
             _ => &self.api,
         };
         let mut words = words.iter().map(|word| match word.as_str() {
-            "node" => PathBuf::from(node.unwrap_or("node")),
+            "node" => programs
+                .get("LIKEWISE_TEST_NODE")
+                .map_or_else(|_| PathBuf::from(word), Path::to_owned),
             path if path.starts_with('.') => self.folder.join(path),
             word => PathBuf::from(word),
         });

@@ -1,8 +1,8 @@
-//! What is measured: a contestant with the servers that it needs, started for a measurement and stopped after it.
+//! A running contestant with the servers that it needs, started for a measurement and stopped after it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,67 +11,19 @@ use hyper::Method;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::On;
+use super::contestant::{Contestant, Place, without_settings};
 use super::failure::BenchError;
-use super::peer::Peer;
-use super::servers::{Kind, Programs, Server, folder};
+use super::servers::{Server, folder};
 use crate::client::Client;
-use crate::process::{Process, Usage, program};
+use crate::process::{Process, Usage};
 use crate::request::{Request, Target};
+use crate::servers::Kind;
 
-/// Logged by Likewise when it listens, with its address behind it.
-const LISTENING: &str = "listening url=http://";
-/// Logged by any other contestant when it listens, with its address behind it.
-const OTHER_LISTENING: &str = "listening on http://";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// A counter of every process that stores likes, ours and the peers'. Its lines may have labels.
 const COMPLETED: &str = "likewise_ledger_rows_completed_total";
-
-/// Where programs and folders are.
-pub(super) struct Place {
-    pub(super) programs: Programs,
-    /// This program, which is also the bare server and the tools.
-    pub(super) own: PathBuf,
-    /// The program to measure.
-    pub(super) likewise: PathBuf,
-    /// The parent of all folders with data.
-    pub(super) data: PathBuf,
-}
-
-/// Who is measured.
-#[derive(Debug, Clone)]
-pub(super) enum Contestant {
-    /// A bare actix-web server, which stores nothing.
-    Hello,
-    /// Likewise with this number of workers beside its api.
-    Likewise { on: On, workers: u16 },
-    /// Another program with the same HTTP contract.
-    Peer { peer: Peer, lean: bool },
-}
-
-impl Contestant {
-    pub(super) fn name(&self) -> String {
-        match self {
-            Self::Hello => "hello".to_owned(),
-            Self::Likewise { .. } => "likewise".to_owned(),
-            Self::Peer { peer, lean: false } => peer.name.clone(),
-            Self::Peer { peer, lean: true } => format!("{}, lean schema", peer.name),
-        }
-    }
-
-    fn servers(&self) -> Vec<Kind> {
-        match self {
-            Self::Hello => Vec::new(),
-            Self::Likewise { on, .. } => match on.database() {
-                None => Vec::new(),
-                Some(database) => vec![database, Kind::Redis, Kind::Nats],
-            },
-            Self::Peer { peer, .. } => peer.servers(),
-        }
-    }
-}
 
 /// A running contestant. Fields are dropped in this order: processes before the servers and folders that they use.
 pub(super) struct Service {
@@ -113,11 +65,10 @@ impl Service {
             folder,
         };
         if let Contestant::Peer { lean, .. } = service.contestant {
-            service.tool(place, &place.likewise, &["migrate"]).await?;
+            service.tool(&place.likewise, &["migrate"]).await?;
             if lean {
-                service
-                    .tool(place, &place.own, &["bench", "--tool", "lean"])
-                    .await?;
+                let arguments = ["bench", "--tool", "lean"];
+                service.tool(&place.own, &arguments).await?;
             }
         }
         service.start_recording(place).await?;
@@ -127,15 +78,7 @@ impl Service {
 
     /// Starts the processes that record what the api accepts, if they are others than the api.
     pub(super) async fn start_recording(&mut self, place: &Place) -> Result<(), BenchError> {
-        let count = match &self.contestant {
-            Contestant::Likewise {
-                on: On::Embedded, ..
-            }
-            | Contestant::Hello => 0,
-            Contestant::Likewise { workers, .. } => *workers,
-            Contestant::Peer { peer, .. } => u16::from(peer.worker.is_some()),
-        };
-        for number in 1..=count {
+        for number in 1..=self.contestant.workers() {
             let name = match number {
                 1 => "worker".to_owned(),
                 number => format!("worker-{number}"),
@@ -148,17 +91,11 @@ impl Service {
     }
 
     async fn start_serving(&mut self, place: &Place) -> Result<(), BenchError> {
-        let (name, role) = match &self.contestant {
-            Contestant::Hello => ("hello", "hello"),
-            Contestant::Likewise {
-                on: On::Embedded, ..
-            } => ("likewise", "all"),
-            Contestant::Likewise { .. } | Contestant::Peer { .. } => ("api", "api"),
-        };
+        let (name, role) = self.contestant.serving();
         let command = self.command(place, role);
         let (process, target) = self.launch(name, command).await?;
         self.target = target.clone();
-        if self.recording.is_empty() && self.stores() {
+        if self.recording.is_empty() && self.contestant.stores() {
             self.recording.push((process, target));
         } else {
             self.serving.push(process);
@@ -185,42 +122,12 @@ impl Service {
         self.start_serving(place).await
     }
 
-    pub(super) const fn stores(&self) -> bool {
-        !matches!(self.contestant, Contestant::Hello)
-    }
-
     pub(super) fn server(&self, kind: Kind) -> Option<&Server> {
         self.servers.iter().find(|server| server.kind() == kind)
     }
 
     fn command(&self, place: &Place, role: &str) -> Command {
-        match &self.contestant {
-            Contestant::Hello => {
-                let mut command = without_settings(&place.own);
-                command.args(["bench", "--tool", "hello"]);
-                command
-            }
-            Contestant::Likewise { .. } => {
-                let mut command = without_settings(&place.likewise);
-                command
-                    .env("RUST_LOG", "info")
-                    // The daily jobs of a worker would run in the middle of a measurement.
-                    .env("LIKEWISE_AUDIT_INTERVAL_SECONDS", "0")
-                    .env("LIKEWISE_RETENTION_LEDGER_DAYS", "0")
-                    .env("LIKEWISE_HTTP_ADDR", "127.0.0.1:0")
-                    .env("LIKEWISE_ROLE", role)
-                    .envs(self.environment.iter().cloned());
-                command
-            }
-            Contestant::Peer { peer, .. } => {
-                let mut command = peer.command(role, place.programs.node());
-                command.env("LISTEN", "127.0.0.1:0");
-                for (name, value) in &self.environment {
-                    command.env(name.trim_start_matches("LIKEWISE_"), value);
-                }
-                command
-            }
-        }
+        self.contestant.command(place, role, &self.environment)
     }
 
     async fn launch(
@@ -229,10 +136,7 @@ impl Service {
         mut command: Command,
     ) -> Result<(Process, Target), BenchError> {
         let mut process = Process::start(name, &mut command, self.folder.path())?;
-        let listening = match self.contestant {
-            Contestant::Likewise { .. } => LISTENING,
-            Contestant::Hello | Contestant::Peer { .. } => OTHER_LISTENING,
-        };
+        let listening = self.contestant.listening();
         let rest = process.logged(listening, START_TIMEOUT).await?;
         let address = rest.split([',', ' ', '/']).next().unwrap_or_default();
         let target = format!("http://{address}").parse();
@@ -247,12 +151,7 @@ impl Service {
     }
 
     /// Runs a program with the contestant's settings to its end, and returns what it printed.
-    pub(super) async fn tool(
-        &self,
-        _: &Place,
-        path: &Path,
-        arguments: &[&str],
-    ) -> Result<String, BenchError> {
+    pub(super) async fn tool(&self, path: &Path, arguments: &[&str]) -> Result<String, BenchError> {
         let printed = self.folder.path().join("printed");
         let out = File::create(&printed).map_err(BenchError::doing("making a file"))?;
         let mut command = without_settings(path);
@@ -324,7 +223,7 @@ impl Service {
 
     /// Waits until the running processes have completed this number of likes since their start. Returns when it saw that.
     pub(super) async fn until_completed(&self, likes: u64) -> Result<Instant, BenchError> {
-        while self.stores() && self.completed().await? < likes {
+        while self.contestant.stores() && self.completed().await? < likes {
             sleep(POLL_INTERVAL).await;
         }
         Ok(Instant::now())
@@ -335,7 +234,7 @@ impl Service {
         let Contestant::Likewise { .. } = self.contestant else {
             return Ok(());
         };
-        let verified = self.tool(place, &place.likewise, &["verify"]).await;
+        let verified = self.tool(&place.likewise, &["verify"]).await;
         verified.map(drop).map_err(|error| match error {
             BenchError::Tool { log, .. } => BenchError::Wrong {
                 contestant: self.contestant.name(),
@@ -349,11 +248,8 @@ impl Service {
     pub(super) async fn check(&self, place: &Place, sent: &str) -> Result<(), BenchError> {
         let path = self.folder.path().join("sent.csv");
         fs::write(&path, sent).map_err(BenchError::doing("writing the likes that were sent"))?;
-        let checked = self.tool(
-            place,
-            &place.own,
-            &["bench", "--tool", "check", "--from", "sent.csv"],
-        );
+        let arguments = ["bench", "--tool", "check", "--from", "sent.csv"];
+        let checked = self.tool(&place.own, &arguments);
         checked.await.map(drop).map_err(|error| match error {
             BenchError::Tool { log, .. } => BenchError::Wrong {
                 contestant: self.contestant.name(),
@@ -416,17 +312,6 @@ const fn variable(kind: Kind) -> &'static str {
         Kind::Redis => "LIKEWISE_REDIS_URL",
         Kind::Nats => "LIKEWISE_NATS_URL",
     }
-}
-
-/// A program without the settings of Likewise that this process inherited.
-fn without_settings(path: &Path) -> Command {
-    let mut command = program(path);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("LIKEWISE_") {
-            command.env_remove(name);
-        }
-    }
-    command
 }
 
 #[cfg(test)]
