@@ -247,7 +247,7 @@ mod tests {
             let statement = schema.statement("SELECT 1 LIMIT $1 OFFSET $2");
             statement.spelled(&[Param::limit(5), Param::limit(6)])
         };
-        assert_eq!(spelled(&Sqlite), "SELECT 1 LIMIT +5 OFFSET 6");
+        assert_eq!(spelled(&Sqlite), "SELECT 1 LIMIT 0+5 OFFSET 6");
         assert_eq!(spelled(&Postgres), "SELECT 1 LIMIT 5 OFFSET 6");
     }
 }

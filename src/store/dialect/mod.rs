@@ -122,7 +122,7 @@ pub(super) trait Dialect: SourceDialect {
     /// The names of all tables and views, as `id`.
     fn tables(&self) -> &'static str;
 
-    /// How a limit begins whose parameter's number follows.
+    /// Returns the text before the number of a parameter that is a limit.
     fn limit_by_parameter(&self) -> &'static str {
         "LIMIT $"
     }

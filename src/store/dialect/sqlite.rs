@@ -66,7 +66,7 @@ impl Dialect for Sqlite {
 
     // SQLite would choose a plan for the value of a bare parameter, and so prepare the statement again each time.
     fn limit_by_parameter(&self) -> &'static str {
-        "LIMIT +$"
+        "LIMIT 0+$"
     }
 
     fn fence(&self) -> &'static str {
