@@ -1,7 +1,6 @@
 //! `LIKEWISE_LOG_FORMAT`: every line on standard error is a JSON object, whatever happens.
 
 use std::fs;
-use std::time::Duration;
 
 use chrono::DateTime;
 use rustix::process::Signal;
@@ -9,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::support::servers::{Kind, Server};
 use crate::support::service::Setup;
-use crate::support::{until_equal, until_seen};
+use crate::support::{PATIENCE, until_equal, until_seen};
 
 type Record = Map<String, Value>;
 
@@ -83,7 +82,7 @@ fn every_log_line_is_a_json_object() {
     redis.run();
     until_equal("the cache to be up", Value::from("up"), cache);
     service.signal(Signal::TERM);
-    assert!(service.wait(Duration::from_secs(60)).success());
+    assert!(service.wait(PATIENCE).success());
 
     let found = records(&service.log());
     let url = format!("http://{}", service.address());
@@ -167,7 +166,7 @@ fn problems_are_logged_with_the_trace_of_their_request() {
     let foreign = traced.send("GET", "/v1/videos/7/like", &[("Host", "evil.example.com")]);
     foreign.is_problem(421, "host_not_allowed");
     user.post("/v1/action/like", json!({})).has_status(400);
-    // A request that takes too long is gone when it is answered.
+    // The timeout drops the request before it makes the answer.
     let held = service.database().hold_writes();
     user.put("/v1/videos/7/like").is_problem(503, "timed_out");
     drop(held);
@@ -175,7 +174,7 @@ fn problems_are_logged_with_the_trace_of_their_request() {
         .send("PATCH", "/healthz", &[])
         .is_problem(405, "method_not_allowed");
     service.signal(Signal::TERM);
-    assert!(service.wait(Duration::from_secs(60)).success());
+    assert!(service.wait(PATIENCE).success());
 
     let found = records(&service.log());
     const MESSAGE: &str = "request answered with a problem";

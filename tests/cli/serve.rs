@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::thread;
+use std::time::Instant;
 
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
 
@@ -117,12 +118,24 @@ fn process_exits_while_its_threads_wait() {
     let client = service.client();
     let liking = thread::spawn(move || client.try_like("PUT", 2, 7));
     service.client().until_depth("behavior_recorder", 1);
+    let signalled = Instant::now();
     service.signal(Signal::TERM);
     service.until_logged("shutting down");
-    // Until a second signal, the shutdown waits for the actors, and they for their threads.
+    // The shutdown waits for the actors, and the actors wait for their threads, until a second signal.
     service.signal(Signal::TERM);
     assert!(service.wait(PATIENCE).success());
-    assert_eq!(service.logged("likewise] stopped").len(), 1);
+    let took = signalled.elapsed().as_secs_f64();
+    let stopped = service.logged("likewise] stopped");
+    let [line] = &stopped[..] else {
+        panic!("{stopped:#?}");
+    };
+    let logged = line.split_once("seconds=").expect("a duration").1;
+    let logged = logged.split_whitespace().next().expect("a number");
+    let logged: f64 = logged.parse().expect("a number");
+    assert!(
+        logged > 0.0 && logged <= took,
+        "{took} s, in the log {logged} s"
+    );
     drop((held, unwritten));
     drop(liking.join());
 }

@@ -2,7 +2,7 @@
 //! were alone, and the message is acknowledged when each of them is.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::PullConsumer;
@@ -10,7 +10,7 @@ use chrono::Utc;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{ACCEPTED, LIKES, Publisher, event};
+use super::{ACCEPTED, LIKES, Publisher, STREAM, event};
 use crate::support::checks::{
     diary_is_kept, everything_holds, ledger_closes, pipeline_drains, stored_once,
 };
@@ -67,7 +67,7 @@ fn like_all_in(
 /// The messages of the stream: subject and body.
 fn messages(publisher: &Publisher) -> Vec<(String, Value)> {
     publisher.runtime.block_on(async {
-        let stream = publisher.stream.get_stream("LIKEWISE").await;
+        let stream = publisher.stream.get_stream(STREAM).await;
         let mut stream = stream.expect("the stream");
         let last = stream.info().await.expect("its state").state.last_sequence;
         let mut messages = Vec::new();
@@ -232,32 +232,16 @@ fn redelivered_batch_counts_once() {
     let publisher = Publisher::of(&stack.nats);
     let consumer = service.setup().consumer();
     // The server would redeliver after 30 seconds.
-    publisher.runtime.block_on(async {
-        let stream = publisher.stream.get_stream("LIKEWISE").await.expect("it");
-        let found = stream.get_consumer::<async_nats::jetstream::consumer::pull::Config>(&consumer);
-        let mut config = found
-            .await
-            .expect("the consumer")
-            .cached_info()
-            .config
-            .clone();
-        config.ack_wait = Duration::from_secs(1);
-        let path = format!("CONSUMER.CREATE.LIKEWISE.{consumer}");
-        let request = json!({"stream_name": "LIKEWISE", "config": config, "action": "update"});
-        let answer: Value = publisher
-            .stream
-            .request(path, &request)
-            .await
-            .expect("an answer");
-        assert!(answer["error"].is_null(), "{answer}");
-    });
+    let mut settings = publisher.consumer_settings(&consumer);
+    settings["ack_wait"] = json!(1_000_000_000_i64);
+    publisher.write_consumer(&consumer, &settings);
     let held = service.database().hold_writes();
     let ids = like_all(&client, 1..=USERS, 7);
     let waiting = || {
         publisher.runtime.block_on(async {
             let found: Result<PullConsumer, _> = publisher
                 .stream
-                .get_consumer_from_stream(&consumer, "LIKEWISE")
+                .get_consumer_from_stream(&consumer, STREAM)
                 .await;
             let found = found.expect("the consumer");
             let info = found.cached_info();

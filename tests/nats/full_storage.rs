@@ -1,6 +1,6 @@
 //! A full NATS server or stream: likes go to the database, and the log reports the cause once.
 
-use super::{LIKES, Publisher};
+use super::{LIKES, Publisher, STREAM};
 use crate::support::checks::{ledger_closes, pipeline_drains};
 use crate::support::servers::Server;
 use crate::support::service::{Service, Setup};
@@ -111,7 +111,7 @@ fn full_stream_logs_once_and_likes_go_to_the_database() {
     assert!(line.contains("raise LIKEWISE_NATS_MAX_BYTES"), "{line}");
 
     let purged = publisher.runtime.block_on(async {
-        let stream = publisher.stream.get_stream("LIKEWISE").await;
+        let stream = publisher.stream.get_stream(STREAM).await;
         stream.expect("the stream").purge().await
     });
     assert!(purged.expect("an answer").success);

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::support::PATIENCE;
 use crate::support::servers::Server;
+use crate::support::service::{Ran, Setup};
 
 /// A plain client: another service.
 pub struct Publisher {
@@ -113,6 +114,38 @@ impl Publisher {
         });
         published.expect("an acknowledgement");
     }
+
+    /// Asks JetStream's API, and returns its answer, which must not be an error.
+    #[track_caller]
+    fn ask(&self, path: String, request: &Value) -> Value {
+        let answer = self.runtime.block_on(async {
+            let asked: Result<Value, _> = self.stream.request(path, request).await;
+            asked.expect("an answer")
+        });
+        assert_eq!(answer.get("error"), None, "{answer:#}");
+        answer
+    }
+
+    /// Returns all settings of a consumer, in the server's form.
+    #[track_caller]
+    fn consumer_settings(&self, consumer: &str) -> Value {
+        let path = format!("CONSUMER.INFO.{STREAM}.{consumer}");
+        self.ask(path, &json!({}))["config"].clone()
+    }
+
+    /// Replaces all settings of a consumer.
+    #[track_caller]
+    fn write_consumer(&self, consumer: &str, settings: &Value) {
+        let path = format!("CONSUMER.CREATE.{STREAM}.{consumer}");
+        let request = json!({"stream_name": STREAM, "config": settings, "action": "update"});
+        self.ask(path, &request);
+    }
+}
+
+/// Runs `likewise stream apply`.
+#[track_caller]
+fn apply(setup: &Setup, flags: &[&str]) -> Ran {
+    setup.run(&[&["stream", "apply"], flags].concat())
 }
 
 /// An event as another service sends it.
@@ -127,6 +160,9 @@ pub fn event(user: i64, video: i64, behavior: &str, at: &str) -> Value {
         "source": "feed",
     })
 }
+
+/// The name of the stream.
+const STREAM: &str = "LIKEWISE";
 
 pub const LIKES: &str = "likewise.behaviors.video.like";
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
 use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, StorageType};
 
-use super::{LIKES, Publisher, SUBJECTS, event};
+use super::{LIKES, Publisher, STREAM, SUBJECTS, event};
 use crate::support::checks::{everything_holds, pipeline_drains};
 use crate::support::redis_and_nats::Stack;
 use crate::support::service::Service;
@@ -29,7 +29,7 @@ fn stream_and_consumer_have_the_required_settings() {
     publisher.runtime.block_on(async {
         let mut stream = publisher
             .stream
-            .get_stream("LIKEWISE")
+            .get_stream(STREAM)
             .await
             .expect("the stream");
         let config = stream.info().await.expect("an answer").config.clone();
@@ -57,7 +57,7 @@ fn stream_and_consumer_have_the_required_settings() {
         publisher.runtime.block_on(async {
             let consumer: Result<PullConsumer, _> = publisher
                 .stream
-                .get_consumer_from_stream(service.setup().consumer(), "LIKEWISE")
+                .get_consumer_from_stream(service.setup().consumer(), STREAM)
                 .await;
             let info = consumer.expect("the consumer").cached_info().clone();
             (info.num_pending, info.num_ack_pending)
@@ -77,7 +77,7 @@ fn unrecordable_event_is_redelivered_after_a_delay() {
         let info = publisher.runtime.block_on(async {
             let consumer: Result<PullConsumer, _> = publisher
                 .stream
-                .get_consumer_from_stream(service.setup().consumer(), "LIKEWISE")
+                .get_consumer_from_stream(service.setup().consumer(), STREAM)
                 .await;
             consumer.map(|consumer| consumer.cached_info().delivered.consumer_sequence)
         });
@@ -136,7 +136,7 @@ fn worker_recreates_a_deleted_stream() {
     until("the stream to be back", PATIENCE, || {
         let found = publisher
             .runtime
-            .block_on(publisher.stream.get_stream("LIKEWISE"));
+            .block_on(publisher.stream.get_stream(STREAM));
         found.map(drop)
     });
     publisher.publish(
@@ -165,7 +165,7 @@ fn nats_that_returns_empty_is_set_up_again() {
 fn delete_stream(publisher: &Publisher) {
     let deleted = publisher
         .runtime
-        .block_on(publisher.stream.delete_stream("LIKEWISE"));
+        .block_on(publisher.stream.delete_stream(STREAM));
     assert!(deleted.expect("an answer").success);
 }
 

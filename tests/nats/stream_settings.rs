@@ -10,13 +10,12 @@ use chrono::Utc;
 use insta::assert_json_snapshot;
 use serde_json::Value;
 
-use super::{LIKES, Publisher, SUBJECTS, event};
+use super::{LIKES, Publisher, STREAM, SUBJECTS, apply, event};
 use crate::support::checks::{pipeline_drains, stored_once};
 use crate::support::redis_and_nats::Stack;
-use crate::support::service::{Ran, Service, Setup};
+use crate::support::service::{Service, Setup};
 use crate::support::{until_equal, until_seen};
 
-const STREAM: &str = "LIKEWISE";
 const AGE: &str = "LIKEWISE_NATS_MAX_AGE_SECONDS";
 
 #[track_caller]
@@ -37,11 +36,6 @@ fn worker(setup: Setup) -> Service {
 
 fn broker(service: &Service) -> Value {
     service.client().get("/readyz").json()["parts"]["broker"].clone()
-}
-
-#[track_caller]
-fn apply(setup: &Setup, flags: &[&str]) -> Ran {
-    setup.run(&[&["stream", "apply"], flags].concat())
 }
 
 /// Sends likes until one passes through the stream. Returns the event ids of all of them.

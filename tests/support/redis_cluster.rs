@@ -157,7 +157,8 @@ impl RedisCluster {
         let () = ask(node, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
     }
 
-    /// Waits until every node knows all nodes and a master of each slot.
+    /// Waits until every node knows all nodes and a master of each slot. While one does not know all nodes, lets them meet
+    /// again.
     #[track_caller]
     fn until_whole(&self) {
         let known = format!("cluster_known_nodes:{}\r", self.nodes.len());
@@ -170,8 +171,10 @@ impl RedisCluster {
                 if is_whole {
                     return Ok(());
                 }
-                for node in &self.nodes[1..] {
-                    self.meet(node);
+                if !info.contains(&known) {
+                    for other in &self.nodes[1..] {
+                        self.meet(other);
+                    }
                 }
                 Err(info)
             });

@@ -1,18 +1,20 @@
 //! Real servers for the tests: MariaDB, PostgreSQL, Redis and NATS processes on free ports and in folders of their own.
 //! Tests stop, kill and restart them on the same data.
 //!
-//! `scripts/services env` or the environment names the paths of the programs, and `scripts/services install` installs missing
-//! ones. A missing server fails the test. The benchmark runs the same servers with other settings.
+//! `scripts/services env` names the paths of the programs, and `scripts/services install` installs missing ones. A missing
+//! server fails the test. The benchmark runs the same servers with other settings.
 
 mod tls;
 
 use std::fs::{self, OpenOptions};
-use std::net::TcpStream;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use harness::servers::{Installation, NATS_STORAGE, Programs};
+use harness::servers::{Installation, NATS_STORAGE, Programs, ServerError};
 pub use harness::servers::{Kind, Port};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -57,6 +59,10 @@ impl Server {
                 tls: None,
                 bus: None,
             },
+            // Only the benchmark would take its path from a variable.
+            Err(ServerError::Unknown { what, .. }) => {
+                panic!("cannot find {what}: run `scripts/services install`")
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -294,15 +300,25 @@ fn children(process: u32) -> Vec<Pid> {
         .collect()
 }
 
-static PROGRAMS: LazyLock<Programs> = LazyLock::new(Programs::find);
+/// The programs that `scripts/services env` of this checkout names. A variable that a shell inherited may name those of
+/// another one.
+static PROGRAMS: LazyLock<Programs> = LazyLock::new(|| {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
+    Programs::of_script(&script).unwrap_or_else(|error| panic!("{error}"))
+});
 
-/// Returns a program that `scripts/services env` or the environment names.
+/// Returns a program that `scripts/services env` names.
 #[track_caller]
 pub fn program(variable: &str) -> PathBuf {
-    match PROGRAMS.get(variable) {
-        Ok(path) => path.to_owned(),
-        Err(error) => panic!("{error}"),
-    }
+    let Some(path) = PROGRAMS.get(variable) else {
+        panic!("scripts/services env names no {variable}: run `scripts/services install`");
+    };
+    path.to_owned()
+}
+
+/// Fails unless a program accepts a connection to this address.
+fn connects(address: SocketAddr) -> io::Result<()> {
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).map(drop)
 }
 
 /// Reserves a port without a listener.
@@ -315,8 +331,7 @@ pub fn free_port() -> Port {
 #[track_caller]
 pub fn until_open(port: &Port, program: &str, log: &Path) {
     until(&format!("{program} to listen"), PATIENCE, || {
-        let connected = TcpStream::connect(port.address());
-        connected.map(drop).map_err(|error| {
+        connects(port.address()).map_err(|error| {
             let log = fs::read_to_string(log).unwrap_or_default();
             format!("{error}; its log: {log}")
         })

@@ -1,13 +1,12 @@
 //! Servers that demand TLS from every client.
 
 use std::fs;
-use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
 use harness::servers::NATS_STORAGE;
 
-use super::{Kind, Server};
+use super::{Kind, Server, connects};
 
 /// What a server with TLS has: it demands TLS from every client, and a certificate that this authority has signed.
 #[derive(Debug)]
@@ -133,8 +132,7 @@ impl Server {
         match (self.kind(), &self.tls) {
             // It hangs up on a client without TLS, but it listens.
             (Kind::Redis, Some(_)) => {
-                let connected = TcpStream::connect(self.installation.address());
-                connected.map(drop).map_err(|error| error.to_string())
+                connects(self.installation.address()).map_err(|error| error.to_string())
             }
             (Kind::Postgres, Some(_)) => match self.installation.answers() {
                 Ok(()) => Err("it serves clients without TLS".to_owned()),

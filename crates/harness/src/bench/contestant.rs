@@ -1,30 +1,19 @@
-//! Who is measured: the servers and the commands of each contestant.
+//! A program to measure, its servers and its commands.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use super::On;
 use super::peer::Peer;
+use super::{On, Place};
 use crate::process::program;
-use crate::servers::{Kind, Programs};
+use crate::servers::Kind;
 
 /// Logged by Likewise when it listens, with its address behind it.
 const LISTENING: &str = "listening url=http://";
 /// Logged by any other contestant when it listens, with its address behind it.
 const OTHER_LISTENING: &str = "listening on http://";
 
-/// Where programs and folders are.
-pub(super) struct Place {
-    pub(super) programs: Programs,
-    /// This program, which is also the bare server and the tools.
-    pub(super) own: PathBuf,
-    /// The program to measure.
-    pub(super) likewise: PathBuf,
-    /// The parent of all folders with data.
-    pub(super) data: PathBuf,
-}
-
-/// Who is measured.
+/// A program to measure.
 #[derive(Debug, Clone)]
 pub(super) enum Contestant {
     /// A bare actix-web server, which stores nothing.
@@ -60,7 +49,7 @@ impl Contestant {
         !matches!(self, Self::Hello)
     }
 
-    /// The number of processes that record what the api accepts, if they are others than the api.
+    /// The number of workers; 0 if the api records likes itself.
     pub(super) fn workers(&self) -> u16 {
         match self {
             Self::Likewise {

@@ -10,7 +10,7 @@ use hyper::Method;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::contestant::Place;
+use super::Place;
 use super::failure::BenchError;
 use super::measure::{measure, measure_answers};
 use super::servers::Server;

@@ -34,7 +34,6 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use failure::BenchError;
 pub use workload::Keys;
 
-use self::contestant::Place;
 use self::peer::Peer;
 use self::report::Report;
 use self::runner::Runner;
@@ -256,6 +255,17 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
     report.interrupted |= outcome.is_err();
     write(&args, &report)?;
     outcome
+}
+
+/// The paths of programs and of data.
+struct Place {
+    programs: Programs,
+    /// This program, which is also the bare server and the tools.
+    own: PathBuf,
+    /// The program to measure.
+    likewise: PathBuf,
+    /// The parent of all folders with data.
+    data: PathBuf,
 }
 
 fn place(args: &BenchArgs) -> Result<Place, BenchError> {

@@ -92,7 +92,7 @@ impl Peer {
         let mut words = words.iter().map(|word| match word.as_str() {
             "node" => programs
                 .get("LIKEWISE_TEST_NODE")
-                .map_or_else(|_| PathBuf::from(word), Path::to_owned),
+                .map_or_else(|| PathBuf::from(word), Path::to_owned),
             path if path.starts_with('.') => self.folder.join(path),
             word => PathBuf::from(word),
         });

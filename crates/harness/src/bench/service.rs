@@ -11,7 +11,8 @@ use hyper::Method;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::contestant::{Contestant, Place, without_settings};
+use super::Place;
+use super::contestant::{Contestant, without_settings};
 use super::failure::BenchError;
 use super::servers::{Server, folder};
 use crate::client::Client;

@@ -33,12 +33,14 @@ pub const NATS_STORAGE: &str = "jetstream { max_file_store: 64GB }\n";
 pub enum ServerError {
     /// The path of a program or of the template data folders is unknown.
     #[error(
-        "cannot find what {variable} names: run `scripts/services install` in the repository of Likewise, and start this \
-         program there (the environment may also set {variable})"
+        "cannot find {what}: run `scripts/services install` in the repository of Likewise and start this program there, or \
+         set {variable}"
     )]
     Unknown {
-        /// The variable.
-        variable: String,
+        /// The program or the folders.
+        what: &'static str,
+        /// The variable that names the path.
+        variable: &'static str,
     },
     /// No port is free.
     #[error("no port of 127.0.0.1 between 20000 and 29999 is free")]
@@ -80,11 +82,17 @@ impl Kind {
 
     /// Returns the path of the server's program.
     fn program(self, programs: &Programs) -> Result<PathBuf, ServerError> {
+        let (name, variable) = match self {
+            Self::MariaDb => ("mariadbd", "LIKEWISE_TEST_MARIADBD"),
+            Self::Postgres => ("postgres", "LIKEWISE_TEST_POSTGRES_BIN"),
+            Self::Redis => ("redis-server", "LIKEWISE_TEST_REDIS_SERVER"),
+            Self::Nats => ("nats-server", "LIKEWISE_TEST_NATS_SERVER"),
+        };
+        let path = programs.require(name, variable)?;
         Ok(match self {
-            Self::MariaDb => programs.get("LIKEWISE_TEST_MARIADBD")?.to_owned(),
-            Self::Postgres => programs.get("LIKEWISE_TEST_POSTGRES_BIN")?.join("postgres"),
-            Self::Redis => programs.get("LIKEWISE_TEST_REDIS_SERVER")?.to_owned(),
-            Self::Nats => programs.get("LIKEWISE_TEST_NATS_SERVER")?.to_owned(),
+            // Its variable names a folder.
+            Self::Postgres => path.join(name),
+            Self::MariaDb | Self::Redis | Self::Nats => path.to_owned(),
         })
     }
 }
@@ -113,7 +121,8 @@ impl Installation {
         let data = folder.path().join("data");
         match kind {
             Kind::MariaDb | Kind::Postgres => {
-                let templates = programs.get("LIKEWISE_TEST_TEMPLATES")?;
+                let what = "the template data folders";
+                let templates = programs.require(what, "LIKEWISE_TEST_TEMPLATES")?;
                 copy(&templates.join(kind.name()), &data)?;
             }
             Kind::Redis | Kind::Nats => {

@@ -1,10 +1,11 @@
 //! The paths of servers and of other programs.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::ServerError;
+use super::{ServerError, doing};
 
 /// The paths of programs, by the variables that name them.
 #[derive(Debug, Default)]
@@ -20,38 +21,55 @@ impl Programs {
             let mut scripts = folder.ancestors().map(|one| one.join("scripts/services"));
             scripts.find(|script| script.is_file())
         });
-        let mut found = script
-            .as_deref()
-            .map_or_else(Self::default, Self::of_script);
-        let others = std::env::vars().filter(|(name, _)| name.starts_with("LIKEWISE_TEST_"));
-        found
-            .0
-            .extend(others.map(|(name, path)| (name, PathBuf::from(path))));
+        // Without the script, the environment may name the programs.
+        let of_script = script.and_then(|script| Self::of_script(&script).ok());
+        let mut found = of_script.unwrap_or_default();
+        let named = std::env::vars_os().filter_map(|(name, path)| {
+            let name = name.into_string().ok()?;
+            let is_program = name.starts_with("LIKEWISE_TEST_");
+            is_program.then(|| (name, PathBuf::from(path)))
+        });
+        found.0.extend(named);
         found
     }
 
-    /// Returns the programs that this `scripts/services` finds; none if it cannot run.
-    fn of_script(script: &Path) -> Self {
-        let Ok(ran) = Command::new(script).arg("env").output() else {
-            return Self::default();
-        };
+    /// Returns the programs that this `scripts/services` finds.
+    ///
+    /// # Errors
+    /// If the script cannot run, or fails.
+    pub fn of_script(script: &Path) -> Result<Self, ServerError> {
+        let running = || doing(format!("running {} env", script.display()));
+        let ran = Command::new(script)
+            .arg("env")
+            .output()
+            .map_err(running())?;
+        if !ran.status.success() {
+            let said = String::from_utf8_lossy(&ran.stderr);
+            let reason = format!("{}: {}", ran.status, said.trim_end());
+            return Err(running()(io::Error::other(reason)));
+        }
         let printed = String::from_utf8_lossy(&ran.stdout);
         let lines = printed.lines().filter_map(|line| {
             let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
             let path = PathBuf::from(value.trim_matches('\''));
             Some((name.to_owned(), path))
         });
-        Self(lines.collect())
+        Ok(Self(lines.collect()))
     }
 
     /// Returns the path that a variable names.
-    ///
-    /// # Errors
-    /// [`ServerError::Unknown`].
-    pub fn get(&self, variable: &str) -> Result<&Path, ServerError> {
-        let path = self.0.get(variable).map(PathBuf::as_path);
-        path.ok_or_else(|| ServerError::Unknown {
-            variable: variable.to_owned(),
-        })
+    #[must_use]
+    pub fn get(&self, variable: &str) -> Option<&Path> {
+        self.0.get(variable).map(PathBuf::as_path)
+    }
+
+    /// Returns the path of a server's program or data that a variable names.
+    pub(super) fn require(
+        &self,
+        what: &'static str,
+        variable: &'static str,
+    ) -> Result<&Path, ServerError> {
+        let path = self.get(variable);
+        path.ok_or(ServerError::Unknown { what, variable })
     }
 }

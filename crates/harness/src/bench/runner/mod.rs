@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use self::parts::PARTS;
 use self::progress::Progress;
-use super::contestant::{Contestant, Place};
+use super::contestant::Contestant;
 use super::failure::BenchError;
 use super::measure::{Measured, measure_answers};
 use super::peer::Peer;
@@ -20,7 +20,7 @@ use super::reads::Stored;
 use super::report::{Figures, Report, Row};
 use super::service::Service;
 use super::workload::{Keys, Workload};
-use super::{BenchArgs, Group, growth, limit};
+use super::{BenchArgs, Group, Place, growth, limit};
 
 /// The most reads of one like in one measurement.
 const READS: u64 = 60_000;
