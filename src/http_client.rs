@@ -19,12 +19,12 @@ pub const LONGEST_IDLE: Duration = Duration::from_secs(3);
 /// status. `timeout` limits a whole request.
 ///
 /// Requests go through the proxy that the environment names, if it names one, but not those to this machine: a proxy would
-/// send them to its own.
+/// connect to its own loopback address.
 ///
 /// # Errors
 /// If the client needs TLS, and the system has no authorities.
 pub fn agent(url: &str, timeout: Duration) -> Result<Agent, TlsError> {
-    // What is no URL fails when it is requested.
+    // An invalid URL fails at its first request.
     let url: Uri = url.parse().unwrap_or_default();
     let is_secure = url.scheme_str() == Some("https");
     let mut config = Agent::config_builder()

@@ -17,7 +17,7 @@ const MOST_PER_SECOND: u32 = 20_000;
 const DAY: u64 = 86_400;
 
 /// The largest age in days at which rows are pruned, a hundred years.
-const MOST_DAYS: u32 = 36_500;
+pub const MOST_DAYS: u32 = 36_500;
 
 /// A request for a job.
 #[derive(Debug, Clone, Deserialize, ToSchema)]

@@ -57,23 +57,24 @@ const SETTLING: &str = "settling recent pairs";
 /// The waits between its attempts.
 const TRY_AGAIN: Backoff = Backoff {
     base: Duration::from_millis(100),
-    cap: Duration::from_secs(5),
+    // Workers record what has waited meanwhile, and the pairs to settle must still be among the recent ones.
+    cap: Duration::from_millis(500),
 };
 
 /// Settles the cache for the pairs recorded last: a worker may have been killed between a commit and its settlement. If the
-/// database fails, tries again without delaying the start: no reader finds a foreign event that was not settled.
+/// database fails, tries again without delaying the start: only this brings such an event of another service to the cache.
 pub(super) fn settle_recent(
     store: Arc<Store>,
     cache_writer: Mailbox<CacheWriter>,
 ) -> LocalBoxFuture<'static, ()> {
     Box::pin(async move {
-        if !fails_to_settle(&store, &cache_writer).await {
+        if !should_settle_again(&store, &cache_writer).await {
             return;
         }
         actix::spawn(async move {
             for tries in 1.. {
                 tokio::time::sleep(TRY_AGAIN.draw(tries)).await;
-                if !fails_to_settle(&store, &cache_writer).await {
+                if !should_settle_again(&store, &cache_writer).await {
                     return;
                 }
             }
@@ -81,8 +82,8 @@ pub(super) fn settle_recent(
     })
 }
 
-/// Tries to settle the recent pairs. Returns whether the infrastructure failed, so that another attempt may succeed.
-async fn fails_to_settle(store: &Store, cache_writer: &Mailbox<CacheWriter>) -> bool {
+/// Settles the recent pairs. Returns whether that failed, and another attempt may succeed.
+async fn should_settle_again(store: &Store, cache_writer: &Mailbox<CacheWriter>) -> bool {
     let dependency = Dependency::Database;
     let find = async {
         let pairs = store.recent_pairs(RECENT).await?;

@@ -8,18 +8,18 @@ use std::time::Duration;
 use super::Failure;
 use super::dependencies::dependencies;
 use super::output::with_progress;
-use crate::admin::Prune;
+use crate::admin::{MOST_DAYS, Prune};
 use crate::config::{PruneOptions, Settings};
 
 /// Arguments of `likewise prune`.
 #[derive(Debug, clap::Args)]
 pub(super) struct PruneArgs {
     /// Delete completed ledger rows that are older
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..))]
-    ledger_days: Option<u64>,
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_DAYS)))]
+    ledger_days: Option<u32>,
     /// Delete behaviors that are older and that no read model needs
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..))]
-    behaviors_days: Option<u64>,
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_DAYS)))]
+    behaviors_days: Option<u32>,
     /// Append the behaviors to this file first (gzip, one JSON object a line)
     #[arg(long, value_name = "FILE", requires = "behaviors_days")]
     archive: Option<PathBuf>,
@@ -28,7 +28,7 @@ pub(super) struct PruneArgs {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) async fn run(settings: Settings, arguments: PruneArgs) -> Result<ExitCode, Failure> {
-    let age = |days: u64| DAY.saturating_mul(u32::try_from(days).unwrap_or(u32::MAX));
+    let age = |days: u32| DAY * days;
     let options = PruneOptions {
         ledger_after: arguments.ledger_days.map(age),
         behaviors_after: arguments.behaviors_days.map(age),

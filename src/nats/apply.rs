@@ -16,8 +16,8 @@ use super::settings::{Owner, Setting, newly_filtered};
 /// The number of times that the consumer is changed before the command gives up.
 const ATTEMPTS: usize = 3;
 
-/// The wait before a change of the consumer is read back: a heartbeat that read the settings before the change has written
-/// them by then.
+/// The wait before a change of the consumer is read back. A heartbeat that read the settings before the change has written
+/// them by then, unless its connection breaks meanwhile; then the next check of the settings reports the difference.
 const READ_BACK_AFTER: Duration = BEAT_TIMEOUT.saturating_add(Duration::from_millis(500));
 
 /// The result of `stream apply`, or of its dry run.

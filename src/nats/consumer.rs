@@ -34,7 +34,7 @@ const FIRST_SEQUENCE: &str = "likewise_first_sequence";
 /// The last known heartbeat of the database.
 const BEAT: &str = "likewise_beat";
 
-/// The longest time from the start of a note of a heartbeat to its write.
+/// The longest wait for the answers to a note of a heartbeat.
 pub(super) const BEAT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the server keeps the consumer of an earlier generation after the last pull.

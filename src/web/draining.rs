@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-/// Whether the process shuts down, which it never stops doing.
+/// Whether the shutdown has begun. It is never undone.
 #[derive(Debug, Default)]
 pub struct Draining {
     /// A flag of its own: each response asks, and a load costs less than a lock.

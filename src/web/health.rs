@@ -79,7 +79,7 @@ pub(super) struct Readiness {
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting_for: Option<WaitingFor>,
     /// The health of each configured dependency, by name. While the service is shutting down, it is what the last probe
-    /// found.
+    /// found, without the check for events in quarantine.
     #[schema(value_type = BTreeMap<String, DependencyReport>)]
     parts: DependencyReports,
     /// The calls that fail now. Ledger rows that wait for them are retried until they succeed.

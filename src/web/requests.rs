@@ -1,5 +1,5 @@
-//! Counts requests by the route that answers them, and the problems among the answers. `app/` has a [`Pending`] around
-//! everything else, and each resource of a route is made by [`resource`].
+//! Counts requests by the route that answers them, and the problems among the answers. `app/` creates a [`Pending`] in
+//! the outermost middleware, and each resource of a route is made by [`resource`].
 
 use std::cell::OnceCell;
 use std::time::Instant;
@@ -22,8 +22,8 @@ pub(super) fn resource(path: &str) -> Resource {
     web::resource(path).app_data(RouteCell::default())
 }
 
-/// What the log and the metrics need of a request that is being answered: a request that takes too long is gone with its
-/// answer.
+/// What the log and the metrics need of a request. It is copied before the request is served: one that times out is dropped,
+/// and cannot be read afterwards.
 pub struct Pending {
     method: Method,
     trace: Option<TraceParent>,

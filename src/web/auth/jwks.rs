@@ -41,7 +41,8 @@ pub(super) fn fetch(url: &str) -> Result<String, AuthError> {
         .map_err(|error| failed(error.to_string()))
 }
 
-/// Whether the URL is of this machine, where nobody can change an answer on its way.
+/// Whether the URL is of this machine, where nobody can change an answer on its way. `*.localhost` is not, unlike in
+/// `http_client.rs`: a resolver may ask other machines for it.
 fn is_loopback(url: &str) -> bool {
     let host = url.parse::<Uri>().ok();
     let host = host.as_ref().and_then(Uri::host).unwrap_or_default();
