@@ -10,9 +10,9 @@ use futures_util::future::LocalBoxFuture;
 use crate::actors::CacheWriter;
 use crate::actors::deployment::DeploymentWatch;
 use crate::actors::probe::{DependencyState, Probe};
-use crate::domain::{Backoff, FailureKind, HybridClock, Version};
+use crate::domain::{Backoff, FailureKind, HybridClock, Pair, Version};
 use crate::messages::Settle;
-use crate::store::{Settled, Store};
+use crate::store::{Settled, Store, StoreError};
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked, StartedWithout};
 
 /// Reads the identity of the deployment, and notices that the database was restored.
@@ -51,6 +51,10 @@ pub(super) async fn learn(clock: &HybridClock, store: &Store) {
 /// The number of like events, last recorded first, whose pairs a starting worker settles in the cache.
 const RECENT: usize = 20_000;
 
+/// The number of pairs in one settlement. More at once would fill the cache writer's mailbox, and reads and likes would be refused
+/// meanwhile.
+const AT_ONCE: usize = 500;
+
 /// The action's name in logs.
 const SETTLING: &str = "settling recent pairs";
 
@@ -85,17 +89,10 @@ pub(super) fn settle_recent(
 /// Settles the recent pairs. Returns whether that failed, and another attempt may succeed.
 async fn should_settle_again(store: &Store, cache_writer: &Mailbox<CacheWriter>) -> bool {
     let dependency = Dependency::Database;
-    let find = async {
-        let pairs = store.recent_pairs(RECENT).await?;
-        store.find(&pairs).await
-    };
-    match find.await {
-        Ok(found) => {
+    match settle(store, cache_writer).await {
+        Ok(()) => {
             let doing = SETTLING;
             DependencyWorked { dependency, doing }.emit();
-            let settled = Settled::from(found);
-            // The cache writer logs its own failures.
-            let _ = cache_writer.ask_or_wait(Settle { settled }).await;
             false
         }
         Err(error) => {
@@ -110,6 +107,19 @@ async fn should_settle_again(store: &Store, cache_writer: &Mailbox<CacheWriter>)
             error.kind() == FailureKind::Infrastructure
         }
     }
+}
+
+async fn settle(store: &Store, cache_writer: &Mailbox<CacheWriter>) -> Result<(), StoreError> {
+    let pairs: Vec<Pair> = store.recent_pairs(RECENT).await?.into_iter().collect();
+    for part in pairs.chunks(AT_ONCE) {
+        let found = store.find(&part.iter().cloned().collect()).await?;
+        let settled = Settled::from(found);
+        // The cache writer logs its own failures.
+        if let Ok(answer) = cache_writer.ask_or_wait(Settle { settled }).await {
+            let _ = answer.await;
+        }
+    }
+    Ok(())
 }
 
 /// Says loudly which dependencies that the settings name cannot be used at the start, and what that means.

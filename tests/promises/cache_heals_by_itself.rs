@@ -9,6 +9,7 @@ use likewise::cache::{Cache, RedisCache};
 use likewise::config::RedisOptions;
 use likewise::domain::{Deployment, Pair, Resource, Version, VersionedState};
 use redis::Commands;
+use serde_json::{Value, json};
 
 use crate::nats::{LIKES, Publisher, event};
 use crate::support::checks::{everything_holds, pipeline_drains};
@@ -109,6 +110,25 @@ fn starting_worker_retries_to_settle_recent_events() {
     worker.until_logged("settling recent pairs");
     database.execute(&["ALTER TABLE counts_away RENAME TO likewise_like_counts"]);
     until_equal("the like to show", true, is_liked);
+}
+
+#[test]
+fn starting_worker_settles_recent_events_in_parts() {
+    // One more than a settlement has. All at once would fill the mailbox of the cache writer.
+    const LIKES: i64 = 501;
+    let service = Setup::new().start();
+    let client = service.client();
+    for user in 1..=LIKES {
+        client.like(user, VIDEO);
+    }
+    drop(client);
+    let service = service.stop().start();
+    let settlements = || {
+        let writer = service.client().actor("cache_writer");
+        let settle = writer.messages.iter().find(|of| of["type"] == "Settle");
+        settle.map_or(Value::Null, |settle| settle["done"].clone())
+    };
+    until_equal("the recent events to be settled", json!(2), settlements);
 }
 
 #[test]
