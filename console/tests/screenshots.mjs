@@ -66,7 +66,11 @@ await inBrowser(async (open) => {
         await view(admin, path);
         if (name === "actor") await admin.locator("dialog.panel[open]").waitFor();
         await take(admin, name);
-        if (name === "actor") await admin.keyboard.press("Escape");
+        if (name === "actor") {
+          await admin.keyboard.press("Escape");
+          // Closing the panel goes back to the overview, and on a busy machine it would do so after the next view was opened.
+          await admin.locator("dialog.panel").waitFor({ state: "detached" });
+        }
       }
       await admin.close();
     }
