@@ -282,6 +282,14 @@ pub(crate) fn settlements<'a>(
     (settlements, pairs)
 }
 
+/// Settles the cache after a commit. Waits for room, so that the read models cannot run ahead of a slow cache without bound.
+pub(crate) async fn settle(cache_writer: &Mailbox<CacheWriter>, settled: Settled) {
+    // A cache writer stops only in a shutdown, when the cache ends too. It logs its own failures.
+    if let Ok(answer) = cache_writer.ask_or_wait(Settle { settled }).await {
+        let _ = answer.await;
+    }
+}
+
 /// Reverts events in the cache, which would count them as in flight for ever.
 pub(crate) async fn revert(
     cache_writer: &Mailbox<CacheWriter>,

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope, Mailbox};
 
-use super::cache_writer::{CacheWriter, revert};
+use super::cache_writer::{CacheWriter, revert, settle};
 use super::fact_publisher::FactPublisher;
 use super::failures::{bisect, database_failed, database_worked};
 use crate::config::SyncOptions;
 use crate::domain::{Backoff, FailureKind, LedgerRow, Pair, Verdict};
 use crate::live::Announcer;
-use crate::messages::{Committed, FactsCommitted, Settle, Sync, SyncOutcome};
+use crate::messages::{Committed, FactsCommitted, Sync, SyncOutcome};
 use crate::store::{FailedAttempt, Settled, Store, StoreError};
 use crate::telemetry::{AttemptsFailed, BatchSynced, LikesCompleted, RowsCompleted};
 
@@ -172,15 +172,7 @@ impl SyncPublisher {
     async fn tell(&self, commits: impl IntoIterator<Item = Settled>) {
         for settled in commits {
             self.announcer.announce(&settled);
-            self.settle(settled).await;
-        }
-    }
-
-    async fn settle(&self, settled: Settled) {
-        // Waits for room, so that the read models cannot run ahead of a slow cache without bound. The cache writer
-        // stops only in a shutdown, when the cache ends too.
-        if let Ok(answer) = self.cache_writer.ask_or_wait(Settle { settled }).await {
-            let _ = answer.await;
+            settle(&self.cache_writer, settled).await;
         }
     }
 
@@ -236,7 +228,7 @@ impl SyncPublisher {
         let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
         let found = self.insist(READING_STATES, async || self.store.find(&pairs).await);
         if let Some(found) = found.await {
-            self.settle(found.into()).await;
+            settle(&self.cache_writer, found.into()).await;
         }
     }
 

@@ -10,10 +10,9 @@ use utoipa::ToSchema;
 use super::jobs::JobAnswer;
 use super::ledger::reason_of_job;
 use super::{AdminError, AdminService, Job, Progress};
-use crate::actors::cache_writer::settlements;
+use crate::actors::cache_writer::{settle, settlements};
 use crate::domain::{Id, JobKind, Moderation, ResourceType, Version};
 use crate::live::announce;
-use crate::messages::Settle;
 use crate::store::{Decision, LikesOf, Moderated, Settled, is_storable};
 
 /// The number of pairs in one transaction, which locks as many counts.
@@ -148,11 +147,7 @@ impl AdminService {
     async fn tell_counts(&self, settled: &Settled) -> Result<(), AdminError> {
         announce(self.broker(), settled).await;
         if let Some(cache_writer) = &self.cache_writer {
-            // A cache writer stops only in a shutdown, when the cache ends too.
-            let settled = settled.clone();
-            if let Ok(answer) = cache_writer.ask_or_wait(Settle { settled }).await {
-                let _ = answer.await;
-            }
+            settle(cache_writer, settled.clone()).await;
         } else if let Some(cache) = &self.dependencies.cache {
             let (settlements, _) = settlements(std::iter::once(settled));
             cache

@@ -7,12 +7,11 @@ use std::time::Duration;
 use actor_kit::Mailbox;
 use futures_util::future::LocalBoxFuture;
 
-use crate::actors::CacheWriter;
+use crate::actors::cache_writer::{CacheWriter, settle};
 use crate::actors::deployment::DeploymentWatch;
 use crate::actors::probe::{DependencyState, Probe};
 use crate::domain::{Backoff, FailureKind, HybridClock, Pair, Version};
-use crate::messages::Settle;
-use crate::store::{Settled, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::telemetry::{Dependency, DependencyFailed, DependencyWorked, StartedWithout};
 
 /// Reads the identity of the deployment, and notices that the database was restored.
@@ -89,7 +88,7 @@ pub(super) fn settle_recent(
 /// Settles the recent pairs. Returns whether that failed, and another attempt may succeed.
 async fn should_settle_again(store: &Store, cache_writer: &Mailbox<CacheWriter>) -> bool {
     let dependency = Dependency::Database;
-    match settle(store, cache_writer).await {
+    match settle_in_parts(store, cache_writer).await {
         Ok(()) => {
             let doing = SETTLING;
             DependencyWorked { dependency, doing }.emit();
@@ -109,15 +108,14 @@ async fn should_settle_again(store: &Store, cache_writer: &Mailbox<CacheWriter>)
     }
 }
 
-async fn settle(store: &Store, cache_writer: &Mailbox<CacheWriter>) -> Result<(), StoreError> {
+async fn settle_in_parts(
+    store: &Store,
+    cache_writer: &Mailbox<CacheWriter>,
+) -> Result<(), StoreError> {
     let pairs: Vec<Pair> = store.recent_pairs(RECENT).await?.into_iter().collect();
     for part in pairs.chunks(AT_ONCE) {
         let found = store.find(&part.iter().cloned().collect()).await?;
-        let settled = Settled::from(found);
-        // The cache writer logs its own failures.
-        if let Ok(answer) = cache_writer.ask_or_wait(Settle { settled }).await {
-            let _ = answer.await;
-        }
+        settle(cache_writer, found.into()).await;
     }
     Ok(())
 }
