@@ -104,6 +104,7 @@ fn failed_requests_are_counted_and_reported() {
       "failures": {
         "HTTP 503 Service Unavailable": 2
       },
+      "first_refusal": "HTTP 503 Service Unavailable: Unavailable: neither the broker nor the database can store this now; try again shortly, which is safe even if this request takes effect",
       "interrupted": false,
       "latency_ms": null,
       "likes": 2,

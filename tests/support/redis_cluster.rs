@@ -157,29 +157,38 @@ impl RedisCluster {
         let () = ask(node, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
     }
 
-    /// Waits until every node knows all nodes and a master of each slot. While one does not know all nodes, lets them meet
+    /// Waits until every node is connected to all others and knows a master of each slot. While one is not, lets them meet
     /// again.
     #[track_caller]
     fn until_whole(&self) {
-        let known = format!("cluster_known_nodes:{}\r", self.nodes.len());
         for node in &self.nodes {
             until("the cluster to be whole", PATIENCE, || {
                 let info: String = ask(node, &["CLUSTER", "INFO"]);
-                let is_whole = info.contains("cluster_state:ok")
-                    && info.contains(&format!("cluster_slots_ok:{SLOTS}\r"))
-                    && info.contains(&known);
-                if is_whole {
+                let known: String = ask(node, &["CLUSTER", "NODES"]);
+                let has_all_slots = info.contains("cluster_state:ok")
+                    && info.contains(&format!("cluster_slots_ok:{SLOTS}\r"));
+                let has_all_nodes = known.lines().count() == self.nodes.len();
+                if has_all_slots && has_all_nodes && known.lines().all(is_in_touch) {
                     return Ok(());
                 }
-                if !info.contains(&known) {
+                if !has_all_nodes {
                     for other in &self.nodes[1..] {
                         self.meet(other);
                     }
                 }
-                Err(info)
+                Err(format!("{info}{known}"))
             });
         }
     }
+}
+
+/// Returns whether a line of `CLUSTER NODES` is of a node that answers. A node counts as known during its handshake, which may
+/// still fail; without the others it would never vote for a replica.
+fn is_in_touch(line: &str) -> bool {
+    let fields: Vec<&str> = line.split(' ').collect();
+    let mut flags = fields[2].split(',');
+    let is_well = |flag: &str| matches!(flag, "myself" | "master" | "slave");
+    fields[7] == "connected" && flags.all(is_well)
 }
 
 /// Returns the first and the last slot of a master at the start.

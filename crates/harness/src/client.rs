@@ -135,9 +135,10 @@ impl<'a> Client<'a> {
     /// When no whole answer arrives, or its status is not 2xx.
     pub async fn send(&mut self, request: &Request) -> Outcome {
         self.body.clear();
-        let status = timeout(self.timeout, self.exchange(request))
-            .await
-            .unwrap_or(Err(Failure::TimedOut))?;
+        let outcome = timeout(self.timeout, self.exchange(request)).await;
+        let outcome = outcome.unwrap_or(Err(Failure::TimedOut));
+        // What has arrived of a broken answer is not shown as one.
+        let status = outcome.inspect_err(|_| self.body.clear())?;
         if status.is_success() {
             Ok(status)
         } else {

@@ -170,7 +170,7 @@ impl<R: Iterator<Item = Request>> Load<'_, R> {
         let outcome = client.send(request).await;
         self.summary
             .borrow_mut()
-            .add(request, &outcome, due.elapsed());
+            .add(request, &outcome, client.body(), due.elapsed());
         if let Some(observer) = self.options.observer {
             observer.answered(request, &outcome, client.body());
         }

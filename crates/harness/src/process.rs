@@ -3,7 +3,6 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
@@ -11,6 +10,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
+
+use crate::io_error::{IoError, doing};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// The number of log lines that an error shows.
@@ -20,13 +21,8 @@ const LINES_SHOWN: usize = 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// A system call failed.
-    #[error("{doing}: {reason}")]
-    Io {
-        /// The operation.
-        doing: &'static str,
-        /// The system's error.
-        reason: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// The process did not log the awaited text in time.
     #[error("{name} did not start within {limit:?}; its log ends with:\n{log}")]
     NotStarted {
@@ -167,9 +163,8 @@ impl Process {
 
     /// Returns the exit status if the process has ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, ProcessError> {
-        self.child
-            .try_wait()
-            .map_err(doing("waiting for a process"))
+        let ended = self.child.try_wait();
+        Ok(ended.map_err(doing("waiting for a process"))?)
     }
 
     /// The last lines of its log.
@@ -187,10 +182,6 @@ impl Process {
     pub fn usage(&self) -> Result<Usage, ProcessError> {
         usage(self.child.id())
     }
-}
-
-fn doing(doing: &'static str) -> impl Fn(io::Error) -> ProcessError {
-    move |reason| ProcessError::Io { doing, reason }
 }
 
 impl Drop for Process {

@@ -21,6 +21,8 @@ pub(crate) struct Report {
     /// `None` if no request was accepted.
     latency_ms: Option<Latency>,
     failures: BTreeMap<String, u64>,
+    /// `None` if no request was answered with a status other than 2xx.
+    first_refusal: Option<String>,
     seed: u64,
     interrupted: bool,
 }
@@ -60,6 +62,7 @@ impl Report {
                 .iter()
                 .map(|(failure, count)| (failure.to_string(), *count))
                 .collect(),
+            first_refusal: summary.first_refusal.clone(),
             seed,
             interrupted: summary.interrupted,
         }
@@ -71,7 +74,7 @@ impl Report {
         writeln!(output)
     }
 
-    /// Writes a table, and a second one with the failures by kind if there are any.
+    /// Writes a table, and, if there are failures, a second one with their kinds, and what the first refusal says.
     pub(crate) fn write_table(&self, output: &mut impl Write) -> io::Result<()> {
         let latency = |value: fn(&Latency) -> f64| {
             self.latency_ms.as_ref().map_or_else(
@@ -102,6 +105,9 @@ impl Report {
                 .iter()
                 .map(|(failure, count)| (failure.as_str(), count.to_string()));
             writeln!(output, "failures by kind\n{}", table(rows))?;
+        }
+        if let Some(refusal) = &self.first_refusal {
+            writeln!(output, "the first refusal: {refusal}")?;
         }
         Ok(())
     }
@@ -144,7 +150,8 @@ mod tests {
             video_id: None,
         };
         for outcome in outcomes {
-            summary.add(&request, outcome, Duration::from_millis(2));
+            let body = br#"{"title":"Overloaded"}"#;
+            summary.add(&request, outcome, body, Duration::from_millis(2));
         }
         summary.elapsed = Duration::from_millis(500);
         Report::new(&summary, 42)
@@ -167,10 +174,13 @@ mod tests {
         assert_eq!(json["sent"], 2);
         assert_eq!(json["rate_per_second"], 4.0);
         assert_eq!(json["failures"]["HTTP 503 Service Unavailable"], 1);
+        let refusal = "HTTP 503 Service Unavailable: Overloaded";
+        assert_eq!(json["first_refusal"], refusal);
         assert_eq!(json["seed"], 42);
         let table = printed(|output| report.write_table(output));
         for cell in [
             "HTTP 503 Service Unavailable",
+            refusal,
             "4.0",
             "0.500",
             "2.000",

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use hyper::Method;
 
 use crate::client::{Failure, Outcome};
+use crate::refusal;
 use crate::request::Request;
 
 const LONGEST_LATENCY_MICROSECONDS: u64 = 3_600_000_000;
@@ -18,6 +19,8 @@ pub struct Summary {
     pub accepted: u64,
     /// Requests that failed, by kind.
     pub failures: BTreeMap<Failure, u64>,
+    /// The first status other than 2xx, with what its answer says; `None` if there is none.
+    pub first_refusal: Option<String>,
     /// `PUT` requests sent, accepted or not.
     pub likes: u64,
     /// `DELETE` requests sent, accepted or not.
@@ -38,6 +41,7 @@ impl Summary {
         Self {
             accepted: 0,
             failures: BTreeMap::new(),
+            first_refusal: None,
             likes: 0,
             unlikes: 0,
             elapsed: Duration::ZERO,
@@ -59,7 +63,13 @@ impl Summary {
         self.accepted + self.failed()
     }
 
-    pub(crate) fn add(&mut self, request: &Request, outcome: &Outcome, latency: Duration) {
+    pub(crate) fn add(
+        &mut self,
+        request: &Request,
+        outcome: &Outcome,
+        body: &[u8],
+        latency: Duration,
+    ) {
         let is_write = [Method::PUT, Method::DELETE].contains(&request.method);
         if request.method == Method::PUT {
             self.likes += 1;
@@ -75,7 +85,13 @@ impl Summary {
                     self.write_latency.saturating_record(microseconds);
                 }
             }
-            Err(failure) => *self.failures.entry(*failure).or_default() += 1,
+            Err(failure) => {
+                *self.failures.entry(*failure).or_default() += 1;
+                if let Failure::Status(_) = failure {
+                    self.first_refusal
+                        .get_or_insert_with(|| refusal::described(*failure, body));
+                }
+            }
         }
     }
 }
@@ -105,12 +121,12 @@ mod tests {
     fn requests_are_counted_once_and_failures_have_no_latency() {
         let mut summary = Summary::new();
         let (ok, busy) = (StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE);
-        summary.add(&request(Method::PUT), &Ok(ok), Duration::from_millis(3));
-        summary.add(&request(Method::DELETE), &Ok(ok), Duration::from_millis(3));
-        summary.add(&request(Method::GET), &Ok(ok), Duration::from_millis(3));
+        for method in [Method::PUT, Method::DELETE, Method::GET] {
+            summary.add(&request(method), &Ok(ok), b"", Duration::from_millis(3));
+        }
         for _ in 0..2 {
             let refused = Err(Failure::Status(busy));
-            summary.add(&request(Method::PUT), &refused, Duration::from_secs(9));
+            summary.add(&request(Method::PUT), &refused, b"", Duration::from_secs(9));
         }
         assert_eq!(
             (summary.sent(), summary.accepted, summary.failed()),

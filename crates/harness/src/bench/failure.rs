@@ -1,11 +1,10 @@
 //! Why a benchmark fails.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::client;
 use crate::interactions::InteractionsError;
+use crate::io_error::IoError;
 use crate::process::ProcessError;
 use crate::servers::ServerError;
 
@@ -13,13 +12,8 @@ use crate::servers::ServerError;
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// A system call failed.
-    #[error("{doing}: {reason}")]
-    Io {
-        /// The operation.
-        doing: String,
-        /// The system's error.
-        reason: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// The file of likes cannot be used.
     #[error(transparent)]
     Interactions(#[from] InteractionsError),
@@ -47,17 +41,17 @@ pub enum BenchError {
         /// The process.
         process: String,
         /// Why.
-        reason: client::Failure,
+        reason: String,
     },
     /// Requests failed, which spoils a measurement.
-    #[error("{failed} of {sent} requests failed: {kinds}")]
+    #[error("{failed} of {sent} requests failed: {why}")]
     Requests {
         /// The failed requests.
         failed: u64,
         /// All requests.
         sent: u64,
-        /// The failures by kind.
-        kinds: String,
+        /// The failures by kind, and what the first refusal says.
+        why: String,
     },
     /// A measurement exceeded `--limit`.
     #[error("{case} took longer than {limit:?}")]
@@ -99,12 +93,4 @@ pub enum BenchError {
         /// Why.
         reason: String,
     },
-}
-
-impl BenchError {
-    /// Adds the failed operation to an I/O error.
-    pub(super) fn doing(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let doing = doing.into();
-        move |reason| Self::Io { doing, reason }
-    }
 }

@@ -193,15 +193,24 @@ async fn load(
     if summary.failed() == 0 {
         return Ok(summary);
     }
+    Err(BenchError::Requests {
+        failed: summary.failed(),
+        sent: summary.sent(),
+        why: why_failed(&summary),
+    })
+}
+
+/// Describes the failures of a load: how many there are of each kind, and what the first refusal says.
+fn why_failed(summary: &Summary) -> String {
     let kinds = summary.failures.iter();
     let kinds: Vec<_> = kinds
         .map(|(failure, count)| format!("{failure} ({count})"))
         .collect();
-    Err(BenchError::Requests {
-        failed: summary.failed(),
-        sent: summary.sent(),
-        kinds: kinds.join(", "),
-    })
+    let kinds = kinds.join(", ");
+    match &summary.first_refusal {
+        Some(refusal) => format!("{kinds}; the first refusal: {refusal}"),
+        None => kinds,
+    }
 }
 
 /// One failed request spoils a measurement, so no more are sent after it.
@@ -221,7 +230,32 @@ impl Observer for StopAtFailure<'_> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use hyper::StatusCode;
+
     use super::*;
+    use crate::client::Failure;
+    use crate::request::Target;
+
+    #[test]
+    fn failed_load_shows_what_the_first_refusal_says() {
+        let target: Target = "http://localhost".parse().expect("valid");
+        let request = Request::to(&target, Method::GET, "/v1", 1, Bytes::new());
+        let mut summary = Summary::new();
+        let busy = Failure::Status(StatusCode::SERVICE_UNAVAILABLE);
+        for (failure, body) in [
+            (Failure::TimedOut, ""),
+            (busy, r#"{"title":"Overloaded","detail":"try again"}"#),
+            (busy, r#"{"title":"Unavailable"}"#),
+        ] {
+            summary.add(&request, &Err(failure), body.as_bytes(), Duration::ZERO);
+        }
+        assert_eq!(
+            why_failed(&summary),
+            "HTTP 503 Service Unavailable (2), timed out (1); \
+             the first refusal: HTTP 503 Service Unavailable: Overloaded: try again"
+        );
+    }
 
     #[test]
     fn completion_delays_are_matched_in_the_order_of_answers() {

@@ -38,6 +38,7 @@ use self::peer::Peer;
 use self::report::Report;
 use self::runner::Runner;
 use self::workload::Workload;
+use crate::io_error::doing;
 use crate::machine::Machine;
 use crate::servers::{Kind, Programs};
 
@@ -248,7 +249,8 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
             report.borrow_mut().interrupted = true;
             signal
                 .map(|()| ExitCode::from(INTERRUPTED))
-                .map_err(BenchError::doing("waiting for signals"))
+                .map_err(doing("waiting for signals"))
+                .map_err(BenchError::Io)
         }
     };
     let mut report = report.into_inner();
@@ -269,10 +271,9 @@ struct Place {
 }
 
 fn place(args: &BenchArgs) -> Result<Place, BenchError> {
-    let own = std::env::current_exe().map_err(BenchError::doing("finding this program"))?;
-    let absolute = |path: &Path| {
-        fs::canonicalize(path).map_err(BenchError::doing(format!("finding {}", path.display())))
-    };
+    let own = std::env::current_exe().map_err(doing("finding this program"))?;
+    let absolute =
+        |path: &Path| fs::canonicalize(path).map_err(doing(format!("finding {}", path.display())));
     Ok(Place {
         programs: Programs::find(),
         likewise: match &args.likewise {
@@ -297,9 +298,8 @@ fn commit() -> Option<String> {
 
 fn write(args: &BenchArgs, report: &Report) -> Result<(), BenchError> {
     let mut out = io::stdout().lock();
-    let printing = || BenchError::doing("writing the result to standard output");
     let file = |path: &Path, bytes: &[u8]| {
-        fs::write(path, bytes).map_err(BenchError::doing(format!("writing {}", path.display())))
+        fs::write(path, bytes).map_err(doing(format!("writing {}", path.display())))
     };
     if let Some(path) = &args.svg {
         file(path, plot::svg(report).as_bytes())?;
@@ -309,14 +309,15 @@ fn write(args: &BenchArgs, report: &Report) -> Result<(), BenchError> {
         let mut json = Vec::new();
         report
             .write_json(&mut json)
-            .map_err(BenchError::doing("writing JSON"))?;
+            .map_err(doing("writing JSON"))?;
         file(path, &json)?;
     }
     let printed = match to_stdout {
         true => report.write_json(&mut out),
         false => report.write_table(&mut out),
     };
-    printed.and_then(|()| out.flush()).map_err(printing())
+    let printed = printed.and_then(|()| out.flush());
+    Ok(printed.map_err(doing("writing the result to standard output"))?)
 }
 
 /// How long one measurement may take.

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::failure::BenchError;
+use crate::io_error::doing;
 use crate::process::{Process, ProcessError, Usage, program};
 use crate::servers::{Installation, Kind, Programs};
 
@@ -83,7 +84,7 @@ impl Server {
 
     /// Sends a command to Redis, and returns the text of its answer.
     pub(super) fn redis(&self, command: &str) -> Result<String, BenchError> {
-        let asking = || BenchError::doing("asking Redis");
+        let asking = || doing("asking Redis");
         let mut stream = TcpStream::connect(self.installation.address()).map_err(asking())?;
         stream
             .set_read_timeout(Some(START_TIMEOUT))
@@ -108,13 +109,10 @@ impl Drop for Server {
 
 /// Makes a folder for a server or a service.
 pub(super) fn folder(parent: &Path) -> Result<TempDir, BenchError> {
-    tempfile::Builder::new()
+    let made = tempfile::Builder::new()
         .prefix("likewise-bench-")
-        .tempdir_in(parent)
-        .map_err(BenchError::doing(format!(
-            "making a folder in {}",
-            parent.display()
-        )))
+        .tempdir_in(parent);
+    Ok(made.map_err(doing(format!("making a folder in {}", parent.display())))?)
 }
 
 const fn settings(kind: Kind) -> &'static [&'static str] {

@@ -16,7 +16,9 @@ use super::contestant::{Contestant, without_settings};
 use super::failure::BenchError;
 use super::servers::{Server, folder};
 use crate::client::Client;
+use crate::io_error::doing;
 use crate::process::{Process, Usage};
+use crate::refusal;
 use crate::request::{Request, Target};
 use crate::servers::Kind;
 
@@ -154,7 +156,7 @@ impl Service {
     /// Runs a program with the contestant's settings to its end, and returns what it printed.
     pub(super) async fn tool(&self, path: &Path, arguments: &[&str]) -> Result<String, BenchError> {
         let printed = self.folder.path().join("printed");
-        let out = File::create(&printed).map_err(BenchError::doing("making a file"))?;
+        let out = File::create(&printed).map_err(doing("making a file"))?;
         let mut command = without_settings(path);
         command
             .args(arguments)
@@ -210,13 +212,12 @@ impl Service {
         for (process, target) in &self.recording {
             let request = Request::to(target, Method::GET, "/metrics", 0, Bytes::new());
             let mut client = Client::open(target, ANSWER_TIMEOUT).await;
-            client
-                .send(&request)
-                .await
-                .map_err(|reason| BenchError::Metrics {
+            if let Err(failure) = client.send(&request).await {
+                return Err(BenchError::Metrics {
                     process: process.name().to_owned(),
-                    reason,
-                })?;
+                    reason: refusal::described(failure, client.body()),
+                });
+            }
             completed += counted(&String::from_utf8_lossy(client.body()));
         }
         Ok(completed)
@@ -248,7 +249,7 @@ impl Service {
     /// Fails unless the tables hold exactly these likes: each a line `user_id,video_id`, in the order sent.
     pub(super) async fn check(&self, place: &Place, sent: &str) -> Result<(), BenchError> {
         let path = self.folder.path().join("sent.csv");
-        fs::write(&path, sent).map_err(BenchError::doing("writing the likes that were sent"))?;
+        fs::write(&path, sent).map_err(doing("writing the likes that were sent"))?;
         let arguments = ["bench", "--tool", "check", "--from", "sent.csv"];
         let checked = self.tool(&place.own, &arguments);
         checked.await.map(drop).map_err(|error| match error {
@@ -266,12 +267,12 @@ async fn ready(process: &mut Process, target: &Target) -> Result<(), BenchError>
     let request = Request::to(target, Method::GET, "/readyz", 0, Bytes::new());
     let mut client = Client::open(target, ANSWER_TIMEOUT).await;
     let started = Instant::now();
-    while let Err(reason) = client.send(&request).await {
+    while let Err(failure) = client.send(&request).await {
         if started.elapsed() > START_TIMEOUT || process.ended()?.is_some() {
             return Err(BenchError::NoAnswer {
                 server: process.name().to_owned(),
                 limit: START_TIMEOUT,
-                reason: reason.to_string(),
+                reason: refusal::described(failure, client.body()),
                 log: process.last_lines(),
             });
         }

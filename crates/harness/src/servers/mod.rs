@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 pub use self::port::Port;
 pub use self::programs::Programs;
+use crate::io_error::{IoError, doing};
 
 /// How long a server may take to accept a connection, and to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -46,13 +47,8 @@ pub enum ServerError {
     #[error("no port of 127.0.0.1 between 20000 and 29999 is free")]
     NoPort,
     /// A system call failed.
-    #[error("{doing}: {reason}")]
-    Io {
-        /// The operation.
-        doing: String,
-        /// The system's error.
-        reason: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
 }
 
 /// The kinds of server.
@@ -277,12 +273,6 @@ impl Installation {
     }
 }
 
-/// Adds the failed operation to an I/O error.
-fn doing(doing: impl Into<String>) -> impl FnOnce(io::Error) -> ServerError {
-    let doing = doing.into();
-    move |reason| ServerError::Io { doing, reason }
-}
-
 /// Copies a template data folder, with its owner.
 fn copy(from: &Path, to: &Path) -> Result<(), ServerError> {
     let copying = || doing(format!("copying {}", from.display()));
@@ -294,5 +284,5 @@ fn copy(from: &Path, to: &Path) -> Result<(), ServerError> {
     if copied.success() {
         return Ok(());
     }
-    Err(copying()(io::Error::other(copied.to_string())))
+    Err(copying()(io::Error::other(copied.to_string())).into())
 }

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{ServerError, doing};
+use super::ServerError;
+use crate::io_error::doing;
 
 /// The paths of programs, by the variables that name them.
 #[derive(Debug, Default)]
@@ -46,7 +47,7 @@ impl Programs {
         if !ran.status.success() {
             let said = String::from_utf8_lossy(&ran.stderr);
             let reason = format!("{}: {}", ran.status, said.trim_end());
-            return Err(running()(io::Error::other(reason)));
+            return Err(running()(io::Error::other(reason)).into());
         }
         let printed = String::from_utf8_lossy(&ran.stdout);
         let lines = printed.lines().filter_map(|line| {

@@ -9,6 +9,7 @@ use crate::bench::measure::Measured;
 use crate::bench::report::Figures;
 use crate::bench::service::{Service, used_between};
 use crate::bench::workload::Keys;
+use crate::io_error::doing;
 use crate::process::Process;
 use crate::summary::Summary;
 
@@ -54,10 +55,10 @@ impl Runner<'_> {
         };
         let before = usage(&client)?;
         let go = service.folder().join("go");
-        std::fs::write(&go, "").map_err(BenchError::doing("starting a part"))?;
+        std::fs::write(&go, "").map_err(doing("starting a part"))?;
         let took = client.logged("finished in ", limit).await?;
         let usage = used_between(&before, usage(&client)?);
-        std::fs::remove_file(&go).map_err(BenchError::doing("ending a part"))?;
+        std::fs::remove_file(&go).map_err(doing("ending a part"))?;
         let seconds = took
             .split(' ')
             .next()

@@ -1,25 +1,20 @@
-//! The program under test: tests start it in a folder of its own, stop it, kill it and restart it.
+//! The folder, the database and the settings of a service, and the programs that run with them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-pub use rustix::process::Signal;
-use rustix::process::{Pid, kill_process};
-use serde_json::Value;
 use tempfile::TempDir;
 
-use super::clock::Clock;
-use super::database::Database;
-use super::http::Client;
-use super::servers::{Kind, Server};
-use super::{PATIENCE, logs, say, tokens, until};
+use super::process::{Process, Ran, Verified};
+use crate::support::clock::Clock;
+use crate::support::database::Database;
+use crate::support::servers::{Kind, Server};
+use crate::support::{say, tokens};
 
 /// The setup of a service without its process: folder, database and settings. It outlives the process, so that another
 /// can start on the same data.
@@ -180,39 +175,6 @@ impl Setup {
         &self.database
     }
 
-    /// Starts the service and waits until it listens.
-    #[track_caller]
-    pub fn start(self) -> Service {
-        self.start_as(&["serve"])
-    }
-
-    /// As [`start`](Self::start), with these arguments.
-    #[track_caller]
-    pub fn start_as(self, arguments: &[&str]) -> Service {
-        let mut process = self.launch(arguments);
-        let address = until("the service to listen", PATIENCE, || {
-            if let Some(status) = process.exit_status() {
-                panic!("the service ended at its start: {status}");
-            }
-            let printed = fs::read_to_string(&process.stdout).unwrap_or_default();
-            let address = address_in(&printed).or_else(|| address_logged(&process.logged()));
-            address.ok_or(printed)
-        });
-        let service = Service {
-            process,
-            address,
-            setup: self,
-        };
-        // On a slow machine, migrations may take longer than the service waits before it listens.
-        until("the tables to be up to date", PATIENCE, || {
-            let answer = service.client().get("/readyz");
-            let waiting_for = &answer.json()["waiting_for"];
-            let waits = waiting_for == "migrations" || waiting_for == "identity";
-            (!waits).then_some(()).ok_or(answer.text)
-        });
-        service
-    }
-
     /// Starts the program without waiting.
     pub fn launch(&self, arguments: &[impl AsRef<OsStr>]) -> Process {
         self.launch_with(arguments, &[])
@@ -322,254 +284,4 @@ fn create(path: &Path) -> File {
         .append(true)
         .open(path)
         .expect("a file in the temporary folder")
-}
-
-/// The address in `Likewise is listening on http://127.0.0.1:8080. Try:`.
-fn address_in(printed: &str) -> Option<SocketAddr> {
-    let (_, rest) = printed.split_once("Likewise is listening on http://")?;
-    let (address, _) = rest.split_once(". Try:")?;
-    address.parse().ok()
-}
-
-/// The address in the log, if that is JSON.
-fn address_logged(log: &str) -> Option<SocketAddr> {
-    let (_, rest) = log.split_once("\"message\":\"listening\",\"url\":\"http://")?;
-    let (address, _) = rest.split_once('"')?;
-    address.parse().ok()
-}
-
-/// A running program, killed when it is dropped.
-pub struct Process {
-    child: Child,
-    stdout: PathBuf,
-    stderr: PathBuf,
-}
-
-impl Process {
-    /// Returns the process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Returns the log so far.
-    pub fn logged(&self) -> String {
-        fs::read_to_string(&self.stderr).unwrap_or_default()
-    }
-
-    /// Sends a signal. Ignores that the process has ended.
-    pub fn signal(&self, signal: Signal) {
-        let _ = kill_process(Pid::from_child(&self.child), signal);
-    }
-
-    /// Returns the exit status, if the process has ended.
-    pub fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("a child process")
-    }
-
-    /// Waits for the end of the process.
-    #[track_caller]
-    pub fn wait(&mut self, within: Duration) -> ExitStatus {
-        until("the process to end", within, || {
-            self.exit_status().ok_or("it still runs")
-        })
-    }
-
-    /// Waits for the end of the process, and returns its output.
-    #[track_caller]
-    pub fn finish(mut self) -> Ran {
-        // Loads and verifications of much data take long.
-        let status = self.wait(4 * PATIENCE);
-        Ran {
-            code: status.code(),
-            stdout: fs::read_to_string(&self.stdout).expect("standard output is text"),
-            stderr: fs::read_to_string(&self.stderr).expect("standard error is text"),
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Fails only if the process has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        Clock::clean_up_after(self.id());
-    }
-}
-
-/// The output of a program that ended.
-#[derive(Debug)]
-pub struct Ran {
-    /// The exit code; `None` if a signal ended it.
-    pub code: Option<i32>,
-    /// The standard output.
-    pub stdout: String,
-    /// The standard error.
-    pub stderr: String,
-}
-
-impl Ran {
-    /// Fails unless the program exited with this code.
-    #[track_caller]
-    pub fn exits(&self, code: i32) -> &Self {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        self
-    }
-
-    /// Fails unless the standard output contains this text.
-    #[track_caller]
-    pub fn prints(&self, text: &str) -> &Self {
-        assert!(self.stdout.contains(text), "{text} is not in {self:?}");
-        self
-    }
-
-    /// Fails unless the standard error contains this text.
-    #[track_caller]
-    pub fn reports(&self, text: &str) -> &Self {
-        assert!(self.stderr.contains(text), "{text} is not in {self:?}");
-        self
-    }
-}
-
-/// The report of `verify --json`.
-#[derive(Debug)]
-pub struct Verified {
-    /// The exit code.
-    pub code: Option<i32>,
-    /// The standard output.
-    pub report: Value,
-}
-
-impl Verified {
-    /// Fails unless every guarantee holds.
-    #[track_caller]
-    pub fn holds(&self) -> &Self {
-        assert_eq!(self.report["holds"], true, "{:#}", self.report);
-        assert_eq!(self.code, Some(0), "{:#}", self.report);
-        self
-    }
-
-    /// Returns the broken guarantees, each with its first examples.
-    pub fn broken(&self) -> Vec<(String, Value)> {
-        let checks = self.report["checks"].as_array().expect("checks");
-        checks
-            .iter()
-            .filter(|check| check["differences"] != 0)
-            .map(|check| {
-                let promise = check["promise"].as_str().expect("a promise");
-                (promise.to_owned(), check["examples"].clone())
-            })
-            .collect()
-    }
-}
-
-/// A running service. Fields are dropped in this order, so the process ends before its folder is deleted.
-pub struct Service {
-    process: Process,
-    address: SocketAddr,
-    setup: Setup,
-}
-
-impl Service {
-    /// Returns the address of the listener.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Returns the id of the process.
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
-    /// Returns the URL for `load`.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Returns a client with connections of its own.
-    pub fn client(&self) -> Client {
-        Client::of(self.address)
-    }
-
-    /// Returns the database.
-    pub const fn database(&self) -> &Database {
-        self.setup.database()
-    }
-
-    /// Returns the setup.
-    pub const fn setup(&self) -> &Setup {
-        &self.setup
-    }
-
-    /// Returns the log.
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.process.stderr).expect("standard error is text")
-    }
-
-    /// Fails if a request has stored something.
-    #[track_caller]
-    pub fn stored_nothing(&self) {
-        for (table, rows) in self.database().sizes() {
-            assert_eq!(rows, 0, "{table}");
-        }
-        let jobs = self.database().count("likewise_jobs WHERE slot IS NULL");
-        assert_eq!(jobs, 0, "jobs");
-    }
-
-    /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
-        self.process.signal(signal);
-    }
-
-    /// Waits for the end of the process.
-    #[track_caller]
-    pub fn wait(&mut self, within: Duration) -> ExitStatus {
-        self.process.wait(within)
-    }
-
-    /// Returns the log lines that contain this text.
-    #[track_caller]
-    pub fn logged(&self, text: &str) -> Vec<String> {
-        logs::lines_with(&self.process.stderr, text)
-    }
-
-    /// Waits until a log line contains this text.
-    #[track_caller]
-    pub fn until_logged(&self, text: &str) {
-        until(&format!("{text:?} to be logged"), PATIENCE, || {
-            self.log().contains(text).then_some(()).ok_or(self.log())
-        });
-    }
-
-    /// Returns the resident memory, in KiB.
-    pub fn memory_kib(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.process.id());
-        let status = fs::read_to_string(path).expect("a running process");
-        let resident = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.trim().strip_suffix(" kB"))
-            .and_then(|number| number.trim().parse().ok());
-        resident.expect("a line VmRSS")
-    }
-
-    /// Stops the service in order. Returns its setup.
-    #[track_caller]
-    pub fn stop(mut self) -> Setup {
-        self.signal(Signal::INT);
-        let status = self.wait(PATIENCE);
-        assert!(status.success(), "it stopped with {status}");
-        self.end()
-    }
-
-    /// Kills the service: no handler runs, nothing is flushed. Returns its setup.
-    pub fn kill(self) -> Setup {
-        self.end()
-    }
-
-    /// Ends the service if it has not ended by itself. Returns its setup.
-    pub fn end(self) -> Setup {
-        let Self { process, setup, .. } = self;
-        drop(process);
-        setup
-    }
 }
