@@ -3,8 +3,8 @@
 use actor_kit::Request;
 
 use crate::domain::{
-    Applied, BehaviorEvent, ErasedKind, KeyedRequest, LedgerRow, Pair, Reading, Resource, Started,
-    UserId, Version, VersionedState,
+    Applied, BehaviorEvent, CommitEffect, ErasedKind, KeyedRequest, LedgerRow, Pair, Reading,
+    Resource, Started, UserId, Version, VersionedState,
 };
 use crate::store::{Settled, StoredResponse};
 
@@ -15,6 +15,9 @@ pub struct Apply {
     pub pair: Pair,
     /// The state that the event sets.
     pub state: VersionedState,
+    /// Whether the cache writer loads what the cache lacks from the database before it answers. Without that, the answer
+    /// may be [incomplete](ApplyOutcome::is_incomplete).
+    pub loads_missing: bool,
 }
 
 /// The reply to an [`Apply`].
@@ -32,6 +35,33 @@ impl ApplyOutcome {
     pub fn newer(&self) -> Option<Version> {
         let cached = self.applied.and_then(|applied| applied.newer);
         cached.max(self.stored)
+    }
+
+    /// Returns whether it lacks what the database knows.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.applied.is_none_or(|applied| applied.needs_fill())
+    }
+
+    /// Completes it by what the commit of this event did.
+    #[must_use]
+    pub fn completed_by(self, effect: &CommitEffect, event: VersionedState) -> Self {
+        Self {
+            applied: self.applied.map(|applied| effect.complete(applied, event)),
+            stored: self.stored.max(effect.newer_than(event)),
+        }
+    }
+
+    /// Completes it by the answer to the same event, applied again. If that meets a newer event, it does not tell whether
+    /// the first time changed the pair.
+    #[must_use]
+    pub fn completed_again(self, again: Self) -> Self {
+        let changed = self.applied.and_then(|applied| applied.changed);
+        let applied = again.applied.map(|again| Applied {
+            changed: changed.or(again.changed.filter(|_| again.newer.is_none())),
+            ..again
+        });
+        Self { applied, ..again }
     }
 }
 
@@ -163,6 +193,21 @@ pub struct Record {
     pub events: Vec<BehaviorEvent>,
     /// Whether the stream has delivered one of them before: an earlier attempt may have recorded it, or stopped its worker.
     pub redelivered: bool,
+    /// Whether the sender needs the effect of the commit on the pair of its only event, a like event. The answer then waits
+    /// for the settlement of the cache.
+    pub asks_effect: bool,
+}
+
+/// The reply to a [`Record`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecordOutcome {
+    /// The events that are not recorded, by ascending position. All others are committed.
+    pub failures: Vec<(usize, NotRecorded)>,
+    /// The effect of the commit on the event's pair, if the sender asked for it. `None` if the commit did not update the read
+    /// models.
+    pub effect: Option<CommitEffect>,
+    /// Whether the cache is settled by that effect. False if the settlement took too long.
+    pub is_settled: bool,
 }
 
 /// Why one event was not recorded.
@@ -186,11 +231,10 @@ pub enum NotRecorded {
 }
 
 impl Request for Record {
-    /// The events that are not recorded, by ascending position. All others are committed.
-    type Reply = Vec<(usize, NotRecorded)>;
+    type Reply = RecordOutcome;
 
-    fn is_failure(failures: &Self::Reply) -> bool {
-        !failures.is_empty()
+    fn is_failure(outcome: &RecordOutcome) -> bool {
+        !outcome.failures.is_empty()
     }
 
     fn weight(&self) -> usize {
@@ -260,5 +304,40 @@ impl Request for Settle {
 
     fn weight(&self) -> usize {
         self.settled.states.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(changed: Option<bool>, newer: Option<i64>) -> ApplyOutcome {
+        ApplyOutcome {
+            applied: Some(Applied {
+                changed,
+                newer: newer.map(Version),
+                like_count: Some(3),
+            }),
+            stored: None,
+        }
+    }
+
+    #[test]
+    fn newer_event_does_not_tell_what_the_first_time_changed() {
+        let overtaken = outcome(Some(false), Some(9));
+        for (first, again, changed) in [
+            (None, outcome(Some(true), None), Some(true)),
+            (None, outcome(None, None), None),
+            (None, overtaken, None),
+            (Some(true), overtaken, Some(true)),
+            (Some(true), outcome(None, None), Some(true)),
+        ] {
+            let completed = outcome(first, None).completed_again(again);
+            let applied = completed.applied.expect("an answer of the cache");
+            assert_eq!(applied.changed, changed, "{first:?}, {again:?}");
+            assert_eq!(completed.newer(), again.newer());
+        }
+        let unanswered = outcome(Some(true), None).completed_again(ApplyOutcome::default());
+        assert_eq!(unanswered, ApplyOutcome::default());
     }
 }

@@ -1,5 +1,6 @@
 //! Appends behaviors and their ledger rows, many in one transaction (group commit), and answers each sender with the
-//! outcome of its events once they are committed.
+//! outcome of its events once they are committed. A sender that asks for the effect of the commit is answered once the cache
+//! is settled too.
 //!
 //! While nothing is behind, the same transaction brings the read models up to the batch and completes its ledger rows, and
 //! the sync publisher only settles the cache and announces counts. All other batches take two steps: the recorder commits
@@ -7,20 +8,24 @@
 //! rejected; and all batches while the sync publisher has no room, or after the infrastructure failed one transaction,
 //! until a batch of the sync publisher succeeds.
 
+mod answers;
+
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use actor_kit::{Actor, BatchActor, BatchLimits, Context, Envelope, Mailbox, Slot};
+use actor_kit::{Actor, Answer, BatchActor, BatchLimits, Context, Envelope, Mailbox, Slot};
 
+use self::answers::{by_message, erased, not_recorded};
 use super::failures::{bisect, database_failed, database_worked};
 use super::sync_publisher::SyncPublisher;
 use crate::config::RecorderOptions;
-use crate::domain::{BehaviorEvent, ErasedKind, FailureKind, LedgerRow, Source};
-use crate::messages::{Committed, NotRecorded, Record, Sync, SyncOutcome};
-use crate::store::{Lease, Recorded, Store, StoreError};
+use crate::domain::{
+    BehaviorEvent, CommitEffect, ErasedKind, FailureKind, LedgerRow, Pair, Source,
+};
+use crate::messages::{Committed, NotRecorded, Record, RecordOutcome, Sync, SyncOutcome};
+use crate::store::{Lease, Recorded, RecordedAndSynced, Store, StoreError};
 use crate::telemetry::{
     BatchRecorded, EventsOfErased, LikesCompleted, OneTransactionFailed, RecordPath, RowsLeft,
 };
@@ -53,6 +58,7 @@ impl BatchActor<Record> for BehaviorRecorder {
         BatchLimits {
             largest: self.options.largest_batch,
             lanes: self.options.lanes,
+            spare_lanes: 0,
         }
     }
 
@@ -82,16 +88,34 @@ impl BatchActor<Record> for BehaviorRecorder {
             .filter_map(|(place, _)| LedgerRow::born(events[*place], self.options.max_retries))
             .collect();
         let lengths = batch.iter().map(|envelope| envelope.body.events.len());
-        let answers = by_message(lengths, failures);
-        // Senders are answered at once. The permits are kept until the rows are handed on, so that a sync publisher
-        // that cannot keep up slows down the intake.
+        let failures = by_message(lengths, failures);
+        // Senders that wait for no settlement are answered at once. The permits are kept until the rows are handed on, so that
+        // a sync publisher that cannot keep up slows down the intake.
         let mut permits = Vec::with_capacity(batch.len());
-        for (envelope, answer) in batch.into_iter().zip(answers) {
-            envelope.reply.send(answer);
-            permits.push(envelope.permit);
+        let mut unsettled = Vec::new();
+        for (envelope, failures) in batch.into_iter().zip(failures) {
+            let Record {
+                events,
+                asks_effect,
+                ..
+            } = &envelope.body;
+            let event = events.first().filter(|_| *asks_effect);
+            let event = event.filter(|_| failures.is_empty());
+            match event.and_then(|event| committed.as_ref()?.1.effect_on(&Pair::of(event))) {
+                Some(effect) => unsettled.push((envelope, effect)),
+                None => {
+                    envelope.reply.send(RecordOutcome {
+                        failures,
+                        ..RecordOutcome::default()
+                    });
+                    permits.push(envelope.permit);
+                }
+            }
         }
-        if let Some((slot, committed)) = committed.filter(|(_, committed)| committed.rows > 0) {
-            slot.ask(committed);
+        if let Some((slot, done)) = committed.filter(|(_, done)| done.rows > 0) {
+            let RecordedAndSynced { rows, settled, .. } = done;
+            let settlement = slot.ask(Committed { rows, settled });
+            self.answer_settled(unsettled, settlement);
         }
         for rows in rows {
             self.hand_on(rows).await;
@@ -105,8 +129,8 @@ impl BatchActor<Record> for BehaviorRecorder {
 struct Outcome {
     /// The positions of the events that are not recorded.
     failures: Vec<(usize, NotRecorded)>,
-    /// What one transaction has recorded and synced, for the sync publisher's reserved room.
-    committed: Option<(Slot<SyncPublisher>, Committed)>,
+    /// What one transaction has recorded and synced, and the sync publisher's reserved room for it.
+    committed: Option<(Slot<SyncPublisher>, RecordedAndSynced)>,
     /// The pending ledger rows of the first of two steps, a list for each transaction.
     rows: Vec<Vec<LedgerRow>>,
     /// Whether one transaction failed: it, or an attempt before it, may have committed without an answer.
@@ -165,8 +189,7 @@ impl BehaviorRecorder {
                 self.recorded(events.len(), &done.erased, path, started);
                 self.completed(events);
                 outcome.failures = erased(0, &done.erased).collect();
-                let (rows, settled) = (done.rows, done.settled);
-                outcome.committed = Some((slot, Committed { rows, settled }));
+                outcome.committed = Some((slot, done));
             }
             Err(error) if error.was_answered() || matches!(error, StoreError::TimedOut(_)) => {
                 let is_infrastructure = error.kind() == FailureKind::Infrastructure;
@@ -269,6 +292,31 @@ impl BehaviorRecorder {
         Ok(recorded)
     }
 
+    /// Answers senders with the effects of the commit after the cache is settled. A settlement takes too long while the cache
+    /// writer is paused, or while it or the sync publisher waits for its restart. The answers tell that, because the cache
+    /// may still show less.
+    fn answer_settled(
+        &self,
+        unsettled: Vec<(Envelope<Record>, CommitEffect)>,
+        settlement: Answer<()>,
+    ) {
+        if unsettled.is_empty() {
+            return;
+        }
+        let within = self.options.settled_within;
+        self.context.spawn(async move {
+            let settled = tokio::time::timeout(within, settlement).await;
+            let is_settled = matches!(settled, Ok(Ok(())));
+            for (envelope, effect) in unsettled {
+                envelope.reply.send(RecordOutcome {
+                    failures: Vec::new(),
+                    effect: Some(effect),
+                    is_settled,
+                });
+            }
+        });
+    }
+
     /// Hands rows to the sync publisher. Rows that find no room in time stay in the ledger, and the retry scheduler
     /// claims them once their lease expires.
     async fn hand_on(self: &Arc<Self>, rows: Vec<LedgerRow>) {
@@ -302,70 +350,5 @@ impl BehaviorRecorder {
             // A sync publisher stops only in a shutdown. The next worker settles the last events.
             let _ = recorder.sync_publisher.ask_or_wait(Sync { rows }).await;
         });
-    }
-}
-
-/// The failures of the events at these places, which were not recorded for this reason.
-fn not_recorded(
-    places: Range<usize>,
-    error: &StoreError,
-) -> impl Iterator<Item = (usize, NotRecorded)> + use<> {
-    let reason = error.to_string();
-    let failure = match error.kind() {
-        FailureKind::Infrastructure => NotRecorded::Unavailable(reason),
-        FailureKind::Rejected => NotRecorded::Rejected(reason),
-        FailureKind::Invalid => NotRecorded::Refused(reason),
-    };
-    places.map(move |place| (place, failure.clone()))
-}
-
-/// The failures of the events of the erased, in a part of the batch that starts at this place.
-fn erased(
-    start: usize,
-    erased: &BTreeMap<usize, ErasedKind>,
-) -> impl Iterator<Item = (usize, NotRecorded)> + use<'_> {
-    let erased = erased.iter();
-    erased.map(move |(place, kind)| (start + place, NotRecorded::Erased(*kind)))
-}
-
-/// Splits the failures of a batch, by their positions in it, into those of each message, by their positions in that.
-fn by_message(
-    lengths: impl Iterator<Item = usize>,
-    mut failures: Vec<(usize, NotRecorded)>,
-) -> Vec<Vec<(usize, NotRecorded)>> {
-    failures.sort_by_key(|(place, _)| *place);
-    let mut failures = failures.into_iter().peekable();
-    let mut first = 0;
-    lengths
-        .map(|length| {
-            let end = first + length;
-            let mut of_message = Vec::new();
-            while let Some((place, failure)) = failures.next_if(|(place, _)| *place < end) {
-                of_message.push((place - first, failure));
-            }
-            first = end;
-            of_message
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_message_gets_the_failures_of_its_events() {
-        let refused = || NotRecorded::Refused("too long".into());
-        let failures = vec![
-            (5, refused()),
-            (0, NotRecorded::Conflict),
-            (3, NotRecorded::Conflict),
-        ];
-        let expected = [
-            vec![(0, NotRecorded::Conflict)],
-            vec![],
-            vec![(1, NotRecorded::Conflict), (3, refused())],
-        ];
-        assert_eq!(by_message([2, 0, 4].into_iter(), failures), expected);
     }
 }

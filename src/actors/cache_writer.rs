@@ -71,10 +71,11 @@ impl BatchActor<Apply> for CacheWriter {
     type Item = Envelope<Apply>;
 
     fn limits(&self) -> BatchLimits {
-        self.batch_limits()
+        self.limits_of_writes()
     }
 
-    /// Applies a batch of events. Answers at once if the entry is complete; otherwise loads the missing state first.
+    /// Applies a batch of events. Answers at once if the answer is complete, or the sender accepts an incomplete one;
+    /// otherwise loads what is missing first.
     async fn run(self: Arc<Self>, batch: Vec<Envelope<Apply>>) {
         let events: Vec<_> = batch
             .iter()
@@ -86,19 +87,12 @@ impl BatchActor<Apply> for CacheWriter {
                 self.context.progress(events.len());
                 cache_worked(APPLYING);
                 for (envelope, (applied, opened)) in batch.into_iter().zip(applied) {
-                    if applied.needs_fill() {
-                        let partly = Partly {
-                            applied: Some(applied),
-                            opened,
-                            again: None,
-                        };
-                        missing.push(Missing::Applied(envelope, partly));
-                    } else {
-                        envelope.reply.send(ApplyOutcome {
-                            applied: Some(applied),
-                            stored: None,
-                        });
-                    }
+                    let partly = Partly {
+                        applied: Some(applied),
+                        opened,
+                        again: None,
+                    };
+                    missing.extend(answer_or_load(envelope, partly));
                 }
             }
             Err(error) => {
@@ -108,8 +102,8 @@ impl BatchActor<Apply> for CacheWriter {
                 }
                 self.cache_failed(APPLYING, &error);
                 // The database may still hold a newer event of the pair, and the request must win over it.
-                let unwritten = |envelope| Missing::Applied(envelope, Partly::default());
-                missing.extend(batch.into_iter().map(unwritten));
+                let unwritten = |envelope| answer_or_load(envelope, Partly::default());
+                missing.extend(batch.into_iter().filter_map(unwritten));
             }
         }
         if !missing.is_empty() {
@@ -122,7 +116,7 @@ impl BatchActor<Forget> for CacheWriter {
     type Item = Envelope<Forget>;
 
     fn limits(&self) -> BatchLimits {
-        self.batch_limits()
+        self.limits_of_writes()
     }
 
     async fn run(self: Arc<Self>, batch: Vec<Envelope<Forget>>) {
@@ -147,7 +141,7 @@ impl BatchActor<Settle> for CacheWriter {
     type Item = Envelope<Settle>;
 
     fn limits(&self) -> BatchLimits {
-        self.batch_limits()
+        self.limits_of_writes()
     }
 
     async fn run(self: Arc<Self>, batch: Vec<Envelope<Settle>>) {
@@ -177,7 +171,11 @@ impl BatchActor<Lookup> for CacheWriter {
     type Item = Missing;
 
     fn limits(&self) -> BatchLimits {
-        self.batch_limits()
+        BatchLimits {
+            largest: self.options.largest_batch,
+            lanes: self.options.lookup_lanes,
+            spare_lanes: 0,
+        }
     }
 
     async fn run(self: Arc<Self>, batch: Vec<Missing>) {
@@ -207,10 +205,12 @@ impl CacheWriter {
         }
     }
 
-    const fn batch_limits(&self) -> BatchLimits {
+    /// Returns the bounds of batches that write.
+    const fn limits_of_writes(&self) -> BatchLimits {
         BatchLimits {
             largest: self.options.largest_batch,
             lanes: self.options.lanes,
+            spare_lanes: self.options.spare_lanes,
         }
     }
 
@@ -221,16 +221,16 @@ impl CacheWriter {
 
     fn cache_failed(&self, doing: &'static str, error: &CacheError) {
         // An outage is logged once.
-        if error.is_unsent() {
-            return;
+        let is_news = !error.is_unsent();
+        if is_news {
+            self.context.failed(error);
         }
-        self.context.failed(error);
         DependencyFailed {
             dependency: Dependency::Cache,
             doing,
             error,
         }
-        .emit();
+        .emit_if(is_news);
     }
 }
 
@@ -241,6 +241,19 @@ fn master_details(master: &MasterState) -> serde_json::Value {
         "slots": master.slots,
         "state": if master.is_up { "up" } else { "down" },
     })
+}
+
+/// Answers an applied event. Returns it instead if something is missing that has to be loaded before.
+fn answer_or_load(envelope: Envelope<Apply>, partly: Partly) -> Option<Missing> {
+    let outcome = ApplyOutcome {
+        applied: partly.applied,
+        stored: None,
+    };
+    if envelope.body.loads_missing && outcome.is_incomplete() {
+        return Some(Missing::Applied(envelope, partly));
+    }
+    envelope.reply.send(outcome);
+    None
 }
 
 fn cache_worked(doing: &'static str) {

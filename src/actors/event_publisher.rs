@@ -52,6 +52,7 @@ impl BatchActor<Publish> for EventPublisher {
         BatchLimits {
             largest: self.options.largest_batch,
             lanes: self.options.lanes,
+            spare_lanes: self.options.spare_lanes,
         }
     }
 

@@ -138,6 +138,7 @@ impl BatchActor<FactsCommitted> for FactPublisher {
         BatchLimits {
             largest: 1_024,
             lanes: 1,
+            spare_lanes: 0,
         }
     }
 

@@ -15,14 +15,12 @@ pub(super) fn database_failed<A: Actor>(
     error: &StoreError,
 ) {
     context.failed(error);
-    if error.is_news() {
-        DependencyFailed {
-            dependency: Dependency::Database,
-            doing,
-            error,
-        }
-        .emit();
+    DependencyFailed {
+        dependency: Dependency::Database,
+        doing,
+        error,
     }
+    .emit_if(error.is_news());
 }
 
 /// Ends the outage of this action, if there is one.

@@ -90,6 +90,7 @@ impl IdempotencyKeeper {
         BatchLimits {
             largest: self.options.largest_batch,
             lanes: 1,
+            spare_lanes: 0,
         }
     }
 

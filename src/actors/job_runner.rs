@@ -61,14 +61,12 @@ impl<J: Jobs> Actor for JobRunner<J> {
             Ok(false) => {}
             Err(error) => {
                 self.context.failed(&error);
-                if error.is_news {
-                    DependencyFailed {
-                        dependency: Dependency::Database,
-                        doing: "running jobs",
-                        error: &error,
-                    }
-                    .emit();
+                DependencyFailed {
+                    dependency: Dependency::Database,
+                    doing: "running jobs",
+                    error: &error,
                 }
+                .emit_if(error.is_news);
             }
         }
     }

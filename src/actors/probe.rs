@@ -42,13 +42,12 @@ impl Failure {
     fn note(dependency: Dependency, doing: &'static str, failure: Option<&Self>) {
         match failure {
             None => DependencyWorked { dependency, doing }.emit(),
-            Some(failure) if failure.is_news => DependencyFailed {
+            Some(failure) => DependencyFailed {
                 dependency,
                 doing,
                 error: &failure.cause,
             }
-            .emit(),
-            Some(_) => {}
+            .emit_if(failure.is_news),
         }
     }
 

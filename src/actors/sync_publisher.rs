@@ -50,6 +50,7 @@ impl BatchActor<Sync> for SyncPublisher {
         BatchLimits {
             largest: self.options.largest_batch,
             lanes: self.options.lanes,
+            spare_lanes: 0,
         }
     }
 
@@ -98,6 +99,7 @@ impl BatchActor<Committed> for SyncPublisher {
         BatchLimits {
             largest: self.options.largest_batch,
             lanes: self.options.lanes,
+            spare_lanes: 0,
         }
     }
 

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::ledger::reason_of_job;
 use super::{AdminError, AdminService, check, quarantine, webhooks};
+use crate::config::MOST_RETENTION_DAYS;
 use crate::domain::{DataSubject, ErasedKind, Id, IdKind, JobKind, Resource, ResourceType};
 use crate::store::{DeadLetterFilter, JobRows, LedgerFilter, LikesOf, QuarantineFilter};
 
@@ -15,9 +16,6 @@ const PER_SECOND: u32 = 1_000;
 const MOST_PER_SECOND: u32 = 20_000;
 
 const DAY: u64 = 86_400;
-
-/// The largest age in days at which rows are pruned, a hundred years.
-pub const MOST_DAYS: u32 = 36_500;
 
 /// A request for a job.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -309,10 +307,10 @@ impl AdminService {
         if given
             .iter()
             .flatten()
-            .any(|days| !(1..=MOST_DAYS).contains(days))
+            .any(|days| !(1..=MOST_RETENTION_DAYS).contains(days))
         {
             return Err(AdminError::Invalid(format!(
-                "'ledger_days' and 'behaviors_days' must be from 1 to {MOST_DAYS}"
+                "'ledger_days' and 'behaviors_days' must be from 1 to {MOST_RETENTION_DAYS}"
             )));
         }
         let [ledger_after, behaviors_after] =
@@ -344,5 +342,24 @@ impl AdminService {
             )));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema;
+
+    use super::*;
+
+    /// An attribute takes literals only.
+    #[test]
+    fn documented_ages_are_the_accepted_ones() {
+        let schema = serde_json::to_value(JobRequest::schema()).expect("JSON");
+        for field in ["ledger_days", "behaviors_days"] {
+            let days = &schema["properties"][field];
+            assert_eq!(days["minimum"].as_f64(), Some(1.0), "{days}");
+            let most = f64::from(MOST_RETENTION_DAYS);
+            assert_eq!(days["maximum"].as_f64(), Some(most), "{days}");
+        }
     }
 }

@@ -36,7 +36,7 @@ pub use erasures::ErasureReport;
 pub use held_job::JobExit;
 pub use history::{CompletionTimes, History, HistoryPoint};
 pub use import::{ColumnNames, Format, Import, ImportInput, ImportOptions, ImportReport, Rejected};
-pub use job_spec::{JobRequest, MOST_DAYS, RebuildTarget};
+pub use job_spec::{JobRequest, RebuildTarget};
 pub use jobs::{Counted, JobAnswer};
 pub use moderation::{CountedLikes, ModerationRequest};
 pub use operations::{ActorOperations, OperationReport};

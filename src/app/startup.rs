@@ -95,14 +95,12 @@ async fn should_settle_again(store: &Store, cache_writer: &Mailbox<CacheWriter>)
             false
         }
         Err(error) => {
-            if error.is_news() {
-                DependencyFailed {
-                    dependency,
-                    doing: SETTLING,
-                    error: &error,
-                }
-                .emit();
+            DependencyFailed {
+                dependency,
+                doing: SETTLING,
+                error: &error,
             }
+            .emit_if(error.is_news());
             error.kind() == FailureKind::Infrastructure
         }
     }

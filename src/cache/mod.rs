@@ -45,7 +45,7 @@ impl CacheError {
     }
 }
 
-/// The name of one lifetime of an entry: see [`UserEntry::fill`](crate::domain::UserEntry::fill).
+/// The name of one lifetime of an entry: see [`UserEntry::fill`](crate::domain::UserEntry::fill). Unique for its entry only.
 pub type Incarnation = u64;
 
 /// The database's state of one resource after a commit.

@@ -8,17 +8,17 @@ use std::time::Duration;
 use super::Failure;
 use super::dependencies::dependencies;
 use super::output::with_progress;
-use crate::admin::{MOST_DAYS, Prune};
-use crate::config::{PruneOptions, Settings};
+use crate::admin::Prune;
+use crate::config::{MOST_RETENTION_DAYS, PruneOptions, Settings};
 
 /// Arguments of `likewise prune`.
 #[derive(Debug, clap::Args)]
 pub(super) struct PruneArgs {
     /// Delete completed ledger rows that are older
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_DAYS)))]
+    #[arg(long, value_name = "DAYS", value_parser = days())]
     ledger_days: Option<u32>,
     /// Delete behaviors that are older and that no read model needs
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_DAYS)))]
+    #[arg(long, value_name = "DAYS", value_parser = days())]
     behaviors_days: Option<u32>,
     /// Append the behaviors to this file first (gzip, one JSON object a line)
     #[arg(long, value_name = "FILE", requires = "behaviors_days")]
@@ -26,6 +26,11 @@ pub(super) struct PruneArgs {
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Returns the parser of an age in days.
+fn days() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(MOST_RETENTION_DAYS))
+}
 
 pub(super) async fn run(settings: Settings, arguments: PruneArgs) -> Result<ExitCode, Failure> {
     let age = |days: u32| DAY * days;

@@ -12,6 +12,8 @@ pub struct PublisherOptions {
     pub largest_batch: usize,
     /// How many such messages may be in flight.
     pub lanes: usize,
+    /// How many more may be in flight while a full one waits, or beside one that is slow.
+    pub spare_lanes: usize,
     /// How often a stream that is not ready is checked again.
     pub check_every: Duration,
 }
@@ -20,8 +22,9 @@ impl Default for PublisherOptions {
     fn default() -> Self {
         Self {
             largest_batch: 256,
-            // Few, so that messages grow under load.
-            lanes: 2,
+            // One at a time, so that messages grow under load. A lost acknowledgement holds up no other message.
+            lanes: 1,
+            spare_lanes: 1,
             check_every: Duration::from_millis(500),
         }
     }
@@ -77,6 +80,8 @@ pub struct RecorderOptions {
     pub lease: Duration,
     /// How many failed attempts a ledger row may have before it is dead.
     pub max_retries: i32,
+    /// How long senders wait for the settlement of the cache.
+    pub settled_within: Duration,
 }
 
 impl RecorderOptions {
@@ -87,6 +92,7 @@ impl RecorderOptions {
             lanes: 1,
             lease: Duration::from_secs(config.lease_seconds()),
             max_retries: config.max_retries(),
+            settled_within: Duration::from_secs(config.read_timeout_seconds()),
         }
     }
 }
@@ -160,8 +166,12 @@ impl KeeperOptions {
 pub struct CacheOptions {
     /// The limit of the messages in one round trip to the cache, and of the pairs in one read of the database.
     pub largest_batch: usize,
-    /// How many round trips of each kind may be in flight.
+    /// How many writes of each kind may be in flight.
     pub lanes: usize,
+    /// How many more may be in flight while a full one waits, or beside one that is slow.
+    pub spare_lanes: usize,
+    /// How many reads of the database may be in flight.
+    pub lookup_lanes: usize,
     /// How often the cache writer checks whether the cache must be repaired.
     pub heal_every: Duration,
 }
@@ -170,7 +180,11 @@ impl Default for CacheOptions {
     fn default() -> Self {
         Self {
             largest_batch: 256,
-            lanes: 2,
+            // One at a time, so that round trips carry more under load.
+            lanes: 1,
+            spare_lanes: 1,
+            // Reads run side by side, on connections of their own.
+            lookup_lanes: 2,
             heal_every: Duration::from_secs(1),
         }
     }

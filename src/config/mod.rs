@@ -52,7 +52,7 @@ pub use quota::Quota;
 pub use report::{SettingReport, Source};
 pub use role::Role;
 pub use secret::Secret;
-pub use settings::PartialConfig;
+pub use settings::{MOST_RETENTION_DAYS, PartialConfig};
 pub use store::StoreOptions;
 pub use tls::{ClientCertificate, TlsOptions};
 pub use upkeep::{PruneOptions, UpkeepOptions};

@@ -7,6 +7,9 @@ use super::declare::{default, settings, variable};
 use super::{AuthMode, JsonIds, LogFormat, Role, TlsMode};
 use crate::domain::IdKind;
 
+/// The largest age in days at which rows are pruned, a hundred years.
+pub const MOST_RETENTION_DAYS: u32 = 36_500;
+
 settings! {
     "Common settings": short help {
         /// The address to listen on
@@ -168,9 +171,9 @@ settings! {
         /// Whether the automatic audit repairs its findings
         audit_repair ["BOOL", num_args = 0..=1, default_missing_value = "true"]: bool = false;
         /// Age in days at which completed ledger rows are deleted; 0 keeps them
-        retention_ledger_days ["DAYS"]: u32 = 90;
+        retention_ledger_days ["DAYS"]: u32 = 90, in 1..=MOST_RETENTION_DAYS, or 0;
         /// Age in days at which behaviors that no read model needs are deleted; 0 keeps them
-        retention_behaviors_days ["DAYS"]: u32 = 0;
+        retention_behaviors_days ["DAYS"]: u32 = 0, in 1..=MOST_RETENTION_DAYS, or 0;
         /// File that behaviors are appended to before they are deleted (gzip, one JSON object a line)
         retention_archive ["FILE"]: PathBuf;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, VecDeque};
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
@@ -21,12 +22,42 @@ pub struct InFlight {
     shards: Vec<Mutex<Shard>>,
 }
 
-type Shard = HashMap<Pair, VecDeque<Drawn>, RandomState>;
+type Shard = HashMap<Pair, Requests, RandomState>;
+
+/// The requests of one pair. There is rarely more than one, which needs no allocation.
+#[derive(Debug)]
+struct Requests {
+    oldest: Drawn,
+    later: VecDeque<Drawn>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Drawn {
     version: Version,
     ended: bool,
+}
+
+impl Requests {
+    fn versions(&self) -> impl Iterator<Item = Version> {
+        let drawn = iter::once(&self.oldest).chain(&self.later);
+        drawn.map(|drawn| drawn.version)
+    }
+
+    /// Ends a request, and removes the ended ones that no earlier one precedes. Returns whether one is left.
+    fn end(&mut self, version: Version) -> bool {
+        let mut drawn = iter::once(&mut self.oldest).chain(&mut self.later);
+        let ending = drawn.find(|drawn| drawn.version == version && !drawn.ended);
+        if let Some(ending) = ending {
+            ending.ended = true;
+        }
+        while self.oldest.ended {
+            let Some(next) = self.later.pop_front() else {
+                return false;
+            };
+            self.oldest = next;
+        }
+        true
+    }
 }
 
 impl Default for InFlight {
@@ -42,13 +73,22 @@ impl InFlight {
     /// the pair that are still in flight, or [`Version::NEVER`], and returns the request's version.
     pub fn begin(self: &Arc<Self>, pair: Pair, draw: impl FnOnce(Version) -> Version) -> Flight {
         let mut shard = self.shard(&pair);
-        let drawn = shard.entry(pair.clone()).or_default();
-        let newest = drawn.iter().map(|drawn| drawn.version).max();
+        let requests = shard.entry(pair.clone());
+        let newest = match &requests {
+            MapEntry::Occupied(requests) => requests.get().versions().max(),
+            MapEntry::Vacant(_) => None,
+        };
         let version = draw(newest.unwrap_or(Version::NEVER));
-        drawn.push_back(Drawn {
+        let drawn = Drawn {
             version,
             ended: false,
-        });
+        };
+        requests
+            .and_modify(|requests| requests.later.push_back(drawn))
+            .or_insert_with(|| Requests {
+                oldest: drawn,
+                later: VecDeque::new(),
+            });
         drop(shard);
         Flight {
             in_flight: Arc::clone(self),
@@ -80,8 +120,8 @@ impl InFlight {
 
     fn holds(&self, pair: &Pair, version: Version) -> bool {
         let shard = self.shard(pair);
-        let drawn = shard.get(pair);
-        drawn.is_some_and(|drawn| drawn.iter().any(|drawn| drawn.version == version))
+        let requests = shard.get(pair);
+        requests.is_some_and(|requests| requests.versions().any(|drawn| drawn == version))
     }
 
     /// Ends a request. Keeps its version while an earlier request of the pair is in flight, which may still find it in the
@@ -91,17 +131,7 @@ impl InFlight {
         let MapEntry::Occupied(mut entry) = shard.entry(pair.clone()) else {
             return;
         };
-        let drawn = entry.get_mut();
-        let ending = drawn
-            .iter_mut()
-            .find(|drawn| drawn.version == version && !drawn.ended);
-        if let Some(ending) = ending {
-            ending.ended = true;
-        }
-        while drawn.front().is_some_and(|oldest| oldest.ended) {
-            drawn.pop_front();
-        }
-        if drawn.is_empty() {
+        if !entry.get_mut().end(version) {
             entry.remove();
         }
     }

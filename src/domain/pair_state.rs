@@ -50,6 +50,12 @@ impl PairState {
         self.newest.weight()
     }
 
+    /// Returns whether the newest event is the like since which the pair is liked.
+    #[must_use]
+    pub fn begins_its_run(self) -> bool {
+        self.newest.liked && self.since == self.newest.version
+    }
+
     /// Adds events, sorted from old to new. They may be older than this state, and part of it already.
     #[must_use]
     pub fn advanced(self, events: &[VersionedState]) -> Advanced {
@@ -124,6 +130,15 @@ mod tests {
         assert_eq!(advanced(liked, &[(5, true), (7, true)]), (3, true));
         assert_eq!(advanced(liked, &[(5, false), (7, true)]), (7, true));
         assert_eq!(advanced(liked, &[(2, false), (7, true)]), (3, true));
+    }
+
+    #[test]
+    fn only_the_oldest_like_of_a_run_begins_it() {
+        let first = PairState::begun_by(event(3, true));
+        let repeated = first.advanced(&[event(5, true)]).state;
+        let unliked = first.advanced(&[event(5, false)]).state;
+        let states = [first, repeated, unliked].map(PairState::begins_its_run);
+        assert_eq!(states, [true, false, false]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The types of resource that users can like: words that a setting names, such as `video`.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
-use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::{fmt, ptr};
 
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
@@ -16,8 +18,39 @@ use super::words::UnknownWord;
 /// A type of resource. Its word is its name in SQL, JSON, paths and NATS subjects.
 ///
 /// Each word is stored once for the life of the process, so a type is as cheap to copy as a reference.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy)]
 pub struct ResourceType(&'static str);
+
+impl PartialEq for ResourceType {
+    /// Compares words by their places first: equal ones nearly always share theirs.
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self.0, other.0) || self.0 == other.0
+    }
+}
+
+impl Eq for ResourceType {}
+
+impl PartialOrd for ResourceType {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ResourceType {
+    /// Orders types by their words.
+    fn cmp(&self, other: &Self) -> Ordering {
+        if ptr::eq(self.0, other.0) {
+            return Ordering::Equal;
+        }
+        self.0.cmp(other.0)
+    }
+}
+
+impl Hash for ResourceType {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 /// The declared words.
 static WORDS: RwLock<BTreeSet<&'static str>> = RwLock::new(BTreeSet::new());
@@ -242,6 +275,15 @@ mod tests {
         ] {
             assert!(text.parse::<ResourceTypes>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn words_are_equal_wherever_they_are_stored() {
+        let elsewhere = ResourceType(String::from("video").leak());
+        assert_eq!(elsewhere, ResourceType::VIDEO);
+        assert_eq!(elsewhere.cmp(&ResourceType::VIDEO), Ordering::Equal);
+        let types = BTreeSet::from([elsewhere, ResourceType::COMMENT, ResourceType::VIDEO]);
+        assert!(types.iter().eq([&ResourceType::COMMENT, &elsewhere]));
     }
 
     #[test]

@@ -11,12 +11,14 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::Likes;
+use super::draft::{Draft, LikeRequest};
+use super::uncancelled::Uncancelled;
 use crate::actors::{BehaviorRecorder, CacheWriter, EventPublisher};
 use crate::domain::{
-    Action, BehaviorEvent, BehaviorType, Durability, ErasedKind, Flight, Identity, InvalidBehavior,
-    Pair, Resource, TraceParent, UserId, Version, VersionedState,
+    Action, BehaviorEvent, Durability, ErasedKind, Flight, Identity, InvalidBehavior, Pair,
+    Version, VersionedState,
 };
-use crate::messages::{Apply, ApplyOutcome, Forget, NotRecorded, Publish, Record};
+use crate::messages::{Apply, ApplyOutcome, Forget, NotRecorded, Publish, Record, RecordOutcome};
 use crate::telemetry::{Dependency, LikeAccepted};
 
 /// An accepted behavior.
@@ -66,29 +68,8 @@ pub enum NotAccepted {
 /// The number of versions drawn for one request. After as many newer events of the pair, the request fails.
 const DRAWS: usize = 5;
 
-/// A request to accept a behavior.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LikeRequest {
-    /// The user.
-    pub user_id: UserId,
-    /// The resource.
-    pub resource: Resource,
-    /// The type of the behavior.
-    pub behavior: BehaviorType,
-    /// The trace that the caller sent.
-    pub trace: Option<TraceParent>,
-}
-
-impl LikeRequest {
-    /// The pair, if the behavior is a like or unlike.
-    fn pair(&self) -> Option<Pair> {
-        let pair = Pair {
-            resource: self.resource.clone(),
-            user_id: self.user_id.clone(),
-        };
-        self.behavior.action().map(|_| pair)
-    }
-}
+/// The detail of an internal error caused by a panic, which the log reports.
+const PANICKED: &str = "accepting the behavior panicked";
 
 impl Likes {
     /// Accepts a behavior. Dropping the future does not cancel the work.
@@ -96,31 +77,27 @@ impl Likes {
     /// # Errors
     /// If the request is invalid, or its event cannot be made durable now. The cache is then as before.
     pub async fn accept(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         asked: LikeRequest,
         identity: Option<Identity>,
     ) -> Result<Accepted, NotAccepted> {
-        let likes = Arc::clone(self);
         let work = async move {
             let draft = Draft::new(asked, identity, true);
-            likes
-                .settle(likes.send(&draft, Version::NEVER), draft)
-                .await
+            self.settle(self.send(&draft, Version::NEVER), draft).await
         };
-        actix::spawn(work)
+        Uncancelled::new(work)
             .await
-            .unwrap_or_else(|error| Err(NotAccepted::Internal(error.to_string())))
+            .unwrap_or_else(|_| Err(NotAccepted::Internal(PANICKED.into())))
     }
 
     /// Accepts several behaviors, each as [`accept`](Self::accept) does, and returns a result for each. The last
     /// behavior of a pair wins. `identity` holds the first event id and version of a request with an
     /// `Idempotency-Key`.
     pub async fn accept_all(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         asked: Vec<LikeRequest>,
         identity: Option<Identity>,
     ) -> Vec<Result<Accepted, NotAccepted>> {
-        let likes = Arc::clone(self);
         let count = asked.len();
         let work = async move {
             let mut later = HashSet::new();
@@ -138,18 +115,17 @@ impl Likes {
             // All are sent before the first is awaited, so versions ascend in the order of the request.
             let sent: Vec<_> = drafts
                 .into_iter()
-                .map(|draft| (likes.send(&draft, Version::NEVER), draft))
+                .map(|draft| (self.send(&draft, Version::NEVER), draft))
                 .collect();
             join_all(
                 sent.into_iter()
-                    .map(|(sent, draft)| likes.settle(sent, draft)),
+                    .map(|(sent, draft)| self.settle(sent, draft)),
             )
             .await
         };
-        actix::spawn(work).await.unwrap_or_else(|error| {
-            let failed = NotAccepted::Internal(error.to_string());
-            vec![Err(failed); count]
-        })
+        Uncancelled::new(work)
+            .await
+            .unwrap_or_else(|_| vec![Err(NotAccepted::Internal(PANICKED.into())); count])
     }
 
     /// Waits until a behavior is durable. If the cache or the database holds a newer event of its pair that a
@@ -168,21 +144,29 @@ impl Likes {
                 applied,
                 publish,
                 record,
+                asks_commit,
             } = sent?;
             let event_id = event.event_id;
+            let asks_effect = asks_commit.is_some();
             // Both requests are in flight. The cache usually answers first; awaiting it last saves a wake-up.
-            let durable = self.make_durable(event, publish, record).await;
-            let outcome = match applied {
+            let durable = self.make_durable(event, asks_effect, publish, record).await;
+            let mut outcome = match applied {
                 Some(applied) => applied.await.unwrap_or_default(),
                 None => ApplyOutcome::default(),
             };
-            let durability = match durable {
-                Ok(durability) => durability,
+            let (durability, recorded) = match durable {
+                Ok(durable) => durable,
                 Err(failure) => {
                     self.revert(flight.as_ref()).await;
                     return Err(failure);
                 }
             };
+            if let (Some(flight), Some(state)) = (&flight, asks_commit)
+                && outcome.is_incomplete()
+            {
+                let pair = flight.pair();
+                outcome = self.complete(outcome, pair, state, &recorded).await;
+            }
             // The user acts now, so the request must win over an event from a clock that runs ahead.
             if let (Some(version), Some(flight)) = (outcome.newer(), &flight) {
                 self.clock.observe_at(version, self.now());
@@ -231,6 +215,8 @@ impl Likes {
             record,
             apply,
         } = self.reserve()?;
+        // The commit knows what the cache lacks, and this process settles a cache of its own at once.
+        let commit_completes = publish.is_none() && !self.cache.is_shared();
         let draw = |newest: Version| match draft.identity {
             Some(identity) => identity.version,
             None => self.clock.above_at(newest.max(newer), self.now()),
@@ -250,10 +236,13 @@ impl Likes {
             version,
         )
         .traced(asked.trace);
-        let applied = event.action().zip(asked.pair()).map(|(action, pair)| {
+        let action = event.action();
+        let state = action.map(|action| VersionedState::new(version, action));
+        let applied = asked.pair().zip(state).map(|(pair, state)| {
             apply.ask(Apply {
                 pair,
-                state: VersionedState::new(version, action),
+                state,
+                loads_missing: !commit_completes,
             })
         });
         Ok(Sent {
@@ -262,7 +251,40 @@ impl Likes {
             applied,
             publish,
             record,
+            asks_commit: state.filter(|_| commit_completes),
         })
+    }
+
+    /// Completes the cache's answer to a recorded event by the effect of its commit. If the cache is not settled by that, the
+    /// cache writer applies the event again first, and loads what is missing.
+    async fn complete(
+        &self,
+        mut outcome: ApplyOutcome,
+        pair: &Pair,
+        state: VersionedState,
+        recorded: &RecordOutcome,
+    ) -> ApplyOutcome {
+        if !recorded.is_settled {
+            outcome = outcome.completed_again(self.apply_again(pair, state).await);
+        }
+        match &recorded.effect {
+            Some(effect) => outcome.completed_by(effect, state),
+            None => outcome,
+        }
+    }
+
+    /// Applies an event again, unless the cache writer is paused or has no room: the cache may then show less than the database
+    /// has.
+    async fn apply_again(&self, pair: &Pair, state: VersionedState) -> ApplyOutcome {
+        let again = self.cache_writer.ask(Apply {
+            pair: pair.clone(),
+            state,
+            loads_missing: true,
+        });
+        match again {
+            Ok(answer) => answer.await.unwrap_or_default(),
+            Err(_) => ApplyOutcome::default(),
+        }
     }
 
     /// Reverts an event in the cache that could not be made durable.
@@ -301,30 +323,32 @@ impl Likes {
     }
 
     /// Publishes the event, or records it if publishing fails. An event whose acknowledgement was lost may take both
-    /// paths. It has one id, so it counts once.
+    /// paths. It has one id, so it counts once. Returns what the recorder answered too.
     async fn make_durable(
         &self,
         event: BehaviorEvent,
+        asks_effect: bool,
         publish: Option<Slot<EventPublisher>>,
         record: Slot<BehaviorRecorder>,
-    ) -> Result<Durability, NotAccepted> {
+    ) -> Result<(Durability, RecordOutcome), NotAccepted> {
         if let Some(publish) = publish {
             let published = publish.ask(Publish {
                 event: event.clone(),
             });
             if let Ok(Ok(())) = published.await {
-                return Ok(Durability::Broker);
+                return Ok((Durability::Broker, RecordOutcome::default()));
             }
         }
         let recorded = record.ask(Record {
             events: vec![event],
             redelivered: false,
+            asks_effect,
         });
-        let Ok(failures) = recorded.await else {
+        let Ok(mut recorded) = recorded.await else {
             return Err(NotAccepted::Unavailable);
         };
-        match failures.into_iter().next() {
-            None => Ok(Durability::Database),
+        match recorded.failures.pop() {
+            None => Ok((Durability::Database, recorded)),
             Some((_, NotRecorded::Conflict)) => Err(NotAccepted::Internal(
                 "the event's id belongs to another event".into(),
             )),
@@ -337,27 +361,6 @@ impl Likes {
     }
 }
 
-/// A behavior that has no event yet.
-struct Draft {
-    asked: LikeRequest,
-    /// The event id and version of a request with an `Idempotency-Key`. Without it, `send` draws both.
-    identity: Option<Identity>,
-    /// Whether the request draws a newer version when it meets a newer event of its pair. False if a later behavior
-    /// of the same request has the same pair, and for a resumed request, which a newer event may have superseded.
-    must_win: bool,
-}
-
-impl Draft {
-    /// Returns the draft of a behavior. `is_last` tells whether no later behavior of the request has its pair.
-    fn new(asked: LikeRequest, identity: Option<Identity>, is_last: bool) -> Self {
-        Self {
-            asked,
-            identity,
-            must_win: is_last && !identity.is_some_and(|identity| identity.resumed),
-        }
-    }
-}
-
 /// An event in flight: sent to the cache writer, and not durable yet.
 struct Sent {
     event: BehaviorEvent,
@@ -366,6 +369,8 @@ struct Sent {
     applied: Option<Answer<ApplyOutcome>>,
     publish: Option<Slot<EventPublisher>>,
     record: Slot<BehaviorRecorder>,
+    /// The state that the event sets, if the event's commit completes the cache's answer.
+    asks_commit: Option<VersionedState>,
 }
 
 /// Reserved permits in every mailbox that one event may need.

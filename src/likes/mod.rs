@@ -2,9 +2,11 @@
 //! the actors, and reads the cache directly.
 
 mod accept;
+mod draft;
 mod lists;
 mod once;
 mod read;
+mod uncancelled;
 
 use std::sync::Arc;
 
@@ -16,7 +18,8 @@ use crate::cache::Cache;
 use crate::domain::{HybridClock, InFlight, ResourceTypes, Version};
 use crate::store::{Erasures, Reader};
 
-pub use accept::{Accepted, LikeRequest, NotAccepted};
+pub use accept::{Accepted, NotAccepted};
+pub use draft::LikeRequest;
 pub use lists::{Liked, Listed, Page, Place};
 pub use once::{Attempt, Keyed, NotOnce, Once};
 pub use read::{Like, Lookups, NotRead};

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Likes;
+use super::uncancelled::Uncancelled;
 use crate::domain::{Identity, KeyedRequest, Started};
 use crate::messages::{Begin, End};
 use crate::store::StoredResponse;
@@ -108,7 +109,7 @@ impl Likes {
             likes.end(request, keep).await;
             Ok(Once::Done(answer))
         };
-        actix::spawn(work)
+        Uncancelled::new(work)
             .await
             .unwrap_or(Err(NotOnce::Unavailable))
     }

@@ -45,14 +45,12 @@ impl From<StoreError> for NotRead {
         match error.kind() {
             FailureKind::Invalid => Self::Internal(error.to_string()),
             FailureKind::Infrastructure | FailureKind::Rejected => {
-                if error.is_news() {
-                    DependencyFailed {
-                        dependency: Dependency::Database,
-                        doing: "reading likes from the database",
-                        error: &error,
-                    }
-                    .emit();
+                DependencyFailed {
+                    dependency: Dependency::Database,
+                    doing: "reading likes from the database",
+                    error: &error,
                 }
+                .emit_if(error.is_news());
                 Self::Unavailable
             }
         }

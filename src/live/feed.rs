@@ -179,14 +179,12 @@ impl Feed {
         let counts = match counts {
             Ok(counts) => counts,
             Err(error) => {
-                if error.is_news() {
-                    DependencyFailed {
-                        dependency: Dependency::Database,
-                        doing: READING,
-                        error: &error,
-                    }
-                    .emit();
+                DependencyFailed {
+                    dependency: Dependency::Database,
+                    doing: READING,
+                    error: &error,
                 }
+                .emit_if(error.is_news());
                 return false;
             }
         };

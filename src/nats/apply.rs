@@ -72,13 +72,18 @@ impl Broker {
             }
             Some(_) => {}
         }
-        self.apply_to_consumer(found).await?;
+        self.apply_to_consumer(found, applied.redelivers_from)
+            .await?;
         Ok(applied)
     }
 
     /// Creates the consumer, or changes it until it keeps the configured settings: the heartbeat of a process may undo a
-    /// change; see [`note_beat`](Self::note_beat).
-    async fn apply_to_consumer(&self, mut found: Found) -> Result<(), NatsError> {
+    /// change; see [`note_beat`](Self::note_beat). `from` is the first message that the found consumer skipped.
+    async fn apply_to_consumer(
+        &self,
+        mut found: Found,
+        mut from: Option<u64>,
+    ) -> Result<(), NatsError> {
         let mut attempts = 0;
         while let Some(config) = found.consumer_config() {
             let report = self.report(&found, None);
@@ -94,7 +99,6 @@ impl Broker {
                 });
             }
             attempts += 1;
-            let from = self.passed_over(&found).await?;
             let replaced = changes.iter().any(|change| change.field == "ack_policy");
             if replaced || from.is_some() {
                 // From the beginning if the consumer did not need acknowledgements: taken messages may not be recorded.
@@ -105,6 +109,7 @@ impl Broker {
             }
             tokio::time::sleep(READ_BACK_AFTER).await;
             found = self.find().await?;
+            from = self.passed_over(&found).await?;
         }
         self.create_consumer().await.map(drop)
     }

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::codec::{EventJson, Incoming, encode, own, own_from_value, subject, write};
+use super::decode::{Incoming, own, own_from_value};
+use super::encode::{EventJson, encode, subject, write};
 use super::undecodable::Undecodable;
 use crate::domain::origin::ACCEPTED_BATCH;
 use crate::domain::{BehaviorEvent, IdKinds, ResourceTypes, Source, TraceParent};

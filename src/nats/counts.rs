@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::NatsError;
-use super::codec::write;
 use super::connection::Broker;
+use super::encode::write;
 use crate::domain::{Deployment, Id, LikeCount, Resource, ResourceType};
 
 /// The subject of announced counts, and the prefix of those of single resources: `likewise.counts.<resource_type>.<id>`.

@@ -1,4 +1,4 @@
-//! The JSON of events that the older Go services publish. `codec.rs` recognizes it.
+//! The JSON of events that the older Go services publish. `decode.rs` recognizes it.
 
 use chrono::DateTime;
 use serde::Deserialize;

@@ -3,10 +3,11 @@
 mod apply;
 mod batch;
 mod check;
-mod codec;
 mod connection;
 mod consumer;
 mod counts;
+mod decode;
+mod encode;
 mod erase;
 mod facts;
 mod jetstream;
@@ -22,9 +23,10 @@ mod undecodable;
 
 pub use apply::Applied;
 pub use batch::{NoEvent, Packed, is_batch, pack, unpack};
-pub use codec::{Incoming, decode, encode, subject};
 pub use connection::Broker;
 pub use counts::{Announced, Announcements};
+pub use decode::{Incoming, decode};
+pub use encode::{encode, subject};
 pub use erase::{Erasable, OverwriteLimit, StreamSwept};
 pub use facts::{FACTS, FactPublish, Published};
 pub use processes::{ProcessLink, ProcessMessage, ProcessMessages};

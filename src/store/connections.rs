@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool::managed::{self, Manager};
+use deadpool::managed::{self, Hook, HookError, Manager, QueueMode};
 use diesel::ConnectionResult;
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, PoolableConnection, RecyclingMethod,
@@ -18,6 +18,10 @@ use crate::config::StoreOptions;
 
 /// The pools of a database whose connections are of type `C`.
 pub(super) type PoolsOf<C> = Pools<AsyncDieselConnectionManager<C>>;
+
+/// How long ago a connection to a server may have been lent last. A firewall or a NAT gateway may drop the state of an idle
+/// connection without a word, and then the next statement waits until its time limit.
+const LONGEST_IDLE: Duration = Duration::from_secs(60);
 
 /// Creates the pools of a database that runs as a server, once the gate is open. `establish` takes the endpoint and
 /// the [`lock_wait`].
@@ -38,8 +42,7 @@ where
         &options.url,
         options.max_connections,
         options.timeout,
-        // Detects a connection that the server has closed before it is used.
-        RecyclingMethod::Verified,
+        LONGEST_IDLE,
         move |_| establish(Arc::clone(&endpoint), lock_wait),
     )?;
     Ok(Pools::new(
@@ -52,12 +55,12 @@ where
 }
 
 /// Creates a pool of at most `size` connections, each made by `establish` from the URL. `timeout` limits waiting for a
-/// connection, making one and checking one.
+/// connection and making one. A connection is closed instead of being lent again this long after it was lent last.
 pub(super) fn connections<C, F>(
     url: &str,
     size: usize,
     timeout: Duration,
-    recycling: RecyclingMethod<C>,
+    longest_idle: Duration,
     establish: impl Fn(String) -> F + Send + Sync + 'static,
 ) -> Result<managed::Pool<AsyncDieselConnectionManager<C>>, StoreError>
 where
@@ -66,13 +69,23 @@ where
     AsyncDieselConnectionManager<C>: Manager,
 {
     let mut config = ManagerConfig::default();
-    config.recycling_method = recycling;
+    // Our own pool finds out whether the server has closed a connection: see `Pool::run`.
+    config.recycling_method = RecyclingMethod::Fast;
     config.custom_setup = Box::new(move |url| Box::pin(establish(url.to_owned())));
+    let refuse_idle = Hook::<AsyncDieselConnectionManager<C>>::sync_fn(move |_, metrics| {
+        if metrics.last_used() >= longest_idle {
+            return Err(HookError::message("idle for too long"));
+        }
+        Ok(())
+    });
     managed::Pool::builder(AsyncDieselConnectionManager::new_with_config(url, config))
         .max_size(size)
+        // The connection that was used last has the warmest caches, here and in the server.
+        .queue_mode(QueueMode::Lifo)
+        // The pool closes a refused connection and takes the next one, or makes one.
+        .pre_recycle(refuse_idle)
         .wait_timeout(Some(timeout))
         .create_timeout(Some(timeout))
-        .recycle_timeout(Some(timeout))
         .runtime(deadpool::Runtime::Tokio1)
         .build()
         .map_err(|error| StoreError::Unavailable(error.to_string()))
@@ -82,4 +95,40 @@ where
 /// error code before the call times out. At least a second, which is MySQL's resolution.
 pub(super) fn lock_wait(timeout: Duration) -> Duration {
     (timeout / 2).clamp(Duration::from_secs(1), Duration::from_secs(5))
+}
+
+#[cfg(test)]
+mod tests {
+    use deadpool::managed::Object;
+    use diesel::{Connection, SqliteConnection};
+    use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+
+    use super::*;
+
+    #[test]
+    fn connection_idle_for_too_long_is_not_lent_again() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        for (longest_idle, expected) in [(Duration::ZERO, 0), (LONGEST_IDLE, 1)] {
+            let establish = |path: String| async move {
+                SqliteConnection::establish(&path).map(SyncConnectionWrapper::new)
+            };
+            let pool = connections::<SyncConnectionWrapper<SqliteConnection>, _>(
+                ":memory:",
+                1,
+                Duration::from_secs(10),
+                longest_idle,
+                establish,
+            )
+            .expect("a pool");
+            let reused = runtime.block_on(async {
+                drop(pool.get().await.expect("a connection"));
+                let connection = pool.get().await.expect("a connection");
+                Object::metrics(&connection).recycle_count
+            });
+            assert_eq!(reused, expected, "{longest_idle:?}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub enum StoreError {
     /// The database did not answer in time.
     #[error("the database did not answer within {0:?}")]
     TimedOut(std::time::Duration),
-    /// A lock, a deadlock or a load limit ended the transaction.
+    /// A lock, a deadlock, a load limit or a concurrent insert ended the transaction.
     #[error("the database was busy: {0}")]
     Busy(String),
     /// The database accepts no writes, for example as a replica.

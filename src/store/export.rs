@@ -349,17 +349,22 @@ async fn facts<S: Session>(
     after: i64,
 ) -> Result<ExportPage, StoreError> {
     let d = session.schema();
-    let Some(last) = examine(session, &LAST_FACT, after, EXAMINED).await? else {
+    let jobs = ExportCursor::Jobs(String::new());
+    let Some(examined) = examine(session, &LAST_FACT, after, EXAMINED).await? else {
         return Ok(ExportPage {
-            next: Some(ExportCursor::Jobs(String::new())),
+            next: Some(jobs),
             ..ExportPage::default()
         });
     };
-    let params = [user_id.into(), Param::Number(after), Param::Number(last)];
+    let params = [
+        user_id.into(),
+        Param::Number(after),
+        Param::Number(examined.last),
+    ];
     let rows: Vec<FactLine> = session.load(FACTS.on(d), &params).await?;
     Ok(ExportPage {
         lines: rows.iter().map(|row| line("fact", row)).collect(),
-        next: Some(ExportCursor::Facts(last)),
+        next: Some(examined.next.map_or(jobs, ExportCursor::Facts)),
     })
 }
 

@@ -19,8 +19,8 @@ use crate::domain::{Id, LikeCount, Resource};
 /// The most resources that [`KnownCounts`] remembers, some ten megabytes.
 const MOST_KNOWN: usize = 100_000;
 
-/// Resources that had a count when this process last locked it, so that it need not be looked for before it is locked
-/// again. A count that is gone since is noticed, so this may be wrong.
+/// Resources whose count this process has found, so that it need not be looked for before it is locked again. Only counts
+/// that were committed are found. A count that is gone since is noticed when it is locked.
 #[derive(Debug, Default)]
 pub(super) struct KnownCounts(Mutex<HashSet<Resource>>);
 
@@ -41,32 +41,59 @@ impl KnownCounts {
     }
 }
 
+/// Like counts, by their resources.
+pub(super) type Counts = BTreeMap<Resource, LikeCount>;
+
+/// The counts that a transaction has locked.
+#[derive(Debug, Default)]
+pub(super) struct LockedCounts {
+    /// The counts before the transaction; after [`write_counts`], with its changes.
+    pub(super) counts: Counts,
+    /// The counts that [`insert_counts`] has inserted, as they are in the table.
+    pub(super) inserted: Counts,
+}
+
+impl From<Counts> for LockedCounts {
+    fn from(counts: Counts) -> Self {
+        let inserted = Counts::new();
+        Self { counts, inserted }
+    }
+}
+
 /// Reads the counts of these resources.
 pub(super) async fn counts<S: Session>(
     session: &mut S,
     resources: &BTreeSet<Resource>,
-) -> Result<BTreeMap<Resource, LikeCount>, StoreError> {
+) -> Result<Counts, StoreError> {
     let statement = COUNTS.on(session.schema());
     load_counts(session, statement, resources).await
 }
 
-/// Reads the counts of these resources and locks them until the transaction ends. Resources without a count get one.
+/// Reads the counts of these resources and locks them until the transaction ends. Resources without a count get one; on
+/// SQLite only where [`write_counts`] writes it.
 pub(super) async fn lock_counts<S: Session>(
     session: &mut S,
     resources: &BTreeSet<Resource>,
     now: DateTime<Utc>,
-) -> Result<BTreeMap<Resource, LikeCount>, StoreError> {
-    // Counts that are not there yet come first, and only then the locks, both in the order of
-    // the resources: two workers that meet on several of them wait in one direction.
-    let created = create_missing(session, resources, now).await?;
+) -> Result<LockedCounts, StoreError> {
     let schema = session.schema();
     if schema.in_process() {
-        // The transaction holds the only write lock, so the counts are as they were read.
-        return Ok(created);
+        // The transaction holds the only write lock, so the counts stay as they are read.
+        let mut found = counts(session, resources).await?;
+        let is_missing = |resource: &&Resource| !found.contains_key(*resource);
+        let missing: Vec<Resource> = resources.iter().filter(is_missing).cloned().collect();
+        let never = |resource| (resource, LikeCount::NEVER);
+        found.extend(missing.into_iter().map(never));
+        return Ok(found.into());
     }
+    // Counts that are not there yet come first, and only then the locks, both in the order of
+    // the resources: two workers that meet on several of them wait in one direction.
+    let missing = missing(session, resources).await?;
+    create(session, &missing, now).await?;
     // The lock on a resource's count is what puts the workers that change it in a row, so
     // that each one's fold starts from what the one before has committed.
-    load_counts(session, LOCK_COUNTS.on(schema), resources).await
+    let counts = load_counts(session, LOCK_COUNTS.on(schema), resources).await?;
+    Ok(counts.into())
 }
 
 /// Like [`lock_counts`], and does not look for the counts that are known to be there.
@@ -75,58 +102,107 @@ pub(super) async fn lock_known_counts<S: Session>(
     known: &KnownCounts,
     resources: &BTreeSet<Resource>,
     now: DateTime<Utc>,
-) -> Result<BTreeMap<Resource, LikeCount>, StoreError> {
+) -> Result<LockedCounts, StoreError> {
     let schema = session.schema();
     if schema.in_process() {
         return lock_counts(session, resources, now).await;
     }
-    let lacking = known.lacking(resources);
-    if !lacking.is_empty() {
-        create_missing(session, &lacking, now).await?;
-    }
-    let mut counts = load_counts(session, LOCK_COUNTS.on(schema), resources).await?;
+    let missing = uncounted(session, known, resources).await?;
+    create(session, &missing, now).await?;
+    let counts = load_counts(session, LOCK_COUNTS.on(schema), resources).await?;
     if counts.len() < resources.len() {
         // A known one is gone. Created now, it may be waited for in the other direction, and then the database ends one of
         // the transactions, which begins again.
-        counts = lock_counts(session, resources, now).await?;
+        return lock_counts(session, resources, now).await;
     }
-    known.add(lacking);
-    Ok(counts)
+    Ok(counts.into())
 }
 
-/// Creates the counts of those of these resources that have none. Returns the counts, which are not locked.
-async fn create_missing<S: Session>(
+/// Returns those of these resources that have no count, and does not look for the counts that are known to be there. Returns
+/// none on SQLite, where a count is inserted only once in any case.
+pub(super) async fn uncounted<S: Session>(
+    session: &mut S,
+    known: &KnownCounts,
+    resources: &BTreeSet<Resource>,
+) -> Result<BTreeSet<Resource>, StoreError> {
+    if session.schema().in_process() {
+        return Ok(BTreeSet::new());
+    }
+    let mut lacking = known.lacking(resources);
+    if lacking.is_empty() {
+        return Ok(lacking);
+    }
+    let missing = missing(session, &lacking).await?;
+    lacking.retain(|resource| !missing.contains(resource));
+    known.add(lacking);
+    Ok(missing)
+}
+
+/// Inserts the counts of resources that had none, as this transaction makes them, and so locks them until it ends. Call it
+/// before other counts are locked: [`lock_counts`] creates missing counts first, too.
+///
+/// # Errors
+/// [`StoreError::Busy`] if another transaction has inserted one of them since: its likes are not in these counts. The next
+/// attempt finds that count.
+pub(super) async fn insert_counts<S: Session>(
+    session: &mut S,
+    new: &Counts,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let rows: Vec<_> = new.iter().map(count_row).collect();
+    let params = [Param::rows(&rows), Param::time(now)];
+    let statement = INSERT_NEW_COUNTS.on(session.schema());
+    let inserted = match session.execute(statement, &params).await {
+        // MySQL refuses the key. These rows violate no other constraint.
+        Err(StoreError::Refused(reason)) => return Err(StoreError::Busy(reason)),
+        inserted => inserted?,
+    };
+    if inserted < new.len() {
+        let reason = "another transaction has inserted one of the counts";
+        return Err(StoreError::Busy(reason.to_owned()));
+    }
+    Ok(())
+}
+
+/// Creates the counts of these resources, unless another transaction has created them.
+async fn create<S: Session>(
     session: &mut S,
     resources: &BTreeSet<Resource>,
     now: DateTime<Utc>,
-) -> Result<BTreeMap<Resource, LikeCount>, StoreError> {
-    let mut present = counts(session, resources).await?;
-    let is_missing = |resource: &&Resource| !present.contains_key(*resource);
-    let missing: BTreeSet<Resource> = resources.iter().filter(is_missing).cloned().collect();
-    if !missing.is_empty() {
-        let params = [resource_rows(&missing), Param::time(now)];
+) -> Result<(), StoreError> {
+    if !resources.is_empty() {
+        let params = [resource_rows(resources), Param::time(now)];
         let statement = INSERT_COUNTS.on(session.schema());
         session.execute(statement, &params).await?;
-        let created = missing.into_iter();
-        present.extend(created.map(|resource| (resource, LikeCount::NEVER)));
     }
-    Ok(present)
+    Ok(())
+}
+
+/// Returns those of these resources that have no count.
+async fn missing<S: Session>(
+    session: &mut S,
+    resources: &BTreeSet<Resource>,
+) -> Result<BTreeSet<Resource>, StoreError> {
+    let present = counts(session, resources).await?;
+    let is_missing = |resource: &&Resource| !present.contains_key(*resource);
+    Ok(resources.iter().filter(is_missing).cloned().collect())
 }
 
 async fn load_counts<S: Session>(
     session: &mut S,
     statement: &Statement,
     resources: &BTreeSet<Resource>,
-) -> Result<BTreeMap<Resource, LikeCount>, StoreError> {
+) -> Result<Counts, StoreError> {
     let rows: Vec<CountRow> = session.load(statement, &[resource_rows(resources)]).await?;
     rows.iter().map(CountRow::count).collect()
 }
 
-/// Adds the changes to the counts, and gives a resource's first count its first revision. Returns the resources whose
-/// count has changed.
+/// Adds the changes to the counts, and gives a resource's first count its first revision. Writes a count that the
+/// transaction has inserted only if the final count differs from the inserted one. Returns the resources whose count has
+/// changed.
 pub(super) async fn write_counts<S: Session>(
     session: &mut S,
-    counts: &mut BTreeMap<Resource, LikeCount>,
+    LockedCounts { counts, inserted }: &mut LockedCounts,
     changes: &BTreeMap<Resource, i64>,
     now: DateTime<Utc>,
 ) -> Result<Vec<Resource>, StoreError> {
@@ -136,12 +212,9 @@ pub(super) async fn write_counts<S: Session>(
         let count = counts.entry(resource.clone()).or_insert(LikeCount::NEVER);
         if let Some(after) = count.after(*change) {
             *count = after;
-            write.push((
-                resource.resource_type.as_str(),
-                &resource.id,
-                count.like_count,
-                count.revision,
-            ));
+            if inserted.get(resource) != Some(&after) {
+                write.push(count_row((resource, &after)));
+            }
         }
         if *change != 0 {
             changed.push(resource.clone());
@@ -233,9 +306,9 @@ static COUNTS: Sql = Sql::new(select_counts);
 /// Parameters: rows of [`RESOURCE`].
 static LOCK_COUNTS: Sql = Sql::new(|d| {
     format!(
-        "{} ORDER BY c.resource_type, c.resource_id{}",
+        "{}{}",
         select_counts(d),
-        d.for_update("c")
+        d.for_update_in_order("c", "c.resource_type, c.resource_id")
     )
 });
 
@@ -253,27 +326,49 @@ static INSERT_COUNTS: Sql = Sql::new(|d| {
     )
 });
 
-/// Parameters: rows `(resource_type, resource_id, like_count, revision)`, now.
+/// A count as a row of [`COUNT`].
+type Row<'a> = (&'static str, &'a Id, i64, i64);
+
+fn count_row<'a>((resource, count): (&'a Resource, &LikeCount)) -> Row<'a> {
+    (
+        resource.resource_type.as_str(),
+        &resource.id,
+        count.like_count,
+        count.revision,
+    )
+}
+
+/// The columns of a count.
+const COUNT: [Column; 4] = [
+    Word("resource_type"),
+    ResourceId("resource_id"),
+    Number("like_count"),
+    Number("revision"),
+];
+
+/// Parameters: rows of [`COUNT`], now.
 static WRITE_COUNTS: Sql = Sql::new(|d| {
-    let columns = [
-        Word("resource_type"),
-        ResourceId("resource_id"),
-        Number("like_count"),
-        Number("revision"),
-    ];
-    let (rows, now) = (d.rows("$1", &columns), d.time("$2"));
     let set = ["like_count", "revision", "updated_at"].map(|column| (column, d.incoming(column)));
     let replace = d.on_conflict(
         "likewise_like_counts",
         &["resource_type", "resource_id"],
         &set,
     );
+    insert_rows(d, &replace)
+});
+
+/// Parameters: rows of [`COUNT`], now.
+static INSERT_NEW_COUNTS: Sql =
+    Sql::new(|d| insert_rows(d, &d.on_unexpected("resource_type, resource_id")));
+
+fn insert_rows(d: &Schema, on_conflict: &str) -> String {
+    let (rows, now) = (d.rows("$1", &COUNT), d.time("$2"));
     format!(
         "INSERT INTO likewise_like_counts (resource_type, resource_id, like_count, revision, updated_at) \
          SELECT r.resource_type, r.resource_id, r.like_count, r.revision, {now} FROM {rows} \
-         WHERE true {replace}"
+         WHERE true {on_conflict}"
     )
-});
+}
 
 /// A row of `likewise_like_counts`.
 #[derive(Debug, QueryableByName)]

@@ -172,7 +172,7 @@ async fn moderate<S: Session>(
     let pairs: BTreeSet<Pair> = pairs.into_iter().collect();
     // The locks on the counts put this transaction and the workers that sync these pairs in a row.
     let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource.clone()).collect();
-    let mut counts = lock_counts(session, &resources, now).await?;
+    let mut locked = lock_counts(session, &resources, now).await?;
     let mut states = states(session, &pairs).await?;
     states.retain(|(_, state)| decision.likes.changes(decision.moderation, state));
 
@@ -186,12 +186,12 @@ async fn moderate<S: Session>(
     }
     record(session, decision, &states, version, now).await?;
     write_voided(session, states.iter().map(|(pair, state)| (pair, state))).await?;
-    let announced = write_counts(session, &mut counts, &changes, now).await?;
+    let announced = write_counts(session, &mut locked, &changes, now).await?;
     Ok(Moderated {
         changed: states.len(),
         settled: Settled {
             states: BTreeMap::new(),
-            counts,
+            counts: locked.counts,
             changed: announced,
         },
         position,

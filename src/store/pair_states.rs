@@ -62,6 +62,10 @@ pub(super) async fn write_states<'a, S: Session>(
     session: &mut S,
     states: impl Iterator<Item = (&'a Pair, &'a PairState)>,
 ) -> Result<usize, StoreError> {
+    let states: Vec<_> = states.collect();
+    if states.iter().all(|(_, state)| state.begins_its_run()) {
+        return write_new_likes(session, states).await;
+    }
     let row = |pair: &'a Pair, state: &PairState| {
         (
             &pair.resource.id,
@@ -74,6 +78,24 @@ pub(super) async fn write_states<'a, S: Session>(
     write(session, &WRITE_STATES, states, row).await
 }
 
+/// Writes the states of pairs whose newest event is the like that began the run, as nearly all are. Returns their number.
+async fn write_new_likes<'a, S: Session>(
+    session: &mut S,
+    states: Vec<(&'a Pair, &'a PairState)>,
+) -> Result<usize, StoreError> {
+    let has_text = session.schema().moment_of_version().is_none();
+    let row = |pair: &'a Pair, state: &PairState| {
+        let since = has_text.then(|| time_text(state.since.moment()));
+        (
+            &pair.resource.id,
+            &pair.user_id,
+            state.newest.version,
+            since,
+        )
+    };
+    write(session, &WRITE_NEW_LIKES, states, row).await
+}
+
 /// Writes since when pairs that have a row do not count.
 pub(super) async fn write_voided<'a, S: Session>(
     session: &mut S,
@@ -83,6 +105,7 @@ pub(super) async fn write_voided<'a, S: Session>(
         let voided = state.voided.map(|version| time_text(version.moment()));
         (&pair.resource.id, &pair.user_id, voided)
     };
+    let states = states.collect();
     write(session, &WRITE_VOIDED, states, row).await.map(drop)
 }
 
@@ -90,11 +113,10 @@ pub(super) async fn write_voided<'a, S: Session>(
 async fn write<'a, S: Session, R: Serialize + Send>(
     session: &mut S,
     sql: &'static LikesSql,
-    states: impl Iterator<Item = (&'a Pair, &'a PairState)>,
+    mut states: Vec<(&'a Pair, &'a PairState)>,
     row: impl Fn(&'a Pair, &'a PairState) -> R,
 ) -> Result<usize, StoreError> {
     // In the order of the primary key, which makes many rows cheaper. The locks on the counts prevent deadlocks.
-    let mut states: Vec<_> = states.collect();
     states.sort_unstable_by_key(|(pair, _)| (&pair.user_id, &pair.resource));
     let mut written: BTreeMap<ResourceType, Vec<R>> = BTreeMap::new();
     for (pair, state) in states {
@@ -142,7 +164,6 @@ static LOGGED_STATES: LikesSql = LikesSql::new(|d, resource_type| {
 /// The time of a like is that of the like that began the run; of an unlike, its own. Parameters: rows `(resource_id,
 /// user_id, version, liked, since)`.
 static WRITE_STATES: LikesSql = LikesSql::new(|d, resource_type| {
-    let (table, id) = likes_table(resource_type);
     let columns = [
         ResourceId("resource_id"),
         User("user_id"),
@@ -150,15 +171,42 @@ static WRITE_STATES: LikesSql = LikesSql::new(|d, resource_type| {
         Number("liked"),
         Time("since"),
     ];
-    let rows = d.rows("$1", &columns);
+    let deleted = "CASE WHEN r.liked = 1 THEN NULL ELSE r.since END";
+    upsert(d, resource_type, &columns, ("r.since", deleted))
+});
+
+/// Parameters: rows `(resource_id, user_id, version, since)`; the time is NULL where the database computes it from the
+/// version.
+static WRITE_NEW_LIKES: LikesSql = LikesSql::new(|d, resource_type| {
+    let columns = [
+        ResourceId("resource_id"),
+        User("user_id"),
+        Number("version"),
+        Time("since"),
+    ];
+    match d.moment_of_version() {
+        Some(since) => upsert(d, resource_type, &columns[..3], (since, "NULL")),
+        None => upsert(d, resource_type, &columns, ("r.since", "NULL")),
+    }
+});
+
+/// Inserts or replaces rows, with these expressions for `created_at` and `deleted_at`.
+fn upsert(
+    d: &Schema,
+    resource_type: ResourceType,
+    columns: &[Column],
+    (created, deleted): (&str, &str),
+) -> String {
+    let (table, id) = likes_table(resource_type);
+    let rows = d.rows("$1", columns);
     let set = ["created_at", "deleted_at", "version"].map(|column| (column, d.incoming(column)));
     let replace = d.on_conflict(&table, &["user_id", &id], &set);
     format!(
         "INSERT INTO {table} (user_id, {id}, version, created_at, deleted_at) \
-         SELECT r.user_id, r.resource_id, r.version, r.since, \
-         CASE WHEN r.liked = 1 THEN NULL ELSE r.since END FROM {rows} WHERE true {replace}"
+         SELECT r.user_id, r.resource_id, r.version, {created}, {deleted} FROM {rows} \
+         WHERE true {replace}"
     )
-});
+}
 
 /// Parameters: rows `(resource_id, user_id, voided)`.
 static WRITE_VOIDED: LikesSql = LikesSql::new(|d, resource_type| {

@@ -45,13 +45,13 @@ pub(super) struct Pools<M: Manager> {
 }
 
 impl<M: Manager> Pools<M> {
-    /// Creates pools over these connections. For `gives_up`, see [`Pool`].
+    /// Creates pools over these connections. For `is_server`, see [`Pool`].
     pub(super) fn new(
         schema: &'static Schema,
         readers: managed::Pool<M>,
         writers: managed::Pool<M>,
         gate: &Arc<Gate>,
-        gives_up: bool,
+        is_server: bool,
     ) -> Self {
         let condition = Arc::new(Condition::new());
         let pool = |connections, asks_always| Pool {
@@ -60,7 +60,7 @@ impl<M: Manager> Pools<M> {
             condition: Arc::clone(&condition),
             gate: Arc::clone(gate),
             asks_always,
-            gives_up,
+            is_server,
         };
         Self {
             prober: pool(readers.clone(), true),
@@ -74,7 +74,7 @@ impl<M: Manager> Pools<M> {
 impl<M: Manager> Pools<M> {
     /// Returns the use of the pools.
     pub(super) fn used(&self) -> Vec<PoolUse> {
-        let pools = match self.readers.gives_up {
+        let pools = match self.readers.is_server {
             true => vec![("all", &self.readers)],
             false => vec![("readers", &self.readers), ("writers", &self.writers)],
         };
@@ -102,8 +102,9 @@ pub(super) struct Pool<M: Manager> {
     gate: Arc<Gate>,
     /// Lends even while the database counts as away.
     asks_always: bool,
-    /// Whether work ends at its time limit. A database inside this process always answers, in the end.
-    gives_up: bool,
+    /// Whether the database is a server, which may close a connection, and whose work ends at its time limit. A database
+    /// inside this process always answers, in the end.
+    is_server: bool,
 }
 
 /// A lent connection. It is closed unless it is taken out: work that is cancelled may be in the middle of a statement or of
@@ -114,6 +115,14 @@ fn close<M: Manager>(lent: Connected<Object<M>>) {
     drop(Object::take(lent.connection));
 }
 
+/// Shows whether the server still has the other end of a connection.
+const CHECK: &str = "SELECT 1";
+
+/// Returns whether the connection was lent before, so that the server may have closed it since.
+fn is_used<M: Manager>(connection: &Object<M>) -> bool {
+    Object::metrics(connection).recycle_count > 0
+}
+
 impl<M> Pool<M>
 where
     M: Manager<Error: Display>,
@@ -121,25 +130,38 @@ where
 {
     /// Runs work on a lent connection, within about twice this time in total. A connection that does not answer in time, or
     /// whose caller is gone, is closed.
+    ///
+    /// Without a check, which costs a round trip, the server may have closed the connection since it was last used. Returns
+    /// `None` if the server had closed it, which the first statement shows. Nothing was done then.
     pub(super) async fn run<T>(
         &self,
         timeout: Duration,
+        is_checked: bool,
         work: impl AsyncFnOnce(&mut Connected<Object<M>>) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let mut lent = self.lend(timeout).await?;
+    ) -> Option<Result<T, StoreError>> {
+        let mut lent = match self.lend(timeout, is_checked).await {
+            Ok(lent) => lent,
+            Err(error) => return Some(Err(error)),
+        };
+        let may_be_closed = self.is_server && !is_checked && is_used(&lent.connection);
         let outcome = self.bounded(timeout, work(&mut lent)).await;
         let outcome = outcome.unwrap_or(Err(StoreError::TimedOut(timeout)));
+        let is_lost = matches!(outcome, Err(StoreError::Unavailable(_)));
+        if is_lost && may_be_closed && !lent.has_answered {
+            // Not reported: the next connection shows whether the server answers.
+            return None;
+        }
         if !outcome.as_ref().is_err_and(StoreError::ends_connection) {
             // Back into the pool.
             drop(ScopeGuard::into_inner(lent));
         }
         self.heard(&outcome);
-        outcome
+        Some(outcome)
     }
 
     /// Runs work within its time limit.
     async fn bounded<F: Future>(&self, timeout: Duration, work: F) -> Result<F::Output, Elapsed> {
-        if self.gives_up {
+        if self.is_server {
             return tokio::time::timeout(timeout, work).await;
         }
         Ok(work.await)
@@ -147,11 +169,11 @@ where
 
     /// Lends a connection. `timeout` limits the time for waiting, checking and connecting in total. While the database
     /// counts as away, it admits one caller at a time, and only if the connection accepts a write.
-    async fn lend(&self, timeout: Duration) -> Result<Lent<M>, StoreError> {
+    async fn lend(&self, timeout: Duration, check: bool) -> Result<Lent<M>, StoreError> {
         self.gate.pass()?;
         let is_trial = !self.asks_always && self.condition.admit()?;
-        let connection = match tokio::time::timeout(timeout, self.take()).await {
-            Ok(Ok(connection)) => connection,
+        let mut lent = match tokio::time::timeout(timeout, self.take(check || is_trial)).await {
+            Ok(Ok(lent)) => lent,
             // The database may answer although all connections are lent.
             Ok(Err(PoolError::Timeout(TimeoutType::Wait))) | Err(_) => {
                 return Err(StoreError::TimedOut(timeout));
@@ -165,8 +187,6 @@ where
                 return Err(error);
             }
         };
-        let schema = self.schema;
-        let mut lent: Lent<M> = guard(Connected { connection, schema }, close);
         if is_trial {
             let probed = self.bounded(timeout, probe(&mut *lent)).await;
             let probed = probed.unwrap_or(Err(StoreError::TimedOut(timeout)));
@@ -181,17 +201,17 @@ where
         Ok(lent)
     }
 
-    /// Takes a connection from the pool, but none to a server that was read-only.
-    async fn take(&self) -> Result<Object<M>, PoolError<M::Error>> {
+    /// Takes a connection from the pool, but none to a server that was read-only, and with a check none that the server has
+    /// closed.
+    async fn take(&self, check: bool) -> Result<Lent<M>, PoolError<M::Error>> {
         loop {
             let connection = self.connections.get().await?;
-            if !self
-                .condition
-                .is_stale(Object::metrics(&connection).created)
-            {
-                return Ok(connection);
+            let created = Object::metrics(&connection).created;
+            let check = check && self.is_server && is_used(&connection);
+            let mut lent: Lent<M> = guard(Connected::new(connection, self.schema), close);
+            if !self.condition.is_stale(created) && (!check || lent.batch(CHECK).await.is_ok()) {
+                return Ok(lent);
             }
-            drop(Object::take(connection));
         }
     }
 

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::behavior_counts;
-use super::dialect::Column::{self, Number, ResourceId, Skipped, Text, Time, User, Word};
+use super::dialect::Column::{self, Number, ResourceId, Text, Time, User, Word};
 use super::erasures::{self, Erasures};
 use super::error::StoreError;
 use super::schema::Schema;
@@ -132,29 +132,34 @@ async fn insert<S: Session>(
     })
 }
 
-/// Returns a batch as rows of [`BEHAVIOR`], in one order everywhere: of two workers that are given the same messages, one
-/// waits for the other, and neither for its own tail. Of one id, the first in the batch comes first.
+/// Returns the events of a batch with their places, in one order everywhere: of two workers that are given the same
+/// messages, one waits for the other, and neither for its own tail. Of one id, the first in the batch comes first.
+pub(super) fn in_order<'a>(events: &[&'a BehaviorEvent]) -> Vec<(usize, &'a BehaviorEvent)> {
+    let mut events: Vec<_> = events.iter().copied().enumerate().collect();
+    events.sort_by_key(|(_, event)| event.event_id);
+    events
+}
+
+/// Returns a batch as rows of [`BEHAVIOR`], [`in_order`].
 pub(super) fn behavior_rows(events: &[&BehaviorEvent]) -> Param {
-    let mut rows: Vec<_> = events
-        .iter()
-        .enumerate()
+    let rows: Vec<_> = in_order(events)
+        .into_iter()
         .map(|(place, event)| {
             (
-                id_text(event.event_id),
                 &event.user_id,
-                event.resource.resource_type.as_str(),
                 &event.resource.id,
-                event.behavior.as_str(),
                 event.version,
-                event.trace,
-                event.source.name(),
-                time_text(event.occurred_at),
                 event.stream_sequence,
+                event.behavior.as_str(),
+                event.resource.resource_type.as_str(),
+                id_text(event.event_id),
+                time_text(event.occurred_at),
+                event.source.name(),
+                event.trace,
                 place,
             )
         })
         .collect();
-    rows.sort_by(|one, other| one.0.cmp(&other.0));
     Param::rows(&rows)
 }
 
@@ -213,18 +218,18 @@ static KNOWN_IDS: Sql = Sql::new(|d| {
     format!("SELECT b.event_id AS id FROM {ids} {join} user_behaviors b ON b.event_id = r.event_id")
 });
 
-/// The columns of a recorded behavior.
+/// The columns of a recorded behavior. Short ones come first: for each column, MariaDB reads the row from its start.
 pub(super) const BEHAVIOR: [Column; 11] = [
-    Word("event_id"),
     User("user_id"),
-    Word("resource_type"),
     ResourceId("resource_id"),
-    Word("behavior_type"),
     Number("version"),
-    Word("traceparent"),
-    Text("source"),
-    Time("behavior_time"),
     Number("stream_sequence"),
+    Word("behavior_type"),
+    Word("resource_type"),
+    Word("event_id"),
+    Time("behavior_time"),
+    Text("source"),
+    Word("traceparent"),
     Number("place"),
 ];
 
@@ -235,21 +240,28 @@ const SAME: &str = "b.user_id = r.user_id AND b.resource_type = r.resource_type 
     AND b.behavior_time = r.behavior_time \
     AND (b.version = r.version OR (b.source = 'legacy' AND r.source = 'legacy'))";
 
-/// Parameters: rows of [`BEHAVIOR`], now.
-static INSERT_BEHAVIORS: Sql =
-    Sql::new(|d| insert_behaviors(d, &d.on_conflict("user_behaviors", &["event_id"], &[])));
+/// The columns of [`BEHAVIOR`] that are stored with the behavior.
+pub(super) const STORED: &[Column] = BEHAVIOR.split_at(9).0;
 
-/// Inserts behaviors. Parameters: rows of [`BEHAVIOR`], now.
-pub(super) fn insert_behaviors(d: &Schema, on_conflict: &str) -> String {
-    // Without what only the ledger and conflicts need, which the database would parse for each row.
-    let mut columns = BEHAVIOR;
-    columns[6] = Skipped;
-    let (rows, now) = (d.rows("$1", columns.split_at(10).0), d.time("$2"));
+/// Parameters: rows of [`BEHAVIOR`], now.
+static INSERT_BEHAVIORS: Sql = Sql::new(|d| {
+    let keep = d.on_conflict("user_behaviors", &["event_id"], &[]);
+    insert_behaviors(d, STORED, ("r.source", "r.behavior_time"), &keep)
+});
+
+/// Inserts behaviors with this source and time. Parameters: rows that begin with these columns, now.
+pub(super) fn insert_behaviors(
+    d: &Schema,
+    columns: &[Column],
+    (source, time): (&str, &str),
+    on_conflict: &str,
+) -> String {
+    let (rows, now) = (d.rows("$1", columns), d.time("$2"));
     format!(
         "INSERT INTO user_behaviors (event_id, user_id, resource_type, resource_id, \
          behavior_type, version, source, behavior_time, stream_sequence, created_at) \
          SELECT r.event_id, r.user_id, r.resource_type, r.resource_id, r.behavior_type, \
-         r.version, r.source, r.behavior_time, r.stream_sequence, {now} FROM {rows} \
+         r.version, {source}, {time}, r.stream_sequence, {now} FROM {rows} \
          WHERE true {on_conflict}"
     )
 }

@@ -166,7 +166,11 @@ async fn refold<S: Session>(
     if resources.is_empty() {
         return Ok(0);
     }
-    let mut counts = lock_counts(session, &resources, now).await?;
+    let mut locked = lock_counts(session, &resources, now).await?;
+    let before = |resource: &Resource| {
+        let count = locked.counts.get(resource);
+        count.map_or(0, |count| count.like_count)
+    };
     let stored: BTreeMap<Pair, PairState> = states(session, pairs).await?.into_iter().collect();
     let folded = logged_states(session, pairs).await?;
     let mut changes: BTreeMap<Resource, i64> = BTreeMap::new();
@@ -192,16 +196,16 @@ async fn refold<S: Session>(
     // A difference may not change a count that is wrong already: it could fall below zero.
     let mut recount = recount.clone();
     recount.extend(changes.iter().filter_map(|(resource, change)| {
-        let count = counts.get(resource).map_or(0, |count| count.like_count);
+        let count = before(resource);
         (count + change < 0).then(|| resource.clone())
     }));
     // Counted rows include the changes.
     for (resource, likes) in count_likes(session, &recount).await? {
-        let count = counts.get(&resource).map_or(0, |count| count.like_count);
+        let count = before(&resource);
         changes.insert(resource, likes - count);
         rows += usize::from(likes != count);
     }
-    write_counts(session, &mut counts, &changes, now).await?;
+    write_counts(session, &mut locked, &changes, now).await?;
     drop_unused_counts(session, &resources).await?;
     Ok(rows)
 }

@@ -135,17 +135,17 @@ async fn prunable<S: Session>(
     limit: usize,
 ) -> Result<Prunable, StoreError> {
     let schema = session.schema();
-    let Some(last) = examine(session, &LAST_EXAMINED, after, limit).await? else {
+    let Some(examined) = examine(session, &LAST_EXAMINED, after, limit).await? else {
         return Ok(Prunable::default());
     };
     let params = [
         Param::Number(after),
-        Param::Number(last),
+        Param::Number(examined.last),
         Param::time(before),
     ];
     Ok(Prunable {
         behaviors: session.load(PRUNABLE_BEHAVIORS.on(schema), &params).await?,
-        position: Some(last),
+        position: examined.next,
     })
 }
 

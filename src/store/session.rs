@@ -117,6 +117,24 @@ pub(super) trait Session: Send {
 pub(super) struct Connected<H> {
     pub(super) connection: H,
     pub(super) schema: &'static Schema,
+    /// Whether a statement has succeeded on it.
+    pub(super) has_answered: bool,
+}
+
+impl<H> Connected<H> {
+    pub(super) const fn new(connection: H, schema: &'static Schema) -> Self {
+        Self {
+            connection,
+            schema,
+            has_answered: false,
+        }
+    }
+
+    /// Takes note of the outcome of a statement, and returns it.
+    pub(super) fn heard<T>(&mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.has_answered |= outcome.is_ok();
+        outcome
+    }
 }
 
 /// Implements [`Session`] for a diesel-async connection that is [`Explain`](super::codes::Explain), lent by a pool or
@@ -144,7 +162,8 @@ macro_rules! session {
                 let query = $crate::store::statement::Query { statement, params };
                 let connection = &mut *self.connection;
                 let loaded = diesel_async::RunQueryDsl::load(query, connection).await;
-                $crate::store::codes::explained(connection, loaded).await
+                let loaded = $crate::store::codes::explained(connection, loaded).await;
+                self.heard(loaded)
             }
 
             async fn execute(
@@ -155,14 +174,16 @@ macro_rules! session {
                 let query = $crate::store::statement::Query { statement, params };
                 let connection = &mut *self.connection;
                 let done = diesel_async::RunQueryDsl::execute(query, connection).await;
-                $crate::store::codes::explained(connection, done).await
+                let done = $crate::store::codes::explained(connection, done).await;
+                self.heard(done)
             }
 
             async fn batch(&mut self, sql: &str) -> Result<(), $crate::store::error::StoreError> {
                 let connection = &mut *self.connection;
                 let done =
                     diesel_async::SimpleAsyncConnection::batch_execute(connection, sql).await;
-                $crate::store::codes::explained(connection, done).await
+                let done = $crate::store::codes::explained(connection, done).await;
+                self.heard(done)
             }
 
             async fn begin(
@@ -171,7 +192,8 @@ macro_rules! session {
             ) -> Result<(), $crate::store::error::StoreError> {
                 let connection = &mut *self.connection;
                 let begun = $begin(connection, mode).await;
-                $crate::store::codes::explained(connection, begun).await
+                let begun = $crate::store::codes::explained(connection, begun).await;
+                self.heard(begun)
             }
 
             async fn commit(&mut self) -> Result<(), $crate::store::error::StoreError> {

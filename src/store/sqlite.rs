@@ -10,7 +10,7 @@ use diesel::connection::{
     AnsiTransactionManager, Connection, SimpleConnection, TransactionManager,
 };
 use diesel::{ConnectionError, QueryResult, RunQueryDsl, SqliteConnection};
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, RecyclingMethod};
+use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper};
 use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
@@ -73,13 +73,8 @@ pub(super) fn open(
                 .map_err(|error| ConnectionError::BadConnection(error.to_string()))??;
             Ok(SyncConnectionWrapper::new(connection))
         };
-        connections(
-            path,
-            size,
-            options.timeout,
-            RecyclingMethod::Fast,
-            establish,
-        )
+        // An idle file stays open.
+        connections(path, size, options.timeout, Duration::MAX, establish)
     };
     let readers = opened(options.max_connections)?;
     // Two writers at once could fail each other's transactions, so they queue for one connection.

@@ -1,6 +1,6 @@
 //! Statements: a text, cut at its parameters, and their values.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Timelike, Utc};
 use diesel::QueryResult;
 use diesel::backend::Backend;
 use diesel::query_builder::{AstPass, Query as DieselQuery, QueryFragment, QueryId};
@@ -87,7 +87,30 @@ impl Param {
 
 /// A moment as every database reads it, in UTC; text of equal length, so that it also sorts as text.
 pub(super) fn time_text(moment: DateTime<Utc>) -> String {
-    moment.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
+    let moment = moment.naive_utc();
+    let micros = moment.nanosecond() / 1_000;
+    // Years of more digits, and leap seconds.
+    if !(0..=9_999).contains(&moment.year()) || micros > 999_999 {
+        return moment.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
+    }
+    // Each event has several times, and chrono parses its format for each.
+    let numbers = [
+        (0..4, moment.year().unsigned_abs()),
+        (5..7, moment.month()),
+        (8..10, moment.day()),
+        (11..13, moment.hour()),
+        (14..16, moment.minute()),
+        (17..19, moment.second()),
+        (20..26, micros),
+    ];
+    let mut text = *b"0000-00-00 00:00:00.000000";
+    for (place, mut number) in numbers {
+        for digit in text[place].iter_mut().rev() {
+            *digit += (number % 10) as u8;
+            number /= 10;
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// A statement with its parameters. The text never changes, so that it is prepared only once.
@@ -126,7 +149,27 @@ impl DieselQuery for Query<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn time_texts_are_those_of_chrono(
+            seconds in -70_000_000_000_i64..260_000_000_000,
+            nanos in 0_u32..1_000_000_000,
+        ) {
+            let moment = DateTime::from_timestamp(seconds, nanos).expect("a moment");
+            let expected = moment.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
+            prop_assert_eq!(time_text(moment), expected);
+        }
+    }
+
+    #[test]
+    fn time_text_of_a_leap_second_has_sixty_seconds() {
+        let moment = DateTime::from_timestamp(59, 1_500_000_000).expect("a leap second");
+        assert_eq!(time_text(moment), "1970-01-01 00:00:60.500000");
+    }
 
     #[test]
     fn parameters_bind_at_each_place_the_text_names() {

@@ -8,7 +8,9 @@ use chrono::{DateTime, Utc};
 use super::dialect::Column::{self, Number, ResourceId, User, Word};
 use super::error::StoreError;
 use super::ledger_row::StoredLedgerRow;
-use super::like_counts::{KnownCounts, drop_unused_counts, lock_known_counts, write_counts};
+use super::like_counts::{
+    Counts, KnownCounts, LockedCounts, drop_unused_counts, lock_known_counts, write_counts,
+};
 use super::reads::Found;
 use super::schema::{HELD, LEDGER_COLUMNS};
 use super::session::{Session, Sql};
@@ -89,7 +91,7 @@ async fn sync<S: Session>(
 pub(super) struct Folded {
     stored: BTreeMap<Pair, PairState>,
     fold: Fold,
-    counts: BTreeMap<Resource, LikeCount>,
+    counts: Counts,
     changed: Vec<Resource>,
 }
 
@@ -111,22 +113,33 @@ impl Folded {
 
     /// Returns the read models after it.
     pub(super) fn settled(self) -> Settled {
-        let states = self.stored.into_iter().chain(self.fold.states);
-        Settled {
+        let (stored, mut settled) = self.before_and_after();
+        for (pair, state) in stored {
+            settled.states.entry(pair).or_insert(state.newest);
+        }
+        settled
+    }
+
+    /// Returns the states that its pairs had before it, without those of new pairs, and the read models of the events' pairs
+    /// after it.
+    pub(super) fn before_and_after(self) -> (BTreeMap<Pair, PairState>, Settled) {
+        let states = self.fold.states.into_iter();
+        let settled = Settled {
             states: states.map(|(pair, state)| (pair, state.newest)).collect(),
             counts: self.counts,
             changed: self.changed,
-        }
+        };
+        (self.stored, settled)
     }
 }
 
 /// Folds like events that are recorded into the read models of these pairs, among which are theirs, and into the counts
-/// of their resources, which the transaction has locked.
+/// of their resources.
 pub(super) async fn fold_in<S: Session>(
     session: &mut S,
     pairs: &BTreeSet<Pair>,
     events: impl Iterator<Item = (Pair, VersionedState)>,
-    mut counts: BTreeMap<Resource, LikeCount>,
+    mut locked: LockedCounts,
     now: DateTime<Utc>,
 ) -> Result<Folded, StoreError> {
     let stored: BTreeMap<Pair, PairState> = pair_states::states(session, pairs)
@@ -141,11 +154,12 @@ pub(super) async fn fold_in<S: Session>(
 
     let written = fold.changed.iter().map(|pair| (pair, &fold.states[pair]));
     pair_states::write_states(session, written).await?;
-    let changed = write_counts(session, &mut counts, &fold.count_changes, now).await?;
+    let changes = &fold.count_changes;
+    let changed = write_counts(session, &mut locked, changes, now).await?;
     Ok(Folded {
         stored,
         fold,
-        counts,
+        counts: locked.counts,
         changed,
     })
 }

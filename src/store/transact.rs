@@ -16,30 +16,44 @@ macro_rules! read {
     };
 }
 
-/// Runs `$work` on a connection of one of the store's pools.
+/// Runs `$work` on a connection of one of the store's pools. Its first statement tells whether the server has closed the
+/// connection meanwhile, which spares each call a check. If so, it runs again in the time that is left, on a connection that
+/// is checked first. A transaction begins with `BEGIN`, so nothing is written twice.
 macro_rules! on {
-    ($store:expr, $pool:ident, $timeout:expr, |$session:ident| $work:expr) => {
-        match &$store.backend {
-            $crate::store::Backend::Sqlite(pools) => {
-                pools
-                    .$pool
-                    .run($timeout, async |$session| $work.await)
-                    .await
-            }
-            $crate::store::Backend::Mysql(pools) => {
-                pools
-                    .$pool
-                    .run($timeout, async |$session| $work.await)
-                    .await
-            }
-            $crate::store::Backend::Postgres(pools) => {
-                pools
-                    .$pool
-                    .run($timeout, async |$session| $work.await)
-                    .await
+    ($store:expr, $pool:ident, $timeout:expr, |$session:ident| $work:expr) => {{
+        let started = ::std::time::Instant::now();
+        let timeout: ::std::time::Duration = $timeout;
+        let (mut left, mut is_checked) = (timeout, false);
+        loop {
+            let outcome = match &$store.backend {
+                $crate::store::Backend::Sqlite(pools) => {
+                    pools
+                        .$pool
+                        .run(left, is_checked, async |$session| $work.await)
+                        .await
+                }
+                $crate::store::Backend::Mysql(pools) => {
+                    pools
+                        .$pool
+                        .run(left, is_checked, async |$session| $work.await)
+                        .await
+                }
+                $crate::store::Backend::Postgres(pools) => {
+                    pools
+                        .$pool
+                        .run(left, is_checked, async |$session| $work.await)
+                        .await
+                }
+            };
+            match outcome {
+                Some(outcome) => break outcome,
+                None => {
+                    left = timeout.saturating_sub(started.elapsed());
+                    is_checked = true;
+                }
             }
         }
-    };
+    }};
 }
 
 /// Runs `$work` in a transaction that writes: `transact!(self, |session| thing(session, ...))`. Runs it again if a
@@ -73,10 +87,11 @@ macro_rules! transact_owned {
                         async |$session| $work.await,
                     ))
                 };
-                pools
+                let done = pools
                     .writers
-                    .run(left, async move |lent| lent.blocking(work).await)
-                    .await
+                    .run(left, true, async move |lent| lent.blocking(work).await)
+                    .await;
+                done.unwrap_or_else(|| unreachable!("the work ran on a checked connection"))
             })
         } else {
             let $inputs = &*owned;

@@ -5,8 +5,8 @@ use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::registry::Registry;
 
 use super::metrics::{ActorLabels, METRICS};
-use super::process;
 use super::scrape::{Scrape, looked_up};
+use super::{outages, process};
 
 /// Returns every metric in the OpenMetrics text format.
 #[must_use]
@@ -17,6 +17,7 @@ pub fn openmetrics(scrape: &Scrape) -> String {
         drop(METRICS.actor_panics.get_or_create(&labels));
         drop(METRICS.actor_restarts.get_or_create(&labels));
     }
+    outages::set_gauges();
     let mut text = String::with_capacity(64 * 1024);
     let written = encode_registry(&mut text, METRICS.registry())
         .and_then(|()| encode_registry(&mut text, &looked_up(scrape)))

@@ -141,7 +141,7 @@ metrics! {
     /// Masters of the Redis Cluster, by whether they answer: up or down; 0 without a cluster.
     cache_masters: Family<StateLabels, Gauge>
         = series(["up", "down"].map(|state| StateLabels { state }));
-    /// Whether the latest calls of a kind failed: 1 or 0.
+    /// Whether the latest calls of a kind failed, and the last one not long ago: 1 or 0.
     pub(super) failing: Family<OutageLabels, Gauge> = series(work_of_every_like());
     /// Rows that operators retried, discarded or republished.
     pub(super) operator_interventions: Family<ActionLabels, Counter>

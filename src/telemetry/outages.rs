@@ -14,8 +14,11 @@ use super::dependency::Dependency;
 use super::logging::seconds;
 use super::metrics::{METRICS, OutageLabels};
 
-/// The interval between log lines during an outage. An outage without a failure for this long is over.
+/// The interval between log lines during an outage, and the shortest time without a failure after which an outage is over.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+/// The longest time without a failure after which an outage is over: twice the longest pause of a back-off.
+const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
 /// Failures this soon after a success belong to the previous outage, so that alternating failures and successes do not
 /// fill the log.
@@ -45,6 +48,8 @@ struct Outage {
     rows: u64,
     /// The time of the last failure.
     failed_at: Instant,
+    /// The longest time from one failure to the next.
+    longest_pause: Duration,
     /// The time of the first success after it.
     worked_at: Option<Instant>,
     /// The time of the last log line.
@@ -74,6 +79,7 @@ impl Outage {
             calls: 1,
             rows,
             failed_at: now,
+            longest_pause: Duration::ZERO,
             worked_at: None,
             said_at: now,
             is_said: true,
@@ -83,15 +89,19 @@ impl Outage {
 
     /// Records a failure.
     fn failed(&mut self, now: Instant, rows: u64, cause: &str) -> Say {
+        let over_after = self.worked_at.map_or(self.silence(), |_| SETTLED_AFTER);
         let quiet = now.saturating_duration_since(self.worked_at.unwrap_or(self.failed_at));
-        let over_after = self.worked_at.map_or(REMIND_EVERY, |_| SETTLED_AFTER);
+        self.still_fails(now);
         if quiet > over_after {
-            *self = Self::begin(now, rows, cause);
+            let longest_pause = self.longest_pause;
+            *self = Self {
+                longest_pause,
+                ..Self::begin(now, rows, cause)
+            };
             return Say::Begun;
         }
         self.calls += 1;
         self.rows += rows;
-        self.failed_at = now;
         self.worked_at = None;
         let is_reminder = now.saturating_duration_since(self.said_at) >= REMIND_EVERY;
         if is_reminder {
@@ -109,6 +119,24 @@ impl Outage {
         Say::Still
     }
 
+    /// Records the time of a failure, and the pause before it.
+    fn still_fails(&mut self, now: Instant) {
+        let pause = now.saturating_duration_since(self.failed_at);
+        self.failed_at = now;
+        // After a success, and between calls that are far apart, the pause is no back-off.
+        self.longest_pause = if self.is_over() || pause > LONGEST_SILENCE {
+            Duration::ZERO
+        } else {
+            self.longest_pause.max(pause)
+        };
+    }
+
+    /// Returns how long the outage lasts without a failure: twice the longest pause so far, so that a back-off does not end
+    /// it.
+    fn silence(&self) -> Duration {
+        (self.longest_pause * 2).clamp(REMIND_EVERY, LONGEST_SILENCE)
+    }
+
     /// Records a success.
     fn worked(&mut self, now: Instant) -> Say {
         if self.worked_at.is_some() {
@@ -124,13 +152,18 @@ impl Outage {
     const fn is_over(&self) -> bool {
         self.worked_at.is_some()
     }
+
+    /// Returns whether the last call failed, not too long ago. Some calls are never repeated, so no success ends their outage.
+    fn is_current(&self) -> bool {
+        !self.is_over() && self.failed_at.elapsed() < self.silence()
+    }
 }
 
 type Key = (Dependency, &'static str);
 
 static OUTAGES: Mutex<BTreeMap<Key, Outage>> = Mutex::new(BTreeMap::new());
 
-/// The number of current outages. While it is zero, recording a success costs nothing.
+/// The number of outages that no success has ended. While it is zero, recording a success costs nothing.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 /// Records a failed call, and the number of ledger rows that it puts back to wait.
@@ -156,7 +189,6 @@ pub(super) fn failed(
     };
     note(&outages);
     drop(outages);
-    gauge(dependency, doing, 1);
     let dependency = dependency.as_str();
     match say {
         Say::Begun => {
@@ -169,6 +201,16 @@ pub(super) fn failed(
         Say::Nothing | Say::Ended => {
             log::debug!(target: "likewise", dependency, doing, error = cause; "{doing} failed");
         }
+    }
+}
+
+/// Records a call that was not made because its dependency is known to be down. The log has reported that. A call that
+/// failed before still fails.
+pub(super) fn not_made(dependency: Dependency, doing: &'static str) {
+    let mut outages = lock();
+    let outage = outages.get_mut(&(dependency, doing));
+    if let Some(outage) = outage.filter(|outage| !outage.is_over()) {
+        outage.still_fails(Instant::now());
     }
 }
 
@@ -185,7 +227,6 @@ pub(super) fn worked(dependency: Dependency, doing: &'static str) {
     let (since, calls, rows) = (outage.since, outage.calls, outage.rows);
     note(&outages);
     drop(outages);
-    gauge(dependency, doing, 0);
     if said == Say::Ended {
         log::info!(
             target: "likewise",
@@ -199,9 +240,7 @@ pub(super) fn worked(dependency: Dependency, doing: &'static str) {
 #[must_use]
 pub fn failing() -> Vec<Failing> {
     let outages = lock();
-    let current = outages
-        .iter()
-        .filter(|(_, outage)| !outage.is_over() && outage.failed_at.elapsed() < REMIND_EVERY);
+    let current = outages.iter().filter(|(_, outage)| outage.is_current());
     current
         .map(|((dependency, doing), outage)| Failing {
             dependency: dependency.as_str(),
@@ -213,6 +252,19 @@ pub fn failing() -> Vec<Failing> {
         .collect()
 }
 
+/// Sets the metric of each kind of call that has failed: 1 during an outage, otherwise 0.
+pub(super) fn set_gauges() {
+    let outages = lock();
+    for (&(dependency, doing), outage) in &*outages {
+        let labels = OutageLabels {
+            part: dependency.as_str(),
+            doing,
+        };
+        let gauge = METRICS.failing.get_or_create(&labels);
+        gauge.set(i64::from(outage.is_current()));
+    }
+}
+
 fn lock() -> MutexGuard<'static, BTreeMap<Key, Outage>> {
     OUTAGES.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -220,15 +272,6 @@ fn lock() -> MutexGuard<'static, BTreeMap<Key, Outage>> {
 fn note(outages: &BTreeMap<Key, Outage>) {
     let open = outages.values().filter(|outage| !outage.is_over()).count();
     OPEN.store(open, Ordering::Relaxed);
-}
-
-fn gauge(dependency: Dependency, doing: &'static str, failing: i64) {
-    let dependency = dependency.as_str();
-    let gauge = METRICS.failing.get_or_create(&OutageLabels {
-        part: dependency,
-        doing,
-    });
-    gauge.set(failing);
 }
 
 #[cfg(test)]
@@ -270,6 +313,65 @@ mod tests {
         let now = Instant::now();
         let mut outage = Outage::begin(now, 0, "locked");
         assert_eq!(outage.failed(after(now, 61), 0, "locked"), Say::Begun);
+    }
+
+    #[test]
+    fn long_pauses_between_failures_do_not_end_an_outage() {
+        let now = Instant::now();
+        let mut outage = Outage::begin(now, 0, "no answer");
+        assert_eq!(outage.failed(after(now, 50), 0, "no answer"), Say::Nothing);
+        assert_eq!(outage.failed(after(now, 150), 0, "no answer"), Say::Still);
+        assert_eq!(outage.silence(), Duration::from_secs(200));
+        assert_eq!(outage.failed(after(now, 450), 0, "no answer"), Say::Begun);
+        // Both pauses are known to the outage that begins anew.
+        assert_eq!(outage.silence(), LONGEST_SILENCE);
+        assert_eq!(outage.failed(after(now, 750), 0, "no answer"), Say::Still);
+        // Nothing is known of the time after a success, or of calls that are far apart.
+        assert_eq!(outage.worked(after(now, 751)), Say::Ended);
+        assert_eq!(outage.failed(after(now, 800), 0, "no answer"), Say::Begun);
+        assert_eq!(outage.silence(), REMIND_EVERY);
+        assert_eq!(outage.failed(after(now, 4_400), 0, "no answer"), Say::Begun);
+        assert_eq!(outage.silence(), REMIND_EVERY);
+    }
+
+    #[test]
+    fn calls_that_are_not_made_keep_their_outage() {
+        const DOING: &str = "a call behind an open breaker";
+        let key = (Dependency::Database, DOING);
+        let is_current = || lock().get(&key).map(Outage::is_current);
+        not_made(Dependency::Database, DOING);
+        assert_eq!(is_current(), None, "no failure was reported");
+        failed(Dependency::Database, DOING, 0, &"refused");
+        let a_minute_ago = Instant::now().checked_sub(REMIND_EVERY);
+        lock().get_mut(&key).expect("an outage").failed_at =
+            a_minute_ago.expect("a minute since the boot");
+        assert_eq!(is_current(), Some(false));
+        not_made(Dependency::Database, DOING);
+        assert_eq!(is_current(), Some(true));
+        worked(Dependency::Database, DOING);
+        not_made(Dependency::Database, DOING);
+        assert_eq!(is_current(), Some(false));
+    }
+
+    #[test]
+    fn metric_falls_a_minute_after_the_last_failure() {
+        const DOING: &str = "a call that is not repeated";
+        let shown = || {
+            set_gauges();
+            let labels = OutageLabels {
+                part: Dependency::Database.as_str(),
+                doing: DOING,
+            };
+            METRICS.failing.get_or_create(&labels).get()
+        };
+        failed(Dependency::Database, DOING, 0, &"locked");
+        assert_eq!(shown(), 1);
+        let mut outages = lock();
+        let outage = outages.get_mut(&(Dependency::Database, DOING));
+        let a_minute_ago = Instant::now().checked_sub(REMIND_EVERY);
+        outage.expect("an outage").failed_at = a_minute_ago.expect("a minute since the boot");
+        drop(outages);
+        assert_eq!(shown(), 0);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use actix_cors::Cors;
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName};
 
-use super::idempotency::REPLAYED;
+use super::headers::X_USER_ID;
+use super::idempotency::{KEY, REPLAYED};
 use super::limits::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use super::sse::LAST_EVENT_ID;
 use crate::domain::TraceParent;
@@ -21,11 +22,11 @@ pub fn cors(origins: &[String]) -> Cors {
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
             LAST_EVENT_ID,
-            HeaderName::from_static("idempotency-key"),
+            KEY.clone(),
             HeaderName::from_static(TraceParent::HEADER),
             // It is not read, but what sends a traceparent sends it as well.
             HeaderName::from_static("tracestate"),
-            HeaderName::from_static("x-user-id"),
+            X_USER_ID.clone(),
         ])
         .expose_headers([
             REPLAYED,

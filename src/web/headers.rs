@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderName};
 
 use super::problem::{Code, Problem};
 use crate::domain::{IdKind, UserId};
@@ -11,9 +11,12 @@ use crate::domain::{IdKind, UserId};
 /// The header that names the user.
 pub(super) const USER: &str = "X-User-Id";
 
+/// [`USER`], parsed once: looking a header up by text would allocate for each request.
+pub(super) static X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
+
 /// The user in the header `X-User-Id`.
 pub(super) fn named_user(headers: &HeaderMap, kind: IdKind) -> Result<UserId, Problem> {
-    let mut values = headers.get_all(USER);
+    let mut values = headers.get_all(&X_USER_ID);
     let invalid = |reason: &dyn Display| {
         Problem::new(Code::InvalidUserId, format!("the header {USER} {reason}"))
     };
@@ -31,7 +34,7 @@ pub(super) fn named_user(headers: &HeaderMap, kind: IdKind) -> Result<UserId, Pr
 
 /// Whether the header `X-User-Id` is absent or names this user.
 pub(super) fn names_only(headers: &HeaderMap, kind: IdKind, user_id: &UserId) -> bool {
-    let mut values = headers.get_all(USER);
+    let mut values = headers.get_all(&X_USER_ID);
     values.all(|value| {
         let named = kind.parse(&String::from_utf8_lossy(value.as_bytes()));
         named.is_ok_and(|named| named == *user_id)
@@ -42,7 +45,7 @@ pub(super) fn names_only(headers: &HeaderMap, kind: IdKind, user_id: &UserId) ->
 /// error if it is anything else.
 pub(super) fn printable<'a>(
     headers: &'a HeaderMap,
-    name: &str,
+    name: &HeaderName,
     longest: usize,
 ) -> Result<Option<&'a str>, ()> {
     let mut values = headers.get_all(name);
@@ -69,6 +72,11 @@ pub(super) fn positive(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn user_header_has_one_name() {
+        assert_eq!(X_USER_ID, USER);
+    }
 
     #[test]
     fn ids_are_positive_decimal_numbers() {

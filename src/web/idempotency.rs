@@ -5,8 +5,8 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{ContentType, HeaderName};
-use actix_web::{FromRequest, HttpRequest, HttpResponse};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, HttpResponseBuilder};
 use ring::digest::{Context as Digest, SHA256};
 use serde::Serialize;
 use utoipa::IntoParams;
@@ -16,6 +16,9 @@ use super::headers::printable;
 use super::problem::{Code, IDEMPOTENCY_KEY, Problem};
 use crate::domain::Identity;
 use crate::likes::{Attempt, Keyed, Likes, Once};
+
+/// [`IDEMPOTENCY_KEY`], parsed.
+pub(super) static KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Marks a stored response.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -53,7 +56,7 @@ impl FromRequest for IdempotencyKey {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let key = printable(request.headers(), IDEMPOTENCY_KEY, LONGEST).map_err(|()| {
+        let key = printable(request.headers(), &KEY, LONGEST).map_err(|()| {
             let detail = format!(
                 "the header {IDEMPOTENCY_KEY} must be present once, with 1 to {LONGEST} printable ASCII characters"
             );
@@ -79,22 +82,23 @@ pub(super) struct KeyedResponse<T> {
 
 impl IdempotencyKey {
     /// Responds to a caller's request with the result of `work`, or with the stored response if the request repeats
-    /// its key. `body` is the request's body, `events` the number of events that `work` draws versions for.
+    /// its key. `body` is the request's body, `events` the number of events that `work` draws versions for. `work` gets
+    /// `likes`.
     pub(super) async fn answer<T, W, F>(
         self,
-        likes: &Arc<Likes>,
+        likes: Arc<Likes>,
         (caller, body): (Caller, &[u8]),
         events: usize,
         work: W,
     ) -> Result<HttpResponse, Problem>
     where
         T: Serialize + 'static,
-        W: FnOnce(Option<Identity>) -> F + 'static,
+        W: FnOnce(Arc<Likes>, Option<Identity>) -> F + 'static,
         F: Future<Output = Result<KeyedResponse<T>, Problem>> + 'static,
     {
         let Some(KeyedRoute { key, method, path }) = self.0 else {
-            let answer = work(None).await?;
-            return Ok(HttpResponse::Ok().json(answer.body));
+            let answer = work(likes, None).await?;
+            return Ok(ok().body(serialized(&answer.body)?));
         };
         let caller = caller.name().into_owned();
         let keyed = Keyed {
@@ -103,8 +107,9 @@ impl IdempotencyKey {
             caller,
             key,
         };
+        let pipeline = Arc::clone(&likes);
         let work = move |identity| async move {
-            let answer = match work(Some(identity)).await {
+            let answer = match work(pipeline, Some(identity)).await {
                 Ok(KeyedResponse { body, is_final }) => {
                     serialized(&body).map(|json| (json, is_final))
                 }
@@ -116,13 +121,19 @@ impl IdempotencyKey {
                 answer: answer.map(|(json, _)| json),
             }
         };
-        let mut response = HttpResponse::Ok();
-        response.content_type(ContentType::json());
         match likes.once(keyed, events, work).await? {
-            Once::Done(json) => Ok(response.body(json?)),
-            Once::Replayed(json) => Ok(response.insert_header((REPLAYED, "true")).body(json)),
+            Once::Done(json) => Ok(ok().body(json?)),
+            Once::Replayed(json) => Ok(ok().insert_header((REPLAYED, "true")).body(json)),
         }
     }
+}
+
+/// Begins a successful response of JSON. Its type is static: `ContentType::json()` would allocate for each response.
+fn ok() -> HttpResponseBuilder {
+    let json = HeaderValue::from_static("application/json");
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CONTENT_TYPE, json));
+    response
 }
 
 fn serialized<T: Serialize>(body: &T) -> Result<String, Problem> {

@@ -1,5 +1,11 @@
 //! The ids of users and resources in requests and responses: which ones the deployment accepts, and how it shows them.
 
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest};
+
+use super::app_data::shared;
 use super::problem::{Code, Problem};
 use crate::domain::{Id, IdKinds, InvalidId, ResourceId, UserId};
 use crate::store::LedgerEntry;
@@ -11,6 +17,16 @@ pub struct Ids {
     pub(super) kinds: IdKinds,
     /// Whether responses have numbers as text, for clients that lose digits of large numbers.
     pub(super) as_text: bool,
+}
+
+/// Copies the rules: of a shared value, every request of every HTTP worker would write the reference count.
+impl FromRequest for Ids {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(shared::<Self>(request).copied())
+    }
 }
 
 impl Ids {

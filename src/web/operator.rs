@@ -3,6 +3,7 @@
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
+use actix_web::http::header::HeaderName;
 use actix_web::{FromRequest, HttpRequest};
 use utoipa::IntoParams;
 
@@ -29,6 +30,9 @@ pub(super) struct OperatorHeader {
     operator: Option<String>,
 }
 
+/// [`OPERATOR`], parsed.
+static X_OPERATOR: HeaderName = HeaderName::from_static("x-operator");
+
 /// The longest name.
 const LONGEST_NAME: usize = 64;
 
@@ -37,7 +41,7 @@ impl FromRequest for Operator {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let given = printable(request.headers(), OPERATOR, LONGEST_NAME).map_err(|()| {
+        let given = printable(request.headers(), &X_OPERATOR, LONGEST_NAME).map_err(|()| {
             let detail = format!(
                 "the header {OPERATOR} must be one name of 1 to {LONGEST_NAME} printable ASCII characters"
             );

@@ -23,7 +23,7 @@ use likewise::telemetry::ActorEvents;
 use uuid::Uuid;
 
 /// On this thread: the request's permits, cache, record, sync and settlement, without HTTP and SQLite's own threads.
-const LIKE_ACCEPTED_AND_COMPLETED: u64 = 82;
+const LIKE_ACCEPTED_AND_COMPLETED: u64 = 58;
 /// More than the runs of one measurement.
 const WARM_USERS: i64 = 200;
 const EVENT_ENCODED: u64 = 3;
@@ -198,7 +198,8 @@ impl Pipeline {
             behavior: BehaviorType::Like,
             trace: None,
         };
-        let accepted = self.likes.accept(request, None).await.expect("accepted");
+        let accepted = Arc::clone(&self.likes).accept(request, None).await;
+        let accepted = accepted.expect("accepted");
         assert_eq!(accepted.like_count, Some(user));
         self.likes.recorder.gauge().idle().await;
         self.sync_publisher.gauge().idle().await;

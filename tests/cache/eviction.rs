@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use likewise::cache::{Cache, MemoryCache};
 use likewise::domain::{
-    Coverage, EntryId, EntryView, LikeCount, Reading, Resource, VersionedState,
+    Coverage, EntryId, EntryView, LikeCount, Pair, Reading, Resource, VersionedState,
 };
 use redis::Commands;
 
-use super::{HOUR, OnRedis, One, VIDEO, cache_on, count, in_process, known, mark, run};
+use super::{HOUR, NOW, OnRedis, One, VIDEO, cache_on, count, in_process, known, mark, run};
 use crate::support::until_seen;
 
 const LIMIT: usize = 8;
@@ -140,6 +140,40 @@ fn entry_is_trimmed_to_a_lowered_limit() {
         assert_eq!(one.read(Resource::video(1), 1.into()).await.liked, None);
         let pairs = pairs_of(&lowered, 1).await;
         assert!(pairs <= LIMIT, "{pairs} pairs");
+    });
+}
+
+#[test]
+fn trims_in_one_call_start_lifetimes_of_two_names() {
+    let on_redis = OnRedis::with(4, HOUR);
+    run(async {
+        for cache in [&in_process(4) as &dyn Cache, &on_redis.cache] {
+            let one = One(cache);
+            let (life, _) = one.open(VIDEO, 1.into()).await;
+            let rows: Vec<_> = (1..=4)
+                .map(|video| (Resource::video(video), mark(video, true)))
+                .collect();
+            let filled = one.fill_user(life, 1.into(), Coverage::Complete, &rows);
+            assert!(filled.await);
+            // The first and the last of these are the fifth pair.
+            let event = |video| {
+                let pair = Pair {
+                    resource: Resource::video(video),
+                    user_id: 1.into(),
+                };
+                (pair, mark(video, true))
+            };
+            let events: Vec<_> = (11..=14).map(event).collect();
+            let applied = cache.apply_and_open(&events, NOW).await;
+            let lives: Vec<_> = applied
+                .expect("answers")
+                .into_iter()
+                .map(|(_, opened)| opened.expect("an unknown count").user.0)
+                .collect();
+            assert_ne!(lives[0], life, "{}", cache.kind());
+            assert_eq!(&lives[1..3], &[lives[0]; 2], "{}", cache.kind());
+            assert_ne!(lives[3], lives[0], "{}", cache.kind());
+        }
     });
 }
 

@@ -87,7 +87,8 @@ fn draw_count(rng: &mut SmallRng) -> LikeCount {
     if rng.random_bool(0.3) {
         return LikeCount::NEVER;
     }
-    count(rng.random_range(0..=4), rng.random_range(1..=8))
+    // Also revisions of two digits.
+    count(rng.random_range(0..=4), rng.random_range(4..=12))
 }
 
 impl<'a> Twins<'a> {
@@ -278,14 +279,11 @@ impl<'a> Twins<'a> {
         let mut fillings = [Filling::default(), Filling::default()];
         let lives: Vec<_> = self.lives.iter().rev().take(4).cloned().collect();
         for _ in 0..rng.random_range(1..=2) {
-            let chosen = (!lives.is_empty() && rng.random_bool(0.95))
+            let chosen = (!lives.is_empty() && rng.random_bool(0.9))
                 .then(|| lives[rng.random_range(0..lives.len())].clone());
-            // Also an incarnation of another entry, which matches none of this one.
+            // Also an incarnation that no entry has.
             let own = EntryId::of_pair(&pair)[rng.random_range(0..=1)].clone();
-            let (mut entry, ours, theirs) = chosen.unwrap_or((own.clone(), 1 << 53, 1 << 53));
-            if rng.random_bool(0.05) {
-                entry = own;
-            }
+            let (entry, ours, theirs) = chosen.unwrap_or((own, 1 << 53, 1 << 53));
             self.add(&mut fillings, entry, [ours, theirs], rng);
         }
         // An event has the entries of the filling, or others.

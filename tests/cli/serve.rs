@@ -73,15 +73,18 @@ fn flag_overrides_environment_overrides_file() {
 
 #[test]
 fn out_of_range_setting_is_named() {
-    for (variable, value) in [
-        ("LIKEWISE_MAILBOX_CAPACITY", "0"),
-        ("LIKEWISE_BATCH_SIZE", "0"),
-        ("LIKEWISE_LEASE_SECONDS", "0"),
-        ("LIKEWISE_MAX_RETRIES", "-1"),
+    let days = "0 or between 1 and 36500";
+    for (variable, value, expected) in [
+        ("LIKEWISE_MAILBOX_CAPACITY", "0", "between"),
+        ("LIKEWISE_BATCH_SIZE", "0", "between"),
+        ("LIKEWISE_LEASE_SECONDS", "0", "between"),
+        ("LIKEWISE_MAX_RETRIES", "-1", "between"),
+        ("LIKEWISE_RETENTION_LEDGER_DAYS", "36501", days),
+        ("LIKEWISE_RETENTION_BEHAVIORS_DAYS", "36501", days),
     ] {
         let ran = Setup::new().set(variable, value).run(&["serve"]);
         ran.exits(1);
-        let expected = format!("{variable} must be between");
+        let expected = format!("{variable} must be {expected}");
         ran.reports(&expected).reports(&format!("got {value}"));
     }
 }

@@ -58,10 +58,12 @@ fn locked_table_makes_no_row_dead(setup: Setup) {
     let syncing = syncing.unwrap_or_else(|| panic!("{ready}"));
     assert!(syncing["rows"].as_u64() >= Some(20), "{ready}");
     let metrics = client.get("/metrics").text;
-    assert!(
-        metrics.contains("likewise_ledger_attempts_failed_total{outcome=\"waiting\"}"),
-        "{metrics}"
-    );
+    for line in [
+        "likewise_ledger_attempts_failed_total{outcome=\"waiting\"}",
+        "likewise_failing{part=\"database\",doing=\"syncing ledger rows\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
     let lines = service.logged("syncing ledger rows");
     assert!((1..=3).contains(&lines.len()), "{lines:#?}");
 

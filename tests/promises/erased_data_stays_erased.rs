@@ -450,7 +450,6 @@ fn erased_user_leaves_no_trace(setup: Setup) {
     });
     assert!(!traces(&service, USER).is_empty());
     export_is_whole(&client, service.database());
-    let has_broker = service.setup().has_broker();
     let sent = events_sent(&service);
 
     let id = erase(&client, &format!("/v1/users/{USER}"));
@@ -466,10 +465,11 @@ fn erased_user_leaves_no_trace(setup: Setup) {
         (&deleted["idempotency_keys"], &deleted["redacted_answers"]),
         (&json!(2), &json!(1))
     );
-    if has_broker {
+    if sent.is_some() {
         assert_eq!(deleted["quarantined_messages"], 2, "{proof}");
-        // What was accepted, and the two messages in quarantine.
-        assert_eq!(deleted["stream_messages"], 25, "{proof}");
+        // What was accepted, and the two messages in quarantine. View and share are of one request, so a message may hold both.
+        let messages = deleted["stream_messages"].as_u64();
+        assert!(matches!(messages, Some(24 | 25)), "{proof}");
     }
     no_trace(&service, USER);
     counts_of_others_hold(&service);
@@ -485,7 +485,7 @@ fn erased_user_leaves_no_trace(setup: Setup) {
     assert_eq!(shown["spec"]["user_id"], "erased");
     assert_eq!(shown["result"]["archives"][0]["rows"], 1, "{shown}");
     let overwritten = deleted["messages_overwritten"].as_u64();
-    assert_eq!(overwritten > Some(0), has_broker, "{proof}");
+    assert_eq!(overwritten > Some(0), sent.is_some(), "{proof}");
     let jobs = client.get("/admin/jobs").text;
     assert!(jobs.contains("user erased is a click farm"), "{jobs}");
     assert_eq!(import(&service), [0, 1]);
@@ -562,11 +562,18 @@ fn bring_back(service: &Service, sent: &[String]) {
     let mut published = 0;
     for message in sent {
         let (subject, body) = message.split_once(' ').expect("a subject");
-        let is_event =
-            serde_json::from_str::<Value>(body).is_ok_and(|body| body["version"].is_number());
-        if message.contains(&USER.to_string()) && is_event {
+        let events = match serde_json::from_str(body) {
+            Ok(Value::Array(batch)) => batch,
+            Ok(event) => vec![event],
+            Err(_) => Vec::new(),
+        };
+        let of_user = events
+            .iter()
+            .filter(|event| event["version"].is_number() && event["user_id"] == USER)
+            .count();
+        if of_user > 0 {
             publisher.publish(subject, body);
-            published += 1;
+            published += of_user;
         }
     }
     assert!(published > 20, "{published}");

@@ -229,7 +229,9 @@ fn event_that_kills_its_workers_is_dead_and_reverted() {
     pipeline_drains(&service);
     // Another worker holds the row, and the cache shows the event as pending.
     database.claim_for_another_worker(USER);
-    client.like(USER, VIDEO);
+    let accepted = client.like(USER, VIDEO);
+    let answer = (accepted.changed, accepted.like_count);
+    assert_eq!(answer, (Some(true), Some(2)));
     assert_eq!(client.read(USER, VIDEO).like_count, Some(2));
     // That worker dies, as those before it did.
     database.execute(&[&format!(

@@ -371,3 +371,24 @@ fn concurrent_reads_are_consistent(backends: Backends) {
         equals(&service, &model);
     }
 }
+
+/// The users are not in the cache, and the count is, which the commits of their likes change.
+#[test]
+fn answered_like_is_counted_while_its_settlement_waits() {
+    const VIDEO: i64 = 7;
+    const READER: i64 = 1_000;
+    let service = Setup::new().set("LIKEWISE_FAULT_INJECTION", true).start();
+    let client = service.client();
+    assert_eq!(client.read(READER, VIDEO).like_count, Some(0));
+    for user in 1..=12 {
+        // It waits longer before each restart, and the settlement waits with it.
+        client.provoke("sync_publisher");
+        let accepted = client.like(user, VIDEO);
+        let answer = (accepted.changed, accepted.like_count, accepted.cached);
+        assert_eq!(answer, (Some(true), Some(user), true));
+        assert_eq!(client.read(READER, VIDEO).like_count, Some(user));
+        assert!(client.read(user, VIDEO).liked);
+    }
+    pipeline_drains(&service);
+    service.setup().verify(30).holds();
+}

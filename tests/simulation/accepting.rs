@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use likewise::domain::{
     Action, BehaviorEvent, BehaviorType, EntryId, Pair, Source, Version, VersionedState,
 };
+use likewise::messages::ApplyOutcome;
 use likewise::store::Settled;
 use rand::RngExt;
 use uuid::Uuid;
@@ -42,7 +43,7 @@ impl World {
             let mut done = memory.syncing.iter().flat_map(|syncing| &syncing.done);
             let recording = memory.recording.as_ref();
             let recorded = recording.and_then(|recording| recording.settled.as_ref());
-            to_cache.any(|message| matches!(message, ToCache::Settle(settled) if about(settled)))
+            to_cache.any(|message| matches!(message, ToCache::Settle(settled, _) if about(settled)))
                 || done.any(about)
                 || recorded.is_some_and(about)
                 || memory.owed_all
@@ -90,7 +91,7 @@ impl World {
         );
         self.note_value(&(&event.event_id, pair.clone(), action));
         self.note_value(&version);
-        let run = self.cache.run;
+        let (run, loads_missing) = (self.cache.run, !self.embedded);
         let memory = self.memory(p);
         let id = memory.new_id();
         let mark = VersionedState::new(version, action);
@@ -106,6 +107,10 @@ impl World {
             told: false,
             certain: false,
             applied: None,
+            loads_missing,
+            first: None,
+            effect: None,
+            is_settled: false,
             durable: Durable::Publishing,
         };
         memory.requests.insert(id, request);
@@ -154,7 +159,7 @@ impl World {
 
     /// Ends a request, or sends it again.
     pub fn finish(&mut self, p: usize, id: Id) -> Result<(), Broken> {
-        let Some(request) = self.memory(p).requests.remove(&id) else {
+        let Some(mut request) = self.memory(p).requests.remove(&id) else {
             return Ok(());
         };
         if request.durable == Durable::Nowhere {
@@ -162,6 +167,28 @@ impl World {
             self.memory(p).to_cache.push(put_back);
             return Ok(());
         }
+        let state = VersionedState::new(request.event.version, request.action);
+        let incomplete = request.applied.filter(ApplyOutcome::is_incomplete);
+        let incomplete = incomplete.filter(|_| !request.loads_missing);
+        if incomplete.is_some() && !request.is_settled {
+            // The commit has not settled the cache: the event is applied again.
+            request.first = request.applied.take();
+            request.loads_missing = true;
+            let memory = self.memory(p);
+            let again = ToCache::Apply(id, request.pair.clone(), state);
+            memory.to_cache.push(again);
+            memory.requests.insert(id, request);
+            return Ok(());
+        }
+        let again = request.first.zip(request.applied);
+        let again = again.map(|(first, again)| first.completed_again(again));
+        if let Some(outcome) = again.or(incomplete) {
+            let effect = request.effect;
+            request.certain |= effect.is_some();
+            request.applied =
+                Some(effect.map_or(outcome, |effect| outcome.completed_by(&effect, state)));
+        }
+        self.cache_has(&request, state)?;
         let newer = request.applied.and_then(|outcome| outcome.newer());
         let Some(newer) = newer.filter(|newer| !request.flight.is_followed_by(*newer)) else {
             return self.request_wins(&request, newer);
@@ -194,6 +221,23 @@ impl World {
         Err(Broken::new(format!(
             "{:?}, {:?} was answered, and has no effect: version {:?} was stored before",
             request.pair, request.event, request.stored_before
+        )))
+    }
+
+    /// Once the commit of a request has settled the cache, the cache shows no state and no count from before it.
+    fn cache_has(&self, request: &Request, state: VersionedState) -> Result<(), Broken> {
+        let Some(effect) = request.effect.filter(|_| request.is_settled) else {
+            return Ok(());
+        };
+        let (held, count) = self.cache.known(&request.pair);
+        let is_older = held.is_some_and(|held| held < state)
+            || count.is_some_and(|count| count.revision < effect.count.revision);
+        if !is_older {
+            return Ok(());
+        }
+        Err(Broken::new(format!(
+            "{:?} was answered at {:?}, but the cache shows {held:?}, {count:?}",
+            request.event, effect.count
         )))
     }
 

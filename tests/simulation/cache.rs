@@ -64,6 +64,14 @@ impl Cache {
         }
     }
 
+    /// The state of a pair and the count of its resource, as far as they are known.
+    pub fn known(&self, pair: &Pair) -> (Option<VersionedState>, Option<LikeCount>) {
+        let user = self.entries.users.get(&pair.user_id);
+        let count = self.entries.counts.get(&pair.resource);
+        let state = user.and_then(|entry| entry.read(&pair.resource).known());
+        (state, count.and_then(|entry| entry.view().count))
+    }
+
     pub fn apply(&mut self, pair: &Pair, mark: VersionedState, now: Version) -> Applied {
         let applied = self.user(pair.user_id.clone()).apply(&pair.resource, mark);
         let mut like_count = None;

@@ -32,7 +32,9 @@ impl World {
                 let applied = reached.then(|| self.cache.apply(&pair, mark, now));
                 let told = applied.filter(|_| call == Call::Done);
                 let in_full = told.is_some_and(|applied| !applied.needs_fill());
-                if !in_full {
+                let request = self.memory(p).requests.get(&id);
+                let loads_missing = request.is_none_or(|request| request.loads_missing);
+                if !in_full && loads_missing {
                     self.load_missing(p, pair.clone(), Some((id, mark, told)));
                 }
                 // An unanswered command may still run later, also after the revert. Nothing is sent to a cache that is
@@ -44,7 +46,7 @@ impl World {
                 if let Some(request) = request {
                     request.told = true;
                     request.certain = in_full;
-                    request.applied = in_full.then_some(ApplyOutcome {
+                    request.applied = (in_full || !loads_missing).then_some(ApplyOutcome {
                         applied: told,
                         stored: None,
                     });
@@ -53,7 +55,7 @@ impl World {
                     self.haunt_if_over(p, id, &pair);
                 }
             }
-            ToCache::Settle(settled) => {
+            ToCache::Settle(settled, effects) => {
                 if reached {
                     self.cache.settle(&settled, now);
                 }
@@ -61,6 +63,9 @@ impl World {
                     for entry in entries_of(&settled) {
                         self.memory(p).owe(entry, Owed::Settlement);
                     }
+                }
+                for (id, effect) in effects {
+                    self.is_recorded(p, id, Some(effect), true);
                 }
             }
             ToCache::Forget(pair, version) => {
@@ -297,7 +302,8 @@ impl World {
             counts,
             changed: Vec::new(),
         };
-        self.memory(p).to_cache.push(ToCache::Settle(settled));
+        let settle = ToCache::Settle(settled, Vec::new());
+        self.memory(p).to_cache.push(settle);
     }
 
     /// Drops entries that may be wrong: those that could not be written, and all of them after a restart of the cache.
@@ -364,7 +370,7 @@ impl World {
         for message in &memory.to_cache {
             match message {
                 ToCache::Apply(..) => {}
-                ToCache::Settle(settled) => self.cache.leave_untold(entries_of(settled)),
+                ToCache::Settle(settled, _) => self.cache.leave_untold(entries_of(settled)),
                 ToCache::Forget(pair, _) => {
                     let why = "the process died before it put an event back";
                     self.cache.haunt(pair, why);

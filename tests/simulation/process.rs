@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use likewise::domain::{
-    Action, Applied, BehaviorEvent, Bisection, Coverage, EntryId, Flight, HybridClock, InFlight,
-    LedgerRow, LikeCount, Pair, Resource, Version, VersionedState,
+    Action, Applied, BehaviorEvent, Bisection, CommitEffect, Coverage, EntryId, Flight,
+    HybridClock, InFlight, LedgerRow, LikeCount, Pair, Resource, Version, VersionedState,
 };
 use likewise::messages::{ApplyOutcome, NotRecorded};
 use likewise::store::{Settled, StoreError};
@@ -89,6 +89,14 @@ pub struct Request {
     pub certain: bool,
     /// The answers of the cache and the database so far.
     pub applied: Option<ApplyOutcome>,
+    /// Whether the database is read for what the cache lacks. Without a stream, the commit tells it first.
+    pub loads_missing: bool,
+    /// The cache's answer before the event was applied again.
+    pub first: Option<ApplyOutcome>,
+    /// The effect of the commit on the pair, if the recorder tells it.
+    pub effect: Option<CommitEffect>,
+    /// Whether the recorder answered after the settlement of the cache.
+    pub is_settled: bool,
     pub durable: Durable,
 }
 
@@ -144,6 +152,8 @@ pub struct Recording {
     pub one_transaction: bool,
     /// What it has committed.
     pub settled: Option<Settled>,
+    /// The requests that wait until the cache is settled, with what it did to their pairs.
+    pub effects: Vec<(Id, CommitEffect)>,
     /// Whether it failed, so that it may have committed without an answer.
     pub commit_unknown: bool,
     pub answered: bool,
@@ -160,7 +170,8 @@ pub struct Syncing {
 #[derive(Debug, Clone)]
 pub enum ToCache {
     Apply(Id, Pair, VersionedState),
-    Settle(Settled),
+    /// With the requests that are answered afterwards.
+    Settle(Settled, Vec<(Id, CommitEffect)>),
     Forget(Pair, Version),
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use likewise::domain::{
-    Backoff, BehaviorEvent, Bisection, FailureKind, HybridClock, LedgerRow, Pair, Source,
+    Backoff, BehaviorEvent, Bisection, CommitEffect, FailureKind, HybridClock, LedgerRow, Pair,
+    Source, VersionedState,
 };
 use likewise::messages::NotRecorded;
 use likewise::store::StoreError;
@@ -171,6 +172,7 @@ impl World {
             rows: Vec::new(),
             one_transaction: nothing_is_behind && !redelivered,
             settled: None,
+            effects: Vec::new(),
             commit_unknown: false,
             answered: false,
             batch,
@@ -215,18 +217,18 @@ impl World {
             self.memory(p).recording = Some(recording);
         } else if !recording.answered {
             recording.answered = true;
-            let mut first = 0;
-            for message in &recording.batch {
-                let places = first..first + message.events.len();
-                let failures = recording.failures.iter();
-                let failures = failures.filter(|(place, _)| places.contains(place));
-                let failures = failures.map(|(place, failure)| (place - first, failure));
-                self.answer(p, message.asker, &failures.collect());
-                first = places.end;
+            if recording.effects.is_empty() {
+                self.answer_all(p, &recording);
+            } else if self.faults && self.rng.random_bool(0.1) {
+                // The settlement takes too long.
+                for (id, effect) in std::mem::take(&mut recording.effects) {
+                    self.is_recorded(p, id, Some(effect), false);
+                }
             }
             self.memory(p).recording = Some(recording);
         } else if let Some(settled) = recording.settled {
-            self.memory(p).to_cache.push(ToCache::Settle(settled));
+            let settle = ToCache::Settle(settled, recording.effects);
+            self.memory(p).to_cache.push(settle);
         } else {
             if !self.faults || self.rng.random_bool(0.95) {
                 self.memory(p).to_sync.extend(recording.rows);
@@ -260,6 +262,7 @@ impl World {
             return Ok(());
         }
         let lease = self.lease();
+        let asked = self.asked(&recording);
         let done = match self.transaction() {
             Outcome::NotCommitted(error) => Err(error),
             Outcome::Committed => self.database.record_and_sync(&events, lease)?,
@@ -274,6 +277,11 @@ impl World {
         let all = 0..events.len();
         match done {
             Ok(settled) => {
+                let effect = |(id, pair, before): (Id, Pair, VersionedState)| {
+                    let count = *settled.counts.get(&pair.resource)?;
+                    Some((id, CommitEffect { before, count }))
+                };
+                recording.effects = asked.into_iter().filter_map(effect).collect();
                 recording.settled = Some(settled);
                 recording.parts = Bisection::of(0);
             }
@@ -291,18 +299,58 @@ impl World {
         Ok(())
     }
 
+    /// Returns the requests of a batch that ask what the commit did to their pair, with the state before it.
+    fn asked(&self, recording: &Recording) -> Vec<(Id, Pair, VersionedState)> {
+        if !self.embedded {
+            return Vec::new();
+        }
+        let asked = |record: &Record| {
+            let (Asker::Request(id), [event]) = (record.asker, &*record.events) else {
+                return None;
+            };
+            let pair = Pair::of(event);
+            let before = self.database.mark(&pair);
+            Some((id, pair, before))
+        };
+        recording.batch.iter().filter_map(asked).collect()
+    }
+
+    fn answer_all(&mut self, p: usize, recording: &Recording) {
+        let mut first = 0;
+        for message in &recording.batch {
+            let places = first..first + message.events.len();
+            let failures = recording.failures.iter();
+            let failures = failures.filter(|(place, _)| places.contains(place));
+            let failures = failures.map(|(place, failure)| (place - first, failure));
+            self.answer(p, message.asker, &failures.collect());
+            first = places.end;
+        }
+    }
+
+    /// Answers a request that its event is recorded, with the effect of the commit, and whether that has settled the cache.
+    pub fn is_recorded(
+        &mut self,
+        p: usize,
+        id: Id,
+        effect: Option<CommitEffect>,
+        is_settled: bool,
+    ) {
+        let memory = self.memory(p);
+        if let Some(request) = memory.requests.get_mut(&id) {
+            request.durable = Durable::Reached;
+            request.effect = effect;
+            request.is_settled = is_settled;
+            let event_id = request.event.event_id;
+            self.acknowledged.insert(event_id);
+        }
+    }
+
     fn answer(&mut self, p: usize, asker: Asker, failures: &BTreeMap<usize, &NotRecorded>) {
         let memory = self.memory(p);
         match asker {
+            Asker::Request(id) if failures.is_empty() => self.is_recorded(p, id, None, false),
             Asker::Request(id) => {
-                let Some(request) = memory.requests.get_mut(&id) else {
-                    return;
-                };
-                let event_id = request.event.event_id;
-                if failures.is_empty() {
-                    request.durable = Durable::Reached;
-                    self.acknowledged.insert(event_id);
-                } else {
+                if let Some(request) = memory.requests.get_mut(&id) {
                     request.durable = Durable::Nowhere;
                 }
             }

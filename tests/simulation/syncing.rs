@@ -74,7 +74,8 @@ impl World {
             }
             self.memory(p).syncing = Some(syncing);
         } else {
-            let settlements = syncing.done.into_iter().map(ToCache::Settle);
+            let settle = |settled| ToCache::Settle(settled, Vec::new());
+            let settlements = syncing.done.into_iter().map(settle);
             self.memory(p).to_cache.extend(settlements);
         }
         Ok(())

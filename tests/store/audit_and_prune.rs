@@ -28,6 +28,7 @@ matrix!(&[sqlite, mariadb, postgres]:
     repair_beside_live_traffic_never_corrupts_a_state,
     pruned_ledger_rows_are_not_missed,
     pruned_behaviors_keep_the_read_models_valid,
+    walk_ends_with_the_step_that_reaches_the_end,
     repair_leaves_no_count_below_zero,
     audit_resumes_where_it_stopped,
     stopped_audit_job_resumes_on_the_next_worker,
@@ -364,6 +365,18 @@ pub fn prune(bench: &Bench, before: DateTime<Utc>) -> usize {
             None => return pruned,
         }
     }
+}
+
+/// Otherwise it would never end while likes arrive.
+fn walk_ends_with_the_step_that_reaches_the_end(bench: &Bench) {
+    bench.complete(&[1, 2, 3].map(|user| like(user.into(), 1)));
+    let step = |after, limit| {
+        let prunable = bench.ask(|store| store.prunable(Utc::now(), after, limit));
+        prunable.position
+    };
+    let second = step(0, 2).expect("a third row");
+    assert_eq!(step(second, 2), None);
+    assert_eq!(step(0, 4), None);
 }
 
 fn pruned_behaviors_keep_the_read_models_valid(bench: &Bench) {

@@ -192,6 +192,19 @@ pub fn options(database: &Database) -> StoreOptions {
     }
 }
 
+/// Returns the number of connections that wait for a lock on a table.
+#[track_caller]
+pub fn waiting_for_table(database: &Database) -> i64 {
+    database.count(match database {
+        Database::Postgres(_) => {
+            "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        }
+        Database::Sqlite(_) | Database::MariaDb(_) => {
+            "information_schema.processlist WHERE db = DATABASE() AND state LIKE 'Waiting for table%'"
+        }
+    })
+}
+
 /// The number of failed attempts before a row is dead.
 pub const MAX_RETRIES: i32 = 2;
 

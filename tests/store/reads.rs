@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{TimeDelta, Utc};
-use likewise::domain::{Action, BehaviorType, Id, Resource, ResourceType, Status, Version};
-use likewise::store::Store;
+use likewise::domain::{
+    Action, BehaviorType, Id, Resource, ResourceType, Status, Version, VersionedState,
+};
+use likewise::store::{Store, Wanted};
 
 use super::fixture::{Bench, comment, foreign, later, lease_at, own, pair};
 use crate::support::database::Database;
@@ -12,6 +14,7 @@ use crate::support::until_seen;
 
 matrix!(&[sqlite, mariadb, postgres]:
     missing_pairs_are_left_out,
+    rows_of_users_are_loaded_with_pairs_of_others,
     pages_of_likes_follow_one_another,
     recently_recorded_pairs_are_found,
     ledger_summary_counts_every_status,
@@ -47,6 +50,63 @@ fn missing_pairs_are_left_out(bench: &Bench) {
     assert_eq!(counts, [(&comment(7), 0, 1), (&Resource::video(7), 1, 1)]);
     let nothing = BTreeSet::new();
     assert_eq!(bench.ask(|store| store.find(&nothing)), Default::default());
+}
+
+fn rows_of_users_are_loaded_with_pairs_of_others(bench: &Bench) {
+    let video = Resource::video;
+    bench.complete(&[
+        own(1.into(), video(7), Action::Like, 17),
+        own(1.into(), comment(7), Action::Unlike, 18),
+        own(2.into(), video(7), Action::Like, 19),
+        own(2.into(), video(8), Action::Like, 20),
+        own(3.into(), comment(7), Action::Like, 21),
+    ]);
+    let wanted = Wanted {
+        users: BTreeSet::from([Id::Number(1), Id::Number(9)]),
+        pairs: BTreeSet::from([
+            pair(2.into(), video(7)),
+            pair(3.into(), comment(7)),
+            pair(3.into(), video(7)),
+        ]),
+        resources: BTreeSet::from([video(7), comment(7), video(9)]),
+    };
+    let state = |version, liked| VersionedState {
+        version: Version(version),
+        liked,
+    };
+    let mut loaded = bench.ask(|store| store.load_entries(&wanted, 2));
+    for rows in loaded.users.values_mut().flatten() {
+        rows.sort_unstable();
+    }
+    let mut rows = vec![(video(7), state(17, true)), (comment(7), state(18, false))];
+    rows.sort_unstable();
+    let users = [
+        (Id::Number(1), Some(rows)),
+        (Id::Number(9), Some(Vec::new())),
+    ];
+    assert_eq!(loaded.users, BTreeMap::from(users));
+    let states = [
+        (pair(2.into(), video(7)), state(19, true)),
+        (pair(3.into(), comment(7)), state(21, true)),
+    ];
+    assert_eq!(loaded.found.states, BTreeMap::from(states));
+    let counts = loaded.found.counts.iter();
+    let counts: BTreeMap<_, _> = counts
+        .map(|(of, count)| (of.clone(), count.like_count))
+        .collect();
+    assert_eq!(counts, BTreeMap::from([(video(7), 2), (comment(7), 1)]));
+
+    // A user with more rows than the limit has none.
+    let limited = bench.ask(|store| store.load_entries(&wanted, 1));
+    assert_eq!(limited.users[&Id::Number(1)], None);
+    assert_eq!(limited.found, loaded.found);
+    let without_users = Wanted {
+        users: BTreeSet::new(),
+        ..wanted
+    };
+    let found = bench.ask(|store| store.load_entries(&without_users, 2));
+    assert_eq!(found.users, BTreeMap::new());
+    assert_eq!(found.found, loaded.found);
 }
 
 fn pages_of_likes_follow_one_another(bench: &Bench) {

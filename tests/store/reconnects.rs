@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use likewise::domain::FailureKind;
-use likewise::store;
+use likewise::domain::{FailureKind, JobKind, Resource};
+use likewise::store::{self, JobRows, LedgerFilter, NewJob, Store};
 
-use super::fixture::{Bench, lease_at, like, options};
+use super::fixture::{Bench, lease_at, like, now, options, pair, waiting_for_table};
 use crate::support::database::Database;
 use crate::support::servers::{Kind, Server};
-use crate::support::{PATIENCE, until, wait};
+use crate::support::{PATIENCE, say, until, until_seen, wait};
 
 matrix!([mariadb, postgres]: store_reconnects_after_a_restart);
 
@@ -128,6 +128,74 @@ fn all_connections(bench: &Bench) -> BTreeSet<i64> {
         let _ = bench.wait(write).expect("a task");
     }
     used
+}
+
+fn retry_job() -> NewJob {
+    NewJob {
+        kind: JobKind::Retry,
+        spec: serde_json::json!({}),
+        requested_by: "ann".to_owned(),
+        slot: None,
+        now: now(),
+    }
+}
+
+matrix!([mariadb, postgres]: connections_closed_by_the_server_fail_no_call);
+
+fn connections_closed_by_the_server_fail_no_call(kind: Kind) {
+    let server = Server::start(kind);
+    let database = Database::first_of(&server);
+    wait(store::migrate(&options(&database))).expect("migrations");
+    let bench = Bench::on(&database);
+    let rows = bench.record(&[like(1.into(), 7)]);
+    let pairs = BTreeSet::from([pair(1.into(), Resource::video(7))]);
+    let filter = LedgerFilter::default();
+    let job = retry_job();
+    // A probe, a transaction, a statement alone, a snapshot, and a transaction that is not repeated.
+    let calls: [(&str, &dyn Fn()); 5] = [
+        ("ping", &|| bench.ask(Store::ping)),
+        ("sync", &|| drop(bench.sync(&rows))),
+        ("find", &|| drop(bench.ask(|store| store.find(&pairs)))),
+        ("verify", &|| drop(bench.ask(|store| store.verify(0)))),
+        ("create_job", &|| {
+            let events = Some(JobRows::Events(&filter));
+            let created = bench.ask(|store| store.create_job(&job, events));
+            created.expect("a job");
+        }),
+    ];
+    for (name, call) in calls {
+        all_connections(&bench);
+        database.close_connections();
+        say(format_args!("{name} on closed connections"));
+        call();
+    }
+}
+
+matrix!([mariadb, postgres]: job_is_not_created_again_on_a_lost_connection);
+
+/// The connection is lost after the transaction has begun, so the work is not run again.
+fn job_is_not_created_again_on_a_lost_connection(kind: Kind) {
+    let server = Server::start(kind);
+    let database = Database::first_of(&server);
+    wait(store::migrate(&options(&database))).expect("migrations");
+    let bench = Bench::on(&database);
+    all_connections(&bench);
+    let held = database.as_administrator().hold_tables(&["likewise_jobs"]);
+    let job = retry_job();
+    let created = std::thread::scope(|scope| {
+        let creating = scope.spawn(|| bench.attempt(|store| store.create_job(&job, None)));
+        until_seen(
+            "the job to wait for its table",
+            || waiting_for_table(&database),
+            |waiting| *waiting >= 1,
+        );
+        database.close_connections();
+        drop(held);
+        creating.join().expect("a call")
+    });
+    let error = created.expect_err("the connection is lost");
+    assert_eq!(error.kind(), FailureKind::Infrastructure, "{error}");
+    assert_eq!(database.count("likewise_jobs"), 0);
 }
 
 matrix!([mariadb, postgres]: read_only_server_keeps_no_connection);

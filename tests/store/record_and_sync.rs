@@ -1,23 +1,34 @@
 //! `record_and_sync` commits behaviors, completed ledger rows and read models together, or nothing, and has the same effect
 //! as `record` and `sync`.
 
-use chrono::Utc;
-use likewise::domain::{Action, BehaviorEvent, BehaviorType, FailureKind, Resource, Source};
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use likewise::domain::{
+    Action, BehaviorEvent, BehaviorType, CommitEffect, FailureKind, Pair, Resource, Source,
+    TraceParent, Version, VersionedState,
+};
 use likewise::store::{RecordedAndSynced, StoreError};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::fixture::{Bench, comment, foreign, history, lease_at, like, own};
-use crate::support::seed;
+use super::fixture::{Bench, comment, foreign, history, lease_at, like, own, waiting_for_table};
+use crate::support::database::Value;
+use crate::support::{seed, until_seen};
 
 matrix!(&[sqlite, mariadb, postgres]:
     batch_is_recorded_and_synced_at_once,
     one_transaction_has_the_effect_of_two_steps,
+    times_sources_and_traces_are_stored_as_given,
+    ledger_has_the_like_events_of_a_batch_only,
     older_event_changes_no_state,
+    effect_has_the_state_before_the_batch,
+    inserted_count_follows_the_stored_states,
     event_that_is_recorded_already_changes_nothing,
     rejected_state_writes_no_ledger_row,
     concurrent_recorders_and_workers_count_once,
 );
+matrix!(&[mariadb, postgres]: workers_insert_the_first_count_once);
 
 fn attempt(bench: &Bench, events: &[BehaviorEvent]) -> Result<RecordedAndSynced, StoreError> {
     let events: Vec<_> = events.iter().collect();
@@ -37,8 +48,9 @@ fn recorded(bench: &Bench, events: &[BehaviorEvent]) {
     match attempt(bench, events) {
         Ok(_) => {}
         Err(error) if error.kind() == FailureKind::Invalid => bench.complete(events),
-        // One transaction has two seconds, and it may have been committed when these end.
-        Err(StoreError::TimedOut(_)) => bench.complete(events),
+        // One transaction has two seconds, and it may have been committed when these end. Within them, others may insert one of
+        // its counts first at each attempt.
+        Err(StoreError::TimedOut(_) | StoreError::Busy(_)) => bench.complete(events),
         Err(error) => panic!("{error}"),
     }
 }
@@ -76,6 +88,8 @@ fn batch_is_recorded_and_synced_at_once(bench: &Bench) {
         AND fencing_token = 1 AND retry_count = 0 AND next_attempt_at IS NULL \
         AND lease_until IS NULL AND processed_at = created_at";
     assert_eq!(bench.database().number(ledger), 4);
+    let first = "likewise_like_counts WHERE revision = 1";
+    assert_eq!(bench.database().count(first), 2);
     let views = "SELECT behavior_count FROM likewise_behavior_counts WHERE behavior_type = 'view'";
     assert_eq!(bench.database().number(views), 2);
     let nothing = attempt(bench, &[]).expect("an empty batch");
@@ -103,6 +117,91 @@ fn one_transaction_has_the_effect_of_two_steps(bench: &Bench) {
     bench.verified();
 }
 
+/// In a batch of events whose version tells their time, and in one of others too.
+fn times_sources_and_traces_are_stored_as_given(bench: &Bench) {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const NOW: i64 = 1_790_000_000_123_457;
+    let video = Resource::video(7);
+    let liked = |user: i64, version| own(user.into(), video.clone(), Action::Like, version);
+    let moved = BehaviorEvent {
+        occurred_at: Version(NOW + 1).moment(),
+        ..liked(6, NOW)
+    };
+    let plain = vec![liked(1, 1), liked(2, NOW), liked(3, Version::LAST.0)];
+    let mixed = vec![
+        liked(4, NOW),
+        liked(5, NOW).traced(TraceParent::parse(TRACE)),
+        moved,
+        foreign(7.into(), video.clone(), BehaviorType::Like, NOW, "feed"),
+    ];
+    done(bench, &plain);
+    done(bench, &mixed);
+    let events = [plain, mixed].concat();
+    let time = |moment: DateTime<Utc>| moment.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
+    for event in &events {
+        let found = format!(
+            "SELECT b.source, b.behavior_time, e.traceparent, l.created_at, l.deleted_at \
+             FROM user_behaviors b JOIN sync_events e ON e.id = b.event_id \
+             JOIN video_likes l ON l.user_id = b.user_id WHERE b.event_id = '{}'",
+            event.event_id
+        );
+        let trace = event.trace.map(|trace| trace.to_string());
+        let expected: Vec<Value> = vec![
+            (&*event.source.name()).into(),
+            time(event.occurred_at).as_str().into(),
+            trace.map_or(Value::Null, |trace| trace.as_str().into()),
+            time(event.version.moment()).as_str().into(),
+            Value::Null,
+        ];
+        assert_eq!(bench.database().rows(&found), [expected], "{event:?}");
+    }
+    // None of them conflicts with what is recorded.
+    assert_eq!(bench.record(&events).len(), events.len());
+    assert_eq!(bench.database().count("user_behaviors"), 7);
+    bench.verified();
+}
+
+/// SQLite selects the rows from the log, where those of earlier batches precede them.
+fn ledger_has_the_like_events_of_a_batch_only(bench: &Bench) {
+    let video = Resource::video(7);
+    let event = |user: i64, behavior, version| BehaviorEvent {
+        source: Source::Api,
+        ..foreign(user.into(), video.clone(), behavior, version, "feed")
+    };
+    let earlier = [
+        event(1, BehaviorType::Like, 1_000_000),
+        event(2, BehaviorType::View, 1_000_001),
+    ];
+    let batch = [
+        event(3, BehaviorType::View, 2_000_000),
+        event(3, BehaviorType::Like, 2_000_001),
+        event(1, BehaviorType::Unlike, 2_000_002),
+        event(4, BehaviorType::View, 2_000_003),
+    ];
+    assert_eq!(done(bench, &earlier).rows, 1);
+    assert_eq!(done(bench, &batch).rows, 2);
+    let listed = bench.database().rows("SELECT id FROM sync_events");
+    let listed: BTreeSet<_> = listed.iter().map(|row| row[0].text().to_owned()).collect();
+    let likes = [&earlier[0], &batch[1], &batch[2]];
+    let likes: BTreeSet<_> = likes.map(|event| event.event_id.to_string()).into();
+    assert_eq!(listed, likes);
+    bench.verified();
+}
+
+/// The data is damaged: a pair has a state, and its resource has no count.
+fn inserted_count_follows_the_stored_states(bench: &Bench) {
+    let liked = |version| own(1.into(), Resource::video(7), Action::Like, version);
+    done(bench, &[liked(1_000_000)]);
+    bench.execute(&["DELETE FROM likewise_like_counts"]);
+    // It does not know that there was a count.
+    let worker = Bench::on(bench.database());
+    let settled = done(&worker, &[liked(2_000_000)]).settled;
+    let wanted = settled.states.keys().cloned().collect();
+    let found = worker.ask(|store| store.find(&wanted));
+    assert_eq!(settled.counts, found.counts);
+    assert!(settled.changed.is_empty(), "{settled:?}");
+}
+
 fn older_event_changes_no_state(bench: &Bench) {
     let video = Resource::video(7);
     let event = |action, version| own(1.into(), video.clone(), action, version);
@@ -123,6 +222,32 @@ fn older_event_changes_no_state(bench: &Bench) {
         event(Action::Like, 3_000_000),
     ];
     assert!(done(bench, &equal).settled.changed.is_empty());
+    bench.verified();
+}
+
+fn effect_has_the_state_before_the_batch(bench: &Bench) {
+    let video = Resource::video(7);
+    let event = |user: i64, action, version| own(user.into(), video.clone(), action, version);
+    done(bench, &[event(1, Action::Like, 1_000_000)]);
+    let batch = [
+        event(1, Action::Unlike, 2_000_000),
+        event(1, Action::Like, 2_000_001),
+        event(2, Action::Like, 2_000_002),
+    ];
+    let done = done(bench, &batch);
+    let effect = |user: i64| {
+        done.effect_on(&Pair {
+            resource: video.clone(),
+            user_id: user.into(),
+        })
+    };
+    let count = done.settled.counts[&video];
+    assert_eq!(count.like_count, 2);
+    let liked = VersionedState::new(Version(1_000_000), Action::Like);
+    for (user, before) in [(1, liked), (2, VersionedState::NEVER)] {
+        assert_eq!(effect(user), Some(CommitEffect { before, count }));
+    }
+    assert_eq!(effect(3), None, "a pair without an event");
     bench.verified();
 }
 
@@ -172,6 +297,32 @@ fn rejected_state_writes_no_ledger_row(bench: &Bench) {
         assert_eq!(error.kind(), FailureKind::Invalid, "{error}");
         assert_eq!(bench.database().sizes(), sizes);
     }
+    bench.verified();
+}
+
+/// Both find no count before one of them inserts it. The other begins again, and takes no second step.
+fn workers_insert_the_first_count_once(bench: &Bench) {
+    let database = bench.database();
+    let workers = [1, 2].map(|user: i64| (Bench::on(database), [like(user.into(), 7)]));
+    let held = database.hold_tables(&["likewise_like_counts"]);
+    std::thread::scope(|scope| {
+        for (worker, events) in &workers {
+            scope.spawn(move || match attempt(worker, events) {
+                Ok(done) => assert_eq!(done.rows, 1),
+                // Two seconds may be too short on a busy machine.
+                Err(StoreError::TimedOut(_)) => worker.complete(events),
+                Err(error) => panic!("{error}"),
+            });
+        }
+        until_seen(
+            "both workers to wait for the table",
+            || waiting_for_table(database),
+            |waiting| *waiting >= 2,
+        );
+        drop(held);
+    });
+    let count = "SELECT like_count FROM likewise_like_counts WHERE resource_id = 7";
+    assert_eq!(database.number(count), 2);
     bench.verified();
 }
 

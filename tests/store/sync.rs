@@ -209,6 +209,7 @@ fn completion_with_an_old_token_changes_nothing(bench: &Bench) {
     let settled = bench.sync(&old);
     assert_eq!(bench.database().rows(everything), before);
     assert!(settled.states.is_empty() && settled.changed.is_empty());
+    assert_eq!(bench.database().count("likewise_like_counts"), 0);
     bench.sync(&new);
     let ledger = "SELECT status, fencing_token, retry_count FROM sync_events";
     let completed: Vec<Value> = vec!["completed".into(), 2.into(), 0.into()];

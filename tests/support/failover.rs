@@ -1,9 +1,10 @@
-//! The effects of a failover on the demoted server.
+//! The effects of a failover on the demoted server and on its connections.
 
 use std::collections::BTreeSet;
 
 use super::database::Database;
 use super::servers::{Kind, Server};
+use super::until_seen;
 
 impl Server {
     /// Makes the server refuse writes, as after a failover, or accept them again. A database keeps its connections; a
@@ -54,5 +55,20 @@ impl Database {
             }
         };
         self.rows(ids).iter().map(|row| row[0].number()).collect()
+    }
+
+    /// Makes the server close all of Likewise's connections.
+    #[track_caller]
+    pub fn close_connections(&self) {
+        let close = match self {
+            Self::MariaDb(_) => "KILL USER likewise",
+            _ => {
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE usename = 'likewise' AND client_addr IS NOT NULL"
+            }
+        };
+        self.as_administrator().execute(&[close]);
+        let open = || self.connections();
+        until_seen("the connections to be closed", open, BTreeSet::is_empty);
     }
 }

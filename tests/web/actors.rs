@@ -69,6 +69,39 @@ fn report_has_messages_by_type_and_supervision() {
     unknown.is_problem(404, "unknown_actor");
 }
 
+/// Starts a service, and likes a video as five users. Returns `None` if a batch took two steps, which do not tell their effect:
+/// on a busy machine, one transaction may take too long.
+fn liked_in_one_transaction() -> Option<Service> {
+    let service = Setup::new().start();
+    let client = service.client();
+    for user in 1..=5 {
+        let liked = client.like(user, 1);
+        assert_eq!((liked.changed, liked.like_count), (Some(true), Some(user)));
+        let again = client.like(user, 1);
+        assert_eq!((again.changed, again.like_count), (Some(false), Some(user)));
+    }
+    let metrics = client.get("/metrics").text;
+    let all = "likewise_behaviors_recorded_total{path=\"one_transaction\"} 10\n";
+    metrics.contains(all).then_some(service)
+}
+
+/// The cache writer takes a look-up when it loads from the database what the cache lacks.
+#[test]
+fn like_without_a_broker_needs_no_look_up() {
+    let service = (0..5).find_map(|_| liked_in_one_transaction());
+    let service = service.expect("batches that take one transaction");
+    let client = service.client();
+    let looked_up = || messages(&client.actor("cache_writer"), "Lookup");
+    assert_eq!(looked_up(), Value::Null);
+    // The first read fills the entry.
+    assert_eq!(client.read(1, 1).like_count, Some(5));
+    assert_eq!(looked_up()["batches"], 1);
+    client.read(1, 1);
+    assert_eq!(looked_up()["batches"], 1);
+    let unliked = client.unlike(1, 1);
+    assert_eq!((unliked.changed, unliked.like_count), (Some(true), Some(4)));
+}
+
 #[test]
 fn panic_is_reported_with_message_and_place() {
     let service = Setup::new().set("LIKEWISE_FAULT_INJECTION", true).start();

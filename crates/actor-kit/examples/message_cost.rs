@@ -36,6 +36,7 @@ impl BatchActor<Add> for Adder {
         BatchLimits {
             largest: 1_000,
             lanes: 1,
+            spare_lanes: 0,
         }
     }
 

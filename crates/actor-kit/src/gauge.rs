@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, Notify, Semaphore};
 
 /// The fill level of a mailbox, shared by its clones and the registry.
 #[derive(Debug)]
 pub struct Gauge {
-    pub(crate) name: &'static str,
     capacity: usize,
-    pub(crate) permits: Arc<Semaphore>,
+    permits: Semaphore,
     waiting: Mutex<Waiting>,
     idle: Notify,
 }
@@ -26,11 +25,10 @@ struct Waiting {
 }
 
 impl Gauge {
-    pub(crate) fn new(name: &'static str, capacity: usize) -> Arc<Self> {
+    pub(crate) fn new(capacity: usize) -> Arc<Self> {
         Arc::new(Self {
-            name,
             capacity,
-            permits: Arc::new(Semaphore::new(capacity)),
+            permits: Semaphore::new(capacity),
             waiting: Mutex::default(),
             idle: Notify::new(),
         })
@@ -78,6 +76,31 @@ impl Gauge {
         }
     }
 
+    /// Takes room for this weight, without waiting; `None` if there is not enough. A weight above the capacity takes all of it.
+    pub(crate) fn try_take(self: &Arc<Self>, weight: usize) -> Option<Share> {
+        let permits = self.permits_for(weight);
+        self.permits.try_acquire_many(permits).ok()?.forget();
+        Some(self.share(permits))
+    }
+
+    /// Waits for room for this weight, and takes it.
+    pub(crate) async fn take(self: &Arc<Self>, weight: usize) -> Result<Share, AcquireError> {
+        let permits = self.permits_for(weight);
+        self.permits.acquire_many(permits).await?.forget();
+        Ok(self.share(permits))
+    }
+
+    fn permits_for(&self, weight: usize) -> u32 {
+        u32::try_from(weight.clamp(1, self.capacity)).unwrap_or(u32::MAX)
+    }
+
+    fn share(self: &Arc<Self>, permits: u32) -> Share {
+        Share {
+            gauge: Arc::clone(self),
+            weight: permits as usize,
+        }
+    }
+
     /// Records the arrival of an envelope of this weight. Returns its ticket and its time.
     pub(crate) fn arrive(&self, weight: usize) -> (u64, Instant) {
         let mut waiting = self.waiting();
@@ -108,19 +131,12 @@ impl Gauge {
 #[derive(Debug)]
 pub(crate) struct Share {
     pub(crate) gauge: Arc<Gauge>,
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Share {
-    pub(crate) fn weight(&self) -> usize {
-        let permit = self.permit.as_ref();
-        permit.map_or(0, OwnedSemaphorePermit::num_permits)
-    }
+    pub(crate) weight: usize,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.permit.take();
+        self.gauge.permits.add_permits(self.weight);
         if self.gauge.taken() == 0 {
             self.gauge.idle.notify_waiters();
         }
@@ -136,6 +152,6 @@ pub struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.share.gauge.leave(self.ticket, self.share.weight());
+        self.share.gauge.leave(self.ticket, self.share.weight);
     }
 }

@@ -2,20 +2,19 @@
 //! panics on request. Its [`Context`] is what the actor sees of it.
 
 mod context;
+mod queue;
 
 use std::any::{Any, TypeId};
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{ActorContext, Addr, AsyncContext, Handler, Message, Supervised};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use actix::{ActorContext, AsyncContext, Handler, Message, Supervised};
+use tokio::sync::oneshot;
 
 pub use self::context::Context;
+use self::queue::{Flush, MessageQueue, Queue};
 use crate::actor::{Actor, BatchActor};
-use crate::batcher::Batcher;
 use crate::envelope::{Envelope, Request};
-use crate::messages::MessageStats;
 use crate::stats::ActorStats;
 
 /// Holds one actor, and a queue for each type of message that it has taken.
@@ -52,16 +51,15 @@ impl<A: Actor> Host<A> {
         &mut self,
         position: usize,
         items: impl IntoIterator<Item = A::Item>,
-        own: &Addr<Self>,
+        own: &actix::Context<Self>,
     ) where
         A: BatchActor<M>,
     {
         let (_, queue) = &mut self.queues[position];
         let any: &mut dyn Any = queue.as_mut();
-        if let Some(MessageQueue { batcher, stats }) = any.downcast_mut::<MessageQueue<A, M>>() {
+        if let Some(queue) = any.downcast_mut::<MessageQueue<A, M>>() {
             for item in items {
-                stats.queued();
-                batcher.push(item);
+                queue.push(item);
             }
         }
         queue.flush(&self.actor, &self.context, own);
@@ -73,10 +71,8 @@ impl<A: Actor> Host<A> {
         A: BatchActor<M>,
     {
         self.position::<M>().unwrap_or_else(|| {
-            let queue = MessageQueue::<A, M> {
-                batcher: Batcher::new(self.actor.limits()),
-                stats: self.context.stats().watch_messages::<M>(),
-            };
+            let stats = self.context.stats().watch_messages::<M>();
+            let queue = MessageQueue::<A, M>::new(self.actor.limits(), stats);
             self.queues.push((TypeId::of::<M>(), Box::new(queue)));
             self.queues.len() - 1
         })
@@ -87,7 +83,7 @@ impl<A: Actor> Host<A> {
         self.queues.iter().position(|(held, _)| *held == wanted)
     }
 
-    fn flush(&mut self, own: &Addr<Self>) {
+    fn flush(&mut self, own: &actix::Context<Self>) {
         for (_, queue) in &mut self.queues {
             queue.flush(&self.actor, &self.context, own);
         }
@@ -111,7 +107,7 @@ impl<A: Actor> actix::Actor for Host<A> {
 
 impl<A: Actor> Supervised for Host<A> {
     fn restarting(&mut self, own: &mut Self::Context) {
-        self.flush(&own.address());
+        self.flush(own);
     }
 }
 
@@ -121,7 +117,7 @@ impl<A: BatchActor<M>, M: Request> Handler<Envelope<M>> for Host<A> {
     fn handle(&mut self, mut envelope: Envelope<M>, own: &mut Self::Context) {
         let queue = self.queue::<M>();
         envelope.count(self.queues[queue].1.stats());
-        self.enqueue::<M>(queue, [envelope.into()], &own.address());
+        self.enqueue::<M>(queue, [envelope.into()], own);
     }
 }
 
@@ -140,15 +136,8 @@ impl<A: BatchActor<M>, M: Request> Handler<Requeue<A, M>> for Host<A> {
 
     fn handle(&mut self, Requeue(items): Requeue<A, M>, own: &mut Self::Context) {
         let queue = self.queue::<M>();
-        self.enqueue::<M>(queue, items, &own.address());
+        self.enqueue::<M>(queue, items, own);
     }
-}
-
-/// A lane of this message's batches is free.
-struct Flush<M>(PhantomData<M>);
-
-impl<M: Request> Message for Flush<M> {
-    type Result = ();
 }
 
 impl<A: BatchActor<M>, M: Request> Handler<Flush<M>> for Host<A> {
@@ -157,7 +146,7 @@ impl<A: BatchActor<M>, M: Request> Handler<Flush<M>> for Host<A> {
     fn handle(&mut self, _: Flush<M>, own: &mut Self::Context) {
         if let Some(position) = self.position::<M>() {
             let (_, queue) = &mut self.queues[position];
-            queue.flush(&self.actor, &self.context, &own.address());
+            queue.flush(&self.actor, &self.context, own);
         }
     }
 }
@@ -189,7 +178,7 @@ impl<A: Actor> Handler<Resume> for Host<A> {
     type Result = ();
 
     fn handle(&mut self, _: Resume, own: &mut Self::Context) {
-        self.flush(&own.address());
+        self.flush(own);
         if self
             .actor
             .schedule()
@@ -252,44 +241,6 @@ impl<A: Actor> Handler<Stop> for Host<A> {
     }
 }
 
-/// A queue of one type of message.
-trait Queue<A: Actor>: Any {
-    /// Returns the counters of its messages.
-    fn stats(&self) -> &Arc<MessageStats>;
-
-    /// Starts a batch on each free lane while items wait.
-    fn flush(&mut self, actor: &Arc<A>, context: &Context<A>, own: &Addr<Host<A>>);
-}
-
-struct MessageQueue<A: BatchActor<M>, M: Request> {
-    batcher: Batcher<A::Item>,
-    stats: Arc<MessageStats>,
-}
-
-impl<A: BatchActor<M>, M: Request> Queue<A> for MessageQueue<A, M> {
-    fn stats(&self) -> &Arc<MessageStats> {
-        &self.stats
-    }
-
-    fn flush(&mut self, actor: &Arc<A>, context: &Context<A>, own: &Addr<Host<A>>) {
-        while !context.stats().is_paused()
-            && let Some((batch, lane)) = self.batcher.next_batch()
-        {
-            let running = self.stats.begin(batch.len());
-            let flight = Flight {
-                lane: Some(lane),
-                host: own.clone(),
-                message: PhantomData::<M>,
-            };
-            let actor = Arc::clone(actor);
-            context.spawn(async move {
-                let (_running, _flight) = (running, flight);
-                actor.run(batch).await;
-            });
-        }
-    }
-}
-
 /// A tick that runs, until it is dropped.
 struct Tick(Arc<ActorStats>);
 
@@ -303,19 +254,5 @@ impl Tick {
 impl Drop for Tick {
     fn drop(&mut self) {
         self.0.tick_ended();
-    }
-}
-
-/// A batch in flight. Dropping it, even in a panic, frees its lane and flushes the queue.
-struct Flight<A: BatchActor<M>, M: Request> {
-    lane: Option<OwnedSemaphorePermit>,
-    host: Addr<Host<A>>,
-    message: PhantomData<M>,
-}
-
-impl<A: BatchActor<M>, M: Request> Drop for Flight<A, M> {
-    fn drop(&mut self) {
-        self.lane.take();
-        self.host.do_send(Flush::<M>(PhantomData));
     }
 }

@@ -4,7 +4,7 @@
 //! [`Actor`], and [`BatchActor`] for each message that it takes. The crate supplies the rest:
 //!
 //! * [`Mailbox`]: the handle in front of an actor. Its bound counts waiting, reserved and running work.
-//! * Batches: while one batch runs, the next gathers ([`BatchLimits`]).
+//! * Batches: a burst is one batch, and while one batch runs, the next gathers ([`BatchLimits`]).
 //! * Ticks: periodic work, one tick at a time ([`Schedule`]).
 //! * [`Supervisor`](SupervisorPolicy): catches panics, waits, and restarts the actor with its mailbox intact.
 //! * [`Registry`]: state, mailbox, counters and last error of each actor.
@@ -26,7 +26,7 @@
 //!     type Item = Envelope<Add>;
 //!
 //!     fn limits(&self) -> BatchLimits {
-//!         BatchLimits { largest: 100, lanes: 1 }
+//!         BatchLimits { largest: 100, lanes: 1, spare_lanes: 0 }
 //!     }
 //!
 //!     async fn run(self: Arc<Self>, batch: Vec<Envelope<Add>>) {

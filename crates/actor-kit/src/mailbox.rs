@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use actix::Addr;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::actor::{Actor, BatchActor};
 use crate::envelope::{Answer, Envelope, Reply, Request};
@@ -34,6 +34,11 @@ pub enum Refused {
 
 /// The cheap handle in front of an actor. An actor whose mailboxes are all dropped stops.
 pub struct Mailbox<A: Actor> {
+    inner: Arc<Inner<A>>,
+}
+
+/// Shared by the clones of a mailbox and its reservations, because a clone of an actix address allocates.
+struct Inner<A: Actor> {
     addr: Addr<Host<A>>,
     gauge: Arc<Gauge>,
     stats: Arc<ActorStats>,
@@ -42,31 +47,31 @@ pub struct Mailbox<A: Actor> {
 impl<A: Actor> Clone for Mailbox<A> {
     fn clone(&self) -> Self {
         Self {
-            addr: self.addr.clone(),
-            gauge: Arc::clone(&self.gauge),
-            stats: Arc::clone(&self.stats),
+            inner: Arc::clone(&self.inner),
         }
     }
 }
 
 impl<A: Actor> Mailbox<A> {
     pub(crate) fn new(addr: Addr<Host<A>>, capacity: usize, stats: Arc<ActorStats>) -> Self {
-        let gauge = Gauge::new(A::NAME, capacity);
+        let gauge = Gauge::new(capacity);
         stats.watch_mailbox(&gauge);
-        Self { addr, gauge, stats }
+        Self {
+            inner: Arc::new(Inner { addr, gauge, stats }),
+        }
     }
 
     /// Returns its fill level.
     #[must_use]
-    pub const fn gauge(&self) -> &Arc<Gauge> {
-        &self.gauge
+    pub fn gauge(&self) -> &Arc<Gauge> {
+        &self.inner.gauge
     }
 
     /// Ends the actor's ticks at once. The future is ready when its running ticks, batches and spawned work have
     /// ended; it need not be awaited.
     pub fn stop(&self) -> impl Future<Output = ()> + use<A> {
         let (sender, stopped) = oneshot::channel();
-        self.addr.do_send(Stop(sender));
+        self.inner.addr.do_send(Stop(sender));
         async move {
             // A dropped actor has stopped.
             let _ = stopped.await;
@@ -79,14 +84,11 @@ impl<A: Actor> Mailbox<A> {
     /// # Errors
     /// If there is not enough room, or the actor is paused or has stopped.
     pub fn reserve(&self, weight: usize) -> Result<Slot<A>, Refused> {
-        if self.stats.is_paused() {
-            return Err(Refused::Paused(self.gauge.name));
+        if self.inner.stats.is_paused() {
+            return Err(Refused::Paused(A::NAME));
         }
-        let permits = Arc::clone(&self.gauge.permits);
-        let permit = permits
-            .try_acquire_many_owned(self.permits_for(weight))
-            .map_err(|_| Refused::Full(self.gauge.name))?;
-        self.slot(permit)
+        let share = self.inner.gauge.try_take(weight);
+        self.slot(share.ok_or(Refused::Full(A::NAME))?)
     }
 
     /// Waits for room for a message of this weight, and reserves it.
@@ -94,13 +96,9 @@ impl<A: Actor> Mailbox<A> {
     /// # Errors
     /// If the actor has stopped.
     pub async fn reserve_or_wait(&self, weight: usize) -> Result<Slot<A>, Refused> {
-        let permits = Arc::clone(&self.gauge.permits);
-        let _waiting = wait_for(self.gauge.name);
-        let permit = permits
-            .acquire_many_owned(self.permits_for(weight))
-            .await
-            .map_err(|_| Refused::Stopped(self.gauge.name))?;
-        self.slot(permit)
+        let _waiting = wait_for(A::NAME);
+        let share = self.inner.gauge.take(weight).await;
+        self.slot(share.map_err(|_| Refused::Stopped(A::NAME))?)
     }
 
     /// Sends a message, without waiting for room.
@@ -125,20 +123,12 @@ impl<A: Actor> Mailbox<A> {
         Ok(self.reserve_or_wait(body.weight()).await?.ask(body))
     }
 
-    fn permits_for(&self, weight: usize) -> u32 {
-        u32::try_from(weight.clamp(1, self.gauge.capacity())).unwrap_or(u32::MAX)
-    }
-
-    fn slot(&self, permit: OwnedSemaphorePermit) -> Result<Slot<A>, Refused> {
-        let share = Share {
-            gauge: Arc::clone(&self.gauge),
-            permit: Some(permit),
-        };
-        if !self.addr.connected() {
-            return Err(Refused::Stopped(self.gauge.name));
+    fn slot(&self, share: Share) -> Result<Slot<A>, Refused> {
+        if !self.inner.addr.connected() {
+            return Err(Refused::Stopped(A::NAME));
         }
         Ok(Slot {
-            addr: self.addr.clone(),
+            mailbox: self.clone(),
             share,
         })
     }
@@ -146,7 +136,7 @@ impl<A: Actor> Mailbox<A> {
 
 /// Reserved room in a mailbox for one message. Dropping it returns the room.
 pub struct Slot<A: Actor> {
-    addr: Addr<Host<A>>,
+    mailbox: Mailbox<A>,
     share: Share,
 }
 
@@ -156,16 +146,14 @@ impl<A: Actor> Slot<A> {
     where
         A: BatchActor<M>,
     {
+        let Self { mailbox, share } = self;
         let (sender, receiver) = oneshot::channel();
-        let (ticket, arrived) = self.share.gauge.arrive(self.share.weight());
+        let (ticket, arrived) = share.gauge.arrive(share.weight);
         let waiting = wait_for(A::NAME);
-        self.addr.do_send(Envelope {
+        mailbox.inner.addr.do_send(Envelope {
             body,
             reply: Reply::new(sender, arrived),
-            permit: Permit {
-                share: self.share,
-                ticket,
-            },
+            permit: Permit { share, ticket },
         });
         Answer::new(receiver, waiting)
     }
@@ -204,6 +192,7 @@ mod tests {
             BatchLimits {
                 largest: 1,
                 lanes: 1,
+                spare_lanes: 0,
             }
         }
 

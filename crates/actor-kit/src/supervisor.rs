@@ -211,6 +211,7 @@ mod tests {
             BatchLimits {
                 largest: 1,
                 lanes: 1,
+                spare_lanes: 0,
             }
         }
 

@@ -43,12 +43,13 @@ impl CacheWriter {
         };
         let mut filling = round.filling(to_fill.unwrap_or_default(), &pairs);
         let in_flight = batch.iter_mut().filter_map(|item| item.in_flight(&round));
-        let events = in_flight.map(|(event, _)| (event.pair.clone(), event.state));
-        filling.events.extend(events);
+        let in_flight =
+            in_flight.map(|(event, partly)| ((event.pair.clone(), event.state), &mut partly.again));
+        let (events, answers): (Vec<_>, Vec<_>) = in_flight.unzip();
+        filling.events = events;
         let (refused, applied) = self.fill(&filling, last).await;
-        let in_flight = batch.iter_mut().filter_map(|item| item.in_flight(&round));
-        for ((_, partly), again) in in_flight.zip(applied) {
-            partly.again = again;
+        for (answer, again) in answers.into_iter().zip(applied) {
+            *answer = again;
         }
         let (mut again, found): (Vec<_>, Vec<_>) = batch
             .into_iter()
@@ -65,7 +66,7 @@ impl CacheWriter {
 
     /// Opens the entries to fill that were not opened with an answer; `None` if the cache is unreachable.
     async fn open(&self, batch: &[Missing]) -> Option<ToFill> {
-        let mut to_fill = ToFill::default();
+        let (mut to_fill, mut unopened) = (ToFill::default(), Vec::new());
         for item in batch {
             if let Missing::Applied(envelope, partly) = item
                 && let Some(opened) = partly.opened
@@ -73,13 +74,15 @@ impl CacheWriter {
                 let Pair { user_id, resource } = &envelope.body.pair;
                 to_fill.users.insert(user_id.clone(), opened.user);
                 to_fill.counts.insert(resource.clone(), opened.count);
+            } else {
+                unopened.push(item);
             }
         }
-        let users = batch.iter().filter_map(Missing::user_id);
+        let users = unopened.iter().copied().filter_map(Missing::user_id);
         let users: BTreeSet<&UserId> = users
             .filter(|user_id| !to_fill.users.contains_key(user_id))
             .collect();
-        let counts = batch.iter().flat_map(Missing::resources);
+        let counts = unopened.iter().copied().flat_map(Missing::resources);
         let counts: BTreeSet<&Resource> = counts
             .filter(|resource| !to_fill.counts.contains_key(resource))
             .collect();
@@ -306,8 +309,11 @@ impl CacheWriter {
             .read(|store| async move { store.pair_states(&pairs).await });
         // The answer is complete without it.
         let states = read.await.unwrap_or_default();
-        let begun = |(pair, state): (Pair, PairState)| (pair, state.since == state.newest.version);
-        states.into_iter().map(begun).collect()
+        let states = states.into_iter();
+        // A newer event may have come since.
+        let unchanged = states.filter(|(pair, state)| state.newest == round.state(pair));
+        let begun = |(pair, state): (Pair, PairState)| (pair, state.begins_its_run());
+        unchanged.map(begun).collect()
     }
 
     /// Answers from the cache alone, because the database does not answer.

@@ -74,6 +74,7 @@ impl BatchActor<Reconcile> for CacheWriter {
         BatchLimits {
             largest: self.options.largest_batch,
             lanes: 1,
+            spare_lanes: 0,
         }
     }
 

@@ -124,6 +124,7 @@ impl NatsSubscriber {
             let record = Record {
                 events: part.to_vec(),
                 redelivered,
+                asks_effect: false,
             };
             asked.push(self.recorder.ask_or_wait(record).await);
         }
@@ -136,8 +137,8 @@ impl NatsSubscriber {
             };
             match answer {
                 Some(answer) => {
-                    let answer = answer.into_iter();
-                    failures.extend(answer.map(|(place, failure)| (first + place, failure)));
+                    let of_part = answer.failures.into_iter();
+                    failures.extend(of_part.map(|(place, failure)| (first + place, failure)));
                 }
                 None => {
                     let last = events.len().min(first + self.options.largest_batch);

@@ -1,12 +1,13 @@
 //! Calls of the script in `rule/`: one call runs a verb on many pairs.
 
-use std::fmt::{self, Write as _};
+use std::fmt::{self, Write};
 
 use redis::{Cmd, Script};
 
 use super::entry;
 use super::keys::Keys;
-use crate::cache::{CountFilling, UserFilling};
+use super::text::{Digits, TEXT, write_id, write_number, write_resource};
+use crate::cache::{CountFilling, Incarnation, UserFilling};
 use crate::domain::{LikeCount, Pair, Resource, UserId, Version, VersionedState};
 
 /// The script, which implements the rule of `domain/user_entry.rs` and `domain/count_entry.rs`. A file uses the locals of the
@@ -21,9 +22,6 @@ pub(super) const RULE: &str = concat!(
 /// The largest number of pairs in one call. Redis runs nothing else meanwhile, and the memory that a larger one needs makes
 /// each pair dearer.
 pub(super) const PAIRS_PER_CALL: usize = 64;
-
-/// The length of most keys and arguments. Longer ones make a buffer grow.
-pub(super) const TEXT: usize = 40;
 
 /// What all calls have in common.
 pub(super) struct Caller {
@@ -52,8 +50,10 @@ impl Texts {
         }
     }
 
-    fn push(&mut self, text: impl fmt::Display) {
-        let _ = write!(self.text, "{text}");
+    /// Adds what `write` writes.
+    fn push(&mut self, write: impl FnOnce(&mut String) -> fmt::Result) {
+        // Writing to text cannot fail.
+        let _ = write(&mut self.text);
         self.ends.push(self.text.len());
     }
 
@@ -67,21 +67,12 @@ impl Texts {
     }
 }
 
-/// A version as the script compares it, as text of always the same length.
-pub(super) struct Digits(pub(super) Version);
-
-impl fmt::Display for Digits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:018}", self.0.0)
-    }
-}
-
 impl Caller {
     pub(super) fn new(time_to_live: u64, pairs_per_user: usize) -> Self {
         Self {
             script: Script::new(RULE),
             time_to_live: time_to_live.max(1).to_string(),
-            pairs_per_user: pairs_per_user.to_string(),
+            pairs_per_user: format!("{:05}", pairs_per_user.min(99_999)),
         }
     }
 
@@ -98,13 +89,13 @@ impl Caller {
             command.arg(key);
         }
         // Names of lifetimes have at most 16 digits, and Lua counts exactly up to 2^53.
-        let lives = rand::random::<u64>() >> 12;
+        let life = rand::random::<u64>() >> 12;
         command
             .arg(verb)
             .arg(&self.time_to_live)
             .arg(&self.pairs_per_user)
-            .arg(now.0)
-            .arg(lives);
+            .arg(Digits::of_version(now).as_str())
+            .arg(Digits::of(life, 16).as_str());
         for argument in arguments.iter() {
             command.arg(argument);
         }
@@ -123,8 +114,8 @@ impl Call {
     pub(super) fn overdue(keys: &Keys, resource: &Resource, before: Version, limit: usize) -> Self {
         let mut call = Self::new(1);
         call.count(keys, resource);
-        call.arg(&before.0);
-        call.arg(&limit);
+        call.number(before.0);
+        call.size(limit);
         call
     }
 
@@ -142,12 +133,12 @@ impl Call {
 
     /// Adds the key of a user entry.
     pub(super) fn user(&mut self, keys: &Keys, user_id: &UserId) {
-        self.keys.push(keys.user(user_id));
+        self.keys.push(|text| keys.user(user_id).write(text));
     }
 
     /// Adds the key of a count entry.
     pub(super) fn count(&mut self, keys: &Keys, resource: &Resource) {
-        self.keys.push(keys.count(resource));
+        self.keys.push(|text| keys.count(resource).write(text));
     }
 
     /// Adds the keys of both entries of a pair.
@@ -164,11 +155,11 @@ impl Call {
     /// Adds the key of a user entry and what fills it.
     pub(super) fn user_filling(&mut self, keys: &Keys, filling: &UserFilling) {
         self.user(keys, &filling.user_id);
-        self.arg(&format_args!("{:016}", filling.incarnation));
-        self.arg(&entry::letter(filling.coverage));
-        self.arg(&filling.rows.len());
+        self.incarnation(filling.incarnation);
+        self.arg(entry::letter(filling.coverage));
+        self.size(filling.rows.len());
         for (resource, state) in &filling.rows {
-            self.arg(&resource.key());
+            self.resource(resource);
             self.state(*state);
         }
     }
@@ -176,31 +167,64 @@ impl Call {
     /// Adds the key of a count entry and what fills it.
     pub(super) fn count_filling(&mut self, keys: &Keys, filling: &CountFilling) {
         self.count(keys, &filling.resource);
-        self.arg(&format_args!("{:016}", filling.incarnation));
-        self.arg(&filling.count.like_count);
-        self.arg(&filling.count.revision);
+        self.incarnation(filling.incarnation);
+        self.number(filling.count.like_count);
+        self.number(filling.count.revision);
     }
 
     /// Adds the count of a commit and its revision; empty texts without one.
     pub(super) fn settled_count(&mut self, count: Option<LikeCount>) {
         match count {
             Some(count) => {
-                self.arg(&count.like_count);
-                self.arg(&count.revision);
+                self.number(count.like_count);
+                self.number(count.revision);
             }
             None => {
-                self.arg(&"");
-                self.arg(&"");
+                self.arg("");
+                self.arg("");
             }
         }
     }
 
-    pub(super) fn arg(&mut self, argument: &dyn fmt::Display) {
-        self.arguments.push(argument);
+    /// Adds text.
+    pub(super) fn arg(&mut self, argument: &str) {
+        self.arguments.push(|text| text.write_str(argument));
+    }
+
+    /// Adds a number.
+    pub(super) fn number(&mut self, number: i64) {
+        self.arguments.push(|text| write_number(text, number));
+    }
+
+    /// Adds a number of items, or the place of a key.
+    pub(super) fn size(&mut self, size: usize) {
+        self.arg(Digits::of(size as u64, 1).as_str());
+    }
+
+    /// Adds a user, without a key.
+    pub(super) fn user_id(&mut self, user_id: &UserId) {
+        self.arguments.push(|text| write_id(text, user_id));
+    }
+
+    /// Adds a resource, without a key.
+    pub(super) fn resource(&mut self, resource: &Resource) {
+        self.arguments.push(|text| write_resource(text, resource));
+    }
+
+    /// Adds a version.
+    pub(super) fn version(&mut self, version: Version) {
+        self.arg(Digits::of_version(version).as_str());
     }
 
     /// Adds a state: its version, and whether it is liked.
     pub(super) fn state(&mut self, state: VersionedState) {
-        self.arg(&format_args!("{}{}", Digits(state.version), state.weight()));
+        self.arguments.push(|text| {
+            text.write_str(Digits::of_version(state.version).as_str())?;
+            text.write_char(if state.liked { '1' } else { '0' })
+        });
+    }
+
+    fn incarnation(&mut self, incarnation: Incarnation) {
+        self.arg(Digits::of(incarnation, 16).as_str());
     }
 }

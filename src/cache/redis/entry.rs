@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 
+use super::text::{TEXT, write_resource};
 use crate::cache::Incarnation;
 use crate::domain::{
     CachedPair, CountView, Coverage, Id, Join, LikeCount, Progress, Reading, Resource, UserId,
@@ -46,7 +47,11 @@ impl<'a> UserText<'a> {
             Coverage::Unfilled | Coverage::Partial => CachedPair::UNKNOWN,
         };
         if let [resource] = resources {
-            let name = format!("\n{}\t", resource.key());
+            let mut name = String::with_capacity(TEXT);
+            name.push('\n');
+            // Writing to text cannot fail.
+            let _ = write_resource(&mut name, resource);
+            name.push('\t');
             let place = self.pairs.find(&name).map(|place| place + name.len());
             let state = place.and_then(|place| self.pairs.get(place..place + STATE));
             let held = state.map(|state| pair(state).unwrap_or(CachedPair::UNKNOWN));
@@ -55,10 +60,9 @@ impl<'a> UserText<'a> {
         let held: HashMap<&str, Option<CachedPair>, RandomState> = self.pairs().collect();
         let mut name = String::new();
         let read = |resource: &Resource| {
-            use std::fmt::Write;
             name.clear();
             // Writing to text cannot fail.
-            let _ = write!(name, "{}", resource.key());
+            let _ = write_resource(&mut name, resource);
             let held = held.get(name.as_str()).copied();
             held.map_or(absent, |held| held.unwrap_or(CachedPair::UNKNOWN))
         };

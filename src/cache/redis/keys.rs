@@ -1,11 +1,13 @@
 //! The keys of entries and of heartbeats.
 
-use std::fmt;
+use std::fmt::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
 
+use super::text::{TEXT, write_id, write_resource};
 use crate::domain::{Deployment, EntryId, Id, Resource, UserId};
 
 /// The prefix of all keys.
@@ -18,17 +20,17 @@ pub(super) struct Keys(pub(super) Arc<Deployment>);
 impl Keys {
     /// Returns the key of a user entry.
     pub(super) fn user<'a>(&'a self, user_id: &'a UserId) -> Key<'a> {
-        self.key('u', Name::User(user_id))
+        self.key(":u:{", Name::User(user_id))
     }
 
     /// Returns the key of a count entry.
     pub(super) fn count<'a>(&'a self, resource: &'a Resource) -> Key<'a> {
-        self.key('c', Name::Resource(resource))
+        self.key(":c:{", Name::Resource(resource))
     }
 
     /// Returns the key of the events in flight of a count entry.
     pub(super) fn events<'a>(&'a self, resource: &'a Resource) -> Key<'a> {
-        self.key('f', Name::Resource(resource))
+        self.key(":f:{", Name::Resource(resource))
     }
 
     /// Returns the keys of an entry; of a count also that of its events in flight.
@@ -40,7 +42,7 @@ impl Keys {
         std::iter::once(key).chain(events)
     }
 
-    fn key<'a>(&'a self, kind: char, name: Name<'a>) -> Key<'a> {
+    fn key<'a>(&'a self, kind: &'static str, name: Name<'a>) -> Key<'a> {
         Key {
             generation: &self.0.generation,
             kind,
@@ -87,7 +89,7 @@ impl Keys {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key<'a> {
     generation: &'a str,
-    kind: char,
+    kind: &'static str,
     name: Name<'a>,
 }
 
@@ -97,26 +99,45 @@ enum Name<'a> {
     Resource(&'a Resource),
 }
 
-impl fmt::Display for Key<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            generation, kind, ..
-        } = self;
-        write!(f, "{PREFIX}{generation}:{kind}:{{")?;
-        match self.name {
-            Name::User(user_id) => write!(f, "{}}}", user_id.key()),
-            Name::Resource(resource) => write!(f, "{}}}", resource.key()),
+impl Key<'_> {
+    /// Appends the key.
+    pub(super) fn write(&self, out: &mut impl Write) -> fmt::Result {
+        for part in [PREFIX, self.generation, self.kind] {
+            out.write_str(part)?;
         }
+        match self.name {
+            Name::User(user_id) => write_id(out, user_id)?,
+            Name::Resource(resource) => write_resource(out, resource)?,
+        }
+        out.write_char('}')
+    }
+
+    /// Returns the key as text.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::with_capacity(TEXT);
+        // Writing to text cannot fail.
+        let _ = self.write(&mut text);
+        text
     }
 }
 
 impl ToRedisArgs for Key<'_> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        out.write_arg_fmt(self);
+        // A command takes all that is written.
+        let _ = self.write(&mut Argument(out.writer_for_next_arg()));
     }
 }
 
 impl ToSingleRedisArg for Key<'_> {}
+
+/// An argument of a command in the making.
+struct Argument<W>(W);
+
+impl<W: io::Write> Write for Argument<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_all(text.as_bytes()).map_err(|_| fmt::Error)
+    }
+}
 
 /// Returns the key of the last known heartbeat of a generation.
 pub(super) fn beat_key(deployment: &Deployment) -> String {

@@ -9,6 +9,7 @@ mod entry;
 mod keys;
 mod read;
 mod standalone;
+mod text;
 
 use std::sync::Arc;
 

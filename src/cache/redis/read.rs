@@ -1,8 +1,6 @@
 //! What reads of entries, and heartbeats, send to Redis, and what the replies mean. One server and a cluster differ in how
 //! the commands travel.
 
-use std::fmt::Display;
-
 use redis::{Cmd, Value};
 
 use super::answer;
@@ -33,8 +31,8 @@ pub(super) fn readings(
 }
 
 /// Returns the command that reads a string, with its key.
-pub(super) fn get(key: impl Display) -> (String, Cmd) {
-    let (key, mut get) = (key.to_string(), redis::cmd("GET"));
+pub(super) fn get(key: String) -> (String, Cmd) {
+    let mut get = redis::cmd("GET");
     get.arg(&key);
     (key, get)
 }
@@ -55,6 +53,11 @@ pub(super) fn note_beat(deployment: &Deployment, beat: i64) -> [(String, Cmd); 2
     [(key, set), (DEPLOYMENT_KEY.to_owned(), claim)]
 }
 
+/// Returns the id that the second command of [`note_beat`] answered with, if it is that of another deployment.
+pub(super) fn other_deployment(own: &Deployment, previous: Option<String>) -> Option<String> {
+    previous.filter(|previous| *previous != own.id.to_string())
+}
+
 /// Returns the commands that tell whether entries name a subject, each with its key. The names of some entries suffice.
 pub(super) fn searches<'a>(
     keys: &'a Keys,
@@ -64,11 +67,13 @@ pub(super) fn searches<'a>(
     entries
         .iter()
         .flat_map(move |entry| match (entry, subject) {
-            (EntryId::User(user_id), DataSubject::Resource(_)) => vec![get(keys.user(user_id))],
+            (EntryId::User(user_id), DataSubject::Resource(_)) => {
+                vec![get(keys.user(user_id).text())]
+            }
             (EntryId::Count(resource), DataSubject::User(wanted)) => {
                 let (key, mut scores) = (keys.events(resource), redis::cmd("ZMSCORE"));
                 scores.arg(key).arg(&entry::event_names(wanted));
-                vec![get(keys.count(resource)), (key.to_string(), scores)]
+                vec![get(keys.count(resource).text()), (key.text(), scores)]
             }
             (EntryId::User(_), DataSubject::User(_))
             | (EntryId::Count(_), DataSubject::Resource(_)) => Vec::new(),

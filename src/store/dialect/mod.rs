@@ -89,6 +89,18 @@ pub(super) trait Dialect: SourceDialect {
     /// This parameter, read as a moment.
     fn time(&self, param: &str) -> String;
 
+    /// The moment of `r.version` in a batch, computed. `None` if the statement reads its text instead, as
+    /// [`time_text`](super::statement::time_text) writes it, because that costs less.
+    fn moment_of_version(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The newest rows of the log, as a table named `r`; this parameter is their number. `None` if other transactions may
+    /// insert behaviors between those of this one.
+    fn newest_behaviors(&self, _number: &str) -> Option<String> {
+        None
+    }
+
     /// The moment in this column, in microseconds since 1970.
     fn micros(&self, column: &str) -> String;
 
@@ -136,6 +148,12 @@ pub(super) trait Dialect: SourceDialect {
 
     /// What follows a query whose rows of this alias the transaction goes on to change.
     fn for_update(&self, alias: &str) -> String;
+
+    /// As [`for_update`](Self::for_update), for a query that finds the rows by a [`join`](Self::join) with a batch that is in
+    /// this order. Locks them in this order.
+    fn for_update_in_order(&self, alias: &str, order: &str) -> String {
+        format!(" ORDER BY {order}{}", self.for_update(alias))
+    }
 
     /// As [`for_update`](Self::for_update), passing over rows that another transaction holds.
     fn skip_locked(&self, alias: &str) -> String;

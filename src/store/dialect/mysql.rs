@@ -47,7 +47,6 @@ impl Dialect for Mysql {
         format!("JSON_TABLE({param}, '$[*]' COLUMNS ({columns})) AS r")
     }
 
-    // The batch first, row by row: the optimizer cannot know how long it is.
     fn id_column(&self, kind: IdKind) -> &'static str {
         match kind {
             IdKind::Number => "BIGINT",
@@ -56,12 +55,18 @@ impl Dialect for Mysql {
         }
     }
 
+    // The batch first, row by row: the optimizer cannot know how long it is.
     fn join(&self) -> &'static str {
         "STRAIGHT_JOIN"
     }
 
     fn time(&self, param: &str) -> String {
         format!("CAST({param} AS DATETIME(6))")
+    }
+
+    // MariaDB reads a row of the batch from its start for each column.
+    fn moment_of_version(&self) -> Option<&'static str> {
+        Some("(TIMESTAMP '1970-01-01 00:00:00.000000' + INTERVAL r.version MICROSECOND)")
     }
 
     fn open_rows(&self) -> String {
@@ -123,6 +128,12 @@ impl Dialect for Mysql {
     // MariaDB knows no FOR UPDATE OF; a batch has no rows to lock.
     fn for_update(&self, _: &str) -> String {
         " FOR UPDATE".to_owned()
+    }
+
+    // A row is locked when it is read, and the join reads the rows in the order of the batch. ORDER BY would only sort the
+    // answer.
+    fn for_update_in_order(&self, alias: &str, _: &str) -> String {
+        self.for_update(alias)
     }
 
     fn skip_locked(&self, _: &str) -> String {

@@ -42,6 +42,15 @@ impl Dialect for Sqlite {
         param.to_owned()
     }
 
+    // The id of a behavior is one more than the largest, and the transaction has the only write lock. A column of a table
+    // costs less than one of the batch.
+    fn newest_behaviors(&self, number: &str) -> Option<String> {
+        Some(format!(
+            "(SELECT * FROM user_behaviors WHERE user_behavior_id > \
+             (SELECT MAX(user_behavior_id) FROM user_behaviors) - {number}) AS r"
+        ))
+    }
+
     // The text of the seconds alone: a fraction would be rounded to milliseconds.
     fn micros(&self, column: &str) -> String {
         format!(

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::QueryableByName;
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::{EXAMINED, Erased, Sweep, Swept, note};
 use crate::domain::{DataSubject, EntryId, Pair, Resource};
 use crate::store::behavior_counts;
 use crate::store::dialect::Column::Word;
 use crate::store::error::StoreError;
-use crate::store::examined::examine;
+use crate::store::examined::{examine, has_more};
 use crate::store::like_counts::{
     DELETE_COUNTS, drop_unused_counts, lock_counts, resource_rows, write_counts,
 };
@@ -78,7 +78,7 @@ pub(super) async fn behaviors<S: Session>(
         return Ok(swept);
     }
     let after: i64 = after.parse().unwrap_or_default();
-    let Some(last) = examine(session, &LAST_EXAMINED, after, EXAMINED).await? else {
+    let Some(examined) = examine(session, &LAST_EXAMINED, after, EXAMINED).await? else {
         return Ok(Swept::default());
     };
     let statement = d.statement(format!(
@@ -88,13 +88,16 @@ pub(super) async fn behaviors<S: Session>(
     let params = [
         id,
         Param::Number(after),
-        Param::Number(last),
+        Param::Number(examined.last),
         Param::limit(limit),
     ];
     let rows: Vec<EventRow> = session.load(&statement, &params).await?;
-    let more = rows.len() == limit;
+    let next = match rows.len() == limit {
+        true => Some(after),
+        false => examined.next,
+    };
     let mut swept = remove(session, sweep, rows, now).await?;
-    swept.position = Some(if more { after } else { last }.to_string());
+    swept.position = next.map(|next| next.to_string());
     Ok(swept)
 }
 
@@ -147,11 +150,13 @@ pub(super) async fn likes<S: Session>(
     Ok(swept)
 }
 
-/// The last of some ids.
+/// The last of some ids, and their number.
 #[derive(Debug, QueryableByName)]
 struct LastRow {
     #[diesel(sql_type = Nullable<Text>)]
     id: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    examined: i64,
 }
 
 pub(super) async fn ledger<S: Session>(
@@ -162,10 +167,13 @@ pub(super) async fn ledger<S: Session>(
     now: DateTime<Utc>,
 ) -> Result<Swept, StoreError> {
     let d = session.schema();
-    let after = || Param::Text(after.to_owned());
-    let params = [after(), Param::limit(EXAMINED)];
+    let from = || Param::Text(after.to_owned());
+    let params = [from(), Param::limit(EXAMINED)];
     let last: Vec<LastRow> = session.load(LAST_LEDGER.on(d), &params).await?;
-    let Some(last) = last.into_iter().find_map(|row| row.id) else {
+    let found = last
+        .into_iter()
+        .find_map(|row| Some((row.id?, row.examined)));
+    let Some((last, examined)) = found else {
         return Ok(Swept::default());
     };
     let (id, owned) = owned(d, &sweep.subject, "e", "$1");
@@ -173,21 +181,24 @@ pub(super) async fn ledger<S: Session>(
         "SELECT e.id, e.user_id, e.resource_type, e.resource_id FROM sync_events e \
          WHERE {owned} AND e.id > $2 AND e.id <= $3 ORDER BY e.id LIMIT $4"
     ));
-    let params = [id, after(), Param::Text(last.clone()), Param::limit(limit)];
+    let params = [id, from(), Param::Text(last.clone()), Param::limit(limit)];
     let rows: Vec<EventRow> = session.load(&statement, &params).await?;
-    let more = rows.len() == limit;
+    let next = match rows.len() == limit {
+        true => Some(after.to_owned()),
+        false => has_more(examined, EXAMINED).then_some(last),
+    };
     let mut swept = remove(session, sweep, rows, now).await?;
-    swept.position = Some(match (more, after()) {
-        (true, Param::Text(after)) => after,
-        _ => last,
-    });
+    swept.position = next;
     Ok(swept)
 }
 
 /// Parameters: the id after which, the most rows.
-static LAST_LEDGER: Sql = Sql::new(|_| {
-    "SELECT MAX(e.id) AS id FROM (SELECT id FROM sync_events WHERE id > $1 ORDER BY id LIMIT $2) e"
-        .to_owned()
+static LAST_LEDGER: Sql = Sql::new(|d| {
+    format!(
+        "SELECT MAX(e.id) AS id, {} AS examined \
+         FROM (SELECT id FROM sync_events WHERE id > $1 ORDER BY id LIMIT $2) e",
+        d.number("COUNT(*)")
+    )
 });
 
 /// Deletes events with the read models of their pairs.
@@ -228,7 +239,7 @@ async fn delete<S: Session>(
     // These counts first, as where behaviors are recorded.
     behavior_counts::subtract(session, &rows, now).await?;
     let counted: BTreeSet<Resource> = resources.iter().filter(served).cloned().collect();
-    let mut counts = lock_counts(session, &counted, now).await?;
+    let mut locked = lock_counts(session, &counted, now).await?;
     let mut erased = Erased::default();
     if !ids.is_empty() {
         let params = [Param::rows(&rows)];
@@ -244,7 +255,7 @@ async fn delete<S: Session>(
     changes.retain(|_, change| *change != 0);
     let stored_pairs: Vec<&Pair> = stored.iter().map(|(pair, _)| pair).collect();
     erased.likes = delete_likes(session, &stored_pairs).await? as u64;
-    let changed = write_counts(session, &mut counts, &changes, now).await?;
+    let changed = write_counts(session, &mut locked, &changes, now).await?;
     drop_unused_counts(session, &counted).await?;
     if !ids.is_empty() {
         let params = [Param::rows(&rows)];
@@ -252,7 +263,7 @@ async fn delete<S: Session>(
     }
     note(session, &sweep.digest, erased).await?;
     let changed = changed.into_iter().filter_map(|resource| {
-        let count = counts.get(&resource).copied()?;
+        let count = locked.counts.get(&resource).copied()?;
         Some((resource, count))
     });
     Ok(Swept {

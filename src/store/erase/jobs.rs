@@ -91,10 +91,10 @@ pub(super) async fn history<S: Session>(
     }
     let d = session.schema();
     let after: i64 = after.parse().unwrap_or_default();
-    let Some(last) = examine(session, &LAST_HISTORY, after, EXAMINED).await? else {
+    let Some(examined) = examine(session, &LAST_HISTORY, after, EXAMINED).await? else {
         return Ok(Swept::default());
     };
-    let params = [Param::Number(after), Param::Number(last)];
+    let params = [Param::Number(after), Param::Number(examined.last)];
     let rows: Vec<ReasonRow> = session.load(REASONS.on(d), &params).await?;
     let mut redacted = Vec::new();
     for mut row in rows {
@@ -110,7 +110,7 @@ pub(super) async fn history<S: Session>(
     note(session, &sweep.digest, erased).await?;
     Ok(Swept {
         rows: redacted.len(),
-        position: Some(last.to_string()),
+        position: examined.next.map(|next| next.to_string()),
         ..Swept::default()
     })
 }

@@ -16,7 +16,7 @@ pub(super) async fn facts<S: Session>(
 ) -> Result<Swept, StoreError> {
     let d = session.schema();
     let after: i64 = after.parse().unwrap_or_default();
-    let Some(last) = examine(session, &LAST_FACT, after, EXAMINED).await? else {
+    let Some(examined) = examine(session, &LAST_FACT, after, EXAMINED).await? else {
         return Ok(Swept::default());
     };
     let (id, owned) = owned(d, &sweep.subject, "likewise_outbox", "$1");
@@ -24,7 +24,7 @@ pub(super) async fn facts<S: Session>(
         "DELETE FROM likewise_outbox WHERE {owned} AND likewise_outbox.id > $2 \
          AND likewise_outbox.id <= $3"
     ));
-    let params = [id, Param::Number(after), Param::Number(last)];
+    let params = [id, Param::Number(after), Param::Number(examined.last)];
     let rows = session.execute(&statement, &params).await?;
     let erased = Erased {
         facts: rows as u64,
@@ -33,7 +33,7 @@ pub(super) async fn facts<S: Session>(
     note(session, &sweep.digest, erased).await?;
     Ok(Swept {
         rows,
-        position: Some(last.to_string()),
+        position: examined.next.map(|next| next.to_string()),
         ..Swept::default()
     })
 }

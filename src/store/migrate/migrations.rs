@@ -72,10 +72,8 @@ where
 
     async fn connect(&self) -> Result<Connected<Box<C>>, StoreError> {
         let connected = tokio::time::timeout(self.timeout, C::connect(&self.endpoint)).await;
-        Ok(Connected {
-            connection: Box::new(connected.map_err(|_| StoreError::TimedOut(self.timeout))??),
-            schema: self.schema,
-        })
+        let connected = connected.map_err(|_| StoreError::TimedOut(self.timeout))??;
+        Ok(Connected::new(Box::new(connected), self.schema))
     }
 
     /// Runs work on a new connection, within the time of one call.

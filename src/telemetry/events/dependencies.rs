@@ -32,6 +32,16 @@ impl DependencyFailed<'_> {
             .inc();
         outages::failed(self.dependency, self.doing, 0, self.error);
     }
+
+    /// Reports the failure if it is news. Otherwise the call was not made, because the dependency is known to be down: only its
+    /// outage goes on, if there is one.
+    pub fn emit_if(self, is_news: bool) {
+        if is_news {
+            self.emit();
+        } else {
+            outages::not_made(self.dependency, self.doing);
+        }
+    }
 }
 
 /// A call to a dependency succeeded, which may end an outage that [`DependencyFailed`] began.

@@ -81,7 +81,7 @@ pub(super) struct Found {
 )]
 pub(super) async fn search(
     admin: Data<AdminService>,
-    ids: Data<Ids>,
+    ids: Ids,
     request: HttpRequest,
 ) -> Result<Json<Found>, Problem> {
     let search: Search = query(&request)?;
@@ -125,7 +125,7 @@ pub(super) async fn search(
 )]
 pub(super) async fn timeline(
     admin: Data<AdminService>,
-    ids: Data<Ids>,
+    ids: Ids,
     UuidInPath(id): UuidInPath,
 ) -> Result<Json<Timeline>, Problem> {
     let mut timeline = admin.timeline(id).await?;
@@ -144,7 +144,7 @@ pub(super) async fn timeline(
 )]
 pub(super) async fn retry(
     admin: Data<AdminService>,
-    ids: Data<Ids>,
+    ids: Ids,
     UuidInPath(id): UuidInPath,
     operator: Operator,
 ) -> Result<Json<LedgerEntry>, Problem> {
@@ -179,7 +179,7 @@ pub(super) struct Reason {
 )]
 pub(super) async fn discard(
     admin: Data<AdminService>,
-    ids: Data<Ids>,
+    ids: Ids,
     UuidInPath(id): UuidInPath,
     operator: Operator,
     Body(body): Body<Reason>,

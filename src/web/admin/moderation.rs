@@ -39,7 +39,7 @@ use crate::web::problem::{Code, Problem};
 )]
 pub(super) async fn void(
     admin: Data<AdminService>,
-    ids: Data<Ids>,
+    ids: Ids,
     id: Path<String>,
     operator: Operator,
     Body(request): Body<ModerationRequest>,
@@ -72,7 +72,7 @@ pub(super) async fn void(
 )]
 pub(super) async fn restore(
     admin: Data<AdminService>,
-    ids: Data<Ids>,
+    ids: Ids,
     id: Path<String>,
     operator: Operator,
     Body(request): Body<ModerationRequest>,

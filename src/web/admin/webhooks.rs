@@ -85,7 +85,7 @@ pub(super) struct DeadWebhooks {
 )]
 pub(super) async fn dead(
     admin: Data<AdminService>,
-    ids: Data<Ids>,
+    ids: Ids,
     request: HttpRequest,
 ) -> Result<Json<DeadWebhooks>, Problem> {
     let which: Which = query(&request)?;
@@ -123,7 +123,7 @@ pub(super) async fn dead(
 )]
 pub(super) async fn show(
     admin: Data<AdminService>,
-    ids: Data<Ids>,
+    ids: Ids,
     id: Path<String>,
 ) -> Result<Json<DeadWebhook>, Problem> {
     let number = id.parse().map_err(|_| {

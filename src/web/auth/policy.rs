@@ -17,7 +17,7 @@ use super::service_tokens::{PREFIX, Service, hash};
 use crate::config::{AuthMode, AuthOptions};
 use crate::domain::{IdKind, UserId};
 use crate::web::guard::proxy;
-use crate::web::headers::{USER, named_user, names_only};
+use crate::web::headers::{X_USER_ID, named_user, names_only};
 use crate::web::problem::Problem;
 
 /// The keys and tokens of this process, and the rules of who may do what.
@@ -274,7 +274,7 @@ impl Auth {
         caller: &Caller,
         headers: &HeaderMap,
     ) -> Result<Option<UserId>, Problem> {
-        if matches!(caller, Caller::User(_)) || headers.contains_key(USER) {
+        if matches!(caller, Caller::User(_)) || headers.contains_key(&X_USER_ID) {
             return self.user(caller, headers, Right::Read).map(Some);
         }
         self.authorize_count_read(caller)?;

@@ -38,7 +38,7 @@ use crate::web::problem::{Code, Problem};
 )]
 pub(in crate::web) async fn user(
     admin: Data<AdminService>,
-    ids: Data<Ids>,
+    ids: Ids,
     _: Eraser,
     operator: Operator,
     request: HttpRequest,

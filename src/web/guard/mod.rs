@@ -51,7 +51,7 @@ impl Guard {
         self.check_host(host.map_err(|()| "more than one"))?;
         self.check_host(Ok(named))?;
         if self.is_closed_to_pages(request) {
-            let host = named.or_else(|| host.ok().flatten()).and_then(Host::parse);
+            let host = named.or_else(|| host.ok().flatten());
             let sender = Sender {
                 site: single(headers, &SEC_FETCH_SITE).unwrap_or(Some("more than one")),
                 origin: single(headers, &header::ORIGIN).unwrap_or(Some("more than one")),
@@ -149,14 +149,14 @@ fn is_json(headers: &HeaderMap) -> bool {
     let Some((kind, subtype)) = essence.split_once('/') else {
         return false;
     };
-    let subtype = subtype.to_ascii_lowercase();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+    let is_json = |word: &str| word.eq_ignore_ascii_case("json");
     kind.eq_ignore_ascii_case("application")
         && subtype.bytes().all(plain)
-        && (subtype == "json"
-            || subtype
-                .strip_suffix("+json")
-                .is_some_and(|name| !name.is_empty()))
+        && match subtype.rsplit_once('+') {
+            Some((name, suffix)) => !name.is_empty() && is_json(suffix),
+            None => is_json(subtype),
+        }
 }
 
 /// Refuses requests of foreign pages, requests for other hosts, and bodies that are not JSON.
@@ -196,6 +196,7 @@ mod tests {
             "Application/JSON; charset=utf-8",
             "application/json;charset=UTF-8;q=1",
             "application/merge-patch+json",
+            "application/a+b+JSON",
             "application/problem+json ; x=y",
         ] {
             assert!(is_json(json), "{json}");

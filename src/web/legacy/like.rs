@@ -123,7 +123,7 @@ fn text(value: &Value) -> String {
 )]
 pub(in crate::web) async fn like(
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     User(user_id): User,
     Trace(trace): Trace,
     key: IdempotencyKey,
@@ -142,14 +142,18 @@ pub(in crate::web) async fn like(
         trace,
     };
     let caller = Caller::User(request.user_id.clone());
-    let (pipeline, ids) = (Data::clone(&likes), Data::clone(&ids));
-    key.answer(&likes, (caller, &bytes), 1, move |identity| async move {
-        let accepted = pipeline.accept(request.clone(), identity).await?;
-        Ok(KeyedResponse {
-            body: Envelope::of(AcceptedBody::of(&request, accepted, &ids)),
-            is_final: true,
-        })
-    })
+    key.answer(
+        likes.into_inner(),
+        (caller, &bytes),
+        1,
+        move |likes, identity| async move {
+            let accepted = likes.accept(request.clone(), identity).await?;
+            Ok(KeyedResponse {
+                body: Envelope::of(AcceptedBody::of(&request, accepted, &ids)),
+                is_final: true,
+            })
+        },
+    )
     .await
 }
 

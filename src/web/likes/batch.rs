@@ -108,7 +108,7 @@ pub(in crate::web) struct AcceptedItem {
 )]
 pub(in crate::web) async fn batch(
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     AnyUser(caller): AnyUser,
     Trace(trace): Trace,
     key: IdempotencyKey,
@@ -125,14 +125,13 @@ pub(in crate::web) async fn batch(
         .into_iter()
         .map(|item| like_request(item, trace, &likes, &ids))
         .collect();
-    let (pipeline, ids) = (Data::clone(&likes), Data::clone(&ids));
     key.answer(
-        &likes,
+        likes.into_inner(),
         (caller, &bytes),
         count,
-        move |identity| async move {
+        move |likes, identity| async move {
             let valid = requests.iter().filter_map(|one| one.as_ref().ok().cloned());
-            let accepted = pipeline.accept_all(valid.collect(), identity).await;
+            let accepted = likes.accept_all(valid.collect(), identity).await;
             answer(requests, accepted, &ids)
         },
     )

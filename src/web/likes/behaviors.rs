@@ -52,7 +52,7 @@ pub(in crate::web) struct PageBehaviorsBody {
 )]
 pub(in crate::web) async fn count(
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     _: CountReader,
     ResourceInPath(resource): ResourceInPath,
 ) -> Result<Json<BehaviorsBody>, Problem> {
@@ -75,7 +75,7 @@ pub(in crate::web) async fn count(
 )]
 pub(in crate::web) async fn count_all(
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     _: CountReader,
     Body(page): Body<Status>,
 ) -> Result<Json<PageBehaviorsBody>, Problem> {

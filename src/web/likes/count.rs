@@ -34,7 +34,7 @@ pub(in crate::web) struct CountBody {
 )]
 pub(in crate::web) async fn count(
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     _: CountReader,
     ResourceInPath(resource): ResourceInPath,
 ) -> Result<Json<CountBody>, Problem> {

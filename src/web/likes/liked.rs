@@ -104,7 +104,7 @@ pub(in crate::web) struct LikedItemBody {
 )]
 pub(in crate::web) async fn liked_by(
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     Owner(user_id): Owner,
     request: HttpRequest,
 ) -> Result<Json<LikedBody>, Problem> {

@@ -60,7 +60,7 @@ pub(in crate::web) struct LikerBody {
 )]
 pub(in crate::web) async fn likers(
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     _: PublicReader,
     ResourceInPath(resource): ResourceInPath,
     request: HttpRequest,

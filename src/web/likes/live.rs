@@ -89,7 +89,7 @@ pub(in crate::web) async fn several(
     request: HttpRequest,
     live: Data<Live>,
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     _: CountReader,
 ) -> Result<HttpResponse, Problem> {
     let WatchQuery { resources } = query(&request)?;

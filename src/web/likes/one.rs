@@ -87,7 +87,7 @@ pub(in crate::web) struct LikeBody {
 )]
 pub(in crate::web) async fn like(
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     User(user_id): User,
     ResourceInPath(resource): ResourceInPath,
     Trace(trace): Trace,
@@ -100,7 +100,7 @@ pub(in crate::web) async fn like(
         behavior: BehaviorType::Like,
         trace,
     };
-    accept(&likes, &ids, request, key, payload).await
+    accept(likes, ids, request, key, payload).await
 }
 
 /// Unlikes a {resource_type}.
@@ -116,7 +116,7 @@ pub(in crate::web) async fn like(
 )]
 pub(in crate::web) async fn unlike(
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     User(user_id): User,
     ResourceInPath(resource): ResourceInPath,
     Trace(trace): Trace,
@@ -129,26 +129,30 @@ pub(in crate::web) async fn unlike(
         behavior: BehaviorType::Unlike,
         trace,
     };
-    accept(&likes, &ids, request, key, payload).await
+    accept(likes, ids, request, key, payload).await
 }
 
 async fn accept(
-    likes: &Data<Likes>,
-    ids: &Data<Ids>,
+    likes: Data<Likes>,
+    ids: Ids,
     request: LikeRequest,
     key: IdempotencyKey,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let body = read_body(payload).await?;
     let caller = Caller::User(request.user_id.clone());
-    let (pipeline, ids) = (Data::clone(likes), Data::clone(ids));
-    key.answer(likes, (caller, &body), 1, move |identity| async move {
-        let accepted = pipeline.accept(request.clone(), identity).await?;
-        Ok(KeyedResponse {
-            body: AcceptedBody::of(&request, accepted, &ids),
-            is_final: true,
-        })
-    })
+    key.answer(
+        likes.into_inner(),
+        (caller, &body),
+        1,
+        move |likes, identity| async move {
+            let accepted = likes.accept(request.clone(), identity).await?;
+            Ok(KeyedResponse {
+                body: AcceptedBody::of(&request, accepted, &ids),
+                is_final: true,
+            })
+        },
+    )
     .await
 }
 
@@ -166,7 +170,7 @@ async fn accept(
 )]
 pub(in crate::web) async fn read(
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     Visitor(user_id): Visitor,
     ResourceInPath(resource): ResourceInPath,
 ) -> Result<Json<LikeBody>, Problem> {

@@ -72,7 +72,7 @@ pub(in crate::web) struct ItemBody {
 )]
 pub(in crate::web) async fn status(
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     Visitor(user_id): Visitor,
     Body(status): Body<Status>,
 ) -> Result<Json<StatusBody>, Problem> {

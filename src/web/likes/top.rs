@@ -54,7 +54,7 @@ pub(in crate::web) struct TopItemBody {
 )]
 pub(in crate::web) async fn top(
     likes: Data<Likes>,
-    ids: Data<Ids>,
+    ids: Ids,
     _: CountReader,
     TypeInPath(resource_type): TypeInPath,
     request: HttpRequest,

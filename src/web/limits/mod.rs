@@ -4,6 +4,7 @@
 mod address;
 mod limiter;
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -132,19 +133,18 @@ fn add_headers(headers: &mut HeaderMap, usages: &Usages) {
     if usages.is_empty() {
         return;
     }
-    let list = |items: Vec<String>| HeaderValue::from_str(&items.join(", ")).ok();
-    let policy = usages
-        .iter()
-        .map(|(name, quota, _)| format!("\"{name}\";q={};w={}", quota.count(), quota.seconds()));
-    let left = usages.iter().map(|(name, _, usage)| {
+    let (mut policy, mut left) = (String::new(), String::new());
+    let mut comma = "";
+    for (name, quota, usage) in usages {
         let reset = round_up(usage.reset_after).as_secs();
-        format!("\"{name}\";r={};t={reset}", usage.remaining)
-    });
-    for (name, value) in [
-        (RATE_LIMIT_POLICY, list(policy.collect())),
-        (RATE_LIMIT, list(left.collect())),
-    ] {
-        if let Some(value) = value {
+        let (count, seconds) = (quota.count(), quota.seconds());
+        // Writing to a `String` cannot fail.
+        let _ = write!(policy, "{comma}\"{name}\";q={count};w={seconds}");
+        let _ = write!(left, "{comma}\"{name}\";r={};t={reset}", usage.remaining);
+        comma = ", ";
+    }
+    for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
+        if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(name, value);
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use super::taken::TakenEvent;
-use crate::cache::redis::call::{Call, Digits, PAIRS_PER_CALL, parts};
+use crate::cache::redis::call::{Call, PAIRS_PER_CALL, parts};
 use crate::cache::redis::keys::Keys;
 use crate::cache::{CountFilling, Filling, Settlement, UserFilling};
 use crate::domain::{Pair, Resource, UserId, Version, VersionedState};
@@ -85,7 +85,7 @@ fn placed(calls: impl Iterator<Item = Call>) -> Vec<Placed> {
 /// Returns calls on the user entries of pairs, with the resource and the state of each.
 pub(super) fn user_states(keys: &Keys, states: &[(Pair, VersionedState)]) -> Vec<Placed> {
     of_users(keys, states, |call, (pair, state)| {
-        call.arg(&pair.resource.key());
+        call.resource(&pair.resource);
         call.state(*state);
     })
 }
@@ -102,17 +102,17 @@ pub(super) fn join_calls(
         .map(|((pair, state), taken)| (pair.clone(), (*state, taken)))
         .collect();
     of_counts(keys, &counted, |call, (pair, (state, taken))| {
-        call.arg(&pair.user_id.key());
+        call.user_id(&pair.user_id);
         call.state(*state);
         call.arg(&taken.base);
-        call.arg(&taken.opens_count());
+        call.arg(taken.opens_count());
     })
 }
 
 /// Returns calls that let events leave their counts, by the states that their user entries hold as settled.
 pub(super) fn leave_calls(keys: &Keys, settled: &[(Pair, String)]) -> Vec<Placed> {
     of_counts(keys, settled, |call, (pair, state)| {
-        call.arg(&pair.user_id.key());
+        call.user_id(&pair.user_id);
         call.arg(state);
     })
 }
@@ -145,7 +145,7 @@ pub(super) fn settle_count_calls(
             call.count(keys, resource);
             call.settled_count(settlement.count);
             for (user_id, state) in states {
-                call.arg(&user_id.key());
+                call.user_id(user_id);
                 call.state(**state);
             }
             calls.push(call);
@@ -157,16 +157,16 @@ pub(super) fn settle_count_calls(
 /// Returns calls that revert events in their user entries.
 pub(super) fn forget_in_user_calls(keys: &Keys, events: &[(Pair, Version)]) -> Vec<Placed> {
     of_users(keys, events, |call, (pair, version)| {
-        call.arg(&pair.resource.key());
-        call.arg(&Digits(*version));
+        call.resource(&pair.resource);
+        call.version(*version);
     })
 }
 
 /// Returns calls that remove reverted events from their count entries.
 pub(super) fn forget_in_count_calls(keys: &Keys, events: &[(Pair, Version)]) -> Vec<Placed> {
     of_counts(keys, events, |call, (pair, version)| {
-        call.arg(&pair.user_id.key());
-        call.arg(&Digits(*version));
+        call.user_id(&pair.user_id);
+        call.version(*version);
     })
 }
 
@@ -174,13 +174,13 @@ pub(super) fn forget_in_count_calls(keys: &Keys, events: &[(Pair, Version)]) -> 
 pub(super) fn open_calls(keys: &Keys, users: &[UserId], resources: &[Resource]) -> Vec<Placed> {
     let user = |user_id: &UserId| {
         let mut call = Call::new(1);
-        call.arg(&1);
+        call.size(1);
         call.user(keys, user_id);
         call
     };
     let count = |resource: &Resource| {
         let mut call = Call::new(1);
-        call.arg(&0);
+        call.size(0);
         call.count(keys, resource);
         call
     };
@@ -192,15 +192,15 @@ pub(super) fn open_calls(keys: &Keys, users: &[UserId], resources: &[Resource]) 
 pub(super) fn fill_calls(keys: &Keys, filling: &Filling) -> Vec<Placed> {
     let user = |filling: &UserFilling| {
         let mut call = Call::new(filling.rows.len());
-        call.arg(&1);
-        call.arg(&0);
+        call.size(1);
+        call.size(0);
         call.user_filling(keys, filling);
         call
     };
     let count = |filling: &CountFilling| {
         let mut call = Call::new(2);
-        call.arg(&0);
-        call.arg(&1);
+        call.size(0);
+        call.size(1);
         call.count_filling(keys, filling);
         call
     };

@@ -154,7 +154,7 @@ impl Cache for RedisClusterCache {
             let commands = user
                 .into_iter()
                 .chain(counts)
-                .map(|key| get(key).into())
+                .map(|key| get(key.text()).into())
                 .collect();
             let replies = self.cluster.run(commands, Purpose::Use).await?;
             let texts = replies.into_iter().map(answer::value);
@@ -273,7 +273,7 @@ impl Cache for RedisClusterCache {
             let keys = self.keys()?;
             // One command for each key: a slot that moves may have only one of them.
             let dropped = entries.iter().flat_map(|entry| keys.of_entry(entry));
-            let dropped: Vec<String> = dropped.map(|key| key.to_string()).collect();
+            let dropped: Vec<String> = dropped.map(|key| key.text()).collect();
             self.cluster.unlink(&dropped).await
         })
     }
@@ -295,7 +295,7 @@ impl Cache for RedisClusterCache {
         Box::pin(async move {
             let keys = self.keys()?;
             let command = |entry: &EntryId| match entry {
-                EntryId::User(user_id) => get(keys.user(user_id)).into(),
+                EntryId::User(user_id) => get(keys.user(user_id).text()).into(),
                 EntryId::Count(resource) => {
                     let mut call = Call::new(1);
                     call.count(&keys, resource);
@@ -377,7 +377,7 @@ impl Cache for RedisClusterCache {
             let commands = commands.map(Routed::from);
             let reply = self.cluster.run(commands.into(), Purpose::Use).await?.pop();
             let previous: Option<String> = answer::value(reply.unwrap_or(Value::Nil))?;
-            Ok(previous.filter(|previous| *previous != deployment.id.to_string()))
+            Ok(read::other_deployment(deployment, previous))
         })
     }
 

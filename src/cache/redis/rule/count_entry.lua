@@ -12,7 +12,12 @@ local function set_of(key)
   return (string.gsub(key, ':c:{', ':f:{', 1))
 end
 
--- The entry of a resource; nil if there is none.
+-- Whether a revision is newer than another.
+local function is_later(revision, than)
+  return #revision > #than or (#revision == #than and revision > than)
+end
+
+-- The entry of a resource; nil if there is none. Its count and its revision stay text.
 local function count_of(key)
   local held = counts[key]
   if held then
@@ -26,7 +31,7 @@ local function count_of(key)
   if not count then
     held = { life = sub(text, 2) }
   else
-    held = { count = tonumber(count), revision = tonumber(revision), sum = 0, size = 0, events = '' }
+    held = { count = count, revision = revision, sum = 0, size = 0, events = '' }
     if stop < #text then
       local _, head, sum, size, oldest = find(text, '^:(-?%d+):(%d+):(%d+):', stop + 1)
       held.sum, held.size, held.oldest = tonumber(sum), tonumber(size), oldest
@@ -47,8 +52,8 @@ local function store_count(key, held)
   elseif held.size == 0 then
     text = held.count .. ':' .. held.revision
   else
-    text = held.count .. ':' .. held.revision .. ':' .. held.sum .. ':' .. held.size .. ':' .. held.oldest .. ':'
-      .. (held.events or '*')
+    text = held.count .. ':' .. held.revision .. ':' .. text_of(held.sum) .. ':' .. text_of(held.size) .. ':'
+      .. held.oldest .. ':' .. (held.events or '*')
   end
   store(key, text, held.is_new)
 end
@@ -57,13 +62,7 @@ local function shown(held)
   if not held or held.life then
     return ''
   end
-  return held.count + held.sum
-end
-
--- Whether an event in flight is newer than a state.
-local function event_is_newer(event, state)
-  local version, other = event.version, sub(state, 1, 18)
-  return version > other or (version == other and sub(event.code, 1, 1) < sub(state, 19))
+  return held.sum == 0 and held.count or text_of(held.count + held.sum)
 end
 
 -- The place of the event of a user in the text of an entry.
@@ -82,14 +81,17 @@ local function place_of(events, user)
   end
 end
 
--- The event in flight of a user.
+-- The event in flight of a user: its state, its base, and its place in the text of the entry; nil if there is none.
 local function event_of(key, held, user)
   if held.size == 0 then
     return nil
   end
   if held.events then
-    local start = place_of(held.events, user)
-    return start and { version = sub(held.events, start + 1, start + 18), code = sub(held.events, start + 19, start + 20) }
+    local start, stop = place_of(held.events, user)
+    if not start then
+      return nil
+    end
+    return sub(held.events, start + 1, start + 19), sub(held.events, start + 20, start + 20), start, stop
   end
   local names = {}
   for n, code in ipairs(CODES) do
@@ -98,18 +100,19 @@ local function event_of(key, held, user)
   local scores = call('ZMSCORE', set_of(key), unpack(names))
   for n, code in ipairs(CODES) do
     if scores[n] then
-      return { version = format('%018.0f', tonumber(scores[n])), code = code }
+      return format('%018.0f', tonumber(scores[n])) .. sub(code, 1, 1), sub(code, 2)
     end
   end
 end
 
-local function remove(key, held, user, event)
-  held.size, held.sum = held.size - 1, held.sum - DIFFERENCES[event.code]
+-- Removes an event that `event_of` returned.
+local function remove(key, held, user, event, base, start, stop)
+  local code = sub(event, 19) .. base
+  held.size, held.sum = held.size - 1, held.sum - DIFFERENCES[code]
   if held.events then
-    local start, stop = place_of(held.events, user)
     held.events = sub(held.events, 1, start - 1) .. sub(held.events, stop + 1)
   else
-    call('ZREM', set_of(key), event.code .. user)
+    call('ZREM', set_of(key), code .. user)
     if held.size == 0 then
       held.events = ''
     end
@@ -121,7 +124,8 @@ local function each_event(events)
   return string.gmatch(events, '\n(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)([^\n]*)')
 end
 
-local function insert(key, held, user, version, code)
+local function insert(key, held, user, state, base)
+  local code = sub(state, 19) .. base
   if held.events and held.size >= FEW then
     local all = {}
     for other, event_name in each_event(held.events) do
@@ -134,9 +138,9 @@ local function insert(key, held, user, version, code)
   end
   held.size, held.sum = held.size + 1, held.sum + DIFFERENCES[code]
   if held.events then
-    held.events = held.events .. '\n' .. version .. code .. user
+    held.events = held.events .. '\n' .. state .. base .. user
   else
-    call('ZADD', set_of(key), version, code .. user)
+    call('ZADD', set_of(key), sub(state, 1, 18), code .. user)
     if held.size % 64 == FEW + 1 then
       call('EXPIRE', set_of(key), time_to_live)
     end
@@ -167,55 +171,54 @@ local function find_oldest(key, held)
 end
 
 local function join(key, held, user, state, base)
-  local event = event_of(key, held, user)
+  local event, event_base, start, stop = event_of(key, held, user)
   if event then
-    if event_is_newer(event, state) or event.version .. sub(event.code, 1, 1) == state then
+    if not newer(state, event) then
       return
     end
+    remove(key, held, user, event, event_base, start, stop)
     -- The count does not have the earlier event yet either.
-    base = sub(event.code, 2)
-    remove(key, held, user, event)
+    base = event_base
   end
   local version = sub(state, 1, 18)
   -- A version from the future does not hide how long its event has been in flight.
   local oldest = held.size > 0 and held.oldest or now
   held.oldest = version < oldest and version or oldest
-  insert(key, held, user, version, sub(state, 19) .. base)
+  insert(key, held, user, state, base)
   held.is_changed = true
 end
 
--- Settles a count, or '' without one, and the states of some users.
-local function settle_count(key, count, revision, wanted, states)
+-- Settles a count, or '' without one, and the states of the first `size` users of a list.
+local function settle_count(key, count, revision, size, wanted, states)
   local held = count_of(key)
   if not held then
     return
   end
   if held.life then
     if count ~= '' then
-      held.life, held.is_changed = new_life(), true
+      held.life, held.is_changed = new_life(held.life), true
     end
     return
   end
-  local given = count ~= '' and tonumber(revision)
-  local is_current = given and given >= held.revision
+  local is_current = count ~= '' and not is_later(held.revision, revision)
   local left = false
-  for n, user in ipairs(wanted) do
-    local event = event_of(key, held, user)
+  for n = 1, size do
+    local user, state = wanted[n], states[n]
+    local event, base, start, stop = event_of(key, held, user)
     if event then
-      local liked = sub(states[n], 19)
-      if not event_is_newer(event, states[n]) then
-        remove(key, held, user, event)
+      if not newer(event, state) then
+        remove(key, held, user, event, base, start, stop)
         left, held.is_changed = true, true
-      elseif is_current and sub(event.code, 2) ~= liked then
+      elseif is_current and base ~= sub(state, 19) then
         -- The count now has an earlier event of this user.
-        remove(key, held, user, event)
-        insert(key, held, user, event.version, sub(event.code, 1, 1) .. liked)
+        remove(key, held, user, event, base, start, stop)
+        insert(key, held, user, event, sub(state, 19))
         held.is_changed = true
       end
     end
   end
-  if given and given > held.revision then
-    held.count, held.revision, held.is_changed = tonumber(count), given, true
+  if is_current and revision ~= held.revision then
+    held.count, held.revision, held.is_changed = count, revision, true
   end
   if left then
     find_oldest(key, held)
@@ -230,9 +233,9 @@ local function forget_in_count(key, user, version)
   if not held or held.life then
     return
   end
-  local event = event_of(key, held, user)
-  if event and event.version == version then
-    remove(key, held, user, event)
+  local event, base, start, stop = event_of(key, held, user)
+  if event and sub(event, 1, 18) == version then
+    remove(key, held, user, event, base, start, stop)
     find_oldest(key, held)
     held.is_changed = true
   end
@@ -254,11 +257,9 @@ local function fill_count(key, life, count, revision)
     return '0'
   end
   if held.life then
-    held = { sum = 0, size = 0, events = '', revision = -1 }
-    counts[key] = held
-  end
-  if revision > held.revision then
-    held.count, held.revision, held.is_changed = tonumber(count), revision, true
+    counts[key] = { count = count, revision = revision, sum = 0, size = 0, events = '', is_changed = true }
+  elseif is_later(revision, held.revision) then
+    held.count, held.revision, held.is_changed = count, revision, true
   end
   return '1'
 end

@@ -7,11 +7,14 @@
 --
 -- KEYS: user entries and count entries; the text between the braces names the user or the resource. The sorted set of a
 -- count entry is in the same slot. In a cluster, KEYS is one entry, and a pair takes two calls.
--- ARGV: the verb, the time to live in seconds, the most pairs of a user entry, the database's time in microseconds, a
--- number from which names of lifetimes are counted, and then what the verb needs. A state is 18 digits and liked.
+-- ARGV: the verb, the time to live in seconds, the most pairs of a user entry (5 digits), the database's time in
+-- microseconds (18 digits), a name for new lifetimes (16 digits), and then what the verb needs. A state is 18 digits and
+-- liked.
+--
+-- Numbers stay text where they can, because a conversion costs more than most of what is done with them: digits of one
+-- length compare as text.
 
-local verb, time_to_live, limit, now = ARGV[1], ARGV[2], tonumber(ARGV[3]), string.format('%018.0f', ARGV[4])
-local lives = tonumber(ARGV[5])
+local verb, time_to_live, limit, now, next_life = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local call, sub, find, format = redis.call, string.sub, string.find, string.format
 
 local HEADER = 22
@@ -23,20 +26,38 @@ local DIFFERENCES = { ['00'] = 0, ['01'] = -1, ['10'] = 1, ['11'] = 0 }
 local LARGE = 2048
 -- The most events in flight that are in the count entry itself.
 local FEW = 8
--- The verbs that renew the lifetime of the entries that they change.
-local RENEWS = { apply = true, apply_to_user = true, join_count = true }
+-- Whether the verb renews the expiry of the entries that it changes.
+local RENEWS = verb == 'apply' or verb == 'apply_to_user' or verb == 'join_count'
 -- The length of an event in the count entry, without its user.
 local EVENT = 21
 -- The place of the user or the resource in a key.
 local NAME = KEYS[1] and find(KEYS[1], '{', 1, true) + 1
 
-local function new_life()
-  lives = lives + 1
-  return format('%016.0f', lives)
+-- Numbers as text: most entries of a call have the same few.
+local digits = {}
+
+local function text_of(number)
+  local text = digits[number]
+  if not text then
+    text = number .. ''
+    digits[number] = text
+  end
+  return text
+end
+
+-- The name of an entry's next lifetime, which differs from those before. Different entries may share it.
+local function new_life(before)
+  if before == next_life then
+    next_life = format('%016.0f', next_life + 1)
+  end
+  return next_life
 end
 
 -- Whether a state is newer than another. Between equal versions the unlike is newer.
 local function newer(state, than)
+  if state == than then
+    return false
+  end
   local version, than_version = sub(state, 1, 18), sub(than, 1, 18)
   return version > than_version or (version == than_version and state < than)
 end
@@ -45,9 +66,9 @@ local function name(key)
   return sub(key, NAME, -2)
 end
 
--- Stores an entry. A new one has no lifetime to keep.
+-- Stores an entry. A new one has no expiry to keep.
 local function store(key, text, is_new)
-  if is_new or RENEWS[verb] then
+  if is_new or RENEWS then
     call('SET', key, text, 'EX', time_to_live)
   else
     call('SET', key, text, 'KEEPTTL')

@@ -21,7 +21,7 @@ local function user_of(key, create)
       text = call('GET', key)
     end
     if text then
-      user = { text = text }
+      user = { text = text, is_changed = false }
     elseif create then
       user = { text = new_life() .. 'u00000', is_changed = true, is_new = true }
     else
@@ -36,14 +36,24 @@ local function coverage(user)
   return sub(user.text, 17, 17)
 end
 
+-- What `open` answers about an entry: its lifetime and its coverage.
+local function opened(user)
+  return sub(user.text, 1, 17)
+end
+
 -- Overwrites a part of an entry that was not changed before. Replicas receive the part only.
 local function write(key, user, place, text)
   if user.is_changed then
     user.text = sub(user.text, 1, place - 1) .. text .. sub(user.text, place + #text)
   else
-    call('SETRANGE', key, place - 1, text)
+    call('SETRANGE', key, text_of(place - 1), text)
     users[key], texts[key] = nil, true
   end
+end
+
+-- Starts a new lifetime.
+local function restart(key, user)
+  write(key, user, 1, new_life(sub(user.text, 1, 16)))
 end
 
 -- The pair of a resource: its place if the entry holds it, its state and its progress.
@@ -56,12 +66,9 @@ local function pair(user, resource)
   return nil, NEVER, coverage(user) == 'c' and 's' or '?'
 end
 
--- Drops the oldest pairs that are not in flight, down to half of the limit.
+-- Drops the oldest pairs that are not in flight from an entry with too many, down to half of the limit.
 local function trim(user)
-  local size, order, droppable = tonumber(sub(user.text, 18, 22)), {}, {}
-  if size <= limit then
-    return
-  end
+  local order, droppable = {}, {}
   local each = '\n([^\t]*)\t(' .. string.rep('%d', 19) .. ')(.)'
   for resource, state, progress in string.gmatch(sub(user.text, HEADER + 1), each) do
     local held = { resource = resource, version = sub(state, 1, 18), state = state .. progress }
@@ -79,7 +86,7 @@ local function trim(user)
     end
     return one.resource < other.resource
   end)
-  for n = 1, math.min(size - math.floor(limit / 2), #droppable) do
+  for n = 1, math.min(#order - math.floor(limit / 2), #droppable) do
     droppable[n].dropped = true
   end
   local kept = {}
@@ -89,29 +96,40 @@ local function trim(user)
     end
   end
   local left = coverage(user) == 'c' and 'p' or coverage(user)
-  user.text = new_life() .. left .. format('%05d', #kept) .. table.concat(kept)
+  user.text = new_life(sub(user.text, 1, 16)) .. left .. format('%05d', #kept) .. table.concat(kept)
+end
+
+-- For numbers of pairs the next ones, both as 5 digits.
+local next_sizes = {}
+
+local function next_size(size)
+  local more = next_sizes[size]
+  if not more then
+    more = format('%05d', size + 1)
+    next_sizes[size] = more
+  end
+  return more
 end
 
 -- Sets a pair at its place, or adds it.
-local function put(key, user, place, resource, state)
+local function put(key, user, place, resource, state, progress)
   local text = user.text
-  local size = tonumber(sub(text, 18, 22))
+  local size = sub(text, 18, 22)
   if place then
     if size <= limit then
-      return write(key, user, place, state)
+      return write(key, user, place, state .. progress)
     end
-    user.text = sub(text, 1, place - 1) .. state .. sub(text, place + 20)
+    user.text = sub(text, 1, place - 1) .. state .. progress .. sub(text, place + 20)
   else
-    local added = '\n' .. resource .. '\t' .. state
-    size = size + 1
+    size = next_size(size)
     if #text >= LARGE and size <= limit and not user.is_changed then
-      call('SETRANGE', key, 17, format('%05d', size))
-      call('APPEND', key, added)
+      call('SETRANGE', key, '17', size)
+      call('APPEND', key, '\n' .. resource .. '\t' .. state .. progress)
       call('EXPIRE', key, time_to_live)
       users[key], texts[key] = nil, true
       return
     end
-    user.text = sub(text, 1, 17) .. format('%05d', size) .. sub(text, HEADER + 1) .. added
+    user.text = sub(text, 1, 17) .. size .. sub(text, HEADER + 1) .. '\n' .. resource .. '\t' .. state .. progress
   end
   user.is_changed = true
   if size > limit then
@@ -119,8 +137,8 @@ local function put(key, user, place, resource, state)
   end
 end
 
--- Applies an event. Returns whether it changed the pair, a newer version, and what the count entry has to count: the base
--- of an event in flight, - if that is unknown, or nothing.
+-- Applies an event. Returns whether it changed the pair, a newer version, what the count entry has to count (the base of an
+-- event in flight, - if that is unknown, or nothing), and what `open` answers about the entry.
 local function apply_to_user(key, resource, state)
   local user = user_of(key, true)
   local place, held, progress = pair(user, resource)
@@ -129,10 +147,10 @@ local function apply_to_user(key, resource, state)
   end
   if progress ~= '?' then
     if state == held then
-      return '', '', progress == 's' and '' or progress
+      return '', '', progress == 's' and '' or progress, opened(user)
     end
     if newer(held, state) then
-      return '0', sub(held, 1, 18), ''
+      return '0', sub(held, 1, 18), '', opened(user)
     end
   end
   local base = progress
@@ -141,7 +159,7 @@ local function apply_to_user(key, resource, state)
   elseif progress == '?' then
     base = '-'
   end
-  put(key, user, place, resource, state .. base)
+  put(key, user, place, resource, state, base)
   if place then
     -- An entry lives longer than its events are in flight.
     call('EXPIRE', key, time_to_live)
@@ -150,7 +168,7 @@ local function apply_to_user(key, resource, state)
   if progress ~= '?' then
     changed = sub(held, 19) ~= sub(state, 19) and '1' or '0'
   end
-  return changed, '', base
+  return changed, '', base, opened(user)
 end
 
 local function settle_user(key, resource, state)
@@ -161,20 +179,28 @@ local function settle_user(key, resource, state)
   local place, held, progress = pair(user, resource)
   if progress == 's' then
     if newer(state, held) then
-      put(key, user, place, resource, state .. 's')
+      put(key, user, place, resource, state, 's')
     end
   elseif progress == '?' then
-    write(key, user, 1, new_life())
+    restart(key, user)
   elseif progress == 'r' then
     write(key, user, place, NEVER .. '?')
-    write(key, user, 1, new_life())
+    restart(key, user)
   elseif not newer(held, state) then
-    put(key, user, place, resource, state .. 's')
+    put(key, user, place, resource, state, 's')
   elseif progress ~= sub(state, 19) then
     -- An earlier event of the pair may have been committed, and a revert would restore the state before it.
     write(key, user, place + 19, '-')
-    write(key, user, 1, new_life())
+    restart(key, user)
   end
+end
+
+-- What an unknown pair becomes if the database has no row of it.
+local function without_row(state, progress)
+  if progress == '-' and state ~= NEVER then
+    return '\t' .. state .. '0'
+  end
+  return '\t' .. NEVER .. 's'
 end
 
 -- Merges `size` rows of the database, which are in ARGV from `first` on: resource, state.
@@ -198,23 +224,25 @@ local function fill_user(key, life, filled, first, size)
       user.text = sub(user.text, 1, stop) .. merged .. sub(user.text, stop + 21)
     end
   end
-  local covered, held = coverage(user), sub(user.text, HEADER + 1)
+  local covered, pairs_held, held = coverage(user), sub(user.text, 18, 22), sub(user.text, HEADER + 1)
   if filled == 'c' then
-    -- The database has no row of the pairs that are still unknown.
     covered = 'c'
-    held = string.gsub(held, '\t(%d+)([%-?r])', function(state, progress)
-      if progress == '-' and state ~= NEVER then
-        return '\t' .. state .. '0'
-      end
-      return '\t' .. NEVER .. 's'
-    end)
+    if pairs_held == '00001' and sub(held, -1) == '-' and sub(held, -20, -2) ~= NEVER then
+      -- The usual case: the entry holds only the event that asked for the rows.
+      held = sub(held, 1, -2) .. '0'
+    else
+      held = string.gsub(held, '\t(%d+)([%-?r])', without_row)
+    end
   elseif covered == 'u' then
     covered = filled
   end
-  local pairs_held = tonumber(sub(user.text, 18, 22)) + #added
-  user.text = life .. covered .. format('%05d', pairs_held) .. held .. table.concat(added)
-  user.is_changed = true
-  trim(user)
+  if #added > 0 then
+    pairs_held, held = format('%05d', pairs_held + #added), held .. table.concat(added)
+  end
+  user.text, user.is_changed = life .. covered .. pairs_held .. held, true
+  if pairs_held > limit then
+    trim(user)
+  end
   return '1'
 end
 
@@ -228,8 +256,8 @@ local function forget_in_user(key, resource, version)
     return
   end
   if progress == '0' or progress == '1' then
-    put(key, user, place, resource, sub(NEVER, 1, 18) .. progress .. 'r')
+    put(key, user, place, resource, sub(NEVER, 1, 18) .. progress, 'r')
   elseif progress == '-' then
-    put(key, user, place, resource, NEVER .. '?')
+    put(key, user, place, resource, NEVER, '?')
   end
 end

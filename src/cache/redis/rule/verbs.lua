@@ -9,7 +9,7 @@ end
 -- Applies an event to both entries of its pair. The answer: whether it changed the pair, a newer version, the count, and if
 -- one of these needs a fill, what `open` answers about both entries.
 local function apply(user_key, key, state)
-  local changed, newer_version, base = apply_to_user(user_key, name(key), state)
+  local changed, newer_version, base, user_opened = apply_to_user(user_key, name(key), state)
   local count = ''
   if base ~= '-' then
     local held = count_of(key)
@@ -20,7 +20,7 @@ local function apply(user_key, key, state)
   end
   local text = changed .. ':' .. newer_version .. ':' .. count
   if newer_version == '' and (changed == '' or count == '') then
-    text = text .. ':' .. sub(user_of(user_key).text, 1, 17) .. ':' .. open_count(key)
+    text = text .. ':' .. user_opened .. ':' .. open_count(key)
   end
   answer(text)
 end
@@ -33,15 +33,15 @@ if verb == 'apply' then
 elseif verb == 'settle' then
   -- KEYS: for each count the count entry and the user entries. ARGV: for each count the count, its revision, the number of
   -- states, and these.
-  local n, at = 1, 6
+  local n, at, wanted, states = 1, 6, {}, {}
   while n <= #KEYS do
     local key, size = KEYS[n], tonumber(ARGV[at + 2])
-    local resource, wanted, states = name(key), {}, {}
+    local resource = name(key)
     for k = 1, size do
       settle_user(KEYS[n + k], resource, ARGV[at + 2 + k])
       wanted[k], states[k] = name(KEYS[n + k]), ARGV[at + 2 + k]
     end
-    settle_count(key, ARGV[at], ARGV[at + 1], wanted, states)
+    settle_count(key, ARGV[at], ARGV[at + 1], size, wanted, states)
     n, at = n + 1 + size, at + 3 + size
   end
 elseif verb == 'forget' then
@@ -55,7 +55,7 @@ elseif verb == 'open' then
   -- KEYS: user entries, then count entries. ARGV: the number of user entries.
   for n, key in ipairs(KEYS) do
     if n <= tonumber(ARGV[6]) then
-      answer(sub(user_of(key, true).text, 1, 17))
+      answer(opened(user_of(key, true)))
     else
       answer(open_count(key))
     end
@@ -73,10 +73,12 @@ elseif verb == 'fill' then
       taken = fill_user(key, ARGV[at], ARGV[at + 1], at + 3, size)
       at = at + 3 + size * 2
     else
-      taken = fill_count(key, ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]))
+      taken = fill_count(key, ARGV[at], ARGV[at + 1], ARGV[at + 2])
       at = at + 3
     end
-    refused[key] = taken == '0'
+    if taken == '0' then
+      refused[key] = true
+    end
     answer(taken)
   end
   for n = at, #ARGV, 3 do
@@ -124,11 +126,8 @@ elseif verb == 'apply_to_user' then
   -- KEYS: a user entry. ARGV: for each event the resource and the state.
   -- Answers as apply, with the base in place of the count, and what open answers.
   for at = 6, #ARGV, 2 do
-    local before = user_of(KEYS[1], true)
-    local changed, newer_version, base = apply_to_user(KEYS[1], ARGV[at], ARGV[at + 1])
-    -- An entry that was written in parts keeps its lifetime.
-    local user = users[KEYS[1]] or before
-    answer(changed .. ':' .. newer_version .. ':' .. base .. ':' .. sub(user.text, 1, 17))
+    local changed, newer_version, base, user_opened = apply_to_user(KEYS[1], ARGV[at], ARGV[at + 1])
+    answer(changed .. ':' .. newer_version .. ':' .. base .. ':' .. user_opened)
   end
 elseif verb == 'join_count' then
   -- KEYS: a count entry. ARGV: for each event the user, the state, the base that the user entry has told, and whether to
@@ -139,7 +138,7 @@ elseif verb == 'join_count' then
       if base ~= '' and held and not held.life then
         join(KEYS[1], held, ARGV[at], ARGV[at + 1], base)
       end
-      count = shown(held) .. ''
+      count = shown(held)
     end
     if opens == '1' or (opens == '?' and count == '') then
       count = count .. ':' .. open_count(KEYS[1])
@@ -167,11 +166,11 @@ elseif verb == 'settle_count' then
   for at = 8, #ARGV, 2 do
     wanted[#wanted + 1], states[#states + 1] = ARGV[at], ARGV[at + 1]
   end
-  settle_count(KEYS[1], ARGV[6], ARGV[7], wanted, states)
+  settle_count(KEYS[1], ARGV[6], ARGV[7], #wanted, wanted, states)
 elseif verb == 'leave_count' then
   -- KEYS: a count entry. ARGV: for each pair the user and the state that its user entry holds as settled.
   for at = 6, #ARGV, 2 do
-    settle_count(KEYS[1], '', '', { ARGV[at] }, { ARGV[at + 1] })
+    settle_count(KEYS[1], '', '', 1, { ARGV[at] }, { ARGV[at + 1] })
   end
 elseif verb == 'forget_in_user' then
   -- KEYS: a user entry. ARGV: for each event the resource and the version.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cache::Settlement;
-use crate::cache::redis::call::{Call, Digits, PAIRS_PER_CALL, parts};
+use crate::cache::redis::call::{Call, PAIRS_PER_CALL, parts};
 use crate::cache::redis::keys::Keys;
 use crate::domain::{Pair, Resource, UserId, Version, VersionedState};
 
@@ -14,7 +14,7 @@ pub(super) fn apply_calls(keys: &Keys, events: &[(Pair, VersionedState)]) -> Vec
 
 /// Returns calls that revert events.
 pub(super) fn forget_calls(keys: &Keys, events: &[(Pair, Version)]) -> Vec<Call> {
-    by_pairs(keys, events, |call, version| call.arg(&Digits(*version)))
+    by_pairs(keys, events, |call, version| call.version(*version))
 }
 
 /// Returns calls on both entries of pairs. `add` adds the argument of an item.
@@ -34,13 +34,13 @@ fn by_pairs<T>(keys: &Keys, items: &[(Pair, T)], add: impl Fn(&mut Call, &T)) ->
 pub(super) fn open_calls(keys: &Keys, users: &[UserId], resources: &[Resource]) -> Vec<Call> {
     let users_calls = users.chunks(PAIRS_PER_CALL).map(|some| {
         let mut call = Call::new(some.len());
-        call.arg(&some.len());
+        call.size(some.len());
         some.iter().for_each(|user_id| call.user(keys, user_id));
         call
     });
     let counts_calls = resources.chunks(PAIRS_PER_CALL).map(|some| {
         let mut call = Call::new(some.len());
-        call.arg(&0);
+        call.size(0);
         some.iter().for_each(|resource| call.count(keys, resource));
         call
     });
@@ -61,7 +61,7 @@ pub(super) fn settle_calls(keys: &Keys, settlements: &BTreeMap<Resource, Settlem
             }
             call.count(keys, resource);
             call.settled_count(settlement.count);
-            call.arg(&states.len());
+            call.size(states.len());
             for (user_id, state) in states {
                 call.user(keys, user_id);
                 call.state(**state);

@@ -137,8 +137,8 @@ fn render<'a>(
     let mut call = Call::new(users.len() + counts.len() + events.len());
     let mut user_places: HashMap<&UserId, usize, RandomState> = HashMap::default();
     let mut count_places: HashMap<&Resource, usize, RandomState> = HashMap::default();
-    call.arg(&users.len());
-    call.arg(&counts.len());
+    call.size(users.len());
+    call.size(counts.len());
     for filling in users {
         call.user_filling(keys, filling);
         user_places.insert(&filling.user_id, call.keys());
@@ -157,8 +157,8 @@ fn render<'a>(
             call.count(keys, &pair.resource);
             call.keys()
         });
-        call.arg(&user);
-        call.arg(&count);
+        call.size(user);
+        call.size(count);
         call.state(*state);
     }
     call

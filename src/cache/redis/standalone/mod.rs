@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use redis::{Pipeline, Value};
 
 use super::answer;
-use super::call::{Call, Caller, RULE, TEXT};
+use super::call::{Call, Caller, RULE};
 use super::connection::{RedisConnection, client};
 use super::entry::{count_view, user_view};
 use super::keys::Keys;
 use super::read::{self, found, readings, searches};
+use super::text::TEXT;
 use crate::cache::{
     Cache, CacheError, CacheFuture, Filled, Filling, Opened, OpenedPair, Scanned, Settlement,
 };
@@ -334,7 +335,7 @@ impl Cache for RedisCache {
             let [(_, set), (_, claim)] = read::note_beat(deployment, beat);
             let _: String = self.server.query_one(&set).await?;
             let previous: Option<String> = self.server.query_one(&claim).await?;
-            Ok(previous.filter(|previous| *previous != deployment.id.to_string()))
+            Ok(read::other_deployment(deployment, previous))
         })
     }
 

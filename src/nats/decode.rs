@@ -1,21 +1,16 @@
-//! The JSON of one event on NATS: encoding, and decoding with the checks that all events pass. `batch.rs` packs several into
-//! one message. `legacy.rs` decodes the events of the older Go services.
+//! Decodes one event from NATS, with the checks that all events pass. `encode.rs` defines its JSON, `legacy.rs` that of the
+//! older Go services, and `batch.rs` unpacks several from one message.
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
-use uuid::Uuid;
 
+use super::encode::EventJson;
 use super::legacy;
-use super::trace::read_leniently;
 use super::undecodable::{MAX_PAYLOAD, Undecodable};
-use crate::domain::origin::{ACCEPTED, BEHAVIORS, Origin};
+use crate::domain::origin::Origin;
 use crate::domain::{
-    BehaviorEvent, BehaviorType, HybridClock, Id, IdKinds, Resource, ResourceType, ResourceTypes,
-    Source, TraceParent, Version,
+    BehaviorEvent, HybridClock, IdKinds, Resource, ResourceTypes, Source, TraceParent, Version,
 };
 
 /// A message of the stream.
@@ -31,90 +26,8 @@ pub struct Incoming<'a> {
     pub trace: Option<TraceParent>,
 }
 
-/// The JSON of an event. Foreign events may lack `version` and `source`. In a batch, our own events lack `source`, and
-/// `occurred_at` if it is the time of the version.
-#[derive(Serialize, Deserialize)]
-pub(super) struct EventJson<'a> {
-    event_id: Uuid,
-    user_id: Id,
-    resource_type: ResourceType,
-    resource_id: Id,
-    behavior: BehaviorType,
-    #[serde(
-        default,
-        serialize_with = "with_micros",
-        skip_serializing_if = "Option::is_none"
-    )]
-    occurred_at: Option<DateTime<Utc>>,
-    version: Option<Version>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<Cow<'a, str>>,
-    #[serde(
-        default,
-        deserialize_with = "read_leniently",
-        skip_serializing_if = "Option::is_none"
-    )]
-    traceparent: Option<TraceParent>,
-}
-
-impl EventJson<'_> {
-    /// Returns the JSON of one of our own events within a batch.
-    pub(super) fn in_batch(event: &BehaviorEvent) -> Self {
-        let has_own_time = event.occurred_at != event.version.moment();
-        Self {
-            event_id: event.event_id,
-            user_id: event.user_id.clone(),
-            resource_type: event.resource.resource_type,
-            resource_id: event.resource.id.clone(),
-            behavior: event.behavior,
-            occurred_at: has_own_time.then_some(event.occurred_at),
-            version: Some(event.version),
-            source: None,
-            traceparent: event.trace,
-        }
-    }
-}
-
-fn with_micros<S: Serializer>(
-    time: &Option<DateTime<Utc>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let text = time.map(|time| time.to_rfc3339_opts(SecondsFormat::Micros, true));
-    text.serialize(serializer)
-}
-
 /// The source recorded for foreign events that claim to be Likewise's own.
 const UNVERIFIED_API: &str = "unverified:likewise-api";
-
-/// Returns the subject of an event. The event's source determines the tree.
-#[must_use]
-pub fn subject(event: &BehaviorEvent) -> String {
-    let tree = match event.source {
-        Source::Api => ACCEPTED,
-        Source::Foreign(_) => BEHAVIORS,
-    };
-    format!("{tree}.{}.{}", event.resource.resource_type, event.behavior)
-}
-
-/// Returns the body of the message of one event. Its trace is in the header of the message.
-#[must_use]
-pub fn encode(event: &BehaviorEvent) -> Bytes {
-    let json = EventJson {
-        occurred_at: Some(event.occurred_at),
-        source: Some(event.source.name()),
-        traceparent: None,
-        ..EventJson::in_batch(event)
-    };
-    let mut body = Vec::with_capacity(256);
-    write(&json, &mut body);
-    body.into()
-}
-
-/// Appends JSON to a body.
-pub(super) fn write(json: &impl Serialize, body: &mut Vec<u8>) {
-    serde_json::to_writer(body, json)
-        .unwrap_or_else(|error| unreachable!("numbers and text are always JSON: {error}"));
-}
 
 /// Decodes the message of one event. The subject determines its origin, whatever the body claims. An event on an accepted
 /// subject is Likewise's own and is valid at any time, because it was acknowledged to a user. A foreign event may be dated
@@ -271,8 +184,11 @@ fn foreign_source(name: Cow<'_, str>) -> Result<Source, Undecodable> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use uuid::Uuid;
 
+    use super::super::encode::{encode, subject};
     use super::*;
+    use crate::domain::BehaviorType;
 
     const NOW: Version = Version(1_790_000_000_000_000);
     const FOREIGN: &str = "likewise.behaviors.comment.share";
