@@ -79,12 +79,10 @@ pub(super) async fn lock_counts<S: Session>(
     let schema = session.schema();
     if schema.in_process() {
         // The transaction holds the only write lock, so the counts stay as they are read.
-        let mut found = counts(session, resources).await?;
-        let is_missing = |resource: &&Resource| !found.contains_key(*resource);
-        let missing: Vec<Resource> = resources.iter().filter(is_missing).cloned().collect();
-        let never = |resource| (resource, LikeCount::NEVER);
-        found.extend(missing.into_iter().map(never));
-        return Ok(found.into());
+        let never = |resource: &Resource| (resource.clone(), LikeCount::NEVER);
+        let mut locked: Counts = resources.iter().map(never).collect();
+        locked.extend(counts(session, resources).await?);
+        return Ok(locked.into());
     }
     // Counts that are not there yet come first, and only then the locks, both in the order of
     // the resources: two workers that meet on several of them wait in one direction.
@@ -103,12 +101,21 @@ pub(super) async fn lock_known_counts<S: Session>(
     resources: &BTreeSet<Resource>,
     now: DateTime<Utc>,
 ) -> Result<LockedCounts, StoreError> {
+    let missing = uncounted(session, known, resources).await?;
+    create(session, &missing, now).await?;
+    lock_present(session, resources, now).await
+}
+
+/// Like [`lock_counts`], for counts that are there, as [`uncounted`] has told, or that this transaction has created.
+pub(super) async fn lock_present<S: Session>(
+    session: &mut S,
+    resources: &BTreeSet<Resource>,
+    now: DateTime<Utc>,
+) -> Result<LockedCounts, StoreError> {
     let schema = session.schema();
     if schema.in_process() {
         return lock_counts(session, resources, now).await;
     }
-    let missing = uncounted(session, known, resources).await?;
-    create(session, &missing, now).await?;
     let counts = load_counts(session, LOCK_COUNTS.on(schema), resources).await?;
     if counts.len() < resources.len() {
         // A known one is gone. Created now, it may be waited for in the other direction, and then the database ends one of

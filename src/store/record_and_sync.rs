@@ -16,7 +16,7 @@ use super::dialect::Column::{self, Number, ResourceId, Skipped, User, Word};
 use super::erasures::{self, Erasures};
 use super::error::StoreError;
 use super::like_counts::{
-    Counts, KnownCounts, LockedCounts, insert_counts, lock_known_counts, uncounted,
+    Counts, KnownCounts, LockedCounts, insert_counts, lock_present, uncounted,
 };
 use super::record::{
     BEHAVIOR, STORED, behavior_rows, count_new, in_order, insert_behaviors, lock_counted,
@@ -192,7 +192,7 @@ async fn lock_like_counts<S: Session>(
     }
     let mut locked = match resources.is_empty() {
         true => LockedCounts::default(),
-        false => lock_known_counts(session, known, &resources, now).await?,
+        false => lock_present(session, &resources, now).await?,
     };
     let never = |resource| (resource, LikeCount::NEVER);
     locked.counts.extend(new.into_iter().map(never));

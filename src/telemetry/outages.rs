@@ -334,6 +334,14 @@ mod tests {
         assert_eq!(outage.silence(), REMIND_EVERY);
     }
 
+    /// Dates the last failure of the database at this a minute ago.
+    fn age(doing: &'static str) {
+        let a_minute_ago = Instant::now().checked_sub(REMIND_EVERY);
+        let mut outages = lock();
+        let outage = outages.get_mut(&(Dependency::Database, doing));
+        outage.expect("an outage").failed_at = a_minute_ago.expect("a minute since the boot");
+    }
+
     #[test]
     fn calls_that_are_not_made_keep_their_outage() {
         const DOING: &str = "a call behind an open breaker";
@@ -342,9 +350,7 @@ mod tests {
         not_made(Dependency::Database, DOING);
         assert_eq!(is_current(), None, "no failure was reported");
         failed(Dependency::Database, DOING, 0, &"refused");
-        let a_minute_ago = Instant::now().checked_sub(REMIND_EVERY);
-        lock().get_mut(&key).expect("an outage").failed_at =
-            a_minute_ago.expect("a minute since the boot");
+        age(DOING);
         assert_eq!(is_current(), Some(false));
         not_made(Dependency::Database, DOING);
         assert_eq!(is_current(), Some(true));
@@ -366,11 +372,7 @@ mod tests {
         };
         failed(Dependency::Database, DOING, 0, &"locked");
         assert_eq!(shown(), 1);
-        let mut outages = lock();
-        let outage = outages.get_mut(&(Dependency::Database, DOING));
-        let a_minute_ago = Instant::now().checked_sub(REMIND_EVERY);
-        outage.expect("an outage").failed_at = a_minute_ago.expect("a minute since the boot");
-        drop(outages);
+        age(DOING);
         assert_eq!(shown(), 0);
     }
 

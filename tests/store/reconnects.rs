@@ -12,12 +12,19 @@ use crate::support::database::Database;
 use crate::support::servers::{Kind, Server};
 use crate::support::{PATIENCE, say, until, until_seen, wait};
 
+/// Starts a server of its own, because the tests stop it, with the tables.
+#[track_caller]
+fn migrated(kind: Kind) -> (Server, Database) {
+    let server = Server::start(kind);
+    let database = Database::first_of(&server);
+    wait(store::migrate(&options(&database))).expect("migrations");
+    (server, database)
+}
+
 matrix!([mariadb, postgres]: store_reconnects_after_a_restart);
 
 fn store_reconnects_after_a_restart(kind: Kind) {
-    let mut server = Server::start(kind);
-    let database = Database::first_of(&server);
-    wait(store::migrate(&options(&database))).expect("migrations");
+    let (mut server, database) = migrated(kind);
     let bench = Bench::on(&database);
     let mut rows = bench.record(&[like(1.into(), 7)]);
 
@@ -79,9 +86,7 @@ fn store_reconnects_after_a_restart(kind: Kind) {
 matrix!([mariadb, postgres]: hung_server_times_out_and_recovers);
 
 fn hung_server_times_out_and_recovers(kind: Kind) {
-    let server = Server::start(kind);
-    let database = Database::first_of(&server);
-    wait(store::migrate(&options(&database))).expect("migrations");
+    let (server, database) = migrated(kind);
     let timeout = Duration::from_secs(1);
     let bench = Bench::within(&database, timeout);
     let patient = Bench::on(&database);
@@ -143,9 +148,7 @@ fn retry_job() -> NewJob {
 matrix!([mariadb, postgres]: connections_closed_by_the_server_fail_no_call);
 
 fn connections_closed_by_the_server_fail_no_call(kind: Kind) {
-    let server = Server::start(kind);
-    let database = Database::first_of(&server);
-    wait(store::migrate(&options(&database))).expect("migrations");
+    let (_server, database) = migrated(kind);
     let bench = Bench::on(&database);
     let rows = bench.record(&[like(1.into(), 7)]);
     let pairs = BTreeSet::from([pair(1.into(), Resource::video(7))]);
@@ -175,9 +178,7 @@ matrix!([mariadb, postgres]: job_is_not_created_again_on_a_lost_connection);
 
 /// The connection is lost after the transaction has begun, so the work is not run again.
 fn job_is_not_created_again_on_a_lost_connection(kind: Kind) {
-    let server = Server::start(kind);
-    let database = Database::first_of(&server);
-    wait(store::migrate(&options(&database))).expect("migrations");
+    let (_server, database) = migrated(kind);
     let bench = Bench::on(&database);
     all_connections(&bench);
     let held = database.as_administrator().hold_tables(&["likewise_jobs"]);
@@ -201,9 +202,7 @@ fn job_is_not_created_again_on_a_lost_connection(kind: Kind) {
 matrix!([mariadb, postgres]: read_only_server_keeps_no_connection);
 
 fn read_only_server_keeps_no_connection(kind: Kind) {
-    let server = Server::start(kind);
-    let database = Database::first_of(&server);
-    wait(store::migrate(&options(&database))).expect("migrations");
+    let (server, database) = migrated(kind);
     let bench = Bench::on(&database);
     let before = all_connections(&bench);
 

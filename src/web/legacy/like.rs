@@ -10,12 +10,12 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Schema, Schem
 use super::envelope::Envelope;
 use crate::domain::{BehaviorType, Resource, ResourceType};
 use crate::likes::{LikeRequest, Likes};
-use crate::web::auth::{Caller, User};
+use crate::web::auth::User;
 use crate::web::extract::{Bytes, invalid_body, json as read};
 use crate::web::headers::positive;
-use crate::web::idempotency::{IdempotencyKey, KeyHeader, KeyedResponse};
+use crate::web::idempotency::{IdempotencyKey, KeyHeader};
 use crate::web::ids::Ids;
-use crate::web::likes::AcceptedBody;
+use crate::web::likes::{AcceptedBody, answer_like};
 use crate::web::problem::Problem;
 use crate::web::trace::Trace;
 
@@ -141,20 +141,7 @@ pub(in crate::web) async fn like(
         behavior: action.behavior()?,
         trace,
     };
-    let caller = Caller::User(request.user_id.clone());
-    key.answer(
-        likes.into_inner(),
-        (caller, &bytes),
-        1,
-        move |likes, identity| async move {
-            let accepted = likes.accept(request.clone(), identity).await?;
-            Ok(KeyedResponse {
-                body: Envelope::of(AcceptedBody::of(&request, accepted, &ids)),
-                is_final: true,
-            })
-        },
-    )
-    .await
+    answer_like(likes, ids, request, key, &bytes, Envelope::of).await
 }
 
 #[cfg(test)]

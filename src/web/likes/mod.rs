@@ -13,7 +13,7 @@ mod top;
 use actix_web::web::{self, ServiceConfig};
 use utoipa::OpenApi;
 
-pub(super) use one::AcceptedBody;
+pub(super) use one::{AcceptedBody, answer_like};
 
 use super::methods::{get, only_get, only_post};
 use super::problem::Problem;

@@ -140,15 +140,27 @@ async fn accept(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let body = read_body(payload).await?;
+    answer_like(likes, ids, request, key, &body, |accepted| accepted).await
+}
+
+/// Accepts a behavior and responds with what `show` makes of the result. `body` is that of the HTTP request.
+pub(in crate::web) async fn answer_like<T: Serialize + 'static>(
+    likes: Data<Likes>,
+    ids: Ids,
+    request: LikeRequest,
+    key: IdempotencyKey,
+    body: &[u8],
+    show: impl FnOnce(AcceptedBody) -> T + 'static,
+) -> Result<HttpResponse, Problem> {
     let caller = Caller::User(request.user_id.clone());
     key.answer(
         likes.into_inner(),
-        (caller, &body),
+        (caller, body),
         1,
         move |likes, identity| async move {
             let accepted = likes.accept(request.clone(), identity).await?;
             Ok(KeyedResponse {
-                body: AcceptedBody::of(&request, accepted, &ids),
+                body: show(AcceptedBody::of(&request, accepted, &ids)),
                 is_final: true,
             })
         },
