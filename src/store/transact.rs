@@ -143,7 +143,7 @@ pub(super) struct Attempts {
     timeout: Duration,
     deadline: Instant,
     made: u32,
-    /// The error of the attempt before this one.
+    /// The error of the attempt before this one, or of an earlier one that may have committed.
     earlier: Option<StoreError>,
 }
 
@@ -174,15 +174,26 @@ impl Attempts {
             Err(error)
                 if worth_another(&error, self.made) && Instant::now() + wait < self.deadline =>
             {
-                self.earlier = Some(error);
+                if !self.may_have_committed() {
+                    self.earlier = Some(error);
+                }
                 tokio::time::sleep(wait).await;
                 None
             }
-            // The attempt before opened the breaker, and may have committed.
+            // The attempt before opened the breaker.
             Err(StoreError::Away) => Some(Err(self.earlier.take().unwrap_or(StoreError::Away))),
             Err(StoreError::TimedOut(_)) => Some(Err(StoreError::TimedOut(self.timeout))),
+            // The server may have turned read-only after a commit whose answer was lost. Only the earlier error tells that.
+            Err(error) if self.may_have_committed() && !error.was_answered() => {
+                Some(Err(self.earlier.take().unwrap_or(error)))
+            }
             outcome => Some(outcome),
         }
+    }
+
+    /// Returns whether an attempt before this one lost its connection, so that its commit may have succeeded.
+    const fn may_have_committed(&self) -> bool {
+        matches!(self.earlier, Some(StoreError::Unavailable(_)))
     }
 }
 
@@ -197,4 +208,36 @@ const BACKOFF: Backoff = Backoff {
 fn worth_another(error: &StoreError, attempts: u32) -> bool {
     let passing = matches!(error, StoreError::Busy(_) | StoreError::Unavailable(_));
     passing && attempts < 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the final error of attempts that end with these errors.
+    async fn last_of(errors: impl IntoIterator<Item = StoreError>) -> StoreError {
+        let mut attempts = Attempts::within(Duration::from_secs(600));
+        for error in errors {
+            if let Some(outcome) = attempts.last(Err::<(), _>(error)).await {
+                return outcome.expect_err("each attempt failed");
+            }
+        }
+        panic!("no attempt was the last one");
+    }
+
+    #[tokio::test]
+    async fn lost_connection_shows_through_what_follows_it() {
+        let lost = || StoreError::Unavailable("the connection was lost".into());
+        let busy = || StoreError::Busy("a deadlock".into());
+        let read_only = || StoreError::ReadOnly("a replica".into());
+        let error = last_of([lost(), busy(), read_only()]).await;
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+        let error = last_of([busy(), read_only()]).await;
+        assert!(matches!(error, StoreError::ReadOnly(_)), "{error}");
+        let error = last_of([busy(), StoreError::Away]).await;
+        assert!(matches!(error, StoreError::Busy(_)), "{error}");
+        // What answers is no outage. The caller decides as if the earlier attempt had committed.
+        let error = last_of([lost(), StoreError::Refused("too long".into())]).await;
+        assert!(matches!(error, StoreError::Refused(_)), "{error}");
+    }
 }
