@@ -87,9 +87,16 @@ impl HybridClock {
     /// Observes a version drawn elsewhere, so that the next one drawn here is newer. A version beyond
     /// [`MAX_LEAD`](Self::MAX_LEAD) does not advance the clock.
     pub fn observe_at(&self, seen: Version, wall: Version) {
-        if !Self::leads(seen, wall, Self::MAX_LEAD) {
+        if !Self::is_from_the_future(seen, wall) {
             self.last.fetch_max(seen.0, Ordering::Relaxed);
         }
+    }
+
+    /// Returns whether a version is further in the future than this clock draws by itself. Another clock that runs ahead drew
+    /// it, or a request that had to win over such a version.
+    #[must_use]
+    pub fn is_from_the_future(seen: Version, wall: Version) -> bool {
+        Self::leads(seen, wall, Self::MAX_LEAD)
     }
 
     fn leads(version: Version, wall: Version, by: Duration) -> bool {

@@ -169,8 +169,9 @@ impl Likes {
             }
             // The user acts now, so the request must win over an event from a clock that runs ahead.
             if let (Some(version), Some(flight)) = (outcome.newer(), &flight) {
-                self.clock.observe_at(version, self.now());
-                if draft.must_win && !flight.is_followed_by(version) {
+                let now = self.now();
+                self.clock.observe_at(version, now);
+                if draft.must_win(version, now) && !flight.is_followed_by(version) {
                     newer = newer.max(version);
                     draft.identity = None;
                     sent = self.send(&draft, newer);

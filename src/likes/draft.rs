@@ -1,6 +1,8 @@
 //! A request to accept a behavior, and its draft until an event is made of it.
 
-use crate::domain::{BehaviorType, Identity, Pair, Resource, TraceParent, UserId};
+use crate::domain::{
+    BehaviorType, HybridClock, Identity, Pair, Resource, TraceParent, UserId, Version,
+};
 
 /// A request to accept a behavior.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +33,8 @@ pub(super) struct Draft {
     pub(super) asked: LikeRequest,
     /// The event id and version of a request with an `Idempotency-Key`. Without it, `send` draws both.
     pub(super) identity: Option<Identity>,
-    /// Whether the request draws a newer version when it meets a newer event of its pair. False if a later behavior
-    /// of the same request has the same pair, and for a resumed request, which a newer event may have superseded.
-    pub(super) must_win: bool,
+    /// False if a later behavior of the same request has the same pair, which wins.
+    is_last: bool,
 }
 
 impl Draft {
@@ -42,7 +43,46 @@ impl Draft {
         Self {
             asked,
             identity,
-            must_win: is_last && !identity.is_some_and(|identity| identity.resumed),
+            is_last,
         }
+    }
+
+    /// Returns whether the request draws a newer version when it meets this newer one of its pair. A resumed request does not:
+    /// a later request may have superseded it. But a version from the future tells nothing about the order of requests,
+    /// and the request was perhaps never sent before.
+    pub(super) fn must_win(&self, newer: Version, now: Version) -> bool {
+        let is_resumed = self.identity.is_some_and(|identity| identity.resumed);
+        self.is_last && (!is_resumed || HybridClock::is_from_the_future(newer, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn resumed_request_wins_over_the_future_only() {
+        let draft = |resumed, is_last| {
+            let asked = LikeRequest {
+                user_id: 1.into(),
+                resource: Resource::video(7),
+                behavior: BehaviorType::Like,
+                trace: None,
+            };
+            let identity = Identity {
+                event_id: Uuid::now_v7(),
+                version: Version(1_000),
+                resumed,
+            };
+            Draft::new(asked, Some(identity), is_last)
+        };
+        let now = Version(60_000_000);
+        let (past, future) = (Version(59_000_000), Version(90_000_000));
+        assert!(!draft(true, true).must_win(past, now));
+        assert!(draft(true, true).must_win(future, now));
+        assert!(draft(false, true).must_win(past, now));
+        assert!(!draft(true, false).must_win(future, now));
     }
 }
