@@ -13,8 +13,8 @@ pub use self::redis::{RedisCache, RedisClusterCache, on_redis};
 pub use memory::MemoryCache;
 
 use crate::domain::{
-    Applied, Coverage, DataSubject, Deployment, EntryId, EntryView, LikeCount, Pair, Reading,
-    Resource, UserId, Version, VersionedState,
+    Applied, CountFill, Coverage, DataSubject, Deployment, EntryId, EntryView, LikeCount, Pair,
+    Reading, Resource, UserId, Version, VersionedState,
 };
 
 /// The result of every method of [`Cache`].
@@ -105,7 +105,7 @@ pub struct Filled {
     /// For each user.
     pub users: Vec<bool>,
     /// For each count.
-    pub counts: Vec<bool>,
+    pub counts: Vec<CountFill>,
     /// For each event that was applied after the fill; `None` if an entry refused its filling, so that it was not applied.
     pub applied: Vec<Option<Applied>>,
 }
@@ -133,17 +133,25 @@ impl Filling {
     #[must_use]
     pub fn refused_by(&self, filled: &Filled) -> RefusedEntries<'_> {
         let users = self.users.iter().zip(&filled.users);
-        let counts = self.counts.iter().zip(&filled.counts);
         RefusedEntries {
             users: users
                 .filter(|(_, taken)| !**taken)
                 .map(|(filling, _)| &filling.user_id)
                 .collect(),
-            counts: counts
-                .filter(|(_, taken)| !**taken)
-                .map(|(filling, _)| &filling.resource)
-                .collect(),
+            counts: self.counts_filled(filled, CountFill::Refused),
         }
+    }
+
+    /// Returns the resources of the counts that keep an earlier one.
+    #[must_use]
+    pub fn kept_by(&self, filled: &Filled) -> BTreeSet<&Resource> {
+        self.counts_filled(filled, CountFill::Kept)
+    }
+
+    fn counts_filled(&self, filled: &Filled, fill: CountFill) -> BTreeSet<&Resource> {
+        let counts = self.counts.iter().zip(&filled.counts);
+        let counts = counts.filter(|(_, of_count)| **of_count == fill);
+        counts.map(|(filling, _)| &filling.resource).collect()
     }
 }
 

@@ -21,6 +21,17 @@ enum Stored {
     Unknown(u64),
 }
 
+/// What became of the filling of a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountFill {
+    /// The entry is as new as the filling, or newer.
+    Taken,
+    /// The entry keeps an earlier count: see [`CountEntry::fill`].
+    Kept,
+    /// The lifetime of the unknown count has ended.
+    Refused,
+}
+
 /// The cached count of one resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CountEntry {
@@ -182,15 +193,19 @@ impl CountEntry {
         }
     }
 
-    /// Fills the count from a database read. Returns whether it was taken: an unknown count takes it only in the lifetime
-    /// `incarnation`, and a known count takes a newer revision.
-    pub fn fill(&mut self, incarnation: u64, count: LikeCount) -> bool {
+    /// Fills the count from a database read. An unknown count takes it only in the lifetime `incarnation`. A known count
+    /// takes a newer revision unless events are in flight: the newer count may include them, and would be shown with
+    /// them twice. Their settlement brings both.
+    pub fn fill(&mut self, incarnation: u64, count: LikeCount) -> CountFill {
         match self.stored {
-            Stored::Unknown(current) if current != incarnation => return false,
-            Stored::Known(held) if held.revision >= count.revision => {}
-            Stored::Unknown(_) | Stored::Known(_) => self.stored = Stored::Known(count),
+            Stored::Unknown(current) if current != incarnation => CountFill::Refused,
+            Stored::Known(held) if held.revision >= count.revision => CountFill::Taken,
+            Stored::Known(_) if self.is_in_flight() => CountFill::Kept,
+            Stored::Unknown(_) | Stored::Known(_) => {
+                self.stored = Stored::Known(count);
+                CountFill::Taken
+            }
         }
-        true
     }
 
     /// Reverts an event that could not be made durable.
@@ -265,7 +280,7 @@ mod tests {
 
     fn filled(count: LikeCount) -> CountEntry {
         let mut entry = CountEntry::new(1);
-        assert!(entry.fill(1, count));
+        assert_eq!(entry.fill(1, count), CountFill::Taken);
         entry
     }
 
@@ -314,7 +329,7 @@ mod tests {
     fn older_revision_of_a_count_is_ignored() {
         let mut entry = filled(count(3, 6));
         entry.settle([], Some(count(2, 5)), 2, NOW);
-        assert!(entry.fill(9, count(1, 4)));
+        assert_eq!(entry.fill(9, count(1, 4)), CountFill::Taken);
         assert_eq!(entry.like_count(), Some(3));
     }
 
@@ -322,9 +337,26 @@ mod tests {
     fn fill_read_before_a_commit_is_refused() {
         let mut entry = CountEntry::new(1);
         entry.settle([], Some(count(2, 5)), 2, NOW);
-        assert!(!entry.fill(1, count(1, 4)));
-        assert!(entry.fill(2, count(2, 5)));
+        assert_eq!(entry.fill(1, count(1, 4)), CountFill::Refused);
+        assert_eq!(entry.fill(2, count(2, 5)), CountFill::Taken);
         assert_eq!(entry.like_count(), Some(2));
+    }
+
+    #[test]
+    fn fill_after_a_commit_counts_no_event_twice() {
+        let mut entry = filled(count(7, 3));
+        assert_eq!(
+            entry.fill(0, count(8, 4)),
+            CountFill::Taken,
+            "nothing is in flight"
+        );
+        entry.join(&1.into(), like(10), NOW);
+        assert_eq!(entry.like_count(), Some(9));
+        // The commit of the event, whose settlement is on its way.
+        assert_eq!(entry.fill(0, count(9, 5)), CountFill::Kept);
+        assert_eq!(entry.like_count(), Some(9));
+        entry.settle([(&1.into(), at(10, true))], Some(count(9, 5)), 2, NOW);
+        assert_eq!((entry.like_count(), entry.len()), (Some(9), 0));
     }
 
     #[test]

@@ -427,7 +427,8 @@ proptest! {
     /// it while only the pipeline works.
     #[test]
     fn count_never_goes_back_while_likes_arrive(
-        likes in prop::collection::vec((USERS, 0usize..4, 0usize..4, 0usize..4), 1..40)
+        likes in prop::collection::vec(
+            (USERS, 0usize..4, 0usize..4, 0usize..4, any::<bool>(), 0usize..4), 1..40)
     ) {
         let mut world = World::default();
         world.take(Step::LookCount(1));
@@ -438,9 +439,13 @@ proptest! {
             world.fill(0);
         }
         let mut shown = 0;
-        for (user, commit, settle, counts) in likes {
+        for (user, commit, settle, counts, looks, fill) in likes {
             world.take(Step::Accept(user, 1, true));
             world.take(Step::Commit(commit));
+            if looks {
+                world.take(Step::LookCount(1));
+            }
+            world.take(Step::Fill(fill));
             world.take(Step::Settle(settle));
             world.take(Step::SettleCounts(counts));
             let count = world.counts[&Resource::video(1)].like_count().unwrap_or_default();

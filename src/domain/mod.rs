@@ -49,7 +49,7 @@ pub use breaker::{Breaker, BreakerPolicy, Change};
 pub use cached_entry::{Applied, Coverage, EntryId, OVERDUE_AFTER, Reading, overdue_before};
 pub use cached_pair::{CachedPair, Join, Progress};
 pub use commit_effect::CommitEffect;
-pub use count_entry::CountEntry;
+pub use count_entry::{CountEntry, CountFill};
 pub use database_clock::{ClockNews, ClockWatch, DatabaseClock};
 pub use deployment::{CurrentDeployment, Deployment};
 pub use durability::Durability;

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use likewise::cache::{Cache, Filling, Settlement, UserFilling};
 use likewise::domain::{Coverage, LikeCount, Pair, Resource, UserId, VersionedState};
 
-use super::{NOW, OnRedis, One, VIDEO, count, mark, run};
+use super::{
+    HOUR, NOW, OnRedis, One, PLENTY, VIDEO, cache_of, cache_on, count, mark, new_generation, run,
+};
+use crate::support::redis_cluster::RedisCluster;
 use crate::support::say;
 
 /// The number of events in flight on one video.
@@ -38,10 +42,9 @@ fn cpu(on_redis: &OnRedis) -> Duration {
     Duration::from_secs_f64(seconds("used_cpu_user:") + seconds("used_cpu_sys:"))
 }
 
-/// Fills users, and applies events of theirs. Returns the CPU time that applying took.
-async fn apply(on_redis: &OnRedis, resource: &Resource, of: std::ops::Range<i64>) -> Duration {
-    let cache = &on_redis.cache;
-    let ids: Vec<UserId> = of.clone().map(UserId::from).collect();
+/// Fills users without rows.
+async fn fill_users(cache: &dyn Cache, of: std::ops::Range<i64>) {
+    let ids: Vec<UserId> = of.map(UserId::from).collect();
     let opened = cache.open(&ids, &[]).await.expect("an answer");
     let users: Vec<_> = ids
         .into_iter()
@@ -61,12 +64,66 @@ async fn apply(on_redis: &OnRedis, resource: &Resource, of: std::ops::Range<i64>
         .fill_and_apply(&filling, NOW)
         .await
         .expect("an answer");
+}
+
+/// Fills users, and applies events of theirs. Returns the CPU time that applying took.
+async fn apply(on_redis: &OnRedis, resource: &Resource, of: std::ops::Range<i64>) -> Duration {
+    let cache = &on_redis.cache;
+    fill_users(cache, of.clone()).await;
     let events = events(resource, of);
     let before = cpu(on_redis);
     for some in events.chunks(256) {
         cache.apply(some, NOW).await.expect("answers");
     }
     cpu(on_redis) - before
+}
+
+/// The users of a large commit.
+const COMMITTED: i64 = 3_000;
+
+/// Settles likes of these users in one commit while another process reads the count, which must not change.
+async fn settle_while_another_reads(cache: &dyn Cache, other: &dyn Cache) {
+    let one = One(cache);
+    one.learn(VIDEO, 1.into(), VersionedState::NEVER, LikeCount::NEVER)
+        .await;
+    fill_users(cache, 2..COMMITTED + 1).await;
+    let likes = events(&VIDEO, 1..COMMITTED + 1);
+    for some in likes.chunks(256) {
+        cache.apply(some, NOW).await.expect("answers");
+    }
+    let states = likes.into_iter().map(|(pair, state)| (pair.user_id, state));
+    let settlement = Settlement {
+        states: states.collect(),
+        count: Some(count(COMMITTED, 1)),
+    };
+    let settlements = BTreeMap::from([(VIDEO, settlement)]);
+    let (mut settling, mut reads) = (cache.settle(&settlements, NOW), 0);
+    let settled = loop {
+        let shown = One(other).count(VIDEO).await;
+        assert_eq!(shown, Some(COMMITTED), "after {reads} reads");
+        reads += 1;
+        if let Some(settled) = (&mut settling).now_or_never() {
+            break settled;
+        }
+    };
+    settled.expect("an answer");
+    assert!(reads > 1, "it was read meanwhile");
+    assert_eq!(One(other).count(VIDEO).await, Some(COMMITTED));
+}
+
+#[test]
+fn large_commit_is_not_seen_in_part() {
+    let on_redis = OnRedis::start();
+    let other = cache_on(&on_redis.server, PLENTY, HOUR);
+    run(settle_while_another_reads(&on_redis.cache, &other));
+}
+
+#[test]
+fn large_commit_is_not_seen_in_part_on_a_cluster() {
+    let cluster = RedisCluster::shared();
+    let generation = new_generation();
+    let [cache, other] = [(); 2].map(|()| cache_of(&cluster, PLENTY, &generation));
+    run(settle_while_another_reads(&cache, &other));
 }
 
 #[test]

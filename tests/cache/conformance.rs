@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use likewise::cache::{Cache, CountFilling, Filled, Filling, Settlement, UserFilling};
 use likewise::domain::{
-    Applied, Coverage, DataSubject, EntryId, EntryView, LikeCount, OVERDUE_AFTER, Pair, Reading,
-    Resource, Version, VersionedState,
+    Applied, CountFill, Coverage, DataSubject, EntryId, EntryView, LikeCount, OVERDUE_AFTER, Pair,
+    Reading, Resource, Version, VersionedState,
 };
 
 use super::other_id_kinds::OtherIds;
@@ -70,6 +70,7 @@ on_all! {
     filled_user_is_known_completely
     large_user_is_known_by_pairs
     fill_read_before_a_change_is_rejected
+    fill_after_a_commit_counts_no_event_twice
     non_durable_event_is_reverted
     event_joins_the_count_once
     answer_that_needs_a_fill_opens_its_entries
@@ -329,6 +330,32 @@ async fn fill_read_before_a_change_is_rejected(cache: &dyn Cache) {
     assert_eq!(one.read(VIDEO, 1.into()).await, Reading::default());
 }
 
+async fn fill_after_a_commit_counts_no_event_twice(cache: &dyn Cache) {
+    let one = One(cache);
+    one.learn(VIDEO, 1.into(), VersionedState::NEVER, count(7, 3))
+        .await;
+    one.apply(VIDEO, 1.into(), mark(10, true)).await;
+    assert_eq!(one.count(VIDEO).await, Some(8));
+    // A reader loads the count after the commit of the event, whose settlement is on its way.
+    let filling = Filling {
+        counts: vec![CountFilling {
+            resource: VIDEO,
+            incarnation: 0,
+            count: count(8, 4),
+        }],
+        ..Filling::default()
+    };
+    let filled = cache.fill_and_apply(&filling, NOW).await.expect("answers");
+    assert_eq!(filled.counts, [CountFill::Kept]);
+    assert_eq!(one.count(VIDEO).await, Some(8));
+    one.settle(VIDEO, &[(1.into(), mark(10, true))], Some(count(8, 4)))
+        .await;
+    assert_eq!(one.count(VIDEO).await, Some(8));
+    let filled = one.fill_count(None, VIDEO, count(9, 5));
+    assert!(filled.await, "nothing is in flight");
+    assert_eq!(one.count(VIDEO).await, Some(9));
+}
+
 async fn non_durable_event_is_reverted(cache: &dyn Cache) {
     let one = One(cache);
     one.learn(VIDEO, 1.into(), mark(5, true), count(1, 1)).await;
@@ -527,7 +554,8 @@ async fn event_joins_with_the_fill_it_waited_for(cache: &dyn Cache) {
         }
     }
     let filled = cache.fill_and_apply(&filling, NOW).await.expect("answers");
-    assert!(filled.counts.iter().all(|taken| *taken));
+    let are_taken = filled.counts.iter().all(|fill| *fill == CountFill::Taken);
+    assert!(are_taken, "{:?}", filled.counts);
     for (place, applied) in filled.applied.iter().enumerate() {
         assert_eq!(applied.is_none(), place == 8, "event {place}");
         assert_eq!(filled.users[place], place != 8, "user {place}");

@@ -21,8 +21,8 @@ use likewise::cache::{
 };
 use likewise::config::RedisOptions;
 use likewise::domain::{
-    Applied, Coverage, Deployment, EntryId, LikeCount, Pair, Reading, Resource, UserId, Version,
-    VersionedState,
+    Applied, CountFill, Coverage, Deployment, EntryId, LikeCount, Pair, Reading, Resource, UserId,
+    Version, VersionedState,
 };
 use redis::Commands;
 use tokio::runtime::Runtime;
@@ -80,10 +80,19 @@ fn cache_on(server: &Server, pairs_per_user: usize, time_to_live: Duration) -> R
 
 /// The cache of a new generation on a cluster.
 fn cache_on_cluster(cluster: &RedisCluster, pairs_per_user: usize) -> RedisClusterCache {
+    cache_of(cluster, pairs_per_user, &new_generation())
+}
+
+/// The name of a generation that no other test has.
+fn new_generation() -> String {
     static GENERATION: AtomicUsize = AtomicUsize::new(0);
-    let generation = GENERATION.fetch_add(1, Ordering::Relaxed).to_string();
+    GENERATION.fetch_add(1, Ordering::Relaxed).to_string()
+}
+
+/// The cache of a generation on a cluster.
+fn cache_of(cluster: &RedisCluster, pairs_per_user: usize, generation: &str) -> RedisClusterCache {
     let options = options(cluster.url(), pairs_per_user, HOUR);
-    run(async { RedisClusterCache::new(&options, deployment(&generation).into()).expect("a URL") })
+    run(async { RedisClusterCache::new(&options, deployment(generation).into()).expect("a URL") })
 }
 
 fn options(url: String, pairs_per_user: usize, time_to_live: Duration) -> RedisOptions {
@@ -231,7 +240,7 @@ impl One<'_> {
             ..Filling::default()
         };
         let filled = self.0.fill_and_apply(&filling, NOW).await;
-        filled.expect("an answer").counts[0]
+        filled.expect("an answer").counts[0] == CountFill::Taken
     }
 
     async fn count(&self, resource: Resource) -> Option<i64> {

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use likewise::domain::{
-    Applied, CountEntry, Counting, Coverage, EntryId, LikeCount, OVERDUE_AFTER, Pair, Reading,
-    Resource, UserEntry, UserId, Version, VersionedState,
+    Applied, CountEntry, CountFill, Counting, Coverage, EntryId, LikeCount, OVERDUE_AFTER, Pair,
+    Reading, Resource, UserEntry, UserId, Version, VersionedState,
 };
 use likewise::store::Settled;
 
@@ -141,7 +141,7 @@ impl Cache {
         let rows = rows.iter().cloned();
         let taken = user.is_some_and(|entry| entry.fill(lives.0, coverage, rows));
         let entry = self.entries.counts.get_mut(&pair.resource);
-        entry.is_some_and(|entry| entry.fill(lives.1, count)) && taken
+        entry.is_some_and(|entry| entry.fill(lives.1, count) != CountFill::Refused) && taken
     }
 
     pub fn coverage(&self, user_id: &UserId) -> Coverage {

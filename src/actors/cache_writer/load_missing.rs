@@ -22,6 +22,17 @@ const LOADING: &str = "loading missing cache entries";
 /// The number of times that one answer reads the database while the cache keeps changing.
 const READS: usize = 4;
 
+/// What became of a filling.
+#[derive(Default)]
+struct Fill<'a> {
+    /// The entries that refused it.
+    refused: RefusedEntries<'a>,
+    /// The resources whose count stays as it is, because its events in flight may be in the newer one.
+    kept: BTreeSet<&'a Resource>,
+    /// The answer to each event; `None` if it was not applied.
+    applied: Vec<Option<Applied>>,
+}
+
 impl CacheWriter {
     /// Loads what is missing from the database, fills it into the cache, and answers.
     pub(super) async fn load_missing(&self, mut batch: Vec<Missing>) {
@@ -47,13 +58,17 @@ impl CacheWriter {
             in_flight.map(|(event, partly)| ((event.pair.clone(), event.state), &mut partly.again));
         let (events, answers): (Vec<_>, Vec<_>) = in_flight.unzip();
         filling.events = events;
-        let (refused, applied) = self.fill(&filling, last).await;
+        let Fill {
+            refused,
+            kept,
+            applied,
+        } = self.fill(&filling, last).await;
         for (answer, again) in answers.into_iter().zip(applied) {
             *answer = again;
         }
-        let (mut again, found): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .partition(|item| !last && item.is_refused(&refused));
+        let (mut again, found): (Vec<_>, Vec<_>) = batch.into_iter().partition(|item| {
+            !last && (item.is_refused(&refused) || item.is_uncounted(&kept, &round))
+        });
         for item in &mut again {
             if let Missing::Applied(_, partly) = item {
                 partly.opened = None;
@@ -154,22 +169,20 @@ impl CacheWriter {
         Some(round)
     }
 
-    /// Fills entries and applies the events that wait for that. Returns the entries that refused, and the answer to each
-    /// event that was applied: with the `last` fill, to those of refused entries too.
-    async fn fill<'a>(
-        &self,
-        filling: &'a Filling,
-        last: bool,
-    ) -> (RefusedEntries<'a>, Vec<Option<Applied>>) {
+    /// Fills entries and applies the events that wait for that: with the `last` fill, those of refused entries too.
+    async fn fill<'a>(&self, filling: &'a Filling, last: bool) -> Fill<'a> {
         let now = self.now();
         let filled = match self.cache.fill_and_apply(filling, now).await {
             Ok(filled) => filled,
             Err(error) => {
                 self.not_applied("filling the cache", &error, &filling.events);
-                return (RefusedEntries::default(), vec![None; filling.events.len()]);
+                return Fill {
+                    applied: vec![None; filling.events.len()],
+                    ..Fill::default()
+                };
             }
         };
-        let refused = filling.refused_by(&filled);
+        let (refused, kept) = (filling.refused_by(&filled), filling.kept_by(&filled));
         let mut applied = filled.applied;
         let is_refused = |pair: &Pair| last && refused.has(pair);
         let late = filling.events.iter().filter(|(pair, _)| is_refused(pair));
@@ -185,7 +198,11 @@ impl CacheWriter {
                 Err(error) => self.not_applied(APPLYING, &error, &late),
             }
         }
-        (refused, applied)
+        Fill {
+            refused,
+            kept,
+            applied,
+        }
     }
 
     /// Notes that a call which applies these events failed. It may still run without an answer.
@@ -229,6 +246,9 @@ impl CacheWriter {
         }
         let begun = self.begun(applied.iter().map(|(envelope, _)| &envelope.body), round);
         let begun = begun.await;
+        let recorded = applied.iter().map(|(envelope, _)| &envelope.body);
+        let shown = self.shown(recorded.filter(|event| !round.lacks(event)));
+        let shown = shown.await;
         for (envelope, partly) in applied {
             let event = &envelope.body;
             let stored = round.state(&event.pair);
@@ -239,10 +259,14 @@ impl CacheWriter {
                 // A newer event does not tell what was before this one.
                 Ordering::Less => None,
             };
+            let resource = &event.pair.resource;
             let like_count = match partly.again {
                 Some(again) => again.like_count,
-                // The database has the event, and counts it.
-                None if !round.lacks(event) => Some(round.count(&event.pair.resource).like_count),
+                // The database has the event, and counts it. The cache also counts those in flight.
+                None if !round.lacks(event) => {
+                    let shown = shown.get(resource).copied();
+                    shown.or_else(|| Some(round.count(resource).like_count))
+                }
                 None => None,
             };
             let applied = partly.applied.map(|before| Applied {
@@ -289,6 +313,18 @@ impl CacheWriter {
             let readings = readings.collect();
             envelope.reply.send(readings);
         }
+    }
+
+    /// Returns the counts of the resources of events, as the cache shows them.
+    async fn shown<'a>(&self, events: impl Iterator<Item = &'a Apply>) -> BTreeMap<Resource, i64> {
+        let resources: BTreeSet<&Resource> = events.map(|event| &event.pair.resource).collect();
+        let resources: Vec<Resource> = resources.into_iter().cloned().collect();
+        // The answer is complete without it.
+        let readings = self.cache.read(None, &resources, self.now()).await;
+        let readings = readings.unwrap_or_default().into_iter();
+        let known = resources.into_iter().zip(readings);
+        let known = known.filter_map(|(resource, reading)| Some((resource, reading.like_count?)));
+        known.collect()
     }
 
     /// Returns, of those of the events that the database holds as the newest likes, whether each began to be liked. Of an

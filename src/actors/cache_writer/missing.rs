@@ -73,6 +73,17 @@ impl Missing {
                 .iter()
                 .any(|resource| refused.has_count(resource))
     }
+
+    /// Returns whether the database has the event, and the cache keeps an earlier count, which lacks it: its settlement is on
+    /// its way.
+    pub(super) fn is_uncounted(&self, kept: &BTreeSet<&Resource>, round: &Round) -> bool {
+        match self {
+            Self::Applied(envelope, _) => {
+                kept.contains(&envelope.body.pair.resource) && !round.lacks(&envelope.body)
+            }
+            Self::Lookup(_) => false,
+        }
+    }
 }
 
 impl From<Envelope<Lookup>> for Missing {

@@ -11,8 +11,8 @@ use super::{
     Settlement, UserFilling,
 };
 use crate::domain::{
-    Applied, CachedPair, CountEntry, Counting, DataSubject, EntryId, EntryView, Pair, Reading,
-    Resource, UserEntry, UserId, Version, VersionedState, overdue_before,
+    Applied, CachedPair, CountEntry, CountFill, Counting, DataSubject, EntryId, EntryView, Pair,
+    Reading, Resource, UserEntry, UserId, Version, VersionedState, overdue_before,
 };
 use shards::Shards;
 
@@ -124,12 +124,12 @@ impl MemoryCache {
         filled.unwrap_or(false)
     }
 
-    fn fill_count(&self, filling: &CountFilling) -> bool {
+    fn fill_count(&self, filling: &CountFilling) -> CountFill {
         let mut counts = self.counts.lock(filling.resource.id.spread());
         let filled = counts.with_any(&filling.resource, |entry| {
             entry.fill(filling.incarnation, filling.count)
         });
-        filled.unwrap_or(false)
+        filled.unwrap_or(CountFill::Refused)
     }
 
     fn read_count(&self, resource: &Resource, before: Version) -> Reading {

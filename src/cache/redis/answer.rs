@@ -4,7 +4,7 @@ use redis::Value;
 
 use super::entry::{coverage, event};
 use crate::cache::{CacheError, Incarnation, Opened, OpenedPair};
-use crate::domain::{Applied, Coverage, UserId, Version};
+use crate::domain::{Applied, CountFill, Coverage, UserId, Version};
 
 /// Parses the answer to `overdue`.
 pub(super) fn overdue(reply: Option<Value>) -> Result<Vec<(UserId, Version)>, CacheError> {
@@ -35,6 +35,15 @@ pub(super) fn applied(answer: &str) -> Result<(Applied, Option<OpenedPair>), Cac
         count: opened_count(count)?,
     };
     Ok((applied, Some(opened)))
+}
+
+/// Parses the answer to the filling of a count.
+pub(super) fn count_fill(answer: &str) -> CountFill {
+    match answer {
+        "1" => CountFill::Taken,
+        "2" => CountFill::Kept,
+        _ => CountFill::Refused,
+    }
 }
 
 /// Parses the answer to an event that waited for a fill; `None` if an entry refused it.

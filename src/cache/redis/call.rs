@@ -7,7 +7,7 @@ use redis::{Cmd, Script};
 use super::entry;
 use super::keys::Keys;
 use super::text::{Digits, TEXT, write_id, write_number, write_resource};
-use crate::cache::{CountFilling, Incarnation, UserFilling};
+use crate::cache::{CountFilling, Incarnation, Settlement, UserFilling};
 use crate::domain::{LikeCount, Pair, Resource, UserId, Version, VersionedState};
 
 /// The script, which implements the rule of `domain/user_entry.rs` and `domain/count_entry.rs`. A file uses the locals of the
@@ -103,13 +103,20 @@ impl Caller {
     }
 }
 
-/// Divides the items of one entry into calls: at least one, which carries the entry even without items.
-pub(super) fn parts<T>(items: &[T]) -> impl Iterator<Item = &[T]> {
-    let none = items.is_empty().then_some(items);
-    none.into_iter().chain(items.chunks(PAIRS_PER_CALL))
-}
-
 impl Call {
+    /// Returns a call that settles the count entry of a commit: always one, because the count has all of the commit's events.
+    /// After a part of them had left, the others would be counted twice.
+    pub(super) fn settle_count(keys: &Keys, resource: &Resource, settlement: &Settlement) -> Self {
+        let mut call = Self::new(1 + settlement.states.len());
+        call.count(keys, resource);
+        call.settled_count(settlement.count);
+        for (user_id, state) in &settlement.states {
+            call.user_id(user_id);
+            call.state(*state);
+        }
+        call
+    }
+
     /// Returns a call that asks for the events of a resource before a version.
     pub(super) fn overdue(keys: &Keys, resource: &Resource, before: Version, limit: usize) -> Self {
         let mut call = Self::new(1);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use super::taken::TakenEvent;
-use crate::cache::redis::call::{Call, PAIRS_PER_CALL, parts};
+use crate::cache::redis::call::{Call, PAIRS_PER_CALL};
 use crate::cache::redis::keys::Keys;
 use crate::cache::{CountFilling, Filling, Settlement, UserFilling};
 use crate::domain::{Pair, Resource, UserId, Version, VersionedState};
@@ -137,21 +137,9 @@ pub(super) fn settle_count_calls(
     keys: &Keys,
     settlements: &BTreeMap<Resource, Settlement>,
 ) -> Vec<Call> {
-    let mut calls = Vec::new();
-    for (resource, settlement) in settlements {
-        let states: Vec<_> = settlement.states.iter().collect();
-        for states in parts(&states) {
-            let mut call = Call::new(PAIRS_PER_CALL);
-            call.count(keys, resource);
-            call.settled_count(settlement.count);
-            for (user_id, state) in states {
-                call.user_id(user_id);
-                call.state(**state);
-            }
-            calls.push(call);
-        }
-    }
-    calls
+    let calls = settlements.iter();
+    let calls = calls.map(|(resource, settlement)| Call::settle_count(keys, resource, settlement));
+    calls.collect()
 }
 
 /// Returns calls that revert events in their user entries.

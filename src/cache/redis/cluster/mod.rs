@@ -235,11 +235,10 @@ impl Cache for RedisClusterCache {
             let calls = fill_calls(&self.keys()?, filling);
             let size = filling.users.len() + filling.counts.len();
             let answers = self.ask("fill", now, calls, size).await?;
-            let taken: Vec<bool> = answers.iter().map(|text| text == "1").collect();
-            let (users, counts) = taken.split_at(filling.users.len());
+            let (users, counts) = answers.split_at(filling.users.len());
             let mut filled = Filled {
-                users: users.to_vec(),
-                counts: counts.to_vec(),
+                users: users.iter().map(|text| text == "1").collect(),
+                counts: counts.iter().map(|text| answer::count_fill(text)).collect(),
                 applied: vec![None; filling.events.len()],
             };
             let refused = filling.refused_by(&filled);

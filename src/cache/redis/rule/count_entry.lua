@@ -251,6 +251,8 @@ local function open_count(key)
   return held.life or ''
 end
 
+-- Returns 1 if the entry is now as new as the filling, 2 if it keeps an earlier count, because the newer one may include
+-- what is in flight, and 0 if it refuses.
 local function fill_count(key, life, count, revision)
   local held = count_of(key)
   if not held or (held.life and held.life ~= life) then
@@ -259,6 +261,9 @@ local function fill_count(key, life, count, revision)
   if held.life then
     counts[key] = { count = count, revision = revision, sum = 0, size = 0, events = '', is_changed = true }
   elseif is_later(revision, held.revision) then
+    if held.size > 0 then
+      return '2'
+    end
     held.count, held.revision, held.is_changed = count, revision, true
   end
   return '1'

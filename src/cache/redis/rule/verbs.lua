@@ -160,6 +160,11 @@ elseif verb == 'settle_user' then
   for at = 6, #ARGV, 2 do
     settle_user(KEYS[1], ARGV[at], ARGV[at + 1])
   end
+elseif verb == 'settle_users' then
+  -- KEYS: user entries. ARGV: a resource, and for each user the state of its pair.
+  for n, key in ipairs(KEYS) do
+    settle_user(key, ARGV[6], ARGV[6 + n])
+  end
 elseif verb == 'settle_count' then
   -- KEYS: a count entry. ARGV: the count and its revision, and for each pair the user and the state.
   local wanted, states = {}, {}

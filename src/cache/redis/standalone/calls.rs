@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cache::Settlement;
-use crate::cache::redis::call::{Call, PAIRS_PER_CALL, parts};
+use crate::cache::redis::call::{Call, PAIRS_PER_CALL};
 use crate::cache::redis::keys::Keys;
 use crate::domain::{Pair, Resource, UserId, Version, VersionedState};
 
@@ -47,31 +47,60 @@ pub(super) fn open_calls(keys: &Keys, users: &[UserId], resources: &[Resource]) 
     users_calls.chain(counts_calls).collect()
 }
 
-/// Returns calls that settle commits: for each resource its count and the pairs. One call settles both entries of a pair, so
-/// that an event which is applied meanwhile either finds its pair settled, or is in flight when the count is settled.
-pub(super) fn settle_calls(keys: &Keys, settlements: &BTreeMap<Resource, Settlement>) -> Vec<Call> {
+/// Returns calls that settle commits, each with its verb.
+///
+/// Usually one call settles both entries of a pair, and several resources. The users of a large commit are settled in parts, and
+/// their count in one call after them. So an event that is applied meanwhile either finds its pair settled, or is in flight
+/// when the count is settled.
+pub(super) fn settle_calls(
+    keys: &Keys,
+    settlements: &BTreeMap<Resource, Settlement>,
+) -> Vec<(&'static str, Call)> {
     let mut calls = Vec::new();
     let (mut call, mut pairs) = (Call::new(PAIRS_PER_CALL), 0);
     for (resource, settlement) in settlements {
-        let states: Vec<_> = settlement.states.iter().collect();
-        for states in parts(&states) {
-            if pairs >= PAIRS_PER_CALL {
-                calls.push(std::mem::replace(&mut call, Call::new(PAIRS_PER_CALL)));
-                pairs = 0;
-            }
-            call.count(keys, resource);
-            call.settled_count(settlement.count);
-            call.size(states.len());
-            for (user_id, state) in states {
-                call.user(keys, user_id);
-                call.state(**state);
-                pairs += 1;
-            }
-            pairs += 1;
+        if settlement.states.len() > PAIRS_PER_CALL {
+            let users = settle_users_calls(keys, resource, settlement);
+            calls.extend(users.map(|call| ("settle_users", call)));
+            let count = Call::settle_count(keys, resource, settlement);
+            calls.push(("settle_count", count));
+            continue;
         }
+        if pairs >= PAIRS_PER_CALL {
+            let full = std::mem::replace(&mut call, Call::new(PAIRS_PER_CALL));
+            calls.push(("settle", full));
+            pairs = 0;
+        }
+        call.count(keys, resource);
+        call.settled_count(settlement.count);
+        call.size(settlement.states.len());
+        for (user_id, state) in &settlement.states {
+            call.user(keys, user_id);
+            call.state(*state);
+        }
+        pairs += 1 + settlement.states.len();
     }
     if pairs > 0 {
-        calls.push(call);
+        calls.push(("settle", call));
     }
     calls
+}
+
+/// Returns calls that settle the users of one resource.
+fn settle_users_calls(
+    keys: &Keys,
+    resource: &Resource,
+    settlement: &Settlement,
+) -> impl Iterator<Item = Call> {
+    let states: Vec<_> = settlement.states.iter().collect();
+    let parts = states.chunks(PAIRS_PER_CALL).map(|part| {
+        let mut call = Call::new(1 + part.len());
+        call.resource(resource);
+        for (user_id, state) in part {
+            call.user(keys, user_id);
+            call.state(**state);
+        }
+        call
+    });
+    parts.collect::<Vec<_>>().into_iter()
 }

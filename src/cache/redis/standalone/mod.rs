@@ -19,8 +19,8 @@ use crate::cache::{
 };
 use crate::config::RedisOptions;
 use crate::domain::{
-    Applied, CurrentDeployment, DataSubject, Deployment, EntryId, EntryView, Pair, Reading,
-    Resource, UserId, Version, VersionedState, overdue_before,
+    Applied, CountFill, CurrentDeployment, DataSubject, Deployment, EntryId, EntryView, Pair,
+    Reading, Resource, UserId, Version, VersionedState, overdue_before,
 };
 use calls::{apply_calls, forget_calls, open_calls, settle_calls};
 use fill::{Item, fill_calls};
@@ -63,8 +63,18 @@ impl RedisCache {
         now: Version,
         calls: impl IntoIterator<Item = Call>,
     ) -> Result<Vec<Value>, CacheError> {
+        let calls = calls.into_iter().map(|call| (verb, call));
+        self.run_verbs(now, calls).await
+    }
+
+    /// Runs calls, each of a verb, in one round trip.
+    async fn run_verbs(
+        &self,
+        now: Version,
+        calls: impl IntoIterator<Item = (&'static str, Call)>,
+    ) -> Result<Vec<Value>, CacheError> {
         let mut commands = Pipeline::new();
-        for call in calls {
+        for (verb, call) in calls {
             commands.add_command(self.caller.command(verb, now, &call));
         }
         self.server.call_script(&commands, RULE).await
@@ -153,7 +163,7 @@ impl Cache for RedisCache {
     ) -> CacheFuture<'a, ()> {
         Box::pin(async move {
             let calls = settle_calls(&self.keys()?, settlements);
-            self.run("settle", now, calls).await.map(drop)
+            self.run_verbs(now, calls).await.map(drop)
         })
     }
 
@@ -184,14 +194,14 @@ impl Cache for RedisCache {
             let replies = self.run("fill", now, calls).await?;
             let mut filled = Filled {
                 users: vec![false; filling.users.len()],
-                counts: vec![false; filling.counts.len()],
+                counts: vec![CountFill::Refused; filling.counts.len()],
                 applied: vec![None; filling.events.len()],
             };
             for (reply, items) in replies.into_iter().zip(items) {
                 for (answer, item) in answer::texts(reply)?.iter().zip(items) {
                     match item {
                         Item::User(place) => filled.users[place] = answer == "1",
-                        Item::Count(place) => filled.counts[place] = answer == "1",
+                        Item::Count(place) => filled.counts[place] = answer::count_fill(answer),
                         Item::Event(place) => {
                             filled.applied[place] = answer::applied_after_fill(answer)?;
                         }
