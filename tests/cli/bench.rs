@@ -131,6 +131,21 @@ fn benchmark_on_rows_reports_the_bytes_of_a_like() {
 }
 
 #[test]
+fn benchmark_accepts_likes_beside_a_backlog() {
+    let setup = Setup::new();
+    let backlog = ["--only=accept", "--in-flight=300", "--rounds=1"];
+    let arguments = SMALL
+        .iter()
+        .filter(|word| !word.starts_with("--rounds") && !word.starts_with("--on"));
+    let arguments: Vec<_> = arguments.chain(&["--on=mariadb"]).chain(&backlog).collect();
+    let ran = setup.run(&arguments);
+    ran.exits(0)
+        .prints("accept, beside 300 likes in flight on one video");
+    let expected = ["hello_put", "hello_get", "accept", "accept_beside"];
+    assert_eq!(cases(&result(&setup)), expected);
+}
+
+#[test]
 fn interrupted_benchmark_keeps_what_it_measured() {
     let setup = Setup::new();
     let mut arguments = SMALL.map(str::to_owned).to_vec();

@@ -111,6 +111,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub hot_likes: u64,
 
+    /// Also measure accepting while at least this many likes of one video wait for a worker
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub in_flight: u64,
+
     /// Workers beside the api
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub workers: u16,

@@ -18,6 +18,9 @@ const SEED: u64 = 7;
 const WARM_UP_SEED: u64 = 8;
 const UNIFORM_USERS: i64 = 1_000_000;
 const UNIFORM_VIDEOS: i64 = 100_000;
+/// The uniform users and videos that only likes beside a backlog have.
+const BESIDE: i64 = 100_000_000;
+const BESIDE_SEED: u64 = 9;
 /// The users of a hot video: their numbers are spread over this prime.
 const HOT_USERS: i64 = 9_999_991;
 
@@ -100,7 +103,7 @@ impl Workload {
             Phase::Measured => SEED,
         };
         Ok(match (keys, &self.file, phase) {
-            (Keys::Uniform, ..) => Box::new(uniform(seed)),
+            (Keys::Uniform, ..) => Box::new(uniform(seed, 0)),
             (Keys::Hot, ..) => Box::new(hot(phase)),
             (Keys::Skew, Some(path), Phase::Measured) => {
                 Box::new(Interactions::open(path)?.map_while(Result::ok))
@@ -136,23 +139,37 @@ impl Workload {
 
     /// The likes of a measurement and those before it, a line each.
     pub(super) fn sent(&self, keys: Keys, warm_up: u64) -> Result<String, BenchError> {
-        let mut text = String::new();
-        for like in self
-            .counted(keys, Some(warm_up))?
-            .chain(self.counted(keys, None)?)
-        {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{},{}", like.user_id, like.video_id);
-        }
-        Ok(text)
+        let warm_up = self.counted(keys, Some(warm_up))?;
+        Ok(lines(warm_up.chain(self.counted(keys, None)?)))
     }
 }
 
-fn uniform(seed: u64) -> impl Iterator<Item = Interaction> {
+/// Likes of one video that are to wait for a worker.
+pub(super) fn backlog(count: u64) -> impl Iterator<Item = Interaction> {
+    hot(Phase::Measured).take(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+/// Uniform likes beside a backlog, of users and videos that no other likes have, so that no cache knows them.
+pub(super) fn beside(count: u64) -> impl Iterator<Item = Interaction> {
+    uniform(BESIDE_SEED, BESIDE).take(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+/// Likes as a text, a line each.
+pub(super) fn lines(likes: impl Iterator<Item = Interaction>) -> String {
+    let mut text = String::new();
+    for like in likes {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{},{}", like.user_id, like.video_id);
+    }
+    text
+}
+
+/// Likes of users and videos with ids above `first`.
+fn uniform(seed: u64, first: i64) -> impl Iterator<Item = Interaction> {
     let mut random = SmallRng::seed_from_u64(seed);
     std::iter::repeat_with(move || Interaction {
-        user_id: random.random_range(1..=UNIFORM_USERS),
-        video_id: random.random_range(1..=UNIFORM_VIDEOS),
+        user_id: first + random.random_range(1..=UNIFORM_USERS),
+        video_id: first + random.random_range(1..=UNIFORM_VIDEOS),
     })
 }
 
@@ -182,6 +199,19 @@ mod tests {
             assert_eq!(sent.lines().count(), 1_100);
             assert_eq!(sent, workload.sent(keys, 100).expect("no file"));
         }
+    }
+
+    #[test]
+    fn likes_beside_a_backlog_have_no_known_user_or_video() {
+        let workload = Workload::new(None, Some(5_000)).expect("no file");
+        let known = workload.counted(Keys::Uniform, None).expect("no file");
+        let known: Vec<_> = known.chain(backlog(5_000)).collect();
+        let users: BTreeSet<_> = known.iter().map(|like| like.user_id).collect();
+        let videos: BTreeSet<_> = known.iter().map(|like| like.video_id).collect();
+        let mut likes = beside(5_000);
+        assert!(
+            likes.all(|like| !users.contains(&like.user_id) && !videos.contains(&like.video_id))
+        );
     }
 
     #[test]

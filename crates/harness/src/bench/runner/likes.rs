@@ -3,13 +3,15 @@
 use super::{Hello, Runner, row};
 use crate::bench::contestant::Contestant;
 use crate::bench::failure::BenchError;
-use crate::bench::measure::{measure, measure_answers};
+use crate::bench::measure::{Measured, measure, measure_answers};
 use crate::bench::report::Figures;
 use crate::bench::service::Service;
-use crate::bench::workload::Keys;
+use crate::bench::workload::{self, Keys, lines};
+use crate::request::Request;
 
 impl Runner<'_> {
-    /// Measures likes until they are durable and cached. The worker starts again after them.
+    /// Measures likes until they are durable and cached, and then, if asked to, others while many likes of one video
+    /// wait. The worker starts again after them.
     pub(super) async fn accept(
         &mut self,
         connections: u16,
@@ -17,6 +19,7 @@ impl Runner<'_> {
     ) -> Result<(), BenchError> {
         let title = "accept: durable and cached";
         let mut service = self.start(self.likewise()).await?;
+        let backlog = self.args.in_flight;
         let work = async {
             let target = service.target.clone();
             let warm_up =
@@ -26,14 +29,40 @@ impl Runner<'_> {
             service.stop_recording().await?;
             let likes = self.workload.requests(&target, Keys::Uniform, None)?;
             let measured = measure_answers(&service, connections, likes).await?;
+            let mut accepted = measured.load.accepted;
+            let mut sent = self.workload.sent(Keys::Uniform, self.args.warm_up)?;
+            let mut beside = None;
+            if backlog > 0 {
+                let others = self.workload.count(Keys::Uniform);
+                let like = |like| Request::like(&target, like);
+                let likes = workload::backlog(backlog).map(like);
+                accepted += measure_answers(&service, connections, likes)
+                    .await?
+                    .load
+                    .accepted;
+                let likes = workload::beside(others).map(like);
+                let measured = measure_answers(&service, connections, likes).await?;
+                accepted += measured.load.accepted;
+                sent.push_str(&lines(
+                    workload::backlog(backlog).chain(workload::beside(others)),
+                ));
+                beside = Some(measured);
+            }
             service.start_recording(self.place).await?;
-            service.until_completed(measured.load.accepted).await?;
-            self.check(&service, Keys::Uniform).await?;
-            Ok(measured)
+            service.until_completed(accepted).await?;
+            self.check(&service, &sent).await?;
+            Ok((measured, beside))
         };
-        let measured = self.within(title, work).await?;
-        let row = row("accept", title, &service.contestant, connections);
-        self.add(&row, Figures::of(&measured, hello.put));
+        let (measured, beside) = self.within(title, work).await?;
+        let add = |case, title: &str, measured: &Measured| {
+            let row = row(case, title, &service.contestant, connections);
+            self.add(&row, Figures::of(measured, hello.put));
+        };
+        add("accept", title, &measured);
+        if let Some(beside) = beside {
+            let title = format!("accept, beside {backlog} likes in flight on one video");
+            add("accept_beside", &title, &beside);
+        }
         self.stop(service);
         Ok(())
     }
@@ -60,7 +89,8 @@ impl Runner<'_> {
             measure(&service, connections, warm_up).await?;
             let likes = self.workload.requests(target, keys, None)?;
             let measured = measure(&service, connections, likes).await?;
-            self.check(&service, keys).await?;
+            let sent = self.workload.sent(keys, self.args.warm_up)?;
+            self.check(&service, &sent).await?;
             Ok(measured)
         };
         let measured = self.within(title, work).await?;
@@ -72,12 +102,11 @@ impl Runner<'_> {
     }
 
     /// Fails unless a service holds exactly what it was sent. With rows it has more; its guarantees are checked at the end.
-    async fn check(&self, service: &Service, keys: Keys) -> Result<(), BenchError> {
+    async fn check(&self, service: &Service, sent: &str) -> Result<(), BenchError> {
         if self.args.rows > 0 {
             return Ok(());
         }
         service.verify(self.place).await?;
-        let sent = self.workload.sent(keys, self.args.warm_up)?;
-        service.check(self.place, &sent).await
+        service.check(self.place, sent).await
     }
 }

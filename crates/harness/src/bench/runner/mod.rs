@@ -127,7 +127,7 @@ impl<'a> Runner<'a> {
             false => 0,
         };
         let each = 2 // The bare handler.
-            + cases(Group::Accept, 1)
+            + cases(Group::Accept, 1 + usize::from(self.args.in_flight > 0))
             + cases(Group::Pipeline, contestants * self.args.keys().len())
             + cases(Group::Reads, 6)
             + cases(Group::Rates, 4);
