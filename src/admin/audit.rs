@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::cache_audit::CacheAudit;
@@ -126,7 +126,7 @@ impl Audit {
                     position: None,
                     done: 0,
                     total: u64::try_from(total).unwrap_or(0),
-                    report: AuditReport::new(options.repair),
+                    report: AuditReport::new(options.repair, dependencies.store.now()),
                 }
             }
         };
@@ -184,7 +184,7 @@ impl Audit {
         report.overdue_rows = store.overdue(store.now() - OVERDUE).await?;
         let quarantine = store.acknowledged_in_quarantine(EXAMPLES).await?;
         report.add_check(Finding::AcknowledgedEventInQuarantine, quarantine);
-        report.finished_at = Utc::now();
+        report.finished_at = store.now();
         Ok(self.state.report)
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde_json::json;
 
 use super::erase::Erase;
@@ -221,13 +221,15 @@ impl HeldJob<'_> {
     async fn prune(&mut self, options: PruneOptions) -> Result<(), Interrupted> {
         let admin = self.admin;
         admin.check_behaviors_age(options.behaviors_after)?;
-        let from = self.position.prune;
-        let mut prune = Prune::begin(admin.dependencies.clone(), options, from);
+        let (dependencies, from) = (&admin.dependencies, self.position.prune);
+        let mut prune = self
+            .begin(|| Prune::begin(dependencies.clone(), options.clone(), from))
+            .await?;
         self.work(&mut prune).await?;
         let store = admin.store();
-        let old = Utc::now() - JOBS_KEPT_FOR;
+        let old = prune.begun_at() - JOBS_KEPT_FOR;
         while store.prune_jobs(old, 10).await? > 0 {}
-        let forgotten = Utc::now() - KEPT_FOR;
+        let forgotten = prune.begun_at() - KEPT_FOR;
         while store.prune_requests(forgotten, 1_000).await? > 0 {}
         let (ledger_rows, behaviors) = (prune.ledger_rows(), prune.behaviors());
         let pruned = count(ledger_rows + behaviors);

@@ -33,29 +33,40 @@ const BATCH: usize = 1_000;
 pub struct Prune {
     dependencies: Dependencies,
     options: PruneOptions,
+    begun_at: DateTime<Utc>,
     ledger_before: Option<DateTime<Utc>>,
     behaviors_before: Option<DateTime<Utc>>,
     state: PruneState,
 }
 
 impl Prune {
-    /// Starts or resumes. Ages are measured from now.
-    #[must_use]
-    pub fn begin(
+    /// Starts or resumes. Ages are measured from now, by the clock of the database: a wall clock that is ahead would
+    /// delete rows that are young.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn begin(
         dependencies: Dependencies,
         options: PruneOptions,
         from: Option<PruneState>,
-    ) -> Self {
-        let now = Utc::now();
+    ) -> Result<Self, AdminError> {
+        let now = dependencies.store.measure_clock().await?;
         let state = from.unwrap_or_default();
         let behaviors_before = cutoff(now, options.behaviors_after);
-        Self {
+        Ok(Self {
             ledger_before: cutoff(now, options.ledger_after),
             behaviors_before: behaviors_before.filter(|_| !state.behaviors_done),
             dependencies,
             options,
+            begun_at: now,
             state,
-        }
+        })
+    }
+
+    /// The database's time when it started or resumed.
+    #[must_use]
+    pub const fn begun_at(&self) -> DateTime<Utc> {
+        self.begun_at
     }
 
     /// The state from which another process can resume.

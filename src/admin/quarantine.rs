@@ -204,9 +204,9 @@ impl AdminService {
             Resolution::Discarded => OperatorAction::Discard,
         };
         let text = id.hyphenated().to_string();
-        let resolved = self
-            .store()
-            .resolve_quarantined(&text, resolution, operator, Utc::now())
+        let store = self.store();
+        let resolved = store
+            .resolve_quarantined(&text, resolution, operator, store.now())
             .await?;
         if !resolved {
             return Err(already(id, "resolved"));

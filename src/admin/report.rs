@@ -55,10 +55,9 @@ pub struct AuditReport {
 }
 
 impl AuditReport {
-    /// An empty report.
+    /// An empty report of an audit that starts now.
     #[must_use]
-    pub(super) fn new(repair: bool) -> Self {
-        let now = Utc::now();
+    pub(super) fn new(repair: bool, now: DateTime<Utc>) -> Self {
         Self {
             repair,
             started_at: now,

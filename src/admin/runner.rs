@@ -3,7 +3,6 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use chrono::Utc;
 use serde_json::json;
 
 use super::held_job::{HeldJob, Interrupted, JobExit, LEASE};
@@ -51,7 +50,7 @@ impl Runner {
     /// Creates the jobs that are due by the schedule. Each has a slot, so that one of several workers
     /// creates it.
     async fn schedule(&self, upkeep: &UpkeepOptions) -> Result<(), AdminError> {
-        let now = Utc::now().timestamp().unsigned_abs();
+        let now = self.admin.store().now().timestamp().unsigned_abs();
         if let Some(every) = upkeep.audit_every {
             let slot = format!("audit/{}/{}", every.as_secs(), now / every.as_secs().max(1));
             let spec = json!(Spec::Audit {

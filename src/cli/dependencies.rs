@@ -5,8 +5,6 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
-
 use super::Failure;
 use crate::admin::{Dependencies, RebuildTarget};
 use crate::cache;
@@ -57,7 +55,7 @@ pub(super) async fn drop_own_caches(
         spec: serde_json::json!({"what": RebuildTarget::Cache}),
         requested_by: "the command line".to_owned(),
         slot: None,
-        now: Utc::now(),
+        now: dependencies.store.now(),
     };
     if let Some(job) = dependencies.store.create_job(&job, None).await? {
         writeln!(

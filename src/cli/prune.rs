@@ -47,7 +47,7 @@ pub(super) async fn run(settings: Settings, arguments: PruneArgs) -> Result<Exit
         )?;
         return Ok(ExitCode::FAILURE);
     }
-    let mut prune = Prune::begin(dependencies(&settings).await?, options, None);
+    let mut prune = Prune::begin(dependencies(&settings).await?, options, None).await?;
     with_progress(async || prune.step().await).await?;
     writeln!(
         out,

@@ -36,13 +36,14 @@ impl Store {
         self.clock.skew()
     }
 
-    /// Measures the database's clock, for [`now`](Self::now) and [`clock_skew`](Self::clock_skew).
+    /// Measures the database's clock, for [`now`](Self::now) and [`clock_skew`](Self::clock_skew). Returns the time that
+    /// the database told, which is never ahead of its clock.
     ///
     /// # Errors
     /// If the database cannot be reached.
-    pub async fn measure_clock(&self) -> Result<(), StoreError> {
+    pub async fn measure_clock(&self) -> Result<DateTime<Utc>, StoreError> {
         if self.schema.in_process() {
-            return Ok(());
+            return Ok(self.now());
         }
         on!(self, prober, self.timeout, |session| measure(
             session,
@@ -61,13 +62,19 @@ async fn ping<S: Session>(session: &mut S) -> Result<(), StoreError> {
     probe(session).await
 }
 
-async fn measure<S: Session>(session: &mut S, clock: &DatabaseClock) -> Result<(), StoreError> {
+async fn measure<S: Session>(
+    session: &mut S,
+    clock: &DatabaseClock,
+) -> Result<DateTime<Utc>, StoreError> {
     let (wall, asked) = (Utc::now(), Instant::now());
     let micros = session.total(CLOCK.on(session.schema()), &[]).await?;
-    if let Some(database) = DateTime::from_timestamp_micros(micros) {
-        clock.note(database, wall, asked, Instant::now());
-    }
-    Ok(())
+    let database =
+        DateTime::from_timestamp_micros(micros).ok_or_else(|| StoreError::Unreadable {
+            table: "the clock",
+            reason: format!("{micros} microseconds since 1970 are no time"),
+        })?;
+    clock.note(database, wall, asked, Instant::now());
+    Ok(database)
 }
 
 /// Reads the tables that a like is recorded in, which only a database in working order has.

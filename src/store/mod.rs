@@ -219,7 +219,7 @@ impl Store {
     }
 }
 
-/// Connects to the database that the URL names. Its tables must be up to date: see [`migrate`].
+/// Connects to the database that the URL names, and measures its clock. Its tables must be up to date: see [`migrate`].
 ///
 /// # Errors
 /// If Likewise does not support the database of the URL, the database does not exist, or its tables lack a migration.
@@ -236,6 +236,7 @@ pub async fn connect(options: &StoreOptions) -> Result<Arc<Store>, StoreError> {
     }
     let store = open(options, &Arc::new(Gate::opened()))?;
     store.ping().await?;
+    store.measure_clock().await?;
     Ok(store)
 }
 

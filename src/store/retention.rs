@@ -69,7 +69,7 @@ pub struct Prunable {
 
 impl Store {
     /// Deletes the oldest completed ledger rows recorded before this time, with their history; `limit` at most.
-    /// Returns their number. From then on, behaviors recorded before it need no ledger row.
+    /// Returns their number. From then on, behaviors recorded before it, and before now, need no ledger row.
     ///
     /// # Errors
     /// If the database cannot be reached.
@@ -173,18 +173,20 @@ pub(super) fn bounded(d: &'static Schema, sample: &Sample) -> (String, String) {
     ("prune: ledger".to_owned(), statement)
 }
 
-/// Records the time before which a table is pruned; the time never decreases. Parameters: rows `(table)`, the
-/// time.
+/// Records the time before which a table is pruned. The time never decreases, unless it is in the future: until then,
+/// lost rows would not be missed. Parameters: rows `(table)`, the time.
 static NOTE_PRUNED: Sql = Sql::new(|d| {
+    let (new, now) = (d.time("$2"), d.clock(0));
     let latest = format!(
-        "CASE WHEN {new} > likewise_retention.pruned_before THEN {new} \
+        "CASE WHEN likewise_retention.pruned_before > {now} THEN {now} \
+         WHEN {incoming} > likewise_retention.pruned_before THEN {incoming} \
          ELSE likewise_retention.pruned_before END",
-        new = d.incoming("pruned_before")
+        incoming = d.incoming("pruned_before")
     );
     format!(
         "INSERT INTO likewise_retention (pruned_table, pruned_before) \
-         SELECT r.pruned_table, {} FROM {} WHERE true {}",
-        d.time("$2"),
+         SELECT r.pruned_table, CASE WHEN {new} > {now} THEN {now} ELSE {new} END \
+         FROM {} WHERE true {}",
         d.rows("$1", &[Word("pruned_table")]),
         d.on_conflict(
             "likewise_retention",

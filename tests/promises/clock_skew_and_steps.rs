@@ -278,3 +278,62 @@ fn leases_follow_the_database_clock() {
     }
     everything_holds(&service);
 }
+
+matrix!([mariadb, postgres]:
+    fast_clock_prunes_nothing_young,
+    commands_follow_the_database_clock,
+);
+
+fn fast_clock_prunes_nothing_young(setup: Setup) {
+    let clock = Clock::new();
+    let service = setup.with_clock(&clock).start();
+    let like = |service: &Service| {
+        let client = service.client().as_user(1);
+        client.send("PUT", "/v1/videos/1/like", &[("Idempotency-Key", "k")])
+    };
+    let first = like(&service);
+    first.has_status(200);
+    service.client().unlike(1, 1);
+    stored(&service, (1, 1), false);
+    let setup = service.stop();
+    // Otherwise the worker would prune again only tomorrow.
+    setup.database().execute(&["DELETE FROM likewise_jobs"]);
+    clock.set(TimeDelta::days(100));
+    let service = setup.start();
+    let pruned = "likewise_jobs WHERE kind = 'prune' AND state = 'completed'";
+    service.database().until_count(pruned, 1);
+    assert_eq!(service.database().count("sync_events"), 2);
+    let again = like(&service);
+    assert_eq!(again.header("Idempotency-Replayed"), Some("true"));
+    assert_eq!(again.text, first.text);
+    assert!(!service.client().read(1, 1).liked);
+    let prune = ["prune", "--ledger-days", "30", "--behaviors-days", "30"];
+    let pruned = service.setup().run(&prune);
+    pruned
+        .exits(0)
+        .prints("deleted 0 ledger rows and 0 behaviors");
+    everything_holds(&service);
+    // No limit of retention is in the future, so the loss of young rows shows.
+    service
+        .database()
+        .execute(&["DELETE FROM sync_events WHERE user_id = 1"]);
+    let broken = service.setup().verify(5).broken();
+    assert!(!broken.is_empty());
+}
+
+fn commands_follow_the_database_clock(setup: Setup) {
+    let clock = Clock::new();
+    let setup = setup.with_clock(&clock);
+    setup.run(&["migrate"]).exits(0);
+    clock.set(TimeDelta::hours(1));
+    let rebuilt = setup.run(&["rebuild", "read-models"]);
+    rebuilt.exits(0).prints("created job");
+    let soon = Utc::now() + TimeDelta::minutes(1);
+    let ahead = format!(
+        "likewise_jobs WHERE created_at > '{}'",
+        soon.format("%F %T")
+    );
+    let database = setup.database();
+    assert_eq!(database.count("likewise_jobs"), 1);
+    assert_eq!(database.count(&ahead), 0);
+}

@@ -27,6 +27,7 @@ matrix!(&[sqlite, mariadb, postgres]:
     read_models_and_ledger_are_rebuilt_from_behaviors,
     repair_beside_live_traffic_never_corrupts_a_state,
     pruned_ledger_rows_are_not_missed,
+    limit_of_retention_is_never_in_the_future,
     pruned_behaviors_keep_the_read_models_valid,
     walk_ends_with_the_step_that_reaches_the_end,
     repair_leaves_no_count_below_zero,
@@ -351,6 +352,26 @@ fn pruned_ledger_rows_are_not_missed(bench: &Bench) {
     bench.execute(&["DELETE FROM sync_events WHERE user_id = 1"]);
     let found = audit(bench, 10);
     assert_eq!(counted(&found), [(Finding::MissingLedgerRow, 1)].into());
+}
+
+fn limit_of_retention_is_never_in_the_future(bench: &Bench) {
+    bench.execute(&[
+        "INSERT INTO likewise_retention (pruned_table, pruned_before) \
+         VALUES ('sync_events', '2100-01-01 00:00:00')",
+    ]);
+    for (user, days) in [(1_i64, -30), (2, 30)] {
+        let before = Utc::now() + TimeDelta::days(days);
+        bench.ask(|store| store.prune_ledger(before, 20));
+        bench.complete(&[like(user.into(), 1)]);
+        // A lost ledger row is detected, because its behavior was recorded after the pruning.
+        let lost = format!("DELETE FROM sync_events WHERE user_id = {user}");
+        bench.execute(&[&lost]);
+        let found = audit(bench, 10);
+        assert_eq!(counted(&found), [(Finding::MissingLedgerRow, 1)].into());
+        // The repaired row completes.
+        bench.sync(&bench.claim(now(), 10));
+        audit(bench, 10);
+    }
 }
 
 /// Deletes the behaviors recorded before this time that no read model needs. Returns their number.

@@ -2,7 +2,6 @@
 
 use async_nats::header::NATS_MESSAGE_ID;
 use bytes::Bytes;
-use chrono::Utc;
 use uuid::Uuid;
 
 use super::NatsSubscriber;
@@ -140,7 +139,7 @@ impl NatsSubscriber {
             },
             reason: fitting(&refused.reason),
             payload: body.to_vec(),
-            created_at: Utc::now(),
+            created_at: self.store.now(),
         })
     }
 }

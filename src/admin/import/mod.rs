@@ -77,7 +77,6 @@ impl Import {
         options: ImportOptions,
     ) -> Result<Self, AdminError> {
         let store = &dependencies.store;
-        store.measure_clock().await?;
         check_source(&options.source)?;
         check_caches(&dependencies, &options).await?;
         let input = input::open(&dependencies, &options).await?;
