@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use super::Failure;
 use super::dependencies::connect_broker;
@@ -112,8 +112,11 @@ fn show(out: &mut impl Write, report: &StreamReport) -> std::io::Result<()> {
     }
     writeln!(out, "{table}")?;
     if let Some(holds) = &report.holds {
-        let age = |at: Option<chrono::DateTime<Utc>>| match at {
-            Some(at) => format!(", the oldest {} s old", (Utc::now() - at).num_seconds()),
+        let age = |at: Option<DateTime<Utc>>| match at {
+            Some(at) => {
+                let age = holds.described_at - at;
+                format!(", the oldest {} s old", age.num_seconds())
+            }
             None => String::new(),
         };
         writeln!(

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -52,7 +51,7 @@ impl Broker {
         let mut applied = Applied {
             dry_run,
             creates: found.stream.is_none() || found.consumer.is_none(),
-            refusals: refusals(&changes, &held, Utc::now(), fewer_replicas),
+            refusals: refusals(&changes, &held, fewer_replicas),
             redelivers_from: self.passed_over(&found).await?,
             changes,
         };

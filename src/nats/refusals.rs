@@ -11,6 +11,9 @@ use super::settings::Setting;
 /// The content of the stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Holds {
+    /// The time of the server when it described the stream. The ages of messages follow from it, because their times are
+    /// the server's too.
+    pub described_at: DateTime<Utc>,
     /// The number of messages, processed or not.
     pub messages: u64,
     /// Their size in bytes.
@@ -28,29 +31,19 @@ const AGE_MARGIN: TimeDelta = TimeDelta::minutes(1);
 
 /// Returns the reasons why these changes would lose acknowledged likes or cannot be made in place. Empty if they are safe.
 #[must_use]
-pub(super) fn refusals(
-    changes: &[Setting],
-    holds: &Holds,
-    now: DateTime<Utc>,
-    fewer_replicas: bool,
-) -> Vec<String> {
+pub(super) fn refusals(changes: &[Setting], holds: &Holds, fewer_replicas: bool) -> Vec<String> {
     changes
         .iter()
-        .filter_map(|change| refusal(change, holds, now, fewer_replicas))
+        .filter_map(|change| refusal(change, holds, fewer_replicas))
         .collect()
 }
 
-fn refusal(
-    change: &Setting,
-    holds: &Holds,
-    now: DateTime<Utc>,
-    fewer_replicas: bool,
-) -> Option<String> {
+fn refusal(change: &Setting, holds: &Holds, fewer_replicas: bool) -> Option<String> {
     let wanted = change.raw.as_i64().unwrap_or(0);
     let name = change.name;
     match change.field {
         "max_age" if wanted > 0 => {
-            let age = now - holds.oldest_unacknowledged_at?;
+            let age = holds.described_at - holds.oldest_unacknowledged_at?;
             let kept = Duration::from_nanos(wanted.unsigned_abs());
             let kept = TimeDelta::from_std(kept).unwrap_or(TimeDelta::MAX);
             (kept < age + AGE_MARGIN).then(|| {
@@ -114,18 +107,14 @@ mod tests {
             .filter(|setting| setting.difference.is_some())
             .collect();
         assert!(!changes.is_empty());
-        refusals(
-            &changes,
-            holds,
-            DateTime::UNIX_EPOCH + TimeDelta::hours(2),
-            fewer,
-        )
+        refusals(&changes, holds, fewer)
     }
 
     #[test]
     fn no_change_drops_unacknowledged_messages() {
         let hour = |hours: i64| json!(hours * 3_600_000_000_000);
         let holds = Holds {
+            described_at: DateTime::UNIX_EPOCH + TimeDelta::hours(2),
             messages: 5,
             bytes: 900,
             oldest_at: Some(DateTime::UNIX_EPOCH),

@@ -141,6 +141,12 @@ impl Broker {
         let Some(stream) = &found.stream else {
             return Ok(None);
         };
+        let described_at = moment(&stream["ts"]).ok_or_else(|| {
+            let stream = &self.options.stream;
+            NatsError::Unavailable(format!(
+                "STREAM.INFO.{stream} was answered without its time"
+            ))
+        })?;
         let state = &stream["state"];
         let messages = number(&state["messages"]);
         let oldest_at = moment(&state["first_ts"]).filter(|_| messages > 0);
@@ -156,6 +162,7 @@ impl Broker {
             },
         };
         Ok(Some(Holds {
+            described_at,
             messages,
             bytes: number(&state["bytes"]),
             oldest_at,

@@ -6,12 +6,13 @@ use std::thread::ScopedJoinHandle;
 
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info};
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use insta::assert_json_snapshot;
 use serde_json::Value;
 
 use super::{LIKES, Publisher, STREAM, SUBJECTS, apply, event};
 use crate::support::checks::{pipeline_drains, stored_once};
+use crate::support::clock::Clock;
 use crate::support::redis_and_nats::Stack;
 use crate::support::service::{Service, Setup};
 use crate::support::{until_equal, until_seen};
@@ -172,6 +173,34 @@ fn apply_refuses_to_lose_unacknowledged_events() {
             said.contains("max_age_seconds is 3600, configured is 604800")
         },
     );
+}
+
+#[test]
+fn apply_measures_ages_by_the_servers_clock() {
+    let stack = Stack::start();
+    let first = api(stack.setup());
+    // It is seconds old, by the clock of the server.
+    assert_eq!(first.client().like(1, 1).durability, "broker");
+    let publisher = Publisher::of(&stack.nats);
+    let before = info(&publisher).config;
+    let clock = Clock::new();
+    let with_age = |seconds: u64| {
+        let setup = first.setup().beside().with_clock(&clock);
+        setup.set(AGE, seconds)
+    };
+    clock.set(TimeDelta::minutes(-10));
+    let refused = apply(&with_age(30), &[]);
+    refused
+        .exits(1)
+        .prints("max_age_seconds: the oldest of 1 unacknowledged messages is");
+    assert_eq!(info(&publisher).config, before);
+    let shown = with_age(30).run(&["stream", "show"]);
+    assert!(!shown.stdout.contains("the oldest -"), "{shown:?}");
+    clock.set(TimeDelta::minutes(10));
+    let tried = apply(&with_age(300), &["--dry-run"]);
+    tried
+        .exits(0)
+        .prints("stream max_age_seconds: 604800 -> 300");
 }
 
 #[test]
