@@ -10,6 +10,7 @@ use async_nats::jetstream::context::ContextBuilder;
 use async_nats::{Client, ConnectOptions, ServerAddr};
 
 use super::NatsError;
+use super::waiting::End;
 use crate::config::NatsOptions;
 use crate::domain::CurrentDeployment;
 
@@ -43,6 +44,8 @@ pub struct Broker {
     pub(super) last_check: Mutex<LastCheck>,
     /// Held while the stream is checked.
     pub(super) checking: tokio::sync::Mutex<()>,
+    /// The end of the stream that the acknowledgements have to reach.
+    pub(super) awaited_end: Mutex<Option<End>>,
 }
 
 impl Broker {
@@ -67,6 +70,7 @@ impl Broker {
             ready: AtomicBool::new(false),
             last_check: Mutex::default(),
             checking: tokio::sync::Mutex::default(),
+            awaited_end: Mutex::default(),
         })
     }
 

@@ -20,6 +20,7 @@ mod settings;
 mod subjects;
 mod trace;
 mod undecodable;
+mod waiting;
 
 pub use apply::Applied;
 pub use batch::{NoEvent, Packed, is_batch, pack, unpack};

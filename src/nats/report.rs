@@ -1,8 +1,8 @@
 //! Describes the stream and its consumer beside the configured settings, for operators and for the check.
 
 use async_nats::jetstream::consumer::IntoConsumerConfig;
-use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::NatsError;
@@ -72,7 +72,11 @@ impl Broker {
     /// # Errors
     /// If NATS does not answer, or the consumer skips required subjects.
     pub async fn backlog(&self) -> Result<u64, NatsError> {
-        let found = self.find().await?;
+        self.backlog_in(&self.find().await?)
+    }
+
+    /// As [`backlog`](Self::backlog), of a stream and a consumer that were found.
+    pub(super) fn backlog_in(&self, found: &Found) -> Result<u64, NatsError> {
         let Some(consumer) = &found.consumer else {
             return Ok(0);
         };
@@ -91,20 +95,6 @@ impl Broker {
                 && number(&state["last_seq"]) > number(&consumer["delivered"]["stream_seq"])
         });
         Ok(backlog_of(consumer).max(is_behind.into()))
-    }
-
-    /// Returns whether the stream may hold an unacknowledged message that was published before this time.
-    ///
-    /// # Errors
-    /// If NATS does not answer.
-    pub async fn waits_since(&self, before: DateTime<Utc>) -> Result<bool, NatsError> {
-        if self.backlog().await? == 0 {
-            return Ok(false);
-        }
-        let found = self.find().await?;
-        let holds = self.holds(&found).await?;
-        let oldest = holds.and_then(|holds| holds.oldest_unacknowledged_at);
-        Ok(oldest.is_none_or(|oldest| oldest < before))
     }
 
     pub(super) fn report(&self, found: &Found, holds: Option<Holds>) -> StreamReport {
@@ -155,8 +145,7 @@ impl Broker {
             Some(consumer) => match backlog_of(consumer) {
                 0 => (0, None),
                 backlog => {
-                    let next = number(&consumer["ack_floor"]["stream_seq"]) + 1;
-                    let oldest = self.message_after(next, ">").await?;
+                    let oldest = self.oldest_unacknowledged(found).await?;
                     (backlog, oldest.and_then(|message| moment(&message["time"])))
                 }
             },
@@ -172,5 +161,15 @@ impl Broker {
                 _ => oldest_at,
             }),
         }))
+    }
+
+    /// Returns the oldest message that the consumer has not acknowledged; without a consumer, the oldest one.
+    pub(super) async fn oldest_unacknowledged(
+        &self,
+        found: &Found,
+    ) -> Result<Option<Value>, NatsError> {
+        let consumer = found.consumer.as_ref();
+        let acknowledged = consumer.map_or(0, |info| number(&info["ack_floor"]["stream_seq"]));
+        self.message_after(acknowledged + 1, ">").await
     }
 }

@@ -1,6 +1,7 @@
 //! Promise 8, for clocks: wall clocks step and differ, and acknowledged likes still count.
 
 use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, TimeDelta, Utc};
 use serde_json::json;
@@ -336,4 +337,33 @@ fn commands_follow_the_database_clock(setup: Setup) {
     let database = setup.database();
     assert_eq!(database.count("likewise_jobs"), 1);
     assert_eq!(database.count(&ahead), 0);
+}
+
+/// The clock of SQLite is the process's, so NATS's clock is an hour ahead of the database's.
+#[test]
+fn waiting_likes_stay_while_the_clock_of_nats_is_ahead() {
+    let (clock, stack) = (Clock::new(), Stack::start());
+    let behind = TimeDelta::hours(-1);
+    clock.set(behind);
+    let api = stack.setup().with_clock(&clock);
+    let api = api.start_as(&["serve", "--role", "api"]);
+    let client = api.client();
+    // No worker takes it from the stream.
+    assert_eq!(client.like(1, 7).durability, "broker");
+    // From here on it has been in flight for too long.
+    clock.set(behind + TimeDelta::minutes(1));
+    // A read has the entries compared with the database and the stream, every five seconds at most.
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(12) {
+        let read = client.read(1, 7);
+        assert_eq!((read.liked, read.like_count), (true, Some(1)));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let writer = client.actor("cache_writer");
+    let compared = writer.messages.iter().find(|of| of["type"] == "Reconcile");
+    assert!(compared.is_some(), "{:?}", writer.messages);
+    let worker = stack.setup().on(api.database()).with_clock(&clock);
+    let worker = worker.start_as(&["serve", "--role", "worker"]);
+    stored(&worker, (1, 7), true);
+    everything_holds(&api);
 }

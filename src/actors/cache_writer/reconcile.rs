@@ -210,9 +210,14 @@ impl CacheWriter {
             return Ok(missing);
         };
         if let Some(broker) = &self.broker {
-            let until = newest.moment() + PUBLISHED_WITHIN;
-            // Without an answer, they may still arrive.
-            if !broker.is_connected() || broker.waits_since(until).await.unwrap_or(true) {
+            let age = (self.now().moment() - newest.moment()).to_std();
+            let published_ago = age.unwrap_or_default().checked_sub(PUBLISHED_WITHIN);
+            let may_arrive = match published_ago {
+                // Without an answer, they may still arrive.
+                Some(ago) if broker.is_connected() => broker.waits_since(ago).await.unwrap_or(true),
+                _ => true,
+            };
+            if may_arrive {
                 return Ok(Vec::new());
             }
         }
