@@ -85,7 +85,7 @@ mod tests {
     fn message_waits_until_acknowledgements_reach_its_end() {
         let mut awaited = None;
         let [first, second, third] = ends([(0, 7), (5, 9), (10, 12)]);
-        let ago = |seconds| Duration::from_secs(seconds + 1);
+        let ago = |seconds: u64| Duration::from_secs(seconds + 1);
         assert!(may_wait(&mut awaited, first, 3, ago(0)));
         assert!(may_wait(&mut awaited, second, 7, ago(5)));
         // Newer messages wait.
