@@ -109,18 +109,27 @@ fn from_value(json: Value, sequence: u64, origin: Origin) -> Result<BehaviorEven
 
 /// Checks an event as every message's.
 fn valid(
-    event: BehaviorEvent,
+    mut event: BehaviorEvent,
     served: &ResourceTypes,
     kinds: IdKinds,
 ) -> Result<BehaviorEvent, Undecodable> {
     let resource_type = served.served(event.resource.resource_type);
     resource_type.map_err(|error| Undecodable::Field(format!("resource_type: {error}")))?;
-    if event.version <= Version::NEVER {
+    let time = Version::at(event.occurred_at);
+    if event.version <= Version::NEVER || time < Version::NEVER {
         return Err(Undecodable::Field(format!(
             "it is dated {}, before 1970",
             event.occurred_at
         )));
     }
+    if event.version.max(time) > Version::LAST {
+        return Err(Undecodable::Field(
+            "version and occurred_at must be before the year 10000".to_owned(),
+        ));
+    }
+    // A leap second is the next second here. MySQL reads times that it cannot store as NULL, and would refuse the event for
+    // a missing value, which no event causes otherwise.
+    event.occurred_at = time.moment();
     Ok(event.validated(kinds)?)
 }
 
@@ -347,6 +356,30 @@ mod tests {
         assert_eq!(event.behavior, BehaviorType::Share);
         assert_eq!(event.version, Version::at(event.occurred_at));
         assert_eq!(event.source, Source::Foreign("feed".to_owned()));
+    }
+
+    #[test]
+    fn every_database_can_store_the_times_of_an_event() {
+        let leap = read(&with("occurred_at", json!("2016-12-31T23:59:60.25Z"))).expect("valid");
+        let next = "2017-01-01T00:00:00.25Z".parse().expect("a time");
+        assert_eq!((leap.occurred_at, leap.version), (next, Version::at(next)));
+        let of_both = |occurred_at: &str, version: i64| {
+            let mut body = with("occurred_at", json!(occurred_at));
+            body["version"] = json!(version);
+            decode_on(OWN, body.to_string().as_bytes(), 42)
+        };
+        let noon = "2026-09-21T12:00:00Z";
+        assert!(of_both(noon, Version::LAST.0).is_ok());
+        for (occurred_at, version, reason) in [
+            (noon, Version::LAST.0 + 1, "before the year 10000"),
+            (noon, i64::MAX, "before the year 10000"),
+            ("1960-01-01T00:00:00Z", NOW.0, "before 1970"),
+        ] {
+            let refused = of_both(occurred_at, version)
+                .expect_err("no event")
+                .to_string();
+            assert!(refused.contains(reason), "{refused}");
+        }
     }
 
     #[test]

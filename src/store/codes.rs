@@ -34,7 +34,8 @@ pub(super) enum Meaning {
     ReadOnly,
     /// The connection or the server is gone.
     Unavailable,
-    /// The database is full, broken, partly migrated or lacks permissions.
+    /// The database is full, broken, partly migrated, lacks permissions, or requires a column that Likewise does not
+    /// write.
     Unusable,
     /// The data can never be stored.
     Invalid,
@@ -61,8 +62,8 @@ impl Meaning {
         match errno {
             // Lock wait time-outs, deadlock, record changed, statement time-outs, interrupted, NOWAIT.
             1205 | 1206 | 1213 | 1020 | 1317 | 1637 | 1969 | 3024 | 3572 => Self::Busy,
-            // --read-only, a read-only transaction, --innodb-read-only.
-            1290 | 1792 | 1836 => Self::ReadOnly,
+            // --read-only, a read-only transaction, --innodb-read-only, forced recovery, a read-only schema.
+            1290 | 1792 | 1836 | 1874 | 1881 | 3989 => Self::ReadOnly,
             // Too many connections, shutdown, killed, network, access denied at the door.
             1040
             | 1044
@@ -92,9 +93,17 @@ impl Meaning {
             | 1461
             | 1615
             | 1877
+            | 1878
             | 1932 => Self::Unusable,
-            // Too long, out of range, truncated, incorrect, NULL, CHECK.
-            1048 | 1264 | 1265 | 1292 | 1364 | 1366 | 1406 | 3819 | 4025 => Self::Invalid,
+            // A column without a value. No value of an event is NULL, so it is one that Likewise does not write.
+            1048 | 1263 | 1364 | 1423 => Self::Unusable,
+            // A view in the place of a table, a view or trigger without its definer, no next number, the format of the binary
+            // log, a plugin for replication.
+            1288 | 1356 | 1449 | 1467 | 1471 | 1598 | 1661..=1666 | 3098 | 3100 => Self::Unusable,
+            // A trigger's query that finds several rows. Its class is that of syntax errors.
+            1172 => Self::Unknown,
+            // Too long, out of range, truncated, incorrect, CHECK.
+            1264 | 1265 | 1292 | 1366 | 1406 | 3819 | 4025 => Self::Invalid,
             _ => Self::of_class(sqlstate),
         }
     }
@@ -105,10 +114,12 @@ impl Meaning {
             // Lock not available, object in use, statement cancelled or timed out.
             "55P03" | "55006" | "57014" => Self::Busy,
             "25006" => Self::ReadOnly,
-            // Too many connections; idle in transaction; a prepared statement that a pooler has lost.
-            "53300" | "25P03" | "26000" => Self::Unavailable,
-            // A cached plan that no longer fits the table; corrupted data.
-            "0A000" | "XX001" | "XX002" => Self::Unusable,
+            // Too many connections; a session that the server ended, because its transaction was idle or took too long; a
+            // prepared statement that a pooler has lost.
+            "53300" | "25P03" | "25P04" | "26000" => Self::Unavailable,
+            // A cached plan that no longer fits the table; no next number; a column without a value, which Likewise does not
+            // write, because no value of an event is NULL; corrupted data.
+            "0A000" | "2200H" | "23502" | "XX001" | "XX002" => Self::Unusable,
             _ => Self::of_class(sqlstate),
         }
     }
@@ -119,9 +130,9 @@ impl Meaning {
             Some("40") => Self::Busy,
             // Connection; operator intervention, such as a shutdown.
             Some("08" | "57") => Self::Unavailable,
-            // Resources; system error; no such database, schema, table, column or permission. The text of the
-            // statements is fixed, so an event never causes an error in it.
-            Some("53" | "58" | "28" | "3D" | "3F" | "42") => Self::Unusable,
+            // Resources; system error; no such database, schema, table, column or permission; the state of a transaction or an
+            // object. The text of the statements is fixed, so an event never causes an error in it.
+            Some("53" | "58" | "28" | "3D" | "3F" | "42" | "25" | "55") => Self::Unusable,
             Some("22" | "23") => Self::Invalid,
             _ => Self::Unknown,
         }
@@ -172,9 +183,10 @@ pub(super) fn known(
         DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand => {
             Meaning::Unavailable
         }
+        // A column that Likewise does not write.
+        DatabaseErrorKind::NotNullViolation => Meaning::Unusable,
         DatabaseErrorKind::UniqueViolation
         | DatabaseErrorKind::ForeignKeyViolation
-        | DatabaseErrorKind::NotNullViolation
         | DatabaseErrorKind::CheckViolation
         | DatabaseErrorKind::RestrictViolation
         | DatabaseErrorKind::ExclusionViolation => Meaning::Invalid,
@@ -237,29 +249,43 @@ mod tests {
         let mysql = [
             (1021, "HY000"), // disk full
             (1040, "08004"), // too many connections
+            (1048, "23000"), // NULL in a column that is not written
             (1053, "08S01"), // shutdown
             (1142, "42000"), // permission denied
             (1146, "42S02"), // no such table
             (1205, "HY000"), // lock wait time-out
             (1213, "40001"), // deadlock
             (1290, "HY000"), // --read-only
+            (1356, "HY000"), // a view over a missing table
+            (1364, "HY000"), // no default of a column that is not written
+            (1449, "HY000"), // a trigger without its definer
+            (1467, "HY000"), // no next number
+            (1665, "HY000"), // the format of the binary log
             (1792, "25006"), // read-only transaction
             (1836, "HY000"), // --innodb-read-only
+            (1874, "HY000"), // InnoDB is read-only
+            (1881, "HY000"), // forced recovery
             (1969, "70100"), // statement time-out of MariaDB
             (3024, "HY000"), // statement time-out of MySQL
+            (3100, "HY000"), // a plugin for replication
+            (3989, "HY000"), // read-only schema
         ];
         for (errno, sqlstate) in mysql {
             let found = kind(Meaning::of_mysql(errno, sqlstate));
             assert_eq!(found, FailureKind::Infrastructure, "{errno}");
         }
         let postgres = [
+            "2200H", // no next number
+            "23502", // NULL in a column that is not written
             "25006", // read-only transaction
+            "25P04", // transaction time-out
             "40001", // serialization failure
             "40P01", // deadlock
             "42501", // permission denied
             "42P01", // no such table
             "53100", // disk full
             "53300", // too many connections
+            "55000", // state of an object
             "55P03", // lock not available
             "57014", // statement time-out
             "57P01", // shutdown
@@ -268,6 +294,24 @@ mod tests {
         for sqlstate in postgres {
             let found = kind(Meaning::of_postgres(sqlstate));
             assert_eq!(found, FailureKind::Infrastructure, "{sqlstate}");
+        }
+    }
+
+    #[test]
+    fn only_constraints_on_values_of_an_event_are_invalid() {
+        let kind_of = |kind| {
+            let message = Box::new("a message".to_owned());
+            let error = known(DieselError::DatabaseError(kind, message));
+            error.expect("a known kind").kind()
+        };
+        let missing = kind_of(DatabaseErrorKind::NotNullViolation);
+        assert_eq!(missing, FailureKind::Infrastructure);
+        for kind in [
+            DatabaseErrorKind::UniqueViolation,
+            DatabaseErrorKind::ForeignKeyViolation,
+            DatabaseErrorKind::CheckViolation,
+        ] {
+            assert_eq!(kind_of(kind), FailureKind::Invalid);
         }
     }
 
@@ -296,6 +340,10 @@ mod tests {
         );
         assert_eq!(
             kind(Meaning::of_mysql(65_000, "ZZ000")),
+            FailureKind::Rejected
+        );
+        assert_eq!(
+            kind(Meaning::of_mysql(1172, "42000")),
             FailureKind::Rejected
         );
         for sqlstate in ["P0001", "XX000", "ZZ000", ""] {

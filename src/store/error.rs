@@ -25,7 +25,8 @@ pub enum StoreError {
     /// The database accepts no writes, for example as a replica.
     #[error("the database is read-only: {0}")]
     ReadOnly(String),
-    /// The database is full, broken, partly migrated or lacks permissions.
+    /// The database is full, broken, partly migrated, lacks permissions, or requires a column that Likewise does not
+    /// write.
     #[error("the database is not in working order: {0}")]
     Unusable(String),
     /// The database returned an unknown error. The data may have caused it, or another attempt may succeed.

@@ -12,8 +12,10 @@ use super::{LIKES, Publisher, event};
 use crate::support::checks::{
     everything_holds, ledger_closes, pipeline_drains, stored_counts, stored_states,
 };
+use crate::support::database::Database;
 use crate::support::redis_and_nats::Stack;
 use crate::support::seed;
+use crate::support::servers::Kind;
 use crate::support::service::Service;
 
 /// Waits until this many messages have been processed, and the ledger is closed.
@@ -245,6 +247,24 @@ fn undecodable_message_is_quarantined_with_its_reason() {
         assert!(row["message_id"].is_string() && row["stream_sequence"].is_number());
     }
     listed(&["--limit", "3"]).exits(0).prints(LIKES);
+    service.setup().verify(30).holds();
+    service.stop();
+}
+
+/// MySQL reads a leap second as NULL.
+#[test]
+fn leap_second_is_recorded_as_the_next_second() {
+    let stack = Stack::start();
+    let database = Database::hosted(Kind::MariaDb);
+    let setup = stack.setup().on(&database);
+    let service = setup.start_as(&["serve", "--role", "worker"]);
+    let publisher = Publisher::of(&stack.nats);
+    for (user, time) in [(1, "2016-12-31T23:59:60Z"), (2, NOON)] {
+        publisher.publish(LIKES, event(user, 1, "like", time).to_string());
+    }
+    taken(&service, 2, 0);
+    let time = "SELECT CAST(behavior_time AS CHAR) FROM user_behaviors WHERE user_id = 1";
+    assert_eq!(database.texts(time), ["2017-01-01 00:00:00.000000"]);
     service.setup().verify(30).holds();
     service.stop();
 }

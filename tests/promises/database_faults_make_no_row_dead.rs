@@ -1,7 +1,7 @@
-//! A locked, full or partly migrated database makes no acknowledged event dead, however long it lasts. An event that
-//! the database rejects is dead after `max_retries`.
+//! A locked, full, altered or partly migrated database makes no acknowledged event dead, however long it lasts. An event
+//! that the database rejects is dead after `max_retries`.
 
-use crate::support::checks::{everything_holds, pipeline_drains};
+use crate::support::checks::{everything_holds, pipeline_drains, stored_once};
 use crate::support::service::Setup;
 use crate::support::{PATIENCE, until, until_seen};
 
@@ -88,19 +88,58 @@ fn locked_table_makes_no_row_dead(setup: Setup) {
 matrix!([mariadb, postgres]: missing_table_makes_no_row_dead);
 
 fn missing_table_makes_no_row_dead(setup: Setup) {
+    makes_no_row_dead(
+        setup,
+        "ALTER TABLE video_likes RENAME TO video_likes_away",
+        "ALTER TABLE video_likes_away RENAME TO video_likes",
+    );
+}
+
+matrix!([embedded, mariadb, postgres]: unknown_column_without_default_makes_no_row_dead);
+
+fn unknown_column_without_default_makes_no_row_dead(setup: Setup) {
+    makes_no_row_dead(
+        setup,
+        "ALTER TABLE video_likes ADD COLUMN tenant_id BIGINT NOT NULL",
+        "ALTER TABLE video_likes DROP COLUMN tenant_id",
+    );
+}
+
+/// Likes a video between these statements, of which the first makes the read model refuse every row.
+fn makes_no_row_dead(setup: Setup, damage: &str, repair: &str) {
     let service = impatient(setup).start();
     let (client, database) = (service.client(), service.database());
-    database.execute(&["ALTER TABLE video_likes RENAME TO video_likes_away"]);
+    database.execute(&[damage]);
     client.like(2, VIDEO);
-    until_seen(
-        "some attempts",
-        || database.rows("SELECT fencing_token, status, retry_count FROM sync_events"),
-        |rows| rows[0][0].number() >= 3,
-    );
-    database.execute(&["ALTER TABLE video_likes_away RENAME TO video_likes"]);
+    let attempts = || {
+        let rows = database.rows("SELECT fencing_token, status FROM sync_events");
+        assert_ne!(rows[0][1].text(), "dead");
+        rows[0][0].number()
+    };
+    until_seen("some attempts", attempts, |token| *token >= 3);
+    let failing = client.get("/readyz").json()["failing"].to_string();
+    assert!(failing.contains("syncing ledger rows"), "{failing}");
+    database.execute(&[repair]);
     pipeline_drains(&service);
     let row = database.rows("SELECT status, retry_count FROM sync_events");
     assert_eq!((row[0][0].text(), row[0][1].number()), ("completed", 0));
+    everything_holds(&service);
+}
+
+matrix!([mariadb_stack, postgres_stack]: unknown_column_without_default_quarantines_nothing);
+
+fn unknown_column_without_default_quarantines_nothing(setup: Setup) {
+    let service = impatient(setup).start();
+    let (client, database) = (service.client(), service.database());
+    database.execute(&["ALTER TABLE user_behaviors ADD COLUMN tenant_id BIGINT NOT NULL"]);
+    let like = client.like(2, VIDEO);
+    assert_eq!(like.durability, "broker");
+    let errors = || client.actor("behavior_recorder").errors;
+    until_seen("some attempts", errors, |errors| *errors >= 3);
+    assert_eq!(database.count("likewise_quarantined_events"), 0);
+    database.execute(&["ALTER TABLE user_behaviors DROP COLUMN tenant_id"]);
+    pipeline_drains(&service);
+    stored_once(database, [like.event_id.as_str()]);
     everything_holds(&service);
 }
 
