@@ -139,7 +139,7 @@ fn show(out: &mut impl Write, report: &StreamReport) -> std::io::Result<()> {
             }
             StreamState::AsConfigured => "every setting is as configured",
             StreamState::Differs => {
-                "limits differ; `likewise stream apply` changes the stream to the configured ones"
+                "settings differ; `likewise stream apply` changes the stream to the configured ones"
             }
             StreamState::Misconfigured => {
                 "acknowledged likes could be lost, so likes go to the database until `likewise stream \

@@ -78,7 +78,12 @@ fn refusal(change: &Setting, holds: &Holds, fewer_replicas: bool) -> Option<Stri
                 )
             })
         }
-        "storage" => Some(in_place(name)),
+        "storage" | "persist_mode" | "sealed" | "deny_delete" => Some(in_place(name)),
+        "pause_until" => Some(format!(
+            "{name}: the consumer is paused until {}, and `apply` does not resume it; resume it first (`nats consumer \
+             resume`)",
+            change.current.as_str().unwrap_or_default()
+        )),
         "retention" if change.current == "workqueue" => Some(in_place(name)),
         _ => None,
     }
@@ -151,14 +156,15 @@ mod tests {
     }
 
     #[test]
-    fn storage_and_retention_are_not_changed_in_place() {
-        for (field, value) in [("storage", "memory"), ("retention", "workqueue")] {
-            let found = refused(
-                &with(field, json!(value)),
-                &configured(),
-                &Holds::default(),
-                true,
-            );
+    fn settings_that_stay_are_not_changed_in_place() {
+        for (field, value) in [
+            ("storage", json!("memory")),
+            ("retention", json!("workqueue")),
+            ("persist_mode", json!("async")),
+            ("sealed", json!(true)),
+            ("deny_delete", json!(true)),
+        ] {
+            let found = refused(&with(field, value), &configured(), &Holds::default(), true);
             assert!(found[0].contains("in place"), "{found:?}");
         }
     }

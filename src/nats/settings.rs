@@ -1,11 +1,13 @@
 //! The settings of the stream and its consumer: compares those of the server with the configuration, and decides which
-//! changes are safe. Pure: it works on the JSON of JetStream's API, without I/O.
+//! changes are safe. It works on the JSON of JetStream's API, without I/O.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::subjects::{covers, our_subjects};
+use super::jetstream::moment;
+use super::subjects::{covers, our_subjects, overlap};
 
 /// The owner of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -32,7 +34,7 @@ impl Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The stream keeps its guarantees within different limits.
+    /// Acknowledged likes are safe, but the limits differ, or messages wait.
     Warning,
     /// Acknowledged likes could be lost: nothing is published.
     Error,
@@ -92,6 +94,8 @@ enum Unit {
     Plain,
     /// Nanoseconds, shown in seconds.
     Nanoseconds,
+    /// A setting that may be absent.
+    Optional,
 }
 
 /// The comparison rule of one setting.
@@ -138,19 +142,30 @@ fn missing_subject(configured: &Value, current: &Value) -> Severity {
 }
 
 /// The settings that are compared. All others keep the server's values.
-const RULES: [Rule; 17] = {
+const RULES: [Rule; 23] = {
     use Owner::{Consumer, Stream};
-    use Unit::{Nanoseconds, Plain};
+    use Unit::{Nanoseconds, Optional, Plain};
     [
         rule(Stream, "subjects", "subjects", Plain, missing_subject),
+        // The server stores messages under subjects that the consumer's filter skips.
+        rule(
+            Stream,
+            "subject_transform",
+            "subject_transform",
+            Optional,
+            error,
+        ),
         // Work-queue retention on several replicas loses messages at max_deliver. Interest retention drops messages without
         // a consumer.
         rule(Stream, "retention", "retention", Plain, error),
         rule(Stream, "storage", "storage", Plain, error),
+        // With `async`, the server acknowledges messages before it writes them.
+        rule(Stream, "persist_mode", "persist_mode", Plain, error),
         rule(Stream, "num_replicas", "replicas", Plain, warning),
         rule(Stream, "max_age", "max_age_seconds", Nanoseconds, warning),
         rule(Stream, "max_bytes", "max_bytes", Plain, warning),
         rule(Stream, "max_msgs", "max_messages", Plain, warning),
+        rule(Stream, "max_msg_size", "max_message_bytes", Plain, warning),
         // Beyond this number the server drops the oldest message of a subject.
         rule(
             Stream,
@@ -169,6 +184,9 @@ const RULES: [Rule; 17] = {
             warning,
         ),
         rule(Stream, "no_ack", "no_ack", Plain, error),
+        rule(Stream, "sealed", "sealed", Plain, error),
+        // Erasures do not end while the server deletes no message.
+        rule(Stream, "deny_delete", "deny_delete", Plain, warning),
         rule(
             Consumer,
             "filter_subjects",
@@ -194,6 +212,8 @@ const RULES: [Rule; 17] = {
         // Beyond this number of deliveries the server drops a message.
         rule(Consumer, "max_deliver", "max_deliver", Plain, error),
         rule(Consumer, "headers_only", "headers_only", Plain, error),
+        // A pause has an end, and its messages wait for that.
+        rule(Consumer, "pause_until", "pause_until", Optional, warning),
     ]
 };
 
@@ -201,11 +221,28 @@ const RULES: [Rule; 17] = {
 /// none.
 #[must_use]
 pub(super) fn compare(owner: Owner, configured: &Value, current: Option<&Value>) -> Vec<Setting> {
+    compare_at(owner, configured, current, Utc::now())
+}
+
+fn compare_at(
+    owner: Owner,
+    configured: &Value,
+    current: Option<&Value>,
+    now: DateTime<Utc>,
+) -> Vec<Setting> {
+    let subjects = texts(&configured["subjects"]);
     let rules = RULES.iter().filter(|rule| rule.owner == owner);
     rules
         .map(|rule| {
             let raw = value(rule.field, configured, configured);
-            let found = current.map(|current| value(rule.field, current, &raw));
+            let found = current.map(|current| {
+                let found = value(rule.field, current, &raw);
+                match rule.field {
+                    "subject_transform" if !moves(&found, &subjects) => Value::Null,
+                    "pause_until" if moment(&found).is_none_or(|until| until <= now) => Value::Null,
+                    _ => found,
+                }
+            });
             let difference = found
                 .as_ref()
                 .filter(|found| **found != raw)
@@ -232,10 +269,18 @@ fn value(field: &str, config: &Value, like: &Value) -> Value {
             (_, Value::String(filter)) if !filter.is_empty() => json!([filter]),
             _ => json!([]),
         },
-        "max_msgs" | "max_msgs_per_subject" | "max_bytes" => match config[field].as_i64() {
-            None | Some(0) => json!(-1),
-            Some(limit) => json!(limit),
+        "max_msgs" | "max_msgs_per_subject" | "max_msg_size" | "max_bytes" => {
+            match config[field].as_i64() {
+                None | Some(0) => json!(-1),
+                Some(limit) => json!(limit),
+            }
+        }
+        // Servers before 2.12 have no other.
+        "persist_mode" => match config[field].as_str() {
+            None | Some("") => json!("default"),
+            Some(mode) => json!(mode),
         },
+        "subject_transform" | "pause_until" => return config[field].clone(),
         _ => config[field].clone(),
     };
     match found {
@@ -254,9 +299,31 @@ fn value(field: &str, config: &Value, like: &Value) -> Value {
     }
 }
 
+/// Returns the source and the destination of a transform. The server reads a missing source as all subjects.
+fn mapping(transform: &Value) -> (&str, &str) {
+    let subject = |end: &'static str| transform[end].as_str().unwrap_or_default();
+    match (subject("src"), subject("dest")) {
+        ("", destination) => (">", destination),
+        both => both,
+    }
+}
+
+/// Returns whether a transform stores messages of these subjects under others.
+fn moves(transform: &Value, subjects: &[String]) -> bool {
+    let (source, destination) = mapping(transform);
+    !destination.is_empty()
+        && destination != source
+        && subjects.iter().any(|subject| overlap(source, subject))
+}
+
 fn shown(value: &Value, unit: Unit) -> Value {
     const SECOND: i64 = 1_000_000_000;
     match (unit, value.as_i64()) {
+        (Unit::Optional, _) if value.is_null() => json!("none"),
+        (Unit::Optional, _) if value.is_object() => {
+            let (source, destination) = mapping(value);
+            json!(format!("{source} to {destination}"))
+        }
         (Unit::Nanoseconds, Some(nanoseconds)) if nanoseconds % SECOND == 0 => {
             json!(nanoseconds / SECOND)
         }
@@ -319,6 +386,10 @@ pub(super) mod tests {
         current["max_msgs_per_subject"] = json!(-1);
         current["subjects"] = json!(["likewise.behaviors.>", "likewise.accepted.>"]);
         current["no_ack"] = json!(false);
+        current["sealed"] = json!(false);
+        current["deny_delete"] = json!(false);
+        current["max_msg_size"] = json!(-1);
+        current["persist_mode"] = json!("default");
         current["a_setting_of_a_later_server"] = json!(7);
         assert_eq!(differences(&current), []);
         let absent = compare(Owner::Stream, &configured(), None);
@@ -354,10 +425,61 @@ pub(super) mod tests {
             ("storage", json!("memory"), "storage", Error),
             ("discard", json!("old"), "discard", Error),
             ("no_ack", json!(true), "no_ack", Error),
+            ("persist_mode", json!("async"), "persist_mode", Error),
+            ("sealed", json!(true), "sealed", Error),
+            ("deny_delete", json!(true), "deny_delete", Warning),
+            ("max_msg_size", json!(1_024), "max_message_bytes", Warning),
         ] {
             let found = differences(&with(field, value));
             assert_eq!(found, [(name, severity)], "{field}");
         }
+    }
+
+    #[test]
+    fn transform_of_our_subjects_is_an_error() {
+        let moved: &[_] = &[("subject_transform", Severity::Error)];
+        let none: &[(&str, Severity)] = &[];
+        for (source, destination, expected) in [
+            ("likewise.accepted.>", "moved.>", moved),
+            ("likewise.accepted.video.*", "moved.{{wildcard(1)}}", moved),
+            ("likewise.>", "moved.>", moved),
+            ("", "moved.>", moved),
+            (">", ">", none),
+            ("orders.>", "moved.>", none),
+        ] {
+            let transform = json!({"src": source, "dest": destination});
+            let found = differences(&with("subject_transform", transform));
+            assert_eq!(found, expected, "{source}");
+        }
+        let republish = json!({"src": "likewise.accepted.>", "dest": "copies.>"});
+        assert_eq!(differences(&with("republish", republish)), none);
+        let transform = json!({"src": "", "dest": "moved.>"});
+        let current = with("subject_transform", transform);
+        let sentence = compare(Owner::Stream, &configured(), Some(&current))
+            .into_iter()
+            .find(|one| one.difference.is_some())
+            .map(|one| one.sentence());
+        let expected = r#"stream subject_transform is "> to moved.>", configured is "none""#;
+        assert_eq!(sentence.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn pause_is_a_warning_until_it_ends() {
+        let until = "2026-11-27T12:00:00Z";
+        let current = json!({"pause_until": until});
+        let at = |now: &str| {
+            let now = now.parse().expect("a time");
+            compare_at(Owner::Consumer, &json!({}), Some(&current), now)
+                .into_iter()
+                .find(|one| one.name == "pause_until")
+                .expect("the setting")
+        };
+        let paused = at("2026-11-27T11:59:59Z");
+        assert_eq!(paused.difference, Some(Severity::Warning));
+        let sentence = format!(r#"consumer pause_until is "{until}", configured is "none""#);
+        assert_eq!(paused.sentence(), sentence);
+        let ended = at(until);
+        assert_eq!((ended.difference, ended.current), (None, json!("none")));
     }
 
     #[test]

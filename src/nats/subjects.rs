@@ -16,6 +16,18 @@ pub(super) fn covers(subjects: &[String], wanted: &str) -> bool {
     subjects.iter().any(|subject| includes(subject, wanted))
 }
 
+/// Returns whether a subject exists that both of these match.
+pub(super) fn overlap(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split('.'), other.split('.'));
+    loop {
+        match (one.next(), other.next()) {
+            (Some(">"), Some(_)) | (Some(_), Some(">")) | (None, None) => return true,
+            (Some(left), Some(right)) if left == right || left == "*" || right == "*" => {}
+            _ => return false,
+        }
+    }
+}
+
 /// Returns an id as one token of a subject. Characters that a token cannot have are percent-encoded.
 pub(super) fn token(id: &Id) -> String {
     const IN_TOKENS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
@@ -50,6 +62,21 @@ mod tests {
             ("likewise.accepted.video.>", "likewise.accepted.>", false),
         ] {
             assert_eq!(includes(subject, wanted), included, "{subject} {wanted}");
+        }
+    }
+
+    #[test]
+    fn subjects_overlap_if_one_subject_matches_both() {
+        for (one, other, expected) in [
+            (">", "likewise.accepted.>", true),
+            ("likewise.accepted.video.*", "likewise.accepted.>", true),
+            ("*.accepted.batch", "likewise.*.>", true),
+            ("likewise.accepted", "likewise.accepted.>", false),
+            ("likewise.counts.>", "likewise.accepted.>", false),
+            ("*", "likewise.accepted.>", false),
+        ] {
+            assert_eq!(overlap(one, other), expected, "{one} {other}");
+            assert_eq!(overlap(other, one), expected, "{other} {one}");
         }
     }
 }

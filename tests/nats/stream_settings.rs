@@ -8,7 +8,7 @@ use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info};
 use chrono::{TimeDelta, Utc};
 use insta::assert_json_snapshot;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{LIKES, Publisher, STREAM, SUBJECTS, apply, event};
 use crate::support::checks::{pipeline_drains, stored_once};
@@ -315,6 +315,70 @@ fn stream_without_accepted_subjects_sends_likes_to_database() {
     service.until_logged("checking the stream succeeds again");
     pipeline_drains(&service);
     stored_once(service.database(), ids.iter().map(String::as_str));
+    service.stop().verify(30).holds();
+}
+
+#[test]
+fn transform_of_accepted_subjects_sends_likes_to_database() {
+    let stack = Stack::start();
+    let service = stack.setup().start();
+    let client = service.client();
+    let mut ids = vec![client.like(1, 1).event_id];
+    pipeline_drains(&service);
+    let publisher = Publisher::of(&stack.nats);
+    let path = |verb: &str| format!("STREAM.{verb}.{STREAM}");
+    let mut settings = publisher.ask(path("INFO"), &json!({}))["config"].clone();
+    settings["subject_transform"] = json!({"src": "likewise.accepted.>", "dest": "moved.>"});
+    publisher.ask(path("UPDATE"), &settings);
+    let state = || broker(&service)["state"].clone();
+    until_equal("the state of the broker", json!("down"), state);
+    let error = broker(&service)["error"].to_string();
+    assert!(error.contains("likewise.accepted.> to moved.>"), "{error}");
+    let shown = client.get("/admin/stream").json();
+    assert_eq!(shown["state"], "misconfigured");
+    let like = client.like(2, 1);
+    assert_eq!(like.durability, "database");
+    ids.push(like.event_id);
+
+    let applied = apply(service.setup(), &[]);
+    applied.exits(0);
+    ids.extend(published_again(&service, 3));
+    pipeline_drains(&service);
+    stored_once(service.database(), ids.iter().map(String::as_str));
+    service.stop().verify(30).holds();
+}
+
+#[test]
+fn paused_consumer_is_a_warning_until_it_resumes() {
+    let stack = Stack::start();
+    let service = stack.setup().start();
+    let client = service.client();
+    client.like(1, 1);
+    pipeline_drains(&service);
+    let publisher = Publisher::of(&stack.nats);
+    let pause = format!("CONSUMER.PAUSE.{STREAM}.{}", service.setup().consumer());
+    let until = Utc::now() + TimeDelta::hours(1);
+    publisher.ask(pause.clone(), &json!({"pause_until": until}));
+    let like = client.like(2, 1);
+    assert_eq!(like.durability, "broker");
+    let warnings = || broker(&service)["warnings"].to_string();
+    let pauses = |warnings: &String| warnings.contains("consumer pause_until is");
+    let warned = until_seen("a warning", warnings, pauses);
+    let second = until.format("%Y-%m-%dT%H:%M:%S").to_string();
+    assert!(warned.contains(&second), "{warned}");
+    assert_eq!(broker(&service)["state"], "up");
+    let shown = client.get("/admin/stream").json();
+    assert_eq!(shown["state"], "differs");
+    let refused = apply(service.setup(), &[]);
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    refused.prints("the consumer is paused until");
+
+    publisher.ask(pause, &json!({}));
+    pipeline_drains(&service);
+    stored_once(service.database(), [like.event_id.as_str()]);
+    until_equal("the warnings", Value::Null, || {
+        broker(&service)["warnings"].clone()
+    });
     service.stop().verify(30).holds();
 }
 
