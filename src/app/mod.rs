@@ -9,7 +9,7 @@ mod startup;
 pub use error::AppError;
 
 use std::future::ready;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use self::actors::Actors;
 use self::connections::{Connections, admin, check_broker, open_broker, open_cache, open_store};
-use self::server::HttpServer;
+use self::server::{BoundAddress, HttpServer};
 use self::startup::{identify, learn, report_missing, settle_recent};
 use crate::actors::deployment::DeploymentWatch;
 use crate::actors::probe::Probe;
@@ -57,13 +57,13 @@ pub struct App {
 }
 
 impl App {
-    /// Migrates the tables, starts the actors and listens.
+    /// Migrates the tables, starts the actors and listens. If the address is taken, it does nothing else.
     ///
     /// Waits three seconds for the database, and starts without it after that. The process then migrates the tables
     /// when the database answers, and does not use it before.
     ///
     /// # Errors
-    /// If the settings are invalid, the database refuses the connection, or a migration fails.
+    /// If the settings are invalid, the address is taken, the database refuses the connection, or a migration fails.
     pub async fn start(settings: Settings) -> Result<Self, AppError> {
         settings.closed_by_default()?;
         let auth = Arc::new(Auth::load(&settings.auth)?);
@@ -74,6 +74,11 @@ impl App {
             Some(options) => Webhook::all(options, settings.facts.ids_as_text)?,
             None => Vec::new(),
         };
+        let listen = |source| AppError::Listen {
+            address: settings.http_addr,
+            source,
+        };
+        let bound = BoundAddress::bind(settings.http_addr).map_err(listen)?;
         let (store, starting) = open_store(&settings).await?;
         let current = CurrentDeployment::default();
         let cache = open_cache(&settings, &current)?;
@@ -201,12 +206,8 @@ impl App {
             auth,
             Arc::clone(&live),
         );
-        let listen = |source| AppError::Listen {
-            address: settings.http_addr,
-            source,
-        };
         let origins = settings.web.cors_origins.clone();
-        let listener = TcpListener::bind(settings.http_addr).map_err(listen)?;
+        let listener = bound.listen().map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let role = settings.role;
         let server = HttpServer {

@@ -1,7 +1,7 @@
 //! The HTTP server: its middleware, its routes and its connections.
 
 use std::future::ready;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +13,43 @@ use actix_web::dev::AppConfig;
 use actix_web::middleware::{Condition, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::web::{Data, PayloadConfig};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::admin::AdminService;
 use crate::config::Role;
 use crate::likes::Likes;
 use crate::web;
 use crate::web::slow_clients::{HEAD_TIMEOUT, TimedStream};
+
+/// The number of connections that wait to be accepted, as the standard library has it.
+const BACKLOG: i32 = 128;
+
+/// An address that belongs to this process. Connections to it are refused until the process listens.
+pub(super) struct BoundAddress(Socket);
+
+impl BoundAddress {
+    /// Binds an address, as the standard library does before it listens.
+    ///
+    /// # Errors
+    /// If another process listens on the address, or this machine does not have it.
+    pub(super) fn bind(address: SocketAddr) -> std::io::Result<Self> {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        // Connections of an earlier process may still be closing.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        Ok(Self(socket))
+    }
+
+    /// Listens.
+    ///
+    /// # Errors
+    /// If another process has bound the address too, and listens meanwhile.
+    pub(super) fn listen(self) -> std::io::Result<TcpListener> {
+        self.0.listen(BACKLOG)?;
+        Ok(self.0.into())
+    }
+}
 
 /// The parts of the HTTP server.
 pub(super) struct HttpServer {

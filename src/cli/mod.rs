@@ -38,7 +38,6 @@ use harness::journal::JournalError;
 use harness::load::{self, LoadArgs, LoadError};
 
 use crate::admin::AdminError;
-use crate::app::AppError;
 use crate::cache::CacheError;
 use crate::config::{ConfigError, FILE, LogFormat, PartialConfig};
 use crate::domain::InvalidId;
@@ -131,8 +130,6 @@ enum Failure {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Admin(#[from] AdminError),
-    #[error(transparent)]
-    App(#[from] AppError),
     #[error(transparent)]
     Load(#[from] Box<LoadError>),
     #[error(transparent)]

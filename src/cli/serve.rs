@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use super::Failure;
 use crate::app::App;
 use crate::config::{AuthMode, LogFormat, Settings};
+use crate::telemetry::write_failure;
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
     // With sign-in, the user and the operator each need a token.
@@ -18,19 +19,28 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode, Failure> {
         ),
     };
     let log_format = settings.log_format;
-    let app = App::start(settings).await?;
+    let app = match App::start(settings).await {
+        Ok(app) => app,
+        Err(error) => {
+            write_failure(log_format, &error);
+            exit(1)
+        }
+    };
     // A program that reads the log as JSON may read both outputs. The log has the address.
     if log_format == LogFormat::Text {
         welcome(app.address(), user, admin);
     }
-    let code = app.run_until_signal().await;
-    // The log has reported the end. A thread that waits for a locked file would keep the process alive. Another thread
-    // exits, because the destructors of this one drop the tasks of its runtime, and those of an open transaction panic.
-    let exit = std::thread::spawn(move || std::process::exit(code.into()));
-    match exit.join() {
-        Ok(never) => never,
-        Err(_) => std::process::abort(),
-    }
+    exit(app.run_until_signal().await)
+}
+
+/// Ends the process, after the log has reported why. A thread that waits for a locked file would keep the process alive.
+/// Another thread exits, because the destructors of this one drop the tasks of its runtime, and those of actors and open
+/// transactions panic.
+fn exit(code: u8) -> ! {
+    let exiting = std::thread::spawn(move || std::process::exit(code.into()));
+    // It ends only by a panic.
+    let _ = exiting.join();
+    std::process::abort()
 }
 
 /// Prints what to try, with the headers of users and operators.

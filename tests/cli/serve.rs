@@ -23,6 +23,22 @@ fn occupied_port_is_named() {
 }
 
 #[test]
+fn process_without_its_port_does_nothing() {
+    let service = Setup::new().start();
+    let setup = Setup::new()
+        .set("LIKEWISE_HTTP_ADDR", service.address())
+        .set("LIKEWISE_LOG_FORMAT", "json");
+    let ran = setup.run(&["serve"]);
+    ran.exits(1).reports("cannot listen on");
+    let lines = ran.stderr.lines();
+    let errors = lines.filter(|line| line.contains(r#""level":"error""#));
+    assert_eq!(errors.count(), 1, "{ran:?}");
+    assert!(!ran.stderr.contains("panic"), "{ran:?}");
+    let database = setup.folder().join("likewise.db");
+    assert!(!database.exists(), "it has opened its database");
+}
+
+#[test]
 fn unusable_settings_file_is_named() {
     let setup = Setup::new();
     // Reading a folder fails even for root.
