@@ -23,27 +23,54 @@ pub(super) type PoolsOf<C> = Pools<AsyncDieselConnectionManager<C>>;
 /// connection without a word, and then the next statement waits until its time limit.
 const LONGEST_IDLE: Duration = Duration::from_secs(60);
 
+/// How long a server keeps a session that sends nothing, at least. It is longer than the pool lends an idle connection.
+const IDLE_SESSION: Duration = Duration::from_secs(90);
+
+/// The time limits of a session on a server.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SessionLimits {
+    /// How long a statement waits for a lock: see [`lock_wait`].
+    pub(super) lock_wait: Duration,
+    /// How long a transaction waits for its next statement. Then the server ends it, so that a process that hangs, or
+    /// whose host is lost, does not keep its locks. A call of ours has timed out long before.
+    pub(super) idle_in_transaction: Duration,
+    /// How long a session waits for its next statement, in a transaction or not.
+    pub(super) idle: Duration,
+}
+
+impl SessionLimits {
+    /// Returns the limits of sessions for calls with this time limit.
+    fn of(timeout: Duration) -> Self {
+        let idle_in_transaction = 2 * timeout;
+        Self {
+            lock_wait: lock_wait(timeout),
+            idle_in_transaction,
+            idle: IDLE_SESSION.max(idle_in_transaction),
+        }
+    }
+}
+
 /// Creates the pools of a database that runs as a server, once the gate is open. `establish` takes the endpoint and
-/// the [`lock_wait`].
+/// the limits of a session.
 pub(super) fn open_server<C, F>(
     schema: &'static Schema,
     options: &StoreOptions,
     gate: &Arc<Gate>,
-    establish: impl Fn(Arc<Endpoint>, Duration) -> F + Send + Sync + 'static,
+    establish: impl Fn(Arc<Endpoint>, SessionLimits) -> F + Send + Sync + 'static,
 ) -> Result<PoolsOf<C>, StoreError>
 where
     C: PoolableConnection + 'static,
     F: Future<Output = ConnectionResult<C>> + Send + 'static,
     AsyncDieselConnectionManager<C>: Manager,
 {
-    let lock_wait = lock_wait(options.timeout);
+    let limits = SessionLimits::of(options.timeout);
     let endpoint = Endpoint::server(options);
     let connections = connections(
         &options.url,
         options.max_connections,
         options.timeout,
         LONGEST_IDLE,
-        move |_| establish(Arc::clone(&endpoint), lock_wait),
+        move |_| establish(Arc::clone(&endpoint), limits),
     )?;
     Ok(Pools::new(
         schema,

@@ -1,7 +1,6 @@
 //! MySQL 8 and MariaDB 10.6, or newer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,6 +14,7 @@ use mysql_async::{
 use rustls::pki_types::CertificateDer;
 
 use super::codes::{Explain, Meaning, known};
+use super::connections::SessionLimits;
 use super::endpoint::{Endpoint, Secured};
 use super::error::StoreError;
 use super::migrate::{Migrate, Script, scripts};
@@ -30,21 +30,26 @@ const MIGRATING: [&str; 2] = [
 /// Makes the next transaction read from one snapshot.
 const SNAPSHOT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
-/// Connects. `lock_wait` limits how long a statement waits for a locked row or table.
+/// Connects.
 pub(super) async fn establish(
     endpoint: Arc<Endpoint>,
-    lock_wait: Duration,
+    limits: SessionLimits,
 ) -> Result<AsyncMysqlConnection, ConnectionError> {
-    let seconds = lock_wait.as_secs();
+    let seconds = limits.lock_wait.as_secs();
     // READ COMMITTED takes no gap locks, so workers that write neighbouring rows do not block each other. Strict mode
     // refuses values that the server would otherwise truncate. The server keeps errors, so that `explain` can read
-    // their codes.
+    // their codes. MySQL limits only idle sessions. MariaDB also limits idle transactions, in a comment that MySQL skips.
     let session = [
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
         "SET SESSION max_error_count = 64",
         &format!("SET SESSION innodb_lock_wait_timeout = {seconds}"),
         &format!("SET SESSION lock_wait_timeout = {seconds}"),
+        &format!(
+            "SET SESSION wait_timeout = {} /*M! , SESSION idle_transaction_timeout = {} */",
+            limits.idle.as_secs(),
+            limits.idle_in_transaction.as_secs()
+        ),
     ];
     establish_with(&endpoint, &session).await
 }

@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use diesel::{ConnectionError, QueryResult};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
@@ -11,6 +10,7 @@ use tokio_postgres::config::{Host, SslMode, SslNegotiation};
 use tokio_postgres::{Config, NoTls};
 
 use super::codes::{Explain, Meaning, known};
+use super::connections::SessionLimits;
 use super::endpoint::Endpoint;
 use super::error::StoreError;
 use super::migrate::{Migrate, Script, scripts};
@@ -24,13 +24,16 @@ const MIGRATING: &str = "SET TIME ZONE 'UTC'; SET lock_timeout = 0; SET statemen
 /// Makes the transaction that has just begun read from one snapshot.
 const SNAPSHOT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
-/// Connects. `lock_wait` limits how long a statement waits for a lock.
+/// Connects.
 pub(super) async fn establish(
     endpoint: Arc<Endpoint>,
-    lock_wait: Duration,
+    limits: SessionLimits,
 ) -> Result<AsyncPgConnection, ConnectionError> {
-    let lock_wait = lock_wait.as_millis();
-    let session = format!("SET TIME ZONE 'UTC'; SET lock_timeout = {lock_wait}");
+    let session = format!(
+        "SET TIME ZONE 'UTC'; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}",
+        limits.lock_wait.as_millis(),
+        limits.idle_in_transaction.as_millis()
+    );
     establish_with(&endpoint, &session).await
 }
 
