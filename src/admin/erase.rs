@@ -27,6 +27,8 @@ pub struct EraseState {
     position: String,
     /// Rows and messages that the stages deleted.
     done: u64,
+    /// The likes among them whose counts are dropped from the cache. The proof counts those of every commit.
+    likes: u64,
     total: u64,
     /// The last sequence of the stream when its stage began.
     last_sequence: Option<u64>,
@@ -231,6 +233,7 @@ impl<'a> Erase<'a> {
         };
         self.state.done += swept.rows as u64;
         self.tell(&swept).await;
+        self.state.likes += swept.likes;
         match swept.position {
             Some(position) => {
                 self.state.position = position;
@@ -254,6 +257,15 @@ impl<'a> Erase<'a> {
             self.state.clears_cache = true;
         }
         self.announce(&swept.changed).await;
+    }
+
+    /// Returns whether a commit has deleted likes whose counts may still be in the cache. Its worker was killed, or did not
+    /// hear of the commit, and no later step finds its rows.
+    async fn has_untold_commits(&self) -> Result<bool, AdminError> {
+        let erasure = self.admin.store().erasure(&self.sweep.digest).await?;
+        let deleted = erasure.map(|erasure| erasure.deleted).unwrap_or_default();
+        let deleted: Erased = serde_json::from_value(deleted).unwrap_or_default();
+        Ok(deleted.likes != self.state.likes)
     }
 
     async fn announce(&self, changed: &[(Resource, LikeCount)]) {
@@ -343,6 +355,9 @@ impl<'a> Erase<'a> {
         let Some(cache) = &self.admin.dependencies.cache else {
             return Ok(true);
         };
+        if self.state.position.is_empty() && self.has_untold_commits().await? {
+            self.state.clears_cache = true;
+        }
         if self.state.clears_cache {
             cache.clear().await?;
             self.state.clears_cache = false;

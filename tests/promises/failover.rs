@@ -115,25 +115,26 @@ fn read_only_database_is_not_queried_for_every_like() {
     everything_holds(&service);
 }
 
-/// A service on a PostgreSQL server behind a forwarder, with one like in the cache.
-fn behind_forwarder(server: &Server) -> (Service, Forwarder) {
-    let url = server.url();
-    let (_, address) = url.split_once('@').expect("a URL with a user");
-    let (address, _) = address.split_once('/').expect("a URL with a database");
-    let forwarder = Forwarder::to(address.parse().expect("an address"));
-    let forwarded = url.replace(address, &forwarder.address().to_string());
-    let service = Setup::new()
+/// The setup of a service on a PostgreSQL server behind a forwarder.
+fn behind_forwarder(server: &Server) -> (Setup, Forwarder) {
+    let (forwarder, url) = Forwarder::before(&server.url());
+    let setup = Setup::new()
         .on(&Database::first_of(server))
-        .set("LIKEWISE_DATABASE_URL", forwarded)
+        .set("LIKEWISE_DATABASE_URL", url)
         .set("LIKEWISE_DATABASE_TIMEOUT_SECONDS", 2)
-        .set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0)
-        .start();
+        .set("LIKEWISE_AUDIT_INTERVAL_SECONDS", 0);
+    (setup, forwarder)
+}
+
+/// Starts a service, with one like in the cache.
+fn start_with_like(setup: Setup) -> Service {
+    let service = setup.start();
     let client = service.client();
     client.like(1, VIDEO);
     pipeline_drains(&service);
     // The cache holds the pair and the count before.
     assert_eq!(client.read(2, VIDEO).like_count, Some(1));
-    (service, forwarder)
+    service
 }
 
 /// A missed settlement shows at the next one, which would count the like twice, or not at all.
@@ -150,7 +151,8 @@ fn next_like_is_counted(service: &Service) {
 #[test]
 fn lost_commit_answer_still_settles_the_cache() {
     let server = Server::start(Kind::Postgres);
-    let (service, forwarder) = behind_forwarder(&server);
+    let (setup, forwarder) = behind_forwarder(&server);
+    let service = start_with_like(setup);
     let (client, database) = (service.client(), service.database());
     forwarder.lose_commit_of("likewise_like_counts");
     // The answer is lost, so the request may have failed.
@@ -166,7 +168,8 @@ fn lost_commit_answer_still_settles_the_cache() {
 #[test]
 fn lost_commit_answer_of_a_second_step_settles() {
     let server = Server::start(Kind::Postgres);
-    let (service, forwarder) = behind_forwarder(&server);
+    let (setup, forwarder) = behind_forwarder(&server);
+    let service = start_with_like(setup);
     let (client, database) = (service.client(), service.database());
     // The recorder can write, and the sync publisher cannot.
     let held = database.hold_rows("SELECT * FROM likewise_like_counts");
@@ -180,6 +183,54 @@ fn lost_commit_answer_of_a_second_step_settles() {
     );
     forwarder.restore();
     next_like_is_counted(&service);
+}
+
+/// Erases the user whose like is in the cache. The answer to the commit of the step that deletes it is lost.
+fn erase_without_an_answer(service: &Service, forwarder: &Forwarder) {
+    forwarder.lose_commit_of("deleted AS id FROM likewise_erasures");
+    let operator = [("X-Operator", "ann")];
+    // The job may cut the connections before the request is answered.
+    let _ = service
+        .client()
+        .try_send("DELETE", "/v1/users/1", &operator, b"");
+    until_seen(
+        "the commit to be lost",
+        || forwarder.has_lost_the_commit(),
+        |is_lost| *is_lost,
+    );
+}
+
+/// Waits for the end of the erasure. None of its later steps finds the like.
+fn erased_like_is_not_counted(service: &Service) {
+    // The worker may have left the job to the next one.
+    let free = "UPDATE likewise_jobs SET lease_until = NULL WHERE kind = 'erase'";
+    service.database().execute(&[free]);
+    service
+        .database()
+        .until_count("likewise_erasures WHERE finished_at IS NOT NULL", 1);
+    assert_eq!(service.client().read(2, VIDEO).like_count, Some(0));
+    next_like_is_counted(service);
+}
+
+#[test]
+fn lost_commit_answer_of_an_erasure_leaves_no_count() {
+    let server = Server::start(Kind::Postgres);
+    let (setup, forwarder) = behind_forwarder(&server);
+    let service = start_with_like(setup);
+    erase_without_an_answer(&service, &forwarder);
+    forwarder.restore();
+    erased_like_is_not_counted(&service);
+}
+
+#[test]
+fn erasure_killed_after_a_commit_leaves_no_count() {
+    let (server, redis) = (Server::start(Kind::Postgres), Server::start(Kind::Redis));
+    let (setup, forwarder) = behind_forwarder(&server);
+    let service = start_with_like(setup.set("LIKEWISE_REDIS_URL", redis.url()));
+    erase_without_an_answer(&service, &forwarder);
+    let setup = service.kill();
+    forwarder.restore();
+    erased_like_is_not_counted(&setup.start());
 }
 
 #[test]

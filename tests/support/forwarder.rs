@@ -18,10 +18,19 @@ pub struct Forwarder {
 #[derive(Debug)]
 struct Shared {
     target: Mutex<SocketAddr>,
-    /// A text in the statements of the transaction whose commit loses its answer.
-    loses_commit_of: Mutex<Option<&'static str>>,
+    /// The commit that loses its answer.
+    loss: Mutex<Option<Loss>>,
     /// Whether all answers are dropped.
     is_cut: AtomicBool,
+}
+
+/// A commit that loses its answer.
+#[derive(Debug, Clone, Copy)]
+struct Loss {
+    /// A text in the statements of its transaction.
+    text: &'static str,
+    /// Whether all later answers are lost too, on every connection.
+    cuts_all: bool,
 }
 
 impl Forwarder {
@@ -32,7 +41,7 @@ impl Forwarder {
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             target: Mutex::new(target),
-            loses_commit_of: Mutex::default(),
+            loss: Mutex::default(),
             is_cut: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -48,6 +57,16 @@ impl Forwarder {
         Self { address, shared }
     }
 
+    /// Creates a forwarder to the server of this URL. Returns it with the URL of the same database behind it.
+    #[track_caller]
+    pub fn before(url: &str) -> (Self, String) {
+        let (_, address) = url.split_once('@').expect("a URL with a user");
+        let (address, _) = address.split_once('/').expect("a URL with a database");
+        let forwarder = Self::to(address.parse().expect("an address"));
+        let forwarded = url.replace(address, &forwarder.address().to_string());
+        (forwarder, forwarded)
+    }
+
     /// Returns the address of the listener.
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -61,12 +80,19 @@ impl Forwarder {
     /// Drops the answer to the next COMMIT of a PostgreSQL transaction with this text in a statement, and all later
     /// answers on every connection: the server commits, and the client cannot learn of it.
     pub fn lose_commit_of(&self, text: &'static str) {
-        *lock(&self.shared.loses_commit_of) = Some(text);
+        let cuts_all = true;
+        *lock(&self.shared.loss) = Some(Loss { text, cuts_all });
+    }
+
+    /// As [`lose_commit_of`](Self::lose_commit_of), but only the connection of that COMMIT is closed.
+    pub fn lose_only_commit_of(&self, text: &'static str) {
+        let cuts_all = false;
+        *lock(&self.shared.loss) = Some(Loss { text, cuts_all });
     }
 
     /// Returns whether that commit was sent.
     pub fn has_lost_the_commit(&self) -> bool {
-        self.shared.is_cut.load(Ordering::Acquire)
+        lock(&self.shared.loss).is_none()
     }
 
     /// Passes answers again, on new connections.
@@ -80,8 +106,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn connect(client: &TcpStream, server: &TcpStream, shared: &Arc<Shared>) {
+    let is_cut = Arc::new(AtomicBool::new(false));
     let mut conversation = Conversation {
         shared: Arc::clone(shared),
+        is_cut: Arc::clone(&is_cut),
         unread: Vec::new(),
         started: false,
         statements: BTreeMap::new(),
@@ -94,7 +122,7 @@ fn connect(client: &TcpStream, server: &TcpStream, shared: &Arc<Shared>) {
     // The bytes after the COMMIT are its answer, because the client awaits each answer before it continues.
     let shared = Arc::clone(shared);
     spawn(server, client, move |_| {
-        !shared.is_cut.load(Ordering::Acquire)
+        !shared.is_cut.load(Ordering::Acquire) && !is_cut.load(Ordering::Acquire)
     });
 }
 
@@ -131,6 +159,8 @@ const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
 /// Parses the messages of a client on one PostgreSQL connection.
 struct Conversation {
     shared: Arc<Shared>,
+    /// Whether the answers on this connection are dropped.
+    is_cut: Arc<AtomicBool>,
     /// The start of an incomplete message.
     unread: Vec<u8>,
     /// Whether the startup message, which has no type, has passed.
@@ -184,8 +214,11 @@ impl Conversation {
                 if first.starts_with(b"BEGIN") {
                     self.matches = false;
                 } else if first.starts_with(b"COMMIT") && self.matches {
-                    *lock(&self.shared.loses_commit_of) = None;
-                    self.shared.is_cut.store(true, Ordering::Release);
+                    let mut loss = lock(&self.shared.loss);
+                    let cuts_all = loss.is_some_and(|loss| loss.cuts_all);
+                    self.shared.is_cut.fetch_or(cuts_all, Ordering::AcqRel);
+                    self.is_cut.store(true, Ordering::Release);
+                    *loss = None;
                 }
             }
             _ => {}
@@ -193,7 +226,7 @@ impl Conversation {
     }
 
     fn is_wanted(&self, statement: &[u8]) -> bool {
-        let wanted = *lock(&self.shared.loses_commit_of);
-        wanted.is_some_and(|text| String::from_utf8_lossy(statement).contains(text))
+        let wanted = *lock(&self.shared.loss);
+        wanted.is_some_and(|loss| String::from_utf8_lossy(statement).contains(loss.text))
     }
 }

@@ -268,6 +268,7 @@ async fn delete<S: Session>(
     });
     Ok(Swept {
         rows: ids.len().max(stored.len()),
+        likes: erased.likes,
         changed: changed.collect(),
         entries: pairs.iter().flat_map(EntryId::of_pair).collect(),
         ..Swept::default()

@@ -97,6 +97,8 @@ pub struct Sweep {
 pub struct Swept {
     /// The number of rows that it deleted or changed.
     pub rows: usize,
+    /// The number of likes that it deleted: see [`Erased::likes`].
+    pub likes: u64,
     /// The cache entries that may be stale.
     pub entries: BTreeSet<EntryId>,
     /// The counts that changed.
