@@ -191,11 +191,7 @@ where
             let probed = self.bounded(timeout, probe(&mut *lent)).await;
             let probed = probed.unwrap_or(Err(StoreError::TimedOut(timeout)));
             self.heard(&probed);
-            if let Err(error) = probed
-                && !error.was_answered()
-            {
-                return Err(error);
-            }
+            probed?;
             self.condition.close();
         }
         Ok(lent)

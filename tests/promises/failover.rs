@@ -115,6 +115,48 @@ fn read_only_database_is_not_queried_for_every_like() {
     everything_holds(&service);
 }
 
+/// `--innodb-read-only` refuses the probe with an error of its own.
+#[test]
+fn innodb_read_only_is_one_outage_until_it_ends() {
+    let mut server = Server::start(Kind::MariaDb);
+    let service = Setup::new().on(&Database::first_of(&server)).start();
+    let client = service.client();
+    client.like(1, VIDEO);
+    pipeline_drains(&service);
+    server.stop();
+    server.set_arguments(&["--innodb-read-only"]);
+    server.run();
+    let probes = || {
+        let status = "SHOW GLOBAL STATUS LIKE 'Com_delete'";
+        let probes = service.database().rows(status)[0][1].text().to_owned();
+        probes.parse::<u64>().expect("a number")
+    };
+    let before = probes();
+    until("the database to be probed often", PATIENCE, || {
+        // A write is the trial of an open circuit breaker.
+        let refused = client.try_like("PUT", 2, VIDEO)?;
+        assert_ne!(refused.status, 200, "{refused:?}");
+        match probes() - before {
+            20.. => Ok(()),
+            few => Err(few.to_string()),
+        }
+    });
+    let lines = service.logged("dependency is");
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    server.stop();
+    server.set_arguments(&[]);
+    server.run();
+    comes_to_be(&client, "database", "up");
+    until("likes to be accepted", PATIENCE, || {
+        match client.try_like("PUT", 2, VIDEO)? {
+            answer if answer.status == 200 => Ok(()),
+            answer => Err(answer.text),
+        }
+    });
+    pipeline_drains(&service);
+    everything_holds(&service);
+}
+
 /// The setup of a service on a PostgreSQL server behind a forwarder.
 fn behind_forwarder(server: &Server) -> (Setup, Forwarder) {
     let (forwarder, url) = Forwarder::before(&server.url());

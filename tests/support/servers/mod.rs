@@ -29,6 +29,8 @@ pub struct Server {
     tls: Option<Tls>,
     /// The port for the other nodes of a Redis Cluster.
     bus: Option<Port>,
+    /// Arguments of one test.
+    more: &'static [&'static str],
 }
 
 impl Server {
@@ -58,6 +60,7 @@ impl Server {
                 process: None,
                 tls: None,
                 bus: None,
+                more: &[],
             },
             // Only the benchmark would take its path from a variable.
             Err(ServerError::Unknown { what, .. }) => {
@@ -88,6 +91,11 @@ impl Server {
         }
         server.run();
         server
+    }
+
+    /// Adds these arguments, from the next start on, in the place of earlier ones.
+    pub const fn set_arguments(&mut self, arguments: &'static [&'static str]) {
+        self.more = arguments;
     }
 
     /// Sets another configuration file for NATS, from the next start on.
@@ -138,6 +146,7 @@ impl Server {
             .args(settings(self.kind()))
             .args(self.cluster_arguments())
             .args(self.tls_arguments())
+            .args(self.more)
             .current_dir(self.data())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
