@@ -107,6 +107,10 @@ macro_rules! retried {
         let outcome = loop {
             let $left = attempts.left();
             let outcome = $attempt;
+            if let Err($crate::store::error::StoreError::Unavailable(_)) = &outcome {
+                // It may have committed, whatever the next attempt finds.
+                $store.wrote(&outcome);
+            }
             if let Some(outcome) = attempts.last(outcome).await {
                 break outcome;
             }

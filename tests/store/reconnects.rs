@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
+use likewise::config::StoreOptions;
 use likewise::domain::{FailureKind, JobKind, Resource};
 use likewise::store::{self, JobRows, LedgerFilter, NewJob, Store};
 
 use super::fixture::{Bench, lease_at, like, now, options, pair, waiting_for_table};
 use crate::support::database::Database;
+use crate::support::forwarder::Forwarder;
 use crate::support::servers::{Kind, Server};
-use crate::support::{PATIENCE, say, until, until_seen, wait};
+use crate::support::{PATIENCE, runtime, say, until, until_seen, wait};
 
 /// Starts a server of its own, because the tests stop it, with the tables.
 #[track_caller]
@@ -197,6 +199,32 @@ fn job_is_not_created_again_on_a_lost_connection(kind: Kind) {
     let error = created.expect_err("the connection is lost");
     assert_eq!(error.kind(), FailureKind::Infrastructure, "{error}");
     assert_eq!(database.count("likewise_jobs"), 0);
+}
+
+/// The server commits a claim whose answer is lost, and the next attempt succeeds. The infrastructure has failed a write
+/// all the same, so the lease that nobody holds does not count against the event.
+#[test]
+fn lost_commit_is_noted_although_a_later_attempt_succeeds() {
+    let bench = Bench::new(Some(Kind::Postgres));
+    bench.record(&[like(1.into(), 7)]);
+    bench.execute(&["UPDATE sync_events SET next_attempt_at = '2020-01-01 00:00:00'"]);
+    let (forwarder, url) = Forwarder::before(&bench.database().url());
+    let runtime = runtime();
+    let options = StoreOptions {
+        url,
+        ..options(bench.database())
+    };
+    let store = runtime.block_on(store::connect(&options)).expect("a store");
+    let claim = |at| runtime.block_on(store.claim(lease_at(at), 10));
+
+    forwarder.lose_only_commit_of("leased_until");
+    let lost = claim(now() - TimeDelta::minutes(5)).expect("the second attempt");
+    assert!(forwarder.has_lost_the_commit());
+    assert_eq!(lost.rows, [], "the first attempt has claimed them");
+    // The lease of the lost claim ended before now.
+    let claimed = claim(now()).expect("a claim");
+    let retries: Vec<_> = claimed.rows.iter().map(|row| row.retry_count).collect();
+    assert_eq!(retries, [0]);
 }
 
 matrix!([mariadb, postgres]: read_only_server_keeps_no_connection);
