@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::thread::{JoinHandle, spawn};
 
-use likewise::store::{self, Store};
+use likewise::store::{self, Store, StoreError};
 
 use super::fixture::{Bench, options};
 use crate::support::database::Database;
@@ -17,6 +17,7 @@ matrix!([sqlite, mariadb, postgres]: concurrent_starts_on_a_new_database_become_
     older_release_starts_beside_a_newer_one);
 
 matrix!(&[sqlite, mariadb, postgres]: second_migration_runs_nothing,
+    unreadable_migrations_are_no_missing_migrations,
     held_lease_delays_migrations_until_it_expires);
 
 matrix!(&[mariadb, postgres]: concurrent_migrations_all_succeed);
@@ -86,6 +87,13 @@ fn second_migration_runs_nothing(bench: &Bench) {
     let again = wait(store::migrate(&options(bench.database())));
     assert_eq!(again.expect("migrations"), Vec::<String>::new());
     assert_eq!(bench.ask(Store::open_rows), 1);
+}
+
+fn unreadable_migrations_are_no_missing_migrations(bench: &Bench) {
+    bench.execute(&["ALTER TABLE likewise_schema_migrations RENAME COLUMN name TO renamed"]);
+    let connected = wait(store::connect(&options(bench.database())));
+    let error = connected.err().expect("the table cannot be read");
+    assert!(!matches!(error, StoreError::Migration(_)), "{error}");
 }
 
 fn concurrent_migrations_all_succeed(setup: &Setup) {

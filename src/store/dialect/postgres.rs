@@ -66,8 +66,9 @@ impl Dialect for Postgres {
     }
 
     fn tables(&self) -> &'static str {
-        "SELECT table_name::text AS id FROM information_schema.tables \
-         WHERE table_schema = current_schema()"
+        // The information schema hides tables without permissions.
+        "SELECT c.relname::text AS id FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
     }
 
     fn fence(&self) -> &'static str {

@@ -242,8 +242,14 @@ async fn applied<S: Session>(session: &mut S) -> Result<BTreeSet<String>, StoreE
         Ok(rows) => Ok(rows.into_iter().map(|row: IdRow| row.id).collect()),
         Err(error @ StoreError::Busy(_)) => Err(error),
         Err(error) if !error.was_answered() => Err(error),
-        // Without the table, no migration has run.
-        Err(_) => Ok(BTreeSet::new()),
+        Err(error) => {
+            let name = session.schema().named(OWN_NAMES[0]);
+            match tables(session).await?.contains(&name) {
+                true => Err(error),
+                // Without the table, no migration has run.
+                false => Ok(BTreeSet::new()),
+            }
+        }
     }
 }
 
