@@ -13,8 +13,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The jobs that an actor runs: see [`Runner`](crate::admin::Runner).
 pub trait Jobs: Send + Sync + 'static {
-    /// Creates the jobs that are due by the schedule, then runs the oldest job that no worker runs. Returns whether there
-    /// was one.
+    /// Creates the jobs that are due by the schedule, then runs the oldest job that no worker runs, upkeep last. Returns
+    /// whether there was one.
     fn run_due(&self, upkeep: &UpkeepOptions) -> impl Future<Output = Result<bool, JobsFailed>>;
 
     /// Returns the id of the job that runs now.

@@ -23,6 +23,9 @@ const REST: f64 = 1.0;
 /// How long a job is left that waits for a dependency.
 pub(super) const POSTPONED: TimeDelta = TimeDelta::seconds(5);
 
+/// How long a job waits while a worker is free: longer than the pause between two looks for jobs.
+const CLAIMED_WITHIN: TimeDelta = TimeDelta::seconds(2);
+
 /// How often in a row a step may fail before its job fails.
 const MOST_TRIES: u32 = 5;
 
@@ -54,7 +57,7 @@ pub enum JobExit {
     Finished,
     /// An operator cancelled the job, or another worker claimed it.
     Lost,
-    /// The runner was told to stop; the next worker resumes the job.
+    /// The runner was told to stop, or the job waits or makes way for another. The next worker resumes it.
     Stopped,
 }
 
@@ -157,6 +160,10 @@ impl<'a> HeldJob<'a> {
                     self.position.tries = 0;
                     let rest = started.elapsed().mul_f64(work.rest());
                     self.pace.leave_time(rest).await;
+                    if self.makes_way().await? {
+                        self.report_until(None, self.admin.store().now()).await?;
+                        return Err(Interrupted::Exit(JobExit::Stopped));
+                    }
                     self.report(None).await?;
                 }
                 Err(error @ (AdminError::Cache(_) | AdminError::Broker(_)))
@@ -167,6 +174,16 @@ impl<'a> HeldJob<'a> {
                 Err(error) => self.failed(error, work.shrink()).await?,
             }
         }
+    }
+
+    /// Returns whether this job is upkeep for which another job waits. An operator's command line runs only its own job.
+    async fn makes_way(&self) -> Result<bool, Interrupted> {
+        if self.pace.is_hurried() || !self.job.kind.is_upkeep() {
+            return Ok(false);
+        }
+        let store = self.admin.store();
+        let now = store.now();
+        Ok(store.has_waiting_job(now, now - CLAIMED_WITHIN).await?)
     }
 
     /// Leaves the job for a while, with the reason, so that other jobs run meanwhile.

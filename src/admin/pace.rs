@@ -27,6 +27,11 @@ impl Pace {
         self.stopped.load(Ordering::Relaxed)
     }
 
+    /// Returns whether the jobs run at full speed.
+    pub(super) const fn is_hurried(&self) -> bool {
+        self.is_hurried
+    }
+
     /// Leaves this time for likes, unless the jobs run at full speed.
     pub(super) async fn leave_time(&self, time: Duration) {
         if !self.is_hurried {

@@ -37,6 +37,15 @@ pub enum JobKind {
 }
 
 impl JobKind {
+    /// The kinds that read whole tables without anyone waiting for them. Between two steps they make way for other jobs.
+    pub const UPKEEP: [Self; 2] = [Self::Audit, Self::Prune];
+
+    /// Returns whether it is upkeep.
+    #[must_use]
+    pub fn is_upkeep(self) -> bool {
+        Self::UPKEEP.contains(&self)
+    }
+
     /// Returns whether it works on the likes of one user.
     #[must_use]
     pub const fn is_of_user(self) -> bool {

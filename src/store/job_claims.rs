@@ -16,8 +16,8 @@ use super::schema::Schema;
 use super::session::{IdRow, Session, Sql};
 use super::statement::Param;
 use super::text::id_text;
-use super::{Store, transact};
-use crate::domain::{JobState, LedgerRow, Resolution};
+use super::{Store, read, transact};
+use crate::domain::{JobKind, JobState, LedgerRow, Resolution};
 
 /// A worker's report on the job that it holds.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +67,7 @@ pub enum RowChange<'a> {
 }
 
 impl Store {
-    /// Claims the given job, or the oldest unclaimed one, until the lease ends.
+    /// Claims the given job, or the oldest unclaimed one, until the lease ends. Upkeep comes after all other jobs.
     ///
     /// # Errors
     /// If the database cannot be reached.
@@ -78,6 +78,21 @@ impl Store {
         until: DateTime<Utc>,
     ) -> Result<Option<Job>, StoreError> {
         transact!(self, |session| claim(session, id, now, until))
+    }
+
+    /// Returns whether a job other than upkeep has waited for a worker since this time.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn has_waiting_job(
+        &self,
+        now: DateTime<Utc>,
+        since: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let params = [Param::time(now), Param::time(since)];
+        let waiting = read!(self, self.timeout, |session| session
+            .total(WAITING.on(session.schema()), &params))?;
+        Ok(waiting > 0)
     }
 
     /// Changes the next `limit` rows of a job's snapshot, and extends the lease from now on. Returns `None` if this
@@ -162,22 +177,42 @@ async fn claim<S: Session>(
 }
 
 /// The jobs `j` that no worker holds. Parameters: now.
-fn free_jobs(d: &Schema) -> String {
+fn free_jobs(d: &Schema, columns: &str) -> String {
     format!(
-        "SELECT {JOB_COLUMNS} FROM likewise_jobs j WHERE j.finished_at IS NULL \
+        "SELECT {columns} FROM likewise_jobs j WHERE j.finished_at IS NULL \
          AND (j.lease_until IS NULL OR j.lease_until <= {})",
         d.time("$1")
     )
 }
 
+/// Returns the condition that a job `j` is upkeep.
+fn is_upkeep() -> String {
+    let kinds = JobKind::UPKEEP.map(|kind| format!("'{kind}'"));
+    format!("j.kind IN ({})", kinds.join(", "))
+}
+
 /// Parameters: now.
 static OLDEST_FREE: Sql = Sql::new(|d| {
-    let (jobs, lock) = (free_jobs(d), d.skip_locked("j"));
-    format!("{jobs} ORDER BY j.created_at LIMIT 1{lock}")
+    let (jobs, lock) = (free_jobs(d, JOB_COLUMNS), d.skip_locked("j"));
+    let upkeep = is_upkeep();
+    format!("{jobs} ORDER BY CASE WHEN {upkeep} THEN 1 ELSE 0 END, j.created_at LIMIT 1{lock}")
+});
+
+/// Parameters: now, the time before which a job was created.
+static WAITING: Sql = Sql::new(|d| {
+    let jobs = free_jobs(d, "'jobs' AS label, COUNT(*) AS total");
+    format!(
+        "{jobs} AND NOT {} AND j.created_at <= {}",
+        is_upkeep(),
+        d.time("$2")
+    )
 });
 
 /// Parameters: now, the job's id.
-static FREE: Sql = Sql::new(|d| format!("{} AND j.id = $2{}", free_jobs(d), d.for_update("j")));
+static FREE: Sql = Sql::new(|d| {
+    let (jobs, lock) = (free_jobs(d, JOB_COLUMNS), d.for_update("j"));
+    format!("{jobs} AND j.id = $2{lock}")
+});
 
 /// Parameters: the job's id, now, the end of the lease.
 static CLAIM: Sql = Sql::new(|d| {

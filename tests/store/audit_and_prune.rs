@@ -15,6 +15,7 @@ use likewise::domain::{JobKind, JobState};
 use likewise::store::{Discrepancy, Finding, Job, NewJob, Pass, Repaired, StoreError, Subject};
 use rand::RngExt;
 use rand::rngs::SmallRng;
+use serde_json::{Value, json};
 
 use super::fixture::{Bench, comment, foreign, history, like, now, own, pair};
 use crate::support::{PATIENCE, seed, until};
@@ -33,6 +34,7 @@ matrix!(&[sqlite, mariadb, postgres]:
     repair_leaves_no_count_below_zero,
     audit_resumes_where_it_stopped,
     stopped_audit_job_resumes_on_the_next_worker,
+    audit_makes_way_for_other_jobs,
 );
 
 const PASSES: [Pass; 8] = [
@@ -497,23 +499,32 @@ fn audit_resumes_where_it_stopped(bench: &Bench) {
     assert_eq!(report.checked.ledger_rows, 198, "{report:#?}");
 }
 
-fn runner(bench: &Bench) -> Runner {
-    Runner::hurried(AdminService {
+fn admin(bench: &Bench) -> AdminService {
+    AdminService {
         dependencies: dependencies(bench),
         cache_writer: None,
         prune: PruneOptions::default(),
         facts_stream: None,
         stream_max_age: None,
-    })
+    }
+}
+
+fn runner(bench: &Bench) -> Runner {
+    Runner::hurried(admin(bench))
 }
 
 fn audit_job(bench: &Bench) -> Job {
+    job_of(bench, JobKind::Audit, json!({"repair": false}), now())
+}
+
+/// Creates a job at this time.
+fn job_of(bench: &Bench, kind: JobKind, spec: Value, at: DateTime<Utc>) -> Job {
     let job = NewJob {
-        kind: JobKind::Audit,
-        spec: serde_json::json!({"repair": false}),
+        kind,
+        spec,
         requested_by: "ann".to_owned(),
         slot: None,
-        now: now(),
+        now: at,
     };
     let job = bench.ask(|store| store.create_job(&job, None));
     job.expect("a job")
@@ -551,6 +562,29 @@ fn stopped_audit_job_resumes_on_the_next_worker(bench: &Bench) {
     let result = job(bench, &id).result.expect("a report");
     assert_eq!(result["checked"]["behaviors"], 50, "{result:#}");
     assert_eq!(result["checked"]["ledger_rows"], 50, "{result:#}");
+}
+
+fn audit_makes_way_for_other_jobs(bench: &Bench) {
+    of_users(bench, 50);
+    let at = |minutes| now() - TimeDelta::minutes(minutes);
+    let audit = job_of(bench, JobKind::Audit, json!({"repair": false}), at(2)).id;
+    let rebuild = json!({"what": "read_models"});
+    let other = job_of(bench, JobKind::Rebuild, rebuild, at(1)).id;
+    let runner = Runner::new(admin(bench));
+    let run = |id: Option<&str>| {
+        let mut steps = 0;
+        let ran = bench.wait(runner.run_next(id, &mut |_| steps += 1));
+        (ran.expect("a run"), steps)
+    };
+    // The audit runs, and leaves the worker to the other job after a step.
+    assert_eq!(run(Some(&audit)), (Some(JobExit::Stopped), 1));
+    assert_eq!(run(None).0, Some(JobExit::Finished));
+    let states = [&audit, &other].map(|id| job(bench, id).state);
+    assert_eq!(states, [JobState::Running, JobState::Completed]);
+    // Nothing else waits, so the audit goes on to its end.
+    assert_eq!(run(None), (Some(JobExit::Finished), PASSES.len() - 1));
+    let result = job(bench, &audit).result.expect("a report");
+    assert_eq!(result["checked"]["behaviors"], 50, "{result:#}");
 }
 
 /// The table stays locked. The step is retried with fewer rows, and the job fails in the end.
