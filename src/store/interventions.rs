@@ -1,6 +1,8 @@
 //! Operators' interventions in ledger rows: retry and discard. Called for single events (`admin/ledger.rs`) and by
 //! each step of a job on rows (`jobs.rs`).
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 
 use super::claim::MARK_DEAD;
@@ -9,7 +11,7 @@ use super::error::StoreError;
 use super::history;
 use super::ledger_row::StoredLedgerRow;
 use super::schema::LEDGER_COLUMNS;
-use super::session::{Session, Sql};
+use super::session::{IdRow, Session, Sql};
 use super::statement::Param;
 use super::text::id_text;
 use super::{Store, transact};
@@ -38,7 +40,8 @@ pub enum InterventionKind {
 }
 
 impl Store {
-    /// Retries or discards the events whose status allows it. Returns their rows as they were before.
+    /// Retries or discards the events whose status allows it. Returns their rows as they were before. A repetition of the
+    /// same intervention, whose answer was lost, changes nothing.
     ///
     /// # Errors
     /// If the database cannot be reached.
@@ -70,10 +73,15 @@ pub(super) async fn intervene<S: Session>(
         .iter()
         .filter_map(|row| row.ledger_row().ok().map(|(_, row)| row))
         .collect();
-    if rows.is_empty() {
+    let done = done(session, &ids, step, intervention.now).await?;
+    let fresh: Vec<&LedgerRow> = rows
+        .iter()
+        .filter(|row| !done.contains(&id_text(row.event_id)))
+        .collect();
+    if fresh.is_empty() {
         return Ok(rows);
     }
-    let entries: Vec<history::Entry<'_>> = rows
+    let entries: Vec<history::Entry<'_>> = fresh
         .iter()
         .map(|row| {
             (
@@ -88,7 +96,7 @@ pub(super) async fn intervene<S: Session>(
         .collect();
     history::append(session, &entries, intervention.now).await?;
     let error = reason.map(|reason| format!("discarded by {}: {reason}", intervention.operator));
-    let changed: Vec<_> = rows
+    let changed: Vec<_> = fresh
         .iter()
         .map(|row| (id_text(row.event_id), &error))
         .collect();
@@ -101,6 +109,33 @@ pub(super) async fn intervene<S: Session>(
     session.execute(change, &params).await?;
     Ok(rows)
 }
+
+/// Returns the events that this intervention has changed: the answer to its commit was lost.
+async fn done<S: Session>(
+    session: &mut S,
+    ids: &[(&String,)],
+    step: Step,
+    now: DateTime<Utc>,
+) -> Result<BTreeSet<String>, StoreError> {
+    let params = [
+        Param::rows(ids),
+        Param::time(now),
+        Param::Text(step.as_str().to_owned()),
+    ];
+    let done: Vec<IdRow> = session.load(DONE.on(session.schema()), &params).await?;
+    Ok(done.into_iter().map(|row| row.id).collect())
+}
+
+/// Parameters: rows `(event_id)`, the time of an entry, its step.
+static DONE: Sql = Sql::new(|d| {
+    format!(
+        "SELECT h.event_id AS id FROM {} {} likewise_sync_event_history h \
+         ON h.event_id = r.event_id WHERE h.step = $3 AND h.created_at = {}",
+        d.rows("$1", &[Word("event_id")]),
+        d.join(),
+        d.time("$2")
+    )
+});
 
 /// Locks rows that can be retried. Parameters: rows `(event_id)`.
 static RETRIABLE: Sql = Sql::new(|d| {

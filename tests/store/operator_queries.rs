@@ -19,6 +19,7 @@ matrix!(&[sqlite, mariadb, postgres]:
     search_pages_follow_one_another,
     event_history_is_complete,
     retry_resets_and_discard_ends_a_row,
+    repeated_intervention_leaves_one_entry,
     job_covers_exactly_its_snapshot,
     job_has_one_worker_and_none_when_cancelled,
     slot_creates_one_job,
@@ -226,6 +227,29 @@ fn retry_resets_and_discard_ends_a_row(bench: &Bench) {
     assert_eq!(last.step, "discarded");
     assert_eq!(last.operator.as_deref(), Some("ann"));
     bench.verified();
+}
+
+/// A lost answer to a commit makes the store run the same transaction again.
+fn repeated_intervention_leaves_one_entry(bench: &Bench) {
+    let all = ids(&failed(bench, 2, "why"));
+    let discard = intervention(InterventionKind::Discard("no use".to_owned()));
+    let retry = intervention(InterventionKind::Retry);
+    for (action, step, token) in [(&discard, "discarded", 2), (&retry, "retried", 3)] {
+        for _ in 0..2 {
+            let changed = bench.ask(|store| store.intervene(&all, action));
+            assert_eq!(changed.len(), 2, "{step}");
+            let entries = format!("likewise_sync_event_history WHERE step = '{step}'");
+            assert_eq!(bench.database().count(&entries), 2, "{step}");
+            let raised = format!("sync_events WHERE fencing_token = {token}");
+            assert_eq!(bench.database().count(&raised), 2, "{step}");
+        }
+    }
+    let again = Intervention {
+        now: retry.now + TimeDelta::seconds(1),
+        ..retry
+    };
+    bench.ask(|store| store.intervene(&all, &again));
+    assert_eq!(bench.database().count(RETRIED), 4);
 }
 
 fn make(
