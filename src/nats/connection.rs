@@ -10,7 +10,7 @@ use async_nats::jetstream::context::ContextBuilder;
 use async_nats::{Client, ConnectOptions, ServerAddr};
 
 use super::NatsError;
-use super::waiting::End;
+use super::waiting::AwaitedEnd;
 use crate::config::NatsOptions;
 use crate::domain::CurrentDeployment;
 
@@ -45,7 +45,7 @@ pub struct Broker {
     /// Held while the stream is checked.
     pub(super) checking: tokio::sync::Mutex<()>,
     /// The end of the stream that the acknowledgements have to reach.
-    pub(super) awaited_end: Mutex<Option<End>>,
+    pub(super) awaited_end: AwaitedEnd,
 }
 
 impl Broker {
@@ -70,7 +70,7 @@ impl Broker {
             ready: AtomicBool::new(false),
             last_check: Mutex::default(),
             checking: tokio::sync::Mutex::default(),
-            awaited_end: Mutex::default(),
+            awaited_end: AwaitedEnd::default(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! Describes the stream and its consumer beside the configured settings, for operators and for the check.
 
+use std::time::{Duration, Instant};
+
 use async_nats::jetstream::consumer::IntoConsumerConfig;
 use serde::Serialize;
 use serde_json::Value;
@@ -10,6 +12,7 @@ use super::connection::Broker;
 use super::jetstream::{Found, backlog_of, json_of, moment, number};
 use super::refusals::Holds;
 use super::settings::{Owner, Setting, Severity, compare, newly_filtered};
+use super::waiting::End;
 
 /// The state of the stream and its consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -161,6 +164,29 @@ impl Broker {
                 _ => oldest_at,
             }),
         }))
+    }
+
+    /// Returns whether the stream may hold an unacknowledged message that was published this long ago, or earlier. A call while
+    /// messages wait notes the end of the stream. A later call returns false once the acknowledgements have reached that end.
+    ///
+    /// # Errors
+    /// If NATS does not answer, or the consumer skips required subjects.
+    pub async fn waits_since(&self, published_ago: Duration) -> Result<bool, NatsError> {
+        let at = Instant::now();
+        let found = self.find().await?;
+        let Some(stream) = &found.stream else {
+            return Ok(false);
+        };
+        // Without a consumer, nothing is acknowledged.
+        if found.consumer.is_some() && self.backlog_in(&found)? == 0 {
+            return Ok(false);
+        }
+        let Some(oldest) = self.oldest_unacknowledged(&found).await? else {
+            return Ok(false);
+        };
+        let sequence = number(&stream["state"]["last_seq"]);
+        let (end, oldest) = (End { sequence, at }, number(&oldest["seq"]));
+        Ok(self.awaited_end.may_wait(end, oldest, published_ago))
     }
 
     /// Returns the oldest message that the consumer has not acknowledged; without a consumer, the oldest one.

@@ -1,51 +1,26 @@
 //! Whether the stream may still hold an event. The time of a message is of the server's clock, which may differ from the
 //! database's and may step, so this compares sequences and no times of messages.
 
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use super::NatsError;
-use super::connection::Broker;
-use super::jetstream::number;
 
 /// The end of the stream at a moment: a message that was published before has this sequence or a smaller one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct End {
-    sequence: u64,
-    at: Instant,
+    pub(super) sequence: u64,
+    pub(super) at: Instant,
 }
 
-impl Broker {
-    /// Returns whether the stream may hold an unacknowledged message that was published this long ago, or earlier. A call while
-    /// messages wait notes the end of the stream. A later call returns false once the acknowledgements have reached that end.
-    ///
-    /// # Errors
-    /// If NATS does not answer, or the consumer skips required subjects.
-    pub async fn waits_since(&self, published_ago: Duration) -> Result<bool, NatsError> {
-        let at = Instant::now();
-        let found = self.find().await?;
-        let Some(stream) = &found.stream else {
-            return Ok(false);
-        };
-        // Without a consumer, nothing is acknowledged.
-        if found.consumer.is_some() && self.backlog_in(&found)? == 0 {
-            return Ok(false);
-        }
-        let Some(oldest) = self.oldest_unacknowledged(&found).await? else {
-            return Ok(false);
-        };
-        let sequence = number(&stream["state"]["last_seq"]);
-        let mut awaited = self
-            .awaited_end
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let end = End { sequence, at };
-        Ok(may_wait(
-            &mut awaited,
-            end,
-            number(&oldest["seq"]),
-            published_ago,
-        ))
+/// The end of the stream that acknowledgements are to reach next.
+#[derive(Default)]
+pub(super) struct AwaitedEnd(Mutex<Option<End>>);
+
+impl AwaitedEnd {
+    /// Returns whether a message that was published this long ago, or earlier, may wait for its acknowledgement: see
+    /// [`may_wait`].
+    pub(super) fn may_wait(&self, end: End, oldest: u64, published_ago: Duration) -> bool {
+        let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        may_wait(&mut awaited, end, oldest, published_ago)
     }
 }
 
