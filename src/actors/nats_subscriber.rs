@@ -9,8 +9,9 @@ mod fate;
 mod opened;
 mod quarantine;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actor_kit::{Actor, Context, Mailbox, Schedule};
@@ -50,6 +51,8 @@ pub struct NatsSubscriber {
     /// The events of a message in the last pull, on average.
     events_per_message: AtomicUsize,
     rejections: Rejections,
+    /// The resource types that the log has reported as served by others only.
+    unserved: Mutex<BTreeSet<String>>,
     context: Context<Self>,
 }
 
@@ -106,6 +109,7 @@ impl NatsSubscriber {
             // A backlog of full batches may wait.
             events_per_message: AtomicUsize::new(options.largest_batch),
             rejections: Rejections::default(),
+            unserved: Mutex::default(),
             context,
         }
     }

@@ -1,10 +1,12 @@
 //! Claims ledger rows that are due: failed ones whose back-off is over, and abandoned ones whose lease has expired.
-//! Hands them to the sync publisher.
+//! Hands them to the sync publisher. Reports rows that no process claims, because none serves their resource type.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actor_kit::{Actor, Answer, Context, Mailbox, Schedule};
+use chrono::TimeDelta;
 use futures_util::FutureExt;
 
 use super::cache_writer::{CacheWriter, revert};
@@ -14,10 +16,16 @@ use crate::config::RetryOptions;
 use crate::domain::LedgerRow;
 use crate::messages::{Sync, SyncOutcome};
 use crate::store::{Claimed, Lease, Store};
-use crate::telemetry::RowsClaimed;
+use crate::telemetry::{RowsClaimed, RowsUnreadable, RowsUnserved};
 
 /// The action's name in logs.
 const CLAIMING: &str = "claiming due ledger rows";
+
+/// The number of rounds from one look for rows that no process claims to the next: ten seconds.
+const LOOK_EVERY: u64 = 20;
+
+/// How long a row must have been due until every worker that serves its resource type has had time to claim it.
+const UNCLAIMED: TimeDelta = TimeDelta::seconds(10);
 
 /// The actor.
 pub struct RetryScheduler {
@@ -26,6 +34,8 @@ pub struct RetryScheduler {
     cache_writer: Mailbox<CacheWriter>,
     options: RetryOptions,
     rounds: AtomicU64,
+    /// The resource types that the log has reported as served by no worker.
+    unserved: Mutex<BTreeSet<String>>,
     context: Context<Self>,
 }
 
@@ -47,8 +57,12 @@ impl Actor for RetryScheduler {
     }
 
     async fn tick(self: Arc<Self>) {
-        self.claim().await;
-        self.rounds.fetch_add(1, Ordering::Relaxed);
+        let is_idle = self.claim().await;
+        let rounds = self.rounds.fetch_add(1, Ordering::Relaxed);
+        // While this process has rows to claim, others may be late too.
+        if is_idle && rounds.is_multiple_of(LOOK_EVERY) {
+            self.report_unserved().await;
+        }
     }
 }
 
@@ -69,16 +83,17 @@ impl RetryScheduler {
             cache_writer,
             options,
             rounds: AtomicU64::new(0),
+            unserved: Mutex::new(BTreeSet::new()),
             context,
         }
     }
 
     /// Claims until nothing is due or the sync publisher has no room. The room is reserved before the claim, so
-    /// that each claimed row is worked on during its lease.
-    async fn claim(self: &Arc<Self>) {
+    /// that each claimed row is worked on during its lease. Returns whether nothing more was due.
+    async fn claim(self: &Arc<Self>) -> bool {
         loop {
             let Ok(slot) = self.sync_publisher.reserve(self.options.largest_claim) else {
-                break;
+                return false;
             };
             let lease = Lease {
                 now: self.store.now(),
@@ -90,14 +105,18 @@ impl RetryScheduler {
                 Ok(claimed) => claimed,
                 Err(error) => {
                     database_failed(&self.context, CLAIMING, &error);
-                    break;
+                    return false;
                 }
             };
             database_worked(CLAIMING);
-            let Claimed { rows, dead } = claimed;
-            let taken = rows.len() + dead.len();
+            let Claimed {
+                rows,
+                dead,
+                unreadable,
+            } = claimed;
+            let taken = rows.len() + dead.len() + unreadable.len();
             if taken == 0 {
-                break;
+                return true;
             }
             self.context.progress(taken);
             RowsClaimed {
@@ -105,19 +124,48 @@ impl RetryScheduler {
                 dead: dead.len(),
             }
             .emit();
+            if let Some((first, error)) = unreadable.first() {
+                RowsUnreadable {
+                    rows: unreadable.len(),
+                    first,
+                    error,
+                }
+                .emit();
+            }
             revert(&self.cache_writer, &dead).await;
             if rows.is_empty() {
                 continue;
             }
-            let full = taken == self.options.largest_claim;
+            let full = taken >= self.options.largest_claim;
             let synced = slot.ask(Sync { rows: rows.clone() });
             let holding = Arc::clone(self).hold(rows, synced, lease);
             if !full {
                 self.context.spawn(holding.map(drop));
-                break;
+                return true;
             }
             if !holding.await || self.context.is_stopping() {
-                break;
+                return false;
+            }
+        }
+    }
+
+    /// Reports a resource type whose due rows no worker has claimed, once.
+    async fn report_unserved(&self) {
+        let before = self.store.now() - UNCLAIMED;
+        // The next claim reports a database that does not answer.
+        let Ok(found) = self.store.unserved_type(before).await else {
+            return;
+        };
+        let mut reported = self.unserved.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            None => reported.clear(),
+            Some(resource_type) if reported.contains(&resource_type) => {}
+            Some(resource_type) => {
+                RowsUnserved {
+                    resource_type: &resource_type,
+                }
+                .emit();
+                reported.insert(resource_type);
             }
         }
     }

@@ -98,8 +98,19 @@ impl FromStr for ResourceType {
 }
 
 impl ResourceType {
-    /// Declares the type of a word: from then on it is known. Settings and the command line call it, never a request,
-    /// because the word is stored for the life of the process.
+    /// Returns whether a word can name a type, known or not: it is well-formed, and no other path uses it.
+    #[must_use]
+    pub fn is_usable(word: &str) -> bool {
+        let is_inner =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        word.len() <= Self::MAX_LENGTH
+            && word.starts_with(|first: char| first.is_ascii_lowercase())
+            && word.bytes().all(is_inner)
+            && !Self::RESERVED.contains(&word)
+    }
+
+    /// Declares the type of a word: from then on it is known. Settings, the command line and rows of our own tables call
+    /// it, never a request, because the word is stored for the life of the process.
     ///
     /// # Errors
     /// If the word is malformed, or other paths use it.
@@ -107,13 +118,7 @@ impl ResourceType {
         if let Some(known) = Self::known(word) {
             return Ok(known);
         }
-        let is_inner =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        let is_valid = word.len() <= Self::MAX_LENGTH
-            && word.starts_with(|first: char| first.is_ascii_lowercase())
-            && word.bytes().all(is_inner)
-            && !Self::RESERVED.contains(&word);
-        if !is_valid {
+        if !Self::is_usable(word) {
             return Err(UnknownWord(word.to_owned(), "resource type"));
         }
         let mut words = WORDS.write().unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,8 @@ use super::legacy;
 use super::undecodable::{MAX_PAYLOAD, Undecodable};
 use crate::domain::origin::Origin;
 use crate::domain::{
-    BehaviorEvent, HybridClock, IdKinds, Resource, ResourceTypes, Source, TraceParent, Version,
+    BehaviorEvent, HybridClock, IdKinds, Resource, ResourceType, ResourceTypes, Source,
+    TraceParent, Version,
 };
 
 /// A message of the stream.
@@ -31,10 +32,11 @@ const UNVERIFIED_API: &str = "unverified:likewise-api";
 
 /// Decodes the message of one event. The subject determines its origin, whatever the body claims. An event on an accepted
 /// subject is Likewise's own and is valid at any time, because it was acknowledged to a user. A foreign event may be dated
-/// at most five minutes after `now`. `served` and `kinds` are the deployment's resource types and ids.
+/// at most five minutes after `now`. `served` are the resource types of this process, and `kinds` the deployment's ids.
 ///
 /// # Errors
-/// If the message is not a valid event, with a reason for its publisher.
+/// If the message is not a valid event, with a reason for its publisher. [`Undecodable::NotServed`] if it is our own, and may
+/// be one for another process.
 pub fn decode(
     message: &Incoming<'_>,
     now: Version,
@@ -52,7 +54,7 @@ pub fn decode(
         None => {
             let json = serde_json::from_slice(body);
             let json = json.map_err(|error| Undecodable::NotJson(error.to_string()))?;
-            from_value(json, sequence, origin)?
+            from_value(json, sequence, origin, served)?
         }
     };
     let mut event = valid(event, served, kinds)?;
@@ -79,7 +81,8 @@ pub(super) fn own_from_value(
     served: &ResourceTypes,
     kinds: IdKinds,
 ) -> Result<BehaviorEvent, Undecodable> {
-    valid(from_value(json, sequence, Origin::Accepted)?, served, kinds)
+    let event = from_value(json, sequence, Origin::Accepted, served)?;
+    valid(event, served, kinds)
 }
 
 /// Decodes one of our own events in a batch.
@@ -92,7 +95,12 @@ pub(super) fn own(
     valid(current(json, sequence, Origin::Accepted)?, served, kinds)
 }
 
-fn from_value(json: Value, sequence: u64, origin: Origin) -> Result<BehaviorEvent, Undecodable> {
+fn from_value(
+    json: Value,
+    sequence: u64,
+    origin: Origin,
+    served: &ResourceTypes,
+) -> Result<BehaviorEvent, Undecodable> {
     let Some(object) = json.as_object() else {
         return Err(Undecodable::NotJson(
             "it is another kind of value".to_owned(),
@@ -102,9 +110,20 @@ fn from_value(json: Value, sequence: u64, origin: Origin) -> Result<BehaviorEven
     if origin == Origin::Foreign && is_legacy {
         return legacy::decode(json, sequence);
     }
+    let word = json["resource_type"].as_str();
+    if origin == Origin::Accepted
+        && let Some(word) = word.filter(|word| is_of_others(word, served))
+    {
+        return Err(Undecodable::NotServed(word.to_owned()));
+    }
     let given = serde_path_to_error::deserialize(json)
         .map_err(|error| Undecodable::Field(error.to_string()))?;
     current(given, sequence, origin)
+}
+
+/// Returns whether a word can be a resource type, and this process does not serve it.
+fn is_of_others(word: &str, served: &ResourceTypes) -> bool {
+    ResourceType::is_usable(word) && !served.iter().any(|one| one.as_str() == word)
 }
 
 /// Checks an event as every message's.
@@ -113,8 +132,12 @@ fn valid(
     served: &ResourceTypes,
     kinds: IdKinds,
 ) -> Result<BehaviorEvent, Undecodable> {
-    let resource_type = served.served(event.resource.resource_type);
-    resource_type.map_err(|error| Undecodable::Field(format!("resource_type: {error}")))?;
+    if let Err(error) = served.served(event.resource.resource_type) {
+        return Err(match event.source {
+            Source::Api => Undecodable::NotServed(event.resource.resource_type.to_string()),
+            Source::Foreign(_) => Undecodable::Field(format!("resource_type: {error}")),
+        });
+    }
     let time = Version::at(event.occurred_at);
     if event.version <= Version::NEVER || time < Version::NEVER {
         return Err(Undecodable::Field(format!(
@@ -348,6 +371,38 @@ mod tests {
                 .to_string();
             assert!(refused.contains(reason), "{refused}");
         }
+    }
+
+    #[test]
+    fn own_event_of_an_unserved_type_is_left_to_others() {
+        let of_type = |word: &str| {
+            let mut body = with("resource_type", json!(word));
+            body["version"] = json!(NOW.0);
+            body.to_string()
+        };
+        let song = of_type("song");
+        assert_eq!(
+            decode_on(OWN, song.as_bytes(), 42),
+            Err(Undecodable::NotServed("song".to_owned()))
+        );
+        // What no process can serve is no event.
+        let malformed = decode_on(OWN, of_type("Song!").as_bytes(), 42);
+        assert!(matches!(malformed, Err(Undecodable::Field(_))));
+        let foreign = decode_on(FOREIGN, song.as_bytes(), 42);
+        assert!(matches!(foreign, Err(Undecodable::Field(_))));
+        // A word that this process knows, and does not serve.
+        let body = encode(&accepted(NOW));
+        let message = Incoming {
+            subject: OWN,
+            body: &body,
+            sequence: 42,
+            trace: None,
+        };
+        let served: ResourceTypes = "photo".parse().expect("types");
+        assert_eq!(
+            decode(&message, NOW, &served, IdKinds::default()),
+            Err(Undecodable::NotServed("video".to_owned()))
+        );
     }
 
     #[test]

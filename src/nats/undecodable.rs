@@ -23,6 +23,9 @@ pub enum Undecodable {
     /// An id is not positive.
     #[error(transparent)]
     Invalid(#[from] InvalidBehavior),
+    /// It is our own, of a resource type that this process does not serve. Others may serve it.
+    #[error("resource_type: this process does not serve '{0}'")]
+    NotServed(String),
     /// A foreign event is dated too far ahead.
     #[error("it is dated {0}, more than five minutes ahead of this server's clock")]
     FromTheFuture(String),

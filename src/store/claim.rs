@@ -19,13 +19,15 @@ pub struct Claimed {
     pub rows: Vec<LedgerRow>,
     /// The rows that it closed, because they had been abandoned once too often.
     pub dead: Vec<LedgerRow>,
+    /// The ids of the rows that it closed because no worker can read them, each with the reason.
+    pub unreadable: Vec<(String, String)>,
 }
 
 impl Store {
     /// Claims up to `limit` rows that are due, the more urgent first: those that wait for their next
     /// attempt, and those whose lease has expired. An abandoned attempt counts as a failed one, except if
     /// the lease expired while writes failed because of the infrastructure; rows that may not be tried again
-    /// are closed as dead instead.
+    /// are closed as dead instead. Rows of resource types that this process does not serve are left to others.
     ///
     /// # Errors
     /// If the database cannot be reached.
@@ -101,6 +103,7 @@ async fn claim<S: Session>(
     Ok(Claimed {
         rows: rows.into_iter().map(|claim| claim.row).collect(),
         dead: dead.into_iter().map(|claim| claim.row).collect(),
+        unreadable,
     })
 }
 
@@ -175,12 +178,14 @@ async fn renew<S: Session>(
 /// The columns of a row that a worker holds.
 const CLAIMED: [Column; 2] = [Word("event_id"), Number("token")];
 
-/// Rows of one priority that are due, locked. Parameters: now, the most rows, the priority.
+/// Rows of one priority that are due, of the resource types that this process serves, locked. Parameters: now, the most rows,
+/// the priority.
 pub(super) static DUE: Sql = Sql::new(|d| {
     format!(
         "SELECT {LEDGER_COLUMNS} FROM sync_events e WHERE e.priority = $3 \
-         AND e.next_attempt_at <= {} ORDER BY e.next_attempt_at LIMIT $2{}",
+         AND e.next_attempt_at <= {} AND {} ORDER BY e.next_attempt_at LIMIT $2{}",
         d.time("$1"),
+        d.serves("e.resource_type"),
         d.skip_locked("e")
     )
 });

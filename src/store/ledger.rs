@@ -13,7 +13,7 @@ use super::ids::AnyId;
 use super::ledger_filter::{FAILURES, is_failure};
 use super::pool::SEARCH_TIMEOUT;
 use super::schema::Schema;
-use super::session::{Session, Sql, TotalRow};
+use super::session::{IdRow, Session, Sql, TotalRow};
 use super::statement::{Param, Statement};
 use super::text::word;
 use super::time::InUtc;
@@ -126,6 +126,19 @@ impl Store {
     pub async fn open_rows(&self) -> Result<i64, StoreError> {
         read!(self, self.timeout, |session| session
             .total(OPEN_ROWS.on(session.schema()), &[]))
+    }
+
+    /// Returns a resource type that this process does not serve, and of which an open row has been due since before this
+    /// time; `None` if there is no such row.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn unserved_type(&self, before: DateTime<Utc>) -> Result<Option<String>, StoreError> {
+        let params = [Param::time(before)];
+        let rows: Vec<IdRow> = read!(self, self.timeout, |session| async {
+            session.load(UNSERVED.on(session.schema()), &params).await
+        })?;
+        Ok(rows.into_iter().next().map(|row| row.id))
     }
 
     /// Returns the number of ledger rows of each status. A status without rows is absent. Reads the whole ledger.
@@ -243,6 +256,16 @@ static OPEN_ROWS: Sql = Sql::new(|d| {
     )
 });
 
+/// A resource type of open rows that this process does not serve. Parameters: when they were due.
+static UNSERVED: Sql = Sql::new(|d| {
+    format!(
+        "SELECT e.resource_type AS id FROM {} WHERE e.next_attempt_at <= {} AND NOT ({}) LIMIT 1",
+        d.open_rows(),
+        d.time("$1"),
+        d.serves("e.resource_type")
+    )
+});
+
 static SUMMARY: Sql = Sql::new(|_| {
     "SELECT status AS label, COUNT(*) AS total FROM sync_events GROUP BY status".to_owned()
 });
@@ -307,8 +330,9 @@ static ERRORS: Sql = Sql::new(|d| {
 pub(super) fn bounded(d: &'static Schema, sample: &Sample) -> Vec<(String, String)> {
     let now = [Param::time(sample.now)];
     let most = [Param::limit(MOST_ERRORS)];
-    let all: [(&str, &'static Sql, &[Param]); 5] = [
+    let all: [(&str, &'static Sql, &[Param]); 6] = [
         ("open rows", &OPEN_ROWS, &[]),
+        ("type without a worker", &UNSERVED, &now),
         ("summary: due", &DUE, &now),
         ("summary: oldest open", &OLDEST_OPEN, &[]),
         ("summary: by status", &OPEN_BY_STATUS, &[]),

@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use super::error::StoreError;
 use super::ids::AnyId;
-use super::text::word;
-use crate::domain::{Id, Pair, Resource};
+use crate::domain::{Id, Pair, Resource, ResourceType};
 
 /// The user and the resource of a row.
 #[derive(Debug, Serialize, QueryableByName)]
@@ -21,14 +20,20 @@ pub(super) struct PairRow {
 }
 
 impl PairRow {
-    /// Returns the pair of a row of this table.
+    /// Returns the pair of a row of this table. Its resource type may be one that only other processes serve, or that the
+    /// settings no longer name.
     ///
     /// # Errors
-    /// If the resource type is not known.
+    /// If the resource type is malformed.
     pub(super) fn pair(&self, table: &'static str) -> Result<Pair, StoreError> {
+        let resource_type = ResourceType::declare(&self.resource_type);
+        let resource_type = resource_type.map_err(|error| StoreError::Unreadable {
+            table,
+            reason: error.to_string(),
+        })?;
         Ok(Pair {
             resource: Resource {
-                resource_type: word(&self.resource_type, table)?,
+                resource_type,
                 id: self.resource_id.clone(),
             },
             user_id: self.user_id.clone(),

@@ -62,7 +62,7 @@ impl Store {
     }
 
     /// Returns the pairs of the like events that were recorded last, at most `limit` of them: a worker that died
-    /// may not have told the cache of them.
+    /// may not have told the cache of them. Pairs of resource types that this process does not serve are left out.
     ///
     /// # Errors
     /// If the database cannot be read.
@@ -119,7 +119,12 @@ async fn recent_pairs<S: Session>(
 ) -> Result<BTreeSet<Pair>, StoreError> {
     let statement = RECENT_PAIRS.on(session.schema());
     let rows: Vec<PairRow> = session.load(statement, &[Param::limit(limit)]).await?;
-    rows.iter().map(|row| row.pair("sync_events")).collect()
+    let served = session.schema().resource_types();
+    // A row that cannot be read must not keep the others from being settled.
+    let pairs = rows.iter().filter_map(|row| row.pair("sync_events").ok());
+    Ok(pairs
+        .filter(|pair| served.contains(pair.resource.resource_type))
+        .collect())
 }
 
 /// The pairs of the last like events, from the ledger: imported events have no row in it, and the import itself settles

@@ -85,6 +85,13 @@ impl Schema {
         &self.resource_types
     }
 
+    /// Returns the condition that this process serves the resource type in a column.
+    pub(super) fn serves(&self, column: &str) -> String {
+        let words = self.resource_types.iter();
+        let words: Vec<_> = words.map(|word| format!("'{word}'")).collect();
+        format!("{column} IN ({})", words.join(", "))
+    }
+
     /// Renders a migration that is written for the default settings.
     pub(super) fn migration(&self, sql: &str) -> String {
         let mut sql = sql.to_owned();

@@ -10,6 +10,7 @@ mod clock_skew_and_steps;
 mod counts_are_exact;
 mod database_faults_make_no_row_dead;
 mod deployments_are_isolated;
+mod differing_resource_types;
 mod erased_data_stays_erased;
 mod exactly_once;
 mod failover;

@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 use std::thread::ScopedJoinHandle;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use likewise::config::StoreOptions;
 use likewise::domain::{Id, LedgerRow, Verdict};
-use likewise::store::{Lease, Store};
+use likewise::store::{self, Claimed, Lease, Store};
 
-use super::fixture::{Bench, MAX_RETRIES, failed, later, lease_at, like, now};
+use super::fixture::{Bench, MAX_RETRIES, failed, later, lease_at, like, now, options};
 use crate::support::database::{Database, Value};
 
 matrix!(&[sqlite, mariadb, postgres]:
     only_due_rows_are_claimed,
     most_urgent_row_is_claimed_first,
     unreadable_row_does_not_block_claims,
+    row_of_an_unserved_type_waits_for_others,
     last_abandoned_attempt_makes_the_row_dead,
     concurrent_claims_never_share_a_row,
     claim_skips_locked_rows,
@@ -71,21 +73,50 @@ fn unreadable_row_does_not_block_claims(bench: &Bench) {
     record(bench, 5);
     bench.execute(&[
         "UPDATE sync_events SET id = 'no event id' WHERE user_id = 1",
-        "UPDATE sync_events SET resource_type = 'song' WHERE user_id = 2",
+        "UPDATE sync_events SET action_type = 'sing' WHERE user_id = 2",
     ]);
-    let users: BTreeSet<_> = bench
-        .claim(later(), 10)
-        .iter()
-        .map(|row| row.user_id.clone())
-        .collect();
+    let claimed = bench.ask(|store| store.claim(lease_at(later()), 10));
+    let users: BTreeSet<_> = claimed.rows.into_iter().map(|row| row.user_id).collect();
     assert_eq!(users, BTreeSet::from([3, 4, 5].map(Id::from)));
+    assert_eq!(claimed.unreadable.len(), 2, "{:?}", claimed.unreadable);
     let dead = bench.database().rows(
         "SELECT user_id, error_message FROM sync_events WHERE status = 'dead' \
          AND next_attempt_at IS NULL AND processed_at IS NOT NULL ORDER BY user_id",
     );
     assert_eq!(dead.len(), 2, "{dead:?}");
     assert!(dead[0][1].text().contains("no event id"), "{dead:?}");
-    assert!(dead[1][1].text().contains("song"), "{dead:?}");
+    assert!(dead[1][1].text().contains("sing"), "{dead:?}");
+}
+
+fn row_of_an_unserved_type_waits_for_others(bench: &Bench) {
+    record(bench, 2);
+    bench.execute(&["UPDATE sync_events SET resource_type = 'song' WHERE user_id = 2"]);
+    let claimed = bench.ask(|store| store.claim(lease_at(later()), 10));
+    let users = |claimed: &Claimed| -> Vec<Id> {
+        let rows = claimed.rows.iter();
+        rows.map(|row| row.user_id.clone()).collect()
+    };
+    assert_eq!(
+        (users(&claimed), claimed.unreadable),
+        (vec![Id::from(1)], vec![])
+    );
+    let waiting = "SELECT status, retry_count, fencing_token FROM sync_events WHERE user_id = 2";
+    assert_eq!(bench.database().line(waiting), "pending 0 1");
+    // The row is visible to operators.
+    assert_eq!(bench.ask(Store::open_rows), 2);
+    let unserved = |before| bench.ask(|store| store.unserved_type(before));
+    assert_eq!(unserved(later()).as_deref(), Some("song"));
+    assert_eq!(unserved(now()), None);
+
+    let serving = StoreOptions {
+        resource_types: "video,comment,song".parse().expect("types"),
+        ..options(bench.database())
+    };
+    let migrated = bench.wait(store::migrate(&serving));
+    assert_eq!(migrated.expect("migrations"), ["create_song_likes"]);
+    let other = bench.wait(store::connect(&serving)).expect("a store");
+    let claimed = bench.wait(other.claim(lease_at(later()), 10));
+    assert_eq!(users(&claimed.expect("a claim")), [Id::from(2)]);
 }
 
 /// The appended history entries, in order.

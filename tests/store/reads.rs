@@ -17,6 +17,7 @@ matrix!(&[sqlite, mariadb, postgres]:
     rows_of_users_are_loaded_with_pairs_of_others,
     pages_of_likes_follow_one_another,
     recently_recorded_pairs_are_found,
+    recent_pairs_of_unserved_types_are_left_out,
     ledger_summary_counts_every_status,
     newest_version_is_found,
     server_clock_is_measured,
@@ -158,6 +159,17 @@ fn recently_recorded_pairs_are_found(bench: &Bench) {
     assert_eq!(last(2), expected.into());
     assert_eq!(last(100).len(), 3);
     assert!(last(0).is_empty());
+}
+
+fn recent_pairs_of_unserved_types_are_left_out(bench: &Bench) {
+    let likes = [1, 2, 3].map(|user| own(user.into(), Resource::video(7), Action::Like, 17));
+    bench.complete(&likes);
+    bench.execute(&[
+        "UPDATE sync_events SET resource_type = 'song' WHERE user_id = 2",
+        "UPDATE sync_events SET resource_type = 'No type' WHERE user_id = 3",
+    ]);
+    let recent = bench.ask(|store| store.recent_pairs(100));
+    assert_eq!(recent, [pair(1.into(), Resource::video(7))].into());
 }
 
 fn ledger_summary_counts_every_status(bench: &Bench) {

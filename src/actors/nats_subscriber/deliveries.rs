@@ -1,7 +1,7 @@
 //! The work on messages: sends their events to the recorder, and acknowledges, quarantines, erases or redelivers each
 //! message. A message is acknowledged when each of its events is recorded, in quarantine, erased or published again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::fate::{Delivered, Fate};
 use super::opened::Work;
 use super::quarantine::Refused;
 use crate::actors::cache_writer::revert;
-use crate::domain::{BehaviorEvent, LedgerRow, Source};
+use crate::domain::{BehaviorEvent, LedgerRow, ResourceTypes, Source};
 use crate::messages::{Forget, NotRecorded, Record};
 use crate::nats::{OverwriteLimit, StreamSwept};
-use crate::telemetry::{Dependency, MessagesTaken, OtherDeployment};
+use crate::telemetry::{Dependency, EventsUnserved, MessagesTaken, OtherDeployment};
 
 /// How much the server overwrites in each batch.
 const OVERWRITES: OverwriteLimit = OverwriteLimit {
@@ -26,8 +26,8 @@ const OVERWRITES: OverwriteLimit = OverwriteLimit {
 
 impl NatsSubscriber {
     /// Records the events of messages, and handles each message by the outcomes of its events. A recorded event is done. An
-    /// event that can never be stored, or was rejected too often, goes into quarantine. A message with any other is
-    /// redelivered later, and the events that were recorded are recognised then.
+    /// event that can never be stored, or was rejected too often, goes into quarantine. A message with any other, or with one
+    /// that only other processes serve, is redelivered later, and the events that were recorded are recognised then.
     pub(super) async fn work(&self, work: Work) {
         MessagesTaken {
             messages: work.messages.len(),
@@ -40,6 +40,7 @@ impl NatsSubscriber {
             }
             .emit();
         }
+        self.report_unserved(&work.unserved);
         let Work {
             mut messages,
             events,
@@ -85,6 +86,9 @@ impl NatsSubscriber {
         self.acknowledge(kept.filter(is_done).collect()).await;
         let all_of = |fate| messages.iter().filter(move |one| one.fate() == fate);
         self.erase(all_of(Fate::Erased).collect()).await;
+        // Without a pause: the other events of the stream can be recorded meanwhile.
+        self.postpone(&all_of(Fate::Others).collect::<Vec<_>>())
+            .await;
         self.redeliver(all_of(Fate::Later).collect()).await;
     }
 
@@ -170,11 +174,28 @@ impl NatsSubscriber {
         }
     }
 
+    /// Reports resource types that this process does not serve, each once.
+    fn report_unserved(&self, resource_types: &BTreeSet<String>) {
+        let mut reported = self.unserved.lock().unwrap_or_else(PoisonError::into_inner);
+        for resource_type in resource_types {
+            // Whoever may publish there could name any number of them.
+            if reported.len() < ResourceTypes::MOST && reported.insert(resource_type.clone()) {
+                EventsUnserved { resource_type }.emit();
+            }
+        }
+    }
+
     /// Asks for later redelivery, and pauses, so that an outage does not redeliver the whole backlog in a loop.
     async fn redeliver(&self, messages: Vec<&Delivered>) {
         if messages.is_empty() {
             return;
         }
+        self.postpone(&messages).await;
+        tokio::time::sleep(self.options.pause).await;
+    }
+
+    /// Asks for later redelivery. The consumer does not limit the number of deliveries.
+    async fn postpone(&self, messages: &[&Delivered]) {
         let outcomes = join_all(messages.iter().map(async |one| {
             let attempts = u32::try_from(one.delivered).unwrap_or(1);
             let wait = self
@@ -188,7 +209,6 @@ impl NatsSubscriber {
         if let Some(Err(error)) = outcomes.into_iter().find(Result::is_err) {
             self.failed(Dependency::Broker, "asking for redelivery", &error);
         }
-        tokio::time::sleep(self.options.pause).await;
     }
 }
 

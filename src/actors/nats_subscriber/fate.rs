@@ -26,6 +26,8 @@ pub(super) struct Delivered {
     pub(super) is_refused: bool,
     /// Whether some of it can neither be recorded nor kept in quarantine now.
     pub(super) is_for_later: bool,
+    /// Whether some of its events are of a resource type that this process does not serve.
+    pub(super) is_for_others: bool,
 }
 
 /// What happens to a message.
@@ -37,6 +39,8 @@ pub(super) enum Fate {
     Erased,
     /// It is redelivered.
     Later,
+    /// It is redelivered, until a worker gets it that serves the resource types of all its events.
+    Others,
 }
 
 impl Delivered {
@@ -46,6 +50,8 @@ impl Delivered {
             Fate::Erased
         } else if self.is_for_later {
             Fate::Later
+        } else if self.is_for_others {
+            Fate::Others
         } else {
             Fate::Done
         }

@@ -1,5 +1,6 @@
 //! The messages of a pull, and the events that are decoded from them. `deliveries.rs` works on them.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use async_nats::jetstream::message::{Info, Message};
@@ -8,7 +9,7 @@ use super::NatsSubscriber;
 use super::fate::{Delivered, Place};
 use super::quarantine::Refused;
 use crate::domain::{BehaviorEvent, Version};
-use crate::nats::{Incoming, NoEvent, decode, is_batch, trace_of, unpack};
+use crate::nats::{Incoming, NoEvent, Undecodable, decode, is_batch, trace_of, unpack};
 
 /// Messages that are worked on together.
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub(super) struct Work {
     pub(super) redelivered: usize,
     /// The number of messages that another deployment accepted, and this one does not record.
     pub(super) of_others: usize,
+    /// The resource types of our own events that this process does not serve.
+    pub(super) unserved: BTreeSet<String>,
 }
 
 impl NatsSubscriber {
@@ -46,6 +49,7 @@ impl NatsSubscriber {
             event: None,
         };
         let before = work.events.len();
+        let mut unserved = BTreeSet::new();
         if self.broker.is_of_another_deployment(&message) {
             work.of_others += 1;
         } else if is_batch(incoming.subject) {
@@ -53,14 +57,17 @@ impl NatsSubscriber {
                 Ok(elements) => {
                     for (place, element) in elements.into_iter().enumerate() {
                         let event = Some(place);
-                        work.add(Place { event, ..whole }, element);
+                        unserved.extend(work.add(Place { event, ..whole }, element));
                     }
                 }
                 Err(reason) => work.refused.push(Refused::message(whole, &reason)),
             }
         } else {
             match decode(&incoming, self.latest_clock(&info), served, kinds) {
-                Ok(event) => work.add(whole, Ok(event)),
+                Ok(event) => unserved.extend(work.add(whole, Ok(event))),
+                Err(Undecodable::NotServed(resource_type)) => {
+                    unserved.insert(resource_type);
+                }
                 Err(reason) => work.refused.push(Refused::message(whole, &reason)),
             }
         }
@@ -74,7 +81,9 @@ impl NatsSubscriber {
             erased: Vec::new(),
             is_refused: false,
             is_for_later: false,
+            is_for_others: !unserved.is_empty(),
         });
+        work.unserved.append(&mut unserved);
     }
 
     /// Returns the time that a foreign event's time is compared with: the database's, or the NATS server's when it
@@ -86,13 +95,22 @@ impl NatsSubscriber {
 }
 
 impl Work {
-    fn add(&mut self, place: Place, element: Result<BehaviorEvent, NoEvent>) {
+    /// Adds an element of a message. Returns its resource type if others serve it: then it is not added.
+    fn add(&mut self, place: Place, element: Result<BehaviorEvent, NoEvent>) -> Option<String> {
         match element {
             Ok(event) => {
                 self.events.push(event);
                 self.places.push(place);
+                None
             }
-            Err(no_event) => self.refused.push(Refused::no_event(place, no_event)),
+            Err(NoEvent {
+                reason: Undecodable::NotServed(resource_type),
+                ..
+            }) => Some(resource_type),
+            Err(no_event) => {
+                self.refused.push(Refused::no_event(place, no_event));
+                None
+            }
         }
     }
 }

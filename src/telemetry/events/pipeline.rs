@@ -259,6 +259,47 @@ impl RowsClaimed {
     }
 }
 
+/// Due rows were closed as dead, because no worker can read them.
+pub struct RowsUnreadable<'a> {
+    /// The number of rows.
+    pub rows: usize,
+    /// The id of the first row.
+    pub first: &'a str,
+    /// Why the first cannot be read.
+    pub error: &'a str,
+}
+
+impl RowsUnreadable<'_> {
+    /// Counts and logs them.
+    pub fn emit(self) {
+        let outcome = Status::Dead.as_str();
+        METRICS
+            .ledger_attempts_failed
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc_by(self.rows as u64);
+        log::warn!(
+            target: "likewise::retry", event_id = self.first, rows = self.rows, error = self.error;
+            "rows are dead: no worker can read them"
+        );
+    }
+}
+
+/// Due rows wait, because no running worker serves their resource type. Said once for each type.
+pub struct RowsUnserved<'a> {
+    /// The resource type.
+    pub resource_type: &'a str,
+}
+
+impl RowsUnserved<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::warn!(
+            target: "likewise::retry", resource_type = self.resource_type;
+            "ledger rows wait: no running worker serves their resource type; add it to LIKEWISE_RESOURCE_TYPES"
+        );
+    }
+}
+
 /// Events that were in flight in the cache for too long were compared with the database.
 pub struct EventsReconciled {
     /// The number of events that the database holds, so that the cache was not settled.

@@ -123,6 +123,24 @@ impl EventsQuarantined<'_> {
     }
 }
 
+/// Acknowledged events went back to the stream, because this process does not serve their resource type. Said once for each
+/// type.
+pub struct EventsUnserved<'a> {
+    /// The resource type.
+    pub resource_type: &'a str,
+}
+
+impl EventsUnserved<'_> {
+    /// Logs it.
+    pub fn emit(self) {
+        log::warn!(
+            target: "likewise::subscriber", resource_type = self.resource_type;
+            "acknowledged events wait for another worker: this one does not serve their resource type; set the same \
+             LIKEWISE_RESOURCE_TYPES for all processes"
+        );
+    }
+}
+
 /// A silent pull from the stream was restarted.
 pub struct PullStalled {
     /// The duration of the silence.
