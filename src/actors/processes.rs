@@ -1,6 +1,8 @@
 //! Tells the other processes on the same database what this one is set up with, and warns of differences: a process
-//! without the Redis or the NATS of the others works, but misses their changes.
+//! without the Redis or the NATS of the others works, but misses their changes, and one with fewer resource types leaves
+//! events to them.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::config::Settings;
+use crate::domain::ResourceType;
 use crate::store::{ProcessRecord, Store, process_name};
 use crate::telemetry::{ProcessesAgree, ProcessesDiffer};
 
@@ -57,6 +60,11 @@ pub fn own(settings: &Settings) -> ProcessRecord {
         facts: match settings.facts.receivers().join(", ") {
             none if none.is_empty() => "none".to_owned(),
             receivers => receivers,
+        },
+        resource_types: {
+            let types: BTreeSet<_> = settings.store.resource_types.iter().collect();
+            let words: Vec<_> = types.into_iter().map(ResourceType::as_str).collect();
+            words.join(", ")
         },
     }
 }
@@ -115,7 +123,7 @@ async fn watch(
     }
 }
 
-/// One warning for each process that is set up with another cache or broker.
+/// One warning for each process that is set up with another cache or broker, other receivers, or other resource types.
 fn compare(own: &ProcessRecord, others: &[ProcessRecord]) -> Vec<String> {
     let mut warnings = Vec::new();
     for other in others {
@@ -144,6 +152,13 @@ fn compare(own: &ProcessRecord, others: &[ProcessRecord]) -> Vec<String> {
                 own.facts, other.facts
             ));
         }
+        if other.resource_types != own.resource_types {
+            warnings.push(format!(
+                "another process on this database serves other resource types: here {}, there {}: {who}; events of a type \
+                 wait for a worker that serves it, so set the same LIKEWISE_RESOURCE_TYPES for both",
+                own.resource_types, other.resource_types
+            ));
+        }
     }
     warnings
 }
@@ -154,7 +169,7 @@ mod tests {
 
     #[test]
     fn different_dependencies_are_one_warning_each() {
-        let process = |cache: &str, broker: &str, facts: &str| ProcessRecord {
+        let process = |cache: &str, broker: &str, facts: &str, types: &str| ProcessRecord {
             id: "1".to_owned(),
             host: "b process 7".to_owned(),
             role: "worker".to_owned(),
@@ -162,14 +177,16 @@ mod tests {
             cache: cache.to_owned(),
             broker: broker.to_owned(),
             facts: facts.to_owned(),
+            resource_types: types.to_owned(),
         };
-        let own = process("Redis", "NATS stream LIKEWISE", "stream");
+        let own = process("Redis", "NATS stream LIKEWISE", "stream", "post, video");
         assert_eq!(
             compare(&own, std::slice::from_ref(&own)),
             Vec::<String>::new()
         );
-        let warnings = compare(&own, &[own.clone(), process("none", "none", "none")]);
-        let [cache, broker, facts] = warnings.as_slice() else {
+        let other = process("none", "none", "none", "video");
+        let warnings = compare(&own, &[own.clone(), other]);
+        let [cache, broker, facts, types] = warnings.as_slice() else {
             panic!("{warnings:?}");
         };
         for said in [
@@ -185,6 +202,9 @@ mod tests {
         }
         for said in ["here stream, there none", "LIKEWISE_WEBHOOK_URLS"] {
             assert!(facts.contains(said), "{facts}");
+        }
+        for said in ["here post, video, there video", "LIKEWISE_RESOURCE_TYPES"] {
+            assert!(types.contains(said), "{types}");
         }
     }
 }

@@ -33,6 +33,9 @@ pub struct ProcessRecord {
     /// The receivers of facts that it is set up with.
     #[diesel(sql_type = SqlText)]
     pub facts: String,
+    /// The resource types that it serves, in alphabetical order.
+    #[diesel(sql_type = SqlText)]
+    pub resource_types: String,
 }
 
 /// Returns the name of this process for people: its machine and its number there.
@@ -103,6 +106,7 @@ async fn note<S: Session>(
         &own.broker,
         epoch,
         &own.facts,
+        &own.resource_types,
     );
     session
         .execute(NOTE.on(schema), &[Param::rows(&[row])])
@@ -122,8 +126,8 @@ static NOTE: Sql = Sql::new(|d| {
     let now = d.clock(0);
     format!(
         "INSERT INTO likewise_processes (id, host, role, version, cache, broker, erasure_epoch, facts, \
-         seen_at) SELECT r.id, r.host, r.role, r.version, r.cache, r.broker, r.epoch, r.facts, {now} \
-         FROM {} WHERE true {}",
+         resource_types, seen_at) SELECT r.id, r.host, r.role, r.version, r.cache, r.broker, r.epoch, \
+         r.facts, r.resource_types, {now} FROM {} WHERE true {}",
         d.rows(
             "$1",
             &[
@@ -134,7 +138,8 @@ static NOTE: Sql = Sql::new(|d| {
                 Text("cache"),
                 Text("broker"),
                 Number("epoch"),
-                Text("facts")
+                Text("facts"),
+                Text("resource_types")
             ]
         ),
         d.on_conflict(
@@ -158,8 +163,8 @@ static CLEAN_UP: Sql = Sql::new(|d| {
 
 static OTHERS: Sql = Sql::new(|d| {
     format!(
-        "SELECT id, host, role, version, cache, broker, facts FROM likewise_processes \
-         WHERE id <> $1 AND seen_at > {} ORDER BY id",
+        "SELECT id, host, role, version, cache, broker, facts, resource_types \
+         FROM likewise_processes WHERE id <> $1 AND seen_at > {} ORDER BY id",
         d.clock(-GONE_AFTER)
     )
 });

@@ -35,11 +35,33 @@ fn processes_warn_of_different_redis_and_nats() {
         }
         poor.stop();
         assert_eq!(warnings(&full, 0), "null");
-        assert_eq!(full.logged("same Redis and NATS again").len(), 1);
+        assert_eq!(full.logged("are set up alike again").len(), 1);
         full.stop();
         let left = database.rows("SELECT COUNT(*) FROM likewise_processes");
         assert_eq!(left[0][0].number(), 0);
     }
+}
+
+#[test]
+fn processes_warn_of_different_resource_types() {
+    let database = Database::hosted(Kind::Postgres);
+    let serving = |types: &str| {
+        let setup = Setup::new().on(&database);
+        setup.set("LIKEWISE_RESOURCE_TYPES", types).start()
+    };
+    let (few, more) = (serving("video,comment"), serving("video,comment,post"));
+    for (service, seen) in [
+        (&few, "here comment, video, there comment, post, video"),
+        (&more, "here comment, post, video, there comment, video"),
+    ] {
+        let said = warnings(service, 1);
+        assert!(said.contains(seen), "{said}");
+    }
+    // The order of the setting is no difference.
+    more.stop();
+    let same = serving("comment,video");
+    assert_eq!(warnings(&same, 0), "null");
+    assert_eq!(warnings(&few, 0), "null");
 }
 
 #[test]

@@ -9,5 +9,6 @@ CREATE TABLE IF NOT EXISTS likewise_processes (
     broker VARCHAR(255) NOT NULL,
     erasure_epoch BIGINT NOT NULL DEFAULT 0,
     facts TEXT NOT NULL,
+    resource_types TEXT NOT NULL,
     seen_at DATETIME(6) NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

@@ -8,5 +8,6 @@ CREATE TABLE likewise_processes (
     broker TEXT NOT NULL,
     erasure_epoch BIGINT NOT NULL DEFAULT 0,
     facts TEXT NOT NULL,
+    resource_types TEXT NOT NULL,
     seen_at TIMESTAMP NOT NULL
 );

@@ -167,7 +167,7 @@ pub struct ProcessesAgree;
 impl ProcessesAgree {
     /// Logs it.
     pub fn emit(self) {
-        log::info!(target: "likewise", "all processes on this database have the same Redis and NATS again");
+        log::info!(target: "likewise", "all processes on this database are set up alike again");
     }
 }
 
