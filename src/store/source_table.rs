@@ -155,7 +155,8 @@ impl Store {
     }
 }
 
-async fn columns<S: Session>(
+/// Returns the columns of a table, in its order; empty if there is no such table.
+pub(super) async fn columns<S: Session>(
     session: &mut S,
     table: &str,
 ) -> Result<Vec<SourceColumn>, StoreError> {

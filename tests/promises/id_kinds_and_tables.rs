@@ -17,6 +17,8 @@ matrix!([embedded, mariadb_stack, postgres_stack]:
 
 matrix!(&[embedded, mariadb, postgres]: first_migration_that_fails_leaves_nothing);
 
+matrix!([embedded, mariadb, postgres]: new_resource_type_keeps_the_table_of_a_product);
+
 const ANN: &str = "018f3f52-7d1e-7c60-a5ae-0b9d2a1c0f11";
 const BOB: &str = "b0b0b0b0-0000-4000-8000-000000000001";
 
@@ -347,6 +349,35 @@ fn new_resource_type_gets_its_table(setup: Setup) {
         .database()
         .count("live_stream_likes WHERE live_stream_id = 7");
     assert_eq!(likes, 1);
+    service.stop().verify(60).holds();
+}
+
+fn new_resource_type_keeps_the_table_of_a_product(setup: Setup) {
+    let service = setup.start();
+    service.client().like(1, 7);
+    pipeline_drains(&service);
+    let setup = service.stop();
+    setup
+        .database()
+        .execute(&["CREATE TABLE post_likes (user_id INT, post_id INT, liked_at INT)"]);
+    let before = setup.database().columns();
+    let with_posts = setup
+        .beside()
+        .set("LIKEWISE_RESOURCE_TYPES", "video,comment,post");
+    for command in ["migrate", "serve"] {
+        let refused = with_posts.run(&[command]);
+        refused.exits(1);
+        refused
+            .reports("post_likes")
+            .reports("LIKEWISE_RESOURCE_TYPES");
+    }
+    assert_eq!(setup.database().columns(), before);
+    let noted = "likewise_schema_migrations WHERE name = 'create_post_likes'";
+    assert_eq!(setup.database().count(noted), 0);
+    // Those without the type go on.
+    let service = setup.start();
+    service.client().like(2, 7);
+    pipeline_drains(&service);
     service.stop().verify(60).holds();
 }
 

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::thread::{JoinHandle, spawn};
 
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
 use likewise::store::{self, Store, StoreError};
 
 use super::fixture::{Bench, options};
@@ -287,6 +289,63 @@ fn tables_that_lack_a_migration_are_rejected() {
     ran.exits(1)
         .reports("lack 1 migrations")
         .reports("likewise migrate");
+}
+
+/// Starts a transaction that keeps every other connection from writing into a new file. It can read the other file.
+fn hold_new_file(path: &Path, other: &Path) -> SqliteConnection {
+    fs::write(path, "").expect("a file");
+    let path = path.to_str().expect("a path in UTF-8");
+    let mut held = SqliteConnection::establish(path).expect("the file opens");
+    held.batch_execute(&format!(
+        "PRAGMA journal_mode = WAL; ATTACH '{}' AS other; BEGIN IMMEDIATE",
+        other.display()
+    ))
+    .expect("the write lock");
+    held
+}
+
+/// It looked at the database while that was empty, and then waited.
+#[test]
+fn failed_migration_keeps_tables_of_another_process() {
+    let other = Bench::new(None);
+    other.record(&[super::fixture::like(1.into(), 1)]);
+    let setup = Setup::new().set("LIKEWISE_RESOURCE_TYPES", "video,comment,post");
+    let (Database::Sqlite(path), Database::Sqlite(migrated)) = (setup.database(), other.database())
+    else {
+        panic!("files");
+    };
+    let mut held = hold_new_file(path, migrated);
+    let process = setup.launch(&["migrate"]);
+    until_seen(
+        "the migration to wait for the file",
+        || process.logged(),
+        |logged| logged.contains("the database is busy"),
+    );
+    // Now another process migrates. The product has a table with the name of an index of the posts' likes.
+    let listed = |column: &str, condition: &str| {
+        let schema = "FROM sqlite_schema WHERE name NOT LIKE 'sqlite%'";
+        let sql = format!("SELECT {column} {schema} AND {condition}");
+        other.database().texts(&sql)
+    };
+    let created = listed("sql", "sql IS NOT NULL");
+    let copied = listed("name", "type = 'table'")
+        .into_iter()
+        .map(|table| format!("INSERT INTO main.{table} SELECT * FROM other.{table}"));
+    let taken = ["CREATE TABLE post_likes_user (mine BIGINT)", "COMMIT"];
+    let taken = taken.map(str::to_owned);
+    for sql in created.into_iter().chain(copied).chain(taken) {
+        let done = held.batch_execute(&sql);
+        done.unwrap_or_else(|error| panic!("{error} in: {sql}"));
+    }
+
+    let before = setup.database().columns();
+    let failed = process.finish();
+    failed.exits(1).reports("create_post_likes");
+    assert_eq!(setup.database().columns(), before);
+    assert_eq!(setup.database().sizes(), other.database().sizes());
+    let noted = [setup.database(), other.database()]
+        .map(|database| database.count("likewise_schema_migrations"));
+    assert_eq!(noted[0], noted[1]);
 }
 
 #[test]

@@ -3,19 +3,20 @@
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::LEASE;
 use super::deployment;
-use super::scripts::{Migration, Script};
+use super::scripts::{Migration, Script, Table};
 use crate::store::dialect::Column::Word;
 use crate::store::endpoint::Endpoint;
 use crate::store::error::StoreError;
 use crate::store::lease::RowLease;
 use crate::store::schema::Schema;
 use crate::store::session::{Connected, IdRow, Mode, Session, Sql};
+use crate::store::source_table;
 use crate::store::statement::Param;
 
 /// A connection that can migrate its database.
@@ -47,6 +48,8 @@ pub(in crate::store) struct Migrations<C> {
     all: Vec<Migration>,
     /// Whether this process created the schema of PostgreSQL.
     created_schema: AtomicBool,
+    /// The tables that this process created, in their order.
+    created: Mutex<Vec<String>>,
     connection: PhantomData<fn() -> C>,
 }
 
@@ -66,6 +69,7 @@ where
             timeout,
             all: Migration::all(C::SCRIPTS, schema),
             created_schema: AtomicBool::new(false),
+            created: Mutex::default(),
             connection: PhantomData,
         }
     }
@@ -105,31 +109,13 @@ where
         Ok(names.filter(|name| !applied.contains(name)).collect())
     }
 
-    /// Returns whether the database has none of this deployment's tables.
+    /// Creates the schema and the tables of the lease and of the migrations, unless they exist.
     ///
     /// # Errors
-    /// If it has a table of the same name that no migration created.
-    pub(super) async fn is_first(&self) -> Result<bool, StoreError> {
-        let found = self.on_connection(async |session| tables(session).await);
-        let found = found.await?;
-        if found.contains(&self.schema.named(OWN_NAMES[0])) {
-            return Ok(false);
-        }
-        let taken = self.all.iter().flat_map(Migration::tables);
-        let taken: Vec<_> = taken.filter(|table| found.contains(*table)).collect();
-        if taken.is_empty() {
-            return Ok(true);
-        }
-        Err(StoreError::Misconfigured(format!(
-            "the database has tables of the same names that Likewise did not create: {}; set \
-             LIKEWISE_TABLE_PREFIX, such as likes_, or use another database; nothing was changed",
-            taken.join(", ")
-        )))
-    }
-
-    /// Creates the schema and the tables of the lease and of the migrations, unless they exist.
+    /// If another program has a table of the same name as one that a migration creates. Nothing is changed then.
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
         self.on_connection(async |session| {
+            self.check_names(session).await?;
             if let Some(schema) = &self.endpoint.schema
                 && !has_schema(session).await?
             {
@@ -141,15 +127,45 @@ where
                     .store(created.is_ok(), Ordering::Relaxed);
             }
             for (name, create) in OWN_NAMES.iter().zip(C::OWN_TABLES) {
+                let name = self.schema.named(name);
+                if tables(session).await?.contains(&name) {
+                    continue;
+                }
                 let created = session.batch(&self.schema.named(create)).await;
-                // If two processes create a table at once, one may fail: the table must exist afterwards.
-                if created.is_err() && !tables(session).await?.contains(&self.schema.named(name)) {
+                if created.is_ok() {
+                    self.created().push(name);
+                } else if !tables(session).await?.contains(&name) {
+                    // If two processes create a table at once, one may fail: the table must exist afterwards.
                     return created;
                 }
             }
             RowLease::prepare(session, &LEASE).await
         })
         .await
+    }
+
+    /// Fails if a migration that has not run would meet the table of another program. Where each statement commits on its
+    /// own, a migration that was cut off may have left its tables: those have the right columns.
+    async fn check_names<S: Session>(&self, session: &mut S) -> Result<(), StoreError> {
+        let found = tables(session).await?;
+        // Read second: what another Likewise has just created is noted by then, or has the right columns.
+        let applied = applied(session).await?;
+        let is_first = !found.contains(&self.schema.named(OWN_NAMES[0]));
+        let mut taken = Vec::new();
+        for migration in &self.all {
+            if applied.contains(&migration.name) {
+                continue;
+            }
+            if is_first {
+                taken.extend(present(&found, migration).map(|table| table.name));
+            } else {
+                taken.extend(taken_names(session, &found, migration).await?);
+            }
+        }
+        match taken.is_empty() {
+            true => Ok(()),
+            false => Err(names_taken(&taken, is_first)),
+        }
     }
 
     /// Runs the next migration under the lease. Returns its name, or `None` if none is left.
@@ -163,13 +179,25 @@ where
         let Some(migration) = all.find(|migration| !applied.contains(&migration.name)) else {
             return Ok(None);
         };
+        let found = tables(&mut session).await?;
+        let taken = taken_names(&mut session, &found, migration).await?;
+        if !taken.is_empty() {
+            return Err(names_taken(&taken, applied.is_empty()));
+        }
+        let mut created = Vec::new();
         let ran = if C::TRANSACTIONAL {
             session.begin(Mode::Write).await?;
-            let ran = self.run_fenced(&mut session, migration, lease).await;
+            let ran = self
+                .run_fenced(&mut session, migration, lease, &mut created)
+                .await;
             session.end(ran).await
         } else {
-            self.run(&mut session, migration).await
+            self.run(&mut session, migration, &mut created).await
         };
+        if ran.is_ok() || !C::TRANSACTIONAL {
+            created.retain(|table| !found.contains(table));
+            self.created().append(&mut created);
+        }
         match ran {
             Ok(()) => Ok(Some(migration.name.clone())),
             Err(error @ StoreError::Busy(_)) => Err(error),
@@ -188,21 +216,25 @@ where
         session: &mut S,
         migration: &Migration,
         lease: &RowLease,
+        created: &mut Vec<String>,
     ) -> Result<(), StoreError> {
-        self.run(session, migration).await?;
+        self.run(session, migration, created).await?;
         match lease.renew(session).await? {
             true => Ok(()),
             false => Err(lost()),
         }
     }
 
+    /// Runs a migration, and adds the tables that its statements create.
     async fn run<S: Session>(
         &self,
         session: &mut S,
         migration: &Migration,
+        created: &mut Vec<String>,
     ) -> Result<(), StoreError> {
         for statement in Migration::statements(&migration.up) {
             session.batch(&statement).await?;
+            created.extend(Table::of(&statement).map(|table| table.name));
         }
         if migration.name == self.all[0].name {
             deployment::write(session).await?;
@@ -212,19 +244,36 @@ where
         Ok(())
     }
 
-    /// Drops every table of this deployment: after a first migration that failed, so that it leaves nothing.
-    pub(super) async fn undo(&self) -> Result<(), StoreError> {
+    /// Drops the tables that this process created, under the lease: after a first migration that failed, so that it leaves
+    /// nothing. Drops none if another process migrates now, has run a migration, or uses the tables.
+    pub(super) async fn undo(&self, holder: &str, ran: &[String]) -> Result<(), StoreError> {
         self.on_connection(async |session| {
-            for migration in self.all.iter().rev() {
-                for statement in Migration::statements(&migration.down) {
-                    // A table that the failed migration did not create cannot be dropped.
-                    let _ = session.batch(&statement).await;
+            let Ok(lease) = RowLease::acquire(session, &LEASE, holder).await? else {
+                return Ok(());
+            };
+            let own: BTreeSet<String> = ran.iter().cloned().collect();
+            if applied(session).await? != own || self.is_used(session).await? {
+                return lease.release(session).await;
+            }
+            // The notes first: tables without a note are found by the next start.
+            let forget = "DELETE FROM likewise_schema_migrations";
+            session.batch(&self.schema.named(forget)).await?;
+            let own_names = OWN_NAMES.map(|name| self.schema.named(name));
+            let created = std::mem::take(&mut *self.created());
+            let (last, first): (Vec<_>, Vec<_>) = created
+                .into_iter()
+                .partition(|table| own_names.contains(table));
+            for table in first.iter().rev() {
+                if !lease.renew(session).await? {
+                    return Err(lost());
                 }
+                session.batch(&format!("DROP TABLE {table}")).await?;
             }
-            for table in OWN_NAMES {
-                let drop = format!("DROP TABLE IF EXISTS {table}");
-                session.batch(&session.schema().named(&drop)).await?;
+            for table in last.iter().rev() {
+                session.batch(&format!("DROP TABLE {table}")).await?;
             }
+            // The row of the lease may be gone with its table.
+            let _ = lease.release(session).await;
             if let Some(schema) = &self.endpoint.schema
                 && self.created_schema.load(Ordering::Relaxed)
             {
@@ -234,10 +283,74 @@ where
         })
         .await
     }
+
+    /// Returns whether a process has started on the tables that this one created, or recorded something in them.
+    async fn is_used<S: Session>(&self, session: &mut S) -> Result<bool, StoreError> {
+        let all = IN_USE.map(|table| self.schema.named(table));
+        let are_created = {
+            let created = self.created();
+            all.iter().all(|table| created.contains(table))
+        };
+        if !are_created {
+            return Ok(false);
+        }
+        Ok(session.total(USED.on(session.schema()), &[]).await? > 0)
+    }
+
+    fn created(&self) -> MutexGuard<'_, Vec<String>> {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The tables that a process writes at its start, and with each event.
+const IN_USE: [&str; 2] = ["likewise_processes", "user_behaviors"];
+
+/// Whether [`IN_USE`] have rows.
+static USED: Sql = Sql::new(|_| {
+    let [processes, behaviors] = IN_USE.map(|table| {
+        format!("SELECT 'rows' AS label, COUNT(*) AS total FROM (SELECT 1 AS one FROM {table} LIMIT 1) AS few")
+    });
+    format!("{processes} UNION ALL {behaviors}")
+});
+
+/// Returns the tables of a migration that are among these.
+fn present(found: &BTreeSet<String>, migration: &Migration) -> impl Iterator<Item = Table> {
+    let tables = migration.tables();
+    tables.filter(|table| found.contains(&table.name))
+}
+
+/// Returns the names of those of these tables that a migration creates, but with other columns: another program has created
+/// them.
+async fn taken_names<S: Session>(
+    session: &mut S,
+    found: &BTreeSet<String>,
+    migration: &Migration,
+) -> Result<Vec<String>, StoreError> {
+    let mut taken = Vec::new();
+    for table in present(found, migration) {
+        let columns = source_table::columns(session, &table.name).await?;
+        let columns: BTreeSet<String> = columns.into_iter().map(|column| column.name).collect();
+        if columns != table.columns {
+            taken.push(table.name);
+        }
+    }
+    Ok(taken)
+}
+
+/// Returns the error of a migration whose tables have the names of these.
+fn names_taken(tables: &[String], is_first: bool) -> StoreError {
+    let advice = match is_first {
+        true => "set LIKEWISE_TABLE_PREFIX, such as likes_, or use another database",
+        false => "rename them, or choose other words in LIKEWISE_RESOURCE_TYPES",
+    };
+    StoreError::Misconfigured(format!(
+        "the database has tables of the same names that Likewise did not create: {}; {advice}; they were not changed",
+        tables.join(", ")
+    ))
 }
 
 /// Returns the names of the migrations that ran; none without their table.
-async fn applied<S: Session>(session: &mut S) -> Result<BTreeSet<String>, StoreError> {
+pub(super) async fn applied<S: Session>(session: &mut S) -> Result<BTreeSet<String>, StoreError> {
     match session.load(APPLIED.on(session.schema()), &[]).await {
         Ok(rows) => Ok(rows.into_iter().map(|row: IdRow| row.id).collect()),
         Err(error @ StoreError::Busy(_)) => Err(error),

@@ -57,14 +57,13 @@ where
     Connected<Box<C>>: Session,
 {
     let holder = holder();
-    let mut is_first = None;
     let mut ran = Vec::new();
     let mut said: Option<String> = None;
     let mut failures = 0;
     let mut pause = LOOK_EVERY;
     loop {
         let before = ran.len();
-        let attempt = attempt(migrations, &holder, &mut is_first, &mut ran).await;
+        let attempt = attempt(migrations, &holder, &mut ran).await;
         if ran.len() > before {
             failures = 0;
         }
@@ -89,9 +88,9 @@ where
                 Waiting::ForMigrations(reason)
             }
             Err(error) => {
-                if is_first == Some(true) && matches!(error, StoreError::Migration(_)) {
+                if matches!(error, StoreError::Migration(_)) {
                     // What cannot be undone is found by the next start.
-                    let _ = migrations.undo().await;
+                    let _ = migrations.undo(&holder, &ran).await;
                 }
                 return Err(error);
             }
@@ -115,7 +114,6 @@ where
 async fn attempt<C: Migrate>(
     migrations: &Migrations<C>,
     holder: &str,
-    is_first: &mut Option<bool>,
     ran: &mut Vec<String>,
 ) -> Result<Attempt, StoreError>
 where
@@ -123,9 +121,6 @@ where
 {
     if migrations.pending().await?.is_empty() {
         return Ok(Attempt::Current);
-    }
-    if is_first.is_none() {
-        *is_first = Some(migrations.is_first().await?);
     }
     migrations.prepare().await?;
     let acquired = migrations

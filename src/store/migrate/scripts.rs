@@ -1,6 +1,8 @@
 //! The migrations in this program: the files under `migrations/`, written for the default settings, and rendered for a
 //! schema.
 
+use std::collections::BTreeSet;
+
 use crate::domain::ResourceType;
 use crate::store::schema::Schema;
 
@@ -11,8 +13,6 @@ pub(in crate::store) struct Script {
     pub(in crate::store) name: &'static str,
     /// Creates its tables.
     pub(in crate::store) up: &'static str,
-    /// Drops them.
-    pub(in crate::store) down: &'static str,
 }
 
 /// Lists the migrations in a folder of `migrations/`, in the order in which they run.
@@ -44,9 +44,6 @@ macro_rules! scripts {
             up: include_str!(concat!(
                 env!("CARGO_MANIFEST_DIR"), "/migrations/", $folder, "/", $name, "/up.sql"
             )),
-            down: include_str!(concat!(
-                env!("CARGO_MANIFEST_DIR"), "/migrations/", $folder, "/", $name, "/down.sql"
-            )),
         }),+]
     };
 }
@@ -63,8 +60,46 @@ pub(super) struct Migration {
     pub(super) name: String,
     /// Creates its tables.
     pub(super) up: String,
-    /// Drops them.
-    pub(super) down: String,
+}
+
+/// A table that a migration creates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Table {
+    /// Its name.
+    pub(super) name: String,
+    /// The names of its columns.
+    pub(super) columns: BTreeSet<String>,
+}
+
+impl Table {
+    /// The words that begin an item of a table that is no column.
+    const OTHER_ITEMS: [&str; 7] = [
+        "CHECK",
+        "CONSTRAINT",
+        "FOREIGN",
+        "INDEX",
+        "KEY",
+        "PRIMARY",
+        "UNIQUE",
+    ];
+
+    /// Reads the table that a statement creates; `None` if it does something else.
+    pub(super) fn of(statement: &str) -> Option<Self> {
+        let rest = statement.strip_prefix("CREATE TABLE ")?;
+        let rest = rest.strip_prefix("IF NOT EXISTS ").unwrap_or(rest);
+        let (name, items) = rest.split_once('(')?;
+        let mut depth = 0;
+        let items = items.split(|c: char| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            c == ',' && depth == 0
+        });
+        let first_words = items.filter_map(|item| item.split_whitespace().next());
+        let columns = first_words.filter(|word| !Self::OTHER_ITEMS.contains(word));
+        Some(Self {
+            name: name.trim().to_owned(),
+            columns: columns.map(str::to_owned).collect(),
+        })
+    }
 }
 
 impl Migration {
@@ -77,19 +112,14 @@ impl Migration {
                 all.push(Self {
                     name: script.name.to_owned(),
                     up: schema.migration(script.up),
-                    down: schema.migration(script.down),
                 });
                 continue;
             }
             for resource_type in schema.resource_types().iter() {
-                let of = |sql: &str| {
-                    let video = ResourceType::VIDEO.as_str();
-                    schema.migration(&sql.replace(video, resource_type.as_str()))
-                };
+                let video = ResourceType::VIDEO.as_str();
                 all.push(Self {
                     name: format!("create_{resource_type}_likes"),
-                    up: of(script.up),
-                    down: of(script.down),
+                    up: schema.migration(&script.up.replace(video, resource_type.as_str())),
                 });
             }
         }
@@ -97,12 +127,8 @@ impl Migration {
     }
 
     /// Returns the tables that it creates.
-    pub(super) fn tables(&self) -> impl Iterator<Item = &str> {
-        self.up.split("CREATE TABLE ").skip(1).filter_map(|rest| {
-            rest.trim_start_matches("IF NOT EXISTS ")
-                .split_whitespace()
-                .next()
-        })
+    pub(super) fn tables(&self) -> impl Iterator<Item = Table> {
+        Self::statements(&self.up).filter_map(|statement| Table::of(&statement))
     }
 
     /// Returns the statements of a script, each of which a database can execute on its own.
@@ -140,9 +166,10 @@ mod tests {
     #[test]
     fn each_resource_type_has_its_table() {
         let all = migrations("app_", "post,photo", IdKinds::default());
-        let tables: Vec<_> = all.iter().flat_map(Migration::tables).collect();
+        let tables = all.iter().flat_map(Migration::tables);
+        let tables: Vec<_> = tables.map(|table| table.name).collect();
         assert!(
-            tables.ends_with(&["app_post_likes", "app_photo_likes"]),
+            tables.ends_with(&["app_post_likes", "app_photo_likes"].map(str::to_owned)),
             "{tables:?}"
         );
         assert!(
@@ -150,6 +177,17 @@ mod tests {
             "{tables:?}"
         );
         assert!(all.iter().all(|one| !one.up.contains("video")));
+    }
+
+    #[test]
+    fn columns_of_a_table_are_read_from_its_statement() {
+        let statement = "CREATE TABLE IF NOT EXISTS app_likes (\n    id CHAR(36) NOT NULL,\n    \
+                         kind VARCHAR(16) AS (CASE WHEN a IN ('b', 'c') THEN a END),\n    \
+                         PRIMARY KEY (id, kind),\n    KEY app_likes_kind (kind, id)\n) ENGINE = InnoDB";
+        let table = Table::of(statement).expect("a table");
+        assert_eq!(table.name, "app_likes");
+        assert!(table.columns.iter().eq(["id", "kind"]), "{table:?}");
+        assert_eq!(Table::of("CREATE INDEX a ON b (c)"), None);
     }
 
     #[test]
