@@ -210,6 +210,13 @@ impl ResourceTypes {
             false => Err(UnknownWord(resource_type.to_string(), "resource type")),
         }
     }
+
+    /// Returns these types, and then others.
+    #[must_use]
+    pub fn with(&self, others: &[ResourceType]) -> Self {
+        let others = others.iter().filter(|one| !self.contains(**one));
+        Self(self.iter().chain(others.copied()).collect())
+    }
 }
 
 impl Default for ResourceTypes {
@@ -263,6 +270,13 @@ mod tests {
         assert!(types.contains(ResourceType::declare("photo").expect("a word")));
         assert!(!types.contains(ResourceType::VIDEO));
         assert_eq!(ResourceTypes::default().to_string(), "video,comment");
+    }
+
+    #[test]
+    fn further_types_follow_once() {
+        let post = ResourceType::declare("post").expect("a word");
+        let more = ResourceTypes::default().with(&[ResourceType::VIDEO, post]);
+        assert_eq!(more.to_string(), "video,comment,post");
     }
 
     #[test]

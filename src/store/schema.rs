@@ -85,6 +85,12 @@ impl Schema {
         &self.resource_types
     }
 
+    /// Returns this schema with further resource types.
+    pub(super) fn with_types(&self, others: &[ResourceType]) -> &'static Self {
+        let types = self.resource_types.with(others);
+        Self::of(self.dialect, &self.prefix, &types, self.kinds)
+    }
+
     /// Returns the condition that this process serves the resource type in a column.
     pub(super) fn serves(&self, column: &str) -> String {
         let words = self.resource_types.iter();

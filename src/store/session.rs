@@ -58,6 +58,9 @@ pub(super) trait Session: Send {
     /// Returns the dialect of the database and the names of its tables.
     fn schema(&self) -> &'static Schema;
 
+    /// Uses another schema of the same database from now on, until the session ends.
+    fn use_schema(&mut self, schema: &'static Schema);
+
     /// Loads the rows of a statement.
     fn load<T: Row>(
         &mut self,
@@ -152,6 +155,10 @@ macro_rules! session {
         impl $crate::store::session::Session for $crate::store::session::Connected<$holder> {
             fn schema(&self) -> &'static $crate::store::schema::Schema {
                 self.schema
+            }
+
+            fn use_schema(&mut self, schema: &'static $crate::store::schema::Schema) {
+                self.schema = schema;
             }
 
             async fn load<T: $crate::store::session::Row>(

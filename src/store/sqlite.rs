@@ -160,6 +160,10 @@ impl Session for Blocking<'_> {
         self.schema
     }
 
+    fn use_schema(&mut self, schema: &'static Schema) {
+        self.schema = schema;
+    }
+
     async fn load<T: Row>(
         &mut self,
         statement: &Statement,

@@ -30,6 +30,8 @@ matrix!([embedded, mariadb, postgres]: reasons_about_others_do_not_name_the_eras
 
 matrix!([mariadb_stack]: killed_erasure_is_resumed);
 
+matrix!([embedded, mariadb, postgres]: user_with_likes_of_a_removed_type_is_erased);
+
 /// Ids that occur nowhere by chance.
 const USER: i64 = 7_316_258_490_317;
 const VIDEO: i64 = 6_427_369_501_428;
@@ -881,5 +883,47 @@ fn large_erasure_takes_less_than_a_minute() {
     );
     no_trace(&service, USER);
     assert!(took < Duration::from_secs(60), "{took:?}");
+    service.stop();
+}
+
+fn user_with_likes_of_a_removed_type_is_erased(setup: Setup) {
+    const TYPES: &str = "LIKEWISE_RESOURCE_TYPES";
+    let service = setup.set(TYPES, "video,comment,post").start();
+    let client = service.client();
+    client.like(USER, 1);
+    for (user, post) in [(USER, 1), (USER, 2), (1, 1)] {
+        client
+            .as_user(user)
+            .put(&format!("/v1/posts/{post}/like"))
+            .has_status(200);
+    }
+    pipeline_drains(&service);
+    let service = service.stop().set(TYPES, "video,comment").start();
+    let (client, database) = (service.client(), service.database());
+    let id = erase(&client, &format!("/v1/users/{USER}"));
+    let deleted = erased(&client, &id)["deleted"].clone();
+    for kind in ["behaviors", "ledger_rows", "likes"] {
+        assert_eq!(deleted[kind], 3, "{deleted}");
+    }
+    let found = in_tables(database, &USER.to_string());
+    assert!(found.is_empty(), "{found:#?}");
+    let counts = "SELECT like_count FROM likewise_like_counts WHERE resource_type = 'post' \
+                  ORDER BY resource_id";
+    let counts = database.rows(counts);
+    let counts: Vec<_> = counts.iter().map(|row| row[0].number()).collect();
+    assert_eq!(counts, [1, 0]);
+    service
+        .setup()
+        .beside()
+        .set(TYPES, "video,comment,post")
+        .verify(60)
+        .holds();
+
+    // Without the table, the events are erased all the same.
+    database.execute(&["DROP TABLE post_likes"]);
+    let id = erase(&client, "/v1/users/1");
+    assert_eq!(erased(&client, &id)["deleted"]["behaviors"], 1);
+    assert_eq!(database.count("user_behaviors"), 0);
+    assert_eq!(database.count("sync_events"), 0);
     service.stop();
 }

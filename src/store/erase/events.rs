@@ -15,6 +15,7 @@ use crate::store::examined::{examine, has_more};
 use crate::store::like_counts::{
     DELETE_COUNTS, drop_unused_counts, lock_counts, resource_rows, write_counts,
 };
+use crate::store::migrate::include_former_types;
 use crate::store::pair_row::PairRow;
 use crate::store::pair_states::states;
 use crate::store::repair::delete_likes;
@@ -62,6 +63,7 @@ pub(super) async fn behaviors<S: Session>(
     limit: usize,
     now: DateTime<Utc>,
 ) -> Result<Swept, StoreError> {
+    include_former_types(session).await?;
     let d = session.schema();
     let (id, owned) = owned(d, &sweep.subject, "b", "$1");
     let columns = "b.event_id AS id, b.user_id, b.resource_type, b.resource_id";
@@ -107,6 +109,7 @@ pub(super) async fn likes<S: Session>(
     limit: usize,
     now: DateTime<Utc>,
 ) -> Result<Swept, StoreError> {
+    include_former_types(session).await?;
     let d = session.schema();
     for resource_type in d.resource_types().iter() {
         let (table, id) = likes_table(resource_type);
@@ -166,6 +169,7 @@ pub(super) async fn ledger<S: Session>(
     limit: usize,
     now: DateTime<Utc>,
 ) -> Result<Swept, StoreError> {
+    include_former_types(session).await?;
     let d = session.schema();
     let from = || Param::Text(after.to_owned());
     let params = [from(), Param::limit(EXAMINED)];
@@ -211,10 +215,11 @@ async fn remove<S: Session>(
     if rows.is_empty() {
         return Ok(Swept::default());
     }
-    let pairs: BTreeSet<Pair> = rows
-        .iter()
-        .map(|row| row.pair.pair("user_behaviors"))
-        .collect::<Result<_, _>>()?;
+    // A malformed type has no read model, and must not keep the rest from being erased.
+    let pairs = rows.iter();
+    let pairs: BTreeSet<Pair> = pairs
+        .filter_map(|row| row.pair.pair("user_behaviors").ok())
+        .collect();
     let ids: Vec<String> = rows.into_iter().map(|row| row.id).collect();
     delete(session, sweep, &ids, &pairs, now).await
 }

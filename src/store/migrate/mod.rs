@@ -1,6 +1,7 @@
 //! Brings the tables up to date: one process at a time, under a lease that it renews while it migrates.
 
 mod deployment;
+mod former;
 mod migrations;
 mod scripts;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+pub(super) use self::former::include_former_types;
 use self::migrations::lost;
 pub(super) use self::migrations::{Migrate, Migrations};
 pub(super) use self::scripts::{Script, scripts};
