@@ -215,9 +215,12 @@ impl BehaviorRecorder {
 
     /// Records events for the sync publisher, in one transaction, or in several if the database rejects an event.
     async fn record_in_parts(&self, events: &[&BehaviorEvent], commit_unknown: bool) -> Outcome {
-        let recording = bisect(events, async |part: &[&BehaviorEvent]| {
-            self.record(part).await
-        })
+        // The tables of this step are of all resource types.
+        let recording = bisect(
+            events,
+            |_| (),
+            async |part: &[&BehaviorEvent]| self.record(part).await,
+        )
         .await;
         let mut outcome = Outcome {
             commit_unknown,

@@ -42,11 +42,17 @@ pub(super) struct Bisected<R> {
 }
 
 /// Runs `attempt` on a batch. If one item may have caused the error, halves the batch and tries each half, down to
-/// single items. An error that no item causes, such as a lost connection, fails the whole part at once.
-pub(super) async fn bisect<T, R>(
+/// single items. If a table cannot be used, tries neighbours of equal `table` together, so that only those of this table fail.
+/// An error that no item causes, such as a lost connection, fails the whole part at once.
+pub(super) async fn bisect<T, R, K: PartialEq>(
     batch: &[T],
+    table: impl Fn(&T) -> K,
     attempt: impl AsyncFn(&[T]) -> Result<R, StoreError>,
 ) -> Bisected<R> {
+    let groups = |part: &[T]| -> Vec<usize> {
+        let groups = part.chunk_by(|one, next| table(one) == table(next));
+        groups.map(<[T]>::len).collect()
+    };
     let mut bisected = Bisected {
         done: Vec::new(),
         failed: Vec::new(),
@@ -56,6 +62,7 @@ pub(super) async fn bisect<T, R>(
         match attempt(&batch[part.clone()]).await {
             Ok(done) => bisected.done.push((part, done)),
             Err(error) if error.may_be_of_one_row() && parts.halve(&part) => {}
+            Err(StoreError::Unusable(_)) if parts.divide(&part, &groups(&batch[part.clone()])) => {}
             Err(error) => bisected.failed.push((part, error)),
         }
     }
@@ -72,13 +79,17 @@ mod tests {
     async fn rejected_item_is_isolated_and_the_rest_succeeds() {
         let batch: Vec<u32> = (0..20).collect();
         let done = RefCell::new(Vec::new());
-        let bisected = bisect(&batch, async |part: &[u32]| {
-            if part.iter().any(|item| [3, 17].contains(item)) {
-                return Err(StoreError::Refused("a bad row".into()));
-            }
-            done.borrow_mut().extend_from_slice(part);
-            Ok(())
-        })
+        let bisected = bisect(
+            &batch,
+            |_| (),
+            async |part: &[u32]| {
+                if part.iter().any(|item| [3, 17].contains(item)) {
+                    return Err(StoreError::Refused("a bad row".into()));
+                }
+                done.borrow_mut().extend_from_slice(part);
+                Ok(())
+            },
+        )
         .await;
         let failed: Vec<_> = bisected.failed.into_iter().map(|(part, _)| part).collect();
         assert_eq!(failed, [3..4, 17..18]);
@@ -95,13 +106,33 @@ mod tests {
         ] {
             let batch: Vec<u32> = (0..20).collect();
             let attempts = RefCell::new(0);
-            let bisected = bisect(&batch, async |_: &[u32]| {
-                *attempts.borrow_mut() += 1;
-                Err::<(), _>(error.clone())
-            })
+            let bisected = bisect(
+                &batch,
+                |_| (),
+                async |_: &[u32]| {
+                    *attempts.borrow_mut() += 1;
+                    Err::<(), _>(error.clone())
+                },
+            )
             .await;
             assert_eq!(bisected.failed.len(), 1);
             assert_eq!(attempts.into_inner(), 1);
         }
+    }
+
+    #[actix::test]
+    async fn unusable_table_fails_only_its_own_rows() {
+        let table = |row: &u32| row / 10;
+        let batch: Vec<u32> = (0..30).collect();
+        let bisected = bisect(&batch, table, async |part: &[u32]| {
+            match part.iter().any(|row| table(row) == 1) {
+                true => Err(StoreError::Unusable("no such column".into())),
+                false => Ok(()),
+            }
+        })
+        .await;
+        let done: Vec<_> = bisected.done.into_iter().map(|(part, ())| part).collect();
+        let failed: Vec<_> = bisected.failed.into_iter().map(|(part, _)| part).collect();
+        assert_eq!((done, failed), (vec![0..10, 20..30], vec![10..20]));
     }
 }

@@ -55,11 +55,16 @@ impl BatchActor<Sync> for SyncPublisher {
     }
 
     async fn run(self: Arc<Self>, mut batch: Vec<Envelope<Sync>>) {
-        let rows: Vec<LedgerRow> = batch
+        let mut rows: Vec<LedgerRow> = batch
             .iter_mut()
             .flat_map(|envelope| std::mem::take(&mut envelope.body.rows))
             .collect();
-        let outcome = bisect(&rows, async |part: &[LedgerRow]| self.sync(part).await).await;
+        let read_model = |row: &LedgerRow| row.resource.resource_type;
+        rows.sort_by_key(read_model);
+        let outcome = bisect(&rows, read_model, async |part: &[LedgerRow]| {
+            self.sync(part).await
+        })
+        .await;
 
         // The attempts of one cause share a transaction and a log line.
         let mut causes: BTreeMap<String, (StoreError, Vec<LedgerRow>)> = BTreeMap::new();
@@ -220,16 +225,21 @@ impl SyncPublisher {
             .map(|attempt| &attempt.row);
         revert(&self.cache_writer, dead).await;
         if error.kind() == FailureKind::Infrastructure {
-            self.settle_stored(rows).await;
+            self.settle_stored(rows, error).await;
         }
     }
 
-    /// Settles the cache from the database. A commit whose answer was lost completed the rows, so no later attempt
-    /// settles them.
-    async fn settle_stored(&self, rows: &[LedgerRow]) {
+    /// Settles the cache from the database after this error. A commit whose answer was lost completed the rows, so no later
+    /// attempt settles them.
+    async fn settle_stored(&self, rows: &[LedgerRow], error: &StoreError) {
         let pairs: BTreeSet<Pair> = rows.iter().map(LedgerRow::pair).collect();
-        let found = self.insist(READING_STATES, async || self.store.find(&pairs).await);
-        if let Some(found) = found.await {
+        let find = async || self.store.find(&pairs).await;
+        let found = match error {
+            // The database has answered. Its table may stay broken for days, and other rows need the mailbox.
+            StoreError::Unusable(_) => find().await.ok(),
+            _ => self.insist(READING_STATES, find).await,
+        };
+        if let Some(found) = found {
             settle(&self.cache_writer, found.into()).await;
         }
     }

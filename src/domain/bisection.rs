@@ -29,6 +29,20 @@ impl Bisection {
         self.parts.is_empty()
     }
 
+    /// Adds the groups of a failed part, which have these lengths in the order of the batch. Returns false for a part of one
+    /// group, which fails as a whole.
+    pub fn divide(&mut self, part: &Range<usize>, groups: &[usize]) -> bool {
+        if groups.len() < 2 {
+            return false;
+        }
+        let mut end = part.end;
+        for length in groups.iter().rev() {
+            self.parts.push(end - length..end);
+            end -= length;
+        }
+        true
+    }
+
     /// Adds the halves of a rejected part. Returns false for a part of one item, which is the rejected item.
     pub fn halve(&mut self, part: &Range<usize>) -> bool {
         if part.len() < 2 {
@@ -56,6 +70,17 @@ mod tests {
             tried.push(part);
         }
         assert_eq!(tried, [0..5, 0..2, 2..5, 2..3, 3..5, 3..4, 4..5]);
+        assert!(bisection.is_done());
+    }
+
+    #[test]
+    fn groups_of_a_failed_part_are_tried_in_their_order() {
+        let mut bisection = Bisection::of(6);
+        let all = bisection.next_part().expect("the batch");
+        assert!(bisection.divide(&all, &[1, 3, 2]));
+        let tried: Vec<_> = std::iter::from_fn(|| bisection.next_part()).collect();
+        assert_eq!(tried, [0..1, 1..4, 4..6]);
+        assert!(!bisection.divide(&(1..4), &[3]));
         assert!(bisection.is_done());
     }
 }

@@ -1,6 +1,8 @@
 //! A locked, full, altered or partly migrated database makes no acknowledged event dead, however long it lasts. An event
 //! that the database rejects is dead after `max_retries`.
 
+use serde_json::json;
+
 use crate::support::checks::{everything_holds, pipeline_drains, stored_once};
 use crate::support::service::Setup;
 use crate::support::{PATIENCE, until, until_seen};
@@ -140,6 +142,30 @@ fn unknown_column_without_default_quarantines_nothing(setup: Setup) {
     database.execute(&["ALTER TABLE user_behaviors DROP COLUMN tenant_id"]);
     pipeline_drains(&service);
     stored_once(database, [like.event_id.as_str()]);
+    everything_holds(&service);
+}
+
+matrix!([mariadb, postgres]: broken_table_of_a_type_stops_only_its_type);
+
+fn broken_table_of_a_type_stops_only_its_type(setup: Setup) {
+    let service = setup.start();
+    let (client, database) = (service.client(), service.database());
+    database.execute(&["ALTER TABLE comment_likes RENAME TO comment_likes_away"]);
+    let like = |kind: &str| json!({"user_id": 1, "resource_type": kind, "resource_id": VIDEO, "behavior": "like"});
+    let batch = json!({"behaviors": [like("comment"), like("video")]});
+    let accepted = client.post("/v1/likes", batch).ok();
+    assert_eq!(accepted["accepted"], 2, "{accepted}");
+    database.until_count("video_likes", 1);
+    // Its first attempt succeeded.
+    let failures = "likewise_sync_event_history h JOIN sync_events e ON e.id = h.event_id \
+                    WHERE e.resource_type = 'video'";
+    assert_eq!(database.count(failures), 0);
+    let open = "SELECT resource_type FROM sync_events WHERE status <> 'completed'";
+    assert_eq!(database.texts(open), ["comment"]);
+    database.execute(&["ALTER TABLE comment_likes_away RENAME TO comment_likes"]);
+    pipeline_drains(&service);
+    let row = "SELECT status, retry_count FROM sync_events WHERE resource_type = 'comment'";
+    assert_eq!(database.line(row), "completed 0");
     everything_holds(&service);
 }
 
