@@ -207,7 +207,7 @@ impl SourceDialect for Mysql {
         format!(
             "SELECT CAST(c.column_name AS CHAR) AS name, LOWER(CAST(c.data_type AS CHAR)) AS kind, \
              CAST(COALESCE((SELECT k.ordinal_position FROM information_schema.key_column_usage k \
-             WHERE k.table_schema = c.table_schema AND k.table_name = c.table_name \
+             WHERE k.table_schema = DATABASE() AND k.table_name = '{table}' \
              AND k.constraint_name = 'PRIMARY' AND k.column_name = c.column_name), 0) AS SIGNED) \
              AS key_place FROM information_schema.columns c WHERE c.table_schema = DATABASE() \
              AND c.table_name = '{table}' ORDER BY c.ordinal_position"

@@ -144,27 +144,19 @@ where
         .await
     }
 
-    /// Fails if a migration that has not run would meet the table of another program. Where each statement commits on its
-    /// own, a migration that was cut off may have left its tables: those have the right columns.
+    /// Fails if the first migrations would meet tables of other programs. Later ones look under the lease: another process
+    /// may be creating tables now.
     async fn check_names<S: Session>(&self, session: &mut S) -> Result<(), StoreError> {
         let found = tables(session).await?;
-        // Read second: what another Likewise has just created is noted by then, or has the right columns.
-        let applied = applied(session).await?;
-        let is_first = !found.contains(&self.schema.named(OWN_NAMES[0]));
-        let mut taken = Vec::new();
-        for migration in &self.all {
-            if applied.contains(&migration.name) {
-                continue;
-            }
-            if is_first {
-                taken.extend(present(&found, migration).map(|table| table.name));
-            } else {
-                taken.extend(taken_names(session, &found, migration).await?);
-            }
+        if found.contains(&self.schema.named(OWN_NAMES[0])) {
+            return Ok(());
         }
+        let all = self.all.iter();
+        let taken = all.flat_map(|migration| present(&found, migration));
+        let taken: Vec<String> = taken.map(|table| table.name).collect();
         match taken.is_empty() {
             true => Ok(()),
-            false => Err(names_taken(&taken, is_first)),
+            false => Err(names_taken(&taken, true)),
         }
     }
 
@@ -320,7 +312,7 @@ fn present(found: &BTreeSet<String>, migration: &Migration) -> impl Iterator<Ite
 }
 
 /// Returns the names of those of these tables that a migration creates, but with other columns: another program has created
-/// them.
+/// them. Where each statement commits on its own, a migration that was cut off may have left its tables with the right ones.
 async fn taken_names<S: Session>(
     session: &mut S,
     found: &BTreeSet<String>,
@@ -351,19 +343,13 @@ fn names_taken(tables: &[String], is_first: bool) -> StoreError {
 
 /// Returns the names of the migrations that ran; none without their table.
 pub(super) async fn applied<S: Session>(session: &mut S) -> Result<BTreeSet<String>, StoreError> {
-    match session.load(APPLIED.on(session.schema()), &[]).await {
-        Ok(rows) => Ok(rows.into_iter().map(|row: IdRow| row.id).collect()),
-        Err(error @ StoreError::Busy(_)) => Err(error),
-        Err(error) if !error.was_answered() => Err(error),
-        Err(error) => {
-            let name = session.schema().named(OWN_NAMES[0]);
-            match tables(session).await?.contains(&name) {
-                true => Err(error),
-                // Without the table, no migration has run.
-                false => Ok(BTreeSet::new()),
-            }
-        }
+    let name = session.schema().named(OWN_NAMES[0]);
+    // First: another process may create it meanwhile.
+    if !tables(session).await?.contains(&name) {
+        return Ok(BTreeSet::new());
     }
+    let rows: Vec<IdRow> = session.load(APPLIED.on(session.schema()), &[]).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
 static APPLIED: Sql = Sql::new(|_| "SELECT name AS id FROM likewise_schema_migrations".to_owned());
