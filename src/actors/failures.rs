@@ -133,6 +133,8 @@ mod tests {
         .await;
         let done: Vec<_> = bisected.done.into_iter().map(|(part, ())| part).collect();
         let failed: Vec<_> = bisected.failed.into_iter().map(|(part, _)| part).collect();
-        assert_eq!((done, failed), (vec![0..10, 20..30], vec![10..20]));
+        let refused = std::iter::once(10..20);
+        assert_eq!(done, [0..10, 20..30]);
+        assert!(failed.into_iter().eq(refused));
     }
 }
