@@ -182,8 +182,7 @@ impl<'a> HeldJob<'a> {
             return Ok(false);
         }
         let store = self.admin.store();
-        let now = store.now();
-        Ok(store.has_waiting_job(now, now - CLAIMED_WITHIN).await?)
+        Ok(store.has_waiting_job(store.now() - CLAIMED_WITHIN).await?)
     }
 
     /// Leaves the job for a while, with the reason, so that other jobs run meanwhile.

@@ -62,9 +62,8 @@ impl Meaning {
         match errno {
             // Lock wait time-outs, deadlock, record changed, statement time-outs, interrupted, NOWAIT.
             1205 | 1206 | 1213 | 1020 | 1317 | 1637 | 1969 | 3024 | 3572 => Self::Busy,
-            // A table that is read-only, --read-only, a read-only transaction, --innodb-read-only, forced recovery, a read-only
-            // schema.
-            1036 | 1290 | 1792 | 1836 | 1874 | 1881 | 3989 => Self::ReadOnly,
+            // --read-only, a read-only transaction, --innodb-read-only, forced recovery, a read-only schema.
+            1290 | 1792 | 1836 | 1874 | 1881 | 3989 => Self::ReadOnly,
             // Too many connections, shutdown, killed, network, access denied at the door.
             1040
             | 1044
@@ -79,15 +78,12 @@ impl Meaning {
             | 1203
             | 1226
             | 1927 => Self::Unavailable,
-            // Disk full, storage errors, out of memory, a table that is crashed or full.
+            // Disk full, storage errors, out of memory, a table that is crashed, read-only or full.
             1015..=1017
             | 1021
             | 1026
             | 1030
-            | 1034
-            | 1035
-            | 1037
-            | 1038
+            | 1034..=1038
             | 1041
             | 1114
             | 1180

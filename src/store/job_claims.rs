@@ -84,12 +84,8 @@ impl Store {
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn has_waiting_job(
-        &self,
-        now: DateTime<Utc>,
-        since: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
-        let params = [Param::time(now), Param::time(since)];
+    pub async fn has_waiting_job(&self, since: DateTime<Utc>) -> Result<bool, StoreError> {
+        let params = [Param::time(since)];
         let waiting = read!(self, self.timeout, |session| session
             .total(WAITING.on(session.schema()), &params))?;
         Ok(waiting > 0)
@@ -198,13 +194,14 @@ static OLDEST_FREE: Sql = Sql::new(|d| {
     format!("{jobs} ORDER BY CASE WHEN {upkeep} THEN 1 ELSE 0 END, j.created_at LIMIT 1{lock}")
 });
 
-/// Parameters: now, the time before which a job was created.
+/// A job that was postponed does not count: it would interrupt upkeep before each step of it. Parameters: the time before
+/// which a job was created.
 static WAITING: Sql = Sql::new(|d| {
-    let jobs = free_jobs(d, "'jobs' AS label, COUNT(*) AS total");
     format!(
-        "{jobs} AND NOT {} AND j.created_at <= {}",
+        "SELECT 'jobs' AS label, COUNT(*) AS total FROM likewise_jobs j WHERE j.finished_at IS NULL \
+         AND j.lease_until IS NULL AND NOT {} AND j.created_at <= {}",
         is_upkeep(),
-        d.time("$2")
+        d.time("$1")
     )
 });
 

@@ -72,12 +72,14 @@ impl NatsSubscriber {
             }
         }
         let (sequence, delivered) = (info.stream_sequence, info.delivered);
-        work.redelivered += usize::from(delivered > 1);
+        let events = work.events.len() - before;
+        // One without events for this process, which comes again and again, must not make the others take two steps.
+        work.redelivered += usize::from(delivered > 1 && events > 0);
         work.messages.push(Delivered {
             message,
             sequence,
             delivered,
-            events: work.events.len() - before,
+            events,
             erased: Vec::new(),
             is_refused: false,
             is_for_later: false,
