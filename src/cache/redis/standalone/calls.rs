@@ -104,3 +104,45 @@ fn settle_users_calls(
     });
     parts.collect::<Vec<_>>().into_iter()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{Deployment, LikeCount};
+
+    /// Other processes read the count between two calls.
+    #[test]
+    fn large_commit_settles_its_count_in_one_call() {
+        let keys = Keys(Arc::new(Deployment {
+            id: Uuid::nil(),
+            generation: "a".to_owned(),
+        }));
+        let resource = Resource::video(7);
+        for likes in [1, 64, 65, 1_000] {
+            let states = (1..=likes).map(|user| {
+                let state = VersionedState {
+                    version: Version(user),
+                    liked: true,
+                };
+                (user.into(), state)
+            });
+            let settlement = Settlement {
+                states: states.collect(),
+                count: Some(LikeCount::NEVER),
+            };
+            let calls = settle_calls(&keys, &BTreeMap::from([(resource.clone(), settlement)]));
+            let count = keys.count(&resource).text();
+            let of_count = calls.iter().filter(|(_, call)| call.first_key() == count);
+            assert_eq!(of_count.count(), 1, "{likes} likes");
+            assert!(
+                calls
+                    .iter()
+                    .all(|(_, call)| call.keys() <= 1 + PAIRS_PER_CALL)
+            );
+        }
+    }
+}
