@@ -42,15 +42,15 @@ pub(super) struct Bisected<R> {
 }
 
 /// Runs `attempt` on a batch. If one item may have caused the error, halves the batch and tries each half, down to
-/// single items. If a table cannot be used, tries neighbours of equal `table` together, so that only those of this table fail.
-/// An error that no item causes, such as a lost connection, fails the whole part at once.
+/// single items. If a table cannot be used, tries neighbours of an equal `group` together, so that only those of this table
+/// fail. An error that no item causes, such as a lost connection, fails the whole part at once.
 pub(super) async fn bisect<T, R, K: PartialEq>(
     batch: &[T],
-    table: impl Fn(&T) -> K,
+    group: impl Fn(&T) -> K,
     attempt: impl AsyncFn(&[T]) -> Result<R, StoreError>,
 ) -> Bisected<R> {
     let groups = |part: &[T]| -> Vec<usize> {
-        let groups = part.chunk_by(|one, next| table(one) == table(next));
+        let groups = part.chunk_by(|one, next| group(one) == group(next));
         groups.map(<[T]>::len).collect()
     };
     let mut bisected = Bisected {

@@ -23,7 +23,7 @@ const REST: f64 = 1.0;
 /// How long a job is left that waits for a dependency.
 pub(super) const POSTPONED: TimeDelta = TimeDelta::seconds(5);
 
-/// How long a job waits while a worker is free: longer than the pause between two looks for jobs.
+/// The age up to which a job that no worker has claimed may still find a free one: longer than the pause between two looks.
 const CLAIMED_WITHIN: TimeDelta = TimeDelta::seconds(2);
 
 /// How often in a row a step may fail before its job fails.

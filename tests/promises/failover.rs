@@ -33,6 +33,17 @@ fn comes_to_be(client: &Client, part: &str, state: &str) -> serde_json::Value {
     })
 }
 
+/// Waits until a like is accepted.
+#[track_caller]
+fn accepts_likes(client: &Client) {
+    until("likes to be accepted", PATIENCE, || {
+        match client.try_like("PUT", 2, VIDEO)? {
+            answer if answer.status == 200 => Ok(()),
+            answer => Err(answer.text),
+        }
+    });
+}
+
 matrix!([mariadb, postgres]: connections_to_a_read_only_database_are_dropped);
 
 fn connections_to_a_read_only_database_are_dropped(kind: Kind) {
@@ -105,12 +116,7 @@ fn read_only_database_is_not_queried_for_every_like() {
     assert!(lines.len() < 10, "{lines:#?}");
     server.set_read_only(false);
     comes_to_be(&client, "database", "up");
-    until("likes to be accepted", PATIENCE, || {
-        match client.try_like("PUT", 2, VIDEO)? {
-            answer if answer.status == 200 => Ok(()),
-            answer => Err(answer.text),
-        }
-    });
+    accepts_likes(&client);
     pipeline_drains(&service);
     everything_holds(&service);
 }
@@ -147,12 +153,7 @@ fn innodb_read_only_is_one_outage_until_it_ends() {
     server.set_arguments(&[]);
     server.run();
     comes_to_be(&client, "database", "up");
-    until("likes to be accepted", PATIENCE, || {
-        match client.try_like("PUT", 2, VIDEO)? {
-            answer if answer.status == 200 => Ok(()),
-            answer => Err(answer.text),
-        }
-    });
+    accepts_likes(&client);
     pipeline_drains(&service);
     everything_holds(&service);
 }

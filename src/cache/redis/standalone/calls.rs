@@ -61,7 +61,7 @@ pub(super) fn settle_calls(
     for (resource, settlement) in settlements {
         if settlement.states.len() > PAIRS_PER_CALL {
             let users = settle_users_calls(keys, resource, settlement);
-            calls.extend(users.map(|call| ("settle_users", call)));
+            calls.extend(users.into_iter().map(|call| ("settle_users", call)));
             let count = Call::settle_count(keys, resource, settlement);
             calls.push(("settle_count", count));
             continue;
@@ -87,11 +87,7 @@ pub(super) fn settle_calls(
 }
 
 /// Returns calls that settle the users of one resource.
-fn settle_users_calls(
-    keys: &Keys,
-    resource: &Resource,
-    settlement: &Settlement,
-) -> impl Iterator<Item = Call> {
+fn settle_users_calls(keys: &Keys, resource: &Resource, settlement: &Settlement) -> Vec<Call> {
     let states: Vec<_> = settlement.states.iter().collect();
     let parts = states.chunks(PAIRS_PER_CALL).map(|part| {
         let mut call = Call::new(1 + part.len());
@@ -102,7 +98,7 @@ fn settle_users_calls(
         }
         call
     });
-    parts.collect::<Vec<_>>().into_iter()
+    parts.collect()
 }
 
 #[cfg(test)]
